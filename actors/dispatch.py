@@ -1,0 +1,40 @@
+"""The actor that dispatches one event. Thin: the message is a claim check, the work is the lane's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+
+from actors.broker import QUEUE
+from rlm.store.ledger import Release
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ACTOR = "dispatch_event"
+
+
+def declare(broker: dramatiq.Broker, carry: Callable[[Release], None]) -> None:
+    """Declare the actor on `broker`; it hands each release to `carry`."""
+
+    def dispatch_event(event_id: str, run_id: str, number: int) -> None:
+        carry(Release(event_id, run_id, number))
+
+    dramatiq.actor(broker=broker, actor_name=ACTOR, queue_name=QUEUE)(dispatch_event)
+
+
+def message(release: Release) -> dramatiq.Message[Any]:
+    """Write the claim check of a release."""
+    return dramatiq.Message(
+        queue_name=QUEUE,
+        actor_name=ACTOR,
+        args=(release.event_id, release.run_id, release.number),
+        kwargs={},
+        options={},
+    )
+
+
+def read(received: dramatiq.Message[Any]) -> Release | None:
+    """Read a claim check back; None for a message of another actor."""
+    return Release(*received.args) if received.actor_name == ACTOR else None

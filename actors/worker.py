@@ -1,0 +1,175 @@
+"""A worker process: a `dramatiq.Worker` whose threads are lanes, alive as long as somebody wants it."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import select
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+# Read by dramatiq when it is imported: seconds matter to a run, so a consumer that lost Redis tries again soon.
+os.environ.setdefault("dramatiq_restart_delay", "500")
+
+import dramatiq
+from setproctitle import setproctitle
+
+from actors import dispatch, leftovers
+from actors.broker import ClaimCheckBroker
+from rlm import __version__, signals, telemetry
+from rlm.clock import system_clock
+from rlm.closing import close_run
+from rlm.dispatch import Dispatcher
+from rlm.errors import StoreError
+from rlm.lane import Lanes
+from rlm.settings import load_settings, resolve_headers
+from rlm.store import open_store
+from rlm.store.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rlm.settings import Settings
+    from rlm.store import Store
+
+#: Signals that the template blocks until a worker listens to them.
+SIGNALS = frozenset(signals.GRACEFUL)
+#: Messages a worker fetches beyond its lanes, so that a lane that falls free need not wait for Redis.
+PREFETCH_BEYOND_LANES = 1
+#: Milliseconds after which an idle lane looks whether it should end.
+_LANE_TIMEOUT_MS = 200
+#: Seconds beyond the longest call that a graceful stop may take.
+_GRACE_SLACK_SECONDS = 2.0
+
+#: The exit status of a worker that ended because it could not go on (a dead consumer, the grace period over).
+UNFIT = 70
+
+log = logging.getLogger(__name__)
+
+
+def run_worker(worker_id: str, config: Path | None, supervisor_id: str = "") -> None:
+    """Be a worker process until TERM, a dead supervisor, or a configuration that is no longer the run's.
+
+    `worker_id` is its name in the ledger and at the broker; `supervisor_id` is empty for one started by hand.
+    """
+    if supervisor_id:
+        os.setsid()
+    wakeup = signals.Wakeup()
+    with signals.StopSignals(wakeup) as stop:
+        signals.unblock(SIGNALS)
+        settings = load_settings(config)
+        setproctitle(f"rlm worker {worker_id} ({settings.workers.threads} lanes)")
+        telemetry.set_up(settings, Role.WORKER)
+        with open_store(settings) as store:
+            WorkerProcess(store, settings, worker_id, supervisor_id, wakeup, stop).run()
+
+
+class WorkerProcess:
+    """The main loop of a worker: announce, listen, and in the end stop without cutting a call."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        worker_id: str,
+        supervisor_id: str,
+        wakeup: signals.Wakeup,
+        stop: signals.StopSignals,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._supervisor_id = supervisor_id
+        self._wakeup = wakeup
+        self._stop = stop
+        self._id = worker_id
+        self._started_at = system_clock.now()
+        self._dispatcher = Dispatcher(resolve_headers)
+        self._lanes = Lanes(store, settings, self._dispatcher, worker_id)
+        self._broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
+        self._broker.broker_id = worker_id
+        dispatch.declare(self._broker, self._lanes.carry)
+        leftovers.declare(self._broker, lambda run_id: close_run(store, run_id))
+        threads = settings.workers.threads
+        self._worker = dramatiq.Worker(self._broker, worker_threads=threads, worker_timeout=_LANE_TIMEOUT_MS)
+        self._worker.queue_prefetch = threads + PREFETCH_BEYOND_LANES
+
+    def run(self) -> None:
+        """Work until it is time to stop, then stop."""
+        waker = Waker(self._store.url, self._store.keys.wake("workers"), self._broker.wake)
+        waker.start()
+        self._worker.start()
+        log.info(
+            "Worker %s (rlm %s, pid %d) is ready with %d lanes",
+            self._id,
+            __version__,
+            os.getpid(),
+            self._settings.workers.threads,
+            extra={"action": "start_worker"},
+        )
+        try:
+            reason = self._work()
+            log.info("Worker %s stops: %s", self._id, reason, extra={"action": "stop_worker"})
+        finally:
+            clean = self._wind_down()
+            waker.stop()
+            self._dispatcher.close()
+        if not clean:
+            sys.stdout.flush()
+            os._exit(UNFIT)  # threads that do not end must not keep the process; the supervisor frees what they held
+
+    def _work(self) -> str:
+        """Announce itself until there is a reason to stop; return it."""
+        watched: list[int | signals.Wakeup] = [self._wakeup]
+        parent = multiprocessing.parent_process()
+        if self._supervisor_id and parent is not None:
+            watched.append(parent.sentinel)
+        while True:
+            self._announce(WorkerState.READY)
+            readable, _, _ = select.select(watched, [], [], HEARTBEAT_SECONDS)
+            self._wakeup.drain()
+            if self._stop.graceful:
+                return "it was asked to"
+            if any(fd is not self._wakeup for fd in readable):
+                return "its supervisor is gone"
+            if self._lanes.outdated:
+                return "the open run has another configuration"
+            if not all(consumer.is_alive() for consumer in self._worker.consumers.values()):
+                return "its consumer died"
+
+    def _announce(self, state: WorkerState) -> None:
+        process = Process(
+            id=self._id,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            started_at=self._started_at,
+            state=state,
+            threads=self._settings.workers.threads,
+            revision=self._settings.revision,
+            supervisor=self._supervisor_id,
+        )
+        try:
+            self._store.processes.announce(Role.WORKER, process)
+        except StoreError as error:
+            log.warning("Worker %s cannot announce itself: %s", self._id, error, extra={"action": "announce"})
+
+    def _wind_down(self) -> bool:
+        """Finish what is in flight, claim nothing more; False when that took too long, or was cut by a second signal."""
+        self._announce(WorkerState.STOPPING)
+        self._broker.stop_fetching()
+        stopping = threading.Thread(target=self._worker.stop, name="stop", daemon=True)
+        stopping.start()
+        longest = max(endpoint.timeout_seconds for endpoint in self._settings.endpoints.values())
+        deadline = system_clock.monotonic() + longest + _GRACE_SLACK_SECONDS
+        while stopping.is_alive():
+            if self._stop.immediate or system_clock.monotonic() > deadline:
+                return False
+            stopping.join(0.02)
+        try:
+            self._broker.forget(self._id)
+            self._store.processes.forget(Role.WORKER, self._id)
+        except StoreError as error:
+            log.warning("Worker %s could not sign off: %s", self._id, error, extra={"action": "stop_worker"})
+        return True

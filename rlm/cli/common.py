@@ -1,0 +1,113 @@
+"""What all commands share: options, exit codes, the store, how to print for a person and for a program."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from rlm.errors import ConfigurationError, NoSuchRunError, RLMError, StoreUnfitError, StoreUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rlm.settings import Settings
+    from rlm.store import Store
+
+
+class ExitCode(IntEnum):
+    """What a command's exit status says."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    REDIS = 4
+
+
+#: Characters a terminal could take for commands: controls, bidirectional marks, zero-width ones.
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The configuration file; else $RLM_CONFIG, else ./rlm.toml, else the built-in defaults.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+
+
+def exit_code_of(error: RLMError) -> ExitCode:
+    """Return the exit code of an error."""
+    if isinstance(error, ConfigurationError):
+        return ExitCode.USAGE
+    if isinstance(error, NoSuchRunError):
+        return ExitCode.NOT_FOUND
+    if isinstance(error, StoreUnreachableError | StoreUnfitError):
+        return ExitCode.REDIS
+    return ExitCode.FAILED
+
+
+class CommandError(click.ClickException):
+    """Raised to end a command with a message and an exit code."""
+
+    def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = int(code)  # type: ignore[misc]  # click's own way
+
+
+def safe(text: object) -> str:
+    """Make text from outside safe to print: what a terminal could take for commands becomes visible."""
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", str(text))
+
+
+def say(text: str) -> None:
+    """Tell a person something on stderr."""
+    click.echo(safe(text), err=True)
+
+
+def show(text: str = "") -> None:
+    """Print a line of the answer."""
+    click.echo(safe(text))
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document on stdout."""
+    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+
+
+@contextmanager
+def store_of(config: Path | None) -> Iterator[Store]:
+    """Load the settings and open their store, the embedded server being started where that is configured."""
+    from rlm.settings import load_settings  # noqa: PLC0415  # costs a tenth of a second, so only where it is needed
+
+    with opened(load_settings(config)) as store:
+        yield store
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Store]:
+    """Open the store of `settings` and see that it can be reached."""
+    from rlm.store import open_store  # noqa: PLC0415  # see store_of
+    from rlm.store.connect import translated  # noqa: PLC0415
+
+    with open_store(settings) as store:
+        with translated():
+            store.client.ping()
+        yield store
+
+
+def table(headings: list[str], rows: list[list[str]], align: Callable[[int], bool] | None = None) -> None:
+    """Print a table; `align` tells which columns are numbers and stand to the right."""
+    widths = [max(len(row[index]) for row in [headings, *rows]) for index in range(len(headings))]
+    numeric = align or (lambda index: index > 0)
+    for row in [headings, *rows]:
+        cells = [
+            cell.rjust(width) if numeric(i) else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        show("  ".join(cells).rstrip())

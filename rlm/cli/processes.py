@@ -1,0 +1,115 @@
+"""The long-running processes, one each, as the Procfile starts them; and who works."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from typing import TYPE_CHECKING
+
+import click
+
+from rlm.cli.common import config_option, json_option, opened, print_json, show, store_of, table
+from rlm.clock import isoformat
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+volatile_option = click.option(
+    "--allow-volatile", is_flag=True, help="Use a Redis that keeps nothing on disk: a restart of it loses events."
+)
+
+
+@click.command()
+@config_option
+@volatile_option
+def scheduler(config: Path | None, allow_volatile: bool) -> None:
+    """Start runs on the wall clock and conduct them. TERM hands an open run over, or closes it."""
+    from rlm import signals, telemetry  # noqa: PLC0415
+    from rlm.settings import load_settings  # noqa: PLC0415
+    from rlm.store.fitness import require_fit  # noqa: PLC0415
+
+    wakeup = signals.Wakeup()
+    with signals.StopSignals(wakeup) as stop:
+        settings = load_settings(config)
+        telemetry.set_up(settings, "scheduler")
+        _title("rlm scheduler")
+        from scheduler.service import SchedulerService  # noqa: PLC0415  # Sentry is set up before a broker is built
+
+        with opened(settings) as store:
+            require_fit(store.client, allow_volatile=allow_volatile)
+            SchedulerService(store, settings, wakeup, stop).run()
+
+
+@click.command()
+@config_option
+@volatile_option
+def supervisor(config: Path | None, allow_volatile: bool) -> None:
+    """Keep the wanted number of workers alive on this host. TERM lets calls in flight end; a second TERM does not."""
+    from rlm import signals, telemetry  # noqa: PLC0415
+    from rlm.settings import load_settings  # noqa: PLC0415
+    from rlm.store.fitness import require_fit  # noqa: PLC0415
+    from rlm.supervisor import Supervisor  # noqa: PLC0415
+
+    wakeup = signals.Wakeup()
+    with signals.StopSignals(wakeup) as stop:
+        settings = load_settings(config)
+        telemetry.set_up(settings, "supervisor")
+        _title("rlm supervisor")
+        from actors.launcher import ForkserverLauncher  # noqa: PLC0415  # Sentry is set up before a broker is built
+
+        with opened(settings) as store:
+            require_fit(store.client, allow_volatile=allow_volatile)
+            launcher = ForkserverLauncher(store, settings.source)
+            Supervisor(store, settings, launcher, wakeup, stop).run()
+
+
+@click.group()
+def worker() -> None:
+    """Start a worker by hand; list who works."""
+
+
+@worker.command("start")
+@config_option
+def start_worker(config: Path | None) -> None:
+    """Be one worker, in the foreground, beside those of the supervisors."""
+    from actors.worker import run_worker  # noqa: PLC0415
+
+    worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    run_worker(worker_id, config)
+
+
+@worker.command("list")
+@config_option
+@json_option
+def list_workers(config: Path | None, as_json: bool) -> None:
+    """List who works, where, since when, and on how many events."""
+    from rlm.store.processes import Role  # noqa: PLC0415
+
+    with store_of(config) as store:
+        workers = store.processes.alive(Role.WORKER)
+        busy = store.processes.busy([one.id for one in workers])
+        entries = [
+            {
+                "pid": one.pid,
+                "host": one.host,
+                "state": one.state,
+                "threads": one.threads,
+                "busy": number,
+                "started_at": isoformat(one.started_at),
+            }
+            for one, number in zip(workers, busy, strict=True)
+        ]
+    if as_json:
+        print_json(entries)
+    elif not entries:
+        show("No worker is running. The conductor asks for some when a run needs them; `rlm supervisor` starts them.")
+    else:
+        names = ["pid", "host", "state", "threads", "busy", "started_at"]
+        table(names, [[str(entry[name]) for name in names] for entry in entries], lambda index: index in {0, 3, 4})
+
+
+def _title(title: str) -> None:
+    from setproctitle import setproctitle  # noqa: PLC0415
+
+    setproctitle(title)

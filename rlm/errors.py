@@ -1,0 +1,43 @@
+"""Every error RLM raises on purpose. One root, a family a boundary; being over a limit is an outcome, not an error."""
+
+from __future__ import annotations
+
+
+class RLMError(Exception):
+    """Root of RLM's errors: catch it to catch them all."""
+
+
+class ConfigurationError(RLMError):
+    """Raised when the configuration cannot be used. The message names file, key, value and what is allowed."""
+
+
+class StoreError(RLMError):
+    """Raised when Redis refuses or cannot be reached. No call is made without it; try again once it is back."""
+
+
+class StoreUnreachableError(StoreError):
+    """Raised when Redis cannot be reached. Start it, or correct `redis.url`."""
+
+
+class StoreUnfitError(StoreError):
+    """Raised when a Redis is reachable but would lose events. The message names the setting and the remedy."""
+
+
+class FencedError(StoreError):
+    """Raised when a newer conductor holds the lease: nothing was written, stop conducting at once."""
+
+
+class RunError(RLMError):
+    """Raised when a run cannot be started, found or ended as asked."""
+
+
+class NoSuchRunError(RunError):
+    """Raised when a run (or an event) is not known. `rlm list` names the runs."""
+
+
+class DispatchError(RLMError):
+    """Raised when a call could not be prepared. The event stays unsettled."""
+
+
+class SupervisorError(RLMError):
+    """Raised when a worker process could not be started or ended unexpectedly."""

@@ -1,0 +1,195 @@
+"""The audit `Item` and its `Event`s: decode and validate what stands on the audit list, word what is wrong with it."""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from rlm.clock import isoformat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Levels of arrays and objects an item may nest.
+MAX_DEPTH = 100
+#: An item's `priority` goes from 0 to this, the higher first.
+MAX_PRIORITY = 100
+
+_ITEM_ID = re.compile(r"[\x21-\x7e]{1,200}")
+_MAX_WALLET_NAME = 500
+
+
+class Reason(StrEnum):
+    """Why an item or event became a dead letter."""
+
+    NOT_JSON = "not_json"
+    NOT_UTF8 = "not_utf8"
+    NOT_OBJECT = "not_object"
+    MISSING_FIELD = "missing_field"
+    WRONG_TYPE = "wrong_type"
+    BAD_VALUE = "bad_value"
+    TOO_DEEP = "too_deep"
+    TOO_LARGE = "too_large"
+    UNKNOWN_TYPE = "unknown_type"
+    REJECTED = "rejected"
+    ATTEMPTS_SPENT = "attempts_spent"
+    POISON = "poison"
+
+
+#: An item that fails for one of these cannot be embedded in JSON as it stands.
+NOT_EMBEDDABLE = frozenset({Reason.NOT_JSON, Reason.NOT_UTF8, Reason.TOO_DEEP, Reason.TOO_LARGE})
+
+
+class BadItemError(ValueError):
+    """Raised when an item cannot be taken. `reason` is its code, the message the detail a person reads."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+    @classmethod
+    def unknown_type(cls, name: str) -> BadItemError:
+        """Return the error of an event whose type `name` is not in the configuration."""
+        return cls(Reason.UNKNOWN_TYPE, f"{name!r} is not a configured type")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One type of one item."""
+
+    id: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One record of the audit list, validated. `types` are its distinct event types; `priority` None is the type's."""
+
+    id: str
+    wallet_name: str
+    types: tuple[str, ...]
+    priority: int | None
+
+    @property
+    def events(self) -> Iterator[Event]:
+        """Its events, one a type."""
+        return (Event(event_id(self.id, name), name) for name in self.types)
+
+
+def event_id(item_id: str, type_name: str) -> str:
+    """Name the event that is `type_name` of item `item_id`. Types hold no colon, so `type_of` undoes it."""
+    return f"{item_id}:{type_name}"
+
+
+def type_of(event: str) -> str:
+    """Return the type's name in an event id."""
+    return event.rpartition(":")[2]
+
+
+def decode_item(raw: bytes, max_bytes: int) -> Item:
+    """Decode and validate one item as it stands on the list, of at most `max_bytes` bytes.
+
+    Raises:
+        BadItemError: with the reason's code and what is wrong, the first fault found.
+    """
+    document = _decode_document(raw, max_bytes)
+    item_id = _text(document, "id")
+    if not _ITEM_ID.fullmatch(item_id):
+        raise BadItemError(Reason.BAD_VALUE, "id must be 1 to 200 visible ASCII characters")
+    wallet_name = _text(document, "wallet_name")
+    if not 1 <= len(wallet_name) <= _MAX_WALLET_NAME:
+        raise BadItemError(Reason.BAD_VALUE, f"wallet_name must be 1 to {_MAX_WALLET_NAME} characters")
+    return Item(item_id, wallet_name, _types(document), _priority(document))
+
+
+def _decode_document(raw: bytes, max_bytes: int) -> dict[str, Any]:
+    if len(raw) > max_bytes:
+        raise BadItemError(Reason.TOO_LARGE, f"{len(raw)} bytes, at most {max_bytes} are taken (queue.max_item_bytes)")
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        raise BadItemError(Reason.NOT_UTF8, f"not UTF-8 at byte {error.start}") from error
+    try:
+        document = msgspec.json.decode(raw)
+    except RecursionError as error:
+        raise BadItemError(Reason.TOO_DEEP, f"nested deeper than {MAX_DEPTH} levels") from error
+    except msgspec.DecodeError as error:
+        raise BadItemError(Reason.NOT_JSON, f"not JSON: {error}") from error
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(document) > MAX_DEPTH:
+        raise BadItemError(Reason.TOO_DEEP, f"nested deeper than {MAX_DEPTH} levels")
+    if not isinstance(document, dict):
+        raise BadItemError(Reason.NOT_OBJECT, f"a JSON {_kind(document)}, where an object is expected")
+    return document
+
+
+def _depth(document: Any) -> int:
+    depth, level = 0, [document]
+    while level:
+        level = [node for node in level if isinstance(node, dict | list)]
+        depth += bool(level)
+        level = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
+    return depth
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "object", list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
+    return names.get(type(value), "null")
+
+
+def _text(document: dict[str, Any], field: str) -> str:
+    if field not in document:
+        raise BadItemError(Reason.MISSING_FIELD, f"{field} is missing")
+    value = document[field]
+    if not isinstance(value, str):
+        raise BadItemError(Reason.WRONG_TYPE, f"{field} is a {_kind(value)}, where a string is expected")
+    return value
+
+
+def _types(document: dict[str, Any]) -> tuple[str, ...]:
+    if "events" not in document:
+        raise BadItemError(Reason.MISSING_FIELD, "events is missing")
+    types = document["events"]
+    if not isinstance(types, list):
+        raise BadItemError(Reason.WRONG_TYPE, f"events is a {_kind(types)}, where an array of strings is expected")
+    if not types:
+        raise BadItemError(Reason.BAD_VALUE, "events is empty, at least one event type is expected")
+    for name in types:
+        if not isinstance(name, str):
+            raise BadItemError(Reason.WRONG_TYPE, f"events holds a {_kind(name)}, where strings are expected")
+    return tuple(dict.fromkeys(types))
+
+
+def _priority(document: dict[str, Any]) -> int | None:
+    if "priority" not in document:
+        return None
+    value = document["priority"]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadItemError(Reason.WRONG_TYPE, f"priority is a {_kind(value)}, where a whole number is expected")
+    if value != int(value) or not 0 <= value <= MAX_PRIORITY:
+        raise BadItemError(Reason.BAD_VALUE, f"priority is {value}, where a whole number from 0 to 100 is expected")
+    return int(value)
+
+
+def encode_letter(
+    raw: bytes, reason: Reason, detail: str, *, failed_at: float, run_id: str | None, event: str | None
+) -> bytes:
+    """Write a dead letter (CONTRACT 1) for the item `raw`; `failed_at` is in seconds since 1970."""
+    embedded = msgspec.Raw(raw) if reason not in NOT_EMBEDDABLE else {"base64": base64.b64encode(raw).decode()}
+    return msgspec.json.encode(
+        {
+            "id": secrets.token_hex(8),
+            "reason": reason,
+            "detail": detail,
+            "failed_at": isoformat(failed_at),
+            "run_id": run_id,
+            "event_id": event,
+            "item": embedded,
+        }
+    )

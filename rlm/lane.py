@@ -1,0 +1,251 @@
+"""One event from claim to settlement: claimed, connected, a slot taken, sent, answered, settled."""
+
+from __future__ import annotations
+
+import logging
+import random
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeVar
+
+from rlm.clock import system_clock
+from rlm.dispatch import Delivered, Outcome, Rejected, Request, Throttled, Unreachable, UnreachableError
+from rlm.endpoint import Limit
+from rlm.errors import StoreError
+from rlm.event import Reason, type_of
+from rlm.store.ledger import Claim, Release, Unclaimed
+from rlm.window import Admitted, Call, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from urllib3.connection import HTTPConnection
+
+    from rlm.dispatch import Dispatcher
+    from rlm.endpoint import Endpoint, EventType
+    from rlm.settings import Settings
+    from rlm.store import Store
+
+#: The share of the guard in which a call must have left after its slot was taken; the rest is for its way.
+LEAVING_SHARE = 0.4
+#: A lease lasts one call: its time-out and this many seconds.
+LEASE_SLACK_SECONDS = 2.0
+#: The first back-off between two attempts, seconds; doubled with each, give or take a half.
+FIRST_BACKOFF_SECONDS = 0.5
+#: An endpoint that failed so often in a row is rested; for the first time this long, seconds.
+FAILING = 5
+FIRST_REST_SECONDS = 1.0
+
+_SETTLE_AGAIN_SECONDS = 0.05
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A call that left, or may have: how it ended, the slot it used, whether the run's deadline cut it."""
+
+    endpoint: Endpoint
+    outcome: Outcome
+    cut: bool
+
+
+class Lanes:
+    """The lanes of one worker process: `carry` is called by as many threads as it has lanes."""
+
+    def __init__(self, store: Store, settings: Settings, dispatcher: Dispatcher, worker_id: str) -> None:
+        self._store = store
+        self._settings = settings
+        self._dispatcher = dispatcher
+        self._worker_id = worker_id
+        self._types = {event_type.name: event_type for event_type in settings.event_types}
+        guard = settings.run.guard_seconds
+        self._leaving_seconds = LEAVING_SHARE * guard if guard else float("inf")
+        #: The open run has another configuration: this worker must be replaced.
+        self.outdated = False
+
+    def carry(self, release: Release) -> None:
+        """Carry one released event as far as it goes. Whatever happens, it is settled, given back, or its lease ends."""
+        event_type = self._types.get(type_of(release.event_id))
+        if event_type is None:
+            self.outdated = True
+            return
+        claimed_at = system_clock.monotonic()
+        lease_seconds = max(endpoint.timeout_seconds for endpoint in event_type.endpoints) + LEASE_SLACK_SECONDS
+        claim = self._claim(release, event_type, lease_seconds)
+        if claim is None:
+            return
+        lease_ends = claimed_at + lease_seconds
+        try:
+            settle = self._attempt(claim, event_type, claimed_at + claim.remaining_seconds)
+        except StoreError as error:
+            log.warning(
+                "Redis failed while event %s was being sent; it is given back: %s",
+                claim.event_id,
+                error,
+                extra=self._extra("give_back", claim),
+            )
+            settle = lambda: self._store.ledger.give_back(claim)  # noqa: E731
+        except Exception:
+            log.exception(
+                "Event %s could not be carried; it is given back", claim.event_id, extra=self._extra("give_back", claim)
+            )
+            settle = lambda: self._store.ledger.give_back(claim)  # noqa: E731
+        self._persist(settle, claim, lease_ends)
+
+    def _claim(self, release: Release, event_type: EventType, lease_seconds: float) -> Claim | None:
+        claim = self._store.ledger.claim(
+            release,
+            self._worker_id,
+            self._settings.revision,
+            lease_seconds=lease_seconds,
+            expected_seconds=event_type.processing_seconds,
+            endpoints=[endpoint.name for endpoint in event_type.endpoints],
+        )
+        if isinstance(claim, Unclaimed):
+            self.outdated |= claim.why == "revision"
+            return None
+        return claim
+
+    def _attempt(self, claim: Claim, event_type: EventType, deadline: float) -> Callable[[], bool]:
+        """Send the event to the first endpoint that has a slot; return how it is to be settled."""
+        ledger = self._store.ledger
+        for endpoint in _candidates(claim, event_type):
+            now = system_clock.monotonic()
+            if now + event_type.processing_seconds > deadline:
+                break
+            try:
+                connection = self._dispatcher.connect(endpoint, min(endpoint.timeout_seconds, deadline - now))
+            except UnreachableError as error:
+                self._store.windows.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING)
+                return self._try_again(claim, endpoint, Unreachable(str(error), None))
+            call = Call(self._worker_id, claim.event_id, endpoint.name)
+            asked_at = system_clock.monotonic()
+            slot = self._store.windows.acquire(endpoint, call)
+            if isinstance(slot, Refused):
+                self._dispatcher.keep(endpoint, connection)
+                continue
+            if system_clock.monotonic() - asked_at > self._leaving_seconds:
+                self._dispatcher.keep(endpoint, connection)
+                self._store.windows.give_back(endpoint, slot, call)
+                break
+            sent = self._call(claim, endpoint, connection, slot, asked_at, deadline)
+            return self._settlement(claim, sent)
+        return lambda: ledger.give_back(claim)
+
+    def _call(
+        self,
+        claim: Claim,
+        endpoint: Endpoint,
+        connection: HTTPConnection,
+        slot: Admitted,
+        asked_at: float,
+        deadline: float,
+    ) -> _Sent:
+        """Send the request and wait for its answer, keeping the window and the endpoint's health true meanwhile."""
+        windows, call = self._store.windows, Call(self._worker_id, claim.event_id, endpoint.name)
+        request = Request(
+            claim.event_id, claim.type, claim.wallet_name, claim.release.run_id, claim.attempt + 1, claim.item
+        )
+        gives_up_at = min(deadline, asked_at + endpoint.timeout_seconds)
+        trouble = self._dispatcher.send(connection, endpoint, request, gives_up_at)
+        sent_at = system_clock.monotonic()
+        if not trouble and sent_at - asked_at > self._leaving_seconds:
+            slot = windows.block(endpoint, slot, call)  # it left late: as if the slot had been taken only now
+        outcome = (
+            Unreachable(trouble, None)
+            if trouble
+            else self._dispatcher.receive(connection, endpoint, sent_at, gives_up_at)
+        )
+        cut = deadline <= system_clock.monotonic() and deadline < asked_at + endpoint.timeout_seconds
+        self._report(endpoint, slot, call, outcome, cut=cut)
+        return _Sent(endpoint, outcome, cut)
+
+    def _report(self, endpoint: Endpoint, slot: Admitted, call: Call, outcome: Outcome, *, cut: bool) -> None:
+        windows = self._store.windows
+        match outcome:
+            case Throttled(retry_after=seconds):
+                rest = endpoint.limit.longest_seconds if seconds is None else seconds
+                windows.rest(endpoint, rest)
+                log.info(
+                    "%s asked for a rest of %.1f s; the others take its share",
+                    endpoint.name,
+                    rest,
+                    extra={"action": "rest_endpoint", "endpoint": endpoint.name},
+                )
+            case Unreachable(seconds=seconds):
+                if seconds is None:
+                    windows.block(endpoint, slot, call)
+                if not cut:
+                    windows.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING)
+            case Delivered() | Rejected() if slot.suspect:
+                windows.reopen(endpoint)
+
+    def _settlement(self, claim: Claim, sent: _Sent) -> Callable[[], bool]:
+        ledger, name = self._store.ledger, sent.endpoint.name
+        match sent.outcome:
+            case Delivered(seconds=seconds):
+                return lambda: ledger.complete(claim, name, seconds)
+            case Throttled(seconds=seconds):
+                return lambda: ledger.throttle(claim, name, seconds)
+            case Rejected(seconds=seconds, detail=detail):
+                return lambda: ledger.fail(claim, Reason.REJECTED, f"{name} answered {detail}", name, seconds)
+            case Unreachable() as outcome:
+                return self._try_again(claim, sent.endpoint, outcome, cut=sent.cut)
+
+    def _try_again(
+        self, claim: Claim, endpoint: Endpoint, outcome: Unreachable, *, cut: bool = False
+    ) -> Callable[[], bool]:
+        ledger, retry, name, seconds = self._store.ledger, self._settings.retry, endpoint.name, outcome.seconds
+        tries = claim.tries + 1
+        if cut or tries < retry.max_attempts:
+            delay = FIRST_BACKOFF_SECONDS * 2 ** (tries - 1) * random.uniform(0.5, 1.5)
+            return lambda: ledger.retry(claim, name, seconds, delay)
+        if claim.runs + 1 < retry.max_runs:
+            return lambda: ledger.spend(claim, name, seconds)
+        detail = f"{tries} attempts in each of {retry.max_runs} runs failed, the last at {name}: {outcome.detail}"
+        return lambda: ledger.fail(claim, Reason.ATTEMPTS_SPENT, detail, name, seconds)
+
+    def _persist(self, settle: Callable[[], bool], claim: Claim, until: float) -> None:
+        """Settle, again and again while Redis is away, as long as the lease lasts: the call has been made."""
+        while True:
+            try:
+                settled = settle()
+            except StoreError as error:
+                if system_clock.monotonic() < until:
+                    system_clock.sleep(_SETTLE_AGAIN_SECONDS)
+                    continue
+                log.error(  # noqa: TRY400  # where Redis is away, a traceback of it tells nothing
+                    "Event %s could not be settled before its lease ended, it will be sent again: %s",
+                    claim.event_id,
+                    error,
+                    extra=self._extra("lose_claim", claim),
+                )
+                return
+            if not settled:
+                log.warning(
+                    "The answer for event %s came after its claim was lost; the ledger did not change",
+                    claim.event_id,
+                    extra=self._extra("late_answer", claim),
+                )
+            return
+
+    def _extra(self, action: str, claim: Claim) -> dict[str, str]:
+        return {"action": action, "event_id": claim.event_id, "run_id": claim.release.run_id}
+
+
+def _candidates(claim: Claim, event_type: EventType) -> Iterator[Endpoint]:
+    """The endpoint meant for the event first, then the type's others; the one that failed it last comes last."""
+
+    def place(endpoint: Endpoint) -> tuple[bool, bool]:
+        return endpoint.name == claim.last_endpoint and claim.tries > 0, endpoint.name != claim.endpoint
+
+    for endpoint in sorted(event_type.endpoints, key=place):
+        limit = claim.limits.get(endpoint.name)
+        yield endpoint if limit is None else replace(endpoint, limit=_parse(limit))
+
+
+@lru_cache(maxsize=1024)
+def _parse(limit: str) -> Limit:
+    return Limit.parse(limit)

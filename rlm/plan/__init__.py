@@ -1,0 +1,85 @@
+"""The plan: what a backlog needs and when it will be done. A pure function of counts, without a clock and without I/O.
+
+The run, `rlm plan`, the dashboard's what-if and the forecast all ask `compute_plan`. It simulates what the conductor
+will do (`simulate`), picks the fewest workers that lose nothing (`workers`), bounds what any schedule could do
+(`bound`) and says what keeps the end from being sooner (`binds`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rlm.plan.binds import what_binds
+from rlm.plan.gate import SECOND
+from rlm.plan.simulate import Situation
+from rlm.plan.values import Capacity, Horizon, Plan, Release, TypePlan, Window
+from rlm.plan.workers import choose_workers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rlm.endpoint import EventType
+    from rlm.plan.simulate import Course, Start
+
+__all__ = ["Capacity", "Horizon", "Plan", "Release", "TypePlan", "Window", "compute_plan"]
+
+#: One release covers the calls to an endpoint over at least this share of the time there is, however short its period.
+RELEASE_SHARE: Final = 0.25
+
+
+def compute_plan(
+    backlog: Mapping[str, int],
+    types: Sequence[EventType],
+    windows: Mapping[str, Window],
+    capacity: Capacity,
+    horizon: Horizon,
+    *,
+    workers: int | None = None,
+) -> Plan:
+    """Plan a run, or see what a run would be.
+
+    More workers allowed, and for one type alone more endpoints or a higher limit, never make a plan worse. Among types
+    that compete for lanes a higher limit can: the higher type then takes lanes from those below it.
+
+    Args:
+        backlog: events waiting, by type. A type that is not among `types` is left out; a run makes those dead letters.
+        types: the configured types, high to low priority.
+        windows: what the endpoints' windows hold, by endpoint name. One that is missing is fresh.
+        capacity: how many workers are allowed.
+        horizon: the time there is, counted from the first call.
+        workers: plan for exactly this number, whatever `capacity` allows: a what-if.
+    """
+    if workers is not None:
+        capacity = Capacity(workers, workers, capacity.threads)
+    situation = Situation.of(backlog, types, windows, horizon)
+    choice = choose_workers(situation, capacity, horizon)
+    course = choice.course
+    return Plan(
+        workers=choice.workers,
+        threads=capacity.threads,
+        forecast_seconds=course.forecast / SECOND,
+        lower_bound_seconds=choice.bound.end(capacity.max_workers * capacity.threads) / SECOND,
+        expected_leftover=course.leftover,
+        by_type={
+            demand.name: TypePlan(demand.events, course.left[demand.name], course.answered.get(demand.name, 0) / SECOND)
+            for demand in situation.demands
+        },
+        releases=_releases(course, situation),
+        binds=what_binds(situation, choice, capacity, horizon),
+    )
+
+
+def _releases(course: Course, situation: Situation) -> tuple[Release, ...]:
+    """Put the starts at one endpoint together that belong to one filling of its window."""
+    least = int(RELEASE_SHARE * situation.deadline)
+    fillings: list[list[Start]] = []
+    current: dict[str, list[Start]] = {}
+    for start in course.starts:
+        filling = current.get(start.gate)
+        if filling is None or start.at - filling[0].at >= max(least, situation.gates[start.gate].shortest):
+            filling = current[start.gate] = []
+            fillings.append(filling)
+        filling.append(start)
+    return tuple(
+        Release(filling[0].at / SECOND, filling[0].gate, sum(start.events for start in filling)) for filling in fillings
+    )

@@ -1,0 +1,95 @@
+"""What goes into a plan and what comes out: plain frozen values, times in seconds from the first call."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What one endpoint's window holds when the plan is made.
+
+    `ages` are the seconds since each call that may still count, in any order; those too old to count do no harm.
+    `rest_seconds` is how long the endpoint rests yet, after a 429 or by its circuit breaker.
+    """
+
+    ages: tuple[float, ...] = ()
+    rest_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How many workers there may be, and the events each has in flight."""
+
+    min_workers: int
+    max_workers: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """Until when calls must be answered, by when they should be, and the guard kept on every period. Seconds."""
+
+    deadline_seconds: float
+    target_seconds: float
+    guard_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TypePlan:
+    """One type's part in a plan. `forecast_seconds` is when its last event that fits is answered, 0 if none does."""
+
+    events: int
+    expected_leftover: int
+    forecast_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """How many events go to an endpoint from one filling of its window, the first of them at `at_seconds`."""
+
+    at_seconds: float
+    endpoint: str
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many workers the backlog needs, when it will be done, what will be left over, and why not sooner.
+
+    `forecast_seconds` is when the last event that fits is answered; no schedule whatever could answer the same events
+    before `lower_bound_seconds` with the most workers allowed. `binds` names in words what keeps the end from being
+    earlier.
+    """
+
+    workers: int
+    threads: int
+    forecast_seconds: float
+    lower_bound_seconds: float
+    expected_leftover: int
+    by_type: Mapping[str, TypePlan]
+    releases: tuple[Release, ...]
+    binds: str
+
+    @property
+    def fits(self) -> bool:
+        """Tell whether nothing is expected to be left over."""
+        return self.expected_leftover == 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `rlm plan --json` prints, ready to be encoded."""
+        return {
+            "workers": self.workers,
+            "threads": self.threads,
+            "forecast_seconds": self.forecast_seconds,
+            "lower_bound_seconds": self.lower_bound_seconds,
+            "expected_leftover": self.expected_leftover,
+            "fits": self.fits,
+            "by_type": {name: asdict(part) for name, part in self.by_type.items()},
+            "releases": [asdict(release) for release in self.releases],
+            "binds": self.binds,
+        }

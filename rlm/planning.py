@@ -1,0 +1,58 @@
+"""Gathers what a plan is made of from the store: the backlog, the live windows, what is left of the time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rlm.plan import Capacity, Horizon, Plan, Window, compute_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rlm.endpoint import Endpoint, EventType
+    from rlm.settings import Settings
+    from rlm.store import Store
+
+
+def types_in_force(store: Store) -> tuple[EventType, ...]:
+    """Return the configured types with the limits in force, high to low priority."""
+    endpoints = store.endpoints()
+    return tuple(
+        replace(one, endpoints=tuple(endpoints[endpoint.name] for endpoint in one.endpoints))
+        for one in store.settings.event_types
+    )
+
+
+def live_windows(store: Store, endpoints: Sequence[Endpoint]) -> dict[str, Window]:
+    """Return what the endpoints' windows hold at this moment, by endpoint name."""
+    now_us, views = store.windows.look(endpoints)
+    return {one.name: Window(store.windows.ages(one, now_us), views[one.name].rest_seconds) for one in endpoints}
+
+
+def capacity_of(settings: Settings) -> Capacity:
+    """Return how many workers the settings allow."""
+    return Capacity(settings.workers.min, settings.workers.max, settings.workers.threads)
+
+
+def plan_run(
+    settings: Settings,
+    backlog: Mapping[str, int],
+    types: Sequence[EventType],
+    windows: Mapping[str, Window],
+    *,
+    gone_seconds: float = 0.0,
+    window_seconds: float | None = None,
+    workers: int | None = None,
+) -> Plan:
+    """Plan a run of which `gone_seconds` will have passed at its first call; times in the plan count from that call.
+
+    `window_seconds` is the run's own where it is not the settings'; `workers` fixes their number.
+    """
+    window = settings.run.window_seconds if window_seconds is None else window_seconds
+    horizon = Horizon(
+        deadline_seconds=max(0.0, window - gone_seconds),
+        target_seconds=max(0.0, window * settings.run.target - gone_seconds),
+        guard_seconds=settings.run.guard_seconds,
+    )
+    return compute_plan(backlog, types, windows, capacity_of(settings), horizon, workers=workers)

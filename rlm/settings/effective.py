@@ -1,0 +1,159 @@
+"""The settings as the rest of RLM sees them: frozen, typed, with the endpoints and types they describe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlm.endpoint import Endpoint, EventType, Limit
+from rlm.errors import ConfigurationError
+from rlm.settings.faults import close_match, did_you_mean
+from rlm.settings.layers import leaves
+from rlm.settings.masking import MASK, mask_value
+from rlm.settings.toml import dotted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rlm.settings.document import Document
+    from rlm.settings.layers import Layers
+    from rlm.settings.model import (
+        EndpointSettings,
+        QueueSettings,
+        RedisSettings,
+        RetrySettings,
+        RunSettings,
+        TypeSettings,
+        WorkersSettings,
+    )
+
+_DATA_FOLDER = ".rlm"
+_REVISION_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A setting for display: its key, its value with secrets masked, where the value comes from."""
+
+    key: str
+    value: Any
+    where: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The whole configuration. Its representation shows no secret; `shown` is for people, the rest for programs.
+
+    `event_types` go from the highest priority to the lowest, equal ones in the configured order. `endpoints` has each
+    endpoint by name, as the first of those types has it: where types share one, headers and time-out may differ, so
+    take it from the type to call it. `revision` names what workers depend on; `data_dir` is where RLM keeps files.
+    """
+
+    redis: RedisSettings
+    queue: QueueSettings
+    run: RunSettings
+    workers: WorkersSettings
+    retry: RetrySettings
+    types: Mapping[str, TypeSettings]
+    event_types: tuple[EventType, ...] = field(repr=False)
+    endpoints: Mapping[str, Endpoint] = field(repr=False)
+    revision: str
+    data_dir: Path
+    source: Path | None
+    sentry_dsn: str | None = field(repr=False)
+    shown: tuple[Shown, ...] = field(repr=False)
+
+    def where(self, key: str) -> str:
+        """Tell where the value of a key (`run.target`) comes from: "default", "environment NAME" or "file PATH".
+
+        Raises:
+            ConfigurationError: there is no such key.
+        """
+        known = {shown.key: shown.where for shown in self.shown}
+        if key not in known:
+            raise ConfigurationError(f"there is no setting {key!r}{did_you_mean(close_match(key, known))}")
+        return known[key]
+
+
+def settings_of(document: Document, layers: Layers, sentry_dsn: str | None) -> Settings:
+    """Make the settings of a faultless document."""
+    event_types = _event_types(document)
+    return Settings(
+        redis=document.redis,
+        queue=document.queue,
+        run=document.run,
+        workers=document.workers,
+        retry=document.retry,
+        types=document.types,
+        event_types=event_types,
+        endpoints=_by_name(event_types),
+        revision=_revision(document, event_types),
+        data_dir=(layers.source.parent if layers.source else Path.cwd()) / _DATA_FOLDER,
+        source=layers.source,
+        sentry_dsn=sentry_dsn,
+        shown=(*_shown(document, layers), _shown_dsn(sentry_dsn)),
+    )
+
+
+def _event_types(document: Document) -> tuple[EventType, ...]:
+    types = (
+        EventType(
+            name,
+            described.priority,
+            described.processing_seconds,
+            tuple(_endpoint(endpoint, described, document.retry) for endpoint in described.endpoints),
+        )
+        for name, described in document.types.items()
+    )
+    return tuple(sorted(types, key=lambda event_type: -event_type.priority))
+
+
+def _endpoint(endpoint: EndpointSettings, event_type: TypeSettings, retry: RetrySettings) -> Endpoint:
+    return Endpoint(
+        name=endpoint.name,
+        url=endpoint.url,
+        limit=Limit.parse(endpoint.rate_limit or str(event_type.rate_limit)),  # one of them is there: rules saw to it
+        timeout_seconds=endpoint.timeout_seconds or retry.timeout_seconds,
+        headers=endpoint.headers,
+    )
+
+
+def _by_name(event_types: tuple[EventType, ...]) -> dict[str, Endpoint]:
+    endpoints: dict[str, Endpoint] = {}
+    for event_type in event_types:
+        for endpoint in event_type.endpoints:
+            endpoints.setdefault(endpoint.name, endpoint)
+    return endpoints
+
+
+def _revision(document: Document, event_types: tuple[EventType, ...]) -> str:
+    """Digest what a worker depends on: not where Redis is, and of a header's secret only the variable's name."""
+    facts = [
+        [_facts(event_type) for event_type in event_types],
+        document.retry.model_dump(),
+        document.queue.model_dump(),
+        document.redis.prefix,
+        document.run.guard_seconds,
+        document.workers.threads,
+    ]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_REVISION_DIGITS]
+
+
+def _facts(event_type: EventType) -> list[Any]:
+    endpoints = [
+        [endpoint.name, endpoint.url, endpoint.limit.text, endpoint.timeout_seconds, endpoint.headers]
+        for endpoint in event_type.endpoints
+    ]
+    return [event_type.name, event_type.priority, event_type.processing_seconds, endpoints]
+
+
+def _shown(document: Document, layers: Layers) -> Iterator[Shown]:
+    for place, value in leaves(document.model_dump(exclude_none=True)):
+        yield Shown(dotted(place), mask_value(place, value), layers.where(place))
+
+
+def _shown_dsn(dsn: str | None) -> Shown:
+    return Shown("sentry_dsn", MASK if dsn else None, "environment SENTRY_DSN" if dsn else "default")

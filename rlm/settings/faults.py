@@ -1,0 +1,138 @@
+"""What is wrong with a configuration, all of it at once: a line each with origin, key, value and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rlm.settings.document import SECTIONS, model_at
+from rlm.settings.fields import words
+from rlm.settings.masking import mask_value
+from rlm.settings.toml import dotted, toml_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
+    from rlm.settings.layers import Layers, Place
+
+_LONGEST_VALUE = 200
+#: What pydantic puts behind the place of a table's entry when it means the key.
+_KEY_MARK = "[key]"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong. `subject` is the key, with its value where there is one; secrets are masked in it."""
+
+    place: Place
+    origin: str
+    subject: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.origin}: {self.subject}: {self.problem}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A configuration without the values at `faulty` places: what rules between settings can be asked about."""
+
+    layers: Layers
+    faulty: frozenset[Place]
+
+    def find(self, place: Place) -> Any:
+        """Return the value at `place`, None where there is none or it is faulty already."""
+        spoiled = any(place[: len(faulty)] == faulty for faulty in self.faulty)
+        return None if spoiled else self.layers.find(place)
+
+    def fault(self, place: Place, problem: str) -> Fault:
+        """Make the fault of the value at `place`."""
+        return fault(self.layers, place, problem, self.layers.find(place))
+
+
+def fault(layers: Layers, place: Place, problem: str, value: Any = None) -> Fault:
+    """Make the fault of the setting at `place`; without `value` its key is named alone."""
+    subject = dotted(place) if value is None else f"{dotted(place)} = {show(place, value)}"
+    return Fault(place, layers.blame(place), subject, problem)
+
+
+def show(place: Place, value: Any) -> str:
+    """Write a value as the file has it: secrets masked, long texts cut, tables and lists folded."""
+    masked = mask_value(place, value)
+    if isinstance(masked, dict | list) and masked:
+        return "{...}" if isinstance(masked, dict) else "[...]"
+    text = toml_value(masked)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
+def faults_of(error: ValidationError, layers: Layers) -> Iterator[Fault]:
+    """Translate what pydantic found."""
+    for detail in error.errors(include_url=False):
+        place = detail["loc"]
+        if place[-1] == _KEY_MARK:
+            yield fault(layers, place[:-1], _problem(place[:-1], detail))
+        elif detail["type"] == "missing":
+            yield fault(layers, place, f"is missing; give {_allowed(place)}")
+        else:
+            yield fault(layers, place, _problem(place, detail), detail["input"])
+
+
+def _problem(place: Place, detail: ErrorDetails) -> str:
+    match detail["type"]:
+        case "extra_forbidden":
+            return _unknown(place)
+        case "value_error":
+            return str(detail["ctx"]["error"])
+        case _:
+            return f"must be {_allowed(place)}"
+
+
+def _allowed(place: Place) -> str:
+    """Find the words for what may stand at `place`: its own, else those for an entry of the list or table it is in."""
+    *parent, key = place
+    model = model_at(tuple(parent))
+    if model and key in model.model_fields:
+        return words(model, str(key), "allowed")
+    match parent:
+        case ["types"]:
+            return f"a table, [{dotted(place)}]"
+        case [*_, "endpoints"]:
+            return '{ name = "...", url = "..." }'
+        case _:
+            return "a text"
+
+
+def _unknown(place: Place) -> str:
+    *parent, last = place
+    key = str(last)
+    model = model_at(tuple(parent))
+    known = list(model.model_fields) if model else []
+    near = close_match(key, known) or next(
+        (f"{name}.{key}" for name, other in SECTIONS.items() if key in other.model_fields), None
+    )
+    return f"unknown key{did_you_mean(near)}; {_table(parent)} may have {', '.join(known)}"
+
+
+def _table(place: list[str | int]) -> str:
+    match place:
+        case []:
+            return "the file"
+        case [*_, int()]:
+            return "an endpoint"
+        case _:
+            return f"[{dotted(tuple(place))}]"
+
+
+def close_match(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """Return the known name that `name` was probably meant to be, upper and lower case aside."""
+    folded = {candidate.lower(): candidate for candidate in known}
+    return next((folded[near] for near in difflib.get_close_matches(name.lower(), folded, n=1, cutoff=cutoff)), None)
+
+
+def did_you_mean(name: str | None) -> str:
+    """Offer a name, if there is one to offer."""
+    return f" (did you mean {name!r}?)" if name else ""

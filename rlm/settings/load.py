@@ -1,0 +1,85 @@
+"""Loading: read every layer, collect every fault, and only then make the settings."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from rlm.errors import ConfigurationError
+from rlm.settings.defaults import built_in_sections, built_in_types
+from rlm.settings.document import Document
+from rlm.settings.effective import Settings, settings_of
+from rlm.settings.faults import Fault, faults_of, show
+from rlm.settings.layers import Layers
+from rlm.settings.rules import rule_faults
+from rlm.settings.sources import choose_file, read_environment, read_file
+from rlm.settings.values import check_dsn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from rlm.settings.layers import Place
+
+DSN_VARIABLE = "SENTRY_DSN"
+
+
+def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings of the file at `path`, else `$RLM_CONFIG`, else `./rlm.toml`, else the built-in ones.
+
+    Variables `RLM_<SECTION>__<KEY>`, `REDIS_URL` and `SENTRY_DSN` of `environ` go over the file's values. Loading the
+    same file in the same environment again gives the same `revision`, in any process.
+
+    Raises:
+        ConfigurationError: something is wrong; the message has a line for each fault, with origin, key, value and
+            what is allowed.
+    """
+    source = choose_file(path, environ)
+    layers, faults = _layers(source, environ)
+    document, wrong = _validate(layers)
+    faults += [*wrong, *rule_faults(layers, frozenset(fault.place for fault in wrong), environ)]
+    dsn = environ.get(DSN_VARIABLE) or None
+    faults += _dsn_faults(dsn)
+    if document is None or faults:
+        raise ConfigurationError("\n".join(map(str, faults)))
+    return settings_of(document, layers, dsn)
+
+
+def _layers(source: Path | None, environ: Mapping[str, str]) -> tuple[Layers, list[Fault]]:
+    file = read_file(source) if source else {}
+    built_in = built_in_sections()
+    if "types" not in file:
+        built_in["types"] = built_in_types()
+    types = Layers({}, {}, file, source, built_in).types
+    values, variables, faults = read_environment(environ, [name for name in types if isinstance(types[name], dict)])
+    overrides: dict[Any, Any] = {}
+    for place, value in values.items():
+        # Over something that is no table an override would hide that fault of the file.
+        if isinstance(file.get(str(place[0]), {}), dict):
+            _put(overrides, place, value)
+    return Layers(overrides, variables, file, source, built_in), faults
+
+
+def _put(tables: dict[Any, Any], place: Place, value: Any) -> None:
+    *parents, key = place
+    for parent in parents:
+        tables = tables.setdefault(parent, {})
+    tables[key] = value
+
+
+def _validate(layers: Layers) -> tuple[Document | None, list[Fault]]:
+    try:
+        return Document.merge(layers.tables), []
+    except ValidationError as error:
+        return None, list(faults_of(error, layers))
+
+
+def _dsn_faults(dsn: str | None) -> Iterator[Fault]:
+    if dsn is None:
+        return
+    try:
+        check_dsn(dsn)
+    except ValueError as error:
+        yield Fault((), "environment", f"{DSN_VARIABLE} = {show((DSN_VARIABLE,), dsn)}", str(error))

@@ -1,0 +1,164 @@
+"""The sections of the configuration, field by field. The reference page is made from this."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from rlm.settings.fields import (
+    EndpointURL,
+    HeaderTable,
+    ListName,
+    Name,
+    RateLimit,
+    RedisURL,
+    list_name,
+    seconds,
+    setting,
+    whole,
+)
+from rlm.settings.values import EMBEDDED, RESERVED_HEADERS
+
+
+class Section(BaseModel):
+    """What all sections share: values of exactly the right type, no unknown keys, never changed."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class RedisSettings(Section):
+    """Where RLM keeps its ledger and finds the audit list."""
+
+    url: RedisURL = setting(
+        EMBEDDED,
+        "The Redis (or Valkey) that holds the audit list and the ledger. `embedded`: a real Valkey server that RLM "
+        "starts itself, its data in `.rlm` beside the configuration file, else in the current directory. "
+        "`REDIS_URL` sets it as well.",
+        allowed='"embedded" or a URL with redis://, rediss://, unix:// or redis+sentinel://',
+        repr=False,
+    )
+    embedded_port: int = whole(
+        0,
+        "The loopback port on which the embedded server listens for other programs. 0: only on a private Unix socket.",
+        lowest=0,
+        highest=65535,
+    )
+    prefix: str = setting(
+        "rlm",
+        "What all keys of RLM begin with, but the three lists.",
+        allowed="1 to 50 letters, digits and `_`, `.`, `-`",
+        pattern=r"^[A-Za-z0-9_.-]{1,50}$",
+    )
+
+
+class QueueSettings(Section):
+    """The three lists, and what is taken from them."""
+
+    events: ListName = list_name("wallet_audit_events", "The list onto which the audit system pushes items.")
+    processing: ListName = list_name("wallet_audit_processing", "The drain's staging list; empty between drains.")
+    failed: ListName = list_name("wallet_audit_failed", "The list of dead letters.")
+    max_item_bytes: int = whole(
+        65536, "Items larger than this become dead letters.", lowest=1024, highest=512 * 1024 * 1024
+    )
+    dedupe_seconds: float = seconds(
+        3600.0,
+        "How long after an event was completed or failed the same event id is dropped as a duplicate.",
+        from_zero=True,
+    )
+
+
+class RunSettings(Section):
+    """When runs start and end."""
+
+    window_seconds: float = seconds(
+        180.0,
+        "The window of a run: by then every event is settled or a leftover. At most `run.every_seconds`.",
+    )
+    every_seconds: float = seconds(180.0, "Runs start on multiples of this on the wall clock (180: every 3 minutes).")
+    target: float = setting(
+        0.75,
+        "Plan to be done by this share of the window, where the limits allow; the rest is slack for retries.",
+        allowed="a number above 0, at most 1",
+        gt=0,
+        le=1,
+    )
+    guard_seconds: float = seconds(
+        0.5,
+        "Calls to one endpoint are kept a period plus this apart, for the jitter between here and its server.",
+        from_zero=True,
+    )
+    history: int = whole(1000, "Run records kept.", lowest=1)
+
+
+class WorkersSettings(Section):
+    """How many worker processes there may be."""
+
+    min: int = whole(0, "Worker processes kept between runs. At most `workers.max`.", lowest=0, highest=1000)
+    max: int = whole(20, "The most worker processes.", lowest=1, highest=1000)
+    threads: int = whole(5, "Lanes of a worker process: its events in flight.", lowest=1, highest=1000)
+
+
+class RetrySettings(Section):
+    """What happens to a call that failed for the moment."""
+
+    max_attempts: int = whole(3, "Attempts of an event in one run; after them it is a leftover.", lowest=1)
+    max_runs: int = whole(
+        5, "An event that has spent all its attempts in this many runs becomes a dead letter.", lowest=1
+    )
+    timeout_seconds: float = seconds(10.0, "How long a call may take, where its endpoint does not say otherwise.")
+
+
+class EndpointSettings(Section):
+    """One API address of a type."""
+
+    name: Name = setting(
+        ..., "Its name, in records, metrics and commands.", allowed="1 to 100 letters, digits and `_`, `.`, `-`"
+    )
+    url: EndpointURL = setting(
+        ...,
+        "Where calls are sent. The window belongs to the URL, so renaming an endpoint keeps it.",
+        allowed="http:// or https:// and a host, printable ASCII, without user, password and fragment",
+    )
+    rate_limit: RateLimit | None = setting(
+        None, "A limit of its own.", allowed='a limit such as "30/minute"', unset="the type's"
+    )
+    timeout_seconds: float | None = seconds(None, "How long a call to it may take.", unset="`retry.timeout_seconds`")
+    headers: HeaderTable = setting(
+        {},
+        "Headers sent with each call; see [Secrets in headers](#secrets-in-headers).",
+        allowed=f"a table of texts; reserved are {', '.join(RESERVED_HEADERS)}",
+        unset="none",
+    )
+
+
+def _not_empty(endpoints: tuple[EndpointSettings, ...]) -> tuple[EndpointSettings, ...]:
+    if not endpoints:
+        raise ValueError("a type needs at least one endpoint, { name = ..., url = ... }")
+    return endpoints
+
+
+class TypeSettings(Section):
+    """A type of events and the endpoints that take them."""
+
+    priority: int = setting(
+        1,
+        "Types with a higher one are served first; also the priority of items that bring none.",
+        allowed="a whole number from 0 to 100",
+        ge=0,
+        le=100,
+    )
+    processing_seconds: float = seconds(1.0, "How long a call is expected to take; used to plan until measured.")
+    rate_limit: RateLimit | None = setting(
+        None,
+        "The limit of each of its endpoints that has none of its own, in `limits` notation, whose multiple may be "
+        "a fraction; several hold together, joined by `;`.",
+        allowed='a limit such as "30/minute" or "20 per 0.6 second; 1000/hour"',
+        unset="required, unless each endpoint has one",
+    )
+    endpoints: Annotated[tuple[EndpointSettings, ...], AfterValidator(_not_empty)] = setting(
+        ...,
+        "First the primary, then the overflow endpoints.",
+        allowed="a list of one or more tables, { name = ..., url = ... }, primary first",
+        strict=False,
+    )

@@ -1,0 +1,152 @@
+"""What a single text may be: addresses, names, limits, headers. Each check returns the value or says what is wrong.
+
+The messages end up behind file, key and (masked) value, so none of them quotes a value that may be secret.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from urllib.parse import SplitResult, urlsplit
+
+from rlm.endpoint import Limit
+from rlm.settings.masking import FROM_ENVIRONMENT, Headers
+
+#: Headers that RLM sets itself on every call, or that HTTP derives from the call.
+RESERVED_HEADERS = (
+    "Connection",
+    "Content-Length",
+    "Content-Type",
+    "Host",
+    "Idempotency-Key",
+    "Transfer-Encoding",
+    "User-Agent",
+)
+EMBEDDED = "embedded"
+
+_REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
+_PORTS = {"http": 80, "https": 443}
+_HIGHEST_PORT = 65535
+_LONGEST_LIST_NAME = 200
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_VISIBLE_ASCII = re.compile(r"[!-~]+")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DSN = re.compile(r"https?://[^@/\s]+@[^@/\s]+/(?:[^\s@?#]*/)?\d+")
+
+
+def check_name(name: str) -> str:
+    """Check the name of a type or endpoint: it becomes part of event ids, Redis keys and metrics."""
+    if not _NAME.fullmatch(name):
+        raise ValueError("a name has 1 to 100 letters, digits and `_`, `.`, `-` (no colon, no space)")
+    return name
+
+
+def check_list_name(name: str) -> str:
+    """Check the name of a Redis list as far as it can be without the other names."""
+    if not name.isprintable() or not 1 <= len(name) <= _LONGEST_LIST_NAME:
+        raise ValueError(f"the name of a list has 1 to {_LONGEST_LIST_NAME} printable characters")
+    return name
+
+
+def check_limit(text: str) -> str:
+    """Check a rate limit."""
+    try:
+        limit = Limit.parse(text)
+    except ValueError:
+        raise ValueError('must be a limit above zero, like "30/minute" or "20 per 0.6 second; 1000/hour"') from None
+    if not math.isfinite(limit.longest_seconds):
+        raise ValueError("the period of this limit is without end")
+    return text
+
+
+def check_redis_url(url: str) -> str:
+    """Check `redis.url` as far as it can be without connecting."""
+    if url == EMBEDDED:
+        return url
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in _REDIS_SCHEMES or not rest or not _VISIBLE_ASCII.fullmatch(rest):
+        raise ValueError(f'must be "{EMBEDDED}" or a URL with {", ".join(f"{name}://" for name in _REDIS_SCHEMES)}')
+    if scheme == "unix" and not rest.startswith("/"):
+        raise ValueError("a Unix socket needs its whole path: unix:///path/to/socket")
+    if scheme.startswith("redis") and scheme != "redis+sentinel":
+        _port(urlsplit(url))
+    return url
+
+
+def check_endpoint_url(url: str) -> str:
+    """Check an endpoint's URL and return it in one spelling, because a window belongs to the URL.
+
+    Scheme and host become lower case, the scheme's own port goes, a missing path becomes `/`.
+    """
+    if not _VISIBLE_ASCII.fullmatch(url):
+        raise ValueError("a URL is printable ASCII without spaces; percent-encode the rest")
+    parts = _split(url)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ValueError("must be http:// or https:// and a host")
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a user or password; send them in a header, `env:NAME` keeps its value secret")
+    if "#" in url:
+        raise ValueError("must not have a fragment (#...): it never reaches the server")
+    port = _port(parts)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    netloc = host if port in (None, _PORTS[parts.scheme]) else f"{host}:{port}"
+    return parts._replace(netloc=netloc, path=parts.path or "/").geturl()
+
+
+def check_header_name(name: str) -> str:
+    """Check the name of a configured header."""
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError("a header's name has letters, digits and any of !#$%&'*+-.^_`|~")
+    if name.title() in RESERVED_HEADERS:
+        raise ValueError(f"RLM sets this header itself; reserved are {', '.join(RESERVED_HEADERS)}")
+    return name
+
+
+def check_header_value(value: str) -> str:
+    """Check the configured value of a header: a literal, or `env:` and the name of a variable."""
+    if not value.startswith(FROM_ENVIRONMENT):
+        return check_header_text(value)
+    if not _VARIABLE.fullmatch(value.removeprefix(FROM_ENVIRONMENT)):
+        raise ValueError('must be "env:" and the name of an environment variable, "env:API_TOKEN"')
+    return value
+
+
+def check_header_text(text: str) -> str:
+    """Check what would be sent as the value of a header."""
+    if not _HEADER_VALUE.fullmatch(text):
+        raise ValueError("a header's value is Latin-1 text on one line, without control characters")
+    return text
+
+
+def check_headers(headers: dict[str, str]) -> Headers:
+    """Check that no header stands there twice, which differs in case alone."""
+    if len({name.lower() for name in headers}) < len(headers):
+        raise ValueError("the same header stands here twice, in upper and lower case")
+    return Headers(headers)
+
+
+def check_dsn(dsn: str) -> str:
+    """Check `SENTRY_DSN` as far as it can be without connecting."""
+    if not _DSN.fullmatch(dsn):
+        raise ValueError("must be a Sentry DSN, https://<key>@<host>/<project number>; leave it unset for none")
+    return dsn
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise ValueError("is no URL; write it like http://host:port/path") from None
+
+
+def _port(parts: SplitResult) -> int | None:
+    """Return the port, None for the scheme's own; `urlsplit` checks it only when asked, and quotes what it found."""
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError(f"the port must be 1 to {_HIGHEST_PORT}, and a password percent-encoded")
+    return port

@@ -1,0 +1,124 @@
+"""How RLM reaches Redis: which one, by a client that never sends a command twice, with errors in RLM's own words."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError
+from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+from rlm.embedded import EmbeddedServer
+from rlm.errors import ConfigurationError, StoreError, StoreUnreachableError
+from rlm.settings.masking import mask_url
+from rlm.settings.values import EMBEDDED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rlm.settings import Settings
+
+SENTINEL_SCHEME = "redis+sentinel"
+SENTINEL_PORT = 26379
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[str]:
+    """Yield the URL of the Redis of `settings`, the embedded server being kept running meanwhile.
+
+    Raises:
+        StoreError: the embedded server cannot be started or stopped.
+    """
+    if settings.redis.url != EMBEDDED:
+        yield settings.redis.url
+        return
+    with EmbeddedServer(settings.data_dir, settings.redis.embedded_port) as server:
+        yield server.url
+
+
+def make_client(url: str, *, socket_timeout: float = 5.0) -> redis.Redis:
+    """Make a client for `url`: redis://, rediss://, unix:// or redis+sentinel://host:port[,host:port]/service[/db].
+
+    It connects at the first command, waits `socket_timeout` seconds for an answer, and reports a lost one instead of
+    sending the command again, which redis-py would do by itself: what was lost may have been carried out.
+
+    Raises:
+        ConfigurationError: `url` names no Redis.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": socket_timeout,
+        "socket_connect_timeout": socket_timeout,
+        "retry": Retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+        "protocol": 2,  # the same replies from every version of redis-py, and no more to agree on when connecting
+    }
+    try:
+        if url.startswith(f"{SENTINEL_SCHEME}://"):
+            return _sentinel_client(url, options)
+        return redis.Redis.from_url(url, **options)
+    except ValueError:
+        raise ConfigurationError(
+            f"redis.url {mask_url(url)!r} names no Redis; write redis://host:6379/0, rediss://, unix:///path "
+            f"or {SENTINEL_SCHEME}://host:{SENTINEL_PORT},host:{SENTINEL_PORT}/service/0"
+        ) from None  # its message may quote a piece of the password
+
+
+def _sentinel_client(url: str, options: dict[str, Any]) -> redis.Redis:
+    """Ask the sentinels of `url` for the master at each connection; user and password are the master's."""
+    parts = urlsplit(url)
+    service, _, db = parts.path.strip("/").partition("/")
+    if not service:
+        raise ValueError("a service is missing")
+    sentinels = [_host_and_port(place) for place in parts.netloc.rpartition("@")[2].split(",")]
+    login = {
+        name: unquote(value) for name, value in (("username", parts.username), ("password", parts.password)) if value
+    }
+    sentinel = Sentinel(sentinels, sentinel_kwargs=options, **options, **login)  # type: ignore[no-untyped-call]
+    client: redis.Redis = sentinel.master_for(unquote(service), db=int(db or 0))  # type: ignore[no-untyped-call]
+    return client
+
+
+def _host_and_port(place: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{place}")
+    if not parts.hostname:
+        raise ValueError("a host is missing")
+    return parts.hostname, parts.port or SENTINEL_PORT
+
+
+@contextmanager
+def translated(client: redis.Redis | None = None) -> Iterator[None]:
+    """Turn what redis-py raises into RLM's errors, which say where that Redis is if `client` is given.
+
+    Raises:
+        StoreUnreachableError: it cannot be reached, or not yet; whether the command was carried out is not known.
+        StoreError: it refused.
+    """
+    where = f"Redis at {address(client)}" if client else "Redis"
+    try:
+        yield
+    except (AuthenticationError, AuthorizationError) as error:
+        raise StoreError(f"{where} refuses the login ({error}): correct user and password in redis.url") from error
+    except BusyLoadingError as error:
+        raise StoreUnreachableError(f"{where} is still loading its data: wait and try again") from error
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise StoreUnreachableError(f"{where} cannot be reached ({error}): start it, or correct redis.url") from error
+    except redis.RedisError as error:
+        raise StoreError(f"{where} refused a command: {error}") from error
+
+
+def address(client: redis.Redis) -> str:
+    """Say where `client` connects to, without any login."""
+    pool = client.connection_pool
+    facts = pool.connection_kwargs
+    if isinstance(pool, SentinelConnectionPool):
+        sentinels = (sentinel.connection_pool.connection_kwargs for sentinel in pool.sentinel_manager.sentinels)
+        places = ",".join(f"{facts['host']}:{facts['port']}" for facts in sentinels)
+        return f"{SENTINEL_SCHEME}://{places}/{pool.service_name}"
+    if "path" in facts:
+        return f"unix://{facts['path']}"
+    scheme = "rediss" if issubclass(pool.connection_class, redis.SSLConnection) else "redis"
+    return f"{scheme}://{facts.get('host', 'localhost')}:{facts.get('port', 6379)}/{facts.get('db', 0)}"

@@ -1,0 +1,142 @@
+"""Drains the audit list into the ledger, chunk by chunk, so that a crash at any line loses and doubles nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rlm.clock import system_clock
+from rlm.event import MAX_PRIORITY, BadItemError, decode_item, encode_letter
+from rlm.store.connect import translated
+from rlm.store.scripts import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import redis
+
+    from rlm.event import Reason
+    from rlm.store.keys import Keys
+    from rlm.store.scripts import Argument
+
+#: Items a chunk holds at the most.
+CHUNK_ITEMS = 200
+#: Bytes of items after which a chunk ends, so that memory does not follow the backlog.
+CHUNK_BYTES = 1_000_000
+
+#: A step of priority in an event's order score. 2^42 arrivals fit in a step, and 100 steps in a double.
+PRIORITY_STEP = 2**42
+
+
+def order_offset(priority: int) -> int:
+    """Return what `priority` adds to an event's order score: the higher the priority, the smaller, the earlier."""
+    return (MAX_PRIORITY - priority) * PRIORITY_STEP
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An event to be written: the index of its item in the chunk (from 1), and what the ledger needs of it."""
+
+    item: int
+    event_id: str
+    type: str
+    wallet_name: str
+    priority: int
+
+
+@dataclass(slots=True)
+class _Chunk:
+    digests: list[str] = field(default_factory=list)
+    letters: list[bytes] = field(default_factory=list)
+    entries: list[_Entry] = field(default_factory=list)
+
+
+class Intake:
+    """The drain. It belongs to the conductor: every step carries the fencing token and the run it drains for."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, max_item_bytes: int) -> None:
+        self._client = client
+        self._keys = keys
+        self._max_item_bytes = max_item_bytes
+        self._stage = Script("stage_items")
+        self._peek = Script("peek_items")
+        self._take = Script("take_chunk")
+
+    def drain(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
+        """Take everything that waits into the ledger, yielding the number of events taken after each chunk.
+
+        Staging is emptied first, then what is on the audit list at that moment is staged, once a run, and emptied.
+        `priorities` holds each configured type's own priority. Between chunks the caller may stop, or prolong its
+        lease; what is still staged then stays for the next drain.
+
+        Raises:
+            FencedError: the lease or the run is no longer the caller's.
+        """
+        yield from self._empty_staging(token, run_id, priorities)
+        keys = self._keys
+        self._stage(self._client, [keys.lease, keys.run(run_id), keys.events, keys.processing], [token, run_id])
+        yield from self._empty_staging(token, run_id, priorities)
+
+    def _empty_staging(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
+        while items := self._peek(self._client, [self._keys.processing], [CHUNK_ITEMS, CHUNK_BYTES]):
+            taken, _duplicates = self._take_chunk(token, run_id, items, priorities)
+            if taken >= 0:
+                yield taken
+
+    def _take_chunk(
+        self, token: int, run_id: str, items: Sequence[bytes], priorities: Mapping[str, int]
+    ) -> tuple[int, int]:
+        chunk = _Chunk()
+        for index, raw in enumerate(items, start=1):
+            chunk.digests.append(hashlib.sha1(raw, usedforsecurity=False).hexdigest())
+            self._sort(raw, index, run_id, priorities, chunk)
+        names = self._keys
+        keys = [
+            names.lease,
+            names.run(run_id),
+            names.tally(run_id),
+            names.processing,
+            names.failed,
+            names.types,
+            names.sequence,
+        ]
+        args: list[Argument] = [token, run_id, len(items), len(chunk.letters), len(chunk.entries), PRIORITY_STEP]
+        args += [*chunk.digests, *chunk.letters]
+        for entry in chunk.entries:
+            keys += [names.event(entry.event_id), names.pending(entry.type)]
+            args += [entry.item, entry.event_id, entry.type, entry.wallet_name, entry.priority]
+        taken, duplicates = self._take(self._client, keys, args)
+        return taken, duplicates
+
+    def _sort(self, raw: bytes, index: int, run_id: str, priorities: Mapping[str, int], chunk: _Chunk) -> None:
+        """Put one item's events among the chunk's entries, what is wrong with it among its letters."""
+        try:
+            item = decode_item(raw, self._max_item_bytes)
+        except BadItemError as error:
+            chunk.letters.append(_letter(raw, error.reason, error.detail, run_id, None))
+            return
+        for event in item.events:
+            if event.type in priorities:
+                priority = priorities[event.type] if item.priority is None else item.priority
+                chunk.entries.append(_Entry(index, event.id, event.type, item.wallet_name, priority))
+            else:
+                unknown = BadItemError.unknown_type(event.type)
+                chunk.letters.append(_letter(raw, unknown.reason, unknown.detail, run_id, event.id))
+
+    def waiting(self) -> int:
+        """Count the items on the audit list and in staging."""
+        with translated():
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.llen(self._keys.events)
+            pipeline.llen(self._keys.processing)
+            return sum(pipeline.execute())
+
+    def push(self, items: Sequence[bytes]) -> int:
+        """Push items onto the audit list, as the audit system does; return how many wait there now."""
+        with translated():
+            return self._client.lpush(self._keys.events, *items)
+
+
+def _letter(raw: bytes, reason: Reason, detail: str, run_id: str, event: str | None) -> bytes:
+    return encode_letter(raw, reason, detail, failed_at=system_clock.now(), run_id=run_id, event=event)

@@ -1,0 +1,142 @@
+"""Every Redis key RLM uses, with its type, owner and lifetime. The only place where keys are spelled.
+
+=========================  ======  ===========================================================================
+key (after the prefix)     type    what it holds; who writes it; how long it lives
+=========================  ======  ===========================================================================
+(`queue.events`)           list    items of the audit system, which pushes left; the drain takes them away
+(`queue.processing`)       list    the drain's staging; empty between drains
+(`queue.failed`)           list    dead letters, newest first; until retried or dropped
+lease                      hash    who conducts: owner, expires_us, token (the fencing number, which only grows)
+sequence                   string  counter of arrivals: the age of an event
+types                      set     names of the types that have or had events in the ledger
+event:ID                   hash    one event; until settled, then `queue.dedupe_seconds` without its item
+pending:TYPE               zset    events to be released, by priority, then age; leftovers while no run is open
+backoff:TYPE               zset    events waiting for another attempt, by when (microseconds of Redis time)
+spent:TYPE                 zset    events that spent their attempts of this run; pending again when it closes
+released:TYPE              zset    events whose message is sent, by when it is void
+inflight:TYPE              zset    claimed events, by the end of their lease
+retried:TYPE               zset    dead letters retried by hand, pending from the next run on
+current                    string  id of the open run; absent between runs
+run:ID                     hash    the open run: state, deadline, plan; until it is closed
+tally:ID                   hash    its counts, `what:name`; until it is closed
+timings:ID                 list    its answered calls, `endpoint milliseconds`; until it is closed
+records                    hash    run id -> record (JSON); the newest `run.history`
+runs                       list    ids of those records, newest first
+last_tick                  string  when the scheduler last ticked, seconds since 1970
+window:URLHASH             list    stamps of the slots taken, newest first; 24 h, or the longest rule
+health:URLHASH             hash    an endpoint's rest, probe and failures in a row
+limits, limits:filed       hash    endpoint name -> its limit in force, and as the file last had it
+wanted                     string  number of workers wanted; written by the conductor
+restarts                   string  workers that ended unexpectedly, ever; written by the supervisors
+processes:ROLE             set     ids of the workers, supervisors or schedulers that may be alive
+process:ROLE:ID            string  one of them (JSON); expires when it is no longer heard of
+calls:WORKER               hash    event id -> the call under way in one of the worker's lanes
+requests                   list    asks to start a run (JSON), taken by the scheduler
+reply:ID                   string  the answer to one of them; a minute
+wake:WHOM                  -       pub/sub channel that wakes workers, supervisors, or the scheduler
+dramatiq:*                 -       the broker's own: messages, which are claim checks and may be lost
+=========================  ======  ===========================================================================
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlm.settings import Settings
+
+
+class Keys:
+    """Spells the keys of one installation, from its prefix and its three list names."""
+
+    def __init__(self, settings: Settings) -> None:
+        prefix = settings.redis.prefix
+        self._prefix = prefix
+        self.events = settings.queue.events
+        self.processing = settings.queue.processing
+        self.failed = settings.queue.failed
+        self.lease = f"{prefix}:lease"
+        self.sequence = f"{prefix}:sequence"
+        self.types = f"{prefix}:types"
+        self.current = f"{prefix}:current"
+        self.records = f"{prefix}:records"
+        self.runs = f"{prefix}:runs"
+        self.last_tick = f"{prefix}:last_tick"
+        self.limits = f"{prefix}:limits"
+        self.limits_filed = f"{prefix}:limits:filed"
+        self.wanted = f"{prefix}:wanted"
+        self.restarts = f"{prefix}:restarts"
+        self.requests = f"{prefix}:requests"
+        self.dramatiq = f"{prefix}:dramatiq"
+
+    def event(self, event_id: str) -> str:
+        """Return the hash of one event."""
+        return f"{self._prefix}:event:{event_id}"
+
+    def pending(self, type_name: str) -> str:
+        """Return the zset of a type's events to be released."""
+        return f"{self._prefix}:pending:{type_name}"
+
+    def backoff(self, type_name: str) -> str:
+        """Return the zset of a type's events that wait for another attempt."""
+        return f"{self._prefix}:backoff:{type_name}"
+
+    def spent(self, type_name: str) -> str:
+        """Return the zset of a type's events that spent their attempts of this run."""
+        return f"{self._prefix}:spent:{type_name}"
+
+    def released(self, type_name: str) -> str:
+        """Return the zset of a type's released, unclaimed events."""
+        return f"{self._prefix}:released:{type_name}"
+
+    def inflight(self, type_name: str) -> str:
+        """Return the zset of a type's claimed events."""
+        return f"{self._prefix}:inflight:{type_name}"
+
+    def retried(self, type_name: str) -> str:
+        """Return the zset of a type's events that were dead letters and enter the next run."""
+        return f"{self._prefix}:retried:{type_name}"
+
+    def run(self, run_id: str) -> str:
+        """Return the hash of an open run."""
+        return f"{self._prefix}:run:{run_id}"
+
+    def tally(self, run_id: str) -> str:
+        """Return the hash of an open run's counts."""
+        return f"{self._prefix}:tally:{run_id}"
+
+    def timings(self, run_id: str) -> str:
+        """Return the list of an open run's answered calls."""
+        return f"{self._prefix}:timings:{run_id}"
+
+    def window(self, window_id: str) -> str:
+        """Return the list of an endpoint's slots, by the hash of its URL."""
+        return f"{self._prefix}:window:{window_id}"
+
+    def health(self, window_id: str) -> str:
+        """Return the hash of an endpoint's health, by the hash of its URL."""
+        return f"{self._prefix}:health:{window_id}"
+
+    def processes(self, role: str) -> str:
+        """Return the set of ids of a role's processes."""
+        return f"{self._prefix}:processes:{role}"
+
+    def process(self, role: str, process_id: str) -> str:
+        """Return the entry of one process."""
+        return f"{self._prefix}:process:{role}:{process_id}"
+
+    def calls(self, worker_id: str) -> str:
+        """Return the hash of the calls under way in one worker."""
+        return f"{self._prefix}:calls:{worker_id}"
+
+    def reply(self, request_id: str) -> str:
+        """Return the answer to one request."""
+        return f"{self._prefix}:reply:{request_id}"
+
+    def wake(self, whom: str) -> str:
+        """Return the channel that wakes `workers`, `supervisors` or `scheduler`."""
+        return f"{self._prefix}:wake:{whom}"
+
+    def holders(self, type_name: str) -> tuple[str, str, str, str]:
+        """Return the zsets of a type that only an open run fills: released, inflight, backoff, spent."""
+        return self.released(type_name), self.inflight(type_name), self.backoff(type_name), self.spent(type_name)

@@ -1,0 +1,41 @@
+"""The conductor's lease in Redis: one holder at a time, and a fencing token that grows with each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from rlm.store.connect import translated
+from rlm.store.scripts import Script
+
+if TYPE_CHECKING:
+    import redis
+
+    from rlm.store.keys import Keys
+
+
+class Leases:
+    """Takes, prolongs and gives up the lease that allows to conduct runs."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+        self._acquire = Script("acquire_lease")
+        self._release = Script("release_lease")
+
+    def acquire(self, owner: str, ttl_seconds: float) -> int:
+        """Take or prolong the lease for `ttl_seconds`; return its fencing token, 0 while another holds it."""
+        token, _ = self._acquire(self._client, [self._keys.lease], [owner, round(ttl_seconds * 1_000_000)])
+        return int(token)
+
+    def release(self, owner: str) -> bool:
+        """Give the lease up; False when it was no longer the owner's."""
+        return bool(self._release(self._client, [self._keys.lease], [owner]))
+
+    def holder(self) -> str | None:
+        """Name the process that holds a lease which has not run out, or None."""
+        with translated():
+            owner, expires = cast("list[bytes | None]", self._client.hmget(self._keys.lease, ["owner", "expires_us"]))
+            seconds, microseconds = self._client.time()
+        if owner is None or expires is None or int(expires) <= seconds * 1_000_000 + microseconds:
+            return None
+        return owner.decode()

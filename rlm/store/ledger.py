@@ -1,0 +1,436 @@
+"""The ledger: every event in exactly one state, each step between states one script that checks what it moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from rlm.clock import system_clock
+from rlm.event import Reason, encode_letter, type_of
+from rlm.store.connect import translated
+from rlm.store.scripts import Script, run_many
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import redis
+
+    from rlm.store.keys import Keys
+
+#: A release that nobody claims is void after this many seconds, and its event pending again.
+CLAIM_SECONDS = 1.0
+#: An event in whose lease this many workers died is a dead letter: it may be what kills them.
+POISON_DEATHS = 3
+#: Events moved by one script at the most, so that no script holds Redis up.
+CHUNK = 200
+
+_MICROSECONDS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A claim check: what a message carries of an event, and the number of the release it belongs to."""
+
+    event_id: str
+    run_id: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An event claimed by one lane, with what is needed to send it. `remaining_seconds` is the time to the deadline."""
+
+    release: Release
+    worker_id: str
+    remaining_seconds: float
+    wallet_name: str
+    item: bytes
+    endpoint: str
+    attempt: int
+    tries: int
+    runs: int
+    last_endpoint: str
+    limits: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def event_id(self) -> str:
+        """The event's id, which is its Idempotency-Key."""
+        return self.release.event_id
+
+    @property
+    def type(self) -> str:
+        """The name of the event's type."""
+        return type_of(self.release.event_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Unclaimed:
+    """There is nothing to do: the release is `stale`, the event is too `late`, or the worker's `revision` is old."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Events of one type by where they are. `pending` are those that may be released now."""
+
+    pending: int = 0
+    released: int = 0
+    inflight: int = 0
+    backoff: int = 0
+    spent: int = 0
+
+    @property
+    def unsettled(self) -> int:
+        """All of them."""
+        return self.pending + self.released + self.inflight + self.backoff + self.spent
+
+    @property
+    def open(self) -> int:
+        """Those that this run may still send."""
+        return self.unsettled - self.spent
+
+
+class Ledger:
+    """The verbs of the ledger. Every one may be repeated: the second time changes nothing."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, dedupe_seconds: float) -> None:
+        self._client = client
+        self._keys = keys
+        self._dedupe_ms = round(dedupe_seconds * 1000)
+        self._release = Script("release_events")
+        self._claim = Script("claim_event")
+        self._complete = Script("complete_event")
+        self._return = Script("return_event")
+        self._fail = Script("fail_event")
+        self._orphan = Script("orphan_event")
+        self._return_release = Script("return_release")
+        self._promote = Script("promote_events")
+
+    def release(
+        self, token: int, run_id: str, wanted: Mapping[str, Sequence[str]], claim_seconds: float = CLAIM_SECONDS
+    ) -> list[Release]:
+        """Release the first pending events of each type in `wanted`: one for each endpoint named there, in that order.
+
+        Raises:
+            FencedError: the caller's `token` is not the lease's any more.
+        """
+        with translated():
+            pipeline = self._client.pipeline(transaction=False)
+            for name, endpoints in wanted.items():
+                pipeline.zrange(self._keys.pending(name), 0, len(endpoints) - 1)
+            found = [[one.decode() for one in ids] for ids in pipeline.execute()]
+        calls = []
+        for (name, endpoints), ids in zip(wanted.items(), found, strict=True):
+            keys = [self._keys.lease, self._keys.current, self._keys.pending(name), self._keys.released(name)]
+            args: list[str | int] = [token, run_id, round(claim_seconds * _MICROSECONDS)]
+            for event_id, endpoint in zip(ids, endpoints, strict=False):
+                keys.append(self._keys.event(event_id))
+                args += [event_id, endpoint]
+            calls.append((self._release, keys, args))
+        numbers = run_many(self._client, calls)
+        return [
+            Release(event_id, run_id, number)
+            for ids, released in zip(found, numbers, strict=True)
+            for event_id, number in zip(ids, released, strict=False)
+            if number
+        ]
+
+    def claim(
+        self,
+        release: Release,
+        worker_id: str,
+        revision: str,
+        *,
+        lease_seconds: float,
+        expected_seconds: float,
+        endpoints: Sequence[str],
+    ) -> Claim | Unclaimed:
+        """Claim a released event for one lane for `lease_seconds`, if `expected_seconds` still fit before the deadline."""
+        name = type_of(release.event_id)
+        keys = self._keys
+        reply = self._claim(
+            self._client,
+            [
+                keys.current,
+                keys.run(release.run_id),
+                keys.event(release.event_id),
+                keys.released(name),
+                keys.inflight(name),
+                keys.pending(name),
+                keys.calls(worker_id),
+                keys.limits,
+            ],
+            [
+                release.run_id,
+                release.number,
+                release.event_id,
+                worker_id,
+                revision,
+                round(lease_seconds * _MICROSECONDS),
+                round(expected_seconds * _MICROSECONDS),
+                *endpoints,
+            ],
+        )
+        if reply[0] != b"claimed":
+            return Unclaimed(reply[0].decode())
+        _, remaining, wallet, item, endpoint, attempt, tries, runs, last, *limits = reply
+        return Claim(
+            release,
+            worker_id,
+            int(remaining) / _MICROSECONDS,
+            wallet.decode(),
+            item,
+            endpoint.decode(),
+            int(attempt),
+            int(tries),
+            int(runs),
+            last.decode(),
+            {name: limit.decode() for name, limit in zip(endpoints, limits, strict=True) if limit},
+        )
+
+    def complete(self, claim: Claim, endpoint: str, seconds: float) -> bool:
+        """Settle an event as completed by `endpoint` in `seconds`; False when the claim was lost meanwhile."""
+        return bool(
+            self._complete(
+                self._client,
+                self._settle_keys(claim, self._keys.inflight(claim.type)),
+                [*self._settle_args(claim), claim.type, endpoint, _milliseconds(seconds), self._dedupe_ms],
+            )
+        )
+
+    def give_back(self, claim: Claim) -> bool:
+        """Make an event pending again that was not sent; False when the claim was lost meanwhile."""
+        return self._give_back(claim, "pending", 0.0, "", "", None)
+
+    def throttle(self, claim: Claim, endpoint: str, seconds: float) -> bool:
+        """Make an event pending again that `endpoint` throttled: no attempt is spent. False when the claim was lost."""
+        return self._give_back(claim, "pending", 0.0, "throttled", endpoint, seconds)
+
+    def retry(self, claim: Claim, endpoint: str, seconds: float | None, delay_seconds: float) -> bool:
+        """Have an event sent again after `delay_seconds`, an attempt being spent; `seconds` None: it had no answer."""
+        return self._give_back(claim, "backoff", delay_seconds, "errors", endpoint, seconds)
+
+    def spend(self, claim: Claim, endpoint: str, seconds: float | None) -> bool:
+        """Leave an event to the next run, its attempts of this run being spent; `seconds` None: it had no answer."""
+        return self._give_back(claim, "spent", 0.0, "errors", endpoint, seconds)
+
+    def _give_back(
+        self, claim: Claim, where: str, delay_seconds: float, answer: str, endpoint: str, seconds: float | None
+    ) -> bool:
+        target = {"pending": self._keys.pending, "backoff": self._keys.backoff, "spent": self._keys.spent}[where]
+        return bool(
+            self._return(
+                self._client,
+                [*self._settle_keys(claim, self._keys.inflight(claim.type)), target(claim.type)],
+                [
+                    *self._settle_args(claim),
+                    claim.release.run_id,
+                    where,
+                    round(delay_seconds * _MICROSECONDS),
+                    answer,
+                    endpoint,
+                    _milliseconds(seconds),
+                ],
+            )
+        )
+
+    def fail(self, claim: Claim, reason: Reason, detail: str, endpoint: str, seconds: float | None) -> bool:
+        """Settle an event as failed: it becomes a dead letter. False when the claim was lost meanwhile."""
+        letter = encode_letter(
+            claim.item,
+            reason,
+            detail,
+            failed_at=system_clock.now(),
+            run_id=claim.release.run_id,
+            event=claim.event_id,
+        )
+        return bool(
+            self._fail(
+                self._client,
+                [*self._settle_keys(claim, self._keys.inflight(claim.type)), self._keys.failed],
+                [
+                    *self._settle_args(claim),
+                    claim.type,
+                    endpoint,
+                    _milliseconds(seconds),
+                    self._dedupe_ms,
+                    letter,
+                ],
+            )
+        )
+
+    def fail_unknown(self, run_id: str, type_name: str) -> int:
+        """Make dead letters of the pending events of a type that is no longer configured; return how many."""
+        failed = 0
+        while ids := self._first(self._keys.pending(type_name)):
+            for event_id in ids:
+                with translated():
+                    item = cast("bytes | None", self._client.hget(self._keys.event(event_id), "item"))
+                detail = f"{type_name!r} is no longer a configured type"
+                letter = encode_letter(
+                    item or b"null",
+                    Reason.UNKNOWN_TYPE,
+                    detail,
+                    failed_at=system_clock.now(),
+                    run_id=run_id,
+                    event=event_id,
+                )
+                keys = self._keys
+                failed += self._fail(
+                    self._client,
+                    [
+                        keys.event(event_id),
+                        keys.pending(type_name),
+                        keys.calls(""),
+                        keys.tally(run_id),
+                        keys.timings(run_id),
+                        keys.failed,
+                    ],
+                    [event_id, "", "", type_name, "", "", self._dedupe_ms, letter],
+                )
+        return failed
+
+    def void_fetched(self, releases: Iterable[Release]) -> int:
+        """Make released events pending again whose messages a worker had fetched when it died; return how many."""
+        by_type: dict[str, list[Release]] = {}
+        for release in releases:
+            by_type.setdefault(type_of(release.event_id), []).append(release)
+        return sum(
+            self._void(name, "dead", [(one.event_id, str(one.number)) for one in fetched])
+            for name, fetched in by_type.items()
+        )
+
+    def void_unclaimed(self, types: Iterable[str], now_us: int) -> int:
+        """Make released events pending again that nobody claimed in time; return how many."""
+        returned = 0
+        for name in types:
+            if ids := self._due(self._keys.released(name), now_us):
+                returned += self._void(name, "expired", [(one, "") for one in ids])
+        return returned
+
+    def _void(self, type_name: str, when: str, events: Sequence[tuple[str, str]]) -> int:
+        keys = [self._keys.released(type_name), self._keys.pending(type_name)]
+        args = [when]
+        for event_id, number in events:
+            keys.append(self._keys.event(event_id))
+            args += [event_id, number]
+        return int(self._return_release(self._client, keys, args))
+
+    def promote(self, types: Iterable[str], now_us: int) -> int:
+        """Make events pending again whose back-off is over; return how many."""
+        promoted = 0
+        for name in types:
+            if ids := self._due(self._keys.backoff(name), now_us):
+                keys = [self._keys.backoff(name), self._keys.pending(name), *map(self._keys.event, ids)]
+                promoted += int(self._promote(self._client, keys, ids))
+        return promoted
+
+    def orphan_worker(self, worker_id: str) -> int:
+        """Take back everything a dead worker had claimed; its slots stay blocked from now. Return how many events."""
+        with translated():
+            calls = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.calls(worker_id)))
+        return sum(
+            self._take_back(event_id.decode(), worker_id, call.decode(), "dead") for event_id, call in calls.items()
+        )
+
+    def orphan_expired(self, types: Iterable[str], now_us: int) -> int:
+        """Take back the events whose leases have run out, a frozen or lost worker's; return how many."""
+        taken = 0
+        for name in types:
+            for event_id in self._due(self._keys.inflight(name), now_us):
+                with translated():
+                    owner = cast("bytes | None", self._client.hget(self._keys.event(event_id), "owner")) or b""
+                    call = cast("bytes | None", self._client.hget(self._keys.calls(owner.decode()), event_id)) or b""
+                taken += self._take_back(event_id, owner.decode(), call.decode(), "expired")
+        return taken
+
+    def _take_back(self, event_id: str, worker_id: str, call: str, when: str) -> int:
+        window_id, stamp, endpoint = call.split("|") if call else ("", "", "")
+        name, keys = type_of(event_id), self._keys
+        with translated():
+            run_id, item = self._client.get(keys.current), self._client.hget(keys.event(event_id), "item")
+        run = cast("bytes", run_id or b"").decode()
+        letter = encode_letter(
+            cast("bytes", item or b"null"),
+            Reason.POISON,
+            f"{POISON_DEATHS} workers died or froze while they had it",
+            failed_at=system_clock.now(),
+            run_id=run or None,
+            event=event_id,
+        )
+        return bool(
+            self._orphan(
+                self._client,
+                [
+                    keys.event(event_id),
+                    keys.inflight(name),
+                    keys.pending(name),
+                    keys.calls(worker_id),
+                    keys.tally(run),
+                    keys.failed,
+                    keys.window(window_id),
+                ],
+                [
+                    event_id,
+                    worker_id,
+                    call,
+                    stamp,
+                    endpoint,
+                    when,
+                    name,
+                    self._dedupe_ms,
+                    POISON_DEATHS,
+                    letter,
+                ],
+            )
+        )
+
+    def types(self) -> list[str]:
+        """Name the types that have or had events in the ledger."""
+        with translated():
+            return sorted(one.decode() for one in cast("set[bytes]", self._client.smembers(self._keys.types)))
+
+    def count(self, types: Sequence[str]) -> dict[str, Counts]:
+        """Count the events of each type by where they are, all at one instant."""
+        with translated():
+            pipeline = self._client.pipeline(transaction=True)
+            for name in types:
+                for key in (self._keys.pending(name), *self._keys.holders(name)):
+                    pipeline.zcard(key)
+            found = pipeline.execute()
+        return {name: Counts(*found[5 * index : 5 * index + 5]) for index, name in enumerate(types)}
+
+    def count_retried(self, types: Sequence[str]) -> dict[str, int]:
+        """Count the events of each type that enter the next run because a dead letter was retried."""
+        with translated():
+            pipeline = self._client.pipeline(transaction=True)
+            for name in types:
+                pipeline.zcard(self._keys.retried(name))
+            return dict(zip(types, pipeline.execute(), strict=True))
+
+    def _settle_keys(self, claim: Claim, holder: str) -> list[str]:
+        run_id = claim.release.run_id
+        return [
+            self._keys.event(claim.event_id),
+            holder,
+            self._keys.calls(claim.worker_id),
+            self._keys.tally(run_id),
+            self._keys.timings(run_id),
+        ]
+
+    def _settle_args(self, claim: Claim) -> list[str | int]:
+        return [claim.event_id, claim.worker_id, claim.release.number]
+
+    def _first(self, zset: str) -> list[str]:
+        with translated():
+            return [one.decode() for one in cast("list[bytes]", self._client.zrange(zset, 0, CHUNK - 1))]
+
+    def _due(self, zset: str, now_us: int) -> list[str]:
+        with translated():
+            found = self._client.zrangebyscore(zset, "-inf", now_us, start=0, num=CHUNK)
+        return [one.decode() for one in cast("list[bytes]", found)]
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds * 1000:.1f}"

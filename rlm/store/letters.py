@@ -1,0 +1,103 @@
+"""Dead letters: list them, send one's event into the next run, drop one."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from rlm.event import NOT_EMBEDDABLE, BadItemError, Reason, decode_item, type_of
+from rlm.store.connect import translated
+from rlm.store.intake import order_offset
+from rlm.store.scripts import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import redis
+
+    from rlm.store.keys import Keys
+
+_PAGE = 500
+
+
+class _Envelope(msgspec.Struct):
+    id: str
+    reason: Reason
+    event_id: str | None
+    item: msgspec.Raw
+
+
+class Letters:
+    """The list of dead letters, newest first. A letter is known by its `id`."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+        self._retry = Script("retry_letter")
+        self._drop = Script("drop_letter")
+
+    def count(self) -> int:
+        """Count them."""
+        with translated():
+            return self._client.llen(self._keys.failed)
+
+    def all(self) -> Iterator[bytes]:
+        """Read them, newest first, a page at a time. Entries that are no letters of ours are passed over."""
+        start = 0
+        while True:
+            with translated():
+                page = cast("list[bytes]", self._client.lrange(self._keys.failed, start, start + _PAGE - 1))
+            yield from (raw for raw in page if _is_letter(raw))
+            if len(page) < _PAGE:
+                return
+            start += _PAGE
+
+    def find(self, handle: str) -> bytes | None:
+        """Return the letter with this id, as it stands in the list, or None."""
+        return next((raw for raw in self.all() if msgspec.json.decode(raw)["id"] == handle), None)
+
+    def retry(self, raw: bytes, priorities: Mapping[str, int]) -> bool:
+        """Make the event of a letter one of the next run, attempts and runs at zero; put an item without one back.
+
+        `priorities` holds each configured type's own. Returns False when the letter was gone, or its event under way
+        again, and nothing was changed.
+
+        Raises:
+            BadItemError: the letter's event cannot be sent: its type is not configured, or its item is bad.
+        """
+        letter = msgspec.json.decode(raw, type=_Envelope)
+        item, keys, event = _item_of(letter), self._keys, letter.event_id or ""
+        if not event:
+            return self._run_retry([keys.failed, keys.events, keys.retried("")], [raw, "", "", "", item, 0])
+        name = type_of(event)
+        if name not in priorities:
+            raise BadItemError.unknown_type(name)
+        decoded = decode_item(item, max_bytes=len(item))
+        priority = priorities[name] if decoded.priority is None else decoded.priority
+        return self._run_retry(
+            [keys.failed, keys.event(event), keys.retried(name)],
+            [raw, event, name, decoded.wallet_name, item, order_offset(priority)],
+        )
+
+    def _run_retry(self, keys: list[str], args: list[str | bytes | int]) -> bool:
+        return cast("int", self._retry(self._client, [*keys, self._keys.types, self._keys.sequence], args)) > 0
+
+    def drop(self, raw: bytes) -> bool:
+        """Remove a letter for good and forget its event; False when it was gone."""
+        event = msgspec.json.decode(raw, type=_Envelope).event_id or ""
+        return bool(self._drop(self._client, [self._keys.failed, self._keys.event(event)], [raw, event]))
+
+
+def _is_letter(raw: bytes) -> bool:
+    try:
+        msgspec.json.decode(raw, type=_Envelope)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+def _item_of(letter: _Envelope) -> bytes:
+    raw = bytes(letter.item)
+    return base64.b64decode(msgspec.json.decode(raw)["base64"]) if letter.reason in NOT_EMBEDDABLE else raw

@@ -1,0 +1,52 @@
+-- Takes slots of an endpoint's moving window, by the clock of Redis, if every one of its rules allows it.
+-- KEYS[1]  window    list of slots: stamps in microseconds of Redis time, newest first
+-- KEYS[2]  health    hash of the endpoint: rest_until_us, probing, probe_until_us, failures, kept_us
+-- KEYS[3]  calls     hash of the worker: event id -> its call; unused without an event id
+-- ARGV[1]  cost      slots to take
+-- ARGV[2]  keep_us   how long slots are kept, at least
+-- ARGV[3]  probe_us  how long a probe may take before another one is allowed
+-- ARGV[4]  event id  that the slot is for, or empty
+-- ARGV[5]  call      'window id|%s|endpoint': what is noted of the call, %s being the stamp
+-- then for each rule: its limit, its span in microseconds (period and guard)
+-- Returns  {1, 0, stamp, failures} taken; {0, wait_us, '0', 0} refused, wait_us being -1 for never
+-- Atomic because all workers share the window: between looking and taking another would slip in.
+local window, health, calls = KEYS[1], KEYS[2], KEYS[3]
+local cost, keep_us, probe_us, event_id, call = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local stamp, ahead = string.format('%.0f', now), 0  -- tostring would lose digits
+while tonumber(redis.call('LINDEX', window, ahead) or 0) > now do  -- the clock was set back: as if taken just now
+  redis.call('LSET', window, ahead, stamp)
+  ahead = ahead + 1
+end
+local told = redis.call('HMGET', health, 'rest_until_us', 'probing', 'probe_until_us', 'failures', 'kept_us')
+local wait, longest = tonumber(told[1] or 0) - now, 0
+if told[2] then
+  wait = math.max(wait, tonumber(told[3] or 0) - now)
+end
+for index = 6, #ARGV, 2 do
+  local limit, span = tonumber(ARGV[index]), tonumber(ARGV[index + 1])
+  if cost > limit then return {0, -1, '0', 0} end
+  local bar = redis.call('LINDEX', window, limit - cost)
+  if bar then wait = math.max(wait, bar + span - now) end
+  longest = math.max(longest, span)
+end
+local kept = tonumber(told[5] or 0)
+if kept > 0 and longest > kept then  -- the rule looks further back than was kept: wait until what is kept suffices
+  wait = math.max(wait, longest - kept)
+  redis.call('HSET', health, 'rest_until_us', string.format('%.0f', now + wait))
+end
+keep_us = math.max(keep_us, longest)
+redis.call('HSET', health, 'kept_us', string.format('%.0f', keep_us))
+redis.call('PEXPIRE', health, math.ceil(keep_us / 1000))
+if wait > 0 then return {0, math.ceil(wait), '0', 0} end
+for _ = 1, cost do redis.call('LPUSH', window, stamp) end
+while tonumber(redis.call('LINDEX', window, -1)) + keep_us <= now do redis.call('RPOP', window) end
+redis.call('PEXPIRE', window, math.ceil(keep_us / 1000))
+if told[2] then
+  redis.call('HSET', health, 'probe_until_us', string.format('%.0f', now + probe_us))
+end
+if event_id ~= '' then
+  redis.call('HSET', calls, event_id, (string.gsub(call, '%%s', stamp)))
+end
+return {1, 0, stamp, tonumber(told[4] or 0)}

@@ -1,0 +1,21 @@
+-- Moves the open run to its next state and writes what is known of it by then.
+-- KEYS[1]  lease    hash with the fencing token
+-- KEYS[2]  current  id of the open run
+-- KEYS[3]  run      its hash
+-- ARGV[1]  token
+-- ARGV[2]  run id
+-- ARGV[3]  state    the state to move to
+-- ARGV[4..] fields and values to write
+-- Returns  1 moved, 0 that run is no longer open
+-- Atomic because a conductor that lost its lease must not move a run that another one conducts.
+local lease, current, run = KEYS[1], KEYS[2], KEYS[3]
+local token, run_id, state = ARGV[1], ARGV[2], ARGV[3]
+if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+if redis.call('GET', current) ~= run_id then
+  return 0
+end
+redis.call('HSET', run, 'state', state)
+for index = 4, #ARGV, 2 do
+  redis.call('HSET', run, ARGV[index], ARGV[index + 1])
+end
+return 1

@@ -1,0 +1,49 @@
+-- Claims a released event for one lane, before anything else is done with it.
+-- KEYS[1]  current   id of the open run
+-- KEYS[2]  run       its hash
+-- KEYS[3]  event     hash of the event
+-- KEYS[4]  released  zset of its type
+-- KEYS[5]  inflight  zset of its type, by the end of the lease (microseconds of Redis time)
+-- KEYS[6]  pending   zset of its type
+-- KEYS[7]  calls     hash of the worker: event id -> its call, empty before it has a slot
+-- KEYS[8]  limits    hash: endpoint name -> its limit in force
+-- ARGV[1]  run id
+-- ARGV[2]  release   number of the release that the message belongs to
+-- ARGV[3]  event id
+-- ARGV[4]  worker    id of the worker
+-- ARGV[5]  revision  of the worker's configuration
+-- ARGV[6]  lease_us  how long the claim lasts, microseconds
+-- ARGV[7]  expected_us  how long a call is expected to take, microseconds
+-- ARGV[8..] names of the endpoints whose limits are asked for
+-- Returns  {'stale'} an older release, or not released; {'revision'} the worker must be replaced;
+--          {'late'} it no longer fits before the deadline and is pending again; or
+--          {'claimed', remaining_us, wallet, item, endpoint, attempt, tries, runs, last, limit...}
+-- Atomic because two workers may hold messages of the same event, and only one may send it.
+local current, run, event, released, inflight, pending, calls, limits =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local run_id, release, event_id, worker, revision, lease_us, expected_us =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+if redis.call('GET', current) ~= run_id then return {'stale'} end
+local conduct = redis.call('HMGET', run, 'state', 'deadline_us', 'revision', 'cancelled')
+if conduct[1] ~= 'running' or conduct[4] then return {'stale'} end
+if conduct[3] ~= revision then return {'revision'} end
+if redis.call('HGET', event, 'release') ~= release then return {'stale'} end
+if redis.call('ZREM', released, event_id) == 0 then return {'stale'} end
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local remaining = tonumber(conduct[2]) - now
+if remaining < expected_us then
+  redis.call('ZADD', pending, redis.call('HGET', event, 'score'), event_id)
+  return {'late'}
+end
+redis.call('ZADD', inflight, string.format('%.0f', now + lease_us), event_id)
+redis.call('HSET', event, 'owner', worker)
+redis.call('HSET', calls, event_id, '')
+local told = redis.call('HMGET', event, 'wallet', 'item', 'endpoint', 'attempt', 'tries', 'tries_in', 'runs', 'last')
+local tries = told[6] == run_id and told[5] or '0'
+local claim = {'claimed', string.format('%.0f', remaining), told[1], told[2], told[3] or '', told[4] or '0', tries,
+  told[7] or '0', told[8] or ''}
+for index = 8, #ARGV do
+  claim[#claim + 1] = redis.call('HGET', limits, ARGV[index]) or ''
+end
+return claim

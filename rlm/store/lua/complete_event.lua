@@ -1,0 +1,34 @@
+-- Settles an event as completed.
+-- KEYS[1]  event     hash of the event
+-- KEYS[2]  inflight  zset of its type
+-- KEYS[3]  calls     hash of the worker: event id -> its call
+-- KEYS[4]  tally     hash of the run's counts
+-- KEYS[5]  timings   list of the run: endpoint and milliseconds of each answered call
+-- ARGV[1]  event id
+-- ARGV[2]  worker
+-- ARGV[3]  release      number of the release it was claimed under
+-- ARGV[4]  type
+-- ARGV[5]  endpoint     name of the endpoint that answered
+-- ARGV[6]  duration_ms  from the call's start to its answer
+-- ARGV[7]  dedupe_ms    how long the event is remembered, to recognise duplicates
+-- Returns  1 settled, 0 the claim was no longer the worker's and nothing was changed
+-- Atomic because a worker given up for dead may come back after its event went to another.
+local event, inflight, calls, tally, timings = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local event_id, worker, release, type, endpoint, duration_ms, dedupe_ms =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
+local claim = redis.call('HMGET', event, 'owner', 'release')
+if claim[1] ~= worker or claim[2] == release then redis.call('HDEL', calls, event_id) end  -- else: a newer claim's
+if claim[1] ~= worker or claim[2] ~= release then return 0 end
+if redis.call('ZREM', inflight, event_id) == 0 then return 0 end
+redis.call('HINCRBY', tally, 'completed:' .. type, 1)
+redis.call('HINCRBY', tally, 'delivered:' .. endpoint, 1)
+redis.call('RPUSH', timings, endpoint .. ' ' .. duration_ms)
+if dedupe_ms > 0 then
+  redis.call('HDEL', event, 'item', 'owner')
+  redis.call('HSET', event, 'state', 'completed', 'last', endpoint)
+  redis.call('HINCRBY', event, 'attempt', 1)
+  redis.call('PEXPIRE', event, dedupe_ms)
+else
+  redis.call('DEL', event)
+end
+return 1

@@ -1,0 +1,42 @@
+-- Looks at the windows of several endpoints without taking anything.
+-- KEYS     for each endpoint: its window, its health (as in acquire_slot)
+-- ARGV[1]  keep_us  how long slots are kept, at least
+-- then for each endpoint: its number of rules, then for each rule its limit and its span in microseconds
+-- Returns  {now_us, then for each endpoint {free, wait_us, rest_us}}: slots free now, until the next is, rest left
+-- One script because the answer must be of one instant, by the clock that the slots are stamped with.
+local keep_us = tonumber(ARGV[1])
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local answer = {string.format('%.0f', now)}
+local at = 2
+for index = 1, #KEYS, 2 do
+  local window, health = KEYS[index], KEYS[index + 1]
+  local told = redis.call('HMGET', health, 'rest_until_us', 'probing', 'probe_until_us', 'kept_us')
+  local rest = math.max(0, tonumber(told[1] or 0) - now)
+  local free, wait, longest = math.huge, rest, 0
+  local rules = tonumber(ARGV[at])
+  for rule = 1, rules do
+    local limit, span = tonumber(ARGV[at + 2 * rule - 1]), tonumber(ARGV[at + 2 * rule])
+    local low, high = 0, limit  -- how many of the newest slots are younger than the span: by halving
+    while low < high do
+      local middle = math.floor((low + high) / 2)
+      local stamp = redis.call('LINDEX', window, middle)
+      if stamp and stamp + span > now then low = middle + 1 else high = middle end
+    end
+    free = math.min(free, limit - low)
+    if low == limit then
+      wait = math.max(wait, math.min(redis.call('LINDEX', window, limit - 1), now) + span - now)
+    end
+    longest = math.max(longest, span)
+  end
+  at = at + 1 + 2 * rules
+  local kept = tonumber(told[4] or 0)
+  if kept > 0 and longest > kept then wait = math.max(wait, longest - kept) end
+  if told[2] then
+    free = math.min(free, 1)
+    wait = math.max(wait, tonumber(told[3] or 0) - now)
+  end
+  if wait > 0 then free = 0 end
+  answer[#answer + 1] = {free, math.ceil(wait), math.ceil(rest)}
+end
+return answer

@@ -1,0 +1,57 @@
+-- Takes an event back from a worker that died, or whose lease ran out; its slot stays blocked for a period from now.
+-- KEYS[1]  event     hash of the event
+-- KEYS[2]  inflight  zset of its type, by the end of the lease (microseconds of Redis time)
+-- KEYS[3]  pending   zset of its type
+-- KEYS[4]  calls     hash of the worker: event id -> its call
+-- KEYS[5]  tally     hash of the open run's counts
+-- KEYS[6]  failed    the list of dead letters
+-- KEYS[7]  window    list of the endpoint's slots; any other key where the call had none
+-- ARGV[1]  event id
+-- ARGV[2]  worker    whose event it was
+-- ARGV[3]  call      the call as read from the worker's hash: 'window id|stamp|endpoint', or empty
+-- ARGV[4]  stamp     of its slot, or empty
+-- ARGV[5]  endpoint  it was sent to, or empty
+-- ARGV[6]  when      'dead': at once; 'expired': only if the lease has run out
+-- ARGV[7]  type
+-- ARGV[8]  dedupe_ms how long a failed event is remembered
+-- ARGV[9]  poison    number of deaths that make an event a dead letter
+-- ARGV[10] letter    that dead letter, JSON
+-- Returns  'pending', 'failed', or '' where nothing was taken back
+-- Atomic because a slow worker may settle the event at the same moment: one of the two must lose.
+local event, inflight, pending, calls, tally, failed, window =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local event_id, worker, call, stamp, endpoint, when, type, dedupe_ms, poison, letter =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local lease = redis.call('ZSCORE', inflight, event_id)
+local owned = lease and redis.call('HGET', event, 'owner') == worker
+if when == 'expired' and owned and tonumber(lease) > now then return '' end
+if (redis.call('HGET', calls, event_id) or '') ~= call then return '' end
+redis.call('HDEL', calls, event_id)
+if stamp ~= '' and redis.call('LREM', window, 1, stamp) == 1 then
+  local newest = tonumber(redis.call('LINDEX', window, 0) or 0)
+  redis.call('LPUSH', window, string.format('%.0f', math.max(now, newest)))
+end
+if not owned then return '' end
+redis.call('ZREM', inflight, event_id)
+redis.call('HDEL', event, 'owner')
+if stamp ~= '' then
+  redis.call('HINCRBY', tally, 'errors:' .. endpoint, 1)
+  redis.call('HINCRBY', event, 'attempt', 1)
+  redis.call('HSET', event, 'last', endpoint)
+end
+if redis.call('HINCRBY', event, 'deaths', 1) >= poison then
+  redis.call('LPUSH', failed, letter)
+  redis.call('HINCRBY', tally, 'failed:' .. type, 1)
+  if dedupe_ms > 0 then
+    redis.call('HDEL', event, 'item')
+    redis.call('HSET', event, 'state', 'failed')
+    redis.call('PEXPIRE', event, dedupe_ms)
+  else
+    redis.call('DEL', event)
+  end
+  return 'failed'
+end
+redis.call('ZADD', pending, redis.call('HGET', event, 'score'), event_id)
+return 'pending'

@@ -1,0 +1,29 @@
+-- Releases pending events of one type: their messages are sent next.
+-- KEYS[1]  lease     hash with the fencing token
+-- KEYS[2]  current   id of the open run
+-- KEYS[3]  pending   zset of the type
+-- KEYS[4]  released  zset of the type, by when an unclaimed one is pending again (microseconds of Redis time)
+-- KEYS[5..] hash of each event
+-- ARGV[1]  token
+-- ARGV[2]  run id
+-- ARGV[3]  claim_us  how long a release waits to be claimed, microseconds
+-- then for each event: its id, the name of the endpoint meant for it
+-- Returns  for each event its release number, 0 for one that is not pending any more
+-- Atomic because an event must be in one state, and an older message of it must be refused from this instant.
+local lease, current, pending, released = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local token, run_id, claim_us = ARGV[1], ARGV[2], tonumber(ARGV[3])
+if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+if redis.call('GET', current) ~= run_id then return redis.error_reply('FENCED by another conductor') end
+local time = redis.call('TIME')
+local due = string.format('%.0f', time[1] * 1000000 + time[2] + claim_us)
+local numbers = {}
+for index = 1, #KEYS - 4 do
+  local event, event_id, endpoint = KEYS[4 + index], ARGV[2 + 2 * index], ARGV[3 + 2 * index]
+  numbers[index] = 0
+  if redis.call('ZREM', pending, event_id) == 1 then
+    numbers[index] = redis.call('HINCRBY', event, 'release', 1)
+    redis.call('HSET', event, 'endpoint', endpoint)
+    redis.call('ZADD', released, due, event_id)
+  end
+end
+return numbers

@@ -1,0 +1,25 @@
+-- Makes released events pending again that nobody will claim.
+-- KEYS[1]  released  zset of the type, by when an unclaimed one is pending again (microseconds of Redis time)
+-- KEYS[2]  pending   zset of the type
+-- KEYS[3..] hash of each event
+-- ARGV[1]  when  'expired': only those whose time to be claimed is over; 'dead': the worker that fetched them died
+-- then for each event: its id, the number of the release meant (empty: whichever it is)
+-- Returns  how many are pending again
+-- Atomic because a claim may come in at the same moment: one of the two must lose.
+local released, pending = KEYS[1], KEYS[2]
+local when = ARGV[1]
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local returned = 0
+for index = 1, #KEYS - 2 do
+  local event, event_id, release = KEYS[2 + index], ARGV[2 * index], ARGV[1 + 2 * index]
+  local due = redis.call('ZSCORE', released, event_id)
+  local told = redis.call('HMGET', event, 'release', 'score')
+  local meant = release == '' or told[1] == release
+  if due and meant and (when == 'dead' or tonumber(due) <= now) then
+    redis.call('ZREM', released, event_id)
+    redis.call('ZADD', pending, told[2], event_id)
+    returned = returned + 1
+  end
+end
+return returned

@@ -1,0 +1,59 @@
+-- Takes the oldest staged items into the ledger: writes their events, dead letters and counts, and trims just them.
+-- KEYS[1]  lease     hash with the fencing token
+-- KEYS[2]  run       hash of the open run
+-- KEYS[3]  tally     hash of the run's counts
+-- KEYS[4]  staging   the staging list, oldest at its right end
+-- KEYS[5]  failed    the list of dead letters
+-- KEYS[6]  types     set of types that have events in the ledger
+-- KEYS[7]  sequence  counter of arrivals
+-- KEYS[8..] for each event: its hash, then its type's pending zset
+-- ARGV[1]  token
+-- ARGV[2]  run id
+-- ARGV[3]  items     number of items in the chunk
+-- ARGV[4]  letters   number of dead letters
+-- ARGV[5]  events    number of events
+-- ARGV[6]  base      a priority step in the order score
+-- then the SHA-1 of each item as it was read, oldest first; then the letters;
+-- then for each event: index of its item, event id, type, wallet, priority
+-- Returns  {taken, duplicates}, or {-1, 0} when staging is no longer as it was read and nothing was written
+-- Atomic because a crash, a lost reply or a late second conductor must neither lose nor double an item.
+local lease, run, tally, staging, failed, types, sequence =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local token, run_id = ARGV[1], ARGV[2]
+local items, letters, events, base = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+if redis.call('HGET', run, 'run_id') ~= run_id then return redis.error_reply('FENCED by another conductor') end
+local at = 6
+local raw = {}
+for index = 1, items do
+  raw[index] = redis.call('LINDEX', staging, -index)
+  if not raw[index] or redis.sha1hex(raw[index]) ~= ARGV[at + index] then
+    return {-1, 0}
+  end
+end
+at = at + items
+for index = 1, letters do
+  redis.call('LPUSH', failed, ARGV[at + index])
+end
+at = at + letters
+local taken, duplicates = 0, 0
+for index = 1, events do
+  local event, pending = KEYS[6 + 2 * index], KEYS[7 + 2 * index]
+  local item, event_id, type, wallet, priority =
+    tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], tonumber(ARGV[at + 5])
+  at = at + 5
+  if redis.call('EXISTS', event) == 1 then
+    duplicates = duplicates + 1
+  else
+    local score = string.format('%.0f', (100 - priority) * base + redis.call('INCR', sequence))
+    redis.call('HSET', event, 'type', type, 'wallet', wallet, 'item', raw[item], 'score', score, 'taken_in', run_id)
+    redis.call('ZADD', pending, score, event_id)
+    redis.call('SADD', types, type)
+    redis.call('HINCRBY', tally, 'taken:' .. type, 1)
+    taken = taken + 1
+  end
+end
+redis.call('HINCRBY', tally, 'duplicates', duplicates)
+redis.call('HINCRBY', tally, 'invalid', letters)
+redis.call('LTRIM', staging, 0, -(items + 1))
+return {taken, duplicates}

@@ -1,0 +1,166 @@
+"""Who is alive: workers, supervisors and schedulers announce themselves; the wanted number; the wake-up channels."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+import redis
+
+from rlm.clock import system_clock
+from rlm.store.connect import make_client, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rlm.store.keys import Keys
+
+#: A process not heard of for this many seconds is taken for gone.
+HEARTBEAT_TTL_SECONDS = 10.0
+#: How often a process announces itself, seconds.
+HEARTBEAT_SECONDS = 3.0
+
+_RECONNECT_SECONDS = 0.5
+
+
+class Role(StrEnum):
+    """The kinds of long-running processes."""
+
+    WORKER = "worker"
+    SUPERVISOR = "supervisor"
+    SCHEDULER = "scheduler"
+
+
+class WorkerState(StrEnum):
+    """What a worker process is doing."""
+
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What a process announces of itself; `started_at` in seconds since 1970."""
+
+    id: str
+    pid: int
+    host: str
+    started_at: float
+    state: str = ""
+    threads: int = 0
+    revision: str = ""
+    supervisor: str = ""
+
+
+class Processes:
+    """The register of processes. Entries expire, so that a host that vanished does not stay in it."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+
+    def announce(self, role: Role, process: Process) -> None:
+        """Enter a process, or prolong its entry."""
+        with translated():
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.sadd(self._keys.processes(role), process.id)
+            pipeline.set(
+                self._keys.process(role, process.id),
+                msgspec.json.encode(process),
+                px=round(HEARTBEAT_TTL_SECONDS * 1000),
+            )
+            pipeline.execute()
+
+    def forget(self, role: Role, process_id: str) -> None:
+        """Remove a process that has ended."""
+        with translated():
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.srem(self._keys.processes(role), process_id)
+            pipeline.delete(self._keys.process(role, process_id))
+            pipeline.execute()
+
+    def alive(self, role: Role) -> list[Process]:
+        """List the processes of a role, oldest first; those no longer heard of are removed."""
+        with translated():
+            ids = sorted(one.decode() for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))))
+            if not ids:
+                return []
+            entries = cast("list[bytes | None]", self._client.mget([self._keys.process(role, one) for one in ids]))
+            if gone := [one for one, entry in zip(ids, entries, strict=True) if entry is None]:
+                self._client.srem(self._keys.processes(role), *gone)
+        found = [msgspec.json.decode(entry, type=Process) for entry in entries if entry is not None]
+        return sorted(found, key=lambda process: (process.started_at, process.id))
+
+    def busy(self, worker_ids: list[str]) -> list[int]:
+        """Count the events that each worker has claimed."""
+        with translated():
+            pipeline = self._client.pipeline(transaction=False)
+            for worker_id in worker_ids:
+                pipeline.hlen(self._keys.calls(worker_id))
+            return cast("list[int]", pipeline.execute())
+
+    def count_restarts(self, number: int) -> None:
+        """Add to the number of workers that ended unexpectedly and were replaced."""
+        with translated():
+            self._client.incrby(self._keys.restarts, number)
+
+    def restarts(self) -> int:
+        """Return how many workers ended unexpectedly, ever."""
+        with translated():
+            return int(cast("bytes | None", self._client.get(self._keys.restarts)) or 0)
+
+    def wanted(self) -> int:
+        """Return how many workers the conductor wants, over all hosts."""
+        with translated():
+            return int(cast("bytes | None", self._client.get(self._keys.wanted)) or 0)
+
+    def want(self, workers: int) -> None:
+        """Publish how many workers are wanted, over all hosts, and wake the supervisors."""
+        with translated():
+            self._client.set(self._keys.wanted, workers)
+        self.wake("supervisors")
+
+    def wake(self, whom: str) -> None:
+        """Wake `workers`, `supervisors` or the `scheduler`. A lost wake-up costs latency only: all of them poll too."""
+        with translated():
+            self._client.publish(self._keys.wake(whom), "wake")
+
+
+class Waker:
+    """A thread that calls back whenever a channel is published to, and once after each (re)connection."""
+
+    def __init__(self, url: str, channel: str, callback: Callable[[], None]) -> None:
+        self._url = url
+        self._channel = channel
+        self._callback = callback
+        self._stopped = threading.Event()
+        self._subscriber: Any = None
+        self._thread = threading.Thread(target=self._listen, name=f"waker({channel})", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Listen no more; returns when the thread has ended."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=2 * _RECONNECT_SECONDS)
+
+    def _listen(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                client = make_client(self._url)
+                with client.pubsub(ignore_subscribe_messages=True) as subscriber:  # type: ignore[no-untyped-call]
+                    subscriber.subscribe(self._channel)
+                    self._callback()
+                    while not self._stopped.is_set():
+                        if subscriber.get_message(timeout=_RECONNECT_SECONDS) is not None:
+                            self._callback()
+                client.close()
+            except redis.RedisError:
+                system_clock.sleep(_RECONNECT_SECONDS)

@@ -1,0 +1,216 @@
+"""Runs and their records: open one, move it on, close it exactly once, look back."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from rlm.run import Run, State, Trigger
+from rlm.store.connect import translated
+from rlm.store.ledger import CHUNK
+from rlm.store.scripts import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import redis
+
+    from rlm.store.keys import Keys
+
+#: Milliseconds the answer to a request is kept for the one who asked.
+_REPLY_MS = 60_000
+
+
+class Runs:
+    """The open run, of which there is one at the most, and the records of those that are closed."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+        self._open = Script("open_run")
+        self._advance = Script("advance_run")
+        self._cancel = Script("cancel_run")
+        self._return_unsettled = Script("return_unsettled")
+        self._close = Script("close_run")
+
+    def open(self, token: int, run: Run, types: Sequence[str]) -> str:
+        """Open `run`, carrying over what is unsettled of `types`; return the id of the run that is open now.
+
+        That is another one's where one was open already. Raises FencedError for a `token` that is not the lease's.
+        """
+        keys = self._keys
+        fields: dict[str, str | int] = {
+            "state": run.state,
+            "trigger": run.trigger,
+            "started_at": repr(run.started_at),
+            "deadline": repr(run.deadline),
+            "deadline_us": run.deadline_us,
+            "window_seconds": repr(run.window_seconds),
+            "revision": run.revision,
+        }
+        args: list[str | int] = [token, run.id, len(fields)]
+        for name, value in fields.items():
+            args += [name, value]
+        per_type = [key for name in types for key in (keys.pending(name), keys.retried(name))]
+        reply = self._open(
+            self._client, [keys.lease, keys.current, keys.run(run.id), keys.tally(run.id), *per_type], [*args, *types]
+        )
+        return cast("bytes", reply).decode()
+
+    def current(self) -> Run | None:
+        """Return the open run, or None."""
+        with translated():
+            run_id = cast("bytes | None", self._client.get(self._keys.current))
+            if run_id is None:
+                return None
+            fields = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.run(run_id.decode())))
+        return _read_run(run_id.decode(), fields) if fields else None
+
+    def advance(self, token: int, run_id: str, state: State, **fields: str | float) -> bool:
+        """Move the open run to `state` and write `fields`; False when it is not open any more.
+
+        Raises FencedError for a `token` that is not the lease's.
+        """
+        args: list[str | int | float] = [token, run_id, state]
+        for name, value in fields.items():
+            args += [name, value]
+        return bool(self._advance(self._client, [self._keys.lease, self._keys.current, self._keys.run(run_id)], args))
+
+    def cancel(self, run_id: str) -> State | None:
+        """Ask the conductor to end a run now; return the state it was in, None when it is not open."""
+        state = self._cancel(self._client, [self._keys.current, self._keys.run(run_id)], [run_id])
+        return State(state.decode()) if state else None
+
+    def return_unsettled(self, run_id: str, types: Sequence[str]) -> bool:
+        """Make everything pending again that a finishing run did not settle; False when it is not finishing any more."""
+        for name in types:
+            for holder in self._keys.holders(name):
+                if not self._empty_holder(run_id, name, holder):
+                    return False
+        return True
+
+    def _empty_holder(self, run_id: str, name: str, holder: str) -> bool:
+        keys = self._keys
+        while True:
+            with translated():
+                ids = [one.decode() for one in cast("list[bytes]", self._client.zrange(holder, 0, CHUNK - 1))]
+            if not ids:
+                return True
+            returned = self._return_unsettled(
+                self._client,
+                [keys.current, keys.run(run_id), holder, keys.pending(name), *map(keys.event, ids)],
+                [run_id, int(holder == keys.inflight(name)), *ids],
+            )
+            if returned < 0:
+                return False
+
+    def close(
+        self, run_id: str, record: Mapping[str, Any], types: Sequence[str], *, history: int, wanted: int
+    ) -> int | None:
+        """Close a finishing run: 1 closed, 0 closed already by another, None when something is still unsettled."""
+        keys = self._keys
+        reply = self._close(
+            self._client,
+            [
+                keys.current,
+                keys.run(run_id),
+                keys.tally(run_id),
+                keys.timings(run_id),
+                keys.records,
+                keys.runs,
+                keys.wanted,
+                *(holder for name in types for holder in keys.holders(name)),
+            ],
+            [run_id, msgspec.json.encode(record), history, wanted],
+        )
+        return None if reply < 0 else int(reply)
+
+    def tally(self, run_id: str) -> dict[str, int]:
+        """Read the counts of an open run, `what:name` -> number."""
+        with translated():
+            found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.tally(run_id)))
+        return {name.decode(): int(number) for name, number in found.items()}
+
+    def timings(self, run_id: str) -> dict[str, list[float]]:
+        """Read the milliseconds of each answered call of an open run, by endpoint."""
+        with translated():
+            found = cast("list[bytes]", self._client.lrange(self._keys.timings(run_id), 0, -1))
+        by_endpoint: dict[str, list[float]] = {}
+        for one in found:
+            endpoint, _, milliseconds = one.decode().partition(" ")
+            by_endpoint.setdefault(endpoint, []).append(float(milliseconds))
+        return by_endpoint
+
+    def record(self, run_id: str) -> dict[str, Any] | None:
+        """Return the record of a closed run, or None."""
+        with translated():
+            raw = cast("bytes | None", self._client.hget(self._keys.records, run_id))
+        return None if raw is None else cast("dict[str, Any]", msgspec.json.decode(raw))
+
+    def history(self, number: int) -> list[str]:
+        """Return the ids of the last `number` closed runs, newest first."""
+        with translated():
+            return [one.decode() for one in cast("list[bytes]", self._client.lrange(self._keys.runs, 0, number - 1))]
+
+    def last_tick(self) -> float | None:
+        """Return when the scheduler last ticked, seconds since 1970."""
+        with translated():
+            raw = cast("bytes | None", self._client.get(self._keys.last_tick))
+        return None if raw is None else float(raw)
+
+    def note_tick(self, at: float) -> None:
+        """Note when the scheduler ticked, seconds since 1970."""
+        with translated():
+            self._client.set(self._keys.last_tick, repr(at))
+
+    def request(self) -> str:
+        """Ask the scheduler to start a run; return the request's id, for `reply` and `withdraw`."""
+        request_id = secrets.token_hex(8)
+        with translated():
+            self._client.lpush(self._keys.requests, request_id)
+            self._client.publish(self._keys.wake("scheduler"), "request")
+        return request_id
+
+    def take_request(self) -> str | None:
+        """Take the oldest request to start a run, or None."""
+        with translated():
+            raw = cast("bytes | None", self._client.rpop(self._keys.requests))
+        return None if raw is None else raw.decode()
+
+    def withdraw(self, request_id: str) -> bool:
+        """Take a request back; False when it has been taken up."""
+        with translated():
+            return bool(self._client.lrem(self._keys.requests, 1, request_id))
+
+    def answer(self, request_id: str, reply: Mapping[str, Any]) -> None:
+        """Answer a request: `{"run_id": ...}` of the run started, or `{"open": ...}` of the one under way."""
+        with translated():
+            self._client.set(self._keys.reply(request_id), msgspec.json.encode(reply), px=_REPLY_MS)
+
+    def reply(self, request_id: str) -> dict[str, Any] | None:
+        """Return the answer to a request, None while there is none."""
+        with translated():
+            raw = cast("bytes | None", self._client.get(self._keys.reply(request_id)))
+        return None if raw is None else cast("dict[str, Any]", msgspec.json.decode(raw))
+
+
+def _read_run(run_id: str, fields: Mapping[bytes, bytes]) -> Run:
+    text = {name.decode(): value.decode() for name, value in fields.items()}
+    return Run(
+        id=run_id,
+        state=State(text["state"]),
+        trigger=Trigger(text["trigger"]),
+        started_at=float(text["started_at"]),
+        deadline=float(text["deadline"]),
+        deadline_us=int(text["deadline_us"]),
+        window_seconds=float(text["window_seconds"]),
+        revision=text["revision"],
+        plan=msgspec.json.decode(text["plan"]) if "plan" in text else None,
+        first_release_at=float(text["first_release_at"]) if "first_release_at" in text else None,
+        cancelled="cancelled" in text,
+        failure=text.get("failure", ""),
+        workers_peak=int(text.get("workers_peak", 0)),
+        restarts_before=int(text.get("restarts_before", 0)),
+    )

@@ -1,0 +1,90 @@
+"""One store over one connection pool: everything RLM keeps, by what it is."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from rlm.endpoint import Limit
+from rlm.store.connect import connected, make_client, translated
+from rlm.store.intake import Intake
+from rlm.store.keys import Keys
+from rlm.store.leases import Leases
+from rlm.store.ledger import Ledger
+from rlm.store.letters import Letters
+from rlm.store.processes import Processes
+from rlm.store.runs import Runs
+from rlm.store.scripts import Script
+from rlm.window import Windows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import redis
+
+    from rlm.endpoint import Endpoint
+    from rlm.settings import Settings
+
+
+class Store:
+    """What RLM keeps in Redis. Cheap to make: it connects at the first command."""
+
+    def __init__(self, settings: Settings, url: str) -> None:
+        self.settings = settings
+        self.url = url
+        self.client: redis.Redis = make_client(url)
+        self.keys = Keys(settings)
+        self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes)
+        self.ledger = Ledger(self.client, self.keys, settings.queue.dedupe_seconds)
+        self.runs = Runs(self.client, self.keys)
+        self.letters = Letters(self.client, self.keys)
+        self.leases = Leases(self.client, self.keys)
+        self.processes = Processes(self.client, self.keys)
+        self.windows = Windows(self.client, self.keys, settings.run.guard_seconds)
+        self._publish_limits = Script("publish_limits")
+
+    def publish_limits(self, token: int) -> None:
+        """Publish the file's limits, except where one set by hand stands: workers go by what is published.
+
+        Raises FencedError for a `token` that is not the lease's.
+        """
+        args: list[str | int] = [token]
+        for endpoint in self.settings.endpoints.values():
+            args += [endpoint.name, endpoint.limit.text]
+        self._publish_limits(self.client, [self.keys.lease, self.keys.limits, self.keys.limits_filed], args)
+
+    def limits(self) -> dict[str, str]:
+        """Return the limits in force, by endpoint name, as text."""
+        with translated():
+            found = cast("dict[bytes, bytes]", self.client.hgetall(self.keys.limits))
+        return {name.decode(): limit.decode() for name, limit in found.items()}
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        """Return the configured endpoints, by name, with the limits in force."""
+        limits = self.limits()
+        return {
+            name: replace(endpoint, limit=Limit.parse(limits[name])) if name in limits else endpoint
+            for name, endpoint in self.settings.endpoints.items()
+        }
+
+    @property
+    def known_types(self) -> list[str]:
+        """The configured types, and after them any other that has or had events in the ledger."""
+        configured = [event_type.name for event_type in self.settings.event_types]
+        return [*configured, *(name for name in self.ledger.types() if name not in configured)]
+
+    def close(self) -> None:
+        """Close its connections."""
+        self.client.close()
+
+
+@contextmanager
+def open_store(settings: Settings) -> Iterator[Store]:
+    """Open the store of `settings`, starting the embedded server where that is configured and nobody has."""
+    with connected(settings) as url:
+        store = Store(settings, url)
+        try:
+            yield store
+        finally:
+            store.close()

@@ -1,0 +1,251 @@
+"""The supervisor's loop: scale to the wanted number, replace the dead, free what they held, leave none behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import socket
+from typing import TYPE_CHECKING, Protocol
+
+from rlm import __version__
+from rlm.clock import system_clock
+from rlm.errors import StoreError
+from rlm.store.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
+from rlm.supervisor.child import Child, watch_death
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+    from rlm.settings import Settings
+    from rlm.signals import StopSignals, Wakeup
+    from rlm.store import Store
+
+#: A worker that dies sooner than this after its start counts as a failed start, and its successor waits, seconds.
+QUICK_DEATH_SECONDS = 5.0
+#: The first wait after a failed start, doubled with each in a row up to the longest, seconds.
+FIRST_WAIT_SECONDS = 0.25
+LONGEST_WAIT_SECONDS = 10.0
+#: The loop looks at the wanted number at least this often, should a wake-up have been lost, seconds.
+POLL_SECONDS = 1.0
+#: Seconds beyond the longest call that its workers are given to leave.
+GRACE_SLACK_SECONDS = 3.0
+
+log = logging.getLogger(__name__)
+
+
+class Launcher(Protocol):
+    """Starts worker processes and knows what their broker holds for them."""
+
+    def prepare(self) -> None:
+        """Get ready to spawn; raise SupervisorError when workers could not run."""
+        ...
+
+    def spawn(self, worker_id: str, supervisor_id: str) -> BaseProcess:
+        """Start a worker process."""
+        ...
+
+    def recover(self, worker_id: str) -> int:
+        """Free the releases that a dead worker had fetched; return how many."""
+        ...
+
+
+class Supervisor:
+    """Runs until it is told to stop. Its decisions are `_scale`, `_reap` and `_stop_all`; the rest is waiting."""
+
+    def __init__(self, store: Store, settings: Settings, launcher: Launcher, wakeup: Wakeup, stop: StopSignals) -> None:
+        self._store = store
+        self._settings = settings
+        self._launcher = launcher
+        self._wakeup = wakeup
+        self._stop = stop
+        self._started_at = system_clock.now()
+        self.id = f"{socket.gethostname()}:{os.getpid()}:{round(self._started_at * 1000):x}"
+        self._children: dict[str, Child] = {}
+        self._unfreed: set[str] = set()
+        self._restarts = 0
+        self._spawned = 0
+        self._failed_starts = 0
+        self._spawn_not_before = 0.0
+        self._announced_at = float("-inf")
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(wakeup, selectors.EVENT_READ)
+
+    def run(self) -> None:
+        """Supervise until a signal, then stop the workers: gracefully, at once on a second signal."""
+        self._launcher.prepare()
+        waker = Waker(self._store.url, self._store.keys.wake("supervisors"), self._wakeup.wake)
+        waker.start()
+        log.info(
+            "Supervisor %s (rlm %s, pid %d) is ready for up to %d workers",
+            self.id,
+            __version__,
+            os.getpid(),
+            self._settings.workers.max,
+            extra={"action": "start_supervisor"},
+        )
+        try:
+            while not self._stop.graceful:
+                self._turn()
+        finally:
+            self._stop_all()
+            waker.stop()
+            self._sign_off()
+            self._selector.close()
+
+    def _turn(self) -> None:
+        """Reap, free, announce and scale once, then wait for something to happen. Redis may be away meanwhile."""
+        self._reap()
+        try:
+            self._free()
+            self._announce()
+            self._scale()
+        except StoreError as error:
+            log.warning("Redis is away; the workers stay as they are: %s", error, extra={"action": "supervise"})
+        self._selector.select(self._wait_seconds())
+        self._wakeup.drain()
+
+    def _wait_seconds(self) -> float:
+        held_back = self._spawn_not_before - system_clock.monotonic()
+        return min(POLL_SECONDS, held_back) if held_back > 0 else POLL_SECONDS
+
+    def _scale(self) -> None:
+        """Spawn or stop workers until as many run as this host's share of the wanted number."""
+        share = self._share()
+        running = [child for child in self._children.values() if not child.stopping]
+        for child in self._quietest(running)[: max(0, len(running) - share)]:
+            log.info("Worker %s is no longer needed", child.worker_id, extra={"action": "stop_worker"})
+            child.stop()
+        if system_clock.monotonic() >= self._spawn_not_before:
+            for _ in range(share - len(running)):
+                self._spawn()
+
+    def _share(self) -> int:
+        """Return how many of the wanted workers are this host's: they are dealt out among the living supervisors."""
+        wanted = min(self._store.processes.wanted(), self._settings.workers.max)
+        supervisors = sorted(one.id for one in self._store.processes.alive(Role.SUPERVISOR))
+        if self.id not in supervisors:
+            return 0
+        return wanted // len(supervisors) + (supervisors.index(self.id) < wanted % len(supervisors))
+
+    def _quietest(self, children: list[Child]) -> list[Child]:
+        """Order children by how much they are doing, the quietest first: the first to go."""
+        busy = self._store.processes.busy([child.worker_id for child in children]) if children else []
+        return [child for _, child in sorted(zip(busy, children, strict=True), key=lambda pair: pair[0])]
+
+    def _spawn(self) -> None:
+        self._spawned += 1
+        worker_id = f"{self.id}:{self._spawned}"
+        process = self._launcher.spawn(worker_id, self.id)
+        child = Child(worker_id, process, watch_death(process.pid or 0))
+        self._children[worker_id] = child
+        if child.death is None:
+            self._wakeup.wake()  # it has died already: the next turn reaps it
+        else:
+            self._selector.register(child.death, selectors.EVENT_READ)
+        self._store.processes.announce(
+            Role.WORKER,
+            Process(
+                id=worker_id,
+                pid=child.pid,
+                host=socket.gethostname(),
+                started_at=system_clock.now(),
+                state=WorkerState.STARTING,
+                threads=self._settings.workers.threads,
+                revision=self._settings.revision,
+                supervisor=self.id,
+            ),
+        )
+
+    def _reap(self) -> None:
+        """Take leave of the dead. What they held is freed next; an unexpected death delays its successor."""
+        ready = {key.fileobj for key, _ in self._selector.select(0)}
+        for child in [one for one in self._children.values() if one.death is None or one.death in ready]:
+            if child.death is not None:
+                self._selector.unregister(child.death)
+            del self._children[child.worker_id]
+            self._unfreed.add(child.worker_id)
+            if not self._stop.graceful:
+                self._free_quietly()  # first of all: every millisecond here is one in which nobody sends its events
+            ended = child.reap()
+            if child.stopping:
+                log.debug("Worker %s ended %s", child.worker_id, ended, extra={"action": "reap_worker"})
+            else:
+                self._note_death(child, ended)
+
+    def _note_death(self, child: Child, ended: str) -> None:
+        self._restarts += 1
+        quick = system_clock.monotonic() - child.spawned_at < QUICK_DEATH_SECONDS
+        self._failed_starts = self._failed_starts + 1 if quick else 0
+        wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (self._failed_starts - 1)) if quick else 0.0
+        self._spawn_not_before = system_clock.monotonic() + wait
+        log.error(
+            "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced%s",
+            child.worker_id,
+            child.pid,
+            ended,
+            f" in {wait:.2f} s" if wait else "",
+            extra={"action": "replace_worker"},
+        )
+
+    def _free(self) -> None:
+        """Free what dead workers held: their leases, and what they had fetched. Tried again until Redis has it."""
+        if self._restarts:
+            self._store.processes.count_restarts(self._restarts)
+            self._restarts = 0
+        for worker_id in list(self._unfreed):
+            taken = self._store.ledger.orphan_worker(worker_id) + self._launcher.recover(worker_id)
+            self._store.processes.forget(Role.WORKER, worker_id)
+            self._unfreed.discard(worker_id)
+            if taken:
+                log.warning(
+                    "%d events of worker %s are pending again", taken, worker_id, extra={"action": "free_events"}
+                )
+
+    def _free_quietly(self) -> None:
+        try:
+            self._free()
+        except StoreError as error:
+            log.warning("What dead workers held cannot be freed yet: %s", error, extra={"action": "free_events"})
+
+    def _announce(self) -> None:
+        if system_clock.monotonic() - self._announced_at < HEARTBEAT_SECONDS:
+            return
+        process = Process(
+            id=self.id,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            started_at=self._started_at,
+            threads=self._settings.workers.threads,
+            revision=self._settings.revision,
+        )
+        self._store.processes.announce(Role.SUPERVISOR, process)
+        self._announced_at = system_clock.monotonic()
+
+    def _stop_all(self) -> None:
+        """Stop every worker: gracefully until the grace period is over or a second signal comes, then at once."""
+        longest = max(endpoint.timeout_seconds for endpoint in self._settings.endpoints.values())
+        deadline = system_clock.monotonic() + longest + GRACE_SLACK_SECONDS
+        for child in self._children.values():
+            child.stop()
+        while self._children:
+            if self._stop.immediate or system_clock.monotonic() > deadline:
+                self._kill_all()
+            self._selector.select(0.1)
+            self._wakeup.drain()
+            self._reap()
+        self._free_quietly()
+
+    def _kill_all(self) -> None:
+        for child in self._children.values():
+            if not child.killed:
+                log.warning("Worker %s is ended at once", child.worker_id, extra={"action": "kill_worker"})
+                child.kill()
+
+    def _sign_off(self) -> None:
+        try:
+            self._store.processes.forget(Role.SUPERVISOR, self.id)
+            self._store.processes.wake("supervisors")  # the others take this host's share over
+        except StoreError as error:
+            log.warning("The supervisor could not sign off: %s", error, extra={"action": "stop_supervisor"})
+        log.info("Supervisor %s has stopped, no worker is left", self.id, extra={"action": "stop_supervisor"})

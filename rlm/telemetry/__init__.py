@@ -1,0 +1,16 @@
+"""How a process tells what it does: log lines on stderr, errors to Sentry where that is configured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rlm.telemetry import logs, sentry
+
+if TYPE_CHECKING:
+    from rlm.settings import Settings
+
+
+def set_up(settings: Settings, role: str) -> None:
+    """Set logging and Sentry up for a process of this role. Call it before a broker is built."""
+    logs.set_up()
+    sentry.set_up(settings.sentry_dsn, role)

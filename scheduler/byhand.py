@@ -1,0 +1,77 @@
+"""A run started or ended by hand where no scheduler answers: take the lease and do its work, then give it up."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from actors.broker import ClaimCheckBroker
+from rlm.clock import system_clock
+from rlm.errors import RunError
+from rlm.run import State, Trigger
+from scheduler.conductor import Conductor
+from scheduler.duty import Duty
+from scheduler.leader import Leader
+from scheduler.tick import open_run
+
+if TYPE_CHECKING:
+    from rlm.signals import StopSignals, Wakeup
+    from rlm.store import Store
+
+log = logging.getLogger(__name__)
+
+_CAMPAIGN_SECONDS = 0.2
+
+
+class HandConductor:
+    """Conducts one run in the foreground, as a scheduler would."""
+
+    def __init__(self, store: Store, wakeup: Wakeup, stop: StopSignals) -> None:
+        self._store = store
+        self._stop = stop
+        self._leader = Leader(store.leases)
+        self._duty = Duty(store, wakeup, stop, self._leader.owner, cancels=True)
+        broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
+        self._conductor = Conductor(store, broker, self._leader, self._duty)
+
+    def campaign(self, seconds: float) -> None:
+        """Take the lease, waiting up to `seconds` for one that a dead scheduler left.
+
+        Raises:
+            RunError: a living one holds it.
+        """
+        until = system_clock.monotonic() + seconds
+        while not self._leader.campaign():
+            if system_clock.monotonic() > until or self._stop.graceful:
+                raise RunError(
+                    f"{self._store.leases.holder()} conducts the runs and does not answer; see `rlm doctor`."
+                )
+            self._duty.wait(_CAMPAIGN_SECONDS)
+
+    def finish_open(self) -> None:
+        """Finish, or close if it is overdue, a run that a dead conductor left open."""
+        run = self._store.runs.current()
+        if run is not None:
+            log.info("Run %s was left open; it is finished first", run.id, extra={"action": "resume", "run_id": run.id})
+            self._conductor.conduct(run)
+
+    def conduct(self) -> dict[str, Any] | None:
+        """Open a run now and conduct it to its record."""
+        run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, system_clock.now())
+        run = self._store.runs.current()
+        if run is None or run.id != run_id:
+            return self._store.runs.record(run_id)
+        return self._conductor.conduct(run)
+
+    def close_open(self) -> dict[str, Any] | None:
+        """Close the open run now: calls under way are awaited, the rest is leftover."""
+        run = self._store.runs.current()
+        if run is None:
+            return None
+        if run.state is not State.FINISHING:
+            self._store.runs.advance(self._leader.token, run.id, State.FINISHING)
+        return self._conductor.finish(run)
+
+    def resign(self) -> None:
+        """Give the lease up."""
+        self._leader.resign()

@@ -1,0 +1,181 @@
+"""Conducts one run from its drain to its record: drain, plan, scale, release just in time, finish."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from actors import leftovers
+from rlm.clock import system_clock
+from rlm.closing import close_run
+from rlm.errors import StoreError
+from rlm.planning import live_windows, plan_run, types_in_force
+from rlm.run import State
+from rlm.store.processes import Role, WorkerState
+from scheduler.release import BUSY_SECONDS, ReleaseLoop
+
+if TYPE_CHECKING:
+    from actors.broker import ClaimCheckBroker
+    from rlm.plan import Plan
+    from rlm.run import Run
+    from rlm.store import Store
+    from scheduler.duty import Duty
+    from scheduler.leader import Leader
+
+#: From a plan to the first call of its run, seconds: workers start, a message travels.
+START_SECONDS = 0.3
+#: Calls are cut at the deadline; what their workers say of it within this many seconds still counts.
+OVERTIME_SECONDS = 0.25
+#: How long the end-of-run actor has to close a run before the conductor does it, seconds; and past the deadline.
+ACTOR_SECONDS = 1.0
+HURRIED_ACTOR_SECONDS = 0.4
+
+log = logging.getLogger(__name__)
+
+
+class HandedOverError(Exception):
+    """Raised out of a run that a standby goes on with, because this process is stopping."""
+
+
+class Conductor:
+    """Conducts one run at a time. Every write carries the lease's token, so that a deposed one changes nothing."""
+
+    def __init__(self, store: Store, broker: ClaimCheckBroker, leader: Leader, duty: Duty) -> None:
+        self._store = store
+        self._broker = broker
+        self._leader = leader
+        self._duty = duty
+
+    def conduct(self, run: Run) -> dict[str, Any] | None:
+        """Take a run from whatever state it is in to its record; None when that is no longer kept.
+
+        Raises:
+            FencedError: another conductor took over.
+            HandedOverError: this process is stopping, and a standby goes on.
+            StoreError: Redis failed outside the release loop, which waits for it; conduct the run again later.
+        """
+        state = run.state
+        if state is State.DRAINING:
+            self._drain(run)
+            state = State.PLANNING
+            self._advance(run, state)
+        if state is State.PLANNING:
+            self._plan(run)
+            state = State.RUNNING
+        if state is State.RUNNING:
+            self._release(run)
+        return self.finish(run)
+
+    def _drain(self, run: Run) -> None:
+        priorities = {one.name: one.priority for one in self._store.settings.event_types}
+        for name in self._store.known_types:
+            if name not in priorities and (failed := self._store.ledger.fail_unknown(run.id, name)):
+                log.warning(
+                    "%d events of %s, which is no longer configured, became dead letters",
+                    failed,
+                    name,
+                    extra={"action": "fail_unknown", "run_id": run.id},
+                )
+        for _taken in self._store.intake.drain(self._leader.token, run.id, priorities):
+            self._leader.keep()
+            self._duty.serve(run)
+            if self._must_end(run):
+                return  # what is still staged stays for the next drain
+
+    def _must_end(self, run: Run) -> bool:
+        current = self._store.runs.current()
+        cancelled = current is None or current.cancelled
+        return cancelled or self._duty.stopping or system_clock.now() >= run.deadline
+
+    def _plan(self, run: Run) -> None:
+        """Plan what is pending; publish the limits, the plan, the wanted number of workers."""
+        store = self._store
+        store.publish_limits(self._leader.token)
+        types = types_in_force(store)
+        endpoints = {endpoint.name: endpoint for one in types for endpoint in one.endpoints}
+        plan = plan_run(
+            store.settings,
+            {name: count.open for name, count in store.ledger.count([one.name for one in types]).items()},
+            types,
+            live_windows(store, list(endpoints.values())),
+            gone_seconds=system_clock.now() - run.started_at + START_SECONDS,
+            window_seconds=run.window_seconds,
+        )
+        self._advance(
+            run,
+            State.RUNNING,
+            plan=msgspec.json.encode(_plan_record(plan)).decode(),
+            restarts_before=store.processes.restarts(),
+        )
+        store.processes.want(plan.workers)
+        log.info(
+            "Run %s: %d workers, done %.1f s after its first call, %d events left over. %s",
+            run.id,
+            plan.workers,
+            plan.forecast_seconds,
+            plan.expected_leftover,
+            plan.binds,
+            extra={"action": "plan", "run_id": run.id},
+        )
+
+    def _release(self, run: Run) -> None:
+        """Release until the run is to end, and mark it finishing: from then on nothing is claimed."""
+        loop = ReleaseLoop(self._store, self._broker, self._leader, self._duty, run)
+        loop.run()
+        if self._duty.stopping and self._duty.cancels:
+            self._store.runs.cancel(run.id)
+        elif self._duty.stopping and self._duty.standby():
+            raise HandedOverError(run.id)
+        fields = {}
+        if loop.lost_redis:
+            fields["failure"] = "Redis was away past the deadline"
+        elif not loop.workers_peak and self._unsettled():
+            fields["failure"] = "no worker came up"
+        self._advance(run, State.FINISHING, **fields)
+
+    def finish(self, run: Run) -> dict[str, Any] | None:
+        """Wait for the calls under way, have the end-of-run actor close the run, do it ourselves if that is late."""
+        self._await_calls(run)
+        hurried = system_clock.now() >= run.deadline
+        if self._has_workers():
+            try:
+                self._broker.enqueue_many([leftovers.message(run.id)])
+                self._store.processes.wake("workers")
+            except StoreError as error:
+                log.warning("The end-of-run actor cannot be told: %s", error, extra={"action": "finish"})
+            until = system_clock.monotonic() + (HURRIED_ACTOR_SECONDS if hurried else ACTOR_SECONDS)
+            while system_clock.monotonic() < until and self._store.runs.record(run.id) is None:
+                system_clock.sleep(BUSY_SECONDS)
+        return close_run(self._store, run.id) or self._store.runs.record(run.id)
+
+    def _await_calls(self, run: Run) -> None:
+        until = system_clock.monotonic() + run.deadline - system_clock.now() + OVERTIME_SECONDS
+        while system_clock.monotonic() < until:
+            self._leader.keep()
+            if not sum(count.inflight for count in self._store.ledger.count(self._store.known_types).values()):
+                return
+            self._duty.serve(run)
+            system_clock.sleep(BUSY_SECONDS)
+
+    def _has_workers(self) -> bool:
+        return any(one.state == WorkerState.READY for one in self._store.processes.alive(Role.WORKER))
+
+    def _unsettled(self) -> int:
+        return sum(count.unsettled for count in self._store.ledger.count(self._store.known_types).values())
+
+    def _advance(self, run: Run, state: State, **fields: str | float) -> None:
+        self._leader.keep()
+        self._store.runs.advance(self._leader.token, run.id, state, **fields)
+
+
+def _plan_record(plan: Plan) -> dict[str, Any]:
+    return {
+        "workers": plan.workers,
+        "threads": plan.threads,
+        "forecast_seconds": round(plan.forecast_seconds, 3),
+        "lower_bound_seconds": round(plan.lower_bound_seconds, 3),
+        "expected_leftover": plan.expected_leftover,
+        "binds": plan.binds,
+    }

@@ -1,0 +1,46 @@
+"""What a conductor owes the outside while it works: to notice a stop, to answer who asks for a run, to be woken."""
+
+from __future__ import annotations
+
+import select
+from typing import TYPE_CHECKING
+
+from rlm.store.processes import Role
+
+if TYPE_CHECKING:
+    from rlm.run import Run
+    from rlm.signals import StopSignals, Wakeup
+    from rlm.store import Store
+
+
+class Duty:
+    """Shared by the service and the run it conducts: one thread, one place to wait."""
+
+    def __init__(
+        self, store: Store, wakeup: Wakeup, stop: StopSignals, scheduler_id: str, *, cancels: bool = False
+    ) -> None:
+        """Take over the process's signals; `cancels`: a stop cancels the run, for it was started by hand here."""
+        self._store = store
+        self._wakeup = wakeup
+        self._stop = stop
+        self._id = scheduler_id
+        self.cancels = cancels
+
+    @property
+    def stopping(self) -> bool:
+        """Whether this process has been asked to stop."""
+        return self._stop.graceful
+
+    def wait(self, seconds: float) -> None:
+        """Wait `seconds`, or until woken."""
+        select.select([self._wakeup], [], [], max(0.0, seconds))
+        self._wakeup.drain()
+
+    def serve(self, run: Run) -> None:
+        """Tell everybody who asked for a run that this one is under way."""
+        while (request := self._store.runs.take_request()) is not None:
+            self._store.runs.answer(request, {"open": run.id})
+
+    def standby(self) -> bool:
+        """Tell whether another scheduler is alive that can go on with a run."""
+        return any(one.id != self._id for one in self._store.processes.alive(Role.SCHEDULER))

@@ -1,0 +1,157 @@
+"""The release loop: an event's message is sent when an endpoint has a slot and a lane is free, and not before."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from actors import dispatch
+from rlm import pace
+from rlm.clock import system_clock
+from rlm.errors import FencedError, StoreError
+from rlm.planning import types_in_force
+from rlm.run import State
+from rlm.store.processes import Role, WorkerState
+from scheduler.stepguard import StepGuard
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from actors.broker import ClaimCheckBroker
+    from rlm.run import Run
+    from rlm.store import Store
+    from rlm.store.ledger import Counts
+    from rlm.window import View
+    from scheduler.duty import Duty
+    from scheduler.leader import Leader
+
+#: How long a turn waits: where events wait for lanes, and at the most, seconds.
+BUSY_SECONDS = 0.01
+QUIET_SECONDS = 0.05
+#: How often the workers, the run's own state and what is overdue are looked at, seconds.
+LOOK_SECONDS = 0.1
+#: How long Redis is left alone when it is away, seconds.
+AWAY_SECONDS = 0.2
+
+log = logging.getLogger(__name__)
+
+
+class ReleaseLoop:
+    """Releases the events of one run until there is nothing left that can be sent, or the run is to end."""
+
+    def __init__(self, store: Store, broker: ClaimCheckBroker, leader: Leader, duty: Duty, run: Run) -> None:
+        self._store = store
+        self._broker = broker
+        self._leader = leader
+        self._duty = duty
+        self._run = run
+        self._types = types_in_force(store)
+        self._names = [one.name for one in self._types]
+        self._endpoints = list({end.name: end for one in self._types for end in one.endpoints}.values())
+        self._step_guard = StepGuard()
+        self._looked_at = float("-inf")
+        self._deadline = system_clock.monotonic() + run.deadline - system_clock.now()
+        self._cancelled = False
+        self._released_any = run.first_release_at is not None
+        self._lanes = 0
+        #: Most workers ready at one time.
+        self.workers_peak = run.workers_peak
+        #: Whether Redis was away when the deadline passed.
+        self.lost_redis = False
+
+    def run(self) -> None:
+        """Release until the run is to end.
+
+        Raises:
+            FencedError: another conductor took over.
+        """
+        while True:
+            try:
+                pause = self._turn()
+            except FencedError:
+                raise
+            except StoreError as error:
+                log.warning(
+                    "Redis is away; nothing is released meanwhile: %s",
+                    error,
+                    extra={"action": "release", "run_id": self._run.id},
+                )
+                self.lost_redis = system_clock.monotonic() > self._deadline
+                pause = AWAY_SECONDS
+            if pause is None:
+                return
+            self._duty.wait(pause)
+
+    def _turn(self) -> float | None:
+        """Do one turn; return how long to wait for the next, None when the loop is over."""
+        self._leader.keep()
+        now_us, views = self._look_at_windows()
+        remaining = (self._run.deadline_us - now_us) / 1_000_000
+        self._look_around(now_us)
+        counts = self._store.ledger.count(self._names)
+        if self._cancelled or self._duty.stopping or remaining <= 0:
+            return None
+        if not pace.can_send(counts, views, self._types, remaining):
+            return None
+        chosen = pace.choose_releases(counts, views, self._types, self._lanes, remaining)
+        if chosen:
+            self._release(chosen)
+        return self._pause(counts, views)
+
+    def _look_at_windows(self) -> tuple[int, Mapping[str, View]]:
+        asked_at = system_clock.monotonic()
+        now_us, views = self._store.windows.look(self._endpoints)
+        step = self._step_guard.check(asked_at, now_us, system_clock.monotonic())
+        if step:
+            log.error(
+                "The clock of Redis stepped by %.3f s; every endpoint rests for its longest period",
+                step,
+                extra={"action": "rest_endpoints", "run_id": self._run.id},
+            )
+            for endpoint in self._endpoints:
+                self._store.windows.rest(endpoint, endpoint.limit.longest_seconds)
+            return self._store.windows.look(self._endpoints)
+        return now_us, views
+
+    def _look_around(self, now_us: int) -> None:
+        """Every so often: which workers there are, whether the run was cancelled, what is overdue, who asks."""
+        if system_clock.monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = system_clock.monotonic()
+        store = self._store
+        ready = [one for one in store.processes.alive(Role.WORKER) if one.state == WorkerState.READY]
+        self._lanes = sum(one.threads for one in ready if one.revision == self._run.revision)
+        if len(ready) > self.workers_peak:
+            self.workers_peak = len(ready)
+            self._note(workers_peak=self.workers_peak)
+        current = store.runs.current()
+        if current is None or current.id != self._run.id:
+            raise FencedError(f"run {self._run.id} was closed by another")
+        self._cancelled = current.cancelled
+        store.ledger.void_unclaimed(self._names, now_us)
+        store.ledger.promote(self._names, now_us)
+        if orphans := store.ledger.orphan_expired(self._names, now_us):
+            log.warning(
+                "%d leases ran out; their events are pending again",
+                orphans,
+                extra={"action": "orphan", "run_id": self._run.id},
+            )
+        self._duty.serve(self._run)
+
+    def _release(self, chosen: Mapping[str, list[str]]) -> None:
+        releases = self._store.ledger.release(self._leader.token, self._run.id, chosen)
+        self._broker.enqueue_many(dispatch.message(release) for release in releases)
+        self._store.processes.wake("workers")
+        if not self._released_any:
+            self._released_any = True
+            first = repr(system_clock.now())
+            self._note(first_release_at=first)
+
+    def _note(self, **fields: str | float) -> None:
+        self._store.runs.advance(self._leader.token, self._run.id, State.RUNNING, **fields)
+
+    def _pause(self, counts: Mapping[str, Counts], views: Mapping[str, View]) -> float:
+        wait = pace.next_slot_seconds(counts, views, self._types)
+        if wait is None:
+            return QUIET_SECONDS
+        return min(max(wait, BUSY_SECONDS), QUIET_SECONDS)

@@ -1,0 +1,186 @@
+"""The scheduler process: APScheduler gives the ticks, the lease says who conducts, one thread does the work."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from actors.broker import ClaimCheckBroker
+from rlm import __version__
+from rlm.clock import system_clock
+from rlm.errors import FencedError, StoreError
+from rlm.run import Trigger
+from rlm.store.processes import HEARTBEAT_SECONDS, Process, Role, Waker
+from rlm.telemetry.sentry import monitored_tick
+from scheduler.conductor import Conductor, HandedOverError
+from scheduler.duty import Duty
+from scheduler.leader import Leader
+from scheduler.tick import is_anything_to_do, last_due, open_run
+
+if TYPE_CHECKING:
+    from rlm.run import Run
+    from rlm.settings import Settings
+    from rlm.signals import StopSignals, Wakeup
+    from rlm.store import Store
+
+#: How long an idle scheduler waits between two looks at its lease, seconds.
+IDLE_SECONDS = 1.0
+#: How long it leaves Redis alone when that is away, seconds.
+AWAY_SECONDS = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class Ticks:
+    """Remembers that a tick is due, one however many came."""
+
+    def __init__(self) -> None:
+        self._due = threading.Event()
+
+    def remember(self) -> None:
+        """Note that a tick is due."""
+        self._due.set()
+
+    def take(self) -> bool:
+        """Tell whether a tick is due, and forget it."""
+        due = self._due.is_set()
+        self._due.clear()
+        return due
+
+
+class SchedulerService:
+    """Runs until it is told to stop. Ticks and requests start runs; a run left open by another is finished first."""
+
+    def __init__(self, store: Store, settings: Settings, wakeup: Wakeup, stop: StopSignals) -> None:
+        self._store = store
+        self._settings = settings
+        self._wakeup = wakeup
+        self._ticks = Ticks()
+        self._leader = Leader(store.leases)
+        self._duty = Duty(store, wakeup, stop, self._leader.owner)
+        broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
+        self._conductor = Conductor(store, broker, self._leader, self._duty)
+        self._started_at = system_clock.now()
+        self._announced_at = float("-inf")
+
+    def run(self) -> None:
+        """Schedule until a signal; then hand an open run over, or close it, and give the lease up."""
+        waker = Waker(self._store.url, self._store.keys.wake("scheduler"), self._wakeup.wake)
+        clock = self._start_clock()
+        waker.start()
+        threading.Thread(target=self._announce, name="announce", daemon=True).start()
+        log.info(
+            "Scheduler %s (rlm %s, pid %d) starts a run every %g s",
+            self._leader.owner,
+            __version__,
+            os.getpid(),
+            self._settings.run.every_seconds,
+            extra={"action": "start_scheduler"},
+        )
+        try:
+            while not self._duty.stopping:
+                self._turn()
+        finally:
+            clock.shutdown(wait=False)
+            waker.stop()
+            self._sign_off()
+
+    def _start_clock(self) -> BackgroundScheduler:
+        """Start APScheduler: on multiples of `every_seconds` on the wall clock, late rather than never, one for many."""
+        clock = BackgroundScheduler(timezone=UTC)
+        clock.add_job(
+            self._on_tick,
+            IntervalTrigger(
+                seconds=self._settings.run.every_seconds, start_date=datetime.fromtimestamp(0, UTC), timezone=UTC
+            ),
+            id="tick",
+            misfire_grace_time=None,
+            coalesce=True,
+            max_instances=1,
+        )
+        clock.start()
+        return clock
+
+    def _on_tick(self) -> None:
+        self._ticks.remember()
+        self._wakeup.wake()
+
+    def _turn(self) -> None:
+        """Do what there is to do, then wait. Trouble with Redis is waited out; a lost lease makes this a standby."""
+        try:
+            if self._leader.campaign():
+                self._lead()
+        except FencedError as error:
+            self._leader.token = 0
+            log.warning("Another scheduler conducts now: %s", error, extra={"action": "stand_by"})
+        except HandedOverError as error:
+            log.info("Run %s is handed over to a standby", error, extra={"action": "hand_over"})
+        except StoreError as error:
+            log.error("Redis failed, which is tried again: %s", error, extra={"action": "schedule"})  # noqa: TRY400  # a traceback of it tells nothing
+            self._duty.wait(AWAY_SECONDS)
+        else:
+            self._duty.wait(IDLE_SECONDS)
+
+    def _lead(self) -> None:
+        """Finish what is open, then serve who asks, then a tick that is due, until there is nothing to do."""
+        while not self._duty.stopping and self._leader.campaign():
+            run = self._store.runs.current()
+            if run is not None:
+                self._conductor.conduct(run)
+            elif (request := self._store.runs.take_request()) is not None:
+                self._start(request)
+            elif self._ticks.take():
+                self._tick()
+            else:
+                return
+
+    def _start(self, request: str) -> None:
+        run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, system_clock.now())
+        self._store.runs.answer(request, {"run_id": run_id})
+        self._conduct_open()
+
+    def _tick(self) -> None:
+        now, run_settings = system_clock.now(), self._settings.run
+        due = last_due(now, run_settings.every_seconds)
+        if due <= (self._store.runs.last_tick() or 0.0) <= now:
+            return  # whoever held the lease before has done it
+        self._store.runs.note_tick(now)
+        with monitored_tick(run_settings.every_seconds, run_settings.window_seconds):
+            if is_anything_to_do(self._store):
+                open_run(self._store, self._leader.token, Trigger.SCHEDULE, due)
+                self._conduct_open()
+
+    def _conduct_open(self) -> dict[str, Any] | None:
+        run: Run | None = self._store.runs.current()
+        return None if run is None else self._conductor.conduct(run)
+
+    def _announce(self) -> None:
+        process = Process(
+            id=self._leader.owner,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            started_at=self._started_at,
+            revision=self._settings.revision,
+        )
+        while not self._duty.stopping:
+            try:
+                self._store.processes.announce(Role.SCHEDULER, process)
+            except StoreError as error:
+                log.warning("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
+            system_clock.sleep(HEARTBEAT_SECONDS)
+
+    def _sign_off(self) -> None:
+        try:
+            self._store.processes.forget(Role.SCHEDULER, self._leader.owner)
+            self._leader.resign()
+            self._store.processes.wake("scheduler")
+        except StoreError as error:
+            log.warning("The scheduler could not sign off: %s", error, extra={"action": "stop_scheduler"})
+        log.info("Scheduler %s has stopped", self._leader.owner, extra={"action": "stop_scheduler"})

@@ -1,0 +1,47 @@
+"""A tick: when the next one is due, whether there is anything to do, and the run that it opens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rlm.clock import system_clock
+from rlm.run import Run, State, Trigger, make_run_id
+
+if TYPE_CHECKING:
+    from rlm.store import Store
+
+
+def last_due(now: float, every_seconds: float) -> float:
+    """Return the last multiple of `every_seconds` on the wall clock, seconds since 1970: a late tick is that one's."""
+    return now // every_seconds * every_seconds
+
+
+def is_anything_to_do(store: Store) -> bool:
+    """Tell whether items wait on the audit list or in staging, or events in the ledger."""
+    if store.intake.waiting():
+        return True
+    types = store.known_types
+    return any(count.unsettled for count in store.ledger.count(types).values()) or any(
+        store.ledger.count_retried(types).values()
+    )
+
+
+def open_run(store: Store, token: int, trigger: Trigger, started_at: float) -> str:
+    """Open a run that counts from `started_at` (seconds since 1970); return the id of the run that is open now.
+
+    Raises FencedError for a `token` that is not the lease's.
+    """
+    window_seconds = store.settings.run.window_seconds
+    deadline = started_at + window_seconds
+    now_us, _ = store.windows.look(())
+    run = Run(
+        id=make_run_id(started_at),
+        state=State.DRAINING,
+        trigger=trigger,
+        started_at=started_at,
+        deadline=deadline,
+        deadline_us=now_us + round((deadline - system_clock.now()) * 1_000_000),
+        window_seconds=window_seconds,
+        revision=store.settings.revision,
+    )
+    return store.runs.open(token, run, store.known_types)

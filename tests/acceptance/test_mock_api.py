@@ -1,0 +1,311 @@
+"""The mock API over real sockets. RLM is judged by it, so it is itself judged here."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack, closing
+
+import pytest
+
+from rlm.endpoint import Endpoint, EventType, Limit
+from rlm.errors import ConfigurationError
+from rlm.mockapi import MockApi, recount
+
+#: Seconds until something that ought to have happened has not.
+PATIENCE = 10
+
+
+class SetClock:
+    """A clock that a test sets; arrivals are stamped by it."""
+
+    def __init__(self):
+        self.seconds = 1000.0
+
+    def now(self):
+        return time.time()
+
+    def monotonic(self):
+        return self.seconds
+
+    def sleep(self, seconds):
+        self.seconds += seconds
+
+
+def one_type(limit="30/minute", seconds=0.0, names=("a", "b")):
+    endpoints = tuple(Endpoint(name, f"http://elsewhere:1/{name}", Limit.parse(limit), 10.0) for name in names)
+    return EventType("T", 5, seconds, endpoints)
+
+
+def connect(api):
+    return closing(http.client.HTTPConnection("127.0.0.1", api.port, timeout=PATIENCE))
+
+
+def post(connection, path="/a", event_id="i:T", attempt=1):
+    body = json.dumps({"event_id": event_id, "event_type": "T", "run_id": "r", "attempt": attempt, "item": {}})
+    connection.request("POST", path, body, {"Idempotency-Key": event_id})
+    response = connection.getresponse()
+    response.read()
+    return response
+
+
+def get(api, path):
+    with connect(api) as connection:
+        connection.request("GET", path)
+        return json.loads(connection.getresponse().read())
+
+
+def wait_until(true, what):
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, f"not within {PATIENCE} s: {what}"
+        time.sleep(0.005)
+
+
+def test_refuses_the_31st_call_at_59_9_s_and_accepts_it_at_60_1_s():
+    """The limit holds to the tenth of a second, for each endpoint alone, and the log proves it."""
+    clock = SetClock()
+    with MockApi([one_type()], clock=clock) as api, connect(api) as connection:
+        first = [post(connection, event_id=f"{n}:T").status for n in range(30)]
+        clock.sleep(59.9)
+        early, other = post(connection, event_id="early:T"), post(connection, "/b")
+        clock.sleep(0.2)
+        late = post(connection, event_id="late:T")
+
+        assert first == [200] * 30
+        assert (early.status, early.headers["Retry-After"]) == (429, "1")
+        assert (other.status, late.status) == (200, 200)
+        arrivals = [arrival for arrival in api.arrivals if arrival.endpoint == "a"]
+        # Every period there can be is one that ends with an arrival: count each by hand.
+        accepted = [arrival.at for arrival in arrivals if arrival.accepted]
+        assert max(sum(end - 60 < at <= end for at in accepted) for end in accepted) == 30
+        assert recount(arrivals, Limit.parse("30/minute").rules[0]) == api.summary()["a"].most == 30
+        assert [arrival.event_id for arrival in arrivals if not arrival.accepted] == ["early:T"]
+
+
+def test_a_crowd_that_hammers_in_real_time_never_gets_more_than_the_limit():
+    """Eight clients as fast as they can: the recount of every period stays within the limit and reaches it."""
+    limit = Limit.parse("20 per 0.3 second; 45 per 1 second")
+    with MockApi([one_type(limit.text)]) as api:
+        end = time.monotonic() + 1.5
+        statuses: list[int] = []
+
+        def hammer():
+            mine = []
+            with connect(api) as connection:
+                while time.monotonic() < end:
+                    mine.append(post(connection).status)
+                    time.sleep(0.004)
+            statuses.extend(mine)
+
+        threads = [threading.Thread(target=hammer) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert [recount(api.arrivals, rule) for rule in limit.rules] == [20, 45]
+        summary = api.summary()["a"]
+        assert (summary.accepted, summary.refused) == (statuses.count(200), statuses.count(429))
+        assert set(statuses) == {200, 429}
+
+
+def test_answers_after_the_processing_time_and_serves_others_meanwhile():
+    """Calls are answered side by side, each a processing time after it arrived."""
+    with MockApi([one_type(seconds=0.3)]) as api, ExitStack() as stack:
+        clients = [stack.enter_context(connect(api)) for _ in range(10)]
+        start = time.monotonic()
+        for client in clients:
+            client.request("POST", "/a", b"{}")
+        wait_until(lambda: len(api.arrivals) == 10, "ten arrivals")
+        assert {arrival.status for arrival in api.arrivals} == {None}
+
+        statuses = {client.getresponse().status for client in clients}
+
+        assert statuses == {200}
+        assert 0.3 <= time.monotonic() - start < 2
+        assert {arrival.status for arrival in api.arrivals} == {200}
+
+
+def test_arrival_is_when_the_last_byte_is_read():
+    """A body that trickles in has arrived with its end, not with its beginning."""
+    clock = SetClock()
+    with MockApi([one_type()], clock=clock) as api, socket.create_connection(("127.0.0.1", api.port)) as raw:
+        with connect(api) as other:
+            raw.sendall(b"POST /a HTTP/1.1\r\nContent-Length: 6\r\n\r\n{")
+            post(other, "/b")  # answered, so what was sent before it has been read
+            clock.sleep(5)
+            raw.sendall(b"    }")
+            raw.settimeout(PATIENCE)
+            assert raw.recv(100).startswith(b"HTTP/1.1 200 OK")
+
+        assert [(arrival.endpoint, arrival.at) for arrival in api.arrivals] == [("b", 1000.0), ("a", 1005.0)]
+
+
+def test_a_request_sent_before_its_turn_waits_for_it():
+    """Two requests in one packet are answered one after the other."""
+    with MockApi([one_type(seconds=0.05)]) as api, socket.create_connection(("127.0.0.1", api.port)) as raw:
+        raw.settimeout(PATIENCE)
+        raw.sendall(b"POST /a HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}" * 2)
+
+        answers = b""
+        while answers.count(b"HTTP/1.1 200 OK") < 2:
+            answers += raw.recv(1000)
+
+        first, second = api.arrivals
+        assert second.at - first.at >= 0.05
+
+
+def test_what_is_not_http_is_answered_and_cut():
+    """A chunked body is refused with 411, and the connection is closed."""
+    with MockApi([one_type()]) as api, socket.create_connection(("127.0.0.1", api.port)) as raw:
+        raw.settimeout(PATIENCE)
+        raw.sendall(b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+        assert raw.recv(1000).startswith(b"HTTP/1.1 411 Length Required")
+        assert raw.recv(1000) == b""
+        assert api.arrivals == []
+
+
+def test_hang_reads_the_call_and_never_answers():
+    """The call is in the log, unanswered, and other calls are not held up."""
+    with MockApi([one_type()]) as api, connect(api) as hung, connect(api) as other:
+        api.set_fault("a", hang=True)
+        hung.request("POST", "/a", b"{}")
+        wait_until(lambda: api.arrivals, "the arrival")
+
+        assert post(other, "/b").status == 200
+        hung.sock.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            hung.getresponse()
+        assert (api.arrivals[0].status, api.arrivals[0].accepted) == (None, True)
+
+
+def test_reset_cuts_the_connection_once_the_call_was_read():
+    """The caller sees a reset, the log an arrival without an answer."""
+    with MockApi([one_type()]) as api, connect(api) as connection:
+        api.set_fault("a", reset=True)
+
+        with pytest.raises(ConnectionResetError) as caught:
+            post(connection)
+
+        assert caught.type is ConnectionResetError  # not its subclass for a connection that was closed politely
+        assert [(arrival.status, arrival.accepted) for arrival in api.arrivals] == [(None, True)]
+
+
+def test_down_cuts_the_connection_before_the_call_is_read():
+    """One endpoint is away and leaves no arrival; the others are served, and it comes back."""
+    with MockApi([one_type()]) as api, connect(api) as connection:
+        api.set_fault("a", down=True)
+        with pytest.raises(ConnectionError):
+            post(connection)
+        connection.close()
+
+        assert post(connection, "/b").status == 200
+        assert (api.summary()["a"].cut, api.summary()["a"].calls) == (1, 0)
+        api.set_fault("a")
+        assert post(connection).status == 200
+
+
+def test_faults_are_changed_over_http():
+    """A program elsewhere can make an endpoint fail and heal it."""
+    with MockApi([one_type()]) as api, connect(api) as connection:
+
+        def change(faults):
+            connection.request("POST", "/_mock/faults", json.dumps(faults))
+            return json.loads(connection.getresponse().read())
+
+        assert change({"a": {"status": 418}})["a"]["status"] == 418
+        failing = post(connection).status
+        change({"a": {}})
+
+        assert (failing, post(connection).status) == (418, 200)
+
+
+def test_log_and_summary_are_read_over_http(tmp_path):
+    """Over HTTP, in the file and in process, the log says the same."""
+    path = tmp_path / "log.jsonl"
+    with MockApi([one_type("1/minute")], log_path=path) as api, connect(api) as connection:
+        for attempt in (1, 2):
+            post(connection, attempt=attempt)
+
+        log = get(api, "/_mock/log")
+        assert [(one["attempt"], one["status"], one["accepted"]) for one in log] == [(1, 200, True), (2, 429, False)]
+        assert log == [json.loads(line) for line in path.read_text().splitlines()]
+        assert get(api, "/_mock/summary")["a"] == {
+            "calls": 2,
+            "accepted": 1,
+            "refused": 1,
+            "cut": 0,
+            "most": 1,
+            "limit": "1/minute",
+        }
+
+
+def test_a_server_that_was_away_comes_back_with_its_windows():
+    """Stopped, nobody answers its port; started again it has forgotten no call."""
+    with MockApi([one_type("1/minute")]) as api, connect(api) as before, connect(api) as meanwhile:
+        port = api.port
+        assert post(before).status == 200
+
+        api.stop()
+        with pytest.raises(ConnectionError):
+            post(before)
+        with pytest.raises(ConnectionRefusedError):
+            post(meanwhile)
+
+        api.start()
+        with connect(api) as after:
+            assert (api.port, post(after).status) == (port, 429)
+
+
+def test_a_port_in_use_is_refused_with_its_remedy():
+    """The message names the port, and the server is as before."""
+    with MockApi([one_type()]) as first:
+        second = MockApi([one_type()], port=first.port)
+
+        with pytest.raises(ConfigurationError, match=f"port {first.port} on 127.0.0.1 is in use; .* --port"):
+            second.start()
+        second.stop()
+
+
+COMMAND = """
+import sys
+from types import ModuleType, SimpleNamespace
+from rlm.cli.mock_api import mock_api
+from rlm.endpoint import Endpoint, EventType, Limit
+types = (EventType("T", 5, 0.0, (Endpoint("a", "http://h/a", Limit.parse("2/minute"), 1.0),)),)
+sys.modules["rlm.settings"] = ModuleType("rlm.settings")
+sys.modules["rlm.settings"].load_settings = lambda path: SimpleNamespace(event_types=types)
+mock_api()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_serves_until_it_is_told_to_end(number):
+    """It says where it listens, ends with code 0 on either signal with a client connected, and sums up."""
+    command = [sys.executable, "-c", COMMAND, "--port", "0", "--json", "--fail", "a=1"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+    ) as process:
+        try:
+            boot = process.stderr.readline()
+            port = int(boot.rsplit(":", 1)[1])
+            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
+                statuses = [post(connection).status for _ in range(3)]
+                process.send_signal(number)
+                out, err = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+
+    assert f"pid {process.pid}, serves 1 endpoints on http://127.0.0.1" in boot
+    assert statuses == [500, 500, 429]
+    assert (process.returncode, err) == (0, "")
+    assert json.loads(out)["a"] == {"calls": 3, "accepted": 2, "refused": 1, "cut": 0, "most": 2, "limit": "2/minute"}

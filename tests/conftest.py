@@ -1,0 +1,84 @@
+"""What every test gets: an environment without settings of RLM, and on request a real server of this session's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from unittest import mock
+from uuid import uuid4
+
+import pytest
+
+from rlm.embedded import EmbeddedServer, process
+from rlm.store.connect import make_client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: The servers the store is tested on: the bundled one, and Debian's `redis-server`.
+SERVERS = ("valkey", "redis")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith("RLM_") or name in {"REDIS_URL", "SENTRY_DSN"}:
+            monkeypatch.delenv(name)
+
+
+@contextmanager
+def running_server(kind: str, data_dir: Path) -> Iterator[str]:
+    """Run a server of one of the `SERVERS` in `data_dir`, set up as the embedded one is, and yield its URL."""
+    binary = process.binary_path() if kind == "valkey" else _redis_server()
+    server = EmbeddedServer(data_dir)
+    with mock.patch.object(process, "binary_path", return_value=binary):
+        server.join()
+    try:
+        yield server.url
+    finally:
+        server.leave()
+
+
+def _redis_server() -> Path:
+    found = shutil.which("redis-server")
+    if found is None and os.environ.get("CI"):
+        pytest.fail("redis-server is not installed, and CI runs the store tests on it: apt-get install redis-server")
+    if found is None:
+        pytest.skip("redis-server is not installed")
+    return Path(found)
+
+
+@pytest.fixture(scope="session")
+def valkey_only_url(tmp_path_factory):
+    """The URL of the bundled Valkey, for tests that need one real server."""
+    with running_server("valkey", tmp_path_factory.mktemp("valkey")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def server_url(request, tmp_path_factory):
+    """The URL of each of the `SERVERS` in turn, for the tests of the store."""
+    if request.param == "valkey":
+        yield request.getfixturevalue("valkey_only_url")
+        return
+    with running_server(request.param, tmp_path_factory.mktemp(request.param)) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_client(server_url):
+    """A client of `server_url` like RLM's own."""
+    with make_client(server_url) as client:
+        yield client
+
+
+@pytest.fixture
+def prefix(redis_client):
+    """What this test's keys must contain; afterwards they are deleted, and nobody else's."""
+    prefix = f"t{uuid4().hex[:8]}"
+    yield prefix
+    for key in redis_client.scan_iter(match=f"*{prefix}*", count=1000):
+        redis_client.delete(key)

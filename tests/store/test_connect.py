@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import re
+import socket
+import socketserver
+import subprocess
+import threading
+from contextlib import closing, contextmanager
+
+import pytest
+import redis
+
+from rlm.embedded import EmbeddedServer, process, running
+from rlm.errors import ConfigurationError, StoreError, StoreUnreachableError
+from rlm.settings import load_settings
+from rlm.store.connect import address, connected, make_client, translated
+from tests.wait import wait_until
+
+
+@contextmanager
+def forgetful_server():
+    """Accepts commands, answers none of an INCR, and counts how many of those it got."""
+    received = []
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            while data := self.request.recv(65536):
+                if b"INCR" in data:
+                    received.append(data)
+                    return
+                self.request.sendall(b"+OK\r\n" * data.count(b"SETINFO"))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"redis://127.0.0.1:{server.server_address[1]}", received
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def free_port():
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def settings_of(tmp_path, text):
+    file = tmp_path / "rlm.toml"
+    file.write_text(text)
+    return load_settings(file, {})
+
+
+def test_a_real_server_answers(redis_client, prefix):
+    """Values come and go as bytes."""
+    redis_client.set(f"{prefix}:k", "größer")
+
+    assert redis_client.get(f"{prefix}:k") == "größer".encode()
+
+
+def test_a_command_whose_answer_was_lost_is_not_sent_again():
+    """A connection cut before the answer is an error at once, because the command may have been carried out."""
+    with forgetful_server() as (url, received), make_client(url) as client:
+        with pytest.raises(StoreUnreachableError), translated(client):
+            client.incr("n")
+        with pytest.raises(StoreUnreachableError), translated(client):
+            client.pipeline(transaction=False).incr("n").incr("n").execute()
+
+        assert len(received) == 2
+
+
+def test_a_silent_server_is_unreachable_after_the_timeout():
+    """Where no answer comes within `socket_timeout` seconds, it counts as unreachable."""
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        url = f"redis://127.0.0.1:{listener.getsockname()[1]}"
+
+        with make_client(url, socket_timeout=0.05) as client, pytest.raises(StoreUnreachableError), translated(client):
+            client.ping()
+
+
+def test_an_unreachable_server_is_named_without_its_password():
+    """The message says where it should be and what to do, and keeps the login to itself."""
+    port = free_port()
+    client = make_client(f"redis://user:s3cret@127.0.0.1:{port}/2?socket_timeout=1")
+    with client, pytest.raises(StoreUnreachableError) as raised, translated(client):
+        client.ping()
+
+    assert str(raised.value).startswith(f"Redis at redis://127.0.0.1:{port}/2 cannot be reached")
+    assert "redis.url" in str(raised.value)
+    assert "s3cret" not in str(raised.value)
+    assert isinstance(raised.value.__cause__, redis.ConnectionError)
+
+
+def test_a_refused_login_is_no_unreachable_server(redis_client, server_url, prefix):
+    """A wrong password is told apart from a server that is away."""
+    redis_client.acl_setuser(prefix, enabled=True, passwords=["+right"], commands=["+ping"])
+    try:
+        client = make_client(f"{server_url}?username={prefix}&password=wrong")
+        with client, pytest.raises(StoreError, match="refuses the login") as raised, translated(client):
+            client.ping()
+    finally:
+        redis_client.acl_deluser(prefix)
+
+    assert not isinstance(raised.value, StoreUnreachableError)
+    assert "wrong" not in str(raised.value).replace("WRONGPASS", "")
+
+
+def test_a_refused_command_is_a_store_error(redis_client, prefix):
+    """What Redis refuses keeps its reason; without a client the message does not say where."""
+    redis_client.set(f"{prefix}:k", "text")
+
+    with pytest.raises(StoreError, match=r"^Redis refused a command: WRONGTYPE"), translated():
+        redis_client.lpush(f"{prefix}:k", "item")
+
+
+def test_a_loading_server_is_to_be_waited_for():
+    """A server that still reads its data counts as unreachable, with the advice to wait."""
+    with pytest.raises(StoreUnreachableError, match="wait and try again"), translated():
+        raise redis.exceptions.BusyLoadingError("Redis is loading the dataset in memory")
+
+
+def test_other_errors_pass_as_they_are():
+    """Only what redis-py raises is translated."""
+    with pytest.raises(KeyError), translated():
+        raise KeyError("k")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://user:pw@host:7000/3", "redis://host:7000/3"),
+        ("redis://host", "redis://host:6379/0"),
+        ("rediss://:pw@host", "rediss://host:6379/0"),
+        ("unix:///a%20b/c.sock?db=2", "unix:///a b/c.sock"),
+        ("redis+sentinel://u:pw@one:1,two,[::1]:3/main/4", "redis+sentinel://one:1,two:26379,::1:3/main"),
+    ],
+)
+def test_every_kind_of_url_is_understood(url, shown):
+    """The client goes where the URL says, without connecting yet, and can say so without the login."""
+    with make_client(url) as client:
+        assert address(client) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://u:pw@host",
+        "host:6379",
+        "redis://u:p/w@host",
+        "redis://u:pw@host/0?socket_timeout=soon",
+        "redis+sentinel://u:pw@host:26379",
+        "redis+sentinel://u:pw@host:p/main",
+        "redis+sentinel://u:pw@/main",
+        "redis+sentinel://u:pw@host/main/db",
+    ],
+)
+def test_a_url_that_names_no_redis_is_a_configuration_error(url):
+    """The message shows what one looks like, and no password."""
+    with pytest.raises(ConfigurationError, match=r"redis\.url .* names no Redis; write ") as raised:
+        make_client(url)
+
+    assert not re.search("pw|p/w", str(raised.value))
+    assert raised.value.__suppress_context__
+
+
+def test_sentinel_leads_to_the_master(tmp_path):
+    """A redis+sentinel URL asks the sentinels, of which some may be away, for the master and speaks to that."""
+    port, sentinel_port, absent = free_port(), free_port(), free_port()
+    config = tmp_path / "sentinel.conf"
+    config.write_text(f"port {sentinel_port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {port} 1\n")
+    command = [process.binary_path(), config, "--sentinel"]
+    with EmbeddedServer(tmp_path / "rlm", port) as server, make_client(server.url) as direct:
+        sentinel = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=tmp_path)
+        try:
+            with make_client(f"redis+sentinel://127.0.0.1:{absent},127.0.0.1:{sentinel_port}/main/1") as client:
+                wait_until(lambda: _answers(client), message="the sentinel names the master")
+                client.set("k", "v")
+
+            assert direct.info("keyspace")["db1"]["keys"] == 1
+        finally:
+            sentinel.terminate()
+            sentinel.wait()
+
+
+def _answers(client):
+    try:
+        return client.ping()
+    except redis.ConnectionError:
+        return False
+
+
+def test_the_embedded_server_runs_while_it_is_needed(tmp_path):
+    """`embedded` starts the server beside the configuration file, on its port, and stops it at the end."""
+    port = free_port()
+    settings = settings_of(tmp_path, f"[redis]\nembedded_port = {port}\n")
+
+    with connected(settings) as url:
+        with make_client(url) as client, make_client(f"redis://127.0.0.1:{port}") as other:
+            client.set("k", "v")
+            assert other.get("k") == b"v"
+        assert running(tmp_path / ".rlm")
+
+    assert not running(tmp_path / ".rlm")
+
+
+def test_a_server_of_ones_own_is_left_alone(tmp_path):
+    """Any other URL is passed on as it is, and nothing is started."""
+    settings = settings_of(tmp_path, '[redis]\nurl = "redis://127.0.0.1:1/0"\n')
+
+    with connected(settings) as url:
+        assert url == "redis://127.0.0.1:1/0"
+
+    assert not settings.data_dir.exists()

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import pytest
+
+from rlm.errors import StoreUnfitError, StoreUnreachableError
+from rlm.store.connect import make_client
+from rlm.store.fitness import Severity, check_fitness, judge, require_fit
+from tests.conftest import SERVERS, running_server
+from tests.wait import wait_until
+
+#: What a fit server says of itself, as far as it is looked at.
+INFO = {
+    "redis_version": "7.2.4",
+    "loading": 0,
+    "role": "master",
+    "cluster_enabled": 0,
+    "maxmemory": 0,
+    "maxmemory_policy": "noeviction",
+    "aof_enabled": 1,
+    "aof_last_write_status": "ok",
+    "aof_last_bgrewrite_status": "ok",
+    "rdb_last_bgsave_status": "ok",
+}
+SETTINGS = {"appendfsync": "always", "save": "", "stop-writes-on-bgsave-error": "yes"}
+
+
+@pytest.fixture(params=SERVERS)
+def own_client(request, tmp_path):
+    """A client of a server that this test alone has and may spoil."""
+    with running_server(request.param, tmp_path / "server") as url, make_client(url) as client:
+        yield client
+
+
+def bad(fitness):
+    return {found.name: found.severity for found in fitness.findings if not found.ok}
+
+
+@pytest.mark.parametrize(
+    ("info", "settings", "expected"),
+    [
+        ({}, {}, {}),
+        ({"redis_version": "6.2.0"}, {}, {}),
+        ({"redis_version": "6.0.16"}, {}, {"version": Severity.ERROR}),
+        ({"redis_version": "5.0.14", "valkey_version": "0.1"}, {}, {"version": Severity.ERROR}),
+        ({"redis_version": "255.255.255-rc1"}, {}, {}),
+        ({"loading": 1}, {}, {"loading": Severity.ERROR}),
+        ({"role": "slave"}, {}, {"role": Severity.ERROR}),
+        ({"cluster_enabled": 1}, {}, {"cluster": Severity.ERROR}),
+        ({"maxmemory": 1000}, {}, {}),
+        ({"maxmemory_policy": "allkeys-lru"}, {}, {"eviction": Severity.WARNING}),
+        ({"maxmemory": 1000, "maxmemory_policy": "volatile-ttl"}, {}, {"eviction": Severity.ERROR}),
+        ({"aof_enabled": 0}, {}, {"persistence": Severity.ERROR}),
+        ({}, {"appendfsync": "everysec"}, {"sync": Severity.WARNING}),
+        ({"aof_enabled": 0}, {"appendfsync": "everysec"}, {"persistence": Severity.ERROR}),
+        ({"aof_last_write_status": "err"}, {}, {"appending": Severity.ERROR}),
+        ({"aof_last_bgrewrite_status": "err"}, {}, {"rewriting": Severity.WARNING}),
+        ({"rdb_last_bgsave_status": "err"}, {}, {"snapshots": Severity.WARNING}),
+        ({"rdb_last_bgsave_status": "err"}, {"save": "3600 1"}, {"snapshots": Severity.ERROR}),
+        (
+            {"rdb_last_bgsave_status": "err"},
+            {"save": "3600 1", "stop-writes-on-bgsave-error": "no"},
+            {"snapshots": Severity.WARNING},
+        ),
+    ],
+)
+def test_each_fault_is_found_alone(info, settings, expected):
+    """One thing that is wrong is one finding, an error where events could be lost or refused, else a warning."""
+    fitness = judge(INFO | info, SETTINGS | settings)
+
+    assert bad(fitness) == expected
+    assert fitness.fit == (Severity.ERROR not in expected.values())
+    assert all(found.remedy for found in fitness.findings if not found.ok)
+
+
+def test_what_may_not_be_asked_is_taken_for_the_worse():
+    """Where CONFIG is forbidden, a failed snapshot is an error and the sync policy a warning."""
+    assert bad(judge(INFO | {"rdb_last_bgsave_status": "err"}, {})) == {
+        "snapshots": Severity.ERROR,
+        "sync": Severity.WARNING,
+    }
+
+
+def test_memory_only_is_told_apart_from_snapshots():
+    """A server that keeps nothing says so; one with snapshots says what a crash would cost."""
+    nothing = judge(INFO | {"aof_enabled": 0}, SETTINGS).errors[0].message
+    snapshots = judge(INFO | {"aof_enabled": 0}, SETTINGS | {"save": "3600 1"}).errors[0].message
+
+    assert "a restart loses everything" in nothing
+    assert "a crash loses what came after the last" in snapshots
+
+
+def test_a_server_set_up_like_the_embedded_one_is_fit_without_a_warning(redis_client):
+    """The settings RLM gives its own server leave nothing to remark, on Valkey and on Redis."""
+    fitness = check_fitness(redis_client)
+
+    assert fitness.fit
+    assert bad(fitness) == {}
+    require_fit(redis_client)
+
+
+def test_everything_that_is_wrong_is_told_at_once_with_its_remedy(own_client):
+    """A server that evicts and keeps no file is refused with both reasons and both remedies."""
+    own_client.config_set("maxmemory", "100mb")
+    own_client.config_set("maxmemory-policy", "allkeys-lru")
+    own_client.config_set("appendonly", "no")
+
+    with pytest.raises(StoreUnfitError) as raised:
+        require_fit(own_client)
+
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 3
+    assert "allkeys-lru" in lines[1]
+    assert "set maxmemory-policy to noeviction" in lines[1]
+    assert "appendonly is no" in lines[2]
+    assert "--allow-volatile" in lines[2]
+
+
+def test_a_volatile_server_may_be_allowed(own_client):
+    """With `allow_volatile` a missing append-only file is a warning, and nothing else is let through."""
+    own_client.config_set("appendonly", "no")
+
+    require_fit(own_client, allow_volatile=True)
+
+    assert bad(check_fitness(own_client, allow_volatile=True)) == {"persistence": Severity.WARNING}
+    own_client.config_set("maxmemory", "100mb")
+    own_client.config_set("maxmemory-policy", "allkeys-lru")
+    with pytest.raises(StoreUnfitError, match="allkeys-lru"):
+        require_fit(own_client, allow_volatile=True)
+
+
+def test_a_replica_is_refused(own_client):
+    """A server that follows another one takes no writes, so it is unfit."""
+    own_client.replicaof("127.0.0.1", "1")
+    try:
+        with pytest.raises(StoreUnfitError, match="it is a replica"):
+            require_fit(own_client)
+    finally:
+        own_client.replicaof("NO", "ONE")
+
+
+def test_failing_snapshots_are_refused(own_client, tmp_path):
+    """Where a snapshot failed and save points stand, Redis refuses writes, and the finding says so."""
+    own_client.config_set("save", "3600 1000000")
+    (tmp_path / "server" / "dump.rdb" / "in the way").mkdir(parents=True)
+
+    own_client.bgsave()
+    wait_until(
+        lambda: own_client.info("persistence")["rdb_last_bgsave_status"] == "err", message="the snapshot has failed"
+    )
+
+    assert bad(check_fitness(own_client)) == {"snapshots": Severity.ERROR}
+    own_client.config_set("save", "")  # with a save point it would not stop without a snapshot
+
+
+def test_a_user_who_may_not_ask_for_settings_is_judged_by_what_is_left(own_client):
+    """An ACL that forbids CONFIG does not hide an evicting server, and does not refuse a good one."""
+    own_client.acl_setuser("rlm", enabled=True, nopass=True, commands=["+@all", "-config"], keys=["*"])
+    with client_as(own_client, "rlm") as client:
+        assert bad(check_fitness(client)) == {"sync": Severity.WARNING}
+
+        own_client.config_set("maxmemory", "100mb")
+        own_client.config_set("maxmemory-policy", "allkeys-lru")
+        with pytest.raises(StoreUnfitError, match="allkeys-lru"):
+            require_fit(client)
+
+
+def test_a_user_who_may_not_ask_at_all_is_refused(own_client):
+    """An ACL that forbids INFO leaves nothing to judge by, so the server is refused with what to allow."""
+    own_client.acl_setuser("rlm", enabled=True, nopass=True, commands=["+@all", "-info"], keys=["*"])
+
+    with client_as(own_client, "rlm") as client, pytest.raises(StoreUnfitError, match=r"\+info"):
+        require_fit(client)
+
+
+def client_as(client, user):
+    path = client.connection_pool.connection_kwargs["path"]
+    return make_client(f"unix://{path}?username={user}&password=any")
+
+
+def test_a_server_that_is_away_is_unreachable_and_not_unfit(tmp_path):
+    """Where nothing answers, nothing is judged."""
+    with make_client(f"unix://{tmp_path}/none.sock") as client, pytest.raises(StoreUnreachableError):
+        check_fitness(client)

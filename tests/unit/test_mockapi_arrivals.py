@@ -1,0 +1,76 @@
+"""The arrival log and the recount."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlm.endpoint import Limit, Rule
+from rlm.mockapi.arrivals import Arrival, ArrivalLog, recount, summarise
+
+
+def arrival(at, *, accepted=True):
+    return Arrival(at, "a", "e1", 1, "r1", None, accepted)
+
+
+@given(ticks=st.lists(st.tuples(st.integers(0, 400), st.booleans()), max_size=60))
+def test_recount_agrees_with_counting_every_period(ticks):
+    """The recount finds what trying every period, beginning anywhere, finds."""
+    arrivals = [arrival(tick / 64, accepted=accepted) for tick, accepted in ticks]
+    accepted = [one.at for one in arrivals if one.accepted]
+
+    # Ticks are the only times there are, so periods that begin at a tick are all that differ.
+    starts = [tick / 64 for tick in range(-64, 401)]
+    most = max(sum(start <= at < start + 1.0 for at in accepted) for start in starts)
+
+    assert recount(arrivals, Rule(3, 1.0)) == most
+
+
+def test_recount_of_nothing_is_zero():
+    """An endpoint that was not called has had no calls in any period."""
+    assert recount([], Rule(3, 1.0)) == 0
+    assert recount([arrival(1.0, accepted=False)], Rule(3, 1.0)) == 0
+
+
+def test_recount_sees_a_burst_across_a_clock_minute():
+    """Thirty calls either side of a full minute are sixty in one period."""
+    arrivals = [arrival(59.0 + n / 100) for n in range(30)] + [arrival(60.0 + n / 100) for n in range(30)]
+
+    assert recount(arrivals, Rule(30, 60.0)) == 60
+
+
+def test_summary_shows_the_rule_that_was_nearest_to_its_amount():
+    """Of several rules the summary tells how full the fullest was."""
+    arrivals = [arrival(0.0), arrival(10.0), arrival(20.0, accepted=False)]
+
+    summary = summarise(arrivals, Limit.parse("2/second; 2/minute"), 4)
+
+    assert (summary.calls, summary.accepted, summary.refused, summary.cut) == (3, 2, 1, 4)
+    assert (summary.most, summary.limit) == (2, "2/second; 2/minute")
+
+
+def test_file_has_a_line_for_each_arrival_as_soon_as_it_is_logged(tmp_path):
+    """The file can be followed while the server runs, and shows the status the answer is going to have."""
+    log = ArrivalLog(tmp_path / "arrivals.jsonl")
+    log.open()
+
+    log.add(arrival(1.0), 200)
+    log.add(arrival(2.0, accepted=False), 429)
+
+    lines = msgspec.json.Decoder(Arrival).decode_lines((tmp_path / "arrivals.jsonl").read_bytes())
+    log.close()
+    assert [(line.at, line.status, line.accepted) for line in lines] == [(1.0, 200, True), (2.0, 429, False)]
+    assert [one.status for one in log.snapshot()] == [None, None]
+
+
+def test_file_is_continued_not_replaced(tmp_path):
+    """A server started again keeps what its file says."""
+    path = tmp_path / "arrivals.jsonl"
+    for at in (1.0, 2.0):
+        log = ArrivalLog(path)
+        log.open()
+        log.add(arrival(at), 200)
+        log.close()
+
+    assert len(path.read_bytes().splitlines()) == 2

@@ -1,0 +1,275 @@
+"""The plan by property, against a schedule made event by event."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlm.endpoint import Endpoint, EventType, Limit, Rule, in_order_of_use
+from rlm.plan import Capacity, Horizon, Plan, Window, compute_plan
+from rlm.plan.gate import SECOND, share
+from rlm.plan.simulate import Situation, simulate
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from rlm.plan.simulate import Course
+
+
+#: Times are multiples of an eighth of a second: floats count them exactly, as ticks do.
+EIGHTHS = st.integers(min_value=0, max_value=48).map(lambda number: number / 8)
+PERIODS = st.integers(min_value=1, max_value=32).map(lambda number: number / 8)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A small question."""
+
+    backlog: dict[str, int]
+    types: tuple[EventType, ...]
+    windows: dict[str, Window]
+    deadline: float
+    guard: float
+    threads: int
+    max_workers: int
+
+    def plan(self) -> Plan:
+        capacity = Capacity(0, self.max_workers, self.threads)
+        horizon = Horizon(self.deadline, self.deadline * 0.75, self.guard)
+        return compute_plan(self.backlog, self.types, self.windows, capacity, horizon)
+
+    def course(self, lanes: int) -> Course:
+        horizon = Horizon(self.deadline, self.deadline * 0.75, self.guard)
+        return simulate(Situation.of(self.backlog, self.types, self.windows, horizon), lanes)
+
+
+RULES = st.builds(Rule, amount=st.integers(1, 4), seconds=PERIODS)
+LIMITS = st.lists(RULES, min_size=1, max_size=2).map(lambda rules: Limit("as drawn", tuple(rules)))
+WINDOWS = st.builds(Window, ages=st.lists(EIGHTHS, max_size=5).map(tuple), rest_seconds=st.just(0.0) | EIGHTHS)
+
+
+@st.composite
+def cases(draw: st.DrawFn, *, most_types: int = 3, sharing: bool = True) -> Case:
+    """Draw a question of up to three types with up to three endpoints each, some of them shared."""
+    types = []
+    for number in range(draw(st.integers(1, most_types))):
+        names = draw(st.lists(st.sampled_from("abcd"), min_size=1, max_size=3, unique=True))
+        own = names if sharing else [f"{name}{number}" for name in names]
+        types.append((f"TYPE_{number}", draw(PERIODS), own))
+    limits = {name: draw(LIMITS) for _, _, own in types for name in own}
+    return Case(
+        backlog={name: draw(st.integers(0, 9)) for name, _, _ in types},
+        types=tuple(
+            EventType(name, -number, seconds, tuple(Endpoint(each, each, limits[each], 10) for each in own))
+            for number, (name, seconds, own) in enumerate(types)
+        ),
+        windows=draw(st.dictionaries(st.sampled_from(sorted(limits)), WINDOWS)),
+        deadline=draw(st.integers(1, 96)) / 8,
+        guard=draw(st.sampled_from([0.0, 0.125, 0.5])),
+        threads=draw(st.integers(1, 2)),
+        max_workers=draw(st.integers(1, 5)),
+    )
+
+
+@dataclass
+class EventByEvent:
+    """The schedule as one would make it by hand: one event, one lane, one slot at a time, by the rules as written."""
+
+    case: Case
+    lanes: list[float]
+    calls: dict[str, list[float]] = field(default_factory=dict)
+    left: dict[str, int] = field(default_factory=dict)
+    answered: dict[str, float] = field(default_factory=dict)
+    starts: Counter[tuple[float, str, str]] = field(default_factory=Counter)
+
+    def run(self) -> EventByEvent:
+        case = self.case
+        self.left = dict(case.backlog)
+        self.calls = defaultdict(list, {name: [-age for age in w.ages] for name, w in case.windows.items()})
+        at = 0.0
+        while at <= case.deadline:
+            for kind in case.types:
+                while self.begin_one(kind, at):
+                    pass
+            at = self.next_moment(at)
+        return self
+
+    def begin_one(self, kind: EventType, at: float) -> bool:
+        lane = min(range(len(self.lanes)), key=self.lanes.__getitem__)
+        fits = at + kind.processing_seconds <= self.case.deadline
+        if not self.left[kind.name] or not fits or self.lanes[lane] > at:
+            return False
+        free = {each.name: self.free(each, at) for each in kind.endpoints}
+        name = next(in_order_of_use(free, kind.endpoints), None)
+        if name is None:
+            return False
+        self.lanes[lane] = self.answered[kind.name] = at + kind.processing_seconds
+        self.calls[name].append(at)
+        self.left[kind.name] -= 1
+        self.starts[at, kind.name, name] += 1
+        return True
+
+    def free(self, each: Endpoint, at: float) -> int:
+        if at < self.case.windows.get(each.name, Window()).rest_seconds:
+            return 0
+        counted = [
+            rule.amount - sum(call + rule.seconds + self.case.guard > at for call in self.calls[each.name])
+            for rule in each.limit.rules
+        ]
+        return max(0, min(counted))
+
+    def next_moment(self, at: float) -> float:
+        slots = (
+            call + rule.seconds + self.case.guard
+            for kind in self.case.types
+            for each in kind.endpoints
+            for rule in each.limit.rules
+            for call in self.calls[each.name]
+        )
+        rests = (window.rest_seconds for window in self.case.windows.values())
+        return min((moment for moment in itertools.chain(self.lanes, slots, rests) if moment > at), default=1e9)
+
+
+@given(case=cases(), lanes=st.integers(1, 6))
+@settings(max_examples=300, deadline=None)
+def test_the_simulation_is_the_schedule_made_event_by_event(case: Case, lanes: int) -> None:
+    """Groups of lanes and slots start the same events at the same endpoints at the same moments as one by one."""
+    by_hand = EventByEvent(case, [0.0] * lanes).run()
+
+    course = case.course(lanes)
+
+    starts: Counter[tuple[float, str, str]] = Counter()
+    for start in course.starts:
+        starts[start.at / SECOND, start.type, start.gate] += start.events
+    assert starts == by_hand.starts
+    assert course.left == by_hand.left
+    assert {name: at / SECOND for name, at in course.answered.items()} == by_hand.answered
+
+
+@given(free=st.lists(st.integers(0, 9), min_size=1, max_size=5), data=st.data())
+def test_slots_are_shared_in_the_order_of_use(free: list[int], data: st.DataObject) -> None:
+    """Dividing any number of slots at once gives each endpoint what taking them one by one would."""
+    wanted = data.draw(st.integers(0, sum(free)))
+    endpoints = tuple(Endpoint(name, name, Limit.parse("1/second"), 10) for name in "abcde"[: len(free)])
+    by_name = {each.name: slots for each, slots in zip(endpoints, free, strict=True)}
+
+    one_by_one = Counter(itertools.islice(in_order_of_use(by_name, endpoints), wanted))
+
+    assert share(wanted, free) == [one_by_one[each.name] for each in endpoints]
+
+
+@given(case=cases())
+@settings(max_examples=200, deadline=None)
+def test_a_plan_accounts_for_every_event(case: Case) -> None:
+    """Released and left over are together what waits, by type and in total, and all is answered by the deadline."""
+    plan = case.plan()
+
+    released = sum(release.events for release in plan.releases)
+    assert released + plan.expected_leftover == sum(case.backlog.values())
+    assert {name: part.events for name, part in plan.by_type.items()} == case.backlog
+    assert sum(part.expected_leftover for part in plan.by_type.values()) == plan.expected_leftover
+    assert max(part.forecast_seconds for part in plan.by_type.values()) == plan.forecast_seconds <= case.deadline
+
+
+@given(case=cases())
+@settings(max_examples=200, deadline=None)
+def test_the_workers_chosen_are_the_fewest_that_lose_nothing(case: Case) -> None:
+    """No smaller number leaves the same over and ends by the goal; the goal is as the best number leaves it."""
+    plan = case.plan()
+
+    courses = {workers: case.course(workers * case.threads) for workers in range(1, case.max_workers + 1)}
+    best = min(courses.values(), key=lambda course: (course.leftover, list(course.left.values()), course.forecast))
+    soonest, target = best.forecast / SECOND, case.deadline * 0.75
+    goal = target if soonest <= target else soonest + 0.25 * (case.deadline - soonest)
+    enough = [
+        workers
+        for workers, course in courses.items()
+        if course.left == best.left and course.forecast / SECOND <= goal + 1e-6
+    ]
+    assert plan.workers == (min(enough) if sum(case.backlog.values()) else 0)
+    assert plan.expected_leftover == best.leftover
+
+
+@given(case=cases())
+@settings(max_examples=200, deadline=None)
+def test_more_workers_allowed_never_make_a_plan_worse(case: Case) -> None:
+    """One worker more never leaves more over, nor ends later with the same left over of each type."""
+    plan = case.plan()
+
+    more = replace(case, max_workers=case.max_workers + 1).plan()
+
+    assert more.expected_leftover <= plan.expected_leftover
+    if left_of(more) == left_of(plan):
+        assert more.forecast_seconds <= plan.forecast_seconds
+
+
+def left_of(plan: Plan) -> dict[str, int]:
+    return {name: part.expected_leftover for name, part in plan.by_type.items()}
+
+
+@given(case=cases(), shuffled=st.randoms(use_true_random=False), lanes=st.integers(1, 10))
+@settings(max_examples=300, deadline=None)
+def test_no_schedule_beats_the_lower_bound(case: Case, shuffled: Random, lanes: int) -> None:
+    """The forecast, and that of any other order of types and endpoints for the same events, is above the bound."""
+    plan = case.plan()
+    fitting = {name: part.events - part.expected_leftover for name, part in plan.by_type.items()}
+    types = [
+        replace(kind, endpoints=tuple(shuffled.sample(kind.endpoints, len(kind.endpoints)))) for kind in case.types
+    ]
+    shuffled.shuffle(types)
+
+    other = replace(case, backlog=fitting, types=tuple(types)).course(min(lanes, case.max_workers * case.threads))
+
+    assert plan.lower_bound_seconds <= plan.forecast_seconds
+    if not other.leftover:
+        assert plan.lower_bound_seconds <= other.forecast / SECOND
+
+
+@given(case=cases(most_types=1), limit=LIMITS, lanes=st.integers(1, 6))
+@settings(max_examples=300, deadline=None)
+def test_one_more_endpoint_never_makes_it_worse(case: Case, limit: Limit, lanes: int) -> None:
+    """For one type an endpoint more never leaves more over, nor ends later with the same left over."""
+    (kind,) = case.types
+    wider = replace(kind, endpoints=(*kind.endpoints, Endpoint("more", "more", limit, 10)))
+
+    assert_no_worse(case.course(lanes), replace(case, types=(wider,)).course(lanes))
+
+
+@given(case=cases(most_types=1), lanes=st.integers(1, 6), which=st.integers(0, 2), more=st.integers(1, 3))
+@settings(max_examples=300, deadline=None)
+def test_a_higher_limit_never_makes_it_worse(case: Case, lanes: int, which: int, more: int) -> None:
+    """For one type a higher amount at one endpoint never leaves more over, nor ends later with the same left over."""
+    (kind,) = case.types
+    raised = kind.endpoints[which % len(kind.endpoints)]
+    endpoints = tuple(
+        replace(each, limit=raise_limit(each.limit, more)) if each is raised else each for each in kind.endpoints
+    )
+
+    assert_no_worse(case.course(lanes), replace(case, types=(replace(kind, endpoints=endpoints),)).course(lanes))
+
+
+@given(case=cases(sharing=False), more=st.integers(1, 3))
+@settings(max_examples=200, deadline=None)
+def test_with_lanes_to_spare_no_higher_limit_makes_it_worse(case: Case, more: int) -> None:
+    """Types with endpoints of their own and lanes to spare do not get in each other's way."""
+    types = tuple(
+        replace(kind, endpoints=tuple(replace(each, limit=raise_limit(each.limit, more)) for each in kind.endpoints))
+        for kind in case.types
+    )
+
+    assert_no_worse(case.course(lanes=30), replace(case, types=types).course(lanes=30))
+
+
+def raise_limit(limit: Limit, more: int) -> Limit:
+    return Limit("raised", tuple(replace(rule, amount=rule.amount + more) for rule in limit.rules))
+
+
+def assert_no_worse(before: Course, after: Course) -> None:
+    assert after.leftover <= before.leftover
+    if after.leftover == before.leftover:
+        assert after.forecast <= before.forecast

@@ -1,0 +1,372 @@
+"""What is read from where, and what the settings then say."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pydantic
+import pytest
+
+from rlm.endpoint import Rule
+from rlm.errors import ConfigurationError
+from rlm.settings import load_settings
+
+ONE_TYPE = """
+[types.A]
+priority = 7
+processing_seconds = 0.1
+rate_limit = "10/second"
+endpoints = [ { name = "a", url = "http://127.0.0.1:1/a" } ]
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def load(here):
+    """Load the given text as a configuration file, in the given environment."""
+
+    def load(text="", **environ):
+        path = here / "given.toml"
+        path.write_text(text, encoding="utf-8")
+        return load_settings(path, environ)
+
+    return load
+
+
+def test_built_in_values(here):
+    """Without file and environment the settings are those of the contract's table."""
+    settings = load_settings(environ={})
+
+    assert settings.redis.model_dump() == {"url": "embedded", "embedded_port": 0, "prefix": "rlm"}
+    assert settings.queue.model_dump() == {
+        "events": "wallet_audit_events",
+        "processing": "wallet_audit_processing",
+        "failed": "wallet_audit_failed",
+        "max_item_bytes": 65536,
+        "dedupe_seconds": 3600,
+    }
+    assert settings.run.model_dump() == {
+        "window_seconds": 180,
+        "every_seconds": 180,
+        "target": 0.75,
+        "guard_seconds": 0.5,
+        "history": 1000,
+    }
+    assert settings.workers.model_dump() == {"min": 0, "max": 20, "threads": 5}
+    assert settings.retry.model_dump() == {"max_attempts": 3, "max_runs": 5, "timeout_seconds": 10}
+    assert settings.source is None
+    assert settings.sentry_dsn is None
+    assert settings.data_dir == here / ".rlm"
+
+
+def test_built_in_types(here):
+    """The built-in configuration has five types of one primary and three overflow endpoints each."""
+    settings = load_settings(environ={})
+
+    assert [(kind.name, kind.priority, kind.processing_seconds) for kind in settings.event_types] == [
+        ("REBALANCE_NEEDED", 5, 2.0),
+        ("OPEN_POSITION_DETECTED", 4, 1.5),
+        ("OPEN_ORDER_DETECTED", 3, 1.0),
+        ("NEW_BALANCE_UPDATE", 2, 0.8),
+        ("BALANCE_CHECK_REQUIRED", 1, 1.2),
+    ]
+    assert [endpoint.name for endpoint in settings.event_types[3].endpoints] == [
+        "balance_update_api",
+        "overflow_balance_update_api_1",
+        "overflow_balance_update_api_2",
+        "overflow_balance_update_api_3",
+    ]
+    assert len(settings.endpoints) == 20
+    for name, endpoint in settings.endpoints.items():
+        assert endpoint.name == name
+        assert endpoint.url == f"http://127.0.0.1:8090/{name}"
+        assert endpoint.limit.text == "30/minute"
+        assert endpoint.timeout_seconds == 10
+        assert endpoint.headers == {}
+
+
+def test_file_merges_over_defaults(load):
+    """What a file does not set keeps its default, built-in types included where it has none."""
+    settings = load("[run]\ntarget = 0.5\n[workers]\nmax = 3\n")
+
+    assert (settings.run.target, settings.run.window_seconds) == (0.5, 180)
+    assert (settings.workers.max, settings.workers.threads) == (3, 5)
+    assert len(settings.types) == 5
+
+
+def test_types_of_file_replace_built_in_types(load):
+    """A file with a type has no type but its own."""
+    settings = load(ONE_TYPE)
+
+    assert list(settings.types) == ["A"]
+    assert list(settings.endpoints) == ["a"]
+    assert settings.endpoints["a"].limit.rules == (Rule(10, 1.0),)
+
+
+def test_endpoint_has_its_own_limit_timeout_and_headers(load):
+    """An endpoint's own values go before those of its type and of [retry], which hold for its siblings."""
+    settings = load("""
+        [retry]
+        timeout_seconds = 4
+        [types.A]
+        rate_limit = "10/second"
+        endpoints = [
+          { name = "a", url = "http://h/a" },
+          { name = "b", url = "http://h/b", rate_limit = "2/hour", timeout_seconds = 0.5, headers = { X-Kind = "k" } },
+        ]
+    """)
+
+    first, second = settings.event_types[0].endpoints
+    assert (first.limit.text, first.timeout_seconds, first.headers) == ("10/second", 4, {})
+    assert (second.limit.text, second.timeout_seconds, second.headers) == ("2/hour", 0.5, {"X-Kind": "k"})
+
+
+def test_type_without_limit_whose_endpoints_have_limits(load):
+    """A type needs no limit where each of its endpoints has one; priority and expected time have defaults."""
+    settings = load('[types.A]\nendpoints = [ { name = "a", url = "http://h/a", rate_limit = "1/second" } ]')
+
+    (kind,) = settings.event_types
+    assert (kind.priority, kind.processing_seconds, kind.endpoints[0].limit.text) == (1, 1.0, "1/second")
+
+
+def test_event_types_by_priority_then_as_configured(load):
+    """Types come by priority, high to low; equal ones as they stand in the file."""
+    table = """
+        [types.{0}]
+        priority = {1}
+        rate_limit = "1/second"
+        endpoints = [ {{ name = "{0}", url = "http://h/{0}" }} ]
+    """
+
+    settings = load(
+        "".join(table.format(name, priority) for name, priority in [("z", 1), ("y", 2), ("b", 1), ("a", 2)])
+    )
+
+    assert [kind.name for kind in settings.event_types] == ["y", "a", "z", "b"]
+
+
+def test_types_may_share_an_endpoint(load):
+    """The same name, URL and limit in two types is one endpoint, however URL and limit are spelt."""
+    settings = load("""
+        [types.A]
+        rate_limit = "60/minute"
+        endpoints = [ { name = "a", url = "http://HOST:80" } ]
+        [types.B]
+        rate_limit = "1/second; 60 per minute"
+        endpoints = [
+          { name = "b", url = "http://host/b" },
+          { name = "a", url = "http://host/", rate_limit = "60 per 1 minute" },
+        ]
+    """)
+
+    assert list(settings.endpoints) == ["a", "b"]
+    assert settings.endpoints["a"].url == "http://host/"
+
+
+def test_environment_goes_over_file(load):
+    """A variable RLM_<SECTION>__<KEY> wins over the file and becomes what the setting is."""
+    settings = load(
+        "[workers]\nmax = 3\nthreads = 2\n",
+        RLM_WORKERS__MAX="4",
+        RLM_RUN__GUARD_SECONDS="0.25",
+        RLM_REDIS__PREFIX="7",
+    )
+
+    assert (settings.workers.max, settings.workers.threads) == (4, 2)
+    assert settings.run.guard_seconds == 0.25
+    assert settings.redis.prefix == "7"
+
+
+def test_environment_overrides_types(load):
+    """The scalars of a type can be overridden: the name in any case, the longest that fits, `_` for punctuation."""
+    text = "".join(
+        f'[types."{name}"]\nrate_limit = "1/second"\nendpoints = [ {{ name = "{name}", url = "http://h/{name}" }} ]\n'
+        for name in ("ORDER", "ORDER__OPEN", "Small_one", "a.b-c")
+    )
+
+    settings = load(
+        text,
+        RLM_TYPES__ORDER__PRIORITY="11",
+        RLM_TYPES__ORDER__OPEN__PRIORITY="12",
+        RLM_TYPES__SMALL_ONE__RATE_LIMIT="9/second",
+        RLM_TYPES__A_B_C__PROCESSING_SECONDS="3",
+    )
+
+    assert settings.types["ORDER"].priority == 11
+    assert settings.types["ORDER__OPEN"].priority == 12
+    assert settings.endpoints["Small_one"].limit.text == "9/second"
+    assert settings.types["a.b-c"].processing_seconds == 3.0
+
+
+def test_built_in_types_can_be_overridden_by_environment(here):
+    """A variable changes one value of a built-in type and leaves the rest."""
+    settings = load_settings(environ={"RLM_TYPES__REBALANCE_NEEDED__RATE_LIMIT": "20/minute"})
+
+    assert settings.endpoints["overflow_rebalance_api_3"].limit.text == "20/minute"
+    assert settings.endpoints["open_order_api"].limit.text == "30/minute"
+    assert settings.types["REBALANCE_NEEDED"].priority == 5
+
+
+@pytest.mark.parametrize(
+    ("environ", "url", "where"),
+    [
+        ({"REDIS_URL": "redis://a"}, "redis://a", "environment REDIS_URL"),
+        ({"REDIS_URL": "redis://a", "RLM_REDIS__URL": "redis://b"}, "redis://b", "environment RLM_REDIS__URL"),
+        ({"REDIS_URL": ""}, "unix:///f.sock", "file "),
+    ],
+)
+def test_redis_url_variable(load, environ, url, where):
+    """REDIS_URL sets redis.url over the file's; RLM_REDIS__URL goes before it; empty it counts as unset."""
+    settings = load('[redis]\nurl = "unix:///f.sock"', **environ)
+
+    assert settings.redis.url == url
+    assert settings.where("redis.url").startswith(where)
+
+
+def test_other_variables_are_none_of_rlm(here):
+    """RLM_ names without a second separator, and names of others, are ignored."""
+    settings = load_settings(
+        environ={"RLM_TOKEN": "x", "RLM_CONFIG": "", "RLM__X": "1", "RUN__TARGET": "9", "HOME": "/"}
+    )
+
+    assert settings.run.target == 0.75
+
+
+def test_sentry_dsn(here):
+    """SENTRY_DSN is taken from the environment, empty it counts as unset."""
+    dsn = "https://key@sentry.example.com/42"
+
+    assert load_settings(environ={"SENTRY_DSN": dsn}).sentry_dsn == dsn
+    assert load_settings(environ={"SENTRY_DSN": ""}).sentry_dsn is None
+
+
+def test_which_file(here):
+    """A given path goes before RLM_CONFIG, that before ./rlm.toml."""
+    for name, most in (("rlm.toml", 1), ("variable.toml", 2), ("given.toml", 3)):
+        (here / name).write_text(f"[workers]\nmax = {most}\n")
+    environ = {"RLM_CONFIG": "variable.toml"}
+
+    assert load_settings(Path("given.toml"), environ).workers.max == 3
+    assert load_settings(None, environ).workers.max == 2
+    assert load_settings(None, {}).workers.max == 1
+
+
+def test_data_directory_is_beside_the_file(here):
+    """`source` and `data_dir` are absolute, the data beside the file, wherever the process stands."""
+    (here / "conf").mkdir()
+    (here / "conf" / "x.toml").write_text("")
+
+    settings = load_settings(Path("conf/x.toml"), {})
+
+    assert settings.source == here / "conf" / "x.toml"
+    assert settings.data_dir == here / "conf" / ".rlm"
+
+
+def test_file_with_byte_order_mark(here):
+    """A file saved by an editor that puts a byte order mark first is read like any other."""
+    (here / "rlm.toml").write_bytes(b"\xef\xbb\xbf[workers]\r\nmax = 3\r\n")
+
+    assert load_settings(environ={}).workers.max == 3
+
+
+def test_where(load):
+    """`where` tells for each key whether its value is a default, the file's or a variable's."""
+    settings = load(
+        ONE_TYPE + "[run]\ntarget = 0.5\nguard_seconds = 0.1\n", RLM_RUN__TARGET="0.6", RLM_TYPES__A__PRIORITY="2"
+    )
+
+    assert settings.where("run.history") == "default"
+    assert settings.where("run.target") == "environment RLM_RUN__TARGET"
+    assert settings.where("run.guard_seconds") == f"file {settings.source}"
+    assert settings.where("types.A.priority") == "environment RLM_TYPES__A__PRIORITY"
+    assert settings.where("types.A.endpoints[0].url") == f"file {settings.source}"
+    assert settings.where("types.A.endpoints[0].headers") == "default"
+    assert settings.where("sentry_dsn") == "default"
+
+
+def test_where_of_an_unknown_key(load):
+    """Asking for a key that does not exist is answered with the one that was probably meant."""
+    with pytest.raises(ConfigurationError, match=r"'run\.targt' \(did you mean 'run\.target'\?\)"):
+        load().where("run.targt")
+
+
+def test_settings_are_frozen(load):
+    """Nothing can be assigned, neither in the settings nor in a section."""
+    settings = load()
+
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.revision = "x"
+    with pytest.raises(pydantic.ValidationError):
+        settings.run.target = 0.1
+
+
+def test_settings_can_be_pickled(load):
+    """Settings survive a trip to another process."""
+    settings = load(ONE_TYPE)
+
+    assert pickle.loads(pickle.dumps(settings)) == settings
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"RLM_WORKERS__THREADS": "6"},
+        {"RLM_RETRY__MAX_RUNS": "6"},
+        {"RLM_RUN__GUARD_SECONDS": "0.6"},
+        {"RLM_REDIS__PREFIX": "other"},
+        {"RLM_QUEUE__EVENTS": "other"},
+        {"RLM_TYPES__A__RATE_LIMIT": "11/second"},
+        {"RLM_TYPES__A__PRIORITY": "8"},
+    ],
+)
+def test_revision_follows_what_workers_depend_on(load, change):
+    """A changed type, retry, guard, lane count, prefix or queue is another revision."""
+    assert load(ONE_TYPE, **change).revision != load(ONE_TYPE).revision
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"REDIS_URL": "redis://other"},
+        {"SENTRY_DSN": "https://key@h/1"},
+        {"RLM_WORKERS__MAX": "7"},
+        {"RLM_RUN__WINDOW_SECONDS": "90"},
+    ],
+)
+def test_revision_does_not_follow_the_rest(load, change):
+    """Where Redis and Sentry are, and what the conductor alone uses, leaves the revision as it is."""
+    assert load(ONE_TYPE, **change).revision == load(ONE_TYPE).revision
+
+
+def test_revision_follows_the_variable_of_a_header_not_its_secret(load):
+    """A header read from another variable is another revision; another secret in the same variable is not."""
+    text = ONE_TYPE.replace('/a" }', '/a", headers = { Authorization = "env:ONE" } }')
+
+    first = load(text, ONE="1", TWO="2").revision
+
+    assert load(text, ONE="changed", TWO="2").revision == first
+    assert load(text.replace("ONE", "TWO"), ONE="1", TWO="2").revision != first
+
+
+def test_another_process_loads_the_same_revision(load, here):
+    """A worker that loads the same file in the same environment has the same revision."""
+    settings = load(ONE_TYPE)
+    code = "from rlm.settings import load_settings; print(load_settings().revision)"
+
+    environ = {**os.environ, "RLM_CONFIG": "given.toml", "PYTHONPATH": str(Path(__file__).parents[2])}
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=here, env=environ, capture_output=True, text=True, check=True
+    )
+
+    assert printed.stdout.strip() == settings.revision

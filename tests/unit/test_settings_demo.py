@@ -1,0 +1,94 @@
+"""The file of a demonstration: the same configuration, faster."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.endpoint import Rule
+from rlm.settings import demo_document, load_settings
+
+
+@pytest.fixture
+def reload(tmp_path):
+    """Write the demonstration's file for settings and load it, as its processes do."""
+
+    def reload(settings, speed, base_url="http://127.0.0.1:9"):
+        path = tmp_path / "demo.toml"
+        path.write_text(demo_document(settings, speed, base_url), encoding="utf-8")
+        return load_settings(path, {})
+
+    return reload
+
+
+@pytest.fixture
+def built_in(tmp_path, monkeypatch):
+    """The built-in configuration."""
+    monkeypatch.chdir(tmp_path)
+    return load_settings(environ={})
+
+
+def test_every_time_is_divided(built_in, reload):
+    """At ten times the speed window, interval, guard, limits and expected times are a tenth, time-outs a second."""
+    demo = reload(built_in, 10)
+
+    assert (demo.run.window_seconds, demo.run.every_seconds, demo.run.guard_seconds) == (18, 18, 0.05)
+    assert (demo.run.target, demo.run.history, demo.workers.max) == (0.75, 1000, 20)
+    assert demo.queue.dedupe_seconds == 360
+    assert demo.retry.timeout_seconds == 1
+    assert [kind.processing_seconds for kind in demo.event_types] == [0.2, 0.15, 0.1, 0.08, 0.12]
+    for endpoint in demo.endpoints.values():
+        assert endpoint.limit.text == "30 per 6.0 second"
+        assert endpoint.timeout_seconds == 1
+
+
+def test_calls_go_to_the_given_address(built_in, reload):
+    """Types and endpoints keep names and order, the URLs are those of the mock API."""
+    demo = reload(built_in, 10, "http://127.0.0.1:9999/")
+
+    assert [kind.name for kind in demo.event_types] == [kind.name for kind in built_in.event_types]
+    assert list(demo.endpoints) == list(built_in.endpoints)
+    assert demo.endpoints["rebalance_api"].url == "http://127.0.0.1:9999/rebalance_api"
+
+
+@pytest.mark.parametrize("speed", [1, 7, 0.5, 100, 3.3])
+def test_any_speed_is_a_valid_configuration(built_in, reload, speed):
+    """Whatever the speed, the file loads and its limits are as much faster."""
+    demo = reload(built_in, speed)
+
+    (rule,) = demo.endpoints["rebalance_api"].limit.rules
+    assert rule.amount == 30
+    assert rule.seconds == pytest.approx(60 / speed)
+
+
+def test_other_configurations(tmp_path, reload):
+    """Names that need quotes, joined limits and short time-outs survive; headers and the Redis URL are left out."""
+    path = tmp_path / "rlm.toml"
+    path.write_text("""
+        [redis]
+        url = "redis://:hunter2@h"
+        [retry]
+        timeout_seconds = 0.5
+        [queue]
+        events = 'a "quoted" name'
+        [types."a.b"]
+        rate_limit = "5/second; 1000/hour"
+        endpoints = [ { name = "a", url = "https://h/x", headers = { X-Api = "hunter2" } } ]
+    """)
+    settings = load_settings(path, {})
+
+    demo = reload(settings, 10)
+
+    assert "hunter2" not in demo_document(settings, 10, "http://h")
+    assert demo.redis.url == "embedded"
+    assert demo.queue.events == 'a "quoted" name'
+    assert demo.event_types[0].name == "a.b"
+    assert demo.endpoints["a"].limit.rules == (Rule(5, 0.1), Rule(1000, 360.0))
+    assert demo.endpoints["a"].timeout_seconds == 0.5
+    assert demo.endpoints["a"].headers == {}
+
+
+@pytest.mark.parametrize("speed", [0, -1, float("nan"), float("inf")])
+def test_impossible_speed(built_in, speed):
+    """A speed is a finite number above zero."""
+    with pytest.raises(ValueError, match="the speed must be a number above 0"):
+        demo_document(built_in, speed, "http://h")

@@ -1,0 +1,24 @@
+"""Waiting for a condition, with a deadline."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+#: How often the condition is looked at, seconds.
+POLL_SECONDS = 0.01
+
+
+def wait_until(condition: Callable[[], T], *, timeout: float = 10.0, message: str = "the condition holds") -> T:
+    """Ask until `condition` returns something true, and return that; fail after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout:g} s until {message}, in vain; last seen: {value!r}")
+        time.sleep(POLL_SECONDS)
+    return value
