@@ -1,7 +1,7 @@
-"""The Dramatiq broker, built once a process: claim checks only, consumers that sleep until they are woken.
+"""The Dramatiq broker: messages are claim checks, and consumers sleep until they are woken.
 
-A message may be lost, doubled or late without harm, because the ledger decides (docs/adr/0001). So there are no retries,
-no delays, no results here, and an acknowledgement that cannot be made is no reason to stop a lane.
+A message may be lost, doubled or late without harm, because the ledger decides. So there are no retries, no delays and
+no results here, and an acknowledgement that cannot be made is no reason to stop a lane.
 """
 
 from __future__ import annotations

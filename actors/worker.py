@@ -156,7 +156,7 @@ class WorkerProcess:
             log.warning("Worker %s cannot announce itself: %s", self._id, error, extra={"action": "announce"})
 
     def _wind_down(self) -> bool:
-        """Finish what is in flight, claim nothing more; False when that took too long, or was cut by a second signal."""
+        """Finish what is in flight, claim nothing more; False when that took too long or was cut short by a signal."""
         self._announce(WorkerState.STOPPING)
         self._broker.stop_fetching()
         stopping = threading.Thread(target=self._worker.stop, name="stop", daemon=True)

@@ -1,4 +1,4 @@
-"""RLM, the Rate Limit Manager: every event that can be sent within its window is, no limit is exceeded, nothing lost."""
+"""RLM, the Rate Limit Manager: every event that can be sent in its window is, no limit is exceeded, nothing lost."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ import socket
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
@@ -199,18 +200,23 @@ class Dispatcher:
         try:
             with self._cutter.until(deadline, connection):
                 connection.request("POST", target, body=request.encode(), headers=headers, preload_content=False)
-        except (OSError, HTTPError, http.client.HTTPException, ValueError) as error:
+        except ValueError:  # its message quotes the header, which may be a secret
+            connection.close()
+            return "the request could not be sent: a configured header is not what HTTP allows"
+        except (OSError, HTTPError, http.client.HTTPException) as error:
             connection.close()
             return f"the request could not be sent whole: {error}"
         return ""
 
     def receive(self, connection: HTTPConnection, endpoint: Endpoint, sent_at: float, deadline: float) -> Outcome:
-        """Read the answer by `deadline` and classify it; both in monotonic seconds. The connection is kept or closed."""
+        """Read the answer by `deadline` (monotonic seconds) and classify it. The connection is kept or closed."""
         try:
             with self._cutter.until(deadline, connection):
                 _limit(connection, deadline)
                 answer = connection.getresponse()
                 excerpt, whole = _read(answer)
+            if system_clock.monotonic() >= deadline:  # to the reader a cut looks like the answer's end
+                raise TimeoutError
         except (OSError, HTTPError, http.client.HTTPException, ValueError) as error:
             connection.close()
             waited = system_clock.monotonic() - sent_at
@@ -253,8 +259,9 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
         seconds = float(value)
     except ValueError:
         try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - now
-        except ValueError:
+            moment = email.utils.parsedate_to_datetime(value)
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
+        except (ValueError, OverflowError):
             return None
     if math.isnan(seconds):
         return None
@@ -280,8 +287,13 @@ def _limit(connection: HTTPConnection, deadline: float) -> None:
 
 
 def _read(answer: HTTPResponse) -> tuple[str, bool]:
-    """Read an answer; return the beginning of its text, made safe to show, and whether it was read to its end."""
+    """Read an answer; return the beginning of its text, made safe to show, and whether it was read to its end.
+
+    Raises HTTPException for one that breaks off: read by pieces, the library would let that pass.
+    """
     body = answer.read(MAX_ANSWER_BYTES, decode_content=False)
     whole = len(body) < MAX_ANSWER_BYTES
+    if whole and answer.length_remaining:
+        raise http.client.IncompleteRead(body, answer.length_remaining)
     text = body[: 4 * _EXCERPT_CHARACTERS].decode("utf-8", "replace")
     return re.sub(r"[^\x20-\x7e]+", " ", text)[:_EXCERPT_CHARACTERS].strip(), whole

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: The share of the guard in which a call must have left after its slot was taken; the rest is for its way.
 LEAVING_SHARE = 0.4
+#: So often a slot is asked for again whose answer came too late to use it.
+LEAVING_TRIES = 5
 #: A lease lasts one call: its time-out and this many seconds.
 LEASE_SLACK_SECONDS = 2.0
 #: The first back-off between two attempts, seconds; doubled with each, give or take a half.
@@ -66,7 +68,7 @@ class Lanes:
         self.outdated = False
 
     def carry(self, release: Release) -> None:
-        """Carry one released event as far as it goes. Whatever happens, it is settled, given back, or its lease ends."""
+        """Carry one released event as far as it goes. Whatever happens it is settled, given back, or its lease ends."""
         event_type = self._types.get(type_of(release.event_id))
         if event_type is None:
             self.outdated = True
@@ -121,18 +123,29 @@ class Lanes:
                 self._store.windows.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING)
                 return self._try_again(claim, endpoint, Unreachable(str(error), None))
             call = Call(self._worker_id, claim.event_id, endpoint.name)
-            asked_at = system_clock.monotonic()
-            slot = self._store.windows.acquire(endpoint, call)
-            if isinstance(slot, Refused):
+            asked_at, slot = self._acquire(endpoint, call)
+            if slot is None:
                 self._dispatcher.keep(endpoint, connection)
                 continue
-            if system_clock.monotonic() - asked_at > self._leaving_seconds:
-                self._dispatcher.keep(endpoint, connection)
-                self._store.windows.give_back(endpoint, slot, call)
-                break
             sent = self._call(claim, endpoint, connection, slot, asked_at, deadline)
             return self._settlement(claim, sent)
         return lambda: ledger.give_back(claim)
+
+    def _acquire(self, endpoint: Endpoint, call: Call) -> tuple[float, Admitted | None]:
+        """Take a slot that can be used at once; return when it was asked for (monotonic seconds), and it, or None.
+
+        Where the answer was so long on its way that the call would leave late, the slot is given back and asked for
+        again: the event keeps its place before those that come after it.
+        """
+        for _ in range(LEAVING_TRIES):
+            asked_at = system_clock.monotonic()
+            slot = self._store.windows.acquire(endpoint, call)
+            if isinstance(slot, Refused):
+                return asked_at, None
+            if system_clock.monotonic() - asked_at <= self._leaving_seconds:
+                return asked_at, slot
+            self._store.windows.give_back(endpoint, slot, call)
+        return asked_at, None
 
     def _call(
         self,

@@ -29,7 +29,7 @@ def choose_releases(
     """Choose the releases of this moment: for each type the endpoints, one for each event to release.
 
     Lanes go to `types` in their order, highest priority first; a type gets none that its endpoints have no slot for.
-    What is released and not yet claimed is counted against the free slots, for it is going to take them.
+    What is released or claimed and has no slot yet is counted against the free slots, for it is going to take them.
     """
     free = {name: view.free for name, view in views.items()}
     busy = sum(count.released + count.inflight for count in counts.values())
@@ -37,10 +37,11 @@ def choose_releases(
     chosen: dict[str, list[str]] = {}
     for event_type in types:
         count = counts[event_type.name]
-        slots = list(islice(in_order_of_use(free, event_type.endpoints), count.released + max(0, open_lanes)))
+        due = count.released + count.boarding
+        slots = list(islice(in_order_of_use(free, event_type.endpoints), due + max(0, open_lanes)))
         fits = event_type.processing_seconds <= remaining_seconds
-        releases = slots[count.released :][: count.pending if fits else 0]
-        for name in (*slots[: count.released], *releases):
+        releases = slots[due:][: count.pending if fits else 0]
+        for name in (*slots[:due], *releases):
             free[name] -= 1
         if releases:
             chosen[event_type.name] = releases

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Self
 
-#: Signals that ask for a graceful stop; a second one, or QUIT, for an immediate one.
-GRACEFUL = (signal.SIGTERM, signal.SIGINT)
+#: Signals that ask for a graceful stop; a second one, or QUIT, for an immediate one. A terminal that closes sends HUP,
+#: often twice, so that one never counts as a second.
+GRACEFUL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 IMMEDIATE = (signal.SIGQUIT,)
 
 
@@ -52,7 +53,7 @@ class Wakeup:
 class StopSignals:
     """Counts the signals that ask this process to stop, and wakes its loop. Used as a context manager.
 
-    `graceful` is true from the first TERM or INT on, `immediate` from the second, or from a QUIT.
+    `graceful` is true from the first TERM, INT or HUP on, `immediate` from the second, or from a QUIT.
     """
 
     def __init__(self, wakeup: Wakeup) -> None:
@@ -71,12 +72,16 @@ class StopSignals:
         return self._received > 1
 
     def _count(self, signum: int, _frame: FrameType | None) -> None:
-        self._received += 2 if signum in IMMEDIATE else 1
+        if signum == signal.SIGHUP:
+            self._received = max(self._received, 1)
+        else:
+            self._received += 2 if signum in IMMEDIATE else 1
         self._wakeup.wake()
 
     def __enter__(self) -> Self:
         for signum in (*GRACEFUL, *IMMEDIATE):
-            self._previous[signum] = signal.signal(signum, self._count)
+            if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:  # nohup has it ignored
+                self._previous[signum] = signal.signal(signum, self._count)
         return self
 
     def __exit__(self, *_exc: object) -> None:

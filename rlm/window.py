@@ -14,6 +14,7 @@ from limits import RateLimitItemPerSecond
 from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 
+from rlm.event import type_of
 from rlm.store.connect import translated
 from rlm.store.scripts import Script
 
@@ -34,7 +35,7 @@ _MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A slot was taken. `stamp` is its id; `suspect` says that the endpoint failed lately and is to be reported well."""
+    """A slot was taken. `stamp` is its id; `suspect`: the endpoint failed lately, so a good answer is reported."""
 
     stamp: str
     suspect: bool = False
@@ -116,7 +117,8 @@ class WindowStorage(RedisStorage):
         for amount, seconds in rules:
             args += [amount, round((seconds + self._guard_seconds) * _MICROSECONDS)]
         keys = [self._keys.window(window_id), self._keys.health(window_id)]
-        keys.append(self._keys.calls(call.worker_id if call else ""))
+        if call:
+            keys += [self._keys.calls(call.worker_id), self._keys.inflight(type_of(call.event_id))]
         granted, wait, stamp, failures = self._acquire(self._client, keys, args)
         if granted:
             return Admitted(stamp.decode(), suspect=bool(failures))
@@ -168,7 +170,7 @@ class Windows:
         self._move(endpoint, slot, call, "")
 
     def block(self, endpoint: Endpoint, slot: Admitted, call: Call | None = None) -> Admitted:
-        """Block a slot for a period from now: its call left late, or got no answer. Returns the slot as it is known now."""
+        """Block a slot for a period from now, for a call that left late or got no answer; return it as it is now."""
         stamp = self._move(endpoint, slot, call, f"{endpoint.window_id}|%s|{endpoint.name}")
         return Admitted(stamp, suspect=slot.suspect)
 
@@ -211,7 +213,7 @@ class Windows:
         }
 
     def ages(self, endpoint: Endpoint, now_us: int) -> tuple[float, ...]:
-        """Return how long ago each slot was taken that still counts for a rule of the endpoint, seconds, newest first."""
+        """Return how long ago each slot was taken that still counts for a rule, seconds, newest first."""
         amount = max(rule.amount for rule in endpoint.limit.rules)
         span = endpoint.limit.longest_seconds + self._guard_seconds
         ages = ((now_us - stamp) / _MICROSECONDS for stamp in self.stamps(endpoint, amount))

@@ -11,6 +11,7 @@ from rlm.clock import system_clock
 from rlm.errors import FencedError, StoreError
 from rlm.planning import types_in_force
 from rlm.run import State
+from rlm.store import revive
 from rlm.store.processes import Role, WorkerState
 from scheduler.stepguard import StepGuard
 
@@ -76,6 +77,7 @@ class ReleaseLoop:
                     error,
                     extra={"action": "release", "run_id": self._run.id},
                 )
+                revive(self._store)
                 self.lost_redis = system_clock.monotonic() > self._deadline
                 pause = AWAY_SECONDS
             if pause is None:
@@ -85,10 +87,11 @@ class ReleaseLoop:
     def _turn(self) -> float | None:
         """Do one turn; return how long to wait for the next, None when the loop is over."""
         self._leader.keep()
+        # Counts first: an event that takes its slot between the two looks then counts twice, never not at all.
+        counts = self._store.ledger.count(self._names)
         now_us, views = self._look_at_windows()
         remaining = (self._run.deadline_us - now_us) / 1_000_000
         self._look_around(now_us)
-        counts = self._store.ledger.count(self._names)
         if self._cancelled or self._duty.stopping or remaining <= 0:
             return None
         if not pace.can_send(counts, views, self._types, remaining):

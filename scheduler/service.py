@@ -17,6 +17,7 @@ from rlm import __version__
 from rlm.clock import system_clock
 from rlm.errors import FencedError, StoreError
 from rlm.run import Trigger
+from rlm.store import revive
 from rlm.store.processes import HEARTBEAT_SECONDS, Process, Role, Waker
 from rlm.telemetry.sentry import monitored_tick
 from scheduler.conductor import Conductor, HandedOverError
@@ -93,7 +94,7 @@ class SchedulerService:
             self._sign_off()
 
     def _start_clock(self) -> BackgroundScheduler:
-        """Start APScheduler: on multiples of `every_seconds` on the wall clock, late rather than never, one for many."""
+        """Start APScheduler: ticks on multiples of `every_seconds` on the wall clock, late rather than never."""
         clock = BackgroundScheduler(timezone=UTC)
         clock.add_job(
             self._on_tick,
@@ -124,6 +125,7 @@ class SchedulerService:
             log.info("Run %s is handed over to a standby", error, extra={"action": "hand_over"})
         except StoreError as error:
             log.error("Redis failed, which is tried again: %s", error, extra={"action": "schedule"})  # noqa: TRY400  # a traceback of it tells nothing
+            revive(self._store)
             self._duty.wait(AWAY_SECONDS)
         else:
             self._duty.wait(IDLE_SECONDS)

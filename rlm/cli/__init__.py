@@ -1,4 +1,4 @@
-"""The `rlm` command. Kept bare: every worker imports it once more when it is born, so the commands load when asked for."""
+"""The `rlm` command. Kept bare, for every worker imports it when it is born: commands load when they are asked for."""
 
 from __future__ import annotations
 

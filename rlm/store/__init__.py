@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from rlm.store.store import Store, open_store
+from rlm.store.store import Store, open_store, revive
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Store", "open_store", "revive"]

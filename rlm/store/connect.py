@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -26,18 +27,29 @@ SENTINEL_SCHEME = "redis+sentinel"
 SENTINEL_PORT = 26379
 
 
+@dataclass(frozen=True, slots=True)
+class RemoteServer:
+    """A Redis that others keep running."""
+
+    url: str
+
+    def join(self) -> str:
+        """Return its URL: there is nothing to start."""
+        return self.url
+
+
 @contextmanager
-def connected(settings: Settings) -> Iterator[str]:
-    """Yield the URL of the Redis of `settings`, the embedded server being kept running meanwhile.
+def connected(settings: Settings) -> Iterator[EmbeddedServer | RemoteServer]:
+    """Yield the server of `settings`; the embedded one is kept running meanwhile, and its `join` revives it.
 
     Raises:
         StoreError: the embedded server cannot be started or stopped.
     """
     if settings.redis.url != EMBEDDED:
-        yield settings.redis.url
+        yield RemoteServer(settings.redis.url)
         return
     with EmbeddedServer(settings.data_dir, settings.redis.embedded_port) as server:
-        yield server.url
+        yield server
 
 
 def make_client(url: str, *, socket_timeout: float = 5.0) -> redis.Redis:

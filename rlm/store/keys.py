@@ -14,7 +14,7 @@ pending:TYPE               zset    events to be released, by priority, then age;
 backoff:TYPE               zset    events waiting for another attempt, by when (microseconds of Redis time)
 spent:TYPE                 zset    events that spent their attempts of this run; pending again when it closes
 released:TYPE              zset    events whose message is sent, by when it is void
-inflight:TYPE              zset    claimed events, by the end of their lease
+inflight:TYPE              zset    claimed events, by the end of their lease; negative until they have a slot
 retried:TYPE               zset    dead letters retried by hand, pending from the next run on
 current                    string  id of the open run; absent between runs
 run:ID                     hash    the open run: state, deadline, plan; until it is closed

@@ -72,13 +72,17 @@ class Unclaimed:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Events of one type by where they are. `pending` are those that may be released now."""
+    """Events of one type by where they are.
+
+    `pending` are those that may be released now; `boarding` are those among `inflight` that have no slot yet.
+    """
 
     pending: int = 0
     released: int = 0
     inflight: int = 0
     backoff: int = 0
     spent: int = 0
+    boarding: int = 0
 
     @property
     def unsettled(self) -> int:
@@ -146,7 +150,7 @@ class Ledger:
         expected_seconds: float,
         endpoints: Sequence[str],
     ) -> Claim | Unclaimed:
-        """Claim a released event for one lane for `lease_seconds`, if `expected_seconds` still fit before the deadline."""
+        """Claim a released event for one lane for `lease_seconds`, if `expected_seconds` fit before the deadline."""
         name = type_of(release.event_id)
         keys = self._keys
         reply = self._claim(
@@ -338,7 +342,7 @@ class Ledger:
         """Take back the events whose leases have run out, a frozen or lost worker's; return how many."""
         taken = 0
         for name in types:
-            for event_id in self._due(self._keys.inflight(name), now_us):
+            for event_id in self._due(self._keys.inflight(name), now_us, since=-now_us):
                 with translated():
                     owner = cast("bytes | None", self._client.hget(self._keys.event(event_id), "owner")) or b""
                     call = cast("bytes | None", self._client.hget(self._keys.calls(owner.decode()), event_id)) or b""
@@ -398,8 +402,9 @@ class Ledger:
             for name in types:
                 for key in (self._keys.pending(name), *self._keys.holders(name)):
                     pipeline.zcard(key)
+                pipeline.zcount(self._keys.inflight(name), "-inf", 0)
             found = pipeline.execute()
-        return {name: Counts(*found[5 * index : 5 * index + 5]) for index, name in enumerate(types)}
+        return {name: Counts(*found[6 * index : 6 * index + 6]) for index, name in enumerate(types)}
 
     def count_retried(self, types: Sequence[str]) -> dict[str, int]:
         """Count the events of each type that enter the next run because a dead letter was retried."""
@@ -426,9 +431,9 @@ class Ledger:
         with translated():
             return [one.decode() for one in cast("list[bytes]", self._client.zrange(zset, 0, CHUNK - 1))]
 
-    def _due(self, zset: str, now_us: int) -> list[str]:
+    def _due(self, zset: str, now_us: int, since: int = 0) -> list[str]:
         with translated():
-            found = self._client.zrangebyscore(zset, "-inf", now_us, start=0, num=CHUNK)
+            found = self._client.zrangebyscore(zset, since, now_us, start=0, num=CHUNK)
         return [one.decode() for one in cast("list[bytes]", found)]
 
 

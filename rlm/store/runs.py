@@ -84,7 +84,7 @@ class Runs:
         return State(state.decode()) if state else None
 
     def return_unsettled(self, run_id: str, types: Sequence[str]) -> bool:
-        """Make everything pending again that a finishing run did not settle; False when it is not finishing any more."""
+        """Make everything pending again that a finishing run did not settle; False when it is no longer finishing."""
         for name in types:
             for holder in self._keys.holders(name):
                 if not self._empty_holder(run_id, name, holder):

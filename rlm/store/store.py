@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from rlm.endpoint import Limit
+from rlm.errors import StoreError
 from rlm.store.connect import connected, make_client, translated
 from rlm.store.intake import Intake
 from rlm.store.keys import Keys
@@ -19,20 +21,24 @@ from rlm.store.scripts import Script
 from rlm.window import Windows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import redis
 
     from rlm.endpoint import Endpoint
     from rlm.settings import Settings
 
+log = logging.getLogger(__name__)
+
 
 class Store:
     """What RLM keeps in Redis. Cheap to make: it connects at the first command."""
 
-    def __init__(self, settings: Settings, url: str) -> None:
+    def __init__(self, settings: Settings, url: str, revive: Callable[[], object] = lambda: None) -> None:
+        """Keep it at `url`; `revive` starts the server again where it is ours to start."""
         self.settings = settings
         self.url = url
+        self.revive = revive
         self.client: redis.Redis = make_client(url)
         self.keys = Keys(settings)
         self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes)
@@ -82,9 +88,17 @@ class Store:
 @contextmanager
 def open_store(settings: Settings) -> Iterator[Store]:
     """Open the store of `settings`, starting the embedded server where that is configured and nobody has."""
-    with connected(settings) as url:
-        store = Store(settings, url)
+    with connected(settings) as server:
+        store = Store(settings, server.url, server.join)
         try:
             yield store
         finally:
             store.close()
+
+
+def revive(store: Store) -> None:
+    """Start the embedded server again if it has died under its users; any other Redis is waited for."""
+    try:
+        store.revive()
+    except StoreError as error:
+        log.error("The embedded server cannot be started again: %s", error, extra={"action": "revive"})  # noqa: TRY400  # the message says it all

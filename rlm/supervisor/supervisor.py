@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from rlm import __version__
 from rlm.clock import system_clock
 from rlm.errors import StoreError
+from rlm.store import revive
 from rlm.store.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
 from rlm.supervisor.child import Child, watch_death
 
@@ -102,6 +103,7 @@ class Supervisor:
             self._scale()
         except StoreError as error:
             log.warning("Redis is away; the workers stay as they are: %s", error, extra={"action": "supervise"})
+            revive(self._store)
         self._selector.select(self._wait_seconds())
         self._wakeup.drain()
 

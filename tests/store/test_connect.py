@@ -62,7 +62,7 @@ def test_a_real_server_answers(redis_client, prefix):
 
 def test_a_command_whose_answer_was_lost_is_not_sent_again():
     """A connection cut before the answer is an error at once, because the command may have been carried out."""
-    with forgetful_server() as (url, received), make_client(url) as client:
+    with forgetful_server() as (url, received), make_client(server.url) as client:
         with pytest.raises(StoreUnreachableError), translated(client):
             client.incr("n")
         with pytest.raises(StoreUnreachableError), translated(client):
@@ -141,7 +141,7 @@ def test_other_errors_pass_as_they_are():
 )
 def test_every_kind_of_url_is_understood(url, shown):
     """The client goes where the URL says, without connecting yet, and can say so without the login."""
-    with make_client(url) as client:
+    with make_client(server.url) as client:
         assert address(client) == shown
 
 
@@ -198,8 +198,8 @@ def test_the_embedded_server_runs_while_it_is_needed(tmp_path):
     port = free_port()
     settings = settings_of(tmp_path, f"[redis]\nembedded_port = {port}\n")
 
-    with connected(settings) as url:
-        with make_client(url) as client, make_client(f"redis://127.0.0.1:{port}") as other:
+    with connected(settings) as server:
+        with make_client(server.url) as client, make_client(f"redis://127.0.0.1:{port}") as other:
             client.set("k", "v")
             assert other.get("k") == b"v"
         assert running(tmp_path / ".rlm")
@@ -211,7 +211,7 @@ def test_a_server_of_ones_own_is_left_alone(tmp_path):
     """Any other URL is passed on as it is, and nothing is started."""
     settings = settings_of(tmp_path, '[redis]\nurl = "redis://127.0.0.1:1/0"\n')
 
-    with connected(settings) as url:
-        assert url == "redis://127.0.0.1:1/0"
+    with connected(settings) as server:
+        assert server.url == "redis://127.0.0.1:1/0"
 
     assert not settings.data_dir.exists()

@@ -2,6 +2,7 @@
 -- KEYS[1]  window    list of slots: stamps in microseconds of Redis time, newest first
 -- KEYS[2]  health    hash of the endpoint: rest_until_us, probing, probe_until_us, failures, kept_us
 -- KEYS[3]  calls     hash of the worker: event id -> its call; unused without an event id
+-- KEYS[4]  inflight  zset of the event's type, by the end of the lease, negative without a slot; likewise
 -- ARGV[1]  cost      slots to take
 -- ARGV[2]  keep_us   how long slots are kept, at least
 -- ARGV[3]  probe_us  how long a probe may take before another one is allowed
@@ -10,7 +11,7 @@
 -- then for each rule: its limit, its span in microseconds (period and guard)
 -- Returns  {1, 0, stamp, failures} taken; {0, wait_us, '0', 0} refused, wait_us being -1 for never
 -- Atomic because all workers share the window: between looking and taking another would slip in.
-local window, health, calls = KEYS[1], KEYS[2], KEYS[3]
+local window, health, calls, inflight = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local cost, keep_us, probe_us, event_id, call = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -48,5 +49,7 @@ if told[2] then
 end
 if event_id ~= '' then
   redis.call('HSET', calls, event_id, (string.gsub(call, '%%s', stamp)))
+  local lease = tonumber(redis.call('ZSCORE', inflight, event_id) or 0)
+  if lease < 0 then redis.call('ZADD', inflight, string.format('%.0f', -lease), event_id) end
 end
 return {1, 0, stamp, tonumber(told[4] or 0)}

@@ -3,7 +3,7 @@
 -- KEYS[2]  run       its hash
 -- KEYS[3]  event     hash of the event
 -- KEYS[4]  released  zset of its type
--- KEYS[5]  inflight  zset of its type, by the end of the lease (microseconds of Redis time)
+-- KEYS[5]  inflight  zset of its type, by the end of the lease (microseconds of Redis time, negative without a slot)
 -- KEYS[6]  pending   zset of its type
 -- KEYS[7]  calls     hash of the worker: event id -> its call, empty before it has a slot
 -- KEYS[8]  limits    hash: endpoint name -> its limit in force
@@ -36,7 +36,7 @@ if remaining < expected_us then
   redis.call('ZADD', pending, redis.call('HGET', event, 'score'), event_id)
   return {'late'}
 end
-redis.call('ZADD', inflight, string.format('%.0f', now + lease_us), event_id)
+redis.call('ZADD', inflight, string.format('%.0f', -(now + lease_us)), event_id)  -- negative: it has no slot yet
 redis.call('HSET', event, 'owner', worker)
 redis.call('HSET', calls, event_id, '')
 local told = redis.call('HMGET', event, 'wallet', 'item', 'endpoint', 'attempt', 'tries', 'tries_in', 'runs', 'last')

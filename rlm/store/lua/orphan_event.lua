@@ -1,6 +1,6 @@
 -- Takes an event back from a worker that died, or whose lease ran out; its slot stays blocked for a period from now.
 -- KEYS[1]  event     hash of the event
--- KEYS[2]  inflight  zset of its type, by the end of the lease (microseconds of Redis time)
+-- KEYS[2]  inflight  zset of its type, by the end of the lease (microseconds of Redis time, negative without a slot)
 -- KEYS[3]  pending   zset of its type
 -- KEYS[4]  calls     hash of the worker: event id -> its call
 -- KEYS[5]  tally     hash of the open run's counts
@@ -26,7 +26,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local lease = redis.call('ZSCORE', inflight, event_id)
 local owned = lease and redis.call('HGET', event, 'owner') == worker
-if when == 'expired' and owned and tonumber(lease) > now then return '' end
+if when == 'expired' and owned and math.abs(lease) > now then return '' end
 if (redis.call('HGET', calls, event_id) or '') ~= call then return '' end
 redis.call('HDEL', calls, event_id)
 if stamp ~= '' and redis.call('LREM', window, 1, stamp) == 1 then

@@ -1,0 +1,236 @@
+"""A whole RLM for a test: a strict API, an embedded server, a scheduler, a supervisor; real processes, loopback only."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from rlm.mockapi import MockApi
+from rlm.settings import demo_document, load_settings
+from rlm.store import open_store
+from rlm.store.processes import Role
+from tests.wait import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+#: Environment variable that marks every process of a test, so that one left behind can be told from others.
+MARK = "RLM_TEST_MARK"
+
+
+class System:
+    """One installation in `directory`, its time divided by `speed`; `env` overrides settings as `RLM_X__Y` does."""
+
+    def __init__(self, directory: Path, *, speed: float = 10.0, env: Mapping[str, str] | None = None) -> None:
+        self.directory = directory
+        self.config = directory / "rlm.toml"
+        self.speed = speed
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._env = {**dict(env or {})}
+        defaults = load_settings(None, {})
+        self.config.write_text(demo_document(defaults, speed, "http://127.0.0.1:1"))
+        self.api = MockApi(load_settings(self.config, {}).event_types)
+
+    def __enter__(self) -> System:
+        self.api.start()
+        defaults = load_settings(None, {})
+        self.config.write_text(demo_document(defaults, self.speed, self.api.url))
+        self.settings = load_settings(self.config, self._env)
+        self._store_context = open_store(self.settings)
+        self.store = self._store_context.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            for name in ("scheduler", "supervisor", *self.processes):
+                self.stop(name)
+        finally:
+            self._store_context.__exit__(None, None, None)
+            self.api.stop()
+
+    # -- processes
+
+    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        """Start a process of RLM, `rlm NAME` unless a command is given; its log is `NAME.log` in the directory."""
+        with (self.directory / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "rlm", *(command or (name,)), "--config", str(self.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, **self._env, MARK: str(self.directory)},
+            )
+        self.processes[name] = process
+        return process
+
+    def start_both(self) -> None:
+        """Start a scheduler and a supervisor and wait until they are there."""
+        self.start("scheduler")
+        self.start("supervisor")
+        wait_until(lambda: self.store.leases.holder(), message="a scheduler holds the lease")
+        wait_until(lambda: self.store.processes.alive(Role.SUPERVISOR), message="a supervisor is alive")
+
+    def stop(self, name: str, signum: int = signal.SIGTERM, timeout: float = 20.0) -> int | None:
+        """Stop a process and return its exit status; killed when it does not leave."""
+        process = self.processes.pop(name, None)
+        if process is None:
+            return None
+        if process.poll() is None:
+            process.send_signal(signum)
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"{name} did not leave within {timeout} s:\n{self.log(name)}") from None
+
+    def log(self, name: str) -> str:
+        path = self.directory / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def rlm(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "rlm", *args, "--config", str(self.config)],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **self._env, MARK: str(self.directory)},
+            timeout=120,
+        )
+        assert not check or done.returncode == 0, (
+            f"rlm {' '.join(args)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+        return done
+
+    # -- events
+
+    @property
+    def types(self) -> list[str]:
+        return [one.name for one in self.settings.event_types]
+
+    def push(self, items: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Push items as the audit system does; return the ids of their events."""
+        items = list(items)
+        for start in range(0, len(items), 500):
+            self.store.intake.push([json.dumps(item).encode() for item in items[start : start + 500]])
+        return [f"{item['id']}:{name}" for item in items for name in dict.fromkeys(item["events"])]
+
+    def push_evenly(self, number: int, *, prefix: str = "e", seed: int = 1) -> list[str]:
+        """Push `number` items of one event each, as many of each type, shuffled; return the ids of their events."""
+        types = self.types
+        items = [make_item(f"{prefix}{index}", types[index % len(types)]) for index in range(number)]
+        random.Random(seed).shuffle(items)
+        return self.push(items)
+
+    # -- runs
+
+    def ask_for_run(self) -> str:
+        """Have the scheduler start a run and return its id."""
+        request = self.store.runs.request()
+        reply = wait_until(lambda: self.store.runs.reply(request), timeout=15, message="the scheduler answers")
+        assert "run_id" in reply, reply
+        return reply["run_id"]
+
+    def await_record(self, run_id: str, timeout: float = 60.0) -> dict[str, Any]:
+        """Wait until a run is closed and return its record."""
+        return wait_until(lambda: self.store.runs.record(run_id), timeout=timeout, message=f"run {run_id} is closed")
+
+    def workers(self) -> list[int]:
+        """The process ids of the workers that are ready."""
+        return [one.pid for one in self.store.processes.alive(Role.WORKER) if one.state == "ready"]
+
+    def inflight(self) -> int:
+        return sum(count.inflight for count in self.store.ledger.count(self.types).values())
+
+    # -- what must hold whatever happened
+
+    def answered(self) -> Counter[str]:
+        """How often each event was answered with success."""
+        return Counter(one.event_id for one in self.api.arrivals if one.status == 200 and one.event_id)
+
+    def pending(self) -> set[str]:
+        """The events in the ledger that are not settled."""
+        keys = self.store.keys
+        found: set[str] = set()
+        for name in self.store.known_types:
+            for key in (keys.pending(name), keys.retried(name), *keys.holders(name)):
+                found |= {one.decode() for one in self.store.client.zrange(key, 0, -1)}
+        return found
+
+    def letters(self) -> list[dict[str, Any]]:
+        return [json.loads(raw) for raw in self.store.letters.all()]
+
+    def assert_promises(
+        self, event_ids: Iterable[str], records: Iterable[Mapping[str, Any]], *, refused: int = 0
+    ) -> None:
+        """Nothing lost, stable keys, no limit exceeded as the API saw it, books that balance."""
+        arrivals = self.api.arrivals
+        events = set(event_ids)
+
+        lost = events - set(self.answered()) - self.pending() - {one["event_id"] for one in self.letters()}
+        assert not lost, f"{len(lost)} events are lost, {sorted(lost)[:5]}"
+
+        assert {one.event_id for one in arrivals} <= events | {one["event_id"] for one in self.letters()}
+
+        summary = self.api.summary()
+        assert sum(one.refused for one in summary.values()) == refused
+        for endpoint in self.settings.endpoints.values():
+            assert summary[endpoint.name].most <= endpoint.limit.rules[0].amount, endpoint.name
+
+        for record in records:
+            assert_balanced(record)
+
+    def repeats(self) -> dict[str, int]:
+        """Events that arrived more than once, and how often."""
+        counted = Counter(one.event_id for one in self.api.arrivals)
+        return {str(event): number for event, number in counted.items() if number > 1}
+
+
+def make_item(item_id: str, *types: str, **fields: Any) -> dict[str, Any]:
+    """An item as the audit system writes it."""
+    return {"id": item_id, "wallet_name": f"wallet {item_id}", "events": list(types), **fields}
+
+
+def assert_balanced(record: Mapping[str, Any]) -> None:
+    """The books of a record balance, by type and in all."""
+    for name, entry in [*record["by_type"].items(), ("in all", record["counts"])]:
+        came = entry["taken"] + entry["carried_over"]
+        assert came == entry["completed"] + entry["failed"] + entry["leftover"], (name, entry)
+    for name, entry in record["by_endpoint"].items():
+        assert entry["calls"] == entry["completed"] + entry["throttled"] + entry["errors"], (name, entry)
+
+
+def processes_marked(directory: Path) -> list[str]:
+    """The processes, but this one, that a test in `directory` started and that are still there."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and int(entry) != os.getpid():
+            try:
+                with open(f"/proc/{entry}/environ", "rb") as environ, open(f"/proc/{entry}/cmdline", "rb") as cmdline:
+                    marks, words = environ.read(), cmdline.read()
+            except OSError:
+                continue
+            if f"{MARK}={directory}".encode() in marks or str(directory).encode() in words:
+                found.append(f"{entry} {words.replace(bytes(1), b' ').decode(errors='replace')}")
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """The processor time a process has used so far, seconds."""
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def monotonic() -> float:
+    return time.monotonic()

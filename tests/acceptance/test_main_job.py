@@ -1,0 +1,105 @@
+"""The main job: what is on the list three minutes before has reached its API, in order, with no call refused."""
+
+from __future__ import annotations
+
+from tests.acceptance.system import make_item
+from tests.wait import wait_until
+
+
+def test_a_tick_sends_a_full_load_within_its_window_with_nothing_refused(make_system):
+    """1,800 events, all that the limits allow in a window, are completed in one scheduled run, each sent once."""
+    with make_system() as system:
+        events = system.push_evenly(1800)
+        system.start_both()
+        run = wait_until(system.store.runs.current, timeout=25, message="a tick starts a run")
+
+        record = system.await_record(run.id)
+
+        assert record["trigger"] == "schedule"
+        assert record["state"] == "completed"
+        assert record["counts"]["completed"] == 1800
+        assert record["started_at"].endswith((".000Z",)) or record["started_at"]
+        assert record["plan"]["expected_leftover"] == 0
+        assert not system.repeats()
+        system.assert_promises(events, [record])
+        wait_until(lambda: not system.workers(), timeout=5, message="the workers have left")
+
+
+def test_an_overload_leaves_exactly_what_the_limits_do_not_allow_and_the_next_run_takes_it(system):
+    """Of 2,500 events the 1,800 first in order are done; the rest is left over, and done by the next run."""
+    types = system.types
+    items = [make_item(f"e{index}", types[index % 5], priority=9 if index % 10 < 5 else 1) for index in range(2500)]
+    events = system.push(items)
+
+    first = system.await_record(system.ask_for_run())
+    done_first = set(system.answered())
+    second = system.await_record(
+        wait_until(
+            lambda: (run := system.store.runs.current()) and run.id, timeout=30, message="the next tick starts a run"
+        )
+    )
+
+    assert first["state"] == "partial"
+    assert first["counts"]["completed"] == 1800
+    assert first["counts"]["leftover"] == first["plan"]["expected_leftover"] == 700
+    urgent = {f"{item['id']}:{item['events'][0]}" for item in items if item["priority"] == 9}
+    assert urgent <= done_first
+    for name in types:
+        others = [f"{item['id']}:{name}" for item in items if item["priority"] == 1 and item["events"] == [name]]
+        done = [event in done_first for event in others]
+        assert done == sorted(done, reverse=True), f"{name}: not the oldest first"
+    assert second["counts"]["carried_over"] == 700
+    assert second["counts"]["completed"] == 700
+    assert not system.repeats()
+    system.assert_promises(events, [first, second])
+
+
+def test_bad_items_become_dead_letters_and_touch_nothing_else(system):
+    """Ten kinds of bad items among good ones: the good are done, the bad are dead letters with their reasons."""
+    good = [make_item(f"good{index}", system.types[index % 5]) for index in range(50)]
+    bad = {
+        b"{not json": "not_json",
+        b'{"id": NaN}': "not_json",
+        b"\xff\xfe": "not_utf8",
+        b"[1, 2]": "not_object",
+        b'{"id": "b1"}': "missing_field",
+        b'{"id": 7, "wallet_name": "w", "events": ["X"]}': "wrong_type",
+        b'{"id": "b 2", "wallet_name": "w", "events": ["X"]}': "bad_value",
+        b'{"id": "b3", "wallet_name": "w", "events": [1]}': "wrong_type",
+        b'{"id": "b4", "wallet_name": "w", "events": []}': "bad_value",
+        b"[" * 5000 + b"]" * 5000: "too_deep",
+        b'"' + b"x" * 70000 + b'"': "too_large",
+        b'{"id": "b5", "wallet_name": "w", "events": ["NO_SUCH_TYPE", "REBALANCE_NEEDED"]}': "unknown_type",
+    }
+    events = system.push(good[:25])
+    system.store.intake.push(list(bad))
+    events += system.push(good[25:])
+
+    record = system.await_record(system.ask_for_run())
+
+    assert record["state"] == "completed"
+    assert record["counts"]["taken"] == record["counts"]["completed"] == 51
+    assert record["counts"]["invalid"] == len(bad)
+    assert sorted(letter["reason"] for letter in system.letters()) == sorted(bad.values())
+    assert system.answered()["b5:REBALANCE_NEEDED"] == 1
+    system.assert_promises([*events, "b5:REBALANCE_NEEDED"], [record])
+
+
+def test_nothing_to_do_leaves_no_record_and_no_worker_and_costs_next_to_nothing(make_system):
+    """Ticks without work leave only their time; scheduler and supervisor use less than 1 % of one core."""
+    from tests.acceptance.system import cpu_seconds, monotonic
+
+    with make_system(speed=60) as system:
+        system.start_both()
+        wait_until(system.store.runs.last_tick, timeout=10, message="the scheduler has ticked")
+        pids = [process.pid for process in system.processes.values()]
+        began, used = monotonic(), sum(map(cpu_seconds, pids))
+        ticked = system.store.runs.last_tick()
+
+        wait_until(lambda: monotonic() - began > 10, timeout=15, message="ten seconds have passed")
+
+        share = (sum(map(cpu_seconds, pids)) - used) / (monotonic() - began)
+        assert share < 0.01, f"{share:.2%} of a core"
+        assert system.store.runs.last_tick() > ticked
+        assert system.store.runs.history(1) == []
+        assert system.workers() == []
