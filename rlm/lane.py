@@ -75,7 +75,16 @@ class Lanes:
             return
         claimed_at = system_clock.monotonic()
         lease_seconds = max(endpoint.timeout_seconds for endpoint in event_type.endpoints) + LEASE_SLACK_SECONDS
-        claim = self._claim(release, event_type, lease_seconds)
+        try:
+            claim = self._claim(release, event_type, lease_seconds)
+        except StoreError as error:
+            log.warning(
+                "Event %s could not be claimed; its release becomes void: %s",
+                release.event_id,
+                error,
+                extra={"action": "claim", "event_id": release.event_id, "run_id": release.run_id},
+            )
+            return
         if claim is None:
             return
         lease_ends = claimed_at + lease_seconds

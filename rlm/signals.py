@@ -46,8 +46,9 @@ class Wakeup:
 
     def close(self) -> None:
         """Close both ends."""
-        os.close(self._reader)
-        os.close(self._writer)
+        ends, self._reader, self._writer = (self._reader, self._writer), -1, -1  # a late wake-up finds nobody's file
+        for end in ends:
+            os.close(end)
 
 
 class StopSignals:

@@ -35,7 +35,7 @@ _MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A slot was taken. `stamp` is its id; `suspect`: the endpoint failed lately, so a good answer is reported."""
+    """A slot was taken. `stamp` is its id; `suspect`: the endpoint failed or rested, so a good answer is reported."""
 
     stamp: str
     suspect: bool = False
@@ -119,9 +119,9 @@ class WindowStorage(RedisStorage):
         keys = [self._keys.window(window_id), self._keys.health(window_id)]
         if call:
             keys += [self._keys.calls(call.worker_id), self._keys.inflight(type_of(call.event_id))]
-        granted, wait, stamp, failures = self._acquire(self._client, keys, args)
+        granted, wait, stamp, suspect = self._acquire(self._client, keys, args)
         if granted:
-            return Admitted(stamp.decode(), suspect=bool(failures))
+            return Admitted(stamp.decode(), suspect=bool(suspect))
         return Refused(None if wait < 0 else wait / _MICROSECONDS)
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:

@@ -109,7 +109,7 @@ class Conductor:
             plan=msgspec.json.encode(_plan_record(plan)).decode(),
             restarts_before=store.processes.restarts(),
         )
-        store.processes.want(plan.workers)
+        store.processes.want(self._leader.token, plan.workers)
         log.info(
             "Run %s: %d workers, done %.1f s after its first call, %d events left over. %s",
             run.id,

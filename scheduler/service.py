@@ -69,14 +69,15 @@ class SchedulerService:
         broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
         self._conductor = Conductor(store, broker, self._leader, self._duty)
         self._started_at = system_clock.now()
-        self._announced_at = float("-inf")
+        self._stopped = threading.Event()
 
     def run(self) -> None:
         """Schedule until a signal; then hand an open run over, or close it, and give the lease up."""
         waker = Waker(self._store.url, self._store.keys.wake("scheduler"), self._wakeup.wake)
         clock = self._start_clock()
         waker.start()
-        threading.Thread(target=self._announce, name="announce", daemon=True).start()
+        announcer = threading.Thread(target=self._announce, name="announce", daemon=True)
+        announcer.start()
         log.info(
             "Scheduler %s (rlm %s, pid %d) starts a run every %g s",
             self._leader.owner,
@@ -91,6 +92,8 @@ class SchedulerService:
         finally:
             clock.shutdown(wait=False)
             waker.stop()
+            self._stopped.set()
+            announcer.join()
             self._sign_off()
 
     def _start_clock(self) -> BackgroundScheduler:
@@ -171,12 +174,13 @@ class SchedulerService:
             started_at=self._started_at,
             revision=self._settings.revision,
         )
-        while not self._duty.stopping:
+        while True:
             try:
                 self._store.processes.announce(Role.SCHEDULER, process)
             except StoreError as error:
                 log.warning("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
-            system_clock.sleep(HEARTBEAT_SECONDS)
+            if self._stopped.wait(HEARTBEAT_SECONDS):
+                return
 
     def _sign_off(self) -> None:
         try:

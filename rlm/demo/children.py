@@ -27,9 +27,11 @@ _POLL_SECONDS = 0.02
 class Children:
     """Processes of RLM that share a configuration file and a log, stopped in the order in which they were started."""
 
-    def __init__(self, config: Path, stop: StopSignals) -> None:
+    def __init__(self, config: Path, stop: StopSignals, grace_seconds: float) -> None:
+        """Have them read `config` and log beside it; each gets `grace_seconds` to leave."""
         self._config = config
         self._stop = stop
+        self._grace_seconds = grace_seconds
         self._log_path = config.parent / "processes.log"
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -61,11 +63,11 @@ class Children:
         lines = self._log_path.read_text(errors="replace").splitlines() if self._log_path.exists() else []
         return RunError("\n".join([f"The demo broke off: {what}. The log of its processes ends:", *lines[-LOG_LINES:]]))
 
-    def stop(self, grace_seconds: float) -> None:
-        """Stop one after the other, each within `grace_seconds`; all at once as soon as a second signal asks for it."""
+    def stop(self) -> None:
+        """Stop one after the other, each in its grace period; all at once when a second signal asks for that."""
         for process in self._running.values():
             process.terminate()
-            if not self._await(process, grace_seconds, hurried=False):
+            if not self._await(process, self._grace_seconds, hurried=False):
                 break
         self._end_at_once()
 

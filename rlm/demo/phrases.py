@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from rlm.run import MOVES, State
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from rlm.demo.moment import Moment
 
 
@@ -28,21 +31,41 @@ def spare_time(moment: Moment) -> str:
     return f"{moment.elapsed_seconds:.1f} s of {moment.window_seconds:g} s"
 
 
+def plan(planned: Mapping[str, Any]) -> str:
+    """Write what a plan promises."""
+    left = f"{planned['expected_leftover']:,}" if planned["expected_leftover"] else "nothing"
+    return (
+        f"{counted(planned['workers'], 'worker')} of {counted(planned['threads'], 'lane')}, done "
+        f"{planned['forecast_seconds']:.1f} s after the first call, {left} left over"
+    )
+
+
 def forecast(moment: Moment) -> str:
     """Write what the plan promises, and where the run stands in it."""
     if not moment.plan:
         return "taking the items off the audit list"
-    promise = f"forecast: done {moment.plan['forecast_seconds']:.1f} s after the first call"
+    promise = f"forecast: done at {moment.plan['forecast_seconds']:.1f} s"
     if left := moment.plan["expected_leftover"]:
         promise += f", {left:,} left over"
     if moment.state is not State.RUNNING or moment.called_seconds is None:
         return promise
-    return f"{promise}; now {moment.called_seconds:.1f} s"
+    return f"{promise}; now at {moment.called_seconds:.1f} s"
 
 
 def workers(moment: Moment) -> str:
     """Write who works: workers ready and wanted, busy lanes by worker."""
+    if moment.state not in MOVES:
+        return "workers: no longer needed"
     if not moment.wanted and not moment.busy:
-        return "workers: none needed"
+        return "workers: none wanted yet"
     lanes = " ".join(f"{busy}/{moment.threads}" for busy in moment.busy)
     return f"workers: {len(moment.busy)} ready of {moment.wanted} wanted, lanes busy {lanes or '-'}"
+
+
+def line(moment: Moment) -> str:
+    """Write a moment in one line, for where there is no terminal."""
+    start = f"{moment.elapsed_seconds:5.1f} s  {moment.state}"
+    if moment.state in {State.DRAINING, State.PLANNING}:
+        return f"{start}: {counted(moment.total, 'event')} taken so far"
+    done = f"{start}: {moment.completed:,} of {moment.total:,} completed"
+    return f"{done}; {workers(moment)}; {spare_time(moment)}" if moment.state in MOVES else done

@@ -30,11 +30,17 @@ _GOOD, _BUSY, _BAD, _QUIET = "green", "yellow", "bold red", "dim"
 def picture(moment: Moment, title: str) -> RenderableType:
     """Draw a run at one moment."""
     return Panel(
-        Group(_countdown(moment), Text(), _types(moment), Text(), Text(workers(moment), no_wrap=True)),
+        Group(
+            _countdown(moment),
+            Text(),
+            _types(moment),
+            Text(),
+            Text(workers(moment)),
+            Text("primary and overflow endpoints (+): calls used of those allowed in a period", style=_QUIET),
+        ),
         title=Text(title, style="bold"),
         title_align="left",
         padding=(1, 2),
-        width=None,
     )
 
 

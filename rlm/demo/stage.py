@@ -59,9 +59,9 @@ def staged(settings: Settings, speed: float, stop: StopSignals) -> Iterator[Stag
         effective = _write(config, demo_document(faster, speed, api.url))
         stack.callback(_await_server_end, effective.data_dir)
         store = stack.enter_context(open_store(effective))
-        children = Children(config, stop)
         longest = max(endpoint.timeout_seconds for endpoint in effective.endpoints.values())
-        stack.callback(children.stop, longest + GRACE_SLACK_SECONDS)
+        children = Children(config, stop, longest + GRACE_SLACK_SECONDS)
+        stack.callback(children.stop)
         yield Stage(effective, api, store, children)
 
 

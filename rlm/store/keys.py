@@ -24,7 +24,7 @@ records                    hash    run id -> record (JSON); the newest `run.hist
 runs                       list    ids of those records, newest first
 last_tick                  string  when the scheduler last ticked, seconds since 1970
 window:URLHASH             list    stamps of the slots taken, newest first; 24 h, or the longest rule
-health:URLHASH             hash    an endpoint's rest, probe and failures in a row
+health:URLHASH             hash    an endpoint's rest, probe, failures in a row, how far back its slots are kept
 limits, limits:filed       hash    endpoint name -> its limit in force, and as the file last had it
 wanted                     string  number of workers wanted; written by the conductor
 restarts                   string  workers that ended unexpectedly, ever; written by the supervisors

@@ -92,8 +92,9 @@ class Letters:
 
 def _is_letter(raw: bytes) -> bool:
     try:
-        msgspec.json.decode(raw, type=_Envelope)
-    except msgspec.DecodeError:
+        msgspec.json.decode(raw)  # all of it, as its readers will
+        _item_of(msgspec.json.decode(raw, type=_Envelope))
+    except (ValueError, TypeError, KeyError, RecursionError):  # others may push here too
         return False
     return True
 

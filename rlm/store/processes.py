@@ -12,6 +12,7 @@ import redis
 
 from rlm.clock import system_clock
 from rlm.store.connect import make_client, translated
+from rlm.store.scripts import Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +63,7 @@ class Processes:
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._client = client
         self._keys = keys
+        self._want = Script("want_workers")
 
     def announce(self, role: Role, process: Process) -> None:
         """Enter a process, or prolong its entry."""
@@ -118,10 +120,12 @@ class Processes:
         with translated():
             return int(cast("bytes | None", self._client.get(self._keys.wanted)) or 0)
 
-    def want(self, workers: int) -> None:
-        """Publish how many workers are wanted, over all hosts, and wake the supervisors."""
-        with translated():
-            self._client.set(self._keys.wanted, workers)
+    def want(self, token: int, workers: int) -> None:
+        """Publish how many workers are wanted, over all hosts, and wake the supervisors.
+
+        Raises FencedError for a `token` that is not the lease's.
+        """
+        self._want(self._client, [self._keys.lease, self._keys.wanted], [token, workers])
         self.wake("supervisors")
 
     def wake(self, whom: str) -> None:

@@ -119,12 +119,23 @@ class Supervisor:
             log.info("Worker %s is no longer needed", child.worker_id, extra={"action": "stop_worker"})
             child.stop()
         if system_clock.monotonic() >= self._spawn_not_before:
-            for _ in range(share - len(running)):
-                self._spawn()
+            try:
+                for _ in range(share - len(running)):
+                    self._spawn()
+            except (OSError, EOFError) as error:  # the host has no more processes or memory to give
+                wait = self._hold_back()
+                log.error(  # noqa: TRY400  # the message says it all
+                    "No further worker could be started (%s); tried again in %.2f s, %d are running",
+                    error,
+                    wait,
+                    len(self._children),
+                    extra={"action": "start_worker"},
+                )
 
     def _share(self) -> int:
         """Return how many of the wanted workers are this host's: they are dealt out among the living supervisors."""
-        wanted = min(self._store.processes.wanted(), self._settings.workers.max)
+        limits = self._settings.workers
+        wanted = min(max(self._store.processes.wanted(), limits.min), limits.max)
         supervisors = sorted(one.id for one in self._store.processes.alive(Role.SUPERVISOR))
         if self.id not in supervisors:
             return 0
@@ -178,9 +189,9 @@ class Supervisor:
     def _note_death(self, child: Child, ended: str) -> None:
         self._restarts += 1
         quick = system_clock.monotonic() - child.spawned_at < QUICK_DEATH_SECONDS
-        self._failed_starts = self._failed_starts + 1 if quick else 0
-        wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (self._failed_starts - 1)) if quick else 0.0
-        self._spawn_not_before = system_clock.monotonic() + wait
+        if not quick:
+            self._failed_starts = 0
+        wait = self._hold_back() if quick else 0.0
         log.error(
             "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced%s",
             child.worker_id,
@@ -189,6 +200,15 @@ class Supervisor:
             f" in {wait:.2f} s" if wait else "",
             extra={"action": "replace_worker"},
         )
+
+    def _hold_back(self) -> float:
+        """Let the next worker wait, longer with each start that failed; those that fail together count as one."""
+        now = system_clock.monotonic()
+        if now >= self._spawn_not_before:
+            self._failed_starts += 1
+            doublings = min(self._failed_starts - 1, 30)
+            self._spawn_not_before = now + min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**doublings)
+        return self._spawn_not_before - now
 
     def _free(self) -> None:
         """Free what dead workers held: their leases, and what they had fetched. Tried again until Redis has it."""
@@ -229,7 +249,8 @@ class Supervisor:
         longest = max(endpoint.timeout_seconds for endpoint in self._settings.endpoints.values())
         deadline = system_clock.monotonic() + longest + GRACE_SLACK_SECONDS
         for child in self._children.values():
-            child.stop()
+            if not child.stopping:  # to a worker, a second TERM means at once
+                child.stop()
         while self._children:
             if self._stop.immediate or system_clock.monotonic() > deadline:
                 self._kill_all()

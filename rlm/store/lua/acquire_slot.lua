@@ -9,7 +9,8 @@
 -- ARGV[4]  event id  that the slot is for, or empty
 -- ARGV[5]  call      'window id|%s|endpoint': what is noted of the call, %s being the stamp
 -- then for each rule: its limit, its span in microseconds (period and guard)
--- Returns  {1, 0, stamp, failures} taken; {0, wait_us, '0', 0} refused, wait_us being -1 for never
+-- Returns  {1, 0, stamp, suspect} taken, suspect being 1 for a probe and after failures, else 0;
+--          {0, wait_us, '0', 0} refused, wait_us being -1 for never
 -- Atomic because all workers share the window: between looking and taking another would slip in.
 local window, health, calls, inflight = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local cost, keep_us, probe_us, event_id, call = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
@@ -33,13 +34,13 @@ for index = 6, #ARGV, 2 do
   longest = math.max(longest, span)
 end
 local kept = tonumber(told[5] or 0)
+keep_us = math.max(keep_us, longest)
 if kept > 0 and longest > kept then  -- the rule looks further back than was kept: wait until what is kept suffices
   wait = math.max(wait, longest - kept)
   redis.call('HSET', health, 'rest_until_us', string.format('%.0f', now + wait))
+  redis.call('PEXPIRE', window, math.ceil(keep_us / 1000))
 end
-keep_us = math.max(keep_us, longest)
 redis.call('HSET', health, 'kept_us', string.format('%.0f', keep_us))
-redis.call('PEXPIRE', health, math.ceil(keep_us / 1000))
 if wait > 0 then return {0, math.ceil(wait), '0', 0} end
 for _ = 1, cost do redis.call('LPUSH', window, stamp) end
 while tonumber(redis.call('LINDEX', window, -1)) + keep_us <= now do redis.call('RPOP', window) end
@@ -52,4 +53,4 @@ if event_id ~= '' then
   local lease = tonumber(redis.call('ZSCORE', inflight, event_id) or 0)
   if lease < 0 then redis.call('ZADD', inflight, string.format('%.0f', -lease), event_id) end
 end
-return {1, 0, stamp, tonumber(told[4] or 0)}
+return {1, 0, stamp, (told[2] or told[4]) and 1 or 0}

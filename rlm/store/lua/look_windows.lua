@@ -1,4 +1,4 @@
--- Looks at the windows of several endpoints without taking anything.
+-- Looks at the windows of several endpoints without taking anything; begins the rest that a longer rule needs.
 -- KEYS     for each endpoint: its window, its health (as in acquire_slot)
 -- ARGV[1]  keep_us  how long slots are kept, at least
 -- then for each endpoint: its number of rules, then for each rule its limit and its span in microseconds
@@ -31,7 +31,14 @@ for index = 1, #KEYS, 2 do
   end
   at = at + 1 + 2 * rules
   local kept = tonumber(told[4] or 0)
-  if kept > 0 and longest > kept then wait = math.max(wait, longest - kept) end
+  if kept > 0 and longest > kept then  -- as in acquire_slot, and here too: nobody asks for slots of a shut window
+    rest = math.max(rest, longest - kept)
+    wait = math.max(wait, rest)
+    kept = math.max(keep_us, longest)
+    redis.call('HSET', health, 'rest_until_us', string.format('%.0f', now + rest))
+    redis.call('HSET', health, 'kept_us', string.format('%.0f', kept))
+    redis.call('PEXPIRE', window, math.ceil(kept / 1000))
+  end
   if told[2] then
     free = math.min(free, 1)
     wait = math.max(wait, tonumber(told[3] or 0) - now)

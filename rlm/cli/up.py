@@ -1,0 +1,122 @@
+"""`rlm up`: all processes of the Procfile in one terminal, the embedded server included where that is configured."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rlm.cli.common import config_option
+from rlm.cli.processes import volatile_option
+from rlm.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rlm.foreman import HonchoEntry
+    from rlm.settings import Settings
+
+#: What is run where there is no Procfile.
+DEFAULT_COMMANDS = ("scheduler", "supervisor")
+#: Seconds beyond the longest call that a process has to end, more than a supervisor gives its workers.
+GRACE_SLACK_SECONDS = 8.0
+
+
+@click.command()
+@volatile_option
+@config_option
+def up(config: Path | None, allow_volatile: bool) -> None:
+    """Run all processes of the Procfile in this terminal.
+
+    They are those of the Procfile beside the configuration file, else a scheduler and a supervisor. Variables in a .env
+    file of the current directory are set for them. The embedded server, where that is configured, runs first and ends
+    last.
+
+    TERM or Ctrl-C stops the scheduler, which closes its run or hands it over, then the supervisor, whose workers finish
+    the calls in flight, then the rest. A second one ends all of it at once. If one process ends by itself, all are
+    stopped, and its exit code is that of this command.
+    """
+    from honcho.printer import Printer  # noqa: PLC0415  # a command loads what it needs when it runs
+    from setproctitle import setproctitle  # noqa: PLC0415
+
+    from rlm import signals  # noqa: PLC0415
+    from rlm.foreman import Foreman  # noqa: PLC0415
+    from rlm.settings import load_settings  # noqa: PLC0415
+    from rlm.store.connect import connected  # noqa: PLC0415
+
+    setproctitle("rlm up")
+    wakeup = signals.Wakeup()
+    with signals.StopSignals(wakeup) as stop:
+        environ = {**os.environ, **_read_dotenv(Path.cwd() / ".env")}
+        settings = load_settings(config, environ)
+        entries = _entries(settings, environ, allow_volatile=allow_volatile)
+        longest = max(endpoint.timeout_seconds for endpoint in settings.endpoints.values())
+        with connected(settings):
+            foreman = Foreman(entries, Printer(sys.stdout), wakeup, stop, longest + GRACE_SLACK_SECONDS)
+            code = foreman.run()
+    raise SystemExit(code)
+
+
+def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: bool) -> list[HonchoEntry]:
+    """Make the entries of the Procfile beside the configuration file, or the default ones."""
+    from honcho.colour import get_colours  # noqa: PLC0415
+
+    from rlm.foreman import HonchoEntry  # noqa: PLC0415
+
+    root = settings.source.parent if settings.source else Path.cwd()
+    procfile = root / "Procfile"
+    if not procfile.exists():
+        commands = _default_commands(allow_volatile=allow_volatile)
+    elif allow_volatile:
+        raise click.UsageError(f"--allow-volatile belongs behind the commands that stand in {procfile}.")
+    else:
+        commands = _read_procfile(procfile)
+    env = _environment(settings, environ)
+    return [
+        HonchoEntry(name, command, env, root, colour)
+        for (name, command), colour in zip(commands.items(), get_colours(), strict=False)
+    ]
+
+
+def _default_commands(*, allow_volatile: bool) -> dict[str, str]:
+    flags = ["--allow-volatile"] if allow_volatile else []
+    return {name: f"exec {shlex.join([sys.executable, '-P', '-m', 'rlm', name, *flags])}" for name in DEFAULT_COMMANDS}
+
+
+def _read_procfile(path: Path) -> dict[str, str]:
+    from honcho.environ import parse_procfile  # noqa: PLC0415
+
+    try:
+        commands: dict[str, str] = parse_procfile(path.read_text(encoding="utf-8")).processes
+    except (OSError, UnicodeDecodeError, AssertionError) as error:
+        raise ConfigurationError(f"file {path}: cannot be used: {error}") from error
+    if not commands:
+        raise ConfigurationError(f"file {path}: has no process; write for example `scheduler: exec rlm scheduler`")
+    return commands
+
+
+def _read_dotenv(path: Path) -> dict[str, str]:
+    from honcho.environ import parse  # noqa: PLC0415
+
+    try:
+        variables: dict[str, str] = parse(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"file {path}: cannot be used: {error}; a line of it is NAME=value") from error
+    return variables
+
+
+def _environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Have the processes read the same configuration, and find this installation's `rlm` before any other."""
+    scripts = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent)]
+    found = shutil.which(sys.argv[0]) if Path(sys.argv[0]).name == "rlm" else None
+    if found:
+        scripts.insert(0, str(Path(found).absolute().parent))
+    path = os.pathsep.join(dict.fromkeys([*scripts, environ.get("PATH", os.defpath)]))
+    named = {"RLM_CONFIG": str(settings.source)} if settings.source else {}
+    return {**environ, **named, "PATH": path}

@@ -1,0 +1,121 @@
+"""The play: items on the audit list, processes up, a run on request, shown until its record is there."""
+
+from __future__ import annotations
+
+import select
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rlm.clock import system_clock
+from rlm.demo.items import make_items
+from rlm.demo.moment import ended, look
+from rlm.demo.verdict import judge
+from rlm.errors import RunError
+from rlm.store.processes import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rlm.demo.stage import Stage
+    from rlm.demo.verdict import Verdict
+    from rlm.demo.views import View
+    from rlm.signals import StopSignals, Wakeup
+
+T = TypeVar("T")
+
+#: Between two moments that are shown, seconds: about eight pictures a second.
+FRAME_SECONDS = 0.125
+#: How often the processes are looked at while they come up, seconds.
+POLL_SECONDS = 0.02
+#: How long the processes may take to come up and the scheduler to start the run, seconds.
+START_SECONDS = 30.0
+#: How long after its deadline a run may be on record at the latest, seconds. It promises one.
+CLOSE_SECONDS = 10.0
+#: Items pushed in one command.
+PUSH_ITEMS = 500
+
+
+def play(stage: Stage, view: View, events: int, speed: float, wakeup: Wakeup, stop: StopSignals) -> Verdict:
+    """Show one run of `events` events, stop the processes, and judge what came of it.
+
+    Raises:
+        RunError: a process ended or did not get on, or a signal asked this one to stop.
+        StoreError: the server is gone.
+    """
+    acts = _Acts(stage, wakeup, stop)
+    items = acts.lay_out(events)
+    acts.raise_curtain()
+    with view:
+        record = acts.watch(acts.start_run(), view)
+    stage.children.stop()
+    return judge(
+        record,
+        stage.settings.event_types,
+        stage.api.arrivals,
+        stage.api.summary(),
+        events=events,
+        unsettled=sum(count.unsettled for count in stage.store.ledger.count(stage.store.known_types).values()),
+        items=items,
+        speed=speed,
+    )
+
+
+class _Acts:
+    def __init__(self, stage: Stage, wakeup: Wakeup, stop: StopSignals) -> None:
+        self._stage = stage
+        self._wakeup = wakeup
+        self._stop = stop
+
+    def lay_out(self, events: int) -> int:
+        """Push the items as the audit system does, before anybody could take a part of them; return their number."""
+        types = [one.name for one in self._stage.settings.event_types]
+        items = make_items(events, types, Random(), system_clock.now())
+        for start in range(0, len(items), PUSH_ITEMS):
+            self._stage.store.intake.push(items[start : start + PUSH_ITEMS])
+        return len(items)
+
+    def raise_curtain(self) -> None:
+        """Start the processes and wait until they are there."""
+        alive = self._stage.store.processes.alive
+        for command in ("scheduler", "supervisor"):
+            self._stage.children.start(command)
+        self._await(
+            lambda: (alive(Role.SCHEDULER) and alive(Role.SUPERVISOR)) or None,
+            START_SECONDS,
+            "its scheduler and its supervisor did not come up",
+        )
+
+    def start_run(self) -> str:
+        """Have the scheduler start a run; return its id, or that of the run which a tick has just started."""
+        runs = self._stage.store.runs
+        request = runs.request()
+        reply = self._await(lambda: runs.reply(request), START_SECONDS, "its scheduler did not start a run")
+        return str(reply.get("run_id") or reply["open"])
+
+    def watch(self, run_id: str, view: View) -> dict[str, Any]:
+        """Show the run until it is on record; return the record."""
+        store = self._stage.store
+
+        def record() -> dict[str, Any] | None:
+            moment = look(store, run_id)
+            if moment is not None:
+                view.show(moment)
+            return None if moment else store.runs.record(run_id)
+
+        patience = self._stage.settings.run.window_seconds + CLOSE_SECONDS
+        found = self._await(record, patience, f"run {run_id} did not end", FRAME_SECONDS)
+        view.show(ended(store, found))
+        return found
+
+    def _await(self, condition: Callable[[], T | None], seconds: float, trouble: str, pause: float = POLL_SECONDS) -> T:
+        """Ask every `pause` seconds until there is an answer; `trouble` says what it means that there is none."""
+        until = system_clock.monotonic() + seconds
+        while (answer := condition()) is None:
+            if self._stop.graceful:
+                raise RunError("The demo was interrupted. It has left nothing behind.")
+            self._stage.children.check()
+            if system_clock.monotonic() > until:
+                raise self._stage.children.trouble(f"{trouble} within {seconds:g} s")
+            select.select([self._wakeup], [], [], pause)
+            self._wakeup.drain()
+        return answer

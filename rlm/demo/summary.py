@@ -1,0 +1,101 @@
+"""The summary of a demonstration in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rlm.demo.phrases import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rlm.demo.verdict import Verdict
+    from rlm.mockapi import EndpointSummary
+    from rlm.settings import Settings
+
+
+def prologue(settings: Settings, events: int, speed: float) -> list[str]:
+    """Say what is about to be shown."""
+    types, endpoints = len(settings.event_types), len(settings.endpoints)
+    window = settings.run.window_seconds
+    lines = [
+        f"RLM demo: {counted(events, 'event')} of {counted(types, 'type')}, a server, a scheduler, a supervisor,",
+        f"and an API of {counted(endpoints, 'endpoint')} that refuses every call above its limit.",
+    ]
+    if speed != 1:
+        lines.append(f"All times are divided by {speed:g}: a window of {window / speed:g} s stands for {window:g} s.")
+    return [*lines, "The run starts on request, as by `rlm start`, so as not to wait for the next tick.", ""]
+
+
+def summary(verdict: Verdict) -> list[str]:
+    """Say what happened, how that compares with the forecast, what the API saw, and where to go next."""
+    return [
+        *_outcome(verdict),
+        *_forecast(verdict),
+        "",
+        *endpoint_table(verdict.api),
+        "",
+        *_api(verdict),
+        *(f"NOT AS PROMISED: {one}." for one in verdict.broken),
+        "",
+        "Next: `rlm up` runs it for real here; `rlm queue push FILE` gives it items,",
+        "and `rlm status` shows what it does with them.",
+    ]
+
+
+def _outcome(verdict: Verdict) -> Iterator[str]:
+    record, counts = verdict.record, verdict.record["counts"]
+    yield f"{counted(counts['taken'], 'event')} in {counted(verdict.items, 'item')} were taken off the audit list."
+    yield (
+        f"The run ended {record['state']} after {record['duration_seconds']:.1f} s of its "
+        f"{record['window_seconds']:g} s window:"
+    )
+    yield f"{counts['completed']:,} completed, {counts['failed']:,} failed, {counts['leftover']:,} left over."
+    if counts["leftover"]:
+        yield "That is all the limits allow in one window. Nothing is lost: what is left over"
+        yield "stays in the ledger, and the next run would take it first."
+
+
+def _forecast(verdict: Verdict) -> Iterator[str]:
+    planned, workers = verdict.record["plan"], verdict.record["workers"]
+    if verdict.answered_seconds is None:
+        yield "No call was answered."
+        return
+    forecast, late = planned["forecast_seconds"], verdict.late_seconds
+    share = f" ({abs(late) / forecast:.1%})" if forecast else ""
+    yield f"Forecast: {forecast:.1f} s from the first call to the last answer."
+    yield f"Outcome: {verdict.answered_seconds:.1f} s, {abs(late):.2f} s{share} {'more' if late > 0 else 'less'}."
+    if expected := planned["expected_leftover"]:
+        yield f"Left over: {expected:,} expected, {verdict.record['counts']['leftover']:,} in fact."
+    yield (
+        f"{counted(planned['workers'], 'worker')} of {counted(planned['threads'], 'lane')} were planned for it, "
+        f"{workers['peak']} worked; {workers['restarted']} had to be replaced."
+    )
+
+
+def _api(verdict: Verdict) -> Iterator[str]:
+    calls = sum(one.calls for one in verdict.api.values())
+    if verdict.refused:
+        yield f"The API refused {counted(verdict.refused, 'call')} of {calls:,}."
+    else:
+        yield f"The API refused nothing: {counted(calls, 'call')}, no endpoint above its limit in any period."
+    if verdict.doubled:
+        yield f"{counted(verdict.doubled, 'event')} came more than once, with the same Idempotency-Key."
+    else:
+        yield "No event came twice."
+
+
+def endpoint_table(api: Mapping[str, EndpointSummary]) -> list[str]:
+    """Lay out what each endpoint saw."""
+    headings = ["endpoint", "calls", "most in a period", "limit", "refused"]
+    rows = [[name, f"{one.calls}", f"{one.most}", one.limit, f"{one.refused}"] for name, one in api.items()]
+    widths = [max(len(row[column]) for row in [headings, *rows]) for column in range(len(headings))]
+    return [_row(row, widths) for row in [headings, *rows]]
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = (
+        cell.rjust(width) if column in {1, 2, 4} else cell.ljust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    return "  ".join([first, *others]).rstrip()

@@ -1,0 +1,146 @@
+"""`rlm start`, `status`, `result`, `list`, `cancel`: runs by hand, with a scheduler and without."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+from tests.wait import wait_until
+
+
+def test_start_wait_conducts_where_nobody_else_does_and_leaves_nothing_behind(make_system):
+    """Without a scheduler and a supervisor `start --wait` brings its own, prints the record, and all is gone after."""
+    with make_system() as system:
+        events = system.push_evenly(100)
+
+        done = system.rlm("start", "--wait", "--json")
+
+        record = json.loads(done.stdout)
+        assert record["state"] == "completed"
+        assert record["trigger"] == "manual"
+        assert record["counts"]["completed"] == 100
+        system.assert_promises(events, [record])
+        assert system.store.leases.holder() is None
+        assert json.loads(system.rlm("result", "--json").stdout) == record
+        assert json.loads(system.rlm("result", record["run_id"], "--json").stdout) == record
+        listed = json.loads(system.rlm("list", "--json").stdout)
+        assert [entry["run_id"] for entry in listed] == [record["run_id"]]
+        assert set(listed[0]) == {"run_id", "state", "started_at", "duration_seconds", "counts"}
+        assert "100" in system.rlm("result").stdout
+
+
+def test_start_by_hand_always_leaves_a_record(make_system):
+    """A run started by hand with nothing to do is completed and recorded."""
+    with make_system() as system:
+        record = json.loads(system.rlm("start", "--wait", "--json").stdout)
+
+        assert record["state"] == "completed"
+        assert record["counts"]["taken"] == 0
+
+
+def test_start_interrupted_cancels_the_run_it_conducts(make_system):
+    """INT ends the run: calls under way are awaited, what was not sent is leftover, the record says cancelled."""
+    with make_system() as system:
+        events = system.push_evenly(600)
+        system.start("start", "start", "--wait")
+        wait_until(lambda: len(system.answered()) > 50, timeout=15, message="the run is in its middle")
+
+        system.stop("start", signal.SIGINT)
+
+        (run_id,) = system.store.runs.history(5)
+        record = system.store.runs.record(run_id)
+        assert record["state"] == "cancelled"
+        assert record["counts"]["completed"] == len(system.answered())
+        assert record["counts"]["leftover"] == 600 - len(system.answered())
+        assert not system.repeats()
+        system.assert_promises(events, [record])
+
+
+def test_start_without_anybody_to_conduct_says_what_to_start(make_system):
+    """No scheduler and no `--wait`: exit 1 after five seconds, naming what to start; the request is withdrawn."""
+    with make_system() as system:
+        done = system.rlm("start", check=False)
+
+        assert done.returncode == 1
+        assert "rlm up" in done.stderr
+        assert "--wait" in done.stderr
+        assert system.store.runs.take_request() is None
+
+
+def test_the_scheduler_takes_a_start_up_and_one_run_at_a_time(system):
+    """`start` returns at once with the run's id; a second one is refused, naming the run; `cancel` closes it."""
+    events = system.push_evenly(900)
+    started = json.loads(system.rlm("start", "--json").stdout)
+    wait_until(lambda: len(system.answered()) > 50, message="the run is in its middle")
+
+    second = system.rlm("start", check=False)
+    status = json.loads(system.rlm("status", "--json").stdout)
+    shown = system.rlm("status")
+    unfinished = system.rlm("result", started["run_id"], check=False)
+    cancelled = json.loads(system.rlm("cancel", "--json").stdout)
+
+    assert second.returncode == 1
+    assert started["run_id"] in second.stderr
+    assert status["run_id"] == started["run_id"]
+    assert status["state"] == "running"
+    assert 0 < status["seconds_left"] <= 18
+    assert status["counts"]["taken"] == 900
+    assert "REBALANCE_NEEDED" in shown.stdout
+    assert unfinished.returncode == 3
+    assert cancelled["run_id"] == started["run_id"]
+    assert cancelled["state"] == "cancelled"
+    assert cancelled["counts"]["leftover"] > 0
+    assert not system.repeats()
+    system.assert_promises(events, [cancelled])
+    assert json.loads(system.rlm("status", started["run_id"], "--json").stdout) == cancelled
+
+
+def test_what_is_not_there_has_exit_code_three(make_system):
+    """Unknown runs and nothing to cancel exit with 3; an idle status and an empty list with 0."""
+    with make_system() as system:
+        assert system.rlm("result", check=False).returncode == 3
+        assert system.rlm("result", "no-such-run", check=False).returncode == 3
+        assert system.rlm("status", "no-such-run", check=False).returncode == 3
+        assert system.rlm("cancel", check=False).returncode == 3
+        assert json.loads(system.rlm("status", "--json").stdout) == {"state": "idle", "last": None, "last_tick": None}
+        assert json.loads(system.rlm("list", "--json").stdout) == []
+        assert json.loads(system.rlm("worker", "list", "--json").stdout) == []
+
+
+def test_cancel_closes_a_run_whose_conductor_is_dead(make_system):
+    """The scheduler was killed: `cancel` takes its lease once that has run out, and closes the run itself."""
+    with make_system() as system:
+        system.start_both()
+        events = system.push_evenly(600)
+        run_id = system.ask_for_run()
+        wait_until(lambda: len(system.answered()) > 50, message="the run is in its middle")
+        system.processes["scheduler"].kill()
+        system.processes.pop("scheduler").wait()
+
+        record = json.loads(system.rlm("cancel", "--json").stdout)
+
+        assert record["run_id"] == run_id
+        assert record["state"] == "cancelled"
+        system.assert_promises(events, [record])
+
+
+def test_a_worker_started_by_hand_works_beside_the_others(make_system):
+    """`rlm worker start` alone carries a run, is listed, and leaves on TERM with what it has in hand done."""
+    with make_system() as system:
+        system.start("scheduler")
+        system.start("worker", "worker", "start")
+        wait_until(system.workers, message="the worker is ready")
+        events = system.push_evenly(60)
+        listed = json.loads(system.rlm("worker", "list", "--json").stdout)
+        wait_until(system.store.leases.holder, message="the scheduler leads")
+
+        record = system.await_record(system.ask_for_run())
+
+        assert [(one["state"], one["threads"], one["pid"]) for one in listed] == [
+            ("ready", 5, system.processes["worker"].pid)
+        ]
+        assert set(listed[0]) == {"pid", "host", "state", "threads", "busy", "started_at"}
+        assert record["counts"]["completed"] == 60
+        assert system.stop("worker") == 0
+        assert not system.repeats()
+        system.assert_promises(events, [record])

@@ -1,0 +1,95 @@
+"""The API fails in every way it can: what the others allow is done, no limit is exceeded, nothing is lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tests.faults.test_processes_die import assert_next_run
+from tests.wait import wait_until
+
+
+def test_a_primary_that_is_down_from_the_start_leaves_its_share_to_the_others(system):
+    """One endpoint is hard down: it is rested, and all that the remaining ones allow is done."""
+    primary = system.settings.event_types[0].endpoints[0].name
+    system.api.set_fault(primary, down=True)
+    events = system.push_evenly(900)
+
+    record = system.await_record(system.ask_for_run())
+
+    assert record["counts"]["completed"] == 900, record["counts"]
+    assert record["by_endpoint"][primary]["completed"] == 0
+    assert record["by_endpoint"][primary]["errors"] < 60
+    system.assert_promises(events, [record])
+    system.api.set_fault(primary)
+    assert_next_run(system)
+
+
+def test_a_throttling_endpoint_rests_for_all_workers_as_long_as_it_asks(system):
+    """429 with `Retry-After` rests the endpoint; the event goes elsewhere and spends no attempt."""
+    primary = system.settings.event_types[0].endpoints[0].name
+    system.api.set_fault(primary, throttle=3.0)
+    events = system.push_evenly(600)
+
+    record = system.await_record(system.ask_for_run())
+
+    assert record["counts"]["completed"] == 600, record["counts"]
+    throttled = [one for one in system.api.arrivals if one.endpoint == primary]
+    assert record["by_endpoint"][primary]["throttled"] == len(throttled)
+    by_rest = Counter(int((one.at - throttled[0].at) / 3) for one in throttled)
+    assert all(number == 1 for rest, number in by_rest.items() if rest), f"more than one probe a rest: {by_rest}"
+    assert {one.attempt for one in system.api.arrivals} == {1}
+    system.assert_promises(events, [record])
+    assert_next_run(system)
+
+
+def test_an_endpoint_that_never_answers_blocks_its_slots_and_no_other(system):
+    """Calls that hang are cut at their time-out and tried elsewhere, under the same key."""
+    primary = system.settings.event_types[0].endpoints[0].name
+    system.api.set_fault(primary, hang=True)
+    events = system.push_evenly(300)
+
+    record = system.await_record(system.ask_for_run())
+
+    assert record["counts"]["completed"] == 300, record["counts"]
+    assert record["by_endpoint"][primary]["errors"] > 0
+    assert all(one.event_id in events for one in system.api.arrivals)
+    system.assert_promises(events, [record])
+    assert_next_run(system)
+
+
+def test_errors_are_retried_until_they_succeed_or_the_attempts_are_spent(system):
+    """A third of all calls answers 500: most events are done in the end, the rest is left over, none is lost."""
+    system.api.set_fault("*", error_rate=0.33)
+    events = system.push_evenly(300)
+
+    record = system.await_record(system.ask_for_run())
+
+    assert record["counts"]["completed"] + record["counts"]["leftover"] == 300
+    assert record["counts"]["completed"] > 250
+    attempts = Counter(one.attempt for one in system.api.arrivals)
+    assert attempts[2] > 0
+    assert max(attempts) <= 3
+    system.assert_promises(events, [record])
+    system.api.set_fault("*")
+    assert_next_run(system)
+
+
+def test_a_rejected_event_is_a_dead_letter_at_once(system):
+    """400 makes a dead letter of an event, with the answer; it is not sent again until somebody retries it."""
+    primary = system.settings.event_types[0].endpoints[0].name
+    system.api.set_fault(primary, status=400)
+    events = system.push_evenly(25)
+
+    record = system.await_record(system.ask_for_run())
+
+    assert record["state"] == "completed"
+    assert record["counts"]["failed"] == 5
+    assert {letter["reason"] for letter in system.letters()} == {"rejected"}
+    system.assert_promises(events, [record])
+
+    system.api.set_fault(primary)
+    system.rlm("failed", "retry", "--all")
+    again = system.await_record(system.ask_for_run())
+    assert again["counts"]["taken"] == again["counts"]["completed"] == 5
+    assert again["counts"]["carried_over"] == 0
+    wait_until(lambda: not system.letters(), message="no dead letter is left")

@@ -1,0 +1,170 @@
+"""Processes die in the middle of a run: nothing is lost, nothing is exceeded, the books balance, the next run is on time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from tests.wait import wait_until
+
+
+def test_what_a_killed_worker_held_is_pending_within_100_ms_and_all_is_completed(system):
+    """A worker is killed with at least three calls under way: its events are free at once, and done by others."""
+    events = system.push_evenly(1500)
+    run_id = system.ask_for_run()
+    store = system.store
+    worker = wait_until(
+        lambda: next((one for one in busiest(system) if store.client.hlen(store.keys.calls(one.id)) >= 3), None),
+        message="a worker has three calls under way",
+    )
+
+    os.kill(worker.pid, signal.SIGKILL)
+    killed_at = time.monotonic()
+    wait_until(lambda: not store.client.exists(store.keys.calls(worker.id)), timeout=2, message="its leases are freed")
+    freed_after = time.monotonic() - killed_at
+
+    record = system.await_record(run_id)
+    assert freed_after < 0.1, freed_after
+    assert record["state"] == "completed"
+    assert record["counts"]["completed"] == 1500
+    assert record["workers"]["restarted"] == 1
+    assert max(system.repeats().values(), default=1) <= 2
+    assert len(system.repeats()) <= 5
+    system.assert_promises(events, [record])
+    assert_next_run(system)
+
+
+def test_the_template_killed_and_the_whole_group_terminated_cut_no_call(system):
+    """KILL for the forkserver's template, TERM for the supervisor's group: no living worker loses a lease."""
+    events = system.push_evenly(600)
+    run_id = system.ask_for_run()
+    wait_until(lambda: system.inflight() >= 5, message="calls are under way")
+    supervisor = system.processes["supervisor"]
+    template = next(pid for pid in children(supervisor.pid) if "forkserver" in command(pid))
+
+    os.kill(template, signal.SIGKILL)
+    wait_until(lambda: state(template) in {"", "Z"}, message="the template is gone")
+    wait_until(lambda: len(system.answered()) > 100, message="the workers go on")
+    os.killpg(supervisor.pid, signal.SIGTERM)
+    system.stop("supervisor")
+    system.start("supervisor")
+
+    record = system.await_record(run_id)
+    assert not system.repeats()
+    assert record["counts"]["completed"] == 600
+    assert record["workers"]["restarted"] == 0
+    system.assert_promises(events, [record])
+    assert_next_run(system)
+
+
+def test_a_killed_scheduler_is_succeeded_and_the_run_has_one_record(system):
+    """The scheduler is killed in the middle of a run: a new one finishes the same run."""
+    events = system.push_evenly(900)
+    run_id = system.ask_for_run()
+    wait_until(lambda: len(system.answered()) > 200, message="the run is in its middle")
+
+    system.processes["scheduler"].kill()
+    system.processes.pop("scheduler").wait()
+    system.start("scheduler")
+
+    record = system.await_record(run_id)
+    assert record["state"] == "completed"
+    assert record["counts"]["completed"] == 900
+    assert system.store.runs.history(10) == [run_id]
+    assert not system.repeats()
+    system.assert_promises(events, [record])
+    assert_next_run(system)
+
+
+def test_a_standby_goes_on_with_the_run_of_a_scheduler_that_was_told_to_stop(system):
+    """TERM hands the lease over at once: the run goes on, no call is cut."""
+    system.start("standby", "scheduler")
+    wait_until(lambda: "starts a run every" in system.log("standby"), message="a standby is up")
+    wait_until(lambda: len(system.store.processes.alive("scheduler")) == 2, message="the standby is known")
+    events = system.push_evenly(600)
+    run_id = system.ask_for_run()
+    wait_until(lambda: len(system.answered()) > 100, message="the run is in its middle")
+
+    assert system.stop("scheduler") == 0
+
+    record = system.await_record(run_id)
+    assert record["state"] == "completed"
+    assert not system.repeats()
+    system.assert_promises(events, [record])
+    assert_next_run(system)
+
+
+def test_a_scheduler_told_to_stop_without_a_standby_closes_its_run_first(system):
+    """TERM: calls under way are awaited, the rest is leftover, the record is written before the process leaves."""
+    events = system.push_evenly(900)
+    run_id = system.ask_for_run()
+    wait_until(lambda: len(system.answered()) > 100, message="the run is in its middle")
+
+    assert system.stop("scheduler") == 0
+
+    record = system.store.runs.record(run_id)
+    assert record["state"] == "partial"
+    assert record["counts"]["completed"] == len(system.answered())
+    assert not system.repeats()
+    system.assert_promises(events, [record])
+    system.start("scheduler")
+    assert_next_run(system)
+
+
+def test_a_frozen_worker_changes_nothing_when_it_comes_back(make_system):
+    """A worker is stopped beyond its leases: its events are done by others, and its late answers change nothing."""
+    with make_system(env={"RLM_RETRY__TIMEOUT_SECONDS": "1.0"}) as system:
+        system.start_both()
+        events = system.push_evenly(600)
+        run_id = system.ask_for_run()
+        store = system.store
+        worker = wait_until(
+            lambda: next((one for one in busiest(system) if store.client.hlen(store.keys.calls(one.id)) >= 3), None),
+            message="a worker has three calls under way",
+        )
+
+        os.kill(worker.pid, signal.SIGSTOP)
+        wait_until(lambda: "leases ran out" in system.log("scheduler"), timeout=15, message="its leases run out")
+        os.kill(worker.pid, signal.SIGCONT)
+
+        record = system.await_record(run_id)
+        assert record["counts"]["completed"] == 600
+        system.assert_promises(events, [record])
+        assert_next_run(system)
+
+
+def busiest(system):
+    """The workers that are ready, as they are registered."""
+    return [one for one in system.store.processes.alive("worker") if one.state == "ready"]
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(one) for one in file.read().split()]
+
+
+def state(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return ""
+
+
+def command(pid):
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read().replace(b"\0", b" ").decode()
+
+
+def assert_next_run(system):
+    """The next run starts when asked, or has by its tick, and what was pushed is done in it or waits for another."""
+    events = system.push_evenly(5, prefix="next")
+    request = system.store.runs.request()
+    reply = wait_until(lambda: system.store.runs.reply(request), timeout=15, message="the scheduler answers")
+    record = system.await_record(reply.get("run_id") or reply["open"], timeout=30)
+    assert record["state"] in {"completed", "partial"}
+    wait_until(
+        lambda: set(events) <= set(system.answered()) | system.pending() or system.store.intake.waiting(),
+        message="the next run has what was pushed",
+    )

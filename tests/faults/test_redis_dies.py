@@ -1,0 +1,59 @@
+"""Redis dies in the middle of a run: no call without a slot, finished work is recorded, the run goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from tests.faults.test_processes_die import assert_next_run
+from tests.wait import wait_until
+
+
+def test_a_killed_server_is_revived_and_the_run_goes_on(system):
+    """KILL for the embedded server: whoever needs it first starts it again, and nothing acknowledged is lost."""
+    events = system.push_evenly(900)
+    run_id = system.ask_for_run()
+    wait_until(lambda: len(system.answered()) > 100, message="the run is in its middle")
+    pid = system.store.client.info("server")["process_id"]
+
+    os.kill(pid, signal.SIGKILL)
+
+    record = wait_until(lambda: record_of(system, run_id), timeout=40, message="the run is closed")
+    assert record["state"] == "completed", record["counts"]
+    assert record["counts"]["completed"] == 900
+    assert not system.repeats()
+    system.assert_promises(events, [record])
+    assert_next_run(system)
+
+
+def test_a_server_away_beyond_the_deadline_fails_the_run_and_loses_nothing(system):
+    """The server is frozen past the deadline: the run is failed, what was not settled is leftover, the next run takes it."""
+    events = system.push_evenly(1800)
+    run_id = system.ask_for_run()
+    wait_until(lambda: len(system.answered()) > 100, message="the run is in its middle")
+    pid = system.store.client.info("server")["process_id"]
+    deadline = system.store.runs.current().deadline
+
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        from rlm.clock import system_clock
+
+        wait_until(lambda: system_clock.now() > deadline + 1, timeout=30, message="the deadline has passed")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    record = wait_until(lambda: record_of(system, run_id), timeout=20, message="the run is closed")
+    assert record["state"] == "failed"
+    assert record["counts"]["leftover"] > 0
+    system.assert_promises(events, [record])
+    assert_next_run(system)
+
+
+def record_of(system, run_id):
+    """The record of a run, None while the server is away."""
+    from rlm.errors import StoreError
+
+    try:
+        return system.store.runs.record(run_id)
+    except StoreError:
+        return None
