@@ -15,7 +15,7 @@ import redis
 from dramatiq import Message
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.errors import ConnectionClosed
+from dramatiq.errors import ConnectionClosed, DecodeError
 
 from rlm.store.connect import make_client, translated
 
@@ -90,7 +90,7 @@ class ClaimCheckBroker(RedisBroker):
         with translated():
             ids = cast("set[bytes]", self.client.smembers(self._acks(broker_id)))
             data = cast("list[bytes | None]", self.client.hmget(self._messages(), list(ids))) if ids else []
-        return [Message.decode(one) for one in data if one is not None]
+        return [message for message in map(_decode, data) if message is not None]
 
     def forget(self, broker_id: str) -> None:
         """Delete what a worker that has ended had fetched, and its heartbeat: its claim checks are void."""
@@ -110,6 +110,13 @@ class ClaimCheckBroker(RedisBroker):
         return f"{self.namespace}:{QUEUE}.msgs"
 
 
+def _decode(data: bytes | None) -> Message[Any] | None:
+    try:
+        return None if data is None else Message.decode(data)
+    except DecodeError:
+        return None
+
+
 class WakefulConsumer(Consumer):
     """Wraps the stock consumer: sleeps until woken where that would poll, and survives any trouble with Redis."""
 
@@ -121,21 +128,28 @@ class WakefulConsumer(Consumer):
     def __next__(self) -> MessageProxy | None:
         """Return the next message, or None to let the thread look around."""
         if self._inner.message_cache:
-            return cast("MessageProxy | None", next(self._inner))
+            return self._next()
         if self._stopping.is_set():
             threading.Event().wait(0.01)  # the thread is about to be told to end
             return None
         self._wake.clear()
         if self._inner.outstanding_message_count < self._inner.prefetch:
             try:
-                message = next(self._inner)
+                message = self._next()
             except redis.RedisError as error:  # the stock one lets time-outs and refusals end its thread
                 raise ConnectionClosed(error) from error  # type: ignore[no-untyped-call]
-            if message is not None:
-                return cast("MessageProxy", message)
+            if message is not None or self._inner.message_cache:
+                return message
         if not self._stopping.is_set():
             self._wake.wait(IDLE_SECONDS)
         return None
+
+    def _next(self) -> MessageProxy | None:
+        try:
+            return cast("MessageProxy | None", next(self._inner))
+        except DecodeError as error:  # the stock one would forget those fetched with it
+            log.warning("A message that cannot be read is passed over: %s", error, extra={"action": "fetch"})
+            return None
 
     def ack(self, message: MessageProxy) -> None:
         """Acknowledge a message. Where Redis is away it stays fetched, and goes when this worker does."""

@@ -36,5 +36,8 @@ def message(release: Release) -> dramatiq.Message[Any]:
 
 
 def read(received: dramatiq.Message[Any]) -> Release | None:
-    """Read a claim check back; None for a message of another actor."""
-    return Release(*received.args) if received.actor_name == ACTOR else None
+    """Read a claim check back; None for a message of another actor, or one that another version wrote."""
+    match received.actor_name, *received.args:
+        case str(name), str(event_id), str(run_id), int(number) if name == ACTOR:
+            return Release(event_id, run_id, number)
+    return None

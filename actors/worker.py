@@ -34,11 +34,10 @@ if TYPE_CHECKING:
 
     from rlm.settings import Settings
     from rlm.store import Store
+    from rlm.store.ledger import Release
 
 #: Signals that the template blocks until a worker listens to them.
 SIGNALS = frozenset(signals.GRACEFUL)
-#: Messages a worker fetches beyond its lanes, so that a lane that falls free need not wait for Redis.
-PREFETCH_BEYOND_LANES = 1
 #: Milliseconds after which an idle lane looks whether it should end.
 _LANE_TIMEOUT_MS = 200
 #: Seconds beyond the longest call that a graceful stop may take.
@@ -63,8 +62,11 @@ def run_worker(worker_id: str, config: Path | None, supervisor_id: str = "") -> 
         settings = load_settings(config)
         setproctitle(f"rlm worker {worker_id} ({settings.workers.threads} lanes)")
         telemetry.set_up(settings, Role.WORKER)
-        with open_store(settings) as store:
-            WorkerProcess(store, settings, worker_id, supervisor_id, wakeup, stop).run()
+        try:
+            with open_store(settings) as store:
+                WorkerProcess(store, settings, worker_id, supervisor_id, wakeup, stop).run()
+        finally:
+            telemetry.flush()
 
 
 class WorkerProcess:
@@ -90,11 +92,17 @@ class WorkerProcess:
         self._lanes = Lanes(store, settings, self._dispatcher, worker_id)
         self._broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
         self._broker.broker_id = worker_id
-        dispatch.declare(self._broker, self._lanes.carry)
+        dispatch.declare(self._broker, self._carry)
         leftovers.declare(self._broker, lambda run_id: close_run(store, run_id))
         threads = settings.workers.threads
         self._worker = dramatiq.Worker(self._broker, worker_threads=threads, worker_timeout=_LANE_TIMEOUT_MS)
-        self._worker.queue_prefetch = threads + PREFETCH_BEYOND_LANES
+        # No more than there are lanes: a message fetched beyond them would wait here while a lane elsewhere is free.
+        self._worker.queue_prefetch = threads
+
+    def _carry(self, release: Release) -> None:
+        self._lanes.carry(release)
+        if self._lanes.outdated:
+            self._wakeup.wake()  # every message fetched from now on is in vain
 
     def run(self) -> None:
         """Work until it is time to stop, then stop."""
@@ -118,6 +126,7 @@ class WorkerProcess:
             self._dispatcher.close()
         if not clean:
             sys.stdout.flush()
+            telemetry.flush()
             os._exit(UNFIT)  # threads that do not end must not keep the process; the supervisor frees what they held
 
     def _work(self) -> str:

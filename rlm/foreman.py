@@ -13,7 +13,7 @@ import select
 import signal
 import threading
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from honcho.printer import Message, Printer
@@ -80,7 +80,7 @@ class HonchoEntry:
 
     def signal(self, pid: int, signum: signal.Signals) -> None:
         """Send a signal to its group: with a shell in between, the process itself would not get it."""
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):  # it has just ended; macOS says that of the dead
             os.killpg(pid, signum)
 
 
@@ -156,6 +156,10 @@ class Foreman:
                 self._signal(post, signal.SIGKILL)
         return self._code if self._code is not None else int(self._cut)
 
+    def say(self, text: str) -> None:
+        """Print a line of the foreman's own."""
+        self._print(_message("line", f"{text}\n", _OWN_NAME, _OWN_COLOUR))
+
     def _report(self, message: Message) -> None:
         self._messages.put(message)
         self._wakeup.wake()
@@ -182,7 +186,7 @@ class Foreman:
         post = self._posts[message.name]
         if message.type == "start":
             post.pid = message.data["pid"]
-            self._say(f"{message.name} started (pid {post.pid})")
+            self.say(f"{message.name} started (pid {post.pid})")
         elif message.type == "stop":
             self._note_end(post, message.data["returncode"])
         else:
@@ -191,7 +195,7 @@ class Foreman:
     def _note_end(self, post: _Post, returncode: int) -> None:
         post.returncode = returncode
         asked = post.told_at is not None or post.hurried_at is not None
-        self._say(f"{post.entry.name} ended {_how(returncode)}{'' if asked else ', without having been asked to'}")
+        self.say(f"{post.entry.name} ended {_how(returncode)}{'' if asked else ', without having been asked to'}")
         if self._code is None and not (asked and (returncode in _EXPECTED_ENDS or self._stop.immediate)):
             self._code = returncode if returncode >= 0 else 128 - returncode
 
@@ -203,7 +207,7 @@ class Foreman:
             now = self._clock.monotonic()
             if post.told_at is None:
                 post.told_at = now
-                self._say(f"{post.entry.name} is asked to end")
+                self.say(f"{post.entry.name} is asked to end")
                 self._signal(post, signal.SIGTERM)
             elif now > post.told_at + self._grace_seconds:
                 self._kill(post, f"has not ended in {self._grace_seconds:g} s")
@@ -225,7 +229,7 @@ class Foreman:
     def _kill(self, post: _Post, why: str) -> None:
         if post.killed_at is None:
             post.killed_at = self._clock.monotonic()
-            self._say(f"{post.entry.name} {why}; it is killed")
+            self.say(f"{post.entry.name} {why}; it is killed")
             self._signal(post, signal.SIGKILL)
 
     def _give_up(self) -> None:
@@ -238,9 +242,6 @@ class Foreman:
         if post.pid is not None:
             post.entry.signal(post.pid, signum)
 
-    def _say(self, text: str) -> None:
-        self._print(_message("line", f"{text}\n", _OWN_NAME, _OWN_COLOUR))
-
     def _print(self, message: Message) -> None:
         """Print a line. Once nobody can read any, the terminal being gone, all is stopped in silence."""
         if not self._mute:
@@ -251,7 +252,8 @@ class Foreman:
 
 
 def _message(kind: str, data: object, name: str, colour: str | None = None) -> Message:
-    return Message(type=kind, data=data, time=datetime.now().astimezone(), name=name, colour=colour)
+    moment = datetime.fromtimestamp(system_clock.now(), UTC).astimezone()
+    return Message(type=kind, data=data, time=moment, name=name, colour=colour)
 
 
 def _how(returncode: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
@@ -46,10 +47,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A call that left, or may have: how it ended, the slot it used, whether the run's deadline cut it."""
+    """A call that left, or may have: how it ended, and the slot it used.
+
+    `late`: its slot is still to be stamped anew, for it left late. `cut`: the run's deadline cut it.
+    """
 
     endpoint: Endpoint
+    slot: Admitted
+    call: Call
     outcome: Outcome
+    late: bool
     cut: bool
 
 
@@ -126,18 +133,22 @@ class Lanes:
             now = system_clock.monotonic()
             if now + event_type.processing_seconds > deadline:
                 break
+            gives_up_at = min(deadline, now + endpoint.timeout_seconds)
             try:
-                connection = self._dispatcher.connect(endpoint, min(endpoint.timeout_seconds, deadline - now))
+                connection = self._dispatcher.connect(endpoint, gives_up_at - now)
             except UnreachableError as error:
                 self._store.windows.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING)
                 return self._try_again(claim, endpoint, Unreachable(str(error), None))
             call = Call(self._worker_id, claim.event_id, endpoint.name)
-            asked_at, slot = self._acquire(endpoint, call)
+            try:
+                asked_at, slot = self._acquire(endpoint, call)
+            except StoreError:
+                self._dispatcher.keep(endpoint, connection)
+                raise
             if slot is None:
                 self._dispatcher.keep(endpoint, connection)
                 continue
-            sent = self._call(claim, endpoint, connection, slot, asked_at, deadline)
-            return self._settlement(claim, sent)
+            return self._call(claim, endpoint, connection, slot, asked_at, gives_up_at, deadline)
         return lambda: ledger.give_back(claim)
 
     def _acquire(self, endpoint: Endpoint, call: Call) -> tuple[float, Admitted | None]:
@@ -163,30 +174,46 @@ class Lanes:
         connection: HTTPConnection,
         slot: Admitted,
         asked_at: float,
+        gives_up_at: float,
         deadline: float,
-    ) -> _Sent:
-        """Send the request and wait for its answer, keeping the window and the endpoint's health true meanwhile."""
-        windows, call = self._store.windows, Call(self._worker_id, claim.event_id, endpoint.name)
+    ) -> Callable[[], bool]:
+        """Send the request and wait for its answer; return how the event is to be settled.
+
+        From here on the call counts, whatever becomes of Redis: what cannot be written now is written later.
+        """
+        call = Call(self._worker_id, claim.event_id, endpoint.name)
         request = Request(
             claim.event_id, claim.type, claim.wallet_name, claim.release.run_id, claim.attempt + 1, claim.item
         )
-        gives_up_at = min(deadline, asked_at + endpoint.timeout_seconds)
         trouble = self._dispatcher.send(connection, endpoint, request, gives_up_at)
         sent_at = system_clock.monotonic()
-        if not trouble and sent_at - asked_at > self._leaving_seconds:
-            slot = windows.block(endpoint, slot, call)  # it left late: as if the slot had been taken only now
+        late = not trouble and sent_at - asked_at > self._leaving_seconds
+        if late:
+            with suppress(StoreError):
+                slot = self._store.windows.block(endpoint, slot, call)  # as if it had been taken only now
+                late = False
         outcome = (
             Unreachable(trouble, None)
             if trouble
             else self._dispatcher.receive(connection, endpoint, sent_at, gives_up_at)
         )
-        cut = deadline <= system_clock.monotonic() and deadline < asked_at + endpoint.timeout_seconds
-        self._report(endpoint, slot, call, outcome, cut=cut)
-        return _Sent(endpoint, outcome, cut)
+        cut = gives_up_at == deadline <= system_clock.monotonic()
+        sent = _Sent(endpoint, slot, call, outcome, late, cut)
+        settle = self._settlement(claim, sent)
 
-    def _report(self, endpoint: Endpoint, slot: Admitted, call: Call, outcome: Outcome, *, cut: bool) -> None:
-        windows = self._store.windows
-        match outcome:
+        def report_and_settle() -> bool:
+            self._report(sent)
+            return settle()
+
+        return report_and_settle
+
+    def _report(self, sent: _Sent) -> None:
+        """Keep the window and the endpoint's health true. May be repeated: the second time changes little."""
+        windows, endpoint = self._store.windows, sent.endpoint
+        unanswered = isinstance(sent.outcome, Unreachable) and sent.outcome.seconds is None
+        if sent.late or unanswered:
+            windows.block(endpoint, sent.slot, sent.call)
+        match sent.outcome:
             case Throttled(retry_after=seconds):
                 rest = endpoint.limit.longest_seconds if seconds is None else seconds
                 windows.rest(endpoint, rest)
@@ -196,12 +223,9 @@ class Lanes:
                     rest,
                     extra={"action": "rest_endpoint", "endpoint": endpoint.name},
                 )
-            case Unreachable(seconds=seconds):
-                if seconds is None:
-                    windows.block(endpoint, slot, call)
-                if not cut:
-                    windows.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING)
-            case Delivered() | Rejected() if slot.suspect:
+            case Unreachable() if not sent.cut:
+                windows.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING)
+            case Delivered() | Rejected() if sent.slot.suspect:
                 windows.reopen(endpoint)
 
     def _settlement(self, claim: Claim, sent: _Sent) -> Callable[[], bool]:

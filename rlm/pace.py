@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rlm.store.ledger import Counts
     from rlm.window import View
 
-#: A message takes about this long from its release to its claim, seconds: lanes that fall free by then are counted on.
-AHEAD_SECONDS = 0.03
+#: A message takes about this long from its release to its claim, seconds: lanes free by then are counted on.
+AHEAD_SECONDS = 0.05
 
 
 def choose_releases(

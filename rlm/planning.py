@@ -24,10 +24,16 @@ def types_in_force(store: Store) -> tuple[EventType, ...]:
     )
 
 
-def live_windows(store: Store, endpoints: Sequence[Endpoint]) -> dict[str, Window]:
-    """Return what the endpoints' windows hold at this moment, by endpoint name."""
+def live_windows(store: Store, endpoints: Sequence[Endpoint], *, ahead_seconds: float = 0.0) -> dict[str, Window]:
+    """Return what the endpoints' windows will hold `ahead_seconds` from now if no call is made, by endpoint name."""
     now_us, views = store.windows.look(endpoints)
-    return {one.name: Window(store.windows.ages(one, now_us), views[one.name].rest_seconds) for one in endpoints}
+    return {
+        one.name: Window(
+            tuple(age + ahead_seconds for age in store.windows.ages(one, now_us)),
+            max(0.0, views[one.name].rest_seconds - ahead_seconds),
+        )
+        for one in endpoints
+    }
 
 
 def capacity_of(settings: Settings) -> Capacity:
@@ -45,7 +51,7 @@ def plan_run(
     window_seconds: float | None = None,
     workers: int | None = None,
 ) -> Plan:
-    """Plan a run of which `gone_seconds` will have passed at its first call; times in the plan count from that call.
+    """Plan a run of which `gone_seconds` will have passed when it can make its first call.
 
     `window_seconds` is the run's own where it is not the settings'; `workers` fixes their number.
     """

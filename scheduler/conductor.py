@@ -99,7 +99,7 @@ class Conductor:
             store.settings,
             {name: count.open for name, count in store.ledger.count([one.name for one in types]).items()},
             types,
-            live_windows(store, list(endpoints.values())),
+            live_windows(store, list(endpoints.values()), ahead_seconds=START_SECONDS),
             gone_seconds=system_clock.now() - run.started_at + START_SECONDS,
             window_seconds=run.window_seconds,
         )

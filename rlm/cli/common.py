@@ -76,8 +76,8 @@ def show(text: str = "") -> None:
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document on stdout."""
-    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+    """Print one JSON document on stdout. What `safe` changes in it stands in texts, where JSON means the same by it."""
+    click.echo(safe(msgspec.json.format(msgspec.json.encode(document), indent=2).decode()))
 
 
 @contextmanager
@@ -99,6 +99,27 @@ def opened(settings: Settings) -> Iterator[Store]:
         with translated():
             store.client.ping()
         yield store
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun: `1 event`, `1,785 events`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def age(seconds: float | None) -> str:
+    """Write how long ago something was, in its largest unit; a dash where that is not known."""
+    if seconds is None:
+        return "-"
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def one_line(text: object, width: int) -> str:
+    """Put a text into one line of at most `width` characters, for a table."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= width else f"{line[: width - 3]}..."
 
 
 def table(headings: list[str], rows: list[list[str]], align: Callable[[int], bool] | None = None) -> None:

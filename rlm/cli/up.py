@@ -57,10 +57,19 @@ def up(config: Path | None, allow_volatile: bool) -> None:
         settings = load_settings(config, environ)
         entries = _entries(settings, environ, allow_volatile=allow_volatile)
         longest = max(endpoint.timeout_seconds for endpoint in settings.endpoints.values())
-        with connected(settings):
+        with connected(settings) as server:
             foreman = Foreman(entries, Printer(sys.stdout), wakeup, stop, longest + GRACE_SLACK_SECONDS)
+            foreman.say(_where(settings, server.url))
             code = foreman.run()
     raise SystemExit(code)
+
+
+def _where(settings: Settings, url: str) -> str:
+    """Say where the audit system finds the list, if it asks."""
+    from rlm.settings import mask_url  # noqa: PLC0415
+
+    port = settings.redis.embedded_port if settings.redis.url == "embedded" else 0
+    return f"Redis is at {mask_url(url)}" + (f", and for other programs at redis://127.0.0.1:{port}/0" if port else "")
 
 
 def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: bool) -> list[HonchoEntry]:

@@ -53,13 +53,13 @@ def forecast(moment: Moment) -> str:
 
 
 def workers(moment: Moment) -> str:
-    """Write who works: workers ready and wanted, busy lanes by worker."""
+    """Write who works: workers ready of those wanted, lanes busy of those there are."""
     if moment.state not in MOVES:
-        return "workers: no longer needed"
+        return "workers no longer needed"
     if not moment.wanted and not moment.busy:
-        return "workers: none wanted yet"
-    lanes = " ".join(f"{busy}/{moment.threads}" for busy in moment.busy)
-    return f"workers: {len(moment.busy)} ready of {moment.wanted} wanted, lanes busy {lanes or '-'}"
+        return "no worker wanted yet"
+    lanes = len(moment.busy) * moment.threads
+    return f"{len(moment.busy)} of {moment.wanted} workers ready, {sum(moment.busy)} of {lanes} lanes busy"
 
 
 def line(moment: Moment) -> str:

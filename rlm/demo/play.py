@@ -11,7 +11,7 @@ from rlm.demo.items import make_items
 from rlm.demo.moment import ended, look
 from rlm.demo.verdict import judge
 from rlm.errors import RunError
-from rlm.store.processes import Role
+from rlm.store.processes import Role, WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,8 @@ START_SECONDS = 30.0
 CLOSE_SECONDS = 10.0
 #: Items pushed in one command.
 PUSH_ITEMS = 500
+
+_OWNER = "demo"
 
 
 def play(stage: Stage, view: View, events: int, speed: float, wakeup: Wakeup, stop: StopSignals) -> Verdict:
@@ -75,22 +77,29 @@ class _Acts:
         return len(items)
 
     def raise_curtain(self) -> None:
-        """Start the processes and wait until they are there."""
-        alive = self._stage.store.processes.alive
+        """Start the processes; wait until they are as warm as after their first run: a worker is ready.
+
+        Who wants a worker must hold the conductor's lease. So it is the demo's until there is something to conduct.
+        """
+        store = self._stage.store
+        store.processes.want(store.leases.acquire(_OWNER, START_SECONDS), 1)
         for command in ("scheduler", "supervisor"):
             self._stage.children.start(command)
-        self._await(
-            lambda: (alive(Role.SCHEDULER) and alive(Role.SUPERVISOR)) or None,
-            START_SECONDS,
-            "its scheduler and its supervisor did not come up",
-        )
+
+        def ready() -> bool | None:
+            workers = [one.state for one in store.processes.alive(Role.WORKER)]
+            return (WorkerState.READY in workers and bool(store.processes.alive(Role.SCHEDULER))) or None
+
+        self._await(ready, START_SECONDS, "its scheduler, its supervisor and a first worker did not come up")
 
     def start_run(self) -> str:
-        """Have the scheduler start a run; return its id, or that of the run which a tick has just started."""
-        runs = self._stage.store.runs
-        request = runs.request()
-        reply = self._await(lambda: runs.reply(request), START_SECONDS, "its scheduler did not start a run")
-        return str(reply.get("run_id") or reply["open"])
+        """Have the scheduler start a run, and let it conduct; return the run's id."""
+        store = self._stage.store
+        request = store.runs.request()
+        store.leases.release(_OWNER)
+        store.processes.wake("scheduler")
+        reply = self._await(lambda: store.runs.reply(request), START_SECONDS, "its scheduler did not start a run")
+        return str(reply["run_id"])
 
     def watch(self, run_id: str, view: View) -> dict[str, Any]:
         """Show the run until it is on record; return the record."""

@@ -32,15 +32,13 @@ def picture(moment: Moment, title: str) -> RenderableType:
     return Panel(
         Group(
             _countdown(moment),
-            Text(),
             _types(moment),
-            Text(),
-            Text(workers(moment)),
-            Text("primary and overflow endpoints (+): calls used of those allowed in a period", style=_QUIET),
+            _workers(moment),
+            Text("at each endpoint: calls used of those allowed in a period", style=_QUIET),
         ),
         title=Text(title, style="bold"),
         title_align="left",
-        padding=(1, 2),
+        padding=(1, 2, 0, 2),
     )
 
 
@@ -62,10 +60,10 @@ def _countdown(moment: Moment) -> RenderableType:
 
 def _types(moment: Moment) -> RenderableType:
     columns = min(SHOWN_ENDPOINTS, max(len(one.endpoints) for one in moment.types))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True, header_style=_QUIET, show_edge=False)
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, expand=True, header_style=_QUIET)
     table.add_column("event type", no_wrap=True)
     table.add_column("", ratio=1, min_width=8)
-    table.add_column("completed", justify="right", no_wrap=True)
+    table.add_column("done", justify="right", no_wrap=True)
     table.add_column("primary", justify="right", no_wrap=True)
     for number in range(1, columns):
         table.add_column(f"+{number}", justify="right", no_wrap=True)
@@ -93,3 +91,8 @@ def _calls(use: Use) -> Text:
     else:
         style = "" if use.used else _QUIET
     return Text(f"{use.used}/{use.limit}", style=style)
+
+
+def _workers(moment: Moment) -> Text:
+    by_worker = ("" if moment.threads < 10 else " ").join(map(str, moment.busy))  # noqa: PLR2004  # one digit each
+    return Text(f"{workers(moment)}: {by_worker}" if by_worker else workers(moment))

@@ -24,7 +24,7 @@ def prologue(settings: Settings, events: int, speed: float) -> list[str]:
     ]
     if speed != 1:
         lines.append(f"All times are divided by {speed:g}: a window of {window / speed:g} s stands for {window:g} s.")
-    return [*lines, "The run starts on request, as by `rlm start`, so as not to wait for the next tick.", ""]
+    return [*lines, "The run is started on request, as by `rlm start`, not to wait for a tick.", ""]
 
 
 def summary(verdict: Verdict) -> list[str]:
@@ -78,7 +78,7 @@ def _api(verdict: Verdict) -> Iterator[str]:
     if verdict.refused:
         yield f"The API refused {counted(verdict.refused, 'call')} of {calls:,}."
     else:
-        yield f"The API refused nothing: {counted(calls, 'call')}, no endpoint above its limit in any period."
+        yield f"The API refused nothing: {counted(calls, 'call')}, by its own count no peak above the limit."
     if verdict.doubled:
         yield f"{counted(verdict.doubled, 'event')} came more than once, with the same Idempotency-Key."
     else:
@@ -86,16 +86,14 @@ def _api(verdict: Verdict) -> Iterator[str]:
 
 
 def endpoint_table(api: Mapping[str, EndpointSummary]) -> list[str]:
-    """Lay out what each endpoint saw."""
-    headings = ["endpoint", "calls", "most in a period", "limit", "refused"]
-    rows = [[name, f"{one.calls}", f"{one.most}", one.limit, f"{one.refused}"] for name, one in api.items()]
-    widths = [max(len(row[column]) for row in [headings, *rows]) for column in range(len(headings))]
+    """Lay out what each endpoint saw; the peak is the most calls in any period of its limit."""
+    headings = ["endpoint", "calls", "refused", "peak", "limit"]
+    rows = [[name, f"{one.calls:,}", f"{one.refused:,}", f"{one.most:,}", one.limit] for name, one in api.items()]
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     return [_row(row, widths) for row in [headings, *rows]]
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others = (
-        cell.rjust(width) if column in {1, 2, 4} else cell.ljust(width)
-        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    )
-    return "  ".join([first, *others]).rstrip()
+    name, *numbers, limit = cells
+    figures = [cell.rjust(width) for cell, width in zip(numbers, widths[1:-1], strict=True)]
+    return "  ".join([name.ljust(widths[0]), *figures, limit])

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rlm.demo.phrases import counted
 from rlm.run import State
 
 if TYPE_CHECKING:
@@ -100,14 +101,14 @@ def _broken(
     if record["state"] not in {State.COMPLETED, State.PARTIAL}:
         yield f"the run ended {record['state']} ({record.get('failure', 'no failure is on record')})"
     if refused := sum(one.refused for one in api.values()):
-        yield f"the API refused {refused} calls"
+        yield f"the API refused {counted(refused, 'call')}"
     if lost > 0:
-        yield f"{lost} events neither reached the API nor wait in the ledger"
+        yield f"{counted(lost, 'event')} lost: neither seen by the API nor in the ledger"
     if counts["taken"] != events:
-        yield f"{counts['taken']} of {events} events were taken"
+        yield f"{counts['taken']} of {counted(events, 'event')} taken"
     if reached < counts["completed"]:
-        yield f"{counts['completed']} events are called completed, but only {reached} reached the API"
+        yield f"{counted(counts['completed'], 'event')} completed by the record, {reached} by the API"
     if counts["failed"]:
-        yield f"{counts['failed']} events failed"
+        yield f"{counted(counts['failed'], 'event')} failed"
     if counts["leftover"] and not record["plan"]["expected_leftover"]:
-        yield f"{counts['leftover']} events were left over, though all should have fitted"
+        yield f"{counted(counts['leftover'], 'event')} left over, though all should have fitted"

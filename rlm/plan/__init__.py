@@ -16,7 +16,7 @@ from rlm.plan.values import Capacity, Horizon, Plan, Release, TypePlan, Window
 from rlm.plan.workers import choose_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rlm.endpoint import EventType
     from rlm.plan.simulate import Course, Start
@@ -38,6 +38,9 @@ def compute_plan(
 ) -> Plan:
     """Plan a run, or see what a run would be.
 
+    Times in the plan count from its first call, which comes later than the moment planned for where the windows are
+    full; `binds` speaks of times from that moment.
+
     More workers allowed, and for one type alone more endpoints or a higher limit, never make a plan worse. Among types
     that compete for lanes a higher limit can: the higher type then takes lanes from those below it.
 
@@ -46,7 +49,7 @@ def compute_plan(
         types: the configured types, high to low priority.
         windows: what the endpoints' windows hold, by endpoint name. One that is missing is fresh.
         capacity: how many workers are allowed.
-        horizon: the time there is, counted from the first call.
+        horizon: the time there is, counted from the moment planned for.
         workers: plan for exactly this number, whatever `capacity` allows: a what-if.
     """
     if workers is not None:
@@ -54,23 +57,33 @@ def compute_plan(
     situation = Situation.of(backlog, types, windows, horizon)
     choice = choose_workers(situation, capacity, horizon)
     course = choice.course
+    first_call = min((start.at for start in course.starts), default=0)
+
+    def from_first_call(moment: int) -> float:
+        return max(0, moment - first_call) / SECOND
+
     return Plan(
         workers=choice.workers,
         threads=capacity.threads,
-        forecast_seconds=course.forecast / SECOND,
-        lower_bound_seconds=choice.bound.end(capacity.max_workers * capacity.threads) / SECOND,
+        first_call_seconds=first_call / SECOND,
+        forecast_seconds=from_first_call(course.forecast),
+        lower_bound_seconds=from_first_call(choice.bound.end(capacity.max_workers * capacity.threads)),
         expected_leftover=course.leftover,
         by_type={
-            demand.name: TypePlan(demand.events, course.left[demand.name], course.answered.get(demand.name, 0) / SECOND)
+            demand.name: TypePlan(
+                demand.events, course.left[demand.name], from_first_call(course.answered.get(demand.name, 0))
+            )
             for demand in situation.demands
         },
-        releases=_releases(course, situation),
+        releases=tuple(
+            Release(from_first_call(at), endpoint, events) for at, endpoint, events in _releases(course, situation)
+        ),
         binds=what_binds(situation, choice, capacity, horizon),
     )
 
 
-def _releases(course: Course, situation: Situation) -> tuple[Release, ...]:
-    """Put the starts at one endpoint together that belong to one filling of its window."""
+def _releases(course: Course, situation: Situation) -> Iterator[tuple[int, str, int]]:
+    """Put the starts at one endpoint together that belong to one filling of its window: moment, endpoint, events."""
     least = int(RELEASE_SHARE * situation.deadline)
     fillings: list[list[Start]] = []
     current: dict[str, list[Start]] = {}
@@ -80,6 +93,4 @@ def _releases(course: Course, situation: Situation) -> tuple[Release, ...]:
             filling = current[start.gate] = []
             fillings.append(filling)
         filling.append(start)
-    return tuple(
-        Release(filling[0].at / SECOND, filling[0].gate, sum(start.events for start in filling)) for filling in fillings
-    )
+    return ((filling[0].at, filling[0].gate, sum(start.events for start in filling)) for filling in fillings)

@@ -1,4 +1,4 @@
-"""What goes into a plan and what comes out: plain frozen values, times in seconds from the first call."""
+"""What goes into a plan and what comes out: plain frozen values, times in seconds."""
 
 from __future__ import annotations
 
@@ -61,13 +61,15 @@ class Release:
 class Plan:
     """How many workers the backlog needs, when it will be done, what will be left over, and why not sooner.
 
-    `forecast_seconds` is when the last event that fits is answered; no schedule whatever could answer the same events
-    before `lower_bound_seconds` with the most workers allowed. `binds` names in words what keeps the end from being
-    earlier.
+    `first_call_seconds` is when the first slot is free, counted from the moment planned for; all other times count from
+    that first call. `forecast_seconds` is when the last event that fits is answered; no schedule whatever could answer
+    the same events before `lower_bound_seconds` with the most workers allowed. `binds` names in words what keeps the
+    end from being earlier.
     """
 
     workers: int
     threads: int
+    first_call_seconds: float
     forecast_seconds: float
     lower_bound_seconds: float
     expected_leftover: int

@@ -113,7 +113,7 @@ class EndpointSettings(Section):
     """One API address of a type."""
 
     name: Name = setting(
-        ..., "Its name, in records, metrics and commands.", allowed="1 to 100 letters, digits and `_`, `.`, `-`"
+        ..., "Its name, in records, log lines and commands.", allowed="1 to 100 letters, digits and `_`, `.`, `-`"
     )
     url: EndpointURL = setting(
         ...,
@@ -148,7 +148,7 @@ class TypeSettings(Section):
         ge=0,
         le=100,
     )
-    processing_seconds: float = seconds(1.0, "How long a call is expected to take; used to plan until measured.")
+    processing_seconds: float = seconds(1.0, "How long a call is expected to take; what a plan reckons with.")
     rate_limit: RateLimit | None = setting(
         None,
         "The limit of each of its endpoints that has none of its own, in `limits` notation, whose multiple may be "

@@ -24,9 +24,6 @@ _INTRODUCTION = """\
 Every setting has a default, so RLM runs without a file. This page is generated from the code that reads the settings
 (`configuration_reference()` in `rlm/settings/reference.py`).
 
-`rlm config show` prints the configuration in effect and where each value comes from, with secrets masked.
-`rlm config check` starts nothing and tells whether the configuration is right.
-
 ## Which file is read
 
 1. the file given with `--config`,

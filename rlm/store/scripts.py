@@ -38,12 +38,16 @@ class Script:
         """
         with translated():
             try:
-                return client.evalsha(self.sha, len(keys), *keys, *args)
-            except NoScriptError:
-                client.script_load(self.source)
-                return client.evalsha(self.sha, len(keys), *keys, *args)
+                return self._run(client, keys, args)
             except ResponseError as error:
                 raise _translate(self, error) from error
+
+    def _run(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        try:
+            return client.evalsha(self.sha, len(keys), *keys, *args)
+        except NoScriptError:  # the server was restarted or flushed its scripts
+            client.script_load(self.source)
+            return client.evalsha(self.sha, len(keys), *keys, *args)
 
 
 def _reply(script: Script, reply: Any) -> Any:

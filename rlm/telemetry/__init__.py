@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rlm.telemetry import logs, sentry
+from rlm.telemetry.sentry import flush
 
 if TYPE_CHECKING:
     from rlm.settings import Settings
+
+__all__ = ["flush", "set_up"]
 
 
 def set_up(settings: Settings, role: str) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import sentry_sdk
+from sentry_sdk.integrations.atexit import AtexitIntegration
 from sentry_sdk.integrations.logging import LoggingIntegration
 
 from rlm import __version__
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 #: The slug of the scheduler's Crons monitor.
 MONITOR = "rlm-tick"
+#: How long a process that ends waits for its last errors to be sent, seconds.
+FLUSH_SECONDS = 1.0
 
 #: Tags taken over from a log record's facts.
 _TAGS = ("action", "run_id", "event_id", "endpoint")
@@ -54,7 +57,10 @@ def set_up(dsn: str | None, role: str) -> None:
         release=f"rlm@{__version__}",
         default_integrations=False,
         auto_enabling_integrations=False,
-        integrations=[LoggingIntegration(level=None, event_level=logging.ERROR)],
+        integrations=[
+            LoggingIntegration(level=None, event_level=logging.ERROR),
+            AtexitIntegration(callback=lambda _pending, _timeout: None),  # without its words on stderr
+        ],
         include_local_variables=False,
         max_request_body_size="never",
         send_default_pii=False,
@@ -63,6 +69,12 @@ def set_up(dsn: str | None, role: str) -> None:
         before_send=_strip,
     )
     sentry_sdk.set_tag("role", role)
+
+
+def flush() -> None:
+    """Let what is on its way to Sentry arrive, before a process ends that runs no exit handlers."""
+    if sentry_sdk.is_initialized():
+        sentry_sdk.flush(timeout=FLUSH_SECONDS)
 
 
 def _strip(event: Event, hint: Hint) -> Event | None:
@@ -74,8 +86,9 @@ def _strip(event: Event, hint: Hint) -> Event | None:
             **dict(event.get("tags") or {}),
             **{name: str(getattr(record, name)) for name in _TAGS if getattr(record, name, None)},
         }
-        kept["logentry"] = {"message": record.msg, "formatted": record.msg, "params": []}
-        kept["fingerprint"] = [record.name, str(record.msg)]
+        words = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+        kept["logentry"] = {"message": words, "formatted": words, "params": []}
+        kept["fingerprint"] = [record.name, words]
     for exception in (kept.get("exception") or {}).get("values", []):
         exception["value"] = ""  # an exception's words may quote a payload; its type and place are enough
     return kept  # type: ignore[no-any-return]

@@ -62,7 +62,7 @@ def test_a_real_server_answers(redis_client, prefix):
 
 def test_a_command_whose_answer_was_lost_is_not_sent_again():
     """A connection cut before the answer is an error at once, because the command may have been carried out."""
-    with forgetful_server() as (url, received), make_client(server.url) as client:
+    with forgetful_server() as (url, received), make_client(url) as client:
         with pytest.raises(StoreUnreachableError), translated(client):
             client.incr("n")
         with pytest.raises(StoreUnreachableError), translated(client):
@@ -141,7 +141,7 @@ def test_other_errors_pass_as_they_are():
 )
 def test_every_kind_of_url_is_understood(url, shown):
     """The client goes where the URL says, without connecting yet, and can say so without the login."""
-    with make_client(server.url) as client:
+    with make_client(url) as client:
         assert address(client) == shown
 
 

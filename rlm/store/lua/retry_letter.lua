@@ -22,7 +22,9 @@ if event_id == '' then
 end
 local score = string.format('%.0f', offset + redis.call('INCR', sequence))
 redis.call('DEL', event)
-redis.call('HSET', event, 'type', type, 'wallet', wallet, 'item', item, 'score', score)
+local time = redis.call('TIME')
+local taken_at = string.format('%.3f', time[1] + time[2] / 1000000)
+redis.call('HSET', event, 'type', type, 'wallet', wallet, 'item', item, 'score', score, 'taken_at', taken_at)
 redis.call('ZADD', retried, score, event_id)
 redis.call('SADD', types, type)
 return 1

@@ -5,7 +5,8 @@
 -- KEYS[4]  pending  zset of the type
 -- KEYS[5..] hash of each event
 -- ARGV[1]  run id
--- ARGV[2]  sent     '1' where the holder is inflight: a call may have been sent, so the next is another attempt
+-- ARGV[2]  sent     '1' where the holder is inflight: with a slot (its lease is positive) a call may have been sent,
+--          so the next one is another attempt
 -- then the id of each event
 -- Returns  how many are pending again, -1 when that run is not finishing
 -- Atomic because a late claim or answer must find the event gone: its release number grows here.
@@ -17,10 +18,12 @@ end
 local returned = 0
 for index = 1, #KEYS - 4 do
   local event, event_id = KEYS[4 + index], ARGV[2 + index]
-  if redis.call('ZREM', holder, event_id) == 1 then
+  local lease = redis.call('ZSCORE', holder, event_id)
+  if lease then
+    redis.call('ZREM', holder, event_id)
     redis.call('HINCRBY', event, 'release', 1)
     redis.call('HDEL', event, 'owner')
-    if sent == '1' then
+    if sent == '1' and tonumber(lease) > 0 then
       redis.call('HINCRBY', event, 'attempt', 1)
     end
     redis.call('ZADD', pending, redis.call('HGET', event, 'score'), event_id)

@@ -36,6 +36,8 @@ for index = 1, letters do
   redis.call('LPUSH', failed, ARGV[at + index])
 end
 at = at + letters
+local time = redis.call('TIME')
+local taken_at = string.format('%.3f', time[1] + time[2] / 1000000)
 local taken, duplicates = 0, 0
 for index = 1, events do
   local event, pending = KEYS[6 + 2 * index], KEYS[7 + 2 * index]
@@ -46,7 +48,8 @@ for index = 1, events do
     duplicates = duplicates + 1
   else
     local score = string.format('%.0f', (100 - priority) * base + redis.call('INCR', sequence))
-    redis.call('HSET', event, 'type', type, 'wallet', wallet, 'item', raw[item], 'score', score, 'taken_in', run_id)
+    redis.call('HSET', event, 'type', type, 'wallet', wallet, 'item', raw[item], 'score', score, 'taken_in', run_id,
+      'taken_at', taken_at)
     redis.call('ZADD', pending, score, event_id)
     redis.call('SADD', types, type)
     redis.call('HINCRBY', tally, 'taken:' .. type, 1)

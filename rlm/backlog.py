@@ -1,0 +1,175 @@
+"""What waits: events in the ledger, items in staging and on the audit list; read page by page and left in place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from rlm.books import books
+from rlm.event import BadItemError, decode_item
+from rlm.store.connect import translated
+from rlm.store.scripts import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rlm.event import Event
+    from rlm.store import Store
+
+#: Items read at the most, the oldest; the rest is only counted.
+MOST_ITEMS = 100_000
+
+_PAGE_ITEMS = 200
+_PAGE_BYTES = 1_000_000
+
+
+@dataclass(slots=True)
+class Waiting:
+    """What the items in staging and on the audit list will become, as far as they were read.
+
+    `events` are counted by type, `oldest` is by type the earliest valid timestamp in seconds since 1970; `letters` is
+    how many dead letters there will be, `unread` how many items were not read.
+    """
+
+    items: int = 0
+    unread: int = 0
+    letters: int = 0
+    duplicates: int = 0
+    events: Counter[str] = field(default_factory=Counter)
+    oldest: dict[str, float] = field(default_factory=dict)
+
+
+class _Stamped(msgspec.Struct):
+    timestamp: object = None
+
+
+def stamped_at(raw: bytes) -> float | None:
+    """Return the time that an item's `timestamp` tells, seconds since 1970, or None where it tells none.
+
+    It is ISO 8601; without a zone it is UTC.
+    """
+    try:
+        text = msgspec.json.decode(raw, type=_Stamped).timestamp
+        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
+    if moment is None:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def read_waiting(store: Store, *, dedupe: bool = False) -> Waiting:
+    """Read what waits in staging and on the audit list, at most the `MOST_ITEMS` oldest, in constant memory.
+
+    With `dedupe`, events that were read before or that the ledger knows are counted as duplicates, as a run would.
+    """
+    found, seen = Waiting(), set[str]()
+    for page in _pages(store):
+        found.items += len(page)
+        events = list(_events_of(page, store, found))
+        if dedupe:
+            fresh = _fresh(store, events, seen)
+            found.duplicates += len(events) - len(fresh)
+            events = fresh
+        for event, at in events:
+            found.events[event.type] += 1
+            if at is not None:
+                found.oldest[event.type] = min(at, found.oldest.get(event.type, at))
+    found.unread = max(0, store.intake.waiting() - found.items)
+    return found
+
+
+def _pages(store: Store) -> Iterator[list[bytes]]:
+    """Yield pages of items, oldest first: those in staging, then those on the audit list."""
+    look = Script("look_items")
+    left, longest = MOST_ITEMS, store.settings.queue.max_item_bytes
+    for items in (store.keys.processing, store.keys.events):
+        skip = 0
+        while page := look(store.client, [items], [skip, min(left, _PAGE_ITEMS), _PAGE_BYTES, longest]):
+            yield page
+            skip += len(page)
+            left -= len(page)
+
+
+def _events_of(page: Sequence[bytes], store: Store, found: Waiting) -> Iterator[tuple[Event, float | None]]:
+    """Yield the events of good items with their items' times; what will be a dead letter is counted in `found`."""
+    for raw in page:
+        try:
+            item = decode_item(raw, store.settings.queue.max_item_bytes)
+        except BadItemError:
+            found.letters += 1
+            continue
+        at = stamped_at(raw)
+        for event in item.events:
+            if event.type in store.settings.types:
+                yield event, at
+            else:
+                found.letters += 1
+
+
+def _fresh(
+    store: Store, events: Sequence[tuple[Event, float | None]], seen: set[str]
+) -> list[tuple[Event, float | None]]:
+    """Return those events that are neither in `seen` nor known to the ledger, each once, and remember them."""
+    with translated():
+        pipeline = store.client.pipeline(transaction=False)
+        for event, _ in events:
+            pipeline.exists(store.keys.event(event.id))
+        known = pipeline.execute()
+    fresh = []
+    for (event, at), in_ledger in zip(events, known, strict=True):
+        if not in_ledger and event.id not in seen:
+            seen.add(event.id)
+            fresh.append((event, at))
+    return fresh
+
+
+def oldest_in_ledger(store: Store, type_name: str, most: int) -> float | None:
+    """Return since when the oldest event of a type waits in the ledger, seconds since 1970, or None without any.
+
+    That is its item's `timestamp`, or where that tells nothing when it was taken. `most` events are looked at, in the
+    order in which they would go.
+    """
+    keys = store.keys
+    oldest = None
+    for zset in (keys.pending(type_name), keys.retried(type_name), *keys.holders(type_name)):
+        start = 0
+        while most > 0 and (since := _since(store, zset, start, min(_PAGE_ITEMS, most))):
+            start += len(since)
+            most -= len(since)
+            oldest = min((at for at in (oldest, *since) if at is not None), default=None)
+    return oldest
+
+
+def _since(store: Store, zset: str, start: int, number: int) -> list[float | None]:
+    """Tell since when each of the events in a part of a zset waits; None for one that was settled meanwhile."""
+    with translated():
+        ids = cast("list[bytes]", store.client.zrange(zset, start, start + number - 1))
+        pipeline = store.client.pipeline(transaction=False)
+        for one in ids:
+            pipeline.hmget(store.keys.event(one.decode()), "item", "taken_at")
+        entries = pipeline.execute()
+    return [_waits_since(item, taken_at) for item, taken_at in entries]
+
+
+def _waits_since(item: bytes | None, taken_at: bytes | None) -> float | None:
+    if item is None:
+        return None
+    stamped = stamped_at(item)
+    return stamped if stamped is not None or taken_at is None else float(taken_at)
+
+
+def backlog(store: Store) -> tuple[dict[str, int], Waiting]:
+    """Count what a run would have to do if it started now, by configured type, and tell what was read for it.
+
+    That is what is unsettled in the ledger and the new events of what waits, as far as it was read.
+    """
+    accounts, waiting = books(store).by_type, read_waiting(store, dedupe=True)
+    return {
+        one.name: accounts[one.name].unsettled + accounts[one.name].retried + waiting.events[one.name]
+        for one in store.settings.event_types
+    }, waiting

@@ -1,0 +1,161 @@
+"""What `rlm doctor` looks at: each check tells what it found, and where that is not well, what to do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rlm.books import books
+from rlm.clock import system_clock
+from rlm.store.connect import address
+from rlm.store.fitness import Finding, Severity, check_fitness
+from rlm.store.processes import Role, WorkerState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rlm.books import Books
+    from rlm.errors import StoreError
+    from rlm.settings import Settings
+    from rlm.store import Store
+    from rlm.store.processes import Process
+
+#: Clocks of two hosts that are further apart than this are worth a warning, seconds.
+CLOCK_SECONDS = 1.0
+#: A run closes within a second of its deadline; one still open after this many is nobody's, seconds.
+OVERDUE_SECONDS = 5.0
+#: A scheduler that has not ticked for this many of its periods is stuck.
+MISSED_TICKS = 2
+
+
+def check_configuration(settings: Settings) -> Finding:
+    """Tell where the configuration comes from. A faulty one ends the command before this."""
+    source = f"file {settings.source}" if settings.source else "the built-in defaults, whose endpoints are examples"
+    types, endpoints = len(settings.event_types), len(settings.endpoints)
+    return _good("configuration", f"{source}; {types} types, {endpoints} endpoints, revision {settings.revision}")
+
+
+def check_redis(store: Store, *, allow_volatile: bool) -> list[Finding]:
+    """Look whether Redis can be reached and is fit to keep the ledger.
+
+    Raises:
+        StoreError: it cannot be reached, or refuses the login.
+    """
+    fitness = check_fitness(store.client, allow_volatile=allow_volatile)
+    reached = _good("redis", f"reached at {address(store.client)}")
+    return [reached, *(replace(found, name=f"redis.{found.name}") for found in fitness.findings)]
+
+
+def unreachable(error: StoreError) -> Finding:
+    """Tell that Redis could not be asked."""
+    remedy = "see that it runs, and that redis.url (or REDIS_URL) names it"
+    return Finding("redis", ok=False, message=str(error), remedy=remedy)
+
+
+def check_installation(store: Store) -> Iterator[Finding]:
+    """Look at the clock, who is alive, the open run, the staging list and the books.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    yield _clock(store)
+    yield _scheduler(store)
+    yield _supervisor(store)
+    yield _workers(store)
+    yield _run(store)
+    found = books(store)
+    yield _staging(found)
+    yield from _books(found)
+
+
+def _good(name: str, message: str) -> Finding:
+    return Finding(name, ok=True, message=message)
+
+
+def _warning(name: str, message: str, remedy: str) -> Finding:
+    return Finding(name, ok=False, message=message, remedy=remedy, severity=Severity.WARNING)
+
+
+def _error(name: str, message: str, remedy: str) -> Finding:
+    return Finding(name, ok=False, message=message, remedy=remedy)
+
+
+def _clock(store: Store) -> Finding:
+    """Compare the clock of Redis with this host's; the time of the question is no difference."""
+    asked_at = system_clock.now()
+    now_us, _ = store.windows.look(())
+    answered_at = system_clock.now()
+    ahead = now_us / 1_000_000 - min(max(now_us / 1_000_000, asked_at), answered_at)
+    if abs(ahead) <= CLOCK_SECONDS:
+        return _good("clock", f"this host and Redis agree to {abs(ahead):.1f} s")
+    message = f"the clock of Redis is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this host's"
+    return _warning("clock", message, "have both set by NTP (chrony, systemd-timesyncd)")
+
+
+def _scheduler(store: Store) -> Finding:
+    schedulers, holder = store.processes.alive(Role.SCHEDULER), store.leases.holder()
+    if not schedulers and holder is None:
+        message = "none is running, so no run starts by itself"
+        return _warning("scheduler", message, "`rlm up` or `rlm scheduler` starts one")
+    if not schedulers:
+        return _good("scheduler", f"none is running, {holder} conducts a run by hand")
+    if stale := _of_another_configuration(store, schedulers):
+        return _warning("scheduler", f"{stale} runs another configuration", "restart it")
+    last, every = store.runs.last_tick(), store.settings.run.every_seconds
+    since = max(last or 0.0, min(one.started_at for one in schedulers))
+    late = system_clock.now() - since - MISSED_TICKS * every
+    if late > 0 and store.runs.current() is None:
+        message = f"it has not ticked for {late + MISSED_TICKS * every:.0f} s, where a tick is due every {every:g} s"
+        return _warning("scheduler", message, "read its log, and restart it")
+    return _good("scheduler", f"{len(schedulers)} running, {holder or 'none yet'} leads")
+
+
+def _supervisor(store: Store) -> Finding:
+    supervisors = store.processes.alive(Role.SUPERVISOR)
+    if not supervisors:
+        message = "none is running, so no worker is started"
+        return _warning("supervisor", message, "`rlm up` or `rlm supervisor` starts one")
+    if stale := _of_another_configuration(store, supervisors):
+        return _warning("supervisor", f"{stale} runs another configuration", "restart it")
+    return _good("supervisor", f"{len(supervisors)} running, on {', '.join(sorted({one.host for one in supervisors}))}")
+
+
+def _of_another_configuration(store: Store, processes: Sequence[Process]) -> str:
+    return next((one.id for one in processes if one.revision != store.settings.revision), "")
+
+
+def _workers(store: Store) -> Finding:
+    workers, wanted = store.processes.alive(Role.WORKER), store.processes.wanted()
+    ready = sum(one.state == WorkerState.READY for one in workers)
+    message = f"{ready} ready of {wanted} wanted"
+    if ready >= wanted:
+        return _good("workers", message)
+    return _warning("workers", message, "start a supervisor; where one runs, its log says why, or wait a moment")
+
+
+def _run(store: Store) -> Finding:
+    run = store.runs.current()
+    if run is None:
+        return _good("run", "none is open")
+    overdue = system_clock.now() - run.deadline
+    if overdue <= OVERDUE_SECONDS:
+        return _good("run", f"{run.id} is {run.state}")
+    message = f"{run.id} should have been closed {overdue:.0f} s ago, nobody conducts it"
+    return _error("run", message, "start a scheduler, which closes it, or close it with `rlm cancel`; nothing is lost")
+
+
+def _staging(found: Books) -> Finding:
+    if found.run_id is not None:
+        return _good("staging", f"{found.staged} items, a run is open")
+    if not found.staged:
+        return _good("staging", "empty")
+    message = f"{found.staged} items are in staging from a drain that was cut short"
+    return _warning("staging", message, "nothing is lost: the next run takes them first; `rlm start` starts one")
+
+
+def _books(found: Books) -> Iterator[Finding]:
+    remedy = "this is a fault of RLM: keep a copy of the data of Redis and its logs, and report it"
+    if not found.faults:
+        yield _good("books", f"they balance: {found.unsettled} events unsettled in the ledger")
+    for fault in found.faults:
+        yield _error("books", fault, remedy)

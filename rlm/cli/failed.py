@@ -1,0 +1,186 @@
+"""`rlm failed`: look at dead letters, send them into the next run, drop them."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from rlm.cli.common import (
+    CommandError,
+    ExitCode,
+    config_option,
+    counted,
+    json_option,
+    one_line,
+    print_json,
+    say,
+    show,
+    store_of,
+    table,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from rlm.letters import Outcome
+    from rlm.store import Store
+
+#: Characters of a letter's detail in the list.
+DETAIL_WIDTH = 60
+#: Characters of an item, and of the ids of letters, that are printed for a person.
+ITEM_WIDTH = 4000
+IDS_WIDTH = 400
+
+all_option = click.option("--all", "every", is_flag=True, help="All of them.")
+ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...")
+
+
+@click.group()
+def failed() -> None:
+    """See dead letters; retry or drop them."""
+
+
+@failed.command("list")
+@click.argument("number", metavar="[N]", type=click.IntRange(min=1), default=20)
+@config_option
+@json_option
+def list_letters(config: Path | None, number: int, as_json: bool) -> None:
+    """List the last N dead letters (20), newest first."""
+    with store_of(config) as store:
+        letters = list(islice(store.letters.all(), number))
+        total = store.letters.count()
+    if as_json:
+        print_json([msgspec.Raw(raw) for raw in letters])
+    elif not letters:
+        show("There are no dead letters. `rlm queue stats` shows what waits.")
+    else:
+        found = [msgspec.json.decode(raw) for raw in letters]
+        rows = [
+            [letter["id"], str(letter.get("failed_at")), letter["reason"], letter["event_id"] or "-", _detail(letter)]
+            for letter in found
+        ]
+        table(["id", "failed at", "reason", "event", "detail"], rows, lambda _index: False)
+        show()
+        more = f"{len(letters):,} of {total:,}. " if total > len(letters) else ""
+        show(f"{more}`rlm failed show ID` shows one, `retry` sends it into the next run, `drop` removes it for good.")
+
+
+def _detail(letter: dict[str, Any]) -> str:
+    return one_line(letter.get("detail", ""), DETAIL_WIDTH)
+
+
+@failed.command("show")
+@click.argument("handle", metavar="ID")
+@config_option
+@json_option
+def show_letter(config: Path | None, handle: str, as_json: bool) -> None:
+    """Show one dead letter with its item."""
+    from rlm.letters import item_text  # noqa: PLC0415  # a command loads what it needs when it runs
+
+    with store_of(config) as store:
+        raw = _found(store, [handle])[handle]
+    if as_json:
+        print_json(msgspec.Raw(raw))
+        return
+    for name, value in msgspec.json.decode(raw).items():
+        if name != "item":
+            show(f"{name}: {'-' if value is None else value}")
+    text = item_text(raw)
+    show(f"item: {text[:ITEM_WIDTH]}")
+    if len(text) > ITEM_WIDTH:
+        show(f"... and {len(text) - ITEM_WIDTH:,} more characters, which --json has")
+
+
+@failed.command()
+@ids_argument
+@all_option
+@config_option
+@json_option
+def retry(config: Path | None, ids: tuple[str, ...], every: bool, as_json: bool) -> None:
+    """Send the events of dead letters into the next run, as if they were new.
+
+    A letter is removed and its event made pending in one step, attempts and runs at zero; no duplicate is looked for. A
+    letter without an event puts its item back on the audit list. Exits with 1 if any cannot be retried.
+    """
+    from rlm.letters import retry_letter  # noqa: PLC0415  # a command loads what it needs when it runs
+
+    _check_choice(ids, every=every)
+    with store_of(config) as store:
+        outcomes = list(_deal(store, ids, retry_letter))
+    _tell(outcomes, "retried", as_json=as_json)
+    if not as_json and any(not one.refused for one in outcomes):
+        show("They go out with the next run; `rlm start` starts one now.")
+    _exit(outcomes)
+
+
+@failed.command()
+@ids_argument
+@all_option
+@click.option("--yes", is_flag=True, help="Do not ask before dropping all.")
+@config_option
+@json_option
+def drop(config: Path | None, ids: tuple[str, ...], every: bool, yes: bool, as_json: bool) -> None:
+    """Remove dead letters for good. --all asks first.
+
+    Their event ids are forgotten, too: the same event seen again is a new one, no duplicate.
+    """
+    from rlm.letters import drop_letter  # noqa: PLC0415  # a command loads what it needs when it runs
+
+    _check_choice(ids, every=every)
+    with store_of(config) as store:
+        if every and not yes and (total := store.letters.count()):
+            click.confirm(f"Drop {counted(total, 'dead letter')} for good?", abort=True, err=True)
+        outcomes = list(_deal(store, ids, drop_letter))
+    _tell(outcomes, "dropped", as_json=as_json)
+    _exit(outcomes)
+
+
+def _check_choice(ids: Sequence[str], *, every: bool) -> None:
+    if bool(ids) == every:
+        raise click.UsageError("Name dead letters by their ids, or --all of them; `rlm failed list` shows them.")
+
+
+def _deal(store: Store, ids: Sequence[str], deal: Callable[[Store, bytes], Outcome]) -> Iterator[Outcome]:
+    """Deal with the letters named, or with all where none is; nothing is done where one of them is not known."""
+    from rlm.letters import deal_with_all  # noqa: PLC0415  # a command loads what it needs when it runs
+
+    if not ids:
+        yield from deal_with_all(store, deal)
+        return
+    for raw in _found(store, ids).values():
+        yield deal(store, raw)
+
+
+def _found(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
+    """Find letters by their ids, in the order given."""
+    from rlm.letters import find_letters  # noqa: PLC0415  # a command loads what it needs when it runs
+
+    found = find_letters(store, ids)
+    if unknown := [handle for handle in dict.fromkeys(ids) if handle not in found]:
+        names = ", ".join(map(repr, unknown))
+        raise CommandError(
+            f"No dead letter {names}; nothing was changed. `rlm failed list` shows those there are.", ExitCode.NOT_FOUND
+        )
+    return {handle: found[handle] for handle in ids}
+
+
+def _tell(outcomes: Sequence[Outcome], done: str, *, as_json: bool) -> None:
+    refused = [one for one in outcomes if one.refused]
+    succeeded = [one.id for one in outcomes if not one.refused]
+    for one in refused:
+        say(f"Error: dead letter {one.id} is not {done}: {one.refused}")
+    if as_json:
+        print_json({done: succeeded, "refused": [{"id": one.id, "reason": one.refused} for one in refused]})
+    elif not outcomes:
+        show(f"There are no dead letters; nothing was {done}.")
+    elif succeeded:
+        show(f"{counted(len(succeeded), 'dead letter')} {done}: {one_line(', '.join(succeeded), IDS_WIDTH)}")
+
+
+def _exit(outcomes: Sequence[Outcome]) -> None:
+    if any(one.refused for one in outcomes):
+        raise SystemExit(int(ExitCode.FAILED))

@@ -1,0 +1,137 @@
+"""`rlm queue`: see how much waits and how old it is, push items, clear the audit list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from rlm.cli.common import (
+    age,
+    config_option,
+    counted,
+    json_option,
+    one_line,
+    print_json,
+    safe,
+    say,
+    show,
+    store_of,
+    table,
+)
+from rlm.errors import StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+#: Warnings about lines that are printed; the others are only counted.
+MOST_WARNINGS = 20
+
+
+@click.group()
+def queue() -> None:
+    """See, fill or clear the audit list."""
+
+
+@queue.command()
+@config_option
+@json_option
+def stats(config: Path | None, as_json: bool) -> None:
+    """Show how much waits where, by type, and how old the oldest is.
+
+    "pending" counts all events that wait: in the ledger, and in the 100,000 oldest items on the audit list.
+    """
+    from rlm.stats import queue_stats  # noqa: PLC0415  # a command loads what it needs when it runs
+
+    with store_of(config) as store:
+        found = queue_stats(store)
+    print_json(found) if as_json else _describe(found)
+
+
+def _describe(found: dict[str, Any]) -> None:
+    show(f"{counted(found['events'], 'item')} on the audit list{_staged(found['staged'])}.")
+    if found["processing"]:
+        show(f"{counted(found['processing'], 'event')} of the open run not yet settled; see `rlm status`.")
+    if found["leftover"]:
+        show(f"{counted(found['leftover'], 'event')} left over for the next run.")
+    if found["retried"]:
+        show(f"{counted(found['retried'], 'event')} retried by hand, for the next run.")
+    if found["failed"]:
+        show(f"{counted(found['failed'], 'dead letter')}; see `rlm failed list`.")
+    if not any(one["pending"] for one in found["by_type"].values()):
+        show("No event waits. `rlm queue push FILE` pushes items; `rlm demo` shows how it all works.")
+        return
+    show()
+    rows = [[name, f"{one['pending']:,}", age(one["oldest_seconds"])] for name, one in found["by_type"].items()]
+    table(["type", "pending", "oldest"], rows)
+
+
+def _staged(staged: int) -> str:
+    return f", {counted(staged, 'item')} in staging" if staged else ""
+
+
+@queue.command()
+@click.argument("file", type=click.File("rb"), default="-", metavar="[FILE|-]")
+@config_option
+@json_option
+def push(config: Path | None, file: BinaryIO, as_json: bool) -> None:
+    r"""Push items onto the audit list: JSON lines from FILE, or from stdin.
+
+    Each line that is not empty is pushed as it is, the first line being the oldest item. A line that will become a dead
+    letter is pushed, too, and warned about.
+
+    \b
+    For example:
+      echo '{"id": "1", "wallet_name": "w", "events": ["REBALANCE_NEEDED"]}' | rlm queue push
+    """
+    from rlm.auditlist import Pushed, push_lines, waiting_items  # noqa: PLC0415
+
+    if file.isatty():
+        say("Reading items from the terminal, one JSON object a line; Ctrl-D ends.")
+    pushed = Pushed()
+    with store_of(config) as store:
+        try:
+            for warning in push_lines(store, file, pushed):
+                if pushed.bad <= MOST_WARNINGS:
+                    say(f"Warning: {one_line(warning, 200)}")
+        except StoreError:
+            say(f"{counted(pushed.items, 'item')} had been pushed before this; whether the next were is not known.")
+            raise
+        waiting = waiting_items(store)
+    if pushed.bad > MOST_WARNINGS:
+        say(f"Warning: {pushed.bad:,} lines in all will become dead letters.")
+    if as_json:
+        print_json({"pushed": pushed.items, "waiting": waiting, "bad": pushed.bad})
+    elif not pushed.items:
+        show("Nothing was pushed: there is no line with an item. `rlm queue push --help` shows what one looks like.")
+    else:
+        show(f"{counted(pushed.items, 'item')} pushed; {waiting:,} on the audit list now.")
+        show("The next tick takes them; `rlm start` starts a run now, `rlm plan` forecasts it.")
+
+
+@queue.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@config_option
+@json_option
+def clear(config: Path | None, yes: bool, as_json: bool) -> None:
+    """Remove the items that wait on the audit list, for good. Asks first.
+
+    Only that list is cleared: what a run has taken, in staging or in the ledger, and dead letters stay.
+    """
+    from rlm.auditlist import clear_items, waiting_items  # noqa: PLC0415
+
+    with store_of(config) as store:
+        waiting = waiting_items(store)
+        if waiting and not yes:
+            question = (
+                f"Remove {counted(waiting, 'item')} from {store.keys.events} for good, and any that come meanwhile?"
+            )
+            click.confirm(safe(question), abort=True, err=True)
+        cleared = clear_items(store) if waiting else 0
+    if as_json:
+        print_json({"cleared": cleared})
+    elif not cleared:
+        show("Nothing to clear: no item waits on the audit list. `rlm queue stats` shows what is elsewhere.")
+    else:
+        show(f"{counted(cleared, 'item')} removed from the audit list. Ledger, staging and dead letters are untouched.")

@@ -1,0 +1,96 @@
+"""What can be done with dead letters: find some, retry or drop them, one after the other, each with its outcome."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rlm.event import NOT_EMBEDDABLE, BadItemError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from rlm.store import Store
+
+#: Letters read at a time where all are dealt with.
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one letter; `refused` says why nothing did, empty where it was done; `kept`: it is still there."""
+
+    id: str
+    refused: str = ""
+    kept: bool = False
+
+
+def find_letters(store: Store, ids: Iterable[str]) -> dict[str, bytes]:
+    """Return the letters with these ids, by id, as they stand in the list; an unknown one is missing."""
+    missing = set(ids)
+    found: dict[str, bytes] = {}
+    for raw in store.letters.all() if missing else ():
+        handle = handle_of(raw)
+        if handle in missing:
+            missing.remove(handle)
+            found[handle] = raw
+            if not missing:
+                break
+    return found
+
+
+def handle_of(raw: bytes) -> str:
+    """Return the id of a letter."""
+    return str(msgspec.json.decode(raw)["id"])
+
+
+def item_text(raw: bytes) -> str:
+    """Write the item of a letter for a person: laid out where it is JSON, else as it came, what is no text escaped."""
+    letter = msgspec.json.decode(raw, type=_Letter)
+    if letter.reason not in NOT_EMBEDDABLE:
+        return msgspec.json.format(bytes(letter.item), indent=2).decode()
+    return base64.b64decode(msgspec.json.decode(letter.item)["base64"]).decode(errors="backslashreplace")
+
+
+class _Letter(msgspec.Struct):
+    reason: str
+    item: msgspec.Raw
+
+
+def retry_letter(store: Store, raw: bytes) -> Outcome:
+    """Send a letter's event into the next run; without an event, put its item back on the audit list."""
+    handle = handle_of(raw)
+    priorities = {one.name: one.priority for one in store.settings.event_types}
+    try:
+        if store.letters.retry(raw, priorities):
+            return Outcome(handle)
+    except BadItemError as error:
+        return Outcome(
+            handle, f"{error}; correct the configuration, or drop it with `rlm failed drop {handle}`", kept=True
+        )
+    if store.letters.find(handle) is None:
+        return Outcome(handle, "it is no longer there; somebody else has retried or dropped it")
+    return Outcome(
+        handle, f"its event is under way again; `rlm failed drop {handle}` removes the old letter alone", kept=True
+    )
+
+
+def drop_letter(store: Store, raw: bytes) -> Outcome:
+    """Remove a letter for good and forget its event."""
+    handle = handle_of(raw)
+    return Outcome(handle, "" if store.letters.drop(raw) else "it is no longer there; somebody else has removed it")
+
+
+def deal_with_all(store: Store, deal: Callable[[Store, bytes], Outcome]) -> Iterator[Outcome]:
+    """Deal with as many letters as there are now, newest first, in constant memory, yielding each outcome."""
+    left, kept = store.letters.count(), 0
+    while left > 0 and (page := list(islice(store.letters.all(), kept, kept + min(_PAGE, left)))):
+        left -= len(page)
+        for raw in page:
+            outcome = deal(store, raw)
+            kept += outcome.kept
+            yield outcome

@@ -1,0 +1,214 @@
+"""`rlm demo` as a person and as a script meet it: real processes, and nothing left of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from tests.leftbehind import nothing_left_behind
+from tests.wait import wait_until
+
+#: Sixty events, twenty times as fast: a window of nine seconds, done in one or two.
+SHORT = ("--events", "60", "--speed", "20")
+#: No more than 12 calls fit into a window.
+NARROW = """
+[types.ONLY]
+processing_seconds = 3.0
+rate_limit = "12 per 5 minutes"
+endpoints = [{ name = "only_api", url = "http://127.0.0.1:8090/only_api" }]
+"""
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A directory for temporary directories; afterwards it is empty and no process knows it."""
+    place = tmp_path / "t"
+    place.mkdir()
+    with nothing_left_behind(place):
+        yield place
+    assert list(place.iterdir()) == []
+
+
+@contextmanager
+def demo(place, *args, **streams):
+    """Start `rlm demo`; a test that fails leaves none running."""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rlm", "demo", *args],
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(place)},
+        cwd=place.parent,
+        **streams,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGQUIT)
+        process.communicate(timeout=20)
+
+
+def read_until(process, pattern):
+    """Read lines of the output up to the first in which `pattern` is found."""
+    for line in process.stdout:
+        if re.search(pattern, line):
+            return
+    raise AssertionError(f"the output ended without {pattern!r}: {process.stderr.read().decode()}")
+
+
+def test_tells_a_pipe_in_plain_lines_what_happened(place):
+    """Piped, it prints plain lines, then a summary in words, and exits with 0 within 40 seconds."""
+    started = time.monotonic()
+
+    with demo(place, *SHORT) as process:
+        out, err = (stream.decode() for stream in process.communicate(timeout=60))
+
+    assert process.returncode == 0, err
+    assert time.monotonic() - started < 40
+    assert all(char.isprintable() or char == "\n" for char in out)
+    for words in (
+        "60 events in",
+        "planned:",
+        "running: ",
+        "60 completed, 0 failed, 0 left over",
+        "Forecast: ",
+        "Outcome: ",
+        "The API refused nothing: 60 calls",
+        "overflow_balance_check_api_3",
+        "`rlm up`",
+    ):
+        assert words in out
+
+
+def test_prints_one_json_document(place):
+    """With --json stdout is the record and what the API saw, nothing else; progress goes to stderr."""
+    with demo(place, *SHORT, "--json") as process:
+        out, err = (stream.decode() for stream in process.communicate(timeout=60))
+
+    document = json.loads(out)
+    assert document["record"]["counts"] | {"invalid": 0} == {
+        "taken": 60,
+        "carried_over": 0,
+        "invalid": 0,
+        "duplicates": 0,
+        "completed": 60,
+        "failed": 0,
+        "leftover": 0,
+    }
+    assert {entry["taken"] for entry in document["record"]["by_type"].values()} == {12}
+    assert sum(seen["calls"] for seen in document["api"].values()) == 60
+    assert (document["refused"], document["as_promised"]) == (0, True)
+    assert "running: " in err
+
+
+def test_says_honestly_what_does_not_fit(place):
+    """More events than the limits allow are counted as left over, and that is no failure."""
+    config = place.parent / "narrow.toml"
+    config.write_text(NARROW)
+
+    with demo(place, "--config", str(config), "--events", "30", "--speed", "20") as process:
+        out, err = (stream.decode() for stream in process.communicate(timeout=60))
+
+    assert process.returncode == 0, err
+    assert "12 completed, 0 failed, 18 left over" in out
+    assert "Left over: 18 expected, 18 in fact" in out
+    assert "the next run would take it first" in out
+
+
+def test_draws_a_picture_on_a_terminal(place):
+    """On a terminal countdown, forecast, types and workers are drawn in place, and the cursor comes back."""
+    leader, follower = pty.openpty()
+    with demo(place, *SHORT, stdout=follower, stderr=follower) as process:
+        os.close(follower)
+        drawn = b""
+        while chunk := _read(leader):
+            drawn += chunk
+        process.wait(timeout=20)
+    os.close(leader)
+
+    assert process.returncode == 0
+    for words in (b"s left", b"forecast: done at", b"REBALANCE_NEEDED", b"lanes busy", b"The API refused nothing"):
+        assert words in drawn
+    assert drawn.rindex(b"\x1b[?25h") > drawn.rindex(b"\x1b[?25l")
+
+
+def _read(terminal):
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # what Linux says when the last one who could write has gone
+        return b""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda one: one.name)
+def test_leaves_nothing_behind_when_it_is_interrupted(place, signum):
+    """A signal in the middle of the run ends it with exit code 1; processes, server and directory are gone."""
+    with demo(place, "--speed", "20") as process:
+        read_until(process, b"running: ")
+
+        process.send_signal(signum)
+        _, err = process.communicate(timeout=20)
+
+    assert process.returncode == 1
+    assert b"interrupted" in err
+
+
+def test_leaves_nothing_behind_when_it_is_interrupted_while_it_starts(place):
+    """A signal while the processes come up ends it as well."""
+    with demo(place, *SHORT) as process:
+        wait_until(lambda: list(place.glob("*/.rlm")), message="the server is being started")
+
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+
+    assert process.returncode == 1
+
+
+def test_ends_at_once_on_a_second_signal(place):
+    """A second Ctrl-C does not wait for calls that take two seconds each."""
+    with demo(place, "--real-time", "--events", "100") as process:
+        read_until(process, rb" [1-9]\d* of \d+ lanes busy")
+        process.send_signal(signal.SIGINT)
+        interrupted = time.monotonic()
+        wait_until(lambda: time.monotonic() > interrupted + 0.2, message="two signals are two")
+
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+
+    assert process.returncode == 1
+    assert time.monotonic() - interrupted < 4
+
+
+def test_leaves_nothing_behind_when_nobody_reads_it(place):
+    """`rlm demo | head -1` ends the demo, not just its output."""
+    with demo(place, *SHORT) as process:
+        process.stdout.readline()
+        process.stdout.close()
+
+        process.stdout = None
+        process.communicate(timeout=40)
+
+    assert process.returncode != 0
+
+
+def test_says_what_its_processes_said_when_one_of_them_dies(place):
+    """A scheduler that is killed ends the demo with exit code 1 and the log of its processes."""
+    with demo(place, "--speed", "10") as process:
+        read_until(process, b"running: ")
+        (log,) = place.glob("*/processes.log")
+        scheduler = re.search(r"Scheduler .*, pid (\d+)\)", log.read_text())
+
+        os.kill(int(scheduler[1]), signal.SIGKILL)
+        _, err = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    assert b"`rlm scheduler` ended unexpectedly (-9)" in err
+    assert b"conducts from now on" in err

@@ -1,0 +1,674 @@
+"""One HTTP call over real sockets: whatever the server does, one outcome by the deadline, no connection too many."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import re
+import socket
+import struct
+import threading
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from rlm import __version__
+from rlm.dispatch import (
+    MAX_ANSWER_BYTES,
+    Delivered,
+    Dispatcher,
+    Rejected,
+    Request,
+    Throttled,
+    Unreachable,
+    UnreachableError,
+)
+from rlm.endpoint import Endpoint, EventType, Limit
+from rlm.mockapi import MockApi
+from rlm.settings import resolve_headers
+from tests.wait import wait_until
+
+#: Seconds until something that ought to have happened has not.
+PATIENCE = 10.0
+#: How late an outcome may come after its deadline, seconds.
+LATE = 0.2
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+ITEM = b'{"id":"i","wallet_name":"w","events":["T"]}'
+
+
+class Peer:
+    """One connection as the server sees it."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self._buffer = b""
+
+    def request(self):
+        """Read one request: its head as text, its body; None at the end of the connection."""
+        while b"\r\n\r\n" not in self._buffer:
+            if not self._more():
+                return None
+        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        length = int(headers.get("content-length", 0))
+        while len(self._buffer) < length:
+            if not self._more():
+                return None
+        body, self._buffer = self._buffer[:length], self._buffer[length:]
+        return head.decode("latin-1"), body
+
+    def send(self, data):
+        self.sock.sendall(data)
+
+    def trickle(self, data):
+        """Send a byte each 0.1 s until the client has had enough; never ends by itself."""
+        while True:
+            for byte in data:
+                self.send(bytes([byte]))
+                self.sock.settimeout(0.1)
+                try:
+                    if not self.sock.recv(1):
+                        return
+                except TimeoutError:
+                    continue
+
+    def until_closed(self):
+        while self._more():
+            pass
+
+    def reset(self):
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def _more(self):
+        data = self.sock.recv(65536)
+        self._buffer += data
+        return bool(data)
+
+
+class Server:
+    """A server on loopback that plays a script on each connection."""
+
+    def __init__(self, script):
+        self._script = script
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/path"
+        self.requests = []
+        self.connections = 0
+        self.open = 0
+        self._socks = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def _accept(self):
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self.open += 1
+            self._socks.append(sock)
+            thread = threading.Thread(target=self._play, args=(sock,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _play(self, sock):
+        peer = Peer(sock)
+        read = peer.request
+
+        def request():
+            found = read()
+            if found is not None:
+                self.requests.append(found)
+            return found
+
+        peer.request = request
+        with sock, suppress(OSError):
+            self._script(peer)
+        self.open -= 1
+
+    def close(self):
+        for sock in (self._listener, *self._socks):
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc):
+        self.close()
+
+
+def answering(*answers):
+    """Script: answer each request, by turns; the last answer stands for all that follow."""
+
+    def script(peer):
+        number = 0
+        while peer.request():
+            peer.send(answers[min(number, len(answers) - 1)])
+            number += 1
+
+    return script
+
+
+def once(act):
+    """Script: read one request, then `act`."""
+
+    def script(peer):
+        if peer.request():
+            act(peer)
+
+    return script
+
+
+@pytest.fixture
+def dispatcher():
+    dispatcher = Dispatcher(resolve_headers)
+    yield dispatcher
+    dispatcher.close()
+
+
+def endpoint(url, headers=None, name="api"):
+    return Endpoint(name, url, Limit.parse("30/minute"), 10.0, headers or {})
+
+
+def request(number=1, item=ITEM):
+    return Request(f"i{number}:T", "T", "w", "r1", 1, item)
+
+
+def call(dispatcher, target, wanted=None, seconds=PATIENCE):
+    """Connect, send, receive, as a lane does."""
+    deadline = time.monotonic() + seconds
+    connection = dispatcher.connect(target, seconds)
+    trouble = dispatcher.send(connection, target, wanted or request(), deadline)
+    if trouble:
+        return Unreachable(trouble, None)
+    return dispatcher.receive(connection, target, time.monotonic(), deadline)
+
+
+@contextmanager
+def ends_by(seconds):
+    """The block ends within `LATE` after `seconds`, and not before."""
+    began = time.monotonic()
+    yield
+    took = time.monotonic() - began
+
+    assert seconds - 0.01 <= took <= seconds + LATE, f"took {took:.3f} s, where {seconds} s were given"
+
+
+def test_many_calls_go_over_one_connection(dispatcher):
+    """A connection is kept alive: calls one after the other open one."""
+    with Server(answering(OK)) as server:
+        outcomes = [call(dispatcher, endpoint(server.url), request(number)) for number in range(20)]
+
+        assert all(isinstance(outcome, Delivered) and outcome.status == 200 for outcome in outcomes)
+        assert (server.connections, len(server.requests)) == (1, 20)
+
+
+def test_calls_at_the_same_time_open_one_connection_each_and_no_more(dispatcher):
+    """Lanes share the pool: it grows to the calls under way at one time, and later calls open none."""
+    lanes = threading.Barrier(4)
+
+    def script(peer):
+        while peer.request():
+            lanes.wait(PATIENCE)
+            peer.send(OK)
+
+    with Server(script) as server:
+        for _ in range(5):
+            threads = [threading.Thread(target=call, args=(dispatcher, endpoint(server.url))) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(PATIENCE)
+
+        assert (server.connections, len(server.requests)) == (4, 20)
+
+
+def test_the_mock_api_is_called_over_one_connection_and_its_refusals_are_understood(dispatcher):
+    """Against the strict server: the limit's last call is delivered, the next is throttled with its Retry-After."""
+    target = Endpoint("api", "http://elsewhere:1/api", Limit.parse("3 per 60 second"), 10.0)
+    with MockApi([EventType("T", 1, 0.0, (target,))]) as api:
+        here = endpoint(f"{api.url}/api")
+
+        outcomes = [call(dispatcher, here, request(number)) for number in range(4)]
+
+        assert [type(outcome) for outcome in outcomes] == [Delivered, Delivered, Delivered, Throttled]
+        assert 58 <= outcomes[-1].retry_after <= 60
+        assert [arrival.event_id for arrival in api.arrivals] == ["i0:T", "i1:T", "i2:T", "i3:T"]
+
+
+def test_a_connection_that_the_server_closed_meanwhile_is_replaced(dispatcher):
+    """An idle connection that the server gave up costs nothing: the next call goes over a new one."""
+    with Server(once(lambda peer: peer.send(OK))) as server:
+        target = endpoint(server.url)
+        first = call(dispatcher, target)
+        wait_until(lambda: server.open == 0, message="the server has closed it")
+
+        second = call(dispatcher, target)
+
+        assert [first.status, second.status] == [200, 200]
+        assert (server.connections, len(server.requests)) == (2, 2)
+
+
+def test_a_call_on_a_connection_that_dies_just_then_is_not_sent_again(dispatcher):
+    """Whether it arrived is not known, so nobody repeats it behind the ledger's back: no answer is the outcome."""
+    with Server(lambda peer: peer.sock.shutdown(socket.SHUT_RDWR)) as server:
+        target = endpoint(server.url)
+        connection = dispatcher.connect(target, PATIENCE)
+        wait_until(lambda: server.open == 0, message="the server has closed it")
+
+        deadline = time.monotonic() + PATIENCE
+        trouble = dispatcher.send(connection, target, request(), deadline)
+        outcome = trouble or dispatcher.receive(connection, target, time.monotonic(), deadline)
+
+        assert trouble or (isinstance(outcome, Unreachable) and outcome.seconds is None)
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "half",
+    [
+        b"",
+        b"HTTP/1.1 20",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nhalf",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+    ],
+)
+def test_half_an_answer_is_none(dispatcher, half):
+    """An answer that breaks off is no answer, wherever it breaks off, and its connection is not used again."""
+    with Server(once(lambda peer: peer.send(half))) as server:
+        target = endpoint(server.url)
+
+        outcome = call(dispatcher, target)
+
+        assert isinstance(outcome, Unreachable), outcome
+        assert outcome.seconds is None
+        wait_until(lambda: server.open == 0, message="the connection is closed")
+
+
+def test_a_body_without_a_length_ends_with_its_connection(dispatcher):
+    """An answer of the old kind, whose body ends where the connection does, is whole."""
+    with Server(once(lambda peer: peer.send(b"HTTP/1.0 200 OK\r\n\r\nas long as it takes"))) as server:
+        outcomes = [call(dispatcher, endpoint(server.url)) for _ in range(2)]
+
+        assert [outcome.status for outcome in outcomes] == [200, 200]
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("status", [200, 429, 500])
+def test_a_body_that_trickles_is_cut_at_the_deadline(dispatcher, status):
+    """A byte each 0.1 s never lets a socket time out; the deadline is that of the whole call."""
+    head = f"HTTP/1.1 {status} X\r\nContent-Length: 1000\r\n\r\n".encode()
+
+    def act(peer):
+        peer.send(head)
+        peer.trickle(b"x")
+
+    with Server(once(act)) as server:
+        with ends_by(0.6):
+            outcome = call(dispatcher, endpoint(server.url), seconds=0.6)
+
+        assert isinstance(outcome, Unreachable), outcome
+        assert outcome.seconds is None
+        assert outcome.detail.startswith("no answer within 0.6 s")
+        wait_until(lambda: server.open == 0, message="the connection is closed")
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX: y", b"X-Slow: yes\r\n"])
+def test_headers_that_trickle_are_cut_at_the_deadline(dispatcher, head):
+    """Headers without end are no answer, even where the first of them says 200."""
+
+    def act(peer):
+        if not head.startswith(b"HTTP"):
+            peer.send(b"HTTP/1.1 200 OK\r\n")
+        peer.trickle(head)
+
+    with Server(once(act)) as server:
+        with ends_by(0.6):
+            outcome = call(dispatcher, endpoint(server.url), seconds=0.6)
+
+        assert isinstance(outcome, Unreachable), outcome
+        assert outcome.seconds is None
+        wait_until(lambda: server.open == 0, message="the connection is closed")
+
+
+def test_a_server_that_never_answers_is_left_at_the_deadline(dispatcher):
+    """Silence is cut at the deadline, and the server sees the connection close then."""
+    with Server(once(Peer.until_closed)) as server:
+        with ends_by(0.3):
+            outcome = call(dispatcher, endpoint(server.url), seconds=0.3)
+
+        assert outcome == Unreachable("no answer within 0.3 s", None)
+        wait_until(lambda: server.open == 0, message="the server saw it close")
+
+
+def test_a_server_that_does_not_read_is_left_at_the_deadline(dispatcher):
+    """A body too large for the buffers between here and there does not hold a lane beyond the deadline."""
+    done = threading.Event()
+    with Server(lambda peer: done.wait(PATIENCE)) as server:
+        big = request(item=b'{"x":"' + b"y" * 50_000_000 + b'"}')
+        with ends_by(0.4):
+            outcome = call(dispatcher, endpoint(server.url), big, seconds=0.4)
+        done.set()
+
+        assert isinstance(outcome, Unreachable)
+        assert outcome.seconds is None
+
+
+def test_a_deadline_that_is_over_before_the_call_sends_nothing_for_long(dispatcher):
+    """Even a deadline in the past ends at once, in an outcome."""
+    with Server(once(Peer.until_closed)) as server:
+        began = time.monotonic()
+        outcome = call(dispatcher, endpoint(server.url), seconds=0.0)
+
+        assert isinstance(outcome, Unreachable)
+        assert outcome.seconds is None
+        assert time.monotonic() - began < LATE
+
+
+def test_a_reset_after_the_body_was_read_is_no_answer(dispatcher):
+    """The call may have been taken, so it counts as sent and unanswered."""
+    with Server(once(Peer.reset)) as server:
+        outcome = call(dispatcher, endpoint(server.url))
+
+        assert isinstance(outcome, Unreachable)
+        assert outcome.seconds is None
+        assert outcome.detail.startswith("the connection broke after 0.0 s: ")
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("garbage", [b"\x00" * 100, b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\r\n\r\n"])
+def test_what_is_not_http_is_no_answer(dispatcher, garbage):
+    """A server that speaks something else is unreachable, never an exception."""
+
+    def act(peer):
+        peer.send(garbage)
+        peer.sock.shutdown(socket.SHUT_WR)
+        peer.until_closed()
+
+    with Server(once(act)) as server:
+        outcome = call(dispatcher, endpoint(server.url), seconds=1.0)
+
+        assert isinstance(outcome, Unreachable)
+        assert outcome.seconds is None
+
+
+def test_headers_beyond_reason_are_no_answer(dispatcher):
+    """A head of a thousand lines, or a line of a megabyte, is given up, not read for ever."""
+    for head in (b"X: y\r\n" * 1000, b"X: " + b"y" * 1_000_000 + b"\r\n"):
+
+        def act(peer, head=head):
+            peer.send(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")
+
+        with Server(once(act)) as server:
+            outcome = call(dispatcher, endpoint(server.url), seconds=2.0)
+
+            assert isinstance(outcome, Unreachable)
+            assert outcome.seconds is None
+
+
+def test_a_refused_connection_is_known_before_anything_is_sent(dispatcher):
+    """Where nobody listens no slot is needed: the error comes from connecting, and names the endpoint."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+    with pytest.raises(UnreachableError, match=rf"no connection to api \(127\.0\.0\.1:{port}\): .*refused"):
+        dispatcher.connect(endpoint(f"http://127.0.0.1:{port}/"), PATIENCE)
+
+
+def test_a_name_that_does_not_resolve_is_known_before_anything_is_sent(dispatcher):
+    """A host without an address cannot be connected to, which is an error of connecting."""
+    with pytest.raises(UnreachableError, match="no connection to api"):
+        dispatcher.connect(endpoint("http://no-such-host.invalid/"), PATIENCE)
+
+
+def test_a_server_that_accepts_nobody_is_given_up_in_time(dispatcher):
+    """A connection that does not come about ends in the time given for it."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # fill the queue of those that wait to be let in
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+
+        with ends_by(0.3), pytest.raises(UnreachableError, match="timed out"):
+            dispatcher.connect(endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}/"), 0.3)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_rejected_and_not_followed(dispatcher, status):
+    """Calls go where the configuration says, wherever an answer points."""
+    with Server(answering(OK)) as elsewhere:
+        answer = f"HTTP/1.1 {status} Moved\r\nLocation: {elsewhere.url}\r\nContent-Length: 0\r\n\r\n".encode()
+        with Server(answering(answer)) as server:
+            outcome = call(dispatcher, endpoint(server.url))
+
+            assert isinstance(outcome, Rejected)
+            assert (outcome.status, outcome.detail) == (status, f"HTTP {status}")
+        assert elsewhere.connections == 0
+
+
+def test_proxies_of_the_environment_are_ignored(dispatcher, monkeypatch):
+    """What the machine uses for browsing sees no event."""
+    with Server(answering(OK)) as proxy, Server(answering(OK)) as server:
+        for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("NO_PROXY", "")
+
+        outcome = call(dispatcher, endpoint(server.url))
+
+        assert (outcome.status, server.connections, proxy.connections) == (200, 1, 0)
+
+
+def test_the_head_of_a_request_is_as_the_contract_says(dispatcher):
+    """POST to the URL's path and query, with the four headers, the configured ones, and what HTTP itself needs."""
+    with Server(answering(OK)) as server:
+        target = endpoint(f"http://127.0.0.1:{server.port}/a/b%20c?x=1&y=%2F", {"X-Tenant": "blue", "Accept": "*/*"})
+        call(dispatcher, target)
+
+        head, body = server.requests[0]
+        first, *lines = head.split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines)
+        assert first == "POST /a/b%20c?x=1&y=%2F HTTP/1.1"
+        assert len(headers) == len(lines)
+        assert headers.pop("Accept-Encoding", "identity") == "identity"
+        assert headers == {
+            "Host": f"127.0.0.1:{server.port}",
+            "Content-Length": str(len(body)),
+            "Content-Type": "application/json",
+            "Idempotency-Key": "i1:T",
+            "User-Agent": f"rlm/{__version__}",
+            "X-Tenant": "blue",
+            "Accept": "*/*",
+        }
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        b'{"id":"i","wallet_name":"w","events":["T"],"amount":1.0e2}',
+        b'{ "id" : "i",\n\t"wallet_name":"\\u0077\\ud83d\\ude00","events":["T"], "x":[1 ,2] }',
+        b'{"id":"i","wallet_name":"w","events":["T"],"n":123456789012345678901234567890,"f":0.1000,"z":-0.0}',
+        b'{"id":"i","id":"i","wallet_name":"w","events":["T"],"a":1,"a":2}',
+        '{"id":"i","wallet_name":"кошелёк €","events":["T"],"s":"\\/"}'.encode(),
+        b'{"id":"i","wallet_name":"w","events":["T"],"deep":' + b"[" * 98 + b"]" * 98 + b"}",
+    ],
+    ids=["float", "escapes", "numbers", "duplicate", "utf8", "deep"],
+)
+def test_the_item_is_passed_on_byte_for_byte(dispatcher, item):
+    """The body has the contract's six keys, and in it the item exactly as it came."""
+    with Server(answering(OK)) as server:
+        wanted = Request("i:T", "T", "w€", "run-1", 7, item)
+        call(dispatcher, endpoint(server.url), wanted)
+
+        _head, body = server.requests[0]
+        assert body.count(item) == 1
+        assert json.loads(body.replace(item, b"0")) == {
+            "event_id": "i:T",
+            "event_type": "T",
+            "wallet_name": "w€",
+            "run_id": "run-1",
+            "attempt": 7,
+            "item": 0,
+        }
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_big_answer_does_not_break_reuse(dispatcher, framing):
+    """An answer of 200 kB is read to its end, so its connection serves the next call."""
+    body = b"x" * 200_000
+    head = b"HTTP/1.1 200 OK\r\n"
+    if framing == "length":
+        big = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    else:
+        big = head + b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    with Server(answering(big, OK)) as server:
+        outcomes = [call(dispatcher, endpoint(server.url)) for _ in range(3)]
+
+        assert [outcome.status for outcome in outcomes] == [200] * 3
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("size", [MAX_ANSWER_BYTES - 1, MAX_ANSWER_BYTES, MAX_ANSWER_BYTES + 1, 5_000_000])
+def test_an_answer_around_and_beyond_the_most_that_is_read_is_an_answer(dispatcher, size):
+    """What is too much to read is cut off, but 200 was said: delivered, and the next call is as good as ever."""
+    big = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
+    with Server(answering(big)) as server:
+        outcomes = [call(dispatcher, endpoint(server.url)) for _ in range(2)]
+
+        assert [outcome.status for outcome in outcomes] == [200, 200]
+        assert server.connections == (1 if size < MAX_ANSWER_BYTES else 2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "connections"),
+    [
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 1),
+        (b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 1),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, 1),
+        (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", 1),
+        (b"HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 2\r\n\r\nok", 3),
+    ],
+    ids=["no content", "chunked", "continue", "keep-alive of 1.0", "close"],
+)
+def test_each_way_of_ending_an_answer_is_understood(dispatcher, answer, connections):
+    """A connection is used again exactly where its answer leaves it usable."""
+    with Server(answering(answer)) as server:
+        outcomes = [call(dispatcher, endpoint(server.url)) for _ in range(3)]
+
+        assert all(isinstance(outcome, Delivered) for outcome in outcomes)
+        assert server.connections == connections
+
+
+def test_bytes_that_follow_an_answer_are_never_taken_for_the_next_one(dispatcher):
+    """A server that says more than it was asked for loses its connection: the next call gets its own answer."""
+
+    def act(peer):
+        peer.send(OK)
+        kept.wait(PATIENCE)
+        peer.send(b"HTTP/1.1 404 Stray\r\nContent-Length: 0\r\n\r\n")
+        peer.until_closed()
+
+    kept = threading.Event()
+    with Server(once(act)) as server:
+        target = endpoint(server.url)
+        first = call(dispatcher, target)
+        kept.set()
+        wait_until(lambda: not dispatcher._idle[target.url][0].is_connected, message="the stray bytes are here")
+
+        second = call(dispatcher, target)
+
+        assert [first.status, second.status] == [200, 200]
+        assert server.connections == 2
+
+
+def test_a_connection_kept_without_a_call_serves_the_next_one(dispatcher):
+    """A lane whose slot was refused puts its connection back unused."""
+    with Server(answering(OK)) as server:
+        target = endpoint(server.url)
+        dispatcher.keep(target, dispatcher.connect(target, PATIENCE))
+
+        assert call(dispatcher, target).status == 200
+        assert server.connections == 1
+
+
+def test_what_the_answer_says_is_safe_to_show(dispatcher):
+    """The excerpt of a rejection is printable ASCII and short, whatever the server wrote."""
+    body = b"\x1b]0;title\x07no \xff\xfe such\r\nwallet" + b"!" * 1000
+    answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    with Server(answering(answer)) as server:
+        outcome = call(dispatcher, endpoint(server.url))
+
+        assert isinstance(outcome, Rejected)
+        assert re.match(r"HTTP 404: \]0;title no +such wallet!!!", outcome.detail)
+        assert outcome.detail.isprintable()
+        assert len(outcome.detail) <= 210
+
+
+def test_a_secret_is_sent_and_nowhere_shown(monkeypatch, caplog):
+    """A header's value from the environment reaches the server, and no log line, representation or outcome."""
+    secret = "s3cr3t-0f-the-house"
+    monkeypatch.setenv("API_TOKEN", secret)
+    caplog.set_level(logging.DEBUG)
+    dispatcher = Dispatcher(resolve_headers)
+    with Server(once(Peer.reset)) as server:
+        target = endpoint(server.url, {"Authorization": "env:API_TOKEN"})
+
+        outcome = call(dispatcher, target)
+
+        assert f"Authorization: {secret}" in server.requests[0][0].split("\r\n")
+        shown = [repr(dispatcher), repr(target), repr(outcome), repr(vars(dispatcher)), caplog.text]
+        assert not [text for text in shown if secret in text]
+    dispatcher.close()
+
+
+def test_a_secret_that_cannot_be_sent_is_not_quoted(monkeypatch, dispatcher):
+    """A value that no header can have, changed after the start, fails the call without being told to anybody."""
+    monkeypatch.setenv("API_TOKEN", "s3cr3t\nSmuggled: yes")
+    with Server(answering(OK)) as server:
+        target = endpoint(server.url, {"Authorization": "env:API_TOKEN"})
+        connection = dispatcher.connect(target, PATIENCE)
+
+        trouble = dispatcher.send(connection, target, request(), time.monotonic() + PATIENCE)
+
+        assert trouble
+        assert "s3cr3t" not in trouble
+        assert server.requests == []
+
+
+def test_calls_leave_neither_connections_nor_threads_behind():
+    """After calls that ended in every way, and `close`, no descriptor and at most the one cutter's thread is left."""
+
+    def script(peer):
+        while peer.request():
+            peer.send(OK)
+
+    gc.collect()
+    threads, descriptors = threading.active_count(), _descriptors()
+    dispatcher = Dispatcher(resolve_headers)
+    scripts = [script, once(Peer.reset), once(Peer.until_closed), once(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\n"))]
+    for script_of_all in scripts:
+        with Server(script_of_all) as server:
+            for _ in range(10):
+                call(dispatcher, endpoint(server.url), seconds=0.05)
+    dispatcher.close()
+
+    assert threading.active_count() <= threads + 1
+    wait_until(lambda: _descriptors() <= descriptors, message="every descriptor is closed")
+
+
+def _descriptors():
+    return sum(1 for _ in Path("/dev/fd").iterdir())

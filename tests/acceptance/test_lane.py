@@ -1,0 +1,725 @@
+"""One event from claim to settlement: the real lane, a real Valkey, a strict API; and the books always balance."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from unittest import mock
+
+import pytest
+
+from rlm.embedded import EmbeddedServer
+from rlm.errors import StoreUnreachableError
+from rlm.lane import FAILING, FIRST_BACKOFF_SECONDS
+from rlm.run import State
+from rlm.store.ledger import Release
+from rlm.window import Admitted
+from tests.bench import FIRST, SECOND, TYPE, Bench
+from tests.wait import wait_until
+
+#: Seconds until something that ought to have happened has not.
+PATIENCE = 10.0
+
+
+class Scripted:
+    """A server that gives every request one answer."""
+
+    def __init__(self, answer):
+        self._answer = answer
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+        self._thread = threading.Thread(target=self._serve)
+
+    def _serve(self):
+        with suppress(OSError):
+            while True:
+                peer, _ = self._listener.accept()
+                with peer:
+                    peer.recv(65536)
+                    peer.sendall(self._answer)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc):
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(PATIENCE)
+
+
+@pytest.fixture
+def make_bench(valkey_only_url, tmp_path):
+    """Make benches on the session's server; in the end the books of each are checked."""
+    with ExitStack() as stack:
+
+        def make(**options):
+            return stack.enter_context(Bench(valkey_only_url, tmp_path, **options))
+
+        yield make
+
+
+@pytest.fixture
+def bench(make_bench):
+    return make_bench()
+
+
+@contextmanager
+def gone(target, verb, times=1):
+    """Redis fails the next `times` calls of `verb`, as if it were away; yields what counts them."""
+    real = getattr(target, verb)
+    calls = []
+
+    def fail(*args, **kwargs):
+        calls.append(args)
+        if len(calls) <= times:
+            raise StoreUnreachableError("Redis cannot be reached")
+        return real(*args, **kwargs)
+
+    with mock.patch.object(target, verb, fail):
+        yield calls
+
+
+# -- what an answer leads to
+
+
+def test_an_event_that_is_taken_is_completed(bench):
+    """2xx: one call, at the endpoint meant for it, its key the event's id, and the event is settled."""
+    (event_id,) = bench.take()
+    bench.carry(endpoint=SECOND)
+
+    assert [(one.endpoint, one.event_id, one.attempt, one.run_id) for one in bench.api.arrivals] == [
+        (SECOND, event_id, 1, bench.run_id)
+    ]
+    assert bench.where() == {}
+    assert bench.tally() == {f"taken:{TYPE}": 1, f"completed:{TYPE}": 1, f"delivered:{SECOND}": 1}
+    assert bench.event(event_id)["state"] == "completed"
+    assert len(bench.store.runs.timings(bench.run_id)[SECOND]) == 1
+    bench.check()
+
+
+@pytest.mark.parametrize(
+    ("fault", "rest"),
+    [
+        ({"throttle": 7}, 7.0),
+        ({"throttle": 7, "retry_after": "date"}, 7.0),
+        ({"throttle": 7, "retry_after": "none"}, 1.0),
+        ({"throttle": 100_000}, 86_400.0),
+    ],
+    ids=["seconds", "date", "none", "absurd"],
+)
+def test_a_throttled_event_goes_elsewhere_and_spends_nothing(bench, fault, rest):
+    """429: the endpoint rests for what it asked, a period if it did not say; the event's attempt does not advance."""
+    (event_id,) = bench.take()
+    bench.api.set_fault(FIRST, **fault)
+    bench.carry()
+
+    assert bench.where() == {"pending": 1}
+    assert bench.tally() == {f"taken:{TYPE}": 1, f"throttled:{FIRST}": 1}
+    _, views = bench.store.windows.look(list(bench.settings.endpoints.values()))
+    assert rest - 1.5 <= views[FIRST].rest_seconds <= rest + 1.0
+    assert (views[FIRST].free, views[SECOND].free > 0) == (0, True)
+
+    bench.carry()  # still meant for the first, which rests
+
+    assert bench.calls() == [(FIRST, 1, 429), (SECOND, 1, 200)]
+    assert {one.event_id for one in bench.api.arrivals} == {event_id}
+    assert bench.where() == {}
+    bench.check()
+
+
+def test_a_503_with_retry_after_is_a_throttle_and_without_one_an_error(bench):
+    """The header makes the difference: with it no attempt is spent."""
+    with Scripted(b"HTTP/1.1 503 Busy\r\nRetry-After: 9\r\nContent-Length: 0\r\n\r\n") as busy:
+        bench.take()
+        bench.redirect(FIRST, busy.url)
+        bench.carry()
+
+        assert bench.where() == {"pending": 1}
+        assert bench.tally()[f"throttled:{FIRST}"] == 1
+
+    bench.api.set_fault(SECOND, status=503)
+    bench.carry(endpoint=SECOND)
+
+    assert bench.where() == {"backoff": 1}
+    assert bench.tally()[f"errors:{SECOND}"] == 1
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 408, 425])
+def test_a_failed_event_waits_and_is_tried_elsewhere(bench, status):
+    """5xx, 408, 425: back-off, then attempt 2 with the same key, at another endpoint than the one that failed."""
+    (event_id,) = bench.take()
+    bench.api.set_fault(FIRST, status=status)
+    bench.carry()
+
+    assert bench.where() == {"backoff": 1}
+    due = bench.store.client.zscore(bench.store.keys.backoff(TYPE), event_id)
+    assert 0.3 * FIRST_BACKOFF_SECONDS < (due - bench.now_us()) / 1e6 < 1.5 * FIRST_BACKOFF_SECONDS
+    assert bench.store.ledger.promote([TYPE], bench.now_us()) == 0
+
+    wait_until(lambda: bench.store.ledger.promote([TYPE], bench.now_us()), message="the back-off is over")
+    bench.carry()
+
+    assert bench.calls() == [(FIRST, 1, status), (SECOND, 2, 200)]
+    assert {one.event_id for one in bench.api.arrivals} == {event_id}
+    assert bench.where() == {}
+    bench.check()
+
+
+def test_back_off_doubles_with_each_attempt(make_bench):
+    """The second wait is twice the first, give or take a half each."""
+    bench = make_bench(max_attempts=6)
+    (event_id,) = bench.take()
+    bench.api.set_fault("*", status=500)
+    for tries in range(1, 6):
+        bench.carry()
+        due = bench.store.client.zscore(bench.store.keys.backoff(TYPE), event_id)
+        wait = (due - bench.now_us()) / 1e6
+        expected = FIRST_BACKOFF_SECONDS * 2 ** (tries - 1)
+
+        assert 0.4 * expected < wait <= 1.5 * expected
+        bench.promote()
+    bench.check()
+
+
+def test_an_event_that_spent_its_attempts_waits_for_the_next_run_and_at_last_is_a_dead_letter(make_bench):
+    """max_attempts calls in a run, in max_runs runs; the attempt counts over all of them, the key never changes."""
+    bench = make_bench(max_attempts=2, max_runs=2)
+    (event_id,) = bench.take()
+    bench.api.set_fault("*", status=500)
+
+    bench.carry()
+    bench.promote()
+    bench.carry()
+    assert bench.where() == {"spent": 1}
+    assert (bench.promote(), bench.store.ledger.release(bench.token, bench.run_id, {TYPE: [FIRST]})) == (0, [])
+    bench.check()
+
+    first_calls = bench.calls()
+    bench.end_run()
+    bench.open_run()
+    assert bench.where() == {"pending": 1}
+    bench.carry()
+    bench.promote()
+    bench.carry()
+
+    assert bench.where() == {}
+    assert [attempt for _, attempt, _ in bench.calls()] == [1, 2, 3, 4]
+    assert len(first_calls) == 2
+    assert {one.event_id for one in bench.api.arrivals} == {event_id}
+    (letter,) = bench.letters()
+    assert (letter["reason"], letter["event_id"], letter["run_id"]) == ("attempts_spent", event_id, bench.run_id)
+    assert letter["item"]["id"] == event_id.rpartition(":")[0]
+    assert letter["detail"].startswith("2 attempts in each of 2 runs failed, the last at ")
+    assert bench.tally()[f"failed:{TYPE}"] == 1
+
+
+def test_a_run_in_which_an_event_only_waited_or_was_throttled_spends_nothing(make_bench):
+    """Full windows and 429 in one run after the other never make a dead letter."""
+    bench = make_bench(max_attempts=1, max_runs=1, limit="1 per 60 second")
+    (event_id,) = bench.take()
+    bench.api.set_fault("*", throttle=0)
+    bench.carry()
+    bench.end_run()
+    bench.open_run()
+    bench.carry()  # the windows are used up by now, or rest
+    bench.end_run()
+    bench.open_run()
+    bench.carry()
+
+    assert bench.where() == {"pending": 1}
+    assert bench.letters() == []
+    assert int(bench.event(event_id).get("attempt", 0)) == int(bench.event(event_id).get("runs", 0)) == 0
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 413, 422, 301, 302, 307])
+def test_a_rejected_event_is_a_dead_letter_at_once(bench, status):
+    """Any other 4xx, and 3xx: one call, one letter that says which answer."""
+    (event_id,) = bench.take()
+    bench.api.set_fault(FIRST, status=status)
+    bench.carry()
+
+    assert bench.calls() == [(FIRST, 1, status)]
+    assert bench.where() == {}
+    (letter,) = bench.letters()
+    assert (letter["reason"], letter["event_id"], letter["run_id"]) == ("rejected", event_id, bench.run_id)
+    assert letter["detail"].startswith(f"{FIRST} answered HTTP {status}")
+    assert bench.tally() == {f"taken:{TYPE}": 1, f"failed:{TYPE}": 1, f"errors:{FIRST}": 1}
+    bench.check()
+
+
+# -- slots
+
+
+def test_full_windows_send_nothing(make_bench):
+    """Where no endpoint has a slot the event goes back as it was: no call, no attempt, no slot."""
+    bench = make_bench(limit="2 per 60 second")
+    bench.take(5)
+    for release in bench.release(4):
+        bench.lanes.carry(release)
+    assert bench.where() == {"pending": 1}
+
+    bench.carry()
+
+    assert bench.where() == {"pending": 1}
+    assert sorted(endpoint for endpoint, _, _ in bench.calls()) == [FIRST, FIRST, SECOND, SECOND]
+    assert (len(bench.stamps(FIRST)), len(bench.stamps(SECOND))) == (2, 2)
+    bench.check()
+
+
+def test_many_lanes_at_once_never_exceed_a_limit_and_lose_nothing(make_bench):
+    """Eight lanes that race for 2 x 20 slots a period: the strict server refuses none, and all is completed."""
+    bench = make_bench(limit="20 per 0.5 second", guard=0.1)
+    bench.take(100)
+    done = threading.Event()
+
+    def lane(number):
+        lanes = bench.make_lanes(f"w{number}")
+        while not done.is_set():
+            try:
+                (release,) = bench.release()
+            except AssertionError:
+                continue
+            lanes.carry(release)
+
+    threads = [threading.Thread(target=lane, args=(number,)) for number in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: bench.tally().get(f"completed:{TYPE}") == 100, message="all are completed")
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join(PATIENCE)
+
+    assert [status for _, _, status in bench.calls()] == [200] * 100
+    assert len({one.event_id for one in bench.api.arrivals}) == 100
+    bench.check()
+
+
+def test_a_limit_set_by_hand_holds_at_once(bench):
+    """Workers go by the limits in Redis, not by their file."""
+    bench.take(3)
+    bench.store.client.hset(bench.store.keys.limits, mapping={FIRST: "1 per 60 second", SECOND: "1 per 60 second"})
+    for release in bench.release(3):
+        bench.lanes.carry(release)
+
+    assert sorted(endpoint for endpoint, _, _ in bench.calls()) == [FIRST, SECOND]
+    assert bench.where() == {"pending": 1}
+
+
+def test_a_slot_that_took_too_long_to_get_is_given_back_by_its_own_id(make_bench):
+    """A reply of Redis that was long on its way would make the call leave late: that slot is never used."""
+    bench = make_bench(guard=0.1, limit="2 per 60 second")
+    bench.take()
+    real, slow = bench.store.windows.acquire, []
+
+    def acquire(endpoint, call=None):
+        slot = real(endpoint, call)
+        if isinstance(slot, Admitted) and not slow:
+            slow.append(slot.stamp)
+            time.sleep(0.06)  # more than 0.4 of the guard
+        return slot
+
+    with mock.patch.object(bench.store.windows, "acquire", acquire):
+        bench.carry()
+    while bench.where():
+        bench.carry()
+
+    assert len(slow) == 1
+    stamps = bench.stamps(FIRST) + bench.stamps(SECOND)
+    assert len(stamps) == len(bench.api.arrivals) == 1
+    assert int(slow[0]) not in stamps
+    bench.check()
+
+
+def test_a_call_that_left_late_is_stamped_anew(make_bench):
+    """Where sending itself took long, the slot counts from when it was sent: as if it had been taken only then."""
+    bench = make_bench(guard=0.1)
+    bench.take()
+    real, left = bench.dispatcher.send, []
+
+    def send(*args):
+        time.sleep(0.06)
+        trouble = real(*args)
+        left.append(bench.now_us())
+        return trouble
+
+    with mock.patch.object(bench.dispatcher, "send", send):
+        bench.carry()
+
+    (stamp,) = bench.stamps()
+    assert stamp >= left[0]
+    assert bench.where() == {}
+    bench.check()
+
+
+@pytest.mark.parametrize("fault", [{"hang": True}, {"reset": True}], ids=["time-out", "cut"])
+def test_a_call_without_an_answer_blocks_its_slot_from_its_end(make_bench, fault):
+    """Time-out or cut connection: the slot counts for a period from when the connection was closed, and no shorter."""
+    bench = make_bench(timeout=0.4, max_attempts=2)
+    bench.take()
+    bench.api.set_fault(FIRST, **fault)
+    began = bench.now_us()
+    bench.carry()
+    ended = bench.now_us()
+
+    (stamp,) = bench.stamps()
+    if "hang" in fault:
+        assert ended - began >= 400_000
+        assert stamp >= began + 400_000
+    assert began < stamp <= ended
+    assert ended - stamp < 100_000
+    assert bench.where() == {"backoff": 1}
+    assert bench.tally() == {f"taken:{TYPE}": 1, f"errors:{FIRST}": 1}
+    assert bench.store.runs.timings(bench.run_id) == {}
+
+    bench.promote()
+    bench.carry()
+    assert [(endpoint, attempt) for endpoint, attempt, _ in bench.calls()] == [(FIRST, 1), (SECOND, 2)]
+    bench.check()
+
+
+def test_an_answered_call_keeps_the_slot_it_had(bench):
+    """An answer proves that the server has seen it: the stamp stays that of the slot."""
+    bench.take()
+    bench.api.set_fault(FIRST, slow=10.0)
+    before = bench.now_us()
+    bench.carry()
+
+    (stamp,) = bench.stamps()
+    assert before < stamp < before + 100_000
+
+
+def test_a_refused_connection_uses_no_slot(bench):
+    """Nobody there: no slot is taken, the attempt is spent, the event goes elsewhere."""
+    bench.take()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    bench.redirect(FIRST, f"http://127.0.0.1:{port}/")
+    bench.carry()
+
+    assert bench.stamps(FIRST) == []
+    assert bench.where() == {"backoff": 1}
+    bench.promote()
+    bench.carry()
+    assert bench.calls() == [(SECOND, 2, 200)]
+
+
+def test_an_endpoint_that_keeps_failing_is_rested_and_one_good_answer_reopens_it(make_bench):
+    """After so many failures in a row its share goes elsewhere; then one probe, and it is as before."""
+    bench = make_bench(max_attempts=100)
+    bench.take(FAILING + 3)
+    bench.api.set_fault(FIRST, status=500)
+    for _ in range(FAILING):
+        bench.carry()
+    first = bench.settings.endpoints[FIRST]
+    assert bench.store.windows.look([first])[1][FIRST].rest_seconds > 0.5
+    bench.carry()
+    assert bench.calls()[-1][0] == SECOND
+
+    bench.api.set_fault(FIRST)
+    wait_until(lambda: bench.store.windows.look([first])[1][FIRST].free == 1, message="a probe is allowed")
+    bench.carry()
+
+    assert bench.calls()[-1] == (FIRST, 1, 200)
+    assert bench.store.windows.look([first])[1][FIRST].free > 1
+    bench.check()
+
+
+# -- time
+
+
+def test_an_event_that_no_longer_fits_is_not_sent(make_bench):
+    """With less than its expected time to the deadline an event stays where it is for the next run."""
+    bench = make_bench(window=0.5, processing=0.4)
+    bench.take()
+    (release,) = bench.release()
+    wait_until(lambda: bench.deadline_in() < 0.35, message="too little time is left")
+    bench.lanes.carry(release)
+
+    assert bench.where() == {"pending": 1}
+    assert bench.calls() == []
+    bench.check()
+
+
+def test_a_call_under_way_at_the_deadline_is_cut_and_spends_no_run(make_bench):
+    """At the deadline the call ends, not at its time-out; the event is left over with an attempt more, no run less."""
+    bench = make_bench(window=0.6, processing=0.1, timeout=5.0, max_attempts=1, max_runs=1)
+    (event_id,) = bench.take()
+    bench.api.set_fault(FIRST, hang=True)
+    bench.carry()
+
+    assert -0.3 < bench.deadline_in() <= 0
+    assert bench.where() == {"backoff": 1}
+    assert bench.letters() == []
+    assert bench.event(event_id)["attempt"] == "1"
+    (stamp,) = bench.stamps()
+    assert bench.now_us() - stamp < 300_000
+    bench.end_run()
+    bench.open_run(window=30.0)
+    assert bench.where() == {"pending": 1}
+
+
+# -- releases and revisions
+
+
+def test_an_older_release_is_refused(bench):
+    """A message that was overtaken by a later release of the same event leads to no call."""
+    bench.take()
+    (old,) = bench.release(claim_seconds=0.0)
+    bench.store.ledger.void_unclaimed([TYPE], bench.now_us() + 1)
+    (new,) = bench.release()
+    bench.lanes.carry(old)
+    assert (bench.calls(), bench.where()) == ([], {"released": 1})
+
+    bench.lanes.carry(new)
+    bench.lanes.carry(new)  # delivered twice
+
+    assert bench.calls() == [(FIRST, 1, 200)]
+    bench.check()
+
+
+@pytest.mark.parametrize("stale", ["run", "event", "cancelled", "finishing"])
+def test_a_message_of_what_is_over_leads_to_no_call(bench, stale):
+    """Another run's, an unknown event's, a cancelled or finishing run's: nothing is claimed, nothing sent."""
+    bench.take()
+    (release,) = bench.release()
+    if stale == "run":
+        release = replace(release, run_id="other")
+    elif stale == "event":
+        release = replace(release, event_id=f"unknown:{TYPE}")
+    elif stale == "cancelled":
+        bench.store.runs.cancel(bench.run_id)
+    else:
+        bench.store.runs.advance(bench.token, bench.run_id, State.FINISHING)
+    bench.lanes.carry(release)
+
+    assert bench.calls() == []
+    assert bench.where() == {"released": 1}
+    assert not bench.lanes.outdated
+    bench.check()
+
+
+def test_a_worker_of_another_revision_claims_nothing_and_says_so(bench):
+    """The run has another configuration: nothing is called, and the worker knows that it must be replaced."""
+    bench.take()
+    (release,) = bench.release()
+    outdated = bench.make_lanes("w2", revision="another")
+    outdated.carry(release)
+
+    assert outdated.outdated
+    assert (bench.calls(), bench.where()) == ([], {"released": 1})
+
+    bench.lanes.carry(release)
+    assert not bench.lanes.outdated
+    assert bench.where() == {}
+
+
+def test_a_type_that_this_worker_does_not_know_makes_it_outdated(bench):
+    """An event of a type that came with a newer configuration is left to a newer worker."""
+    bench.lanes.carry(Release("i:NEW_TYPE", bench.run_id, 1))
+
+    assert bench.lanes.outdated
+    assert bench.calls() == []
+
+
+# -- Redis away
+
+
+def test_redis_gone_at_the_claim_is_no_exception(bench, caplog):
+    """The lane goes on; the release becomes void by itself."""
+    bench.take()
+    (release,) = bench.release()
+    with gone(bench.store.ledger, "claim"):
+        bench.lanes.carry(release)
+
+    assert bench.calls() == []
+    assert bench.where() == {"released": 1}
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_redis_gone_between_claim_and_slot_sends_nothing(bench):
+    """No slot, no call: the event goes back, and the connection that was opened is not lost."""
+    bench.take()
+    with gone(bench.store.windows, "acquire"):
+        bench.carry()
+    assert bench.where() == {"pending": 1}
+    assert bench.calls() == []
+    assert bench.tally() == {f"taken:{TYPE}": 1}
+    bench.check()
+
+    kept = [one for idle in bench.dispatcher._idle.values() for one in idle]
+    assert len(kept) == 1
+    bench.carry()
+    assert [one for idle in bench.dispatcher._idle.values() for one in idle] == kept
+    assert bench.where() == {}
+    bench.check()
+
+
+def test_redis_gone_between_answer_and_settlement_is_waited_for(bench):
+    """The call has been made: its outcome is written once Redis is back, and nothing is sent twice."""
+    bench.take()
+    with gone(bench.store.ledger, "complete", times=5) as calls:
+        bench.carry()
+
+    assert len(calls) == 6
+    assert bench.where() == {}
+    assert bench.calls() == [(FIRST, 1, 200)]
+    bench.check()
+
+
+@pytest.mark.parametrize(
+    ("verb", "fault", "failures", "where"),
+    [
+        ("reopen", {}, 1, {}),
+        ("rest", {"throttle": 30}, 0, {"pending": 1}),
+        ("fail", {"status": 500}, 0, {"backoff": 1}),
+        ("block", {"hang": True}, 0, {"backoff": 1}),
+        ("block", {"reset": True}, 0, {"backoff": 1}),
+    ],
+    ids=["good answer", "throttle", "error", "time-out", "cut"],
+)
+def test_redis_gone_just_after_the_answer_changes_no_outcome(make_bench, verb, fault, failures, where):
+    """What the windows must learn of an answer is told them once Redis is back, and the event is settled by it."""
+    bench = make_bench(timeout=0.3)
+    bench.take()
+    first = bench.settings.endpoints[FIRST]
+    for _ in range(failures):
+        bench.store.windows.fail(first, first_rest_seconds=1.0, failing=FAILING)
+    bench.api.set_fault(FIRST, **fault)
+    with gone(bench.store.windows, verb, times=3) as calls:
+        bench.carry()
+    ended = bench.now_us()
+
+    assert len(calls) == 4
+    assert bench.where() == where
+    assert len(bench.calls()) == 1
+    if verb == "rest":
+        assert bench.store.windows.look([first])[1][FIRST].rest_seconds > 28
+    if verb == "block":
+        assert ended - bench.stamps()[0] < 200_000
+    bench.check()
+
+
+def test_redis_gone_just_after_a_late_send_still_awaits_the_answer(make_bench):
+    """The call is under way: it is neither forgotten nor sent again, and its slot is stamped anew later."""
+    bench = make_bench(guard=0.1)
+    bench.take()
+    real, left = bench.dispatcher.send, []
+
+    def send(*args):
+        time.sleep(0.06)
+        left.append(bench.now_us())
+        return real(*args)
+
+    with mock.patch.object(bench.dispatcher, "send", send), gone(bench.store.windows, "block", times=2):
+        bench.carry()
+
+    assert bench.where() == {}
+    assert bench.calls() == [(FIRST, 1, 200)]
+    assert bench.stamps()[0] >= left[0]
+    bench.check()
+
+
+def test_an_outcome_that_cannot_be_written_within_the_lease_is_given_up(make_bench, caplog):
+    """Beyond its lease the event is somebody else's: the lane is free again, and says what it lost."""
+    bench = make_bench(timeout=0.2)
+    bench.take()
+    with mock.patch("rlm.lane.LEASE_SLACK_SECONDS", 0.3), gone(bench.store.ledger, "complete", times=10**9):
+        began = time.monotonic()
+        bench.carry()
+        took = time.monotonic() - began
+
+    assert 0.4 < took < 1.5
+    assert "could not be settled before its lease ended" in caplog.text
+    assert bench.where() == {"inflight": 1}
+
+    wait_until(lambda: bench.store.ledger.orphan_expired([TYPE], bench.now_us()), message="the lease has run out")
+    assert bench.where() == {"pending": 1}
+    bench.carry()
+    assert [attempt for _, attempt, _ in bench.calls()] == [1, 2]
+
+
+def test_an_answer_after_the_claim_was_lost_changes_nothing(bench, caplog):
+    """A worker taken for dead that comes back finds its event gone: no second settlement, no second count."""
+    bench.take()
+    real = bench.dispatcher.receive
+
+    def receive(*args):
+        outcome = real(*args)
+        assert bench.store.ledger.orphan_worker("w1") == 1
+        return outcome
+
+    with mock.patch.object(bench.dispatcher, "receive", receive):
+        bench.carry()
+
+    assert bench.where() == {"pending": 1}
+    assert bench.tally() == {f"taken:{TYPE}": 1, f"errors:{FIRST}": 1}
+    assert "came after its claim was lost" in caplog.text
+    bench.check()
+
+
+def test_a_mistake_of_our_own_loses_nothing(bench, caplog):
+    """An exception nobody thought of is logged with its place, and the event goes back."""
+    bench.take()
+    with mock.patch.object(bench.dispatcher, "connect", side_effect=RuntimeError("oops")):
+        bench.carry()
+
+    assert bench.where() == {"pending": 1}
+    assert [record.levelno for record in caplog.records if "could not be carried" in record.message] == [logging.ERROR]
+    bench.check()
+
+
+def test_a_connection_that_takes_long_is_part_of_the_call(make_bench):
+    """Connecting and calling together end by the time-out, so that no call outlives its lease."""
+    bench = make_bench(timeout=0.5)
+    bench.take()
+    bench.api.set_fault(FIRST, hang=True)
+    real = bench.dispatcher.connect
+
+    def connect(endpoint, seconds):
+        time.sleep(0.4)
+        return real(endpoint, seconds)
+
+    with mock.patch.object(bench.dispatcher, "connect", connect):
+        began = time.monotonic()
+        bench.carry()
+        took = time.monotonic() - began
+
+    assert 0.45 < took < 0.7
+
+
+def test_a_server_killed_between_answer_and_settlement_loses_nothing(tmp_path):
+    """The real thing: Valkey is killed while calls are under way, comes back with its data, and they are settled."""
+    server = EmbeddedServer(tmp_path / "data")
+    server.join()
+    try:
+        with Bench(server.url, tmp_path, processing=0.02) as bench:
+            bench.take(2)
+            first, second = bench.release(2)
+            bench.api.set_fault(FIRST, slow=25.0)
+            lanes = [threading.Thread(target=bench.lanes.carry, args=(one,)) for one in (first, second)]
+            for lane in lanes:
+                lane.start()
+            wait_until(lambda: len(bench.api.arrivals) == 2, message="both calls are under way")
+            pid = bench.store.client.info("server")["process_id"]
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: all(status for _, _, status in bench.calls()), message="both are answered")
+            assert all(lane.is_alive() for lane in lanes)
+            server.join()
+            for lane in lanes:
+                lane.join(PATIENCE)
+
+            assert bench.where() == {}
+            assert [status for _, _, status in bench.calls()] == [200, 200]
+            bench.check()
+    finally:
+        server.leave()

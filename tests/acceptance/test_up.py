@@ -1,0 +1,212 @@
+"""`rlm up`: real processes under the foreman, stopped in order, no call cut, nothing left of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from rlm.endpoint import Endpoint, EventType, Limit
+from rlm.mockapi import MockApi
+from rlm.settings import load_settings
+from rlm.store import open_store
+from rlm.store.processes import Role
+from tests.leftbehind import nothing_left_behind
+from tests.wait import wait_until
+
+REPOSITORY = Path(__file__).parents[2]
+#: One endpoint that is limited by nothing but its lanes.
+CONFIG = """
+[run]
+window_seconds = {every}
+every_seconds = {every}
+[workers]
+max = 2
+[types.T]
+processing_seconds = {takes}
+rate_limit = "1000/second"
+endpoints = [{{ name = "t_api", url = "{url}/t_api" }}]
+"""
+
+
+class Installation:
+    """A directory with a configuration whose API is served by the test, and `rlm up` in it."""
+
+    def __init__(self, directory, api, *, every, takes):
+        self.directory = directory
+        self.api = api
+        self.config = directory / "rlm.toml"
+        self.config.write_text(CONFIG.format(every=every, takes=takes, url=api.url))
+        self.settings = load_settings(self.config, {})
+
+    @contextmanager
+    def up(self, *command, **env):
+        """Run it, or another command instead; a test that fails leaves none running."""
+        process = subprocess.Popen(
+            command or [sys.executable, "-m", "rlm", "up", "--config", str(self.config)],
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **env},
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            process.communicate(timeout=30)
+
+    def push(self, number):
+        """Push events, and wait until there is somebody to send them."""
+        items = [json.dumps({"id": f"e{n}", "wallet_name": f"w{n}", "events": ["T"]}).encode() for n in range(number)]
+        with open_store(self.settings) as store:
+            store.intake.push(items)
+            wait_until(lambda: all(map(store.processes.alive, (Role.SCHEDULER, Role.SUPERVISOR))), timeout=20)
+
+    def start_run(self):
+        """Have the scheduler start a run now, and wait until half of the ten lanes have a call in flight."""
+        with open_store(self.settings) as store:
+            store.runs.request()
+        wait_until(lambda: self.unanswered() >= 5, timeout=20, message="five calls are in flight")
+
+    def unanswered(self):
+        return sum(one.status is None for one in self.api.arrivals)
+
+
+@pytest.fixture
+def install(tmp_path):
+    """Make an installation; afterwards nothing of it is left but its files."""
+    with nothing_left_behind(tmp_path):
+        apis = []
+
+        def make(*, every=20.0, takes=1.0):
+            endpoint = Endpoint("t_api", "http://localhost/t_api", Limit.parse("1000/second"), 10.0)
+            apis.append(MockApi([EventType("T", 1, takes, (endpoint,))]))
+            apis[-1].start()
+            return Installation(tmp_path, apis[-1], every=every, takes=takes)
+
+        try:
+            yield make
+        finally:
+            for api in apis:
+                api.stop()
+
+
+def assert_in_order(output, *words):
+    places = [output.find(word) for word in words]
+    assert -1 not in places, f"one of {words} is missing in {output}"
+    assert places == sorted(places), output
+
+
+def test_runs_what_is_on_the_list_on_the_clock_and_stops_in_order(install):
+    """Events pushed are sent by a scheduled run; TERM stops scheduler, then supervisor, then the server; exit 0."""
+    here = install(every=2.0, takes=0.05)
+    with here.up() as process:
+        here.push(40)
+        wait_until(lambda: len(here.api.arrivals) == 40 and not here.unanswered(), timeout=20)
+
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=20)
+
+    assert process.returncode == 0
+    assert_in_order(output, "scheduler is asked", "scheduler ended with exit status 0", "supervisor is asked")
+    assert_in_order(output, "supervisor is asked", "no worker is left", "supervisor ended with exit status 0")
+    with open_store(here.settings) as store:
+        assert store.runs.record(store.runs.history(1)[0])["counts"]["completed"] == 40
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda one: one.name)
+def test_cuts_no_call_when_it_is_stopped_in_the_middle_of_a_run(install, signum):
+    """Every call that has arrived is answered and counted; what was not sent is a leftover."""
+    here = install(takes=1.0)
+    with here.up() as process:
+        here.push(120)
+        here.start_run()
+
+        process.send_signal(signum)
+        output, _ = process.communicate(timeout=20)
+
+    assert process.returncode == 0, output
+    statuses = [one.status for one in here.api.arrivals]
+    assert set(statuses) == {200}
+    with open_store(here.settings) as store:
+        record = store.runs.record(store.runs.history(1)[0])
+    assert record["state"] == "partial"
+    assert record["counts"]["completed"] == len(statuses)
+    assert record["counts"]["leftover"] == 120 - len(statuses)
+
+
+def test_ends_at_once_on_a_second_signal(install):
+    """A second TERM does not wait for calls that take eight seconds; exit 1 says that something was cut."""
+    here = install(takes=8.0)
+    with here.up() as process:
+        here.push(120)
+        here.start_run()
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        for line in process.stdout:
+            if "scheduler is asked to end" in line:
+                break
+
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+
+    assert process.returncode == 1
+    assert time.monotonic() - started < 4
+
+
+def test_stops_all_when_one_ends_and_takes_its_exit_code(install):
+    """The Procfile beside the configuration is run, `rlm` found without a PATH to it; its odd one out ends the rest."""
+    here = install()
+    (here.directory / "Procfile").write_text(
+        "scheduler: exec rlm scheduler\nsupervisor: exec rlm supervisor\nother: sleep 2; exit $CODE\n"
+    )
+    (here.directory / ".env").write_text("CODE=7\n")
+
+    with here.up(PATH="/usr/bin:/bin") as process:
+        output, _ = process.communicate(timeout=30)
+
+    assert process.returncode == 7
+    assert_in_order(output, "other ended with exit status 7, without having been asked to", "scheduler is asked")
+    assert_in_order(output, "has stopped", "supervisor is asked", "no worker is left")
+
+
+def test_stops_all_when_nobody_reads_it(install):
+    """`rlm up | head -1` ends what it has started, not just its output."""
+    here = install()
+    with here.up() as process:
+        process.stdout.readline()
+        process.stdout.close()
+
+        process.stdout = None
+        process.wait(timeout=30)
+
+
+def test_the_processes_work_under_the_stock_honcho_too(install):
+    """`honcho start` stops all at the same moment and kills after 5 s: still no call is cut and nothing is left."""
+    here = install(takes=1.0)
+    shutil.copy(REPOSITORY / "Procfile", here.directory)
+    scripts = sysconfig.get_path("scripts")
+    path = os.pathsep.join([scripts, os.environ["PATH"]])
+    with here.up(f"{scripts}/honcho", "start", PATH=path, RLM_CONFIG=str(here.config)) as process:
+        here.push(120)
+        here.start_run()
+
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=30)
+
+    assert process.returncode == 143
+    assert "SIGKILL" not in output
+    assert {one.status for one in here.api.arrivals} == {200}

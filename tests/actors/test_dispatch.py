@@ -1,0 +1,135 @@
+"""The dispatch actor: a claim check in, `carry` called with it; on Dramatiq's stub first, then on the real broker."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from uuid import uuid4
+
+import dramatiq
+import pytest
+from dramatiq.brokers.stub import StubBroker
+
+from actors import dispatch, leftovers
+from actors.broker import QUEUE, ClaimCheckBroker
+from rlm.store.connect import make_client
+from rlm.store.ledger import Release
+from tests.wait import wait_until
+
+RELEASE = Release("item-1:REBALANCE_NEEDED", "20231114T221320250Z-0a1b", 7)
+
+
+@pytest.fixture(params=["stub", "redis"])
+def broker(request):
+    """A broker of each kind."""
+    if request.param == "stub":
+        broker = StubBroker(middleware=[])
+        broker.emit_after("process_boot")
+        yield broker
+        broker.flush_all()
+        broker.close()
+        return
+    url = request.getfixturevalue("valkey_only_url")
+    namespace = f"t{uuid4().hex[:8]}:dramatiq"
+    broker = ClaimCheckBroker(url, namespace)
+    yield broker
+    broker.client.close()
+    with make_client(url) as client:
+        for key in client.scan_iter(match=f"{namespace}*", count=1000):
+            client.delete(key)
+
+
+def send(broker, message):
+    if isinstance(broker, ClaimCheckBroker):
+        broker.enqueue_many([message])
+        broker.wake()
+    else:
+        broker.enqueue(message)
+
+
+@contextmanager
+def working(broker):
+    worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=20)
+    worker.start()
+    try:
+        yield
+    finally:
+        if isinstance(broker, ClaimCheckBroker):
+            broker.stop_fetching()
+        worker.stop()
+
+
+def test_a_release_reaches_the_lane_as_it_was_sent(broker):
+    """Event, run and number, and nothing else."""
+    carried = []
+    dispatch.declare(broker, carried.append)
+    with working(broker):
+        send(broker, dispatch.message(RELEASE))
+        wait_until(lambda: carried, message="it was carried")
+
+    assert carried == [RELEASE]
+
+
+def test_a_lane_that_fails_takes_nothing_with_it(broker):
+    """An exception out of a lane ends with its message: the next one is carried, none is sent again."""
+    carried = []
+
+    def carry(release):
+        carried.append(release.number)
+        if release.number == 1:
+            raise RuntimeError("oops")
+
+    dispatch.declare(broker, carry)
+    with working(broker):
+        send(broker, dispatch.message(Release("i:T", "r", 1)))
+        send(broker, dispatch.message(Release("i:T", "r", 2)))
+        wait_until(lambda: 2 in carried, message="the second was carried")
+
+    assert sorted(carried) == [1, 2]
+
+
+def test_both_actors_live_on_one_queue(broker):
+    """A message goes to the actor it names."""
+    carried, closed = [], []
+    dispatch.declare(broker, carried.append)
+    leftovers.declare(broker, closed.append)
+    with working(broker):
+        send(broker, dispatch.message(RELEASE))
+        send(broker, leftovers.message("r1"))
+        wait_until(lambda: carried and closed, message="both arrived")
+
+    assert (carried, closed) == ([RELEASE], ["r1"])
+    assert set(broker.actors) == {dispatch.ACTOR, leftovers.ACTOR}
+
+
+def test_a_message_is_a_claim_check_and_no_more():
+    """No payload ever stands in the broker: three arguments, all of them ids and numbers."""
+    message = dispatch.message(RELEASE)
+
+    written = json.loads(message.encode())
+    assert written.pop("message_id")
+    assert written.pop("message_timestamp")
+    assert written == {
+        "queue_name": QUEUE,
+        "actor_name": "dispatch_event",
+        "args": ["item-1:REBALANCE_NEEDED", "20231114T221320250Z-0a1b", 7],
+        "kwargs": {},
+        "options": {},
+    }
+
+
+def test_a_message_is_read_back():
+    """What a dead worker had fetched is found by it."""
+    assert dispatch.read(dramatiq.Message.decode(dispatch.message(RELEASE).encode())) == RELEASE
+
+
+@pytest.mark.parametrize(
+    "args", [(), ("i:T", "r"), ("i:T", "r", "7"), (1, "r", 7), ("i:T", None, 7), ("i:T", "r", 7, "more")]
+)
+def test_what_is_no_claim_check_of_ours_reads_as_none(args):
+    """Another actor's message, or another version's, frees nothing and breaks nothing."""
+    message = dispatch.message(RELEASE)
+
+    assert dispatch.read(message.copy(args=args)) is None
+    assert dispatch.read(message.copy(actor_name="another")) is None
+    assert dispatch.read(leftovers.message("r1")) is None

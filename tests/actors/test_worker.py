@@ -1,0 +1,348 @@
+"""A worker process, for real: it works when woken, leaves when asked, and whatever ends it loses no event."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from actors import dispatch
+from actors.broker import ClaimCheckBroker
+from actors.launcher import ForkserverLauncher
+from actors.worker import UNFIT
+from rlm.embedded import EmbeddedServer
+from rlm.store.processes import Role, WorkerState
+from tests.bench import TYPE, Bench
+from tests.wait import wait_until
+
+ROOT = Path(__file__).parents[2]
+#: Seconds until something that ought to have happened has not.
+PATIENCE = 15.0
+THREADS = 5
+
+
+class Started:
+    """A worker started by hand, `rlm worker start`, in a session of its own."""
+
+    def __init__(self, bench, config=None):
+        self.bench = bench
+        self.log = bench.config.with_suffix(".log")
+        before = {one.id for one in bench.store.processes.alive(Role.WORKER)}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "rlm", "worker", "start", "--config", str(config or bench.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd=ROOT,
+            )
+        self.entry = wait_until(lambda: self._new(before), timeout=PATIENCE, message="the worker is ready")
+        self.id = self.entry.id
+
+    def _new(self, before):
+        assert self.process.poll() is None, self.log.read_text()
+        workers = self.bench.store.processes.alive(Role.WORKER)
+        return next((one for one in workers if one.id not in before and one.state == WorkerState.READY), None)
+
+    def signal(self, signum=signal.SIGTERM):
+        self.process.send_signal(signum)
+
+    def status(self, timeout=PATIENCE):
+        return self.process.wait(timeout)
+
+    def entries(self):
+        return [one for one in self.bench.store.processes.alive(Role.WORKER) if one.id == self.id]
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def make_bench(valkey_only_url, tmp_path):
+    """Make a bench and workers on it; afterwards none of them is left."""
+    opened = []
+
+    def make(url=valkey_only_url, **options):
+        bench = Bench(url, tmp_path, **options).__enter__()
+        bench.broker = ClaimCheckBroker(url, bench.store.keys.dramatiq)
+        bench.workers = []
+        opened.append(bench)
+
+        def start(config=None):
+            bench.workers.append(Started(bench, config))
+            return bench.workers[-1]
+
+        def send(number, **more):
+            releases = bench.release(number, **more)
+            bench.broker.enqueue_many(map(dispatch.message, releases))
+            bench.store.processes.wake("workers")
+
+        bench.start, bench.send = start, send
+        return bench
+
+    yield make
+    for bench in opened:
+        for worker in bench.workers:
+            worker.close()
+        bench.broker.client.close()
+        bench.__exit__()
+
+
+@pytest.fixture
+def bench(make_bench):
+    return make_bench()
+
+
+def under_way(bench, number):
+    wait_until(lambda: len(bench.api.arrivals) == number, timeout=PATIENCE, message=f"{number} calls are under way")
+
+
+def completed(bench):
+    return bench.tally().get(f"completed:{TYPE}", 0)
+
+
+def test_a_ready_worker_says_so_and_works_when_woken(bench):
+    """It is in the register with its lanes and revision, starts at once, and everything is completed once."""
+    worker = bench.start()
+    assert (worker.entry.pid, worker.entry.threads) == (worker.process.pid, THREADS)
+    assert worker.entry.revision == bench.settings.revision
+    bench.take(20)
+    sent_at = time.monotonic()
+    bench.send(20)
+    wait_until(lambda: completed(bench) == 20, message="all are completed")
+
+    assert bench.api.arrivals[0].at - sent_at < 0.5
+    assert len(bench.api.arrivals) == len({one.event_id for one in bench.api.arrivals}) == 20
+    bench.check()
+
+
+def test_an_idle_worker_leaves_at_once_and_without_trace(bench):
+    """TERM while idle: status 0, gone from the register, nothing fetched, no heartbeat."""
+    worker = bench.start()
+    asked_at = time.monotonic()
+    worker.signal()
+
+    assert worker.status() == 0
+    assert time.monotonic() - asked_at < 2.0
+    assert worker.entries() == []
+    assert bench.store.client.keys(f"{bench.store.keys.dramatiq}*") == []
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_is_asked_to_leave_finishes_what_it_has_in_hand(make_bench, signum):
+    """The calls under way are answered and settled; what it had not begun is left for others."""
+    bench = make_bench(processing=0.8)
+    worker = bench.start()
+    bench.take(THREADS + 3)
+    bench.send(THREADS + 3, claim_seconds=1.0)
+    under_way(bench, THREADS)
+    worker.signal(signum)
+
+    assert worker.status() == 0
+    assert len(bench.api.arrivals) == completed(bench) == THREADS
+    assert worker.entries() == []
+    assert bench.broker.fetched_by(worker.id) == []
+    wait_until(lambda: bench.store.ledger.void_unclaimed([TYPE], bench.now_us()), message="their releases are void")
+    assert bench.where() == {"pending": 3}
+    bench.check()
+
+
+@pytest.mark.parametrize(
+    "signums", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT), (signal.SIGQUIT,)]
+)
+def test_a_second_signal_ends_a_worker_at_once(make_bench, signums):
+    """Calls are cut, the status says that it was not clean, and what it held is freed as for a dead one."""
+    bench = make_bench(timeout=5.0)
+    bench.api.set_fault("*", hang=True)
+    worker = bench.start()
+    bench.take(2)
+    bench.send(2)
+    under_way(bench, 2)
+    first, *others = signums
+    worker.signal(first)
+    for signum in others:
+        wait_until(lambda: "it was asked to" in worker.log.read_text(), message="the first signal was heard")
+        worker.signal(signum)
+    asked_at = time.monotonic()
+
+    assert worker.status() == UNFIT
+    assert time.monotonic() - asked_at < 1.0
+    assert bench.where() == {"inflight": 2}
+    assert bench.store.ledger.orphan_worker(worker.id) == 2
+    assert bench.where() == {"pending": 2}
+    bench.check()
+
+
+def test_a_killed_worker_is_recovered_by_its_name(make_bench):
+    """KILL: its claims are pending again with an attempt spent, what it had fetched too, its slots stay blocked."""
+    bench = make_bench(timeout=5.0)
+    bench.api.set_fault("*", hang=True)
+    worker = bench.start()
+    bench.take(THREADS + 2)
+    bench.send(THREADS + 2)
+    under_way(bench, THREADS)
+    worker.signal(signal.SIGKILL)
+    assert worker.status() == -signal.SIGKILL
+    killed_at = bench.now_us()
+
+    freed = bench.store.ledger.orphan_worker(worker.id)
+    launcher = ForkserverLauncher(bench.store, bench.config)
+    freed += launcher.recover(worker.id)
+
+    queued = bench.store.client.llen(f"{bench.store.keys.dramatiq}:rlm")
+    assert freed + queued == THREADS + 2
+    assert bench.where() == ({"pending": freed, "released": queued} if queued else {"pending": freed})
+    assert min(bench.stamps()) >= killed_at
+    assert bench.broker.fetched_by(worker.id) == []
+    assert launcher.recover(worker.id) == 0
+    bench.check()
+
+
+def test_a_worker_whose_configuration_is_no_longer_the_runs_leaves(bench, tmp_path):
+    """Met with a run of another revision it claims nothing and leaves at once, so that it can be replaced."""
+    other = tmp_path / "other.toml"
+    other.write_text(bench.config.read_text().replace("processing_seconds = 0.02", "processing_seconds = 0.03"))
+    worker = bench.start(other)
+    bench.take(1)
+    sent_at = time.monotonic()
+    bench.send(1)
+
+    assert worker.status() == 0
+    assert time.monotonic() - sent_at < 2.0
+    assert bench.api.arrivals == []
+    assert bench.where() == {"released": 1}
+
+
+@pytest.fixture
+def own_server(tmp_path):
+    """A server of this test's own, to be killed; it runs again when everything else is cleared away."""
+    server = EmbeddedServer(tmp_path / "data")
+    server.join()
+    yield server
+    server.leave()
+
+
+def kill_server(bench):
+    os.kill(bench.store.client.info("server")["process_id"], signal.SIGKILL)
+
+
+def test_a_worker_outlives_its_redis_and_goes_on_with_it(own_server, make_bench):
+    """The server killed and back: consumer and lanes are what they were, and new work is done."""
+    bench = make_bench(url=own_server.url)
+    worker = bench.start()
+    kill_server(bench)
+    own_server.join()
+    bench.take(3)
+    bench.send(3)
+    wait_until(lambda: completed(bench) == 3, timeout=PATIENCE, message="all are completed")
+
+    assert worker.process.poll() is None
+    bench.check()
+    worker.signal()
+    assert worker.status() == 0
+
+
+def test_a_worker_leaves_while_its_redis_is_away(own_server, make_bench):
+    """TERM without Redis: it cannot sign off, and leaves all the same."""
+    bench = make_bench(url=own_server.url)
+    worker = bench.start()
+    kill_server(bench)
+    asked_at = time.monotonic()
+    worker.signal()
+
+    assert worker.status() == 0
+    assert time.monotonic() - asked_at < 5.0
+    assert "could not sign off" in worker.log.read_text()
+    assert "Traceback" not in worker.log.read_text()
+    own_server.join()
+
+
+SUPERVISOR = """
+import sys
+from pathlib import Path
+from actors.launcher import ForkserverLauncher
+from rlm.settings import load_settings
+from rlm.store import open_store
+
+if __name__ == "__main__":
+    config = Path(sys.argv[1])
+    with open_store(load_settings(config)) as store:
+        launcher = ForkserverLauncher(store, config)
+        launcher.prepare()
+        children = [launcher.spawn(f"test-worker-{number}", "test-supervisor") for number in range(2)]
+        print(*(child.pid for child in children), flush=True)
+        sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def spawned(bench):
+    """Two workers that a supervisor of a process of its own has spawned from the template."""
+    script = bench.config.with_name("supervisor.py")
+    script.write_text(SUPERVISOR)
+    log = bench.config.with_suffix(".log").open("ab")
+    supervisor = subprocess.Popen(
+        [sys.executable, str(script), str(bench.config)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        start_new_session=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    pids = [int(pid) for pid in supervisor.stdout.readline().split()]
+    assert len(pids) == 2
+    wait_until(
+        lambda: [one.state for one in bench.store.processes.alive(Role.WORKER)] == [WorkerState.READY] * 2,
+        timeout=PATIENCE,
+        message="both workers are ready",
+    )
+    yield bench, supervisor, pids
+    supervisor.kill()
+    supervisor.wait()
+    supervisor.stdin.close()
+    supervisor.stdout.close()
+    log.close()
+    for pid in pids:
+        if alive(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def alive(pid):
+    """Tell whether a process lives; a zombie that nobody reaps does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_each_worker_leads_a_session_of_its_own(spawned):
+    """A signal to the supervisor's group, a terminal's or honcho's, does not reach the workers."""
+    _bench, supervisor, pids = spawned
+
+    assert [(os.getsid(pid), os.getpgid(pid)) for pid in pids] == [(pid, pid) for pid in pids]
+    assert os.getpgid(supervisor.pid) not in pids
+
+
+def test_workers_whose_supervisor_is_killed_finish_and_leave(spawned):
+    """Nobody is left behind: what is under way is settled, then the workers are gone, and so is the template."""
+    bench, supervisor, pids = spawned
+    bench.api.set_fault("*", slow=40.0)
+    bench.take(4)
+    bench.send(4)
+    under_way(bench, 4)
+    supervisor.kill()
+    wait_until(lambda: not any(map(alive, pids)), timeout=PATIENCE, message="both workers have left")
+
+    assert completed(bench) == 4
+    assert bench.store.processes.alive(Role.WORKER) == []
+    bench.check()

@@ -1,0 +1,205 @@
+"""An installation on a real server with a strict API and a run under way, for tests that conduct by hand."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from uuid import uuid4
+
+from rlm.dispatch import Dispatcher
+from rlm.event import type_of
+from rlm.lane import Lanes
+from rlm.mockapi import MockApi, recount
+from rlm.run import Run, State, Trigger
+from rlm.settings import load_settings, resolve_headers
+from rlm.store import Store
+
+TYPE = "T"
+FIRST, SECOND = "first", "second"
+
+CONFIGURATION = """
+[redis]
+url = "{url}"
+prefix = "{prefix}"
+[queue]
+events = "audit-{prefix}"
+processing = "staging-{prefix}"
+failed = "letters-{prefix}"
+[run]
+window_seconds = {window}
+every_seconds = {window}
+guard_seconds = {guard}
+[retry]
+max_attempts = {max_attempts}
+max_runs = {max_runs}
+timeout_seconds = {timeout}
+[types.{type}]
+priority = 5
+processing_seconds = {processing}
+rate_limit = "{limit}"
+endpoints = [{endpoints}]
+"""
+DEFAULTS = {
+    "window": 30.0,
+    "guard": 0.05,
+    "max_attempts": 3,
+    "max_runs": 5,
+    "timeout": 2.0,
+    "processing": 0.02,
+    "limit": "100 per 1 second",
+}
+
+
+class Bench:
+    """An installation of one type with two endpoints, a run under way, and the lanes of one worker."""
+
+    def __init__(self, url, directory, **options):
+        self.options = {**DEFAULTS, **options}
+        self.url = url
+        self.prefix = f"t{uuid4().hex[:8]}"
+        self.config = directory / f"{self.prefix}.toml"
+        self.api = MockApi(self._load("http://127.0.0.1:1").event_types)
+
+    def _load(self, base):
+        endpoints = ", ".join(f'{{name = "{name}", url = "{base}/{name}"}}' for name in (FIRST, SECOND))
+        facts = {**self.options, "url": self.url, "prefix": self.prefix, "type": TYPE, "endpoints": endpoints}
+        self.config.write_text(CONFIGURATION.format(**facts))
+        return load_settings(self.config, {})
+
+    def __enter__(self):
+        self.api.start()
+        self.settings = self._load(self.api.url)
+        self.store = Store(self.settings, self.url)
+        self.token = self.store.leases.acquire("bench", 3600)
+        self.dispatcher = Dispatcher(resolve_headers)
+        self.lanes = self.make_lanes("w1")
+        self.runs = 0
+        self.open_run()
+        return self
+
+    def __exit__(self, *_exc):
+        self.dispatcher.close()
+        for key in self.store.client.scan_iter(match=f"*{self.prefix}*", count=1000):
+            self.store.client.delete(key)
+        self.store.close()
+        self.api.stop()
+
+    def make_lanes(self, worker_id, **changes):
+        return Lanes(self.store, replace(self.settings, **changes), self.dispatcher, worker_id)
+
+    # -- what a conductor does
+
+    def open_run(self, window=None):
+        """Open the next run over what is pending, and plan it."""
+        window = self.options["window"] if window is None else window
+        self.runs += 1
+        now = time.time()
+        now_us, _ = self.store.windows.look(())
+        self.run_id = f"run-{self.runs}"
+        deadline_us = now_us + round(window * 1_000_000)
+        facts = (State.DRAINING, Trigger.MANUAL, now, now + window, deadline_us, window, self.settings.revision)
+        opened = self.store.runs.open(self.token, Run(self.run_id, *facts), [TYPE])
+        assert opened == self.run_id
+        self.store.publish_limits(self.token)
+        self.store.runs.advance(self.token, self.run_id, State.RUNNING)
+
+    def end_run(self):
+        """Return what is unsettled, without a record: all that matters here is the ledger."""
+        self.store.runs.advance(self.token, self.run_id, State.FINISHING)
+        assert self.store.runs.return_unsettled(self.run_id, [TYPE])
+        assert self.store.runs.close(self.run_id, {}, [TYPE], history=10, wanted=0) == 1
+
+    def take(self, number=1, **fields):
+        """Push items and drain them into the ledger; return their event ids."""
+        ids = [f"item-{uuid4().hex[:12]}" for _ in range(number)]
+        raw = [json.dumps({"id": one, "wallet_name": "w", "events": [TYPE], **fields}).encode() for one in ids]
+        self.store.intake.push(raw)
+        self.store.client.hdel(self.store.keys.run(self.run_id), "staged")
+        assert sum(self.store.intake.drain(self.token, self.run_id, {TYPE: 5})) == number
+        return [f"{one}:{TYPE}" for one in ids]
+
+    def release(self, number=1, endpoint=FIRST, claim_seconds=60.0):
+        """Release events for `endpoint`, with all the time there is to claim them."""
+        releases = self.store.ledger.release(self.token, self.run_id, {TYPE: [endpoint] * number}, claim_seconds)
+        assert len(releases) == number
+        return releases
+
+    def carry(self, endpoint=FIRST):
+        """Release one event and carry it."""
+        (release,) = self.release(endpoint=endpoint)
+        self.lanes.carry(release)
+        return release
+
+    def promote(self):
+        """End every back-off now."""
+        return self.store.ledger.promote([TYPE], 2**62)
+
+    def redirect(self, name, url):
+        """Let an endpoint stand at another address, for this worker: a new worker with another file."""
+        (event_type,) = self.settings.event_types
+        endpoints = tuple(replace(one, url=url) if one.name == name else one for one in event_type.endpoints)
+        self.settings = replace(
+            self.settings,
+            event_types=(replace(event_type, endpoints=endpoints),),
+            endpoints={one.name: one for one in endpoints},
+        )
+        self.lanes = self.make_lanes("w1")
+
+    # -- what there is to see
+
+    def deadline_in(self):
+        """Seconds to the run's deadline, by the clock of Redis."""
+        return (self.store.runs.current().deadline_us - self.now_us()) / 1e6
+
+    def counts(self):
+        return self.store.ledger.count([TYPE])[TYPE]
+
+    def where(self):
+        """Say where the events are, by the names of those places that hold any."""
+        counts = self.counts()
+        places = {name: getattr(counts, name) for name in ("pending", "released", "inflight", "backoff", "spent")}
+        return {name: number for name, number in places.items() if number}
+
+    def tally(self):
+        return {name: number for name, number in self.store.runs.tally(self.run_id).items() if number}
+
+    def event(self, event_id):
+        found = self.store.client.hgetall(self.store.keys.event(event_id))
+        return {name.decode(): value.decode() for name, value in found.items()}
+
+    def letters(self):
+        return [json.loads(raw) for raw in self.store.letters.all()]
+
+    def calls(self):
+        """The calls that arrived: endpoint, attempt, status."""
+        return [(one.endpoint, one.attempt, one.status) for one in self.api.arrivals]
+
+    def stamps(self, name=FIRST):
+        return self.store.windows.stamps(self.settings.endpoints[name], 1000)
+
+    def now_us(self):
+        return self.store.windows.look(())[0]
+
+    def check(self):
+        """Check what must hold at any instant when no lane is at work."""
+        tally, counts = self.tally(), self.counts()
+        entered = tally.get(f"taken:{TYPE}", 0) + tally.get(f"carried:{TYPE}", 0)
+        settled = tally.get(f"completed:{TYPE}", 0) + tally.get(f"failed:{TYPE}", 0)
+        assert entered == settled + counts.unsettled, "the books balance: nothing lost, nothing doubled"
+        assert counts.inflight == 0, "nobody holds anything"
+        noted = list(self.store.client.scan_iter(match=f"{self.store.keys.calls('')}*", count=1000))
+        assert noted == [], "no call is noted that has ended"
+        arrivals = self.api.arrivals
+        for name, endpoint in self.settings.endpoints.items():
+            mine = [one for one in arrivals if one.endpoint == name]
+            for rule in endpoint.limit.rules:
+                assert recount(mine, rule) <= rule.amount, "no limit is exceeded"
+            answered = sum(tally.get(f"{what}:{name}", 0) for what in ("delivered", "throttled", "errors"))
+            assert answered == len(mine), "each call that arrived is counted, and no other"
+        by_event = {one.event_id: [] for one in arrivals}
+        for one in arrivals:
+            by_event[one.event_id].append(one.attempt)
+        for event_id, attempts in by_event.items():
+            assert type_of(event_id) == TYPE, "the key is the event's"
+            assert attempts == sorted(attempts), "attempts only grow"

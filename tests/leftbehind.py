@@ -1,0 +1,76 @@
+"""The proof that a command left nothing behind: no process, no socket, no lock in the place it worked in."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlm.embedded.locks import held
+from rlm.embedded.places import socket_path
+from tests.wait import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def processes_of(place: Path) -> dict[int, str]:
+    """The processes, but this one, that have to do with `place`, and what betrays each.
+
+    Environment and command line are not enough: a process that sets its title overwrites both of them. What it cannot
+    hide is where it works and what it has open: its log, the locks and the socket of the server.
+    """
+    others = (process for process in Path("/proc").iterdir() if process.name.isdigit())
+    clues = {int(process.name): _clue(process, str(place)) for process in others if int(process.name) != os.getpid()}
+    return {pid: clue for pid, clue in clues.items() if clue}
+
+
+def _clue(process: Path, place: str) -> str:
+    for name in ("cmdline", "environ"):
+        if place.encode() in _read(process / name):
+            return f"its {name}: {_command(process)}"
+    for link in (process / "cwd", *_entries(process / "fd")):
+        if (target := _target(link)).startswith(place):
+            return f"its {link.parent.name} {target}: {_command(process)}"
+    return ""
+
+
+def _command(process: Path) -> str:
+    return _read(process / "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def _read(file: Path) -> bytes:
+    with suppress(OSError):  # it has ended, or is not ours
+        return file.read_bytes()
+    return b""
+
+
+def _entries(directory: Path) -> list[Path]:
+    with suppress(OSError):
+        return list(directory.iterdir())
+    return []
+
+
+def _target(link: Path) -> str:
+    with suppress(OSError):
+        return str(link.readlink())
+    return ""
+
+
+@contextmanager
+def nothing_left_behind(place: Path, *, timeout: float = 5.0) -> Iterator[None]:
+    """See that what is started in the block leaves no process, no socket and no held lock that belongs to `place`."""
+    before = processes_of(place)
+    yield
+
+    def left() -> dict[int, str]:
+        return {pid: clue for pid, clue in processes_of(place).items() if pid not in before}
+
+    with suppress(AssertionError):
+        wait_until(lambda: not left(), timeout=timeout)
+    assert left() == {}, "processes are left behind"
+    for data_dir in place.rglob(".rlm"):
+        assert not socket_path(data_dir.resolve()).exists(), f"the socket of {data_dir} is left behind"
+        locks = [lock.name for lock in data_dir.glob("*.lock") if held(lock)]
+        assert locks == [], f"locks in {data_dir} are still held"

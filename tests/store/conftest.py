@@ -1,0 +1,79 @@
+"""What the tests of the store get: a store of their own on each real server, a lease, an open run."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from rlm.settings import load_settings
+from rlm.store import Store
+from tests.store import steps
+
+
+@pytest.fixture(scope="session")
+def _default_settings(tmp_path_factory):
+    file = tmp_path_factory.mktemp("settings") / "rlm.toml"
+    file.write_text("")
+    return load_settings(file, {})
+
+
+@pytest.fixture
+def settings(_default_settings, server_url, prefix):
+    """The built-in settings, but all keys and lists are this test's alone."""
+    lists = {name: f"{prefix}_{name}" for name in ("events", "processing", "failed")}
+    return replace(
+        _default_settings,
+        redis=_default_settings.redis.model_copy(update={"url": server_url, "prefix": prefix}),
+        queue=_default_settings.queue.model_copy(update=lists),
+    )
+
+
+@pytest.fixture
+def make_store(settings):
+    """Make a store over the test's keys: another process's, or one whose sections of the settings are changed.
+
+    `make_store(queue={"dedupe_seconds": 0})` changes a value.
+    """
+    made = []
+
+    def make(**changes):
+        sections = {name: getattr(settings, name).model_copy(update=values) for name, values in changes.items()}
+        changed = replace(settings, **sections)
+        made.append(Store(changed, changed.redis.url))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.close()
+
+
+@pytest.fixture
+def store(settings):
+    """A store with no run open and nothing in it; what the test leaves in it is deleted."""
+    with closing(Store(settings, settings.redis.url)) as store:
+        yield store
+
+
+@pytest.fixture
+def token(store):
+    """The fencing token of the lease, which `steps.CONDUCTOR` holds for longer than any test takes."""
+    return store.leases.acquire(steps.CONDUCTOR, 600)
+
+
+@pytest.fixture
+def types(settings):
+    """The configured event types, high to low priority; `steps.TYPE` is the first."""
+    return settings.event_types
+
+
+@pytest.fixture
+def running(store, token):
+    """Open a run that is running, with `number` pending events `i1:TYPE`, `i2:TYPE`, ...; two events: `running(2)`."""
+
+    def start(number=0, type_name=steps.TYPE, window_seconds=60.0):
+        steps.push(store, *steps.items(number, type_name))
+        return steps.start_run(store, token, window_seconds=window_seconds)
+
+    return start

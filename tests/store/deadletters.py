@@ -1,0 +1,44 @@
+"""Dead letters as tests of the store need them: written by the drain or by a worker, and looked up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rlm.event import Reason
+from tests.store import steps
+
+if TYPE_CHECKING:
+    from rlm.run import Run
+    from rlm.store import Store
+
+
+def reject(store: Store, token: int, run: Run) -> bytes:
+    """Have the next event of the run rejected by its endpoint; return its letter."""
+    claim = steps.claim_next(store, token, run)
+    assert store.ledger.fail(claim, Reason.REJECTED, "422", steps.ENDPOINT, 0.1)
+    return newest(store)
+
+
+def reject_at_intake(store: Store, token: int, raw: bytes) -> bytes:
+    """Have a bad item become a letter in a run of its own; return the letter."""
+    steps.push(store, raw)
+    close(store, token, steps.start_run(store, token))
+    return newest(store)
+
+
+def close(store: Store, token: int, run: Run) -> None:
+    """Close a run; what it did not settle is pending."""
+    types = store.known_types
+    steps.finish(store, token, run)
+    assert store.runs.return_unsettled(run.id, types)
+    assert store.runs.close(run.id, {}, types, history=10, wanted=0) == 1
+
+
+def newest(store: Store) -> bytes:
+    """Return the newest letter."""
+    return next(store.letters.all())
+
+
+def retry(store: Store, letter: bytes) -> bool:
+    """Retry a letter under the configured types."""
+    return store.letters.retry(letter, steps.priorities(store))

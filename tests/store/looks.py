@@ -1,0 +1,94 @@
+"""Looks at what the store holds, past its typed methods: where an event is, its hash, dead letters, every key."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from rlm.event import type_of
+from tests.store.steps import TYPE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rlm.run import Run
+    from rlm.store import Store
+    from rlm.store.ledger import Counts
+
+
+def where(store: Store, event_id: str) -> list[str]:
+    """Name the zsets of its type that hold an event: it should be one while it is unsettled, none after."""
+    name, keys = type_of(event_id), store.keys
+    zsets = {
+        "pending": keys.pending(name),
+        "released": keys.released(name),
+        "inflight": keys.inflight(name),
+        "backoff": keys.backoff(name),
+        "spent": keys.spent(name),
+        "retried": keys.retried(name),
+    }
+    return [state for state, key in zsets.items() if store.client.zscore(key, event_id) is not None]
+
+
+def pending(store: Store, type_name: str = TYPE) -> list[str]:
+    """Name the pending events of a type in their order."""
+    return [one.decode() for one in cast("list[bytes]", store.client.zrange(store.keys.pending(type_name), 0, -1))]
+
+
+def counts(store: Store, type_name: str = TYPE) -> Counts:
+    """Count the events of a type by where they are."""
+    return store.ledger.count([type_name])[type_name]
+
+
+def event(store: Store, event_id: str) -> dict[str, str]:
+    """Read the hash of an event."""
+    found = cast("dict[bytes, bytes]", store.client.hgetall(store.keys.event(event_id)))
+    return {name.decode(): value.decode() for name, value in found.items()}
+
+
+def tally(store: Store, run: Run) -> dict[str, int]:
+    """Read the counts of an open run that are not zero."""
+    return {name: number for name, number in store.runs.tally(run.id).items() if number}
+
+
+def letters(store: Store) -> list[dict[str, Any]]:
+    """Read the dead letters, oldest first."""
+    return [json.loads(raw) for raw in reversed(cast("list[bytes]", store.client.lrange(store.keys.failed, 0, -1)))]
+
+
+def calls(store: Store, worker: str) -> dict[str, str]:
+    """Read what a worker has under way."""
+    found = cast("dict[bytes, bytes]", store.client.hgetall(store.keys.calls(worker)))
+    return {name.decode(): value.decode() for name, value in found.items()}
+
+
+def redis_us(store: Store) -> int:
+    """Return the time by the clock of Redis, in microseconds."""
+    return store.windows.look(())[0]
+
+
+def snapshot(store: Store) -> dict[str, Any]:
+    """Read every key of the test and whether it expires."""
+    client: Any = store.client
+    read: dict[bytes, Callable[[bytes], Any]] = {
+        b"string": client.get,
+        b"hash": client.hgetall,
+        b"set": client.smembers,
+        b"list": lambda key: client.lrange(key, 0, -1),
+        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+    }
+    keys = sorted(client.scan_iter(match=f"*{store.settings.redis.prefix}*", count=1000))
+    return {key.decode(): (read[client.type(key)](key), client.pttl(key) >= 0) for key in keys}
+
+
+@contextmanager
+def nothing_changes(store: Store, *except_for: str) -> Iterator[None]:
+    """Fail if what is done inside changes any key but those `except_for` which something may change."""
+    before = snapshot(store)
+    yield
+    after = snapshot(store)
+    for key in except_for:
+        before.pop(key, None)
+        after.pop(key, None)
+    assert after == before

@@ -1,0 +1,82 @@
+"""The ways a worker may lose a claim while it still believes that it holds it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.store import steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rlm.run import Run
+    from rlm.store import Store
+    from rlm.store.ledger import Claim
+
+
+def taken_back(store: Store, token: int, run: Run, claim: Claim) -> None:
+    """The worker was given up for dead: its event is pending again."""
+    assert store.ledger.orphan_worker(claim.worker_id) == 1
+
+
+def released_again(store: Store, token: int, run: Run, claim: Claim) -> None:
+    """Its event was released again, and nobody claimed it yet."""
+    taken_back(store, token, run, claim)
+    steps.release(store, token, run)
+
+
+def claimed_by_another(store: Store, token: int, run: Run, claim: Claim) -> None:
+    """Its event is another worker's now."""
+    taken_back(store, token, run, claim)
+    steps.claim_next(store, token, run, "another")
+
+
+def claimed_anew(store: Store, token: int, run: Run, claim: Claim) -> None:
+    """Its event came to the same worker again, in another lane."""
+    taken_back(store, token, run, claim)
+    steps.claim_next(store, token, run, claim.worker_id)
+
+
+def completed(store: Store, token: int, run: Run, claim: Claim) -> None:
+    """Its event is settled already, as after a lost reply."""
+    assert store.ledger.complete(claim, steps.ENDPOINT, 0.1)
+
+
+def completed_by_another(store: Store, token: int, run: Run, claim: Claim) -> None:
+    """Another worker has completed it meanwhile."""
+    taken_back(store, token, run, claim)
+    assert store.ledger.complete(steps.claim_next(store, token, run, "another"), steps.ENDPOINT, 0.1)
+
+
+def left_over(store: Store, token: int, run: Run, claim: Claim) -> None:
+    """The run is finishing and has taken it back."""
+    steps.finish(store, token, run)
+    assert store.runs.return_unsettled(run.id, [claim.type])
+
+
+def run_closed(store: Store, token: int, run: Run, claim: Claim) -> None:
+    """The run is closed, its books with it."""
+    left_over(store, token, run, claim)
+    assert store.runs.close(run.id, {}, [claim.type], history=1, wanted=0) == 1
+
+
+def claimed_in_the_next_run(store: Store, token: int, run: Run, claim: Claim) -> None:
+    """The next run gave it to the same worker."""
+    run_closed(store, token, run, claim)
+    steps.claim_next(store, token, steps.start_run(store, token), claim.worker_id)
+
+
+ALL: dict[str, Callable[[Store, int, Run, Claim], None]] = {
+    way.__name__: way
+    for way in (
+        taken_back,
+        released_again,
+        claimed_by_another,
+        claimed_anew,
+        completed,
+        completed_by_another,
+        left_over,
+        run_closed,
+        claimed_in_the_next_run,
+    )
+}

@@ -1,0 +1,152 @@
+"""Steps that tests of the store take: push items, open runs, release and claim events, several at once."""
+
+from __future__ import annotations
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rlm.clock import system_clock
+from rlm.run import Run, State, Trigger, make_run_id
+from rlm.store.ledger import Claim
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rlm.store import Store
+    from rlm.store.ledger import Release, Unclaimed
+
+T = TypeVar("T")
+
+#: Who holds the lease.
+CONDUCTOR = "conductor"
+#: The configured type of the highest priority, another one, and endpoints of the first.
+TYPE = "REBALANCE_NEEDED"
+OTHER_TYPE = "OPEN_ORDER_DETECTED"
+ENDPOINT = "rebalance_api"
+OVERFLOW = "overflow_rebalance_api_1"
+
+
+def item(item_id: str, *types: str, **fields: Any) -> bytes:
+    """Write an audit item with these event types."""
+    return json.dumps({"id": item_id, "wallet_name": f"wallet of {item_id}", "events": types, **fields}).encode()
+
+
+def items(number: int, *types: str, first: int = 1) -> list[bytes]:
+    """Write items `i1`, `i2`, ... with these event types."""
+    return [item(f"i{index}", *types) for index in range(first, first + number)]
+
+
+def push(store: Store, *items: bytes) -> None:
+    """Push items onto the audit list."""
+    if items:
+        store.intake.push(items)
+
+
+def make_run(store: Store, window_seconds: float = 60.0) -> Run:
+    """Make a run that starts now, not yet opened."""
+    now, (now_us, _) = system_clock.now(), store.windows.look(())
+    return Run(
+        id=make_run_id(now),
+        state=State.DRAINING,
+        trigger=Trigger.MANUAL,
+        started_at=now,
+        deadline=now + window_seconds,
+        deadline_us=now_us + round(window_seconds * 1_000_000),
+        window_seconds=window_seconds,
+        revision=store.settings.revision,
+    )
+
+
+def open_run(store: Store, token: int, window_seconds: float = 60.0) -> Run:
+    """Open a run and leave it draining."""
+    run = make_run(store, window_seconds)
+    assert store.runs.open(token, run, store.known_types) == run.id
+    return run
+
+
+def drain(store: Store, token: int, run: Run) -> int:
+    """Drain the audit list into the ledger; return how many events were taken."""
+    return sum(store.intake.drain(token, run.id, priorities(store)))
+
+
+def priorities(store: Store) -> dict[str, int]:
+    """Return each configured type's own priority."""
+    return {one.name: one.priority for one in store.settings.event_types}
+
+
+def start_run(store: Store, token: int, window_seconds: float = 60.0) -> Run:
+    """Open a run, drain into it, and have it running."""
+    run = open_run(store, token, window_seconds)
+    drain(store, token, run)
+    assert store.runs.advance(token, run.id, State.RUNNING)
+    return replace(run, state=State.RUNNING)
+
+
+def release(
+    store: Store,
+    token: int,
+    run: Run,
+    number: int = 1,
+    type_name: str = TYPE,
+    endpoint: str = ENDPOINT,
+    claim_seconds: float = 60.0,
+) -> list[Release]:
+    """Release the first `number` pending events of a type."""
+    return store.ledger.release(token, run.id, {type_name: [endpoint] * number}, claim_seconds)
+
+
+def try_claim(store: Store, release: Release, worker: str = "worker-1", **changes: Any) -> Claim | Unclaimed:
+    """Claim a released event for a worker, or learn why not."""
+    options = {"lease_seconds": 60.0, "expected_seconds": 0.0, "endpoints": (), "revision": store.settings.revision}
+    return store.ledger.claim(release, worker, **{**options, **changes})
+
+
+def claim(store: Store, release: Release, worker: str = "worker-1", **changes: Any) -> Claim:
+    """Claim a released event for a worker."""
+    claimed = try_claim(store, release, worker, **changes)
+    assert isinstance(claimed, Claim), claimed
+    return claimed
+
+
+def claim_next(
+    store: Store, token: int, run: Run, worker: str = "worker-1", type_name: str = TYPE, **changes: Any
+) -> Claim:
+    """Release the first pending event of a type and claim it."""
+    (released,) = release(store, token, run, 1, type_name)
+    return claim(store, released, worker, **changes)
+
+
+def finish(store: Store, token: int, run: Run) -> None:
+    """Have a run finishing: nothing is claimed any more."""
+    assert store.runs.advance(token, run.id, State.FINISHING)
+
+
+def take_over(store: Store, owner: str = "successor") -> int:
+    """Have another conductor take the lease; return its token. The first one's is stale from now on."""
+    store.leases.release(CONDUCTOR)
+    return store.leases.acquire(owner, 600)
+
+
+def event_id(number: int, type_name: str = TYPE) -> str:
+    """Name the event of item `i<number>`."""
+    return f"i{number}:{type_name}"
+
+
+def event_ids(number: int, type_name: str = TYPE) -> list[str]:
+    """Name the events of the items `i1` to `i<number>`."""
+    return [event_id(index, type_name) for index in range(1, number + 1)]
+
+
+def at_once(*actions: Callable[[], T]) -> list[T]:
+    """Run each action in a thread of its own, all from the same moment on; return what they returned, in order."""
+    barrier = threading.Barrier(len(actions))
+
+    def run(action: Callable[[], T]) -> T:
+        barrier.wait(10)
+        return action()
+
+    with ThreadPoolExecutor(len(actions)) as pool:
+        return list(pool.map(run, actions))

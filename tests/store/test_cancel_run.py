@@ -1,0 +1,78 @@
+"""cancel_run: anybody may ask the conductor to end the open run now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rlm.run import State
+from tests.store import looks, steps
+
+
+def test_without_an_open_run_there_is_nothing_to_cancel(store, token):
+    """The answer is that it is not open."""
+    with looks.nothing_changes(store):
+        assert store.runs.cancel("no run") is None
+
+
+@pytest.mark.parametrize("state", [State.DRAINING, State.PLANNING, State.RUNNING])
+def test_an_open_run_is_marked(store, token, state):
+    """The mark is all that changes: ending the run is the conductor's business."""
+    run = steps.open_run(store, token)
+    store.runs.advance(token, run.id, state)
+
+    assert store.runs.cancel(run.id) is state
+
+    assert store.runs.current() == replace(run, state=state, cancelled=True)
+
+
+def test_a_finishing_run_ends_as_it_would_have(store, token):
+    """It is not marked, and the one who asked knows why."""
+    run = steps.open_run(store, token)
+    steps.finish(store, token, run)
+
+    with looks.nothing_changes(store):
+        assert store.runs.cancel(run.id) is State.FINISHING
+
+
+def test_a_repeated_call_changes_nothing(store, token):
+    """Impatience does no harm."""
+    run = steps.open_run(store, token)
+    store.runs.cancel(run.id)
+
+    with looks.nothing_changes(store):
+        assert store.runs.cancel(run.id) is State.DRAINING
+
+
+def test_another_run_is_not_cancelled_in_its_place(store, token):
+    """Who names a run that is closed, or was never there, does not hit the open one."""
+    run = steps.open_run(store, token)
+    steps.finish(store, token, run)
+    store.runs.close(run.id, {}, [], history=1, wanted=0)
+    steps.open_run(store, token)
+
+    with looks.nothing_changes(store):
+        assert store.runs.cancel(run.id) is None
+
+
+def test_no_lease_is_needed(store, token):
+    """The mark holds whoever conducts: it needs no token, and outlives a change of conductors."""
+    run = steps.open_run(store, token)
+    successor = steps.take_over(store)
+
+    assert store.runs.cancel(run.id) is State.DRAINING
+
+    assert store.runs.advance(successor, run.id, State.RUNNING)
+    assert store.runs.current().cancelled
+
+
+@pytest.mark.parametrize("_", range(5))
+def test_cancelling_while_it_begins_to_finish(store, token, _):
+    """Who was told `finishing` finds no mark; who was told `draining` finds one."""
+    run = steps.open_run(store, token)
+
+    _, told = steps.at_once(lambda: steps.finish(store, token, run), lambda: store.runs.cancel(run.id))
+
+    assert store.runs.current().cancelled == (told is State.DRAINING)
+    assert store.runs.current().state is State.FINISHING

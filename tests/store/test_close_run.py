@@ -1,0 +1,168 @@
+"""close_run: a finishing run is closed once, whoever comes first; its record is kept, its books are not."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm import closing
+from rlm.event import Reason
+from rlm.run import State
+from tests.store import looks, losses, steps
+
+RECORD = {"run_id": "r", "state": "completed"}
+
+
+def close(store, run, record=RECORD, types=(steps.TYPE,), history=10, wanted=0):
+    return store.runs.close(run.id, record, types, history=history, wanted=wanted)
+
+
+def test_a_run_without_events_closes(store, token, running):
+    """It leaves its record and the number of workers wanted from now on, and nothing else of its own."""
+    run = running()
+    steps.finish(store, token, run)
+
+    assert close(store, run, wanted=3) == 1
+
+    assert store.runs.current() is None
+    assert store.runs.record(run.id) == RECORD
+    assert store.runs.history(10) == [run.id]
+    assert store.processes.wanted() == 3
+    assert [key for key in looks.snapshot(store) if run.id in key] == []
+
+
+def test_counts_and_timings_go_with_the_run(store, token, running):
+    """What was settled stands in the record; leftovers stay pending."""
+    run = running(3)
+    store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1)
+    steps.finish(store, token, run)
+
+    assert close(store, run) == 1
+
+    assert store.runs.tally(run.id) == {}
+    assert store.runs.timings(run.id) == {}
+    assert looks.pending(store) == [steps.event_id(2), steps.event_id(3)]
+
+
+def test_the_newest_records_are_kept(store, token):
+    """The oldest go when there are more than `run.history`, records and list alike."""
+    runs = []
+    for number in range(5):
+        runs.append(steps.open_run(store, token))
+        steps.finish(store, token, runs[-1])
+        close(store, runs[-1], {"number": number}, history=3)
+
+    assert store.runs.history(10) == [run.id for run in runs[:1:-1]]
+    assert [store.runs.record(run.id) for run in runs] == [None, None, {"number": 2}, {"number": 3}, {"number": 4}]
+
+
+def test_a_shorter_history_drops_the_rest_at_once(store, token):
+    """When `run.history` was made smaller."""
+    for number, history in enumerate((9, 9, 9, 2)):
+        run = steps.open_run(store, token)
+        steps.finish(store, token, run)
+        close(store, run, {"number": number}, history=history)
+
+    assert len(store.runs.history(10)) == store.client.hlen(store.keys.records) == 2
+
+
+@pytest.mark.parametrize("state", ["released", "inflight", "backoff", "spent"])
+def test_a_run_with_something_unsettled_stays_open(store, token, running, state):
+    """It must be returned first: the books would not balance."""
+    run = running(1)
+    (released,) = steps.release(store, token, run)
+    if state != "released":
+        claim = steps.claim(store, released)
+    if state == "backoff":
+        store.ledger.retry(claim, steps.ENDPOINT, 0.1, 60)
+    if state == "spent":
+        store.ledger.spend(claim, steps.ENDPOINT, 0.1)
+    steps.finish(store, token, run)
+
+    with looks.nothing_changes(store):
+        assert close(store, run) is None
+
+    store.runs.return_unsettled(run.id, [steps.TYPE])
+    assert close(store, run) == 1
+
+
+def test_a_repeated_call_changes_nothing(store, token, running):
+    """The first record stands, whatever the second says."""
+    run = running()
+    steps.finish(store, token, run)
+    close(store, run)
+
+    with looks.nothing_changes(store):
+        assert close(store, run, {"state": "failed"}, wanted=9) == 0
+
+
+@pytest.mark.parametrize("state", [State.DRAINING, State.PLANNING, State.RUNNING])
+def test_a_run_that_is_not_finishing_stays_open(store, token, running, state):
+    """It may still change."""
+    run = running()
+    store.runs.advance(token, run.id, state)
+
+    with looks.nothing_changes(store):
+        assert close(store, run) == 0
+
+
+def test_an_earlier_run_does_not_close_the_open_one(store, token, running):
+    """An end-of-run actor that comes a whole run late writes no second record."""
+    first = running()
+    steps.finish(store, token, first)
+    close(store, first)
+    second = steps.open_run(store, token)
+    steps.finish(store, token, second)
+
+    with looks.nothing_changes(store):
+        assert close(store, first) == 0
+
+
+def test_of_twenty_calls_at_once_one_closes(store, token, running):
+    """There is one record: the winner's."""
+    run = running()
+    steps.finish(store, token, run)
+
+    closed = steps.at_once(*[lambda number=number: close(store, run, {"by": number}) for number in range(20)])
+
+    assert sorted(closed) == [0] * 19 + [1]
+    assert store.runs.record(run.id) == {"by": closed.index(1)}
+    assert store.runs.history(10) == [run.id]
+
+
+def test_actor_and_conductor_at_once_leave_one_record(store, token, running):
+    """With events in every state, answers still coming in; the record's counts are those of the ledger."""
+    run = running(40)
+    claims = [steps.claim(store, one) for one in steps.release(store, token, run, 30)]
+    store.ledger.retry(claims[0], steps.ENDPOINT, 0.1, 60)
+    store.ledger.spend(claims[1], steps.ENDPOINT, 0.1)
+    steps.finish(store, token, run)
+
+    first, second, completed = steps.at_once(
+        lambda: closing.close_run(store, run.id),
+        lambda: closing.close_run(store, run.id),
+        lambda: sum(store.ledger.complete(claim, steps.ENDPOINT, 0.1) for claim in claims[2:]),
+    )
+
+    assert [first, second].count(None) == 1
+    record = store.runs.record(run.id)
+    assert record == (first or second)
+    assert store.runs.history(10) == [run.id]
+    counts = record["by_type"][steps.TYPE]
+    assert (counts["taken"], counts["completed"], counts["leftover"]) == (40, completed, 40 - completed)
+    assert looks.counts(store).pending == looks.counts(store).unsettled == counts["leftover"]
+
+
+@pytest.mark.parametrize("settle", ["complete", "fail", "give_back"])
+def test_no_later_answer_changes_the_record(store, token, running, settle):
+    """Nor brings the books of the closed run back."""
+    run = running(1)
+    claim = steps.claim_next(store, token, run)
+    losses.run_closed(store, token, run, claim)
+    late = {
+        "complete": lambda: store.ledger.complete(claim, steps.ENDPOINT, 0.1),
+        "fail": lambda: store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT, 0.1),
+        "give_back": lambda: store.ledger.give_back(claim),
+    }
+
+    with looks.nothing_changes(store, store.keys.calls("worker-1")):
+        assert not late[settle]()

@@ -1,0 +1,114 @@
+"""Dropping a dead letter: it is gone for good, and its event forgotten."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.store import looks, steps
+from tests.store.deadletters import close, newest, reject, reject_at_intake
+
+EVENT = f"i1:{steps.TYPE}"
+
+
+@pytest.fixture
+def letter(store, token, running):
+    """The letter of event `i1`, rejected in a run that is closed."""
+    run = running(1)
+    letter = reject(store, token, run)
+    close(store, token, run)
+    return letter
+
+
+def taken(store, token):
+    """Push an item with the same id and see what the next run makes of it."""
+    steps.push(store, steps.item("i1", steps.TYPE))
+    return looks.tally(store, steps.start_run(store, token))
+
+
+def test_the_letter_and_its_event_are_gone(store, letter):
+    """Nothing of it is left, neither the letter nor the event's id."""
+    assert store.letters.drop(letter)
+
+    assert looks.letters(store) == []
+    assert looks.event(store, EVENT) == {}
+
+
+def test_the_same_id_can_be_taken_again_after_a_drop(store, token, letter):
+    """An item with that id that arrives then is a new one."""
+    store.letters.drop(letter)
+
+    assert taken(store, token) == {f"taken:{steps.TYPE}": 1}
+
+
+def test_the_same_id_is_a_duplicate_without_a_drop(store, token, letter):
+    """While the letter is there and its event remembered, an item with that id is dropped at intake."""
+    assert taken(store, token) == {"duplicates": 1}
+
+
+def test_the_second_drop_finds_it_gone(store, letter):
+    """Dropping the same letter again is False and changes nothing."""
+    assert store.letters.drop(letter)
+
+    with looks.nothing_changes(store):
+        assert not store.letters.drop(letter)
+
+
+def test_of_many_who_drop_it_at_once_one_does(store, letter):
+    """Ten at the same moment: one is True."""
+    assert sorted(steps.at_once(*[lambda: store.letters.drop(letter)] * 10)) == [False] * 9 + [True]
+
+
+def test_the_other_letters_stay(store, token, running):
+    """Of three letters the middle one is dropped, the others and their events are kept."""
+    run = running(3)
+    first, second, third = (reject(store, token, run) for _ in range(3))
+
+    assert store.letters.drop(second)
+
+    assert list(store.letters.all()) == [third, first]
+    assert looks.event(store, steps.event_id(1))
+    assert not looks.event(store, steps.event_id(2))
+
+
+def test_a_letter_without_an_event_can_be_dropped(store, token):
+    """A bad item is gone with its letter; it is not put back."""
+    letter = reject_at_intake(store, token, b"not json")
+
+    assert store.letters.drop(letter)
+
+    assert looks.letters(store) == []
+    assert store.client.llen(store.keys.events) == 0
+
+
+def test_an_event_that_is_under_way_again_is_not_forgotten(make_store, token):
+    """Where the same id was taken anew after its dedupe time, only the old letter goes."""
+    store = make_store(queue={"dedupe_seconds": 0})
+    steps.push(store, steps.item("i1", steps.TYPE))
+    run = steps.start_run(store, token)
+    letter = reject(store, token, run)
+    close(store, token, run)
+    steps.push(store, steps.item("i1", steps.TYPE))
+    run = steps.start_run(store, token)
+
+    assert store.letters.drop(letter)
+
+    assert looks.letters(store) == []
+    assert steps.claim_next(store, token, run).event_id == EVENT
+
+
+def test_a_retried_event_is_not_dropped_by_its_old_letter(store, letter):
+    """The letter went with the retry, so that dropping it later does not take the event away."""
+    store.letters.retry(letter, steps.priorities(store))
+
+    with looks.nothing_changes(store):
+        assert not store.letters.drop(letter)
+
+
+def test_of_two_equal_letters_one_drop_removes_one(store, letter):
+    """A letter that somebody copied is there once more after the first drop."""
+    store.client.lpush(store.keys.failed, letter)
+
+    assert store.letters.drop(letter)
+
+    assert newest(store) == letter
+    assert store.letters.count() == 1

@@ -1,0 +1,209 @@
+"""fail_event: an event becomes a dead letter, by the worker that holds its claim, or because its type is unknown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rlm.event import Reason
+from tests.store import looks, losses, steps
+
+
+@pytest.fixture
+def run(running):
+    return running(1)
+
+
+@pytest.fixture
+def claim(store, token, run):
+    return steps.claim_next(store, token, run)
+
+
+def fail(store, claim, endpoint=steps.ENDPOINT, seconds=0.25):
+    return store.ledger.fail(claim, Reason.REJECTED, "answered 404", endpoint, seconds)
+
+
+def test_a_failed_event_is_a_dead_letter(store, run, claim):
+    """The letter says why, when, in which run, and holds the item as it came."""
+    assert fail(store, claim)
+
+    (letter,) = looks.letters(store)
+    assert set(letter) == {"id", "reason", "detail", "failed_at", "run_id", "event_id", "item"}
+    assert (letter["reason"], letter["detail"]) == ("rejected", "answered 404")
+    assert (letter["run_id"], letter["event_id"]) == (run.id, claim.event_id)
+    assert letter["item"] == {"id": "i1", "wallet_name": "wallet of i1", "events": [steps.TYPE]}
+
+
+def test_a_failed_event_is_counted_and_timed(store, run, claim):
+    """By type, and as an error of the endpoint that answered."""
+    fail(store, claim, steps.OVERFLOW, 0.25)
+
+    assert looks.tally(store, run) == {
+        f"taken:{steps.TYPE}": 1,
+        f"failed:{steps.TYPE}": 1,
+        f"errors:{steps.OVERFLOW}": 1,
+    }
+    assert store.runs.timings(run.id) == {steps.OVERFLOW: [250.0]}
+
+
+def test_a_failed_event_is_nowhere_but_remembered(store, claim):
+    """Its item is in the letter alone; what is left of it expires after `queue.dedupe_seconds`."""
+    fail(store, claim)
+
+    assert looks.where(store, claim.event_id) == []
+    assert looks.calls(store, "worker-1") == {}
+    left = looks.event(store, claim.event_id)
+    assert not {"item", "owner"} & set(left)
+    assert (left["state"], left["last"], left["attempt"]) == ("failed", steps.ENDPOINT, "1")
+    assert 3_500_000 < store.client.pttl(store.keys.event(claim.event_id)) <= 3_600_000
+
+
+def test_without_dedupe_nothing_is_remembered(make_store, claim):
+    """`queue.dedupe_seconds = 0` forgets an event at once; the letter stays."""
+    store = make_store(queue={"dedupe_seconds": 0})
+
+    assert fail(store, claim)
+
+    assert looks.event(store, claim.event_id) == {}
+    assert len(looks.letters(store)) == 1
+
+
+def test_an_event_that_fails_without_a_call_spends_no_attempt(store, run, claim):
+    """Nothing was sent, so no endpoint has an error, and nothing is timed."""
+    assert fail(store, claim, endpoint="", seconds=None)
+
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1, f"failed:{steps.TYPE}": 1}
+    assert "attempt" not in looks.event(store, claim.event_id)
+    assert store.runs.timings(run.id) == {}
+
+
+def test_a_call_without_an_answer_is_not_timed(store, run, claim):
+    """It is an error of its endpoint all the same."""
+    assert fail(store, claim, seconds=None)
+
+    assert looks.tally(store, run)[f"errors:{steps.ENDPOINT}"] == 1
+    assert store.runs.timings(run.id) == {}
+
+
+def test_many_fail_each_on_its_own(store, token, running):
+    """A letter each, the newest first in the list; those of other lanes stay in flight."""
+    run = running(20)
+    claims = [steps.claim(store, one) for one in steps.release(store, token, run, 20)]
+
+    assert all(fail(store, claim) for claim in claims[5:])
+
+    assert [one["event_id"] for one in looks.letters(store)] == [claim.event_id for claim in claims[5:]]
+    assert looks.counts(store).inflight == len(looks.calls(store, "worker-1")) == 5
+    assert looks.tally(store, run)[f"failed:{steps.TYPE}"] == 15
+
+
+def test_a_repeated_call_changes_nothing(store, claim):
+    """After a lost reply the worker may say it again: there is one letter."""
+    fail(store, claim)
+
+    with looks.nothing_changes(store):
+        assert not fail(store, claim)
+
+
+@pytest.mark.parametrize("lose", losses.ALL.values(), ids=losses.ALL)
+def test_a_lost_claim_fails_nothing(store, token, run, claim, lose):
+    """However the claim was lost, no letter is written, and only the worker's own note of the call may go."""
+    lose(store, token, run, claim)
+
+    with looks.nothing_changes(store, store.keys.calls(claim.worker_id)):
+        assert not fail(store, claim)
+
+
+def test_a_late_word_keeps_the_note_of_a_newer_claim(store, token, run, claim):
+    """Were it cleared, the newer call would be unknown if the worker died."""
+    losses.claimed_anew(store, token, run, claim)
+
+    fail(store, claim)
+
+    assert store.ledger.orphan_worker("worker-1") == 1
+
+
+def test_another_worker_fails_nothing(store, claim):
+    """Only the owner settles."""
+    with looks.nothing_changes(store):
+        assert not fail(store, replace(claim, worker_id="another"))
+
+
+def test_another_release_number_fails_nothing(store, claim):
+    """Only the claim of the current release settles; the note of its call stays."""
+    with looks.nothing_changes(store):
+        assert not fail(store, replace(claim, release=replace(claim.release, number=2)))
+
+
+def test_of_twenty_calls_at_once_one_fails_it(store, run, claim):
+    """There is one letter, and one is counted."""
+    settled = steps.at_once(*[lambda: fail(store, claim)] * 20)
+
+    assert settled.count(True) == len(looks.letters(store)) == looks.tally(store, run)[f"failed:{steps.TYPE}"] == 1
+
+
+def test_completing_against_failing(store, token, running):
+    """Two lanes that both hold the same claim, by a fault of ours, settle each event one way."""
+    run = running(20)
+    claims = [steps.claim(store, one) for one in steps.release(store, token, run, 20)]
+
+    completed, failed = steps.at_once(
+        lambda: sum(store.ledger.complete(claim, steps.ENDPOINT, 0.1) for claim in claims),
+        lambda: sum(fail(store, claim) for claim in claims[::-1]),
+    )
+
+    assert completed + failed == 20
+    assert len(looks.letters(store)) == failed
+    assert looks.tally(store, run).get(f"completed:{steps.TYPE}", 0) == completed
+    assert looks.counts(store).unsettled == 0
+
+
+def test_a_type_that_is_no_longer_configured_without_events(store, run):
+    """There is nothing to fail."""
+    with looks.nothing_changes(store):
+        assert store.ledger.fail_unknown(run.id, "NO_LONGER_CONFIGURED") == 0
+
+
+@pytest.mark.parametrize("number", [1, 250])
+def test_pending_events_of_a_type_that_is_no_longer_configured(store, running, number):
+    """All of them become dead letters, counted as failed, without a call."""
+    run = running(number)
+
+    assert store.ledger.fail_unknown(run.id, steps.TYPE) == number
+
+    assert {(one["reason"], one["run_id"]) for one in looks.letters(store)} == {("unknown_type", run.id)}
+    assert [one["event_id"] for one in looks.letters(store)] == steps.event_ids(number)
+    assert looks.letters(store)[0]["item"]["id"] == "i1"
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": number, f"failed:{steps.TYPE}": number}
+    assert looks.counts(store).unsettled == 0
+    assert looks.event(store, steps.event_id(1))["state"] == "failed"
+
+
+def test_failing_a_type_again_changes_nothing(store, run):
+    """What has become a letter is not there to become another."""
+    store.ledger.fail_unknown(run.id, steps.TYPE)
+
+    with looks.nothing_changes(store):
+        assert store.ledger.fail_unknown(run.id, steps.TYPE) == 0
+
+
+def test_events_of_the_type_that_are_under_way_are_not_failed(store, token, running):
+    """Only what is pending: a call under way is awaited, and settled by its worker."""
+    run = running(3)
+    claim = steps.claim_next(store, token, run)
+    steps.release(store, token, run)
+
+    assert store.ledger.fail_unknown(run.id, steps.TYPE) == 1
+
+    assert looks.where(store, claim.event_id) == ["inflight"]
+    assert looks.where(store, steps.event_id(2)) == ["released"]
+
+
+def test_ten_conductors_failing_a_type_at_once_write_one_letter_an_event(store, running):
+    """The counts add up to what there was."""
+    run = running(30)
+
+    failed = steps.at_once(*[lambda: store.ledger.fail_unknown(run.id, steps.TYPE)] * 10)
+
+    assert sum(failed) == len(looks.letters(store)) == looks.tally(store, run)[f"failed:{steps.TYPE}"] == 30

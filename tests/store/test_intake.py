@@ -1,0 +1,190 @@
+"""The drain as a whole: what waits becomes events, in their order, each once."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+
+import pytest
+
+from rlm.event import Reason
+from rlm.store import intake
+from tests.store import looks, losses, steps
+from tests.wait import wait_until
+
+
+@pytest.fixture
+def run(store, token):
+    return steps.open_run(store, token)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Two items a chunk."""
+    monkeypatch.setattr(intake, "CHUNK_ITEMS", 2)
+
+
+def waiting(store):
+    """What is on the audit list, and what is staged."""
+    lists = (store.keys.events, store.keys.processing)
+    return tuple(store.client.lrange(name, 0, -1)[::-1] for name in lists)
+
+
+def test_nothing_waiting_takes_nothing(store, token, run):
+    """The run begins with what the ledger has."""
+    assert list(store.intake.drain(token, run.id, {})) == []
+
+    assert looks.tally(store, run) == {}
+    assert waiting(store) == ([], [])
+
+
+def test_what_waits_is_counted_over_both_lists(store):
+    """Staged items wait as those on the audit list do."""
+    steps.push(store, *steps.items(3, steps.TYPE))
+    store.client.lpush(store.keys.processing, *steps.items(2, steps.TYPE))
+
+    assert store.intake.waiting() == 5
+
+
+def test_all_that_waits_is_taken_chunk_by_chunk(store, token, run):
+    """Each chunk tells how many events it took, so that the conductor may look around in between."""
+    steps.push(store, *steps.items(450, steps.TYPE, steps.OTHER_TYPE))
+
+    assert list(store.intake.drain(token, run.id, steps.priorities(store))) == [400, 400, 100]
+
+    assert looks.pending(store) == steps.event_ids(450)
+    assert looks.pending(store, steps.OTHER_TYPE) == steps.event_ids(450, steps.OTHER_TYPE)
+    assert waiting(store) == ([], [])
+
+
+def test_large_items_make_small_chunks(store, token, run):
+    """A chunk ends after a number of bytes, whatever the number of items."""
+    steps.push(store, *[steps.item(f"i{number}", steps.TYPE, more="x" * 60_000) for number in range(1, 41)])
+
+    chunks = list(store.intake.drain(token, run.id, steps.priorities(store)))
+
+    assert sum(chunks) == 40
+    assert max(chunks) * 60_000 < intake.CHUNK_BYTES
+    assert looks.pending(store) == steps.event_ids(40)
+
+
+def test_a_second_drain_of_the_run_takes_nothing_new(store, token, run):
+    """What comes after the first one waits for the next run."""
+    steps.push(store, *steps.items(2, steps.TYPE))
+    steps.drain(store, token, run)
+    steps.push(store, steps.item("late", steps.TYPE))
+
+    assert steps.drain(store, token, run) == 0
+
+    assert waiting(store) == ([steps.item("late", steps.TYPE)], [])
+
+
+def test_what_a_crash_left_staged_is_taken_first(store, token, run):
+    """It is older than anything on the audit list, and keeps its place."""
+    store.client.lpush(store.keys.processing, *steps.items(3, steps.TYPE))
+    steps.push(store, *steps.items(3, steps.TYPE, first=4))
+
+    assert steps.drain(store, token, run) == 6
+
+    assert looks.pending(store) == steps.event_ids(6)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_drain_that_is_stopped_leaves_the_rest_staged(store, token, run):
+    """The next run takes it before what has come meanwhile."""
+    steps.push(store, *steps.items(5, steps.TYPE))
+    drain = store.intake.drain(token, run.id, steps.priorities(store))
+    assert next(drain) == 2
+    drain.close()
+    steps.push(store, *steps.items(1, steps.TYPE, first=6))
+    assert waiting(store) == (steps.items(1, steps.TYPE, first=6), steps.items(3, steps.TYPE, first=3))
+    steps.finish(store, token, run)
+    store.runs.close(run.id, {}, [], history=1, wanted=0)
+
+    assert steps.drain(store, token, steps.open_run(store, token)) == 4
+
+    assert looks.pending(store) == steps.event_ids(6)
+
+
+def test_priority_decides_and_then_arrival(store, token, run):
+    """An item without one has its type's own; the timestamp in the item decides nothing."""
+    for number, priority in enumerate((1, None, 100, 5, None, 100, 0), start=1):
+        fields = {} if priority is None else {"priority": priority}
+        steps.push(store, steps.item(f"i{number}", steps.TYPE, timestamp=f"2023-12-2{9 - number}", **fields))
+
+    steps.drain(store, token, run)
+
+    assert looks.pending(store) == [steps.event_id(number) for number in (3, 6, 2, 4, 5, 1, 7)]
+
+
+def test_leftovers_come_before_newcomers_of_the_same_priority(store, token, running):
+    """And after newcomers of a higher one."""
+    losses.run_closed(store, token, running(2), steps.claim_next(store, token, store.runs.current()))
+    steps.push(store, steps.item("i3", steps.TYPE), steps.item("i4", steps.TYPE, priority=6))
+
+    steps.drain(store, token, steps.open_run(store, token))
+
+    assert looks.pending(store) == [steps.event_id(number) for number in (4, 1, 2, 3)]
+
+
+def test_the_same_type_twice_in_an_item_is_one_event(store, token, run):
+    """It counts as nothing else."""
+    steps.push(store, steps.item("i1", steps.TYPE, steps.OTHER_TYPE, steps.TYPE))
+
+    assert steps.drain(store, token, run) == 2
+
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1, f"taken:{steps.OTHER_TYPE}": 1}
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_duplicates_are_dropped_wherever_they_are(store, token, running):
+    """In a chunk, over chunks, of events that are unsettled, completed or failed: the first one stands."""
+    run = running(3)
+    store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1)
+    claim = steps.claim_next(store, token, run)
+    store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT, 0.1)
+    losses.run_closed(store, token, run, claim)
+    new = [steps.item("new", steps.TYPE, steps.OTHER_TYPE, n=number) for number in range(3)]
+    steps.push(store, *new, *steps.items(3, steps.TYPE))
+
+    run = steps.open_run(store, token)
+    assert steps.drain(store, token, run) == 2
+
+    assert looks.tally(store, run) == {
+        f"carried:{steps.TYPE}": 1,
+        f"taken:{steps.TYPE}": 1,
+        f"taken:{steps.OTHER_TYPE}": 1,
+        "duplicates": 7,
+    }
+    assert json.loads(looks.event(store, f"new:{steps.TYPE}")["item"])["n"] == 0
+
+
+def test_a_settled_event_that_is_forgotten_is_new(make_store, token):
+    """With `queue.dedupe_seconds` over, or 0, the same item is taken again."""
+    store = make_store(queue={"dedupe_seconds": 0.001})
+    for _ in range(2):
+        steps.push(store, steps.item("i1", steps.TYPE))
+        run = steps.start_run(store, token)
+        assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1}
+        claim = steps.claim_next(store, token, run)
+        store.ledger.complete(claim, steps.ENDPOINT, 0.1)
+        wait_until(lambda claim=claim: not store.client.exists(store.keys.event(claim.event_id)))
+        steps.finish(store, token, run)
+        store.runs.close(run.id, {}, [steps.TYPE], history=1, wanted=0)
+
+
+def test_memory_does_not_follow_the_backlog(store, token, run):
+    """3,000 items are drained in the memory of one chunk."""
+    items = [steps.item(f"i{number}", steps.TYPE, more="x" * 1000) for number in range(1, 3001)]
+    steps.push(store, *items)
+    size = sum(map(len, items))
+
+    tracemalloc.start()
+    try:
+        taken = steps.drain(store, token, run)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert taken == looks.counts(store).pending == 3000
+    assert peak < size / 3

@@ -1,0 +1,126 @@
+"""What the drain makes of bad items: dead letters with the right reasons, and nothing else suffers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+
+import pytest
+
+from rlm.event import Reason
+from tests.store import looks, steps
+
+
+@pytest.fixture
+def run(store, token):
+    return steps.open_run(store, token)
+
+
+def bad(**changes):
+    """Write an item that is good but for these fields; None takes a field away."""
+    document = {"id": "i1", "wallet_name": "w", "events": [steps.TYPE], **changes}
+    return json.dumps({name: value for name, value in document.items() if value is not None}).encode()
+
+
+BAD_ITEMS = {
+    "no JSON": (b"{", Reason.NOT_JSON),
+    "empty": (b"", Reason.NOT_JSON),
+    "NaN": (bad(n=float("nan")), Reason.NOT_JSON),
+    "Infinity": (bad(n=float("inf")), Reason.NOT_JSON),
+    "a lone surrogate": (rb'{"id": "i1", "wallet_name": "\ud800", "events": ["REBALANCE_NEEDED"]}', Reason.NOT_JSON),
+    "no UTF-8": (b'{"id": "i1", "wallet_name": "\xff", "events": ["REBALANCE_NEEDED"]}', Reason.NOT_UTF8),
+    "an array": (b'["REBALANCE_NEEDED"]', Reason.NOT_OBJECT),
+    "null": (b"null", Reason.NOT_OBJECT),
+    "no id": (bad(id=None), Reason.MISSING_FIELD),
+    "no wallet": (bad(wallet_name=None), Reason.MISSING_FIELD),
+    "no events": (bad(events=None), Reason.MISSING_FIELD),
+    "a number for an id": (bad(id=7), Reason.WRONG_TYPE),
+    "a number for a wallet": (bad(wallet_name=7), Reason.WRONG_TYPE),
+    "a string for events": (bad(events=steps.TYPE), Reason.WRONG_TYPE),
+    "a number among events": (bad(events=[steps.TYPE, 7]), Reason.WRONG_TYPE),
+    "a string for a priority": (bad(priority="5"), Reason.WRONG_TYPE),
+    "a space in the id": (bad(id="i 1"), Reason.BAD_VALUE),
+    "an id too long": (bad(id="i" * 201), Reason.BAD_VALUE),
+    "an empty wallet": (bad(wallet_name=""), Reason.BAD_VALUE),
+    "a wallet too long": (bad(wallet_name="ö" * 501), Reason.BAD_VALUE),
+    "no event at all": (bad(events=[]), Reason.BAD_VALUE),
+    "a priority too high": (bad(priority=101), Reason.BAD_VALUE),
+    "half a priority": (bad(priority=0.5), Reason.BAD_VALUE),
+    "101 levels": (bad(n=json.loads("[" * 100 + "]" * 100)), Reason.TOO_DEEP),
+    "20,000 levels": (b'{"n": ' + b"[" * 20_000 + b"]" * 20_000 + b"}", Reason.TOO_DEEP),
+    "a byte too large": (bad(n="x").replace(b'"x"', b'"' + b"x" * 65_473 + b'"'), Reason.TOO_LARGE),
+}
+
+
+@pytest.mark.parametrize(("raw", "reason"), BAD_ITEMS.values(), ids=BAD_ITEMS)
+def test_a_bad_item_is_a_dead_letter(store, token, run, raw, reason):
+    """It says why, and holds the item, as it stands where JSON allows it; the items around it are taken."""
+    steps.push(store, steps.item("before", steps.TYPE), raw, steps.item("after", steps.TYPE))
+
+    assert steps.drain(store, token, run) == 2
+
+    (letter,) = looks.letters(store)
+    assert letter["reason"] == reason
+    assert letter["detail"]
+    assert (letter["run_id"], letter["event_id"]) == (run.id, None)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", letter["failed_at"])
+    if reason in {Reason.NOT_JSON, Reason.NOT_UTF8, Reason.TOO_DEEP, Reason.TOO_LARGE}:
+        assert base64.b64decode(letter["item"].pop("base64")) == raw
+        assert letter["item"] == {}
+    else:
+        assert letter["item"] == json.loads(raw)
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, "invalid": 1}
+    assert store.intake.waiting() == 0
+
+
+def test_what_is_just_good_enough_is_taken(store, token, run):
+    """At each bound an item is still good."""
+    steps.push(
+        store,
+        bad(id="i1", priority=0, wallet_name="ö" * 500),
+        bad(id="!" * 200, priority=100.0),
+        bad(id="i3", n=json.loads("[" * 99 + "]" * 99), events=[steps.TYPE] * 1000),
+        bad(id="i4", n="x").replace(b'"x"', b'"' + b"x" * (65_536 - len(bad(id="i4", n=""))) + b'"'),
+    )
+
+    assert steps.drain(store, token, run) == 4
+
+    assert looks.letters(store) == []
+
+
+def test_an_unknown_type_does_not_take_the_good_ones_down(store, token, run):
+    """Each distinct unknown type is a letter of its own, which names the event."""
+    raw = steps.item("i1", "UNKNOWN", steps.TYPE, "lower_case", "UNKNOWN", steps.OTHER_TYPE)
+    steps.push(store, raw)
+
+    assert steps.drain(store, token, run) == 2
+
+    assert [(one["reason"], one["event_id"]) for one in looks.letters(store)] == [
+        ("unknown_type", "i1:UNKNOWN"),
+        ("unknown_type", "i1:lower_case"),
+    ]
+    assert looks.letters(store)[0]["item"] == json.loads(raw)
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1, f"taken:{steps.OTHER_TYPE}": 1, "invalid": 2}
+
+
+def test_letters_have_handles_of_their_own(store, token, run):
+    """So that one of two equal bad items can be dropped."""
+    steps.push(store, *[b"bad"] * 100)
+
+    steps.drain(store, token, run)
+
+    assert len({one["id"] for one in looks.letters(store)}) == 100
+
+
+def test_an_item_of_ten_megabytes_is_a_dead_letter(store, token, run):
+    """It is kept in full, and the items around it are taken."""
+    huge = steps.item("huge", steps.TYPE, more="x" * 10_000_000)
+    steps.push(store, steps.item("i1", steps.TYPE), huge, steps.item("i2", steps.TYPE))
+
+    assert steps.drain(store, token, run) == 2
+
+    (letter,) = looks.letters(store)
+    assert letter["reason"] == "too_large"
+    assert base64.b64decode(letter["item"]["base64"]) == huge
+    assert looks.pending(store) == steps.event_ids(2)

@@ -1,0 +1,212 @@
+"""The drain cut short: at every call, between any two chunks, by a successor, by another one at the same time."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import redis
+
+from rlm.errors import FencedError, StoreUnreachableError
+from rlm.store import intake
+from rlm.store.intake import Intake
+from rlm.store.scripts import Script
+from tests.store import looks, steps
+
+
+@pytest.fixture
+def run(store, token):
+    return steps.open_run(store, token)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Two items a chunk."""
+    monkeypatch.setattr(intake, "CHUNK_ITEMS", 2)
+
+
+class CutClient:
+    """A client whose connection is cut at one of its calls: before the server has it, or before its reply is back."""
+
+    def __init__(self, client, *, at=None, applied=False):
+        self._client = client
+        self._at = at
+        self._applied = applied
+        self.calls = 0
+
+    def evalsha(self, *args):
+        self.calls += 1
+        if self.calls == self._at and not self._applied:
+            raise redis.ConnectionError("cut before the server had it")
+        reply = self._client.evalsha(*args)
+        if self.calls == self._at:
+            raise redis.ConnectionError("cut before the reply was back")
+        return reply
+
+
+#: Peek, take, peek; stage; peek and take three chunks; peek that nothing is left.
+CALL_SITES = 11
+
+
+@pytest.fixture
+def scenario(store, token, run, small_chunks):
+    """Two items that a crash left staged, five that wait: good, bad, with duplicates, of several types."""
+    for name in ("stage_items", "peek_items", "take_chunk"):
+        store.client.script_load(Script(name).source)
+    store.client.lpush(store.keys.processing, steps.item("i1", steps.TYPE), steps.item("i2", steps.TYPE))
+    steps.push(
+        store,
+        steps.item("i3", steps.TYPE, steps.OTHER_TYPE),
+        b"bad",
+        steps.item("i1", steps.TYPE),
+        steps.item("i4", "UNKNOWN", steps.OTHER_TYPE),
+        steps.item("i5", steps.TYPE),
+    )
+    return run
+
+
+def drain_by(store, client, token, run):
+    return list(Intake(client, store.keys, 65_536).drain(token, run.id, steps.priorities(store)))
+
+
+def assert_drained_once(store, run):
+    """The scenario is in the ledger, nothing lost, nothing doubled."""
+    assert looks.pending(store) == [steps.event_id(number) for number in (1, 2, 3, 5)]
+    assert looks.pending(store, steps.OTHER_TYPE) == [steps.event_id(number, steps.OTHER_TYPE) for number in (3, 4)]
+    assert [one["reason"] for one in looks.letters(store)] == ["not_json", "unknown_type"]
+    assert looks.tally(store, run) == {
+        f"taken:{steps.TYPE}": 4,
+        f"taken:{steps.OTHER_TYPE}": 2,
+        "duplicates": 1,
+        "invalid": 2,
+    }
+    assert store.intake.waiting() == 0
+
+
+def test_the_scenario_has_these_call_sites(store, token, scenario):
+    """If the drain ever makes more calls, there are more places to cut it."""
+    client = CutClient(store.client)
+
+    drain_by(store, client, token, scenario)
+
+    assert client.calls == CALL_SITES
+    assert_drained_once(store, scenario)
+
+
+@pytest.mark.parametrize("applied", [False, True], ids=["request lost", "reply lost"])
+@pytest.mark.parametrize("at", range(1, CALL_SITES + 1))
+def test_a_drain_cut_anywhere_is_resumed(store, token, scenario, at, applied):
+    """By the same conductor: whether the server had the last command or not, each item counts once."""
+    with pytest.raises(StoreUnreachableError):
+        drain_by(store, CutClient(store.client, at=at, applied=applied), token, scenario)
+
+    steps.drain(store, token, scenario)
+
+    assert_drained_once(store, scenario)
+
+
+@pytest.mark.parametrize("applied", [False, True], ids=["request lost", "reply lost"])
+@pytest.mark.parametrize("at", range(1, CALL_SITES + 1))
+def test_a_drain_cut_anywhere_is_resumed_by_a_successor(store, token, scenario, at, applied):
+    """With a newer token; the first conductor, should it come back, is fenced and changes nothing."""
+    with pytest.raises(StoreUnreachableError):
+        drain_by(store, CutClient(store.client, at=at, applied=applied), token, scenario)
+    successor = steps.take_over(store)
+
+    with looks.nothing_changes(store), pytest.raises(FencedError):
+        steps.drain(store, token, scenario)
+    steps.drain(store, successor, scenario)
+    with looks.nothing_changes(store), pytest.raises(FencedError):
+        steps.drain(store, token, scenario)
+
+    assert_drained_once(store, scenario)
+
+
+@pytest.mark.parametrize("chunks", range(5))
+def test_a_drain_abandoned_between_chunks_is_resumed_by_a_successor(store, token, scenario, chunks):
+    """The first conductor was frozen there; waking up while items are still staged, it is fenced."""
+    drain = store.intake.drain(token, scenario.id, steps.priorities(store))
+    for _ in range(chunks):
+        next(drain)
+    successor = steps.take_over(store)
+
+    if chunks < 4:
+        with looks.nothing_changes(store), pytest.raises(FencedError):
+            list(drain)
+    steps.drain(store, successor, scenario)
+    with looks.nothing_changes(store):
+        assert list(drain) == []
+
+    assert_drained_once(store, scenario)
+
+
+@pytest.mark.parametrize("chunks", range(5))
+def test_a_conductor_that_wakes_up_after_its_successor_changes_nothing(store, token, scenario, chunks):
+    """It finds staging empty: before it staged it is fenced, after that there is nothing left to do."""
+    drain = store.intake.drain(token, scenario.id, steps.priorities(store))
+    for _ in range(chunks):
+        next(drain)
+    steps.drain(store, steps.take_over(store), scenario)
+
+    with looks.nothing_changes(store):
+        if chunks < 2:
+            with pytest.raises(FencedError):
+                list(drain)
+        else:
+            assert list(drain) == []
+
+    assert_drained_once(store, scenario)
+
+
+@pytest.mark.parametrize("chunks", range(4))
+def test_a_server_that_forgets_the_scripts_is_told_them_again(store, token, scenario, chunks):
+    """As after a restart or a failover, between any two chunks."""
+    drain = store.intake.drain(token, scenario.id, steps.priorities(store))
+    for _ in range(chunks):
+        next(drain)
+    store.client.script_flush()
+
+    list(drain)
+
+    assert_drained_once(store, scenario)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_two_conductors_with_one_token_take_each_item_once(store, token, run):
+    """By a fault of ours both drain the same run: what each of them took adds up to what there was."""
+    steps.push(store, *steps.items(60, steps.TYPE), b"bad", *steps.items(10, steps.TYPE))
+
+    taken = steps.at_once(*[lambda: steps.drain(store, token, run)] * 2)
+
+    assert sum(taken) == 60
+    assert looks.pending(store) == steps.event_ids(60)
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 60, "duplicates": 10, "invalid": 1}
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_nothing_is_lost_or_doubled_while_a_producer_pushes(store, token):
+    """Run after run drains what has come by then; in the end every item was taken once, in its order."""
+    number, produced = 120, threading.Event()
+
+    def produce():
+        try:
+            for one in steps.items(number, steps.TYPE):
+                steps.push(store, one)
+        finally:
+            produced.set()
+
+    def conduct():
+        taken, is_last = 0, False
+        while not is_last:
+            is_last = produced.is_set()
+            run = steps.open_run(store, token)
+            taken += steps.drain(store, token, run)
+            steps.finish(store, token, run)
+            store.runs.close(run.id, {}, [steps.TYPE], history=1, wanted=0)
+        return taken
+
+    _, taken = steps.at_once(produce, conduct)
+
+    assert taken == number
+    assert looks.pending(store) == steps.event_ids(number)
+    assert store.intake.waiting() == 0

@@ -1,0 +1,143 @@
+"""open_run: one run is open at the most, and its books start from what is unsettled at that instant."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.errors import FencedError
+from rlm.event import Reason, encode_letter
+from tests.store import looks, steps
+
+
+def open_run(store, token, run):
+    return store.runs.open(token, run, store.known_types)
+
+
+def close(store, token, run):
+    steps.finish(store, token, run)
+    assert store.runs.close(run.id, {}, store.known_types, history=10, wanted=0) == 1
+
+
+@pytest.fixture
+def left_over(store, token, running):
+    """Leave so many pending events behind, with no run open: `left_over(3)`."""
+
+    def leave(number, type_name=steps.TYPE):
+        close(store, token, running(number, type_name))
+
+    return leave
+
+
+def retried(store, item_id, **fields):
+    """Send the event of a dead letter into the next run."""
+    item, event = steps.item(item_id, steps.TYPE, **fields), f"{item_id}:{steps.TYPE}"
+    letter = encode_letter(item, Reason.REJECTED, "no", failed_at=0, run_id=None, event=event)
+    store.client.lpush(store.keys.failed, letter)
+    assert store.letters.retry(letter, steps.priorities(store))
+
+
+def test_the_first_run_opens_over_an_empty_ledger(store, token):
+    """It is the open run, in the state it was given, with nothing carried over."""
+    run = steps.make_run(store)
+
+    assert open_run(store, token, run) == run.id
+
+    assert store.runs.current() == run
+    assert looks.tally(store, run) == {}
+
+
+@pytest.mark.parametrize("number", [1, 250])
+def test_leftovers_are_carried_over(store, token, left_over, number):
+    """They are pending all the time; the run counts them, by type."""
+    left_over(number)
+    left_over(2, steps.OTHER_TYPE)
+    run = steps.make_run(store)
+
+    open_run(store, token, run)
+
+    assert looks.tally(store, run) == {f"carried:{steps.TYPE}": number, f"carried:{steps.OTHER_TYPE}": 2}
+    assert looks.pending(store) == steps.event_ids(number)
+
+
+def test_retried_dead_letters_count_as_taken(store, token, left_over):
+    """They are pending from now on, in their order among the leftovers, and retried no more."""
+    left_over(1)
+    retried(store, "urgent", priority=100)
+    retried(store, "late")
+    run = steps.make_run(store)
+
+    open_run(store, token, run)
+
+    assert looks.tally(store, run) == {f"carried:{steps.TYPE}": 1, f"taken:{steps.TYPE}": 2}
+    assert looks.pending(store) == ["urgent:REBALANCE_NEEDED", "i1:REBALANCE_NEEDED", "late:REBALANCE_NEEDED"]
+    assert looks.where(store, "late:REBALANCE_NEEDED") == ["pending"]
+    assert store.ledger.count_retried([steps.TYPE]) == {steps.TYPE: 0}
+
+
+def test_an_event_retried_while_a_run_is_open_waits_for_the_next(store, token, running):
+    """It enters neither the open run nor its books."""
+    run = running(1)
+
+    retried(store, "late")
+
+    assert looks.where(store, "late:REBALANCE_NEEDED") == ["retried"]
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1}
+
+
+def test_opening_the_same_run_again_changes_nothing(store, token, left_over):
+    """After a lost reply nothing is carried over twice, and the run is as far as it was."""
+    left_over(3)
+    run = steps.make_run(store)
+    open_run(store, token, run)
+    store.runs.advance(token, run.id, "running")
+
+    with looks.nothing_changes(store):
+        assert open_run(store, token, run) == run.id
+
+
+def test_a_run_that_is_open_stays(store, token, running):
+    """Runs never overlap: the second is told which one is open, and leaves no trace."""
+    first, second = running(1), steps.make_run(store)
+
+    with looks.nothing_changes(store):
+        assert open_run(store, token, second) == first.id
+
+
+def test_the_next_run_opens_once_the_last_is_closed(store, token, running):
+    """What the last one left is carried over."""
+    first = running(2)
+    close(store, token, first)
+    second = steps.make_run(store)
+
+    assert open_run(store, token, second) == second.id
+
+    assert looks.tally(store, second) == {f"carried:{steps.TYPE}": 2}
+
+
+def test_a_stale_token_opens_nothing(store, token, left_over):
+    """A conductor whose lease another one took is fenced."""
+    left_over(1)
+    retried(store, "late")
+    steps.take_over(store)
+
+    with looks.nothing_changes(store), pytest.raises(FencedError, match="open_run"):
+        open_run(store, token, steps.make_run(store))
+
+
+def test_without_a_lease_nothing_opens(store):
+    """A token nobody ever got is as stale as any."""
+    with looks.nothing_changes(store), pytest.raises(FencedError):
+        open_run(store, 1, steps.make_run(store))
+
+
+def test_twenty_runs_opened_at_once_are_one(store, token, left_over):
+    """All are told the same one, whose books carry each leftover once."""
+    left_over(5)
+    runs = [steps.make_run(store) for _ in range(20)]
+
+    opened = set(steps.at_once(*[lambda run=run: open_run(store, token, run) for run in runs]))
+
+    assert len(opened) == 1
+    assert store.runs.current().id in opened
+    assert store.runs.tally(opened.pop())[f"carried:{steps.TYPE}"] == 5
+    assert len(store.client.keys(store.keys.run("*"))) == 1

@@ -1,0 +1,251 @@
+"""Who is alive, who is wanted, and the wake-up calls between the processes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from rlm.embedded import EmbeddedServer
+from rlm.store import processes
+from rlm.store.connect import make_client
+from rlm.store.processes import Process, Role, Waker, WorkerState
+from rlm.window import Call
+from tests.conftest import SERVERS, running_server
+from tests.store import looks, steps
+from tests.store.windows import make_endpoint
+from tests.wait import wait_until
+
+WORKER = Process("host:7:a", 7, "host", 1_700_000_000.25, WorkerState.READY, 5, "revision", "host:1:b")
+
+
+class Calls:
+    """A callback that counts its calls."""
+
+    def __init__(self):
+        self.number = 0
+
+    def __call__(self):
+        self.number += 1
+
+    def wait_for(self, number):
+        return wait_until(lambda: self.number >= number, message=f"{number} calls back")
+
+
+@contextmanager
+def listening(url, channel):
+    """Have a waker listen; yields the count of its calls once it does."""
+    calls = Calls()
+    waker = Waker(url, channel, calls)
+    waker.start()
+    try:
+        yield calls
+    finally:
+        waker.stop()
+
+
+@pytest.fixture
+def channel(store):
+    """The channel that wakes this test's workers."""
+    return store.keys.wake("workers")
+
+
+@pytest.fixture(autouse=True)
+def _quick_reconnection(monkeypatch):
+    monkeypatch.setattr(processes, "_RECONNECT_SECONDS", 0.02)
+
+
+def test_nobody_is_alive_at_first(store):
+    """Before the first announcement every role is empty."""
+    assert [store.processes.alive(role) for role in Role] == [[], [], []]
+
+
+def test_what_is_announced_is_read_as_it_was(store):
+    """Every field comes back, under its role alone."""
+    store.processes.announce(Role.WORKER, WORKER)
+
+    assert store.processes.alive(Role.WORKER) == [WORKER]
+    assert store.processes.alive(Role.SUPERVISOR) == []
+
+
+def test_announcing_again_changes_the_one_entry(store):
+    """A process is known by its id; its latest announcement is what it is."""
+    store.processes.announce(Role.WORKER, WORKER)
+    stopping = replace(WORKER, state=WorkerState.STOPPING)
+
+    store.processes.announce(Role.WORKER, stopping)
+
+    assert store.processes.alive(Role.WORKER) == [stopping]
+
+
+def test_the_oldest_comes_first(store):
+    """Processes are listed by when they started, those of one moment by id."""
+    several = [replace(WORKER, id=name, started_at=at) for name, at in (("d", 3.0), ("a", 2.0), ("c", 1.0), ("b", 2.0))]
+    for one in several:
+        store.processes.announce(Role.WORKER, one)
+
+    assert [one.id for one in store.processes.alive(Role.WORKER)] == ["c", "a", "b", "d"]
+
+
+def test_a_process_that_is_heard_of_no_more_is_gone(store, monkeypatch):
+    """Its entry expires, and whoever looks next removes it; one that announces itself stays."""
+    monkeypatch.setattr(processes, "HEARTBEAT_TTL_SECONDS", 0.1)
+    store.processes.announce(Role.WORKER, WORKER)
+    monkeypatch.undo()
+    other = replace(WORKER, id="other")
+    store.processes.announce(Role.WORKER, other)
+
+    wait_until(lambda: store.processes.alive(Role.WORKER) == [other], message="the silent one is gone")
+
+    assert store.client.smembers(store.keys.processes(Role.WORKER)) == {b"other"}
+
+
+def test_an_announcement_in_time_prolongs_the_entry(store):
+    """Each announcement gives the full time again, which is several times the interval between them."""
+    store.processes.announce(Role.WORKER, WORKER)
+    key = store.keys.process(Role.WORKER, WORKER.id)
+    store.client.pexpire(key, 100)
+
+    store.processes.announce(Role.WORKER, WORKER)
+
+    assert store.client.pttl(key) > 2 * processes.HEARTBEAT_SECONDS * 1000
+
+
+def test_a_process_that_was_gone_may_come_back(store):
+    """One that was frozen and is heard of again is alive again."""
+    store.processes.announce(Role.WORKER, WORKER)
+    store.client.delete(store.keys.process(Role.WORKER, WORKER.id))
+    assert store.processes.alive(Role.WORKER) == []
+
+    store.processes.announce(Role.WORKER, WORKER)
+
+    assert store.processes.alive(Role.WORKER) == [WORKER]
+
+
+def test_a_forgotten_process_leaves_nothing(store):
+    """Who has ended is removed at once; forgetting it again changes nothing."""
+    store.processes.announce(Role.WORKER, WORKER)
+
+    store.processes.forget(Role.WORKER, WORKER.id)
+    store.processes.forget(Role.WORKER, WORKER.id)
+
+    assert looks.snapshot(store) == {}
+
+
+def test_busy_lanes_are_counted_by_worker(store, token, running):
+    """A worker is as busy as it has events claimed, with a slot or without; an unknown one is idle."""
+    run = running(3)
+    first, _ = (steps.claim_next(store, token, run, "w1") for _ in range(2))
+    steps.claim_next(store, token, run, "w2")
+    store.windows.acquire(make_endpoint(), Call("w1", first.event_id, "api"))
+
+    assert store.processes.busy(["w1", "w2", "w3"]) == [2, 1, 0]
+    assert store.processes.busy([]) == []
+
+
+def test_restarts_add_up(store):
+    """Whichever supervisor reports them, unexpected ends are added."""
+    assert store.processes.restarts() == 0
+
+    steps.at_once(*[lambda number=number: store.processes.count_restarts(number) for number in (1, 2, 3, 4)])
+
+    assert store.processes.restarts() == 10
+
+
+def test_a_waker_calls_back_when_it_listens_and_at_every_wake(store, channel):
+    """Once to begin with, for what was published before; then at once for each wake-up."""
+    with listening(store.url, channel) as calls:
+        calls.wait_for(1)
+
+        for number in (2, 3, 4):
+            woken_at = time.monotonic()
+            store.processes.wake("workers")
+            calls.wait_for(number)
+            assert time.monotonic() - woken_at < 0.4
+
+        assert calls.number == 4
+
+
+def test_a_wake_reaches_all_who_listen_and_nobody_else(store, channel):
+    """Two workers are woken by one call, the supervisor by none."""
+    with (
+        listening(store.url, channel) as one,
+        listening(store.url, channel) as two,
+        listening(store.url, store.keys.wake("supervisors")) as other,
+    ):
+        for calls in (one, two, other):
+            calls.wait_for(1)
+
+        store.processes.wake("workers")
+
+        one.wait_for(2)
+        two.wait_for(2)
+        assert other.number == 1
+
+
+def test_wanting_workers_wakes_the_supervisors(store, token):
+    """A new wanted number is acted on at once."""
+    with listening(store.url, store.keys.wake("supervisors")) as calls:
+        calls.wait_for(1)
+
+        store.processes.want(token, 3)
+
+        calls.wait_for(2)
+
+
+def test_a_request_wakes_the_scheduler(store):
+    """Who asks for a run does not wait for the scheduler's next look."""
+    with listening(store.url, store.keys.wake("scheduler")) as calls:
+        calls.wait_for(1)
+
+        store.runs.request()
+
+        calls.wait_for(2)
+
+
+def test_waking_nobody_is_no_fault(store):
+    """A wake-up that nobody hears is lost, which costs latency only."""
+    store.processes.wake("workers")
+
+    assert looks.snapshot(store) == {}
+
+
+def test_a_stopped_waker_is_gone(store, channel):
+    """Stopping ends the thread and its connection; nothing calls back afterwards, and stopping again does no harm."""
+    before = set(threading.enumerate())
+    calls = Calls()
+    waker = Waker(store.url, channel, calls)
+    waker.start()
+    calls.wait_for(1)
+
+    waker.stop()
+    waker.stop()
+
+    wait_until(lambda: set(threading.enumerate()) <= before, message="its thread has ended")
+    wait_until(lambda: dict(store.client.pubsub_numsub(channel)) == {channel.encode(): 0}, message="nobody listens")
+    store.processes.wake("workers")
+    assert calls.number == 1
+
+
+def test_a_waker_that_never_started_can_be_stopped(store, channel):
+    """A process that ends while it starts stops what it has."""
+    Waker(store.url, channel, Calls()).stop()
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_waker_listens_again_after_the_server_was_restarted(tmp_path, kind):
+    """It waits for a server to come; after each start it calls back once for what was missed, then at every wake-up."""
+    url = EmbeddedServer(tmp_path / "server").url
+
+    with listening(url, "channel") as calls:
+        for starts in (1, 2):
+            with running_server(kind, tmp_path / "server") as again, make_client(again) as client:
+                assert again == url
+                calls.wait_for(2 * starts - 1)
+                client.publish("channel", "wake")
+                calls.wait_for(2 * starts)
+
+        assert calls.number == 4

@@ -1,0 +1,99 @@
+"""promote_events: events whose back-off is over are pending again, each in its old place."""
+
+from __future__ import annotations
+
+from rlm.store.scripts import Script
+from tests.store import looks, steps
+
+SCRIPT = Script("promote_events")
+
+
+def back_off(store, token, run, number, delay_seconds):
+    """Have the first `number` pending events wait for another attempt."""
+    for one in steps.release(store, token, run, number):
+        assert store.ledger.retry(steps.claim(store, one), steps.ENDPOINT, 0.1, delay_seconds)
+
+
+def promote(store, *types):
+    return store.ledger.promote(types or [steps.TYPE], looks.redis_us(store))
+
+
+def test_nothing_backing_off_promotes_nothing(store, running):
+    """Neither for a type nor for no type."""
+    running(2)
+
+    with looks.nothing_changes(store):
+        assert promote(store) == 0
+        assert store.ledger.promote([], looks.redis_us(store)) == 0
+
+
+def test_an_event_whose_back_off_is_over_is_pending_again(store, token, running):
+    """It keeps its place before the events that came after it, and its history."""
+    run = running(3)
+    back_off(store, token, run, 1, 0)
+    before = looks.event(store, steps.event_id(1))
+
+    assert promote(store) == 1
+
+    assert looks.pending(store) == steps.event_ids(3)
+    assert looks.where(store, steps.event_id(1)) == ["pending"]
+    assert looks.event(store, steps.event_id(1)) == before
+
+
+def test_an_event_whose_back_off_is_not_over_stays(store, token, running):
+    """Only what is due moves."""
+    run = running(2)
+    back_off(store, token, run, 1, 0)
+    back_off(store, token, run, 1, 60)
+
+    assert promote(store) == 1
+
+    assert looks.where(store, steps.event_id(2)) == ["backoff"]
+
+
+def test_many_of_several_types_are_promoted(store, token):
+    """At most 200 a type in one call, the rest in the next."""
+    steps.push(store, *steps.items(201, steps.TYPE), *steps.items(2, steps.OTHER_TYPE))
+    run = steps.start_run(store, token)
+    back_off(store, token, run, 201, 0)
+    for one in steps.release(store, token, run, 2, steps.OTHER_TYPE):
+        store.ledger.retry(steps.claim(store, one), "open_order_api", 0.1, 0)
+
+    assert promote(store, steps.TYPE, steps.OTHER_TYPE) == 202
+    assert promote(store, steps.TYPE, steps.OTHER_TYPE) == 1
+
+    assert looks.pending(store) == steps.event_ids(201)
+    assert looks.pending(store, steps.OTHER_TYPE) == steps.event_ids(2, steps.OTHER_TYPE)
+
+
+def test_a_repeated_call_changes_nothing(store, token, running):
+    """What is pending again is not promoted again."""
+    back_off(store, token, running(2), 2, 0)
+    promote(store)
+
+    with looks.nothing_changes(store):
+        assert promote(store) == 0
+
+
+def test_events_that_are_elsewhere_stay_there(store, token, running):
+    """Between looking and promoting an event may have moved on; one may never have been heard of."""
+    run, keys = running(3), store.keys
+    (released,) = steps.release(store, token, run)
+    ids = [released.event_id, steps.event_id(2), "never:heard"]
+
+    with looks.nothing_changes(store):
+        promoted = SCRIPT(
+            store.client, [keys.backoff(steps.TYPE), keys.pending(steps.TYPE), *map(keys.event, ids)], ids
+        )
+
+    assert promoted == 0
+
+
+def test_twenty_calls_at_once_promote_each_event_once(store, token, running):
+    """The counts add up to what there was."""
+    back_off(store, token, running(10), 10, 0)
+
+    promoted = steps.at_once(*[lambda: promote(store)] * 20)
+
+    assert sum(promoted) == 10
+    assert looks.pending(store) == steps.event_ids(10)

@@ -1,0 +1,253 @@
+"""Retrying a dead letter: the letter goes and its event is one of the next run, in one step."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.event import BadItemError, Reason
+from rlm.run import State
+from tests.store import looks, steps
+from tests.store.deadletters import close, newest, reject, reject_at_intake, retry
+
+EVENT = f"i1:{steps.TYPE}"
+DEEP = b"[" * 200 + b"]" * 200
+
+#: Items that become letters without an event, by the reason.
+BAD_ITEMS = {
+    "not_json": b"{not json",
+    "not_utf8": b'{"id": "\xff\xfe"}',
+    "not_object": b'[1, "two"]',
+    "missing_field": '{"id": "i9",  "wallet_name": "Ünï"}'.encode(),
+    "wrong_type": b'{"id":"i9","wallet_name":"w","events":[7]}',
+    "bad_value": b'{"id":"i 9","wallet_name":"w","events":["X"]}',
+    "too_deep": b'{"id":"i9","wallet_name":"w","events":["X"],"deep":' + DEEP + b"}",
+    "too_large": b'{"id":"i9","wallet_name":"w","events":["X"],"blob":"' + b"x" * 70_000 + b'"}',
+}
+
+
+@pytest.fixture
+def letter(store, token, running):
+    """The letter of event `i1`, rejected after an attempt in a run that is closed."""
+    run = running(1)
+    letter = reject(store, token, run)
+    close(store, token, run)
+    return letter
+
+
+def test_the_event_waits_for_the_next_run_with_nothing_behind_it(store, letter):
+    """The letter is gone; the event is among the retried, its attempts, runs and last endpoint forgotten."""
+    assert retry(store, letter)
+
+    assert looks.letters(store) == []
+    assert looks.where(store, EVENT) == ["retried"]
+    event = looks.event(store, EVENT)
+    assert set(event) == {"type", "wallet", "item", "score", "taken_at"}
+    assert (event["type"], event["wallet"]) == (steps.TYPE, "wallet of i1")
+    assert event["item"].encode() == steps.item("i1", steps.TYPE)
+    assert store.client.ttl(store.keys.event(EVENT)) == -1
+
+
+def test_it_counts_as_taken_of_the_next_run(store, token, letter):
+    """The run that opens next has it as taken and not as carried over, pending like the others."""
+    retry(store, letter)
+    assert store.ledger.count_retried([steps.TYPE]) == {steps.TYPE: 1}
+
+    run = steps.start_run(store, token)
+
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1}
+    assert looks.where(store, EVENT) == ["pending"]
+    claim = steps.claim_next(store, token, run)
+    assert (claim.event_id, claim.attempt, claim.tries, claim.runs, claim.last_endpoint) == (EVENT, 0, 0, 0, "")
+    assert claim.item == steps.item("i1", steps.TYPE)
+
+
+def test_the_run_under_way_does_not_get_it(store, token, running):
+    """Retried while its run is still open, the event stays out of that run's books and is taken by the next."""
+    run = running(2)
+    letter = reject(store, token, run)
+    before = looks.tally(store, run)
+
+    assert retry(store, letter)
+
+    assert looks.tally(store, run) == before
+    assert looks.where(store, EVENT) == ["retried"]
+    close(store, token, run)
+    following = steps.start_run(store, token)
+    assert looks.tally(store, following) == {f"taken:{steps.TYPE}": 1, f"carried:{steps.TYPE}": 1}
+
+
+def test_it_stands_in_line_by_its_priority_and_then_as_a_newcomer(store, token):
+    """An item's own priority places the retried event; among equals it comes after those that waited already."""
+    steps.push(
+        store,
+        *(
+            steps.item(f"i{number}", steps.TYPE, priority=priority)
+            for number, priority in ((1, 7), (2, 7), (3, 9), (4, 5))
+        ),
+    )
+    run = steps.start_run(store, token)
+    third, first = reject(store, token, run), reject(store, token, run)
+    close(store, token, run)
+
+    assert retry(store, first)
+    assert retry(store, third)
+
+    steps.start_run(store, token)
+    assert looks.pending(store) == [steps.event_id(number) for number in (3, 2, 1, 4)]
+
+
+def test_an_item_without_a_priority_has_its_types(store, token, letter):
+    """The type's own priority places it, before an item of a lower one and after one of a higher."""
+    own = steps.priorities(store)[steps.TYPE]
+    steps.push(store, steps.item("i2", steps.TYPE, priority=own - 1), steps.item("i3", steps.TYPE, priority=own + 1))
+    retry(store, letter)
+
+    steps.start_run(store, token)
+
+    assert looks.pending(store) == [steps.event_id(number) for number in (3, 1, 2)]
+
+
+def test_the_second_retry_finds_it_gone(store, letter):
+    """Retrying the same letter again is False and changes nothing."""
+    assert retry(store, letter)
+
+    with looks.nothing_changes(store):
+        assert not retry(store, letter)
+
+
+def test_a_letter_that_was_retried_and_settled_is_gone_too(store, token, letter):
+    """The old letter of an event that has been completed since does not bring it back."""
+    retry(store, letter)
+    run = steps.start_run(store, token)
+    store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1)
+
+    with looks.nothing_changes(store):
+        assert not retry(store, letter)
+
+
+def test_of_many_who_retry_it_at_once_one_does(store, letter):
+    """Ten at the same moment: one is True, and the event is there once."""
+    assert sorted(steps.at_once(*[lambda: retry(store, letter)] * 10)) == [False] * 9 + [True]
+
+    assert store.ledger.count_retried([steps.TYPE]) == {steps.TYPE: 1}
+
+
+@pytest.mark.parametrize("repetition", range(5))
+def test_a_retry_and_a_drop_at_once_do_one_of_the_two(store, letter, repetition):
+    """Either the event waits for the next run or it is forgotten; the letter is gone in both cases."""
+    retried, dropped = steps.at_once(lambda: retry(store, letter), lambda: store.letters.drop(letter))
+
+    assert (retried, dropped) in {(True, False), (False, True)}
+    assert looks.letters(store) == []
+    assert looks.where(store, EVENT) == (["retried"] if retried else [])
+
+
+def test_a_retried_event_is_no_duplicate_but_its_id_arriving_again_is(store, token, letter):
+    """The retry is without dedupe; an item with the same id that arrives meanwhile is one."""
+    retry(store, letter)
+    steps.push(store, steps.item("i1", steps.TYPE))
+
+    run = steps.start_run(store, token)
+
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1, "duplicates": 1}
+    assert looks.pending(store) == [EVENT]
+
+
+def test_an_event_that_is_under_way_again_is_not_retried(make_store, token):
+    """Where the same id was taken anew after its dedupe time, the old letter's retry is False and the letter stays."""
+    store = make_store(queue={"dedupe_seconds": 0})
+    steps.push(store, steps.item("i1", steps.TYPE))
+    run = steps.start_run(store, token)
+    letter = reject(store, token, run)
+    close(store, token, run)
+    steps.push(store, steps.item("i1", steps.TYPE))
+    steps.start_run(store, token)
+
+    with looks.nothing_changes(store):
+        assert not retry(store, letter)
+
+    assert newest(store) == letter
+    assert looks.pending(store) == [EVENT]
+
+
+@pytest.mark.parametrize("reason", BAD_ITEMS)
+def test_a_letter_without_an_event_puts_its_item_back(store, token, reason):
+    """The item stands on the audit list again, byte for byte, behind those that wait there; the letter is gone."""
+    letter = reject_at_intake(store, token, BAD_ITEMS[reason])
+    assert [(one["reason"], one["event_id"]) for one in looks.letters(store)] == [(reason, None)]
+    steps.push(store, b"waits")
+
+    assert retry(store, letter)
+
+    assert store.client.lrange(store.keys.events, 0, -1) == [BAD_ITEMS[reason], b"waits"]
+    assert looks.letters(store) == []
+    assert not retry(store, letter)
+    assert store.client.llen(store.keys.events) == 2
+
+
+def test_an_item_put_back_is_judged_anew(store, token, make_store):
+    """What was too large is taken by the next run once `queue.max_item_bytes` allows it."""
+    raw = steps.item("i1", steps.TYPE, blob="x" * 70_000)
+    letter = reject_at_intake(store, token, raw)
+    larger = make_store(queue={"max_item_bytes": 100_000})
+
+    assert retry(larger, letter)
+
+    assert looks.tally(larger, steps.start_run(larger, token)) == {f"taken:{steps.TYPE}": 1}
+
+
+def test_a_type_that_is_not_configured_cannot_be_retried(store, token):
+    """The message names the type, and the letter stays until the type is configured."""
+    letter = reject_at_intake(store, token, steps.item("i1", "GONE"))
+
+    with looks.nothing_changes(store), pytest.raises(BadItemError, match="'GONE' is not a configured type") as caught:
+        retry(store, letter)
+    assert caught.value.reason is Reason.UNKNOWN_TYPE
+
+    assert store.letters.retry(letter, {"GONE": 3})
+    assert looks.where(store, "i1:GONE") == ["retried"]
+    assert "GONE" in store.known_types
+    run = steps.open_run(store, token)
+    assert looks.tally(store, run) == {"taken:GONE": 1}
+
+
+def test_only_the_events_of_its_own_letter_are_retried(store, token):
+    """An item with two types of which one failed: retrying it does not repeat the other."""
+    steps.push(store, steps.item("i1", steps.TYPE, steps.OTHER_TYPE))
+    run = steps.start_run(store, token)
+    letter = reject(store, token, run)
+    other = steps.claim_next(store, token, run, type_name=steps.OTHER_TYPE)
+    store.ledger.complete(other, "open_order_api", 0.1)
+    close(store, token, run)
+
+    assert retry(store, letter)
+
+    run = steps.start_run(store, token)
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1}
+
+
+def test_a_letter_whose_item_was_lost_says_so(store, token, letter):
+    """A letter of ours in which somebody replaced the item by something else cannot be retried, and stays."""
+    broken = letter.replace(steps.item("i1", steps.TYPE), b"null")
+    store.client.lpush(store.keys.failed, broken)
+
+    with looks.nothing_changes(store), pytest.raises(BadItemError, match="a JSON null"):
+        retry(store, broken)
+
+
+def test_an_old_message_of_the_event_is_stale_after_a_retry(store, token, running):
+    """The release numbers begin anew, but a message of an earlier run never claims the retried event."""
+    run = running(1)
+    (old,) = steps.release(store, token, run)
+    claim = steps.claim(store, old)
+    store.ledger.fail(claim, Reason.REJECTED, "422", steps.ENDPOINT, 0.1)
+    letter = newest(store)
+    close(store, token, run)
+    retry(store, letter)
+
+    following = steps.start_run(store, token)
+    (new,) = steps.release(store, token, following)
+
+    assert steps.try_claim(store, old).why == "stale"
+    assert steps.claim(store, new).event_id == EVENT
+    assert store.runs.current().state is State.RUNNING

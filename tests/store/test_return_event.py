@@ -1,0 +1,216 @@
+"""return_event: a claimed event goes back unsettled, to be sent again now, after a back-off, or in the next run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.store import looks, losses, steps
+from tests.wait import wait_until
+
+#: The four ways to give an event back.
+WAYS = {
+    "give_back": lambda store, claim: store.ledger.give_back(claim),
+    "throttle": lambda store, claim: store.ledger.throttle(claim, steps.ENDPOINT, 0.25),
+    "retry": lambda store, claim: store.ledger.retry(claim, steps.ENDPOINT, 0.25, 60),
+    "spend": lambda store, claim: store.ledger.spend(claim, steps.ENDPOINT, None),
+}
+every_way = pytest.mark.parametrize("give", WAYS.values(), ids=WAYS)
+
+
+@pytest.fixture
+def run(running):
+    return running(2)
+
+
+@pytest.fixture
+def claim(store, token, run):
+    return steps.claim_next(store, token, run)
+
+
+def history(store, claim):
+    """What the event has behind it: attempts, tries in this run, runs spent, last endpoint."""
+    event = looks.event(store, claim.event_id)
+    return {name: event[name] for name in ("attempt", "tries", "runs", "last") if name in event}
+
+
+def test_an_event_that_was_not_sent_is_pending_in_its_old_place(store, run, claim):
+    """Nothing is counted: there was no call."""
+    assert store.ledger.give_back(claim)
+
+    assert looks.pending(store) == steps.event_ids(2)
+    assert looks.where(store, claim.event_id) == ["pending"]
+    assert history(store, claim) == {}
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2}
+    assert store.runs.timings(run.id) == {}
+
+
+def test_a_throttled_event_is_pending_and_spends_no_attempt(store, run, claim):
+    """The call is counted as throttled, and timed."""
+    assert store.ledger.throttle(claim, steps.OVERFLOW, 0.25)
+
+    assert looks.pending(store) == steps.event_ids(2)
+    assert history(store, claim) == {"last": steps.OVERFLOW}
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, f"throttled:{steps.OVERFLOW}": 1}
+    assert store.runs.timings(run.id) == {steps.OVERFLOW: [250.0]}
+
+
+def test_an_event_to_retry_backs_off(store, run, claim):
+    """An attempt and a try are spent; it is due by the clock of Redis."""
+    before = looks.redis_us(store)
+
+    assert store.ledger.retry(claim, steps.ENDPOINT, 0.25, delay_seconds=60)
+
+    assert looks.where(store, claim.event_id) == ["backoff"]
+    due = store.client.zscore(store.keys.backoff(steps.TYPE), claim.event_id)
+    assert before + 60_000_000 <= due <= looks.redis_us(store) + 60_000_000
+    assert history(store, claim) == {"attempt": "1", "tries": "1", "last": steps.ENDPOINT}
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, f"errors:{steps.ENDPOINT}": 1}
+    assert store.runs.timings(run.id) == {steps.ENDPOINT: [250.0]}
+
+
+def test_an_event_that_spent_its_attempts_waits_for_the_next_run(store, run, claim):
+    """One of its runs is spent as well; a call without an answer is an error, but not timed."""
+    assert store.ledger.spend(claim, steps.ENDPOINT, None)
+
+    assert looks.where(store, claim.event_id) == ["spent"]
+    assert history(store, claim) == {"attempt": "1", "tries": "1", "runs": "1", "last": steps.ENDPOINT}
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, f"errors:{steps.ENDPOINT}": 1}
+    assert store.runs.timings(run.id) == {}
+    assert looks.counts(store).open == 1
+
+
+@every_way
+def test_an_event_given_back_is_nobodys(store, claim, give):
+    """It has no owner and no call under way."""
+    give(store, claim)
+
+    assert "owner" not in looks.event(store, claim.event_id)
+    assert looks.calls(store, "worker-1") == {}
+
+
+@every_way
+def test_many_are_given_back_each_on_its_own(store, token, running, give):
+    """Those of other lanes stay in flight."""
+    run = running(20)
+    claims = [steps.claim(store, one) for one in steps.release(store, token, run, 20)]
+
+    assert all(give(store, claim) for claim in claims[5:])
+
+    assert looks.counts(store).inflight == len(looks.calls(store, "worker-1")) == 5
+    assert looks.counts(store).unsettled == 20
+
+
+@every_way
+def test_a_repeated_call_changes_nothing(store, claim, give):
+    """After a lost reply the worker may say it again: the attempt is spent once."""
+    give(store, claim)
+
+    with looks.nothing_changes(store):
+        assert not give(store, claim)
+
+
+@every_way
+@pytest.mark.parametrize("lose", losses.ALL.values(), ids=losses.ALL)
+def test_a_lost_claim_gives_nothing_back(store, token, running, give, lose):
+    """However the claim was lost, a late word changes nothing but the worker's own note of the call."""
+    run = running(1)
+    claim = steps.claim_next(store, token, run)
+    lose(store, token, run, claim)
+
+    with looks.nothing_changes(store, store.keys.calls(claim.worker_id)):
+        assert not give(store, claim)
+
+
+@every_way
+def test_a_late_word_keeps_the_note_of_a_newer_claim(store, token, running, give):
+    """Were it cleared, the newer call would be unknown if the worker died."""
+    run = running(1)
+    claim = steps.claim_next(store, token, run)
+    losses.claimed_anew(store, token, run, claim)
+
+    give(store, claim)
+
+    assert store.ledger.orphan_worker("worker-1") == 1
+
+
+@every_way
+def test_another_worker_gives_nothing_back(store, claim, give):
+    """Only the owner does."""
+    with looks.nothing_changes(store):
+        assert not give(store, replace(claim, worker_id="another"))
+
+
+@every_way
+def test_another_release_number_gives_nothing_back(store, claim, give):
+    """Only the claim of the current release does; the note of its call stays."""
+    with looks.nothing_changes(store):
+        assert not give(store, replace(claim, release=replace(claim.release, number=2)))
+
+
+def test_a_lease_that_ran_out_serves_until_the_event_is_taken_back(store, token, run):
+    """What the worker knows of its call is better than what would be guessed."""
+    claim = steps.claim_next(store, token, run, lease_seconds=0)
+    expired = looks.redis_us(store)
+    wait_until(lambda: looks.redis_us(store) > expired)
+
+    assert store.ledger.throttle(claim, steps.ENDPOINT, 0.1)
+
+    assert store.ledger.orphan_expired([steps.TYPE], looks.redis_us(store)) == 0
+
+
+def test_tries_count_within_a_run_and_attempts_over_all(store, token, running):
+    """Two tries in the first run, one in the second, which began at zero."""
+    run = running(1)
+    store.ledger.retry(steps.claim_next(store, token, run), steps.ENDPOINT, None, 0)
+    store.ledger.promote([steps.TYPE], looks.redis_us(store))
+    claim = steps.claim_next(store, token, run)
+    store.ledger.spend(claim, steps.OVERFLOW, None)
+    assert history(store, claim) == {"attempt": "2", "tries": "2", "runs": "1", "last": steps.OVERFLOW}
+
+    losses.run_closed(store, token, run, claim)
+    claim = steps.claim_next(store, token, steps.start_run(store, token))
+    store.ledger.spend(claim, steps.ENDPOINT, None)
+
+    assert history(store, claim) == {"attempt": "3", "tries": "1", "runs": "2", "last": steps.ENDPOINT}
+
+
+def test_a_run_in_which_it_only_waited_or_was_throttled_spends_nothing(store, token, running):
+    """Neither attempts nor runs."""
+    run = running(1)
+    store.ledger.throttle(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1)
+    claim = steps.claim_next(store, token, run)
+    store.ledger.give_back(claim)
+
+    losses.run_closed(store, token, run, claim)
+    claim = steps.claim_next(store, token, steps.start_run(store, token))
+
+    assert (claim.attempt, claim.tries, claim.runs) == (0, 0, 0)
+
+
+@every_way
+def test_of_twenty_calls_at_once_one_gives_back(store, claim, give):
+    """The event is in one place and has spent one attempt at the most."""
+    given = steps.at_once(*[lambda: give(store, claim)] * 20)
+
+    assert given.count(True) == 1
+    assert len(looks.where(store, claim.event_id)) == 1
+    assert history(store, claim).get("attempt", "1") == "1"
+
+
+@every_way
+def test_giving_back_against_taking_back(store, token, running, give):
+    """Of twenty events whose worker speaks while it is given up for dead, each goes one way, not both."""
+    run = running(20)
+    claims = [steps.claim(store, one) for one in steps.release(store, token, run, 20)]
+
+    given, taken_back = steps.at_once(
+        lambda: sum(give(store, claim) for claim in claims), lambda: store.ledger.orphan_worker("worker-1")
+    )
+
+    assert given + taken_back == looks.counts(store).unsettled == 20
+    assert looks.counts(store).inflight == 0
+    assert looks.calls(store, "worker-1") == {}
+    deaths = [looks.event(store, one).get("deaths", "0") for one in steps.event_ids(20)]
+    assert deaths.count("1") == taken_back

@@ -1,0 +1,149 @@
+"""Giving a slot back that was not used, and blocking one whose call may arrive late."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.window import Admitted, Call
+from tests.store import looks, steps
+from tests.store.windows import make_endpoint, pass_time, refusal, set_clock_back, stamps, take
+
+CALL = Call("w1", "i1:T", "api")
+
+
+@pytest.fixture
+def endpoint():
+    """An endpoint with three slots a minute."""
+    return make_endpoint("3/minute")
+
+
+def noted(store):
+    """Read what is noted of the call."""
+    found = store.client.hget(store.keys.calls(CALL.worker_id), CALL.event_id)
+    return None if found is None else found.decode()
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_a_slot_given_back_frees_exactly_that_one(store, endpoint, index):
+    """Whichever slot is given back, its stamp goes and the others stay; one call is admitted for it."""
+    slots = take(store, endpoint, 3)
+    others = [int(slot.stamp) for slot in slots if slot is not slots[index]]
+
+    store.windows.give_back(endpoint, slots[index])
+
+    assert stamps(store, endpoint) == sorted(others, reverse=True)
+    take(store, endpoint)
+    refusal(store, endpoint)
+
+
+def test_a_slot_given_back_twice_frees_one(store, endpoint):
+    """The second time there is nothing to give back."""
+    slot, *_ = take(store, endpoint, 3)
+
+    store.windows.give_back(endpoint, slot)
+    store.windows.give_back(endpoint, slot)
+
+    assert len(stamps(store, endpoint)) == 2
+
+
+def test_many_slots_given_back_at_once_free_as_many(store):
+    """Ten threads that take and give back leave a window as empty as they found it."""
+    endpoint = make_endpoint("10/minute")
+
+    def take_and_give_back():
+        (slot,) = take(store, endpoint)
+        store.windows.give_back(endpoint, slot)
+
+    steps.at_once(*[take_and_give_back] * 10)
+
+    assert stamps(store, endpoint) == []
+
+
+def test_a_blocked_slot_counts_from_now(store, endpoint):
+    """A slot blocked 40 s after it was taken is used for a whole period from then, and known by its new stamp."""
+    slots = take(store, endpoint, 3)
+    pass_time(store, endpoint, 40)
+    aged = Admitted(str(int(slots[0].stamp) - 40_000_000), suspect=True)
+
+    before = looks.redis_us(store)
+    blocked = store.windows.block(endpoint, aged)
+
+    assert before <= int(blocked.stamp) <= looks.redis_us(store)
+    assert blocked.suspect
+    found = stamps(store, endpoint)
+    assert found[0] == int(blocked.stamp)
+    assert found == sorted(found, reverse=True)
+    assert len(found) == 3
+
+    pass_time(store, endpoint, 21)
+    take(store, endpoint, 2)
+    assert 36 < refusal(store, endpoint) <= 39.5
+
+
+def test_a_blocked_slot_can_be_blocked_again_and_given_back(store, endpoint):
+    """The slot goes on under the stamp that blocking returned, the old one is void."""
+    (slot,) = take(store, endpoint)
+    once = store.windows.block(endpoint, slot)
+    twice = store.windows.block(endpoint, once)
+    assert stamps(store, endpoint) == [int(twice.stamp)]
+
+    store.windows.give_back(endpoint, slot)
+    assert stamps(store, endpoint) == [int(twice.stamp)]
+
+    store.windows.give_back(endpoint, twice)
+    assert stamps(store, endpoint) == []
+
+
+def test_a_slot_that_is_gone_is_not_blocked(store, endpoint):
+    """Blocking what was given back adds no slot."""
+    slot, *_ = take(store, endpoint, 2)
+    store.windows.give_back(endpoint, slot)
+
+    assert store.windows.block(endpoint, slot).stamp == "0"
+
+    assert len(stamps(store, endpoint)) == 1
+
+
+def test_blocking_keeps_the_list_in_order_whatever_the_clock_does(store, endpoint):
+    """With slots ahead of the clock, which was set back, a blocked one goes no further back than the newest of them."""
+    slot, newest = take(store, endpoint, 2)
+    set_clock_back(store, endpoint, 3600)
+    ahead = Admitted(str(int(slot.stamp) + 3600_000_000))
+
+    blocked = store.windows.block(endpoint, ahead)
+
+    assert int(blocked.stamp) == int(newest.stamp) + 3600_000_000
+    assert stamps(store, endpoint) == [int(blocked.stamp)] * 2
+
+
+def test_the_note_of_a_call_follows_its_slot(store, endpoint):
+    """What is noted of the call names the stamp that the slot has now, so that it can be blocked if the worker dies."""
+    slot = store.windows.acquire(endpoint, CALL)
+    assert noted(store) == f"{endpoint.window_id}|{slot.stamp}|api"
+
+    blocked = store.windows.block(endpoint, slot, CALL)
+    assert noted(store) == f"{endpoint.window_id}|{blocked.stamp}|api"
+
+    store.windows.give_back(endpoint, blocked, CALL)
+    assert noted(store) == ""
+
+
+def test_a_note_that_is_gone_is_not_written_again(store, endpoint):
+    """Once the event was taken back from the worker, its late calls leave no trace with it."""
+    slot = store.windows.acquire(endpoint, CALL)
+    store.client.delete(store.keys.calls(CALL.worker_id))
+
+    blocked = store.windows.block(endpoint, slot, CALL)
+    store.windows.give_back(endpoint, blocked, CALL)
+
+    assert noted(store) is None
+
+
+def test_a_note_of_another_slot_is_kept_when_the_own_one_is_gone(store, endpoint):
+    """Giving back a slot that is not there any more does not touch what is noted."""
+    slot = store.windows.acquire(endpoint, CALL)
+    store.windows.give_back(endpoint, slot)
+
+    store.windows.give_back(endpoint, slot, CALL)
+
+    assert noted(store) == f"{endpoint.window_id}|{slot.stamp}|api"

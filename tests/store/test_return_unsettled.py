@@ -1,0 +1,175 @@
+"""return_unsettled: what a finishing run could not settle is leftover, and late words about it find it gone."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.run import State
+from rlm.store.ledger import CHUNK
+from rlm.window import Call
+from tests.store import looks, steps
+
+
+def return_unsettled(store, run, *types):
+    return store.runs.return_unsettled(run.id, types or [steps.TYPE])
+
+
+def put(store, token, run, state):
+    """Bring the first pending event to a state, and return its release."""
+    (released,) = steps.release(store, token, run)
+    if state != "released":
+        claim = steps.claim(store, released)
+    if state == "backoff":
+        store.ledger.retry(claim, steps.ENDPOINT, 0.1, 60)
+    if state == "spent":
+        store.ledger.spend(claim, steps.ENDPOINT, 0.1)
+    assert looks.where(store, released.event_id) == [state]
+    return released
+
+
+def test_a_run_with_nothing_unsettled_returns_nothing(store, token, running):
+    """Pending events are leftovers as they stand: nothing is moved."""
+    run = running(3)
+    steps.finish(store, token, run)
+
+    with looks.nothing_changes(store):
+        assert return_unsettled(store, run)
+
+
+@pytest.mark.parametrize("state", ["released", "inflight", "backoff", "spent"])
+def test_an_event_is_pending_again_in_its_old_place(store, token, running, state):
+    """Wherever it was; its release number grows, so that older messages and claims are refused."""
+    run = running(2)
+    released = put(store, token, run, state)
+    steps.finish(store, token, run)
+
+    assert return_unsettled(store, run)
+
+    assert looks.pending(store) == steps.event_ids(2)
+    assert looks.where(store, released.event_id) == ["pending"]
+    event = looks.event(store, released.event_id)
+    assert event["release"] == "2"
+    assert "owner" not in event
+
+
+@pytest.mark.parametrize(
+    ("state", "attempts"), [("released", None), ("inflight", None), ("backoff", "1"), ("spent", "1")]
+)
+def test_what_was_not_sent_spends_no_attempt(store, token, running, state, attempts):
+    """Claimed without a slot no call was sent; backing off and spent have counted theirs already."""
+    run = running(1)
+    released = put(store, token, run, state)
+    steps.finish(store, token, run)
+
+    return_unsettled(store, run)
+
+    assert looks.event(store, released.event_id).get("attempt") == attempts
+
+
+def test_a_call_that_may_be_under_way_spends_an_attempt(store, token, running, types):
+    """With a slot it may have been sent, so the next one is another."""
+    run = running(1)
+    claim = steps.claim_next(store, token, run)
+    store.windows.acquire(types[0].endpoints[0], Call("worker-1", claim.event_id, steps.ENDPOINT))
+    steps.finish(store, token, run)
+
+    return_unsettled(store, run)
+
+    assert looks.event(store, claim.event_id)["attempt"] == "1"
+
+
+def test_more_than_one_script_moves_of_several_types(store, token):
+    """All of them, by chunks."""
+    number = CHUNK + 50
+    steps.push(store, *steps.items(number, steps.TYPE, steps.OTHER_TYPE))
+    run = steps.start_run(store, token)
+    steps.release(store, token, run, number)
+    for one in steps.release(store, token, run, 10, steps.OTHER_TYPE):
+        steps.claim(store, one)
+    steps.finish(store, token, run)
+
+    assert return_unsettled(store, run, steps.TYPE, steps.OTHER_TYPE)
+
+    for name in (steps.TYPE, steps.OTHER_TYPE):
+        assert looks.pending(store, name) == steps.event_ids(number, name)
+        assert looks.counts(store, name).unsettled == number
+
+
+def test_a_type_that_is_not_named_stays(store, token, running):
+    """Closing then finds it, and says so."""
+    run = running(1)
+    steps.release(store, token, run)
+    steps.finish(store, token, run)
+
+    with looks.nothing_changes(store):
+        assert return_unsettled(store, run, steps.OTHER_TYPE)
+
+
+def test_a_repeated_call_changes_nothing(store, token, running):
+    """The end-of-run actor and the conductor may both do it: numbers and attempts grow once."""
+    run = running(2)
+    for state in ("inflight", "released"):
+        put(store, token, run, state)
+    steps.finish(store, token, run)
+    return_unsettled(store, run)
+
+    with looks.nothing_changes(store):
+        assert return_unsettled(store, run)
+
+
+@pytest.mark.parametrize("state", [State.DRAINING, State.PLANNING, State.RUNNING])
+def test_a_run_that_is_not_finishing_keeps_its_events(store, token, running, state):
+    """They may still be claimed and settled."""
+    run = running(1)
+    put(store, token, run, "inflight")
+    store.runs.advance(token, run.id, state)
+
+    with looks.nothing_changes(store):
+        assert not return_unsettled(store, run)
+
+
+def test_an_earlier_run_does_not_take_the_open_ones_events(store, token, running):
+    """An end-of-run actor that comes a whole run late changes nothing, even while the next one is finishing."""
+    first = running(1)
+    steps.finish(store, token, first)
+    store.runs.close(first.id, {}, [steps.TYPE], history=1, wanted=0)
+    second = steps.start_run(store, token)
+    put(store, token, second, "inflight")
+    steps.finish(store, token, second)
+
+    with looks.nothing_changes(store):
+        assert not return_unsettled(store, first)
+
+
+def test_a_message_that_comes_late_is_stale(store, token, running):
+    """In its run, and in the next one, where the event was released again."""
+    run = running(1)
+    (released,) = steps.release(store, token, run)
+    steps.finish(store, token, run)
+    return_unsettled(store, run)
+    store.runs.close(run.id, {}, [steps.TYPE], history=1, wanted=0)
+    (again,) = steps.release(store, token, steps.start_run(store, token))
+
+    with looks.nothing_changes(store):
+        assert steps.try_claim(store, released).why == "stale"
+
+    assert again.number == 3
+
+
+def test_answers_against_returns_at_once(store, token, running):
+    """Of twenty events answered as the run ends, each is completed or leftover, not both; ten do the returning."""
+    run = running(20)
+    claims = [steps.claim(store, one) for one in steps.release(store, token, run, 20)]
+    steps.finish(store, token, run)
+
+    completed, *returned = steps.at_once(
+        lambda: [store.ledger.complete(claim, steps.ENDPOINT, 0.1) for claim in claims[::-1]],
+        *[lambda: return_unsettled(store, run)] * 10,
+    )
+
+    assert returned == [True] * 10
+    left = [claim.event_id for claim, done in zip(claims[::-1], completed, strict=True) if not done]
+    assert looks.pending(store) == left[::-1]
+    assert looks.counts(store).unsettled == len(left)
+    assert looks.tally(store, run).get(f"completed:{steps.TYPE}", 0) == 20 - len(left)
+    assert {looks.event(store, one)["release"] for one in left} <= {"2"}

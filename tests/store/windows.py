@@ -1,0 +1,80 @@
+"""Endpoints and their windows as tests of the store need them: any limit, any state, and time that passes at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from rlm.endpoint import Endpoint, Limit
+from rlm.window import Admitted, Refused
+
+if TYPE_CHECKING:
+    from rlm.store import Store
+    from rlm.window import View
+
+#: What tells one moment of Redis time in an endpoint's health.
+_MOMENTS = ("rest_until_us", "probe_until_us")
+
+
+def make_endpoint(limit: str = "5/minute", name: str = "api", timeout_seconds: float = 10) -> Endpoint:
+    """Make an endpoint; another limit and the same name have the same window."""
+    return Endpoint(name, f"http://127.0.0.1:1/{name}", Limit.parse(limit), timeout_seconds)
+
+
+def stamps(store: Store, endpoint: Endpoint) -> list[int]:
+    """Read all slots of a window, newest first, in microseconds of Redis time."""
+    return [int(one) for one in cast("list[bytes]", store.client.lrange(_window(store, endpoint), 0, -1))]
+
+
+def health(store: Store, endpoint: Endpoint) -> dict[str, int]:
+    """Read what is known of an endpoint's health."""
+    found = cast("dict[bytes, bytes]", store.client.hgetall(store.keys.health(endpoint.window_id)))
+    return {name.decode(): int(value) for name, value in found.items()}
+
+
+def set_health(store: Store, endpoint: Endpoint, **fields: int) -> None:
+    """Write fields of an endpoint's health."""
+    store.client.hset(store.keys.health(endpoint.window_id), mapping=fields)
+
+
+def pass_time(store: Store, endpoint: Endpoint, seconds: float) -> None:
+    """Move all that an endpoint remembers into the past, as if `seconds` had passed."""
+    _move(store, endpoint, -seconds)
+    known = health(store, endpoint)
+    for name in _MOMENTS:
+        if name in known:
+            set_health(store, endpoint, **{name: known[name] - round(seconds * 1_000_000)})
+
+
+def set_clock_back(store: Store, endpoint: Endpoint, seconds: float) -> None:
+    """Move the slots of an endpoint into the future, as they look once the clock of Redis was set back."""
+    _move(store, endpoint, seconds)
+
+
+def _move(store: Store, endpoint: Endpoint, seconds: float) -> None:
+    key = _window(store, endpoint)
+    for index, stamp in enumerate(stamps(store, endpoint)):
+        store.client.lset(key, index, str(stamp + round(seconds * 1_000_000)))
+
+
+def take(store: Store, endpoint: Endpoint, number: int = 1) -> list[Admitted]:
+    """Take slots that must be free."""
+    taken = [store.windows.acquire(endpoint) for _ in range(number)]
+    assert all(isinstance(one, Admitted) for one in taken), taken
+    return cast("list[Admitted]", taken)
+
+
+def refusal(store: Store, endpoint: Endpoint) -> float:
+    """Ask for a slot that must be refused; return the wait it tells, seconds."""
+    refused = store.windows.acquire(endpoint)
+    assert isinstance(refused, Refused), refused
+    assert refused.retry_after is not None
+    return refused.retry_after
+
+
+def look(store: Store, endpoint: Endpoint) -> View:
+    """Look at one window."""
+    return store.windows.look([endpoint])[1][endpoint.name]
+
+
+def _window(store: Store, endpoint: Endpoint) -> str:
+    return store.keys.window(endpoint.window_id)

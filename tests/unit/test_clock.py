@@ -1,0 +1,39 @@
+"""The clock that everything asks, and how its times are shown."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from rlm.clock import isoformat, system_clock
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (1703169025.123, "2023-12-21T14:30:25.123Z"),
+        (1703169025.1239, "2023-12-21T14:30:25.123Z"),
+        (-0.001, "1969-12-31T23:59:59.999Z"),
+    ],
+)
+def test_times_are_shown_in_utc_to_the_millisecond(seconds, text, monkeypatch):
+    """A time reads the same whatever zone this machine is in."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert isoformat(seconds) == text
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_the_clock_is_the_machines():
+    """The wall clock counts from 1970, and neither clock goes back while one sleeps."""
+    before, wall_before = system_clock.monotonic(), system_clock.now()
+    system_clock.sleep(0.002)
+
+    assert system_clock.monotonic() - before >= 0.002
+    assert abs(system_clock.now() - time.time()) < 5
+    assert system_clock.now() >= wall_before

@@ -1,0 +1,135 @@
+"""A demonstration is held against what was promised, and told in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.demo.summary import endpoint_table, prologue, summary
+from rlm.demo.verdict import judge
+from rlm.endpoint import Endpoint, EventType, Limit
+from rlm.mockapi import Arrival, EndpointSummary
+from rlm.settings import load_settings
+
+LIMIT = Limit.parse("30 per 6 second")
+TYPES = [EventType("T", 1, 0.5, (Endpoint("a", "http://x/a", LIMIT, 10.0), Endpoint("b", "http://x/b", LIMIT, 10.0)))]
+
+
+def record(**changes):
+    counts = {"taken": 4, "carried_over": 0, "completed": 4, "failed": 0, "leftover": 0}
+    plan = {"workers": 2, "threads": 5, "forecast_seconds": 2.0, "lower_bound_seconds": 1.0, "expected_leftover": 0}
+    return {
+        "run_id": "r",
+        "state": changes.get("state", "completed"),
+        "duration_seconds": 3.0,
+        "window_seconds": 18.0,
+        "counts": {key: changes.get(key, value) for key, value in counts.items()},
+        "plan": {key: changes.get(key, value) for key, value in plan.items()},
+        "workers": {"peak": 2, "restarted": 0},
+    }
+
+
+def arrival(at, event, *, endpoint="a", accepted=True, run_id="r"):
+    return Arrival(at, endpoint, event, 1, run_id, 200 if accepted else 429, accepted)
+
+
+ALL = [arrival(10.0 + n / 2, f"e{n}:T") for n in range(4)]
+
+
+def judged(arrivals=ALL, *, refused=0, unsettled=0, **changes):
+    seen = {
+        "a": EndpointSummary(len(arrivals), len(arrivals) - refused, refused, 0, 4, LIMIT.text),
+        "b": EndpointSummary(0, 0, 0, 0, 0, LIMIT.text),
+    }
+    return judge(record(**changes), TYPES, arrivals, seen, events=4, unsettled=unsettled, items=3, speed=10.0)
+
+
+def test_what_was_promised_and_came_true_is_good():
+    """Nothing is broken; the outcome is measured from the first call to the last answer."""
+    verdict = judged()
+
+    assert verdict.broken == []
+    assert verdict.answered_seconds == 2.0
+    assert verdict.late_seconds == 0.0
+    assert verdict.as_json()["as_promised"] is True
+
+
+@pytest.mark.parametrize(
+    ("changes", "broken"),
+    [
+        ({"refused": 2}, "the API refused 2 calls"),
+        ({"state": "failed"}, "the run ended failed (no failure is on record)"),
+        ({"taken": 3}, "3 of 4 events taken"),
+        ({"failed": 1}, "1 event failed"),
+        ({"completed": 3, "leftover": 1}, "1 event left over, though all should have fitted"),
+        ({"completed": 5}, "5 events completed by the record, 4 by the API"),
+    ],
+)
+def test_each_broken_promise_is_named(changes, broken):
+    """Whatever is not as promised is said, and said alone."""
+    assert judged(**changes).broken == [broken]
+
+
+def test_an_event_that_is_nowhere_is_lost():
+    """An event that the API has not seen must be in the ledger."""
+    known = judged(ALL[:3], unsettled=1, completed=3, leftover=1, expected_leftover=1)
+    lost = judged(ALL[:3], unsettled=0, completed=3, leftover=1, expected_leftover=1)
+
+    assert known.broken == []
+    assert lost.broken == ["1 event lost: neither seen by the API nor in the ledger"]
+
+
+def test_calls_of_another_run_do_not_count_as_this_ones():
+    """The run that a tick starts right after has its own outcome."""
+    verdict = judged([*ALL, arrival(99.0, "later:T", run_id="next")])
+
+    assert verdict.answered_seconds == 2.0
+
+
+def test_the_summary_says_in_words_what_happened():
+    """Counts, forecast against outcome, what the API saw, and where to go next."""
+    text = "\n".join(summary(judged()))
+
+    for words in (
+        "4 events in 3 items",
+        "4 completed, 0 failed, 0 left over.",
+        "Forecast: 2.0 s from the first call to the last answer.",
+        "Outcome: 2.0 s, 0.00 s (0.0%) less.",
+        "The API refused nothing: 4 calls",
+        "No event came twice.",
+        "`rlm up`",
+        "`rlm queue push FILE`",
+    ):
+        assert words in text
+    assert "NOT AS PROMISED" not in text
+
+
+def test_the_summary_says_what_was_refused_doubled_and_left():
+    """Bad news is not hidden."""
+    again = [*ALL[:3], arrival(12.0, "e0:T"), arrival(12.1, "e3:T", accepted=False)]
+    text = "\n".join(summary(judged(again, refused=1, unsettled=1, completed=3, leftover=1, expected_leftover=1)))
+
+    assert "The API refused 1 call of 5." in text
+    assert "1 event came more than once" in text
+    assert "the next run would take it first" in text
+    assert "Left over: 1 expected, 1 in fact." in text
+    assert "NOT AS PROMISED: the API refused 1 call." in text
+
+
+def test_no_call_at_all_is_said_too():
+    """A run without a worker has no outcome to compare."""
+    assert "No call was answered." in summary(judged([], state="failed", completed=0, leftover=4, unsettled=4))
+
+
+def test_the_table_stands_in_columns():
+    """Numbers stand to the right under their headings."""
+    table = endpoint_table({"a": EndpointSummary(1234, 1234, 0, 0, 30, "30/minute")})
+
+    assert table == ["endpoint  calls  refused  peak  limit", "a         1,234        0    30  30/minute"]
+
+
+def test_the_prologue_says_what_time_means():
+    """Divided by ten, 18 seconds stand for 180; in real time nothing stands for anything."""
+    settings = load_settings(None, {})
+
+    assert "All times are divided by 10: a window of 18 s stands for 180 s." in prologue(settings, 900, 10.0)
+    assert not any("divided" in line for line in prologue(settings, 900, 1.0))

@@ -1,0 +1,167 @@
+"""What an answer means (CONTRACT 2, row by row), and how long an endpoint wants to rest."""
+
+from __future__ import annotations
+
+import email.utils
+import http.client
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlm.dispatch import (
+    MAX_RETRY_AFTER_SECONDS,
+    Delivered,
+    Rejected,
+    Request,
+    Throttled,
+    Unreachable,
+    classify,
+    parse_retry_after,
+)
+
+#: Wednesday, 21 October 2015, 07:28:00 UTC.
+NOW = 1_445_412_480.0
+
+
+def headers(retry_after=None):
+    message = http.client.HTTPMessage()
+    if retry_after is not None:
+        message["Retry-After"] = retry_after
+    return message
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 226, 299])
+def test_any_2xx_is_delivered(status):
+    """Success is success, whatever its shade, and a Retry-After beside it changes nothing."""
+    assert classify(status, headers("5"), "", 0.25) == Delivered(status, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "seconds"),
+    [(429, None, None), (429, "7", 7.0), (429, "soon", None), (503, "7", 7.0), (503, "0", 0.0), (503, "soon", None)],
+)
+def test_429_and_503_with_retry_after_throttle(status, retry_after, seconds):
+    """The endpoint wants a rest, of its own period where it did not say how long in words we know."""
+    assert classify(status, headers(retry_after), "slow down", 0.25) == Throttled(status, 0.25, seconds)
+
+
+@pytest.mark.parametrize("status", [408, 425, 500, 501, 502, 503, 504, 505, 507, 511, 599])
+def test_408_425_and_other_5xx_are_tried_again(status):
+    """The event may be sent again; the answer was one, so its time is known."""
+    assert classify(status, headers(), "", 0.25) == Unreachable(f"HTTP {status}", 0.25)
+
+
+@pytest.mark.parametrize("status", [500, 502, 504, 408])
+def test_a_retry_after_beside_another_status_does_not_throttle(status):
+    """Only 503 becomes a throttle by it."""
+    assert isinstance(classify(status, headers("5"), "", 0.25), Unreachable)
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308, 399])
+def test_any_3xx_is_rejected(status):
+    """No redirect is followed: the event would never arrive where it should."""
+    assert classify(status, headers(), "", 0.25) == Rejected(status, 0.25, f"HTTP {status}")
+
+
+@pytest.mark.parametrize("status", sorted(set(range(400, 500)) - {408, 425, 429}))
+def test_any_other_4xx_is_rejected(status):
+    """The event will never be taken as it is, and the answer says why."""
+    assert classify(status, headers("5"), "no such wallet", 0.25) == Rejected(
+        status, 0.25, f"HTTP {status}: no such wallet"
+    )
+
+
+@given(st.integers(100, 999), st.none() | st.text(st.characters(codec="latin-1", exclude_categories=["Cc"])))
+def test_every_answer_there_can_be_has_an_outcome(status, retry_after):
+    """No status and no header is an exception, and a throttle's rest is never negative nor without end."""
+    outcome = classify(status, headers(retry_after), "x", 0.25)
+
+    assert isinstance(outcome, Delivered) == (200 <= status < 300)
+    if isinstance(outcome, Throttled) and outcome.retry_after is not None:
+        assert 0 <= outcome.retry_after <= MAX_RETRY_AFTER_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("0", 0.0),
+        ("1", 1.0),
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("1.5", 1.5),
+        ("Wed, 21 Oct 2015 07:28:30 GMT", 30.0),
+        ("Wednesday, 21-Oct-15 07:28:30 GMT", 30.0),
+        ("Wed Oct 21 07:28:30 2015", 30.0),
+        ("Wed, 21 Oct 2015 09:28:30 +0200", 30.0),
+        ("Wed, 21 Oct 2015 07:28:30 -0000", 30.0),
+        ("Wed, 21 Oct 2015 07:27:30 GMT", 0.0),
+        ("Mon, 01 Jan 0001 00:00:00 GMT", 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", MAX_RETRY_AFTER_SECONDS),
+        ("-5", 0.0),
+        ("999999999999999999999999", MAX_RETRY_AFTER_SECONDS),
+        ("1e400", MAX_RETRY_AFTER_SECONDS),
+        ("inf", MAX_RETRY_AFTER_SECONDS),
+        ("-inf", 0.0),
+        ("nan", None),
+        ("", None),
+        ("soon", None),
+        ("5, 6", None),
+        ("0x10", None),
+        ("Wed, 21 Oct 2015 25:61:00 GMT", None),
+        ("Wed, 21 Oct 99999999999999999999 07:28:00 GMT", None),
+        ("Wed, 21 Oct 2015 07:28:00 +99999999999999999999", None),
+    ],
+)
+def test_a_retry_after_is_seconds_or_a_date_or_nothing(value, seconds):
+    """Both forms of HTTP are read, the past is now, the absurd is a day, nonsense is none."""
+    assert parse_retry_after(value, NOW) == seconds
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])
+def test_a_date_without_a_zone_is_in_utc_wherever_the_machine_is(monkeypatch, zone):
+    """The old form of an HTTP date names no zone and means GMT."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert parse_retry_after("Wed Oct 21 07:28:30 2015", NOW) == 30.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+DATE_LIKE = st.lists(
+    st.sampled_from(["Wed", "21", "Oct", "2015", "07:28:00", "GMT", "+0200", "-9999", ",", "9" * 30, "0", ":", "1e9"])
+).map(" ".join)
+
+
+@given(st.text() | DATE_LIKE | st.floats().map(str) | st.integers().map(str))
+def test_any_text_is_a_rest_or_none(value):
+    """Whatever a server writes there, the rest is none or within 0 and a day."""
+    seconds = parse_retry_after(value, NOW)
+
+    assert seconds is None or 0 <= seconds <= MAX_RETRY_AFTER_SECONDS
+
+
+@given(st.integers(0, 86_000))
+def test_a_date_as_servers_write_it_is_that_far_away(ahead):
+    """What `formatdate` writes is read back to the second."""
+    assert parse_retry_after(email.utils.formatdate(NOW + ahead, usegmt=True), NOW) == ahead
+
+
+def test_a_request_has_the_contracts_six_keys_in_order():
+    """The item goes in as it came, everything else is text or a number."""
+    body = Request("i:T", "T", 'w"\n€', "r1", 3, b'{"a": 1.0e2}').encode()
+
+    assert json.loads(body) == {
+        "event_id": "i:T",
+        "event_type": "T",
+        "wallet_name": 'w"\n€',
+        "run_id": "r1",
+        "attempt": 3,
+        "item": {"a": 100.0},
+    }
+    assert body.endswith(b'"attempt":3,"item":{"a": 1.0e2}}')

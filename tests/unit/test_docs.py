@@ -1,0 +1,312 @@
+"""README and docs say what there is, all of it, and nothing that there is not."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+
+from rlm.cli.common import ExitCode
+from rlm.cli.group import COMMANDS, rlm
+from rlm.planning import plan_run
+from rlm.settings import load_settings
+from rlm.settings.document import SECTIONS
+from rlm.settings.model import EndpointSettings, TypeSettings
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DECISIONS = sorted((ROOT / "docs" / "adr").glob("*.md"))
+
+#: The top level stays short: these, dot-files, and what git ignores.
+TOP_LEVEL = {
+    "CHANGELOG.md",
+    "LICENSE",
+    "Procfile",
+    "README.md",
+    "actors",
+    "benchmarks",
+    "docs",
+    "pyproject.toml",
+    "rlm",
+    "scheduler",
+    "tests",
+}
+#: Put together here so that this file does not hold them itself.
+REGISTRIES = ("pypi" + ".org", "pythonhosted" + ".org", "registry." + "npmjs", "proxy.golang" + ".org")
+LOCK = "uv" + ".lock"
+#: The folders that belong to the project.
+FOLDERS = "rlm|actors|scheduler|tests|benchmarks|docs"
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SPAN = re.compile(r"`([^`\n]+)`")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of Markdown, taken apart."""
+
+    path: Path
+
+    @property
+    def text(self):
+        return self.path.read_text(encoding="utf-8")
+
+    @property
+    def blocks(self):
+        return [(match[1], match[2]) for match in _FENCE.finditer(self.text)]
+
+    @property
+    def prose(self):
+        return _FENCE.sub("", self.text)
+
+    @property
+    def spans(self):
+        """What stands in backticks."""
+        return _SPAN.findall(self.prose)
+
+    @property
+    def commands(self):
+        """Every use of `rlm`, in backticks or in a block of shell, as its words."""
+        shell = [line for kind, block in self.blocks if kind == "sh" for line in block.splitlines()]
+        for text in [*self.spans, *shell]:
+            for part in re.split(r"&&|\|(?!\w)", text.partition("  #")[0]):
+                words = part.split()
+                words = words[2:] if words[:2] == ["uv", "run"] else words
+                if words[:1] == ["rlm"] and words[1:] != ["..."]:
+                    yield [word.strip("[].") for word in words[1:]]
+
+    @property
+    def anchors(self):
+        titles = re.findall(r"^#+ (.+)$", self.prose, re.MULTILINE)
+        return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+BOOK = [Page(path) for path in PAGES]
+each_page = pytest.mark.parametrize("page", BOOK, ids=lambda page: page.path.relative_to(ROOT).as_posix())
+
+
+def find_command(words):
+    """Return the command that `words` name, the words that are its own, and whether it is one to be run."""
+    command, used = rlm, []
+    context = click.Context(rlm)
+    for word in words:
+        if not isinstance(command, click.Group) or word.startswith("-"):
+            break
+        found = command.get_command(context, word)
+        assert found is not None, f"`rlm {' '.join(words)}`: there is no {' '.join([*used, word])!r}"
+        command, used = found, [*used, word]
+    return command, tuple(used)
+
+
+def all_commands():
+    """Name every command that can be run, `("queue", "push")`."""
+    context = click.Context(rlm)
+    for name in COMMANDS:
+        command = rlm.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from ((name, sub) for sub in command.list_commands(context))
+        else:
+            yield (name,)
+
+
+def flags_of(command):
+    flags = {flag for param in command.params for flag in (*param.opts, *param.secondary_opts)}
+    return flags | {"--help", "-h"} | ({"--version"} if command is rlm else set())
+
+
+def settings_keys():
+    return {f"{name}.{key}" for name, section in SECTIONS.items() for key in section.model_fields}
+
+
+def project_files():
+    names = [path for path in ROOT.iterdir() if path.name in TOP_LEVEL or path.name in {".ci", ".gitignore"}]
+    found = [path for name in names for path in (name.rglob("*") if name.is_dir() else [name])]
+    return [path for path in found if path.is_file() and path.suffix != ".pyc"]
+
+
+# -- commands, options, exit codes
+
+
+def test_every_command_is_in_the_readme():
+    """Each command, and each of a group's, stands in the README."""
+    shown = {find_command(words)[1] for words in Page(README).commands}
+
+    assert set(all_commands()) - shown == set()
+
+
+@each_page
+def test_every_command_shown_exists(page):
+    """What a page calls a command of `rlm` is one, with the options it is shown with."""
+    for words in page.commands:
+        command, used = find_command(words)
+        flags = {word.partition("=")[0] for word in words[len(used) :] if word.startswith("-") and word != "-"}
+        assert flags - flags_of(command) == set(), f"rlm {' '.join(words)}"
+
+
+@each_page
+def test_a_flag_that_stands_alone_is_one_of_some_command(page):
+    """`--flag` in backticks without its command exists somewhere."""
+    known = {flag for name in all_commands() for flag in flags_of(find_command(name)[0])}
+    alone = {span.split()[0].partition("=")[0] for span in page.spans if re.match(r"--\w", span)}
+
+    assert alone - known == set()
+
+
+def test_every_exit_code_is_explained():
+    """The README's table of exit codes has those of `ExitCode`, no more and no less."""
+    table = Page(README).text.partition("| exit code | meaning |")[2].partition("\n\n")[0]
+
+    assert [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)] == [int(code) for code in ExitCode]
+
+
+# -- settings
+
+
+def test_every_setting_is_in_the_reference():
+    """docs/configuration.md has a row for each key of each section, of a type and of an endpoint."""
+    text = Page(ROOT / "docs" / "configuration.md").text
+    keys = {key.partition(".")[2] for key in settings_keys()}
+    keys |= {*TypeSettings.model_fields, *EndpointSettings.model_fields}
+
+    assert {key for key in keys if f"| `{key}` |" not in text} == set()
+
+
+@each_page
+def test_every_setting_named_exists(page):
+    """`section.key` in backticks is a setting."""
+    sections = "|".join(SECTIONS)
+    named = {match[0] for span in page.spans if (match := re.match(rf"(?:{sections})\.[a-z_]+\b", span))}
+
+    assert named - settings_keys() == set()
+
+
+@each_page
+def test_every_variable_named_exists(page):
+    """`RLM_SECTION__KEY` in backticks or in a block overrides a setting."""
+    known = {f"RLM_{key.upper().replace('.', '__')}" for key in settings_keys()}
+    named = set(re.findall(r"\bRLM_[A-Z]+__[A-Z_]+\b", page.text))
+
+    assert {name for name in named if not name.startswith("RLM_TYPES__")} - known == set()
+
+
+def test_the_readmes_configuration_is_right(tmp_path):
+    """Every block of TOML in the README is a configuration that loads."""
+    blocks = [block for kind, block in Page(README).blocks if kind == "toml"]
+    assert blocks
+
+    for block in blocks:
+        path = tmp_path / "rlm.toml"
+        path.write_text(block)
+        load_settings(path, {})
+
+
+# -- set-up, links, places
+
+
+@pytest.mark.parametrize("command", ["rlm demo", "pytest"])
+def test_the_set_up_commands_stand_alone(command):
+    """Each is the only line of a block, so that it can be copied, and found by a program."""
+    assert f"pip install uv && uv run {command}\n" in [block for _, block in Page(README).blocks]
+
+
+@each_page
+def test_every_link_leads_somewhere(page):
+    """A link to a file finds it, one to a heading finds that too."""
+    for target in _LINK.findall(page.prose):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.path.parent / name).resolve() if name else page.path
+        assert path.is_file(), target
+        assert not anchor or anchor in Page(path).anchors, target
+
+
+@each_page
+def test_every_file_named_exists(page):
+    """A path into the project in backticks is one."""
+    paths = {span for span in page.spans if re.fullmatch(rf"({FOLDERS})/[\w./-]*", span)}
+
+    assert {path for path in paths if not (ROOT / path).exists()} == set()
+
+
+def test_every_decision_is_written_alike_and_linked():
+    """The records of decisions are numbered without a gap, have the four parts, and the README links each."""
+    assert [path.name[:4] for path in DECISIONS] == [f"{number:04}" for number in range(1, len(DECISIONS) + 1)]
+
+    readme = Page(README).text
+    for number, path in enumerate(DECISIONS, start=1):
+        headings = re.findall(r"^#+ (.+)$", Page(path).prose, re.MULTILINE)
+        assert headings[0].startswith(f"{number}. ")
+        assert headings[1:] == ["Context", "Decision", "Consequences", "How we would notice it is wrong"], path.name
+        assert f"(docs/adr/{path.name})" in readme
+
+
+# -- the worked example
+
+
+def test_the_run_worked_out_by_hand_is_what_the_plan_computes():
+    """The README's timeline has the plan's fillings, its end, its bound and its number of workers."""
+    settings = load_settings(None, {})
+    plan = plan_run(settings, {"OPEN_ORDER_DETECTED": 150}, settings.event_types, {})
+    text = Page(README).text.partition("## A run worked out by hand")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| 12:(\d+):([\d.]+) \| ([\d.]+) \| (\d+) \|", text, re.MULTILINE)
+
+    said = f"{plan.workers} worker of {plan.threads} lanes, done {plan.forecast_seconds:g} s after the first call"
+    assert said in text
+    assert f"before {plan.lower_bound_seconds:g} s" in text
+    assert [release.at_seconds for release in plan.releases] == [0.0, 6.0, 6.0, 6.0, 60.5]
+    for at, slots in [("0.0", 5), ("6.0", 35), ("23.0", 120), ("60.5", 125), ("66.5", 150)]:
+        assert (at, str(slots)) in [(row[2], row[3]) for row in rows]
+    for minute, second, after, _ in rows:  # the clock column is the first call's time and the seconds since
+        assert 60 * int(minute) + float(second) == pytest.approx(180.3 + float(after))
+
+
+# -- the project's own rules
+
+
+def test_the_top_level_is_short():
+    """Nothing lies at the top but what belongs there."""
+    ignored = [
+        line.rstrip("/") for line in (ROOT / ".gitignore").read_text().splitlines() if line and not line.startswith("#")
+    ]
+    found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
+    kept = {name for name in found if not any(fnmatch.fnmatch(name, pattern) for pattern in ignored)}
+
+    assert kept - TOP_LEVEL == set()
+    assert TOP_LEVEL - found == set()
+
+
+def test_no_file_names_a_registry_or_the_lock_file():
+    """Where packages come from is the installer's business; the lock file, which says so, is not kept."""
+    wrong = []
+    for path in project_files():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        allowed = path.name in {".gitignore", "pyproject.toml"}
+        wrong += [(path.name, host) for host in REGISTRIES if host in text]
+        wrong += [(path.name, LOCK)] if LOCK in text and not allowed else []
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("`rlm queue push FILE`", [["queue", "push", "FILE"]]),
+        ("`rlm demo [--events N]`", [["demo", "--events", "N"]]),
+        ("```sh\npip install uv && uv run rlm demo\n```", [["demo"]]),
+        ("```sh\necho x | rlm queue push   # as the audit system would\n```", [["queue", "push"]]),
+        ("`rlm:start`, `rlm/pace.py`, `rlm ...`", []),
+    ],
+)
+def test_this_test_sees_every_kind_of_command(tmp_path, text, expected):
+    """A check that finds nothing is worth something only if it would have found something."""
+    path = tmp_path / "page.md"
+    path.write_text(text)
+
+    assert list(Page(path).commands) == expected

@@ -1,0 +1,113 @@
+"""Limits read from text, windows named after URLs, and the order in which a type's endpoints are used."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from limits import parse_many
+
+from rlm.endpoint import Endpoint, Limit, Rule, in_order_of_use
+
+
+def endpoint(name: str, url: str = "") -> Endpoint:
+    return Endpoint(name, url or f"http://127.0.0.1:1/{name}", Limit.parse("30/minute"), timeout_seconds=10)
+
+
+ENDPOINTS = tuple(endpoint(name) for name in ("primary", "over_1", "over_2", "over_3"))
+
+
+@pytest.mark.parametrize(
+    ("text", "rules"),
+    [
+        ("30/minute", [Rule(30, 60)]),
+        ("30 per minute", [Rule(30, 60)]),
+        ("30per 2 minutes", [Rule(30, 120)]),
+        ("1/second", [Rule(1, 1)]),
+        ("5/HOUR", [Rule(5, 3600)]),
+        ("5/day", [Rule(5, 86400)]),
+        ("5/month", [Rule(5, 30 * 86400)]),
+        ("5/year", [Rule(5, 360 * 86400)]),
+        ("20 per 0.6 second", [Rule(20, 0.6)]),
+        ("20/0.05second", [Rule(20, 0.05)]),
+        ("20/second; 1000/hour", [Rule(20, 1), Rule(1000, 3600)]),
+        ("20/second,1000/hour|9/day", [Rule(20, 1), Rule(1000, 3600), Rule(9, 86400)]),
+    ],
+)
+def test_a_limit_is_read_as_limits_notation_with_fractions(text, rules):
+    """Every form of the notation gives its rules, in order, and the text is kept as it was."""
+    limit = Limit.parse(text)
+
+    assert limit == Limit(text, tuple(rules))
+    assert limit.longest_seconds == max(rule.seconds for rule in rules)
+
+
+@pytest.mark.parametrize("text", ["30/minute", "7 per 3 hours", "20/second; 45 per 3 second, 9/month|8/year"])
+def test_a_limit_means_what_the_library_takes_it_for(text):
+    """Amounts and periods are those that `limits.parse_many` reads from the same text."""
+    rules = Limit.parse(text).rules
+
+    assert [(one.amount, one.get_expiry()) for one in parse_many(text)] == [(r.amount, r.seconds) for r in rules]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "30",
+        "30/",
+        "/minute",
+        "30/minut",
+        "30/min",
+        "30/fortnight",
+        "30/minute;",
+        "-3/minute",
+        "3.5/minute",
+        "1e3/minute",
+        "30 per .5 second",
+        "30/minute\n30/minute",
+    ],
+)
+def test_what_is_no_limit_is_refused_with_an_example(text):
+    """A text that is no limit is quoted, beside one that is."""
+    with pytest.raises(ValueError, match="is not a limit; write for example") as caught:
+        Limit.parse(text)
+
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["0/minute", "30 per 0 minute", "30 per 0.0 second", "30/minute; 0/hour"])
+def test_a_limit_that_lets_nothing_through_is_refused(text):
+    """A limit under which nothing would ever be sent is a mistake, and said to be one."""
+    with pytest.raises(ValueError, match="would never let a call through"):
+        Limit.parse(text)
+
+
+def test_the_window_follows_the_url_alone():
+    """Another name, limit or time-out keeps the window; another URL has its own."""
+    one = endpoint("one")
+    same = replace(one, name="other", limit=Limit.parse("1/day"), timeout_seconds=1)
+
+    assert same.window_id == one.window_id
+    assert endpoint("one", "http://127.0.0.1:1/else").window_id != one.window_id
+
+
+@pytest.mark.parametrize(
+    ("free", "order"),
+    [
+        ({}, []),
+        ({"primary": 2}, ["primary", "primary"]),
+        ({"over_2": 1, "primary": 1}, ["primary", "over_2"]),
+        ({"over_1": 1, "over_2": 1, "over_3": 1}, ["over_1", "over_2", "over_3"]),
+        ({"over_1": 1, "over_2": 3}, ["over_2", "over_2", "over_1", "over_2"]),
+        ({"elsewhere": 5}, []),
+    ],
+)
+def test_free_slots_go_in_the_order_of_use(free, order):
+    """The primary's slots come first, then the overflow endpoint with the most left, ties by configured order."""
+    assert list(in_order_of_use(free, ENDPOINTS)) == order
+
+
+def test_the_order_of_use_of_a_single_endpoint():
+    """A type without overflow endpoints uses its primary's slots, and no more."""
+    assert list(in_order_of_use({"primary": 3}, ENDPOINTS[:1])) == ["primary"] * 3

@@ -1,0 +1,248 @@
+"""The foreman's decisions: recorded histories of a Procfile's processes played against a clock that is set."""
+
+from __future__ import annotations
+
+import io
+import signal
+from types import SimpleNamespace
+
+import pytest
+from honcho.printer import Message, Printer
+
+from rlm.foreman import HASTE_SECONDS, LINGER_SECONDS, REPEAT_SECONDS, Foreman
+from rlm.signals import Wakeup
+
+TERM, KILL = signal.SIGTERM, signal.SIGKILL
+
+
+class FakeEntry:
+    """An entry whose life the test tells; it notes the signals that it gets."""
+
+    def __init__(self, name, command=None):
+        self.name = name
+        self.command = command or f"exec rlm {name}"
+        self.signals = []
+
+    def start(self, report):
+        self._report = report
+        self._tell("start", {"pid": 100 + len(self.name)})
+
+    def signal(self, pid, signum):
+        assert pid == 100 + len(self.name)
+        self.signals.append(signum)
+
+    def says(self, text):
+        self._tell("line", f"{text}\n".encode())
+
+    def ends(self, returncode):
+        self._tell("stop", {"returncode": returncode})
+
+    def _tell(self, kind, data):
+        self._report(Message(type=kind, data=data, time=MOMENT, name=self.name, colour=None))
+
+
+MOMENT = SimpleNamespace(strftime=lambda _format: "12:00:00")
+
+
+class Clock:
+    def __init__(self):
+        self.seconds = 0.0
+
+    def monotonic(self):
+        return self.seconds
+
+
+class Play:
+    """A foreman with fake entries, of which the test turns the loop."""
+
+    def __init__(self, wakeup, *names, output=None, **commands):
+        self.entries = {name: FakeEntry(name, commands.get(name)) for name in (*names, *commands)}
+        self.stop = SimpleNamespace(graceful=False, immediate=False)
+        self.clock = Clock()
+        self.output = output or io.StringIO()
+        self.foreman = Foreman(
+            list(self.entries.values()), Printer(self.output), wakeup, self.stop, 10.0, clock=self.clock
+        )
+        for entry in self.entries.values():
+            entry.start(self.foreman._report)
+        self.turn()
+
+    def __getitem__(self, name):
+        return self.entries[name]
+
+    def turn(self, *, after=0.0):
+        self.clock.seconds += after
+        self.foreman._turn()
+
+    def end(self, name, returncode=0):
+        self[name].ends(returncode)
+        self.turn()
+
+    @property
+    def signals(self):
+        return {name: entry.signals for name, entry in self.entries.items()}
+
+    @property
+    def code(self):
+        """What `run` returns; all have ended, so that it does nothing else."""
+        assert self.foreman._left() == []
+        self.foreman._posts.clear()
+        return self.foreman.run()
+
+
+@pytest.fixture
+def play():
+    """Make plays that share a real wake-up pipe."""
+    wakeup = Wakeup()
+    yield lambda *names, **options: Play(wakeup, *names, **options)
+    wakeup.close()
+
+
+def test_leaves_its_processes_alone_as_long_as_nothing_happens(play):
+    """Without a signal and without an end nobody is told anything."""
+    it = play("web", "supervisor", "scheduler")
+
+    it.turn(after=3600)
+
+    assert it.signals == {"web": [], "supervisor": [], "scheduler": []}
+
+
+def test_stops_the_scheduler_then_the_supervisor_then_the_rest(play):
+    """Each is asked to end when those before it have, whatever the order in the Procfile."""
+    it = play("web", "supervisor", "scheduler", "bell")
+    it.stop.graceful = True
+
+    it.turn()
+    assert it.signals == {"web": [], "supervisor": [], "scheduler": [TERM], "bell": []}
+
+    it.end("scheduler")
+    assert it.signals == {"web": [], "supervisor": [TERM], "scheduler": [TERM], "bell": []}
+
+    it.end("supervisor")
+    assert it.signals == {"web": [TERM], "supervisor": [TERM], "scheduler": [TERM], "bell": [TERM]}
+
+    it.end("web", -TERM)
+    it.end("bell", 128 + TERM)
+    assert it.code == 0
+
+
+@pytest.mark.parametrize("command", ["exec rlm scheduler", "cd /srv && exec rlm scheduler --allow-volatile"])
+def test_knows_the_scheduler_by_its_command_too(play, command):
+    """What an entry is called is the user's business."""
+    it = play("supervisor", clock=command)
+    it.stop.graceful = True
+
+    it.turn()
+
+    assert it.signals == {"supervisor": [], "clock": [TERM]}
+
+
+def test_asks_once_and_gives_each_its_own_grace_period(play):
+    """TERM is sent once; what has not ended in its grace period is killed, once; the next has a period of its own."""
+    it = play("scheduler", "supervisor")
+    it.stop.graceful = True
+    it.turn()
+
+    it.turn(after=9.9)
+    it.turn(after=0.2)
+    it.turn(after=0.1)
+    it.end("scheduler", -KILL)
+    it.turn(after=9.9)
+
+    assert it.signals == {"scheduler": [TERM, KILL], "supervisor": [TERM]}
+    it.end("supervisor")
+    assert it.code == 128 + KILL
+
+
+@pytest.mark.parametrize(("returncode", "code"), [(7, 7), (0, 0), (-signal.SIGSEGV, 128 + signal.SIGSEGV)])
+def test_an_end_nobody_asked_for_stops_all_and_gives_the_exit_code(play, returncode, code):
+    """The others are stopped in order, and how they end then does not matter."""
+    it = play("scheduler", "supervisor", "web")
+
+    it.end("supervisor", returncode)
+    assert it.signals == {"scheduler": [TERM], "supervisor": [], "web": []}
+    it.end("scheduler", 3)
+    it.end("web", -TERM)
+
+    assert it.code == code
+    assert "supervisor ended" in it.output.getvalue()
+    assert "without having been asked to" in it.output.getvalue()
+
+
+def test_a_bad_end_of_one_that_was_asked_is_told(play):
+    """A scheduler that fails while it closes its run makes the command fail."""
+    it = play("scheduler")
+    it.stop.graceful = True
+    it.turn()
+
+    it.end("scheduler", 1)
+
+    assert it.code == 1
+
+
+def test_a_second_signal_ends_all_at_once(play):
+    """All get TERM at the same time, again and again, and are killed soon; the exit code says that work was cut."""
+    it = play("scheduler", "supervisor", "web")
+    it.stop.graceful = True
+    it.turn()
+    it.stop.immediate = True
+
+    it.turn(after=REPEAT_SECONDS)
+    assert it.signals == {"scheduler": [TERM, TERM], "supervisor": [TERM], "web": [TERM]}
+    it.turn(after=REPEAT_SECONDS)
+    it.end("supervisor")
+    it.turn(after=HASTE_SECONDS)
+    assert it.signals == {"scheduler": [TERM] * 3 + [KILL], "supervisor": [TERM] * 2, "web": [TERM] * 2 + [KILL]}
+    it.end("scheduler", -KILL)
+    it.end("web", -KILL)
+
+    assert it.code == 1
+
+
+def test_does_not_wait_for_ever_for_output_that_somebody_holds_open(play):
+    """A killed process whose pipe a stranger inherited is given up after a while."""
+    it = play("web")
+    it.stop.graceful = True
+    it.turn()
+    it.turn(after=10.1)
+
+    it.turn(after=LINGER_SECONDS + 0.1)
+
+    assert it.code == 128 + KILL
+
+
+def test_prints_what_they_say_with_their_names(play):
+    """Every line carries who said it; the foreman's own carry `up`."""
+    it = play("scheduler", "web")
+
+    it["web"].says("hello")
+    it.turn()
+
+    lines = it.output.getvalue().splitlines()
+    assert lines[-1] == "12:00:00 web       | hello"
+    assert any("up        | scheduler started (pid 109)" in line for line in lines)
+
+
+def test_stops_all_when_its_output_is_gone(play):
+    """With the terminal closed nobody would know that anything runs, so nothing shall."""
+
+    class Gone(io.StringIO):
+        def write(self, _text):
+            raise BrokenPipeError
+
+    it = play("scheduler", output=Gone())
+
+    assert it.signals == {"scheduler": [TERM]}
+    it.end("scheduler")
+    assert it.code == 0
+
+
+def test_kills_what_is_left_when_it_fails_itself(play, monkeypatch):
+    """No process is left by an error in the foreman either."""
+    it = play("scheduler", "web")
+    monkeypatch.setattr(it.foreman, "_turn", lambda: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        it.foreman.run()
+
+    assert it.signals == {"scheduler": [KILL], "web": [KILL]}

@@ -1,0 +1,181 @@
+"""What is released when: lanes and free slots shared out, by example."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from rlm.endpoint import Endpoint, EventType, Limit
+from rlm.pace import AHEAD_SECONDS, can_send, choose_releases, next_slot_seconds
+from rlm.store.ledger import Counts
+from rlm.window import View
+
+
+def endpoint(name: str) -> Endpoint:
+    return Endpoint(name, f"http://127.0.0.1:1/{name}", Limit.parse("30/minute"), timeout_seconds=10)
+
+
+HIGH = EventType("HIGH", 5, 2.0, (endpoint("high"), endpoint("high_over")))
+LOW = EventType("LOW", 1, 1.0, (endpoint("low"),))
+TYPES = (HIGH, LOW)
+SHUT = View(0, 7.0, 0.0)
+
+
+def views(**free: int) -> dict[str, View]:
+    """Views of all endpoints: the slots of those named, the others shut for 7 s."""
+    return {one: View(free[one], 0.0, 0.0) if one in free else SHUT for one in ("high", "high_over", "low")}
+
+
+def counts(high: Counts | None = None, low: Counts | None = None) -> dict[str, Counts]:
+    return {"HIGH": high or Counts(), "LOW": low or Counts()}
+
+
+def choose(found: dict[str, Counts], windows: dict[str, View], *, lanes: int = 100, remaining: float = 60.0):
+    return choose_releases(found, windows, TYPES, lanes, remaining)
+
+
+def test_nothing_pending_releases_nothing():
+    """Without pending events nothing is chosen, however many slots and lanes there are."""
+    assert choose(counts(), views(high=9, low=9)) == {}
+
+
+def test_what_is_pending_goes_to_the_free_slots():
+    """Each type gets as many releases as it has events, slots and lanes for, the primary's first."""
+    chosen = choose(counts(Counts(pending=4), Counts(pending=1)), views(high=3, high_over=5, low=5))
+
+    assert chosen == {"HIGH": ["high", "high", "high", "high_over"], "LOW": ["low"]}
+
+
+def test_no_slot_no_release():
+    """A type whose windows are shut gets no lane, and leaves them to the next type."""
+    chosen = choose(counts(Counts(pending=4), Counts(pending=4)), views(low=2), lanes=2)
+
+    assert chosen == {"LOW": ["low", "low"]}
+
+
+def test_lanes_go_to_the_higher_priority_first():
+    """With fewer lanes than events the type that comes first takes them."""
+    chosen = choose(counts(Counts(pending=2), Counts(pending=9)), views(high=9, low=9), lanes=3)
+
+    assert chosen == {"HIGH": ["high", "high"], "LOW": ["low"]}
+
+
+def test_busy_lanes_are_not_given_out():
+    """Events released and in flight hold a lane each, of whatever type they are."""
+    busy = counts(Counts(pending=9, inflight=2), Counts(pending=9, released=2))
+
+    assert choose(busy, views(high=9, low=9), lanes=5) == {"HIGH": ["high"]}
+
+
+def test_more_busy_than_lanes_releases_nothing():
+    """When workers have gone and more is under way than there are lanes, nothing is added."""
+    assert choose(counts(Counts(pending=9, inflight=8)), views(high=9), lanes=5) == {}
+
+
+def test_what_is_released_counts_against_the_free_slots():
+    """Slots that a released event is going to take are not promised again, to its own type or another."""
+    chosen = choose(counts(Counts(pending=9, released=2)), views(high=3, high_over=1))
+
+    assert chosen == {"HIGH": ["high", "high_over"]}
+
+
+def test_what_is_claimed_and_has_no_slot_yet_counts_against_the_free_slots():
+    """An event in flight takes a free slot until it has one of its own; those that have one take no more."""
+    chosen = choose(counts(Counts(pending=9, released=1, inflight=5, boarding=2)), views(high=3, high_over=2))
+
+    assert chosen == {"HIGH": ["high_over", "high_over"]}
+
+
+def test_an_endpoint_that_types_share_is_promised_once():
+    """Two types with the same endpoint share its slots, the first type first."""
+    other = EventType("OTHER", 4, 1.0, LOW.endpoints)
+    found = {"LOW": Counts(pending=2), "OTHER": Counts(pending=9, released=1)}
+
+    chosen = choose_releases(found, views(low=4), (LOW, other), 100, 60.0)
+
+    assert chosen == {"LOW": ["low", "low"], "OTHER": ["low"]}
+
+
+def test_what_does_not_fit_before_the_deadline_is_not_released():
+    """A type is released only while its expected call fits in what is left of the run."""
+    found = counts(Counts(pending=1), Counts(pending=1))
+
+    assert choose(found, views(high=9, low=9), remaining=2.0) == {"HIGH": ["high"], "LOW": ["low"]}
+    assert choose(found, views(high=9, low=9), remaining=1.9) == {"LOW": ["low"]}
+
+
+def test_lanes_about_to_fall_free_are_counted_on():
+    """So many calls under way that one ends while a message is on its way: one more is released than lanes are free."""
+    enough = math.ceil(HIGH.processing_seconds / AHEAD_SECONDS)
+
+    assert choose(counts(Counts(pending=9, inflight=enough)), views(high=9), lanes=enough) == {"HIGH": ["high"]}
+    assert choose(counts(Counts(pending=9, inflight=enough - 1)), views(high=9), lanes=enough - 1) == {}
+
+
+def test_backed_off_and_spent_events_are_not_released():
+    """Only pending events are chosen, and those that wait hold no lane."""
+    assert choose(counts(Counts(backoff=5, spent=5)), views(high=9), lanes=1) == {}
+    assert choose(counts(Counts(pending=1, backoff=5, spent=5)), views(high=9), lanes=1) == {"HIGH": ["high"]}
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_no_slot_lane_or_event_is_promised_twice(seed):
+    """Never more is chosen than there are slots, lanes and events, and nothing is left out that would fit."""
+    rng = random.Random(seed)
+    found = {name: Counts(rng.randint(0, 9), rng.randint(0, 3), rng.randint(0, 3)) for name in ("HIGH", "LOW")}
+    windows = views(high=rng.randint(0, 5), high_over=rng.randint(0, 5), low=rng.randint(0, 5))
+    lanes = rng.randint(0, 20)
+
+    chosen = choose(found, windows, lanes=lanes)
+
+    busy = sum(one.released + one.inflight for one in found.values())
+    assert sum(map(len, chosen.values())) <= max(0, lanes - busy)
+    left = lanes - busy
+    for event_type in TYPES:
+        count, names = found[event_type.name], chosen.get(event_type.name, [])
+        slots = sum(windows[one.name].free for one in event_type.endpoints)
+        assert len(names) == max(0, min(count.pending, slots - count.released, left))
+        assert all(names.count(one.name) <= windows[one.name].free for one in event_type.endpoints)
+        left -= len(names)
+
+
+@pytest.mark.parametrize("under_way", [Counts(released=1), Counts(inflight=1)])
+def test_something_under_way_may_still_be_sent(under_way):
+    """While anything is released or in flight the run goes on, whatever the windows say."""
+    assert can_send(counts(low=under_way), views(), TYPES, 0.5)
+
+
+@pytest.mark.parametrize("nothing", [Counts(), Counts(spent=3)])
+def test_with_nothing_open_nothing_can_be_sent(nothing):
+    """A run whose events are settled, or spent for this run, is over."""
+    assert not can_send(counts(nothing, nothing), views(high=9, low=9), TYPES, 60.0)
+
+
+@pytest.mark.parametrize("waiting", [Counts(pending=1), Counts(backoff=1)])
+def test_an_event_can_be_sent_if_a_slot_comes_in_time(waiting):
+    """The earliest slot of any of its endpoints, and the expected call after it, must fit before the deadline."""
+    assert can_send(counts(waiting), views(high_over=1), TYPES, 2.0)
+    assert can_send(counts(waiting), views(), TYPES, 9.0)
+    assert not can_send(counts(waiting), views(), TYPES, 8.9)
+    assert not can_send(counts(waiting), views(high=1), TYPES, 1.9)
+
+
+def test_a_type_that_cannot_be_sent_does_not_hide_one_that_can():
+    """One open type that fits is enough."""
+    assert can_send(counts(Counts(pending=1), Counts(pending=1)), views(low=1), TYPES, 1.5)
+
+
+def test_the_next_slot_is_the_earliest_that_is_waited_for():
+    """Only windows of types with pending events count; a free one is now."""
+    apart = {"high": View(0, 5.0, 0.0), "high_over": View(0, 3.0, 0.0), "low": View(0, 1.0, 0.0)}
+
+    assert next_slot_seconds(counts(Counts(pending=1)), apart, TYPES) == 3.0
+    assert next_slot_seconds(counts(Counts(pending=1), Counts(pending=1)), apart, TYPES) == 1.0
+    assert next_slot_seconds(counts(Counts(pending=1)), views(high_over=1), TYPES) == 0.0
+
+
+def test_no_next_slot_is_waited_for_without_pending_events():
+    """Events under way, backed off or spent wait for no slot."""
+    assert next_slot_seconds(counts(Counts(released=1, inflight=1, backoff=1, spent=1)), views(), TYPES) is None

@@ -1,0 +1,211 @@
+"""A run's states, its id, and the record that must balance whatever happened."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rlm.run
+from rlm.run import MOVES, Called, Run, State, Trigger, make_record, make_run_id
+
+TYPES = ("A", "B")
+STARTED = 1_700_000_000.25
+
+
+def make_run(**fields):
+    common = {
+        "id": "r1",
+        "state": State.FINISHING,
+        "trigger": Trigger.SCHEDULE,
+        "started_at": STARTED,
+        "deadline": STARTED + 180,
+        "deadline_us": 0,
+        "window_seconds": 180.0,
+        "revision": "x",
+    }
+    return Run(**{**common, **fields})
+
+
+def record_of(tally, *, types=TYPES, endpoints=None, restarted=0, **fields):
+    return make_record(
+        make_run(**fields), tally, types, endpoints or {}, finished_at=STARTED + 12.3456, restarted=restarted
+    )
+
+
+def balances(counts):
+    return counts["taken"] + counts["carried_over"] == counts["completed"] + counts["failed"] + counts["leftover"]
+
+
+def test_a_record_has_the_contracts_keys_and_values():
+    """One record in full: times in ISO 8601, counts by type and in all, endpoints, plan, workers."""
+    tally = {
+        "taken:A": 5,
+        "carried:A": 2,
+        "completed:A": 4,
+        "failed:A": 1,
+        "invalid": 3,
+        "duplicates": 6,
+        "delivered:a1": 4,
+        "errors:a1": 2,
+        "throttled:a1": 1,
+    }
+    called = Called(delivered=4, throttled=1, errors=2, limit="30/minute", peak=7, p50_ms=1.5, p95_ms=9.9)
+    plan = {"workers": 2, "threads": 5, "forecast_seconds": 3.5, "lower_bound_seconds": 3.0, "expected_leftover": 0}
+
+    record = record_of(tally, endpoints={"a1": called}, restarted=1, plan=plan, workers_peak=2)
+
+    assert record == {
+        "run_id": "r1",
+        "state": "partial",
+        "trigger": "schedule",
+        "started_at": "2023-11-14T22:13:20.250Z",
+        "finished_at": "2023-11-14T22:13:32.595Z",
+        "deadline": "2023-11-14T22:16:20.250Z",
+        "duration_seconds": 12.346,
+        "window_seconds": 180.0,
+        "counts": {
+            "taken": 5,
+            "carried_over": 2,
+            "invalid": 3,
+            "duplicates": 6,
+            "completed": 4,
+            "failed": 1,
+            "leftover": 2,
+        },
+        "by_type": {
+            "A": {"taken": 5, "carried_over": 2, "completed": 4, "failed": 1, "leftover": 2},
+            "B": {"taken": 0, "carried_over": 0, "completed": 0, "failed": 0, "leftover": 0},
+        },
+        "by_endpoint": {
+            "a1": {
+                "calls": 7,
+                "completed": 4,
+                "throttled": 1,
+                "errors": 2,
+                "peak_in_window": 7,
+                "limit": "30/minute",
+                "p50_ms": 1.5,
+                "p95_ms": 9.9,
+            }
+        },
+        "plan": plan,
+        "workers": {"peak": 2, "restarted": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("tally", "fields", "state"),
+    [
+        ({}, {}, State.COMPLETED),
+        ({"taken:A": 2, "completed:A": 2}, {}, State.COMPLETED),
+        ({"taken:A": 2, "completed:A": 1, "failed:A": 1}, {}, State.COMPLETED),
+        ({"taken:A": 2, "completed:A": 1}, {}, State.PARTIAL),
+        ({"carried:B": 1}, {}, State.PARTIAL),
+        ({"taken:GONE": 1}, {}, State.PARTIAL),
+        ({"taken:A": 2, "completed:A": 2}, {"cancelled": True}, State.CANCELLED),
+        ({"taken:A": 2}, {"cancelled": True}, State.CANCELLED),
+        ({}, {"failure": "no worker came up"}, State.FAILED),
+        ({"taken:A": 2}, {"failure": "no worker came up", "cancelled": True}, State.FAILED),
+    ],
+)
+def test_the_final_state_follows_from_the_counts_unless_somebody_ended_the_run(tally, fields, state):
+    """Cancelled whatever the counts, failed whatever else; then leftovers decide."""
+    record = record_of(tally, **fields)
+
+    assert record["state"] == state
+    assert balances(record["counts"])
+
+
+def test_a_failed_run_says_why_and_another_has_no_such_key():
+    """The reason of a failure is one more key."""
+    assert record_of({}, failure="no worker came up")["failure"] == "no worker came up"
+    assert "failure" not in record_of({})
+
+
+def test_a_type_that_is_no_longer_configured_is_in_the_record_where_it_has_events():
+    """Configured types come first, in their order; others after them, by name, if anything is counted of them."""
+    record = record_of({"carried:Z": 1, "failed:Z": 1, "taken:Y": 1, "taken:X": 0, "duplicates": 1, "errors:W": 1})
+
+    assert list(record["by_type"]) == ["A", "B", "Y", "Z"]
+    assert record["by_type"]["Z"] == {"taken": 0, "carried_over": 1, "completed": 0, "failed": 1, "leftover": 0}
+
+
+def test_a_run_without_a_plan_has_an_empty_one():
+    """A run that was cancelled while draining has the plan's keys nevertheless."""
+    assert record_of({})["plan"] == {
+        "workers": 0,
+        "threads": 0,
+        "forecast_seconds": 0.0,
+        "lower_bound_seconds": 0.0,
+        "expected_leftover": 0,
+    }
+
+
+WHAT = ("taken", "carried", "completed", "failed")
+
+
+@given(
+    st.dictionaries(
+        st.tuples(st.sampled_from(WHAT), st.sampled_from(["A", "B", "C", "x.y-z"])).map(":".join), st.integers(0, 50)
+    ),
+    st.booleans(),
+    st.sampled_from(["", "it broke"]),
+)
+def test_the_books_balance_by_type_and_in_all(tally, cancelled, failure):
+    """What came in is completed, failed or leftover, in every state, and the totals are the sums."""
+    record = record_of(tally, cancelled=cancelled, failure=failure)
+
+    assert balances(record["counts"])
+    for counts in record["by_type"].values():
+        assert balances(counts)
+    for key in ("taken", "carried_over", "completed", "failed", "leftover"):
+        assert record["counts"][key] == sum(counts[key] for counts in record["by_type"].values())
+    for what, key in zip(WHAT, ("taken", "carried_over", "completed", "failed"), strict=True):
+        assert record["counts"][key] == sum(n for name, n in tally.items() if name.startswith(f"{what}:"))
+
+
+@given(st.lists(st.floats(0, 4_000_000_000), min_size=2, max_size=20))
+def test_ids_sort_by_time(moments):
+    """To the millisecond: a run that started a millisecond later has the greater id."""
+    ids = [make_run_id(moment) for moment in sorted(moments)]
+
+    for (earlier, first), (later, second) in itertools.combinations(zip(sorted(moments), ids, strict=True), 2):
+        assert first < second or later - earlier < 0.002
+
+
+def test_an_id_says_when_and_is_safe_everywhere():
+    """Date and time in UTC are read off it; it fits into a key, a path, a URL."""
+    run_id = make_run_id(STARTED)
+
+    assert re.fullmatch(r"20231114T221320250Z-[0-9a-f]{4}", run_id)
+
+
+def test_the_moves_are_those_of_the_docstring():
+    """The table that people read and the one that the code knows are the same."""
+    rows = rlm.run.__doc__.split("=\n")[2].splitlines()
+    table = {}
+    for row in rows:
+        state, moves = row[:10].strip(), row[12:35].strip()
+        key = state or key  # noqa: F821  # a row without a state continues the one above
+        table.setdefault(key, set()).update(name.strip() for name in moves.split(",") if name.strip(" -"))
+    table = {state: moves for state, moves in table.items() if not state.startswith("=")}
+
+    assert set(table) == set(State)
+    assert {state: moves for state, moves in table.items() if moves} == {
+        state: set(moves) for state, moves in MOVES.items()
+    }
+
+
+def test_every_state_leads_to_an_end_and_no_end_leads_on():
+    """From wherever a run is, finishing is one step away; a final state has no way out."""
+    final = set(State) - set(MOVES)
+
+    assert final == {State.COMPLETED, State.PARTIAL, State.CANCELLED, State.FAILED}
+    assert MOVES[State.FINISHING] == final
+    for state, moves in MOVES.items():
+        assert state is State.FINISHING or State.FINISHING in moves
+        assert state not in moves

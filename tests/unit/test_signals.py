@@ -1,0 +1,143 @@
+"""Signals are counted and wake the loop; the loop decides. Real signals, to this process."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+
+import pytest
+
+from rlm.signals import StopSignals, Wakeup, unblock
+
+
+@pytest.fixture
+def wakeup():
+    wakeup = Wakeup()
+    yield wakeup
+    wakeup.close()
+
+
+def is_awake(wakeup):
+    return bool(select.select([wakeup], [], [], 0)[0])
+
+
+def send(signum):
+    os.kill(os.getpid(), signum)  # the handler runs before this returns: the main thread signals itself
+
+
+def test_nothing_stops_a_process_that_was_not_asked(wakeup):
+    """Before a signal neither stop is asked for, and the loop sleeps."""
+    with StopSignals(wakeup) as stop:
+        assert (stop.graceful, stop.immediate) == (False, False)
+        assert not is_awake(wakeup)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_the_first_signal_asks_for_a_graceful_stop(wakeup, signum):
+    """TERM, Ctrl-C and a closing terminal ask alike, and wake the loop."""
+    with StopSignals(wakeup) as stop:
+        send(signum)
+
+        assert (stop.graceful, stop.immediate) == (True, False)
+        assert is_awake(wakeup)
+
+
+@pytest.mark.parametrize(
+    "signums",
+    [
+        (signal.SIGTERM, signal.SIGTERM),
+        (signal.SIGINT, signal.SIGINT),
+        (signal.SIGTERM, signal.SIGINT),
+        (signal.SIGHUP, signal.SIGTERM),
+        (signal.SIGQUIT,),
+        (signal.SIGTERM, signal.SIGQUIT),
+    ],
+)
+def test_a_second_signal_or_a_quit_asks_for_an_immediate_stop(wakeup, signums):
+    """Whoever asks twice means now; QUIT means it the first time."""
+    with StopSignals(wakeup) as stop:
+        for signum in signums:
+            send(signum)
+
+        assert (stop.graceful, stop.immediate) == (True, True)
+
+
+def test_a_terminal_that_closes_says_so_twice_and_means_it_once(wakeup):
+    """HUP never counts as the second signal."""
+    with StopSignals(wakeup) as stop:
+        for signum in (signal.SIGHUP, signal.SIGHUP, signal.SIGHUP):
+            send(signum)
+
+        assert (stop.graceful, stop.immediate) == (True, False)
+
+
+def test_what_was_there_before_is_there_again(wakeup):
+    """Afterwards the handlers are the former ones."""
+    signums = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    before = [signal.getsignal(signum) for signum in signums]
+    with StopSignals(wakeup):
+        assert [signal.getsignal(signum) for signum in signums] != before
+
+    assert [signal.getsignal(signum) for signum in signums] == before
+
+
+def test_a_process_started_with_nohup_keeps_ignoring_the_terminal(wakeup):
+    """Where HUP was ignored it stays so: nohup promised that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals(wakeup) as stop:
+            send(signal.SIGHUP)
+
+            assert not stop.graceful
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_wake_up_lasts_until_it_is_drained(wakeup):
+    """However often the loop was woken, one drain forgets it all."""
+    for _ in range(10):
+        wakeup.wake()
+    assert is_awake(wakeup)
+
+    wakeup.drain()
+
+    assert not is_awake(wakeup)
+    wakeup.drain()  # nothing to forget is no trouble
+    wakeup.wake()
+    assert is_awake(wakeup)
+
+
+def test_a_full_pipe_is_no_trouble(wakeup):
+    """A hundred thousand wake-ups that nobody hears neither block nor fail."""
+    for _ in range(100_000):
+        wakeup.wake()
+    assert is_awake(wakeup)
+
+    wakeup.drain()
+
+    assert not is_awake(wakeup)
+
+
+def test_waking_a_loop_that_is_gone_is_no_trouble():
+    """A late wake-up, of a thread that ends after its loop, is passed over."""
+    wakeup = Wakeup()
+    wakeup.close()
+
+    wakeup.wake()
+
+
+def test_a_blocked_signal_comes_through_once_it_is_unblocked(wakeup):
+    """What came while a process was being born is not lost."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        with StopSignals(wakeup) as stop:
+            send(signal.SIGTERM)
+            assert not stop.graceful
+
+            unblock({signal.SIGTERM})
+
+            assert stop.graceful
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

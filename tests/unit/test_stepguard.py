@@ -1,0 +1,77 @@
+"""Steps of the clock of Redis, told from slow answers and from a clock that drifts."""
+
+from __future__ import annotations
+
+import pytest
+
+from scheduler.stepguard import TOLERANCE_SECONDS, StepGuard
+
+#: How far the clock of Redis is from the monotonic one, seconds.
+APART = 1_700_000_000.0
+
+
+def look(guard: StepGuard, at: float, *, step: float = 0.0, way: float = 0.001) -> float:
+    """Ask at `at` for a clock that has stepped by `step`; the answer is under way for `way` seconds."""
+    redis_us = round((at + way / 2 + APART + step) * 1_000_000)
+    return guard.check(at, redis_us, at + way)
+
+
+@pytest.fixture
+def guard():
+    """A guard that has looked once, at 10 s."""
+    guard = StepGuard()
+    assert look(guard, 10.0) == 0
+    return guard
+
+
+def test_the_first_look_tells_nothing():
+    """However far the clocks are apart, the first look is no step."""
+    assert look(StepGuard(), 10.0, step=-12345.0) == 0
+
+
+def test_a_clock_that_runs_on_is_no_step(guard):
+    """Looks far apart and close together find nothing while both clocks run alike."""
+    assert [look(guard, at) for at in (10.05, 10.1, 3600.0, 3600.0005)] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("step", [0.05, 1.0, 3600.0, -0.05, -1.0, -3600.0])
+def test_a_step_is_found_once_with_its_size(guard, step):
+    """A clock set forward or back is found at the next look, as exactly as the answers' ways allow, and not again."""
+    found = look(guard, 10.05, step=step)
+
+    assert found == pytest.approx(step, abs=0.003)
+    assert (found > 0) == (step > 0)
+
+    assert look(guard, 10.1, step=step) == 0
+
+
+def test_a_step_back_to_the_true_time_is_a_step_too(guard):
+    """After a step there and back both have been found."""
+    there, back = look(guard, 10.05, step=1.0), look(guard, 10.1)
+
+    assert there == pytest.approx(1.0, abs=0.003)
+    assert back == pytest.approx(-1.0, abs=0.003)
+
+
+@pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
+def test_a_slow_answer_is_no_step(guard, place):
+    """An answer that took a second says nothing of the clock, wherever on its way it was read; nor does the next."""
+    slow = guard.check(11.0, round((11.0 + place + APART) * 1_000_000), 12.0)
+
+    assert slow == 0
+    assert look(guard, 12.1) == 0
+
+
+def test_a_step_larger_than_a_slow_answer_is_found(guard):
+    """What is further apart than the answer took is a step, and at least the rest is told."""
+    found = look(guard, 11.0, step=5.0, way=2.0)
+
+    assert 2.5 < found <= 5.0
+
+
+def test_a_clock_that_is_slewed_is_no_step(guard):
+    """A clock that is 0.5 ms a second fast drifts by less than the tolerance between two looks, for ever."""
+    drift = 0.0005
+
+    assert [look(guard, 10.0 + second, step=drift * second) for second in range(1, 100)] == [0] * 99
+    assert drift < TOLERANCE_SECONDS

@@ -1,0 +1,623 @@
+"""The supervisor's decisions: recorded histories played against a fake process table, a fake store, a fake clock."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections import Counter
+from contextlib import suppress
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlm.errors import StoreUnreachableError
+from rlm.settings import load_settings
+from rlm.signals import Wakeup
+from rlm.store.processes import Process, Role, WorkerState
+from rlm.supervisor import child, supervisor
+from rlm.supervisor.supervisor import (
+    FIRST_WAIT_SECONDS,
+    GRACE_SLACK_SECONDS,
+    LONGEST_WAIT_SECONDS,
+    QUICK_DEATH_SECONDS,
+    Supervisor,
+)
+
+
+class Clock:
+    """Stands still until it is told to go on."""
+
+    def __init__(self):
+        self.seconds = 1000.0
+
+    def now(self):
+        return 1_700_000_000.0 + self.seconds
+
+    def monotonic(self):
+        return self.seconds
+
+    def advance(self, seconds):
+        self.seconds += seconds
+
+
+class FakeProcess:
+    """An entry of the fake process table."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.exitcode = None
+        self.signals = []
+        self.ends = os.pipe()
+
+    def join(self, _seconds):
+        """Wait for nothing: it is dead or it is not."""
+
+    def die(self, exitcode):
+        self.exitcode = exitcode
+        os.write(self.ends[1], b"x")
+
+    def fileno(self):
+        return self.ends[0]
+
+    def close(self):
+        """Watch no more; the table closes the pipe."""
+
+
+class Table:
+    """Launches fake processes, and ends those that are killed."""
+
+    def __init__(self):
+        self.processes = {}
+        self.by_pid = {}
+        self.recovered = []
+        self.broken = None
+        self.stillborn = False
+
+    def prepare(self):
+        """Nothing to warm up."""
+
+    def spawn(self, worker_id, _supervisor_id):
+        if self.broken:
+            raise self.broken
+        process = FakeProcess(len(self.by_pid) + 1)
+        self.processes[worker_id] = self.by_pid[process.pid] = process
+        return process
+
+    def recover(self, worker_id):
+        self.recovered.append(worker_id)
+        return 1
+
+    def watch_death(self, pid):
+        return None if self.stillborn else self.by_pid[pid]
+
+    def kill(self, pid, signum):
+        process = self.by_pid[pid]
+        process.signals.append(signum)
+        if signum == signal.SIGKILL:
+            process.die(-signal.SIGKILL)
+
+    def close(self):
+        for process in self.by_pid.values():
+            for end in process.ends:
+                os.close(end)
+
+
+class FakeStore:
+    """What a supervisor uses of the store; `away` makes every command fail."""
+
+    url = "unix:///nowhere"
+    keys = SimpleNamespace(wake=lambda whom: f"wake:{whom}")
+
+    def __init__(self):
+        self.processes = self.ledger = self
+        self.away = False
+        self.number = 0
+        self.entries = {role: {} for role in Role}
+        self.load = Counter()
+        self.restarts = 0
+        self.orphaned = []
+        self.revived = 0
+        self.woken = []
+
+    def _reach(self):
+        if self.away:
+            raise StoreUnreachableError("Redis cannot be reached: start it")
+
+    def wanted(self):
+        self._reach()
+        return self.number
+
+    def announce(self, role, process):
+        self._reach()
+        self.entries[role][process.id] = process
+
+    def forget(self, role, process_id):
+        self._reach()
+        self.entries[role].pop(process_id, None)
+
+    def alive(self, role):
+        self._reach()
+        return list(self.entries[role].values())
+
+    def busy(self, worker_ids):
+        self._reach()
+        return [self.load[worker_id] for worker_id in worker_ids]
+
+    def count_restarts(self, number):
+        self._reach()
+        self.restarts += number
+
+    def orphan_worker(self, worker_id):
+        self._reach()
+        self.orphaned.append(worker_id)
+        return 1
+
+    def wake(self, whom):
+        self._reach()
+        self.woken.append(whom)
+
+    def revive(self):
+        self.revived += 1
+
+
+class Stop:
+    """The signals, sent by the test; each look at `immediate` first plays the next of `steps`."""
+
+    def __init__(self):
+        self.graceful = False
+        self.at_once = False
+        self.steps = iter(())
+
+    @property
+    def immediate(self):
+        next(self.steps, lambda: None)()
+        return self.at_once
+
+
+class FakeWaker:
+    """Wakes nobody."""
+
+    def __init__(self, *_args):
+        pass
+
+    def start(self):
+        pass
+
+    def stop(self):
+        pass
+
+
+class Host:
+    """A supervisor on a host of fakes, driven turn by turn."""
+
+    def __init__(self, monkeypatch, **workers):
+        self.clock, self.table, self.store, self.stop, self.wakeup = Clock(), Table(), FakeStore(), Stop(), Wakeup()
+        monkeypatch.setattr(supervisor, "system_clock", self.clock)
+        monkeypatch.setattr(supervisor, "watch_death", self.table.watch_death)
+        monkeypatch.setattr(supervisor, "Waker", FakeWaker)
+        monkeypatch.setattr(child, "os", SimpleNamespace(kill=self.table.kill))
+        environ = {f"RLM_WORKERS__{name.upper()}": str(value) for name, value in workers.items()}
+        settings = load_settings(None, environ)
+        self.longest = settings.retry.timeout_seconds
+        self._born = {}
+        self.supervisor = Supervisor(self.store, settings, self.table, self.wakeup, self.stop)
+
+    def turn(self, number=1):
+        """Let the loop go round, without its wait."""
+        for _ in range(number):
+            self.wakeup.wake()
+            self.supervisor._turn()
+            for one in self.supervisor._children.values():
+                one.spawned_at = self._born.setdefault(one.worker_id, self.clock.seconds)  # the fake clock's
+
+    def want(self, number):
+        self.store.number = number
+        self.turn(2)
+
+    @property
+    def running(self):
+        return [one for one in self.supervisor._children.values() if not one.stopping]
+
+    def process(self, worker):
+        return self.table.processes[worker.worker_id]
+
+    def signals(self):
+        return [process.signals for process in self.table.processes.values()]
+
+
+@pytest.fixture
+def make_host(monkeypatch, tmp_path):
+    """Make hosts; afterwards their pipes are closed."""
+    monkeypatch.chdir(tmp_path)
+    hosts = []
+
+    def make(**workers):
+        host = Host(monkeypatch, **workers)
+        hosts.append(host)
+        return host
+
+    yield make
+    for host in hosts:
+        host.table.close()
+        host.wakeup.close()
+        with suppress(RuntimeError):
+            host.supervisor._selector.close()
+
+
+@pytest.fixture
+def host(make_host):
+    return make_host(max=20)
+
+
+def errors(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_the_wanted_number_is_spawned_and_announced(host):
+    """Each worker has an id of its own, in the register from the moment it is spawned."""
+    host.want(3)
+
+    assert len(host.running) == 3
+    entries = host.store.entries[Role.WORKER]
+    assert [entry.state for entry in entries.values()] == [WorkerState.STARTING] * 3
+    assert {entry.pid for entry in entries.values()} == {1, 2, 3}
+    assert {entry.supervisor for entry in entries.values()} == {host.supervisor.id}
+    assert list(host.store.entries[Role.SUPERVISOR]) == [host.supervisor.id]
+
+
+def test_nothing_happens_where_the_number_is_right(host):
+    """A loop that goes round ten times spawns nobody twice."""
+    host.want(3)
+    host.turn(10)
+
+    assert len(host.table.processes) == 3
+    assert host.signals() == [[], [], []]
+
+
+def test_no_more_than_the_most_are_spawned(make_host):
+    """`workers.max` holds, whatever the conductor wants."""
+    host = make_host(max=4)
+    host.want(100)
+
+    assert len(host.running) == 4
+
+
+def test_scaling_down_asks_the_quietest(host):
+    """The workers with the least in hand are asked to leave, once, and the others go on."""
+    host.want(4)
+    for worker, load in zip(host.running, (3, 0, 5, 1), strict=True):
+        host.store.load[worker.worker_id] = load
+    host.want(2)
+    host.turn(5)
+
+    assert host.signals() == [[], [signal.SIGTERM], [], [signal.SIGTERM]]
+
+
+def test_a_worker_that_was_asked_to_leave_is_no_loss(host, caplog):
+    """Its end is expected: not counted, not replaced, no error; what it held is freed nevertheless."""
+    host.want(2)
+    first = host.running[0]
+    host.store.load[host.running[1].worker_id] = 1
+    host.want(1)
+    host.process(first).die(0)
+    host.turn(3)
+
+    assert len(host.table.processes) == 2
+    assert (host.store.restarts, errors(caplog)) == (0, [])
+    assert host.store.orphaned == host.table.recovered == [first.worker_id]
+    assert first.worker_id not in host.store.entries[Role.WORKER]
+
+
+def test_a_worker_that_dies_is_freed_counted_and_replaced(host, caplog):
+    """An unexpected end is an error that names its signal; what it held is free before its successor is born."""
+    host.want(2)
+    dead = host.running[0]
+    host.clock.advance(QUICK_DEATH_SECONDS + 1)
+    host.process(dead).die(-signal.SIGSEGV)
+    host.turn(2)
+
+    assert host.store.orphaned == host.table.recovered == [dead.worker_id]
+    assert dead.worker_id not in host.store.entries[Role.WORKER]
+    assert host.store.restarts == 1
+    assert len(host.running) == 2
+    assert len(host.table.processes) == 3
+    (message,) = errors(caplog)
+    assert dead.worker_id in message
+    assert "by SIGSEGV" in message
+
+
+def test_an_end_that_nobody_asked_for_is_a_death_even_with_status_0(host, caplog):
+    """A worker that leaves by itself is replaced and told of."""
+    host.want(1)
+    host.clock.advance(QUICK_DEATH_SECONDS + 1)
+    host.process(host.running[0]).die(0)
+    host.turn(2)
+
+    assert len(host.running) == 1
+    assert host.store.restarts == 1
+    assert "with exit status 0" in errors(caplog)[0]
+
+
+def test_a_worker_that_died_before_it_could_be_watched_is_noticed(host):
+    """One that is gone before the kernel could be asked to watch it is reaped in the next turn."""
+    host.table.stillborn = True
+    host.want(1)
+    host.table.stillborn = False
+    host.turn()
+
+    assert host.store.orphaned
+    assert host.store.restarts >= 1
+
+
+def test_failed_starts_back_off_and_a_long_life_forgets_them(host):
+    """Each quick death doubles the wait up to the longest; a worker that lived long is replaced at once."""
+    host.want(1)
+    waits = []
+    for _ in range(8):
+        host.process(host.running[0]).die(1)
+        host.turn()
+        died_at = host.clock.seconds
+        while not host.running:
+            host.clock.advance(FIRST_WAIT_SECONDS / 4)
+            host.turn()
+        waits.append(host.clock.seconds - died_at)
+
+    assert waits == [min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**n) for n in range(8)]
+
+    host.clock.advance(QUICK_DEATH_SECONDS + 1)
+    host.process(host.running[0]).die(1)
+    host.turn()
+    assert len(host.running) == 1
+
+    host.process(host.running[0]).die(1)
+    host.turn()
+    assert not host.running
+    host.clock.advance(FIRST_WAIT_SECONDS)
+    host.turn()
+    assert len(host.running) == 1
+
+
+def test_workers_that_fail_together_are_one_failed_start(host):
+    """Twenty killed at once are not twenty starts that failed: their successors wait as long as one would."""
+    host.want(20)
+    for one in host.running:
+        host.process(one).die(-signal.SIGKILL)
+    host.turn()
+    assert not host.running
+
+    host.clock.advance(FIRST_WAIT_SECONDS)
+    host.turn()
+
+    assert len(host.running) == 20
+
+
+def test_a_night_of_failed_starts_is_outlived(host):
+    """Workers that cannot start, for hours, do not end their supervisor: it goes on trying."""
+    host.want(1)
+    for _ in range(1200):
+        host.process(host.running[0]).die(1)
+        host.turn()
+        host.clock.advance(LONGEST_WAIT_SECONDS)
+        host.turn()
+
+    assert len(host.running) == 1
+    assert host.store.restarts == 1200
+
+
+@pytest.mark.parametrize("error", [OSError(11, "no more processes"), EOFError("unexpected EOF")])
+def test_a_host_that_can_start_no_more_goes_on_with_those_it_has(host, caplog, error):
+    """A spawn that fails costs that worker, with a wait and an error, not the supervisor and all the others."""
+    host.want(2)
+    host.table.broken = error
+    host.want(5)
+    host.turn(5)
+
+    assert len(host.running) == 2
+    assert host.signals() == [[], []]
+    assert len(errors(caplog)) == 1
+    assert str(error) in errors(caplog)[0]
+
+    host.table.broken = None
+    host.clock.advance(FIRST_WAIT_SECONDS)
+    host.turn()
+    assert len(host.running) == 5
+
+
+def other(name):
+    return Process(id=name, pid=1, host="elsewhere", started_at=0.0)
+
+
+@given(wanted=st.integers(0, 12), others=st.sets(st.text("abc~", min_size=1, max_size=3), max_size=4))
+def test_supervisors_share_the_wanted_number(wanted, others):
+    """Each host takes its part, no two differ by more than one, and together they are what is wanted."""
+    store = FakeStore()
+    store.number = wanted
+    settings = SimpleNamespace(workers=SimpleNamespace(min=0, max=20))
+    names = ["me", *sorted(others)]
+    for name in names:
+        store.entries[Role.SUPERVISOR][name] = other(name)
+
+    shares = []
+    for name in names:
+        one = SimpleNamespace(_store=store, _settings=settings, id=name)
+        shares.append(int(Supervisor._share(one)))
+
+    assert sum(shares) == wanted
+    assert max(shares) - min(shares) <= 1
+
+
+def test_a_share_follows_the_supervisors_that_come_and_go(host):
+    """A second host takes half over, and its end gives it back."""
+    host.want(4)
+    host.store.announce(Role.SUPERVISOR, other("~last"))
+    host.turn()
+    assert len(host.running) == 2
+
+    host.store.forget(Role.SUPERVISOR, "~last")
+    host.turn()
+    assert len(host.running) == 4
+
+
+def test_while_redis_is_away_the_workers_stay_and_a_death_is_not_forgotten(host, caplog):
+    """Nothing is spawned or stopped blindly; what a dead worker held is freed once Redis is back."""
+    host.want(2)
+    host.store.away = True
+    dead = host.running[0]
+    host.clock.advance(QUICK_DEATH_SECONDS + 1)
+    host.process(dead).die(-signal.SIGKILL)
+    host.turn(3)
+
+    assert len(host.running) == 1
+    assert (host.store.orphaned, host.store.restarts) == ([], 0)
+    assert host.store.revived >= 1
+
+    host.store.away = False
+    host.turn()
+
+    assert host.store.orphaned == [dead.worker_id]
+    assert host.store.restarts == 1
+    assert len(host.running) == 2
+
+
+def test_a_spawn_that_could_not_be_announced_is_a_worker_all_the_same(host, monkeypatch):
+    """Redis gone between spawn and announcement: the worker is known to its supervisor and not spawned twice."""
+    announce = host.store.announce
+
+    def fail_for_workers(role, process):
+        if role is Role.WORKER:
+            raise StoreUnreachableError("gone")
+        announce(role, process)
+
+    monkeypatch.setattr(host.store, "announce", fail_for_workers)
+    host.want(1)
+    host.turn(3)
+
+    assert len(host.table.processes) == 1
+
+
+def test_a_stop_asks_every_worker_once_and_waits(host):
+    """TERM for each, and the end when the last has left: freed, signed off, the others told."""
+    host.want(3)
+    workers = list(host.running)
+    host.stop.steps = iter([lambda one=one: host.process(one).die(0) for one in workers])
+    host.stop.graceful = True
+    host.supervisor.run()
+
+    assert host.signals() == [[signal.SIGTERM]] * 3
+    assert sorted(host.store.orphaned) == sorted(one.worker_id for one in workers)
+    assert host.store.entries[Role.WORKER] == {}
+    assert host.store.entries[Role.SUPERVISOR] == {}
+    assert host.store.woken == ["supervisors"]
+    assert host.store.restarts == 0
+
+
+def test_a_worker_that_is_leaving_already_is_not_asked_again(host):
+    """For a worker a second TERM means now, and would cut the call that it is allowed to finish."""
+    host.want(2)
+    host.want(1)
+    leaving = next(one for one in host.supervisor._children.values() if one.stopping)
+    host.stop.steps = iter([lambda one=one: host.process(one).die(0) for one in host.supervisor._children.values()])
+    host.stop.graceful = True
+    host.supervisor.run()
+
+    assert host.process(leaving).signals == [signal.SIGTERM]
+
+
+def test_a_second_signal_ends_every_worker_at_once(host, caplog):
+    """KILL for each that is left, once, and what they held is freed."""
+    host.want(3)
+    first, *rest = host.running
+
+    def second_signal():
+        host.stop.at_once = True
+
+    host.stop.steps = iter([lambda: host.process(first).die(0), lambda: None, second_signal])
+    host.stop.graceful = True
+    host.supervisor.run()
+
+    assert host.process(first).signals == [signal.SIGTERM]
+    assert [host.process(one).signals for one in rest] == [[signal.SIGTERM, signal.SIGKILL]] * 2
+    assert len(host.store.orphaned) == 3
+    assert caplog.text.count("is ended at once") == 2
+
+
+def test_the_grace_period_over_is_like_a_second_signal(host):
+    """A worker that does not leave in the time of its longest call and some slack is killed."""
+    host.want(1)
+    grace = host.longest + GRACE_SLACK_SECONDS
+    before = []
+
+    def almost():
+        host.clock.advance(grace - 0.1)
+
+    def over():
+        before.extend(host.signals()[0])
+        host.clock.advance(0.2)
+
+    host.stop.steps = iter([almost, lambda: None, over])
+    host.stop.graceful = True
+    host.supervisor.run()
+
+    assert before == [signal.SIGTERM]
+    assert host.signals() == [[signal.SIGTERM, signal.SIGKILL]]
+
+
+def test_a_stop_while_redis_is_away_ends_all_the_same(host):
+    """Workers are stopped and the process ends; what could not be freed is found by the ends of its leases."""
+    host.want(1)
+    host.store.away = True
+    worker = host.running[0]
+    host.stop.steps = iter([lambda: host.process(worker).die(0)])
+    host.stop.graceful = True
+    host.supervisor.run()
+
+    assert host.signals() == [[signal.SIGTERM]]
+    assert not host.supervisor._children
+
+
+#: What a night may bring: (step, its argument), and how many workers run after each.
+HISTORIES = {
+    "a run comes and goes": [("want", 3, 3), ("want", 0, 0), ("leave", 3, 0)],
+    "wanted again while leaving": [("want", 2, 2), ("want", 0, 0), ("want", 2, 2), ("leave", 2, 2)],
+    "one dies young": [("want", 2, 2), ("die", 1, 1), ("wait", 0.1, 1), ("wait", 0.2, 2)],
+    "one dies old": [("want", 2, 2), ("wait", 60, 2), ("die", 1, 2)],
+    "all die old": [("want", 3, 3), ("wait", 60, 3), ("die", 3, 3)],
+    "all die young, and again": [
+        ("want", 3, 3),
+        ("die", 3, 0),
+        ("wait", 0.2, 0),
+        ("wait", 0.1, 3),
+        ("die", 3, 0),
+        ("wait", 0.4, 0),
+    ],
+    "dies while redis is away": [("want", 2, 2), ("wait", 60, 2), ("away", 1, 2), ("die", 1, 1), ("away", 0, 2)],
+    "not wanted any more while waiting": [("want", 1, 1), ("die", 1, 0), ("want", 0, 0), ("wait", 60, 0)],
+}
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_a_recorded_history_leaves_as_many_workers_as_it_should(host, name):
+    """After each step as many run as the history says, and every dead one was freed once Redis could be reached."""
+    for step, argument, expected in HISTORIES[name]:
+        if step == "want":
+            host.want(argument)
+        elif step == "wait":
+            host.clock.advance(argument)
+        elif step == "away":
+            host.store.away = bool(argument)
+        elif step == "die":
+            for one in host.running[:argument]:
+                host.process(one).die(-signal.SIGKILL)
+        elif step == "leave":
+            for one in [one for one in host.supervisor._children.values() if one.stopping][:argument]:
+                host.process(one).die(0)
+        host.turn(2)
+
+        assert len(host.running) == expected, f"after {step} {argument}"
+
+    dead = {worker_id for worker_id, process in host.table.processes.items() if process.exitcode is not None}
+    assert set(host.store.orphaned) == set(host.table.recovered) == dead
+    assert len(host.store.orphaned) == len(dead)

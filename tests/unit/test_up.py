@@ -1,0 +1,97 @@
+"""`rlm up` before anything runs: which processes, with which environment, and what is wrong with a Procfile."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import sysconfig
+
+import pytest
+from click.testing import CliRunner
+
+from rlm.cli import up
+from rlm.cli.up import _entries, _environment, _read_dotenv, _where
+from rlm.errors import ConfigurationError
+from rlm.settings import load_settings
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """Settings of a file in a directory of its own, which is not the current one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "etc").mkdir()
+    config = tmp_path / "etc" / "rlm.toml"
+    config.write_text("[run]\ntarget = 0.5\n")
+    return load_settings(config, {})
+
+
+def commands(settings, **options):
+    return {entry.name: entry.command for entry in _entries(settings, {}, allow_volatile=False, **options)}
+
+
+def test_without_a_procfile_it_is_a_scheduler_and_a_supervisor(settings):
+    """The default is run by this interpreter, whatever PATH says."""
+    found = commands(settings)
+
+    assert list(found) == ["scheduler", "supervisor"]
+    assert shlex.split(found["supervisor"]) == ["exec", sys.executable, "-P", "-m", "rlm", "supervisor"]
+
+
+def test_the_procfile_beside_the_configuration_is_taken(settings, tmp_path):
+    """Not one that happens to be in the current directory."""
+    (tmp_path / "Procfile").write_text("other: true\n")
+    (settings.source.parent / "Procfile").write_text("# ours\nscheduler: exec rlm scheduler\nweb: exec rlm web\n")
+
+    assert commands(settings) == {"scheduler": "exec rlm scheduler", "web": "exec rlm web"}
+
+
+@pytest.mark.parametrize("content", [b"", b"no process here\n", b"a: true\na: false\n", b"\xff\xfe: x\n"])
+def test_a_procfile_that_cannot_be_used_is_an_error(settings, content):
+    """The message names the file."""
+    (settings.source.parent / "Procfile").write_bytes(content)
+
+    with pytest.raises(ConfigurationError, match="Procfile"):
+        commands(settings)
+
+
+def test_allow_volatile_goes_to_the_default_processes_and_to_no_others(settings):
+    """A flag that a Procfile would swallow is refused."""
+    for entry in _entries(settings, {}, allow_volatile=True):
+        assert entry.command.endswith("--allow-volatile")
+    (settings.source.parent / "Procfile").write_text("scheduler: exec rlm scheduler\n")
+
+    done = CliRunner().invoke(up.up, ["--allow-volatile", "--config", str(settings.source)])
+
+    assert done.exit_code == 2
+    assert "Procfile" in done.output
+
+
+def test_the_processes_read_the_same_configuration_and_find_this_rlm(settings):
+    """The environment names the file and has this installation's scripts first on PATH."""
+    env = _environment(settings, {"PATH": "/usr/bin", "OTHER": "kept"})
+
+    assert env["RLM_CONFIG"] == str(settings.source)
+    assert env["OTHER"] == "kept"
+    path = env["PATH"].split(os.pathsep)
+    assert sysconfig.get_path("scripts") in path[:-1]
+    assert path[-1] == "/usr/bin"
+
+
+def test_a_dotenv_file_is_read_as_honcho_reads_it(tmp_path):
+    """Variables with quotes and comments; none without a file; a broken line is an error."""
+    file = tmp_path / ".env"
+    assert _read_dotenv(file) == {}
+    file.write_text("# comment\nREDIS_URL='redis://h:1/0'\n")
+    assert _read_dotenv(file) == {"REDIS_URL": "redis://h:1/0"}
+    file.write_text("A='open\n")
+
+    with pytest.raises(ConfigurationError, match=r"\.env"):
+        _read_dotenv(file)
+
+
+def test_says_where_redis_is_without_its_password(settings):
+    """The line can be shown to anybody."""
+    assert "hunter2" not in _where(settings, "redis://user:hunter2@h:6379/0")
+    ported = load_settings(settings.source, {"RLM_REDIS__EMBEDDED_PORT": "6390"})
+    assert "redis://127.0.0.1:6390/0" in _where(ported, "unix:///x.sock")
