@@ -121,7 +121,7 @@ class WorkerProcess:
             reason = self._work()
             log.info("Worker %s stops: %s", self._id, reason, extra={"action": "stop_worker"})
         finally:
-            clean = self._wind_down()
+            clean = self._wind_down() and self._consumes()
             waker.stop()
             self._dispatcher.close()
         if not clean:
@@ -145,8 +145,12 @@ class WorkerProcess:
                 return "its supervisor is gone"
             if self._lanes.outdated:
                 return "the open run has another configuration"
-            if not all(consumer.is_alive() for consumer in self._worker.consumers.values()):
+            if not self._consumes():
                 return "its consumer died"
+
+    def _consumes(self) -> bool:
+        """Tell whether no consumer has died on us: one that ended because it was told to has not."""
+        return not any(one.running and not one.is_alive() for one in self._worker.consumers.values())
 
     def _announce(self, state: WorkerState) -> None:
         process = Process(

@@ -166,9 +166,12 @@ def _waits_since(item: bytes | None, taken_at: bytes | None) -> float | None:
 def backlog(store: Store) -> tuple[dict[str, int], Waiting]:
     """Count what a run would have to do if it started now, by configured type, and tell what was read for it.
 
-    That is what is unsettled in the ledger and the new events of what waits, as far as it was read.
+    That is what is unsettled in the ledger and the new events of what waits, as far as it was read. Events of types
+    that are no longer configured will be dead letters, and are counted as such.
     """
     accounts, waiting = books(store).by_type, read_waiting(store, dedupe=True)
+    others = [account for name, account in accounts.items() if name not in store.settings.types]
+    waiting.letters += sum(account.unsettled + account.retried for account in others)
     return {
         one.name: accounts[one.name].unsettled + accounts[one.name].retried + waiting.events[one.name]
         for one in store.settings.event_types

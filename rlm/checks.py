@@ -140,7 +140,7 @@ def _run(store: Store) -> Finding:
     overdue = system_clock.now() - run.deadline
     if overdue <= OVERDUE_SECONDS:
         return _good("run", f"{run.id} is {run.state}")
-    message = f"{run.id} should have been closed {overdue:.0f} s ago, nobody conducts it"
+    message = f"{run.id} should have been closed {overdue:.0f} s ago"
     return _error("run", message, "start a scheduler, which closes it, or close it with `rlm cancel`; nothing is lost")
 
 

@@ -111,7 +111,7 @@ class Conductor:
         )
         store.processes.want(self._leader.token, plan.workers)
         log.info(
-            "Run %s: %d workers, done %.1f s after its first call, %d events left over. %s",
+            "Run %s is planned: workers %d, done %.1f s after its first call, left over %d. %s",
             run.id,
             plan.workers,
             plan.forecast_seconds,
@@ -138,7 +138,7 @@ class Conductor:
     def finish(self, run: Run) -> dict[str, Any] | None:
         """Wait for the calls under way, have the end-of-run actor close the run, do it ourselves if that is late."""
         self._await_calls(run)
-        hurried = system_clock.now() >= run.deadline
+        hurried = self._duty.hurried or system_clock.now() >= run.deadline
         if self._has_workers():
             try:
                 self._broker.enqueue_many([leftovers.message(run.id)])
@@ -152,7 +152,7 @@ class Conductor:
 
     def _await_calls(self, run: Run) -> None:
         until = system_clock.monotonic() + run.deadline - system_clock.now() + OVERTIME_SECONDS
-        while system_clock.monotonic() < until:
+        while system_clock.monotonic() < until and not self._duty.hurried:
             self._leader.keep()
             if not sum(count.inflight for count in self._store.ledger.count(self._store.known_types).values()):
                 return

@@ -31,6 +31,11 @@ class Duty:
         """Whether this process has been asked to stop."""
         return self._stop.graceful
 
+    @property
+    def hurried(self) -> bool:
+        """Whether it has been asked a second time: calls under way are no longer awaited."""
+        return self._stop.immediate
+
     def wait(self, seconds: float) -> None:
         """Wait `seconds`, or until woken."""
         select.select([self._wakeup], [], [], max(0.0, seconds))

@@ -157,10 +157,16 @@ class SchedulerService:
         if due <= (self._store.runs.last_tick() or 0.0) <= now:
             return  # whoever held the lease before has done it
         self._store.runs.note_tick(now)
+        moved_on: FencedError | HandedOverError | None = None
         with monitored_tick(run_settings.every_seconds, run_settings.window_seconds):
             if is_anything_to_do(self._store):
                 open_run(self._store, self._leader.token, Trigger.SCHEDULE, due)
-                self._conduct_open()
+                try:
+                    self._conduct_open()
+                except (FencedError, HandedOverError) as error:
+                    moved_on = error  # another scheduler goes on with the run, which is no failure of the tick
+        if moved_on:
+            raise moved_on
 
     def _conduct_open(self) -> dict[str, Any] | None:
         run: Run | None = self._store.runs.current()

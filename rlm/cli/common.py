@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from rlm.errors import ConfigurationError, NoSuchRunError, RLMError, StoreUnfitError, StoreUnreachableError
+from rlm.errors import ConfigurationError, FencedError, NoSuchRunError, RLMError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ def exit_code_of(error: RLMError) -> ExitCode:
         return ExitCode.USAGE
     if isinstance(error, NoSuchRunError):
         return ExitCode.NOT_FOUND
-    if isinstance(error, StoreUnreachableError | StoreUnfitError):
+    if isinstance(error, StoreError) and not isinstance(error, FencedError):
         return ExitCode.REDIS
     return ExitCode.FAILED
 
@@ -68,6 +68,17 @@ def safe(text: object) -> str:
 def say(text: str) -> None:
     """Tell a person something on stderr."""
     click.echo(safe(text), err=True)
+
+
+def confirm(question: str) -> None:
+    """Ask a person on stderr whether to do what cannot be undone; anything but yes ends the command."""
+    try:
+        agreed = click.confirm(safe(question), err=True)
+    except click.Abort:  # there is nobody to ask, or Ctrl-C
+        say("")
+        agreed = False
+    if not agreed:
+        raise CommandError("Nothing was removed. With --yes it is done without asking.")
 
 
 def show(text: str = "") -> None:

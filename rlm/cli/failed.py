@@ -12,6 +12,7 @@ from rlm.cli.common import (
     CommandError,
     ExitCode,
     config_option,
+    confirm,
     counted,
     json_option,
     one_line,
@@ -133,7 +134,7 @@ def drop(config: Path | None, ids: tuple[str, ...], every: bool, yes: bool, as_j
     _check_choice(ids, every=every)
     with store_of(config) as store:
         if every and not yes and (total := store.letters.count()):
-            click.confirm(f"Drop {counted(total, 'dead letter')} for good?", abort=True, err=True)
+            confirm(f"Drop {counted(total, 'dead letter')} for good?")
         outcomes = list(_deal(store, ids, drop_letter))
     _tell(outcomes, "dropped", as_json=as_json)
     _exit(outcomes)

@@ -82,15 +82,14 @@ def _compute(store: Store, backlog: Mapping[str, int], workers: int | None, *, f
 
 def _describe(found: Plan, waiting: Waiting | None) -> None:
     events = sum(part.events for part in found.by_type.values())
-    if waiting is not None and waiting.letters:
-        show(f"{counted(waiting.letters, 'dead letter')} will come of bad items; they are not planned for.")
-    if waiting is not None and waiting.duplicates:
-        show(f"{counted(waiting.duplicates, 'duplicate')} will be dropped.")
+    if waiting is not None and (waiting.letters or waiting.duplicates):
+        letters, duplicates = counted(waiting.letters, "dead letter"), counted(waiting.duplicates, "duplicate")
+        show(f"Not planned for: {letters} and {duplicates} that will come of what waits.")
     if not events:
         show("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
         return
     rows = [
-        [name, f"{part.events:,}", f"{part.forecast_seconds:.1f} s", f"{part.expected_leftover:,}"]
+        [name, f"{part.events:,}", _seconds(part.forecast_seconds), f"{part.expected_leftover:,}"]
         for name, part in found.by_type.items()
     ]
     table(["type", "events", "done after", "left over"], rows)
@@ -101,8 +100,12 @@ def _describe(found: Plan, waiting: Waiting | None) -> None:
         f"{counted(found.workers, 'worker')} of {lanes}; no schedule could take less than "
         f"{found.lower_bound_seconds:.1f} s."
     )
-    show(f"What binds: {found.binds}.")
+    show(f"{found.binds[0].upper()}{found.binds[1:]}.")
     if found.fits:
         show("Nothing will be left over.")
     else:
         show(f"{counted(found.expected_leftover, 'event')} of {events:,} will be left over for the next run.")
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds else "-"

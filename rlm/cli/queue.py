@@ -9,11 +9,11 @@ import click
 from rlm.cli.common import (
     age,
     config_option,
+    confirm,
     counted,
     json_option,
     one_line,
     print_json,
-    safe,
     say,
     show,
     store_of,
@@ -23,7 +23,6 @@ from rlm.errors import StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
 
 #: Warnings about lines that are printed; the others are only counted.
 MOST_WARNINGS = 20
@@ -76,7 +75,7 @@ def _staged(staged: int) -> str:
 @config_option
 @json_option
 def push(config: Path | None, file: BinaryIO, as_json: bool) -> None:
-    r"""Push items onto the audit list: JSON lines from FILE, or from stdin.
+    """Push items onto the audit list: JSON lines from FILE, or from stdin.
 
     Each line that is not empty is pushed as it is, the first line being the oldest item. A line that will become a dead
     letter is pushed, too, and warned about.
@@ -84,7 +83,7 @@ def push(config: Path | None, file: BinaryIO, as_json: bool) -> None:
     \b
     For example:
       echo '{"id": "1", "wallet_name": "w", "events": ["REBALANCE_NEEDED"]}' | rlm queue push
-    """
+    """  # noqa: D301  # click's mark for lines not to be wrapped is a real \b
     from rlm.auditlist import Pushed, push_lines, waiting_items  # noqa: PLC0415
 
     if file.isatty():
@@ -124,10 +123,8 @@ def clear(config: Path | None, yes: bool, as_json: bool) -> None:
     with store_of(config) as store:
         waiting = waiting_items(store)
         if waiting and not yes:
-            question = (
-                f"Remove {counted(waiting, 'item')} from {store.keys.events} for good, and any that come meanwhile?"
-            )
-            click.confirm(safe(question), abort=True, err=True)
+            name = store.keys.events
+            confirm(f"Remove {counted(waiting, 'item')} from {name} for good, and any that come meanwhile?")
         cleared = clear_items(store) if waiting else 0
     if as_json:
         print_json({"cleared": cleared})

@@ -75,6 +75,8 @@ class Letters:
         if name not in priorities:
             raise BadItemError.unknown_type(name)
         decoded = decode_item(item, max_bytes=len(item))
+        if name not in decoded.types:  # an unknown type with a colon in it, whose end is the name of a known one
+            raise BadItemError.unknown_type(event.removeprefix(f"{decoded.id}:"))
         priority = priorities[name] if decoded.priority is None else decoded.priority
         return self._run_retry(
             [keys.failed, keys.event(event), keys.retried(name)],

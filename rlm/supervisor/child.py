@@ -88,6 +88,7 @@ class Child:
     spawned_at: float = field(default_factory=system_clock.monotonic)
     stopping: bool = False
     killed: bool = False
+    left: bool = False
 
     @property
     def pid(self) -> int:
@@ -117,6 +118,7 @@ class Child:
             self.death.close()
         self.process.join(0.05)
         code = self.process.exitcode
+        self.left = code == 0
         if code is None or code == 255:  # noqa: PLR2004  # what the template's own death makes of it
             return "for a reason that went with its template"
         return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"

@@ -187,11 +187,14 @@ class Supervisor:
                 self._note_death(child, ended)
 
     def _note_death(self, child: Child, ended: str) -> None:
-        self._restarts += 1
         quick = system_clock.monotonic() - child.spawned_at < QUICK_DEATH_SECONDS
         if not quick:
             self._failed_starts = 0
         wait = self._hold_back() if quick else 0.0
+        if child.left:  # for a run of another configuration; whoever takes its place may read that
+            log.info("Worker %s left by itself", child.worker_id, extra={"action": "replace_worker"})
+            return
+        self._restarts += 1
         log.error(
             "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced%s",
             child.worker_id,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sentry_sdk
 from sentry_sdk.integrations.atexit import AtexitIntegration
+from sentry_sdk.integrations.excepthook import ExcepthookIntegration
 from sentry_sdk.integrations.logging import LoggingIntegration
 
 from rlm import __version__
@@ -59,6 +60,7 @@ def set_up(dsn: str | None, role: str) -> None:
         auto_enabling_integrations=False,
         integrations=[
             LoggingIntegration(level=None, event_level=logging.ERROR),
+            ExcepthookIntegration(always_run=True),  # a process that dies of an error of ours
             AtexitIntegration(callback=lambda _pending, _timeout: None),  # without its words on stderr
         ],
         include_local_variables=False,

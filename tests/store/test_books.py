@@ -1,96 +1,134 @@
-"""The books: whatever happens in whatever order, what came in is somewhere or settled, once."""
+"""The books of an instant: they balance in every state of a run, and say what is wrong where they do not."""
 
 from __future__ import annotations
 
-import random
-import threading
-from collections import Counter
-
 import pytest
 
-from tests.store import looks, steps
-from tests.store.workload import TYPES, Workload, assert_books_balance
-
-STEPS_A_RUN = 60
-RUNS = 3
+from rlm.books import books
+from rlm.event import Reason
+from tests.store import losses, steps
 
 
-@pytest.fixture
-def make_workload(store, token):
-    def make(seed):
-        workload = Workload(store, token, random.Random(seed), steps.open_run(store, token))
-        workload.push(20)
-        workload.next_run()
-        return workload
-
-    return make
+def account(store, name=steps.TYPE):
+    return books(store).by_type[name]
 
 
-def assert_nothing_lost(store, workload):
-    """Every event that was pushed is unsettled in one place, was completed, or is a dead letter; none is two of it."""
-    letters = Counter(one["event_id"] for one in looks.letters(store))
-    for event_id in set(workload.pushed):
-        places = looks.where(store, event_id)
-        completed = workload.completed.count(event_id)
-        assert len(places) + completed + letters[event_id] == 1, (event_id, places, completed, letters[event_id])
-        assert ("item" in looks.event(store, event_id)) == bool(places)
+def test_without_anything_the_books_are_empty_and_balance(store):
+    """Every configured type has an account."""
+    found = books(store)
+
+    assert found.run_id is None
+    assert (found.events, found.staged, found.letters, found.unsettled, found.retried) == (0, 0, 0, 0, 0)
+    assert list(found.by_type) == [one.name for one in store.settings.event_types]
+    assert found.faults == []
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_the_books_balance_after_every_step(store, make_workload, seed):
-    """Workers die, answer late and twice, leases run out, messages are lost, runs close over it all."""
-    workload = make_workload(seed)
+def test_the_three_lists_are_counted(store):
+    """Items, staged items and dead letters."""
+    steps.push(store, *steps.items(3, steps.TYPE))
+    store.client.lpush(store.keys.processing, b"1", b"2")
+    store.client.lpush(store.keys.failed, b"1")
 
-    for _ in range(RUNS):
-        for _ in range(STEPS_A_RUN):
-            workload.step()
-            assert_books_balance(store, workload.run)
-        workload.next_run()
+    found = books(store)
 
-    assert_nothing_lost(store, workload)
-    assert workload.completed
+    assert (found.events, found.staged, found.letters) == (3, 2, 1)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_the_books_balance_at_every_instant(store, make_workload, seed):
-    """Six at a time do all that while a seventh reads the books over and over."""
-    workload = make_workload(seed)
-    ended = threading.Event()
+def test_the_books_balance_wherever_events_are(store, token, running):
+    """One event in each state; what came is what is accounted for."""
+    run = running(8)
+    claims = [steps.claim_next(store, token, run) for _ in range(6)]
+    steps.release(store, token, run)
+    store.ledger.complete(claims[0], steps.ENDPOINT, 0.1)
+    store.ledger.fail(claims[1], Reason.REJECTED, "no", steps.ENDPOINT, 0.1)
+    store.ledger.retry(claims[2], steps.ENDPOINT, 0.1, 60)
+    store.ledger.spend(claims[3], steps.ENDPOINT, 0.1)
+    store.ledger.throttle(claims[4], steps.ENDPOINT, 0.1)
 
-    def read_the_books():
-        read = 0
-        while not ended.is_set() or not read:
-            assert_books_balance(store, workload.run)
-            read += 1
-        return read
+    found, one = books(store), account(store)
 
-    def work():
-        for _ in range(STEPS_A_RUN):
-            workload.step()
-
-    def work_and_end():
-        try:
-            steps.at_once(*[work] * 6)
-        finally:
-            ended.set()
-        return 0
-
-    read, _ = steps.at_once(read_the_books, work_and_end)
-    workload.next_run()
-
-    assert read > 0
-    assert_nothing_lost(store, workload)
+    assert found.run_id == run.id
+    assert (one.taken, one.carried_over, one.completed, one.failed) == (8, 0, 1, 1)
+    counts = one.counts
+    assert (counts.pending, counts.released, counts.inflight, counts.backoff, counts.spent) == (2, 1, 1, 1, 1)
+    assert one.held == 4
+    assert found.unsettled == 6
+    assert one.difference == 0
+    assert found.faults == []
 
 
-def test_every_event_is_in_one_place_at_the_end_of_a_run(store, make_workload):
-    """With no run open, all that is unsettled is pending, or retried and about to be."""
-    workload = make_workload(99)
-    for _ in range(2 * STEPS_A_RUN):
-        workload.step()
+@pytest.mark.parametrize("lose", losses.ALL.values(), ids=losses.ALL)
+def test_the_books_balance_however_a_claim_was_lost(store, token, running, lose):
+    """A worker that died, froze, or answers late changes nothing that does not add up."""
+    run = running(2)
+    claim = steps.claim_next(store, token, run)
 
-    workload.next_run()
+    lose(store, token, run, claim)
+    store.ledger.complete(claim, steps.ENDPOINT, 0.1)
 
-    for name in TYPES:
-        counts = looks.counts(store, name)
-        assert counts.unsettled == counts.pending
-    assert {state for one in set(workload.pushed) for state in looks.where(store, one)} <= {"pending"}
+    assert books(store).faults == []
+
+
+def test_leftovers_are_carried_over_and_retried_letters_are_taken(store, token, running):
+    """Between runs retried events are apart; when the next one opens, all of it is in its books."""
+    run = running(3)
+    failing = steps.claim_next(store, token, run)
+    store.ledger.fail(failing, Reason.REJECTED, "no", steps.ENDPOINT, 0.1)
+    steps.finish(store, token, run)
+    store.runs.return_unsettled(run.id, [steps.TYPE])
+    store.runs.close(run.id, {}, [steps.TYPE], history=1, wanted=0)
+    (letter,) = store.letters.all()
+    assert store.letters.retry(letter, steps.priorities(store))
+
+    between = books(store)
+    opened = steps.open_run(store, token)
+    after = books(store)
+
+    assert (between.run_id, between.unsettled, between.retried, between.faults) == (None, 2, 1, [])
+    assert (after.run_id, after.unsettled, after.retried, after.faults) == (opened.id, 3, 0, [])
+    assert (account(store).carried_over, account(store).taken) == (2, 1)
+
+
+def test_an_event_that_is_lost_is_missed(store, running):
+    """An event removed behind RLM's back is one too few, and the sentence has all numbers."""
+    running(3)
+    store.client.zpopmin(store.keys.pending(steps.TYPE))
+
+    (fault,) = books(store).faults
+
+    assert account(store).difference == 1
+    assert fault.startswith(f"{steps.TYPE}: 3 taken and 0 carried over, but 0 completed")
+    assert fault.endswith("1 too few")
+
+
+def test_an_event_that_stands_twice_is_noticed(store, token, running):
+    """One event in two states is one too many."""
+    running(1)
+    store.client.zadd(store.keys.spent(steps.TYPE), {steps.event_id(1): 1})
+
+    (fault,) = books(store).faults
+
+    assert fault.endswith("1 too many")
+
+
+@pytest.mark.parametrize("state", ["released", "inflight", "backoff", "spent"])
+def test_between_runs_nothing_may_be_under_way(store, state):
+    """What only an open run may hold is a fault without one."""
+    store.client.zadd(getattr(store.keys, state)(steps.TYPE), {steps.event_id(1): 1})
+
+    (fault,) = books(store).faults
+
+    assert "no run is open" in fault
+    assert account(store).held == 1
+
+
+def test_a_type_that_is_no_longer_configured_has_its_account(store, token, make_store, running):
+    """Its events are in the ledger until a run makes dead letters of them."""
+    running(1)
+    store.client.sadd(store.keys.types, "FORMER")
+    store.client.zadd(store.keys.pending("FORMER"), {"i9:FORMER": 1})
+
+    found = books(store)
+
+    assert found.by_type["FORMER"].unsettled == 1
+    assert [fault.partition(":")[0] for fault in found.faults] == ["FORMER"]

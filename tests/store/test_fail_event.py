@@ -115,6 +115,15 @@ def test_a_lost_claim_fails_nothing(store, token, run, claim, lose):
         assert not fail(store, claim)
 
 
+def test_a_late_word_clears_the_note_of_its_call(store, token, run, claim):
+    """Closing a run leaves the worker's note of the call; when the worker gets to it the note goes."""
+    losses.run_closed(store, token, run, claim)
+
+    fail(store, claim)
+
+    assert looks.calls(store, "worker-1") == {}
+
+
 def test_a_late_word_keeps_the_note_of_a_newer_claim(store, token, run, claim):
     """Were it cleared, the newer call would be unknown if the worker died."""
     losses.claimed_anew(store, token, run, claim)

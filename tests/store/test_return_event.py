@@ -124,6 +124,18 @@ def test_a_lost_claim_gives_nothing_back(store, token, running, give, lose):
 
 
 @every_way
+def test_a_late_word_clears_the_note_of_its_call(store, token, running, give):
+    """Closing a run leaves the worker's note of the call; when the worker gets to it the note goes."""
+    run = running(1)
+    claim = steps.claim_next(store, token, run)
+    losses.run_closed(store, token, run, claim)
+
+    give(store, claim)
+
+    assert looks.calls(store, "worker-1") == {}
+
+
+@every_way
 def test_a_late_word_keeps_the_note_of_a_newer_claim(store, token, running, give):
     """Were it cleared, the newer call would be unknown if the worker died."""
     run = running(1)

@@ -39,6 +39,7 @@ TOP_LEVEL = {
 #: Put together here so that this file does not hold them itself.
 REGISTRIES = ("pypi" + ".org", "pythonhosted" + ".org", "registry." + "npmjs", "proxy.golang" + ".org")
 LOCK = "uv" + ".lock"
+MACHINE_PATHS = ("/" + "work/", "../" + "shared", "/" + "home/", "/" + "root/")
 #: The folders that belong to the project.
 FOLDERS = "rlm|actors|scheduler|tests|benchmarks|docs"
 
@@ -282,13 +283,13 @@ def test_the_top_level_is_short():
     assert TOP_LEVEL - found == set()
 
 
-def test_no_file_names_a_registry_or_the_lock_file():
+def test_no_file_names_a_registry_the_lock_file_or_a_place_on_one_machine():
     """Where packages come from is the installer's business; the lock file, which says so, is not kept."""
     wrong = []
     for path in project_files():
         text = path.read_text(encoding="utf-8", errors="replace")
         allowed = path.name in {".gitignore", "pyproject.toml"}
-        wrong += [(path.name, host) for host in REGISTRIES if host in text]
+        wrong += [(path.name, name) for name in (*REGISTRIES, *MACHINE_PATHS) if name in text]
         wrong += [(path.name, LOCK)] if LOCK in text and not allowed else []
 
     assert wrong == []

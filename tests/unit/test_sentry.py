@@ -143,7 +143,7 @@ def test_the_sdk_is_told_to_look_at_nothing_by_itself(monkeypatch):
     assert told["role"] == "worker"
     assert told["default_integrations"] is False
     assert told["auto_enabling_integrations"] is False
-    assert [one.identifier for one in told["integrations"]] == ["logging", "atexit"]
+    assert [one.identifier for one in told["integrations"]] == ["logging", "excepthook", "atexit"]
     assert told["include_local_variables"] is False
     assert told["max_request_body_size"] == "never"
     assert told["send_default_pii"] is False

@@ -1,0 +1,70 @@
+"""The commands of one installation of its own on a shared server, run in this process."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
+
+from click.testing import CliRunner, Result
+
+from rlm.cli.group import rlm
+from rlm.settings import load_settings
+from rlm.store import Store
+from tests.store import steps
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rlm.run import Run
+
+
+class Installation:
+    """A configuration in `directory` on the server at `url`: all keys begin with a prefix that is nobody else's.
+
+    `sections` are added to the file. As a context manager it deletes its keys in the end.
+    """
+
+    def __init__(self, directory: Path, url: str, sections: str = "") -> None:
+        self.prefix = f"t{uuid4().hex[:8]}"
+        self.config = directory / f"{self.prefix}.toml"
+        lists = "\n".join(f'{name} = "{self.prefix}_{name}"' for name in ("events", "processing", "failed"))
+        self.config.write_text(
+            f'[redis]\nurl = "{url}"\nprefix = "{self.prefix}"\n[queue]\nmax_item_bytes = 1024\n{lists}\n{sections}'
+        )
+        self.settings = load_settings(self.config, {})
+        self.store = Store(self.settings, url)
+
+    def __enter__(self) -> Self:
+        self.token = self.store.leases.acquire(steps.CONDUCTOR, 600)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for key in self.store.client.scan_iter(match=f"{self.prefix}*", count=1000):
+            self.store.client.delete(key)
+        self.store.close()
+
+    def rlm(self, *args: str, code: int = 0, input: str | bytes | None = None) -> Result:  # noqa: A002  # click's name
+        """Run a command, which ends with `code`."""
+        done = CliRunner().invoke(rlm, [*args, "--config", str(self.config)], input=input)
+        assert done.exit_code == code, (args, done.exit_code, done.output, done.exception)
+        return done
+
+    def json(self, *args: str, code: int = 0, input: str | bytes | None = None) -> Any:  # noqa: A002  # click's name
+        """Run a command with `--json` and return the document on its stdout, which is exactly one."""
+        return json.loads(self.rlm(*args, "--json", code=code, input=input).stdout)
+
+    def push(self, *items: bytes) -> None:
+        """Push items as the audit system does."""
+        steps.push(self.store, *items)
+
+    def start_run(self, window_seconds: float = 60.0) -> Run:
+        """Open a run, drain what waits into it, and have it running; nobody conducts it."""
+        return steps.start_run(self.store, self.token, window_seconds)
+
+    def close_run(self, run: Run) -> None:
+        """Close a run: what is not settled is left over."""
+        types = self.store.known_types
+        steps.finish(self.store, self.token, run)
+        assert self.store.runs.return_unsettled(run.id, types)
+        assert self.store.runs.close(run.id, {}, types, history=10, wanted=0) == 1
