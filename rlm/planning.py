@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from rlm.store import Store
 
 
+#: What a lane needs from the answer of a call to the beginning of its next: settle, fetch, claim, take a slot; seconds.
+#: Measured on a machine of two cores with 3 to 20 workers, the embedded server writing through to its disk.
+TURNAROUND_SECONDS = 0.01
+
+
 def types_in_force(store: Store) -> tuple[EventType, ...]:
     """Return the configured types with the limits in force, high to low priority."""
     endpoints = store.endpoints()
@@ -38,7 +43,8 @@ def live_windows(store: Store, endpoints: Sequence[Endpoint], *, ahead_seconds: 
 
 def capacity_of(settings: Settings) -> Capacity:
     """Return how many workers the settings allow."""
-    return Capacity(settings.workers.min, settings.workers.max, settings.workers.threads)
+    workers = settings.workers
+    return Capacity(workers.min, workers.max, workers.threads, TURNAROUND_SECONDS)
 
 
 def plan_run(

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rlm.settings import Settings
     from rlm.store import Store
 
+#: A first call that comes this much later than the run is worth a line, seconds.
+WORTH_A_LINE_SECONDS = 0.1
+
 
 @click.command()
 @click.option("--count", "counts", multiple=True, metavar="TYPE=N", help="Plan for N events of a type; repeatable.")
@@ -76,7 +79,7 @@ def _compute(store: Store, backlog: Mapping[str, int], workers: int | None, *, f
 
     types = types_in_force(store)
     endpoints = {endpoint.name: endpoint for one in types for endpoint in one.endpoints}
-    windows = {} if fresh else live_windows(store, list(endpoints.values()))
+    windows = {} if fresh else live_windows(store, list(endpoints.values()), ahead_seconds=START_SECONDS)
     return plan_run(store.settings, backlog, types, windows, gone_seconds=START_SECONDS, workers=workers)
 
 
@@ -94,6 +97,8 @@ def _describe(found: Plan, waiting: Waiting | None) -> None:
     ]
     table(["type", "events", "done after", "left over"], rows)
     show()
+    if found.first_call_seconds >= WORTH_A_LINE_SECONDS:
+        show(f"The windows are full: the first call can begin {found.first_call_seconds:.1f} s from now.")
     lanes = counted(found.threads, "lane")
     show(
         f"Forecast: {found.forecast_seconds:.1f} s from the first call to the last answer, with "

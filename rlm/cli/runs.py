@@ -235,13 +235,15 @@ def _describe(found: dict[str, Any]) -> None:
     show(f"Run {found['run_id']} ({found['trigger']}): {found['state']}{left}")
     plan, workers = found["plan"], found["workers"]
     show(
-        f"Forecast {plan['forecast_seconds']:.1f} s from the first call, at the least "
-        f"{plan['lower_bound_seconds']:.1f} s; {plan['expected_leftover']} left over expected; "
-        f"{plan['workers']} workers of {plan['threads']} lanes planned, {workers['peak']} at the most, "
+        f"Forecast: done {plan['forecast_seconds']:.1f} s after the first call (no schedule could before "
+        f"{plan['lower_bound_seconds']:.1f} s), {plan['expected_leftover']} left over"
+    )
+    show(
+        f"Workers: {plan['workers']} planned, of {plan['threads']} lanes each; {workers['peak']} at the most, "
         f"{workers['restarted']} replaced"
     )
     counts = found["counts"]
-    show(f"{counts['invalid']} invalid, {counts['duplicates']} duplicates")
+    show(f"Intake: {counts['invalid']} invalid, {counts['duplicates']} duplicates")
     show()
     counted = ["taken", "carried_over", "completed", "failed", "leftover"]
     headings = ["still to do" if name == "leftover" and "seconds_left" in found else name for name in counted]

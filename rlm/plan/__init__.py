@@ -7,6 +7,7 @@ will do (`simulate`), picks the fewest workers that lose nothing (`workers`), bo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from rlm.plan.binds import what_binds
@@ -53,8 +54,8 @@ def compute_plan(
         workers: plan for exactly this number, whatever `capacity` allows: a what-if.
     """
     if workers is not None:
-        capacity = Capacity(workers, workers, capacity.threads)
-    situation = Situation.of(backlog, types, windows, horizon)
+        capacity = replace(capacity, min_workers=workers, max_workers=workers)
+    situation = Situation.of(backlog, types, windows, horizon, capacity.turnaround_seconds)
     choice = choose_workers(situation, capacity, horizon)
     course = choice.course
     first_call = min((start.at for start in course.starts), default=0)

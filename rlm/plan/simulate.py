@@ -40,6 +40,7 @@ class Situation:
     demands: tuple[Demand, ...]
     gates: Mapping[str, Gate]
     deadline: int
+    turnaround: int = 0
 
     @classmethod
     def of(
@@ -48,6 +49,7 @@ class Situation:
         types: Sequence[EventType],
         windows: Mapping[str, Window],
         horizon: Horizon,
+        turnaround_seconds: float = 0.0,
     ) -> Situation:
         """Bring a plan's input into ticks."""
         demands = tuple(
@@ -64,11 +66,12 @@ class Situation:
             for kind in types
             for endpoint in kind.endpoints
         }
-        return cls(demands, gates, ticks(horizon.deadline_seconds))
+        return cls(demands, gates, ticks(horizon.deadline_seconds), ticks(turnaround_seconds))
 
     def only(self, demand: Demand) -> Situation:
         """Return the situation as it would be if there were nothing but this demand."""
-        return Situation((demand,), {name: self.gates[name] for name in demand.gates}, self.deadline)
+        gates = {name: self.gates[name] for name in demand.gates}
+        return Situation((demand,), gates, self.deadline, self.turnaround)
 
     def done(self, course: Course) -> dict[str, int]:
         """Count by type the events that a course gets answered."""
@@ -108,35 +111,36 @@ def simulate(situation: Situation, lanes: int) -> Course:
     gates = {name: gate.copy() for name, gate in situation.gates.items()}
     queues = [_Queue(demand, [gates[name] for name in demand.gates]) for demand in situation.demands]
     course = Course()
-    calls = _Calls()
+    calls = _Calls(situation.turnaround)
     waiting, at, idle = queues if lanes else [], 0, lanes
     while waiting := [queue for queue in waiting if queue.left and at + queue.takes <= situation.deadline]:
         for queue in waiting:
             if idle and queue.opens_at <= at:
                 idle -= queue.serve(at, idle, course.starts, calls)
-        # With no lane idle the next call answered matters; else all that still wait do so for a slot.
-        at = min(queue.opens_at for queue in waiting) if idle else calls.next_answer()
-        idle += calls.answered_by(at)
+        # With no lane idle the next that falls free matters; else all that still wait do so for a slot.
+        at = min(queue.opens_at for queue in waiting) if idle else calls.next_free()
+        idle += calls.free_by(at)
     course.left = {queue.demand.name: queue.left for queue in queues}
     course.answered = {queue.demand.name: queue.answered for queue in queues if queue.answered}
     return course
 
 
 class _Calls:
-    """The calls under way: groups of lanes by the moment they are free again."""
+    """The calls under way: groups of lanes by the moment they are free again, a turnaround after the answer."""
 
-    __slots__ = ("_heap",)
+    __slots__ = ("_heap", "_turnaround")
 
-    def __init__(self) -> None:
+    def __init__(self, turnaround: int) -> None:
         self._heap: list[tuple[int, int]] = []
+        self._turnaround = turnaround
 
     def begin(self, answered_at: int, calls: int) -> None:
-        heapq.heappush(self._heap, (answered_at, calls))
+        heapq.heappush(self._heap, (answered_at + self._turnaround, calls))
 
-    def next_answer(self) -> int:
+    def next_free(self) -> int:
         return self._heap[0][0]
 
-    def answered_by(self, at: int) -> int:
+    def free_by(self, at: int) -> int:
         heap, lanes = self._heap, 0
         while heap and heap[0][0] <= at:
             lanes += heapq.heappop(heap)[1]

@@ -23,11 +23,15 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How many workers there may be, and the events each has in flight."""
+    """How many workers there may be, and the events each has in flight.
+
+    `turnaround_seconds` is what a lane needs from the answer of a call to the beginning of its next.
+    """
 
     min_workers: int
     max_workers: int
     threads: int
+    turnaround_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,23 @@ def test_the_books_balance_however_a_claim_was_lost(store, token, running, lose)
     assert books(store).faults == []
 
 
+def test_the_books_are_of_one_instant(store, token, running):
+    """Read while events move as fast as they can, they balance every time."""
+    run = running(100)
+
+    def work():
+        for _ in range(100):
+            store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1)
+
+    def read():
+        return [books(store) for _ in range(100)]
+
+    _, seen = steps.at_once(work, read)
+
+    assert [fault for found in seen for fault in found.faults] == []
+    assert account(store).completed == 100
+
+
 def test_leftovers_are_carried_over_and_retried_letters_are_taken(store, token, running):
     """Between runs retried events are apart; when the next one opens, all of it is in its books."""
     run = running(3)
@@ -122,7 +139,7 @@ def test_between_runs_nothing_may_be_under_way(store, state):
     assert account(store).held == 1
 
 
-def test_a_type_that_is_no_longer_configured_has_its_account(store, token, make_store, running):
+def test_a_type_that_is_no_longer_configured_has_its_account(store, running):
     """Its events are in the ledger until a run makes dead letters of them."""
     running(1)
     store.client.sadd(store.keys.types, "FORMER")

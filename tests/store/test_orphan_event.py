@@ -185,14 +185,16 @@ def test_deaths_count_over_runs(store, token, running):
 
 
 def test_a_poisoned_event_is_forgotten_without_dedupe(make_store, token, running):
-    """`queue.dedupe_seconds = 0` leaves the letter alone."""
+    """`queue.dedupe_seconds = 0` leaves the letter alone, the newest in the list."""
     run, store = running(1), make_store(queue={"dedupe_seconds": 0})
+    store.client.lpush(store.keys.failed, b'{"id": "older"}')
     for _ in range(POISON_DEATHS):
         steps.claim_next(store, token, run)
         store.ledger.orphan_worker("worker-1")
 
     assert looks.event(store, steps.event_id(1)) == {}
-    assert len(looks.letters(store)) == 1
+    older, letter = looks.letters(store)
+    assert (older["id"], letter["event_id"]) == ("older", steps.event_id(1))
 
 
 @pytest.mark.parametrize("sent", [True, False])

@@ -344,3 +344,14 @@ def test_the_cost_does_not_grow_with_the_backlog() -> None:
 
     assert starts[0] == starts[1]
     assert plan_of(of_each(10**9)).expected_leftover == 5 * 10**9 - 1800
+
+
+def test_the_turnaround_of_a_lane_delays_its_next_call_and_not_its_answer() -> None:
+    """Ten calls of a second on one lane, half a second apart: the last is answered after 14.5 s; the bound stays."""
+    types = (EventType("A", 1, 1.0, (endpoint("a", "30/minute"),)),)
+    capacity = Capacity(1, 1, 1, turnaround_seconds=0.5)
+
+    plan = compute_plan({"A": 10}, types, {}, capacity, Horizon(180.0, 135.0, 0.5))
+
+    assert plan.forecast_seconds == pytest.approx(14.5)
+    assert plan.lower_bound_seconds == pytest.approx(10.0)

@@ -1,0 +1,119 @@
+"""What all commands share: the exit codes for a wrong configuration and an unreachable Redis, and their help."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from rlm.cli.group import COMMANDS, rlm
+
+#: What commands must be given besides options.
+ARGUMENTS = {"failed show": ["x"], "failed retry": ["x"], "failed drop": ["x"]}
+#: They need no Redis: they start what they need, or nothing.
+WITHOUT_REDIS = {"demo", "up", "mock-api"}
+#: They would go on for as long as nobody stops them, and set up their process: each in one of its own.
+LONG_RUNNING = {"scheduler", "supervisor", "worker start"}
+
+
+def leaves(group, path=()):
+    """All commands, those in groups as `queue stats`."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from leaves(command, (*path, name))
+        else:
+            yield " ".join((*path, name)), command
+
+
+LEAVES = dict(leaves(rlm))
+WITH_CONFIG = [name for name, command in LEAVES.items() if any(one.name == "config" for one in command.params)]
+WITH_JSON = [name for name, command in LEAVES.items() if any(one.name == "as_json" for one in command.params)]
+
+
+def run(name, *args):
+    return CliRunner().invoke(rlm, [*name.split(), *ARGUMENTS.get(name, []), *args])
+
+
+def test_every_command_takes_a_configuration():
+    """None reads a file that cannot be named."""
+    assert list(LEAVES) == WITH_CONFIG
+    assert {name.split()[0] for name in LEAVES} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", WITH_CONFIG)
+def test_a_wrong_configuration_is_exit_two(name, tmp_path):
+    """Nothing is started; file, key, value and what is allowed are named, and stdout stays empty."""
+    config = tmp_path / "wrong.toml"
+    config.write_text("[workers]\nmax = 0\n")
+
+    done = run(name, "--config", str(config))
+
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert all(word in done.stderr for word in ("wrong.toml", "workers.max = 0", "from 1 to 1000"))
+    assert not (tmp_path / ".rlm").exists()
+
+
+@pytest.mark.parametrize("name", WITH_CONFIG)
+def test_a_configuration_that_is_not_there_is_exit_two(name, tmp_path):
+    """A file that was named and does not exist is never the defaults."""
+    done = run(name, "--config", str(tmp_path / "none.toml"))
+
+    assert done.exit_code == 2
+    assert "none.toml" in done.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_CONFIG if name not in WITHOUT_REDIS | LONG_RUNNING])
+def test_an_unreachable_redis_is_exit_four(name, tmp_path):
+    """A sentence says where it was looked for and what to do, no traceback."""
+    config = tmp_path / "away.toml"
+    config.write_text(f'[redis]\nurl = "unix://{tmp_path}/nobody.sock"\n')
+
+    done = run(name, "--config", str(config))
+
+    assert done.exit_code == 4
+    assert "redis.url" in done.output
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("name", sorted(LONG_RUNNING - {"worker start"}))
+def test_a_long_running_process_does_not_start_without_redis(name, tmp_path):
+    """Exit 4, too, before it does anything."""
+    config = tmp_path / "away.toml"
+    config.write_text(f'[redis]\nurl = "unix://{tmp_path}/nobody.sock"\n')
+
+    done = subprocess.run(
+        [sys.executable, "-m", "rlm", *name.split(), "--config", str(config)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ,
+    )
+
+    assert done.returncode == 4, done.stderr
+    assert "redis.url" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_every_command_has_help(name):
+    """It says what the command does, in sentences, and what each option means."""
+    done = run(name, "--help") if name not in ARGUMENTS else CliRunner().invoke(rlm, [*name.split(), "--help"])
+
+    assert done.exit_code == 0
+    command = LEAVES[name]
+    assert (command.help or "").partition("\n\n")[0].endswith(".")
+    assert all(option.help for option in command.params if isinstance(option, click.Option))
+
+
+@pytest.mark.parametrize("name", [name for name in LEAVES if name not in WITH_JSON])
+def test_a_command_without_json_prints_no_data(name):
+    """Only what runs in the foreground until it is stopped has none."""
+    assert name in LONG_RUNNING | {"up"}

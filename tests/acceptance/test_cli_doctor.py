@@ -1,0 +1,233 @@
+"""`rlm doctor`: what it finds, the remedies, its exit codes."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from rlm import checks
+from rlm.clock import SystemClock, system_clock
+from rlm.errors import StoreUnreachableError
+from rlm.store import fitness
+from rlm.store.processes import Process, Role, WorkerState
+from tests.acceptance.cli import Installation
+from tests.store import steps
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    with Installation(tmp_path, valkey_only_url) as made:
+        made.store.leases.release(steps.CONDUCTOR)
+        yield made
+
+
+def findings(document):
+    return {found["name"]: found for found in document["findings"]}
+
+
+def announce(inst, role, process_id="host:1:abc", **facts):
+    """Have a process alive, of the same configuration unless told."""
+    process = Process(process_id, 1, "host", system_clock.now(), revision=inst.settings.revision)
+    inst.store.processes.announce(role, replace(process, **facts))
+
+
+def test_an_installation_with_nothing_started_is_no_error(inst):
+    """Exit 0; two warnings say what to start, everything else is fine."""
+    document = inst.json("doctor")
+
+    assert document["ok"] is True
+    bad = [found for found in document["findings"] if not found["ok"]]
+    assert [(found["name"], found["severity"]) for found in bad] == [
+        ("scheduler", "warning"),
+        ("supervisor", "warning"),
+    ]
+    assert all("rlm up" in found["remedy"] for found in bad)
+    assert all(set(found) == {"name", "ok", "severity", "message", "remedy"} for found in document["findings"])
+    assert all(found["severity"] is None for found in document["findings"] if found["ok"])
+    names = set(findings(document))
+    assert {"configuration", "redis", "redis.eviction", "clock", "workers", "run", "staging", "books"} <= names
+
+
+def test_with_everything_running_all_is_well(inst):
+    """A person reads one line for each thing, and a last one."""
+    announce(inst, Role.SCHEDULER)
+    announce(inst, Role.SUPERVISOR)
+    inst.store.leases.acquire("host:1:abc", 60)
+    inst.store.processes.want(inst.token + 1, 1)
+    announce(inst, Role.WORKER, state=WorkerState.READY, threads=5)
+
+    shown = inst.rlm("doctor").stdout
+
+    assert shown.endswith("\nAll is well.\n")
+    assert str(inst.config) in shown
+    assert "host:1:abc leads" in shown
+    assert "1 ready of 1 wanted" in shown
+
+
+def test_a_run_conducted_by_hand_needs_no_scheduler(inst):
+    """`rlm start --wait` holds the lease."""
+    inst.store.leases.acquire("by hand", 60)
+
+    assert findings(inst.json("doctor"))["scheduler"]["message"] == "none is running, by hand conducts a run by hand"
+
+
+@pytest.mark.parametrize("role", [Role.SCHEDULER, Role.SUPERVISOR])
+def test_a_process_of_another_configuration_is_named(inst, role):
+    """It reads its file when it starts."""
+    announce(inst, role, process_id="old one", revision="other")
+
+    found = findings(inst.json("doctor"))[role]
+
+    assert (found["ok"], found["severity"], found["remedy"]) == (False, "warning", "restart it")
+    assert "old one" in found["message"]
+
+
+def test_a_scheduler_that_does_not_tick_is_warned_about(inst):
+    """Longer than twice its period, and no run is open."""
+    announce(inst, Role.SCHEDULER, started_at=system_clock.now() - 1000)
+    inst.store.runs.note_tick(system_clock.now() - 700)
+
+    found = findings(inst.json("doctor"))["scheduler"]
+
+    assert found["severity"] == "warning"
+    assert found["message"] == "it has not ticked for 700 s, where a tick is due every 180 s"
+
+
+def test_a_scheduler_that_has_just_come_up_is_not_late(inst):
+    """However long ago the last one ticked."""
+    announce(inst, Role.SCHEDULER)
+    inst.store.runs.note_tick(system_clock.now() - 100_000)
+
+    assert findings(inst.json("doctor"))["scheduler"]["ok"]
+
+
+def test_missing_workers_are_a_warning(inst):
+    """Wanted, and not ready; one that starts is not there yet."""
+    inst.store.processes.want(inst.token, 3)
+    announce(inst, Role.WORKER, state=WorkerState.READY)
+    announce(inst, Role.WORKER, process_id="2", state=WorkerState.STARTING)
+
+    found = findings(inst.json("doctor"))["workers"]
+
+    assert (found["severity"], found["message"]) == ("warning", "1 ready of 3 wanted")
+
+
+def test_clocks_that_differ_are_a_warning(inst, monkeypatch):
+    """More than a second, in either direction; a slow answer is no difference."""
+    for offset, words in ((5.0, "5.0 s behind"), (-5.0, "5.0 s ahead of")):
+        monkeypatch.setattr(SystemClock, "now", lambda _self, offset=offset: time.time() + offset)
+        found = findings(inst.json("doctor"))["clock"]
+        assert found["severity"] == "warning"
+        assert words in found["message"]
+        assert "NTP" in found["remedy"]
+
+    moments = iter((time.time() - 30, time.time() + 30))
+    monkeypatch.setattr(checks, "system_clock", SimpleNamespace(now=lambda: next(moments)))
+    assert checks._clock(inst.store).ok
+
+
+def test_an_open_run_is_told_and_an_overdue_one_is_an_error(inst):
+    """Exit 1: somebody has to close it."""
+    inst.store.leases.acquire(steps.CONDUCTOR, 60)
+    inst.token += 1
+    inst.push(*steps.items(2, steps.TYPE))
+    run = inst.start_run(window_seconds=1000)
+    assert findings(inst.json("doctor"))["run"]["message"] == f"{run.id} is running"
+    inst.store.client.hset(inst.store.keys.run(run.id), "deadline", repr(system_clock.now() - 60))
+
+    document = inst.json("doctor", code=1)
+
+    assert document["ok"] is False
+    assert findings(document)["run"]["severity"] == "error"
+    assert "60 s ago" in findings(document)["run"]["message"]
+    assert "rlm cancel" in findings(document)["run"]["remedy"]
+
+
+def test_books_that_do_not_balance_are_an_error(inst):
+    """Exit 1, and what is wrong in numbers, on a line of its own."""
+    inst.store.client.zadd(inst.store.keys.inflight(steps.TYPE), {steps.event_id(1): 1})
+
+    document = inst.json("doctor", code=1)
+
+    assert findings(document)["books"]["severity"] == "error"
+    assert f"{steps.TYPE}: no run is open, and yet" in findings(document)["books"]["message"]
+    shown = inst.rlm("doctor", code=1).stdout
+    assert "> this is a fault of RLM" in shown
+    assert "1 error, 2 warnings" in shown
+
+
+def test_items_left_in_staging_are_a_warning(inst):
+    """A drain was cut short; the next run takes them."""
+    inst.store.client.lpush(inst.store.keys.processing, b"1", b"2")
+
+    found = findings(inst.json("doctor"))["staging"]
+
+    assert found["severity"] == "warning"
+    assert found["message"].startswith("2 items are in staging")
+
+
+def test_an_unfit_redis_is_exit_four(inst, monkeypatch):
+    """The remedy is told; with --allow-volatile it is a warning, and the rest is looked at."""
+    real = fitness.judge
+
+    def volatile(info, settings, *, allow_volatile=False):
+        return real({**info, "aof_enabled": 0}, settings, allow_volatile=allow_volatile)
+
+    monkeypatch.setattr(fitness, "judge", volatile)
+
+    refused = inst.json("doctor", code=4)
+    allowed = inst.json("doctor", "--allow-volatile")
+
+    assert refused["ok"] is False
+    assert findings(refused)["redis.persistence"]["severity"] == "error"
+    assert "appendonly" in findings(refused)["redis.persistence"]["remedy"]
+    assert "books" not in findings(refused)
+    assert findings(allowed)["redis.persistence"]["severity"] == "warning"
+    assert "books" in findings(allowed)
+
+
+def test_a_redis_that_cannot_be_reached_is_a_finding_and_exit_four(inst, tmp_path):
+    """One document all the same, with the address and the remedy."""
+    inst.config.write_text(f'[redis]\nurl = "unix://{tmp_path}/nobody.sock"\n')
+
+    document = inst.json("doctor", code=4)
+
+    assert [found["name"] for found in document["findings"]] == ["configuration", "redis"]
+    assert "nobody.sock" in findings(document)["redis"]["message"]
+    assert "redis.url" in findings(document)["redis"]["remedy"]
+    assert "1 error" in inst.rlm("doctor", code=4).stdout
+
+
+def test_a_redis_that_fails_in_between_keeps_what_was_found(inst, monkeypatch):
+    """What had been looked at by then is printed, too."""
+
+    def fail(store):
+        yield checks.check_configuration(inst.settings)
+        raise StoreUnreachableError("Redis went away")
+
+    monkeypatch.setattr(checks, "check_installation", fail)
+
+    document = inst.json("doctor", code=4)
+
+    assert document["findings"][-1]["message"] == "Redis went away"
+    assert "redis.version" in findings(document)
+
+
+def test_nothing_configured_is_told_apart_from_a_file(tmp_path, monkeypatch, valkey_only_url):
+    """The built-in endpoints are examples, and it says so."""
+    from click.testing import CliRunner
+
+    from rlm.cli.group import rlm
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDIS_URL", valkey_only_url)
+    monkeypatch.setenv("RLM_REDIS__PREFIX", "nothing-configured")
+
+    done = CliRunner().invoke(rlm, ["doctor", "--json"])
+
+    assert done.exit_code == 0
+    assert "built-in defaults" in findings(json.loads(done.stdout))["configuration"]["message"]

@@ -1,0 +1,284 @@
+"""`rlm failed`: list, show, retry and drop dead letters, on a real server."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rlm import letters
+from rlm.event import Reason, encode_letter
+from tests.acceptance.cli import Installation
+from tests.store import looks, steps
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    with Installation(tmp_path, valkey_only_url) as made:
+        yield made
+
+
+def letter(inst, item, reason=Reason.REJECTED, detail="400 from rebalance_api", event=None):
+    """Put a dead letter into the list, as a run does; return its id."""
+    raw = encode_letter(item, reason, detail, failed_at=1703169025.0, run_id="run", event=event)
+    inst.store.client.lpush(inst.store.keys.failed, raw)
+    return json.loads(raw)["id"]
+
+
+def letters_of_events(inst, number, type_name=steps.TYPE):
+    """Put dead letters of events into the list; return their ids, the oldest first."""
+    return [
+        letter(inst, item, event=steps.event_id(index, type_name))
+        for index, item in enumerate(steps.items(number, type_name), start=1)
+    ]
+
+
+def ids(inst):
+    """The ids of the letters that are there, newest first."""
+    return [one["id"] for one in inst.json("failed", "list", "1000")]
+
+
+# -- list and show
+
+
+def test_no_letters_are_an_empty_list(inst):
+    """And a sentence that says where to look next."""
+    assert inst.json("failed", "list") == []
+    assert "no dead letters" in inst.rlm("failed", "list").stdout
+
+
+def test_the_list_has_the_newest_first_and_twenty_unless_asked(inst):
+    """Letters are printed as they are in Redis."""
+    handles = letters_of_events(inst, 25)
+
+    assert [one["id"] for one in inst.json("failed", "list")] == handles[:4:-1]
+    assert [one["id"] for one in inst.json("failed", "list", "3")] == handles[:-4:-1]
+    newest = inst.json("failed", "list", "1")[0]
+    assert newest == {
+        "id": handles[-1],
+        "reason": "rejected",
+        "detail": "400 from rebalance_api",
+        "failed_at": "2023-12-21T14:30:25.000Z",
+        "run_id": "run",
+        "event_id": steps.event_id(25),
+        "item": json.loads(steps.items(25, steps.TYPE)[-1]),
+    }
+    shown = inst.rlm("failed", "list", "2").stdout
+    assert handles[-1] in shown
+    assert "2 of 25" in shown
+
+
+def test_what_is_no_letter_is_passed_over(inst):
+    """Others may push onto that list, too."""
+    (handle,) = letters_of_events(inst, 1)
+    inst.store.client.lpush(inst.store.keys.failed, b"no letter", b'{"id": 5}')
+
+    assert ids(inst) == [handle]
+
+
+def test_numbers_and_texts_of_an_item_come_out_as_they_went_in(inst):
+    """Not rounded, not re-typed; what a terminal could take for a command is escaped, which JSON reads the same."""
+    item = b'{"n": 1.50, "big": 123456789012345678901234567890, "text": "\xe2\x80\xaex\x7f"}'
+    letter(inst, item)
+
+    printed = inst.rlm("failed", "list", "--json").stdout
+
+    assert "1.50" in printed
+    assert "123456789012345678901234567890" in printed
+    assert "\\u202ex\\u007f" in printed
+    assert json.loads(printed)[0]["item"]["text"] == "\u202ex\x7f"
+
+
+def test_a_letter_in_the_list_takes_one_line(inst):
+    """A detail of many lines and colours is cut and made safe."""
+    letter(inst, b"bad", Reason.NOT_JSON, "one\ntwo \x1b[31m" + "x" * 100)
+
+    shown = inst.rlm("failed", "list").stdout
+
+    assert "one two \\u001b[31m" in shown
+    assert "x" * 80 not in shown
+    assert "\x1b" not in shown
+
+
+def test_show_prints_one_letter_with_its_item(inst):
+    """As a document, or line by line."""
+    (handle,) = letters_of_events(inst, 1)
+
+    assert inst.json("failed", "show", handle)["event_id"] == steps.event_id(1)
+    shown = inst.rlm("failed", "show", handle).stdout
+    assert f"id: {handle}" in shown
+    assert "reason: rejected" in shown
+    assert '"wallet_name": "wallet of i1"' in shown
+
+
+@pytest.mark.parametrize(
+    ("item", "reason", "expected"),
+    [
+        (b"{not json", Reason.NOT_JSON, "item: {not json"),
+        (b"\xff\xfe\x1b[31m", Reason.NOT_UTF8, "item: \\xff\\xfe\\u001b[31m"),
+        (b"x" * 5000, Reason.TOO_LARGE, "and 1,000 more characters"),
+    ],
+)
+def test_show_makes_text_of_what_is_not_json(inst, item, reason, expected):
+    """The item as it came, no base64; what is no text is escaped, and what is too long is cut."""
+    handle = letter(inst, item, reason)
+
+    assert expected in inst.rlm("failed", "show", handle).stdout
+    assert set(inst.json("failed", "show", handle)["item"]) == {"base64"}
+
+
+def test_show_of_an_unknown_id_is_not_found(inst):
+    """Exit 3, naming it and where to look."""
+    done = inst.rlm("failed", "show", "nobody", code=3)
+
+    assert "'nobody'" in done.stderr
+    assert "rlm failed list" in done.stderr
+
+
+# -- retry
+
+
+def test_retry_makes_the_events_pending_and_removes_the_letters(inst):
+    """They are for the next run, which counts them as taken; the others stay."""
+    first, second, third = letters_of_events(inst, 3)
+
+    done = inst.json("failed", "retry", first, third)
+
+    assert done == {"retried": [first, third], "refused": []}
+    assert ids(inst) == [second]
+    assert looks.where(inst.store, steps.event_id(1)) == ["retried"]
+    run = inst.start_run()
+    assert inst.store.runs.tally(run.id)[f"taken:{steps.TYPE}"] == 2
+
+
+def test_retry_puts_the_item_of_a_letter_without_event_back_on_the_list(inst):
+    """Byte for byte, for the next drain to look at again."""
+    handle = letter(inst, b"\xffbad", Reason.NOT_UTF8)
+
+    shown = inst.rlm("failed", "retry", handle).stdout
+
+    assert "1 dead letter retried" in shown
+    assert "rlm start" in shown
+    assert inst.store.client.lrange(inst.store.keys.events, 0, -1) == [b"\xffbad"]
+    assert ids(inst) == []
+
+
+def test_an_unknown_id_changes_nothing_at_all(inst):
+    """All ids are looked up first: exit 3, naming those that are unknown."""
+    (handle,) = letters_of_events(inst, 1)
+
+    for command in ("retry", "drop"):
+        done = inst.rlm("failed", command, handle, "nobody", "\x1b[2J", code=3)
+        assert "'nobody'" in done.stderr
+        assert "\x1b" not in done.stderr
+        assert ids(inst) == [handle]
+
+
+def test_what_cannot_be_retried_says_why_and_the_others_are(inst):
+    """A type that is no longer configured, an event that is under way again: exit 1, each with its reason."""
+    good = letter(inst, steps.item("i1", steps.TYPE), event=steps.event_id(1))
+    former = letter(inst, steps.item("i2", "FORMER"), Reason.UNKNOWN_TYPE, event="i2:FORMER")
+    again = letter(inst, steps.item("i3", steps.TYPE), event=steps.event_id(3))
+    inst.push(steps.item("i3", steps.TYPE))
+    inst.start_run()
+
+    done = inst.json("failed", "retry", good, former, again, code=1)
+
+    assert done["retried"] == [good]
+    reasons = {one["id"]: one["reason"] for one in done["refused"]}
+    assert "'FORMER' is not a configured type" in reasons[former]
+    assert f"rlm failed drop {former}" in reasons[former]
+    assert "under way again" in reasons[again]
+    assert ids(inst) == [again, former]
+
+
+def test_retry_all_leaves_what_cannot_be_retried(inst, monkeypatch):
+    """Page by page, and each letter is dealt with once, wherever those stand that stay."""
+    monkeypatch.setattr(letters, "_PAGE", 3)
+    kept = []
+    for index in range(1, 21):
+        former = index % 4 == 1
+        name = "FORMER" if former else steps.TYPE
+        handle = letter(inst, steps.item(f"i{index}", name), event=steps.event_id(index, name))
+        kept += [handle] if former else []
+
+    done = inst.rlm("failed", "retry", "--all", code=1)
+
+    assert "15 dead letters retried" in done.stdout
+    assert len([line for line in done.stderr.splitlines() if "not a configured type" in line]) == 5
+    assert ids(inst) == kept[::-1]
+    assert inst.json("queue", "stats")["retried"] == 15
+
+
+def test_a_letter_that_somebody_else_dealt_with_meanwhile_is_told(inst, monkeypatch):
+    """Between the look and the deed it went: exit 1, and nothing is done twice."""
+    (handle,) = letters_of_events(inst, 1)
+    found = letters.find_letters
+
+    def gone_meanwhile(store, wanted):
+        answer = found(store, wanted)
+        inst.store.client.delete(inst.store.keys.failed)
+        return answer
+
+    monkeypatch.setattr(letters, "find_letters", gone_meanwhile)
+
+    done = inst.json("failed", "retry", handle, code=1)
+
+    assert done["refused"] == [
+        {"id": handle, "reason": "it is no longer there; somebody else has retried or dropped it"}
+    ]
+    assert looks.where(inst.store, steps.event_id(1)) == []
+
+
+def test_the_same_id_twice_is_one_letter(inst):
+    """It is retried once, and that is no failure."""
+    (handle,) = letters_of_events(inst, 1)
+
+    assert inst.json("failed", "retry", handle, handle) == {"retried": [handle], "refused": []}
+
+
+# -- drop
+
+
+def test_drop_removes_letters_and_forgets_their_events(inst):
+    """The same event seen again is new."""
+    inst.push(*steps.items(1, steps.TYPE))
+    run = inst.start_run()
+    claim = steps.claim_next(inst.store, inst.token, run)
+    inst.store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT, 0.1)
+    (handle,) = ids(inst)
+
+    assert inst.json("failed", "drop", handle) == {"dropped": [handle], "refused": []}
+
+    assert ids(inst) == []
+    assert looks.event(inst.store, steps.event_id(1)) == {}
+
+
+def test_drop_all_asks(inst):
+    """No, or nobody there: nothing is dropped, exit 1. Yes: all are."""
+    letters_of_events(inst, 3)
+
+    refused = [inst.rlm("failed", "drop", "--all", input=answer, code=1) for answer in ("n\n", "")]
+    assert all("--yes" in done.stderr for done in refused)
+    assert len(ids(inst)) == 3
+
+    done = inst.rlm("failed", "drop", "--all", input="y\n")
+    assert "Drop 3 dead letters" in done.stderr
+    assert "3 dead letters dropped" in done.stdout
+    assert ids(inst) == []
+
+
+def test_drop_all_yes_does_not_ask(inst):
+    """One JSON document names what went; with nothing there it is empty."""
+    handles = letters_of_events(inst, 2)
+
+    assert inst.json("failed", "drop", "--all", "--yes") == {"dropped": handles[::-1], "refused": []}
+    assert inst.json("failed", "drop", "--all") == {"dropped": [], "refused": []}
+    assert "no dead letters" in inst.rlm("failed", "drop", "--all").stdout
+
+
+@pytest.mark.parametrize("command", ["retry", "drop"])
+def test_ids_or_all_not_both_and_not_neither(inst, command):
+    """A usage error that names the way to the ids."""
+    for args in ([], ["some", "--all"]):
+        assert "rlm failed list" in inst.rlm("failed", command, *args, code=2).stderr

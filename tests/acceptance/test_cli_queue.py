@@ -1,0 +1,324 @@
+"""`rlm queue`: stats, push and clear, on a real server."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rlm import backlog
+from rlm.auditlist import PUSH_BYTES, PUSH_ITEMS, Pushed, push_lines
+from rlm.clock import isoformat, system_clock
+from rlm.errors import StoreUnreachableError
+from rlm.event import Reason
+from rlm.store.intake import Intake
+from tests.acceptance.cli import Installation
+from tests.store import steps
+
+#: A moment in 2023 that items tell, and seconds since then at least.
+THEN = "2023-12-21T14:30:25.123Z"
+LONG_AGO = 60_000_000
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    with Installation(tmp_path, valkey_only_url) as made:
+        yield made
+
+
+def ago(seconds):
+    return isoformat(system_clock.now() - seconds)
+
+
+def queued(inst):
+    """The audit list, oldest first."""
+    return inst.store.client.lrange(inst.store.keys.events, 0, -1)[::-1]
+
+
+# -- stats
+
+
+def test_stats_of_nothing_shows_every_type(inst):
+    """Nothing waits anywhere, and no age is made up."""
+    found = inst.json("queue", "stats")
+
+    assert {key: found[key] for key in ("events", "processing", "failed", "leftover")} == {
+        "events": 0,
+        "processing": 0,
+        "failed": 0,
+        "leftover": 0,
+    }
+    assert found["by_type"] == {one.name: {"pending": 0, "oldest_seconds": None} for one in inst.settings.event_types}
+    assert "rlm queue push" in inst.rlm("queue", "stats").stdout
+
+
+def test_stats_count_items_and_their_events(inst):
+    """Items are items, `pending` is events: one a type of an item; bad items and unknown types are no events."""
+    inst.push(
+        steps.item("i1", steps.TYPE, steps.OTHER_TYPE, timestamp=THEN),
+        steps.item("i2", steps.TYPE, steps.TYPE, "NOBODY_KNOWS"),
+        steps.item("i3", steps.TYPE, more="x" * 2000),
+        b"bad",
+    )
+
+    found = inst.json("queue", "stats")
+
+    assert found["events"] == 4
+    assert found["by_type"][steps.TYPE]["pending"] == 2
+    assert found["by_type"][steps.OTHER_TYPE]["pending"] == 1
+    assert "NOBODY_KNOWS" not in found["by_type"]
+    assert f"{steps.TYPE} " in inst.rlm("queue", "stats").stdout
+
+
+def test_the_age_on_the_list_is_that_of_the_earliest_timestamp(inst):
+    """Whatever the order of arrival; a timestamp in the future is an age of nothing."""
+    inst.push(
+        steps.item("i1", steps.TYPE, timestamp=ago(100)),
+        steps.item("i2", steps.TYPE, timestamp=ago(500)),
+        steps.item("i3", steps.TYPE, timestamp=ago(300)),
+        steps.item("i4", steps.OTHER_TYPE, timestamp=ago(-900)),
+    )
+
+    by_type = inst.json("queue", "stats")["by_type"]
+
+    assert by_type[steps.TYPE]["oldest_seconds"] == pytest.approx(500, abs=5)
+    assert by_type[steps.OTHER_TYPE]["oldest_seconds"] == 0
+
+
+@pytest.mark.parametrize("timestamp", [None, "", "yesterday", "2023-02-31T00:00:00Z", 1703169025, [THEN], {}])
+def test_a_timestamp_that_tells_nothing_is_no_age(inst, timestamp):
+    """On the list there is nothing else to go by."""
+    inst.push(steps.item("i1", steps.TYPE, timestamp=timestamp))
+
+    assert inst.json("queue", "stats")["by_type"][steps.TYPE] == {"pending": 1, "oldest_seconds": None}
+
+
+@pytest.mark.parametrize("timestamp", [THEN, "2023-12-21T15:30:25+01:00", "2023-12-21T14:30:25", "20231221T143025Z"])
+def test_any_iso_8601_is_a_timestamp(timestamp):
+    """Without a zone it is UTC."""
+    item = steps.item("i1", steps.TYPE, timestamp=timestamp)
+
+    assert backlog.stamped_at(item) == pytest.approx(1703169025, abs=0.2)
+
+
+def test_while_a_run_is_open_its_events_are_processing(inst):
+    """Whatever state they are in, until they are settled; `leftover` is 0 meanwhile, and the age is the timestamp's."""
+    inst.push(*[steps.item(f"i{index}", steps.TYPE, timestamp=THEN) for index in range(6)])
+    run = inst.start_run()
+    first, second = (steps.claim_next(inst.store, inst.token, run) for _ in range(2))
+    inst.store.ledger.complete(first, steps.ENDPOINT, 0.1)
+    inst.store.ledger.retry(second, steps.ENDPOINT, 0.1, 60)
+    steps.claim_next(inst.store, inst.token, run)
+    inst.push(steps.item("next", steps.TYPE))
+
+    found = inst.json("queue", "stats")
+
+    assert (found["events"], found["processing"], found["leftover"]) == (1, 5, 0)
+    assert found["by_type"][steps.TYPE]["pending"] == 6
+    assert found["by_type"][steps.TYPE]["oldest_seconds"] > LONG_AGO
+    assert "open run" in inst.rlm("queue", "stats").stdout
+
+
+def test_between_runs_what_is_unsettled_is_left_over(inst):
+    """Without a timestamp an event's age is counted from when it was taken."""
+    inst.push(*steps.items(3, steps.TYPE))
+    inst.close_run(inst.start_run())
+
+    found = inst.json("queue", "stats")
+
+    assert (found["events"], found["processing"], found["leftover"]) == (0, 0, 3)
+    assert found["by_type"][steps.TYPE]["pending"] == 3
+    assert 0 <= found["by_type"][steps.TYPE]["oldest_seconds"] < 30
+    assert "left over" in inst.rlm("queue", "stats").stdout
+
+
+def test_dead_letters_are_counted_and_a_retried_one_is_pending(inst):
+    """A retried letter is an event of the next run: pending, neither a leftover nor in process."""
+    inst.push(*steps.items(2, steps.TYPE))
+    run = inst.start_run()
+    for _ in range(2):
+        claim = steps.claim_next(inst.store, inst.token, run)
+        inst.store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT, 0.1)
+    before = inst.json("queue", "stats")
+    letter = next(inst.store.letters.all())
+    inst.store.letters.retry(letter, steps.priorities(inst.store))
+
+    after = inst.json("queue", "stats")
+
+    assert (before["failed"], before["by_type"][steps.TYPE]["pending"]) == (2, 0)
+    assert (after["failed"], after["by_type"][steps.TYPE]["pending"]) == (1, 1)
+    assert (after["processing"], after["leftover"]) == (0, 0)
+    assert after["by_type"][steps.TYPE]["oldest_seconds"] < 30
+    shown = inst.rlm("queue", "stats").stdout
+    assert "1 dead letter" in shown
+    assert "1 event retried" in shown
+
+
+def test_items_in_staging_are_pending_too(inst):
+    """After a drain that was cut short nothing is out of sight."""
+    inst.store.client.lpush(inst.store.keys.processing, *steps.items(2, steps.TYPE))
+
+    found = inst.json("queue", "stats")
+
+    assert (found["events"], found["staged"]) == (0, 2)
+    assert found["by_type"][steps.TYPE]["pending"] == 2
+    assert "2 items in staging" in inst.rlm("queue", "stats").stdout
+
+
+def test_at_most_the_oldest_items_are_read(inst, monkeypatch):
+    """The rest is counted as items; the limit holds over staging and the audit list together."""
+    monkeypatch.setattr(backlog, "MOST_ITEMS", 250)
+    inst.store.client.lpush(inst.store.keys.processing, *steps.items(50, steps.OTHER_TYPE))
+    inst.push(*steps.items(300, steps.TYPE, first=100))
+
+    found = inst.json("queue", "stats")
+
+    assert found["events"] == 300
+    assert found["by_type"][steps.OTHER_TYPE]["pending"] == 50
+    assert found["by_type"][steps.TYPE]["pending"] == 200
+
+
+# -- push
+
+
+def test_push_reads_stdin_and_keeps_lines_as_they_are(inst):
+    """Empty lines are none; the first line is the oldest item; spaces inside belong to the item."""
+    lines = [steps.item("i1", steps.TYPE), b'{ "id":"i2", "wallet_name":"w", "events":["OPEN_ORDER_DETECTED"] } ']
+
+    done = inst.rlm("queue", "push", input=b"\n".join([lines[0] + b"\r", b"", b"   ", lines[1], b""]))
+
+    assert queued(inst) == lines
+    assert "2 items pushed; 2 on the audit list now" in done.stdout
+    assert done.stderr == ""
+
+
+def test_push_reads_a_file_and_tells_how_much_waits(inst, tmp_path):
+    """A last line without its end is a line; `waiting` is all that is on the audit list."""
+    file = tmp_path / "items.jsonl"
+    file.write_bytes(b"\n".join(steps.items(1200, steps.TYPE)))
+    inst.push(steps.item("earlier", steps.TYPE))
+
+    assert inst.json("queue", "push", str(file)) == {"pushed": 1200, "waiting": 1201, "bad": 0}
+    assert queued(inst)[1:] == steps.items(1200, steps.TYPE)
+    assert inst.json("queue", "push", "-", input=b"") == {"pushed": 0, "waiting": 1201, "bad": 0}
+
+
+def test_push_warns_about_lines_that_will_be_dead_letters(inst):
+    """They are pushed all the same, and named by line, code and reason on stderr."""
+    lines = [
+        steps.item("i1", steps.TYPE),
+        b"\x1b[31mbad",
+        b'"text"',
+        steps.item("i2", "REBALANCE_NEDED", steps.TYPE),
+        b"\xff",
+    ]
+
+    done = inst.rlm("queue", "push", "--json", input=b"\n".join(lines))
+
+    assert json.loads(done.stdout) == {"pushed": 5, "waiting": 5, "bad": 4}
+    warnings = done.stderr.splitlines()
+    assert [warning.split(":")[1:3] for warning in warnings] == [
+        [" line 2", " not_json"],
+        [" line 3", " not_object"],
+        [" line 4", " unknown_type"],
+        [" line 5", " not_utf8"],
+    ]
+    assert "did you mean 'REBALANCE_NEEDED'?" in warnings[2]
+    assert queued(inst) == lines
+
+
+def test_push_warns_of_the_first_bad_lines_only(inst):
+    """A file of something else does not flood the terminal."""
+    done = inst.rlm("queue", "push", "--json", input=b"bad\n" * 700)
+
+    assert json.loads(done.stdout) == {"pushed": 700, "waiting": 700, "bad": 700}
+    assert len(done.stderr.splitlines()) == 21
+    assert "700 lines in all" in done.stderr
+
+
+def test_push_holds_no_more_than_a_chunk(inst):
+    """Lines are read as they are pushed: a chunk ends by its number of items or of bytes."""
+    unread = []
+
+    def lines(number, line):
+        for index in range(number):
+            unread.append(index - pushed.items)
+            yield line
+
+    for line, most in ((b"x\n", PUSH_ITEMS), (b"x" * 100_000 + b"\n", PUSH_BYTES // 100_000)):
+        pushed = Pushed()
+        unread.clear()
+        list(push_lines(inst.store, lines(2 * most + 1, line), pushed))
+        assert pushed.items == 2 * most + 1
+        assert max(unread) == most - 1
+
+
+def test_push_says_how_far_it_came_when_redis_fails(inst, monkeypatch):
+    """What was pushed is pushed, what was on its way may be; exit 4."""
+    push = Intake.push
+
+    def fail_second_time(self, items):
+        if queued(inst):
+            raise StoreUnreachableError("Redis cannot be reached")
+        return push(self, items)
+
+    monkeypatch.setattr(Intake, "push", fail_second_time)
+
+    done = inst.rlm("queue", "push", "--json", input=b"\n".join(steps.items(PUSH_ITEMS + 1, steps.TYPE)), code=4)
+
+    assert done.stdout == ""
+    assert f"{PUSH_ITEMS} items had been pushed before this" in done.stderr
+    assert "cannot be reached" in done.stderr
+    assert len(queued(inst)) == PUSH_ITEMS
+
+
+def test_push_of_no_file_is_a_usage_error(inst, tmp_path):
+    """The file is named."""
+    done = inst.rlm("queue", "push", str(tmp_path / "none.jsonl"), code=2)
+
+    assert "none.jsonl" in done.stderr
+
+
+def test_pushing_nothing_says_so(inst):
+    """And where to read what an item looks like."""
+    assert "rlm queue push --help" in inst.rlm("queue", "push", input=b"\n\n").stdout
+
+
+# -- clear
+
+
+def test_clear_asks_and_removes_the_audit_list_alone(inst):
+    """What a run has taken, what is staged and what failed stay."""
+    inst.push(*steps.items(2, steps.TYPE), b"bad")
+    inst.start_run()
+    inst.store.client.lpush(inst.store.keys.processing, b"staged")
+    inst.push(*steps.items(4, steps.TYPE, first=10))
+
+    done = inst.rlm("queue", "clear", input="y\n")
+
+    assert "Remove 4 items" in done.stderr
+    assert "4 items removed" in done.stdout
+    found = inst.json("queue", "stats")
+    assert (found["events"], found["staged"], found["processing"], found["failed"]) == (0, 1, 2, 1)
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", ""])
+def test_clear_without_a_yes_removes_nothing(inst, answer):
+    """No, nothing, and nobody there to ask are all no: exit 1, naming --yes."""
+    inst.push(*steps.items(3, steps.TYPE))
+
+    done = inst.rlm("queue", "clear", "--json", input=answer, code=1)
+
+    assert done.stdout == ""
+    assert "--yes" in done.stderr
+    assert len(queued(inst)) == 3
+
+
+def test_clear_yes_does_not_ask(inst):
+    """One JSON document says how many went; a second time there is nothing, which is no error."""
+    inst.push(*steps.items(3, steps.TYPE))
+
+    assert inst.json("queue", "clear", "--yes") == {"cleared": 3}
+    assert inst.json("queue", "clear") == {"cleared": 0}
+    assert "Nothing to clear" in inst.rlm("queue", "clear").stdout
+    assert queued(inst) == []
