@@ -1,8 +1,8 @@
 """Measures the main job with real processes against the strict API: its time, its forecast, what was refused.
 
-    uv run python benchmarks/main_job.py                      # 1,800 events, time divided by ten
-    uv run python benchmarks/main_job.py --speed 1            # the same at real speed, three minutes
-    uv run python benchmarks/main_job.py --speed 1 --window 150 --again   # and 1,800 more on part-used windows
+uv run python benchmarks/main_job.py                      # 1,800 events, time divided by ten
+uv run python benchmarks/main_job.py --speed 1            # the same at real speed, three minutes
+uv run python benchmarks/main_job.py --speed 1 --window 150 --again   # and 1,800 more on part-used windows
 """
 
 from __future__ import annotations

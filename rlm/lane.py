@@ -15,7 +15,7 @@ from rlm.endpoint import Limit
 from rlm.errors import StoreError
 from rlm.event import Reason, type_of
 from rlm.store.ledger import Claim, Release, Unclaimed
-from rlm.window import Admitted, Call, Refused
+from rlm.store.window import Admitted, Call, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rlm.endpoint import EventType
     from rlm.store.ledger import Counts
-    from rlm.window import View
+    from rlm.store.window import View
 
 #: A message takes about this long from its release to its claim, seconds: lanes free by then are counted on.
 AHEAD_SECONDS = 0.05

@@ -71,7 +71,7 @@ class Conductor:
     def _drain(self, run: Run) -> None:
         priorities = {one.name: one.priority for one in self._store.settings.event_types}
         for name in self._store.known_types:
-            if name not in priorities and (failed := self._store.ledger.fail_unknown(run.id, name)):
+            if name not in priorities and (failed := self._store.ledger.fail_unknown(self._leader.token, run.id, name)):
                 log.warning(
                     "%d events of %s, which is no longer configured, became dead letters",
                     failed,

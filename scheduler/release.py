@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rlm.run import Run
     from rlm.store import Store
     from rlm.store.ledger import Counts
-    from rlm.window import View
+    from rlm.store.window import View
     from scheduler.duty import Duty
     from scheduler.leader import Leader
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rlm.endpoint import Endpoint
     from rlm.run import Run
     from rlm.store import Store
-    from rlm.window import View
+    from rlm.store.window import View
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,7 @@ class Plan:
         return {
             "workers": self.workers,
             "threads": self.threads,
+            "first_call_seconds": self.first_call_seconds,
             "forecast_seconds": self.forecast_seconds,
             "lower_bound_seconds": self.lower_bound_seconds,
             "expected_leftover": self.expected_leftover,

@@ -107,6 +107,7 @@ class Ledger:
         self._complete = Script("complete_event")
         self._return = Script("return_event")
         self._fail = Script("fail_event")
+        self._fail_pending = Script("fail_pending")
         self._orphan = Script("orphan_event")
         self._return_release = Script("return_release")
         self._promote = Script("promote_events")
@@ -264,34 +265,29 @@ class Ledger:
             )
         )
 
-    def fail_unknown(self, run_id: str, type_name: str) -> int:
-        """Make dead letters of the pending events of a type that is no longer configured; return how many."""
-        failed = 0
+    def fail_unknown(self, token: int, run_id: str, type_name: str) -> int:
+        """Make dead letters of the pending events of a type that is no longer configured; return how many.
+
+        Raises:
+            FencedError: the caller's `token` is not the lease's any more.
+        """
+        failed, keys = 0, self._keys
         while ids := self._first(self._keys.pending(type_name)):
             for event_id in ids:
                 with translated():
                     item = cast("bytes | None", self._client.hget(self._keys.event(event_id), "item"))
-                detail = f"{type_name!r} is no longer a configured type"
                 letter = encode_letter(
                     item or b"null",
                     Reason.UNKNOWN_TYPE,
-                    detail,
+                    f"{type_name!r} is no longer a configured type",
                     failed_at=system_clock.now(),
                     run_id=run_id,
                     event=event_id,
                 )
-                keys = self._keys
-                failed += self._fail(
+                failed += self._fail_pending(
                     self._client,
-                    [
-                        keys.event(event_id),
-                        keys.pending(type_name),
-                        keys.calls(""),
-                        keys.tally(run_id),
-                        keys.timings(run_id),
-                        keys.failed,
-                    ],
-                    [event_id, "", "", type_name, "", "", self._dedupe_ms, letter],
+                    [keys.lease, keys.event(event_id), keys.pending(type_name), keys.tally(run_id), keys.failed],
+                    [token, event_id, type_name, self._dedupe_ms, letter],
                 )
         return failed
 

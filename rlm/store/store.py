@@ -18,7 +18,7 @@ from rlm.store.letters import Letters
 from rlm.store.processes import Processes
 from rlm.store.runs import Runs
 from rlm.store.scripts import Script
-from rlm.window import Windows
+from rlm.store.window import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,20 +6,18 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.acceptance.system import System, processes_marked
-from tests.wait import wait_until
+from tests.acceptance.system import System
+from tests.leftbehind import nothing_left_behind
 
 
 @pytest.fixture
 def make_system(tmp_path):
-    """Make systems in this test's own directory; afterwards no process of theirs is left."""
+    """Make systems in this test's own directory; afterwards no process, socket or lock of theirs is left."""
 
     @contextmanager
     def make(**options):
-        with System(tmp_path, **options) as system:
+        with nothing_left_behind(tmp_path), System(tmp_path, **options) as system:
             yield system
-        wait_until(lambda: not processes_marked(tmp_path), message="no process is left behind")
-        assert not (tmp_path / ".rlm" / "valkey.sock").exists()
 
     return make
 

@@ -1,4 +1,4 @@
-"""A whole RLM for a test: a strict API, an embedded server, a scheduler, a supervisor; real processes, loopback only."""
+"""A whole RLM for a test: a strict API, an embedded server, a scheduler and a supervisor, as real processes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlm.books import books
 from rlm.mockapi import MockApi
 from rlm.settings import demo_document, load_settings
 from rlm.store import open_store
@@ -20,10 +22,7 @@ from tests.wait import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
-#: Environment variable that marks every process of a test, so that one left behind can be told from others.
-MARK = "RLM_TEST_MARK"
+    from typing import Self
 
 
 class System:
@@ -39,7 +38,7 @@ class System:
         self.config.write_text(demo_document(defaults, speed, "http://127.0.0.1:1"))
         self.api = MockApi(load_settings(self.config, {}).event_types)
 
-    def __enter__(self) -> System:
+    def __enter__(self) -> Self:
         self.api.start()
         defaults = load_settings(None, {})
         self.config.write_text(demo_document(defaults, self.speed, self.api.url))
@@ -67,7 +66,7 @@ class System:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, **self._env, MARK: str(self.directory)},
+                env={**os.environ, **self._env},
             )
         self.processes[name] = process
         return process
@@ -76,7 +75,7 @@ class System:
         """Start a scheduler and a supervisor and wait until they are there."""
         self.start("scheduler")
         self.start("supervisor")
-        wait_until(lambda: self.store.leases.holder(), message="a scheduler holds the lease")
+        wait_until(self.store.leases.holder, message="a scheduler holds the lease")
         wait_until(lambda: self.store.processes.alive(Role.SUPERVISOR), message="a supervisor is alive")
 
     def stop(self, name: str, signum: int = signal.SIGTERM, timeout: float = 20.0) -> int | None:
@@ -104,8 +103,9 @@ class System:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **self._env, MARK: str(self.directory)},
+            env={**os.environ, **self._env},
             timeout=120,
+            check=False,
         )
         assert not check or done.returncode == 0, (
             f"rlm {' '.join(args)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -189,6 +189,7 @@ class System:
 
         for record in records:
             assert_balanced(record)
+        assert books(self.store).faults == []
 
     def repeats(self) -> dict[str, int]:
         """Events that arrived more than once, and how often."""
@@ -210,25 +211,9 @@ def assert_balanced(record: Mapping[str, Any]) -> None:
         assert entry["calls"] == entry["completed"] + entry["throttled"] + entry["errors"], (name, entry)
 
 
-def processes_marked(directory: Path) -> list[str]:
-    """The processes, but this one, that a test in `directory` started and that are still there."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) != os.getpid():
-            try:
-                with open(f"/proc/{entry}/environ", "rb") as environ, open(f"/proc/{entry}/cmdline", "rb") as cmdline:
-                    marks, words = environ.read(), cmdline.read()
-            except OSError:
-                continue
-            if f"{MARK}={directory}".encode() in marks or str(directory).encode() in words:
-                found.append(f"{entry} {words.replace(bytes(1), b' ').decode(errors='replace')}")
-    return found
-
-
 def cpu_seconds(pid: int) -> float:
     """The processor time a process has used so far, seconds."""
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rpartition(")")[2].split()
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 

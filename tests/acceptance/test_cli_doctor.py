@@ -10,12 +10,14 @@ from types import SimpleNamespace
 import pytest
 
 from rlm import checks
+from rlm.books import books
 from rlm.clock import SystemClock, system_clock
 from rlm.errors import StoreUnreachableError
 from rlm.store import fitness
 from rlm.store.processes import Process, Role, WorkerState
 from tests.acceptance.cli import Installation
 from tests.store import steps
+from tests.wait import wait_until
 
 
 @pytest.fixture
@@ -231,3 +233,28 @@ def test_nothing_configured_is_told_apart_from_a_file(tmp_path, monkeypatch, val
 
     assert done.exit_code == 0
     assert "built-in defaults" in findings(json.loads(done.stdout))["configuration"]["message"]
+
+
+def test_a_living_system_is_well_before_in_and_after_a_run(system):
+    """Real processes: nothing to complain of, and the books balance at every look."""
+    faults = []
+
+    def closed():
+        faults.extend(books(system.store).faults)
+        return system.store.runs.record(run_id)
+
+    system.push_evenly(300)
+    before = json.loads(system.rlm("doctor", "--json").stdout)
+    run_id = system.ask_for_run()
+    wait_until(lambda: len(system.answered()) > 20, message="the run is in its middle")
+
+    during = json.loads(system.rlm("doctor", "--json").stdout)
+    record = wait_until(closed, timeout=60, message="the run is closed")
+    after = json.loads(system.rlm("doctor", "--json").stdout)
+
+    for document in (before, during, after):
+        bad = {found["name"]: found["message"] for found in document["findings"] if not found["ok"]}
+        assert bad.keys() <= {"workers"}, bad
+    assert findings(during)["run"]["message"] == f"{run_id} is running"
+    assert record["counts"]["completed"] == 300
+    assert faults == []

@@ -19,7 +19,7 @@ from rlm.errors import StoreUnreachableError
 from rlm.lane import FAILING, FIRST_BACKOFF_SECONDS
 from rlm.run import State
 from rlm.store.ledger import Release
-from rlm.window import Admitted
+from rlm.store.window import Admitted
 from tests.bench import FIRST, SECOND, TYPE, Bench
 from tests.wait import wait_until
 

@@ -1,10 +1,11 @@
-"""Processes die in the middle of a run: nothing is lost, nothing is exceeded, the books balance, the next run is on time."""
+"""Processes die in the middle of a run: nothing is lost or exceeded, the books balance, the next run is on time."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+from pathlib import Path
 
 from tests.wait import wait_until
 
@@ -140,21 +141,18 @@ def busiest(system):
 
 
 def children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(one) for one in file.read().split()]
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def state(pid):
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return ""
 
 
 def command(pid):
-    with open(f"/proc/{pid}/cmdline", "rb") as file:
-        return file.read().replace(b"\0", b" ").decode()
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
 
 
 def assert_next_run(system):

@@ -27,7 +27,7 @@ def test_a_killed_server_is_revived_and_the_run_goes_on(system):
 
 
 def test_a_server_away_beyond_the_deadline_fails_the_run_and_loses_nothing(system):
-    """The server is frozen past the deadline: the run is failed, what was not settled is leftover, the next run takes it."""
+    """The server is frozen past the deadline: the run failed, what was not settled is taken by the next one."""
     events = system.push_evenly(1800)
     run_id = system.ask_for_run()
     wait_until(lambda: len(system.answered()) > 100, message="the run is in its middle")

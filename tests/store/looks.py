@@ -10,7 +10,7 @@ from rlm.event import type_of
 from tests.store.steps import TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from rlm.run import Run
     from rlm.store import Store
@@ -28,7 +28,10 @@ def where(store: Store, event_id: str) -> list[str]:
         "spent": keys.spent(name),
         "retried": keys.retried(name),
     }
-    return [state for state, key in zsets.items() if store.client.zscore(key, event_id) is not None]
+    pipeline = store.client.pipeline(transaction=True)
+    for key in zsets.values():
+        pipeline.zscore(key, event_id)
+    return [state for state, score in zip(zsets, pipeline.execute(), strict=True) if score is not None]
 
 
 def pending(store: Store, type_name: str = TYPE) -> list[str]:
@@ -69,17 +72,31 @@ def redis_us(store: Store) -> int:
 
 
 def snapshot(store: Store) -> dict[str, Any]:
-    """Read every key of the test and whether it expires."""
+    """Read every key of the test and whether it expires, in two round trips."""
     client: Any = store.client
-    read: dict[bytes, Callable[[bytes], Any]] = {
-        b"string": client.get,
-        b"hash": client.hgetall,
-        b"set": client.smembers,
-        b"list": lambda key: client.lrange(key, 0, -1),
-        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
-    }
     keys = sorted(client.scan_iter(match=f"*{store.settings.redis.prefix}*", count=1000))
-    return {key.decode(): (read[client.type(key)](key), client.pttl(key) >= 0) for key in keys}
+    pipeline = client.pipeline(transaction=False)
+    for key in keys:
+        pipeline.type(key)
+    for key, kind in zip(keys, pipeline.execute(), strict=True):
+        _read(pipeline, key, kind)
+        pipeline.pttl(key)
+    values = iter(pipeline.execute())
+    return {key.decode(): (value, ttl >= 0) for key, value, ttl in zip(keys, values, values, strict=True)}
+
+
+def _read(pipeline: Any, key: bytes, kind: bytes) -> None:
+    match kind:
+        case b"string":
+            pipeline.get(key)
+        case b"hash":
+            pipeline.hgetall(key)
+        case b"set":
+            pipeline.smembers(key)
+        case b"list":
+            pipeline.lrange(key, 0, -1)
+        case b"zset":
+            pipeline.zrange(key, 0, -1, withscores=True)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""fail_event: an event becomes a dead letter, by the worker that holds its claim, or because its type is unknown."""
+"""fail_event: an event becomes a dead letter, by the worker that holds its claim."""
 
 from __future__ import annotations
 
@@ -67,15 +67,6 @@ def test_without_dedupe_nothing_is_remembered(make_store, claim):
 
     assert looks.event(store, claim.event_id) == {}
     assert len(looks.letters(store)) == 1
-
-
-def test_an_event_that_fails_without_a_call_spends_no_attempt(store, run, claim):
-    """Nothing was sent, so no endpoint has an error, and nothing is timed."""
-    assert fail(store, claim, endpoint="", seconds=None)
-
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1, f"failed:{steps.TYPE}": 1}
-    assert "attempt" not in looks.event(store, claim.event_id)
-    assert store.runs.timings(run.id) == {}
 
 
 def test_a_call_without_an_answer_is_not_timed(store, run, claim):
@@ -166,53 +157,3 @@ def test_completing_against_failing(store, token, running):
     assert len(looks.letters(store)) == failed
     assert looks.tally(store, run).get(f"completed:{steps.TYPE}", 0) == completed
     assert looks.counts(store).unsettled == 0
-
-
-def test_a_type_that_is_no_longer_configured_without_events(store, run):
-    """There is nothing to fail."""
-    with looks.nothing_changes(store):
-        assert store.ledger.fail_unknown(run.id, "NO_LONGER_CONFIGURED") == 0
-
-
-@pytest.mark.parametrize("number", [1, 250])
-def test_pending_events_of_a_type_that_is_no_longer_configured(store, running, number):
-    """All of them become dead letters, counted as failed, without a call."""
-    run = running(number)
-
-    assert store.ledger.fail_unknown(run.id, steps.TYPE) == number
-
-    assert {(one["reason"], one["run_id"]) for one in looks.letters(store)} == {("unknown_type", run.id)}
-    assert [one["event_id"] for one in looks.letters(store)] == steps.event_ids(number)
-    assert looks.letters(store)[0]["item"]["id"] == "i1"
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": number, f"failed:{steps.TYPE}": number}
-    assert looks.counts(store).unsettled == 0
-    assert looks.event(store, steps.event_id(1))["state"] == "failed"
-
-
-def test_failing_a_type_again_changes_nothing(store, run):
-    """What has become a letter is not there to become another."""
-    store.ledger.fail_unknown(run.id, steps.TYPE)
-
-    with looks.nothing_changes(store):
-        assert store.ledger.fail_unknown(run.id, steps.TYPE) == 0
-
-
-def test_events_of_the_type_that_are_under_way_are_not_failed(store, token, running):
-    """Only what is pending: a call under way is awaited, and settled by its worker."""
-    run = running(3)
-    claim = steps.claim_next(store, token, run)
-    steps.release(store, token, run)
-
-    assert store.ledger.fail_unknown(run.id, steps.TYPE) == 1
-
-    assert looks.where(store, claim.event_id) == ["inflight"]
-    assert looks.where(store, steps.event_id(2)) == ["released"]
-
-
-def test_ten_conductors_failing_a_type_at_once_write_one_letter_an_event(store, running):
-    """The counts add up to what there was."""
-    run = running(30)
-
-    failed = steps.at_once(*[lambda: store.ledger.fail_unknown(run.id, steps.TYPE)] * 10)
-
-    assert sum(failed) == len(looks.letters(store)) == looks.tally(store, run)[f"failed:{steps.TYPE}"] == 30

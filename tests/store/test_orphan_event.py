@@ -6,7 +6,7 @@ import pytest
 
 from rlm.store.ledger import POISON_DEATHS
 from rlm.store.scripts import Script
-from rlm.window import Admitted, Call
+from rlm.store.window import Admitted, Call
 from tests.store import looks, steps
 from tests.wait import wait_until
 

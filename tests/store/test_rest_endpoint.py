@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.window import Admitted, Refused
+from rlm.store.window import Admitted, Refused
 from tests.store import steps
 from tests.store.windows import health, look, make_endpoint, pass_time, refusal, set_health, take
 
@@ -154,6 +154,14 @@ def test_failures_at_one_moment_are_all_counted(store, endpoint):
 
     assert health(store, endpoint)["failures"] == 10
     assert look(store, endpoint).rest_seconds == 0
+
+
+def test_failures_of_calls_from_before_a_rest_do_not_lengthen_it(store, endpoint):
+    """Twenty calls under way fail at once: the third rests the endpoint, the others tell nothing new."""
+    for _ in range(20):
+        fail(store, endpoint)
+
+    assert 4 - SOON < refusal(store, endpoint) <= 4
 
 
 def test_a_rest_leaves_the_window_alone(store, endpoint):

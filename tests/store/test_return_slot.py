@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.window import Admitted, Call
+from rlm.store.window import Admitted, Call
 from tests.store import looks, steps
 from tests.store.windows import make_endpoint, pass_time, refusal, set_clock_back, stamps, take
 
@@ -44,6 +44,18 @@ def test_a_slot_given_back_twice_frees_one(store, endpoint):
     store.windows.give_back(endpoint, slot)
 
     assert len(stamps(store, endpoint)) == 2
+
+
+def test_of_slots_with_one_stamp_one_is_given_back(store, endpoint):
+    """Slots may share a stamp, as all those do that were ahead of a clock set back: giving one back frees one."""
+    take(store, endpoint, 2)
+    set_clock_back(store, endpoint, 3600)
+    (slot,) = take(store, endpoint)
+    assert stamps(store, endpoint) == [int(slot.stamp)] * 3
+
+    store.windows.give_back(endpoint, slot)
+
+    assert stamps(store, endpoint) == [int(slot.stamp)] * 2
 
 
 def test_many_slots_given_back_at_once_free_as_many(store):

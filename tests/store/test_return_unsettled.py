@@ -6,7 +6,7 @@ import pytest
 
 from rlm.run import State
 from rlm.store.ledger import CHUNK
-from rlm.window import Call
+from rlm.store.window import Call
 from tests.store import looks, steps
 
 
@@ -80,7 +80,7 @@ def test_a_call_that_may_be_under_way_spends_an_attempt(store, token, running, t
 
 def test_more_than_one_script_moves_of_several_types(store, token):
     """All of them, by chunks."""
-    number = CHUNK + 50
+    number = CHUNK + 1
     steps.push(store, *steps.items(number, steps.TYPE, steps.OTHER_TYPE))
     run = steps.start_run(store, token)
     steps.release(store, token, run, number)

@@ -11,9 +11,10 @@ from limits.strategies import MovingWindowRateLimiter
 from rlm.endpoint import Limit
 from rlm.errors import StoreUnreachableError
 from rlm.store.connect import make_client
-from rlm.window import Admitted, EndpointLimiter, Period, Refused, Windows, WindowStorage, periods
+from rlm.store.window import Admitted, EndpointLimiter, Period, Refused, Windows, WindowStorage, periods
 from tests.store import looks, steps
 from tests.store.windows import make_endpoint, pass_time, refusal, stamps, take
+from tests.wait import wait_until
 
 GUARD = 0.5
 
@@ -63,14 +64,12 @@ def test_the_stock_strategy_takes_costs(stock):
 
 def test_the_stock_strategy_is_stamped_by_redis_and_guarded(stock):
     """A second under the stock strategy is a second and the guard, by the clock of Redis, not the caller's."""
-    item = limits.parse("1/second")
+    item, began = limits.parse("1/second"), time.monotonic()
     assert stock.hit(item, "endpoint")
-    began = time.monotonic()
 
-    while not stock.hit(item, "endpoint"):
-        time.sleep(0.01)
+    wait_until(lambda: stock.hit(item, "endpoint"), message="the window is open again")
 
-    assert 1 + GUARD - 0.1 < time.monotonic() - began < 1 + GUARD + 1
+    assert time.monotonic() - began >= 1 + GUARD
 
 
 def test_the_stock_strategy_and_ours_share_an_endpoints_window(store, stock):
@@ -84,12 +83,11 @@ def test_the_stock_strategy_and_ours_share_an_endpoints_window(store, stock):
     refusal(store, endpoint)
 
 
-@pytest.mark.parametrize("amounts", [(30, 10, 30)])
-def test_a_changed_amount_keeps_the_stock_strategys_window(stock, amounts):
+def test_a_changed_amount_keeps_the_stock_strategys_window(stock):
     """With our items a limit changed there and back lets nothing through twice under the stock strategy either."""
     let_through = [
         sum(stock.hit(Period(amount, 60), "endpoint") for _ in range(number))
-        for amount, number in zip(amounts, (15, 5, 40), strict=True)
+        for amount, number in ((30, 15), (10, 5), (30, 40))
     ]
 
     assert let_through == [15, 0, 15]

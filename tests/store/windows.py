@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from rlm.endpoint import Endpoint, Limit
-from rlm.window import Admitted, Refused
+from rlm.store.window import Admitted, Refused
 
 if TYPE_CHECKING:
     from rlm.store import Store
-    from rlm.window import View
+    from rlm.store.window import View
 
 #: What tells one moment of Redis time in an endpoint's health.
 _MOMENTS = ("rest_until_us", "probe_until_us")
@@ -33,7 +33,8 @@ def health(store: Store, endpoint: Endpoint) -> dict[str, int]:
 
 def set_health(store: Store, endpoint: Endpoint, **fields: int) -> None:
     """Write fields of an endpoint's health."""
-    store.client.hset(store.keys.health(endpoint.window_id), mapping=fields)
+    for name, value in fields.items():
+        store.client.hset(store.keys.health(endpoint.window_id), name, value)
 
 
 def pass_time(store: Store, endpoint: Endpoint, seconds: float) -> None:

@@ -10,7 +10,7 @@ from rlm import closing
 from rlm.event import Reason
 from rlm.run import State
 from rlm.store.ledger import Claim, Counts
-from rlm.window import Call
+from rlm.store.window import Call
 from tests.store import looks, steps
 
 if TYPE_CHECKING:

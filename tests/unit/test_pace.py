@@ -10,7 +10,7 @@ import pytest
 from rlm.endpoint import Endpoint, EventType, Limit
 from rlm.pace import AHEAD_SECONDS, can_send, choose_releases, next_slot_seconds
 from rlm.store.ledger import Counts
-from rlm.window import View
+from rlm.store.window import View
 
 
 def endpoint(name: str) -> Endpoint:

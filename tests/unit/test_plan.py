@@ -321,6 +321,7 @@ def test_json_is_what_the_command_prints() -> None:
     assert list(document) == [
         "workers",
         "threads",
+        "first_call_seconds",
         "forecast_seconds",
         "lower_bound_seconds",
         "expected_leftover",

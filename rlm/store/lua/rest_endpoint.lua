@@ -7,14 +7,16 @@
 -- Atomic because many workers learn the same thing at the same moment, and the longest rest must stand.
 local health = KEYS[1]
 local rest_us, longest_us, failing = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local rested_until = tonumber(redis.call('HGET', health, 'rest_until_us') or 0)
 if failing > 0 then
+  if rested_until > now then return math.ceil(rested_until - now) end  -- a call from before the rest: nothing new
   local failures = redis.call('HINCRBY', health, 'failures', 1)
   if failures < failing then return 0 end
   rest_us = math.min(longest_us, rest_us * 2 ^ math.min(failures - failing, 30))
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local until_us = math.max(now + rest_us, tonumber(redis.call('HGET', health, 'rest_until_us') or 0))
+local until_us = math.max(now + rest_us, rested_until)
 redis.call('HSET', health, 'rest_until_us', string.format('%.0f', until_us), 'probing', '1')
 redis.call('HDEL', health, 'probe_until_us')
 return math.ceil(until_us - now)

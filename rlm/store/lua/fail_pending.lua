@@ -1,0 +1,27 @@
+-- Makes a dead letter of a pending event whose type is no longer configured.
+-- KEYS[1]  lease    hash with the fencing token
+-- KEYS[2]  event    hash of the event
+-- KEYS[3]  pending  zset of its type
+-- KEYS[4]  tally    hash of the run's counts
+-- KEYS[5]  failed   the list of dead letters
+-- ARGV[1]  token
+-- ARGV[2]  event id
+-- ARGV[3]  type
+-- ARGV[4]  dedupe_ms  how long the event is remembered, to recognise duplicates
+-- ARGV[5]  letter     the dead letter, JSON
+-- Returns  1 settled, 0 the event was no longer pending and nothing was changed
+-- Atomic because a deposed conductor, whose configuration may be older, must not settle what its successor can send.
+local lease, event, pending, tally, failed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local token, event_id, type, dedupe_ms, letter = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+if redis.call('ZREM', pending, event_id) == 0 then return 0 end
+redis.call('LPUSH', failed, letter)
+redis.call('HINCRBY', tally, 'failed:' .. type, 1)
+if dedupe_ms > 0 then
+  redis.call('HDEL', event, 'item')
+  redis.call('HSET', event, 'state', 'failed')
+  redis.call('PEXPIRE', event, dedupe_ms)
+else
+  redis.call('DEL', event)
+end
+return 1
