@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Levels of arrays and objects an item may nest.
 MAX_DEPTH = 100
+#: Distinct types an item may hold: each unknown one makes a dead letter with the whole item in it.
+MAX_TYPES = 100
 #: An item's `priority` goes from 0 to this, the higher first.
 MAX_PRIORITY = 100
 
@@ -163,7 +165,10 @@ def _types(document: dict[str, Any]) -> tuple[str, ...]:
     for name in types:
         if not isinstance(name, str):
             raise BadItemError(Reason.WRONG_TYPE, f"events holds a {_kind(name)}, where strings are expected")
-    return tuple(dict.fromkeys(types))
+    distinct = tuple(dict.fromkeys(types))
+    if len(distinct) > MAX_TYPES:
+        raise BadItemError(Reason.BAD_VALUE, f"events holds {len(distinct)} types, at most {MAX_TYPES} are taken")
+    return distinct
 
 
 def _priority(document: dict[str, Any]) -> int | None:

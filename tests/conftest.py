@@ -80,5 +80,5 @@ def prefix(redis_client):
     """What this test's keys must contain; afterwards they are deleted, and nobody else's."""
     prefix = f"t{uuid4().hex[:8]}"
     yield prefix
-    for key in redis_client.scan_iter(match=f"*{prefix}*", count=1000):
-        redis_client.delete(key)
+    if keys := list(redis_client.scan_iter(match=f"*{prefix}*", count=1000)):
+        redis_client.delete(*keys)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 CHUNK_ITEMS = 200
 #: Bytes of items after which a chunk ends, so that memory does not follow the backlog.
 CHUNK_BYTES = 1_000_000
+#: Bytes of dead letters after which it ends: an item may make many, and each holds the item.
+CHUNK_LETTER_BYTES = 8_000_000
 
 #: A step of priority in an event's order score. 2^42 arrivals fit in a step, and 100 steps in a double.
 PRIORITY_STEP = 2**42
@@ -91,6 +93,8 @@ class Intake:
         for index, raw in enumerate(items, start=1):
             chunk.digests.append(hashlib.sha1(raw, usedforsecurity=False).hexdigest())
             self._sort(raw, index, run_id, priorities, chunk)
+            if sum(map(len, chunk.letters)) > CHUNK_LETTER_BYTES:
+                break
         names = self._keys
         keys = [
             names.lease,
@@ -101,7 +105,14 @@ class Intake:
             names.types,
             names.sequence,
         ]
-        args: list[Argument] = [token, run_id, len(items), len(chunk.letters), len(chunk.entries), PRIORITY_STEP]
+        args: list[Argument] = [
+            token,
+            run_id,
+            len(chunk.digests),
+            len(chunk.letters),
+            len(chunk.entries),
+            PRIORITY_STEP,
+        ]
         args += [*chunk.digests, *chunk.letters]
         for entry in chunk.entries:
             keys += [names.event(entry.event_id), names.pending(entry.type)]

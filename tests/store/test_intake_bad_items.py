@@ -45,6 +45,7 @@ BAD_ITEMS = {
     "an empty wallet": (bad(wallet_name=""), Reason.BAD_VALUE),
     "a wallet too long": (bad(wallet_name="ö" * 501), Reason.BAD_VALUE),
     "no event at all": (bad(events=[]), Reason.BAD_VALUE),
+    "101 types": (bad(events=[f"X{index}" for index in range(101)]), Reason.BAD_VALUE),
     "a priority too high": (bad(priority=101), Reason.BAD_VALUE),
     "half a priority": (bad(priority=0.5), Reason.BAD_VALUE),
     "101 levels": (bad(n=json.loads("[" * 100 + "]" * 100)), Reason.TOO_DEEP),
@@ -124,3 +125,15 @@ def test_an_item_of_ten_megabytes_is_a_dead_letter(store, token, run):
     assert letter["reason"] == "too_large"
     assert base64.b64decode(letter["item"]["base64"]) == huge
     assert looks.pending(store) == steps.event_ids(2)
+
+
+def test_items_of_many_unknown_types_do_not_swell_a_chunk(store, token, run):
+    """200 items of 100 unknown types each become 20,000 letters, in chunks of bounded size; the good one is taken."""
+    large = [bad(id=f"i{index}", events=[f"X{one}" for one in range(100)], n="x" * 2_000) for index in range(200)]
+    store.intake.push([*large, bad(id="good")])
+
+    chunks = list(store.intake.drain(token, run.id, steps.priorities(store)))
+
+    assert sum(chunks) == 1
+    assert len(chunks) > 1
+    assert store.letters.count() == 20_000
