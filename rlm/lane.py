@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 #: The share of the guard in which a call must have left after its slot was taken; the rest is for its way.
 LEAVING_SHARE = 0.4
-#: So often a slot is asked for again whose answer came too late to use it.
-LEAVING_TRIES = 5
+#: So long a slot is asked for again whose answer came too late to use it, seconds.
+LEAVING_TRIES_SECONDS = 1.0
 #: A lease lasts one call: its time-out and this many seconds.
 LEASE_SLACK_SECONDS = 2.0
 #: The first back-off between two attempts, seconds; doubled with each, give or take a half.
@@ -157,15 +157,24 @@ class Lanes:
         Where the answer was so long on its way that the call would leave late, the slot is given back and asked for
         again: the event keeps its place before those that come after it.
         """
-        for _ in range(LEAVING_TRIES):
+        until = system_clock.monotonic() + LEAVING_TRIES_SECONDS
+        while True:
             asked_at = system_clock.monotonic()
             slot = self._store.windows.acquire(endpoint, call)
             if isinstance(slot, Refused):
                 return asked_at, None
-            if system_clock.monotonic() - asked_at <= self._leaving_seconds:
+            answered_at = system_clock.monotonic()
+            if answered_at - asked_at <= self._leaving_seconds:
                 return asked_at, slot
             self._store.windows.give_back(endpoint, slot, call)
-        return asked_at, None
+            if answered_at > until:
+                log.warning(
+                    "Redis takes %.0f ms for a slot, too long to use it; event %s is given back",
+                    1000 * (answered_at - asked_at),
+                    call.event_id,
+                    extra={"action": "give_back", "event_id": call.event_id, "endpoint": endpoint.name},
+                )
+                return asked_at, None
 
     def _call(
         self,

@@ -131,7 +131,12 @@ class ReleaseLoop:
         if current is None or current.id != self._run.id:
             raise FencedError(f"run {self._run.id} was closed by another")
         self._cancelled = current.cancelled
-        store.ledger.void_unclaimed(self._names, now_us)
+        if voided := store.ledger.void_unclaimed(self._names, now_us):
+            log.warning(
+                "%d releases were not claimed in time; their events are pending again",
+                voided,
+                extra={"action": "void", "run_id": self._run.id},
+            )
         store.ledger.promote(self._names, now_us)
         if orphans := store.ledger.orphan_expired(self._names, now_us):
             log.warning(

@@ -175,7 +175,9 @@ class Windows:
         return Admitted(stamp, suspect=slot.suspect)
 
     def _move(self, endpoint: Endpoint, slot: Admitted, call: Call | None, noted: str) -> str:
-        keys = [self._keys.window(endpoint.window_id), self._keys.calls(call.worker_id if call else "")]
+        keys = [self._keys.window(endpoint.window_id)]
+        if call:
+            keys += [self._keys.calls(call.worker_id), self._keys.inflight(type_of(call.event_id))]
         reply = self._return_slot(self._client, keys, [slot.stamp, call.event_id if call else "", noted])
         return cast("bytes", reply).decode()
 

@@ -159,3 +159,17 @@ def test_a_note_of_another_slot_is_kept_when_the_own_one_is_gone(store, endpoint
     store.windows.give_back(endpoint, slot, CALL)
 
     assert noted(store) == f"{endpoint.window_id}|{slot.stamp}|api"
+
+
+def test_an_event_whose_slot_was_given_back_is_without_one_again(store, token, running, endpoint):
+    """It counts against the free slots once more, for it is about to take another."""
+    claim = steps.claim_next(store, token, running(1))
+    call = Call(claim.worker_id, claim.event_id, endpoint.name)
+    assert looks.counts(store).boarding == 1
+    slot = store.windows.acquire(endpoint, call)
+    assert looks.counts(store).boarding == 0
+
+    store.windows.give_back(endpoint, slot, call)
+
+    assert looks.counts(store).boarding == 1
+    assert looks.counts(store).inflight == 1
