@@ -17,7 +17,11 @@ def make_system(tmp_path):
     @contextmanager
     def make(**options):
         with nothing_left_behind(tmp_path), System(tmp_path, **options) as system:
-            yield system
+            try:
+                yield system
+            finally:  # shown where the test fails
+                for log in sorted(tmp_path.glob("*.log")):
+                    print(f"--- {log.name}\n{log.read_text(errors='replace')}")
 
     return make
 

@@ -48,7 +48,7 @@ def test_the_template_killed_and_the_whole_group_terminated_cut_no_call(system):
     wait_until(lambda: state(template) in {"", "Z"}, message="the template is gone")
     wait_until(lambda: len(system.answered()) > 100, message="the workers go on")
     os.killpg(supervisor.pid, signal.SIGTERM)
-    system.stop("supervisor")
+    assert system.processes.pop("supervisor").wait(20) == 0
     system.start("supervisor")
 
     record = system.await_record(run_id)
