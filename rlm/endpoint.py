@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+#: What a call needs beyond its expected time to be answered before a deadline, seconds: its way, a thread that waits.
+ANSWER_SLACK_SECONDS = 0.02
+
 #: Seconds of each granularity, as the `limits` library counts them (a month is 30 days, a year 12 months).
 GRANULARITIES = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 2592000, "year": 31104000}
 
@@ -88,6 +91,11 @@ class EventType:
     priority: int
     processing_seconds: float
     endpoints: tuple[Endpoint, ...]
+
+    @property
+    def needed_seconds(self) -> float:
+        """What must be left of the time before a deadline for a call to be begun."""
+        return self.processing_seconds + ANSWER_SLACK_SECONDS
 
 
 def in_order_of_use(free: Mapping[str, int], endpoints: tuple[Endpoint, ...]) -> Iterator[str]:

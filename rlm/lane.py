@@ -118,7 +118,7 @@ class Lanes:
             self._worker_id,
             self._settings.revision,
             lease_seconds=lease_seconds,
-            expected_seconds=event_type.processing_seconds,
+            expected_seconds=event_type.needed_seconds,
             endpoints=[endpoint.name for endpoint in event_type.endpoints],
         )
         if isinstance(claim, Unclaimed):
@@ -131,7 +131,7 @@ class Lanes:
         ledger = self._store.ledger
         for endpoint in _candidates(claim, event_type):
             now = system_clock.monotonic()
-            if now + event_type.processing_seconds > deadline:
+            if now + event_type.needed_seconds > deadline:
                 break
             gives_up_at = min(deadline, now + endpoint.timeout_seconds)
             try:

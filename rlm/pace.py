@@ -39,7 +39,7 @@ def choose_releases(
         count = counts[event_type.name]
         due = count.released + count.boarding
         slots = list(islice(in_order_of_use(free, event_type.endpoints), due + max(0, open_lanes)))
-        fits = event_type.processing_seconds <= remaining_seconds
+        fits = event_type.needed_seconds <= remaining_seconds
         releases = slots[due:][: count.pending if fits else 0]
         for name in (*slots[:due], *releases):
             free[name] -= 1
@@ -66,7 +66,7 @@ def can_send(
         if not count.open:
             continue
         waits = [views[one.name].wait_seconds if not views[one.name].free else 0.0 for one in event_type.endpoints]
-        if min(waits) + event_type.processing_seconds <= remaining_seconds:
+        if min(waits) + event_type.needed_seconds <= remaining_seconds:
             return True
     return False
 

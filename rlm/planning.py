@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from rlm.endpoint import ANSWER_SLACK_SECONDS
 from rlm.plan import Capacity, Horizon, Plan, Window, compute_plan
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def plan_run(
     """
     window = settings.run.window_seconds if window_seconds is None else window_seconds
     horizon = Horizon(
-        deadline_seconds=max(0.0, window - gone_seconds),
+        deadline_seconds=max(0.0, window - gone_seconds - ANSWER_SLACK_SECONDS),
         target_seconds=max(0.0, window * settings.run.target - gone_seconds),
         guard_seconds=settings.run.guard_seconds,
     )

@@ -16,12 +16,13 @@ from rlm.store.processes import Role, WorkerState
 from scheduler.stepguard import StepGuard
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from actors.broker import ClaimCheckBroker
     from rlm.run import Run
     from rlm.store import Store
     from rlm.store.ledger import Counts
+    from rlm.store.processes import Process
     from rlm.store.window import View
     from scheduler.duty import Duty
     from scheduler.leader import Leader
@@ -123,7 +124,7 @@ class ReleaseLoop:
         self._looked_at = system_clock.monotonic()
         store = self._store
         ready = [one for one in store.processes.alive(Role.WORKER) if one.state == WorkerState.READY]
-        self._lanes = sum(one.threads for one in ready if one.revision == self._run.revision)
+        self._lanes = self._count_lanes([one for one in ready if one.revision == self._run.revision])
         if len(ready) > self.workers_peak:
             self.workers_peak = len(ready)
             self._note(workers_peak=self.workers_peak)
@@ -145,6 +146,12 @@ class ReleaseLoop:
                 extra={"action": "orphan", "run_id": self._run.id},
             )
         self._duty.serve(self._run)
+
+    def _count_lanes(self, workers: Sequence[Process]) -> int:
+        """Count the lanes there are for this run: more workers of a supervisor than are wanted are about to leave."""
+        by_hand = sum(one.threads for one in workers if not one.supervisor)
+        wanted = max(self._store.processes.wanted(), self._store.settings.workers.min)
+        return by_hand + sum(sorted((one.threads for one in workers if one.supervisor), reverse=True)[:wanted])
 
     def _release(self, chosen: Mapping[str, list[str]]) -> None:
         releases = self._store.ledger.release(self._leader.token, self._run.id, chosen)

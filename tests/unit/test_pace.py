@@ -99,11 +99,11 @@ def test_an_endpoint_that_types_share_is_promised_once():
 
 
 def test_what_does_not_fit_before_the_deadline_is_not_released():
-    """A type is released only while its expected call fits in what is left of the run."""
+    """A type is released only while its expected call, and the way of its answer, fit in what is left of the run."""
     found = counts(Counts(pending=1), Counts(pending=1))
 
-    assert choose(found, views(high=9, low=9), remaining=2.0) == {"HIGH": ["high"], "LOW": ["low"]}
-    assert choose(found, views(high=9, low=9), remaining=1.9) == {"LOW": ["low"]}
+    assert choose(found, views(high=9, low=9), remaining=HIGH.needed_seconds) == {"HIGH": ["high"], "LOW": ["low"]}
+    assert choose(found, views(high=9, low=9), remaining=2.0) == {"LOW": ["low"]}
 
 
 def test_lanes_about_to_fall_free_are_counted_on():
@@ -155,11 +155,11 @@ def test_with_nothing_open_nothing_can_be_sent(nothing):
 
 @pytest.mark.parametrize("waiting", [Counts(pending=1), Counts(backoff=1)])
 def test_an_event_can_be_sent_if_a_slot_comes_in_time(waiting):
-    """The earliest slot of any of its endpoints, and the expected call after it, must fit before the deadline."""
-    assert can_send(counts(waiting), views(high_over=1), TYPES, 2.0)
-    assert can_send(counts(waiting), views(), TYPES, 9.0)
-    assert not can_send(counts(waiting), views(), TYPES, 8.9)
-    assert not can_send(counts(waiting), views(high=1), TYPES, 1.9)
+    """The earliest slot of any of its endpoints, and what a call after it needs, must fit before the deadline."""
+    assert can_send(counts(waiting), views(high_over=1), TYPES, HIGH.needed_seconds)
+    assert can_send(counts(waiting), views(), TYPES, 7 + HIGH.needed_seconds)
+    assert not can_send(counts(waiting), views(), TYPES, 9.0)
+    assert not can_send(counts(waiting), views(high=1), TYPES, 2.0)
 
 
 def test_a_type_that_cannot_be_sent_does_not_hide_one_that_can():
