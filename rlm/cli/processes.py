@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -13,11 +14,39 @@ from rlm.cli.common import config_option, json_option, opened, print_json, show,
 from rlm.clock import isoformat
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from rlm.signals import StopSignals, Wakeup
+    from rlm.store import Store
 
 volatile_option = click.option(
     "--allow-volatile", is_flag=True, help="Use a Redis that keeps nothing on disk: a restart of it loses events."
 )
+
+
+@contextmanager
+def long_running(
+    config: Path | None, role: str, *, allow_volatile: bool
+) -> Iterator[tuple[Store, Wakeup, StopSignals]]:
+    """Be a process that runs until a signal: its log, its title, a store that is fit, and the signals that it got.
+
+    What builds a broker is to be imported inside: Sentry is set up here, and must be before it.
+    """
+    from setproctitle import setproctitle  # noqa: PLC0415  # a command loads what it needs when it runs
+
+    from rlm import signals, telemetry  # noqa: PLC0415
+    from rlm.settings import load_settings  # noqa: PLC0415
+    from rlm.store.fitness import require_fit  # noqa: PLC0415
+
+    wakeup = signals.Wakeup()
+    with signals.StopSignals(wakeup) as stop:
+        settings = load_settings(config)
+        telemetry.set_up(settings, role)
+        setproctitle(f"rlm {role}")
+        with opened(settings) as store:
+            require_fit(store.client, allow_volatile=allow_volatile)
+            yield store, wakeup, stop
 
 
 @click.command()
@@ -25,20 +54,10 @@ volatile_option = click.option(
 @volatile_option
 def scheduler(config: Path | None, allow_volatile: bool) -> None:
     """Start runs on the wall clock and conduct them. TERM hands an open run over, or closes it."""
-    from rlm import signals, telemetry  # noqa: PLC0415
-    from rlm.settings import load_settings  # noqa: PLC0415
-    from rlm.store.fitness import require_fit  # noqa: PLC0415
+    with long_running(config, "scheduler", allow_volatile=allow_volatile) as (store, wakeup, stop):
+        from scheduler.service import SchedulerService  # noqa: PLC0415
 
-    wakeup = signals.Wakeup()
-    with signals.StopSignals(wakeup) as stop:
-        settings = load_settings(config)
-        telemetry.set_up(settings, "scheduler")
-        _title("rlm scheduler")
-        from scheduler.service import SchedulerService  # noqa: PLC0415  # Sentry is set up before a broker is built
-
-        with opened(settings) as store:
-            require_fit(store.client, allow_volatile=allow_volatile)
-            SchedulerService(store, settings, wakeup, stop).run()
+        SchedulerService(store, store.settings, wakeup, stop).run()
 
 
 @click.command()
@@ -46,22 +65,12 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
 @volatile_option
 def supervisor(config: Path | None, allow_volatile: bool) -> None:
     """Keep the wanted number of workers alive on this host. TERM lets calls in flight end; a second TERM does not."""
-    from rlm import signals, telemetry  # noqa: PLC0415
-    from rlm.settings import load_settings  # noqa: PLC0415
-    from rlm.store.fitness import require_fit  # noqa: PLC0415
-    from rlm.supervisor import Supervisor  # noqa: PLC0415
+    with long_running(config, "supervisor", allow_volatile=allow_volatile) as (store, wakeup, stop):
+        from actors.launcher import ForkserverLauncher  # noqa: PLC0415
+        from rlm.supervisor import Supervisor  # noqa: PLC0415
 
-    wakeup = signals.Wakeup()
-    with signals.StopSignals(wakeup) as stop:
-        settings = load_settings(config)
-        telemetry.set_up(settings, "supervisor")
-        _title("rlm supervisor")
-        from actors.launcher import ForkserverLauncher  # noqa: PLC0415  # Sentry is set up before a broker is built
-
-        with opened(settings) as store:
-            require_fit(store.client, allow_volatile=allow_volatile)
-            launcher = ForkserverLauncher(store, settings.source)
-            Supervisor(store, settings, launcher, wakeup, stop).run()
+        launcher = ForkserverLauncher(store, store.settings.source)
+        Supervisor(store, store.settings, launcher, wakeup, stop).run()
 
 
 @click.group()
@@ -107,9 +116,3 @@ def list_workers(config: Path | None, as_json: bool) -> None:
     else:
         names = ["pid", "host", "state", "threads", "busy", "started_at"]
         table(names, [[str(entry[name]) for name in names] for entry in entries], lambda index: index in {0, 3, 4})
-
-
-def _title(title: str) -> None:
-    from setproctitle import setproctitle  # noqa: PLC0415
-
-    setproctitle(title)
