@@ -7,7 +7,7 @@ import random
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from rlm.clock import system_clock
 from rlm.dispatch import Delivered, Outcome, Rejected, Request, Throttled, Unreachable, UnreachableError
@@ -42,7 +42,6 @@ FIRST_REST_SECONDS = 1.0
 _SETTLE_AGAIN_SECONDS = 0.05
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
