@@ -32,6 +32,9 @@ BUSY_SECONDS = 0.01
 QUIET_SECONDS = 0.05
 #: How often the workers, the run's own state and what is overdue are looked at, seconds.
 LOOK_SECONDS = 0.1
+#: How long the first release waits for the rest of the wanted workers once one is ready, seconds: while they boot,
+#: calls are late on their way, and a slot's guard is for less.
+GATHER_SECONDS = 0.5
 #: How long Redis is left alone when it is away, seconds.
 AWAY_SECONDS = 0.2
 
@@ -56,6 +59,7 @@ class ReleaseLoop:
         self._cancelled = False
         self._released_any = run.first_release_at is not None
         self._lanes = 0
+        self._gathering_until: float | None = None
         #: Most workers ready at one time.
         self.workers_peak = run.workers_peak
         #: Whether Redis was away when the deadline passed.
@@ -149,8 +153,13 @@ class ReleaseLoop:
 
     def _count_lanes(self, workers: Sequence[Process]) -> int:
         """Count the lanes there are for this run: more workers of a supervisor than are wanted are about to leave."""
-        by_hand = sum(one.threads for one in workers if not one.supervisor)
         wanted = max(self._store.processes.wanted(), self._store.settings.workers.min)
+        if not self._released_any and workers and len(workers) < wanted:
+            now = system_clock.monotonic()
+            self._gathering_until = self._gathering_until or now + GATHER_SECONDS
+            if now < self._gathering_until:
+                return 0
+        by_hand = sum(one.threads for one in workers if not one.supervisor)
         return by_hand + sum(sorted((one.threads for one in workers if one.supervisor), reverse=True)[:wanted])
 
     def _release(self, chosen: Mapping[str, list[str]]) -> None:

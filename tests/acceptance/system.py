@@ -25,15 +25,25 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-class System:
-    """One installation in `directory`, its time divided by `speed`; `env` overrides settings as `RLM_X__Y` does."""
+#: The seconds between two ticks where a test wants none.
+A_DAY = 86_400
 
-    def __init__(self, directory: Path, *, speed: float = 10.0, env: Mapping[str, str] | None = None) -> None:
+
+class System:
+    """One installation in `directory`, its time divided by `speed`; `env` overrides settings as `RLM_X__Y` does.
+
+    Runs start when they are asked for, with `ticks` at every window as well: a tick that happens to come first would
+    take what a test is still pushing.
+    """
+
+    def __init__(
+        self, directory: Path, *, speed: float = 10.0, env: Mapping[str, str] | None = None, ticks: bool = False
+    ) -> None:
         self.directory = directory
         self.config = directory / "rlm.toml"
         self.speed = speed
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._env = {**dict(env or {})}
+        self._env = {**({} if ticks else {"RLM_RUN__EVERY_SECONDS": str(A_DAY)}), **(env or {})}
         defaults = load_settings(None, {})
         self.config.write_text(demo_document(defaults, speed, "http://127.0.0.1:1"))
         self.api = MockApi(load_settings(self.config, {}).event_types)
