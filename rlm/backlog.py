@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import msgspec
 
 from rlm.books import books
 from rlm.event import BadItemError, decode_item
+from rlm.order import ranks_in_ledger
+from rlm.plan.sacrifice import Ranks
 from rlm.store.connect import translated
 from rlm.store.scripts import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rlm.event import Event
     from rlm.store import Store
@@ -31,8 +33,9 @@ _PAGE_BYTES = 1_000_000
 class Waiting:
     """What the items in staging and on the audit list will become, as far as they were read.
 
-    `events` are counted by type, `oldest` is by type the earliest valid timestamp in seconds since 1970; `letters` is
-    how many dead letters there will be, `unread` how many items were not read.
+    `events` are counted by type, `ranked` by type and the priority that the item brings, None where it brings none;
+    `oldest` is by type the earliest valid timestamp in seconds since 1970; `letters` is how many dead letters there
+    will be, `unread` how many items were not read.
     """
 
     items: int = 0
@@ -40,7 +43,16 @@ class Waiting:
     letters: int = 0
     duplicates: int = 0
     events: Counter[str] = field(default_factory=Counter)
+    ranked: dict[str, Counter[int | None]] = field(default_factory=lambda: defaultdict(Counter))
     oldest: dict[str, float] = field(default_factory=dict)
+
+
+class _Read(NamedTuple):
+    """An event on the list; its item's priority, and its item's time in seconds since 1970, None where it has none."""
+
+    event: Event
+    priority: int | None
+    at: float | None
 
 
 class _Stamped(msgspec.Struct):
@@ -75,8 +87,9 @@ def read_waiting(store: Store, *, dedupe: bool = False) -> Waiting:
             fresh = _fresh(store, events, seen)
             found.duplicates += len(events) - len(fresh)
             events = fresh
-        for event, at in events:
+        for event, priority, at in events:
             found.events[event.type] += 1
+            found.ranked[event.type][priority] += 1
             if at is not None:
                 found.oldest[event.type] = min(at, found.oldest.get(event.type, at))
     found.unread = max(0, store.intake.waiting() - found.items)
@@ -95,8 +108,9 @@ def _pages(store: Store) -> Iterator[list[bytes]]:
             left -= len(page)
 
 
-def _events_of(page: Sequence[bytes], store: Store, found: Waiting) -> Iterator[tuple[Event, float | None]]:
-    """Yield the events of good items with their items' times; what will be a dead letter is counted in `found`."""
+def _events_of(page: Sequence[bytes], store: Store, found: Waiting) -> Iterator[_Read]:
+    """Yield the events of good items; what will be a dead letter is counted in `found`."""
+    types = store.settings.types
     for raw in page:
         try:
             item = decode_item(raw, store.settings.queue.max_item_bytes)
@@ -105,26 +119,24 @@ def _events_of(page: Sequence[bytes], store: Store, found: Waiting) -> Iterator[
             continue
         at = stamped_at(raw)
         for event in item.events:
-            if event.type in store.settings.types:
-                yield event, at
+            if event.type in types:
+                yield _Read(event, item.priority, at)
             else:
                 found.letters += 1
 
 
-def _fresh(
-    store: Store, events: Sequence[tuple[Event, float | None]], seen: set[str]
-) -> list[tuple[Event, float | None]]:
+def _fresh(store: Store, events: Sequence[_Read], seen: set[str]) -> list[_Read]:
     """Return those events that are neither in `seen` nor known to the ledger, each once, and remember them."""
     with translated():
         pipeline = store.client.pipeline(transaction=False)
-        for event, _ in events:
-            pipeline.exists(store.keys.event(event.id))
+        for one in events:
+            pipeline.exists(store.keys.event(one.event.id))
         known = pipeline.execute()
     fresh = []
-    for (event, at), in_ledger in zip(events, known, strict=True):
-        if not in_ledger and event.id not in seen:
-            seen.add(event.id)
-            fresh.append((event, at))
+    for one, in_ledger in zip(events, known, strict=True):
+        if not in_ledger and one.event.id not in seen:
+            seen.add(one.event.id)
+            fresh.append(one)
     return fresh
 
 
@@ -163,16 +175,47 @@ def _waits_since(item: bytes | None, taken_at: bytes | None) -> float | None:
     return stamped if stamped is not None or taken_at is None else float(taken_at)
 
 
-def backlog(store: Store) -> tuple[dict[str, int], Waiting]:
-    """Count what a run would have to do if it started now, by configured type, and tell what was read for it.
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What a run would have to do if it started now: events by configured type.
+
+    `in_ledger` is in which order those in the ledger would go, `waiting` what was read of the items.
+    """
+
+    events: Mapping[str, int]
+    in_ledger: Mapping[str, Ranks]
+    waiting: Waiting
+
+    @classmethod
+    def of_counts(cls, events: Mapping[str, int]) -> Backlog:
+        """Return the backlog of these numbers: new events that bring no priority of their own."""
+        ranked = defaultdict(Counter, {name: Counter[int | None]({None: number}) for name, number in events.items()})
+        return cls(events, {}, Waiting(ranked=ranked))
+
+    def ranks(self, name: str, own_priority: int) -> Ranks:
+        """Tell how many events of a type there are of each priority; what brings none has `own_priority`."""
+        in_ledger = self.in_ledger.get(name, Ranks())
+        new = Counter(in_ledger.new)
+        for priority, number in self.waiting.ranked[name].items():
+            new[own_priority if priority is None else priority] += number
+        return Ranks(in_ledger.carried, new)
+
+
+def backlog(store: Store) -> Backlog:
+    """Count what a run would have to do if it started now.
 
     That is what is unsettled in the ledger and the new events of what waits, as far as it was read. Events of types
     that are no longer configured will be dead letters, and are counted as such.
+
+    Raises:
+        StoreError: Redis did not answer.
     """
     accounts, waiting = books(store).by_type, read_waiting(store, dedupe=True)
-    others = [account for name, account in accounts.items() if name not in store.settings.types]
+    names = [one.name for one in store.settings.event_types]
+    others = [account for name, account in accounts.items() if name not in names]
     waiting.letters += sum(account.unsettled + account.retried for account in others)
-    return {
-        one.name: accounts[one.name].unsettled + accounts[one.name].retried + waiting.events[one.name]
-        for one in store.settings.event_types
-    }, waiting
+    return Backlog(
+        {name: accounts[name].unsettled + accounts[name].retried + waiting.events[name] for name in names},
+        {name: ranks_in_ledger(store, name) for name in names},
+        waiting,
+    )

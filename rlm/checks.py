@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rlm.books import books
 from rlm.clock import system_clock
+from rlm.drift import check_times
 from rlm.store.connect import address
 from rlm.store.fitness import Finding, Severity, check_fitness
 from rlm.store.processes import Role, WorkerState
@@ -53,7 +54,7 @@ def unreachable(error: StoreError) -> Finding:
 
 
 def check_installation(store: Store) -> Iterator[Finding]:
-    """Look at the clock, who is alive, the open run, the staging list and the books.
+    """Look at the clock, who is alive, the open run, how long calls take, the staging list and the books.
 
     Raises:
         StoreError: Redis did not answer.
@@ -63,6 +64,7 @@ def check_installation(store: Store) -> Iterator[Finding]:
     yield _supervisor(store)
     yield _workers(store)
     yield _run(store)
+    yield from check_times(store.settings.event_types, store.measures.kept())
     found = books(store)
     yield _staging(found)
     yield from _books(found)

@@ -7,13 +7,18 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from rlm.clock import system_clock
+from rlm.measured import merge_run, quantile
 from rlm.run import Called, Run, State, make_record
+from rlm.store.measures import failing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rlm.endpoint import Endpoint
+    from rlm.endpoint import Endpoint, Limited
     from rlm.store import Store
+
+#: How a call may have been answered, as it is counted by endpoint.
+_ANSWERS = ("delivered", "throttled", "errors")
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +36,19 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
         types = store.known_types
         if not store.runs.return_unsettled(run_id, types):
             return None
-        record = _record(store, run)
+        tally = store.runs.tally(run_id)
+        record = record_so_far(store, run, tally)
         kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run will need them again
         wanted = max(store.settings.workers.min, kept)
-        closed = store.runs.close(run_id, record, types, history=store.settings.run.history, wanted=wanted)
+        measured = merge_run(store.measures.kept(), store.measures.completed(run_id), failing(tally))
+        closed = store.runs.close(
+            run_id,
+            record,
+            types,
+            history=store.settings.run.history,
+            wanted=wanted,
+            measured=store.measures.encode(measured),
+        )
         if closed:
             store.processes.wake("supervisors")
             store.processes.wake("scheduler")
@@ -44,25 +58,36 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
             return None
 
 
-def _record(store: Store, run: Run) -> dict[str, Any]:
-    tally = store.runs.tally(run.id)
+def record_so_far(store: Store, run: Run, tally: Mapping[str, int]) -> dict[str, Any]:
+    """Write the record that an open run, whose counts are `tally`, would leave if it were closed now."""
     names = [event_type.name for event_type in store.settings.event_types]
     restarted = store.processes.restarts() - run.restarts_before if run.plan else 0
-    called = endpoints_called(store, run, tally)
-    return make_record(run, tally, names, called, finished_at=system_clock.now(), restarted=restarted)
+    endpoints = store.endpoints()
+    called = _endpoints_called(store, run, tally, endpoints)
+    return make_record(
+        run,
+        tally,
+        names,
+        called,
+        finished_at=system_clock.now(),
+        restarted=restarted,
+        budgets=_budgets_called(store, run, endpoints, called),
+    )
 
 
-def endpoints_called(store: Store, run: Run, tally: Mapping[str, int]) -> dict[str, Called]:
-    """Sum up what each configured endpoint did in an open run, whose counts are `tally`."""
-    timings = store.runs.timings(run.id)
-    limits = store.limits()
+def _endpoints_called(
+    store: Store, run: Run, tally: Mapping[str, int], endpoints: Mapping[str, Endpoint]
+) -> dict[str, Called]:
+    durations: dict[str, list[float]] = {}
+    for call in store.measures.completed(run.id):
+        durations.setdefault(call.endpoint, []).append(call.milliseconds)
     called = {}
-    for endpoint in store.settings.endpoints.values():
-        answers = {what: tally.get(f"{what}:{endpoint.name}", 0) for what in ("delivered", "throttled", "errors")}
-        milliseconds = sorted(timings.get(endpoint.name, []))
-        called[endpoint.name] = Called(
+    for name, endpoint in endpoints.items():
+        answers = {what: tally.get(f"{what}:{name}", 0) for what in _ANSWERS}
+        milliseconds = sorted(durations.get(name, []))
+        called[name] = Called(
             **answers,
-            limit=limits.get(endpoint.name, endpoint.limit.text),
+            limit=endpoint.limit.text,
             peak=_peak(store, run, endpoint) if any(answers.values()) else 0,
             p50_ms=quantile(milliseconds, 0.50),
             p95_ms=quantile(milliseconds, 0.95),
@@ -70,12 +95,24 @@ def endpoints_called(store: Store, run: Run, tally: Mapping[str, int]) -> dict[s
     return called
 
 
-def _peak(store: Store, run: Run, endpoint: Endpoint) -> int:
-    """Count the most slots of a run within one period of the endpoint's first rule."""
+def _budgets_called(
+    store: Store, run: Run, endpoints: Mapping[str, Endpoint], called: Mapping[str, Called]
+) -> dict[str, Called]:
+    found = {}
+    for budget in {one.budget.name: one.budget for one in endpoints.values() if one.budget}.values():
+        members = [called[name] for name, one in endpoints.items() if one.budget == budget]
+        answers = {what: sum(getattr(one, what) for one in members) for what in _ANSWERS}
+        peak = _peak(store, run, budget) if any(answers.values()) else 0
+        found[budget.name] = Called(**answers, limit=budget.limit.text, peak=peak)
+    return found
+
+
+def _peak(store: Store, run: Run, limited: Limited) -> int:
+    """Count the most slots of a run within one period of the first rule of an endpoint or a budget."""
     began_us = run.deadline_us - round(run.window_seconds * 1_000_000)
-    rule = endpoint.limit.rules[0]
+    rule = limited.limit.rules[0]
     number = rule.amount * (2 + math.ceil(run.window_seconds / rule.seconds))
-    stamps = [stamp for stamp in store.windows.stamps(endpoint, number) if stamp >= began_us]
+    stamps = [stamp for stamp in store.windows.stamps(limited, number) if stamp >= began_us]
     return most_in_any(sorted(stamps), round(rule.seconds * 1_000_000))
 
 
@@ -87,11 +124,6 @@ def most_in_any(stamps: Sequence[int], span: int) -> int:
             first += 1
         most = max(most, last - first + 1)
     return most
-
-
-def quantile(ascending: Sequence[float], share: float) -> float:
-    """Return the value below which `share` of the ascending values lie (nearest rank), 0 without any."""
-    return round(ascending[math.ceil(share * len(ascending)) - 1], 1) if ascending else 0
 
 
 def _sentence(record: Mapping[str, Any]) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 #: What a call needs beyond its expected time to be answered before a deadline, seconds: its way, a thread that waits.
 ANSWER_SLACK_SECONDS = 0.02
+#: The first back-off between two attempts of an event, seconds; doubled with each, give or take a half.
+FIRST_BACKOFF_SECONDS = 0.5
 
 #: Seconds of each granularity, as the `limits` library counts them (a month is 30 days, a year 12 months).
 GRANULARITIES = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 2592000, "year": 31104000}
@@ -67,15 +69,51 @@ def _parse_rule(part: str, text: str) -> Rule:
     return Rule(amount, seconds)
 
 
+class Limited(Protocol):
+    """What has a window of its own: an endpoint, or a budget."""
+
+    @property
+    def name(self) -> str:
+        """No two have the same one."""
+        ...
+
+    @property
+    def limit(self) -> Limit:
+        """What its window is held to."""
+        ...
+
+    @property
+    def window_id(self) -> str:
+        """Names its window in Redis."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A limit that several endpoints share because they hang on one upstream account. No endpoint has its name."""
+
+    name: str
+    limit: Limit
+
+    @property
+    def window_id(self) -> str:
+        """Names its window in Redis. It follows the name alone, so a changed limit keeps what has been used."""
+        return hashlib.sha256(f"budget {self.name}".encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One API address with a limit of its own. `headers` are as configured: secrets still read `env:NAME`."""
+    """One API address with a limit of its own, and with the budget that it shares with others, if any.
+
+    `headers` are as configured: secrets still read `env:NAME`.
+    """
 
     name: str
     url: str
     limit: Limit
     timeout_seconds: float
     headers: Mapping[str, str] = field(default_factory=dict)
+    budget: Budget | None = None
 
     @property
     def window_id(self) -> str:
@@ -83,14 +121,43 @@ class Endpoint:
         return hashlib.sha256(self.url.encode()).hexdigest()[:16]
 
 
+def all_limited(endpoints: Iterable[Endpoint]) -> list[Limited]:
+    """Return the endpoints and after them the budgets that they name, each once."""
+    found: dict[str, Limited] = {}
+    budgets: dict[str, Limited] = {}
+    for endpoint in endpoints:
+        found[endpoint.name] = endpoint
+        if endpoint.budget:
+            budgets[endpoint.budget.name] = endpoint.budget
+    return [*found.values(), *budgets.values()]
+
+
+def in_force(endpoint: Endpoint, limits: Mapping[str, str]) -> Endpoint:
+    """Return the endpoint with the limits in force, its own and its budget's, where `limits` has them by name."""
+    budget = endpoint.budget
+    if budget and budget.name in limits:
+        budget = replace(budget, limit=_parse(limits[budget.name]))
+    limit = _parse(limits[endpoint.name]) if endpoint.name in limits else endpoint.limit
+    return replace(endpoint, limit=limit, budget=budget)
+
+
+@lru_cache(maxsize=1024)
+def _parse(text: str) -> Limit:
+    return Limit.parse(text)
+
+
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """A kind of event: its priority (higher goes first), expected seconds a call, endpoints (the primary first)."""
+    """A kind of event: its priority (higher goes first), expected seconds a call, endpoints (the primary first).
+
+    `share` is the part of a run's calls that is the type's while it has events waiting, whatever its priority.
+    """
 
     name: str
     priority: int
     processing_seconds: float
     endpoints: tuple[Endpoint, ...]
+    share: float = 0.0
 
     @property
     def needed_seconds(self) -> float:
@@ -101,13 +168,25 @@ class EventType:
 def in_order_of_use(free: Mapping[str, int], endpoints: tuple[Endpoint, ...]) -> Iterator[str]:
     """Name the endpoint of each free slot, in the order of use: the primary's first, then the overflows' evenly.
 
-    `free` holds the free slots by endpoint name; an endpoint that is missing has none. Evenly means that the overflow
-    endpoint with the most free slots is next, ties going by the configured order.
+    `free` holds the free slots by the name of endpoint or budget; one that is missing has none. Evenly means that the
+    overflow endpoint with the most free slots is next, ties going by the configured order. A slot at an endpoint with
+    a budget takes one of the budget's too.
     """
+    left = dict(free)
     primary, *overflow = endpoints
-    yield from itertools.repeat(primary.name, free.get(primary.name, 0))
-    left = {endpoint.name: free.get(endpoint.name, 0) for endpoint in overflow}
-    for _ in range(sum(left.values())):
-        name = max(left, key=left.__getitem__)
-        left[name] -= 1
-        yield name
+    while _has_slot(left, primary):
+        yield take_slot(left, primary)
+    while usable := [endpoint for endpoint in overflow if _has_slot(left, endpoint)]:
+        yield take_slot(left, max(usable, key=lambda endpoint: left[endpoint.name]))
+
+
+def _has_slot(free: Mapping[str, int], endpoint: Endpoint) -> bool:
+    return free.get(endpoint.name, 0) > 0 and (endpoint.budget is None or free.get(endpoint.budget.name, 0) > 0)
+
+
+def take_slot(free: dict[str, int], endpoint: Endpoint) -> str:
+    """Take a slot of `endpoint` out of `free`, and one of its budget; return its name."""
+    free[endpoint.name] -= 1
+    if endpoint.budget is not None:
+        free[endpoint.budget.name] -= 1
+    return endpoint.name

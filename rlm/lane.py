@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import random
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlm.clock import system_clock
 from rlm.dispatch import Delivered, Outcome, Rejected, Request, Throttled, Unreachable, UnreachableError
-from rlm.endpoint import Limit
+from rlm.endpoint import FIRST_BACKOFF_SECONDS, in_force
 from rlm.errors import StoreError
 from rlm.event import Reason, type_of
+from rlm.measured import call_seconds, needed_seconds
 from rlm.store.ledger import Claim, Release, Unclaimed
 from rlm.store.window import Admitted, Call, Refused
 
@@ -33,8 +33,6 @@ LEAVING_SHARE = 0.4
 LEAVING_TRIES_SECONDS = 1.0
 #: A lease lasts one call: its time-out and this many seconds.
 LEASE_SLACK_SECONDS = 2.0
-#: The first back-off between two attempts, seconds; doubled with each, give or take a half.
-FIRST_BACKOFF_SECONDS = 0.5
 #: An endpoint that failed so often in a row is rested; for the first time this long, seconds.
 FAILING = 5
 FIRST_REST_SECONDS = 1.0
@@ -48,7 +46,9 @@ log = logging.getLogger(__name__)
 class _Sent:
     """A call that left, or may have: how it ended, and the slot it used.
 
-    `late`: its slot is still to be stamped anew, for it left late. `cut`: the run's deadline cut it.
+    `late`: its slot is still to be stamped anew, for it left late. `counts_from`: from when its slot must count, in
+    monotonic seconds, where its answer was so late that the API may have read it later than the guard allows for.
+    `cut`: the run's deadline cut it.
     """
 
     endpoint: Endpoint
@@ -56,6 +56,7 @@ class _Sent:
     call: Call
     outcome: Outcome
     late: bool
+    counts_from: float | None
     cut: bool
 
 
@@ -70,6 +71,7 @@ class Lanes:
         self._types = {event_type.name: event_type for event_type in settings.event_types}
         guard = settings.run.guard_seconds
         self._leaving_seconds = LEAVING_SHARE * guard if guard else float("inf")
+        self._guard_seconds = guard or float("inf")
         #: The open run has another configuration: this worker must be replaced.
         self.outdated = False
 
@@ -117,8 +119,9 @@ class Lanes:
             self._worker_id,
             self._settings.revision,
             lease_seconds=lease_seconds,
-            expected_seconds=event_type.needed_seconds,
+            expected_seconds=event_type.processing_seconds,
             endpoints=[endpoint.name for endpoint in event_type.endpoints],
+            budgets=sorted({endpoint.budget.name for endpoint in event_type.endpoints if endpoint.budget}),
         )
         if isinstance(claim, Unclaimed):
             self.outdated |= claim.why == "revision"
@@ -126,12 +129,12 @@ class Lanes:
         return claim
 
     def _attempt(self, claim: Claim, event_type: EventType, deadline: float) -> Callable[[], bool]:
-        """Send the event to the first endpoint that has a slot; return how it is to be settled."""
+        """Send the event to the first endpoint that has a slot and answers in time; return how it is to be settled."""
         ledger = self._store.ledger
         for endpoint in _candidates(claim, event_type):
             now = system_clock.monotonic()
-            if now + event_type.needed_seconds > deadline:
-                break
+            if now + needed_seconds(event_type, endpoint.name, claim.expected) > deadline:
+                continue
             gives_up_at = min(deadline, now + endpoint.timeout_seconds)
             try:
                 connection = self._dispatcher.connect(endpoint, gives_up_at - now)
@@ -147,7 +150,8 @@ class Lanes:
             if slot is None:
                 self._dispatcher.keep(endpoint, connection)
                 continue
-            return self._call(claim, endpoint, connection, slot, asked_at, gives_up_at, deadline)
+            expected_seconds = call_seconds(event_type, endpoint.name, claim.expected)
+            return self._call(claim, endpoint, connection, slot, asked_at, gives_up_at, deadline, expected_seconds)
         return lambda: ledger.give_back(claim)
 
     def _acquire(self, endpoint: Endpoint, call: Call) -> tuple[float, Admitted | None]:
@@ -184,6 +188,7 @@ class Lanes:
         asked_at: float,
         gives_up_at: float,
         deadline: float,
+        expected_seconds: float,
     ) -> Callable[[], bool]:
         """Send the request and wait for its answer; return how the event is to be settled.
 
@@ -199,14 +204,16 @@ class Lanes:
         if late:
             with suppress(StoreError):
                 slot = self._store.windows.block(endpoint, slot, call)  # as if it had been taken only now
-                late = False
+                late, asked_at = False, sent_at
         outcome = (
             Unreachable(trouble, None)
             if trouble
             else self._dispatcher.receive(connection, endpoint, sent_at, gives_up_at)
         )
         cut = gives_up_at == deadline <= system_clock.monotonic()
-        sent = _Sent(endpoint, slot, call, outcome, late, cut)
+        read_at = system_clock.monotonic() - expected_seconds  # at the latest, as long as calls take
+        counts_from = read_at - self._guard_seconds
+        sent = _Sent(endpoint, slot, call, outcome, late, counts_from if counts_from > asked_at else None, cut)
         settle = self._settlement(claim, sent)
 
         def report_and_settle() -> bool:
@@ -221,6 +228,8 @@ class Lanes:
         unanswered = isinstance(sent.outcome, Unreachable) and sent.outcome.seconds is None
         if sent.late or unanswered:
             windows.block(endpoint, sent.slot, sent.call)
+        elif sent.counts_from is not None:
+            windows.restamp(endpoint, sent.slot, sent.call, system_clock.monotonic() - sent.counts_from)
         match sent.outcome:
             case Throttled(retry_after=seconds):
                 rest = endpoint.limit.longest_seconds if seconds is None else seconds
@@ -241,25 +250,25 @@ class Lanes:
         match sent.outcome:
             case Delivered(seconds=seconds):
                 return lambda: ledger.complete(claim, name, seconds)
-            case Throttled(seconds=seconds):
-                return lambda: ledger.throttle(claim, name, seconds)
-            case Rejected(seconds=seconds, detail=detail):
-                return lambda: ledger.fail(claim, Reason.REJECTED, f"{name} answered {detail}", name, seconds)
+            case Throttled():
+                return lambda: ledger.throttle(claim, name)
+            case Rejected(detail=detail):
+                return lambda: ledger.fail(claim, Reason.REJECTED, f"{name} answered {detail}", name)
             case Unreachable() as outcome:
                 return self._try_again(claim, sent.endpoint, outcome, cut=sent.cut)
 
     def _try_again(
         self, claim: Claim, endpoint: Endpoint, outcome: Unreachable, *, cut: bool = False
     ) -> Callable[[], bool]:
-        ledger, retry, name, seconds = self._store.ledger, self._settings.retry, endpoint.name, outcome.seconds
+        ledger, retry, name = self._store.ledger, self._settings.retry, endpoint.name
         tries = claim.tries + 1
         if cut or tries < retry.max_attempts:
             delay = FIRST_BACKOFF_SECONDS * 2 ** (tries - 1) * random.uniform(0.5, 1.5)
-            return lambda: ledger.retry(claim, name, seconds, delay)
+            return lambda: ledger.retry(claim, name, delay, cut=cut)
         if claim.runs + 1 < retry.max_runs:
-            return lambda: ledger.spend(claim, name, seconds)
+            return lambda: ledger.spend(claim, name)
         detail = f"{tries} attempts in each of {retry.max_runs} runs failed, the last at {name}: {outcome.detail}"
-        return lambda: ledger.fail(claim, Reason.ATTEMPTS_SPENT, detail, name, seconds)
+        return lambda: ledger.fail(claim, Reason.ATTEMPTS_SPENT, detail, name)
 
     def _persist(self, settle: Callable[[], bool], claim: Claim, until: float) -> None:
         """Settle, again and again while Redis is away, as long as the lease lasts: the call has been made."""
@@ -296,10 +305,4 @@ def _candidates(claim: Claim, event_type: EventType) -> Iterator[Endpoint]:
         return endpoint.name == claim.last_endpoint and claim.tries > 0, endpoint.name != claim.endpoint
 
     for endpoint in sorted(event_type.endpoints, key=place):
-        limit = claim.limits.get(endpoint.name)
-        yield endpoint if limit is None else replace(endpoint, limit=_parse(limit))
-
-
-@lru_cache(maxsize=1024)
-def _parse(limit: str) -> Limit:
-    return Limit.parse(limit)
+        yield in_force(endpoint, claim.limits)

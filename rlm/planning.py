@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rlm.endpoint import ANSWER_SLACK_SECONDS
+from rlm.endpoint import ANSWER_SLACK_SECONDS, FIRST_BACKOFF_SECONDS, all_limited
 from rlm.plan import Capacity, Horizon, Plan, Window, compute_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rlm.endpoint import Endpoint, EventType
+    from rlm.measured import Pair
+    from rlm.plan.values import Expected, Progress
     from rlm.settings import Settings
     from rlm.store import Store
 
@@ -31,21 +33,39 @@ def types_in_force(store: Store) -> tuple[EventType, ...]:
 
 
 def live_windows(store: Store, endpoints: Sequence[Endpoint], *, ahead_seconds: float = 0.0) -> dict[str, Window]:
-    """Return what the endpoints' windows will hold `ahead_seconds` from now if no call is made, by endpoint name."""
-    now_us, views = store.windows.look(endpoints)
+    """Return what the windows will hold `ahead_seconds` from now if no call is made, by name.
+
+    They are those of the endpoints and of the budgets that these name.
+    """
+    limited = all_limited(endpoints)
+    now_us, views = store.windows.look(limited)
+    ages = store.windows.ages(limited, now_us)
     return {
-        one.name: Window(
-            tuple(age + ahead_seconds for age in store.windows.ages(one, now_us)),
-            max(0.0, views[one.name].rest_seconds - ahead_seconds),
+        name: Window(
+            tuple(age + ahead_seconds for age in ages[name]),
+            max(0.0, view.rest_seconds - ahead_seconds),
+            view.suspect,
         )
-        for one in endpoints
+        for name, view in views.items()
     }
 
 
-def capacity_of(settings: Settings) -> Capacity:
-    """Return how many workers the settings allow."""
+def capacity_of(settings: Settings, at_least: int = 0) -> Capacity:
+    """Return how many workers the settings allow, of which `at_least` so many are there."""
     workers = settings.workers
-    return Capacity(workers.min, workers.max, workers.threads, TURNAROUND_SECONDS)
+    return Capacity(max(workers.min, min(at_least, workers.max)), workers.max, workers.threads, TURNAROUND_SECONDS)
+
+
+def horizon_of(settings: Settings, gone_seconds: float = 0.0, window_seconds: float | None = None) -> Horizon:
+    """Return the time that a run has from its first call on; the arguments are those of `plan_run`."""
+    window = settings.run.window_seconds if window_seconds is None else window_seconds
+    return Horizon(
+        deadline_seconds=max(0.0, window - gone_seconds - ANSWER_SLACK_SECONDS),
+        target_seconds=max(0.0, window * settings.run.target - gone_seconds),
+        guard_seconds=settings.run.guard_seconds,
+        max_attempts=settings.retry.max_attempts,
+        backoff_seconds=FIRST_BACKOFF_SECONDS,
+    )
 
 
 def plan_run(
@@ -57,15 +77,22 @@ def plan_run(
     gone_seconds: float = 0.0,
     window_seconds: float | None = None,
     workers: int | None = None,
+    at_least: int = 0,
+    expected: Mapping[Pair, Expected] | None = None,
+    progress: Progress | None = None,
 ) -> Plan:
     """Plan a run of which `gone_seconds` will have passed when it can make its first call.
 
-    `window_seconds` is the run's own where it is not the settings'; `workers` fixes their number.
+    `window_seconds` is the run's own where it is not the settings'; `workers` fixes their number, which is
+    `at_least` so many. `expected` is what was measured of calls, `progress` how far a run is whose rest is planned.
     """
-    window = settings.run.window_seconds if window_seconds is None else window_seconds
-    horizon = Horizon(
-        deadline_seconds=max(0.0, window - gone_seconds - ANSWER_SLACK_SECONDS),
-        target_seconds=max(0.0, window * settings.run.target - gone_seconds),
-        guard_seconds=settings.run.guard_seconds,
+    return compute_plan(
+        backlog,
+        types,
+        windows,
+        capacity_of(settings, at_least),
+        horizon_of(settings, gone_seconds, window_seconds),
+        workers=workers,
+        expected=expected,
+        progress=progress,
     )
-    return compute_plan(backlog, types, windows, capacity_of(settings), horizon, workers=workers)

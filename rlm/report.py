@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rlm.clock import isoformat, system_clock
-from rlm.closing import endpoints_called
+from rlm.closing import record_so_far
 from rlm.errors import NoSuchRunError
-from rlm.run import make_record
 from rlm.store.processes import Role
 
 if TYPE_CHECKING:
@@ -38,10 +37,7 @@ def status(store: Store, run_id: str | None) -> dict[str, Any]:
 def open_status(store: Store, run: Run) -> dict[str, Any]:
     """Return an open run in the keys of its record as far as they are known, with `seconds_left`."""
     now = system_clock.now()
-    names = [one.name for one in store.settings.event_types]
-    tally = store.runs.tally(run.id)
-    restarted = store.processes.restarts() - run.restarts_before if run.plan else 0
-    known = make_record(run, tally, names, endpoints_called(store, run, tally), finished_at=now, restarted=restarted)
+    known = record_so_far(store, run, store.runs.tally(run.id))
     counts = store.ledger.count(store.known_types)
     for name, entry in known["by_type"].items():
         if name in counts:
@@ -50,7 +46,8 @@ def open_status(store: Store, run: Run) -> dict[str, Any]:
     del known["finished_at"]
     workers = [one.state for one in store.processes.alive(Role.WORKER)]
     known["workers"] |= {"now": len(workers), "ready": workers.count("ready"), "wanted": store.processes.wanted()}
-    return {**known, "state": run.state, "seconds_left": round(max(0.0, run.deadline - now), 3)}
+    forecast = {"forecast": dict(run.forecast)} if run.forecast else {}
+    return {**known, **forecast, "state": run.state, "seconds_left": round(max(0.0, run.deadline - now), 3)}
 
 
 def record(store: Store, run_id: str | None) -> dict[str, Any]:

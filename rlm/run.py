@@ -66,7 +66,10 @@ def make_run_id(started_at: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An open run as it stands in Redis. Times in seconds since 1970, `deadline_us` by the clock of Redis."""
+    """An open run as it stands in Redis. Times in seconds since 1970, `deadline_us` by the clock of Redis.
+
+    `plan` is the one it began with, `forecast` what is expected of it now.
+    """
 
     id: str
     state: State
@@ -77,6 +80,7 @@ class Run:
     window_seconds: float
     revision: str
     plan: Mapping[str, Any] | None = None
+    forecast: Mapping[str, Any] | None = None
     first_release_at: float | None = None
     cancelled: bool = False
     failure: str = ""
@@ -86,7 +90,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """What one endpoint did in a run: calls by answer, its limit, most slots in any period, milliseconds a call."""
+    """What one endpoint did in a run: calls by answer, its limit, most slots in any period, milliseconds a call.
+
+    Of a budget, what its endpoints did together; the milliseconds are left to them.
+    """
 
     delivered: int = 0
     throttled: int = 0
@@ -105,10 +112,12 @@ def make_record(
     *,
     finished_at: float,
     restarted: int,
+    budgets: Mapping[str, Called] | None = None,
 ) -> dict[str, Any]:
     """Write the record of a run from its counts, `what:name` -> number; `types` are the configured ones.
 
-    In every record, by type and in all, `taken + carried_over = completed + failed + leftover`.
+    In every record, by type and in all, `taken + carried_over = completed + failed + leftover`. It has `by_budget`
+    where there are `budgets`.
     """
     others = {key.split(":", 1)[1] for key, number in tally.items() if number and _is_type(key)} - set(types)
     names = [*types, *sorted(others)]
@@ -134,6 +143,7 @@ def make_record(
         },
         "by_type": by_type,
         "by_endpoint": {name: _endpoint_counts(called) for name, called in endpoints.items()},
+        **({"by_budget": {name: _called_counts(called) for name, called in budgets.items()}} if budgets else {}),
         "plan": dict(run.plan) if run.plan else dict(_NO_PLAN),
         "workers": {"peak": run.workers_peak, "restarted": restarted},
         **({"failure": run.failure} if run.failure else {}),
@@ -156,6 +166,10 @@ def _type_counts(tally: Mapping[str, int], name: str) -> dict[str, int]:
 
 
 def _endpoint_counts(called: Called) -> dict[str, Any]:
+    return {**_called_counts(called), "p50_ms": called.p50_ms, "p95_ms": called.p95_ms}
+
+
+def _called_counts(called: Called) -> dict[str, Any]:
     return {
         "calls": called.delivered + called.throttled + called.errors,
         "completed": called.delivered,
@@ -163,8 +177,6 @@ def _endpoint_counts(called: Called) -> dict[str, Any]:
         "errors": called.errors,
         "peak_in_window": called.peak,
         "limit": called.limit,
-        "p50_ms": called.p50_ms,
-        "p95_ms": called.p95_ms,
     }
 
 

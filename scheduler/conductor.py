@@ -11,6 +11,7 @@ from actors import leftovers
 from rlm.clock import system_clock
 from rlm.closing import close_run
 from rlm.errors import StoreError
+from rlm.measuring import learned
 from rlm.planning import live_windows, plan_run, types_in_force
 from rlm.run import State
 from rlm.store.processes import Role, WorkerState
@@ -94,6 +95,8 @@ class Conductor:
         store = self._store
         store.publish_limits(self._leader.token)
         types = types_in_force(store)
+        expected = learned(store, types)
+        store.measures.publish(self._leader.token, expected)
         endpoints = {endpoint.name: endpoint for one in types for endpoint in one.endpoints}
         plan = plan_run(
             store.settings,
@@ -102,6 +105,7 @@ class Conductor:
             live_windows(store, list(endpoints.values()), ahead_seconds=START_SECONDS),
             gone_seconds=system_clock.now() - run.started_at + START_SECONDS,
             window_seconds=run.window_seconds,
+            expected=expected,
         )
         self._advance(
             run,

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 from actors import dispatch
 from rlm import pace
 from rlm.clock import system_clock
+from rlm.endpoint import all_limited
 from rlm.errors import FencedError, StoreError
+from rlm.pace import Scene
 from rlm.planning import types_in_force
 from rlm.run import State
 from rlm.store import revive
 from rlm.store.processes import Role, WorkerState
+from scheduler.forecast import Forecaster
 from scheduler.stepguard import StepGuard
 
 if TYPE_CHECKING:
@@ -52,13 +55,16 @@ class ReleaseLoop:
         self._run = run
         self._types = types_in_force(store)
         self._names = [one.name for one in self._types]
-        self._endpoints = list({end.name: end for one in self._types for end in one.endpoints}.values())
+        self._limited = all_limited(end for one in self._types for end in one.endpoints)
+        self._forecaster = Forecaster(store, leader, run, self._types)
+        self._events = _events_of(store.runs.tally(run.id), self._names)
         self._step_guard = StepGuard()
         self._looked_at = float("-inf")
         self._deadline = system_clock.monotonic() + run.deadline - system_clock.now()
         self._cancelled = False
-        self._released_any = run.first_release_at is not None
+        self._first_release_at = run.first_release_at
         self._lanes = 0
+        self._workers: list[str] = []
         self._gathering_until: float | None = None
         #: Most workers ready at one time.
         self.workers_peak = run.workers_peak
@@ -99,16 +105,22 @@ class ReleaseLoop:
         self._look_around(now_us)
         if self._cancelled or self._duty.stopping or remaining <= 0:
             return None
-        if not pace.can_send(counts, views, self._types, remaining):
+        scene = Scene(counts, views, self._lanes, remaining, self._forecaster.expected, self._begun(counts))
+        if not pace.can_send(scene, self._types):
             return None
-        chosen = pace.choose_releases(counts, views, self._types, self._lanes, remaining)
+        chosen = pace.choose_releases(scene, self._types)
         if chosen:
             self._release(chosen)
-        return self._pause(counts, views)
+        self._forecaster.look(scene, self._workers, self._first_release_at)
+        return self._pause(scene)
+
+    def _begun(self, counts: Mapping[str, Counts]) -> dict[str, int]:
+        """Count by type the events of the run that have been released at least once, and not in vain."""
+        return {name: max(0, self._events[name] - count.pending) for name, count in counts.items()}
 
     def _look_at_windows(self) -> tuple[int, Mapping[str, View]]:
         asked_at = system_clock.monotonic()
-        now_us, views = self._store.windows.look(self._endpoints)
+        now_us, views = self._store.windows.look(self._limited)
         step = self._step_guard.check(asked_at, now_us, system_clock.monotonic())
         if step:
             log.error(
@@ -116,9 +128,9 @@ class ReleaseLoop:
                 step,
                 extra={"action": "rest_endpoints", "run_id": self._run.id},
             )
-            for endpoint in self._endpoints:
-                self._store.windows.rest(endpoint, endpoint.limit.longest_seconds)
-            return self._store.windows.look(self._endpoints)
+            for one in self._limited:
+                self._store.windows.rest(one, one.limit.longest_seconds, probe=False)
+            return self._store.windows.look(self._limited)
         return now_us, views
 
     def _look_around(self, now_us: int) -> None:
@@ -127,7 +139,9 @@ class ReleaseLoop:
             return
         self._looked_at = system_clock.monotonic()
         store = self._store
-        ready = [one for one in store.processes.alive(Role.WORKER) if one.state == WorkerState.READY]
+        workers = store.processes.alive(Role.WORKER)
+        self._workers = [one.id for one in workers]
+        ready = [one for one in workers if one.state == WorkerState.READY]
         self._lanes = self._count_lanes([one for one in ready if one.revision == self._run.revision])
         if len(ready) > self.workers_peak:
             self.workers_peak = len(ready)
@@ -154,7 +168,7 @@ class ReleaseLoop:
     def _count_lanes(self, workers: Sequence[Process]) -> int:
         """Count the lanes there are for this run: more workers of a supervisor than are wanted are about to leave."""
         wanted = max(self._store.processes.wanted(), self._store.settings.workers.min)
-        if not self._released_any and workers and len(workers) < wanted:
+        if self._first_release_at is None and workers and len(workers) < wanted:
             now = system_clock.monotonic()
             self._gathering_until = self._gathering_until or now + GATHER_SECONDS
             if now < self._gathering_until:
@@ -166,16 +180,20 @@ class ReleaseLoop:
         releases = self._store.ledger.release(self._leader.token, self._run.id, chosen)
         self._broker.enqueue_many(dispatch.message(release) for release in releases)
         self._store.processes.wake("workers")
-        if not self._released_any:
-            self._released_any = True
-            first = repr(system_clock.now())
-            self._note(first_release_at=first)
+        if self._first_release_at is None:
+            self._first_release_at = system_clock.now()
+            self._note(first_release_at=repr(self._first_release_at))
 
     def _note(self, **fields: str | float) -> None:
         self._store.runs.advance(self._leader.token, self._run.id, State.RUNNING, **fields)
 
-    def _pause(self, counts: Mapping[str, Counts], views: Mapping[str, View]) -> float:
-        wait = pace.next_slot_seconds(counts, views, self._types)
+    def _pause(self, scene: Scene) -> float:
+        wait = pace.next_slot_seconds(scene, self._types)
         if wait is None:
             return QUIET_SECONDS
         return min(max(wait, BUSY_SECONDS), QUIET_SECONDS)
+
+
+def _events_of(tally: Mapping[str, int], types: Sequence[str]) -> dict[str, int]:
+    """Return from a run's counts how many events of each type it has."""
+    return {name: tally.get(f"taken:{name}", 0) + tally.get(f"carried:{name}", 0) for name in types}

@@ -25,7 +25,7 @@ def doctor(config: Path | None, allow_volatile: bool, as_json: bool) -> None:
     """Check the installation; say what is wrong and what to do.
 
     Looks at the configuration, whether Redis can be reached and will forget nothing, the clocks, who is running, the
-    open run, and whether every event is accounted for.
+    open run, whether calls take what is configured, and whether every event is accounted for.
 
     Exits with 0 if there is no error, warnings or not; 1 if there is one; 4 if it is Redis.
     """

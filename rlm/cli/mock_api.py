@@ -47,8 +47,9 @@ def mock_api(
     """Serve the configured endpoints, each with its limit enforced strictly by arrival.
 
     The path of each endpoint's URL answers POST: 200 after the type's processing_seconds, 429 with Retry-After above
-    the limit. An ENDPOINT is a name, or * for all. GET /_mock/log shows every call, GET /_mock/summary counts them,
-    and POST /_mock/faults with {"NAME": {"error_rate": 0.3, "status": 503}} replaces faults live, {} ending them.
+    its limit or its budget's. An ENDPOINT is a name, or * for all. GET /_mock/log shows every call, GET /_mock/summary
+    counts them by endpoint, GET /_mock/budgets by budget, and POST /_mock/faults with
+    {"NAME": {"error_rate": 0.3, "status": 503}} replaces faults live, {} ending them.
     Ends with SIGTERM or Ctrl-C.
     """
     from rlm.mockapi import MockApi  # noqa: PLC0415 - a command loads what it needs when it runs
@@ -67,7 +68,7 @@ def mock_api(
         what = f"write {error.filename}" if error.filename else f"listen on {host} port {port}"
         raise click.UsageError(f"cannot {what}: {error.strerror}; {remedy}") from error
     summary = api.summary()
-    click.echo(msgspec.json.encode(summary).decode() if as_json else _table(summary))
+    click.echo(msgspec.json.encode(summary).decode() if as_json else _table(summary | api.budget_summary()))
 
 
 def _faults(fail: Iterable[str], fault: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -1,116 +1,211 @@
-"""`rlm plan`: the dry run, for what waits now or for given counts."""
+"""`rlm plan`: the dry run, for what waits now or for given counts, as things are and as they might be."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import config_option, counted, json_option, opened, print_json, say, show, table
+from rlm.cli.common import config_option, json_option, one_line, opened, print_json, say
+from rlm.cli.forecast import Forecast, compare, describe
+from rlm.cli.outlook import show_windows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from rlm.backlog import Waiting
-    from rlm.plan import Plan
+    from rlm.arrivals import Arrivals
+    from rlm.backlog import Backlog
     from rlm.settings import Settings
     from rlm.store import Store
+    from rlm.whatif import Case
 
-#: A first call that comes this much later than the run is worth a line, seconds.
-WORTH_A_LINE_SECONDS = 0.1
+#: Windows looked at ahead, at the most.
+MOST_WINDOWS = 10_000
+#: Workers and events planned for, at the most: whatever reads the document can hold such a number.
+MOST_WORKERS = 1_000_000
+MOST_EVENTS = 10**15
+_DIGITS = len(str(MOST_EVENTS))
+#: Characters of a wrong number that are shown.
+_SHOWN = 60
+#: What has no part in a plan: where things are kept, what is taken, and what becomes of calls that fail for good.
+_APART = re.compile(r"(redis|queue)\..*|run\.history|retry\.(max_runs|timeout_seconds)|.*\]\.timeout_seconds")
+#: What has none where the number of workers is given.
+_WORKERS = ("workers.min", "workers.max")
 
 
 @click.command()
 @click.option("--count", "counts", multiple=True, metavar="TYPE=N", help="Plan for N events of a type; repeatable.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Plan for exactly N workers.")
+@click.option(
+    "--workers", type=click.IntRange(1, MOST_WORKERS), metavar="N", help="What if there were exactly N workers?"
+)
+@click.option("--set", "told", multiple=True, metavar="KEY=VALUE", help="What if a setting had this value? Repeatable.")
+@click.option(
+    "--add-endpoint", "add", multiple=True, metavar="TYPE", help="What if a type had one more endpoint? Repeatable."
+)
+@click.option(
+    "--windows",
+    type=click.IntRange(1, MOST_WINDOWS),
+    metavar="N",
+    help="How do the leftovers develop over the next N windows?",
+)
+@click.option(
+    "--arrivals",
+    "arriving",
+    multiple=True,
+    metavar="TYPE=N",
+    help="With --windows: N events arrive in each; repeatable.",
+)
 @config_option
 @json_option
-def plan(config: Path | None, counts: tuple[str, ...], workers: int | None, as_json: bool) -> None:
+def plan(
+    config: Path | None,
+    counts: tuple[str, ...],
+    workers: int | None,
+    told: tuple[str, ...],
+    add: tuple[str, ...],
+    windows: int | None,
+    arriving: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Forecast a run without starting it: workers, when it is done, what will be left over, what binds.
 
     Without --count it is for what waits now, leftovers included, as far as the windows of the endpoints are open now.
     With --count it is for those numbers and windows that are all open. Nothing is taken, sent or changed.
-    """
+
+    --workers, --set and --add-endpoint ask what would be if; the answer stands beside today's. An added endpoint has
+    the limit of its type and an open window. --windows plans one window after the other, each with what the last one
+    left over and what arrives meanwhile: as many as in the last 20 runs, or as --arrivals says.
+
+    \b
+    For example:
+      rlm plan
+      rlm plan --count REBALANCE_NEEDED=500 --add-endpoint REBALANCE_NEEDED
+      rlm plan --set types.REBALANCE_NEEDED.rate_limit=60/minute --workers 10
+      rlm plan --windows 20 --arrivals REBALANCE_NEEDED=400
+    """  # noqa: D301  # click's mark for lines not to be wrapped is a real \b
     from rlm.settings import load_settings  # noqa: PLC0415  # a command loads what it needs when it runs
 
     settings = load_settings(config)
-    asked = _read_counts(counts, settings)
+    numbers, given = _read_numbers("--count", counts, settings), _read_numbers("--arrivals", arriving, settings)
+    for name in add:
+        _check_type("--add-endpoint", name, settings)
+    if given and windows is None:
+        raise click.UsageError("--arrivals is for --windows N: what arrives in each of them")
+    other = load_settings(config, overrides=told) if told else settings
+    _note_what_is_apart(other, workers)
     with opened(settings) as store:
-        backlog, waiting = (asked, None) if counts else _backlog(store)
-        computed = _compute(store, backlog, workers, fresh=bool(counts))
-    if waiting is not None and waiting.unread:
-        say(f"Only the oldest {waiting.items:,} items were read; {waiting.unread:,} more wait and are not planned for.")
-    if as_json:
-        print_json(computed.as_json())
-    else:
-        _describe(computed, waiting)
+        cases = _cases(store, other, add, workers, asked=bool(told or add or workers), fresh=bool(counts))
+        backlog = _counted(numbers, settings) if counts else _waiting(store)
+        measured = _measured(store) if windows else None
+    found = [_forecast(case, backlog) for case in cases]
+    if windows and measured:
+        found = [_look_ahead(one, backlog, measured, given, windows) for one in found]
+    _answer(found, backlog, measured, as_json=as_json)
 
 
-def _read_counts(counts: tuple[str, ...], settings: Settings) -> dict[str, int]:
-    from rlm.settings.faults import close_match, did_you_mean  # noqa: PLC0415
-
+def _read_numbers(option: str, texts: tuple[str, ...], settings: Settings) -> dict[str, int]:
     read: dict[str, int] = {}
-    for text in counts:
+    for text in texts:
         name, _, number = text.rpartition("=")
         if not name or not (number.isascii() and number.isdecimal()):
-            raise click.BadParameter(f"{text!r} is not TYPE=N, for example REBALANCE_NEEDED=200", param_hint="--count")
-        if name not in settings.types:
-            hint = did_you_mean(close_match(name, settings.types))
-            known = ", ".join(one.name for one in settings.event_types)
-            raise click.BadParameter(
-                f"{name!r} is not a configured type{hint}; there are {known}", param_hint="--count"
-            )
+            raise click.BadParameter(f"{text!r} is not TYPE=N, for example REBALANCE_NEEDED=200", param_hint=option)
+        if len(number) > _DIGITS or int(number) > MOST_EVENTS:
+            shown = one_line(text, _SHOWN)
+            raise click.BadParameter(f"{shown!r}: at most {MOST_EVENTS:,} events can be planned for", param_hint=option)
+        _check_type(option, name, settings)
         if name in read:
-            raise click.BadParameter(f"{name!r} is given twice", param_hint="--count")
+            raise click.BadParameter(f"{name!r} is given twice", param_hint=option)
         read[name] = int(number)
     return read
 
 
-def _backlog(store: Store) -> tuple[dict[str, int], Waiting]:
-    from rlm.backlog import backlog  # noqa: PLC0415
+def _check_type(option: str, name: str, settings: Settings) -> None:
+    from rlm.settings.faults import close_match, did_you_mean  # noqa: PLC0415
 
-    return backlog(store)
+    if name not in settings.types:
+        hint = did_you_mean(close_match(name, settings.types))
+        known = ", ".join(one.name for one in settings.event_types)
+        raise click.BadParameter(f"{name!r} is not a configured type{hint}; there are {known}", param_hint=option)
 
 
-def _compute(store: Store, backlog: Mapping[str, int], workers: int | None, *, fresh: bool) -> Plan:
-    from rlm.planning import live_windows, plan_run, types_in_force  # noqa: PLC0415
+def _note_what_is_apart(settings: Settings, workers: int | None) -> None:
+    from rlm.whatif import told  # noqa: PLC0415
+
+    for key in told(settings):
+        if _APART.fullmatch(key):
+            say(f"{key} has no part in a plan: it makes no difference here.")
+        elif workers and key in _WORKERS:
+            say(f"--workers {workers:,} fixes the number: {key} makes no difference here.")
+
+
+def _cases(
+    store: Store, settings: Settings, add: Iterable[str], workers: int | None, *, asked: bool, fresh: bool
+) -> list[Case]:
+    """Return today's case, and after it the one asked for if one was."""
+    from rlm.whatif import as_it_is, as_it_might_be  # noqa: PLC0415
     from scheduler.conductor import START_SECONDS  # noqa: PLC0415  # the time a run takes to its first call
 
-    types = types_in_force(store)
-    endpoints = {endpoint.name: endpoint for one in types for endpoint in one.endpoints}
-    windows = {} if fresh else live_windows(store, list(endpoints.values()), ahead_seconds=START_SECONDS)
-    return plan_run(store.settings, backlog, types, windows, gone_seconds=START_SECONDS, workers=workers)
+    today = as_it_is(store, START_SECONDS, fresh=fresh)
+    return [today, as_it_might_be(store, today, settings, add, workers, fresh=fresh)] if asked else [today]
 
 
-def _describe(found: Plan, waiting: Waiting | None) -> None:
-    events = sum(part.events for part in found.by_type.values())
-    if waiting is not None and (waiting.letters or waiting.duplicates):
-        letters, duplicates = counted(waiting.letters, "dead letter"), counted(waiting.duplicates, "duplicate")
-        show(f"Not planned for: {letters} and {duplicates} that will come of what waits.")
-    if not events:
-        show("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
+def _counted(numbers: Mapping[str, int], settings: Settings) -> Backlog:
+    """Return the backlog of given counts: new events, each of its type's own priority."""
+    from rlm.backlog import Backlog  # noqa: PLC0415
+
+    return Backlog.of_counts({one.name: numbers.get(one.name, 0) for one in settings.event_types})
+
+
+def _waiting(store: Store) -> Backlog:
+    from rlm.backlog import backlog  # noqa: PLC0415
+
+    found = backlog(store)
+    if found.waiting.unread:
+        say(
+            f"Only the oldest {found.waiting.items:,} items were read; {found.waiting.unread:,} more wait and are not "
+            "planned for."
+        )
+    return found
+
+
+def _measured(store: Store) -> Arrivals:
+    from rlm.arrivals import measured_arrivals  # noqa: PLC0415
+
+    return measured_arrivals(store)
+
+
+def _forecast(case: Case, backlog: Backlog) -> Forecast:
+    from rlm.plan.sacrifice import sacrifice  # noqa: PLC0415
+
+    planned = case.plan(backlog.events)
+    left = {
+        one.name: sacrifice(planned.by_type[one.name].expected_leftover, backlog.ranks(one.name, one.priority))
+        for one in case.types
+    }
+    return Forecast(case, planned, left)
+
+
+def _look_ahead(
+    found: Forecast, backlog: Backlog, measured: Arrivals, given: Mapping[str, int], windows: int
+) -> Forecast:
+    from dataclasses import replace  # noqa: PLC0415
+
+    arrivals = measured.within(found.case.settings.run.every_seconds) | dict[str, float](given)
+    return replace(found, outlook=found.case.outlook(backlog.events, arrivals, windows))
+
+
+def _answer(found: list[Forecast], backlog: Backlog, measured: Arrivals | None, *, as_json: bool) -> None:
+    today, last = found[0], found[-1]
+    asked = last is not today
+    if as_json:
+        beside = {"what_if": last.case.assumed(), "today": today.as_json()} if asked else {}
+        print_json(last.as_json() | beside)
         return
-    rows = [
-        [name, f"{part.events:,}", _seconds(part.forecast_seconds), f"{part.expected_leftover:,}"]
-        for name, part in found.by_type.items()
-    ]
-    table(["type", "events", "done after", "left over"], rows)
-    show()
-    if found.first_call_seconds >= WORTH_A_LINE_SECONDS:
-        show(f"The windows are full: the first call can begin {found.first_call_seconds:.1f} s from now.")
-    lanes = counted(found.threads, "lane")
-    show(
-        f"Forecast: {found.forecast_seconds:.1f} s from the first call to the last answer, with "
-        f"{counted(found.workers, 'worker')} of {lanes}; no schedule could take less than "
-        f"{found.lower_bound_seconds:.1f} s."
-    )
-    show(f"{found.binds[0].upper()}{found.binds[1:]}.")
-    if found.fits:
-        show("Nothing will be left over.")
+    if asked:
+        compare(today, last, backlog.waiting)
     else:
-        show(f"{counted(found.expected_leftover, 'event')} of {events:,} will be left over for the next run.")
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds else "-"
+        describe(today, backlog.waiting)
+    if measured:
+        show_windows(last, measured, today if asked else None)

@@ -135,7 +135,7 @@ def own_supervisor(settings: Settings, *, allow_volatile: bool) -> Iterator[None
 @config_option
 @json_option
 def status(config: Path | None, run_id: str | None, as_json: bool) -> None:
-    """Show the current run: phase, countdown, progress by type and endpoint, workers. Or that run."""
+    """Show the current run: phase, countdown, progress by type, endpoint and budget, workers. Or that run."""
     with store_of(config) as store:
         found = report.status(store, run_id)
     if as_json:
@@ -235,9 +235,15 @@ def _describe(found: dict[str, Any]) -> None:
     show(f"Run {found['run_id']} ({found['trigger']}): {found['state']}{left}")
     plan, workers = found["plan"], found["workers"]
     show(
-        f"Forecast: done {plan['forecast_seconds']:.1f} s after the first call (no schedule could before "
+        f"Planned: done {plan['forecast_seconds']:.1f} s after the first call (no schedule could before "
         f"{plan['lower_bound_seconds']:.1f} s), {plan['expected_leftover']} left over"
     )
+    if "forecast" in found:
+        now = found["forecast"]
+        show(
+            f"By now: done {now['forecast_seconds']:.1f} s after the first call, {now['expected_leftover']} left over, "
+            f"with {now['workers']} workers. {now['binds'][0].upper()}{now['binds'][1:]}."
+        )
     show(
         f"Workers: {plan['workers']} planned, of {plan['threads']} lanes each; {workers['peak']} at the most, "
         f"{workers['restarted']} replaced"
@@ -250,8 +256,12 @@ def _describe(found: dict[str, Any]) -> None:
     rows = [[name, *(str(entry[key]) for key in counted)] for name, entry in found["by_type"].items()]
     table(["type", *headings], [*rows, ["in all", *(str(counts[key]) for key in counted)]])
     show()
-    called = ["calls", "completed", "throttled", "errors", "peak_in_window", "limit", "p50_ms", "p95_ms"]
-    table(
-        ["endpoint", *called],
-        [[name, *(str(entry[key]) for key in called)] for name, entry in found["by_endpoint"].items()],
-    )
+    called = ["calls", "completed", "throttled", "errors", "peak_in_window", "limit"]
+    _table_by("endpoint", found["by_endpoint"], [*called, "p50_ms", "p95_ms"])
+    if "by_budget" in found:
+        show()
+        _table_by("budget", found["by_budget"], called)
+
+
+def _table_by(what: str, entries: dict[str, dict[str, Any]], keys: list[str]) -> None:
+    table([what, *keys], [[name, *(str(entry[key]) for key in keys)] for name, entry in entries.items()])

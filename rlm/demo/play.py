@@ -55,6 +55,7 @@ def play(stage: Stage, view: View, events: int, speed: float, wakeup: Wakeup, st
         stage.settings.event_types,
         stage.api.arrivals,
         stage.api.summary(),
+        stage.api.budget_summary(),
         events=events,
         unsettled=sum(count.unsettled for count in stage.store.ledger.count(stage.store.known_types).values()),
         items=items,

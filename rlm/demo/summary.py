@@ -33,8 +33,7 @@ def summary(verdict: Verdict) -> list[str]:
         *_outcome(verdict),
         *_forecast(verdict),
         "",
-        *endpoint_table(verdict.api),
-        "",
+        *_tables(verdict),
         *_api(verdict),
         *(f"NOT AS PROMISED: {one}." for one in verdict.broken),
         "",
@@ -85,10 +84,18 @@ def _api(verdict: Verdict) -> Iterator[str]:
         yield "No event came twice."
 
 
-def endpoint_table(api: Mapping[str, EndpointSummary]) -> list[str]:
-    """Lay out what each endpoint saw; the peak is the most calls in any period of its limit."""
-    headings = ["endpoint", "calls", "refused", "peak", "limit"]
-    rows = [[name, f"{one.calls:,}", f"{one.refused:,}", f"{one.most:,}", one.limit] for name, one in api.items()]
+def _tables(verdict: Verdict) -> Iterator[str]:
+    yield from seen_table("endpoint", verdict.api)
+    yield ""
+    if verdict.budgets:
+        yield from seen_table("budget", verdict.budgets)
+        yield ""
+
+
+def seen_table(what: str, seen: Mapping[str, EndpointSummary]) -> list[str]:
+    """Lay out what each endpoint or budget saw; the peak is the most calls in any period of its limit."""
+    headings = [what, "calls", "refused", "peak", "limit"]
+    rows = [[name, f"{one.calls:,}", f"{one.refused:,}", f"{one.most:,}", one.limit] for name, one in seen.items()]
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     return [_row(row, widths) for row in [headings, *rows]]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlm.demo.phrases import counted
+from rlm.mockapi import exceeded
 from rlm.run import State
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The run's `record`, what each endpoint of the `api` saw, and what follows from them.
+    """The run's `record`, what each endpoint of the `api` saw, those of each budget together, and what follows.
 
     `answered_seconds` is from the first call to the last answer of the run, None without calls; `doubled` events
     arrived more than once; `broken` are the promises that were not kept, in words.
@@ -28,6 +29,7 @@ class Verdict:
     speed: float
     record: Mapping[str, Any]
     api: Mapping[str, EndpointSummary]
+    budgets: Mapping[str, EndpointSummary]
     answered_seconds: float | None
     doubled: int
     broken: Sequence[str]
@@ -47,6 +49,7 @@ class Verdict:
         return {
             "record": self.record,
             "api": self.api,
+            "budgets": self.budgets,
             "items": self.items,
             "speed": self.speed,
             "forecast_seconds": self.record["plan"]["forecast_seconds"],
@@ -63,6 +66,7 @@ def judge(
     types: Sequence[EventType],
     arrivals: Sequence[Arrival],
     api: Mapping[str, EndpointSummary],
+    budgets: Mapping[str, EndpointSummary],
     *,
     events: int,
     unsettled: int,
@@ -76,14 +80,17 @@ def judge(
     own = [one for one in arrivals if one.run_id == record["run_id"]]
     seen = Counter(one.event_id for one in own if one.accepted)
     lost = events - unsettled - len({one.event_id for one in arrivals if one.accepted})
+    broken = list(_broken(record, api, lost=lost, reached=len(seen), events=events))
+    broken += exceeded(arrivals, [endpoint for one in types for endpoint in one.endpoints])
     return Verdict(
         items=items,
         speed=speed,
         record=record,
         api=api,
+        budgets=budgets,
         answered_seconds=_answered_seconds(own, types),
         doubled=sum(number > 1 for number in seen.values()),
-        broken=list(_broken(record, api, lost=lost, reached=len(seen), events=events)),
+        broken=broken,
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rlm.mockapi.arrivals import Arrival, EndpointSummary, recount
+from rlm.mockapi.arrivals import Arrival, EndpointSummary, exceeded, recount
 from rlm.mockapi.faults import Faults
 from rlm.mockapi.server import MockApi
 
-__all__ = ["Arrival", "EndpointSummary", "Faults", "MockApi", "recount"]
+__all__ = ["Arrival", "EndpointSummary", "Faults", "MockApi", "exceeded", "recount"]

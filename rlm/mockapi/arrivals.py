@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from rlm.endpoint import all_limited
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from rlm.endpoint import Limit, Rule
+    from rlm.endpoint import Endpoint, Limit, Rule
 
 
 class Arrival(msgspec.Struct):
@@ -34,9 +36,9 @@ class Arrival(msgspec.Struct):
 
 
 class EndpointSummary(msgspec.Struct, frozen=True):
-    """What one endpoint saw.
+    """What one endpoint saw, or all endpoints of one budget together.
 
-    `calls` are `accepted` or `refused` (by the limit); `cut` connections were closed before their call was read.
+    `calls` are `accepted` or `refused` (by a limit); `cut` connections were closed before their call was read.
     `most` is the most accepted calls in any period of `limit`; of several rules, for the one that came closest to its
     amount.
     """
@@ -89,15 +91,30 @@ def recount(arrivals: Iterable[Arrival], rule: Rule) -> int:
 
     The fullest period can always be moved until it ends with an arrival, so those are all that need counting:
     for each arrival, how many came later than a period before it and not later than it. The arrivals should be those
-    of one endpoint.
+    of one endpoint, or of the endpoints of one budget.
     """
     times = sorted(arrival.at for arrival in arrivals if arrival.accepted)
     return max((bisect_right(times, end) - bisect_right(times, end - rule.seconds) for end in times), default=0)
 
 
 def summarise(arrivals: list[Arrival], limit: Limit, cut: int) -> EndpointSummary:
-    """Count the `arrivals` of one endpoint, and recount them against its `limit`."""
+    """Count the `arrivals` of one endpoint, or of one budget's, and recount them against the `limit`."""
     accepted = sum(arrival.accepted for arrival in arrivals)
     counts = ((recount(arrivals, rule), rule.amount) for rule in limit.rules)
     most, _ = max(counts, key=lambda count: count[0] / count[1])
     return EndpointSummary(len(arrivals), accepted, len(arrivals) - accepted, cut, most, limit.text)
+
+
+def exceeded(arrivals: Iterable[Arrival], endpoints: Iterable[Endpoint]) -> list[str]:
+    """Say in words where more was accepted than a rule allows, of an endpoint's own limit or its budget's."""
+    by_name = {endpoint.name: endpoint for endpoint in endpoints}
+    by_limited: dict[str, list[Arrival]] = {limited.name: [] for limited in all_limited(by_name.values())}
+    for arrival in arrivals:
+        for limited in all_limited([by_name[arrival.endpoint]]):
+            by_limited[limited.name].append(arrival)
+    return [
+        f"{limited.name} let {most} calls through in {rule.seconds:g} s, not {rule.amount}"
+        for limited in all_limited(by_name.values())
+        for rule in limited.limit.rules
+        if (most := recount(by_limited[limited.name], rule)) > rule.amount
+    ]

@@ -28,7 +28,7 @@ _BACKLOG = 1024
 
 
 class MockApi:
-    """An HTTP server that enforces the limits of `types` strictly, by arrival.
+    """An HTTP server that enforces the limits of `types`, and their budgets', strictly, by arrival.
 
     Only the paths of the endpoints' URLs matter, so they may name any host and port. Use it as a context manager, or
     with `start` and `stop`; stopped and started again it is the same server on the same port, with its log and its
@@ -77,6 +77,10 @@ class MockApi:
     def summary(self) -> dict[str, EndpointSummary]:
         """Return what each endpoint saw, by name."""
         return self._service.summary()
+
+    def budget_summary(self) -> dict[str, EndpointSummary]:
+        """Return what the endpoints of each budget saw together, by its name."""
+        return self._service.budget_summary()
 
     def set_fault(self, endpoint: str, **fields: Any) -> None:
         """Make `fields`, those of `Faults`, the faults of `endpoint` (`"*"`: of all); without any it is sound again.

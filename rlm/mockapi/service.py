@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rlm.clock import Clock
-    from rlm.endpoint import EventType
+    from rlm.endpoint import Budget, EventType
     from rlm.mockapi.site import Site
     from rlm.mockapi.wire import Head
 
@@ -89,6 +89,22 @@ class Service:
             arrivals[arrival.endpoint].append(arrival)
         return {name: summarise(arrivals[name], site.limit, site.cut) for name, site in self._by_name.items()}
 
+    def budget_summary(self) -> dict[str, EndpointSummary]:
+        """Return what the endpoints of each budget saw together, by its name; safe to call from any thread."""
+        arrivals = self.log.snapshot()
+        members: dict[Budget, dict[str, Site]] = {}
+        for site in self._by_name.values():
+            if site.budget:
+                members.setdefault(site.budget, {})[site.name] = site
+        return {
+            budget.name: summarise(
+                [arrival for arrival in arrivals if arrival.endpoint in sites],
+                budget.limit,
+                sum(site.cut for site in sites.values()),
+            )
+            for budget, sites in members.items()
+        }
+
     def _named(self, name: str) -> list[Site]:
         if name == ALL:
             return list(self._by_name.values())
@@ -124,6 +140,8 @@ class Service:
                 return _ok(self.log.snapshot())
             case "GET", "/summary":
                 return _ok(self.summary())
+            case "GET", "/budgets":
+                return _ok(self.budget_summary())
             case "GET", "/faults":
                 return _ok(self.faults())
             case "POST", "/faults":

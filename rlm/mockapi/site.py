@@ -1,4 +1,4 @@
-"""One endpoint as it is served: its window, its faults, its processing times; and which path leads to it."""
+"""One endpoint as it is served: its windows, its faults, its processing times; and which path leads to it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,22 @@ CONTROL = "/_mock"
 
 
 class Site:
-    """One endpoint as it is served. `cut` counts the connections reset while it was down."""
+    """One endpoint as it is served. `cut` counts the connections reset while it was down.
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    A call takes room in its own window and in that of its budget, `shared` with the others that hang on it, or in
+    neither.
+    """
+
+    def __init__(self, endpoint: Endpoint, shared: StrictWindow | None) -> None:
         self.name = endpoint.name
         self.url = endpoint.url
         self.limit = endpoint.limit
+        self.budget = endpoint.budget
         self.faults = Faults()
         self.cut = 0
         #: Seconds a call takes, by event type; a call of no known type takes as long as the first.
         self.processing: dict[str, float] = {}
-        self._window = StrictWindow(endpoint.limit)
+        self._windows = [StrictWindow(endpoint.limit), *([shared] if shared else [])]
         self._faults_set_at = 0.0
 
     def set_faults(self, faults: Faults, at: float) -> None:
@@ -39,9 +44,12 @@ class Site:
         self.faults = faults
 
     def receive(self, event_type: object, at: float, random: Random) -> tuple[bool, Answer | NoAnswer]:
-        """Take the call that arrived `at`: whether the limit admits it, and what it gets."""
-        if not self._window.admit(at):
-            return False, Answer(429, retry_after_seconds=self._window.wait_seconds(at))
+        """Take the call that arrived `at`: whether the limits admit it, and what it gets."""
+        wait = max(window.wait_seconds(at) for window in self._windows)
+        if wait > 0:
+            return False, Answer(429, retry_after_seconds=wait)
+        for window in self._windows:
+            window.admit(at)
         seconds = self.processing.get(str(event_type), next(iter(self.processing.values())))
         return True, outcome(self.faults, at - self._faults_set_at, seconds, random)
 
@@ -53,10 +61,13 @@ def sites_by_path(types: Iterable[EventType]) -> dict[str, Site]:
         ConfigurationError: two endpoints have one path, or one has a path of the mock's own.
     """
     sites: dict[str, Site] = {}
+    shared: dict[str, StrictWindow] = {}
     for event_type in types:
         for endpoint in event_type.endpoints:
             path = unquote(urlsplit(endpoint.url).path) or "/"
-            site = sites.setdefault(path, Site(endpoint))
+            budget = endpoint.budget
+            window = shared.setdefault(budget.name, StrictWindow(budget.limit)) if budget else None
+            site = sites.setdefault(path, Site(endpoint, window))
             _check_path(path, site, endpoint)
             site.processing[event_type.name] = event_type.processing_seconds
     return sites

@@ -12,17 +12,40 @@ from typing import TYPE_CHECKING, Final
 
 from rlm.plan.binds import what_binds
 from rlm.plan.gate import SECOND
-from rlm.plan.simulate import Situation
-from rlm.plan.values import Capacity, Horizon, Plan, Release, TypePlan, Window
+from rlm.plan.situation import Situation
+from rlm.plan.values import (
+    Capacity,
+    Expected,
+    Horizon,
+    Plan,
+    Progress,
+    Release,
+    TypePlan,
+    Underway,
+    Utilisation,
+    Window,
+)
 from rlm.plan.workers import choose_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rlm.endpoint import EventType
-    from rlm.plan.simulate import Course, Start
+    from rlm.plan.course import Course, Start
 
-__all__ = ["Capacity", "Horizon", "Plan", "Release", "TypePlan", "Window", "compute_plan"]
+__all__ = [
+    "Capacity",
+    "Expected",
+    "Horizon",
+    "Plan",
+    "Progress",
+    "Release",
+    "TypePlan",
+    "Underway",
+    "Utilisation",
+    "Window",
+    "compute_plan",
+]
 
 #: One release covers the calls to an endpoint over at least this share of the time there is, however short its period.
 RELEASE_SHARE: Final = 0.25
@@ -36,6 +59,8 @@ def compute_plan(
     horizon: Horizon,
     *,
     workers: int | None = None,
+    expected: Mapping[tuple[str, str], Expected] | None = None,
+    progress: Progress | None = None,
 ) -> Plan:
     """Plan a run, or see what a run would be.
 
@@ -48,14 +73,16 @@ def compute_plan(
     Args:
         backlog: events waiting, by type. A type that is not among `types` is left out; a run makes those dead letters.
         types: the configured types, high to low priority.
-        windows: what the endpoints' windows hold, by endpoint name. One that is missing is fresh.
+        windows: what the windows of endpoints and budgets hold, by name. One that is missing is fresh.
         capacity: how many workers are allowed.
         horizon: the time there is, counted from the moment planned for.
         workers: plan for exactly this number, whatever `capacity` allows: a what-if.
+        expected: what calls were measured to be like, by type and endpoint, where that is known.
+        progress: how far a run is when the rest of it is planned anew; its calls under way are answered first.
     """
     if workers is not None:
         capacity = replace(capacity, min_workers=workers, max_workers=workers)
-    situation = Situation.of(backlog, types, windows, horizon, capacity.turnaround_seconds)
+    situation = Situation.of(backlog, types, windows, horizon, capacity.turnaround_seconds, expected, progress)
     choice = choose_workers(situation, capacity, horizon)
     course = choice.course
     first_call = min((start.at for start in course.starts), default=0)
@@ -79,8 +106,23 @@ def compute_plan(
         releases=tuple(
             Release(from_first_call(at), endpoint, events) for at, endpoint, events in _releases(course, situation)
         ),
+        utilisation=_utilisation(situation, course, choice.workers * capacity.threads, first_call),
         binds=what_binds(situation, choice, capacity, horizon),
     )
+
+
+def _utilisation(situation: Situation, course: Course, lanes: int, first_call: int) -> Utilisation:
+    """Compare what is used until the end with what there is: the time of all lanes, the slots of endpoints asked."""
+    lane_time = lanes * (course.forecast - first_call)
+    busy = sum(start.events * start.takes for start in course.starts) + sum(one.answered_at for one in situation.busy)
+    last_call = course.starts[-1].at if course.starts else 0
+    slots = sum(
+        number
+        for name in {route.gate for demand in situation.demands if demand.events for route in demand.routes}
+        for _, number in situation.gates[name].openings(last_call)
+    )
+    calls = sum(start.events for start in course.starts)
+    return Utilisation(min(1.0, busy / lane_time) if lane_time else 0.0, calls / slots if calls else 0.0)
 
 
 def _releases(course: Course, situation: Situation) -> Iterator[tuple[int, str, int]]:

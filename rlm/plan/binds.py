@@ -1,37 +1,49 @@
-"""Says in one sentence what keeps a plan from ending sooner, by comparing it with one that has lanes to spare."""
+"""Says in one sentence what keeps a plan from ending sooner, by comparing it with one of more lanes or endpoints."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rlm.plan.gate import SECOND, ticks
+from rlm.plan.gate import NEVER, SECOND, ticks
 from rlm.plan.simulate import simulate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rlm.plan.simulate import Course, Demand, Situation
+    from rlm.plan.course import Course
+    from rlm.plan.situation import Demand, Situation
     from rlm.plan.values import Capacity, Horizon
     from rlm.plan.workers import Choice
 
 #: Times the lanes of the most workers allowed, to see what more workers would change.
 PLENTY: Final = 10
-
-#: Workers bind where more of them would take a tenth or more off the time.
+#: Something binds where more of it would take a tenth or more off the time.
 WORTH_IT: Final = 0.9
+#: So many more overflow endpoints for each type are tried, at the most.
+MOST_ADDED: Final = 3
+
+_ORDINALS: Final = ("", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
 def what_binds(situation: Situation, choice: Choice, capacity: Capacity, horizon: Horizon) -> str:
-    """Name the constraint that binds: a type's limit, the workers, the deadline, or nothing."""
-    if not any(demand.events for demand in situation.demands):
-        return "nothing binds: there is nothing to do"
+    """Name the constraint that binds: a type's limit or a budget, the workers, the deadline, or nothing.
+
+    Before a run, say also what more overflow endpoints would change; under way there is no time for that.
+    """
+    advise = not situation.under_way
+    if not situation.events:
+        return f"nothing binds: {'the last calls are under way' if situation.busy else 'there is nothing to do'}"
     course, best = choice.course, choice.best
-    plenty = simulate(situation, PLENTY * max(capacity.max_workers, 1) * capacity.threads)
+    if advise or situation.shares_endpoints:
+        plenty = simulate(situation, PLENTY * max(capacity.max_workers, 1) * capacity.threads)
+    else:
+        plenty = choice.alone
     most = _workers(capacity.max_workers) + (" (the maximum)" if capacity.min_workers < capacity.max_workers else "")
     if plenty.leftover < course.leftover:
         return f"workers bind: with {most} {course.leftover:,} are left over; with more it could be {plenty.leftover:,}"
+    lanes = capacity.max_workers * capacity.threads if advise else 0
     if course.leftover:
-        return _leftover(situation, course)
+        return _leftover(situation, course, lanes)
     target = ticks(horizon.target_seconds)
     if course.forecast <= target and plenty.forecast < WORTH_IT * course.forecast:
         done = f"with {_workers(choice.workers)} all is done at {_clock(course.forecast)}, before the target of"
@@ -39,33 +51,87 @@ def what_binds(situation: Situation, choice: Choice, capacity: Capacity, horizon
     if plenty.forecast < WORTH_IT * best.forecast:
         done = f"with {most} all is done at {_clock(best.forecast)}"
         return f"workers bind: {done}; with more it could be {_clock(plenty.forecast)}"
-    return _end(situation, course, plenty)
+    return _end(situation, course, plenty, lanes)
 
 
-def _leftover(situation: Situation, course: Course) -> str:
+def _leftover(situation: Situation, course: Course, lanes: int) -> str:
     """Say why events are left over where more workers would not help."""
     late = [demand for demand in situation.demands if course.left[demand.name]]
-    limited = [demand for demand in late if demand.takes <= situation.deadline]
+    limited = [demand for demand in late if any(route.latest >= 0 for route in demand.routes)]
     if not limited:
         return f"the deadline binds: in {_seconds(situation.deadline)} there is no time for a call of {_names(late)}"
     number = sum(course.left[demand.name] for demand in limited)
+    budgets = _budgets(limited)
+    if lanes and budgets and simulate(situation.without_budgets(), lanes).leftover < course.leftover:
+        binding, advice = budgets, ""
+    else:
+        binding, advice = _limits(limited), _fewer_left(situation, course, limited, lanes)
     return (
-        f"{_limits(limited)} until the deadline at {_clock(situation.deadline)}: {number:,} will be left over; "
-        f"more workers change nothing{_resting(situation, limited)}"
+        f"{binding} until the deadline at {_clock(situation.deadline)}: {number:,} will be left over; "
+        f"more workers change nothing{advice}{_resting(situation, limited)}"
     )
 
 
-def _end(situation: Situation, course: Course, plenty: Course) -> str:
+def _end(situation: Situation, course: Course, plenty: Course, lanes: int) -> str:
     """Say what the end waits for where more workers would make little difference."""
+    begins = {start.type: start.at for start in plenty.starts}
     last = max(situation.demands, key=lambda demand: plenty.answered.get(demand.name, 0))
-    begins = plenty.forecast - last.takes
-    if begins < last.takes:
-        begun = f"the last call, of {last.name}, begins at {_clock(begins)} and takes {_seconds(last.takes)}"
+    until = begins.get(last.name, 0)
+    if until < last.takes:
+        begun = f"the last call, of {last.name}, begins at {_clock(until)} and takes {_seconds(last.takes)}"
         return f"nothing binds: {begun}"
+    limited = [one for one in situation.demands if begins.get(one.name, 0) >= WORTH_IT * until]
+    budgets = _budgets(limited)
+    if lanes and budgets and simulate(situation.without_budgets(), lanes).forecast < WORTH_IT * course.forecast:
+        binding, advice = budgets, ""
+    else:
+        binding, advice = _limits(limited), _sooner(situation, course, limited, lanes)
     change = "more workers change nothing"
     if _clock(plenty.forecast) != _clock(course.forecast):
         change = f"with more workers the end could be {_clock(plenty.forecast)} instead of {_clock(course.forecast)}"
-    return f"{_limits([last])} until {_clock(begins)}; {change}{_resting(situation, [last])}"
+    return f"{binding} until {_clock(until)}; {change}{advice}{_resting(situation, limited)}"
+
+
+def _sooner(situation: Situation, course: Course, limited: Sequence[Demand], lanes: int) -> str:
+    """Say when so few more overflow endpoints as make a difference would have it done."""
+    for number in range(1, MOST_ADDED + 1) if lanes else ():
+        other = simulate(situation.with_more([one.name for one in limited], number), lanes)
+        if other.forecast < WORTH_IT * course.forecast:
+            return f"; {_overflow_endpoints(number, limited)} would finish at {_clock(other.forecast)}"
+    return ""
+
+
+def _fewer_left(situation: Situation, course: Course, limited: Sequence[Demand], lanes: int) -> str:
+    """Say how many more overflow endpoints leave nothing over, or else what a single one would leave."""
+    left = []
+    for number in range(1, MOST_ADDED + 1) if lanes else ():
+        left.append(simulate(situation.with_more([one.name for one in limited], number), lanes).leftover)
+        if not left[-1]:
+            return f"; {_overflow_endpoints(number, limited)} would leave none over"
+    if left and left[0] < course.leftover:
+        return f"; {_overflow_endpoints(1, limited)} would leave {left[0]:,}"
+    return ""
+
+
+def _overflow_endpoints(number: int, demands: Sequence[Demand]) -> str:
+    """Name more overflow endpoints than there are."""
+    next_one = {len(demand.routes) for demand in demands}
+    each = " for each" if len(demands) > 1 else ""
+    if number > 1:
+        return f"{number} more overflow endpoints{each}"
+    ordinal = next_one.pop() if len(next_one) == 1 else len(_ORDINALS)
+    return f"a {_ORDINALS[ordinal]} overflow endpoint{each}" if ordinal < len(_ORDINALS) else f"one more{each}"
+
+
+def _budgets(demands: Sequence[Demand]) -> str:
+    """Say that the budgets of these types bind, nothing where they have none."""
+    found = sorted({route.budget for demand in demands for route in demand.routes if route.budget is not None})
+    if not found:
+        return ""
+    first, *others = found
+    if not others:
+        return f"the budget {first} binds"
+    return f"the budgets {first} and {others[0] if len(others) == 1 else f'{len(others)} more'} bind"
 
 
 def _limits(demands: Sequence[Demand]) -> str:
@@ -81,8 +147,14 @@ def _names(demands: Sequence[Demand]) -> str:
 
 def _resting(situation: Situation, demands: Sequence[Demand]) -> str:
     """Name the endpoints whose rest makes a limit tighter than it is."""
-    gates = [situation.gates[name] for demand in demands for name in demand.gates]
-    resting = ", ".join(f"{gate.name} rests until {_clock(gate.rest)}" for gate in gates if gate.rest > 0)
+    gates = [situation.gates[route.gate] for demand in demands for route in demand.routes]
+    resting = ", ".join(
+        f"{gate.name} is not counted on until it answers well"
+        if gate.rest == NEVER
+        else f"{gate.name} rests until {_clock(gate.rest)}"
+        for gate in gates
+        if gate.rest > 0
+    )
     return f" ({resting})" if resting else ""
 
 

@@ -1,4 +1,4 @@
-"""One endpoint's window in a simulation: what it admits now, and when it opens again.
+"""One window in a simulation, an endpoint's or a budget's: what it admits now, and when it opens again.
 
 Time is counted in whole microseconds here and wherever the plan computes: sums are exact, so what falls together in
 time is equal and is handled as one group, whatever the number of events in it.
@@ -6,18 +6,19 @@ time is equal and is handled as one group, whatever the number of events in it.
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from rlm.endpoint import Endpoint, Rule
+    from rlm.endpoint import Limited, Rule
     from rlm.plan.values import Window
 
 #: Ticks in a second.
 SECOND: Final = 1_000_000
+#: Later than any moment that matters.
+NEVER: Final = 1 << 62
 
 
 def ticks(seconds: float) -> int:
@@ -31,9 +32,9 @@ def duration(seconds: float) -> int:
 
 
 class Gate:
-    """An endpoint's rules with the slots taken under each; a slot is free only where every rule has one.
+    """The rules of an endpoint or a budget with the slots taken; a slot is free only where every rule has one.
 
-    `opens` is when the next slot can be taken if none is taken until then.
+    `opens` is when the next slot can be taken if none is taken until then. What is suspect never opens.
     """
 
     __slots__ = ("counts", "name", "opens", "rest")
@@ -45,15 +46,25 @@ class Gate:
         self.opens = self._next_opening()
 
     @classmethod
-    def of(cls, endpoint: Endpoint, window: Window, guard_seconds: float) -> Gate:
-        """Make the gate of `endpoint` as its window stands at the start."""
+    def of(cls, limited: Limited, window: Window, guard_seconds: float, grain: int = 1) -> Gate:
+        """Make the gate of an endpoint or a budget as its window stands at the start.
+
+        Slots come back at multiples of `grain` ticks, no sooner than they do.
+        """
         guard = ticks(guard_seconds)
-        counts = [_Count.of(rule, window.ages, guard) for rule in endpoint.limit.rules]
-        return cls(endpoint.name, ticks(window.rest_seconds), counts)
+        counts = [_Count.of(rule, window.ages, guard, grain) for rule in limited.limit.rules]
+        return cls(limited.name, NEVER if window.suspect else ticks(window.rest_seconds), counts)
 
     def copy(self) -> Gate:
         """Return a gate in the same state that can be used up without changing this one."""
-        return Gate(self.name, self.rest, [count.copy() for count in self.counts])
+        gate = Gate.__new__(Gate)
+        gate.name, gate.rest, gate.opens = self.name, self.rest, self.opens
+        gate.counts = [count.copy() for count in self.counts]
+        return gate
+
+    def fresh(self) -> Gate:
+        """Return a gate with the same rules and all slots free."""
+        return Gate(self.name, 0, [count.fresh() for count in self.counts])
 
     @property
     def shortest(self) -> int:
@@ -62,7 +73,10 @@ class Gate:
 
     def free(self, at: int) -> int:
         """Count the slots that can be taken at `at`, which must not go backwards from call to call."""
-        return min([count.free_at(at) for count in self.counts]) if at >= self.opens else 0
+        if at < self.opens:
+            return 0
+        counts = self.counts
+        return counts[0].free_at(at) if len(counts) == 1 else min([count.free_at(at) for count in counts])
 
     def take(self, at: int, slots: int) -> None:
         """Take that many of the slots that are free."""
@@ -71,8 +85,25 @@ class Gate:
             count.free -= slots
         self.opens = self._next_opening()
 
+    def openings(self, until: int) -> Iterator[tuple[int, int]]:
+        """Yield when how many slots are taken if each is as it comes, up to and including `until`: none can be sooner.
+
+        That is so for any number of rules: under each of them a call waits for one so many calls before it.
+        """
+        gate = self.copy()
+        at = max(0, gate.opens)
+        while at <= until:
+            slots = gate.free(at)
+            yield at, slots
+            gate.take(at, slots)
+            at = gate.opens
+
     def _next_opening(self) -> int:
-        return max(self.rest, *[count.opens_at() for count in self.counts])
+        opens = self.rest
+        for count in self.counts:
+            if count.free <= 0:
+                opens = max(opens, count.opens_at())
+        return opens
 
 
 class _Count:
@@ -86,15 +117,18 @@ class _Count:
         self.held = held
 
     @classmethod
-    def of(cls, rule: Rule, ages: Sequence[float], guard: int) -> _Count:
+    def of(cls, rule: Rule, ages: Sequence[float], guard: int, grain: int) -> _Count:
         period = duration(rule.seconds) + guard
-        back = sorted(period - ticks(age) for age in ages)
-        held = deque((at, 1) for at in back if at > 0)
+        back = sorted([-((ticks(age) - period) // grain) * grain for age in ages])
+        held = deque([(at, 1) for at in back if at > 0])
         # A limit that was lowered may be exceeded by what was called before: free is below zero until it is not.
         return cls(period, rule.amount - len(held), held)
 
     def copy(self) -> _Count:
         return _Count(self.period, self.free, self.held.copy())
+
+    def fresh(self) -> _Count:
+        return _Count(self.period, self.free + sum(slots for _, slots in self.held), deque())
 
     def free_at(self, at: int) -> int:
         held = self.held
@@ -104,38 +138,8 @@ class _Count:
 
     def opens_at(self) -> int:
         lacking = 1 - self.free
-        coming, opens = iter(self.held), 0
-        while lacking > 0:
-            opens, slots = next(coming)
+        for opens, slots in self.held:
             lacking -= slots
-        return opens
-
-
-def share(wanted: int, free: Sequence[int]) -> list[int]:
-    """Divide `wanted` slots over a type's endpoints as `rlm.endpoint.in_order_of_use` does, but not slot by slot.
-
-    `free` holds the free slots, at least `wanted` in all, the primary's first. The primary gives what it has; the
-    overflows give from the top down to one level, and what does not come out even goes one each by their order.
-    """
-    primary, *overflow = free
-    if wanted <= primary:
-        return [wanted, *[0 for _ in overflow]]
-    if wanted == sum(free):
-        return list(free)
-    level = _level(wanted - primary, overflow)
-    given = [primary, *[max(0, slots - level) for slots in overflow]]
-    odd = wanted - sum(given)
-    for index, slots in enumerate(overflow, start=1):
-        if odd and slots >= level:
-            given[index] += 1
-            odd -= 1
-    return given
-
-
-def _level(wanted: int, free: Sequence[int]) -> int:
-    """Find the lowest level that all can be brought down to by taking at most `wanted`, which is less than all.
-
-    What is above a level is most for some number of the tallest, so it is little enough when it is for each number.
-    """
-    tallest = itertools.accumulate(sorted(free, reverse=True))
-    return max(-((wanted - slots) // number) for number, slots in enumerate(tallest, start=1))
+            if lacking <= 0:
+                return opens
+        return 0

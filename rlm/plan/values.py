@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,14 +11,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What one endpoint's window holds when the plan is made.
+    """What the window of an endpoint, or of a budget, holds when the plan is made.
 
     `ages` are the seconds since each call that may still count, in any order; those too old to count do no harm.
-    `rest_seconds` is how long the endpoint rests yet, after a 429 or by its circuit breaker.
+    `rest_seconds` is how long the endpoint rests yet, after a 429 or by its circuit breaker. `suspect`: it failed, and
+    no probe has been answered well since. It is not counted on, whenever its rest ends.
     """
 
     ages: tuple[float, ...] = ()
     rest_seconds: float = 0.0
+    suspect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What calls of one type to one endpoint are like, as measured.
+
+    A call takes `seconds` (the median); one is begun where `needed_seconds` are left before the deadline (19 of 20 take
+    no longer); `error_rate` is the part of them that fails and is tried again.
+    """
+
+    seconds: float
+    needed_seconds: float
+    error_rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """A call under way when the plan is made, begun `age_seconds` ago."""
+
+    type: str
+    endpoint: str
+    age_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is when what remains of it is planned: calls under way, and by type the calls begun so far."""
+
+    underway: tuple[Underway, ...] = ()
+    begun: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +68,16 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """Until when calls must be answered, by when they should be, and the guard kept on every period. Seconds."""
+    """Until when calls must be answered, by when they should be, and the guard kept on every period. Seconds.
+
+    An event whose call fails is tried again `backoff_seconds` later, and left over after `max_attempts`.
+    """
 
     deadline_seconds: float
     target_seconds: float
     guard_seconds: float
+    max_attempts: int = 3
+    backoff_seconds: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +99,18 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class Utilisation:
+    """How much of what there is a plan uses from its first call on, as parts of 1.
+
+    `lanes`: the time of all lanes until the last answer. `endpoints`: the slots until the last call begins, of all
+    endpoints of the types that have events.
+    """
+
+    lanes: float
+    endpoints: float
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How many workers the backlog needs, when it will be done, what will be left over, and why not sooner.
 
@@ -79,6 +128,7 @@ class Plan:
     expected_leftover: int
     by_type: Mapping[str, TypePlan]
     releases: tuple[Release, ...]
+    utilisation: Utilisation
     binds: str
 
     @property
@@ -99,4 +149,5 @@ class Plan:
             "by_type": {name: asdict(part) for name, part in self.by_type.items()},
             "releases": [asdict(release) for release in self.releases],
             "binds": self.binds,
+            "utilisation": asdict(self.utilisation),
         }

@@ -1,8 +1,9 @@
 """The fewest workers that lose nothing: no event more left over, and the end no later than is worth a worker.
 
 More lanes do not always help: a long call of a lower type may take the lane that a higher one could have used a moment
-later, and the end comes later than with one lane less. Every schedule by priority has such anomalies. So what counts is
-the best that any allowed number of workers can do, and to allow more never makes a plan worse.
+later, and the end comes later than with one lane less. Every schedule by priority has such anomalies. So the goal is
+set by what no schedule can beat, or else by the best that any allowed number of workers can do, and to allow more never
+makes a plan worse.
 """
 
 from __future__ import annotations
@@ -16,59 +17,109 @@ from rlm.plan.gate import ticks
 from rlm.plan.simulate import simulate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rlm.plan.bound import EventsBound
-    from rlm.plan.simulate import Course, Situation
+    from rlm.plan.course import Course
+    from rlm.plan.situation import Situation
     from rlm.plan.values import Capacity, Horizon
 
 #: Where the limits, not the workers, keep the end from the target: the share of the slack left before the deadline that
 #: may be spent on fewer workers. The rest is kept for retries.
 SLACK_SHARE: Final = 0.25
+#: The numbers of workers looked at: each one up to twice this, beyond that in steps of one part in so many.
+FINENESS: Final = 32
+#: The same with very many endpoints, and where a run is under way and its rest is planned again and again.
+LEAST_FINENESS: Final = 2
+MANY_ENDPOINTS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The number of workers, what they come to, the best any allowed number could, and what nobody could beat."""
+    """The number of workers, what they come to, the best any allowed number could, and what nobody could beat.
+
+    `alone` is what each type would come to if it had its endpoints to itself and a lane for every event.
+    """
 
     workers: int
     course: Course
     best: Course
+    alone: Course
     bound: EventsBound
 
 
 def choose_workers(situation: Situation, capacity: Capacity, horizon: Horizon) -> Choice:
-    """Find the fewest workers that leave over what the best number does and end by the goal."""
-    run = functools.cache(lambda workers: simulate(situation, workers * capacity.threads))
-    bound = Bound(situation)
-    fewest = min(capacity.max_workers, max(capacity.min_workers, 1 if bound.events else 0))
-    target = ticks(horizon.target_seconds)
-    best = _best(run, bound, range(fewest, capacity.max_workers + 1), capacity.threads, target)
-    soonest = bound.of_events(situation.done(best))
-    slack = situation.deadline - best.forecast
-    goal = target if best.forecast <= target else best.forecast + int(SLACK_SHARE * slack)
-    for workers in range(fewest, capacity.max_workers):
-        lanes = workers * capacity.threads
-        if bound.leftover(lanes) > best.leftover or soonest.end(lanes) > goal:
-            continue
-        course = run(workers)
-        if course.left == best.left and course.forecast <= goal:
-            return Choice(workers, course, best, soonest)
-    return Choice(capacity.max_workers, run(capacity.max_workers), best, soonest)
+    """Find the fewest workers that leave over no more than must be, or than any number does, and end by the goal."""
+    return _Search(situation, capacity, horizon).choose()
 
 
-def _best(run: Callable[[int], Course], bound: Bound, allowed: range, threads: int, target: int) -> Course:
-    """Return the best course of the allowed numbers of workers, looking at fewer while that could change the choice."""
-    most_first = reversed(allowed)
-    best = run(next(most_first))
-    for workers in most_first:
-        lanes = workers * threads
-        if bound.leftover(lanes) > best.leftover:
-            break
-        if best.leftover == bound.leftover_of_limits and best.forecast <= max(target, bound.of_all.end(lanes)):
-            break
-        best = min(best, run(workers), key=_rank)
-    return best
+class _Search:
+    """The numbers of workers allowed, few to many, and what each comes to."""
+
+    def __init__(self, situation: Situation, capacity: Capacity, horizon: Horizon) -> None:
+        self._run: Callable[[int], Course] = functools.cache(
+            lambda workers: simulate(situation, workers * capacity.threads)
+        )
+        self._bound = Bound(situation)
+        self._threads = capacity.threads
+        self._deadline = situation.deadline
+        self._target = ticks(horizon.target_seconds)
+        needed = 1 if situation.events or situation.busy else 0
+        self._most = capacity.max_workers
+        coarse = situation.under_way or len(situation.gates) > MANY_ENDPOINTS
+        fineness = LEAST_FINENESS if coarse else FINENESS
+        self._allowed = list(_numbers(min(self._most, max(capacity.min_workers, needed)), self._most, fineness))
+
+    def choose(self) -> Choice:
+        return self._at_the_bound() or self._at_the_best()
+
+    def _at_the_bound(self) -> Choice | None:
+        """Find the fewest that leave over what the limits do and end by the goal."""
+        bound = self._bound
+        goal = self._goal(bound.of_all)
+        for workers in self._allowed:
+            lanes = workers * self._threads
+            if bound.leftover(lanes) > bound.leftover_of_limits or bound.of_all.end(lanes) > goal:
+                continue
+            course = self._run(workers)
+            if course.left == bound.left and course.forecast <= goal:
+                best = course if course.forecast <= self._target else self._run(self._most)
+                return Choice(workers, course, best, bound.alone, bound.of_all)
+        return None
+
+    def _at_the_best(self) -> Choice:
+        """Where none comes up to that, find the best, and then the fewest that leave over no more and end by the goal.
+
+        The goal is that of what the best gets done, or the best's own end where that is later.
+        """
+        best = self._best()
+        soonest = self._bound.of_course(best)
+        goal = max(self._goal(soonest), best.forecast)
+        enough = (one for one in self._allowed if self._run(one).left == best.left and self._run(one).forecast <= goal)
+        workers = next(enough, self._most)
+        return Choice(workers, self._run(workers), best, self._bound.alone, soonest)
+
+    def _best(self) -> Course:
+        """Return the best course of all numbers: those that are too few for it are not looked at."""
+        best = self._run(self._most)
+        for workers in reversed(self._allowed):
+            if self._bound.leftover(workers * self._threads) > best.leftover:
+                break
+            best = min(best, self._run(workers), key=_rank)
+        return best
+
+    def _goal(self, bound: EventsBound) -> int:
+        """Say when it is to be done: by the target, or if that cannot be, later than the bound by part of the slack."""
+        soonest = bound.end(self._most * self._threads)
+        return self._target if soonest <= self._target else soonest + int(SLACK_SHARE * (self._deadline - soonest))
+
+
+def _numbers(fewest: int, most: int, fineness: int) -> Iterator[int]:
+    number = fewest
+    while number < most:
+        yield number
+        number += max(1, number // fineness)
+    yield most
 
 
 def _rank(course: Course) -> tuple[int, list[int], int]:

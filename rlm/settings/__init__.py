@@ -7,6 +7,7 @@ from rlm.settings.effective import Settings, Shown
 from rlm.settings.load import load_settings
 from rlm.settings.masking import mask_url, resolve_headers
 from rlm.settings.model import (
+    BudgetSettings,
     EndpointSettings,
     QueueSettings,
     RedisSettings,
@@ -17,6 +18,7 @@ from rlm.settings.model import (
 )
 
 __all__ = [
+    "BudgetSettings",
     "EndpointSettings",
     "QueueSettings",
     "RedisSettings",

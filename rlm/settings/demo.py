@@ -37,6 +37,8 @@ def demo_document(settings: Settings, speed: float, base_url: str) -> str:
     }
     for event_type in settings.event_types:
         tables[f"types.{toml_key(event_type.name)}"] = _type_table(event_type, speed, base_url.rstrip("/"))
+    for name, budget in settings.budgets.items():
+        tables[f"budgets.{toml_key(name)}"] = {"rate_limit": _faster_limit(budget.limit, speed)}
     return "\n".join(_lines(tables))
 
 
@@ -58,18 +60,20 @@ def _timeout(seconds: float, speed: float) -> float:
 def _type_table(event_type: EventType, speed: float, base_url: str) -> dict[str, Any]:
     return {
         "priority": event_type.priority,
+        "share": event_type.share,
         "processing_seconds": event_type.processing_seconds / speed,
         "endpoints": [_endpoint_table(endpoint, speed, base_url) for endpoint in event_type.endpoints],
     }
 
 
 def _endpoint_table(endpoint: Endpoint, speed: float, base_url: str) -> dict[str, Any]:
-    return {
+    table = {
         "name": endpoint.name,
         "url": f"{base_url}/{endpoint.name}",
         "rate_limit": _faster_limit(endpoint.limit, speed),
         "timeout_seconds": _timeout(endpoint.timeout_seconds, speed),
     }
+    return {**table, "budget": endpoint.budget.name} if endpoint.budget else table
 
 
 def _faster_limit(limit: Limit, speed: float) -> str:

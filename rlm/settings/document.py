@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from rlm.settings.fields import Name, setting
 from rlm.settings.model import (
+    BudgetSettings,
     EndpointSettings,
     QueueSettings,
     RedisSettings,
@@ -35,6 +36,7 @@ class Document(BaseSettings):
     types: dict[Name, TypeSettings] = setting(
         ..., "Types", allowed="one or more tables, [types.NAME]; leave `types` out for the built-in ones", min_length=1
     )
+    budgets: dict[Name, BudgetSettings] = setting({}, "Budgets", allowed="a table for each of them, [budgets.NAME]")
 
     @classmethod
     def merge(cls, layers: tuple[dict[str, Any], ...]) -> Document:
@@ -78,6 +80,8 @@ def model_at(path: tuple[str | int, ...]) -> type[BaseModel] | None:
             return SECTIONS.get(section)
         case ("types", str()):
             return TypeSettings
+        case ("budgets", str()):
+            return BudgetSettings
         case ("types", str(), "endpoints", int()):
             return EndpointSettings
         case _:

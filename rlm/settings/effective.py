@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlm.endpoint import Endpoint, EventType, Limit
+from rlm.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.errors import ConfigurationError
 from rlm.settings.faults import close_match, did_you_mean
 from rlm.settings.layers import leaves
@@ -49,7 +49,8 @@ class Settings:
 
     `event_types` go from the highest priority to the lowest, equal ones in the configured order. `endpoints` has each
     endpoint by name, as the first of those types has it: where types share one, headers and time-out may differ, so
-    take it from the type to call it. `revision` names what workers depend on; `data_dir` is where RLM keeps files.
+    take it from the type to call it. `budgets` has the limits that endpoints share, by name. `revision` names what
+    workers depend on; `data_dir` is where RLM keeps files.
     """
 
     redis: RedisSettings
@@ -60,6 +61,7 @@ class Settings:
     types: Mapping[str, TypeSettings]
     event_types: tuple[EventType, ...] = field(repr=False)
     endpoints: Mapping[str, Endpoint] = field(repr=False)
+    budgets: Mapping[str, Budget]
     revision: str
     data_dir: Path
     source: Path | None
@@ -80,7 +82,8 @@ class Settings:
 
 def settings_of(document: Document, layers: Layers, sentry_dsn: str | None) -> Settings:
     """Make the settings of a faultless document."""
-    event_types = _event_types(document)
+    budgets = {name: Budget(name, Limit.parse(one.rate_limit)) for name, one in document.budgets.items()}
+    event_types = _event_types(document, budgets)
     return Settings(
         redis=document.redis,
         queue=document.queue,
@@ -90,6 +93,7 @@ def settings_of(document: Document, layers: Layers, sentry_dsn: str | None) -> S
         types=document.types,
         event_types=event_types,
         endpoints=_by_name(event_types),
+        budgets=budgets,
         revision=_revision(document, event_types),
         data_dir=(layers.source.parent if layers.source else Path.cwd()) / _DATA_FOLDER,
         source=layers.source,
@@ -98,26 +102,30 @@ def settings_of(document: Document, layers: Layers, sentry_dsn: str | None) -> S
     )
 
 
-def _event_types(document: Document) -> tuple[EventType, ...]:
+def _event_types(document: Document, budgets: Mapping[str, Budget]) -> tuple[EventType, ...]:
     types = (
         EventType(
             name,
             described.priority,
             described.processing_seconds,
-            tuple(_endpoint(endpoint, described, document.retry) for endpoint in described.endpoints),
+            tuple(_endpoint(endpoint, described, document.retry, budgets) for endpoint in described.endpoints),
+            described.share,
         )
         for name, described in document.types.items()
     )
     return tuple(sorted(types, key=lambda event_type: -event_type.priority))
 
 
-def _endpoint(endpoint: EndpointSettings, event_type: TypeSettings, retry: RetrySettings) -> Endpoint:
+def _endpoint(
+    endpoint: EndpointSettings, event_type: TypeSettings, retry: RetrySettings, budgets: Mapping[str, Budget]
+) -> Endpoint:
     return Endpoint(
         name=endpoint.name,
         url=endpoint.url,
         limit=Limit.parse(endpoint.rate_limit or str(event_type.rate_limit)),  # one of them is there: rules saw to it
         timeout_seconds=endpoint.timeout_seconds or retry.timeout_seconds,
         headers=endpoint.headers,
+        budget=budgets[endpoint.budget] if endpoint.budget else None,
     )
 
 
@@ -144,10 +152,14 @@ def _revision(document: Document, event_types: tuple[EventType, ...]) -> str:
 
 def _facts(event_type: EventType) -> list[Any]:
     endpoints = [
-        [endpoint.name, endpoint.url, endpoint.limit.text, endpoint.timeout_seconds, endpoint.headers]
-        for endpoint in event_type.endpoints
+        [one.name, one.url, one.limit.text, one.timeout_seconds, one.headers, _budget_facts(one.budget)]
+        for one in event_type.endpoints
     ]
-    return [event_type.name, event_type.priority, event_type.processing_seconds, endpoints]
+    return [event_type.name, event_type.priority, event_type.processing_seconds, event_type.share, endpoints]
+
+
+def _budget_facts(budget: Budget | None) -> list[str]:
+    return [budget.name, budget.limit.text] if budget else []
 
 
 def _shown(document: Document, layers: Layers) -> Iterator[Shown]:

@@ -98,7 +98,7 @@ def _allowed(place: Place) -> str:
     if model and key in model.model_fields:
         return words(model, str(key), "allowed")
     match parent:
-        case ["types"]:
+        case ["types" | "budgets"]:
             return f"a table, [{dotted(place)}]"
         case [*_, "endpoints"]:
             return '{ name = "...", url = "..." }'

@@ -1,4 +1,4 @@
-"""The layers a configuration is made of, the environment over the file over the defaults, and who gave which value."""
+"""The layers of a configuration, options over the environment over the file over the defaults, and who gave what."""
 
 from __future__ import annotations
 
@@ -12,27 +12,43 @@ if TYPE_CHECKING:
 #: The place of a setting: names of tables and keys, numbers of list entries.
 Place = tuple[str | int, ...]
 
+#: How a command is told a value that goes over all others: the origin of such a value.
+OPTION = "--set"
+
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """Tables of three origins. `variables` names the environment variable behind each place of `environment`."""
+    """Tables of four origins. `variables` names the environment variable behind each place of `environment`.
+
+    `options` has what a command was told to take for granted, at the `told` places.
+    """
 
     environment: dict[str, Any] = field(repr=False)
     variables: dict[Place, str]
     file: dict[str, Any] = field(repr=False)
     source: Path | None
     built_in: dict[str, Any] = field(repr=False)
+    options: dict[str, Any] = field(default_factory=dict, repr=False)
+    told: frozenset[Place] = frozenset()
 
     @property
     def tables(self) -> tuple[dict[str, Any], ...]:
         """The layers, the one that wins first."""
-        return self.environment, self.file, self.built_in
+        return self.options, self.environment, self.file, self.built_in
 
     @property
     def types(self) -> dict[str, Any]:
-        """The table of types as configured, the environment aside, which can add none."""
-        types = (self.built_in | self.file).get("types")
-        return types if isinstance(types, dict) else {}
+        """The table of types as configured; options and environment aside, which can add none."""
+        return self._named("types")
+
+    @property
+    def budgets(self) -> dict[str, Any]:
+        """The table of budgets, likewise."""
+        return self._named("budgets")
+
+    def _named(self, what: str) -> dict[str, Any]:
+        tables = (self.built_in | self.file).get(what)
+        return tables if isinstance(tables, dict) else {}
 
     def find(self, place: Place) -> Any:
         """Return the value at `place` of the highest layer that has one, else None (which TOML cannot say)."""
@@ -41,6 +57,8 @@ class Layers:
 
     def where(self, place: Place) -> str:
         """Tell where the value at `place` comes from."""
+        if place in self.told:
+            return OPTION
         if place in self.variables:
             return f"environment {self.variables[place]}"
         return self.file_name if _dig(self.file, place) is not None else "default"

@@ -13,12 +13,13 @@ from rlm.settings.document import Document
 from rlm.settings.effective import Settings, settings_of
 from rlm.settings.faults import Fault, faults_of, show
 from rlm.settings.layers import Layers
+from rlm.settings.options import with_options
 from rlm.settings.rules import rule_faults
 from rlm.settings.sources import choose_file, read_environment, read_file
 from rlm.settings.values import check_dsn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from rlm.settings.layers import Place
@@ -26,11 +27,14 @@ if TYPE_CHECKING:
 DSN_VARIABLE = "SENTRY_DSN"
 
 
-def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+def load_settings(
+    path: Path | None = None, environ: Mapping[str, str] = os.environ, overrides: Sequence[str] = ()
+) -> Settings:
     """Return the settings of the file at `path`, else `$RLM_CONFIG`, else `./rlm.toml`, else the built-in ones.
 
-    Variables `RLM_<SECTION>__<KEY>`, `REDIS_URL` and `SENTRY_DSN` of `environ` go over the file's values. Loading the
-    same file in the same environment again gives the same `revision`, in any process.
+    Variables `RLM_<SECTION>__<KEY>`, `REDIS_URL` and `SENTRY_DSN` of `environ` go over the file's values, and over
+    these the `overrides`, `KEY=VALUE` each, which a command was told with `--set`. Loading the same file in the same
+    environment again gives the same `revision`, in any process.
 
     Raises:
         ConfigurationError: something is wrong; the message has a line for each fault, with origin, key, value and
@@ -38,6 +42,8 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] = os.envi
     """
     source = choose_file(path, environ)
     layers, faults = _layers(source, environ)
+    layers, misread = with_options(layers, overrides)
+    faults += misread
     document, wrong = _validate(layers)
     faults += [*wrong, *rule_faults(layers, frozenset(fault.place for fault in wrong), environ)]
     dsn = environ.get(DSN_VARIABLE) or None
@@ -52,14 +58,18 @@ def _layers(source: Path | None, environ: Mapping[str, str]) -> tuple[Layers, li
     built_in = built_in_sections()
     if "types" not in file:
         built_in["types"] = built_in_types()
-    types = Layers({}, {}, file, source, built_in).types
-    values, variables, faults = read_environment(environ, [name for name in types if isinstance(types[name], dict)])
+    configured = Layers({}, {}, file, source, built_in)
+    values, variables, faults = read_environment(environ, _tables(configured.types), _tables(configured.budgets))
     overrides: dict[Any, Any] = {}
     for place, value in values.items():
         # Over something that is no table an override would hide that fault of the file.
         if isinstance(file.get(str(place[0]), {}), dict):
             _put(overrides, place, value)
     return Layers(overrides, variables, file, source, built_in), faults
+
+
+def _tables(named: Mapping[str, Any]) -> list[str]:
+    return [name for name, table in named.items() if isinstance(table, dict)]
 
 
 def _put(tables: dict[Any, Any], place: Place, value: Any) -> None:

@@ -123,6 +123,12 @@ class EndpointSettings(Section):
     rate_limit: RateLimit | None = setting(
         None, "A limit of its own.", allowed='a limit such as "30/minute"', unset="the type's"
     )
+    budget: Name | None = setting(
+        None,
+        "The budget that it shares with other endpoints; see [`[budgets.NAME]`](#budgetsname).",
+        allowed="the NAME of a table [budgets.NAME]",
+        unset="none",
+    )
     timeout_seconds: float | None = seconds(None, "How long a call to it may take.", unset="`retry.timeout_seconds`")
     headers: HeaderTable = setting(
         {},
@@ -148,6 +154,14 @@ class TypeSettings(Section):
         ge=0,
         le=100,
     )
+    share: float = setting(
+        0.0,
+        "At least this part of a run's calls goes to the type while it has events waiting, whatever its priority, so "
+        "that a low one is never starved for good. What it does not use goes to the others. All together at most 1.",
+        allowed="a number from 0 to 1",
+        ge=0,
+        le=1,
+    )
     processing_seconds: float = seconds(1.0, "How long a call is expected to take; what a plan reckons with.")
     rate_limit: RateLimit | None = setting(
         None,
@@ -161,4 +175,14 @@ class TypeSettings(Section):
         "First the primary, then the overflow endpoints.",
         allowed="a list of one or more tables, { name = ..., url = ... }, primary first",
         strict=False,
+    )
+
+
+class BudgetSettings(Section):
+    """A limit that several endpoints share."""
+
+    rate_limit: RateLimit = setting(
+        ...,
+        "What the calls to all endpoints that name it may come to together; each endpoint keeps its own limit as well.",
+        allowed='a limit such as "60/minute" or "20 per 0.6 second; 1000/hour"',
     )

@@ -9,7 +9,7 @@ from pydantic_core import PydanticUndefined
 from rlm.settings.defaults import built_in_types
 from rlm.settings.document import SECTIONS
 from rlm.settings.fields import words
-from rlm.settings.model import EndpointSettings, TypeSettings
+from rlm.settings.model import BudgetSettings, EndpointSettings, TypeSettings
 from rlm.settings.toml import toml_value
 from rlm.settings.values import RESERVED_HEADERS
 
@@ -46,9 +46,11 @@ underscores between section and key:
 RLM_WORKERS__MAX=4
 RLM_RUN__GUARD_SECONDS=0.25
 RLM_TYPES__REBALANCE_NEEDED__RATE_LIMIT=20/minute
+RLM_BUDGETS__ACCOUNT__RATE_LIMIT=50/minute
 ```
 
-For a type, its name stands between: upper case, and `_` for any `-` and `.` in it. Endpoints are set in the file only.
+For a type or a budget, its name stands between: upper case, and `_` for any `-` and `.` in it. Endpoints are set in the
+file only.
 A variable with two underscores that matches no setting is an error, so that a typing mistake does not go unnoticed.
 
 | variable | meaning |
@@ -97,9 +99,31 @@ The first is the primary, the others take the overflow.
 """
 
 _SHARING = """\
-Throughout the file one name stands for one URL, one URL has one name, and it has one limit: anything else is an error.
-Several types may share an endpoint by giving the same name, URL and limit. Scheme and host of a URL are read in lower
-case, and the scheme's own port and a missing path (`/`) make no difference.
+Throughout the file one name stands for one URL, one URL has one name, and it has one limit and one budget: anything
+else is an error. Several types may share an endpoint by giving the same name, URL, limit and budget. Scheme and host of
+a URL are read in lower case, and the scheme's own port and a missing path (`/`) make no difference.
+"""
+
+_BUDGETS = """\
+## `[budgets.NAME]`
+
+A limit that several endpoints share because they hang on one account of the API's provider, one table each. NAME is as
+a type's, and no endpoint's. A call to an endpoint that names it needs a slot in the endpoint's own window and one in
+the budget's; it takes both or neither. Calls of the time before an endpoint named the budget count as well.
+
+```toml
+[budgets.account]
+rate_limit = "50/minute"
+
+[types.REBALANCE_NEEDED]
+rate_limit = "30/minute"
+endpoints = [
+  { name = "rebalance_api", url = "https://api.example.com/rebalance", budget = "account" },
+  { name = "positions_api", url = "https://api.example.com/positions", budget = "account" },
+]
+```
+
+An endpoint that names a budget which is not there is an error, and so is a budget that no endpoint names.
 """
 
 _SECRETS = f"""\
@@ -126,7 +150,13 @@ def configuration_reference() -> str:
     for name, section in SECTIONS.items():
         parts += [f"## `[{name}]`\n\n{section.__doc__}\n", _table(_settings(section))]
     parts += [_TYPES, _table(_settings(TypeSettings)), _ENDPOINTS, _table(_settings(EndpointSettings)), _SHARING]
-    parts += [_SECRETS, "## The built-in types\n", _table(_built_in_types())]
+    parts += [
+        _SECRETS,
+        _BUDGETS,
+        _table(_settings(BudgetSettings)),
+        "## The built-in types\n",
+        _table(_built_in_types()),
+    ]
     return "\n".join(parts)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+from rlm.settings.budgets import budget_faults
 from rlm.settings.faults import Fault, Sound
 from rlm.settings.layers import leaves
 from rlm.settings.masking import FROM_ENVIRONMENT
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
     from rlm.settings.layers import Layers, Place
 
+#: Ten shares of 0.1 are 1, whatever floating point makes of them.
+_ROUNDING = 1e-9
+
 
 def rule_faults(layers: Layers, faulty: frozenset[Place], environ: Mapping[str, str]) -> Iterator[Fault]:
     """Check what concerns several settings, or a setting and the environment. `faulty` places are left out."""
@@ -24,7 +29,9 @@ def rule_faults(layers: Layers, faulty: frozenset[Place], environ: Mapping[str, 
     yield from _at_most(sound, ("workers", "min"), ("workers", "max"))
     yield from _list_names(sound)
     yield from _header_variables(sound, environ)
+    yield from _shares(sound)
     yield from endpoint_faults(sound)
+    yield from budget_faults(sound)
 
 
 def _at_most(sound: Sound, low: Place, high: Place) -> Iterator[Fault]:
@@ -52,6 +59,21 @@ def _list_names(sound: Sound) -> Iterator[Fault]:
         if name in seen:
             yield sound.fault(place, f"must be another list than {dotted(seen[name])}")
         seen.setdefault(name, place)
+
+
+def _shares(sound: Sound) -> Iterator[Fault]:
+    """Report the type whose share is the first that does not fit any more, with what is given away before it."""
+    given: dict[str, float] = {}
+    for name in sound.layers.types:
+        place = ("types", name, "share")
+        share = sound.find(place)
+        if not share:
+            continue
+        given[name] = share
+        if math.fsum(given.values()) > 1 + _ROUNDING:
+            together = " + ".join(f"{name} {share:g}" for name, share in given.items())
+            yield sound.fault(place, f"the shares of all types must be at most 1 together; {together} is more")
+            return
 
 
 def _header_variables(sound: Sound, environ: Mapping[str, str]) -> Iterator[Fault]:

@@ -6,12 +6,12 @@ import re
 import tomllib
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from rlm.errors import ConfigurationError
 from rlm.settings.document import SECTIONS
 from rlm.settings.faults import Fault, close_match, did_you_mean, show
-from rlm.settings.model import TypeSettings
+from rlm.settings.model import BudgetSettings, TypeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -76,14 +76,14 @@ def _syntax_error(message: str, text: str) -> str:
 
 
 def read_environment(
-    environ: Mapping[str, str], types: Iterable[str]
+    environ: Mapping[str, str], types: Iterable[str], budgets: Iterable[str] = ()
 ) -> tuple[dict[Place, Any], dict[Place, str], list[Fault]]:
     """Return the overrides by place, the variable behind each, and the variables that override nothing.
 
     `REDIS_URL` counts as well, below `RLM_REDIS__URL`. A value becomes a number where the setting is one; what cannot
-    be converted is left for the validation to report. `types` are the configured types.
+    be converted is left for the validation to report. `types` and `budgets` are the names of the configured ones.
     """
-    known = _known_variables(types)
+    known = _known_variables(types, budgets)
     values: dict[Place, Any] = {}
     variables: dict[Place, str] = {}
     faults = []
@@ -92,7 +92,7 @@ def read_environment(
     for variable in sorted(filter(_is_override, environ)):
         match known.get(variable.upper(), []):
             case [(place, kind)]:
-                values[place], variables[place] = _convert(environ[variable], kind), variable
+                values[place], variables[place] = convert(environ[variable], kind), variable
             case candidates:
                 subject = f"{variable} = {show((variable,), environ[variable])}"
                 faults.append(Fault((), "environment", subject, _unmatched(variable, candidates, known)))
@@ -108,26 +108,32 @@ def _is_override(variable: str) -> bool:
     return variable.startswith(PREFIX) and SEPARATOR in variable.removeprefix(PREFIX)
 
 
-def _known_variables(types: Iterable[str]) -> dict[str, list[tuple[Place, Any]]]:
-    """Map each variable to the scalars it may mean: more than one where types differ in case or punctuation only."""
+def _known_variables(types: Iterable[str], budgets: Iterable[str]) -> dict[str, list[tuple[Place, Any]]]:
+    """Map each variable to the scalars it may mean: more than one where names differ in case or punctuation only."""
     known: dict[str, list[tuple[Place, Any]]] = defaultdict(list)
-    for place, kind in _scalars(types):
+    for place, kind in scalars(types, budgets):
         known[variable_name(place)].append((place, kind))
     return known
 
 
-def _scalars(types: Iterable[str]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def scalars(types: Iterable[str], budgets: Iterable[str]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield place and annotation of each setting that a variable can override, `types` and `budgets` included."""
     for section, model in SECTIONS.items():
         for key, described in model.model_fields.items():
             yield (section, key), described.annotation
     for name in types:
         for key in set(TypeSettings.model_fields) - {"endpoints"}:
             yield ("types", name, key), TypeSettings.model_fields[key].annotation
+    for name in budgets:
+        for key, described in BudgetSettings.model_fields.items():
+            yield ("budgets", name, key), described.annotation
 
 
-def _convert(text: str, kind: Any) -> Any:
+def convert(text: str, kind: Any) -> Any:
+    """Make a number of `text` where a setting of that `kind` is one; the validation reports what is none."""
+    number = next((one for one in (kind, *get_args(kind)) if one in (int, float)), str)
     try:
-        return kind(text) if kind in (int, float) else text
+        return number(text)
     except ValueError:
         return text
 

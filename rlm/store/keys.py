@@ -18,14 +18,18 @@ inflight:TYPE              zset    claimed events, by the end of their lease; ne
 retried:TYPE               zset    dead letters retried by hand, pending from the next run on
 current                    string  id of the open run; absent between runs
 run:ID                     hash    the open run: state, deadline, plan; until it is closed
-tally:ID                   hash    its counts, `what:name`; until it is closed
-timings:ID                 list    its answered calls, `endpoint milliseconds`; until it is closed
+tally:ID                   hash    its counts, `what:name`, and `failing:TYPE ENDPOINT`; until it is closed
+timings:ID                 list    its completed calls, `endpoint type milliseconds`; until it is closed
+measured                   hash    `TYPE URLHASH` -> durations and failures of earlier runs (JSON); see rlm/measured.py
+expected                   hash    `TYPE ENDPOINT` -> microseconds a call takes, and needs; published by the conductor
 records                    hash    run id -> record (JSON); the newest `run.history`
 runs                       list    ids of those records, newest first
 last_tick                  string  when the scheduler last ticked, seconds since 1970
 window:URLHASH             list    stamps of the slots taken, newest first; 24 h, or the longest rule
 health:URLHASH             hash    an endpoint's rest, probe, failures in a row, how far back its slots are kept
-limits, limits:filed       hash    endpoint name -> its limit in force, and as the file last had it
+window:, health:NAMEHASH   both    the same of a budget, whose slots are those of its endpoints together
+budgets                    hash    window id of an endpoint -> that of the budget that its calls are counted on
+limits, limits:filed       hash    endpoint or budget name -> its limit in force, and as the file last had it
 wanted                     string  number of workers wanted; written by the conductor
 restarts                   string  workers that ended unexpectedly, ever; written by the supervisors
 processes:ROLE             set     ids of the workers, supervisors or schedulers that may be alive
@@ -62,8 +66,11 @@ class Keys:
         self.records = f"{prefix}:records"
         self.runs = f"{prefix}:runs"
         self.last_tick = f"{prefix}:last_tick"
+        self.budgets = f"{prefix}:budgets"
         self.limits = f"{prefix}:limits"
         self.limits_filed = f"{prefix}:limits:filed"
+        self.measured = f"{prefix}:measured"
+        self.expected = f"{prefix}:expected"
         self.wanted = f"{prefix}:wanted"
         self.restarts = f"{prefix}:restarts"
         self.requests = f"{prefix}:requests"
@@ -106,15 +113,15 @@ class Keys:
         return f"{self._prefix}:tally:{run_id}"
 
     def timings(self, run_id: str) -> str:
-        """Return the list of an open run's answered calls."""
+        """Return the list of an open run's completed calls."""
         return f"{self._prefix}:timings:{run_id}"
 
     def window(self, window_id: str) -> str:
-        """Return the list of an endpoint's slots, by the hash of its URL."""
+        """Return the list of an endpoint's slots, by the hash of its URL, or of a budget's, by that of its name."""
         return f"{self._prefix}:window:{window_id}"
 
     def health(self, window_id: str) -> str:
-        """Return the hash of an endpoint's health, by the hash of its URL."""
+        """Return the hash of an endpoint's health, by the hash of its URL, or of a budget's, by that of its name."""
         return f"{self._prefix}:health:{window_id}"
 
     def processes(self, role: str) -> str:

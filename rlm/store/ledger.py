@@ -6,15 +6,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from rlm.clock import system_clock
+from rlm.endpoint import ANSWER_SLACK_SECONDS
 from rlm.event import Reason, encode_letter, type_of
 from rlm.store.connect import translated
+from rlm.store.measures import read_expected
 from rlm.store.scripts import Script, run_many
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import redis
+    from redis.client import Pipeline
 
+    from rlm.measured import Pair
+    from rlm.plan.values import Expected
     from rlm.store.keys import Keys
 
 #: A release that nobody claims is void after this many seconds, and its event pending again.
@@ -38,7 +43,10 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An event claimed by one lane, with what is needed to send it. `remaining_seconds` is the time to the deadline."""
+    """An event claimed by one lane, with what is needed to send it. `remaining_seconds` is the time to the deadline.
+
+    `limits` are those in force, by the name of endpoint or budget; `expected` is what is published of its type's calls.
+    """
 
     release: Release
     worker_id: str
@@ -51,6 +59,7 @@ class Claim:
     runs: int
     last_endpoint: str
     limits: Mapping[str, str] = field(default_factory=dict)
+    expected: Mapping[Pair, Expected] = field(default_factory=dict)
 
     @property
     def event_id(self) -> str:
@@ -150,8 +159,13 @@ class Ledger:
         lease_seconds: float,
         expected_seconds: float,
         endpoints: Sequence[str],
+        budgets: Sequence[str] = (),
     ) -> Claim | Unclaimed:
-        """Claim a released event for one lane for `lease_seconds`, if `expected_seconds` fit before the deadline."""
+        """Claim a released event for one lane for `lease_seconds`, if a call still fits before the deadline.
+
+        It does where the fastest of the `endpoints` answers in time: by what is published of it, where nothing is by
+        `expected_seconds`. The limits in force of `endpoints` and `budgets` come with the claim.
+        """
         name = type_of(release.event_id)
         keys = self._keys
         reply = self._claim(
@@ -165,6 +179,7 @@ class Ledger:
                 keys.pending(name),
                 keys.calls(worker_id),
                 keys.limits,
+                keys.expected,
             ],
             [
                 release.run_id,
@@ -174,12 +189,17 @@ class Ledger:
                 revision,
                 round(lease_seconds * _MICROSECONDS),
                 round(expected_seconds * _MICROSECONDS),
+                round(ANSWER_SLACK_SECONDS * _MICROSECONDS),
+                name,
+                len(endpoints),
                 *endpoints,
+                *budgets,
             ],
         )
         if reply[0] != b"claimed":
             return Unclaimed(reply[0].decode())
-        _, remaining, wallet, item, endpoint, attempt, tries, runs, last, *limits = reply
+        _, remaining, wallet, item, endpoint, attempt, tries, runs, last, *told = reply
+        published, limits = told[: len(endpoints)], told[len(endpoints) :]
         return Claim(
             release,
             worker_id,
@@ -191,7 +211,8 @@ class Ledger:
             int(tries),
             int(runs),
             last.decode(),
-            {name: limit.decode() for name, limit in zip(endpoints, limits, strict=True) if limit},
+            {limited: limit.decode() for limited, limit in zip([*endpoints, *budgets], limits, strict=True) if limit},
+            {(name, endpoint): read_expected(one) for endpoint, one in zip(endpoints, published, strict=True) if one},
         )
 
     def complete(self, claim: Claim, endpoint: str, seconds: float) -> bool:
@@ -199,35 +220,45 @@ class Ledger:
         return bool(
             self._complete(
                 self._client,
-                self._settle_keys(claim, self._keys.inflight(claim.type)),
-                [*self._settle_args(claim), claim.type, endpoint, _milliseconds(seconds), self._dedupe_ms],
+                [*self._settle_keys(claim), self._keys.timings(claim.release.run_id)],
+                [*self._settle_args(claim), claim.type, endpoint, f"{seconds * 1000:.1f}", self._dedupe_ms],
             )
         )
 
     def give_back(self, claim: Claim) -> bool:
         """Make an event pending again that was not sent; False when the claim was lost meanwhile."""
-        return self._give_back(claim, "pending", 0.0, "", "", None)
+        return self._give_back(claim, "pending")
 
-    def throttle(self, claim: Claim, endpoint: str, seconds: float) -> bool:
+    def throttle(self, claim: Claim, endpoint: str) -> bool:
         """Make an event pending again that `endpoint` throttled: no attempt is spent. False when the claim was lost."""
-        return self._give_back(claim, "pending", 0.0, "throttled", endpoint, seconds)
+        return self._give_back(claim, "pending", "throttled", endpoint)
 
-    def retry(self, claim: Claim, endpoint: str, seconds: float | None, delay_seconds: float) -> bool:
-        """Have an event sent again after `delay_seconds`, an attempt being spent; `seconds` None: it had no answer."""
-        return self._give_back(claim, "backoff", delay_seconds, "errors", endpoint, seconds)
+    def retry(self, claim: Claim, endpoint: str, delay_seconds: float, *, cut: bool = False) -> bool:
+        """Have an event sent again after `delay_seconds`, an attempt being spent.
 
-    def spend(self, claim: Claim, endpoint: str, seconds: float | None) -> bool:
-        """Leave an event to the next run, its attempts of this run being spent; `seconds` None: it had no answer."""
-        return self._give_back(claim, "spent", 0.0, "errors", endpoint, seconds)
+        `cut`: its call was cut by the run's deadline, which is no failing of the endpoint.
+        """
+        return self._give_back(claim, "backoff", "errors", endpoint, delay_seconds, failing=not cut)
+
+    def spend(self, claim: Claim, endpoint: str) -> bool:
+        """Leave an event to the next run, its attempts of this run being spent."""
+        return self._give_back(claim, "spent", "errors", endpoint, failing=True)
 
     def _give_back(
-        self, claim: Claim, where: str, delay_seconds: float, answer: str, endpoint: str, seconds: float | None
+        self,
+        claim: Claim,
+        where: str,
+        answer: str = "",
+        endpoint: str = "",
+        delay_seconds: float = 0.0,
+        *,
+        failing: bool = False,
     ) -> bool:
         target = {"pending": self._keys.pending, "backoff": self._keys.backoff, "spent": self._keys.spent}[where]
         return bool(
             self._return(
                 self._client,
-                [*self._settle_keys(claim, self._keys.inflight(claim.type)), target(claim.type)],
+                [*self._settle_keys(claim), target(claim.type)],
                 [
                     *self._settle_args(claim),
                     claim.release.run_id,
@@ -235,12 +266,12 @@ class Ledger:
                     round(delay_seconds * _MICROSECONDS),
                     answer,
                     endpoint,
-                    _milliseconds(seconds),
+                    claim.type if failing else "",
                 ],
             )
         )
 
-    def fail(self, claim: Claim, reason: Reason, detail: str, endpoint: str, seconds: float | None) -> bool:
+    def fail(self, claim: Claim, reason: Reason, detail: str, endpoint: str) -> bool:
         """Settle an event as failed: it becomes a dead letter. False when the claim was lost meanwhile."""
         letter = encode_letter(
             claim.item,
@@ -253,12 +284,12 @@ class Ledger:
         return bool(
             self._fail(
                 self._client,
-                [*self._settle_keys(claim, self._keys.inflight(claim.type)), self._keys.failed],
+                [*self._settle_keys(claim), self._keys.failed],
                 [
                     *self._settle_args(claim),
                     claim.type,
                     endpoint,
-                    _milliseconds(seconds),
+                    int(reason is Reason.ATTEMPTS_SPENT),
                     self._dedupe_ms,
                     letter,
                 ],
@@ -346,7 +377,7 @@ class Ledger:
         return taken
 
     def _take_back(self, event_id: str, worker_id: str, call: str, when: str) -> int:
-        window_id, stamp, endpoint = call.split("|") if call else ("", "", "")
+        window_id, stamp, endpoint, *budget = call.split("|") if call else ("", "", "")
         name, keys = type_of(event_id), self._keys
         with translated():
             run_id, item = self._client.get(keys.current), self._client.hget(keys.event(event_id), "item")
@@ -370,6 +401,7 @@ class Ledger:
                     keys.tally(run),
                     keys.failed,
                     keys.window(window_id),
+                    *map(keys.window, budget),
                 ],
                 [
                     event_id,
@@ -395,12 +427,19 @@ class Ledger:
         """Count the events of each type by where they are, all at one instant."""
         with translated():
             pipeline = self._client.pipeline(transaction=True)
-            for name in types:
-                for key in (self._keys.pending(name), *self._keys.holders(name)):
-                    pipeline.zcard(key)
-                pipeline.zcount(self._keys.inflight(name), "-inf", 0)
-            found = pipeline.execute()
-        return {name: Counts(*found[6 * index : 6 * index + 6]) for index, name in enumerate(types)}
+            self.ask_counts(pipeline, types)
+            return self.read_counts(pipeline.execute(), types)
+
+    def ask_counts(self, pipeline: Pipeline, types: Sequence[str]) -> None:
+        """Add to a pipeline the commands whose replies `read_counts` reads."""
+        for name in types:
+            for key in (self._keys.pending(name), *self._keys.holders(name)):
+                pipeline.zcard(key)
+            pipeline.zcount(self._keys.inflight(name), "-inf", 0)
+
+    def read_counts(self, replies: Sequence[int], types: Sequence[str]) -> dict[str, Counts]:
+        """Read what the commands of `ask_counts` replied."""
+        return {name: Counts(*replies[6 * index : 6 * index + 6]) for index, name in enumerate(types)}
 
     def count_retried(self, types: Sequence[str]) -> dict[str, int]:
         """Count the events of each type that enter the next run because a dead letter was retried."""
@@ -410,14 +449,12 @@ class Ledger:
                 pipeline.zcard(self._keys.retried(name))
             return dict(zip(types, pipeline.execute(), strict=True))
 
-    def _settle_keys(self, claim: Claim, holder: str) -> list[str]:
-        run_id = claim.release.run_id
+    def _settle_keys(self, claim: Claim) -> list[str]:
         return [
             self._keys.event(claim.event_id),
-            holder,
+            self._keys.inflight(claim.type),
             self._keys.calls(claim.worker_id),
-            self._keys.tally(run_id),
-            self._keys.timings(run_id),
+            self._keys.tally(claim.release.run_id),
         ]
 
     def _settle_args(self, claim: Claim) -> list[str | int]:
@@ -431,7 +468,3 @@ class Ledger:
         with translated():
             found = self._client.zrangebyscore(zset, since, now_us, start=0, num=CHUNK)
         return [one.decode() for one in cast("list[bytes]", found)]
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds * 1000:.1f}"

@@ -107,10 +107,21 @@ class Runs:
                 return False
 
     def close(
-        self, run_id: str, record: Mapping[str, Any], types: Sequence[str], *, history: int, wanted: int
+        self,
+        run_id: str,
+        record: Mapping[str, Any],
+        types: Sequence[str],
+        *,
+        history: int,
+        wanted: int,
+        measured: Mapping[str, bytes] | None = None,
     ) -> int | None:
-        """Close a finishing run: 1 closed, 0 closed already by another, None when something is still unsettled."""
+        """Close a finishing run: 1 closed, 0 closed already by another, None when something is still unsettled.
+
+        `measured` is what `Measures.encode` made of its calls, to be kept.
+        """
         keys = self._keys
+        fields = [part for field in (measured or {}).items() for part in field]
         reply = self._close(
             self._client,
             [
@@ -121,9 +132,10 @@ class Runs:
                 keys.records,
                 keys.runs,
                 keys.wanted,
+                keys.measured,
                 *(holder for name in types for holder in keys.holders(name)),
             ],
-            [run_id, msgspec.json.encode(record), history, wanted],
+            [run_id, msgspec.json.encode(record), history, wanted, *fields],
         )
         return None if reply < 0 else int(reply)
 
@@ -132,16 +144,6 @@ class Runs:
         with translated():
             found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.tally(run_id)))
         return {name.decode(): int(number) for name, number in found.items()}
-
-    def timings(self, run_id: str) -> dict[str, list[float]]:
-        """Read the milliseconds of each answered call of an open run, by endpoint."""
-        with translated():
-            found = cast("list[bytes]", self._client.lrange(self._keys.timings(run_id), 0, -1))
-        by_endpoint: dict[str, list[float]] = {}
-        for one in found:
-            endpoint, _, milliseconds = one.decode().partition(" ")
-            by_endpoint.setdefault(endpoint, []).append(float(milliseconds))
-        return by_endpoint
 
     def record(self, run_id: str) -> dict[str, Any] | None:
         """Return the record of a closed run, or None."""
@@ -208,6 +210,7 @@ def _read_run(run_id: str, fields: Mapping[bytes, bytes]) -> Run:
         window_seconds=float(text["window_seconds"]),
         revision=text["revision"],
         plan=msgspec.json.decode(text["plan"]) if "plan" in text else None,
+        forecast=msgspec.json.decode(text["forecast"]) if "forecast" in text else None,
         first_release_at=float(text["first_release_at"]) if "first_release_at" in text else None,
         cancelled="cancelled" in text,
         failure=text.get("failure", ""),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from rlm.endpoint import Limit
+from rlm.endpoint import all_limited, in_force
 from rlm.errors import StoreError
 from rlm.store.connect import connected, make_client, translated
 from rlm.store.intake import Intake
@@ -15,6 +14,7 @@ from rlm.store.keys import Keys
 from rlm.store.leases import Leases
 from rlm.store.ledger import Ledger
 from rlm.store.letters import Letters
+from rlm.store.measures import Measures
 from rlm.store.processes import Processes
 from rlm.store.runs import Runs
 from rlm.store.scripts import Script
@@ -44,6 +44,7 @@ class Store:
         self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes)
         self.ledger = Ledger(self.client, self.keys, settings.queue.dedupe_seconds)
         self.runs = Runs(self.client, self.keys)
+        self.measures = Measures(self.client, self.keys, settings.endpoints)
         self.letters = Letters(self.client, self.keys)
         self.leases = Leases(self.client, self.keys)
         self.processes = Processes(self.client, self.keys)
@@ -53,26 +54,26 @@ class Store:
     def publish_limits(self, token: int) -> None:
         """Publish the file's limits, except where one set by hand stands: workers go by what is published.
 
+        An endpoint that names another budget than when this was last done brings its calls into it.
+
         Raises FencedError for a `token` that is not the lease's.
         """
         args: list[str | int] = [token]
-        for endpoint in self.settings.endpoints.values():
-            args += [endpoint.name, endpoint.limit.text]
+        for one in all_limited(self.settings.endpoints.values()):
+            args += [one.name, one.limit.text]
         self._publish_limits(self.client, [self.keys.lease, self.keys.limits, self.keys.limits_filed], args)
+        self.windows.join_budgets(token, self.settings.endpoints.values())
 
     def limits(self) -> dict[str, str]:
-        """Return the limits in force, by endpoint name, as text."""
+        """Return the limits in force, by the name of the endpoint or the budget, as text."""
         with translated():
             found = cast("dict[bytes, bytes]", self.client.hgetall(self.keys.limits))
         return {name.decode(): limit.decode() for name, limit in found.items()}
 
     def endpoints(self) -> dict[str, Endpoint]:
-        """Return the configured endpoints, by name, with the limits in force."""
+        """Return the configured endpoints, by name, with the limits in force, their budgets' as well."""
         limits = self.limits()
-        return {
-            name: replace(endpoint, limit=Limit.parse(limits[name])) if name in limits else endpoint
-            for name, endpoint in self.settings.endpoints.items()
-        }
+        return {name: in_force(endpoint, limits) for name, endpoint in self.settings.endpoints.items()}
 
     @property
     def known_types(self) -> list[str]:

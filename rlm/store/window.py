@@ -2,7 +2,8 @@
 
 `limits` stamps its moving window with the caller's clock, counts whole seconds, and names the window after the amount,
 so that a changed limit opens an empty one. Here a storage of our own stands under its moving-window strategy: one list
-of stamps an endpoint serves all its rules, whatever their amounts are today.
+of stamps an endpoint serves all its rules, whatever their amounts are today. The budget that endpoints share has such a
+list as well, and a call takes a slot in both or in neither.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ from limits import RateLimitItemPerSecond
 from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 
+from rlm.endpoint import all_limited
 from rlm.event import type_of
 from rlm.store.connect import translated
-from rlm.store.scripts import Script
+from rlm.store.scripts import Script, run_many
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import redis
     from limits import RateLimitItem
+    from redis.client import Pipeline
 
-    from rlm.endpoint import Endpoint, Limit
+    from rlm.endpoint import Endpoint, Limit, Limited
     from rlm.store.keys import Keys
 
 #: Slots are kept this long at least, for the log of calls sent; longer where a rule looks further back.
@@ -35,7 +38,10 @@ _MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A slot was taken. `stamp` is its id; `suspect`: the endpoint failed or rested, so a good answer is reported."""
+    """A slot was taken, in the endpoint's window and its budget's. `stamp` is its id in both.
+
+    `suspect`: the endpoint failed or rested, so a good answer is reported.
+    """
 
     stamp: str
     suspect: bool = False
@@ -50,11 +56,16 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How an endpoint's window looks: slots free now, seconds until the next is, seconds of rest left."""
+    """How the window of an endpoint or a budget looks: slots free now, seconds until the next is, of rest left.
+
+    An endpoint's leaves its budget out, which has a view of its own. `suspect`: it rested for what it answered, and no
+    probe has been answered well since.
+    """
 
     free: int
     wait_seconds: float
     rest_seconds: float
+    suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,26 +110,33 @@ class WindowStorage(RedisStorage):
         self._acquire = Script("acquire_slot")
 
     def acquire(
-        self, window_id: str, rules: Iterable[tuple[int, float]], *, cost: int, call: Call | None, probe_seconds: float
+        self,
+        rules: Mapping[str, Sequence[tuple[int, float]]],
+        *,
+        cost: int,
+        call: Call | None,
+        probe_seconds: float,
     ) -> Admitted | Refused:
-        """Take `cost` slots of a window if all `rules` (calls, seconds) allow it.
+        """Take `cost` slots in each window of `rules` if all of these (calls, seconds) allow it, else none in any.
+
+        The first window is the endpoint's, a second one its budget's.
 
         Raises:
             StoreError: Redis did not answer; no slot may be taken for granted.
         """
-        noted = f"{window_id}|%s|{call.endpoint}" if call else ""
         args: list[str | int] = [
             cost,
             KEEP_SECONDS * _MICROSECONDS,
             round(probe_seconds * _MICROSECONDS),
             call.event_id if call else "",
-            noted,
+            _note(call.endpoint, *rules) if call else "",
         ]
-        for amount, seconds in rules:
-            args += [amount, round((seconds + self._guard_seconds) * _MICROSECONDS)]
-        keys = [self._keys.window(window_id), self._keys.health(window_id)]
-        if call:
-            keys += [self._keys.calls(call.worker_id), self._keys.inflight(type_of(call.event_id))]
+        keys = _call_keys(self._keys, call)
+        for window_id, together in rules.items():
+            keys += [self._keys.window(window_id), self._keys.health(window_id)]
+            args.append(len(together))
+            for amount, seconds in together:
+                args += [amount, round((seconds + self._guard_seconds) * _MICROSECONDS)]
         granted, wait, stamp, suspect = self._acquire(self._client, keys, args)
         if granted:
             return Admitted(stamp.decode(), suspect=bool(suspect))
@@ -126,7 +144,7 @@ class WindowStorage(RedisStorage):
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         """Take slots as the stock strategy asks for them."""
-        taken = self.acquire(key, [(limit, expiry)], cost=amount, call=None, probe_seconds=expiry)
+        taken = self.acquire({key: [(limit, expiry)]}, cost=amount, call=None, probe_seconds=expiry)
         return isinstance(taken, Admitted)
 
 
@@ -138,15 +156,15 @@ class EndpointLimiter(MovingWindowRateLimiter):
         self._windows = storage
 
     def acquire(
-        self, items: Sequence[RateLimitItem], window_id: str, *, call: Call | None, probe_seconds: float
+        self, items: Mapping[str, Sequence[RateLimitItem]], *, call: Call | None, probe_seconds: float
     ) -> Admitted | Refused:
-        """Take one slot if every one of `items` allows it, in one atomic step; see `WindowStorage.acquire`."""
-        rules = [(item.amount, item.get_expiry()) for item in items]
-        return self._windows.acquire(window_id, rules, cost=1, call=call, probe_seconds=probe_seconds)
+        """Take one slot in each window of `items` if every one of these allows it; see `WindowStorage.acquire`."""
+        rules = {window_id: [(item.amount, item.get_expiry()) for item in some] for window_id, some in items.items()}
+        return self._windows.acquire(rules, cost=1, call=call, probe_seconds=probe_seconds)
 
 
 class Windows:
-    """The windows of all endpoints: take a slot, give it back or block it, rest an endpoint, look."""
+    """The windows of all endpoints and budgets: take a slot, give it back or block it, rest an endpoint, look."""
 
     def __init__(self, client: redis.Redis, keys: Keys, guard_seconds: float) -> None:
         self._client = client
@@ -157,13 +175,15 @@ class Windows:
         self._look = Script("look_windows")
         self._rest = Script("rest_endpoint")
         self._reopen = Script("reopen_endpoint")
+        self._join = Script("join_budget")
 
     def acquire(self, endpoint: Endpoint, call: Call | None = None) -> Admitted | Refused:
-        """Take a slot of `endpoint` for `call`; a probe of a rested endpoint may take its time-out and two seconds."""
-        probe_seconds = endpoint.timeout_seconds + 2
-        return self._limiter.acquire(
-            periods(endpoint.limit), endpoint.window_id, call=call, probe_seconds=probe_seconds
-        )
+        """Take a slot of `endpoint`, and of its budget, for `call`, if both have one.
+
+        A probe of a rested endpoint may take its time-out and two seconds.
+        """
+        items = {one.window_id: periods(one.limit) for one in all_limited([endpoint])}
+        return self._limiter.acquire(items, call=call, probe_seconds=endpoint.timeout_seconds + 2)
 
     def give_back(self, endpoint: Endpoint, slot: Admitted, call: Call | None = None) -> None:
         """Give a slot back, by its own id, for which no call was sent."""
@@ -171,60 +191,125 @@ class Windows:
 
     def block(self, endpoint: Endpoint, slot: Admitted, call: Call | None = None) -> Admitted:
         """Block a slot for a period from now, for a call that left late or got no answer; return it as it is now."""
-        stamp = self._move(endpoint, slot, call, f"{endpoint.window_id}|%s|{endpoint.name}")
+        return self.restamp(endpoint, slot, call, 0.0)
+
+    def restamp(self, endpoint: Endpoint, slot: Admitted, call: Call | None, ago_seconds: float) -> Admitted:
+        """Block a slot for a period from `ago_seconds` before now; never from before it was taken.
+
+        It is for a call that may have been read later than its guard allows: return the slot as it is now.
+        """
+        noted = _note(endpoint.name, *(one.window_id for one in all_limited([endpoint])))
+        stamp = self._move(endpoint, slot, call, noted, ago_seconds)
         return Admitted(stamp, suspect=slot.suspect)
 
-    def _move(self, endpoint: Endpoint, slot: Admitted, call: Call | None, noted: str) -> str:
-        keys = [self._keys.window(endpoint.window_id)]
-        if call:
-            keys += [self._keys.calls(call.worker_id), self._keys.inflight(type_of(call.event_id))]
-        reply = self._return_slot(self._client, keys, [slot.stamp, call.event_id if call else "", noted])
+    def _move(self, endpoint: Endpoint, slot: Admitted, call: Call | None, noted: str, ago_seconds: float = 0.0) -> str:
+        window, *budget = [self._keys.window(one.window_id) for one in all_limited([endpoint])]
+        keys = [window, *_call_keys(self._keys, call), *budget]
+        args: list[str | int] = [
+            slot.stamp,
+            call.event_id if call else "",
+            noted,
+            round(max(0.0, ago_seconds) * _MICROSECONDS),
+        ]
+        reply = self._return_slot(self._client, keys, args)
         return cast("bytes", reply).decode()
 
-    def rest(self, endpoint: Endpoint, seconds: float) -> float:
-        """Rest an endpoint for `seconds` for all workers, as it asked; return how long it rests from now, seconds."""
-        return self._rest_by(endpoint, seconds, seconds, failing=0)
+    def rest(self, limited: Limited, seconds: float, *, probe: bool = True) -> float:
+        """Rest an endpoint for `seconds` for all workers, as it asked; return how long it rests from now, seconds.
+
+        Without `probe` it is as it was once that is over, which is how one rests that nothing is said against. So does
+        a budget, which has no probes.
+        """
+        return self._rest_by(limited, seconds, seconds, failing=0, probe=probe)
 
     def fail(self, endpoint: Endpoint, *, first_rest_seconds: float, failing: int) -> float:
         """Count a failure; from `failing` in a row on the endpoint rests, twice as long each time, a period at most.
 
         Returns how long it rests from now, seconds; 0 when it does not.
         """
-        return self._rest_by(endpoint, first_rest_seconds, endpoint.limit.longest_seconds, failing=failing)
+        longest_seconds = endpoint.limit.longest_seconds
+        return self._rest_by(endpoint, first_rest_seconds, longest_seconds, failing=failing, probe=True)
 
-    def _rest_by(self, endpoint: Endpoint, seconds: float, longest_seconds: float, *, failing: int) -> float:
-        args = [round(seconds * _MICROSECONDS), round(longest_seconds * _MICROSECONDS), failing]
-        return float(self._rest(self._client, [self._keys.health(endpoint.window_id)], args)) / _MICROSECONDS
+    def _rest_by(self, limited: Limited, seconds: float, longest_seconds: float, *, failing: int, probe: bool) -> float:
+        args = [round(seconds * _MICROSECONDS), round(longest_seconds * _MICROSECONDS), failing, int(probe)]
+        return float(self._rest(self._client, [self._keys.health(limited.window_id)], args)) / _MICROSECONDS
 
     def reopen(self, endpoint: Endpoint) -> None:
         """End the probing of an endpoint that answered well."""
         self._reopen(self._client, [self._keys.health(endpoint.window_id)])
 
-    def look(self, endpoints: Sequence[Endpoint]) -> tuple[int, dict[str, View]]:
+    def join_budgets(self, token: int, endpoints: Iterable[Endpoint]) -> None:
+        """Have each budget count what its endpoints were called before they named it, each once.
+
+        Raises FencedError for a `token` that is not the lease's.
+        """
+        keys, calls = self._keys, []
+        with translated():
+            counted = cast("dict[bytes, bytes]", self._client.hgetall(keys.budgets))
+        for endpoint in endpoints:
+            window_id, budget = endpoint.window_id, endpoint.budget
+            budget_id = budget.window_id if budget else ""
+            if counted.get(window_id.encode(), b"").decode() != budget_id:
+                amount = max(rule.amount for rule in budget.limit.rules) if budget else 0
+                lists = [keys.window(window_id), keys.window(budget_id)]
+                args: list[str | int] = [token, window_id, budget_id, amount, KEEP_SECONDS * 1000]
+                calls.append((self._join, [keys.lease, keys.budgets, *lists], args))
+        run_many(self._client, calls)
+
+    def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, View]]:
         """Look at several windows at one instant: the time there (microseconds of Redis time), a view by name."""
         keys, args = [], [KEEP_SECONDS * _MICROSECONDS]
-        for endpoint in endpoints:
-            keys += [self._keys.window(endpoint.window_id), self._keys.health(endpoint.window_id)]
-            args.append(len(endpoint.limit.rules))
-            for rule in endpoint.limit.rules:
+        for one in limited:
+            keys += [self._keys.window(one.window_id), self._keys.health(one.window_id)]
+            args.append(len(one.limit.rules))
+            for rule in one.limit.rules:
                 args += [rule.amount, round((rule.seconds + self._guard_seconds) * _MICROSECONDS)]
         now, *views = self._look(self._client, keys, args)
         return int(now), {
-            endpoint.name: View(free, wait / _MICROSECONDS, rest / _MICROSECONDS)
-            for endpoint, (free, wait, rest) in zip(endpoints, views, strict=True)
+            one.name: View(free, wait / _MICROSECONDS, rest / _MICROSECONDS, bool(suspect))
+            for one, (free, wait, rest, suspect) in zip(limited, views, strict=True)
         }
 
-    def ages(self, endpoint: Endpoint, now_us: int) -> tuple[float, ...]:
-        """Return how long ago each slot was taken that still counts for a rule, seconds, newest first."""
-        amount = max(rule.amount for rule in endpoint.limit.rules)
-        span = endpoint.limit.longest_seconds + self._guard_seconds
-        ages = ((now_us - stamp) / _MICROSECONDS for stamp in self.stamps(endpoint, amount))
-        return tuple(max(0.0, age) for age in ages if age < span)
+    def ages(self, limited: Sequence[Limited], now_us: int) -> dict[str, tuple[float, ...]]:
+        """Return by name how long ago each slot was taken that still counts for a rule, seconds, newest first."""
+        with translated():
+            pipeline = self._client.pipeline(transaction=False)
+            self.ask_ages(pipeline, limited)
+            return self.read_ages(pipeline.execute(), limited, now_us)
 
-    def stamps(self, endpoint: Endpoint, number: int) -> list[int]:
+    def ask_ages(self, pipeline: Pipeline, limited: Sequence[Limited]) -> None:
+        """Add to a pipeline the commands whose replies `read_ages` reads."""
+        for one in limited:
+            amount = max(rule.amount for rule in one.limit.rules)
+            pipeline.lrange(self._keys.window(one.window_id), 0, amount - 1)
+
+    def read_ages(
+        self, replies: Sequence[list[bytes]], limited: Sequence[Limited], now_us: int
+    ) -> dict[str, tuple[float, ...]]:
+        """Read what the commands of `ask_ages` replied."""
+        ages = {}
+        for one, slots in zip(limited, replies, strict=True):
+            span = one.limit.longest_seconds + self._guard_seconds
+            taken = ((now_us - int(slot)) / _MICROSECONDS for slot in slots)
+            ages[one.name] = tuple(max(0.0, age) for age in taken if age < span)
+        return ages
+
+    def stamps(self, limited: Limited, number: int) -> list[int]:
         """Return the stamps of the newest `number` slots, microseconds of Redis time, newest first."""
         with translated():
             found = cast(
-                "list[bytes]", self._client.lrange(self._keys.window(endpoint.window_id), 0, max(0, number - 1))
+                "list[bytes]", self._client.lrange(self._keys.window(limited.window_id), 0, max(0, number - 1))
             )
         return [int(stamp) for stamp in found]
+
+
+def _note(endpoint: str, window_id: str, *budget: str) -> str:
+    """Spell what is noted of a call; the scripts put the slot's stamp into it."""
+    return "|".join([window_id, "%s", endpoint, *budget])
+
+
+def _call_keys(keys: Keys, call: Call | None) -> list[str]:
+    """Return where a call is noted; keys that nothing is done with, where there is none."""
+    if call is None:
+        return [keys.calls(""), keys.inflight("")]
+    return [keys.calls(call.worker_id), keys.inflight(type_of(call.event_id))]

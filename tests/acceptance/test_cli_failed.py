@@ -245,7 +245,7 @@ def test_drop_removes_letters_and_forgets_their_events(inst):
     inst.push(*steps.items(1, steps.TYPE))
     run = inst.start_run()
     claim = steps.claim_next(inst.store, inst.token, run)
-    inst.store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT, 0.1)
+    inst.store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT)
     (handle,) = ids(inst)
 
     assert inst.json("failed", "drop", handle) == {"dropped": [handle], "refused": []}

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rlm import backlog
+from rlm import backlog, closing
 from rlm.event import Reason
 from tests.acceptance.cli import Installation
+from tests.acceptance.system import make_item
 from tests.store import looks, steps
+from tests.wait import wait_until
 
 THIRD_TYPE = "BALANCE_CHECK_REQUIRED"
 
@@ -18,6 +23,18 @@ THIRD_TYPE = "BALANCE_CHECK_REQUIRED"
 def inst(tmp_path, valkey_only_url):
     with Installation(tmp_path, valkey_only_url) as made:
         yield made
+
+
+def close_run(inst, run):
+    """Close a run as the conductor does, so that what it measured is kept."""
+    steps.finish(inst.store, inst.token, run)
+    assert closing.close_run(inst.store, run.id)
+
+
+def record_run(inst, run_id, record):
+    """Keep the record of a run, the next one being older."""
+    inst.store.client.hset(inst.store.keys.records, run_id, json.dumps(record))
+    inst.store.client.rpush(inst.store.keys.runs, run_id)
 
 
 def events(plan):
@@ -92,7 +109,12 @@ def test_workers_fix_the_number(inst):
         (["--count", "REBALANCE_NEEDED=1.5"], "is not TYPE=N"),
         (["--count", "=5"], "is not TYPE=N"),
         (["--count", "REBALANCE_NEEDED=1", "--count", "REBALANCE_NEEDED=2"], "given twice"),
+        (["--count", "REBALANCE_NEEDED=1000000000000001"], "at most 1,000,000,000,000,000 events"),
+        (["--count", f"REBALANCE_NEEDED={'9' * 5000}"], "at most 1,000,000,000,000,000 events"),
         (["--workers", "0"], "--workers"),
+        (["--workers", "-1"], "--workers"),
+        (["--workers", "1000001"], "--workers"),
+        (["--workers", "many"], "--workers"),
     ],
 )
 def test_a_wrong_question_is_a_usage_error(inst, args, expected):
@@ -120,7 +142,7 @@ def test_leftovers_and_retried_letters_are_planned(inst):
     inst.push(*steps.items(4, steps.TYPE))
     run = inst.start_run()
     claim = steps.claim_next(inst.store, inst.token, run)
-    inst.store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT, 0.1)
+    inst.store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT)
     inst.close_run(run)
     inst.rlm("failed", "retry", "--all")
     inst.push(*steps.items(2, steps.TYPE, first=10))
@@ -194,6 +216,9 @@ def test_a_person_reads_a_table_the_forecast_and_what_binds(inst):
     assert f"The limit of {steps.TYPE} binds" in shown
     assert "140 events of 500 will be left over" in shown
     assert "4 workers of 5 lanes" in shown
+    assert re.search(
+        r"^Used until then: \d+% of the time of the lanes, 100% of the endpoints' slots\.$", shown, re.MULTILINE
+    )
     assert "Nothing will be left over." in inst.rlm("plan", "--count", f"{steps.TYPE}=5").stdout
 
 
@@ -204,3 +229,430 @@ def test_a_person_with_nothing_to_do_is_told_what_to_type(inst):
     assert "rlm plan --count" in shown
     assert steps.TYPE not in shown
     assert inst.json("plan")["workers"] == 0
+
+
+# -- who is left over
+
+
+def test_the_plan_tells_who_waits_by_priority(inst):
+    """The lowest priority of the items first, in it the newest; a missing priority is the type's own, 5."""
+    inst.push(*(steps.item(f"low{number}", steps.TYPE, priority=1) for number in range(30)))
+    inst.push(*steps.items(370, steps.TYPE))
+
+    part = inst.json("plan")["by_type"][steps.TYPE]
+
+    assert (part["events"], part["expected_leftover"]) == (400, 40)
+    assert part["left_over_by_priority"] == {"1": 30, "5": 10}
+    assert part["carried_over_again"] == 0
+    assert (
+        f"{steps.TYPE}: 40 of 400 wait: 30 of priority 1 (all), 10 of priority 5 (the newest)"
+        in inst.rlm("plan").stdout
+    )
+
+
+def test_what_is_carried_over_waits_again_only_behind_its_priority(inst):
+    """Leftovers go before newcomers of their priority, and behind those of a higher one, wherever a run holds them."""
+    inst.push(*(steps.item(f"low{number}", steps.TYPE, priority=1) for number in range(30)))
+    inst.push(*steps.items(20, steps.TYPE))
+    run = inst.start_run()
+    steps.claim_next(inst.store, inst.token, run)
+    inst.push(*steps.items(350, steps.TYPE, first=100))
+
+    while_open = inst.json("plan")["by_type"][steps.TYPE]
+    inst.close_run(run)
+    afterwards = inst.json("plan")["by_type"][steps.TYPE]
+
+    assert while_open["left_over_by_priority"] == afterwards["left_over_by_priority"] == {"1": 30, "5": 10}
+    assert afterwards["carried_over_again"] == 30
+    assert "30 for the second time or more" in inst.rlm("plan").stdout
+
+
+def test_counts_wait_by_their_types_priority(inst):
+    """Nothing is known of items where only numbers are given."""
+    part = inst.json("plan", "--count", f"{steps.TYPE}=500")["by_type"][steps.TYPE]
+
+    assert part["left_over_by_priority"] == {"5": 140}
+
+
+# -- what if
+
+
+def test_workers_stand_beside_today(inst):
+    """The plan asked for is on top, today's is under a key of its own, both in the contract's shape."""
+    found = inst.json("plan", "--count", f"{steps.TYPE}=500", "--workers", "1")
+
+    assert found["workers"] == 1
+    assert found["today"]["workers"] > 1
+    assert set(found) - set(found["today"]) == {"today", "what_if"}
+    assert found["what_if"] == {"settings": {}, "added_endpoints": [], "workers": 1}
+    assert set(inst.json("plan", "--count", f"{steps.TYPE}=500")) == set(found["today"])
+
+
+def test_a_setting_is_planned_with_and_nothing_is_changed(inst):
+    """Twice the limit lets twice the calls through, today's plan is what it was."""
+    before = inst.json("plan", "--count", f"{steps.TYPE}=500")
+
+    with looks.nothing_changes(inst.store):
+        found = inst.json("plan", "--count", f"{steps.TYPE}=500", "--set", f"types.{steps.TYPE}.rate_limit=60/minute")
+
+    assert (found["expected_leftover"], found["today"]) == (0, before)
+    assert before["expected_leftover"] == 140
+
+
+def test_a_limit_that_is_told_goes_over_the_one_in_force(inst):
+    """One set by hand holds for what was not told."""
+    for endpoint in inst.settings.endpoints.values():
+        inst.store.client.hset(inst.store.keys.limits, endpoint.name, "10/minute")
+    count = ["--count", f"{steps.TYPE}=500", "--count", f"{steps.OTHER_TYPE}=200"]
+
+    found = inst.json("plan", *count, "--set", f"types.{steps.TYPE}.rate_limit=30/minute")
+
+    left = {name: part["expected_leftover"] for name, part in found["by_type"].items() if part["events"]}
+    assert left == {steps.TYPE: 140, steps.OTHER_TYPE: 80}
+    assert found["today"]["by_type"][steps.TYPE]["expected_leftover"] == 380
+
+
+def test_a_limit_that_is_told_counts_what_its_window_holds(inst):
+    """30 calls of this minute leave 30 of 60, and all of them count in an hour."""
+    inst.push(*steps.items(200, steps.TYPE))
+    for endpoint in inst.settings.event_types[0].endpoints:
+        for _ in range(30):
+            inst.store.windows.acquire(endpoint)
+
+    def left_over(limit):
+        told = f"types.{steps.TYPE}.rate_limit={limit}"
+        return inst.json("plan", "--set", told)["expected_leftover"]
+
+    assert left_over("60/minute") == 0
+    assert left_over("31/hour") == 196
+
+
+def test_an_added_endpoint_takes_its_share(inst):
+    """It has the type's limit and an open window; its name goes on with the others'."""
+    count = ["--count", f"{steps.TYPE}=500"]
+
+    one = inst.json("plan", *count, "--add-endpoint", steps.TYPE)
+    two = inst.json("plan", *count, "--add-endpoint", steps.TYPE, "--add-endpoint", steps.TYPE)
+
+    assert (one["expected_leftover"], two["expected_leftover"]) == (50, 0)
+    assert one["what_if"]["added_endpoints"] == [{"endpoint": "overflow_rebalance_api_4", "rate_limit": "30/minute"}]
+    endpoints = {release["endpoint"] for release in two["releases"]}
+    assert {"overflow_rebalance_api_4", "overflow_rebalance_api_5"} <= endpoints
+
+
+def test_an_endpoint_is_added_to_a_type_that_has_one(tmp_path, valkey_only_url):
+    """There are no numbers to go on with; an account that all of the type's endpoints hang on is shared by the new."""
+    sections = (
+        '[budgets.account]\nrate_limit = "40/minute"\n'
+        '[types.X]\nrate_limit = "30/minute"\nendpoints = [{ name = "x", url = "http://h/x" }]\n'
+        '[types.Y]\nendpoints = [{ name = "y", url = "http://h/y", rate_limit = "30/minute", budget = "account" }]\n'
+    )
+    with Installation(tmp_path, valkey_only_url, sections) as inst:
+        more = inst.json("plan", "--count", "X=180", "--add-endpoint", "X")
+        shared = inst.json("plan", "--count", "Y=180", "--add-endpoint", "Y")
+
+    assert {release["endpoint"] for release in more["releases"]} == {"x", "x_extra_1"}
+    assert more["expected_leftover"] == 0
+    assert shared["expected_leftover"] == 60
+    assert shared["today"]["expected_leftover"] == 90
+
+
+def test_an_endpoint_that_would_hang_on_an_account_brings_its_calls_along(tmp_path, valkey_only_url):
+    """As a run has it: 30 calls to X of this minute leave 10 of the account's 40 for Y."""
+    sections = (
+        '[run]\nwindow_seconds = 30\n[budgets.account]\nrate_limit = "40/minute"\n'
+        '[types.X]\nrate_limit = "30/minute"\nendpoints = [{ name = "x", url = "http://h/x" }]\n'
+        '[types.Y]\nendpoints = [{ name = "y", url = "http://h/y", rate_limit = "30/minute", budget = "account" }]\n'
+    )
+    with Installation(tmp_path, valkey_only_url, sections) as inst:
+        inst.push(*steps.items(40, "Y"))
+        for _ in range(30):
+            inst.store.windows.acquire(inst.settings.endpoints["x"])
+
+        found = inst.json("plan", "--set", "types.X.endpoints[0].budget=account")
+
+    assert (found["today"]["expected_leftover"], found["expected_leftover"]) == (10, 30)
+
+
+def test_what_was_measured_is_planned_with_unless_an_option_tells_otherwise(inst):
+    """Calls that take twice as long as configured; an added endpoint is expected to be like its neighbours."""
+    inst.push(*steps.items(40, steps.TYPE))
+    run = inst.start_run()
+    for _ in range(40):
+        inst.store.ledger.complete(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 4.0)
+    close_run(inst, run)
+
+    found = inst.json(
+        "plan", "--count", f"{steps.TYPE}=5", "--set", f"types.{steps.TYPE}.processing_seconds=1", "--workers", "1"
+    )
+
+    assert found["today"]["forecast_seconds"] == pytest.approx(4.0, abs=0.1)
+    assert found["forecast_seconds"] == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--set", "run.target"], "is not KEY=VALUE"),
+        (["--set", "run.tarjet=1"], "did you mean 'run.target'?"),
+        (["--set", "run.target=2"], "--set: run.target = 2.0: must be a number above 0, at most 1"),
+        (["--set", "types.REBALANCE_NEEDED.rate_limit=60"], '"60": must be a limit above zero'),
+        (["--set", "types.NOBODY.rate_limit=60/minute"], "no such setting; there are types.REBALANCE_NEEDED, types.O"),
+        (["--set", "types.REBALANCE_NEEDED.rate_limit=-1/minute"], '"-1/minute": must be a limit above zero'),
+        (["--set", "workers.max=5", "--set", "workers.max=6"], "is given twice"),
+        (["--set", "workers.max=5", "--set", "workers.min=6"], "must be at most workers.max, which is 5 (--set)"),
+        (["--add-endpoint", "REBALANCE_NEDED"], "did you mean 'REBALANCE_NEEDED'?"),
+        (["--windows", "0"], "--windows"),
+        (["--windows", "-3"], "--windows"),
+        (["--windows", "10001"], "--windows"),
+        (["--arrivals", "REBALANCE_NEEDED=1"], "--arrivals is for --windows"),
+        (["--windows", "2", "--arrivals", "REBALANCE_NEEDED"], "is not TYPE=N"),
+        (["--windows", "2", "--arrivals", "REBALANCE_NEEDED=-1"], "is not TYPE=N"),
+        (["--windows", "2", "--arrivals", "NOBODY=1"], "'NOBODY' is not a configured type; there are"),
+    ],
+)
+def test_a_wrong_what_if_is_a_usage_error(inst, args, expected):
+    """The option, the key, the value and what is allowed, as for the file."""
+    done = inst.rlm("plan", *args, code=2)
+
+    assert expected in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_person_reads_both_side_by_side(inst):
+    """A column each, no wider than a terminal, and what binds in each."""
+    shown = inst.rlm(
+        "plan", "--count", f"{steps.TYPE}=500", "--add-endpoint", steps.TYPE, "--set", "workers.max=30"
+    ).stdout
+
+    lines = shown.splitlines()
+    assert lines[0] == "What if: workers.max = 30; one more endpoint, overflow_rebalance_api_4 (30/minute)."
+    assert lines[2].split() == ["today", "what", "if"]
+    assert re.search(r"^left over +140 +50$", shown, re.MULTILINE)
+    assert re.search(rf"^{steps.TYPE} done +360 +450$", shown, re.MULTILINE)
+    assert max(len(line) for line in lines[2:8]) < 80
+    assert f"Today: the limit of {steps.TYPE} binds" in shown
+    assert f"What if: the limit of {steps.TYPE} binds" in shown
+
+
+def test_forecasts_that_count_from_different_moments_are_told_apart(inst):
+    """Today the windows are full and the first call is a minute away; a new endpoint begins now and ends as late."""
+    inst.push(*steps.items(60, steps.TYPE))
+    for endpoint in inst.settings.event_types[0].endpoints:
+        for _ in range(30):
+            inst.store.windows.acquire(endpoint)
+
+    shown = inst.rlm("plan", "--add-endpoint", steps.TYPE).stdout
+
+    rows = {row[0]: row for row in re.findall(r"^(\w[\w ]*?)  +([\d.]+) s +([\d.]+) s$", shown, re.MULTILINE)}
+    first, forecast, last = (
+        [float(seconds) for seconds in rows[name][1:]] for name in ("first call in", "forecast", "last answer in")
+    )
+    assert first == [pytest.approx(60, abs=2), 0.0]
+    assert last == pytest.approx([one + other for one, other in zip(first, forecast, strict=True)], abs=0.2)
+
+
+def test_a_priority_that_is_told_is_that_of_items_without_one(inst):
+    """An item that brings a priority keeps it, so who waits changes."""
+    inst.push(*(steps.item(f"own{number}", steps.TYPE, priority=7) for number in range(30)))
+    inst.push(*steps.items(370, steps.TYPE))
+
+    found = inst.json("plan", "--set", f"types.{steps.TYPE}.priority=9")
+
+    assert found["by_type"][steps.TYPE]["left_over_by_priority"] == {"7": 30, "9": 10}
+    assert found["today"]["by_type"][steps.TYPE]["left_over_by_priority"] == {"5": 40}
+
+
+def test_a_setting_that_changes_no_plan_is_told_to_be_one(inst):
+    """Rather than two equal columns without a word."""
+    done = inst.rlm("plan", "--set", "redis.prefix=other")
+
+    assert "redis.prefix has no part in a plan" in done.stderr
+
+
+def test_the_number_of_workers_goes_over_the_settings(inst):
+    """Told together, one of them makes no difference, and that is said."""
+    done = inst.rlm("plan", "--count", f"{steps.TYPE}=500", "--workers", "7", "--set", "workers.max=5")
+
+    assert "--workers 7 fixes the number: workers.max makes no difference here." in done.stderr
+    assert re.search(r"^workers +4 +7$", done.stdout, re.MULTILINE)
+
+
+# -- the windows to come
+
+
+def test_the_windows_to_come_drain_or_not(inst):
+    """At what arrives: 300 a window are fewer than fit, 400 more."""
+    count = ["--count", f"{steps.TYPE}=500", "--windows", "50"]
+
+    drains, grows = (inst.json("plan", *count, "--arrivals", f"{steps.TYPE}={number}") for number in (300, 400))
+
+    assert [one["leftover"] for one in drains["windows"][:4]] == [140, 80, 20, 0]
+    assert (drains["drained_in"], drains["growth_per_window"]) == (4, 0)
+    assert drains["windows"][0]["by_type"][steps.TYPE] == {"events": 500, "completed": 360, "leftover": 140}
+    assert grows["drained_in"] is None
+    assert grows["growth_per_window"] == pytest.approx(43, abs=2)
+    assert grows["expected_leftover"] == 140
+
+
+def test_what_arrives_is_measured(inst):
+    """What the last runs took, by type; an option tells otherwise for one of them."""
+    started = datetime.now(UTC)
+    for number, taken in enumerate((120, 60)):
+        at = (started - number * timedelta(seconds=180)).isoformat()
+        by_type = {steps.TYPE: {"taken": taken}, steps.OTHER_TYPE: {"taken": 10}}
+        record_run(inst, f"run{number}", {"started_at": at, "by_type": by_type})
+
+    measured = inst.json("plan", "--windows", "3")
+    told = inst.json("plan", "--windows", "3", "--arrivals", f"{steps.TYPE}=7")
+    oftener = inst.json("plan", "--windows", "3", "--set", "run.every_seconds=60", "--set", "run.window_seconds=60")
+
+    def arriving(found):
+        return {name: number for name, number in found["arrivals_per_window"].items() if number}
+
+    assert arriving(measured) == {steps.TYPE: 90, steps.OTHER_TYPE: 10}
+    assert arriving(told) == {steps.TYPE: 7, steps.OTHER_TYPE: 10}
+    assert arriving(oftener)[steps.TYPE] == pytest.approx(30)
+    assert measured["windows"][1]["by_type"][steps.TYPE]["events"] == 90
+
+
+def test_quiet_ticks_count_and_the_open_run_does_not_yet(inst):
+    """120 in ten windows, nine of them without a record, are 12 in each; what a run under way took is not known."""
+    started = datetime.now(UTC)
+    record_run(inst, "run", {"started_at": started.isoformat(), "by_type": {steps.TYPE: {"taken": 120}}})
+
+    inst.store.runs.note_tick(started.timestamp() + 9 * 180)
+    quiet = inst.json("plan", "--windows", "1")["arrivals_per_window"][steps.TYPE]
+    inst.start_run()
+    busy = inst.json("plan", "--windows", "1")["arrivals_per_window"][steps.TYPE]
+
+    assert (quiet, busy) == (12, 120)
+
+
+def test_what_if_shows_what_would_become_of_it(inst):
+    """Today the leftovers grow, with one more endpoint they drain."""
+    args = ["plan", "--count", f"{steps.TYPE}=500", "--windows", "20", "--arrivals", f"{steps.TYPE}=400"]
+
+    shown = inst.rlm(*args, "--add-endpoint", steps.TYPE).stdout
+    found = inst.json(*args, "--add-endpoint", steps.TYPE)
+
+    assert "Today: never: growing by" in shown
+    assert "What if: drained in window 2." in shown
+    assert (found["drained_in"], found["today"]["drained_in"]) == (2, None)
+
+
+def test_a_person_reads_a_row_a_window_and_the_verdict(inst):
+    """Few rows, however many windows; by type how the last one ends."""
+    shown = inst.rlm(
+        "plan", "--count", f"{steps.TYPE}=5000", "--windows", "30", "--arrivals", f"{steps.TYPE}=300"
+    ).stdout
+
+    table = shown.partition("The next windows, with 300 events arriving in each:")[2]
+    rows = re.findall(r"^ +(\d+) +([\d,]+) +(\d+) +([\d,]+)$", table, re.MULTILINE)
+    assert rows[0] == ("1", "5,000", "360", "4,640")
+    assert [row[0] for row in rows] == ["1", "2", "3", "4", "5", "6", "7", "27", "28", "29", "30"]
+    assert f"\n{steps.TYPE}" in table
+    assert re.search(r"^Not by window 30: [\d,]+ are left over then, 5\d fewer", table, re.MULTILINE)
+
+
+def test_an_endpoint_that_failed_is_not_counted_on_in_any_window(inst):
+    """Until a call there is answered well nobody knows; a person is told which one it is."""
+    inst.push(*steps.items(400, steps.TYPE))
+    inst.store.windows.rest(inst.settings.endpoints[steps.OVERFLOW], 1.0)
+    args = ["plan", "--windows", "2", "--arrivals", f"{steps.TYPE}=300"]
+
+    found = inst.json(*args)
+
+    assert [one["leftover"] for one in found["windows"]] == [130, 160]
+    assert (
+        f"Not counted on in any of them, until a call there is answered well: {steps.OVERFLOW}."
+        in inst.rlm(*args).stdout
+    )
+
+
+def test_arrivals_are_written_as_people_write_numbers(inst):
+    """Thousands whole, a few with what is behind the point."""
+    by_type = {steps.TYPE: {"taken": 25_001}, steps.OTHER_TYPE: {"taken": 1}}
+    at = datetime.now(UTC)
+    record_run(inst, "run2", {"started_at": at.isoformat(), "by_type": by_type})
+    record_run(inst, "run1", {"started_at": (at - timedelta(seconds=180)).isoformat(), "by_type": {}})
+
+    shown = inst.rlm("plan", "--windows", "3").stdout
+
+    assert "with 12,501 events arriving in each, as in the last 2 windows:" in shown
+    assert re.search(rf"^{steps.TYPE} +12,500 ", shown, re.MULTILINE)
+    assert re.search(rf"^{steps.OTHER_TYPE} +0\.5 ", shown, re.MULTILINE)
+
+
+def test_where_all_is_done_no_type_is_shown_to_wait(inst):
+    """The table by type is for what comes to stay."""
+    shown = inst.rlm("plan", "--count", f"{steps.TYPE}=500", "--windows", "9", "--arrivals", f"{steps.TYPE}=9").stdout
+
+    assert "by type" not in shown
+    assert shown.endswith("\nDrained in window 2.\n")
+
+
+# -- what a run then does
+
+
+def left_over(system):
+    """Count the events that wait in the ledger by type and priority, and name them."""
+    names = system.pending()
+    entries = {name: looks.event(system.store, name) for name in names}
+    return names, Counter((entry["type"], priority_of(entry)) for entry in entries.values())
+
+
+def priority_of(entry):
+    return json.loads(entry["item"]).get("priority", {steps.TYPE: 5, THIRD_TYPE: 1}[entry["type"]])
+
+
+def foretold(plan):
+    """The same from a plan, without the names."""
+    return Counter(
+        {
+            (name, int(priority)): number
+            for name, part in plan["by_type"].items()
+            for priority, number in part["left_over_by_priority"].items()
+        }
+    )
+
+
+def test_a_run_leaves_over_what_the_plan_said(make_system):
+    """The lowest priority and in it the newest wait, by type; carried over, they go before what is new."""
+    with make_system(env={"RLM_RUN__WINDOW_SECONDS": "4"}) as system:  # shorter than a period: each slot once
+        system.start_both()
+        events = system.push(
+            [make_item(f"own{number}", steps.TYPE, THIRD_TYPE) for number in range(110)]
+            + [make_item(f"low{number}", steps.TYPE, priority=1) for number in range(30)]
+            + [make_item(f"high{number}", steps.TYPE, THIRD_TYPE, priority=9) for number in range(20)]
+        )
+
+        first_plan = plan_of(system)
+        first_record = system.await_record(system.ask_for_run())
+        names, counts = left_over(system)
+
+        assert counts == foretold(first_plan) == {(steps.TYPE, 1): 30, (steps.TYPE, 5): 10, (THIRD_TYPE, 1): 10}
+        newest = {f"own{number}:{name}" for name in (steps.TYPE, THIRD_TYPE) for number in range(100, 110)}
+        assert names == newest | {f"low{number}:{steps.TYPE}" for number in range(30)}
+
+        wait_until(lambda: all_open(system), timeout=15, message="all windows are open again")
+        events += system.push([make_item(f"next{number}", steps.TYPE) for number in range(130)])
+        second_plan = plan_of(system)
+        second_record = system.await_record(system.ask_for_run())
+        names, counts = left_over(system)
+
+        assert counts == foretold(second_plan) == {(steps.TYPE, 1): 30, (steps.TYPE, 5): 20}
+        assert second_plan["by_type"][steps.TYPE]["carried_over_again"] == 30
+        assert plan_of(system, "--windows", "1")["arrivals_per_window"][steps.TYPE] == 160 + 130
+        assert {f"next{number}:{steps.TYPE}" for number in range(110, 130)} < names
+        system.assert_promises(events, [first_record, second_record])
+
+
+def plan_of(system, *args):
+    return json.loads(system.rlm("plan", *args, "--json").stdout)
+
+
+def all_open(system):
+    endpoints = list(system.settings.endpoints.values())
+    _, views = system.store.windows.look(endpoints)
+    return all(views[one.name].free == one.limit.rules[0].amount for one in endpoints)

@@ -107,7 +107,7 @@ def test_while_a_run_is_open_its_events_are_processing(inst):
     run = inst.start_run()
     first, second = (steps.claim_next(inst.store, inst.token, run) for _ in range(2))
     inst.store.ledger.complete(first, steps.ENDPOINT, 0.1)
-    inst.store.ledger.retry(second, steps.ENDPOINT, 0.1, 60)
+    inst.store.ledger.retry(second, steps.ENDPOINT, 60)
     steps.claim_next(inst.store, inst.token, run)
     inst.push(steps.item("next", steps.TYPE))
 
@@ -138,7 +138,7 @@ def test_dead_letters_are_counted_and_a_retried_one_is_pending(inst):
     run = inst.start_run()
     for _ in range(2):
         claim = steps.claim_next(inst.store, inst.token, run)
-        inst.store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT, 0.1)
+        inst.store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT)
     before = inst.json("queue", "stats")
     letter = next(inst.store.letters.all())
     inst.store.letters.retry(letter, steps.priorities(inst.store))

@@ -19,12 +19,14 @@ from tests.wait import wait_until
 
 #: Sixty events, twenty times as fast: a window of nine seconds, done in one or two.
 SHORT = ("--events", "60", "--speed", "20")
-#: No more than 12 calls fit into a window.
+#: No more than 12 calls fit into a window, for the account allows no more.
 NARROW = """
 [types.ONLY]
 processing_seconds = 3.0
+rate_limit = "20 per 5 minutes"
+endpoints = [{ name = "only_api", url = "http://127.0.0.1:8090/only_api", budget = "account" }]
+[budgets.account]
 rate_limit = "12 per 5 minutes"
-endpoints = [{ name = "only_api", url = "http://127.0.0.1:8090/only_api" }]
 """
 
 
@@ -111,7 +113,7 @@ def test_prints_one_json_document(place):
 
 
 def test_says_honestly_what_does_not_fit(place):
-    """More events than the limits allow are counted as left over, and that is no failure."""
+    """More events than the limits and budgets allow are counted as left over, and that is no failure."""
     config = place.parent / "narrow.toml"
     config.write_text(NARROW)
 
@@ -122,6 +124,7 @@ def test_says_honestly_what_does_not_fit(place):
     assert "12 completed, 0 failed, 18 left over" in out
     assert "Left over: 18 expected, 18 in fact" in out
     assert "the next run would take it first" in out
+    assert re.search(r"\nbudget .*\naccount +12 +0 +12 +12 per 15", out)
 
 
 def test_draws_a_picture_on_a_terminal(place):

@@ -15,8 +15,10 @@ from unittest import mock
 import pytest
 
 from rlm.embedded import EmbeddedServer
+from rlm.endpoint import FIRST_BACKOFF_SECONDS, Budget, Limit
 from rlm.errors import StoreUnreachableError
-from rlm.lane import FAILING, FIRST_BACKOFF_SECONDS
+from rlm.lane import FAILING
+from rlm.plan.values import Expected
 from rlm.run import State
 from rlm.store.ledger import Release
 from rlm.store.window import Admitted
@@ -101,7 +103,7 @@ def test_an_event_that_is_taken_is_completed(bench):
     assert bench.where() == {}
     assert bench.tally() == {f"taken:{TYPE}": 1, f"completed:{TYPE}": 1, f"delivered:{SECOND}": 1}
     assert bench.event(event_id)["state"] == "completed"
-    assert len(bench.store.runs.timings(bench.run_id)[SECOND]) == 1
+    assert [call.pair for call in bench.store.measures.completed(bench.run_id)] == [(TYPE, SECOND)]
     bench.check()
 
 
@@ -315,6 +317,19 @@ def test_a_limit_set_by_hand_holds_at_once(bench):
     assert bench.where() == {"pending": 1}
 
 
+def test_a_budget_set_by_hand_holds_at_once(bench):
+    """The budget that both endpoints hang on has one slot, whatever each of them and the file allow."""
+    budget = Budget("account", Limit.parse("100 per 1 second"))
+    bench.change_endpoints(lambda one: replace(one, budget=budget))
+    bench.take(3)
+    bench.store.client.hset(bench.store.keys.limits, "account", "1 per 60 second")
+    for release in bench.release(3):
+        bench.lanes.carry(release)
+
+    assert len(bench.calls()) == 1
+    assert bench.where() == {"pending": 2}
+
+
 def test_a_slot_that_took_too_long_to_get_is_given_back_by_its_own_id(make_bench):
     """A reply of Redis that was long on its way would make the call leave late: that slot is never used."""
     bench = make_bench(guard=0.1, limit="2 per 60 second")
@@ -378,8 +393,8 @@ def test_a_call_without_an_answer_blocks_its_slot_from_its_end(make_bench, fault
     assert began < stamp <= ended
     assert ended - stamp < 100_000
     assert bench.where() == {"backoff": 1}
-    assert bench.tally() == {f"taken:{TYPE}": 1, f"errors:{FIRST}": 1}
-    assert bench.store.runs.timings(bench.run_id) == {}
+    assert bench.tally() == {f"taken:{TYPE}": 1, f"errors:{FIRST}": 1, f"failing:{TYPE} {FIRST}": 1}
+    assert bench.store.measures.completed(bench.run_id) == []
 
     bench.promote()
     bench.carry()
@@ -388,14 +403,72 @@ def test_a_call_without_an_answer_blocks_its_slot_from_its_end(make_bench, fault
 
 
 def test_an_answered_call_keeps_the_slot_it_had(bench):
-    """An answer proves that the server has seen it: the stamp stays that of the slot."""
+    """An answer that takes as long as calls take there proves that the server read it in time: the stamp stays."""
     bench.take()
     bench.api.set_fault(FIRST, slow=10.0)
+    bench.store.measures.publish(bench.token, {(TYPE, FIRST): Expected(0.2, 0.25)})
     before = bench.now_us()
     bench.carry()
 
     (stamp,) = bench.stamps()
     assert before < stamp < before + 100_000
+
+
+@contextmanager
+def restamped(bench, failures=0):
+    """Take down the moments to which slots are put back, seconds of Redis time; Redis fails the first few times."""
+    real, noted = bench.store.windows.restamp, []
+
+    def restamp(endpoint, slot, call, ago_seconds):
+        if not ago_seconds:  # it only left late
+            return real(endpoint, slot, call, ago_seconds)
+        noted.append(bench.now_us() / 1e6 - ago_seconds)
+        if len(noted) <= failures:
+            raise StoreUnreachableError("Redis cannot be reached")
+        return real(endpoint, slot, call, ago_seconds)
+
+    with mock.patch.object(bench.store.windows, "restamp", restamp):
+        yield noted
+
+
+def test_a_call_that_may_have_been_read_late_counts_from_then(bench):
+    """Its answer came later than calls take, by more than the guard: as if it had been read that much later."""
+    bench.take()
+    bench.api.set_fault(FIRST, slow=20.0)
+    began = bench.now_us()
+    bench.carry()
+    ended = bench.now_us()
+
+    (stamp,) = bench.stamps()
+    assert began + (0.4 - 0.02 - 0.05) * 1e6 <= stamp <= ended - (0.02 + 0.05) * 1e6
+    assert bench.where() == {}
+    bench.check()
+
+
+def test_an_answer_within_the_guard_is_not_late(make_bench):
+    """The same answer, where the guard allows for it, or where there is no guard and nothing is promised."""
+    for guard in (1.0, 0):
+        bench = make_bench(guard=guard)
+        bench.take()
+        bench.api.set_fault(FIRST, slow=20.0)
+        with restamped(bench) as noted:
+            bench.carry()
+        assert noted == []
+
+
+def test_redis_gone_when_a_late_answer_comes_is_waited_for(bench):
+    """The slot is stamped anew before the event is settled, and for the same moment however long that takes."""
+    bench.take()
+    bench.api.set_fault(FIRST, slow=20.0)
+    with restamped(bench, failures=3) as noted:
+        bench.carry()
+
+    assert len(noted) == 4
+    assert max(noted) - min(noted) < 0.03
+    assert bench.stamps()[0] / 1e6 == pytest.approx(noted[-1], abs=0.03)
+    assert bench.where() == {}
+    assert bench.calls() == [(FIRST, 1, 200)]
+    bench.check()
 
 
 def test_a_refused_connection_uses_no_slot(bench):
@@ -450,6 +523,54 @@ def test_an_event_that_no_longer_fits_is_not_sent(make_bench):
     bench.check()
 
 
+def test_an_endpoint_that_is_too_slow_for_the_time_left_is_passed_over(make_bench):
+    """As it is measured, not as the file says: the event goes to one that answers in time."""
+    bench = make_bench(window=5.0)
+    bench.take()
+    bench.store.measures.publish(bench.token, {(TYPE, FIRST): Expected(4.0, 6.0)})
+    bench.carry(endpoint=FIRST)
+
+    assert bench.calls() == [(SECOND, 1, 200)]
+    assert bench.where() == {}
+    bench.check()
+
+
+def test_an_endpoint_that_is_faster_than_configured_takes_what_would_not_have_fitted(make_bench):
+    """The other way round: by the file no time is left, by what was measured there is some, at the second one alone."""
+    bench = make_bench(window=1.0, processing=1.5)
+    bench.take(2)
+    bench.api.set_fault(SECOND, slow=0.02)
+    bench.carry()
+    assert (bench.calls(), bench.where()) == ([], {"pending": 2})
+
+    bench.store.measures.publish(bench.token, {(TYPE, SECOND): Expected(0.03, 0.05)})
+    for _ in range(2):
+        bench.carry(endpoint=FIRST)
+
+    assert bench.calls() == [(SECOND, 1, 200)] * 2
+    assert bench.where() == {}
+    bench.check()
+
+
+def test_where_every_endpoint_is_too_slow_nothing_is_sent(make_bench):
+    """Whether that is seen when the event is claimed or, its time running out, when a slot is to be taken."""
+    bench = make_bench(window=5.0)
+    bench.take()
+    slow = {(TYPE, FIRST): Expected(4.0, 6.0), (TYPE, SECOND): Expected(4.0, 6.0)}
+    bench.store.measures.publish(bench.token, slow)
+    bench.carry()
+    assert (bench.calls(), bench.where()) == ([], {"pending": 1})
+
+    bench.store.measures.publish(bench.token, {})
+    real = bench.store.ledger.claim
+    with mock.patch.object(bench.store.ledger, "claim", lambda *args, **kw: replace(real(*args, **kw), expected=slow)):
+        bench.carry()
+
+    assert (bench.calls(), bench.where()) == ([], {"pending": 1})
+    assert (bench.stamps(FIRST), bench.stamps(SECOND)) == ([], [])
+    bench.check()
+
+
 def test_a_call_under_way_at_the_deadline_is_cut_and_spends_no_run(make_bench):
     """At the deadline the call ends, not at its time-out; the event is left over with an attempt more, no run less."""
     bench = make_bench(window=0.6, processing=0.1, timeout=5.0, max_attempts=1, max_runs=1)
@@ -459,6 +580,7 @@ def test_a_call_under_way_at_the_deadline_is_cut_and_spends_no_run(make_bench):
 
     assert -0.3 < bench.deadline_in() <= 0
     assert bench.where() == {"backoff": 1}
+    assert bench.tally() == {f"taken:{TYPE}": 1, f"errors:{FIRST}": 1}
     assert bench.letters() == []
     assert bench.event(event_id)["attempt"] == "1"
     (stamp,) = bench.stamps()
@@ -584,8 +706,9 @@ def test_redis_gone_between_answer_and_settlement_is_waited_for(bench):
         ("fail", {"status": 500}, 0, {"backoff": 1}),
         ("block", {"hang": True}, 0, {"backoff": 1}),
         ("block", {"reset": True}, 0, {"backoff": 1}),
+        ("restamp", {"slow": 6.0}, 0, {}),
     ],
-    ids=["good answer", "throttle", "error", "time-out", "cut"],
+    ids=["good answer", "throttle", "error", "time-out", "cut", "late answer"],
 )
 def test_redis_gone_just_after_the_answer_changes_no_outcome(make_bench, verb, fault, failures, where):
     """What the windows must learn of an answer is told them once Redis is back, and the event is settled by it."""

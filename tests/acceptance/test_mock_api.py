@@ -12,10 +12,11 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, closing
+from dataclasses import replace
 
 import pytest
 
-from rlm.endpoint import Endpoint, EventType, Limit
+from rlm.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.errors import ConfigurationError
 from rlm.mockapi import MockApi, recount
 
@@ -247,6 +248,20 @@ def test_log_and_summary_are_read_over_http(tmp_path):
             "most": 1,
             "limit": "1/minute",
         }
+
+
+def test_a_budget_is_enforced_over_its_endpoints(tmp_path):
+    """Over HTTP and in process the budget's count is of all its endpoints, and the endpoints' own is as ever."""
+    account = Budget("account", Limit.parse("2/minute"))
+    kind = one_type("30/minute")
+    kind = replace(kind, endpoints=tuple(replace(one, budget=account) for one in kind.endpoints))
+    with MockApi([kind]) as api, connect(api) as connection:
+        statuses = [post(connection, path).status for path in ("/a", "/b", "/a", "/b")]
+
+        assert statuses == [200, 200, 429, 429]
+        assert (api.budget_summary()["account"].most, api.budget_summary()["account"].refused) == (2, 2)
+        assert get(api, "/_mock/budgets")["account"]["accepted"] == 2
+        assert set(get(api, "/_mock/summary")) == {"a", "b"}
 
 
 def test_a_server_that_was_away_comes_back_with_its_windows():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def reject(store: Store, token: int, run: Run) -> bytes:
     """Have the next event of the run rejected by its endpoint; return its letter."""
     claim = steps.claim_next(store, token, run)
-    assert store.ledger.fail(claim, Reason.REJECTED, "422", steps.ENDPOINT, 0.1)
+    assert store.ledger.fail(claim, Reason.REJECTED, "422", steps.ENDPOINT)
     return newest(store)
 
 

@@ -6,12 +6,13 @@ import time
 
 import pytest
 
-from rlm.endpoint import Endpoint, Limit, Rule
+from rlm.endpoint import Budget, Endpoint, Limit, Rule
 from rlm.store.window import KEEP_SECONDS, Admitted, Call, Refused
 from tests.store import looks, steps
 from tests.store.windows import (
     health,
     look,
+    make_budget,
     make_endpoint,
     pass_time,
     refusal,
@@ -287,3 +288,198 @@ def test_a_slot_for_an_event_that_was_taken_back_puts_nothing_in_flight(store):
     store.windows.acquire(make_endpoint(), Call("w1", "i1:T", "api"))
 
     assert not store.client.exists(store.keys.inflight("T"))
+
+
+def sharing(limit, *limits):
+    """A budget and endpoints `0`, `1`, ... that share it."""
+    budget = make_budget(limit)
+    return budget, *(make_endpoint(own, str(number), budget=budget) for number, own in enumerate(limits))
+
+
+def test_a_slot_is_taken_in_the_budget_too(store):
+    """One stamp, the same in both windows; an endpoint without the budget leaves it alone."""
+    budget, one, two = sharing("5/minute", "5/minute", "5/minute")
+    take(store, make_endpoint(name="alone"))
+
+    (first,) = take(store, one)
+    (second,) = take(store, two)
+
+    assert stamps(store, budget) == [int(second.stamp), int(first.stamp)]
+    assert (stamps(store, one), stamps(store, two)) == ([int(first.stamp)], [int(second.stamp)])
+
+
+def test_a_full_budget_refuses_every_endpoint_that_shares_it(store):
+    """However free its own window is; and the refused call takes nothing in it."""
+    budget, one, two = sharing("3 per 60 second", "9/minute", "9/minute")
+    take(store, one, 2)
+    take(store, two)
+
+    for endpoint in (one, two):
+        assert 60 + GUARD - SOON < refusal(store, endpoint) <= 60 + GUARD
+    assert (len(stamps(store, one)), len(stamps(store, two)), len(stamps(store, budget))) == (2, 1, 3)
+
+    pass_time(store, budget, 60 + GUARD)
+    take(store, one, 3)
+
+
+def test_a_full_endpoint_takes_nothing_of_its_budget(store):
+    """However often it is asked, the others have all that is left."""
+    budget, one, two = sharing("5/minute", "2/minute", "9/minute")
+    take(store, one, 2)
+
+    for _ in range(20):
+        refusal(store, one)
+
+    assert len(stamps(store, budget)) == 2
+    take(store, two, 3)
+    refusal(store, two)
+
+
+@pytest.mark.parametrize(("own", "shared", "wait"), [(60, 20, 60), (20, 60, 60), (20, 20, 20)])
+def test_the_later_of_two_waits_is_told(store, own, shared, wait):
+    """Where both windows are full, the call is told when both have a slot."""
+    _, endpoint = sharing(f"1 per {shared} second", f"1 per {own} second")
+    take(store, endpoint)
+
+    assert wait + GUARD - SOON < refusal(store, endpoint) <= wait + GUARD
+
+
+def test_all_rules_of_both_hold(store):
+    """Of an endpoint and a budget with several rules each, the strictest decides."""
+    budget, endpoint = sharing("4 per 10 second; 5 per 100 second", "2 per 10 second; 50 per 100 second")
+    take(store, endpoint, 2)
+    assert 8 < refusal(store, endpoint) <= 10 + GUARD
+
+    for one in (budget, endpoint):
+        pass_time(store, one, 11)
+    take(store, endpoint, 2)
+    for one in (budget, endpoint):
+        pass_time(store, one, 11)
+    take(store, endpoint)
+
+    assert 76 < refusal(store, endpoint) <= 100 + GUARD - 22
+
+
+@pytest.mark.parametrize(
+    ("budget_limit", "limits", "each", "in_all"),
+    [
+        ("7/minute", ["5/minute", "5/minute", "5/minute"], 5, 7),
+        ("7/hour", ["5/minute; 6/hour", "9/minute", "9/minute"], 7, 7),
+        ("100/minute", ["5/minute", "5/minute", "5/minute"], 5, 15),
+        ("1/minute", ["1/minute", "9/minute", "9/minute"], 1, 1),
+    ],
+)
+def test_a_race_for_a_shared_budget_admits_exactly_the_limit(store, budget_limit, limits, each, in_all):
+    """Of 99 threads that ask three endpoints at once exactly as many are admitted as the budget and they allow."""
+    budget, *endpoints = sharing(budget_limit, *limits)
+
+    outcomes = steps.at_once(*[lambda one=one: store.windows.acquire(one) for _ in range(33) for one in endpoints])
+
+    admitted = sorted((int(one.stamp) for one in outcomes if isinstance(one, Admitted)), reverse=True)
+    assert len(admitted) == in_all
+    assert stamps(store, budget) == admitted
+    assert sorted((stamp for one in endpoints for stamp in stamps(store, one)), reverse=True) == admitted
+    assert all(len(stamps(store, one)) <= each for one in endpoints)
+
+
+def test_a_changed_budget_keeps_its_window(store):
+    """What was used under one limit counts under the next, and so it does when its endpoints are renamed."""
+    _, endpoint = sharing("30/minute", "99/minute")
+    take(store, endpoint, 20)
+
+    refusal(store, make_endpoint("99/minute", "renamed", budget=make_budget("10/minute")))
+
+    take(store, make_endpoint("99/minute", "renamed", budget=make_budget("30/minute")), 10)
+    refusal(store, endpoint)
+
+
+def test_a_budget_of_zero_never_grants(store):
+    """A call under a budget that allows nothing is refused for good, and takes nothing."""
+    endpoint = make_endpoint(budget=Budget("account", Limit("none", (Rule(0, 60),))))
+
+    assert store.windows.acquire(endpoint) == Refused(None)
+    assert stamps(store, endpoint) == []
+
+
+def test_a_budgets_rule_longer_than_what_was_kept_rests_all_that_share_it(store):
+    """Where its slots were kept for 60 s a rule over 100 s waits for the 40 s it cannot look back, once."""
+    budget, one, two = sharing("5 per 100 second", "9/minute", "9/minute")
+    set_health(store, budget, kept_us=60_000_000)
+
+    for endpoint in (one, two):
+        assert 40 - SOON < refusal(store, endpoint) <= 40 + GUARD
+        assert look(store, endpoint).free == 9
+    pass_time(store, budget, 41)
+
+    take(store, one, 3)
+    take(store, two, 2)
+    assert health(store, budget)["kept_us"] == KEEP_SECONDS * 1_000_000
+
+
+def test_a_full_endpoint_does_not_prolong_the_rest_of_its_budget(store):
+    """The budget rests as long as its own rule asks for; the others that share it wait no longer than that."""
+    budget, one, two = sharing("5 per 100 second", "1 per 90 second", "9/minute")
+    take(store, one)
+    set_health(store, budget, kept_us=60_000_000)
+
+    assert 90 - SOON < refusal(store, one) <= 90 + GUARD
+
+    assert 40 - SOON < refusal(store, two) <= 40 + GUARD
+
+
+def test_slots_of_a_budget_are_kept_a_day_beyond_any_limit(store):
+    """They go and expire like an endpoint's."""
+    budget, endpoint = sharing("1000/second", "1000/second")
+    take(store, endpoint, 3)
+    for one in (budget, endpoint):
+        pass_time(store, one, KEEP_SECONDS + 1)
+
+    newest = int(take(store, endpoint)[0].stamp)
+
+    assert stamps(store, budget) == stamps(store, endpoint) == [newest]
+    assert KEEP_SECONDS - SOON < store.client.ttl(store.keys.window(budget.window_id)) <= KEEP_SECONDS
+
+
+def test_a_clock_set_back_does_not_shut_the_budget(store):
+    """Its slots of the future count as taken just now, like an endpoint's."""
+    budget, one, two = sharing("2 per 60 second", "9/minute", "9/minute")
+    take(store, one, 2)
+    set_clock_back(store, budget, 3600)
+
+    assert 60 + GUARD - SOON < refusal(store, two) <= 60 + GUARD
+    assert max(stamps(store, budget)) <= looks.redis_us(store)
+
+
+def test_a_budget_that_is_full_costs_no_probe(store):
+    """A rested endpoint's probe is not spent on a call that its budget refuses."""
+    budget, one, two = sharing("1 per 60 second", "9/minute", "9/minute")
+    take(store, two)
+    store.windows.rest(one, 5)
+    pass_time(store, one, 6)
+
+    assert 60 - SOON < refusal(store, one) <= 60 + GUARD
+    pass_time(store, budget, 61)
+
+    (probe,) = take(store, one)
+    assert probe.suspect
+    assert 12 - SOON < look(store, one).wait_seconds <= 12
+
+
+def test_a_failing_endpoint_does_not_make_its_budget_suspect(store):
+    """What hangs on the same budget is none the worse for it."""
+    budget, one, two = sharing("9/minute", "9/minute", "9/minute")
+    store.windows.fail(one, first_rest_seconds=5, failing=1)
+
+    (slot,) = take(store, two)
+
+    assert not slot.suspect
+    assert set(health(store, budget)) == {"kept_us"}
+
+
+def test_a_call_is_noted_with_its_budget(store):
+    """So that the slot in the budget's window is found too, should the worker die."""
+    budget, endpoint = sharing("2/minute", "2/minute")
+    slot = store.windows.acquire(endpoint, Call("w1", "i1:T", "0"))
+
+    noted = store.client.hget(store.keys.calls("w1"), "i1:T").decode()
+    assert noted == f"{endpoint.window_id}|{slot.stamp}|0|{budget.window_id}"

@@ -40,10 +40,10 @@ def test_the_books_balance_wherever_events_are(store, token, running):
     claims = [steps.claim_next(store, token, run) for _ in range(6)]
     steps.release(store, token, run)
     store.ledger.complete(claims[0], steps.ENDPOINT, 0.1)
-    store.ledger.fail(claims[1], Reason.REJECTED, "no", steps.ENDPOINT, 0.1)
-    store.ledger.retry(claims[2], steps.ENDPOINT, 0.1, 60)
-    store.ledger.spend(claims[3], steps.ENDPOINT, 0.1)
-    store.ledger.throttle(claims[4], steps.ENDPOINT, 0.1)
+    store.ledger.fail(claims[1], Reason.REJECTED, "no", steps.ENDPOINT)
+    store.ledger.retry(claims[2], steps.ENDPOINT, 60)
+    store.ledger.spend(claims[3], steps.ENDPOINT)
+    store.ledger.throttle(claims[4], steps.ENDPOINT)
 
     found, one = books(store), account(store)
 
@@ -90,7 +90,7 @@ def test_leftovers_are_carried_over_and_retried_letters_are_taken(store, token, 
     """Between runs retried events are apart; when the next one opens, all of it is in its books."""
     run = running(3)
     failing = steps.claim_next(store, token, run)
-    store.ledger.fail(failing, Reason.REJECTED, "no", steps.ENDPOINT, 0.1)
+    store.ledger.fail(failing, Reason.REJECTED, "no", steps.ENDPOINT)
     steps.finish(store, token, run)
     store.runs.return_unsettled(run.id, [steps.TYPE])
     store.runs.close(run.id, {}, [steps.TYPE], history=1, wanted=0)

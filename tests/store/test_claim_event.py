@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from rlm.plan.values import Expected
 from rlm.run import State
 from rlm.store.ledger import Claim, Release, Unclaimed
 from tests.store import looks, steps
@@ -161,6 +164,44 @@ def test_an_event_that_no_longer_fits_is_pending_again(store, run, released):
     assert looks.calls(store, "worker-1") == {}
 
 
+def test_what_is_published_of_its_calls_comes_with_a_claim(store, token, released):
+    """For the type's own calls to the endpoints asked for; where nothing is published the worker's file holds."""
+    told = Expected(2.5, 3.25)
+    other = {(steps.OTHER_TYPE, steps.OVERFLOW): told, (steps.TYPE, "another"): told}
+    store.measures.publish(token, {(steps.TYPE, steps.ENDPOINT): replace(told, error_rate=0.1), **other})
+
+    claim = steps.claim(store, released, endpoints=[steps.OVERFLOW, steps.ENDPOINT])
+
+    assert claim.expected == {(steps.TYPE, steps.ENDPOINT): told}
+
+
+@pytest.mark.parametrize(
+    ("published", "configured", "fits"),
+    [
+        ({}, 59, True),
+        ({}, 61, False),
+        ({}, 59.999, False),
+        ({steps.ENDPOINT: 61}, 1, True),
+        ({steps.ENDPOINT: 61, steps.OVERFLOW: 62}, 1, False),
+        ({steps.ENDPOINT: 61, steps.OVERFLOW: 1}, 100, True),
+        ({steps.ENDPOINT: 1}, 100, True),
+        ({steps.ENDPOINT: 59.999}, 100, False),
+    ],
+)
+def test_it_fits_where_the_fastest_of_its_endpoints_answers_in_time(
+    store, token, released, published, configured, fits
+):
+    """As measured, where that is published, else as configured; and a moment for its way."""
+    expected = {(steps.TYPE, endpoint): Expected(0.5, seconds) for endpoint, seconds in published.items()}
+    store.measures.publish(token, expected)
+
+    claim = steps.try_claim(
+        store, released, expected_seconds=configured, endpoints=[steps.ENDPOINT, steps.OVERFLOW], budgets=["account"]
+    )
+
+    assert isinstance(claim, Claim) if fits else claim == Unclaimed("late")
+
+
 def test_after_the_deadline_nothing_fits(store, token, running):
     """Not even what takes no time at all."""
     run = running(1, window_seconds=-0.001)
@@ -171,7 +212,7 @@ def test_after_the_deadline_nothing_fits(store, token, running):
 
 def test_how_an_event_fared_goes_with_it(store, token, run, released):
     """Attempts count over all runs, tries within the run, and the last endpoint is known."""
-    store.ledger.retry(steps.claim(store, released), steps.OVERFLOW, 0.1, 0)
+    store.ledger.retry(steps.claim(store, released), steps.OVERFLOW, 0)
     store.ledger.promote([steps.TYPE], looks.redis_us(store))
 
     claim = steps.claim_next(store, token, run)
@@ -181,7 +222,7 @@ def test_how_an_event_fared_goes_with_it(store, token, run, released):
 
 def test_in_the_next_run_the_tries_start_anew(store, token, run, released):
     """An event that spent its attempts in one run has all of them in the next."""
-    store.ledger.spend(steps.claim(store, released), steps.ENDPOINT, 0.1)
+    store.ledger.spend(steps.claim(store, released), steps.ENDPOINT)
     steps.finish(store, token, run)
     store.runs.return_unsettled(run.id, [steps.TYPE])
     store.runs.close(run.id, {}, [steps.TYPE], history=1, wanted=0)
@@ -198,6 +239,16 @@ def test_a_limit_set_by_hand_reaches_the_next_claim(store, released):
     claim = steps.claim(store, released, endpoints=[steps.OVERFLOW, steps.ENDPOINT])
 
     assert claim.limits == {steps.ENDPOINT: "1/hour"}
+
+
+def test_the_limits_of_budgets_come_with_it(store, released):
+    """Budgets share the name space of the endpoints."""
+    store.client.hset(store.keys.limits, mapping={steps.ENDPOINT: "1/hour", "account": "2/hour", "other": "3/hour"})
+
+    claim = steps.claim(store, released, endpoints=[steps.ENDPOINT], budgets=["account", "unknown"])
+
+    assert claim.limits == {steps.ENDPOINT: "1/hour", "account": "2/hour"}
+    assert claim.expected == {}
 
 
 def test_of_twenty_who_hold_the_message_one_claims_it(store, released):

@@ -12,8 +12,8 @@ from tests.store import looks, losses, steps
 RECORD = {"run_id": "r", "state": "completed"}
 
 
-def close(store, run, record=RECORD, types=(steps.TYPE,), history=10, wanted=0):
-    return store.runs.close(run.id, record, types, history=history, wanted=wanted)
+def close(store, run, record=RECORD, types=(steps.TYPE,), history=10, wanted=0, measured=None):
+    return store.runs.close(run.id, record, types, history=history, wanted=wanted, measured=measured)
 
 
 def test_a_run_without_events_closes(store, token, running):
@@ -39,8 +39,20 @@ def test_counts_and_timings_go_with_the_run(store, token, running):
     assert close(store, run) == 1
 
     assert store.runs.tally(run.id) == {}
-    assert store.runs.timings(run.id) == {}
+    assert store.measures.completed(run.id) == []
     assert looks.pending(store) == [steps.event_id(2), steps.event_id(3)]
+
+
+def test_what_was_measured_is_kept_beside_what_was_before(store, token, running):
+    """Each type and endpoint that was called is written anew, the others stay as they were."""
+    first, second = {"T one": b"1", "T two": b"2"}, {"T two": b"3", "T three": b"4"}
+    for measured in (first, second):
+        run = running()
+        steps.finish(store, token, run)
+        close(store, run, measured=measured)
+
+    kept = store.client.hgetall(store.keys.measured)
+    assert kept == {b"T one": b"1", b"T two": b"3", b"T three": b"4"}
 
 
 def test_the_newest_records_are_kept(store, token):
@@ -73,9 +85,9 @@ def test_a_run_with_something_unsettled_stays_open(store, token, running, state)
     if state != "released":
         claim = steps.claim(store, released)
     if state == "backoff":
-        store.ledger.retry(claim, steps.ENDPOINT, 0.1, 60)
+        store.ledger.retry(claim, steps.ENDPOINT, 60)
     if state == "spent":
-        store.ledger.spend(claim, steps.ENDPOINT, 0.1)
+        store.ledger.spend(claim, steps.ENDPOINT)
     steps.finish(store, token, run)
 
     with looks.nothing_changes(store):
@@ -92,7 +104,7 @@ def test_a_repeated_call_changes_nothing(store, token, running):
     close(store, run)
 
     with looks.nothing_changes(store):
-        assert close(store, run, {"state": "failed"}, wanted=9) == 0
+        assert close(store, run, {"state": "failed"}, wanted=9, measured={"T window": b"{}"}) == 0
 
 
 @pytest.mark.parametrize("state", [State.DRAINING, State.PLANNING, State.RUNNING])
@@ -129,12 +141,12 @@ def test_of_twenty_calls_at_once_one_closes(store, token, running):
     assert store.runs.history(10) == [run.id]
 
 
-def test_actor_and_conductor_at_once_leave_one_record(store, token, running):
+def test_actor_and_conductor_at_once_leave_one_record_and_measure_once(store, token, running):
     """With events in every state, answers still coming in; the record's counts are those of the ledger."""
     run = running(40)
     claims = [steps.claim(store, one) for one in steps.release(store, token, run, 30)]
-    store.ledger.retry(claims[0], steps.ENDPOINT, 0.1, 60)
-    store.ledger.spend(claims[1], steps.ENDPOINT, 0.1)
+    store.ledger.retry(claims[0], steps.ENDPOINT, 60)
+    store.ledger.spend(claims[1], steps.ENDPOINT)
     steps.finish(store, token, run)
 
     first, second, completed = steps.at_once(
@@ -144,6 +156,7 @@ def test_actor_and_conductor_at_once_leave_one_record(store, token, running):
     )
 
     assert [first, second].count(None) == 1
+    assert len(store.measures.kept()[steps.TYPE, steps.ENDPOINT].milliseconds) == completed
     record = store.runs.record(run.id)
     assert record == (first or second)
     assert store.runs.history(10) == [run.id]
@@ -160,7 +173,7 @@ def test_no_later_answer_changes_the_record(store, token, running, settle):
     losses.run_closed(store, token, run, claim)
     late = {
         "complete": lambda: store.ledger.complete(claim, steps.ENDPOINT, 0.1),
-        "fail": lambda: store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT, 0.1),
+        "fail": lambda: store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT),
         "give_back": lambda: store.ledger.give_back(claim),
     }
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from rlm.measured import Completed
 from tests.store import looks, losses, steps
 from tests.wait import wait_until
 
@@ -25,7 +26,7 @@ def complete(store, claim, endpoint=steps.ENDPOINT, seconds=0.25):
 
 
 def test_a_completed_event_is_counted_and_timed(store, run, claim):
-    """By type, by endpoint, and with the milliseconds its call took."""
+    """By type, by endpoint, and with the milliseconds that its type's call took there."""
     assert complete(store, claim, steps.OVERFLOW, 0.25)
 
     assert looks.tally(store, run) == {
@@ -33,7 +34,7 @@ def test_a_completed_event_is_counted_and_timed(store, run, claim):
         f"completed:{steps.TYPE}": 1,
         f"delivered:{steps.OVERFLOW}": 1,
     }
-    assert store.runs.timings(run.id) == {steps.OVERFLOW: [250.0]}
+    assert store.measures.completed(run.id) == [Completed(steps.TYPE, steps.OVERFLOW, 250.0)]
 
 
 def test_a_completed_event_is_nowhere_but_remembered(store, claim):
@@ -68,7 +69,7 @@ def test_many_are_completed_each_on_its_own(store, token, running):
 
     assert looks.counts(store).inflight == len(looks.calls(store, "worker-1")) == 5
     assert looks.tally(store, run)[f"completed:{steps.TYPE}"] == 15
-    assert len(store.runs.timings(run.id)[steps.ENDPOINT]) == 15
+    assert store.measures.completed(run.id) == [Completed(steps.TYPE, steps.ENDPOINT, 250.0)] * 15
 
 
 def test_a_repeated_call_changes_nothing(store, claim):
@@ -148,7 +149,7 @@ def test_of_twenty_calls_at_once_one_completes(store, run, claim):
 
     assert settled.count(True) == 1
     assert looks.tally(store, run)[f"completed:{steps.TYPE}"] == 1
-    assert len(store.runs.timings(run.id)[steps.ENDPOINT]) == 1
+    assert len(store.measures.completed(run.id)) == 1
 
 
 @pytest.mark.parametrize("rounds", range(3))

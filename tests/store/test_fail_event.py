@@ -20,8 +20,8 @@ def claim(store, token, run):
     return steps.claim_next(store, token, run)
 
 
-def fail(store, claim, endpoint=steps.ENDPOINT, seconds=0.25):
-    return store.ledger.fail(claim, Reason.REJECTED, "answered 404", endpoint, seconds)
+def fail(store, claim, endpoint=steps.ENDPOINT, reason=Reason.REJECTED):
+    return store.ledger.fail(claim, reason, "answered 404", endpoint)
 
 
 def test_a_failed_event_is_a_dead_letter(store, run, claim):
@@ -35,16 +35,16 @@ def test_a_failed_event_is_a_dead_letter(store, run, claim):
     assert letter["item"] == {"id": "i1", "wallet_name": "wallet of i1", "events": [steps.TYPE]}
 
 
-def test_a_failed_event_is_counted_and_timed(store, run, claim):
-    """By type, and as an error of the endpoint that answered."""
-    fail(store, claim, steps.OVERFLOW, 0.25)
+def test_a_rejected_event_is_counted(store, run, claim):
+    """By type, and as an error of the endpoint that answered; how long that took says nothing of calls."""
+    fail(store, claim, steps.OVERFLOW)
 
     assert looks.tally(store, run) == {
         f"taken:{steps.TYPE}": 1,
         f"failed:{steps.TYPE}": 1,
         f"errors:{steps.OVERFLOW}": 1,
     }
-    assert store.runs.timings(run.id) == {steps.OVERFLOW: [250.0]}
+    assert store.measures.follow(run.id, 0) == ([], {})
 
 
 def test_a_failed_event_is_nowhere_but_remembered(store, claim):
@@ -69,12 +69,12 @@ def test_without_dedupe_nothing_is_remembered(make_store, claim):
     assert len(looks.letters(store)) == 1
 
 
-def test_a_call_without_an_answer_is_not_timed(store, run, claim):
-    """It is an error of its endpoint all the same."""
-    assert fail(store, claim, seconds=None)
+def test_an_event_whose_attempts_are_spent_is_a_failing_of_its_endpoint(store, run, claim):
+    """Its last call failed for the moment, as those before it did."""
+    assert fail(store, claim, reason=Reason.ATTEMPTS_SPENT)
 
     assert looks.tally(store, run)[f"errors:{steps.ENDPOINT}"] == 1
-    assert store.runs.timings(run.id) == {}
+    assert store.measures.follow(run.id, 0) == ([], {(steps.TYPE, steps.ENDPOINT): 1})
 
 
 def test_many_fail_each_on_its_own(store, token, running):

@@ -142,7 +142,7 @@ def test_duplicates_are_dropped_wherever_they_are(store, token, running):
     run = running(3)
     store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1)
     claim = steps.claim_next(store, token, run)
-    store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT, 0.1)
+    store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT)
     losses.run_closed(store, token, run, claim)
     new = [steps.item("new", steps.TYPE, steps.OTHER_TYPE, n=number) for number in range(3)]
     steps.push(store, *new, *steps.items(3, steps.TYPE))

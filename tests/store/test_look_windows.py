@@ -10,6 +10,7 @@ from rlm.store.window import Admitted, View
 from tests.store import looks
 from tests.store.windows import (
     look,
+    make_budget,
     make_endpoint,
     pass_time,
     refusal,
@@ -228,3 +229,93 @@ def test_what_is_seen_is_what_asking_finds(store, seed, doings):
 
     found = stamps(store, double.endpoint)
     assert found == sorted(found, reverse=True)
+
+
+def test_a_budget_is_looked_at_beside_its_endpoints(store):
+    """It has a view of its own; an endpoint's tells of its own window alone."""
+    budget = make_budget("5 per 60 second")
+    one, two = (make_endpoint("4/minute", name, budget=budget) for name in ("one", "two"))
+    take(store, one, 3)
+    take(store, two, 2)
+
+    _, views = store.windows.look([one, two, budget])
+
+    assert {name: view.free for name, view in views.items()} == {"one": 1, "two": 2, "account": 0}
+    assert views["one"].wait_seconds == 0
+    assert 60 - SOON < views["account"].wait_seconds <= 60 + GUARD
+    assert store.windows.look([two])[1] == {"two": View(2, 0.0, 0.0)}
+
+
+def test_a_longer_rule_rests_the_budget_from_the_first_look_on(store):
+    """As it does an endpoint; what shares it is not rested itself."""
+    budget = make_budget("5 per 100 second")
+    endpoint = make_endpoint("9/minute", budget=budget)
+    set_health(store, budget, kept_us=60_000_000)
+
+    _, views = store.windows.look([endpoint, budget])
+
+    assert 40 - SOON < views["account"].rest_seconds <= 40 + GUARD
+    assert (views["account"].free, views["account"].suspect) == (0, False)
+    assert views["api"] == View(9, 0.0, 0.0)
+    pass_time(store, budget, 41)
+    take(store, endpoint, 5)
+
+
+def test_an_endpoint_is_suspect_from_its_rest_until_a_good_answer(store):
+    """While it rests, while its probe is out, after a probe that failed; not for failures that rested nothing."""
+    endpoint = make_endpoint("9/minute")
+    seen = [look(store, endpoint).suspect]
+
+    def and_then(suspect):
+        seen.append(look(store, endpoint).suspect)
+        assert seen[-1] is suspect, seen
+
+    store.windows.fail(endpoint, first_rest_seconds=4, failing=2)
+    and_then(suspect=False)
+    store.windows.fail(endpoint, first_rest_seconds=4, failing=2)
+    and_then(suspect=True)
+    pass_time(store, endpoint, 5)
+    and_then(suspect=True)
+    take(store, endpoint)
+    and_then(suspect=True)
+    store.windows.fail(endpoint, first_rest_seconds=4, failing=2)
+    pass_time(store, endpoint, 9)
+    take(store, endpoint)
+    and_then(suspect=True)
+    store.windows.reopen(endpoint)
+    and_then(suspect=False)
+    store.windows.rest(endpoint, 5)
+    and_then(suspect=True)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_seen_of_both_is_what_asking_finds(store, seed):
+    """After any history of two endpoints and their budget: a call is admitted where both have a free slot, else not."""
+    rng = random.Random(seed)
+    budget = make_budget("4 per 10 second; 9 per 60 second")
+    endpoints = [make_endpoint("3 per 10 second", name, budget=budget) for name in ("one", "two")]
+    taken = {one.name: [] for one in endpoints}
+
+    for _ in range(60):
+        endpoint = rng.choice(endpoints)
+        own = taken[endpoint.name]
+        match rng.choice(("acquire", "acquire", "acquire", "give_back", "block", "pass_time")):
+            case "acquire":
+                _, views = store.windows.look([endpoint, budget])
+                outcome = store.windows.acquire(endpoint)
+                both = min(views[endpoint.name].free, views["account"].free)
+                assert isinstance(outcome, Admitted) is (both > 0)
+                if both:
+                    own.append(int(outcome.stamp))
+            case "give_back" if own:
+                store.windows.give_back(endpoint, Admitted(str(own.pop(rng.randrange(len(own))))))
+            case "block" if own:
+                own.append(int(store.windows.block(endpoint, Admitted(str(own.pop(0)))).stamp))
+            case "pass_time":
+                seconds = rng.choice((1, 4, 11, 31))
+                for limited in (*endpoints, budget):
+                    pass_time(store, limited, seconds)
+                for mine in taken.values():
+                    mine[:] = [stamp - seconds * 1_000_000 for stamp in mine]
+        assert [stamps(store, one) for one in endpoints] == [sorted(taken[one.name], reverse=True) for one in endpoints]
+        assert stamps(store, budget) == sorted((stamp for mine in taken.values() for stamp in mine), reverse=True)

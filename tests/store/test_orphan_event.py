@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from rlm.endpoint import Budget, Endpoint, Limit
 from rlm.store.ledger import POISON_DEATHS
 from rlm.store.scripts import Script
 from rlm.store.window import Admitted, Call
@@ -300,3 +303,56 @@ def test_death_and_expiry_noticed_at_once_count_once(store, token, running):
     assert sum(taken_back) == 10
     assert {looks.event(store, one)["deaths"] for one in steps.event_ids(10)} == {"1"}
     assert looks.pending(store) == steps.event_ids(10)
+
+
+@pytest.fixture
+def sharing():
+    """Two endpoints that share a budget: the budget, then they."""
+    budget = Budget("account", Limit.parse("90/minute"))
+    return budget, *(
+        Endpoint(name, f"http://127.0.0.1:1/{name}", Limit.parse("90/minute"), 10, budget=budget)
+        for name in ("one", "two")
+    )
+
+
+def test_the_slot_in_the_budget_is_blocked_from_now_too(store, token, run, sharing):
+    """Under the same stamp, after those that others took of the budget later."""
+    budget, one, two = sharing
+    claim = steps.claim_next(store, token, run)
+    stamp = take_slot(store, claim, one)
+    others = [int(store.windows.acquire(two).stamp) for _ in range(3)]
+
+    assert store.ledger.orphan_worker("worker-1") == 1
+
+    (moved,) = store.windows.stamps(one, 10)
+    assert store.windows.stamps(budget, 10) == [moved, *others[::-1]]
+    assert moved >= others[-1] > stamp
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, "errors:one": 1}
+
+
+def test_a_note_without_a_budget_is_read_as_it_was_written(store, token, run, sharing):
+    """A worker that noted its call before its endpoint had a budget is taken back from all the same."""
+    budget, one, _ = sharing
+    claim = steps.claim_next(store, token, run)
+    stamp = take_slot(store, claim, replace(one, budget=None))
+    assert looks.calls(store, "worker-1") == {claim.event_id: f"{one.window_id}|{stamp}|one"}
+
+    assert store.ledger.orphan_worker("worker-1") == 1
+
+    assert store.windows.stamps(one, 10)[0] > stamp
+    assert store.windows.stamps(budget, 10) == []
+
+
+def test_of_twenty_who_notice_a_death_each_slot_of_the_budget_is_moved_once(store, token, running, sharing):
+    """As many slots as before, in order, the same in all windows."""
+    budget, *endpoints = sharing
+    run = running(10)
+    for number, one in enumerate(steps.release(store, token, run, 10)):
+        take_slot(store, steps.claim(store, one), endpoints[number % 2])
+
+    steps.at_once(*[lambda: store.ledger.orphan_worker("worker-1")] * 20)
+
+    found = store.windows.stamps(budget, 100)
+    assert len(found) == 10
+    assert found == sorted(found, reverse=True)
+    assert found == sorted((stamp for one in endpoints for stamp in store.windows.stamps(one, 100)), reverse=True)

@@ -240,7 +240,7 @@ def test_an_old_message_of_the_event_is_stale_after_a_retry(store, token, runnin
     run = running(1)
     (old,) = steps.release(store, token, run)
     claim = steps.claim(store, old)
-    store.ledger.fail(claim, Reason.REJECTED, "422", steps.ENDPOINT, 0.1)
+    store.ledger.fail(claim, Reason.REJECTED, "422", steps.ENDPOINT)
     letter = newest(store)
     close(store, token, run)
     retry(store, letter)

@@ -12,9 +12,15 @@ from tests.wait import wait_until
 #: The four ways to give an event back.
 WAYS = {
     "give_back": lambda store, claim: store.ledger.give_back(claim),
-    "throttle": lambda store, claim: store.ledger.throttle(claim, steps.ENDPOINT, 0.25),
-    "retry": lambda store, claim: store.ledger.retry(claim, steps.ENDPOINT, 0.25, 60),
-    "spend": lambda store, claim: store.ledger.spend(claim, steps.ENDPOINT, None),
+    "throttle": lambda store, claim: store.ledger.throttle(claim, steps.ENDPOINT),
+    "retry": lambda store, claim: store.ledger.retry(claim, steps.ENDPOINT, 60),
+    "spend": lambda store, claim: store.ledger.spend(claim, steps.ENDPOINT),
+}
+#: The counts after a call that failed for the moment.
+ERROR = {
+    f"taken:{steps.TYPE}": 2,
+    f"errors:{steps.ENDPOINT}": 1,
+    f"failing:{steps.TYPE} {steps.ENDPOINT}": 1,
 }
 every_way = pytest.mark.parametrize("give", WAYS.values(), ids=WAYS)
 
@@ -43,41 +49,48 @@ def test_an_event_that_was_not_sent_is_pending_in_its_old_place(store, run, clai
     assert looks.where(store, claim.event_id) == ["pending"]
     assert history(store, claim) == {}
     assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2}
-    assert store.runs.timings(run.id) == {}
+    assert store.measures.follow(run.id, 0) == ([], {})
 
 
 def test_a_throttled_event_is_pending_and_spends_no_attempt(store, run, claim):
-    """The call is counted as throttled, and timed."""
-    assert store.ledger.throttle(claim, steps.OVERFLOW, 0.25)
+    """The call is counted as throttled."""
+    assert store.ledger.throttle(claim, steps.OVERFLOW)
 
     assert looks.pending(store) == steps.event_ids(2)
     assert history(store, claim) == {"last": steps.OVERFLOW}
     assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, f"throttled:{steps.OVERFLOW}": 1}
-    assert store.runs.timings(run.id) == {steps.OVERFLOW: [250.0]}
+    assert store.measures.follow(run.id, 0) == ([], {})
 
 
 def test_an_event_to_retry_backs_off(store, run, claim):
     """An attempt and a try are spent; it is due by the clock of Redis."""
     before = looks.redis_us(store)
 
-    assert store.ledger.retry(claim, steps.ENDPOINT, 0.25, delay_seconds=60)
+    assert store.ledger.retry(claim, steps.ENDPOINT, delay_seconds=60)
 
     assert looks.where(store, claim.event_id) == ["backoff"]
     due = store.client.zscore(store.keys.backoff(steps.TYPE), claim.event_id)
     assert before + 60_000_000 <= due <= looks.redis_us(store) + 60_000_000
     assert history(store, claim) == {"attempt": "1", "tries": "1", "last": steps.ENDPOINT}
+    assert looks.tally(store, run) == ERROR
+    assert store.measures.follow(run.id, 0) == ([], {(steps.TYPE, steps.ENDPOINT): 1})
+
+
+def test_an_event_that_the_deadline_cut_is_no_failing_of_its_endpoint(store, run, claim):
+    """The call is counted as an error, but nothing is said of the next ones by it."""
+    assert store.ledger.retry(claim, steps.ENDPOINT, 60, cut=True)
+
+    assert looks.where(store, claim.event_id) == ["backoff"]
     assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, f"errors:{steps.ENDPOINT}": 1}
-    assert store.runs.timings(run.id) == {steps.ENDPOINT: [250.0]}
 
 
 def test_an_event_that_spent_its_attempts_waits_for_the_next_run(store, run, claim):
-    """One of its runs is spent as well; a call without an answer is an error, but not timed."""
-    assert store.ledger.spend(claim, steps.ENDPOINT, None)
+    """One of its runs is spent as well."""
+    assert store.ledger.spend(claim, steps.ENDPOINT)
 
     assert looks.where(store, claim.event_id) == ["spent"]
     assert history(store, claim) == {"attempt": "1", "tries": "1", "runs": "1", "last": steps.ENDPOINT}
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, f"errors:{steps.ENDPOINT}": 1}
-    assert store.runs.timings(run.id) == {}
+    assert looks.tally(store, run) == ERROR
     assert looks.counts(store).open == 1
 
 
@@ -167,7 +180,7 @@ def test_a_lease_that_ran_out_serves_until_the_event_is_taken_back(store, token,
     expired = looks.redis_us(store)
     wait_until(lambda: looks.redis_us(store) > expired)
 
-    assert store.ledger.throttle(claim, steps.ENDPOINT, 0.1)
+    assert store.ledger.throttle(claim, steps.ENDPOINT)
 
     assert store.ledger.orphan_expired([steps.TYPE], looks.redis_us(store)) == 0
 
@@ -175,15 +188,15 @@ def test_a_lease_that_ran_out_serves_until_the_event_is_taken_back(store, token,
 def test_tries_count_within_a_run_and_attempts_over_all(store, token, running):
     """Two tries in the first run, one in the second, which began at zero."""
     run = running(1)
-    store.ledger.retry(steps.claim_next(store, token, run), steps.ENDPOINT, None, 0)
+    store.ledger.retry(steps.claim_next(store, token, run), steps.ENDPOINT, 0)
     store.ledger.promote([steps.TYPE], looks.redis_us(store))
     claim = steps.claim_next(store, token, run)
-    store.ledger.spend(claim, steps.OVERFLOW, None)
+    store.ledger.spend(claim, steps.OVERFLOW)
     assert history(store, claim) == {"attempt": "2", "tries": "2", "runs": "1", "last": steps.OVERFLOW}
 
     losses.run_closed(store, token, run, claim)
     claim = steps.claim_next(store, token, steps.start_run(store, token))
-    store.ledger.spend(claim, steps.ENDPOINT, None)
+    store.ledger.spend(claim, steps.ENDPOINT)
 
     assert history(store, claim) == {"attempt": "3", "tries": "1", "runs": "2", "last": steps.ENDPOINT}
 
@@ -191,7 +204,7 @@ def test_tries_count_within_a_run_and_attempts_over_all(store, token, running):
 def test_a_run_in_which_it_only_waited_or_was_throttled_spends_nothing(store, token, running):
     """Neither attempts nor runs."""
     run = running(1)
-    store.ledger.throttle(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1)
+    store.ledger.throttle(steps.claim_next(store, token, run), steps.ENDPOINT)
     claim = steps.claim_next(store, token, run)
     store.ledger.give_back(claim)
 

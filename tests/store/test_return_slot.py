@@ -6,7 +6,7 @@ import pytest
 
 from rlm.store.window import Admitted, Call
 from tests.store import looks, steps
-from tests.store.windows import make_endpoint, pass_time, refusal, set_clock_back, stamps, take
+from tests.store.windows import make_budget, make_endpoint, pass_time, refusal, set_clock_back, stamps, take
 
 CALL = Call("w1", "i1:T", "api")
 
@@ -173,3 +173,129 @@ def test_an_event_whose_slot_was_given_back_is_without_one_again(store, token, r
 
     assert looks.counts(store).boarding == 1
     assert looks.counts(store).inflight == 1
+
+
+@pytest.fixture
+def budget():
+    """A budget of four slots a minute."""
+    return make_budget("4/minute")
+
+
+@pytest.fixture
+def one(budget):
+    """An endpoint that shares it, with three slots a minute."""
+    return make_endpoint("3/minute", "one", budget=budget)
+
+
+@pytest.fixture
+def two(budget):
+    """Another one."""
+    return make_endpoint("3/minute", "two", budget=budget)
+
+
+def test_a_slot_given_back_is_given_back_to_the_budget_too(store, budget, one, two):
+    """Exactly that one: the others' stay, and one call is admitted for it."""
+    slots = take(store, one, 3)
+    (other,) = take(store, two)
+    refusal(store, two)
+
+    store.windows.give_back(one, slots[1])
+    store.windows.give_back(one, slots[1])
+
+    assert stamps(store, budget) == [int(slot.stamp) for slot in (other, slots[2], slots[0])]
+    assert len(stamps(store, one)) == 2
+    take(store, two)
+    refusal(store, two)
+
+
+def test_a_blocked_slot_counts_from_now_in_the_budget_too(store, budget, one, two):
+    """It is known by the same new stamp in both, and both lists stay in order."""
+    slots = take(store, one, 3)
+    take(store, two)
+    for limited in (budget, one):
+        pass_time(store, limited, 40)
+
+    before = looks.redis_us(store)
+    blocked = store.windows.block(one, Admitted(str(int(slots[0].stamp) - 40_000_000)))
+
+    assert int(blocked.stamp) >= before
+    for limited, number in ((budget, 4), (one, 3)):
+        found = stamps(store, limited)
+        assert found[0] == int(blocked.stamp)
+        assert found == sorted(found, reverse=True)
+        assert len(found) == number
+    pass_time(store, budget, 21)
+    take(store, two, 2)
+    assert 36 < refusal(store, make_endpoint("9/minute", "three", budget=make_budget("3/minute"))) <= 39.5
+
+
+def test_a_slot_is_blocked_no_earlier_than_the_newest_of_either_window(store, budget, one, two):
+    """With the budget's slots ahead of the clock, which was set back, the moved one is ahead in both."""
+    (slot,) = take(store, one)
+    (newest,) = take(store, two)
+    set_clock_back(store, budget, 3600)
+
+    blocked = store.windows.block(one, slot)
+
+    assert int(blocked.stamp) == int(newest.stamp) + 3600_000_000
+    assert stamps(store, one) == [int(blocked.stamp)]
+    assert stamps(store, budget)[0] == int(blocked.stamp)
+
+
+def test_many_slots_given_back_at_once_leave_the_budget_as_it_was(store, budget):
+    """Twenty threads that take and give back at two endpoints leave all three windows empty."""
+    wide = make_budget("20/minute")
+    endpoints = [make_endpoint("10/minute", name, budget=wide) for name in ("one", "two")]
+
+    def take_and_give_back(endpoint):
+        (slot,) = take(store, endpoint)
+        store.windows.give_back(endpoint, store.windows.block(endpoint, slot))
+
+    steps.at_once(*[lambda one=one: take_and_give_back(one) for _ in range(10) for one in endpoints])
+
+    assert [stamps(store, limited) for limited in (*endpoints, budget)] == [[], [], []]
+
+
+def test_the_note_of_a_call_names_the_budget_as_long_as_it_has_a_slot(store, budget, one):
+    """It follows the slot like any other."""
+    call = Call(CALL.worker_id, CALL.event_id, one.name)
+    slot = store.windows.acquire(one, call)
+
+    blocked = store.windows.block(one, slot, call)
+    assert noted(store) == f"{one.window_id}|{blocked.stamp}|one|{budget.window_id}"
+
+    store.windows.give_back(one, blocked, call)
+    assert noted(store) == ""
+
+
+def test_a_slot_that_is_gone_from_the_endpoint_moves_nothing_in_the_budget(store, budget, one):
+    """Blocking what was given back adds no slot anywhere."""
+    slot, _ = take(store, one, 2)
+    store.windows.give_back(one, slot)
+
+    assert store.windows.block(one, slot).stamp == "0"
+
+    assert stamps(store, budget) == stamps(store, one)
+    assert len(stamps(store, budget)) == 1
+
+
+def test_a_slot_blocked_from_a_while_ago_takes_its_place_among_the_others(store, endpoint):
+    """A call that was read late counts from when it may have been read: between older slots and newer ones."""
+    take(store, endpoint, 2)
+    pass_time(store, endpoint, 4)
+    take(store, endpoint)
+    pass_time(store, endpoint, 1)
+    newest, older, oldest = stamps(store, endpoint)
+
+    moved = store.windows.restamp(endpoint, Admitted(str(oldest)), None, 2.5)
+
+    assert stamps(store, endpoint) == [newest, int(moved.stamp), older]
+    assert newest - int(moved.stamp) == pytest.approx(1_500_000, abs=200_000)
+
+
+def test_a_slot_is_never_blocked_from_before_it_was_taken(store, endpoint):
+    """However long ago it is said to count from, the slot's own stamp is the least."""
+    (slot,) = take(store, endpoint)
+
+    assert store.windows.restamp(endpoint, slot, None, 3600.0).stamp == slot.stamp
+    assert stamps(store, endpoint) == [int(slot.stamp)]

@@ -20,9 +20,9 @@ def put(store, token, run, state):
     if state != "released":
         claim = steps.claim(store, released)
     if state == "backoff":
-        store.ledger.retry(claim, steps.ENDPOINT, 0.1, 60)
+        store.ledger.retry(claim, steps.ENDPOINT, 60)
     if state == "spent":
-        store.ledger.spend(claim, steps.ENDPOINT, 0.1)
+        store.ledger.spend(claim, steps.ENDPOINT)
     assert looks.where(store, released.event_id) == [state]
     return released
 

@@ -165,9 +165,9 @@ def test_an_unsettled_event_makes_a_duplicate(store, token, running, state):
     if state not in {"pending", "released"}:
         claim = steps.claim(store, released)
     if state == "backoff":
-        store.ledger.retry(claim, steps.ENDPOINT, 0.1, 60)
+        store.ledger.retry(claim, steps.ENDPOINT, 60)
     if state == "spent":
-        store.ledger.spend(claim, steps.ENDPOINT, 0.1)
+        store.ledger.spend(claim, steps.ENDPOINT)
     before = looks.event(store, steps.event_id(1))
     fill(store, again)
 
@@ -185,7 +185,7 @@ def test_a_settled_event_makes_a_duplicate_until_it_is_forgotten(store, token, r
     if settle == "complete":
         store.ledger.complete(claim, steps.ENDPOINT, 0.1)
     else:
-        store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT, 0.1)
+        store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT)
     fill(store, raw, raw)
 
     assert take(store, token, run, raw) == (0, 1)

@@ -19,6 +19,11 @@ from tests.wait import wait_until
 GUARD = 0.5
 
 
+def ages_of(store, endpoint, now_us):
+    """How long ago the slots of one endpoint were taken."""
+    return store.windows.ages([endpoint], now_us)[endpoint.name]
+
+
 @pytest.fixture
 def storage(store):
     """Our storage over the test's keys."""
@@ -97,7 +102,7 @@ def test_ours_takes_all_rules_in_one_step(limiter):
     """`acquire` under several items is one step: what the second rule refuses is not taken from the first."""
     items = periods(Limit.parse("10/minute; 2/hour"))
 
-    outcomes = [limiter.acquire(items, "endpoint", call=None, probe_seconds=1) for _ in range(5)]
+    outcomes = [limiter.acquire({"endpoint": items}, call=None, probe_seconds=1) for _ in range(5)]
 
     assert [isinstance(one, Admitted) for one in outcomes] == [True, True, False, False, False]
     assert all(3590 < one.retry_after <= 3600 + GUARD for one in outcomes[2:])
@@ -108,7 +113,7 @@ def test_ours_holds_its_limit_in_a_race(limiter):
     """A hundred threads that acquire at once at a limit of 5: exactly 5 are admitted, each with its stamp."""
     items = periods(Limit.parse("5/minute; 1000/hour"))
 
-    outcomes = steps.at_once(*[lambda: limiter.acquire(items, "endpoint", call=None, probe_seconds=1)] * 100)
+    outcomes = steps.at_once(*[lambda: limiter.acquire({"endpoint": items}, call=None, probe_seconds=1)] * 100)
 
     assert sum(isinstance(one, Admitted) for one in outcomes) == 5
     assert sum(isinstance(one, Refused) for one in outcomes) == 95
@@ -117,10 +122,10 @@ def test_ours_holds_its_limit_in_a_race(limiter):
 @pytest.mark.parametrize(("cost", "taken"), [(1, 1), (3, 3), (5, 5)])
 def test_a_cost_takes_as_many_slots_at_one_moment(store, storage, cost, taken):
     """All slots of a cost have one stamp, and are there or not there together."""
-    slot = storage.acquire("w", [(5, 60)], cost=cost, call=None, probe_seconds=1)
+    slot = storage.acquire({"w": [(5, 60)]}, cost=cost, call=None, probe_seconds=1)
 
     assert store.client.lrange(store.keys.window("w"), 0, -1) == [slot.stamp.encode()] * taken
-    rest = storage.acquire("w", [(5, 60)], cost=6 - cost, call=None, probe_seconds=1)
+    rest = storage.acquire({"w": [(5, 60)]}, cost=6 - cost, call=None, probe_seconds=1)
     assert rest.retry_after > 50
     assert store.client.llen(store.keys.window("w")) == taken
 
@@ -128,7 +133,7 @@ def test_a_cost_takes_as_many_slots_at_one_moment(store, storage, cost, taken):
 @pytest.mark.parametrize(("amount", "cost"), [(0, 1), (5, 6)])
 def test_a_cost_above_the_amount_is_never_granted(storage, amount, cost):
     """There is no time to come back at for what the limit can never hold."""
-    assert storage.acquire("w", [(amount, 60)], cost=cost, call=None, probe_seconds=1) == Refused(None)
+    assert storage.acquire({"w": [(amount, 60)]}, cost=cost, call=None, probe_seconds=1) == Refused(None)
     assert not storage.acquire_entry("w", amount, 60, cost)
 
 
@@ -168,7 +173,7 @@ def test_the_ages_of_the_slots_that_count(store):
     pass_time(store, endpoint, 20)
     take(store, endpoint, 2)
 
-    ages = store.windows.ages(endpoint, looks.redis_us(store))
+    ages = ages_of(store, endpoint, looks.redis_us(store))
 
     assert ages == pytest.approx((0, 0, 20), abs=2)
     assert ages == tuple(sorted(ages))
@@ -178,7 +183,7 @@ def test_ages_are_those_of_as_many_slots_as_the_limit_has(store):
     """Of more slots than the largest amount, as after a limit was lowered, the newest are enough."""
     take(store, make_endpoint("9/minute"), 9)
 
-    assert len(store.windows.ages(make_endpoint("4/minute"), looks.redis_us(store))) == 4
+    assert len(ages_of(store, make_endpoint("4/minute"), looks.redis_us(store))) == 4
 
 
 def test_slots_ahead_of_the_clock_have_no_age(store):
@@ -186,7 +191,7 @@ def test_slots_ahead_of_the_clock_have_no_age(store):
     endpoint = make_endpoint("3/minute")
     take(store, endpoint)
 
-    assert store.windows.ages(endpoint, looks.redis_us(store) - 3600_000_000) == (0.0,)
+    assert ages_of(store, endpoint, looks.redis_us(store) - 3600_000_000) == (0.0,)
 
 
 @pytest.mark.parametrize(("number", "found"), [(1, 1), (2, 2), (9, 3)])

@@ -1,13 +1,14 @@
-"""Endpoints and their windows as tests of the store need them: any limit, any state, and time that passes at once."""
+"""Endpoints, budgets and their windows as tests of the store need them: any limit, any state, time that passes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from rlm.endpoint import Endpoint, Limit
+from rlm.endpoint import Budget, Endpoint, Limit
 from rlm.store.window import Admitted, Refused
 
 if TYPE_CHECKING:
+    from rlm.endpoint import Limited
     from rlm.store import Store
     from rlm.store.window import View
 
@@ -15,45 +16,52 @@ if TYPE_CHECKING:
 _MOMENTS = ("rest_until_us", "probe_until_us")
 
 
-def make_endpoint(limit: str = "5/minute", name: str = "api", timeout_seconds: float = 10) -> Endpoint:
+def make_endpoint(
+    limit: str = "5/minute", name: str = "api", timeout_seconds: float = 10, budget: Budget | None = None
+) -> Endpoint:
     """Make an endpoint; another limit and the same name have the same window."""
-    return Endpoint(name, f"http://127.0.0.1:1/{name}", Limit.parse(limit), timeout_seconds)
+    return Endpoint(name, f"http://127.0.0.1:1/{name}", Limit.parse(limit), timeout_seconds, budget=budget)
 
 
-def stamps(store: Store, endpoint: Endpoint) -> list[int]:
+def make_budget(limit: str, name: str = "account") -> Budget:
+    """Make a budget; another limit and the same name have the same window."""
+    return Budget(name, Limit.parse(limit))
+
+
+def stamps(store: Store, limited: Limited) -> list[int]:
     """Read all slots of a window, newest first, in microseconds of Redis time."""
-    return [int(one) for one in cast("list[bytes]", store.client.lrange(_window(store, endpoint), 0, -1))]
+    return [int(one) for one in cast("list[bytes]", store.client.lrange(_window(store, limited), 0, -1))]
 
 
-def health(store: Store, endpoint: Endpoint) -> dict[str, int]:
-    """Read what is known of an endpoint's health."""
-    found = cast("dict[bytes, bytes]", store.client.hgetall(store.keys.health(endpoint.window_id)))
+def health(store: Store, limited: Limited) -> dict[str, int]:
+    """Read what is known of an endpoint's or a budget's health."""
+    found = cast("dict[bytes, bytes]", store.client.hgetall(store.keys.health(limited.window_id)))
     return {name.decode(): int(value) for name, value in found.items()}
 
 
-def set_health(store: Store, endpoint: Endpoint, **fields: int) -> None:
-    """Write fields of an endpoint's health."""
+def set_health(store: Store, limited: Limited, **fields: int) -> None:
+    """Write fields of an endpoint's or a budget's health."""
     for name, value in fields.items():
-        store.client.hset(store.keys.health(endpoint.window_id), name, value)
+        store.client.hset(store.keys.health(limited.window_id), name, value)
 
 
-def pass_time(store: Store, endpoint: Endpoint, seconds: float) -> None:
-    """Move all that an endpoint remembers into the past, as if `seconds` had passed."""
-    _move(store, endpoint, -seconds)
-    known = health(store, endpoint)
+def pass_time(store: Store, limited: Limited, seconds: float) -> None:
+    """Move all that an endpoint or a budget remembers into the past, as if `seconds` had passed."""
+    _move(store, limited, -seconds)
+    known = health(store, limited)
     for name in _MOMENTS:
         if name in known:
-            set_health(store, endpoint, **{name: known[name] - round(seconds * 1_000_000)})
+            set_health(store, limited, **{name: known[name] - round(seconds * 1_000_000)})
 
 
-def set_clock_back(store: Store, endpoint: Endpoint, seconds: float) -> None:
-    """Move the slots of an endpoint into the future, as they look once the clock of Redis was set back."""
-    _move(store, endpoint, seconds)
+def set_clock_back(store: Store, limited: Limited, seconds: float) -> None:
+    """Move the slots of a window into the future, as they look once the clock of Redis was set back."""
+    _move(store, limited, seconds)
 
 
-def _move(store: Store, endpoint: Endpoint, seconds: float) -> None:
-    key = _window(store, endpoint)
-    for index, stamp in enumerate(stamps(store, endpoint)):
+def _move(store: Store, limited: Limited, seconds: float) -> None:
+    key = _window(store, limited)
+    for index, stamp in enumerate(stamps(store, limited)):
         store.client.lset(key, index, str(stamp + round(seconds * 1_000_000)))
 
 
@@ -72,10 +80,10 @@ def refusal(store: Store, endpoint: Endpoint) -> float:
     return refused.retry_after
 
 
-def look(store: Store, endpoint: Endpoint) -> View:
+def look(store: Store, limited: Limited) -> View:
     """Look at one window."""
-    return store.windows.look([endpoint])[1][endpoint.name]
+    return store.windows.look([limited])[1][limited.name]
 
 
-def _window(store: Store, endpoint: Endpoint) -> str:
-    return store.keys.window(endpoint.window_id)
+def _window(store: Store, limited: Limited) -> str:
+    return store.keys.window(limited.window_id)

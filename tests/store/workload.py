@@ -110,11 +110,11 @@ class Workload:
         ledger, endpoint = self.store.ledger, claim.endpoint
         ways: list[Callable[[], bool]] = [
             lambda: ledger.complete(claim, endpoint, 0.1),
-            lambda: ledger.fail(claim, Reason.REJECTED, "no", endpoint, 0.1),
+            lambda: ledger.fail(claim, Reason.REJECTED, "no", endpoint),
             lambda: ledger.give_back(claim),
-            lambda: ledger.throttle(claim, endpoint, 0.1),
-            lambda: ledger.retry(claim, endpoint, None, self.random.choice([0, 60])),
-            lambda: ledger.spend(claim, endpoint, None),
+            lambda: ledger.throttle(claim, endpoint),
+            lambda: ledger.retry(claim, endpoint, self.random.choice([0, 60])),
+            lambda: ledger.spend(claim, endpoint),
         ]
         way = self.random.choice([ways[0], *ways])
         if way() and way is ways[0]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
-from rlm.demo.summary import endpoint_table, prologue, summary
+import pytest
+from msgspec.structs import replace as replaced
+
+from rlm.demo.summary import prologue, seen_table, summary
 from rlm.demo.verdict import judge
-from rlm.endpoint import Endpoint, EventType, Limit
+from rlm.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.mockapi import Arrival, EndpointSummary
 from rlm.settings import load_settings
 
@@ -35,12 +38,13 @@ def arrival(at, event, *, endpoint="a", accepted=True, run_id="r"):
 ALL = [arrival(10.0 + n / 2, f"e{n}:T") for n in range(4)]
 
 
-def judged(arrivals=ALL, *, refused=0, unsettled=0, **changes):
+def judged(arrivals=ALL, *, refused=0, unsettled=0, types=TYPES, budgets=None, **changes):
     seen = {
         "a": EndpointSummary(len(arrivals), len(arrivals) - refused, refused, 0, 4, LIMIT.text),
         "b": EndpointSummary(0, 0, 0, 0, 0, LIMIT.text),
     }
-    return judge(record(**changes), TYPES, arrivals, seen, events=4, unsettled=unsettled, items=3, speed=10.0)
+    facts = {"events": 4, "unsettled": unsettled, "items": 3, "speed": 10.0}
+    return judge(record(**changes), types, arrivals, seen, budgets or {}, **facts)
 
 
 def test_what_was_promised_and_came_true_is_good():
@@ -76,6 +80,22 @@ def test_an_event_that_is_nowhere_is_lost():
 
     assert known.broken == []
     assert lost.broken == ["1 event lost: neither seen by the API nor in the ledger"]
+
+
+@pytest.mark.parametrize(("most", "broken"), [(4, []), (3, ["account let 4 calls through in 6 s, not 3"])])
+def test_a_budget_is_held_to_as_the_limits_are(most, broken):
+    """Endpoints that keep their own limits may yet exceed the one they share; the summary has a table of budgets."""
+    budget = Budget("account", Limit.parse(f"{most} per 6 second"))
+    (kind,) = TYPES
+    types = [replace(kind, endpoints=tuple(replace(one, budget=budget) for one in kind.endpoints))]
+    calls = [replaced(one, endpoint=name) for one, name in zip(ALL, "abab", strict=True)]
+    seen = {"account": EndpointSummary(4, 4, 0, 0, 4, budget.limit.text)}
+
+    verdict = judged(calls, types=types, budgets=seen)
+
+    assert verdict.broken == broken
+    assert verdict.as_json()["budgets"] == seen
+    assert [line for line in summary(verdict) if line.startswith("account")] == seen_table("budget", seen)[1:]
 
 
 def test_calls_of_another_run_do_not_count_as_this_ones():
@@ -122,7 +142,7 @@ def test_no_call_at_all_is_said_too():
 
 def test_the_table_stands_in_columns():
     """Numbers stand to the right under their headings."""
-    table = endpoint_table({"a": EndpointSummary(1234, 1234, 0, 0, 30, "30/minute")})
+    table = seen_table("endpoint", {"a": EndpointSummary(1234, 1234, 0, 0, 30, "30/minute")})
 
     assert table == ["endpoint  calls  refused  peak  limit", "a         1,234        0    30  30/minute"]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from limits import parse_many
 
-from rlm.endpoint import Endpoint, Limit, Rule, in_order_of_use
+from rlm.endpoint import Budget, Endpoint, Limit, Rule, all_limited, in_force, in_order_of_use
 
 
 def endpoint(name: str, url: str = "") -> Endpoint:
@@ -90,6 +90,39 @@ def test_the_window_follows_the_url_alone():
 
     assert same.window_id == one.window_id
     assert endpoint("one", "http://127.0.0.1:1/else").window_id != one.window_id
+
+
+def test_the_window_of_a_budget_follows_its_name_alone():
+    """Another limit keeps it; another name has its own, and so has an endpoint of the same name."""
+    one = Budget("one", Limit.parse("1/second"))
+
+    assert replace(one, limit=Limit.parse("1/day")).window_id == one.window_id
+    assert replace(one, name="two").window_id != one.window_id
+    assert endpoint("one").window_id != one.window_id
+
+
+def test_what_has_a_window_is_each_endpoint_and_each_budget_once():
+    """First the endpoints, then the budgets, in the order in which they are met."""
+    account, other = (Budget(name, Limit.parse("1/second")) for name in ("account", "other"))
+    one, two, three = (
+        replace(endpoint(name), budget=budget) for name, budget in zip("abc", (other, account, other), strict=True)
+    )
+
+    found = all_limited([one, endpoint("d"), two, one, three])
+
+    assert [limited.name for limited in found] == ["a", "d", "b", "c", "other", "account"]
+    assert all_limited([]) == []
+
+
+def test_limits_in_force_are_an_endpoints_and_its_budgets():
+    """Where nothing is published of one, what the file says of it holds."""
+    account = Budget("account", Limit.parse("9/minute"))
+    alone, shared = endpoint("one"), replace(endpoint("two"), budget=account)
+    limits = {"one": "1/hour", "account": "2/hour", "other": "3/hour"}
+
+    assert in_force(alone, limits) == replace(alone, limit=Limit.parse("1/hour"))
+    assert in_force(shared, limits) == replace(shared, budget=Budget("account", Limit.parse("2/hour")))
+    assert in_force(shared, {}) == shared
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 
 import pytest
 
-from rlm.endpoint import Endpoint, EventType, Limit
+from rlm.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.errors import ConfigurationError
 from rlm.mockapi.faults import NoAnswer
 from rlm.mockapi.service import Service
@@ -93,6 +94,73 @@ def test_retry_after_is_never_zero():
     replies = [call(service, at=at) for at in (100.0, 100.05)]
 
     assert replies[1].headers == {"Retry-After": "1"}
+
+
+def hanging_together(limit="3/minute"):
+    """A service whose endpoints `a` (of two types) and `b` share a budget; `c` has none. Each has 2/minute."""
+    account = Budget("account", Limit.parse(limit))
+    one = event_type("T", "a", "c")
+    shared = replace(one.endpoints[0], budget=account)
+    two = event_type("OTHER", "b")
+    return make(
+        replace(one, endpoints=(shared, one.endpoints[1])),
+        replace(two, endpoints=(replace(two.endpoints[0], budget=account), shared)),
+    )
+
+
+def test_a_call_over_its_budget_is_refused():
+    """What its endpoints were called together counts, to the dot, and the refused call waits for its oldest."""
+    service = hanging_together()
+
+    statuses = [call(service, path, at=at).status for path, at in (("/a", 100.0), ("/b", 110.0), ("/a", 120.0))]
+    refused = call(service, "/b", at=130.0)
+
+    assert statuses == [200, 200, 200]
+    assert (refused.status, refused.headers) == (429, {"Retry-After": "30"})
+    assert call(service, "/c", at=130.0).status == 200
+    assert call(service, "/b", at=160.0).status == 200
+
+
+def test_a_call_that_one_window_refuses_takes_no_room_in_the_other():
+    """Refused by its own limit it leaves the budget as it was, and the other way round."""
+    service = hanging_together()
+
+    own = [call(service, "/a", at=100.0).status for _ in range(9)]
+    budget = [call(service, "/b", at=100.0).status for _ in range(9)]
+
+    assert own == [200, 200] + [429] * 7
+    assert budget == [200] + [429] * 8
+    assert call(service, "/a", at=160.0).status == 200
+    assert [call(service, "/b", at=160.0).status for _ in range(3)] == [200, 200, 429]
+
+
+def test_the_later_of_two_waits_is_told():
+    """A call that both limits refuse is told when the last of them admits it."""
+    service = hanging_together("2 per 90 second")
+    for _ in range(2):
+        call(service, "/a", at=100.0)
+
+    assert call(service, "/a", at=110.0).headers == {"Retry-After": "80"}
+    assert call(service, "/c", at=110.0).status == 200
+
+
+def test_budgets_are_summed_up_beside_the_endpoints():
+    """The summary of endpoints is as ever; that of budgets counts all calls to the endpoints that hang on each."""
+    service = hanging_together()
+    for path in ("/a", "/b", "/b", "/b", "/c"):
+        call(service, path, at=100.0)
+    service.set_faults({"a": {"down": True}})
+    service.cuts(Head("POST", "/a", {}, 0, last=False))
+
+    status, budgets = control(service, "GET", "/budgets")
+    _, endpoints = control(service, "GET", "/summary")
+
+    assert status == 200
+    assert budgets == {
+        "account": {"calls": 4, "accepted": 3, "refused": 1, "cut": 1, "most": 3, "limit": "3/minute"},
+    }
+    assert {name: one["most"] for name, one in endpoints.items()} == {"a": 1, "c": 1, "b": 2}
+    assert control(make(), "GET", "/budgets") == (200, {})
 
 
 def test_retry_after_can_be_a_date_or_absent():

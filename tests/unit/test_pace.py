@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
-from rlm.endpoint import Endpoint, EventType, Limit
-from rlm.pace import AHEAD_SECONDS, can_send, choose_releases, next_slot_seconds
+from rlm.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.pace import AHEAD_SECONDS, BURST_EVENTS, Scene, can_send, choose_releases, next_slot_seconds
+from rlm.plan.values import Expected
 from rlm.store.ledger import Counts
 from rlm.store.window import View
 
@@ -33,7 +35,15 @@ def counts(high: Counts | None = None, low: Counts | None = None) -> dict[str, C
 
 
 def choose(found: dict[str, Counts], windows: dict[str, View], *, lanes: int = 100, remaining: float = 60.0):
-    return choose_releases(found, windows, TYPES, lanes, remaining)
+    return choose_releases(Scene(found, windows, lanes, remaining), TYPES)
+
+
+def may_send(found: dict[str, Counts], windows: dict[str, View], remaining: float) -> bool:
+    return can_send(Scene(found, windows, 100, remaining), TYPES)
+
+
+def next_slot(found: dict[str, Counts], windows: dict[str, View]) -> float | None:
+    return next_slot_seconds(Scene(found, windows, 100, 60.0), TYPES)
 
 
 def test_nothing_pending_releases_nothing():
@@ -93,7 +103,7 @@ def test_an_endpoint_that_types_share_is_promised_once():
     other = EventType("OTHER", 4, 1.0, LOW.endpoints)
     found = {"LOW": Counts(pending=2), "OTHER": Counts(pending=9, released=1)}
 
-    chosen = choose_releases(found, views(low=4), (LOW, other), 100, 60.0)
+    chosen = choose_releases(Scene(found, views(low=4), 100, 60.0), (LOW, other))
 
     assert chosen == {"LOW": ["low", "low"], "OTHER": ["low"]}
 
@@ -144,38 +154,95 @@ def test_no_slot_lane_or_event_is_promised_twice(seed):
 @pytest.mark.parametrize("under_way", [Counts(released=1), Counts(inflight=1)])
 def test_something_under_way_may_still_be_sent(under_way):
     """While anything is released or in flight the run goes on, whatever the windows say."""
-    assert can_send(counts(low=under_way), views(), TYPES, 0.5)
+    assert may_send(counts(low=under_way), views(), 0.5)
 
 
 @pytest.mark.parametrize("nothing", [Counts(), Counts(spent=3)])
 def test_with_nothing_open_nothing_can_be_sent(nothing):
     """A run whose events are settled, or spent for this run, is over."""
-    assert not can_send(counts(nothing, nothing), views(high=9, low=9), TYPES, 60.0)
+    assert not may_send(counts(nothing, nothing), views(high=9, low=9), 60.0)
 
 
 @pytest.mark.parametrize("waiting", [Counts(pending=1), Counts(backoff=1)])
 def test_an_event_can_be_sent_if_a_slot_comes_in_time(waiting):
     """The earliest slot of any of its endpoints, and what a call after it needs, must fit before the deadline."""
-    assert can_send(counts(waiting), views(high_over=1), TYPES, HIGH.needed_seconds)
-    assert can_send(counts(waiting), views(), TYPES, 7 + HIGH.needed_seconds)
-    assert not can_send(counts(waiting), views(), TYPES, 9.0)
-    assert not can_send(counts(waiting), views(high=1), TYPES, 2.0)
+    assert may_send(counts(waiting), views(high_over=1), HIGH.needed_seconds)
+    assert may_send(counts(waiting), views(), 7 + HIGH.needed_seconds)
+    assert not may_send(counts(waiting), views(), 9.0)
+    assert not may_send(counts(waiting), views(high=1), 2.0)
 
 
 def test_a_type_that_cannot_be_sent_does_not_hide_one_that_can():
     """One open type that fits is enough."""
-    assert can_send(counts(Counts(pending=1), Counts(pending=1)), views(low=1), TYPES, 1.5)
+    assert may_send(counts(Counts(pending=1), Counts(pending=1)), views(low=1), 1.5)
 
 
 def test_the_next_slot_is_the_earliest_that_is_waited_for():
     """Only windows of types with pending events count; a free one is now."""
     apart = {"high": View(0, 5.0, 0.0), "high_over": View(0, 3.0, 0.0), "low": View(0, 1.0, 0.0)}
 
-    assert next_slot_seconds(counts(Counts(pending=1)), apart, TYPES) == 3.0
-    assert next_slot_seconds(counts(Counts(pending=1), Counts(pending=1)), apart, TYPES) == 1.0
-    assert next_slot_seconds(counts(Counts(pending=1)), views(high_over=1), TYPES) == 0.0
+    assert next_slot(counts(Counts(pending=1)), apart) == 3.0
+    assert next_slot(counts(Counts(pending=1), Counts(pending=1)), apart) == 1.0
+    assert next_slot(counts(Counts(pending=1)), views(high_over=1)) == 0.0
 
 
 def test_no_next_slot_is_waited_for_without_pending_events():
     """Events under way, backed off or spent wait for no slot."""
-    assert next_slot_seconds(counts(Counts(released=1, inflight=1, backoff=1, spent=1)), views(), TYPES) is None
+    assert next_slot(counts(Counts(released=1, inflight=1, backoff=1, spent=1)), views()) is None
+
+
+def test_a_crowd_sets_out_in_bursts():
+    """With a hundred lanes free no more set out at once than get to their endpoints in time; of many lanes, a part."""
+    found = counts(Counts(pending=900), Counts(pending=900))
+    wide = {name: View(900, 0.0, 0.0) for name in views()}
+
+    assert len(choose(found, wide, lanes=100)["HIGH"]) == BURST_EVENTS
+    assert len(choose(found, wide, lanes=1000)["HIGH"]) == 150
+
+
+def test_a_type_goes_first_while_it_has_had_less_than_its_share():
+    """A fifth of the calls is the low type's, as long as it has events and slots; the rest goes by priority."""
+    low = EventType("LOW", 1, 1.0, LOW.endpoints, share=0.2)
+    found = counts(Counts(pending=90), Counts(pending=90))
+
+    def chosen(*, begun: dict[str, int], free: int = 99) -> dict[str, int]:
+        scene = Scene(found, views(high=99, low=free), 10, 60.0, begun=begun)
+        return {name: len(names) for name, names in choose_releases(scene, (HIGH, low)).items()}
+
+    assert chosen(begun={}) == {"LOW": 2, "HIGH": 8}
+    assert chosen(begun={"HIGH": 40}) == {"LOW": 10}
+    assert chosen(begun={"HIGH": 40, "LOW": 20}) == {"HIGH": 10}
+    assert chosen(begun={"HIGH": 40}, free=1) == {"LOW": 1, "HIGH": 9}
+
+
+def test_a_budget_is_promised_once():
+    """Endpoints that share a budget get no more releases than it has slots, whatever their own windows have."""
+    budget = Budget("account", Limit.parse("30/minute"))
+    high = replace(HIGH, endpoints=tuple(replace(one, budget=budget) for one in HIGH.endpoints))
+    low = replace(LOW, endpoints=tuple(replace(one, budget=budget) for one in LOW.endpoints))
+    found = counts(Counts(pending=9, released=1), Counts(pending=9))
+    windows = {**views(high=2, high_over=9, low=9), "account": View(4, 0.0, 0.0)}
+
+    assert choose_releases(Scene(found, windows, 99, 60.0), (high, low)) == {"HIGH": ["high", "high_over", "high_over"]}
+
+
+def test_a_used_up_budget_is_waited_for():
+    """Where the budget's next slot comes later than the endpoint's, the budget's counts."""
+    low = replace(LOW, endpoints=tuple(replace(one, budget=Budget("account", one.limit)) for one in LOW.endpoints))
+    windows = {"low": View(3, 0.0, 0.0), "account": View(0, 4.0, 0.0)}
+    scene = Scene({"LOW": Counts(pending=1)}, windows, 5, 4.5)
+
+    assert choose_releases(scene, (low,)) == {}
+    assert next_slot_seconds(scene, (low,)) == 4.0
+    assert not can_send(scene, (low,))
+    assert can_send(replace(scene, remaining_seconds=6.0), (low,))
+
+
+def test_an_endpoint_too_slow_for_what_is_left_is_passed_over():
+    """Near the deadline a measured time decides for each endpoint: a slow one gets nothing, a fast one goes on."""
+    measured = {("HIGH", "high"): Expected(8.0, 9.0), ("HIGH", "high_over"): Expected(0.5, 0.6)}
+    found = counts(Counts(pending=9))
+    scene = Scene(found, views(high=5, high_over=2), 99, 5.0, measured)
+
+    assert choose_releases(scene, TYPES) == {"HIGH": ["high_over", "high_over"]}
+    assert not can_send(replace(scene, remaining_seconds=0.6), TYPES)

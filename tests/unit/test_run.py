@@ -30,10 +30,9 @@ def make_run(**fields):
     return Run(**{**common, **fields})
 
 
-def record_of(tally, *, types=TYPES, endpoints=None, restarted=0, **fields):
-    return make_record(
-        make_run(**fields), tally, types, endpoints or {}, finished_at=STARTED + 12.3456, restarted=restarted
-    )
+def record_of(tally, *, types=TYPES, endpoints=None, budgets=None, restarted=0, **fields):
+    facts = {"finished_at": STARTED + 12.3456, "restarted": restarted, "budgets": budgets}
+    return make_record(make_run(**fields), tally, types, endpoints or {}, **facts)
 
 
 def balances(counts):
@@ -124,6 +123,23 @@ def test_a_failed_run_says_why_and_another_has_no_such_key():
     """The reason of a failure is one more key."""
     assert record_of({}, failure="no worker came up")["failure"] == "no worker came up"
     assert "failure" not in record_of({})
+
+
+def test_budgets_are_in_the_record_where_there_are_any():
+    """What their endpoints did together; how long calls took is the endpoints'."""
+    called = Called(delivered=4, throttled=1, errors=2, limit="50/minute", peak=7)
+
+    assert record_of({}, budgets={"account": called})["by_budget"] == {
+        "account": {
+            "calls": 7,
+            "completed": 4,
+            "throttled": 1,
+            "errors": 2,
+            "peak_in_window": 7,
+            "limit": "50/minute",
+        }
+    }
+    assert "by_budget" not in record_of({}, budgets={})
 
 
 def test_a_type_that_is_no_longer_configured_is_in_the_record_where_it_has_events():

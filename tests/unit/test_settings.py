@@ -12,7 +12,7 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from rlm.endpoint import Rule
+from rlm.endpoint import Budget, Limit, Rule
 from rlm.errors import ConfigurationError
 from rlm.settings import load_settings
 
@@ -22,6 +22,25 @@ priority = 7
 processing_seconds = 0.1
 rate_limit = "10/second"
 endpoints = [ { name = "a", url = "http://127.0.0.1:1/a" } ]
+"""
+
+SHARED_BUDGET = """
+[budgets.account]
+rate_limit = "60/minute; 1000/hour"
+[types.A]
+rate_limit = "40/minute"
+endpoints = [
+  { name = "a", url = "http://h/a", budget = "account" },
+  { name = "b", url = "http://h/b" },
+]
+[types.B]
+priority = 5
+share = 0.25
+rate_limit = "40/minute"
+endpoints = [
+  { name = "c", url = "http://h/c", budget = "account" },
+  { name = "a", url = "http://h/a", budget = "account" },
+]
 """
 
 
@@ -172,6 +191,60 @@ def test_types_may_share_an_endpoint(load):
 
     assert list(settings.endpoints) == ["a", "b"]
     assert settings.endpoints["a"].url == "http://host/"
+
+
+def test_endpoints_share_a_budget_and_types_have_shares(load):
+    """Endpoints that name one budget have the same one, across types; without the keys there is none, and no share."""
+    settings = load(SHARED_BUDGET)
+
+    account = Budget("account", Limit.parse("60/minute; 1000/hour"))
+    assert settings.budgets == {"account": account}
+    assert {name: one.budget for name, one in settings.endpoints.items()} == {"a": account, "b": None, "c": account}
+    assert [(kind.name, kind.share) for kind in settings.event_types] == [("B", 0.25), ("A", 0.0)]
+    assert load(ONE_TYPE).budgets == {}
+
+
+def test_environment_overrides_budgets_and_shares(load):
+    """A budget's limit can be overridden, `_` standing for punctuation in its name, and so can a type's share."""
+    settings = load(
+        SHARED_BUDGET.replace("budgets.account", 'budgets."account-1.x"').replace('"account"', '"account-1.x"'),
+        RLM_BUDGETS__ACCOUNT_1_X__RATE_LIMIT="7/second",
+        RLM_TYPES__A__SHARE="0.5",
+    )
+
+    assert settings.endpoints["c"].budget.limit.text == "7/second"
+    assert settings.types["A"].share == 0.5
+    assert settings.where('budgets."account-1.x".rate_limit') == "environment RLM_BUDGETS__ACCOUNT_1_X__RATE_LIMIT"
+
+
+def test_budgets_and_shares_are_shown(load):
+    """What is shown has the budgets' limits, who names them, and the shares, with where they come from."""
+    settings = load(SHARED_BUDGET)
+
+    shown = {entry.key: entry.value for entry in settings.shown}
+    assert shown["budgets.account.rate_limit"] == "60/minute; 1000/hour"
+    assert shown["types.A.endpoints[0].budget"] == "account"
+    assert (shown["types.A.share"], shown["types.B.share"]) == (0.0, 0.25)
+    assert "types.A.endpoints[1].budget" not in shown
+    assert settings.where("types.A.share") == "default"
+    assert settings.where("types.B.share") == f"file {settings.source}"
+
+
+@pytest.mark.parametrize(("first", "second", "third"), [(0.5, 0.3, 0.2), (1.0, 0.0, 0.0), (1, 0, 0)])
+def test_shares_may_use_up_the_whole(load, first, second, third):
+    """Shares that come to exactly 1 are fine, whatever floating point makes of their sum."""
+    table = """
+        [types.{0}]
+        share = {1}
+        rate_limit = "1/second"
+        endpoints = [ {{ name = "{0}", url = "http://h/{0}" }} ]
+    """
+
+    settings = load(
+        "".join(table.format(name, share) for name, share in zip("abc", (first, second, third), strict=True))
+    )
+
+    assert [kind.share for kind in settings.event_types] == [first, second, third]
 
 
 def test_environment_goes_over_file(load):
@@ -347,6 +420,20 @@ def test_revision_follows_what_workers_depend_on(load, change):
 def test_revision_does_not_follow_the_rest(load, change):
     """Where Redis and Sentry are, and what the conductor alone uses, leaves the revision as it is."""
     assert load(ONE_TYPE, **change).revision == load(ONE_TYPE).revision
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("60/minute", "61/minute"),
+        ("account", "other"),
+        ("share = 0.25", "share = 0.5"),
+        ('http://h/b"', 'http://h/b", budget = "account"'),
+    ],
+)
+def test_revision_follows_budgets_and_shares(load, change):
+    """A budget's limit or name, who names it, and a share are part of what workers depend on."""
+    assert load(SHARED_BUDGET.replace(*change)).revision != load(SHARED_BUDGET).revision
 
 
 def test_revision_follows_the_variable_of_a_header_not_its_secret(load):

@@ -87,6 +87,29 @@ def test_other_configurations(tmp_path, reload):
     assert demo.endpoints["a"].headers == {}
 
 
+def test_budgets_and_shares(tmp_path, reload):
+    """Budgets keep their names and are as much faster as the limits; shares, which are no times, stay."""
+    path = tmp_path / "rlm.toml"
+    path.write_text("""
+        [budgets."account.1"]
+        rate_limit = "60/minute; 1000/hour"
+        [types.A]
+        share = 0.1
+        rate_limit = "40/minute"
+        endpoints = [
+          { name = "a", url = "http://h/a", budget = "account.1" },
+          { name = "b", url = "http://h/b" },
+        ]
+    """)
+
+    demo = reload(load_settings(path, {}), 10)
+
+    assert demo.event_types[0].share == 0.1
+    assert demo.budgets["account.1"].limit.rules == (Rule(60, 6.0), Rule(1000, 360.0))
+    assert demo.endpoints["a"].budget == demo.budgets["account.1"]
+    assert demo.endpoints["b"].budget is None
+
+
 @pytest.mark.parametrize("speed", [0, -1, float("nan"), float("inf")])
 def test_impossible_speed(built_in, speed):
     """A speed is a finite number above zero."""

@@ -156,6 +156,8 @@ def test_unknown_key(faults, text, line):
     ("text", "line"),
     [
         ("run = 3", "run = 3: must be a table, [run]"),
+        ("budgets = 3", "budgets = 3: must be a table for each of them, [budgets.NAME]"),
+        ("[budgets]\nx = 1", "budgets.x = 1: must be a table, [budgets.x]"),
         ("types = 3", "types = 3: must be one or more tables, [types.NAME]; leave `types` out for the built-in ones"),
         ("[types]", "types = {}: must be one or more tables, [types.NAME]; leave `types` out for the built-in ones"),
         ("[types]\nA = 1", "types.A = 1: must be a table, [types.A]"),
@@ -194,7 +196,17 @@ def test_what_is_missing(faults):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("priority", "101"), ("priority", "-1"), ("priority", "5.0"), ("processing_seconds", "0"), ("rate_limit", '"x"')],
+    [
+        ("priority", "101"),
+        ("priority", "-1"),
+        ("priority", "5.0"),
+        ("share", "1.01"),
+        ("share", "-0.1"),
+        ("share", "nan"),
+        ("share", '"0.1"'),
+        ("processing_seconds", "0"),
+        ("rate_limit", '"x"'),
+    ],
 )
 def test_wrong_value_of_a_type(faults, key, value):
     """The scalars of a type are checked like those of a section."""
@@ -284,6 +296,83 @@ def test_one_name_one_url_one_limit(faults, second, line):
     text = f'{TYPE}endpoints = [ {ENDPOINT} ]\n[types.B]\nrate_limit = "1/second"\nendpoints = [ {second} ]'
 
     assert faults(text) == [f"file FILE: {line} (see types.A.endpoints[0])"]
+
+
+def one_type(name, endpoints, more=""):
+    return f'[types.{name}]\nrate_limit = "1/second"\nendpoints = [ {endpoints} ]\n{more}\n'
+
+
+WITH_BUDGET = '{ name = "a", url = "http://h/a", budget = "account" }'
+ACCOUNT = '[budgets.account]\nrate_limit = "2/second"\n'
+
+
+@pytest.mark.parametrize(
+    ("budgets", "line"),
+    [
+        (
+            '[budgets.acount]\nrate_limit = "2/second"',
+            "types.A.endpoints[0].budget = \"account\": there is no such budget (did you mean 'acount'?); add a table ",
+        ),
+        (
+            "",
+            'types.A.endpoints[0].budget = "account": there is no such budget; add a table [budgets.account] with its ',
+        ),
+        ("[budgets.account]", 'budgets.account.rate_limit: is missing; give a limit such as "60/minute"'),
+        ('[budgets.account]\nrate_limit = "x"', 'budgets.account.rate_limit = "x": must be a limit above zero'),
+        (f"{ACCOUNT}limit = 1", "budgets.account.limit = 1: unknown key (did you mean 'rate_limit'?); "),
+        (f'{ACCOUNT}[budgets."a b"]\nrate_limit = "2/second"', 'budgets."a b": a name has 1 to 100 letters'),
+    ],
+)
+def test_wrong_budget(faults, budgets, line):
+    """A budget that is not there, or has no limit, is named with what was probably meant."""
+    first, *_ = faults(f"{one_type('A', WITH_BUDGET)}{budgets}")
+
+    assert first.startswith(f"file FILE: {line}")
+
+
+def test_budget_that_nobody_names(faults):
+    """A budget without an endpoint would limit nothing, so whoever wrote it should know; so in the built-in types."""
+    problem = "no endpoint names this budget, so it would limit nothing; name it or take it out"
+
+    for text in (ACCOUNT, one_type("A", ENDPOINT) + ACCOUNT):
+        assert faults(text) == [f"file FILE: budgets.account = {{...}}: {problem}"]
+
+
+def test_budget_with_the_name_of_an_endpoint(faults):
+    """Windows are told apart by name, so a budget cannot have an endpoint's."""
+    text = one_type("A", ENDPOINT[:-1] + ', budget = "a" }') + '[budgets.a]\nrate_limit = "2/second"'
+
+    assert faults(text) == [
+        "file FILE: budgets.a = {...}: an endpoint has this name; give one of them another (see types.A.endpoints[0])"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "line"),
+    [
+        (WITH_BUDGET, ENDPOINT, "budget: 'a' already has the budget 'account'; one URL has one budget"),
+        (ENDPOINT, WITH_BUDGET, "budget = \"account\": 'a' already has none; one URL has one budget"),
+    ],
+)
+def test_one_budget_an_endpoint(faults, first, second, line):
+    """An endpoint of several types has the same budget in all of them."""
+    text = one_type("A", first) + one_type("B", second) + ACCOUNT
+
+    assert faults(text) == [f"file FILE: types.B.endpoints[0].{line} (see types.A.endpoints[0])"]
+
+
+def test_shares_above_one(faults):
+    """More than all calls cannot be given away: the type that is too much is named, with who has what."""
+    text = "".join(
+        one_type(name, f'{{ name = "{name}", url = "http://h/{name}" }}', f"share = {share}")
+        for name, share in [("A", 0.5), ("B", 0.0), ("C", 0.4), ("D", 0.25), ("E", 0.1)]
+    )
+    problem = "the shares of all types must be at most 1 together; A 0.5 + C 0.4 + D 0.25 is more"
+
+    assert faults(text) == [f"file FILE: types.D.share = 0.25: {problem}"]
+    assert faults(text, RLM_TYPES__D__SHARE="0.6")[0].startswith(
+        "environment RLM_TYPES__D__SHARE: types.D.share = 0.6: "
+    )
 
 
 def test_limit_of_a_shared_endpoint_changed_by_a_variable(faults):

@@ -1,56 +1,64 @@
--- Takes slots of an endpoint's moving window, by the clock of Redis, if every one of its rules allows it.
--- KEYS[1]  window    list of slots: stamps in microseconds of Redis time, newest first
--- KEYS[2]  health    hash of the endpoint: rest_until_us, probing, probe_until_us, failures, kept_us
--- KEYS[3]  calls     hash of the worker: event id -> its call; unused without an event id
--- KEYS[4]  inflight  zset of the event's type, by the end of the lease, negative without a slot; likewise
+-- Takes slots of an endpoint's moving window, and of its budget's, by the clock of Redis, if all their rules allow it.
+-- KEYS[1]  calls     hash of the worker: event id -> its call; unused without an event id
+-- KEYS[2]  inflight  zset of the event's type, by the end of the lease, negative without a slot; likewise
+-- then for the endpoint, and for its budget if it has one:
+--          window    list of slots: stamps in microseconds of Redis time, newest first
+--          health    hash: rest_until_us, probing, probe_until_us, failures, kept_us; of a budget the first and last
 -- ARGV[1]  cost      slots to take
 -- ARGV[2]  keep_us   how long slots are kept, at least
 -- ARGV[3]  probe_us  how long a probe may take before another one is allowed
 -- ARGV[4]  event id  that the slot is for, or empty
--- ARGV[5]  call      'window id|%s|endpoint': what is noted of the call, %s being the stamp
--- then for each rule: its limit, its span in microseconds (period and guard)
+-- ARGV[5]  call      'window id|%s|endpoint' and, with a budget, '|its window id': what is noted, %s being the stamp
+-- then for each window: its number of rules, then for each rule its limit, its span in microseconds (period and guard)
 -- Returns  {1, 0, stamp, suspect} taken, suspect being 1 for a probe and after failures, else 0;
 --          {0, wait_us, '0', 0} refused, wait_us being -1 for never
--- Atomic because all workers share the window: between looking and taking another would slip in.
-local window, health, calls, inflight = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+-- Atomic because all workers share the windows: between looking and taking another would slip in.
+local calls, inflight = KEYS[1], KEYS[2]
 local cost, keep_us, probe_us, event_id, call = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local stamp, ahead = string.format('%.0f', now), 0  -- tostring would lose digits
-while tonumber(redis.call('LINDEX', window, ahead) or 0) > now do  -- the clock was set back: as if taken just now
-  redis.call('LSET', window, ahead, stamp)
-  ahead = ahead + 1
+local stamp = string.format('%.0f', now)  -- tostring would lose digits
+local wait, suspect, at, keep, probing = 0, 0, 6, {}, {}
+for index = 3, #KEYS, 2 do
+  local window, health = KEYS[index], KEYS[index + 1]
+  local ahead = 0
+  while tonumber(redis.call('LINDEX', window, ahead) or 0) > now do  -- the clock was set back: as if taken just now
+    redis.call('LSET', window, ahead, stamp)
+    ahead = ahead + 1
+  end
+  local told = redis.call('HMGET', health, 'rest_until_us', 'probing', 'probe_until_us', 'failures', 'kept_us')
+  local rest, longest, rules = tonumber(told[1] or 0) - now, 0, tonumber(ARGV[at])
+  for rule = 1, rules do
+    local limit, span = tonumber(ARGV[at + 2 * rule - 1]), tonumber(ARGV[at + 2 * rule])
+    if cost > limit then return {0, -1, '0', 0} end
+    local bar = redis.call('LINDEX', window, limit - cost)
+    if bar then wait = math.max(wait, bar + span - now) end
+    longest = math.max(longest, span)
+  end
+  at = at + 1 + 2 * rules
+  local kept = tonumber(told[5] or 0)
+  keep[index] = math.max(keep_us, longest)
+  if kept > 0 and longest > kept then  -- the rule looks further back than was kept: wait until what is kept suffices
+    rest = math.max(rest, longest - kept)
+    redis.call('HSET', health, 'rest_until_us', string.format('%.0f', now + rest))
+    redis.call('PEXPIRE', window, math.ceil(keep[index] / 1000))
+  end
+  redis.call('HSET', health, 'kept_us', string.format('%.0f', keep[index]))
+  wait, probing[index] = math.max(wait, rest), told[2]
+  if told[2] then wait = math.max(wait, tonumber(told[3] or 0) - now) end
+  if told[2] or told[4] then suspect = 1 end
 end
-local told = redis.call('HMGET', health, 'rest_until_us', 'probing', 'probe_until_us', 'failures', 'kept_us')
-local wait, longest = tonumber(told[1] or 0) - now, 0
-if told[2] then
-  wait = math.max(wait, tonumber(told[3] or 0) - now)
-end
-for index = 6, #ARGV, 2 do
-  local limit, span = tonumber(ARGV[index]), tonumber(ARGV[index + 1])
-  if cost > limit then return {0, -1, '0', 0} end
-  local bar = redis.call('LINDEX', window, limit - cost)
-  if bar then wait = math.max(wait, bar + span - now) end
-  longest = math.max(longest, span)
-end
-local kept = tonumber(told[5] or 0)
-keep_us = math.max(keep_us, longest)
-if kept > 0 and longest > kept then  -- the rule looks further back than was kept: wait until what is kept suffices
-  wait = math.max(wait, longest - kept)
-  redis.call('HSET', health, 'rest_until_us', string.format('%.0f', now + wait))
-  redis.call('PEXPIRE', window, math.ceil(keep_us / 1000))
-end
-redis.call('HSET', health, 'kept_us', string.format('%.0f', keep_us))
 if wait > 0 then return {0, math.ceil(wait), '0', 0} end
-for _ = 1, cost do redis.call('LPUSH', window, stamp) end
-while tonumber(redis.call('LINDEX', window, -1)) + keep_us <= now do redis.call('RPOP', window) end
-redis.call('PEXPIRE', window, math.ceil(keep_us / 1000))
-if told[2] then
-  redis.call('HSET', health, 'probe_until_us', string.format('%.0f', now + probe_us))
+for index = 3, #KEYS, 2 do
+  local window, health = KEYS[index], KEYS[index + 1]
+  for _ = 1, cost do redis.call('LPUSH', window, stamp) end
+  while tonumber(redis.call('LINDEX', window, -1)) + keep[index] <= now do redis.call('RPOP', window) end
+  redis.call('PEXPIRE', window, math.ceil(keep[index] / 1000))
+  if probing[index] then redis.call('HSET', health, 'probe_until_us', string.format('%.0f', now + probe_us)) end
 end
 if event_id ~= '' then
   redis.call('HSET', calls, event_id, (string.gsub(call, '%%s', stamp)))
   local lease = tonumber(redis.call('ZSCORE', inflight, event_id) or 0)
   if lease < 0 then redis.call('ZADD', inflight, string.format('%.0f', -lease), event_id) end
 end
-return {1, 0, stamp, (told[2] or told[4]) and 1 or 0}
+return {1, 0, stamp, suspect}

@@ -3,7 +3,7 @@
 -- KEYS[2]  inflight  zset of its type
 -- KEYS[3]  calls     hash of the worker: event id -> its call
 -- KEYS[4]  tally     hash of the run's counts
--- KEYS[5]  timings   list of the run: endpoint and milliseconds of each answered call
+-- KEYS[5]  timings   list of the run: endpoint, type and milliseconds of each completed call
 -- ARGV[1]  event id
 -- ARGV[2]  worker
 -- ARGV[3]  release      number of the release it was claimed under
@@ -22,7 +22,7 @@ if claim[1] ~= worker or claim[2] ~= release then return 0 end
 if redis.call('ZREM', inflight, event_id) == 0 then return 0 end
 redis.call('HINCRBY', tally, 'completed:' .. type, 1)
 redis.call('HINCRBY', tally, 'delivered:' .. endpoint, 1)
-redis.call('RPUSH', timings, endpoint .. ' ' .. duration_ms)
+redis.call('RPUSH', timings, endpoint .. ' ' .. type .. ' ' .. duration_ms)
 if dedupe_ms > 0 then
   redis.call('HDEL', event, 'item', 'owner')
   redis.call('HSET', event, 'state', 'completed', 'last', endpoint)

@@ -3,20 +3,19 @@
 -- KEYS[2]  inflight  zset of its type
 -- KEYS[3]  calls     hash of the worker: event id -> its call
 -- KEYS[4]  tally     hash of the run's counts
--- KEYS[5]  timings   list of the run: endpoint and milliseconds of each answered call
--- KEYS[6]  failed    the list of dead letters
+-- KEYS[5]  failed    the list of dead letters
 -- ARGV[1]  event id
 -- ARGV[2]  worker
 -- ARGV[3]  release      number of the release it was claimed under
 -- ARGV[4]  type
 -- ARGV[5]  endpoint     name of the endpoint that was called
--- ARGV[6]  duration_ms  of the call; empty where there was no answer
+-- ARGV[6]  failing      '1' where the endpoint failed for the moment, '0' where it answered that it does not want it
 -- ARGV[7]  dedupe_ms    how long the event is remembered, to recognise duplicates
 -- ARGV[8]  letter       the dead letter, JSON
 -- Returns  1 settled, 0 the claim was no longer the worker's and nothing was changed
 -- Atomic because the letter and the event must never exist both, nor neither.
-local event, inflight, calls, tally, timings, failed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local event_id, worker, release, type, endpoint, duration_ms, dedupe_ms, letter =
+local event, inflight, calls, tally, failed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local event_id, worker, release, type, endpoint, failing, dedupe_ms, letter =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
 local claim = redis.call('HMGET', event, 'owner', 'release')
 if claim[1] ~= worker or claim[2] == release then redis.call('HDEL', calls, event_id) end  -- else: a newer claim's
@@ -25,11 +24,11 @@ if redis.call('ZREM', inflight, event_id) == 0 then return 0 end
 redis.call('LPUSH', failed, letter)
 redis.call('HINCRBY', tally, 'failed:' .. type, 1)
 redis.call('HINCRBY', tally, 'errors:' .. endpoint, 1)
+if failing == '1' then
+  redis.call('HINCRBY', tally, 'failing:' .. type .. ' ' .. endpoint, 1)
+end
 redis.call('HSET', event, 'last', endpoint)
 redis.call('HINCRBY', event, 'attempt', 1)
-if duration_ms ~= '' then
-  redis.call('RPUSH', timings, endpoint .. ' ' .. duration_ms)
-end
 if dedupe_ms > 0 then
   redis.call('HDEL', event, 'item', 'owner')
   redis.call('HSET', event, 'state', 'failed')

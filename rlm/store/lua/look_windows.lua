@@ -1,8 +1,9 @@
--- Looks at the windows of several endpoints without taking anything; begins the rest that a longer rule needs.
--- KEYS     for each endpoint: its window, its health (as in acquire_slot)
+-- Looks at the windows of endpoints and budgets without taking anything; begins the rest that a longer rule needs.
+-- KEYS     for each of them: its window, its health (as in acquire_slot)
 -- ARGV[1]  keep_us  how long slots are kept, at least
--- then for each endpoint: its number of rules, then for each rule its limit and its span in microseconds
--- Returns  {now_us, then for each endpoint {free, wait_us, rest_us}}: slots free now, until the next is, rest left
+-- then for each of them: its number of rules, then for each rule its limit and its span in microseconds
+-- Returns  {now_us, then for each of them {free, wait_us, rest_us, suspect}}: slots free now, until the next is, rest
+--          left, 1 where it was rested for what it answered and no probe has been answered well since, else 0
 -- One script because the answer must be of one instant, by the clock that the slots are stamped with.
 local keep_us = tonumber(ARGV[1])
 local time = redis.call('TIME')
@@ -44,6 +45,6 @@ for index = 1, #KEYS, 2 do
     wait = math.max(wait, tonumber(told[3] or 0) - now)
   end
   if wait > 0 then free = 0 end
-  answer[#answer + 1] = {free, math.ceil(wait), math.ceil(rest)}
+  answer[#answer + 1] = {free, math.ceil(wait), math.ceil(rest), told[2] and 1 or 0}
 end
 return answer

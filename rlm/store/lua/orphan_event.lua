@@ -6,9 +6,10 @@
 -- KEYS[5]  tally     hash of the open run's counts
 -- KEYS[6]  failed    the list of dead letters
 -- KEYS[7]  window    list of the endpoint's slots; any other key where the call had none
+-- KEYS[8]  budget    list of the slots of the endpoint's budget; missing where it has none
 -- ARGV[1]  event id
 -- ARGV[2]  worker    whose event it was
--- ARGV[3]  call      the call as read from the worker's hash: 'window id|stamp|endpoint', or empty
+-- ARGV[3]  call      the call as read from the worker's hash, as acquire_slot noted it, or empty
 -- ARGV[4]  stamp     of its slot, or empty
 -- ARGV[5]  endpoint  it was sent to, or empty
 -- ARGV[6]  when      'dead': at once; 'expired': only if the lease has run out
@@ -18,8 +19,8 @@
 -- ARGV[10] letter    that dead letter, JSON
 -- Returns  'pending', 'failed', or '' where nothing was taken back
 -- Atomic because a slow worker may settle the event at the same moment: one of the two must lose.
-local event, inflight, pending, calls, tally, failed, window =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local event, inflight, pending, calls, tally, failed, window, budget =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local event_id, worker, call, stamp, endpoint, when, type, dedupe_ms, poison, letter =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
 local time = redis.call('TIME')
@@ -30,8 +31,12 @@ if when == 'expired' and owned and math.abs(lease) > now then return '' end
 if (redis.call('HGET', calls, event_id) or '') ~= call then return '' end
 redis.call('HDEL', calls, event_id)
 if stamp ~= '' and redis.call('LREM', window, 1, stamp) == 1 then
+  if budget then redis.call('LREM', budget, 1, stamp) end
   local newest = tonumber(redis.call('LINDEX', window, 0) or 0)
-  redis.call('LPUSH', window, string.format('%.0f', math.max(now, newest)))
+  local newest_of_all = tonumber(budget and redis.call('LINDEX', budget, 0) or 0)
+  local moved = string.format('%.0f', math.max(now, newest, newest_of_all))
+  redis.call('LPUSH', window, moved)
+  if budget then redis.call('LPUSH', budget, moved) end
 end
 if not owned then return '' end
 redis.call('ZREM', inflight, event_id)

@@ -1,9 +1,9 @@
 -- Publishes the limits of the configuration file, except where a limit set by hand still stands.
 -- KEYS[1]  lease   hash with the fencing token
--- KEYS[2]  limits  hash: endpoint name -> its limit in force
--- KEYS[3]  filed   hash: endpoint name -> the limit that the file had when it was last published
+-- KEYS[2]  limits  hash: name of an endpoint or a budget -> its limit in force
+-- KEYS[3]  filed   hash: the same name -> the limit that the file had when it was last published
 -- ARGV[1]  token
--- then for each endpoint: its name, its limit in the file
+-- then for each of them: its name, its limit in the file
 -- Returns  how many limits were set from the file
 -- Atomic because a limit set by hand must hold until the file's value for it changes, and no shorter.
 local lease, limits, filed = KEYS[1], KEYS[2], KEYS[3]

@@ -3,8 +3,7 @@
 -- KEYS[2]  inflight  zset of its type
 -- KEYS[3]  calls     hash of the worker: event id -> its call
 -- KEYS[4]  tally     hash of the run's counts
--- KEYS[5]  timings   list of the run: endpoint and milliseconds of each answered call
--- KEYS[6]  target    pending, backoff or spent zset of its type
+-- KEYS[5]  target    pending, backoff or spent zset of its type
 -- ARGV[1]  event id
 -- ARGV[2]  worker
 -- ARGV[3]  release      number of the release it was claimed under
@@ -13,11 +12,11 @@
 -- ARGV[6]  delay_us     for backoff: from now until it is pending again, microseconds
 -- ARGV[7]  answer       '' no call was made, 'throttled' or 'errors'
 -- ARGV[8]  endpoint     name of the endpoint called
--- ARGV[9]  duration_ms  of the call; empty where there was no answer
+-- ARGV[9]  failing      type of the event where the endpoint failed for the moment, else empty
 -- Returns  1 given back, 0 the claim was no longer the worker's and nothing was changed
 -- Atomic because a worker given up for dead may come back after its event went to another.
-local event, inflight, calls, tally, timings, target = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local event_id, worker, release, run_id, where, delay_us, answer, endpoint, duration_ms =
+local event, inflight, calls, tally, target = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local event_id, worker, release, run_id, where, delay_us, answer, endpoint, failing =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8], ARGV[9]
 local claim = redis.call('HMGET', event, 'owner', 'release', 'score', 'tries_in')
 if claim[1] ~= worker or claim[2] == release then redis.call('HDEL', calls, event_id) end  -- else: a newer claim's
@@ -33,9 +32,9 @@ redis.call('ZADD', target, score, event_id)
 if answer ~= '' then
   redis.call('HINCRBY', tally, answer .. ':' .. endpoint, 1)
   redis.call('HSET', event, 'last', endpoint)
-  if duration_ms ~= '' then
-    redis.call('RPUSH', timings, endpoint .. ' ' .. duration_ms)
-  end
+end
+if failing ~= '' then
+  redis.call('HINCRBY', tally, 'failing:' .. failing .. ' ' .. endpoint, 1)
 end
 if answer == 'errors' then
   redis.call('HINCRBY', event, 'attempt', 1)

@@ -1,0 +1,65 @@
+"""The strict API as a process of its own, so that it stamps arrivals however busy whoever calls it is."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Self
+from urllib.request import urlopen
+
+import msgspec
+
+from benchmarks.harness.children import running
+from rlm.mockapi import Arrival, EndpointSummary
+from tests.wait import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_decode_arrival = msgspec.json.Decoder(Arrival).decode
+_decode_summary = msgspec.json.Decoder(dict[str, EndpointSummary]).decode
+
+
+class ApiProcess:
+    """`rlm mock-api` with the endpoints of `config`, on a free port; to be used as `rlm.mockapi.MockApi` is.
+
+    Its arrivals are read from its log, which costs the server nothing.
+    """
+
+    def __init__(self, config: Path) -> None:
+        self.url = ""
+        self._config = config
+        self._log = config.with_name("arrivals.jsonl")
+        self._said = config.with_name("mock-api.log")
+        self._stack = ExitStack()
+
+    def start(self) -> None:
+        """Start it; returns once it listens."""
+        options = ["--config", str(self._config), "--port", "0", "--log", str(self._log)]
+        self._stack.enter_context(running([sys.executable, "-m", "rlm", "mock-api", *options], self._said))
+        line = wait_until(
+            lambda: "http" in self._said.read_text() and self._said.read_text(), message="the API listens"
+        )
+        self.url = line.split()[-1]
+
+    def stop(self) -> None:
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def arrivals(self) -> list[Arrival]:
+        """What has arrived so far, in order, each with the status it has or will have."""
+        return [
+            _decode_arrival(line) for line in self._log.read_bytes().splitlines(keepends=True) if line[-1:] == b"\n"
+        ]
+
+    def summary(self) -> dict[str, EndpointSummary]:
+        """Return what each endpoint saw, by name."""
+        with urlopen(f"{self.url}/_mock/summary", timeout=10) as answer:
+            return _decode_summary(answer.read())

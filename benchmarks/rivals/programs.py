@@ -1,0 +1,185 @@
+"""The rivals that are programs: how each is started, told to begin, and stopped."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.harness.api import ApiProcess
+from benchmarks.harness.broker import private_redis
+from benchmarks.harness.children import running
+from benchmarks.harness.contender import LANES, NotRunError, Result, judge
+from benchmarks.rivals.job import VARIABLE
+from rlm.settings import demo_document, load_settings
+from tests.wait import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from benchmarks.harness.loads import Load
+    from rlm.endpoint import Endpoint
+    from rlm.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+BULLMQ = Path(__file__).parent / "bullmq"
+#: How long a crew may take to be there, seconds.
+WARMING_SECONDS = 90.0
+THREADS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Processes that must be there before a program begins; each says `ready` so often in its log once it is."""
+
+    commands: Callable[[Settings], Iterator[list[str]]]
+    ready: str
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A rival. `command` is its program, `crew` its workers; it keeps each period for `pad_seconds` longer."""
+
+    name: str
+    command: Callable[[], list[str]]
+    crew: Crew | None = None
+    pad_seconds: float = 0.0
+
+    def run(self, load: Load, speed: float, directory: Path) -> Result:
+        """Start server, Redis, workers and program, tell it to begin once all are there, and judge it."""
+        command = self.command()
+        config = directory / "rlm.toml"
+        config.write_text(demo_document(load_settings(None, {}), speed, "http://127.0.0.1:1"))
+        with ExitStack() as stack:
+            api = stack.enter_context(ApiProcess(config))
+            config.write_text(demo_document(load_settings(None, {}), speed, api.url))
+            settings = load_settings(config, {})
+            redis_url = stack.enter_context(private_redis(directory))
+            events = self._write_job(directory / "job.json", load, settings, redis_url)
+            env = {VARIABLE: str(directory / "job.json")}
+            self._start_crew(stack, settings, directory, env)
+            log = directory / "program.log"
+            program = stack.enter_context(running(command, log, env=env, cwd=ROOT))
+            _await_words(log, "ready", 1, program)
+            started_at = time.monotonic()
+            program.stdin.write(b"go\n")
+            program.stdin.flush()
+            return Result(judge(api, events, settings, started_at))
+
+    def _write_job(self, path: Path, load: Load, settings: Settings, redis_url: str) -> list[str]:
+        events = [(f"{item_id}:{name}", name) for item_id, name in load.items(settings.event_types)]
+        types = {one.name: [self._address(end) for end in one.endpoints] for one in settings.event_types}
+        path.write_text(json.dumps({"redis_url": redis_url, "types": types, "events": events}))
+        return [event_id for event_id, _ in events]
+
+    def _address(self, endpoint: Endpoint) -> dict[str, object]:
+        (rule,) = endpoint.limit.rules
+        return {
+            "name": endpoint.name,
+            "url": endpoint.url,
+            "amount": rule.amount,
+            "seconds": rule.seconds + self.pad_seconds,
+        }
+
+    def _start_crew(self, stack: ExitStack, settings: Settings, directory: Path, env: dict[str, str]) -> None:
+        if self.crew is None:
+            return
+        crew = {}
+        for number, command in enumerate(self.crew.commands(settings)):
+            log = directory / f"crew-{number}.log"
+            crew[log] = stack.enter_context(running(command, log, env=env, cwd=ROOT))
+        stack.callback(lambda: [process.terminate() for process in crew.values()])  # all leave at once
+        for log, process in crew.items():
+            _await_words(log, self.crew.ready, self.crew.times, process)
+
+
+def _await_words(log: Path, words: str, times: int, process: subprocess.Popen[bytes]) -> None:
+    def said() -> bool:
+        if process.poll() is not None:
+            raise NotRunError(f"it ended with status {process.returncode}: {_last_line(log.read_text())}")
+        return log.read_text().count(words) >= times
+
+    wait_until(said, timeout=WARMING_SECONDS, message=f"{log.name} says {words!r} {times} times")
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2]
+
+
+# -- the commands
+
+
+def _module(name: str, *args: str) -> Callable[[], list[str]]:
+    return lambda: [sys.executable, "-m", f"benchmarks.rivals.{name}", *args]
+
+
+def _dramatiq_workers(_settings: Settings) -> Iterator[list[str]]:
+    size = ["--processes", str(LANES // THREADS), "--threads", str(THREADS)]
+    yield [sys.executable, "-m", "dramatiq", "benchmarks.rivals.with_dramatiq", *size]
+
+
+def _celery_workers(settings: Settings) -> Iterator[list[str]]:
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO"]
+    for name in settings.endpoints:
+        size = ["--queues", name, "--hostname", name, "--pool", "gevent", "--concurrency", str(THREADS)]
+        yield [sys.executable, "-m", "celery", "--app", "benchmarks.rivals.with_celery", "worker", *size, *quiet]
+
+
+def _bullmq(concurrency: int) -> Callable[[], list[str]]:
+    """Return how BullMQ is run with so many calls under way at each endpoint."""
+
+    def command() -> list[str]:
+        place = _bullmq_installed()
+        return [shutil.which("node") or "node", str(place / "rival.js"), str(concurrency)]
+
+    return command
+
+
+@functools.cache
+def _bullmq_installed() -> Path:
+    """Install BullMQ outside the project, for as long as this program runs, and return where.
+
+    Raises:
+        NotRunError: there is no Node, or BullMQ cannot be installed.
+    """
+    npm = shutil.which("npm")
+    if not npm or not shutil.which("node"):
+        raise NotRunError("there is no Node here")
+    place = Path(tempfile.mkdtemp(prefix="rlm-bench-bullmq-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    for file in BULLMQ.iterdir():
+        shutil.copy(file, place)
+    command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel", "error"]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NotRunError(f"npm cannot install BullMQ: {_last_line(done.stderr)}")
+    return place
+
+
+_DRAMATIQ = Crew(_dramatiq_workers, "ready for action", LANES // THREADS)
+_CELERY = Crew(_celery_workers, "ready.")
+#: As many calls under way at an endpoint as give a type whose four endpoints are all that is used 100 lanes.
+_WIDE = LANES // 4
+
+PROGRAMS = (
+    Program("threads", _module("with_threads", "waits")),
+    Program("threads-padded", _module("with_threads", "waits"), pad_seconds=1),
+    Program("threads-by-type-padded", _module("with_threads", "by-type"), pad_seconds=1),
+    Program("dramatiq", _module("with_dramatiq"), _DRAMATIQ),
+    Program("dramatiq-padded", _module("with_dramatiq"), _DRAMATIQ, pad_seconds=1),
+    Program("celery", _module("with_celery"), _CELERY),
+    Program("celery-padded", _module("with_celery"), _CELERY, pad_seconds=0.5),
+    Program("bullmq", _bullmq(THREADS)),
+    Program("bullmq-padded", _bullmq(THREADS), pad_seconds=0.3),
+    Program("bullmq-wide-padded", _bullmq(_WIDE), pad_seconds=0.3),
+)

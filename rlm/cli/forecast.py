@@ -1,0 +1,167 @@
+"""How `rlm plan` answers: the plan with who is left over, and today beside what if."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rlm.cli.common import counted, show, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rlm.backlog import Waiting
+    from rlm.plan import Plan
+    from rlm.plan.outlook import Outlook
+    from rlm.plan.sacrifice import Sacrifice
+    from rlm.whatif import Case
+
+#: A first call that comes this much later than the run is worth a line, seconds.
+WORTH_A_LINE_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The plan of one case, who is left over by type, and the windows to come if they were asked for."""
+
+    case: Case
+    plan: Plan
+    left_over: Mapping[str, Sacrifice]
+    outlook: Outlook | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the document of the plan with what is added to it."""
+        document = self.plan.as_json()
+        for name, part in document["by_type"].items():
+            chosen = self.left_over[name]
+            part["left_over_by_priority"] = {str(priority): number for priority, number in chosen.by_priority.items()}
+            part["carried_over_again"] = chosen.carried
+        return document | (self.outlook.as_json() if self.outlook else {})
+
+    @property
+    def done_seconds(self) -> float:
+        """When the last event that fits is answered, counted from now."""
+        return self.plan.first_call_seconds + self.plan.forecast_seconds
+
+    @property
+    def events(self) -> int:
+        """The events planned for."""
+        return sum(part.events for part in self.plan.by_type.values())
+
+
+def describe(found: Forecast, waiting: Waiting) -> None:
+    """Print a plan for a person: a table of the types, and in sentences the end, what binds, who is left over."""
+    _not_planned_for(waiting)
+    if not found.events:
+        _nothing_to_do()
+        return
+    plan = found.plan
+    rows = [
+        [name, f"{part.events:,}", _seconds(part.forecast_seconds), f"{part.expected_leftover:,}"]
+        for name, part in plan.by_type.items()
+    ]
+    table(["type", "events", "done after", "left over"], rows)
+    show()
+    _first_call(plan)
+    show(
+        f"Forecast: {plan.forecast_seconds:.1f} s from the first call to the last answer, with "
+        f"{counted(plan.workers, 'worker')} of {counted(plan.threads, 'lane')}; no schedule could take less than "
+        f"{plan.lower_bound_seconds:.1f} s."
+    )
+    used = plan.utilisation
+    show(f"Used until then: {used.lanes:.0%} of the time of the lanes, {used.endpoints:.0%} of the endpoints' slots.")
+    show(f"{sentence(plan.binds)}.")
+    _left_over(found)
+
+
+def compare(today: Forecast, other: Forecast, waiting: Waiting) -> None:
+    """Print two plans side by side, for a person."""
+    _not_planned_for(waiting)
+    if not other.events:
+        _nothing_to_do()
+        return
+    show(f"What if: {_assumptions(other.case)}.")
+    show()
+    table(["", "today", "what if"], list(_side_by_side(today, other)))
+    show()
+    show(f"Today: {today.plan.binds}.")
+    show(f"What if: {other.plan.binds}.")
+    _left_over(other)
+
+
+def _side_by_side(*found: Forecast) -> Iterator[list[str]]:
+    """Yield the rows of a table with a column for each. Forecasts count from the first call, whenever that can be."""
+    plans = [one.plan for one in found]
+    yield ["workers", *(f"{one.workers:,}" for one in plans)]
+    if any(map(_is_late, plans)):
+        yield ["first call in", *(f"{one.first_call_seconds:.1f} s" for one in plans)]
+    yield ["forecast", *(_seconds(one.forecast_seconds) for one in plans)]
+    yield ["lower bound", *(_seconds(one.lower_bound_seconds) for one in plans)]
+    if any(map(_is_late, plans)):
+        yield ["last answer in", *(f"{one.done_seconds:.1f} s" for one in found)]
+    yield ["lanes' time used", *(f"{one.utilisation.lanes:.0%}" for one in plans)]
+    yield ["endpoints' slots used", *(f"{one.utilisation.endpoints:.0%}" for one in plans)]
+    yield ["left over", *(f"{one.expected_leftover:,}" for one in plans)]
+    for name, part in plans[0].by_type.items():
+        if part.events:
+            done = (one.by_type[name].events - one.by_type[name].expected_leftover for one in plans)
+            yield [f"{name} done", *(f"{number:,}" for number in done)]
+
+
+def _not_planned_for(waiting: Waiting) -> None:
+    if waiting.letters or waiting.duplicates:
+        letters, duplicates = counted(waiting.letters, "dead letter"), counted(waiting.duplicates, "duplicate")
+        show(f"Not planned for: {letters} and {duplicates} that will come of what waits.")
+
+
+def _nothing_to_do() -> None:
+    show("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
+
+
+def _first_call(plan: Plan) -> None:
+    if _is_late(plan):
+        show(f"The windows are full: the first call can begin {plan.first_call_seconds:.1f} s from now.")
+
+
+def _is_late(plan: Plan) -> bool:
+    return plan.first_call_seconds >= WORTH_A_LINE_SECONDS
+
+
+def _left_over(found: Forecast) -> None:
+    """Say how many are left over, and by the rule which."""
+    plan = found.plan
+    if plan.fits:
+        show("Nothing will be left over.")
+        return
+    show(f"{counted(plan.expected_leftover, 'event')} of {found.events:,} will be left over for the next run.")
+    show("By the rule - the higher priority first, in it the older - these wait:")
+    for name, chosen in found.left_over.items():
+        if chosen.by_priority:
+            show(f"  {_who_waits(name, plan.by_type[name].events, chosen)}")
+
+
+def _who_waits(name: str, events: int, chosen: Sacrifice) -> str:
+    parts = [
+        f"{number:,} of priority {priority} ({'all' if priority in chosen.whole else 'the newest'})"
+        for priority, number in chosen.by_priority.items()
+    ]
+    again = f"; {chosen.carried:,} for the second time or more" if chosen.carried else ""
+    return f"{name}: {sum(chosen.by_priority.values()):,} of {events:,} wait: {', '.join(parts)}{again}"
+
+
+def _assumptions(case: Case) -> str:
+    from rlm.settings.toml import toml_value  # noqa: PLC0415  # see plan.py
+
+    parts = [f"{key} = {toml_value(value)}" for key, value in case.told.items()]
+    parts += [f"one more endpoint, {one.name} ({one.limit.text})" for one in case.added]
+    parts += [f"exactly {counted(case.workers, 'worker')}"] if case.workers else []
+    return "; ".join(parts)
+
+
+def sentence(text: str) -> str:
+    """Begin a text with a capital."""
+    return f"{text[0].upper()}{text[1:]}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds else "-"

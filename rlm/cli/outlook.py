@@ -1,0 +1,101 @@
+"""How `rlm plan --windows` answers: a row a window, where each type has come to, and what comes of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rlm.cli.common import counted, show, table
+from rlm.cli.forecast import sentence
+
+if TYPE_CHECKING:
+    from rlm.arrivals import Arrivals
+    from rlm.cli.forecast import Forecast
+    from rlm.plan.outlook import Ahead, Outlook
+    from rlm.whatif import Case
+
+#: Windows shown at the most; of more, the first and the last.
+MOST_WINDOWS = 12
+FIRST_WINDOWS, LAST_WINDOWS = 7, 4
+#: From so many on, arrivals are shown as whole events.
+SHOWN_WHOLE = 100
+
+
+def show_windows(found: Forecast, arrivals: Arrivals, today: Forecast | None) -> None:
+    """Print how the leftovers develop, and what comes of it; with `today` what came of it today."""
+    outlook = found.outlook
+    if outlook is None or not outlook.windows:
+        return
+    show()
+    show(f"The next windows, {_arriving(arrivals, outlook)}:")
+    show()
+    table(["window", "waiting", "done", "left over"], _rows(outlook), lambda _: True)
+    _not_counted_on(found.case)
+    if not outlook.drained_in:
+        _show_last(outlook)
+    show()
+    if today is not None and today.outlook:
+        show(f"Today: {today.outlook.verdict}.")
+        show(f"What if: {outlook.verdict}.")
+    else:
+        show(f"{sentence(outlook.verdict)}.")
+
+
+def _not_counted_on(case: Case) -> None:
+    if case.suspect:
+        show()
+        show(f"Not counted on in any of them, until a call there is answered well: {', '.join(case.suspect)}.")
+
+
+def _show_last(outlook: Outlook) -> None:
+    """Print where each type has come to."""
+    last = outlook.windows[-1]
+    rows = [
+        [
+            name,
+            _rate(outlook.arrivals.get(name, 0.0)),
+            f"{last.events[name] - left:,}",
+            f"{left:,}",
+            _growth(outlook.growth_of(name)),
+        ]
+        for name, left in last.left.items()
+        if last.events[name] or outlook.arrivals.get(name)
+    ]
+    if rows:
+        show()
+        show(f"In window {len(outlook.windows):,}, by type:")
+        show()
+        table(["type", "arriving", "done", "left over", "growing by"], rows)
+
+
+def _rows(outlook: Outlook) -> list[list[str]]:
+    """Return the rows of the windows until the first after all is done; of many, some in the middle are left out."""
+    windows = list(enumerate(outlook.windows, start=1))
+    if outlook.drained_in:
+        windows = windows[: outlook.drained_in + 1]
+    if len(windows) <= MOST_WINDOWS:
+        return [_row(number, one) for number, one in windows]
+    first, last = windows[:FIRST_WINDOWS], windows[-LAST_WINDOWS:]
+    return [*(_row(*one) for one in first), ["..."] * 4, *(_row(*one) for one in last)]
+
+
+def _row(number: int, one: Ahead) -> list[str]:
+    waiting = sum(one.events.values())
+    return [f"{number:,}", f"{waiting:,}", f"{waiting - one.leftover:,}", f"{one.leftover:,}"]
+
+
+def _growth(growth: float) -> str:
+    return f"{round(growth):+,}" if round(growth) else "-"
+
+
+def _arriving(arrivals: Arrivals, outlook: Outlook) -> str:
+    number = sum(outlook.arrivals.values())
+    if not number:
+        return "with nothing arriving" + ("" if arrivals.runs else " (no run is on record; see --arrivals)")
+    measured = f", as in the last {counted(arrivals.windows, 'window')}" if arrivals.runs else ""
+    return f"with {_rate(number)} events arriving in each{measured}"
+
+
+def _rate(number: float) -> str:
+    """Write how many arrive, which may be a fraction; of a large number none is worth showing."""
+    whole = number >= SHOWN_WHOLE or number == int(number)
+    return f"{number:,.0f}" if whole else f"{number:.3g}"

@@ -1,0 +1,184 @@
+"""What a simulation starts from: demands with the ways they may take, gates, calls under way. Times in ticks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from rlm.endpoint import all_limited
+from rlm.plan.gate import Gate, duration, ticks
+from rlm.plan.values import Expected, Progress, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from rlm.endpoint import EventType
+    from rlm.plan.values import Horizon, Underway
+
+#: Where a run is under way, slots that come back within this part of the guard are taken together, by the latest.
+GRAINS_OF_GUARD: Final = 10
+
+_FRESH = Window()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A way for a type's events: the gate and its budget, what a call takes, the last moment at which one is begun.
+
+    `error_rate` is the part of the calls that fails.
+    """
+
+    gate: str
+    budget: str | None
+    takes: int
+    latest: int
+    error_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A type's events that wait, and the routes they may go, the primary's first. `takes` is the shortest of a call.
+
+    `begun` of its events have been begun already, and `share` is the part of all begun ones that is to be its own.
+    """
+
+    name: str
+    events: int
+    routes: tuple[Route, ...]
+    takes: int
+    share: float
+    begun: int
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A lane with a call under way, and when that is answered. `type` is None where it is not expected to be done then.
+
+    That is a call to a suspect endpoint: its event is counted among those that wait.
+    """
+
+    type: str | None
+    answered_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that a simulation starts from but the number of lanes.
+
+    Demands are by priority, high to low; `gates` are those of endpoints and of budgets, by name. A lane needs a
+    `turnaround` between two calls. A call that failed is tried again after a `backoff`, doubled with each attempt, of
+    which there are `max_attempts`. Where a run is `under_way` lanes may be `busy`.
+    """
+
+    demands: tuple[Demand, ...]
+    gates: Mapping[str, Gate]
+    deadline: int
+    turnaround: int = 0
+    max_attempts: int = 1
+    backoff: int = 0
+    under_way: bool = False
+    busy: tuple[Busy, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        backlog: Mapping[str, int],
+        types: Sequence[EventType],
+        windows: Mapping[str, Window],
+        horizon: Horizon,
+        turnaround_seconds: float = 0.0,
+        expected: Mapping[tuple[str, str], Expected] | None = None,
+        progress: Progress | None = None,
+    ) -> Situation:
+        """Bring a plan's input into ticks."""
+        known, so_far = expected or {}, progress or Progress()
+        suspects = {name for name, window in windows.items() if window.suspect}
+        back = Counter(call.type for call in so_far.underway if call.endpoint in suspects)
+        demands = []
+        for kind in types:
+            routes = _routes(kind, ticks(horizon.deadline_seconds), known)
+            takes = min(route.takes for route in routes)
+            events = backlog.get(kind.name, 0) + back[kind.name]
+            demands.append(Demand(kind.name, events, routes, takes, kind.share, so_far.begun.get(kind.name, 0)))
+        return cls(
+            tuple(demands),
+            _gates(types, windows, horizon, under_way=progress is not None),
+            ticks(horizon.deadline_seconds),
+            ticks(turnaround_seconds),
+            horizon.max_attempts,
+            ticks(horizon.backoff_seconds),
+            progress is not None,
+            tuple(_busy(demands, so_far.underway, suspects)),
+        )
+
+    @property
+    def events(self) -> int:
+        """Events that wait."""
+        return sum(demand.events for demand in self.demands)
+
+    @property
+    def shares_endpoints(self) -> bool:
+        """Tell whether types have endpoints in common."""
+        routes = [route.gate for demand in self.demands for route in demand.routes]
+        return len(set(routes)) < len(routes)
+
+    def without_budgets(self) -> Situation:
+        """Return the situation as it would be if no endpoint had a budget."""
+        return replace(
+            self,
+            demands=tuple(
+                replace(demand, routes=tuple(replace(route, budget=None) for route in demand.routes))
+                for demand in self.demands
+            ),
+        )
+
+    def with_more(self, names: Sequence[str], number: int) -> Situation:
+        """Return the situation with so many more fresh overflow endpoints for each of the types named.
+
+        They are like the type's last, and have the budget of its endpoints where these all share one.
+        """
+        gates = dict(self.gates)
+        demands = []
+        for demand in self.demands:
+            routes = list(demand.routes)
+            shared = {route.budget for route in routes}
+            for more in range(1, number + 1) if demand.name in names else ():
+                last = routes[-1]
+                added = replace(
+                    last, gate=f"{more} more for {demand.name}", budget=last.budget if len(shared) == 1 else None
+                )
+                gates[added.gate] = self.gates[demand.routes[-1].gate].fresh()
+                routes.append(added)
+            demands.append(replace(demand, routes=tuple(routes)))
+        return replace(self, demands=tuple(demands), gates=gates)
+
+
+def _routes(kind: EventType, deadline: int, expected: Mapping[tuple[str, str], Expected]) -> tuple[Route, ...]:
+    usual = Expected(kind.processing_seconds, kind.processing_seconds)
+    routes = []
+    for each in kind.endpoints:
+        found = expected.get((kind.name, each.name), usual)
+        takes = duration(found.seconds)
+        latest = deadline - max(takes, ticks(found.needed_seconds))
+        routes.append(Route(each.name, each.budget.name if each.budget else None, takes, latest, found.error_rate))
+    return tuple(routes)
+
+
+def _gates(
+    types: Sequence[EventType], windows: Mapping[str, Window], horizon: Horizon, *, under_way: bool
+) -> dict[str, Gate]:
+    guard = horizon.guard_seconds
+    grain = max(1, ticks(guard) // GRAINS_OF_GUARD) if under_way else 1
+    limited = all_limited(each for kind in types for each in kind.endpoints)
+    return {one.name: Gate.of(one, windows.get(one.name, _FRESH), guard, grain) for one in limited}
+
+
+def _busy(demands: Sequence[Demand], calls: Sequence[Underway], suspects: Collection[str]) -> Iterator[Busy]:
+    """Expect an answer when it is due; one that is overdue, to be so for as long again."""
+    takes = {(demand.name, route.gate): route.takes for demand in demands for route in demand.routes} if calls else {}
+    for call in calls:
+        usual = takes.get((call.type, call.endpoint))
+        if usual is not None:
+            due = usual - ticks(call.age_seconds)
+            yield Busy(None if call.endpoint in suspects else call.type, max(1, abs(due)))

@@ -1,0 +1,152 @@
+"""The forecast of a run under way: what remains is planned again several times a second, as things are by then."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from rlm.clock import isoformat, system_clock
+from rlm.endpoint import all_limited
+from rlm.measuring import Measuring
+from rlm.plan import Progress, Underway, Window
+from rlm.planning import plan_run
+from rlm.run import State
+from rlm.store.snapshot import take_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rlm.endpoint import EventType
+    from rlm.measured import Pair
+    from rlm.pace import Scene
+    from rlm.plan import Expected, Plan
+    from rlm.run import Run
+    from rlm.store import Store
+    from rlm.store.snapshot import Snapshot
+    from scheduler.leader import Leader
+
+#: How often what remains is planned anew, seconds: so soon the forecast and the number of workers follow a change.
+REPLAN_SECONDS = 0.25
+#: More workers are wanted when so many plans in a row ask for them: a single one may have met a hiccup.
+SHORT_PLANS = 2
+
+log = logging.getLogger(__name__)
+
+
+class Forecaster:
+    """Follows one run: measures its calls, forecasts its end, and has more workers started where they would help."""
+
+    def __init__(self, store: Store, leader: Leader, run: Run, types: Sequence[EventType]) -> None:
+        self._store = store
+        self._leader = leader
+        self._run = run
+        self._types = types
+        self._names = [one.name for one in types]
+        self._limited = all_limited(end for one in types for end in one.endpoints)
+        self._measuring = Measuring(store, run.id)
+        self._published = self._measuring.expected()
+        self._planned_at = float("-inf")
+        self._short = 0
+        self._seconds = 0.0
+        self._leftover: int | None = None
+
+    @property
+    def expected(self) -> Mapping[Pair, Expected]:
+        """What calls are expected to be like, as of the last look."""
+        return self._measuring.expected()
+
+    def look(self, scene: Scene, workers: Sequence[str], first_call_at: float | None) -> None:
+        """Plan what remains, where the last plan is old enough; publish the forecast, and the workers it takes.
+
+        `workers` are the ids of all that may have calls under way, `first_call_at` is in seconds since 1970.
+
+        Raises:
+            FencedError: another conductor took over.
+            StoreError: Redis did not answer.
+        """
+        if system_clock.monotonic() - self._planned_at < REPLAN_SECONDS:
+            return
+        self._planned_at = system_clock.monotonic()
+        self._measuring.look()
+        self._tell_workers()
+        wanted = self._store.processes.wanted()
+        snapshot = take_snapshot(self._store, self._names, self._limited, workers)
+        plan = self._plan(scene, snapshot, wanted)
+        now = system_clock.now()
+        self._seconds = _seconds_in_all(plan, now, first_call_at) or self._seconds
+        forecast = {
+            "as_of": isoformat(now),
+            "forecast_seconds": round(self._seconds, 3),
+            "expected_leftover": plan.expected_leftover + sum(count.spent for count in snapshot.counts.values()),
+            "workers": plan.workers,
+            "binds": plan.binds,
+        }
+        self._store.runs.advance(
+            self._leader.token, self._run.id, State.RUNNING, forecast=msgspec.json.encode(forecast).decode()
+        )
+        self._report(forecast)
+        self._scale(plan.workers, wanted)
+
+    def _tell_workers(self) -> None:
+        if self.expected is not self._published:
+            self._published = self.expected
+            self._store.measures.publish(self._leader.token, self._published)
+
+    def _plan(self, scene: Scene, snapshot: Snapshot, wanted: int) -> Plan:
+        return plan_run(
+            self._store.settings,
+            {
+                name: count.pending + count.backoff + count.released + count.boarding
+                for name, count in snapshot.counts.items()
+            },
+            self._types,
+            {
+                name: Window(ages, scene.views[name].rest_seconds, scene.views[name].suspect)
+                for name, ages in snapshot.ages.items()
+            },
+            gone_seconds=self._run.window_seconds - scene.remaining_seconds,
+            window_seconds=self._run.window_seconds,
+            expected=self.expected,
+            progress=Progress(
+                tuple(Underway(call.type, call.endpoint, call.age_seconds) for call in snapshot.calls), scene.begun
+            ),
+            at_least=wanted,
+        )
+
+    def _report(self, forecast: Mapping[str, Any]) -> None:
+        """Log a forecast that promises more or less than the last."""
+        leftover, before = forecast["expected_leftover"], self._leftover
+        self._leftover = leftover
+        if before is not None and before != leftover:
+            log.info(
+                "Run %s is planned anew: done %.1f s after its first call, left over %d instead of %d. %s",
+                self._run.id,
+                forecast["forecast_seconds"],
+                leftover,
+                before,
+                forecast["binds"],
+                extra={"action": "replan", "run_id": self._run.id},
+            )
+
+    def _scale(self, workers: int, wanted: int) -> None:
+        """Want more workers where that is what the plan takes. Never fewer: they leave when the run is closed."""
+        self._short = self._short + 1 if workers > wanted else 0
+        if self._short >= SHORT_PLANS:
+            self._short = 0
+            self._store.processes.want(self._leader.token, workers)
+            log.info(
+                "Run %s takes %d workers instead of %d",
+                self._run.id,
+                workers,
+                wanted,
+                extra={"action": "scale", "run_id": self._run.id},
+            )
+
+
+def _seconds_in_all(plan: Plan, now: float, first_call_at: float | None) -> float:
+    """Return the forecast from the run's first call on, seconds; 0 where nothing more is going to be answered."""
+    if first_call_at is None or not plan.forecast_seconds:
+        return plan.forecast_seconds
+    return now - first_call_at + plan.first_call_seconds + plan.forecast_seconds

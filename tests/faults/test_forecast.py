@@ -1,0 +1,101 @@
+"""Something changes while a run goes on: what the rest allows is done, and the forecast tells of it beforehand."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.wait import wait_until
+
+EVENTS = 1800
+#: From so long after a change the forecast must be this close to the outcome, seconds and a share of it.
+SETTLED_SECONDS = 2.0
+CLOSE = 0.05
+
+
+@dataclass
+class Change:
+    """What happens to the primary endpoint of the first type, and when: seconds after the first call, None: before."""
+
+    fault: dict[str, Any]
+    after: float | None = None
+    slow: float = 1.0
+    #: What the others cannot take of its events before the deadline.
+    left: int = 0
+
+
+@dataclass
+class Followed:
+    """A run as its status showed it: each forecast with when it was seen (monotonic seconds)."""
+
+    record: dict[str, Any]
+    changed_at: float
+    forecasts: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
+
+    def settled(self) -> list[dict[str, Any]]:
+        return [forecast for at, forecast in self.forecasts if at >= self.changed_at + SETTLED_SECONDS]
+
+
+def follow(system, run_id: str, change: Change, endpoint: str) -> Followed:
+    first_call_at = wait_until(
+        lambda: system.api.arrivals or system.api.summary()[endpoint].cut, message="a first call"
+    )
+    changed_at = began = time.monotonic() if not isinstance(first_call_at, list) else first_call_at[0].at
+    seen: dict[str, tuple[float, dict[str, Any]]] = {}
+    changed = change.after is None
+
+    def look() -> dict[str, Any] | None:
+        nonlocal changed, changed_at
+        if not changed and time.monotonic() >= began + change.after:
+            changed, changed_at = True, time.monotonic()
+            system.api.set_fault(endpoint, **change.fault)
+        run = system.store.runs.current()
+        if run is not None and run.forecast:
+            seen.setdefault(run.forecast["as_of"], (time.monotonic(), dict(run.forecast)))
+        return system.store.runs.record(run_id)
+
+    record = wait_until(look, timeout=40, message="the run is closed")
+    return Followed(record, changed_at, list(seen.values()))
+
+
+def outcome_seconds(system, change: Change, endpoint: str) -> float:
+    """From the first call to the last answer, as the API saw it."""
+    takes = {end.name: one.processing_seconds for one in system.settings.event_types for end in one.endpoints}
+    takes[endpoint] *= change.slow
+    answered = [one.at + takes[one.endpoint] for one in system.api.arrivals if one.status == 200]
+    return max(answered) - min(one.at for one in system.api.arrivals)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(Change({"down": True}, left=90), id="down from the start"),
+        pytest.param(Change({"down": True}, after=5.0, left=60), id="down in the middle"),
+        pytest.param(Change({"throttle": 5.0}, left=90), id="throttling"),
+        pytest.param(Change({"slow": 4.0}, slow=4.0), id="four times slower"),
+        pytest.param(Change({"slow": 4.0}, after=5.0, slow=4.0), id="slower in the middle"),
+    ],
+)
+def test_what_the_rest_allows_is_done_and_foretold(make_system, change):
+    """An endpoint fails or slows down: no other call is refused, and two seconds later the end is known to 5 %."""
+    with make_system() as system:
+        endpoint = system.settings.event_types[0].endpoints[0].name
+        if change.after is None:
+            system.api.set_fault(endpoint, **change.fault)
+        system.start_both()
+        events = system.push_evenly(EVENTS)
+
+        followed = follow(system, system.ask_for_run(), change, endpoint)
+
+        counts = followed.record["counts"]
+        assert counts["leftover"] == change.left, counts
+        outcome = outcome_seconds(system, change, endpoint)
+        forecasts = followed.settled()
+        assert forecasts
+        ends = [forecast["forecast_seconds"] for forecast in forecasts]
+        assert all(abs(end - outcome) <= CLOSE * outcome for end in ends), (outcome, ends)
+        assert {forecast["expected_leftover"] for forecast in forecasts} == {change.left}
+        system.assert_promises(events, [followed.record])

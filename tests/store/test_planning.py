@@ -1,0 +1,76 @@
+"""What a plan is made of is read from the store: the live windows, and the types with the limits in force."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rlm.plan import Window
+from rlm.planning import live_windows, types_in_force
+from tests.store import steps
+from tests.store.windows import make_budget, make_endpoint, pass_time, take
+
+
+@pytest.fixture
+def budget():
+    return make_budget("5/minute")
+
+
+def test_live_windows_are_those_of_endpoints_and_budgets(store, budget):
+    """By name: how long ago each call was made that still counts, moved ahead as far as the plan begins later."""
+    one, two, alone = (
+        make_endpoint("9/minute", name, budget=one) for name, one in (("1", budget), ("2", budget), ("3", None))
+    )
+    take(store, one, 2)
+    take(store, two)
+    for limited in (one, two, budget):
+        pass_time(store, limited, 20)
+
+    windows = live_windows(store, [one, two, alone], ahead_seconds=3)
+
+    assert set(windows) == {"1", "2", "3", "account"}
+    assert windows["1"].ages == pytest.approx((23, 23), abs=2)
+    assert windows["account"].ages == pytest.approx((23, 23, 23), abs=2)
+    assert windows["3"] == Window()
+
+
+def test_live_windows_tell_what_is_suspect(store, budget):
+    """An endpoint that was rested for what it answered, not one that only waits, nor their budget."""
+    failed, waits = (make_endpoint("9/minute", name, budget=budget) for name in ("failed", "waits"))
+    store.windows.rest(failed, 2)
+    store.windows.rest(waits, 20, probe=False)
+
+    windows = live_windows(store, [failed, waits], ahead_seconds=3)
+
+    assert {name: window.suspect for name, window in windows.items()} == {
+        "failed": True,
+        "waits": False,
+        "account": False,
+    }
+    assert windows["failed"].rest_seconds == 0
+    assert 15 < windows["waits"].rest_seconds <= 17
+
+
+def test_types_in_force_have_the_limits_in_force_their_budgets_too(store, token, budget):
+    """What is published counts, the file's where nothing is."""
+    endpoint = replace(store.settings.endpoints[steps.ENDPOINT], budget=budget)
+    first, *others = store.settings.event_types
+    first = replace(first, endpoints=(endpoint, *first.endpoints[1:]), share=0.25)
+    store.settings = replace(
+        store.settings,
+        endpoints={**store.settings.endpoints, endpoint.name: endpoint},
+        event_types=(first, *others),
+    )
+    assert types_in_force(store)[0] == first
+
+    store.publish_limits(token)
+    store.client.hset(store.keys.limits, mapping={"account": "7/minute", steps.ENDPOINT: "8/minute"})
+
+    found = types_in_force(store)[0]
+    assert (found.share, found.endpoints[0].budget.limit.text, found.endpoints[0].limit.text) == (
+        0.25,
+        "7/minute",
+        "8/minute",
+    )
+    assert found.endpoints[1:] == first.endpoints[1:]
