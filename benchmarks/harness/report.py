@@ -136,7 +136,7 @@ def _parts(
 ) -> Iterator[str]:
     yield how
     if not_run:
-        yield "Not run:\n\n" + _list(f"`{name}`: {why}" for name, why in not_run.items())
+        yield "Not run, or not to the end:\n\n" + _list(f"`{name}`: {why}" for name, why in not_run.items())
     if plot:
         yield f"![Makespan over the bound, by contender and load]({plot})"
     for load, rows in loads.items():

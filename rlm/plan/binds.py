@@ -56,6 +56,9 @@ def what_binds(situation: Situation, choice: Choice, capacity: Capacity, horizon
 
 def _leftover(situation: Situation, course: Course, lanes: int) -> str:
     """Say why events are left over where more workers would not help."""
+    if course.failed == course.leftover:
+        attempts = f"{situation.max_attempts} attempts" if situation.max_attempts > 1 else "the only attempt"
+        return f"failing calls bind: {course.failed:,} events are expected to fail in {attempts}"
     late = [demand for demand in situation.demands if course.left[demand.name]]
     limited = [demand for demand in late if any(route.latest >= 0 for route in demand.routes)]
     if not limited:

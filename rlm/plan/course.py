@@ -18,11 +18,15 @@ class Start(NamedTuple):
 
 @dataclass(slots=True)
 class Course:
-    """What a simulation came to: all starts in order of time; by type what is left and when the last is answered."""
+    """What a simulation came to: all starts in order of time; by type what is left and when the last is answered.
+
+    `failed` of what is left had all the attempts there are.
+    """
 
     starts: list[Start] = field(default_factory=list)
     left: dict[str, int] = field(default_factory=dict)
     answered: dict[str, int] = field(default_factory=dict)
+    failed: int = 0
 
     @property
     def leftover(self) -> int:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 class Queue:
-    """What waits of one type. `answered` is when the last of it is, 0 if none; `begun` counts what has been begun."""
+    """What waits of one type. `answered` is when the last of it is, 0 if none.
+
+    `begun` counts the events begun, those of earlier plans included, `failed` those that failed in every attempt.
+    """
 
     __slots__ = (
         "_attempts",
@@ -32,22 +35,24 @@ class Queue:
         "_coming",
         "_failing",
         "_gates",
+        "_late",
         "_routes",
-        "_spent",
         "_until",
         "_waiting",
         "_ways",
         "answered",
         "begun",
         "demand",
+        "failed",
     )
 
     def __init__(self, demand: Demand, situation: Situation, gates: Mapping[str, Gate]) -> None:
         answers = [busy.answered_at for busy in situation.busy if busy.type == demand.name]
         self.demand = demand
         self.begun = demand.begun
+        self.failed = 0
         self.answered = max((at for at in answers if at <= situation.deadline), default=0)
-        self._spent = sum(at > situation.deadline for at in answers)
+        self._late = sum(at > situation.deadline for at in answers)
         self._gates = gates
         self._attempts = situation.max_attempts
         self._backoff = situation.backoff
@@ -64,7 +69,7 @@ class Queue:
     @property
     def left(self) -> int:
         """Events that are not answered."""
-        return sum(self._waiting) + self._spent + sum(events for _, _, events in self._coming)
+        return sum(self._waiting) + self._late + self.failed + sum(events for _, _, events in self._coming)
 
     def serve(self, at: int, most: int, starts: list[Start], lanes: Lanes) -> None:
         """Begin what slots allow at `at`, on so many idle lanes at the most."""
@@ -132,7 +137,7 @@ class Queue:
         failed = math.floor(owed)
         self._failing[route.gate, attempt] = owed - failed
         if attempt + 1 == self._attempts:
-            self._spent += failed
+            self.failed += failed
         elif failed:
             heapq.heappush(self._coming, (at + (self._backoff << attempt), attempt + 1, failed))
         return failed

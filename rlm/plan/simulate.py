@@ -51,6 +51,7 @@ class _Simulation:
             self._lanes.free_by(at)
         self._course.left = {queue.demand.name: queue.left for queue in self._queues}
         self._course.answered = {queue.demand.name: queue.answered for queue in self._queues if queue.answered}
+        self._course.failed = sum(queue.failed for queue in self._queues)
         return self._course
 
     def _serve(self, at: int) -> None:

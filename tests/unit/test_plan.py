@@ -427,6 +427,7 @@ def test_what_fails_in_every_attempt_is_left_over() -> None:
     plan = plan_of({"A": 800}, types=(kind,), expected={("A", "a"): Expected(0.1, 0.1, error_rate=0.5)})
 
     assert plan.expected_leftover == 100
+    assert plan.binds == "failing calls bind: 100 events are expected to fail in 3 attempts"
 
 
 def test_a_suspect_endpoint_is_not_counted_on() -> None:
