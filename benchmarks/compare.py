@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -103,6 +104,21 @@ def _version(package: str) -> str:
         return "(not installed)"
 
 
+def _fault_of(folder: Path, speed: float) -> str | None:
+    """Say why nothing could be written there: better now than after all the runs."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return "the plot needs matplotlib; run it with `uv run --group bench`"
+    try:
+        put_between((folder / PAGE).read_text(), _marker(speed), "")
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def _marker(speed: float) -> str:
+    return f"compare.py --speed {speed:g}"
+
+
 def _write(folder: Path, comparison: Comparison, speed: float, times: int) -> None:
     """Put the tables into the page's part for this speed, and a plot beside it."""
     rows = comparison.rows()
@@ -112,7 +128,7 @@ def _write(folder: Path, comparison: Comparison, speed: float, times: int) -> No
         draw(rows, plot)
     text = page_part(rows, _how(speed, times), comparison.not_run, plot.name if drawn else None)
     page = folder / PAGE
-    page.write_text(put_between(page.read_text(), f"compare.py --speed {speed:g}", text))
+    page.write_text(put_between(page.read_text(), _marker(speed), text))
 
 
 def main() -> None:
@@ -123,6 +139,8 @@ def main() -> None:
     parser.add_argument("--load", choices=LOADS, action="append", help="only this one; may be repeated")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="the folder of benchmarks.md")
     options = parser.parse_args()
+    if options.write and (fault := _fault_of(options.write, options.speed)):
+        parser.error(fault)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all that runs is ended
     names = [name for name in CONTENDERS if not options.contender or name in options.contender]
     loads = [name for name in LOADS if not options.load or name in options.load]

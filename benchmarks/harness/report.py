@@ -142,7 +142,7 @@ def _parts(
     for load, rows in loads.items():
         counts = f"{max(row.events for row in rows.values()):,} events"
         yield f"#### {load}: {counts}\n\n{table(rows)}"
-    if any(RLM in rows for rows in loads.values()):
+    if any(RLM in rows and rows.keys() - {BOUND, SCHEDULE, RLM} for rows in loads.values()):
         behind = where_not_ahead(loads)
         yield "Where RLM is not ahead:" + (f"\n\n{_list(behind)}" if behind else " nowhere in these runs.")
 

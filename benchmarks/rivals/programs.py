@@ -180,6 +180,6 @@ PROGRAMS = (
     Program("celery", _module("with_celery"), _CELERY),
     Program("celery-padded", _module("with_celery"), _CELERY, pad_seconds=0.5),
     Program("bullmq", _bullmq(THREADS)),
-    Program("bullmq-padded", _bullmq(THREADS), pad_seconds=0.3),
-    Program("bullmq-wide-padded", _bullmq(_WIDE), pad_seconds=0.3),
+    Program("bullmq-padded", _bullmq(THREADS), pad_seconds=0.4),
+    Program("bullmq-wide-padded", _bullmq(_WIDE), pad_seconds=0.6),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ EVENTS = 1800
 #: From so long after a change the forecast must be this close to the outcome, seconds and a share of it.
 SETTLED_SECONDS = 2.0
 CLOSE = 0.05
+#: Calls under way when an endpoint asks for a rest are sent within so long, seconds.
+UNDER_WAY_SECONDS = 0.5
 
 
 @dataclass
@@ -69,6 +72,14 @@ def outcome_seconds(system, change: Change, endpoint: str) -> float:
     return max(answered) - min(one.at for one in system.api.arrivals)
 
 
+def assert_a_probe_a_rest(system, endpoint: str, rest_seconds: float) -> None:
+    """After the calls already under way there is a single refused call to each rest."""
+    refused = [one.at for one in system.api.arrivals if one.endpoint == endpoint and one.status == 429]
+    probes = [at for at in refused if at > refused[0] + UNDER_WAY_SECONDS]
+    assert probes
+    assert all(later - before >= rest_seconds for before, later in pairwise([refused[0], *probes])), refused
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -98,4 +109,6 @@ def test_what_the_rest_allows_is_done_and_foretold(make_system, change):
         off = [one["forecast_seconds"] for one in forecasts if abs(one["forecast_seconds"] - outcome) > CLOSE * outcome]
         assert not off, f"{len(off)} of {len(forecasts)} forecasts were off: {off}; it took {outcome:.3f} s"
         assert {forecast["expected_leftover"] for forecast in forecasts} == {change.left}
+        if "throttle" in change.fault:
+            assert_a_probe_a_rest(system, endpoint, change.fault["throttle"])
         system.assert_promises(events, [followed.record])

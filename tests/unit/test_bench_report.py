@@ -60,11 +60,18 @@ def test_every_rival_that_is_before_rlm_is_named():
 
 def test_the_page_says_who_could_not_run_and_where_rlm_is_not_ahead():
     """Nothing is left out in silence."""
-    part = page_part({"full": rows(rlm=[result(12.0)])}, "Taken so.", {"bullmq": "there is no Node here"}, "plot.svg")
+    found = rows(rlm=[result(12.0)], celery=[result(20.0)])
+
+    part = page_part({"full": found}, "Taken so.", {"bullmq": "there is no Node here"}, "plot.svg")
 
     assert part.startswith("Taken so.\n\nNot run, or not to the end:\n\n- `bullmq`: there is no Node here\n\n![")
     assert "(plot.svg)" in part
     assert part.endswith("Where RLM is not ahead: nowhere in these runs.")
+
+
+def test_rlm_alone_is_ahead_of_nobody():
+    """Without a rival there is no verdict."""
+    assert "ahead" not in page_part({"full": rows(bound=[result(10.0)], rlm=[result(12.0)])}, "Taken so.", {})
 
 
 def test_only_what_is_between_the_markers_is_replaced():
