@@ -8,40 +8,6 @@ from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 
 
-def test_a_primary_that_is_down_from_the_start_leaves_its_share_to_the_others(system):
-    """One endpoint is hard down: it is rested, and all that the remaining ones allow is done."""
-    primary = system.settings.event_types[0].endpoints[0].name
-    system.api.set_fault(primary, down=True)
-    events = system.push_evenly(900)
-
-    record = system.await_record(system.ask_for_run())
-
-    assert record["counts"]["completed"] == 900, record["counts"]
-    assert record["by_endpoint"][primary]["completed"] == 0
-    assert record["by_endpoint"][primary]["errors"] < 60
-    system.assert_promises(events, [record])
-    system.api.set_fault(primary)
-    assert_next_run(system)
-
-
-def test_a_throttling_endpoint_rests_for_all_workers_as_long_as_it_asks(system):
-    """429 with `Retry-After` rests the endpoint; the event goes elsewhere and spends no attempt."""
-    primary = system.settings.event_types[0].endpoints[0].name
-    system.api.set_fault(primary, throttle=3.0)
-    events = system.push_evenly(600)
-
-    record = system.await_record(system.ask_for_run())
-
-    assert record["counts"]["completed"] == 600, record["counts"]
-    throttled = [one for one in system.api.arrivals if one.endpoint == primary]
-    assert record["by_endpoint"][primary]["throttled"] == len(throttled)
-    by_rest = Counter(int((one.at - throttled[0].at) / 3) for one in throttled)
-    assert all(number == 1 for rest, number in by_rest.items() if rest), f"more than one probe a rest: {by_rest}"
-    assert {one.attempt for one in system.api.arrivals} == {1}
-    system.assert_promises(events, [record])
-    assert_next_run(system)
-
-
 def test_an_endpoint_that_never_answers_blocks_its_slots_and_no_other(system):
     """Calls that hang are cut at their time-out and tried elsewhere, under the same key."""
     primary = system.settings.event_types[0].endpoints[0].name

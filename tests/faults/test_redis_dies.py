@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
+
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 
@@ -26,8 +28,17 @@ def test_a_killed_server_is_revived_and_the_run_goes_on(system):
     assert_next_run(system)
 
 
-def test_a_server_away_beyond_the_deadline_fails_the_run_and_loses_nothing(system):
+@pytest.fixture
+def short(make_system):
+    """A system whose window is half as long."""
+    with make_system(env={"RLM_RUN__WINDOW_SECONDS": "9"}) as made:
+        made.start_both()
+        yield made
+
+
+def test_a_server_away_beyond_the_deadline_fails_the_run_and_loses_nothing(short):
     """The server is frozen past the deadline: the run failed, what was not settled is taken by the next one."""
+    system = short
     events = system.push_evenly(1800)
     run_id = system.ask_for_run()
     wait_until(lambda: len(system.answered()) > 100, message="the run is in its middle")

@@ -83,6 +83,8 @@ WINDOWS = st.builds(
     rest_seconds=st.just(0.0) | EIGHTHS,
     suspect=st.sampled_from([False, False, False, True]),
 )
+#: Ages of calls under way: never just those of a call that is due.
+AGES = st.integers(min_value=0, max_value=48).map(lambda number: (2 * number + 1) / 16)
 SHARES = st.sampled_from([0.0, 0.0, 0.0, 0.25, 0.5])
 EXPECTED = st.builds(Expected, seconds=PERIODS, needed_seconds=PERIODS)
 
@@ -124,7 +126,7 @@ def under_way(case: Case, draw: st.DrawFn) -> Case:
     calls = st.builds(
         lambda pair, age: Underway(*pair, age),
         st.sampled_from([(kind.name, each.name) for kind in case.types for each in kind.endpoints]),
-        EIGHTHS,
+        AGES,
     )
     begun = {kind.name: draw(st.integers(0, 5)) for kind in case.types}
     return replace(case, progress=Progress(tuple(draw(st.lists(calls, max_size=4))), begun))
@@ -165,7 +167,7 @@ class EventByEvent:
         self.lanes = self.lanes[len(progress.underway) :] if len(progress.underway) < len(self.lanes) else []
         for call in progress.underway:
             kind = next(one for one in self.case.types if one.name == call.type)
-            answered = abs(self.case.takes(kind, call.endpoint) - call.age_seconds) or 1 / SECOND
+            answered = abs(self.case.takes(kind, call.endpoint) - call.age_seconds)
             self.lanes.append(answered)
             if self.case.windows.get(call.endpoint, Window()).suspect:
                 self.left[call.type] += 1
