@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 
 #: The servers the store is tested on: the bundled one, and Debian's `redis-server`.
 SERVERS = ("valkey", "redis")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hangups_as_from_a_terminal():
+    """`nohup` has SIGHUP ignored, and every process started here would inherit that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(autouse=True)

@@ -84,23 +84,24 @@ def _end(situation: Situation, course: Course, plenty: Course, lanes: int) -> st
         begun = f"the last call, of {last.name}, begins at {_clock(until)} and takes {_seconds(last.takes)}"
         return f"nothing binds: {begun}"
     limited = [one for one in situation.demands if begins.get(one.name, 0) >= WORTH_IT * until]
+    change, besides = "more workers change nothing", ""
+    if _clock(plenty.forecast) != _clock(course.forecast):
+        change = f"with more workers the end could be {_clock(plenty.forecast)} instead of {_clock(course.forecast)}"
+        besides = "they and "
     budgets = _budgets(limited)
     if lanes and budgets and simulate(situation.without_budgets(), lanes).forecast < WORTH_IT * course.forecast:
         binding, advice = budgets, ""
     else:
-        binding, advice = _limits(limited), _sooner(situation, course, limited, lanes)
-    change = "more workers change nothing"
-    if _clock(plenty.forecast) != _clock(course.forecast):
-        change = f"with more workers the end could be {_clock(plenty.forecast)} instead of {_clock(course.forecast)}"
+        binding, advice = _limits(limited), _sooner(situation, course, limited, lanes, besides)
     return f"{binding} until {_clock(until)}; {change}{advice}{_resting(situation, limited)}"
 
 
-def _sooner(situation: Situation, course: Course, limited: Sequence[Demand], lanes: int) -> str:
-    """Say when so few more overflow endpoints as make a difference would have it done."""
+def _sooner(situation: Situation, course: Course, limited: Sequence[Demand], lanes: int, besides: str) -> str:
+    """Say when so few more overflow endpoints as make a difference would have it done, on so many lanes."""
     for number in range(1, MOST_ADDED + 1) if lanes else ():
         other = simulate(situation.with_more([one.name for one in limited], number), lanes)
         if other.forecast < WORTH_IT * course.forecast:
-            return f"; {_overflow_endpoints(number, limited)} would finish at {_clock(other.forecast)}"
+            return f"; {besides}{_overflow_endpoints(number, limited)} would finish at {_clock(other.forecast)}"
     return ""
 
 

@@ -96,7 +96,7 @@ def test_full_load_fits_with_workers_to_spare() -> None:
     assert plan.fits
     assert plan.binds == (
         "the limits of REBALANCE_NEEDED and 4 more types bind until 2:01; with more workers the end could be 2:03 "
-        "instead of 2:14; 2 more overflow endpoints for each would finish at 1:12"
+        "instead of 2:14; they and 2 more overflow endpoints for each would finish at 1:12"
     )
 
 
