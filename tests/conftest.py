@@ -24,11 +24,19 @@ SERVERS = ("valkey", "redis")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _hangups_as_from_a_terminal():
-    """`nohup` has SIGHUP ignored, and every process started here would inherit that."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def _signals_as_in_a_terminal():
+    """`nohup` and background jobs of a shell have some ignored, and every process started here would inherit that."""
+    handlers = {
+        signal.SIGHUP: signal.SIG_DFL,
+        signal.SIGQUIT: signal.SIG_DFL,
+        signal.SIGINT: signal.default_int_handler,
+    }
+    ignored = [signum for signum in handlers if signal.getsignal(signum) is signal.SIG_IGN]
+    for signum in ignored:
+        signal.signal(signum, handlers[signum])
     yield
-    signal.signal(signal.SIGHUP, before)
+    for signum in ignored:
+        signal.signal(signum, signal.SIG_IGN)
 
 
 @pytest.fixture(autouse=True)
