@@ -150,7 +150,8 @@ def _parse(text: str) -> Limit:
 class EventType:
     """A kind of event: its priority (higher goes first), expected seconds a call, endpoints (the primary first).
 
-    `share` is the part of a run's calls that is the type's while it has events waiting, whatever its priority.
+    `share` is the part of a run's calls that is the type's while it has events waiting, whatever its priority. `limit`
+    is that of an endpoint which names none of its own.
     """
 
     name: str
@@ -158,11 +159,18 @@ class EventType:
     processing_seconds: float
     endpoints: tuple[Endpoint, ...]
     share: float = 0.0
+    limit: Limit | None = None
 
     @property
     def needed_seconds(self) -> float:
         """What must be left of the time before a deadline for a call to be begun."""
         return self.processing_seconds + ANSWER_SLACK_SECONDS
+
+    def one_more(self, name: str) -> Endpoint:
+        """Return another overflow endpoint like the last, with the type's limit, and the budget if all share one."""
+        last = self.endpoints[-1]
+        shared = len({one.budget for one in self.endpoints}) == 1
+        return replace(last, name=name, limit=self.limit or last.limit, budget=last.budget if shared else None)
 
 
 def in_order_of_use(free: Mapping[str, int], endpoints: tuple[Endpoint, ...]) -> Iterator[str]:

@@ -138,11 +138,15 @@ class Following:
     def expected(self) -> Expected | None:
         """What is to be expected of the next call; None where nothing better is known than the configured time.
 
-        A single slow one among the newest calls changes nothing: `needed_seconds` are those of the slowest but one.
+        A single slow one among the newest calls changes nothing: `needed_seconds` are those of the slowest but one, and
+        no less than in earlier runs as long as nothing tells of a change.
         """
         usual, rate = self._usual, self._rate
         if self._decides:
-            return Expected(_median(self._newest), sorted(self._newest)[-2], rate)
+            needed = sorted(self._newest)[-2]
+            if usual and not self._changed:
+                needed = max(needed, usual.needed_seconds)
+            return Expected(_median(self._newest), needed, rate)
         if usual is None and not rate:
             return None
         seconds = self._type.processing_seconds

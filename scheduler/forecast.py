@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 #: How often what remains is planned anew, seconds: so soon the forecast and the number of workers follow a change.
 REPLAN_SECONDS = 0.25
+#: Planning takes no more than one part in so many of the time of the loop that releases.
+PLANNING_PART = 10
 #: More workers are wanted when so many plans in a row ask for them: a single one may have met a hiccup.
 SHORT_PLANS = 2
 
@@ -47,7 +50,7 @@ class Forecaster:
         self._limited = all_limited(end for one in types for end in one.endpoints)
         self._measuring = Measuring(store, run.id)
         self._published = self._measuring.expected()
-        self._planned_at = float("-inf")
+        self._plan_next_at = float("-inf")
         self._short = 0
         self._seconds = 0.0
         self._leftover: int | None = None
@@ -57,25 +60,30 @@ class Forecaster:
         """What calls are expected to be like, as of the last look."""
         return self._measuring.expected()
 
-    def look(self, scene: Scene, workers: Sequence[str], first_call_at: float | None) -> None:
+    def look(self, scene: Scene, workers: Sequence[str], first_release_at: float | None) -> None:
         """Plan what remains, where the last plan is old enough; publish the forecast, and the workers it takes.
 
-        `workers` are the ids of all that may have calls under way, `first_call_at` is in seconds since 1970.
+        `workers` are the ids of all that may have calls under way, `first_release_at` is in seconds since 1970.
 
         Raises:
             FencedError: another conductor took over.
             StoreError: Redis did not answer.
         """
-        if system_clock.monotonic() - self._planned_at < REPLAN_SECONDS:
+        began = system_clock.monotonic()
+        if began < self._plan_next_at:
             return
-        self._planned_at = system_clock.monotonic()
+        self._plan_next_at = began + REPLAN_SECONDS
+        self._forecast(scene, workers, first_release_at)
+        self._plan_next_at = max(self._plan_next_at, began + PLANNING_PART * (system_clock.monotonic() - began))
+
+    def _forecast(self, scene: Scene, workers: Sequence[str], first_release_at: float | None) -> None:
         self._measuring.look()
         self._tell_workers()
         wanted = self._store.processes.wanted()
         snapshot = take_snapshot(self._store, self._names, self._limited, workers)
         plan = self._plan(scene, snapshot, wanted)
         now = system_clock.now()
-        self._seconds = _seconds_in_all(plan, now, first_call_at) or self._seconds
+        self._seconds = _seconds_in_all(plan, now, first_release_at) or self._seconds
         forecast = {
             "as_of": isoformat(now),
             "forecast_seconds": round(self._seconds, 3),
@@ -95,12 +103,10 @@ class Forecaster:
             self._store.measures.publish(self._leader.token, self._published)
 
     def _plan(self, scene: Scene, snapshot: Snapshot, wanted: int) -> Plan:
+        waiting = _waiting(snapshot)
         return plan_run(
             self._store.settings,
-            {
-                name: count.pending + count.backoff + count.released + count.boarding
-                for name, count in snapshot.counts.items()
-            },
+            waiting,
             self._types,
             {
                 name: Window(ages, scene.views[name].rest_seconds, scene.views[name].suspect)
@@ -110,7 +116,8 @@ class Forecaster:
             window_seconds=self._run.window_seconds,
             expected=self.expected,
             progress=Progress(
-                tuple(Underway(call.type, call.endpoint, call.age_seconds) for call in snapshot.calls), scene.begun
+                tuple(Underway(call.type, call.endpoint, call.age_seconds) for call in snapshot.calls),
+                {name: max(0, _taken_up(scene, name) - number) for name, number in waiting.items()},
             ),
             at_least=wanted,
         )
@@ -145,8 +152,22 @@ class Forecaster:
             )
 
 
-def _seconds_in_all(plan: Plan, now: float, first_call_at: float | None) -> float:
-    """Return the forecast from the run's first call on, seconds; 0 where nothing more is going to be answered."""
-    if first_call_at is None or not plan.forecast_seconds:
+def _waiting(snapshot: Snapshot) -> dict[str, int]:
+    """Count by type the events whose call has not begun; those in flight without a call known are no exception."""
+    calls = Counter(call.type for call in snapshot.calls)
+    return {
+        name: count.pending + count.backoff + count.released + max(count.boarding, count.inflight - calls[name])
+        for name, count in snapshot.counts.items()
+    }
+
+
+def _taken_up(scene: Scene, name: str) -> int:
+    """Return how many events of a type the run has in all."""
+    return scene.begun[name] + scene.counts[name].pending
+
+
+def _seconds_in_all(plan: Plan, now: float, first_release_at: float | None) -> float:
+    """Return the forecast from the run's first release on, seconds; 0 where nothing more is going to be answered."""
+    if first_release_at is None or not plan.forecast_seconds:
         return plan.forecast_seconds
-    return now - first_call_at + plan.first_call_seconds + plan.forecast_seconds
+    return now - first_release_at + plan.first_call_seconds + plan.forecast_seconds

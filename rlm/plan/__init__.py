@@ -67,8 +67,9 @@ def compute_plan(
     Times in the plan count from its first call, which comes later than the moment planned for where the windows are
     full; `binds` speaks of times from that moment.
 
-    More workers allowed, and for one type alone more endpoints or a higher limit, never make a plan worse. Among types
-    that compete for lanes a higher limit can: the higher type then takes lanes from those below it.
+    More workers allowed never make a plan worse, as long as each number of them is looked at (`workers.FINENESS`); nor
+    do, for one type alone, a higher limit or more endpoints that are as fast. Among types that compete for lanes a
+    higher limit can: the higher type then takes lanes from those below it.
 
     Args:
         backlog: events waiting, by type. A type that is not among `types` is left out; a run makes those dead letters.
@@ -113,8 +114,10 @@ def compute_plan(
 
 def _utilisation(situation: Situation, course: Course, lanes: int, first_call: int) -> Utilisation:
     """Compare what is used until the end with what there is: the time of all lanes, the slots of endpoints asked."""
-    lane_time = lanes * (course.forecast - first_call)
-    busy = sum(start.events * start.takes for start in course.starts) + sum(one.answered_at for one in situation.busy)
+    end = max([course.forecast, *[start.at + start.takes for start in course.starts]])
+    lane_time = lanes * (end - first_call)
+    under_way = sum(max(0, min(one.answered_at, end) - first_call) for one in situation.busy)
+    busy = under_way + sum(start.events * start.takes for start in course.starts)
     last_call = course.starts[-1].at if course.starts else 0
     slots = sum(
         number

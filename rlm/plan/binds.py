@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from rlm.plan.values import Capacity, Horizon
     from rlm.plan.workers import Choice
 
-#: Times the lanes of the most workers allowed, to see what more workers would change.
-PLENTY: Final = 10
 #: Something binds where more of it would take a tenth or more off the time.
 WORTH_IT: Final = 0.9
 #: So many more overflow endpoints for each type are tried, at the most.
@@ -30,20 +28,14 @@ def what_binds(situation: Situation, choice: Choice, capacity: Capacity, horizon
 
     Before a run, say also what more overflow endpoints would change; under way there is no time for that.
     """
-    advise = not situation.under_way
-    if not situation.events:
-        return f"nothing binds: {'the last calls are under way' if situation.busy else 'there is nothing to do'}"
     course, best = choice.course, choice.best
-    if advise or situation.shares_endpoints:
-        plenty = simulate(situation, PLENTY * max(capacity.max_workers, 1) * capacity.threads)
-    else:
-        plenty = choice.alone
+    if not situation.events and not course.leftover:
+        return f"nothing binds: {'the last calls are under way' if situation.busy else 'there is nothing to do'}"
+    plenty = choice.alone if situation.under_way and situation.separable else _plenty(situation, capacity)
     most = _workers(capacity.max_workers) + (" (the maximum)" if capacity.min_workers < capacity.max_workers else "")
-    if plenty.leftover < course.leftover:
-        return f"workers bind: with {most} {course.leftover:,} are left over; with more it could be {plenty.leftover:,}"
-    lanes = capacity.max_workers * capacity.threads if advise else 0
+    lanes = 0 if situation.under_way else capacity.max_workers * capacity.threads
     if course.leftover:
-        return _leftover(situation, course, lanes)
+        return _leftover(situation, course, plenty, lanes, most)
     target = ticks(horizon.target_seconds)
     if course.forecast <= target and plenty.forecast < WORTH_IT * course.forecast:
         done = f"with {_workers(choice.workers)} all is done at {_clock(course.forecast)}, before the target of"
@@ -54,46 +46,56 @@ def what_binds(situation: Situation, choice: Choice, capacity: Capacity, horizon
     return _end(situation, course, plenty, lanes)
 
 
-def _leftover(situation: Situation, course: Course, lanes: int) -> str:
-    """Say why events are left over where more workers would not help."""
+def _plenty(situation: Situation, capacity: Capacity) -> Course:
+    """See what more workers could change: what it comes to with a lane for every event."""
+    lanes = capacity.max_workers * capacity.threads
+    return simulate(situation, max(lanes, situation.events + len(situation.busy)))
+
+
+def _leftover(situation: Situation, course: Course, plenty: Course, lanes: int, most: str) -> str:
+    """Say why events are left over."""
+    late = [demand for demand in situation.demands if demand.events and course.left[demand.name]]
+    limited = [demand for demand in late if any(route.latest >= 0 for route in demand.routes)]
+    fewest, advice = _fewer_left(situation, course, limited, lanes)
+    if plenty.leftover < min(course.leftover, fewest):
+        return f"workers bind: with {most} {course.leftover:,} are left over; with more it could be {plenty.leftover:,}"
     if course.failed == course.leftover:
         attempts = f"{situation.max_attempts} attempts" if situation.max_attempts > 1 else "the only attempt"
-        return f"failing calls bind: {course.failed:,} events are expected to fail in {attempts}"
-    late = [demand for demand in situation.demands if course.left[demand.name]]
-    limited = [demand for demand in late if any(route.latest >= 0 for route in demand.routes)]
+        return f"failing calls bind: {_events(course.failed)} expected to fail in {attempts}"
+    if not late:
+        return f"calls under way bind: {_events(course.leftover)} not expected to be answered before the deadline"
     if not limited:
         return f"the deadline binds: in {_seconds(situation.deadline)} there is no time for a call of {_names(late)}"
-    number = sum(course.left[demand.name] for demand in limited)
     budgets = _budgets(limited)
-    if lanes and budgets and simulate(situation.without_budgets(), lanes).leftover < course.leftover:
-        binding, advice = budgets, ""
-    else:
-        binding, advice = _limits(limited), _fewer_left(situation, course, limited, lanes)
+    binds = lanes and budgets and simulate(situation.without_budgets(), lanes).leftover < course.leftover
+    number = sum(course.left[demand.name] for demand in limited)
+    change = "however many workers" if plenty.leftover >= course.leftover else f"with more workers {plenty.leftover:,}"
     return (
-        f"{binding} until the deadline at {_clock(situation.deadline)}: {number:,} will be left over; "
-        f"more workers change nothing{advice}{_resting(situation, limited)}"
+        f"{budgets if binds else _limits(limited)} until the deadline at {_clock(situation.deadline)}: "
+        f"{number:,} will be left over, {change}{advice}{_resting(situation, limited)}"
     )
 
 
 def _end(situation: Situation, course: Course, plenty: Course, lanes: int) -> str:
     """Say what the end waits for where more workers would make little difference."""
-    begins = {start.type: start.at for start in plenty.starts}
-    last = max(situation.demands, key=lambda demand: plenty.answered.get(demand.name, 0))
-    until = begins.get(last.name, 0)
-    if until < last.takes:
-        begun = f"the last call, of {last.name}, begins at {_clock(until)} and takes {_seconds(last.takes)}"
+    last = max(plenty.starts, key=lambda start: start.at + start.takes)
+    if last.at + last.takes < plenty.forecast:
+        return "nothing binds: the last calls are under way"
+    if last.at < last.takes:
+        begun = f"the last call, of {last.type}, begins at {_clock(last.at)} and takes {_seconds(last.takes)}"
         return f"nothing binds: {begun}"
-    limited = [one for one in situation.demands if begins.get(one.name, 0) >= WORTH_IT * until]
+    begins = {start.type: start.at for start in plenty.starts}
+    limited = [one for one in situation.demands if begins.get(one.name, 0) >= WORTH_IT * last.at]
     change, besides = "more workers change nothing", ""
     if _clock(plenty.forecast) != _clock(course.forecast):
         change = f"with more workers the end could be {_clock(plenty.forecast)} instead of {_clock(course.forecast)}"
         besides = "they and "
     budgets = _budgets(limited)
-    if lanes and budgets and simulate(situation.without_budgets(), lanes).forecast < WORTH_IT * course.forecast:
-        binding, advice = budgets, ""
-    else:
-        binding, advice = _limits(limited), _sooner(situation, course, limited, lanes, besides)
-    return f"{binding} until {_clock(until)}; {change}{advice}{_resting(situation, limited)}"
+    binds = lanes and budgets and simulate(situation.without_budgets(), lanes).forecast < WORTH_IT * course.forecast
+    return (
+        f"{budgets if binds else _limits(limited)} until {_clock(last.at)}; "
+        f"{change}{_sooner(situation, course, limited, lanes, besides)}{_resting(situation, limited)}"
+    )
 
 
 def _sooner(situation: Situation, course: Course, limited: Sequence[Demand], lanes: int, besides: str) -> str:
@@ -105,16 +107,16 @@ def _sooner(situation: Situation, course: Course, limited: Sequence[Demand], lan
     return ""
 
 
-def _fewer_left(situation: Situation, course: Course, limited: Sequence[Demand], lanes: int) -> str:
-    """Say how many more overflow endpoints leave nothing over, or else what a single one would leave."""
+def _fewer_left(situation: Situation, course: Course, limited: Sequence[Demand], lanes: int) -> tuple[int, str]:
+    """Say how many more overflow endpoints leave none over, or else what a single one would leave; and how many."""
     left = []
-    for number in range(1, MOST_ADDED + 1) if lanes else ():
+    for number in range(1, MOST_ADDED + 1) if lanes and limited else ():
         left.append(simulate(situation.with_more([one.name for one in limited], number), lanes).leftover)
         if not left[-1]:
-            return f"; {_overflow_endpoints(number, limited)} would leave none over"
+            return 0, f"; {_overflow_endpoints(number, limited)} would leave none over"
     if left and left[0] < course.leftover:
-        return f"; {_overflow_endpoints(1, limited)} would leave {left[0]:,}"
-    return ""
+        return left[0], f"; {_overflow_endpoints(1, limited)} would leave {left[0]:,}"
+    return course.leftover, ""
 
 
 def _overflow_endpoints(number: int, demands: Sequence[Demand]) -> str:
@@ -124,7 +126,11 @@ def _overflow_endpoints(number: int, demands: Sequence[Demand]) -> str:
     if number > 1:
         return f"{number} more overflow endpoints{each}"
     ordinal = next_one.pop() if len(next_one) == 1 else len(_ORDINALS)
-    return f"a {_ORDINALS[ordinal]} overflow endpoint{each}" if ordinal < len(_ORDINALS) else f"one more{each}"
+    return (
+        f"a {_ORDINALS[ordinal]} overflow endpoint{each}"
+        if ordinal < len(_ORDINALS)
+        else f"one more overflow endpoint{each}"
+    )
 
 
 def _budgets(demands: Sequence[Demand]) -> str:
@@ -160,6 +166,10 @@ def _resting(situation: Situation, demands: Sequence[Demand]) -> str:
         if gate.rest > 0
     )
     return f" ({resting})" if resting else ""
+
+
+def _events(number: int) -> str:
+    return "1 event is" if number == 1 else f"{number:,} events are"
 
 
 def _workers(number: int) -> str:

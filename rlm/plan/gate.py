@@ -6,7 +6,7 @@ time is equal and is handled as one group, whatever the number of events in it.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -62,10 +62,6 @@ class Gate:
         gate.counts = [count.copy() for count in self.counts]
         return gate
 
-    def fresh(self) -> Gate:
-        """Return a gate with the same rules and all slots free."""
-        return Gate(self.name, 0, [count.fresh() for count in self.counts])
-
     @property
     def shortest(self) -> int:
         """The shortest time in which a slot comes back, ticks."""
@@ -119,16 +115,13 @@ class _Count:
     @classmethod
     def of(cls, rule: Rule, ages: Sequence[float], guard: int, grain: int) -> _Count:
         period = duration(rule.seconds) + guard
-        back = sorted([-((ticks(age) - period) // grain) * grain for age in ages])
-        held = deque([(at, 1) for at in back if at > 0])
+        back = Counter([-((ticks(age) - period) // grain) * grain for age in ages])
+        held = deque(sorted((at, slots) for at, slots in back.items() if at > 0))
         # A limit that was lowered may be exceeded by what was called before: free is below zero until it is not.
-        return cls(period, rule.amount - len(held), held)
+        return cls(period, rule.amount - sum(slots for _, slots in held), held)
 
     def copy(self) -> _Count:
         return _Count(self.period, self.free, self.held.copy())
-
-    def fresh(self) -> _Count:
-        return _Count(self.period, self.free + sum(slots for _, slots in self.held), deque())
 
     def free_at(self, at: int) -> int:
         held = self.held

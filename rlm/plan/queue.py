@@ -56,9 +56,10 @@ class Queue:
         self._gates = gates
         self._attempts = situation.max_attempts
         self._backoff = situation.backoff
-        #: By the attempts made before: events that wait; and what part of a call that fails is owed, by endpoint too.
+        #: By the attempts made before: events that wait, and what part of a call that fails is owed. Rounded to the
+        #: nearest in first attempts, but down in later ones: else half an event that fails would fail in all of them.
         self._waiting = [demand.events] + [0] * (situation.max_attempts - 1)
-        self._failing: dict[tuple[str, int], float] = {}
+        self._failing = [0.5] + [0.0] * (situation.max_attempts - 1)
         #: When so many events are back from an attempt.
         self._coming: list[tuple[int, int, int]] = []
         #: The ways that are still open, made out when it is first served, and when the next of them is shut for good.
@@ -133,9 +134,9 @@ class Queue:
 
     def _fail(self, at: int, route: Route, attempt: int, calls: int) -> int:
         """Let the part of the calls fail that is to be expected, over all groups together; return how many do."""
-        owed = self._failing.get((route.gate, attempt), 0.5) + calls * route.error_rate
+        owed = self._failing[attempt] + calls * route.error_rate
         failed = math.floor(owed)
-        self._failing[route.gate, attempt] = owed - failed
+        self._failing[attempt] = owed - failed
         if attempt + 1 == self._attempts:
             self.failed += failed
         elif failed:

@@ -41,6 +41,7 @@ class Demand:
     """A type's events that wait, and the routes they may go, the primary's first. `takes` is the shortest of a call.
 
     `begun` of its events have been begun already, and `share` is the part of all begun ones that is to be its own.
+    `one_more` is the gate that another overflow endpoint would have.
     """
 
     name: str
@@ -49,6 +50,12 @@ class Demand:
     takes: int
     share: float
     begun: int
+    one_more: Gate
+
+    @property
+    def gates(self) -> set[str]:
+        """The names of its endpoints and of their budgets."""
+        return {name for route in self.routes for name in (route.gate, route.budget) if name is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,9 @@ class Situation:
             routes = _routes(kind, ticks(horizon.deadline_seconds), known)
             takes = min(route.takes for route in routes)
             events = backlog.get(kind.name, 0) + back[kind.name]
-            demands.append(Demand(kind.name, events, routes, takes, kind.share, so_far.begun.get(kind.name, 0)))
+            begun = max(0, so_far.begun.get(kind.name, 0) - back[kind.name])
+            one_more = Gate.of(kind.one_more(f"one more for {kind.name}"), _FRESH, horizon.guard_seconds)
+            demands.append(Demand(kind.name, events, routes, takes, kind.share, begun, one_more))
         return cls(
             tuple(demands),
             _gates(types, windows, horizon, under_way=progress is not None),
@@ -109,7 +118,7 @@ class Situation:
             horizon.max_attempts,
             ticks(horizon.backoff_seconds),
             progress is not None,
-            tuple(_busy(demands, so_far.underway, suspects)),
+            tuple(_busy(types, demands, so_far.underway, suspects)),
         )
 
     @property
@@ -118,10 +127,12 @@ class Situation:
         return sum(demand.events for demand in self.demands)
 
     @property
-    def shares_endpoints(self) -> bool:
-        """Tell whether types have endpoints in common."""
-        routes = [route.gate for demand in self.demands for route in demand.routes]
-        return len(set(routes)) < len(routes)
+    def separable(self) -> bool:
+        """Tell whether types have nothing to do with each other but the lanes, and no call is expected to fail."""
+        gates = [name for demand in self.demands for name in demand.gates]
+        return len(set(gates)) == len(gates) and not any(
+            route.error_rate for demand in self.demands for route in demand.routes
+        )
 
     def without_budgets(self) -> Situation:
         """Return the situation as it would be if no endpoint had a budget."""
@@ -136,20 +147,17 @@ class Situation:
     def with_more(self, names: Sequence[str], number: int) -> Situation:
         """Return the situation with so many more fresh overflow endpoints for each of the types named.
 
-        They are like the type's last, and have the budget of its endpoints where these all share one.
+        Their calls are like those to the type's last, and they have its endpoints' budget where these all share one.
         """
         gates = dict(self.gates)
         demands = []
         for demand in self.demands:
             routes = list(demand.routes)
             shared = {route.budget for route in routes}
+            budget = routes[-1].budget if len(shared) == 1 else None
             for more in range(1, number + 1) if demand.name in names else ():
-                last = routes[-1]
-                added = replace(
-                    last, gate=f"{more} more for {demand.name}", budget=last.budget if len(shared) == 1 else None
-                )
-                gates[added.gate] = self.gates[demand.routes[-1].gate].fresh()
-                routes.append(added)
+                routes.append(replace(routes[-1], gate=f"{more} more for {demand.name}", budget=budget))
+                gates[routes[-1].gate] = demand.one_more
             demands.append(replace(demand, routes=tuple(routes)))
         return replace(self, demands=tuple(demands), gates=gates)
 
@@ -174,11 +182,19 @@ def _gates(
     return {one.name: Gate.of(one, windows.get(one.name, _FRESH), guard, grain) for one in limited}
 
 
-def _busy(demands: Sequence[Demand], calls: Sequence[Underway], suspects: Collection[str]) -> Iterator[Busy]:
-    """Expect an answer when it is due; one that is overdue, to be so for as long again."""
-    takes = {(demand.name, route.gate): route.takes for demand in demands for route in demand.routes} if calls else {}
+def _busy(
+    types: Sequence[EventType], demands: Sequence[Demand], calls: Sequence[Underway], suspects: Collection[str]
+) -> Iterator[Busy]:
+    """Expect an answer when it is due; one that is overdue, to be so for as long again, but no longer than may be."""
+    if not calls:
+        return
+    takes = {(demand.name, route.gate): route.takes for demand in demands for route in demand.routes}
+    may_take = {(kind.name, each.name): ticks(each.timeout_seconds) for kind in types for each in kind.endpoints}
     for call in calls:
         usual = takes.get((call.type, call.endpoint))
         if usual is not None:
-            due = usual - ticks(call.age_seconds)
-            yield Busy(None if call.endpoint in suspects else call.type, max(1, abs(due)))
+            age = ticks(call.age_seconds)
+            due = usual - age
+            if due < 0:
+                due = min(-due, may_take[call.type, call.endpoint] - age)
+            yield Busy(None if call.endpoint in suspects else call.type, max(1, due))

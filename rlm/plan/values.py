@@ -27,8 +27,8 @@ class Window:
 class Expected:
     """What calls of one type to one endpoint are like, as measured.
 
-    A call takes `seconds` (the median); one is begun where `needed_seconds` are left before the deadline (19 of 20 take
-    no longer); `error_rate` is the part of them that fails and is tried again.
+    A call takes `seconds` (the median); one is begun where `needed_seconds` are left before the deadline (nearly all
+    take no longer, see `rlm.measured`); `error_rate` is the part of them that fails and is tried again.
     """
 
     seconds: float

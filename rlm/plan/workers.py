@@ -2,8 +2,8 @@
 
 More lanes do not always help: a long call of a lower type may take the lane that a higher one could have used a moment
 later, and the end comes later than with one lane less. Every schedule by priority has such anomalies. So the goal is
-set by what no schedule can beat, or else by the best that any allowed number of workers can do, and to allow more never
-makes a plan worse.
+set by what no schedule can beat, or else by the best that any number of workers looked at can do; where each number is
+looked at, to allow more never makes a plan worse.
 """
 
 from __future__ import annotations

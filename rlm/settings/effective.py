@@ -110,6 +110,7 @@ def _event_types(document: Document, budgets: Mapping[str, Budget]) -> tuple[Eve
             described.processing_seconds,
             tuple(_endpoint(endpoint, described, document.retry, budgets) for endpoint in described.endpoints),
             described.share,
+            Limit.parse(described.rate_limit) if described.rate_limit else None,
         )
         for name, described in document.types.items()
     )

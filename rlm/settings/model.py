@@ -102,7 +102,7 @@ class WorkersSettings(Section):
 class RetrySettings(Section):
     """What happens to a call that failed for the moment."""
 
-    max_attempts: int = whole(3, "Attempts of an event in one run; after them it is a leftover.", lowest=1)
+    max_attempts: int = whole(3, "Attempts of an event in one run; after them it is a leftover.", lowest=1, highest=100)
     max_runs: int = whole(
         5, "An event that has spent all its attempts in this many runs becomes a dead letter.", lowest=1
     )

@@ -182,6 +182,14 @@ def test_calls_that_vary_less_than_a_change_are_never_taken_for_one(seconds):
     assert found.needed_seconds == pytest.approx(newest[-2])
 
 
+def test_as_much_time_is_needed_as_in_earlier_runs_until_something_changes():
+    """One call in ten was slow before: ten quick ones do not tell that none will be; slow or quick ones in a row do."""
+    kept = Measured((*[1000.0] * 18, 5000.0, 5000.0), 20)
+
+    assert follow([1.0] * 10, kept) == Expected(1.0, 5.0)
+    assert follow([1.0] * 10 + [0.3] * CHANGED_CALLS, kept) == Expected(0.3, 0.3)
+
+
 def test_the_run_alone_tells_how_many_fail_once_it_has_enough_calls():
     """Until then its calls count with those of earlier runs, if there were some."""
     assert follow([], errors=3) is None

@@ -118,8 +118,8 @@ def test_what_the_limits_do_not_let_through_is_left_over() -> None:
     assert {part.expected_leftover for part in plan.by_type.values()} == {140}
     assert plan.forecast_seconds == plan_of(of_each(360)).forecast_seconds
     assert plan.binds == (
-        "the limits of REBALANCE_NEEDED and 4 more types bind until the deadline at 3:00: 700 will be left over; "
-        "more workers change nothing; 2 more overflow endpoints for each would leave none over"
+        "the limits of REBALANCE_NEEDED and 4 more types bind until the deadline at 3:00: 700 will be left over, "
+        "however many workers; 2 more overflow endpoints for each would leave none over"
     )
 
 
@@ -257,7 +257,7 @@ def test_workers_bind_where_more_would_end_sooner() -> None:
 
     assert plan.workers == 20
     assert plan.forecast_seconds == pytest.approx(160.0)
-    assert plan.binds == "workers bind: with 20 workers (the maximum) all is done at 2:40; with more it could be 1:06"
+    assert plan.binds == "workers bind: with 20 workers (the maximum) all is done at 2:40; with more it could be 1:02"
 
 
 def test_workers_bind_where_more_would_leave_less() -> None:
@@ -463,6 +463,88 @@ def test_a_fourth_overflow_endpoint_is_named_where_it_would_help() -> None:
     assert plan_of({"A": 150}, types=(kind,), workers=40).binds == (
         "the limit of A binds until 1:00; more workers change nothing; a fourth overflow endpoint would finish at 0:01"
     )
+
+
+def test_what_more_endpoints_would_do_is_told_of_those_that_could_be_added() -> None:
+    """One more has the limit of the type, not that of its last, and no budget that not all endpoints share."""
+    kind = EventType("A", 1, 1.0, (endpoint("a"), endpoint("a2", "5/minute")), limit=Limit.parse("30/minute"))
+    budget = Budget("account", Limit.parse("10/minute"))
+    budgeted = EventType("B", 1, 1.0, (replace(endpoint("b"), budget=budget), endpoint("b2")))
+
+    assert plan_of({"A": 195}, types=(kind,)).binds == (
+        "the limit of A binds until the deadline at 3:00: 90 will be left over, however many workers; "
+        "a second overflow endpoint would leave none over"
+    )
+    assert plan_of({"B": 210}, types=(budgeted,)).binds == (
+        "the budget account binds until the deadline at 3:00: 90 will be left over, however many workers; "
+        "a second overflow endpoint would leave none over"
+    )
+
+
+def test_one_more_of_types_with_different_endpoints_is_an_endpoint() -> None:
+    """Where it is the second of one type and the first of another it is called one more overflow endpoint for each."""
+    kinds = (EventType("A", 2, 1.0, (endpoint("a"), endpoint("a2"))), EventType("B", 1, 1.0, (endpoint("b"),)))
+
+    assert "; one more overflow endpoint for each would" in plan_of({"A": 200, "B": 120}, types=kinds).binds
+
+
+def test_under_way_workers_are_not_blamed_for_a_budget_or_for_failing_calls() -> None:
+    """Types that share a budget, or calls that fail, keep events back however many workers there are."""
+    budget = Budget("account", Limit.parse("10/minute"))
+    kinds = tuple(EventType(name, 1, 1.0, (replace(endpoint(name), budget=budget),)) for name in "AB")
+    failing = EventType("A", 1, 1.0, (endpoint("a", "1000/minute"),))
+
+    limited = plan_of({"A": 25, "B": 25}, types=kinds, progress=Progress())
+    failed = plan_of({"A": 100}, types=(failing,), expected={("A", "a"): Expected(1, 1, 0.5)}, progress=Progress())
+
+    assert limited.binds.endswith("until the deadline at 3:00: 20 will be left over, however many workers")
+    assert failed.binds == "failing calls bind: 12 events are expected to fail in 3 attempts"
+
+
+def test_a_single_event_is_not_expected_to_fail_in_every_attempt() -> None:
+    """Half the calls fail: of one event the first is planned to, and no further one; of four none is left over."""
+    kind = EventType("A", 1, 1.0, tuple(endpoint(name, "1/minute") for name in "abcd"))
+    expected = {("A", name): Expected(1.0, 1.0, error_rate=0.5) for name in "abcd"}
+
+    assert plan_of({"A": 1}, types=(kind,), expected=expected).expected_leftover == 0
+    assert plan_of({"A": 4}, types=(kind,), expected=expected).expected_leftover == 0
+
+
+def test_no_more_than_all_lanes_are_used_and_no_less_than_none() -> None:
+    """Where the only call fails, nothing is answered, and the lane was busy all the time."""
+    kind = EventType("A", 1, 1.0, (endpoint("a", "1/minute"),))
+    windows = {"a": Window(ages=(30.0,))}
+    once = replace(HORIZON, max_attempts=1)
+
+    plan = plan_of({"A": 1}, types=(kind,), windows=windows, horizon=once, expected={("A", "a"): Expected(1, 1, 0.5)})
+
+    assert plan.expected_leftover == 1
+    assert plan.utilisation.lanes == pytest.approx(1 / 5)
+
+
+def test_a_call_that_is_overdue_is_not_awaited_beyond_its_time_out() -> None:
+    """After 9.5 s of a call of 2 s, whose time-out is 10 s, half a second is left, not 7.5 s."""
+    kind = EventType("A", 1, 2.0, (replace(endpoint("a"), timeout_seconds=10.0),))
+    horizon = replace(HORIZON, deadline_seconds=5.0)
+
+    overdue = plan_of({}, types=(kind,), horizon=horizon, progress=Progress((Underway("A", "a", 9.5),)))
+    early = plan_of(
+        {}, types=(kind,), horizon=replace(horizon, deadline_seconds=0.2), progress=Progress((Underway("A", "a", 1.0),))
+    )
+
+    assert (overdue.forecast_seconds, overdue.expected_leftover) == (0.5, 0)
+    assert overdue.binds == "nothing binds: the last calls are under way"
+    assert early.binds == "calls under way bind: 1 event is not expected to be answered before the deadline"
+
+
+def test_the_last_call_is_told_with_what_it_takes_itself() -> None:
+    """The slow endpoint's call ends last, 30 s after it began."""
+    kind = EventType("A", 1, 2.0, (endpoint("fast", "1/minute"), endpoint("slow", "1/minute")))
+    expected = {("A", "slow"): Expected(30.0, 30.0)}
+
+    plan = plan_of({"A": 2}, types=(kind,), expected=expected)
+
+    assert plan.binds == "nothing binds: the last call, of A, begins at 0:00 and takes 30 s"
 
 
 def test_a_share_is_kept_while_a_higher_type_takes_the_rest() -> None:

@@ -86,6 +86,7 @@ WINDOWS = st.builds(
 #: Ages of calls under way: never just those of a call that is due.
 AGES = st.integers(min_value=0, max_value=48).map(lambda number: (2 * number + 1) / 16)
 SHARES = st.sampled_from([0.0, 0.0, 0.0, 0.25, 0.5])
+TIMEOUT = 10.0
 EXPECTED = st.builds(Expected, seconds=PERIODS, needed_seconds=PERIODS)
 
 
@@ -101,7 +102,7 @@ def cases(draw: st.DrawFn, *, most_types: int = 3, sharing: bool = True, plain: 
     budgets = [None, Budget("x", draw(LIMITS)), Budget("y", draw(LIMITS))]
     endpoints = {
         name: Endpoint(
-            name, name, draw(LIMITS), 10, budget=None if plain else budgets[draw(st.sampled_from([0, 0, 1, 2]))]
+            name, name, draw(LIMITS), TIMEOUT, budget=None if plain else budgets[draw(st.sampled_from([0, 0, 1, 2]))]
         )
         for name in names
     }
@@ -167,7 +168,8 @@ class EventByEvent:
         self.lanes = self.lanes[len(progress.underway) :] if len(progress.underway) < len(self.lanes) else []
         for call in progress.underway:
             kind = next(one for one in self.case.types if one.name == call.type)
-            answered = abs(self.case.takes(kind, call.endpoint) - call.age_seconds)
+            due = self.case.takes(kind, call.endpoint) - call.age_seconds
+            answered = due if due > 0 else min(-due, TIMEOUT - call.age_seconds)
             self.lanes.append(answered)
             if self.case.windows.get(call.endpoint, Window()).suspect:
                 self.left[call.type] += 1

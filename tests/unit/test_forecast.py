@@ -1,0 +1,75 @@
+"""When what remains of a run is planned anew, and what the plan is told of it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from rlm.endpoint import Endpoint, EventType, Limit
+from rlm.pace import Scene
+from rlm.plan import Plan, Utilisation
+from rlm.store.ledger import Counts
+from rlm.store.snapshot import CallUnderway, Snapshot
+from rlm.store.window import View
+from scheduler import forecast
+from scheduler.forecast import PLANNING_PART, REPLAN_SECONDS, Forecaster
+
+KIND = EventType("T", 1, 1.0, (Endpoint("t", "http://localhost/t", Limit.parse("30/minute"), 10.0),))
+PLAN = Plan(1, 5, 0.0, 1.0, 1.0, 0, {}, (), Utilisation(0.0, 0.0), "nothing binds")
+
+
+class Planned:
+    """A forecaster whose plans take `cost` seconds by a clock of its own, and what each was told."""
+
+    def __init__(self, monkeypatch, snapshot, cost=0.0):
+        self.told = []
+        self.now = 100.0
+        self.cost = cost
+        monkeypatch.setattr(forecast, "system_clock", SimpleNamespace(monotonic=lambda: self.now, now=lambda: self.now))
+        monkeypatch.setattr(forecast, "Measuring", lambda *_: SimpleNamespace(expected=dict, look=lambda: None))
+        monkeypatch.setattr(forecast, "take_snapshot", lambda *_: snapshot)
+        monkeypatch.setattr(forecast, "plan_run", self.plan)
+        nothing = SimpleNamespace(
+            settings=None,
+            processes=SimpleNamespace(wanted=lambda: 1),
+            runs=SimpleNamespace(advance=lambda *_, **__: None),
+            measures=SimpleNamespace(publish=lambda *_: None),
+        )
+        run = SimpleNamespace(id="r", window_seconds=180.0)
+        self.forecaster = Forecaster(nothing, SimpleNamespace(token=1), run, [KIND])
+
+    def plan(self, _settings, waiting, *_, progress, **__):
+        self.told.append((dict(waiting), dict(progress.begun)))
+        self.now += self.cost
+        return PLAN
+
+    def look(self, counts, begun):
+        scene = Scene({"T": counts}, {"t": View(30, 0.0, 0.0)}, 5, 100.0, begun={"T": begun})
+        self.forecaster.look(scene, ["w"], 99.0)
+
+
+def snapshot_of(counts, calls=0):
+    return Snapshot({"T": counts}, {"t": ()}, (CallUnderway("T", "t", 0.5),) * calls)
+
+
+def test_an_event_in_flight_without_a_call_known_waits(monkeypatch):
+    """Of five in flight two have a call that is known; one has no slot yet, and two are of a worker that vanished."""
+    counts = Counts(pending=10, released=3, inflight=5, backoff=2, boarding=1)
+    planned = Planned(monkeypatch, snapshot_of(counts, calls=2))
+
+    planned.look(counts, begun=30)
+
+    assert planned.told == [({"T": 10 + 3 + 2 + 3}, {"T": 40 - 18})]
+
+
+@pytest.mark.parametrize(("cost", "gap"), [(0.001, REPLAN_SECONDS), (0.1, 0.1 * PLANNING_PART)])
+def test_plans_that_are_costly_are_made_less_often(monkeypatch, cost, gap):
+    """A plan is made every quarter of a second, but no more often than leaves nine parts in ten to what releases."""
+    planned = Planned(monkeypatch, snapshot_of(Counts()), cost)
+
+    for _ in range(1000):
+        planned.now += 0.01
+        planned.look(Counts(), begun=0)
+
+    assert len(planned.told) == pytest.approx((planned.now - 100.0) / gap, rel=0.1)
