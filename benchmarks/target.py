@@ -54,8 +54,7 @@ def run_once(load: Load, speed: float, most: int | None = None) -> Kept:
         record = system.await_record(system.ask_for_run(), timeout=2 * system.settings.run.window_seconds + 30)
         figures = measure(system.api.arrivals, events, system.settings, started_at)
         target = system.settings.run.target * system.settings.run.window_seconds
-        done = figures.first_call + figures.makespan
-        return Kept(record["plan"], figures.first_call, done, target, figures.refused)
+        return Kept(record["plan"], figures.first_call, figures.total, target, figures.refused)
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""How many events arrive between the starts of two runs, as the records tell."""
+"""How many events arrive between the starts of two runs, as the records tell or as somebody says."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +11,25 @@ if TYPE_CHECKING:
 
     from rlm.store import Store
 
-#: Records that are looked at, the newest.
-RECORDS = 20
+#: Runs that are looked at, the newest.
+RUNS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """Events by type that arrive in `seconds`: the mean over so many `windows` of them, in which there were `runs`."""
+    """Events by type that arrive in `seconds`, a window of today: the mean over so many `windows`, or as `given`.
+
+    With no `windows` nothing is known but what is given, by type.
+    """
 
     by_type: Mapping[str, float]
     seconds: float
-    windows: int
-    runs: int
+    windows: float = 0.0
+    given: frozenset[str] = frozenset()
+
+    def but(self, given: Mapping[str, int]) -> Arrivals:
+        """Return the same but for the types given, of which so many arrive."""
+        return replace(self, by_type={**self.by_type, **given}, given=self.given | set(given))
 
     def within(self, seconds: float) -> dict[str, float]:
         """Return how many arrive in that time, by type."""
@@ -30,12 +37,12 @@ class Arrivals:
 
 
 def measured_arrivals(store: Store) -> Arrivals:
-    """Return what was taken a window, `run.every_seconds`, over the last `RECORDS` runs.
+    """Return what was taken a window, `run.every_seconds`, over the last `RUNS` runs.
 
     Raises:
         StoreError: Redis did not answer.
     """
-    found = [store.runs.record(run_id) for run_id in store.runs.history(RECORDS)]
+    found = [store.runs.record(run_id) for run_id in store.runs.history(RUNS + 1)]
     names = [one.name for one in store.settings.event_types]
     every_seconds = store.settings.run.every_seconds
     ticked_at, current = store.runs.last_tick() or 0.0, store.runs.current()
@@ -49,12 +56,23 @@ def arrivals_of(
 ) -> Arrivals:
     """Return what was taken a window of `every_seconds`, for each of `types`.
 
-    The windows are those from the first start to the last, or to the tick at `until` (seconds since 1970) where that is
-    later: a tick without anything to do leaves no record, and a run started by hand is no window more.
+    The time is that from the first start to the last, or to the tick at `until` (seconds since 1970) where that is
+    later: a tick without anything to do leaves no record. What the first run took had gathered before, nobody knows for
+    how long; so it tells only from when on the others did.
     """
+    unknown = Arrivals(dict.fromkeys(types, 0.0), every_seconds)
     if not records:
-        return Arrivals(dict.fromkeys(types, 0.0), every_seconds, 0, 0)
+        return unknown
     starts = [datetime.fromisoformat(one["started_at"]).timestamp() for one in records]
-    windows = 1 + round((max(*starts, until) - min(starts)) / every_seconds)
-    taken = {name: sum(one["by_type"].get(name, {}).get("taken", 0) for one in records) / windows for name in types}
-    return Arrivals(taken, every_seconds, windows, len(records))
+    first = min(starts)
+    windows = (max(*starts, until) - first) / every_seconds
+    if round(windows) < 1:
+        return unknown
+    later = [one for start, one in zip(starts, records, strict=True) if start > first]
+    taken = {name: sum(_taken(one, name) for one in later) / windows for name in unknown.by_type}
+    return Arrivals(taken, every_seconds, windows)
+
+
+def _taken(record: Mapping[str, Any], name: str) -> int:
+    taken: int = record["by_type"].get(name, {}).get("taken", 0)
+    return taken

@@ -34,6 +34,8 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
         if run is None or run.id != run_id or run.state is not State.FINISHING:
             return None
         types = store.known_types
+        while store.ledger.orphan_expired(types, store.windows.look(())[0], closing=True):
+            continue  # else what is noted of calls that nobody will report any more would stay
         if not store.runs.return_unsettled(run_id, types):
             return None
         tally = store.runs.tally(run_id)

@@ -17,7 +17,7 @@ import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -29,7 +29,7 @@ from rlm.clock import system_clock
 from rlm.errors import DispatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from urllib3.response import HTTPResponse
 
@@ -168,6 +168,8 @@ class Dispatcher:
     def connect(self, endpoint: Endpoint, seconds: float) -> HTTPConnection:
         """Return an open connection to `endpoint`, kept alive or new, within `seconds`.
 
+        Resolving its name is part of that time, and may outlast it: nothing cuts a resolver short.
+
         Raises:
             UnreachableError: it refused or did not answer in time; nothing was sent.
         """
@@ -196,7 +198,7 @@ class Dispatcher:
         }
         url = urlsplit(endpoint.url)
         target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        _limit(connection, deadline)
+        _limit(connection.sock, deadline)
         try:
             with self._cutter.until(deadline, connection):
                 connection.request("POST", target, body=request.encode(), headers=headers, preload_content=False)
@@ -212,7 +214,7 @@ class Dispatcher:
         """Read the answer by `deadline` (monotonic seconds) and classify it. The connection is kept or closed."""
         try:
             with self._cutter.until(deadline, connection):
-                _limit(connection, deadline)
+                _limit(connection.sock, deadline)
                 answer = connection.getresponse()
                 excerpt, whole = _read(answer)
             if system_clock.monotonic() >= deadline:  # to the reader a cut looks like the answer's end
@@ -271,19 +273,51 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
 def _open(endpoint: Endpoint, seconds: float) -> HTTPConnection:
     url = urlsplit(endpoint.url)
     host = url.hostname or ""
-    make = HTTPSConnection if url.scheme == "https" else HTTPConnection
-    connection = make(host, url.port, timeout=max(0.001, seconds))
+    make = _PromptTls if url.scheme == "https" else _Prompt
+    connection = make(host, url.port, timeout=seconds)
     try:
         connection.connect()
-    except (OSError, HTTPError) as error:
+    except (OSError, HTTPError, UnicodeError) as error:  # the last of a name that cannot be one
         connection.close()
         raise UnreachableError(f"no connection to {endpoint.name} ({url.netloc}): {error}") from error
     return connection
 
 
-def _limit(connection: HTTPConnection, deadline: float) -> None:
-    if connection.sock is not None:
-        connection.sock.settimeout(max(0.001, deadline - system_clock.monotonic()))
+class _Prompt(HTTPConnection):
+    """Connects within its time-out in all, where the library gives that much to each address of the host."""
+
+    def _new_conn(self) -> socket.socket:
+        """Connect to the first address that answers; what is left of the time is that of the TLS handshake."""
+        deadline = system_clock.monotonic() + cast("float", self.timeout)
+        failure = OSError("its name has no address")
+        for *kind, _, address in socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM):
+            try:
+                return _reach(socket.socket(*kind), address, self.socket_options or (), deadline)
+            except OSError as error:
+                failure = error
+        raise failure
+
+
+class _PromptTls(_Prompt, HTTPSConnection):
+    """The same over TLS."""
+
+
+def _reach(sock: socket.socket, address: Any, options: Iterable[Any], deadline: float) -> socket.socket:
+    try:
+        for option in options:
+            sock.setsockopt(*option)
+        _limit(sock, deadline)
+        sock.connect(address)
+        _limit(sock, deadline)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _limit(sock: socket.socket | None, deadline: float) -> None:
+    if sock is not None:
+        sock.settimeout(max(0.001, deadline - system_clock.monotonic()))
 
 
 def _read(answer: HTTPResponse) -> tuple[str, bool]:

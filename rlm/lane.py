@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LEAVING_SHARE = 0.4
 #: So long a slot is asked for again whose answer came too late to use it, seconds.
 LEAVING_TRIES_SECONDS = 1.0
-#: A lease lasts one call: its time-out and this many seconds.
+#: A lease lasts one call: its time-out and this many seconds, half of them for what comes before it, half to settle it.
 LEASE_SLACK_SECONDS = 2.0
 #: An endpoint that failed so often in a row is rested; for the first time this long, seconds.
 FAILING = 5
@@ -47,7 +47,7 @@ class _Sent:
     """A call that left, or may have: how it ended, and the slot it used.
 
     `late`: its slot is still to be stamped anew, for it left late. `counts_from`: from when its slot must count, in
-    monotonic seconds, where its answer was so late that the API may have read it later than the guard allows for.
+    monotonic seconds, where its answer was so late that the API is likely to have read it after the guard.
     `cut`: the run's deadline cut it.
     """
 
@@ -97,7 +97,9 @@ class Lanes:
             return
         lease_ends = claimed_at + lease_seconds
         try:
-            settle = self._attempt(claim, event_type, claimed_at + claim.remaining_seconds)
+            settle = self._attempt(
+                claim, event_type, claimed_at + claim.remaining_seconds, lease_ends - LEASE_SLACK_SECONDS / 2
+            )
         except StoreError as error:
             log.warning(
                 "Redis failed while event %s was being sent; it is given back: %s",
@@ -128,14 +130,19 @@ class Lanes:
             return None
         return claim
 
-    def _attempt(self, claim: Claim, event_type: EventType, deadline: float) -> Callable[[], bool]:
-        """Send the event to the first endpoint that has a slot and answers in time; return how it is to be settled."""
+    def _attempt(self, claim: Claim, event_type: EventType, deadline: float, held_until: float) -> Callable[[], bool]:
+        """Send the event to the first endpoint that has a slot and answers in time; return how it is to be settled.
+
+        No call outlasts the run's `deadline`, nor `held_until`, from when on the lease is left for settling it.
+        """
         ledger = self._store.ledger
         for endpoint in _candidates(claim, event_type):
             now = system_clock.monotonic()
-            if now + needed_seconds(event_type, endpoint.name, claim.expected) > deadline:
+            needs = needed_seconds(event_type, endpoint.name, claim.expected)
+            begins_by = min(deadline - needs, held_until - min(needs, endpoint.timeout_seconds))
+            if now > begins_by:
                 continue
-            gives_up_at = min(deadline, now + endpoint.timeout_seconds)
+            gives_up_at = min(deadline, held_until, now + endpoint.timeout_seconds)
             try:
                 connection = self._dispatcher.connect(endpoint, gives_up_at - now)
             except UnreachableError as error:
@@ -143,41 +150,43 @@ class Lanes:
                 return self._try_again(claim, endpoint, Unreachable(str(error), None))
             call = Call(self._worker_id, claim.event_id, endpoint.name)
             try:
-                asked_at, slot = self._acquire(endpoint, call)
+                taken = self._acquire(endpoint, call, begins_by)
             except StoreError:
                 self._dispatcher.keep(endpoint, connection)
                 raise
-            if slot is None:
+            if taken is None:
                 self._dispatcher.keep(endpoint, connection)
                 continue
+            asked_at, slot = taken
             expected_seconds = call_seconds(event_type, endpoint.name, claim.expected)
             return self._call(claim, endpoint, connection, slot, asked_at, gives_up_at, deadline, expected_seconds)
         return lambda: ledger.give_back(claim)
 
-    def _acquire(self, endpoint: Endpoint, call: Call) -> tuple[float, Admitted | None]:
-        """Take a slot that can be used at once; return when it was asked for (monotonic seconds), and it, or None.
+    def _acquire(self, endpoint: Endpoint, call: Call, begins_by: float) -> tuple[float, Admitted] | None:
+        """Take a slot that can be used at once; return when it was asked for (monotonic seconds), and it.
 
-        Where the answer was so long on its way that the call would leave late, the slot is given back and asked for
-        again: the event keeps its place before those that come after it.
+        None where there is none, and where it is later than `begins_by`, when the call would not be answered in time:
+        connecting may have taken long. Where the answer was so long on its way that the call would leave late, the slot
+        is given back and asked for again: the event keeps its place before those that come after it.
         """
-        until = system_clock.monotonic() + LEAVING_TRIES_SECONDS
-        while True:
-            asked_at = system_clock.monotonic()
+        tries_end = system_clock.monotonic() + LEAVING_TRIES_SECONDS
+        while (asked_at := system_clock.monotonic()) <= begins_by:
             slot = self._store.windows.acquire(endpoint, call)
             if isinstance(slot, Refused):
-                return asked_at, None
+                break
             answered_at = system_clock.monotonic()
-            if answered_at - asked_at <= self._leaving_seconds:
+            if answered_at <= min(begins_by, asked_at + self._leaving_seconds):
                 return asked_at, slot
             self._store.windows.give_back(endpoint, slot, call)
-            if answered_at > until:
+            if answered_at > tries_end:
                 log.warning(
                     "Redis takes %.0f ms for a slot, too long to use it; event %s is given back",
                     1000 * (answered_at - asked_at),
                     call.event_id,
                     extra={"action": "give_back", "event_id": call.event_id, "endpoint": endpoint.name},
                 )
-                return asked_at, None
+                break
+        return None
 
     def _call(
         self,
@@ -211,7 +220,9 @@ class Lanes:
             else self._dispatcher.receive(connection, endpoint, sent_at, gives_up_at)
         )
         cut = gives_up_at == deadline <= system_clock.monotonic()
-        read_at = system_clock.monotonic() - expected_seconds  # at the latest, as long as calls take
+        # A call worked off faster than most was read later than this. To go by the fastest would be safe, and have most
+        # calls block their slots for longer though they were read in time.
+        read_at = system_clock.monotonic() - expected_seconds
         counts_from = read_at - self._guard_seconds
         sent = _Sent(endpoint, slot, call, outcome, late, counts_from if counts_from > asked_at else None, cut)
         settle = self._settlement(claim, sent)

@@ -8,9 +8,10 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from rlm.endpoint import Limit, all_limited, in_force
+from rlm.endpoint import all_limited, in_force
 from rlm.measuring import learned
 from rlm.plan.carry import carried, course_of
+from rlm.plan.longrun import LongRun
 from rlm.plan.outlook import look_ahead
 from rlm.plan.values import Window
 from rlm.planning import capacity_of, horizon_of, live_windows, plan_run, types_in_force
@@ -91,9 +92,8 @@ class Case:
         def carry(windows: Mapping[str, Window], starts: Sequence[Start]) -> Mapping[str, Window]:
             return carried(windows, starts, self.types, settings.run.every_seconds, settings.run.guard_seconds)
 
-        longest_seconds = max(one.limit.longest_seconds for one in _limited(self.types)) + settings.run.guard_seconds
-        cycle = longest_seconds / settings.run.every_seconds
-        return look_ahead(backlog, arrivals, self.windows, number, plan, carry, cycle)
+        long_run = LongRun.of(self.types, self.suspect, settings.run.every_seconds, settings.run.guard_seconds)
+        return look_ahead(backlog, arrivals, self.windows, number, plan, carry, long_run)
 
 
 def as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
@@ -125,7 +125,8 @@ def as_it_might_be(
     added = []
     for name in add:
         kind = next(one for one in types if one.name == name)
-        added.append(_one_more(kind, {one.name for one in _limited(types)}, settings))
+        free_name = _free_name(kind, {one.name for one in _limited(types)})
+        added.append(replace(kind.one_more(free_name), url=f"what-if:{free_name}"))
         more = replace(kind, endpoints=(*kind.endpoints, added[-1]))
         types = tuple(more if one is kind else one for one in types)
     windows = {} if fresh else {**today.windows, **_windows_anew(store, today, types, settings)}
@@ -155,21 +156,6 @@ def _limits_told(settings: Settings) -> set[str]:
             if dotted(own if endpoint.rate_limit else ("types", name, "rate_limit")) in keys:
                 found.add(endpoint.name)
     return found
-
-
-def _one_more(kind: EventType, taken: set[str], settings: Settings) -> Endpoint:
-    """Make an overflow endpoint like the type's last, with the type's limit, and its budget if they all share one."""
-    last = kind.endpoints[-1]
-    name = _free_name(kind, taken)
-    limit = settings.types[kind.name].rate_limit
-    budgets = {one.budget for one in kind.endpoints}
-    return replace(
-        last,
-        name=name,
-        url=f"what-if:{name}",
-        limit=Limit.parse(limit) if limit else last.limit,
-        budget=last.budget if len(budgets) == 1 else None,
-    )
 
 
 def _free_name(kind: EventType, taken: set[str]) -> str:

@@ -29,6 +29,11 @@ class Figures:
     repeats: int
     undone: int
 
+    @property
+    def total(self) -> float:
+        """From the start to the last good answer: with what had to be done before the first call."""
+        return self.first_call + self.makespan
+
 
 def measure(arrivals: Sequence[Arrival], events: Collection[str], settings: Settings, started_at: float) -> Figures:
     """Judge a run of `events` (ids) that was started at `started_at`, monotonic seconds."""

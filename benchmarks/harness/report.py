@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 BOUND, SCHEDULE, RLM = "bound", "schedule", "rlm"
 
 _HEADER = """\
-| contender | makespan, s | over the bound | over the schedule | refused calls | undone in the window | forecast, s \
-| its error | spread |
-|---|---|---|---|---|---|---|---|---|"""
+| contender | makespan, s | over the bound | over the schedule | first call, s | total, s | refused calls \
+| undone in the window | forecast, s | its error | spread |
+|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,16 @@ class Row:
     def makespan(self) -> float:
         """The median, seconds."""
         return statistics.median(one.figures.makespan for one in self.runs)
+
+    @property
+    def first_call(self) -> float:
+        """The median of the times from the start to the first call, seconds."""
+        return statistics.median(one.figures.first_call for one in self.runs)
+
+    @property
+    def total(self) -> float:
+        """The median of the times from the start to the last good answer, seconds."""
+        return statistics.median(one.figures.total for one in self.runs)
 
     @property
     def spread(self) -> float:
@@ -77,12 +87,14 @@ def _line(row: Row, rows: Mapping[str, Row]) -> str:
         f"`{row.contender}`",
         f"{row.makespan:.2f}",
         *(f"{row.makespan / rows[one].makespan:.3f}" if one in rows else "" for one in (BOUND, SCHEDULE)),
-        *(["", "", "", "", ""] if computed else _measured(row)),
+        *([""] * 7 if computed else _measured(row)),
     ]
     return f"| {' | '.join(cells)} |".replace("|  |", "| |").replace("|  |", "| |")
 
 
 def _measured(row: Row) -> Iterator[str]:
+    yield f"{row.first_call:.2f}"
+    yield f"{row.total:.2f}"
     yield _range(row.refused)
     yield _range(row.late)
     yield "none" if row.forecast is None else f"{row.forecast:.2f}"
@@ -108,9 +120,11 @@ def where_not_ahead(loads: Mapping[str, Mapping[str, Row]]) -> list[str]:
 
 
 def _ahead(rival: Row, rlm: Row) -> Iterator[str]:
+    price = f", with {_range(rival.refused)} calls refused" if rival.refused[-1] else ""
     if rival.makespan < rlm.makespan:
-        price = f", with {_range(rival.refused)} calls refused" if rival.refused[-1] else ""
-        yield f"`{rival.contender}` is done after {rival.makespan:.2f} s, RLM after {rlm.makespan:.2f} s{price}"
+        yield f"`{rival.contender}` has a makespan of {rival.makespan:.2f} s, RLM of {rlm.makespan:.2f} s{price}"
+    if rival.total < rlm.total:
+        yield f"`{rival.contender}` is done {rival.total:.2f} s after the start, RLM {rlm.total:.2f} s{price}"
     if rival.refused[-1] < rlm.refused[-1]:
         yield f"`{rival.contender}` has {_range(rival.refused)} calls refused, RLM {_range(rlm.refused)}"
     if rival.late[-1] < rlm.late[-1]:

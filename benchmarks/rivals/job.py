@@ -28,18 +28,23 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Events to be sent (id and type, as they came), and each type's endpoints, the primary first, by priority."""
+    """Events to be sent (id and type, as they came), and each type's endpoints, the primary first, by priority.
+
+    Where each endpoint has lanes of its own, they are `lanes_each` in number.
+    """
 
     redis_url: str
     types: dict[str, list[Address]]
     events: list[tuple[str, str]]
+    lanes_each: int
 
     @classmethod
     def read(cls) -> Job:
         """Read the job that the environment names."""
         raw: dict[str, Any] = json.loads(Path(os.environ[VARIABLE]).read_text())
         types = {name: [Address(**one) for one in endpoints] for name, endpoints in raw["types"].items()}
-        return cls(raw["redis_url"], types, [(event_id, name) for event_id, name in raw["events"]])
+        events = [(event_id, name) for event_id, name in raw["events"]]
+        return cls(raw["redis_url"], types, events, raw["lanes_each"])
 
     @property
     def addresses(self) -> dict[str, Address]:

@@ -48,12 +48,17 @@ class Crew:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A rival. `command` is its program, `crew` its workers; it keeps each period for `pad_seconds` longer."""
+    """A rival: `command` is its program, `crew` its workers, `lanes` the calls it may have under way at once.
+
+    It keeps each period longer than it is: by RLM's guard if it is `guarded`, and by `pad_seconds` at every speed.
+    """
 
     name: str
     command: Callable[[], list[str]]
     crew: Crew | None = None
+    guarded: bool = False
     pad_seconds: float = 0.0
+    lanes: int = LANES
 
     def run(self, load: Load, speed: float, directory: Path) -> Result:
         """Start server, Redis, workers and program, tell it to begin once all are there, and judge it."""
@@ -65,8 +70,10 @@ class Program:
             config.write_text(demo_document(load_settings(None, {}), speed, api.url))
             settings = load_settings(config, {})
             redis_url = stack.enter_context(private_redis(directory))
-            events = self._write_job(directory / "job.json", load, settings, redis_url)
-            env = {VARIABLE: str(directory / "job.json")}
+            events = [event_id for event_id, _ in _events(load, settings)]
+            job = directory / "job.json"
+            job.write_text(json.dumps(self.job(load, settings, redis_url)))
+            env = {VARIABLE: str(job)}
             self._start_crew(stack, settings, directory, env)
             log = directory / "program.log"
             program = stack.enter_context(running(command, log, env=env, cwd=ROOT))
@@ -76,19 +83,16 @@ class Program:
             program.stdin.flush()
             return Result(judge(api, events, settings, started_at))
 
-    def _write_job(self, path: Path, load: Load, settings: Settings, redis_url: str) -> list[str]:
-        events = [(f"{item_id}:{name}", name) for item_id, name in load.items(settings.event_types)]
-        types = {one.name: [self._address(end) for end in one.endpoints] for one in settings.event_types}
-        path.write_text(json.dumps({"redis_url": redis_url, "types": types, "events": events}))
-        return [event_id for event_id, _ in events]
-
-    def _address(self, endpoint: Endpoint) -> dict[str, object]:
-        (rule,) = endpoint.limit.rules
+    def job(self, load: Load, settings: Settings, redis_url: str) -> dict[str, object]:
+        """Return what it has to do, the fields of `benchmarks.rivals.job.Job`."""
+        pad = self.pad_seconds + (settings.run.guard_seconds if self.guarded else 0)
+        backlog = load.backlog(settings.event_types)
+        used = sum(len(one.endpoints) for one in settings.event_types if backlog[one.name])
         return {
-            "name": endpoint.name,
-            "url": endpoint.url,
-            "amount": rule.amount,
-            "seconds": rule.seconds + self.pad_seconds,
+            "redis_url": redis_url,
+            "types": {one.name: [_address(end, pad) for end in one.endpoints] for one in settings.event_types},
+            "events": _events(load, settings),
+            "lanes_each": self.lanes // used,
         }
 
     def _start_crew(self, stack: ExitStack, settings: Settings, directory: Path, env: dict[str, str]) -> None:
@@ -101,6 +105,20 @@ class Program:
         stack.callback(lambda: [process.terminate() for process in crew.values()])  # all leave at once
         for log, process in crew.items():
             _await_words(log, self.crew.ready, self.crew.times, process)
+
+
+def _events(load: Load, settings: Settings) -> list[tuple[str, str]]:
+    return [(f"{item_id}:{name}", name) for item_id, name in load.items(settings.event_types)]
+
+
+def _address(endpoint: Endpoint, pad_seconds: float) -> dict[str, object]:
+    (rule,) = endpoint.limit.rules
+    return {
+        "name": endpoint.name,
+        "url": endpoint.url,
+        "amount": rule.amount,
+        "seconds": rule.seconds + pad_seconds,
+    }
 
 
 def _await_words(log: Path, words: str, times: int, process: subprocess.Popen[bytes]) -> None:
@@ -119,8 +137,8 @@ def _last_line(text: str) -> str:
 # -- the commands
 
 
-def _module(name: str, *args: str) -> Callable[[], list[str]]:
-    return lambda: [sys.executable, "-m", f"benchmarks.rivals.{name}", *args]
+def _module(name: str) -> Callable[[], list[str]]:
+    return lambda: [sys.executable, "-m", f"benchmarks.rivals.{name}"]
 
 
 def _dramatiq_workers(_settings: Settings) -> Iterator[list[str]]:
@@ -131,18 +149,12 @@ def _dramatiq_workers(_settings: Settings) -> Iterator[list[str]]:
 def _celery_workers(settings: Settings) -> Iterator[list[str]]:
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO"]
     for name in settings.endpoints:
-        size = ["--queues", name, "--hostname", name, "--pool", "gevent", "--concurrency", str(THREADS)]
-        yield [sys.executable, "-m", "celery", "--app", "benchmarks.rivals.with_celery", "worker", *size, *quiet]
+        own = ["--queues", name, "--hostname", name, "--pool", "gevent"]
+        yield [sys.executable, "-m", "celery", "--app", "benchmarks.rivals.with_celery", "worker", *own, *quiet]
 
 
-def _bullmq(concurrency: int) -> Callable[[], list[str]]:
-    """Return how BullMQ is run with so many calls under way at each endpoint."""
-
-    def command() -> list[str]:
-        place = _bullmq_installed()
-        return [shutil.which("node") or "node", str(place / "rival.js"), str(concurrency)]
-
-    return command
+def _bullmq() -> list[str]:
+    return [shutil.which("node") or "node", str(_bullmq_installed() / "rival.js")]
 
 
 @functools.cache
@@ -168,18 +180,18 @@ def _bullmq_installed() -> Path:
 
 _DRAMATIQ = Crew(_dramatiq_workers, "ready for action", LANES // THREADS)
 _CELERY = Crew(_celery_workers, "ready.")
-#: As many calls under way at an endpoint as give a type whose four endpoints are all that is used 100 lanes.
-_WIDE = LANES // 4
+#: Lanes that are no threads cost little, so there may be more of them.
+_WIDE = 5 * LANES
 
 PROGRAMS = (
-    Program("threads", _module("with_threads", "waits")),
-    Program("threads-padded", _module("with_threads", "waits"), pad_seconds=1),
-    Program("threads-by-type-padded", _module("with_threads", "by-type"), pad_seconds=1),
+    Program("threads", _module("with_threads")),
+    Program("threads-padded", _module("with_threads"), guarded=True),
     Program("dramatiq", _module("with_dramatiq"), _DRAMATIQ),
-    Program("dramatiq-padded", _module("with_dramatiq"), _DRAMATIQ, pad_seconds=1),
+    Program("dramatiq-padded", _module("with_dramatiq"), _DRAMATIQ, guarded=True),
     Program("celery", _module("with_celery"), _CELERY),
-    Program("celery-padded", _module("with_celery"), _CELERY, pad_seconds=0.5),
-    Program("bullmq", _bullmq(THREADS)),
-    Program("bullmq-padded", _bullmq(THREADS), pad_seconds=0.4),
-    Program("bullmq-wide-padded", _bullmq(_WIDE), pad_seconds=0.6),
+    Program("celery-padded", _module("with_celery"), _CELERY, guarded=True),
+    Program("bullmq", _bullmq),
+    Program("bullmq-padded", _bullmq, guarded=True),
+    Program("bullmq-padded-more", _bullmq, guarded=True, pad_seconds=0.4),
+    Program("bullmq-wide-padded", _bullmq, guarded=True, pad_seconds=0.6, lanes=_WIDE),
 )

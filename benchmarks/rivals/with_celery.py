@@ -1,6 +1,6 @@
 """Celery with its rate limit, which holds per worker: a queue and a worker per endpoint, the events dealt out evenly.
 
-Workers: celery --app benchmarks.rivals.with_celery worker --queues ENDPOINT --pool gevent --concurrency 5
+Workers: celery --app benchmarks.rivals.with_celery worker --queues ENDPOINT --pool gevent
 """
 
 from __future__ import annotations
@@ -13,7 +13,12 @@ from benchmarks.rivals.job import Job, await_go, call
 
 job = Job.read()
 app = Celery("rival", broker=job.redis_url)
-app.conf.update(task_ignore_result=True, worker_prefetch_multiplier=0, broker_connection_retry_on_startup=True)
+app.conf.update(
+    task_ignore_result=True,
+    worker_concurrency=job.lanes_each,
+    worker_prefetch_multiplier=0,
+    broker_connection_retry_on_startup=True,
+)
 
 #: All endpoints have one limit here; the rate is in tasks a second.
 RATE = next(one.amount / one.seconds for one in job.addresses.values())

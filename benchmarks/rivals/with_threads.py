@@ -1,16 +1,13 @@
 """A thread pool of 100 and `limits`: its moving window on Redis, a window per endpoint.
 
-Two ways to write it. The first that comes to mind (`waits`): a thread takes the next event as they came, and waits
-until an endpoint of its type has a slot, the primary before the overflows. With more thought (`by-type`): a thread
-takes the event of the highest priority that can be sent now, so none waits for a slot that another event could use.
+A thread takes the next event as they came, and waits until an endpoint of its type has a slot, the primary before the
+overflows.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 import time
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -58,7 +55,7 @@ class Slots:
         self._full_until[address.name] = time.time() + seconds
 
 
-def waits(job: Job, slots: Slots) -> None:
+def send_all(job: Job, slots: Slots) -> None:
     def send(event_id: str, type_name: str) -> None:
         addresses = job.types[type_name]
         while True:
@@ -75,50 +72,11 @@ def waits(job: Job, slots: Slots) -> None:
             done.result()
 
 
-class ByType:
-    """The events of each type, and what a lane does with them."""
-
-    def __init__(self, job: Job, slots: Slots) -> None:
-        self._types = job.types
-        self._slots = slots
-        self._waiting: dict[str, deque[str]] = {name: deque() for name in job.types}
-        for event_id, type_name in job.events:
-            self._waiting[type_name].append(event_id)
-
-    def lane(self) -> None:
-        """Send what can be sent until nothing waits."""
-        while left := [one for name, addresses in self._types.items() if self._waiting[name] for one in addresses]:
-            if not any(self._sends(name) for name in self._types if self._waiting[name]):
-                self._slots.await_any(left)
-
-    def _sends(self, type_name: str) -> bool:
-        """Send an event of a type where an endpoint has a slot; tell whether one had."""
-        address = self._slots.take(self._types[type_name])
-        if address is None:
-            return False
-        try:
-            event_id = self._waiting[type_name].popleft()
-        except IndexError:  # another thread took the last one: a slot is lost, which matters to nobody
-            return False
-        if seconds := call(address, event_id, type_name):
-            self._slots.refused(address, seconds)
-            self._waiting[type_name].appendleft(event_id)
-        return True
-
-
-def by_type(job: Job, slots: Slots) -> None:
-    events = ByType(job, slots)
-    with ThreadPoolExecutor(THREADS) as pool:
-        for done in [pool.submit(events.lane) for _ in range(THREADS)]:
-            done.result()
-
-
 def main() -> None:
     job = Job.read()
     slots = Slots(job.redis_url)
-    work = {"waits": waits, "by-type": by_type}[sys.argv[1]]
     await_go()
-    work(job, slots)
+    send_all(job, slots)
 
 
 if __name__ == "__main__":

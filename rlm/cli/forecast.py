@@ -62,14 +62,10 @@ def describe(found: Forecast, waiting: Waiting) -> None:
     ]
     table(["type", "events", "done after", "left over"], rows)
     show()
-    _first_call(plan)
-    show(
-        f"Forecast: {plan.forecast_seconds:.1f} s from the first call to the last answer, with "
-        f"{counted(plan.workers, 'worker')} of {counted(plan.threads, 'lane')}; no schedule could take less than "
-        f"{plan.lower_bound_seconds:.1f} s."
-    )
-    used = plan.utilisation
-    show(f"Used until then: {used.lanes:.0%} of the time of the lanes, {used.endpoints:.0%} of the endpoints' slots.")
+    if plan.releases:
+        _until_done(found)
+    else:
+        show("No call can begin in time to be answered before the deadline.")
     show(f"{sentence(plan.binds)}.")
     _left_over(found)
 
@@ -92,13 +88,14 @@ def compare(today: Forecast, other: Forecast, waiting: Waiting) -> None:
 def _side_by_side(*found: Forecast) -> Iterator[list[str]]:
     """Yield the rows of a table with a column for each. Forecasts count from the first call, whenever that can be."""
     plans = [one.plan for one in found]
+    is_late = any(_is_late(one) or not one.releases for one in plans)
     yield ["workers", *(f"{one.workers:,}" for one in plans)]
-    if any(map(_is_late, plans)):
-        yield ["first call in", *(f"{one.first_call_seconds:.1f} s" for one in plans)]
+    if is_late:
+        yield ["first call in", *(f"{one.first_call_seconds:.1f} s" if one.releases else "-" for one in plans)]
     yield ["forecast", *(_seconds(one.forecast_seconds) for one in plans)]
     yield ["lower bound", *(_seconds(one.lower_bound_seconds) for one in plans)]
-    if any(map(_is_late, plans)):
-        yield ["last answer in", *(f"{one.done_seconds:.1f} s" for one in found)]
+    if is_late:
+        yield ["last answer in", *(_seconds(one.done_seconds) for one in found)]
     yield ["lanes' time used", *(f"{one.utilisation.lanes:.0%}" for one in plans)]
     yield ["endpoints' slots used", *(f"{one.utilisation.endpoints:.0%}" for one in plans)]
     yield ["left over", *(f"{one.expected_leftover:,}" for one in plans)]
@@ -118,9 +115,17 @@ def _nothing_to_do() -> None:
     show("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
 
 
-def _first_call(plan: Plan) -> None:
+def _until_done(found: Forecast) -> None:
+    """Say when it begins and ends, with what, and how much of it is used."""
+    plan, used, most = found.plan, found.plan.utilisation, found.case.workers or found.case.settings.workers.max
     if _is_late(plan):
         show(f"The windows are full: the first call can begin {plan.first_call_seconds:.1f} s from now.")
+    show(
+        f"Forecast: {plan.forecast_seconds:.1f} s from the first call to the last answer, with "
+        f"{counted(plan.workers, 'worker')} of {counted(plan.threads, 'lane')}; no schedule on "
+        f"{counted(most, 'worker')} could take less than {plan.lower_bound_seconds:.1f} s."
+    )
+    show(f"Used until then: {used.lanes:.0%} of the time of the lanes, {used.endpoints:.0%} of the endpoints' slots.")
 
 
 def _is_late(plan: Plan) -> bool:

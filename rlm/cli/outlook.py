@@ -26,7 +26,8 @@ def show_windows(found: Forecast, arrivals: Arrivals, today: Forecast | None) ->
     if outlook is None or not outlook.windows:
         return
     show()
-    show(f"The next windows, {_arriving(arrivals, outlook)}:")
+    every_seconds = found.case.settings.run.every_seconds
+    show(f"The next windows, {_arriving(arrivals, sum(outlook.arrivals.values()), every_seconds)}:")
     show()
     table(["window", "waiting", "done", "left over"], _rows(outlook), lambda _: True)
     _not_counted_on(found.case)
@@ -70,8 +71,8 @@ def _show_last(outlook: Outlook) -> None:
 def _rows(outlook: Outlook) -> list[list[str]]:
     """Return the rows of the windows until the first after all is done; of many, some in the middle are left out."""
     windows = list(enumerate(outlook.windows, start=1))
-    if outlook.drained_in:
-        windows = windows[: outlook.drained_in + 1]
+    waiting = max((number for number, one in windows if one.leftover), default=0)
+    windows = windows[: waiting + 2]
     if len(windows) <= MOST_WINDOWS:
         return [_row(number, one) for number, one in windows]
     first, last = windows[:FIRST_WINDOWS], windows[-LAST_WINDOWS:]
@@ -87,12 +88,19 @@ def _growth(growth: float) -> str:
     return f"{round(growth):+,}" if round(growth) else "-"
 
 
-def _arriving(arrivals: Arrivals, outlook: Outlook) -> str:
-    number = sum(outlook.arrivals.values())
+def _arriving(arrivals: Arrivals, number: float, every_seconds: float) -> str:
+    """Say how many arrive in each window, and how that is known: given for a type or measured."""
     if not number:
-        return "with nothing arriving" + ("" if arrivals.runs else " (no run is on record; see --arrivals)")
-    measured = f", as in the last {counted(arrivals.windows, 'window')}" if arrivals.runs else ""
-    return f"with {_rate(number)} events arriving in each{measured}"
+        known = arrivals.windows or arrivals.given
+        return "with nothing arriving" + ("" if known else " (no whole window is on record yet; see --arrivals)")
+    measured = f"as in the last {counted(round(arrivals.windows), 'window')}"
+    others = any(number for name, number in arrivals.by_type.items() if name not in arrivals.given)
+    sources = measured
+    if arrivals.given:
+        sources = f"{', '.join(sorted(arrivals.given))} as given, the others {measured}" if others else "as given"
+    events = f"{_rate(number)} {'event' if number == 1 else 'events'}"
+    scaled = "" if every_seconds == arrivals.seconds else f", for {every_seconds:g} s instead of {arrivals.seconds:g} s"
+    return f"with {events} arriving in each ({sources}{scaled})"
 
 
 def _rate(number: float) -> str:

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 #: Windows looked at ahead, at the most.
 MOST_WINDOWS = 10_000
-#: Workers and events planned for, at the most: whatever reads the document can hold such a number.
-MOST_WORKERS = 1_000_000
+#: Events planned for, at the most: whatever reads the document can hold such a number.
 MOST_EVENTS = 10**15
 _DIGITS = len(str(MOST_EVENTS))
 #: Characters of a wrong number that are shown.
@@ -37,9 +36,7 @@ _WORKERS = ("workers.min", "workers.max")
 
 @click.command()
 @click.option("--count", "counts", multiple=True, metavar="TYPE=N", help="Plan for N events of a type; repeatable.")
-@click.option(
-    "--workers", type=click.IntRange(1, MOST_WORKERS), metavar="N", help="What if there were exactly N workers?"
-)
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="What if there were exactly N workers?")
 @click.option("--set", "told", multiple=True, metavar="KEY=VALUE", help="What if a setting had this value? Repeatable.")
 @click.option(
     "--add-endpoint", "add", multiple=True, metavar="TYPE", help="What if a type had one more endpoint? Repeatable."
@@ -55,7 +52,7 @@ _WORKERS = ("workers.min", "workers.max")
     "arriving",
     multiple=True,
     metavar="TYPE=N",
-    help="With --windows: N events arrive in each; repeatable.",
+    help="With --windows: N events arrive in a window of today; repeatable.",
 )
 @config_option
 @json_option
@@ -94,15 +91,17 @@ def plan(
     if given and windows is None:
         raise click.UsageError("--arrivals is for --windows N: what arrives in each of them")
     other = load_settings(config, overrides=told) if told else settings
+    if workers:
+        _check_workers(workers, other)
     _note_what_is_apart(other, workers)
     with opened(settings) as store:
         cases = _cases(store, other, add, workers, asked=bool(told or add or workers), fresh=bool(counts))
         backlog = _counted(numbers, settings) if counts else _waiting(store)
-        measured = _measured(store) if windows else None
+        arrivals = _measured(store).but(given) if windows else None
     found = [_forecast(case, backlog) for case in cases]
-    if windows and measured:
-        found = [_look_ahead(one, backlog, measured, given, windows) for one in found]
-    _answer(found, backlog, measured, as_json=as_json)
+    if windows and arrivals:
+        found = [_look_ahead(one, backlog, arrivals, windows) for one in found]
+    _answer(found, backlog, arrivals, as_json=as_json)
 
 
 def _read_numbers(option: str, texts: tuple[str, ...], settings: Settings) -> dict[str, int]:
@@ -128,6 +127,18 @@ def _check_type(option: str, name: str, settings: Settings) -> None:
         hint = did_you_mean(close_match(name, settings.types))
         known = ", ".join(one.name for one in settings.event_types)
         raise click.BadParameter(f"{name!r} is not a configured type{hint}; there are {known}", param_hint=option)
+
+
+def _check_workers(workers: int, settings: Settings) -> None:
+    """Refuse more workers than there can be, and say where there are more than there may be."""
+    from rlm.settings.model import MOST_WORKERS  # noqa: PLC0415
+
+    if workers > MOST_WORKERS:
+        shown = one_line(f"{workers:,}", _SHOWN)
+        most = f"workers.max cannot be more than {MOST_WORKERS:,}; ask for 1 to {MOST_WORKERS:,}"
+        raise click.BadParameter(f"{shown}: {most}", param_hint="--workers")
+    if workers > settings.workers.max:
+        say(f"workers.max is {settings.workers.max:,}: a run takes no more than that until it is raised.")
 
 
 def _note_what_is_apart(settings: Settings, workers: int | None) -> None:
@@ -187,16 +198,14 @@ def _forecast(case: Case, backlog: Backlog) -> Forecast:
     return Forecast(case, planned, left)
 
 
-def _look_ahead(
-    found: Forecast, backlog: Backlog, measured: Arrivals, given: Mapping[str, int], windows: int
-) -> Forecast:
+def _look_ahead(found: Forecast, backlog: Backlog, arrivals: Arrivals, windows: int) -> Forecast:
     from dataclasses import replace  # noqa: PLC0415
 
-    arrivals = measured.within(found.case.settings.run.every_seconds) | dict[str, float](given)
-    return replace(found, outlook=found.case.outlook(backlog.events, arrivals, windows))
+    arriving = arrivals.within(found.case.settings.run.every_seconds)
+    return replace(found, outlook=found.case.outlook(backlog.events, arriving, windows))
 
 
-def _answer(found: list[Forecast], backlog: Backlog, measured: Arrivals | None, *, as_json: bool) -> None:
+def _answer(found: list[Forecast], backlog: Backlog, arrivals: Arrivals | None, *, as_json: bool) -> None:
     today, last = found[0], found[-1]
     asked = last is not today
     if as_json:
@@ -207,5 +216,5 @@ def _answer(found: list[Forecast], backlog: Backlog, measured: Arrivals | None, 
         compare(today, last, backlog.waiting)
     else:
         describe(today, backlog.waiting)
-    if measured:
-        show_windows(last, measured, today if asked else None)
+    if arrivals:
+        show_windows(last, arrivals, today if asked else None)

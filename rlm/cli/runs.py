@@ -235,8 +235,8 @@ def _describe(found: dict[str, Any]) -> None:
     show(f"Run {found['run_id']} ({found['trigger']}): {found['state']}{left}")
     plan, workers = found["plan"], found["workers"]
     show(
-        f"Planned: done {plan['forecast_seconds']:.1f} s after the first call (no schedule could before "
-        f"{plan['lower_bound_seconds']:.1f} s), {plan['expected_leftover']} left over"
+        f"Planned: done {plan['forecast_seconds']:.1f} s after the first call (with the most workers no schedule could "
+        f"before {plan['lower_bound_seconds']:.1f} s), {plan['expected_leftover']} left over"
     )
     if "forecast" in found:
         now = found["forecast"]

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from rlm.plan.longrun import LongRun
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 SPAN: Final = 60
 #: Growth below this many events a window is none: what arrives is whole events.
 NO_GROWTH: Final = 0.5
+#: Where nothing is known of the limits.
+ANYTHING: Final = LongRun()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,51 +40,84 @@ class Ahead:
 class Outlook:
     """The windows to come, as many as asked for or until nothing new came, and what arrives between two of them.
 
-    After `cycle` windows every limit has let through what it does in its period: before that no trend is sure.
+    What they show is sure of those windows only. Beyond them goes what has settled, and what the limits let through in
+    the `long_run`: where more arrives, the leftovers grow for ever, whatever a few windows look like.
     """
 
     windows: tuple[Ahead, ...]
     arrivals: Mapping[str, float]
-    cycle: float = 0.0
+    long_run: LongRun = ANYTHING
 
     @property
     def drained_in(self) -> int | None:
-        """The first window, counted from 1, that leaves nothing over, None where leftovers come to stay."""
-        left = [one.leftover for one in self.windows]
-        return left.index(0) + 1 if 0 in left[-self._tail :] else None
+        """The first window, counted from 1, that leaves nothing over, None where that does not last."""
+        left = self._left
+        comes_back = self.settled and self._trend < NO_GROWTH and 0 in left[-self._tail :]
+        lasts = not self._too_much and (left[-1] == 0 or comes_back)
+        return left.index(0) + 1 if lasts else None
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether the trend has kept for long enough to go on."""
+        return _is_steady(self._left, _span(self.long_run.cycle))
 
     @property
     def growth(self) -> float:
         """By how many events the leftover grows a window in the end; below zero where it shrinks."""
-        if self.drained_in:
-            return 0.0
-        return sum(self.growth_of(name) for name in self.windows[0].left)
+        return 0.0 if self.drained_in else self._in_the_end(self._trend, self.long_run.surplus(self.arrivals))
 
     def growth_of(self, name: str) -> float:
         """The same for one type."""
-        last, tail = self.windows[-1], self._tail
-        if len(self.windows) > 1:
-            return (last.left[name] - self.windows[-1 - tail].left[name]) / tail
-        completed = last.events[name] - last.left[name]
-        return self.arrivals.get(name, 0.0) - completed if last.left[name] else 0.0
+        return self._in_the_end(self._trend_of(name), self.long_run.surplus_of(name, self.arrivals))
 
     @property
     def verdict(self) -> str:
-        """Say in words what comes of it."""
-        left = [one.leftover for one in self.windows]
-        tail = left[-self._tail :]
+        """Say in words what comes of it: "never" is said only of what is sure."""
+        last, growth = self._left[-1], self.growth
+        window = f"window {len(self.windows):,}"
         if self.drained_in:
-            again = max(left[self.drained_in :], default=0)
-            later = f"; now and then up to {again:,} are left over again, for one of the next windows" if again else ""
-            return f"drained in window {self.drained_in:,}{later}" if any(left) else "nothing is left over"
-        so_far = "never" if len(left) > self.cycle else f"not by window {len(left):,}"
-        if self.growth >= NO_GROWTH:
-            return f"{so_far}: growing by {_events(round(self.growth))} a window"
-        if self.growth > -NO_GROWTH:
-            return f"{so_far}: stays at about {round(sum(tail) / len(tail)):,}"
-        then = len(left) + math.ceil(left[-1] / -self.growth)
-        fewer = f"{round(-self.growth):,} fewer with each window"
-        return f"not by window {len(left):,}: {left[-1]:,} are left over then, {fewer}; at this rate in window {then:,}"
+            return self._drained(self.drained_in)
+        if self._too_much and not last:
+            least = f"at least {_events(growth)}"
+            return f"nothing is left over in {window}, but in the long run it grows by {least} a window"
+        if self._too_much or (self.settled and growth >= NO_GROWTH):
+            return f"never: growing by {'' if self.settled else 'at least '}{_events(growth)} a window"
+        if self.settled and growth > -NO_GROWTH:
+            tail = self._left[-self._tail :]
+            return f"never: stays at about {round(sum(tail) / len(tail)):,}"
+        return f"not by {window}: {last:,} {'is' if last == 1 else 'are'} left over then, {self._so_far(growth)}"
+
+    def _drained(self, number: int) -> str:
+        """Say since when nothing is left over, and what comes again now and then."""
+        left = self._left
+        if not any(left):
+            lasts = not any(self.arrivals.values()) or len(left) > self.long_run.cycle
+            return "nothing is left over" + ("" if lasts else f" by window {len(left):,}")
+        again = max(left[number:], default=0)
+        later = f"; now and then up to {again:,} are left over again, for one of the next windows" if again else ""
+        return f"drained in window {number:,}{later}"
+
+    def _so_far(self, growth: float) -> str:
+        """Say what the windows show where it does not tell what comes in the end."""
+        so_far = "" if self.settled else " so far"
+        if growth >= NO_GROWTH:
+            return f"growing by {_events(growth)} a window{so_far}"
+        if growth > -NO_GROWTH:
+            return "about as many as before"
+        then = self._drained_by()
+        none_left = f"; none by about window {then:,}" if then else ""
+        return f"{round(-growth):,} fewer with each window{so_far}{none_left}"
+
+    def _drained_by(self) -> int | None:
+        """Return the window by which each type would be done: whole cycles later, no faster than limits allow."""
+        last, cycle = self.windows[-1], max(1.0, self.long_run.cycle)
+        cycles = 0
+        for name, left in last.left.items():
+            pace = -max(self._trend_of(name), self.long_run.surplus_of(name, self.arrivals))
+            if left and (pace < NO_GROWTH or not self._whole_cycle):
+                return None
+            cycles = max(cycles, math.ceil(left / pace / cycle) if left else 0)
+        return len(self.windows) + math.ceil(cycles * cycle)
 
     def as_json(self) -> dict[str, Any]:
         """Return what `rlm plan --windows N --json` adds to the plan."""
@@ -105,10 +142,42 @@ class Outlook:
         }
 
     @property
+    def _left(self) -> list[int]:
+        return [one.leftover for one in self.windows]
+
+    @property
+    def _too_much(self) -> bool:
+        """Tell whether more arrives than the limits let through in the long run."""
+        return self.long_run.surplus(self.arrivals) >= NO_GROWTH
+
+    @property
+    def _whole_cycle(self) -> bool:
+        """Tell whether the last windows, over which trends are measured, hold a cycle of every limit."""
+        return len(self.windows) // 2 >= self.long_run.cycle
+
+    @property
     def _tail(self) -> int:
         """How many of the last windows tell the trend: the first begin with windows that are open."""
-        half = len(self.windows) // 2
-        return max(1, half if half < self.cycle else min(_span(self.cycle), _whole_cycles(half, self.cycle)))
+        half, cycle = len(self.windows) // 2, self.long_run.cycle
+        return max(1, min(_span(cycle), _whole_cycles(half, cycle)) if self._whole_cycle else half)
+
+    @property
+    def _trend(self) -> float:
+        """By how many events the leftover grew a window over the last ones."""
+        return sum(self._trend_of(name) for name in self.windows[0].left)
+
+    def _trend_of(self, name: str) -> float:
+        last, tail = self.windows[-1], self._tail
+        if len(self.windows) > 1:
+            return (last.left[name] - self.windows[-1 - tail].left[name]) / tail
+        completed = last.events[name] - last.left[name]
+        return self.arrivals.get(name, 0.0) - completed if last.left[name] else 0.0
+
+    def _in_the_end(self, trend: float, surplus: float) -> float:
+        """Return what a trend comes to: a surplus is sure, and the trend of a few windows is not."""
+        if surplus < NO_GROWTH:
+            return trend
+        return max(trend, surplus) if self.settled else surplus
 
 
 def _span(cycle: float) -> int:
@@ -121,8 +190,9 @@ def _whole_cycles(most: int, cycle: float) -> int:
     return round(most // cycle * cycle) if cycle else most
 
 
-def _events(number: int) -> str:
-    return "1 event" if number == 1 else f"{number:,} events"
+def _events(number: float) -> str:
+    whole = max(1, round(number))
+    return "1 event" if whole == 1 else f"{whole:,} events"
 
 
 def look_ahead(
@@ -132,7 +202,7 @@ def look_ahead(
     number: int,
     plan: Callable[[Mapping[str, int], Mapping[str, Window]], Course],
     carry: Callable[[Mapping[str, Window], Sequence[Start]], Mapping[str, Window]],
-    cycle: float = 0.0,
+    long_run: LongRun = ANYTHING,
 ) -> Outlook:
     """Plan up to `number` windows one after the other, fewer once nothing new is to be expected.
 
@@ -143,18 +213,18 @@ def look_ahead(
         number: how many windows.
         plan: what becomes of a window that begins with this backlog and these windows of the endpoints.
         carry: what the windows of the endpoints hold a window later.
-        cycle: the longest period of any limit, in windows.
+        long_run: what the limits let through in the long run.
     """
     ahead: list[Ahead] = []
     events = dict(backlog)
     for passed in range(1, number + 1):
         course = plan(events, windows)
         ahead.append(Ahead(events, dict(course.left)))
-        if _settled(ahead, arrivals, number, _span(cycle)):
+        if _tells_no_more(ahead, arrivals, number, _span(long_run.cycle)):
             break
         windows = carry(windows, course.starts)
         events = {name: left + _arrived(arrivals.get(name, 0.0), passed) for name, left in course.left.items()}
-    return Outlook(tuple(ahead), arrivals, cycle)
+    return Outlook(tuple(ahead), arrivals, long_run)
 
 
 def _arrived(rate: float, passed: int) -> int:
@@ -162,13 +232,21 @@ def _arrived(rate: float, passed: int) -> int:
     return math.floor(rate * passed + NO_GROWTH) - math.floor(rate * (passed - 1) + NO_GROWTH)
 
 
-def _settled(ahead: Sequence[Ahead], arrivals: Mapping[str, float], number: int, span: int) -> bool:
+def _tells_no_more(ahead: Sequence[Ahead], arrivals: Mapping[str, float], number: int, span: int) -> bool:
     """Tell whether nothing new is to be expected: all is done, or an old trend goes on beyond the last window asked."""
-    quiet = 1 if not any(arrivals.values()) else span
-    if len(ahead) >= quiet and not any(one.leftover for one in ahead[-quiet:]):
+    left = [one.leftover for one in ahead]
+    quiet = span if any(arrivals.values()) else 1
+    if len(left) >= quiet and not any(left[-quiet:]):
         return True
-    if len(ahead) <= 2 * span:
+    if not _is_steady(left, span):
         return False
-    before, between, now = (ahead[-1 - back].leftover for back in (2 * span, span, 0))
-    steady = abs((now - between) - (between - before)) <= NO_GROWTH * span
-    return steady and (now >= between or now > (number - len(ahead)) * (between - now) / span)
+    between, now = left[-1 - span], left[-1]
+    return now >= between or now > (number - len(left)) * (between - now) / span
+
+
+def _is_steady(left: Sequence[int], span: int) -> bool:
+    """Tell whether the leftovers have changed as much in the last `span` windows as in those before."""
+    if len(left) <= 2 * span:
+        return False
+    before, between, now = (left[-1 - back] for back in (2 * span, span, 0))
+    return abs((now - between) - (between - before)) <= NO_GROWTH * span

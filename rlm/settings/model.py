@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
@@ -19,6 +19,9 @@ from rlm.settings.fields import (
     whole,
 )
 from rlm.settings.values import EMBEDDED, RESERVED_HEADERS
+
+#: `workers.max` cannot be more.
+MOST_WORKERS: Final = 1000
 
 
 class Section(BaseModel):
@@ -94,8 +97,8 @@ class RunSettings(Section):
 class WorkersSettings(Section):
     """How many worker processes there may be."""
 
-    min: int = whole(0, "Worker processes kept between runs. At most `workers.max`.", lowest=0, highest=1000)
-    max: int = whole(20, "The most worker processes.", lowest=1, highest=1000)
+    min: int = whole(0, "Worker processes kept between runs. At most `workers.max`.", lowest=0, highest=MOST_WORKERS)
+    max: int = whole(20, "The most worker processes.", lowest=1, highest=MOST_WORKERS)
     threads: int = whole(5, "Lanes of a worker process: its events in flight.", lowest=1, highest=1000)
 
 
@@ -156,8 +159,9 @@ class TypeSettings(Section):
     )
     share: float = setting(
         0.0,
-        "At least this part of a run's calls goes to the type while it has events waiting, whatever its priority, so "
-        "that a low one is never starved for good. What it does not use goes to the others. All together at most 1.",
+        "At least this part of a run's calls goes to the type while it has events waiting, whatever its priority, as "
+        "far as its endpoints and budgets have slots, so that a low one is never starved for good. What it does not "
+        "use goes to the others. All together at most 1.",
         allowed="a number from 0 to 1",
         ge=0,
         le=1,

@@ -28,7 +28,8 @@ last_tick                  string  when the scheduler last ticked, seconds since
 window:URLHASH             list    stamps of the slots taken, newest first; 24 h, or the longest rule
 health:URLHASH             hash    an endpoint's rest, probe, failures in a row, how far back its slots are kept
 window:, health:NAMEHASH   both    the same of a budget, whose slots are those of its endpoints together
-budgets                    hash    window id of an endpoint -> that of the budget that its calls are counted on
+budgets                    hash    window id of an endpoint -> that of the budget that its calls are counted on; both of
+                                   them -> when that ended
 limits, limits:filed       hash    endpoint or budget name -> its limit in force, and as the file last had it
 wanted                     string  number of workers wanted; written by the conductor
 restarts                   string  workers that ended unexpectedly, ever; written by the supervisors

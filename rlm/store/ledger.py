@@ -365,15 +365,18 @@ class Ledger:
             self._take_back(event_id.decode(), worker_id, call.decode(), "dead") for event_id, call in calls.items()
         )
 
-    def orphan_expired(self, types: Iterable[str], now_us: int) -> int:
-        """Take back the events whose leases have run out, a frozen or lost worker's; return how many."""
+    def orphan_expired(self, types: Iterable[str], now_us: int, *, closing: bool = False) -> int:
+        """Take back the events whose leases have run out, a frozen or lost worker's; return how many.
+
+        When a run is `closing` no death is counted: it is Redis that was away, past the lease and the deadline.
+        """
         taken = 0
         for name in types:
             for event_id in self._due(self._keys.inflight(name), now_us, since=-now_us):
                 with translated():
                     owner = cast("bytes | None", self._client.hget(self._keys.event(event_id), "owner")) or b""
                     call = cast("bytes | None", self._client.hget(self._keys.calls(owner.decode()), event_id)) or b""
-                taken += self._take_back(event_id, owner.decode(), call.decode(), "expired")
+                taken += self._take_back(event_id, owner.decode(), call.decode(), "closing" if closing else "expired")
         return taken
 
     def _take_back(self, event_id: str, worker_id: str, call: str, when: str) -> int:

@@ -239,7 +239,9 @@ class Windows:
         self._reopen(self._client, [self._keys.health(endpoint.window_id)])
 
     def join_budgets(self, token: int, endpoints: Iterable[Endpoint]) -> None:
-        """Have each budget count what its endpoints were called before they named it, each once.
+        """Have each budget count what is kept of its endpoints' calls from before they named it, each once.
+
+        A budget with a rule that looks further back than that rests until it need not.
 
         Raises FencedError for a `token` that is not the lease's.
         """
@@ -250,10 +252,10 @@ class Windows:
             window_id, budget = endpoint.window_id, endpoint.budget
             budget_id = budget.window_id if budget else ""
             if counted.get(window_id.encode(), b"").decode() != budget_id:
-                amount = max(rule.amount for rule in budget.limit.rules) if budget else 0
-                lists = [keys.window(window_id), keys.window(budget_id)]
-                args: list[str | int] = [token, window_id, budget_id, amount, KEEP_SECONDS * 1000]
-                calls.append((self._join, [keys.lease, keys.budgets, *lists], args))
+                longest = budget.limit.longest_seconds + self._guard_seconds if budget else 0
+                both = [key for one in (window_id, budget_id) for key in (keys.window(one), keys.health(one))]
+                args: list[str | int] = [token, window_id, budget_id, round(1000 * max(KEEP_SECONDS, longest))]
+                calls.append((self._join, [keys.lease, keys.budgets, *both], args))
         run_many(self._client, calls)
 
     def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, View]]:

@@ -435,8 +435,15 @@ def test_a_name_that_does_not_resolve_is_known_before_anything_is_sent(dispatche
         dispatcher.connect(endpoint("http://no-such-host.invalid/"), PATIENCE)
 
 
-def test_a_server_that_accepts_nobody_is_given_up_in_time(dispatcher):
-    """A connection that does not come about ends in the time given for it."""
+def resolve(monkeypatch, *ports):
+    """Have any name resolve to these ports of this machine, in this order."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port)) for port in ports]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: found)
+
+
+@pytest.mark.parametrize("addresses", [1, 3])
+def test_a_server_that_accepts_nobody_is_given_up_in_time(dispatcher, monkeypatch, addresses):
+    """A connection that does not come about ends in the time given for it, however many addresses its host has."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(4):  # fill the queue of those that wait to be let in
@@ -444,8 +451,26 @@ def test_a_server_that_accepts_nobody_is_given_up_in_time(dispatcher):
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
 
+        resolve(monkeypatch, *[listener.getsockname()[1]] * addresses)
         with ends_by(0.3), pytest.raises(UnreachableError, match="timed out"):
-            dispatcher.connect(endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}/"), 0.3)
+            dispatcher.connect(endpoint("http://api.test/"), 0.3)
+
+
+def test_a_host_is_reached_at_the_first_address_that_answers(dispatcher, monkeypatch):
+    """One that refuses costs nothing but the time to say so."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        refusing = listener.getsockname()[1]
+    with Server(answering(OK)) as server:
+        resolve(monkeypatch, refusing, server.port)
+
+        assert call(dispatcher, endpoint("http://api.test/")).status == 200
+
+
+@pytest.mark.parametrize("name", ["a..b", "x" * 64])
+def test_a_name_that_cannot_be_one_is_an_error_of_connecting(dispatcher, name):
+    """Nor does it end the lane."""
+    with pytest.raises(UnreachableError, match="no connection to api"):
+        dispatcher.connect(endpoint(f"http://{name}/"), PATIENCE)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

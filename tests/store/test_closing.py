@@ -1,4 +1,4 @@
-"""What a record says of endpoints and budgets: calls, peaks, and the limits in force."""
+"""What a closed run leaves: its record of endpoints and budgets, and of calls that nobody reports any more nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from dataclasses import replace
 import pytest
 
 from rlm import closing, report
-from tests.store import steps
-from tests.store.windows import make_budget, take
+from rlm.store.ledger import CHUNK
+from rlm.store.window import Call
+from tests.store import looks, steps
+from tests.store.windows import make_budget, stamps, take
+from tests.wait import wait_until
 
 BUDGET = make_budget("50/minute")
 
@@ -93,3 +96,92 @@ def test_a_limit_set_by_hand_is_the_one_on_record(store, token, running, shared,
         "peak_in_window": 2,
         "limit": "7 per hour",
     }
+
+
+@pytest.fixture
+def under_way(store, token, shared):
+    """Claim the next event of a run under a lease and take a slot for its call; return claim and slot."""
+
+    def begin(run, lease_seconds):
+        claim = steps.claim_next(store, token, run, lease_seconds=lease_seconds)
+        slot = store.windows.acquire(shared[steps.ENDPOINT], Call("worker-1", claim.event_id, steps.ENDPOINT))
+        now = looks.redis_us(store)
+        wait_until(lambda: looks.redis_us(store) > now)
+        return claim, slot
+
+    return begin
+
+
+def test_nothing_is_left_of_a_call_that_nobody_will_report_any_more(store, token, running, shared, under_way):
+    """Its lane gave up, Redis being away past its lease and the deadline: its slots count from now, and nobody died."""
+    run = running(2)
+    claim, slot = under_way(run, 0.0)
+    take(store, shared[steps.OVERFLOW])
+
+    record = close(store, token, run)
+
+    assert looks.calls(store, "worker-1") == {}
+    (moved,) = stamps(store, shared[steps.ENDPOINT])
+    assert moved > int(slot.stamp)
+    assert moved == stamps(store, BUDGET)[0]
+    assert len(stamps(store, BUDGET)) == 2
+    event = looks.event(store, claim.event_id)
+    assert (event["attempt"], event.get("deaths"), event.get("owner")) == ("1", None, None)
+    assert looks.pending(store) == steps.event_ids(2)
+    assert (record["counts"]["leftover"], record["by_endpoint"][steps.ENDPOINT]["errors"]) == (2, 1)
+
+
+def test_an_event_whose_lease_ran_out_without_a_slot_is_left_over_as_it_was(store, token, running):
+    """Nothing was sent of it, and its worker is not busy with it any more."""
+    run = running(1)
+    claim = steps.claim_next(store, token, run, lease_seconds=0)
+    now = looks.redis_us(store)
+    wait_until(lambda: looks.redis_us(store) > now)
+
+    close(store, token, run)
+
+    assert looks.calls(store, "worker-1") == {}
+    assert not {"attempt", "deaths", "owner"} & set(looks.event(store, claim.event_id))
+
+
+def test_a_call_whose_lane_is_still_at_it_keeps_its_slot_and_its_note(store, token, running, shared, under_way):
+    """Its connection may be open: the lane blocks the slot from when it closes it, and clears the note."""
+    run = running(1)
+    claim, slot = under_way(run, 60.0)
+
+    close(store, token, run)
+
+    assert set(looks.calls(store, "worker-1")) == {claim.event_id}
+    blocked = store.windows.block(shared[steps.ENDPOINT], slot, Call("worker-1", claim.event_id, steps.ENDPOINT))
+    assert int(blocked.stamp) > int(slot.stamp)
+    assert not store.ledger.retry(claim, steps.ENDPOINT, 1.0)
+    assert looks.calls(store, "worker-1") == {}
+
+
+def test_a_run_closed_by_many_at_once_blocks_each_slot_once(store, token, running, shared, under_way):
+    """Ten closers, as many slots as before."""
+    run = running(5)
+    for _ in range(5):
+        under_way(run, 0.0)
+    steps.finish(store, token, run)
+
+    records = steps.at_once(*[lambda: closing.close_run(store, run.id)] * 10)
+
+    assert len([one for one in records if one]) == 1
+    assert looks.calls(store, "worker-1") == {}
+    assert len(stamps(store, BUDGET)) == len(stamps(store, shared[steps.ENDPOINT])) == 5
+    assert {looks.event(store, one)["attempt"] for one in steps.event_ids(5)} == {"1"}
+
+
+def test_more_leases_than_one_step_takes_back_are_all_taken_back(store, token, running):
+    """However many lanes had given up."""
+    run = running(CHUNK + 1)
+    for one in steps.release(store, token, run, CHUNK + 1):
+        steps.claim(store, one, lease_seconds=0)
+    now = looks.redis_us(store)
+    wait_until(lambda: looks.redis_us(store) > now)
+
+    close(store, token, run)
+
+    assert looks.calls(store, "worker-1") == {}
+    assert looks.counts(store).pending == CHUNK + 1

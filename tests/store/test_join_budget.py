@@ -8,7 +8,10 @@ import pytest
 
 from rlm.errors import FencedError
 from tests.store import looks, steps
-from tests.store.windows import make_budget, make_endpoint, pass_time, refusal, stamps, take
+from tests.store.windows import make_budget, make_endpoint, pass_time, refusal, set_health, stamps, take
+
+#: Seconds.
+DAY = 86_400
 
 
 @pytest.fixture
@@ -55,15 +58,26 @@ def test_the_calls_of_several_are_counted_in_order(store, token, budget):
     refusal(store, three)
 
 
-def test_what_no_rule_looks_at_is_left_out(store, token, budget):
-    """Behind as many slots as the limit has there may be older ones, which stay where they are."""
-    take(store, before("one"), 9)
-    take(store, after(make_budget("99/minute"), "three"), 7)
-    newest = stamps(store, budget)
+def test_all_calls_that_are_kept_are_brought_along(store, token):
+    """More than the limit of today looks at: it may be a mistake, and the next one looks at more."""
+    take(store, make_endpoint("60/day"), 60)
+    store.windows.join_budgets(token, [make_endpoint("60/day", budget=make_budget("10/day"))])
 
-    store.windows.join_budgets(token, [after(budget, "one")])
+    other = make_endpoint("100/day", "other", budget=make_budget("100/day"))
 
-    assert stamps(store, budget) == newest
+    assert len(stamps(store, other.budget)) == 60
+    take(store, other, 40)
+    refusal(store, other)
+
+
+def test_thousands_of_calls_are_brought_along_in_order(store, token, budget):
+    """By as many commands as it takes."""
+    for name, first in (("one", 0), ("two", 1)):
+        store.client.rpush(store.keys.window(before(name).window_id), *range(9000 - first, 0, -2))
+
+    store.windows.join_budgets(token, [after(budget, "one"), after(budget, "two")])
+
+    assert stamps(store, budget) == list(range(9000, 0, -1))
 
 
 @pytest.mark.parametrize("again", [1, 3])
@@ -90,7 +104,7 @@ def test_twenty_at_once_bring_them_along_once(store, token, budget):
 
 
 def test_an_endpoint_that_leaves_may_come_back(store, token, budget):
-    """What it was called in between counts then; what was counted before stays."""
+    """What it was called in between counts then; what was counted before stays, and counts once."""
     store.windows.join_budgets(token, [after(budget)])
     take(store, after(budget))
     store.windows.join_budgets(token, [before()])
@@ -99,7 +113,8 @@ def test_an_endpoint_that_leaves_may_come_back(store, token, budget):
 
     store.windows.join_budgets(token, [after(budget)])
 
-    assert set(stamps(store, budget)) == set(stamps(store, before()))
+    assert stamps(store, budget) == stamps(store, before())
+    take(store, after(budget))
     refusal(store, after(budget))
 
 
@@ -120,6 +135,88 @@ def test_slots_brought_along_expire(store, token, budget):
     store.windows.join_budgets(token, [after(budget)])
 
     assert 86000 < store.client.ttl(store.keys.window(budget.window_id)) <= 86400
+
+
+def test_slots_brought_along_are_kept_for_the_budgets_longest_rule(store, token):
+    """So that none is forgotten before it looks at it."""
+    take(store, before())
+
+    store.windows.join_budgets(token, [after(make_budget("500/month"))])
+
+    assert store.client.ttl(store.keys.window(make_budget("500/month").window_id)) > 29 * DAY
+
+
+MONTHLY = make_budget("20000/month")
+
+
+def test_a_rule_that_looks_further_back_than_the_calls_brought_along_rests_the_budget(store, token):
+    """As it would the endpoint itself: what it was called more than a day ago is not known."""
+    take(store, make_endpoint("1000/day"))
+
+    store.windows.join_budgets(token, [make_endpoint("1000/day", budget=MONTHLY)])
+
+    for endpoint in (make_endpoint("1000/day", budget=MONTHLY), after(MONTHLY, "another")):
+        assert 29 * DAY - 60 < refusal(store, endpoint) <= 29 * DAY + 1
+    pass_time(store, MONTHLY, 29 * DAY + 1)
+    take(store, after(MONTHLY, "another"))
+
+
+def test_it_rests_a_budget_that_others_have_used_for_long(store, token):
+    """Their calls are known, the newcomer's are not."""
+    store.windows.join_budgets(token, [after(MONTHLY, "other")])
+    take(store, after(MONTHLY, "other"))
+    take(store, before())
+
+    store.windows.join_budgets(token, [after(MONTHLY, "other"), after(MONTHLY)])
+
+    assert refusal(store, after(MONTHLY, "other")) > 28 * DAY
+
+
+def test_a_shorter_rule_rests_nothing(store, token, budget):
+    """What is kept covers it."""
+    take(store, before())
+
+    store.windows.join_budgets(token, [after(budget)])
+
+    take(store, after(budget))
+
+
+def test_an_endpoint_that_was_never_called_rests_nothing(store, token):
+    """There is nothing that the budget does not know."""
+    store.windows.join_budgets(token, [after(MONTHLY, "other")])
+    take(store, after(MONTHLY, "other"))
+
+    store.windows.join_budgets(token, [after(MONTHLY), after(MONTHLY, "other")])
+
+    take(store, after(MONTHLY))
+    take(store, after(MONTHLY, "other"))
+
+
+def test_an_endpoint_that_comes_back_soon_rests_nothing(store, token):
+    """Its calls are counted up to when it left, and since then they are kept."""
+    store.windows.join_budgets(token, [after(MONTHLY)])
+    take(store, after(MONTHLY))
+    store.windows.join_budgets(token, [before()])
+    take(store, before())
+
+    store.windows.join_budgets(token, [after(MONTHLY)])
+
+    take(store, after(MONTHLY))
+
+
+def test_an_endpoint_that_comes_back_late_rests_the_budget(store, token):
+    """Some of its calls of the time between are kept no more; the other budget, which it named meanwhile, has them."""
+    store.windows.join_budgets(token, [after(MONTHLY)])
+    take(store, after(MONTHLY))
+    store.windows.join_budgets(token, [after(make_budget("5/minute", "between"))])
+    store.windows.join_budgets(token, [before()])
+    left = f"{before().window_id} {MONTHLY.window_id}"
+    store.client.hincrby(store.keys.budgets, left, -(DAY + 60) * 1_000_000)
+    set_health(store, before(), kept_us=DAY * 1_000_000)
+
+    store.windows.join_budgets(token, [after(MONTHLY)])
+
+    assert refusal(store, after(MONTHLY)) > 28 * DAY
 
 
 def test_a_deposed_conductor_brings_nothing_along(store, token, budget):

@@ -9,8 +9,8 @@ from benchmarks.harness.figures import Figures
 from benchmarks.harness.report import Row, page_part, put_between, table, where_not_ahead
 
 
-def result(makespan, *, refused=0, late=0, forecast=None):
-    return Result(Figures(makespan, 0.1, 100 - late, refused, 0, 0), forecast)
+def result(makespan, *, first_call=0.1, refused=0, late=0, forecast=None):
+    return Result(Figures(makespan, first_call, 100 - late, refused, 0, 0), forecast)
 
 
 def rows(**runs):
@@ -22,15 +22,19 @@ def test_a_row_has_the_median_its_ratios_and_how_far_the_runs_lie_apart():
     found = rows(
         bound=[result(10.0)],
         schedule=[result(12.5)],
-        rlm=[result(12.0, forecast=12.6), result(12.5, forecast=12.5), result(13.0, refused=2, late=3, forecast=12.5)],
+        rlm=[
+            result(12.0, forecast=12.6),
+            result(12.5, first_call=0.4, forecast=12.5),
+            result(13.0, first_call=0.2, refused=2, late=3, forecast=12.5),
+        ],
     )
 
     lines = table(found).splitlines()[2:]
 
     assert lines == [
-        "| `bound` | 10.00 | 1.000 | 0.800 | | | | | |",
-        "| `schedule` | 12.50 | 1.250 | 1.000 | | | | | |",
-        "| `rlm` | 12.50 | 1.250 | 1.000 | 0 to 2 | 0 to 3 | 12.50 | 5.0% | 8.0% |",
+        "| `bound` | 10.00 | 1.000 | 0.800 | | | | | | | |",
+        "| `schedule` | 12.50 | 1.250 | 1.000 | | | | | | | |",
+        "| `rlm` | 12.50 | 1.250 | 1.000 | 0.20 | 12.90 | 0 to 2 | 0 to 3 | 12.50 | 5.0% | 8.0% |",
     ]
 
 
@@ -38,21 +42,23 @@ def test_who_cannot_say_when_it_is_done_has_none():
     """No forecast is worth its own word; one run has no spread, and without a bound there is no ratio."""
     found = rows(celery=[result(20.0, refused=1_234)])
 
-    assert table(found).splitlines()[2:] == ["| `celery` | 20.00 | | | 1,234 | 0 | none | | |"]
+    assert table(found).splitlines()[2:] == ["| `celery` | 20.00 | | | 0.10 | 20.10 | 1,234 | 0 | none | | |"]
 
 
 def test_every_rival_that_is_before_rlm_is_named():
-    """Sooner, with fewer refused, or with less undone: each is said, with its price."""
+    """Sooner from the first call or from the start, fewer refused, less undone: each is said, with its price."""
     found = rows(
         bound=[result(10.0)],
-        rlm=[result(12.0, refused=1, late=1)],
+        rlm=[result(12.0, first_call=1.5, refused=1, late=1)],
         quick=[result(11.0, refused=5, late=1)],
         careful=[result(13.0)],
         slow=[result(20.0, refused=9, late=9)],
     )
 
     assert where_not_ahead({"full": found}) == [
-        "full: `quick` is done after 11.00 s, RLM after 12.00 s, with 5 calls refused",
+        "full: `quick` has a makespan of 11.00 s, RLM of 12.00 s, with 5 calls refused",
+        "full: `quick` is done 11.10 s after the start, RLM 13.50 s, with 5 calls refused",
+        "full: `careful` is done 13.10 s after the start, RLM 13.50 s",
         "full: `careful` has 0 calls refused, RLM 1",
         "full: `careful` leaves 0 events undone in the window, RLM 1",
     ]

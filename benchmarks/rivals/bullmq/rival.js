@@ -3,10 +3,8 @@ import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline/promises";
 import { Queue, Worker } from "bullmq";
 
-// Jobs a worker has in hand.
-const concurrency = Number(process.argv[2]);
-
 const job = JSON.parse(readFileSync(process.env.RIVAL_JOB, "utf8"));
+const concurrency = job.lanes_each; // jobs that a worker has in hand
 const { hostname: host, port } = new URL(job.redis_url);
 const connection = { host, port: Number(port), maxRetriesPerRequest: null };
 
@@ -29,14 +27,11 @@ for (const { name, url, amount, seconds } of Object.values(job.types).flat()) {
       }
       if (answer.status !== 200) throw new Error(`${name} answered ${answer.status}`);
     },
-    { connection, concurrency, limiter: { max: amount, duration: Math.round(1000 * seconds) } },
+    { connection, concurrency, autorun: false, limiter: { max: amount, duration: Math.round(1000 * seconds) } },
   );
   workers.push(worker);
 }
 await Promise.all([...Object.values(queues), ...workers].map((one) => one.waitUntilReady()));
-
-console.log("ready");
-await createInterface({ input: process.stdin }).question("");
 
 const turns = {};
 const batches = {};
@@ -47,3 +42,7 @@ for (const [event_id, event_type] of job.events) {
   (batches[name] ??= []).push({ name: "send", data: { event_id, event_type }, opts: { removeOnComplete: true } });
 }
 await Promise.all(Object.entries(batches).map(([name, jobs]) => queues[name].addBulk(jobs)));
+
+console.log("ready");
+await createInterface({ input: process.stdin }).question("");
+for (const worker of workers) worker.run();

@@ -12,7 +12,7 @@
 -- ARGV[3]  call      the call as read from the worker's hash, as acquire_slot noted it, or empty
 -- ARGV[4]  stamp     of its slot, or empty
 -- ARGV[5]  endpoint  it was sent to, or empty
--- ARGV[6]  when      'dead': at once; 'expired': only if the lease has run out
+-- ARGV[6]  when      'dead': at once; 'expired': only if the lease has run out; 'closing': likewise, and nobody died
 -- ARGV[7]  type
 -- ARGV[8]  dedupe_ms how long a failed event is remembered
 -- ARGV[9]  poison    number of deaths that make an event a dead letter
@@ -27,7 +27,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local lease = redis.call('ZSCORE', inflight, event_id)
 local owned = lease and redis.call('HGET', event, 'owner') == worker
-if when == 'expired' and owned and math.abs(lease) > now then return '' end
+if when ~= 'dead' and owned and math.abs(lease) > now then return '' end
 if (redis.call('HGET', calls, event_id) or '') ~= call then return '' end
 redis.call('HDEL', calls, event_id)
 if stamp ~= '' and redis.call('LREM', window, 1, stamp) == 1 then
@@ -46,7 +46,7 @@ if stamp ~= '' then
   redis.call('HINCRBY', event, 'attempt', 1)
   redis.call('HSET', event, 'last', endpoint)
 end
-if redis.call('HINCRBY', event, 'deaths', 1) >= poison then
+if when ~= 'closing' and redis.call('HINCRBY', event, 'deaths', 1) >= poison then
   redis.call('LPUSH', failed, letter)
   redis.call('HINCRBY', tally, 'failed:' .. type, 1)
   if dedupe_ms > 0 then
