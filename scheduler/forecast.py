@@ -12,6 +12,7 @@ from rlm.clock import isoformat, system_clock
 from rlm.endpoint import all_limited
 from rlm.measuring import Measuring
 from rlm.plan import Progress, Underway, Window
+from rlm.plan.situation import MANY_ENDPOINTS
 from rlm.planning import plan_run
 from rlm.run import State
 from rlm.store.snapshot import take_snapshot
@@ -73,12 +74,13 @@ class Forecaster:
         if began < self._plan_next_at:
             return
         self._plan_next_at = began + REPLAN_SECONDS
-        self._forecast(scene, workers, first_release_at)
+        self._measuring.look()
+        self._tell_workers()
+        if len(self._limited) <= MANY_ENDPOINTS:  # with more it would take seconds, so there the first plan stands
+            self._forecast(scene, workers, first_release_at)
         self._plan_next_at = max(self._plan_next_at, began + PLANNING_PART * (system_clock.monotonic() - began))
 
     def _forecast(self, scene: Scene, workers: Sequence[str], first_release_at: float | None) -> None:
-        self._measuring.look()
-        self._tell_workers()
         wanted = self._store.processes.wanted()
         snapshot = take_snapshot(self._store, self._names, self._limited, workers)
         plan = self._plan(scene, snapshot, wanted)

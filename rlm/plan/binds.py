@@ -26,14 +26,14 @@ _ORDINALS: Final = ("", "first", "second", "third", "fourth", "fifth", "sixth", 
 def what_binds(situation: Situation, choice: Choice, capacity: Capacity, horizon: Horizon) -> str:
     """Name the constraint that binds: a type's limit or a budget, the workers, the deadline, or nothing.
 
-    Before a run, say also what more overflow endpoints would change; under way there is no time for that.
+    Where there is time for it, say also what more overflow endpoints would change.
     """
     course, best = choice.course, choice.best
     if not situation.events and not course.leftover:
         return f"nothing binds: {'the last calls are under way' if situation.busy else 'there is nothing to do'}"
-    plenty = choice.alone if situation.under_way and situation.separable else _plenty(situation, capacity)
+    plenty = choice.alone if situation.must_be_quick and situation.separable else _plenty(situation, capacity)
     most = _workers(capacity.max_workers) + (" (the maximum)" if capacity.min_workers < capacity.max_workers else "")
-    lanes = 0 if situation.under_way else capacity.max_workers * capacity.threads
+    lanes = 0 if situation.must_be_quick else capacity.max_workers * capacity.threads
     if course.leftover:
         return _leftover(situation, course, plenty, lanes, most)
     target = ticks(horizon.target_seconds)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Where a run is under way, slots that come back within this part of the guard are taken together, by the latest.
 GRAINS_OF_GUARD: Final = 10
 
+#: Above so many endpoints and budgets not all is looked at that more workers or endpoints would change.
+MANY_ENDPOINTS: Final = 1000
+
 _FRESH = Window()
 
 
@@ -125,6 +128,11 @@ class Situation:
     def events(self) -> int:
         """Events that wait."""
         return sum(demand.events for demand in self.demands)
+
+    @property
+    def must_be_quick(self) -> bool:
+        """Tell whether there is time for the most necessary only: so many endpoints, or planned again and again."""
+        return self.under_way or len(self.gates) > MANY_ENDPOINTS
 
     @property
     def separable(self) -> bool:

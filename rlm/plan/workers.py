@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 SLACK_SHARE: Final = 0.25
 #: The numbers of workers looked at: each one up to twice this, beyond that in steps of one part in so many.
 FINENESS: Final = 32
-#: The same with very many endpoints, and where a run is under way and its rest is planned again and again.
+#: The same where there is little time.
 LEAST_FINENESS: Final = 2
-MANY_ENDPOINTS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +65,7 @@ class _Search:
         self._target = ticks(horizon.target_seconds)
         needed = 1 if situation.events or situation.busy else 0
         self._most = capacity.max_workers
-        coarse = situation.under_way or len(situation.gates) > MANY_ENDPOINTS
-        fineness = LEAST_FINENESS if coarse else FINENESS
+        fineness = LEAST_FINENESS if situation.must_be_quick else FINENESS
         self._allowed = list(_numbers(min(self._most, max(capacity.min_workers, needed)), self._most, fineness))
 
     def choose(self) -> Choice:
@@ -95,18 +93,23 @@ class _Search:
         best = self._best()
         soonest = self._bound.of_course(best)
         goal = max(self._goal(soonest), best.forecast)
-        enough = (one for one in self._allowed if self._run(one).left == best.left and self._run(one).forecast <= goal)
+        may_do = (one for one in self._allowed if self._may_do(one, best))
+        enough = (one for one in may_do if self._run(one).left == best.left and self._run(one).forecast <= goal)
         workers = next(enough, self._most)
         return Choice(workers, self._run(workers), best, self._bound.alone, soonest)
 
     def _best(self) -> Course:
-        """Return the best course of all numbers: those that are too few for it are not looked at."""
+        """Return the best course of all numbers."""
         best = self._run(self._most)
         for workers in reversed(self._allowed):
-            if self._bound.leftover(workers * self._threads) > best.leftover:
+            if not self._may_do(workers, best):
                 break
             best = min(best, self._run(workers), key=_rank)
         return best
+
+    def _may_do(self, workers: int, best: Course) -> bool:
+        """Tell whether so many workers could leave over as little: what is too few for it needs no look."""
+        return self._bound.leftover(workers * self._threads) <= best.leftover
 
     def _goal(self, bound: EventsBound) -> int:
         """Say when it is to be done: by the target, or if that cannot be, later than the bound by part of the slack."""

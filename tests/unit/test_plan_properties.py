@@ -173,6 +173,7 @@ class EventByEvent:
             self.lanes.append(answered)
             if self.case.windows.get(call.endpoint, Window()).suspect:
                 self.left[call.type] += 1
+                self.begun[call.type] = max(0, self.begun[call.type] - 1)
             elif answered <= self.case.deadline:
                 self.answered[call.type] = max(self.answered.get(call.type, 0), answered)
             else:
