@@ -13,7 +13,7 @@ from rlm.plan.values import Expected, Progress, Window
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from rlm.endpoint import EventType
+    from rlm.endpoint import Endpoint, EventType
     from rlm.plan.values import Horizon, Underway
 
 #: Where a run is under way, slots that come back within this part of the guard are taken together, by the latest.
@@ -44,7 +44,7 @@ class Demand:
     """A type's events that wait, and the routes they may go, the primary's first. `takes` is the shortest of a call.
 
     `begun` of its events have been begun already, and `share` is the part of all begun ones that is to be its own.
-    `one_more` is the gate that another overflow endpoint would have.
+    `one_more` is what another overflow endpoint would be.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Demand:
     takes: int
     share: float
     begun: int
-    one_more: Gate
+    one_more: Endpoint
 
     @property
     def gates(self) -> set[str]:
@@ -84,6 +84,7 @@ class Situation:
     demands: tuple[Demand, ...]
     gates: Mapping[str, Gate]
     deadline: int
+    guard_seconds: float
     turnaround: int = 0
     max_attempts: int = 1
     backoff: int = 0
@@ -111,12 +112,13 @@ class Situation:
             takes = min(route.takes for route in routes)
             events = backlog.get(kind.name, 0) + back[kind.name]
             begun = max(0, so_far.begun.get(kind.name, 0) - back[kind.name])
-            one_more = Gate.of(kind.one_more(f"one more for {kind.name}"), _FRESH, horizon.guard_seconds)
+            one_more = kind.one_more(f"one more for {kind.name}")
             demands.append(Demand(kind.name, events, routes, takes, kind.share, begun, one_more))
         return cls(
             tuple(demands),
             _gates(types, windows, horizon, under_way=progress is not None),
             ticks(horizon.deadline_seconds),
+            horizon.guard_seconds,
             ticks(turnaround_seconds),
             horizon.max_attempts,
             ticks(horizon.backoff_seconds),
@@ -155,17 +157,18 @@ class Situation:
     def with_more(self, names: Sequence[str], number: int) -> Situation:
         """Return the situation with so many more fresh overflow endpoints for each of the types named.
 
-        Their calls are like those to the type's last, and they have its endpoints' budget where these all share one.
+        They are what `EventType.one_more` says, and their calls are like those to the type's last.
         """
         gates = dict(self.gates)
         demands = []
         for demand in self.demands:
             routes = list(demand.routes)
-            shared = {route.budget for route in routes}
-            budget = routes[-1].budget if len(shared) == 1 else None
+            fresh = Gate.of(demand.one_more, _FRESH, self.guard_seconds)
             for more in range(1, number + 1) if demand.name in names else ():
-                routes.append(replace(routes[-1], gate=f"{more} more for {demand.name}", budget=budget))
-                gates[routes[-1].gate] = demand.one_more
+                routes.append(
+                    replace(routes[-1], gate=f"{more} more for {demand.name}", budget=_budget(demand.one_more))
+                )
+                gates[routes[-1].gate] = fresh
             demands.append(replace(demand, routes=tuple(routes)))
         return replace(self, demands=tuple(demands), gates=gates)
 
@@ -177,8 +180,12 @@ def _routes(kind: EventType, deadline: int, expected: Mapping[tuple[str, str], E
         found = expected.get((kind.name, each.name), usual)
         takes = duration(found.seconds)
         latest = deadline - max(takes, ticks(found.needed_seconds))
-        routes.append(Route(each.name, each.budget.name if each.budget else None, takes, latest, found.error_rate))
+        routes.append(Route(each.name, _budget(each), takes, latest, found.error_rate))
     return tuple(routes)
+
+
+def _budget(endpoint: Endpoint) -> str | None:
+    return endpoint.budget.name if endpoint.budget else None
 
 
 def _gates(
