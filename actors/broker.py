@@ -66,10 +66,10 @@ class ClaimCheckBroker(RedisBroker):
         """Enqueue messages in one round trip.
 
         Raises:
-            StoreError: some may have been enqueued. Their releases are void when nobody claims them in time.
+            StoreError: they may have been enqueued, or not. Their releases are void when nobody claims them in time.
         """
         with translated():
-            pipeline = self.client.pipeline(transaction=False)
+            pipeline = self.client.pipeline(transaction=True)  # else a message without its id in the queue stays
             sent = 0
             for message in messages:
                 message_id = str(uuid4())

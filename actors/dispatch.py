@@ -12,6 +12,9 @@ from rlm.store.ledger import Release
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from actors.broker import ClaimCheckBroker
+    from rlm.store.ledger import Ledger
+
 ACTOR = "dispatch_event"
 
 
@@ -41,3 +44,11 @@ def read(received: dramatiq.Message[Any]) -> Release | None:
         case str(name), str(event_id), str(run_id), int(number) if name == ACTOR:
             return Release(event_id, run_id, number)
     return None
+
+
+def recover(ledger: Ledger, broker: ClaimCheckBroker, worker_id: str) -> int:
+    """Free the releases that a dead worker had fetched, and delete their messages; return how many events."""
+    fetched = [read(received) for received in broker.fetched_by(worker_id)]
+    freed = ledger.void_fetched(release for release in fetched if release is not None)
+    broker.forget(worker_id)
+    return freed

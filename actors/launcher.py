@@ -60,7 +60,4 @@ class ForkserverLauncher:
 
     def recover(self, worker_id: str) -> int:
         """Free the releases that a dead worker had fetched, and delete their messages; return how many events."""
-        fetched = [dispatch.read(message) for message in self._broker.fetched_by(worker_id)]
-        freed = self._store.ledger.void_fetched(release for release in fetched if release is not None)
-        self._broker.forget(worker_id)
-        return freed
+        return dispatch.recover(self._store.ledger, self._broker, worker_id)

@@ -22,6 +22,7 @@ from actors.broker import ClaimCheckBroker
 from rlm import __version__, signals, telemetry
 from rlm.clock import system_clock
 from rlm.closing import close_run
+from rlm.crash import crash_point
 from rlm.dispatch import Dispatcher
 from rlm.errors import StoreError
 from rlm.lane import Lanes
@@ -93,19 +94,26 @@ class WorkerProcess:
         self._broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
         self._broker.broker_id = worker_id
         dispatch.declare(self._broker, self._carry)
-        leftovers.declare(self._broker, lambda run_id: close_run(store, run_id))
+        leftovers.declare(self._broker, self._close)
         threads = settings.workers.threads
         self._worker = dramatiq.Worker(self._broker, worker_threads=threads, worker_timeout=_LANE_TIMEOUT_MS)
         # No more than there are lanes: a message fetched beyond them would wait here while a lane elsewhere is free.
         self._worker.queue_prefetch = threads
 
     def _carry(self, release: Release) -> None:
+        crash_point("worker.fetched")
         self._lanes.carry(release)
         if self._lanes.outdated:
             self._wakeup.wake()  # every message fetched from now on is in vain
 
+    def _close(self, run_id: str) -> None:
+        crash_point("worker.closing")
+        close_run(self._store, run_id)
+        crash_point("worker.closed")
+
     def run(self) -> None:
         """Work until it is time to stop, then stop."""
+        crash_point("worker.started")
         waker = Waker(self._store.url, self._store.keys.wake("workers"), self._broker.wake)
         waker.start()
         self._worker.start()
@@ -171,14 +179,20 @@ class WorkerProcess:
     def _wind_down(self) -> bool:
         """Finish what is in flight, claim nothing more; False when that took too long or was cut short by a signal."""
         self._announce(WorkerState.STOPPING)
+        crash_point("worker.leaving")
         self._broker.stop_fetching()
         stopping = threading.Thread(target=self._worker.stop, name="stop", daemon=True)
         stopping.start()
         longest = max(endpoint.timeout_seconds for endpoint in self._settings.endpoints.values())
         deadline = system_clock.monotonic() + longest + _GRACE_SLACK_SECONDS
+        heard_until = system_clock.monotonic() + HEARTBEAT_SECONDS
         while stopping.is_alive():
-            if self._stop.immediate or system_clock.monotonic() > deadline:
+            now = system_clock.monotonic()
+            if self._stop.immediate or now > deadline:
                 return False
+            if now > heard_until:  # else its supervisor took it for frozen
+                self._announce(WorkerState.STOPPING)
+                heard_until = now + HEARTBEAT_SECONDS
             stopping.join(0.02)
         try:
             self._broker.forget(self._id)

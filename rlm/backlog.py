@@ -80,7 +80,7 @@ def read_waiting(store: Store, *, dedupe: bool = False) -> Waiting:
     With `dedupe`, events that were read before or that the ledger knows are counted as duplicates, as a run would.
     """
     found, seen = Waiting(), set[str]()
-    for page in _pages(store):
+    for page in item_pages(store):
         found.items += len(page)
         events = list(_events_of(page, store, found))
         if dedupe:
@@ -96,8 +96,11 @@ def read_waiting(store: Store, *, dedupe: bool = False) -> Waiting:
     return found
 
 
-def _pages(store: Store) -> Iterator[list[bytes]]:
-    """Yield pages of items, oldest first: those in staging, then those on the audit list."""
+def item_pages(store: Store) -> Iterator[list[bytes]]:
+    """Yield pages of items, at most the `MOST_ITEMS` oldest in all: those in staging, then those on the audit list.
+
+    Of an item that is too large to be taken an empty one comes.
+    """
     look = Script("look_items")
     left, longest = MOST_ITEMS, store.settings.queue.max_item_bytes
     for items in (store.keys.processing, store.keys.events):

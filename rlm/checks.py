@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
+from os import W_OK, access
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from rlm.archive import Archive
 from rlm.books import books
-from rlm.clock import system_clock
+from rlm.clock import isoformat, system_clock
 from rlm.drift import check_times
+from rlm.settings.values import EMBEDDED
 from rlm.store.connect import address
 from rlm.store.fitness import Finding, Severity, check_fitness
 from rlm.store.processes import Role, WorkerState
@@ -23,10 +28,16 @@ if TYPE_CHECKING:
 
 #: Clocks of two hosts that are further apart than this are worth a warning, seconds.
 CLOCK_SECONDS = 1.0
+#: So long it is told that the windows could not be trusted, seconds.
+TOLD_SECONDS = 24 * 3600.0
 #: A run closes within a second of its deadline; one still open after this many is nobody's, seconds.
 OVERDUE_SECONDS = 5.0
 #: A scheduler that has not ticked for this many of its periods is stuck.
 MISSED_TICKS = 2
+#: So much beyond its bound the archivist moves within seconds of a run's end; what is more waits for something.
+ARCHIVED_SOON = 1000
+
+_ARCHIVE_REMEDY = "make room on its disk, see who owns the directory, or name another in archive.directory"
 
 
 def check_configuration(settings: Settings) -> Finding:
@@ -44,7 +55,39 @@ def check_redis(store: Store, *, allow_volatile: bool) -> list[Finding]:
     """
     fitness = check_fitness(store.client, allow_volatile=allow_volatile)
     reached = _good("redis", f"reached at {address(store.client)}")
-    return [reached, *(replace(found, name=f"redis.{found.name}") for found in fitness.findings)]
+    return [
+        reached,
+        _transport(store.settings.redis.url),
+        *(replace(found, name=f"redis.{found.name}") for found in fitness.findings),
+    ]
+
+
+def _transport(url: str) -> Finding:
+    """Tell whether others can read along, by the URL alone: a name is not resolved."""
+    name = "redis.transport"
+    scheme, _, rest = url.partition("://")
+    if url == EMBEDDED or scheme == "unix":
+        return _good(name, "by a Unix socket of this host")
+    if scheme == "rediss":
+        return _good(name, "encrypted, and the server's certificate is checked")
+    hosts = [urlsplit(f"//{place}").hostname or "localhost" for place in _authority(rest).split(",")]
+    if others := [host for host in hosts if not _is_loopback(host)]:
+        message = f"{', '.join(others)}: password and items go there unencrypted (redis.url is {scheme}://)"
+        return _warning(
+            name, message, "use rediss:// and a user of RLM's own, see docs/security.md, or a private network"
+        )
+    return _good(name, "by the loopback interface of this host")
+
+
+def _authority(rest: str) -> str:
+    return rest.partition("?")[0].rpartition("@")[2].partition("/")[0]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def unreachable(error: StoreError) -> Finding:
@@ -60,10 +103,12 @@ def check_installation(store: Store) -> Iterator[Finding]:
         StoreError: Redis did not answer.
     """
     yield _clock(store)
+    yield _memory(store)
     yield _scheduler(store)
     yield _supervisor(store)
     yield _workers(store)
     yield _run(store)
+    yield _archive(store)
     yield from check_times(store.settings.event_types, store.measures.kept())
     found = books(store)
     yield _staging(found)
@@ -92,6 +137,16 @@ def _clock(store: Store) -> Finding:
         return _good("clock", f"this host and Redis agree to {abs(ahead):.1f} s")
     message = f"the clock of Redis is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this host's"
     return _warning("clock", message, "have both set by NTP (chrony, systemd-timesyncd)")
+
+
+def _memory(store: Store) -> Finding:
+    """Tell whether the windows could not be trusted a while ago: then Redis lost data, or its clock stepped."""
+    found = store.epochs.last_renewal()
+    if found is None or system_clock.now() - found.at > TOLD_SECONDS:
+        return _good("memory", "Redis has forgotten no call that is known of")
+    message = f"{isoformat(found.at)}: {found.why}. Every endpoint rested for its longest period before its next call"
+    remedy = "find out why (docs/reliability.md, under its symptom); events that Redis lost RLM cannot bring back"
+    return _warning("memory", message, remedy)
 
 
 def _scheduler(store: Store) -> Finding:
@@ -144,6 +199,29 @@ def _run(store: Store) -> Finding:
         return _good("run", f"{run.id} is {run.state}")
     message = f"{run.id} should have been closed {overdue:.0f} s ago"
     return _error("run", message, "start a scheduler, which closes it, or close it with `rlm cancel`; nothing is lost")
+
+
+def _archive(store: Store) -> Finding:
+    """Tell what the archive on this host takes, and whether what should be in it still waits in Redis."""
+    archive, settings = Archive(store.settings.archive_dir), store.settings
+    kept = {
+        "run records": store.runs.count() - settings.run.history,
+        "dead letters": store.letters.count() - settings.queue.failed_max,
+    }
+    waiting = ", ".join(f"{number:,} {what}" for what, number in kept.items() if number > ARCHIVED_SOON)
+    try:
+        files = archive.files()
+        size = sum(path.stat().st_size for path in files)
+    except OSError as error:
+        return _warning("archive", f"{archive.directory} cannot be read: {error.strerror}", _ARCHIVE_REMEDY)
+    if waiting:
+        message = f"{waiting} more than Redis is to keep wait there to be archived"
+        return _warning("archive", message, f"the scheduler's log says why; {_ARCHIVE_REMEDY}")
+    if archive.directory.exists() and not (archive.directory.is_dir() and access(archive.directory, W_OK)):
+        return _warning("archive", f"{archive.directory} cannot be written to", _ARCHIVE_REMEDY)
+    if not files:
+        return _good("archive", f"empty on this host; what Redis is not to keep goes to {archive.directory}")
+    return _good("archive", f"{len(files)} files of {size / 1e6:,.1f} MB in {archive.directory}")
 
 
 def _staging(found: Books) -> Finding:

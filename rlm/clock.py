@@ -18,6 +18,10 @@ class Clock(Protocol):
         """Return a clock that never steps, seconds."""
         ...
 
+    def boottime(self) -> float:
+        """Return a clock that never steps and goes on while the machine sleeps, seconds."""
+        ...
+
     def sleep(self, seconds: float) -> None:
         """Wait `seconds`."""
         ...
@@ -33,6 +37,10 @@ class SystemClock:
     def monotonic(self) -> float:
         """Return a clock that never steps, seconds."""
         return time.monotonic()
+
+    def boottime(self) -> float:
+        """Return a clock that never steps and goes on while the machine sleeps, where there is one, seconds."""
+        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
     def sleep(self, seconds: float) -> None:
         """Wait `seconds`."""

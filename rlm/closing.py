@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from rlm.clock import system_clock
+from rlm.crash import crash_point
 from rlm.measured import merge_run, quantile
 from rlm.run import Called, Run, State, make_record
 from rlm.store.measures import failing
@@ -38,20 +39,22 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
             continue  # else what is noted of calls that nobody will report any more would stay
         if not store.runs.return_unsettled(run_id, types):
             return None
+        crash_point("close.returned")
         tally = store.runs.tally(run_id)
         record = record_so_far(store, run, tally)
         kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run will need them again
         wanted = max(store.settings.workers.min, kept)
         measured = merge_run(store.measures.kept(), store.measures.completed(run_id), failing(tally))
+        crash_point("close.counted")
         closed = store.runs.close(
             run_id,
             record,
             types,
-            history=store.settings.run.history,
             wanted=wanted,
             measured=store.measures.encode(measured),
         )
         if closed:
+            crash_point("close.recorded")
             store.processes.wake("supervisors")
             store.processes.wake("scheduler")
             log.info("Run %s closed: %s", run_id, _sentence(record), extra={"action": "close_run", "run_id": run_id})

@@ -19,8 +19,9 @@ FIRST_BACKOFF_SECONDS = 0.5
 #: Seconds of each granularity, as the `limits` library counts them (a month is 30 days, a year 12 months).
 GRANULARITIES = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 2592000, "year": 31104000}
 
+#: Of a text whose blanks are single ones: several places for any number of blanks in a row take a cube of time to fail.
 _RULE = re.compile(
-    r"\s*(?P<amount>\d+)\s*(?:/|\s+per\s+|per\s+)\s*(?P<multiple>\d+(?:\.\d+)?)?\s*(?P<unit>[a-z]+?)s?\s*",
+    r"(?P<amount>\d+) ?(?:/|per ) ?(?P<multiple>\d+(?:\.\d+)?)? ?(?P<unit>[a-z]+?)s?",
     re.IGNORECASE,
 )
 
@@ -58,7 +59,7 @@ class Limit:
 
 
 def _parse_rule(part: str, text: str) -> Rule:
-    match = _RULE.fullmatch(part)
+    match = _RULE.fullmatch(" ".join(part.split()))
     unit = match["unit"].lower() if match else ""
     if match is None or unit not in GRANULARITIES:
         raise ValueError(f'{text!r} is not a limit; write for example "30/minute" or "20 per 0.6 second; 1000/hour"')

@@ -35,6 +35,10 @@ class NoSuchRunError(RunError):
     """Raised when a run (or an event) is not known. `rlm list` names the runs."""
 
 
+class ArchiveError(RLMError):
+    """Raised when the archive cannot be written. Nothing is removed from Redis meanwhile; make room, or its owner's."""
+
+
 class DispatchError(RLMError):
     """Raised when a call could not be prepared. The event stays unsettled."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import secrets
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ MAX_TYPES = 100
 #: An item's `priority` goes from 0 to this, the higher first.
 MAX_PRIORITY = 100
 
+#: The fields RLM goes by. One that stands in an item twice is refused: whoever reads the item after RLM may go by the
+#: other one, and the same event would be two.
+_FIELDS = ("id", "wallet_name", "events", "priority")
+_QUOTED = tuple(f'"{name}"'.encode() for name in _FIELDS)
 _ITEM_ID = re.compile(r"[\x21-\x7e]{1,200}")
 _MAX_WALLET_NAME = 500
 
@@ -128,7 +133,18 @@ def _decode_document(raw: bytes, max_bytes: int) -> dict[str, Any]:
         raise BadItemError(Reason.TOO_DEEP, f"nested deeper than {MAX_DEPTH} levels")
     if not isinstance(document, dict):
         raise BadItemError(Reason.NOT_OBJECT, f"a JSON {_kind(document)}, where an object is expected")
+    if twice := _field_twice(raw):
+        raise BadItemError(Reason.BAD_VALUE, f"{twice} stands there twice, so it says two things")
     return document
+
+
+def _field_twice(raw: bytes) -> str:
+    """Name the field of `_FIELDS` that the object `raw`, already found good, holds twice; '' where none is."""
+    if b"\\u" not in raw and all(raw.count(quoted) < 2 for quoted in _QUOTED):  # noqa: PLR2004  # twice
+        return ""  # so it is with nearly all, and a second reading costs ten times the first
+    pairs: list[tuple[str, Any]] = json.loads(raw, strict=False, object_pairs_hook=list, parse_int=str, parse_float=str)
+    names = [name for name, _ in pairs]
+    return next((name for name in _FIELDS if names.count(name) > 1), "")
 
 
 def _depth(document: Any) -> int:

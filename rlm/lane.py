@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlm.clock import system_clock
+from rlm.crash import crash_point
 from rlm.dispatch import Delivered, Outcome, Rejected, Request, Throttled, Unreachable, UnreachableError
 from rlm.endpoint import FIRST_BACKOFF_SECONDS, in_force
 from rlm.errors import StoreError
@@ -16,6 +17,7 @@ from rlm.event import Reason, type_of
 from rlm.measured import call_seconds, needed_seconds
 from rlm.store.ledger import Claim, Release, Unclaimed
 from rlm.store.window import Admitted, Call, Refused
+from rlm.trail import Heard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,9 +94,11 @@ class Lanes:
                 error,
                 extra={"action": "claim", "event_id": release.event_id, "run_id": release.run_id},
             )
+            self._unclaim(release, claimed_at + lease_seconds)
             return
         if claim is None:
             return
+        crash_point("worker.claimed")
         lease_ends = claimed_at + lease_seconds
         try:
             settle = self._attempt(
@@ -130,6 +134,14 @@ class Lanes:
             return None
         return claim
 
+    def _unclaim(self, release: Release, until: float) -> None:
+        """Give back what may have been claimed though no answer came: else it would wait for the end of its lease."""
+        while system_clock.monotonic() < until:
+            with suppress(StoreError):
+                self._store.ledger.unclaim(release, self._worker_id)
+                return
+            system_clock.sleep(_SETTLE_AGAIN_SECONDS)
+
     def _attempt(self, claim: Claim, event_type: EventType, deadline: float, held_until: float) -> Callable[[], bool]:
         """Send the event to the first endpoint that has a slot and answers in time; return how it is to be settled.
 
@@ -148,6 +160,7 @@ class Lanes:
             except UnreachableError as error:
                 self._store.windows.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING)
                 return self._try_again(claim, endpoint, Unreachable(str(error), None))
+            crash_point("worker.connected")
             call = Call(self._worker_id, claim.event_id, endpoint.name)
             try:
                 taken = self._acquire(endpoint, call, begins_by)
@@ -203,12 +216,14 @@ class Lanes:
 
         From here on the call counts, whatever becomes of Redis: what cannot be written now is written later.
         """
+        crash_point("worker.slot_taken")
         call = Call(self._worker_id, claim.event_id, endpoint.name)
         request = Request(
             claim.event_id, claim.type, claim.wallet_name, claim.release.run_id, claim.attempt + 1, claim.item
         )
         trouble = self._dispatcher.send(connection, endpoint, request, gives_up_at)
         sent_at = system_clock.monotonic()
+        crash_point("worker.sent")
         late = not trouble and sent_at - asked_at > self._leaving_seconds
         if late:
             with suppress(StoreError):
@@ -219,6 +234,7 @@ class Lanes:
             if trouble
             else self._dispatcher.receive(connection, endpoint, sent_at, gives_up_at)
         )
+        crash_point("worker.answered")
         cut = gives_up_at == deadline <= system_clock.monotonic()
         # A call worked off faster than most was read later than this. To go by the fastest would be safe, and have most
         # calls block their slots for longer though they were read in time.
@@ -229,6 +245,7 @@ class Lanes:
 
         def report_and_settle() -> bool:
             self._report(sent)
+            crash_point("worker.reported")
             return settle()
 
         return report_and_settle
@@ -259,12 +276,14 @@ class Lanes:
     def _settlement(self, claim: Claim, sent: _Sent) -> Callable[[], bool]:
         ledger, name = self._store.ledger, sent.endpoint.name
         match sent.outcome:
-            case Delivered(seconds=seconds):
-                return lambda: ledger.complete(claim, name, seconds)
-            case Throttled():
-                return lambda: ledger.throttle(claim, name)
-            case Rejected(detail=detail):
-                return lambda: ledger.fail(claim, Reason.REJECTED, f"{name} answered {detail}", name)
+            case Delivered(status=status, seconds=seconds):
+                return lambda: ledger.complete(claim, name, seconds, f"HTTP {status}")
+            case Throttled(status=status, seconds=seconds, retry_after=rest):
+                asked = "" if rest is None else f", asked for a rest of {rest:.1f} s"
+                return lambda: ledger.throttle(claim, name, Heard(f"HTTP {status}{asked}", seconds))
+            case Rejected(detail=detail, seconds=seconds):
+                heard = Heard(detail, seconds)
+                return lambda: ledger.fail(claim, Reason.REJECTED, f"{name} answered {detail}", name, heard)
             case Unreachable() as outcome:
                 return self._try_again(claim, sent.endpoint, outcome, cut=sent.cut)
 
@@ -273,13 +292,14 @@ class Lanes:
     ) -> Callable[[], bool]:
         ledger, retry, name = self._store.ledger, self._settings.retry, endpoint.name
         tries = claim.tries + 1
+        heard = Heard(f"{outcome.detail}, cut by the run's deadline" if cut else outcome.detail, outcome.seconds)
         if cut or tries < retry.max_attempts:
             delay = FIRST_BACKOFF_SECONDS * 2 ** (tries - 1) * random.uniform(0.5, 1.5)
-            return lambda: ledger.retry(claim, name, delay, cut=cut)
+            return lambda: ledger.retry(claim, name, delay, heard, cut=cut)
         if claim.runs + 1 < retry.max_runs:
-            return lambda: ledger.spend(claim, name)
+            return lambda: ledger.spend(claim, name, heard)
         detail = f"{tries} attempts in each of {retry.max_runs} runs failed, the last at {name}: {outcome.detail}"
-        return lambda: ledger.fail(claim, Reason.ATTEMPTS_SPENT, detail, name)
+        return lambda: ledger.fail(claim, Reason.ATTEMPTS_SPENT, detail, name, heard)
 
     def _persist(self, settle: Callable[[], bool], claim: Claim, until: float) -> None:
         """Settle, again and again while Redis is away, as long as the lease lasts: the call has been made."""
@@ -297,6 +317,7 @@ class Lanes:
                     extra=self._extra("lose_claim", claim),
                 )
                 return
+            crash_point("worker.settled")
             if not settled:
                 log.warning(
                     "The answer for event %s came after its claim was lost; the ledger did not change",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rlm.archive import Archive, Kind
+from rlm.circuit import circuit_of
 from rlm.clock import isoformat, system_clock
 from rlm.closing import record_so_far
+from rlm.endpoint import all_limited
 from rlm.errors import NoSuchRunError
 from rlm.store.processes import Role
 
@@ -43,6 +46,10 @@ def open_status(store: Store, run: Run) -> dict[str, Any]:
         if name in counts:
             entry["inflight"] = counts[name].inflight
             entry["released"] = counts[name].released
+    _, views = store.windows.look(all_limited(store.settings.endpoints.values()))
+    for name, view in views.items():
+        by = "by_endpoint" if name in known["by_endpoint"] else "by_budget"
+        known[by][name]["circuit"] = circuit_of(view)
     del known["finished_at"]
     workers = [one.state for one in store.processes.alive(Role.WORKER)]
     known["workers"] |= {"now": len(workers), "ready": workers.count("ready"), "wanted": store.processes.wanted()}
@@ -66,5 +73,6 @@ def record(store: Store, run_id: str | None) -> dict[str, Any]:
         run = store.runs.current()
         if run is not None and run.id == run_id:
             raise NoSuchRunError(f"Run {run_id!r} has not finished; see `rlm status`.")
-        raise NoSuchRunError(f"No run {run_id!r} is known. `rlm list` names the recent ones.")
+        older = Archive(store.settings.archive_dir).hint(Kind.RECORDS)
+        raise NoSuchRunError(f"No run {run_id!r} is known. `rlm list` names the recent ones.{older}")
     return found

@@ -11,6 +11,7 @@ from rlm.errors import RunError
 from rlm.run import State, Trigger
 from scheduler.conductor import Conductor
 from scheduler.duty import Duty
+from scheduler.housekeeping import Housekeeper
 from scheduler.leader import Leader
 from scheduler.tick import open_run
 
@@ -26,19 +27,22 @@ _CAMPAIGN_SECONDS = 0.2
 class HandConductor:
     """Conducts one run in the foreground, as a scheduler would."""
 
-    def __init__(self, store: Store, wakeup: Wakeup, stop: StopSignals) -> None:
+    def __init__(self, store: Store, wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool = False) -> None:
+        """Conduct on `store`; with `allow_volatile` also where its Redis keeps no append-only file."""
         self._store = store
         self._stop = stop
         self._leader = Leader(store.leases)
         self._duty = Duty(store, wakeup, stop, self._leader.owner, cancels=True)
         broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
-        self._conductor = Conductor(store, broker, self._leader, self._duty)
+        self._conductor = Conductor(store, broker, self._leader, self._duty, allow_volatile=allow_volatile)
+        self._housekeeper = Housekeeper(store, broker, self._leader)
 
     def campaign(self, seconds: float) -> None:
         """Take the lease, waiting up to `seconds` for one that a dead scheduler left.
 
         Raises:
             RunError: a living one holds it.
+            StoreError: Redis did not answer.
         """
         until = system_clock.monotonic() + seconds
         while not self._leader.campaign():
@@ -47,6 +51,7 @@ class HandConductor:
                     f"{self._store.leases.holder()} conducts the runs and does not answer; see `rlm doctor`."
                 )
             self._duty.wait(_CAMPAIGN_SECONDS)
+        self._conductor.vouch()
 
     def finish_open(self) -> None:
         """Finish, or close if it is overdue, a run that a dead conductor left open."""
@@ -61,7 +66,9 @@ class HandConductor:
         run = self._store.runs.current()
         if run is None or run.id != run_id:
             return self._store.runs.record(run_id)
-        return self._conductor.conduct(run)
+        record = self._conductor.conduct(run)
+        self._housekeeper.after_run()
+        return record
 
     def close_open(self) -> dict[str, Any] | None:
         """Close the open run now: calls under way are awaited, the rest is leftover."""

@@ -10,12 +10,14 @@ import msgspec
 from actors import leftovers
 from rlm.clock import system_clock
 from rlm.closing import close_run
+from rlm.crash import crash_point
 from rlm.errors import StoreError
 from rlm.measuring import learned
 from rlm.planning import live_windows, plan_run, types_in_force
 from rlm.run import State
 from rlm.store.processes import Role, WorkerState
 from scheduler.release import BUSY_SECONDS, ReleaseLoop
+from scheduler.vouching import Voucher
 
 if TYPE_CHECKING:
     from actors.broker import ClaimCheckBroker
@@ -43,11 +45,24 @@ class HandedOverError(Exception):
 class Conductor:
     """Conducts one run at a time. Every write carries the lease's token, so that a deposed one changes nothing."""
 
-    def __init__(self, store: Store, broker: ClaimCheckBroker, leader: Leader, duty: Duty) -> None:
+    def __init__(
+        self, store: Store, broker: ClaimCheckBroker, leader: Leader, duty: Duty, *, allow_volatile: bool = False
+    ) -> None:
+        """Conduct with the lease of `leader`; with `allow_volatile` on a Redis without an append-only file too."""
         self._store = store
         self._broker = broker
         self._leader = leader
         self._duty = duty
+        self._voucher = Voucher(store, leader, allow_volatile=allow_volatile)
+
+    def vouch(self) -> None:
+        """Make sure that the windows can be trusted before anything goes by them, and while there is nothing to do.
+
+        Raises:
+            FencedError: another conductor took over.
+            StoreError: Redis did not answer, or is no longer fit.
+        """
+        self._voucher.check()
 
     def conduct(self, run: Run) -> dict[str, Any] | None:
         """Take a run from whatever state it is in to its record; None when that is no longer kept.
@@ -60,6 +75,7 @@ class Conductor:
         state = run.state
         if state is State.DRAINING:
             self._drain(run)
+            crash_point("drain.done")
             state = State.PLANNING
             self._advance(run, state)
         if state is State.PLANNING:
@@ -80,6 +96,7 @@ class Conductor:
                     extra={"action": "fail_unknown", "run_id": run.id},
                 )
         for _taken in self._store.intake.drain(self._leader.token, run.id, priorities):
+            crash_point("drain.chunk_taken")
             self._leader.keep()
             self._duty.serve(run)
             if self._must_end(run):
@@ -97,6 +114,7 @@ class Conductor:
         types = types_in_force(store)
         expected = learned(store, types)
         store.measures.publish(self._leader.token, expected)
+        crash_point("plan.limits_published")
         endpoints = {endpoint.name: endpoint for one in types for endpoint in one.endpoints}
         plan = plan_run(
             store.settings,
@@ -113,7 +131,9 @@ class Conductor:
             plan=msgspec.json.encode(_plan_record(plan)).decode(),
             restarts_before=store.processes.restarts(),
         )
+        crash_point("plan.written")
         store.processes.want(self._leader.token, plan.workers)
+        crash_point("plan.workers_wanted")
         log.info(
             "Run %s is planned: workers %d, done %.1f s after its first call, left over %d. %s",
             run.id,
@@ -126,7 +146,7 @@ class Conductor:
 
     def _release(self, run: Run) -> None:
         """Release until the run is to end, and mark it finishing: from then on nothing is claimed."""
-        loop = ReleaseLoop(self._store, self._broker, self._leader, self._duty, run)
+        loop = ReleaseLoop(self._store, self._broker, self._leader, self._voucher, self._duty, run)
         loop.run()
         if self._duty.stopping and self._duty.cancels:
             self._store.runs.cancel(run.id)
@@ -135,13 +155,16 @@ class Conductor:
         fields = {}
         if loop.lost_redis:
             fields["failure"] = "Redis was away past the deadline"
-        elif not loop.workers_peak and self._unsettled():
+        elif not loop.workers_peak and not loop.cancelled and not self._duty.stopping and self._unsettled():
             fields["failure"] = "no worker came up"
+        crash_point("finish.due")
         self._advance(run, State.FINISHING, **fields)
+        crash_point("finish.marked")
 
     def finish(self, run: Run) -> dict[str, Any] | None:
         """Wait for the calls under way, have the end-of-run actor close the run, do it ourselves if that is late."""
         self._await_calls(run)
+        crash_point("finish.awaited")
         hurried = self._duty.hurried or system_clock.now() >= run.deadline
         if self._has_workers():
             try:
@@ -149,6 +172,7 @@ class Conductor:
                 self._store.processes.wake("workers")
             except StoreError as error:
                 log.warning("The end-of-run actor cannot be told: %s", error, extra={"action": "finish"})
+            crash_point("finish.actor_told")
             until = system_clock.monotonic() + (HURRIED_ACTOR_SECONDS if hurried else ACTOR_SECONDS)
             while system_clock.monotonic() < until and self._store.runs.record(run.id) is None:
                 system_clock.sleep(BUSY_SECONDS)

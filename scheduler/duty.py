@@ -43,7 +43,7 @@ class Duty:
 
     def serve(self, run: Run) -> None:
         """Tell everybody who asked for a run that this one is under way."""
-        while (request := self._store.runs.take_request()) is not None:
+        while (request := self._store.runs.next_request()) is not None:
             self._store.runs.answer(request, {"open": run.id})
 
     def standby(self) -> bool:

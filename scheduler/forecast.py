@@ -61,6 +61,12 @@ class Forecaster:
         """What calls are expected to be like, as of the last look."""
         return self._measuring.expected()
 
+    def take_up(self, types: Sequence[EventType]) -> None:
+        """Go by other limits from now on; the types and their endpoints are the same."""
+        self._types = types
+        self._limited = all_limited(end for one in types for end in one.endpoints)
+        self._plan_next_at = float("-inf")
+
     def look(self, scene: Scene, workers: Sequence[str], first_release_at: float | None) -> None:
         """Plan what remains, where the last plan is old enough; publish the forecast, and the workers it takes.
 

@@ -14,10 +14,12 @@ from rlm.errors import FencedError
 if TYPE_CHECKING:
     from rlm.store.leases import Leases
 
-#: Seconds after which the lease of a scheduler that fell silent may be taken by a standby.
-LEASE_SECONDS = 4.0
-#: How often the holder prolongs it, seconds.
-RENEW_SECONDS = 1.0
+#: Seconds after which the lease of a scheduler that fell silent may be taken by a standby. An open run is to go on, or
+#: be closed if it is overdue, within 5 s of its conductor's death. At the worst the lease had just been prolonged, and
+#: the standby looked (service.IDLE_SECONDS) just before it ran out: 3.25 s, which leaves 1.75 s to close the run.
+LEASE_SECONDS = 3.0
+#: How often the holder prolongs it, seconds. It may so be held up for 2.5 s, by a plan or by Redis, and still keep it.
+RENEW_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
 

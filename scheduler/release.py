@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from actors import dispatch
 from rlm import pace
 from rlm.clock import system_clock
+from rlm.crash import crash_point
 from rlm.endpoint import all_limited
 from rlm.errors import FencedError, StoreError
 from rlm.pace import Scene
@@ -16,7 +17,6 @@ from rlm.run import State
 from rlm.store import revive
 from rlm.store.processes import Role, WorkerState
 from scheduler.forecast import Forecaster
-from scheduler.stepguard import StepGuard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from rlm.store import Store
     from rlm.store.ledger import Counts
     from rlm.store.processes import Process
-    from rlm.store.window import View
     from scheduler.duty import Duty
     from scheduler.leader import Leader
+    from scheduler.vouching import Voucher
 
 #: How long a turn waits: where events wait for lanes, and at the most, seconds.
 BUSY_SECONDS = 0.01
@@ -47,27 +47,32 @@ log = logging.getLogger(__name__)
 class ReleaseLoop:
     """Releases the events of one run until there is nothing left that can be sent, or the run is to end."""
 
-    def __init__(self, store: Store, broker: ClaimCheckBroker, leader: Leader, duty: Duty, run: Run) -> None:
+    def __init__(
+        self, store: Store, broker: ClaimCheckBroker, leader: Leader, voucher: Voucher, duty: Duty, run: Run
+    ) -> None:
         self._store = store
         self._broker = broker
         self._leader = leader
+        self._voucher = voucher
         self._duty = duty
         self._run = run
+        self._limits = store.limits()
         self._types = types_in_force(store)
         self._names = [one.name for one in self._types]
         self._limited = all_limited(end for one in self._types for end in one.endpoints)
         self._forecaster = Forecaster(store, leader, run, self._types)
         self._events = _events_of(store.runs.tally(run.id), self._names)
-        self._step_guard = StepGuard()
         self._looked_at = float("-inf")
+        self._deadline_us = run.deadline_us - voucher.shifted_us
         self._deadline = system_clock.monotonic() + run.deadline - system_clock.now()
-        self._cancelled = False
         self._first_release_at = run.first_release_at
         self._lanes = 0
         self._workers: list[str] = []
         self._gathering_until: float | None = None
         #: Most workers ready at one time.
         self.workers_peak = run.workers_peak
+        #: Whether somebody asked to end the run.
+        self.cancelled = False
         #: Whether Redis was away when the deadline passed.
         self.lost_redis = False
 
@@ -100,10 +105,11 @@ class ReleaseLoop:
         self._leader.keep()
         # Counts first: an event that takes its slot between the two looks then counts twice, never not at all.
         counts = self._store.ledger.count(self._names)
-        now_us, views = self._look_at_windows()
-        remaining = (self._run.deadline_us - now_us) / 1_000_000
+        self._voucher.check()
+        now_us, views = self._store.windows.look(self._limited)
+        remaining = (self._deadline_us - now_us + self._voucher.shifted_us) / 1_000_000
         self._look_around(now_us)
-        if self._cancelled or self._duty.stopping or remaining <= 0:
+        if self.cancelled or self._duty.stopping or remaining <= 0:
             return None
         scene = Scene(counts, views, self._lanes, remaining, self._forecaster.expected, self._begun(counts))
         if not pace.can_send(scene, self._types):
@@ -118,26 +124,12 @@ class ReleaseLoop:
         """Count by type the events of the run that have been released at least once, and not in vain."""
         return {name: max(0, self._events[name] - count.pending) for name, count in counts.items()}
 
-    def _look_at_windows(self) -> tuple[int, Mapping[str, View]]:
-        asked_at = system_clock.monotonic()
-        now_us, views = self._store.windows.look(self._limited)
-        step = self._step_guard.check(asked_at, now_us, system_clock.monotonic())
-        if step:
-            log.error(
-                "The clock of Redis stepped by %.3f s; every endpoint rests for its longest period",
-                step,
-                extra={"action": "rest_endpoints", "run_id": self._run.id},
-            )
-            for one in self._limited:
-                self._store.windows.rest(one, one.limit.longest_seconds, probe=False)
-            return self._store.windows.look(self._limited)
-        return now_us, views
-
     def _look_around(self, now_us: int) -> None:
         """Every so often: which workers there are, whether the run was cancelled, what is overdue, who asks."""
         if system_clock.monotonic() - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = system_clock.monotonic()
+        self._take_up_limits()
         store = self._store
         workers = store.processes.alive(Role.WORKER)
         self._workers = [one.id for one in workers]
@@ -149,7 +141,7 @@ class ReleaseLoop:
         current = store.runs.current()
         if current is None or current.id != self._run.id:
             raise FencedError(f"run {self._run.id} was closed by another")
-        self._cancelled = current.cancelled
+        self.cancelled = current.cancelled
         if voided := store.ledger.void_unclaimed(self._names, now_us):
             log.warning(
                 "%d releases were not claimed in time; their events are pending again",
@@ -165,6 +157,22 @@ class ReleaseLoop:
             )
         self._duty.serve(self._run)
 
+    def _take_up_limits(self) -> None:
+        """Go by the limits as they are by now: one may have been changed by hand."""
+        limits = self._store.limits()
+        if limits == self._limits:
+            return
+        changed = sorted(name for name, limit in limits.items() if limit != self._limits.get(name))
+        self._limits = limits
+        self._types = types_in_force(self._store)
+        self._limited = all_limited(end for one in self._types for end in one.endpoints)
+        self._forecaster.take_up(self._types)
+        log.info(
+            "Limits were changed: %s; what remains is planned by them",
+            ", ".join(f"{name} {limits[name]}" for name in changed),
+            extra={"action": "take_up_limits", "run_id": self._run.id},
+        )
+
     def _count_lanes(self, workers: Sequence[Process]) -> int:
         """Count the lanes there are for this run: more workers of a supervisor than are wanted are about to leave."""
         wanted = max(self._store.processes.wanted(), self._store.settings.workers.min)
@@ -178,7 +186,9 @@ class ReleaseLoop:
 
     def _release(self, chosen: Mapping[str, list[str]]) -> None:
         releases = self._store.ledger.release(self._leader.token, self._run.id, chosen)
+        crash_point("release.released")
         self._broker.enqueue_many(dispatch.message(release) for release in releases)
+        crash_point("release.enqueued")
         self._store.processes.wake("workers")
         if self._first_release_at is None:
             self._first_release_at = system_clock.now()

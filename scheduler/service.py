@@ -7,14 +7,15 @@ import os
 import socket
 import threading
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from actors.broker import ClaimCheckBroker
 from rlm import __version__
-from rlm.clock import system_clock
+from rlm.clock import isoformat, system_clock
+from rlm.crash import crash_point
 from rlm.errors import FencedError, StoreError
 from rlm.run import Trigger
 from rlm.store import revive
@@ -22,8 +23,9 @@ from rlm.store.processes import HEARTBEAT_SECONDS, Process, Role, Waker
 from rlm.telemetry.sentry import monitored_tick
 from scheduler.conductor import Conductor, HandedOverError
 from scheduler.duty import Duty
+from scheduler.housekeeping import Housekeeper
 from scheduler.leader import Leader
-from scheduler.tick import is_anything_to_do, last_due, open_run
+from scheduler.tick import is_anything_to_do, last_due, missed, open_run
 
 if TYPE_CHECKING:
     from rlm.run import Run
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
     from rlm.signals import StopSignals, Wakeup
     from rlm.store import Store
 
-#: How long an idle scheduler waits between two looks at its lease, seconds.
-IDLE_SECONDS = 1.0
+#: How long an idle scheduler waits between two looks at the lease, seconds: a part of the time a takeover takes.
+IDLE_SECONDS = 0.25
 #: How long it leaves Redis alone when that is away, seconds.
 AWAY_SECONDS = 0.5
 
@@ -59,7 +61,10 @@ class Ticks:
 class SchedulerService:
     """Runs until it is told to stop. Ticks and requests start runs; a run left open by another is finished first."""
 
-    def __init__(self, store: Store, settings: Settings, wakeup: Wakeup, stop: StopSignals) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool = False
+    ) -> None:
+        """Schedule on `store`; with `allow_volatile` also where its Redis keeps no append-only file."""
         self._store = store
         self._settings = settings
         self._wakeup = wakeup
@@ -67,7 +72,8 @@ class SchedulerService:
         self._leader = Leader(store.leases)
         self._duty = Duty(store, wakeup, stop, self._leader.owner)
         broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
-        self._conductor = Conductor(store, broker, self._leader, self._duty)
+        self._conductor = Conductor(store, broker, self._leader, self._duty, allow_volatile=allow_volatile)
+        self._housekeeper = Housekeeper(store, broker, self._leader)
         self._started_at = system_clock.now()
         self._stopped = threading.Event()
 
@@ -121,6 +127,8 @@ class SchedulerService:
         try:
             if self._leader.campaign():
                 self._lead()
+            else:
+                self._store.epochs.watch()
         except FencedError as error:
             self._leader.token = 0
             log.warning("Another scheduler conducts now: %s", error, extra={"action": "stand_by"})
@@ -136,31 +144,59 @@ class SchedulerService:
     def _lead(self) -> None:
         """Finish what is open, then serve who asks, then a tick that is due, until there is nothing to do."""
         while not self._duty.stopping and self._leader.campaign():
+            self._conductor.vouch()
             run = self._store.runs.current()
             if run is not None:
-                self._conductor.conduct(run)
-            elif (request := self._store.runs.take_request()) is not None:
+                self._go_on(run)
+            elif (request := self._store.runs.next_request()) is not None:
                 self._start(request)
             elif self._ticks.take():
-                self._tick()
-            else:
+                self._try_tick()
+            elif not self._housekeeper.step():
                 return
 
+    def _go_on(self, run: Run) -> None:
+        """Conduct a run that was left open, by another or when Redis failed. Its tick may not have been noted."""
+        runs = self._store.runs
+        if run.trigger is Trigger.SCHEDULE and (runs.last_tick() or 0.0) < run.started_at:
+            runs.note_tick(run.started_at)
+        self._conduct(run)
+
     def _start(self, request: str) -> None:
+        crash_point("request.seen")
         run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, system_clock.now())
         self._store.runs.answer(request, {"run_id": run_id})
         self._conduct_open()
 
+    def _try_tick(self) -> None:
+        try:
+            self._tick()
+        except StoreError:
+            self._ticks.remember()  # where it is noted by now, this changes nothing
+            raise
+
     def _tick(self) -> None:
+        """Open the run of a tick, then note the tick: one that is noted was served, whoever dies in between."""
         now, run_settings = system_clock.now(), self._settings.run
         due = last_due(now, run_settings.every_seconds)
-        if due <= (self._store.runs.last_tick() or 0.0) <= now:
+        last = self._store.runs.last_tick()
+        if due <= (last or 0.0) <= now:
             return  # whoever held the lease before has done it
-        self._store.runs.note_tick(now)
+        if skipped := missed(last, due, run_settings.every_seconds):
+            log.warning(
+                "%d ticks were missed since %s: no scheduler conducted, or Redis was away; what waits is taken now",
+                skipped,
+                isoformat(last or 0.0),
+                extra={"action": "miss_ticks"},
+            )
+        crash_point("tick.due")
         moved_on: FencedError | HandedOverError | None = None
         with monitored_tick(run_settings.every_seconds, run_settings.window_seconds):
-            if is_anything_to_do(self._store):
+            if work := is_anything_to_do(self._store):
                 open_run(self._store, self._leader.token, Trigger.SCHEDULE, due)
+            self._store.runs.note_tick(now)
+            crash_point("tick.noted")
+            if work:
                 try:
                     self._conduct_open()
                 except (FencedError, HandedOverError) as error:
@@ -168,9 +204,15 @@ class SchedulerService:
         if moved_on:
             raise moved_on
 
-    def _conduct_open(self) -> dict[str, Any] | None:
-        run: Run | None = self._store.runs.current()
-        return None if run is None else self._conductor.conduct(run)
+    def _conduct_open(self) -> None:
+        run = self._store.runs.current()
+        if run is not None:
+            self._conduct(run)
+
+    def _conduct(self, run: Run) -> None:
+        self._conductor.conduct(run)
+        crash_point("run.conducted")
+        self._housekeeper.after_run()
 
     def _announce(self) -> None:
         process = Process(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rlm.clock import system_clock
+from rlm.crash import crash_point
 from rlm.run import Run, State, Trigger, make_run_id
 
 if TYPE_CHECKING:
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
 def last_due(now: float, every_seconds: float) -> float:
     """Return the last multiple of `every_seconds` on the wall clock, seconds since 1970: a late tick is that one's."""
     return now // every_seconds * every_seconds
+
+
+def missed(last_tick: float | None, due: float, every_seconds: float) -> int:
+    """Count the ticks between the last one noted and the one `due` (both seconds since 1970): nobody served them."""
+    if last_tick is None:
+        return 0
+    return max(0, round((due - last_due(last_tick, every_seconds)) / every_seconds) - 1)
 
 
 def is_anything_to_do(store: Store) -> bool:
@@ -44,4 +52,6 @@ def open_run(store: Store, token: int, trigger: Trigger, started_at: float) -> s
         window_seconds=window_seconds,
         revision=store.settings.revision,
     )
-    return store.runs.open(token, run, store.known_types)
+    opened = store.runs.open(token, run, store.known_types)
+    crash_point("run.opened")
+    return opened

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +16,53 @@ import pytest
 
 from rlm.embedded import EmbeddedServer, process
 from rlm.store.connect import make_client
+from tests.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: The servers the store is tested on: the bundled one, and Debian's `redis-server`.
 SERVERS = ("valkey", "redis")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="also run the tests that take minutes, marked `long`")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes: give --long"))
+
+
+_TURNS = pytest.StashKey[Turns]()
+_PLACE = pytest.StashKey[str]()
+
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput"):  # one of several processes that run the tests side by side
+        config.stash[_TURNS] = Turns(Path(config.workerinput["turns"]))
+        config.add_cleanup(config.stash[_TURNS].close)
+    else:
+        place = tempfile.TemporaryDirectory(prefix="rlm-tests-")
+        config.stash[_PLACE] = place.name
+        config.add_cleanup(place.cleanup)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Tell each of the processes where they agree on turns."""
+    node.workerinput["turns"] = node.config.stash[_PLACE]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    """Wait for a turn, before any time-out begins to count."""
+    if _TURNS not in item.config.stash:
+        return (yield)
+    with item.config.stash[_TURNS].take(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 import click
 import msgspec
@@ -30,8 +30,9 @@ class ExitCode(IntEnum):
     REDIS = 4
 
 
-#: Characters a terminal could take for commands: controls, bidirectional marks, zero-width ones.
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+#: Kinds of characters (Unicode's categories) that a terminal could take for commands, or that hide or turn around what
+#: stands beside them: controls, formats (bidirectional marks, zero-width ones, tags), separators of lines, surrogates.
+_UNSAFE = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
 
 config_option = click.option(
     "--config",
@@ -56,13 +57,27 @@ class CommandError(click.ClickException):
     """Raised to end a command with a message and an exit code."""
 
     def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
-        super().__init__(message)
+        super().__init__(safe(message))
         self.exit_code = int(code)  # type: ignore[misc]  # click's own way
 
 
-def safe(text: object) -> str:
-    """Make text from outside safe to print: what a terminal could take for commands becomes visible."""
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", str(text))
+def safe(text: object, keep: str = "\n\t") -> str:
+    """Make text from outside safe to print: what a terminal could take for commands becomes visible, as JSON has it."""
+    told = str(text)
+    if told.isprintable():
+        return told
+    return "".join(_visible(one) if category(one) in _UNSAFE and one not in keep else one for one in told)
+
+
+def safe_line(text: object) -> str:
+    """Make text from outside safe to print on a line with other text: its line breaks become visible as well."""
+    return safe(text, keep="")
+
+
+def _visible(character: str) -> str:
+    """Write a character as JSON escapes it, so that what is printed as JSON still says the same."""
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def say(text: str) -> None:
@@ -135,6 +150,7 @@ def one_line(text: object, width: int) -> str:
 
 def table(headings: list[str], rows: list[list[str]], align: Callable[[int], bool] | None = None) -> None:
     """Print a table; `align` tells which columns are numbers and stand to the right."""
+    rows = [[safe_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[index]) for row in [headings, *rows]) for index in range(len(headings))]
     numeric = align or (lambda index: index > 0)
     for row in [headings, *rows]:

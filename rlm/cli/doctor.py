@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import ExitCode, config_option, counted, json_option, print_json, show
+from rlm.cli.common import ExitCode, config_option, counted, json_option, print_json, safe_line, show
 from rlm.cli.processes import volatile_option
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ def _as_json(found: Finding) -> dict[str, Any]:
 def _describe(findings: Sequence[Finding]) -> None:
     width = max(len(found.name) for found in findings)
     for found in findings:
-        show(f"{_verdict(found):<7}  {found.name:<{width}}  {found.message}")
+        show(safe_line(f"{_verdict(found):<7}  {found.name:<{width}}  {found.message}"))
         if not found.ok:
-            show(f"{'':<7}  {'':<{width}}  > {found.remedy}")
+            show(safe_line(f"{'':<7}  {'':<{width}}  > {found.remedy}"))
     show()
     verdicts = [_verdict(found) for found in findings]
     errors, warnings = verdicts.count("error"), verdicts.count("warning")

@@ -17,6 +17,7 @@ from rlm.cli.common import (
     json_option,
     one_line,
     print_json,
+    safe_line,
     say,
     show,
     store_of,
@@ -51,13 +52,16 @@ def failed() -> None:
 @json_option
 def list_letters(config: Path | None, number: int, as_json: bool) -> None:
     """List the last N dead letters (20), newest first."""
+    from rlm.archive import Archive, Kind  # noqa: PLC0415  # a command loads what it needs when it runs
+
     with store_of(config) as store:
         letters = list(islice(store.letters.all(), number))
         total = store.letters.count()
+        older = Archive(store.settings.archive_dir).hint(Kind.FAILED) if len(letters) < number else ""
     if as_json:
         print_json([msgspec.Raw(raw) for raw in letters])
     elif not letters:
-        show("There are no dead letters. `rlm queue stats` shows what waits.")
+        show(f"There are no dead letters. `rlm queue stats` shows what waits.{older}")
     else:
         found = [msgspec.json.decode(raw) for raw in letters]
         rows = [
@@ -67,7 +71,8 @@ def list_letters(config: Path | None, number: int, as_json: bool) -> None:
         table(["id", "failed at", "reason", "event", "detail"], rows, lambda _index: False)
         show()
         more = f"{len(letters):,} of {total:,}. " if total > len(letters) else ""
-        show(f"{more}`rlm failed show ID` shows one, `retry` sends it into the next run, `drop` removes it for good.")
+        then = "`rlm failed show ID` shows one, `retry` sends it into the next run, `drop` removes it for good."
+        show(f"{more}{then}{older}")
 
 
 def _detail(letter: dict[str, Any]) -> str:
@@ -80,17 +85,21 @@ def _detail(letter: dict[str, Any]) -> str:
 @json_option
 def show_letter(config: Path | None, handle: str, as_json: bool) -> None:
     """Show one dead letter with its item."""
-    from rlm.letters import item_text  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.event import NOT_EMBEDDABLE  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.letters import item_text  # noqa: PLC0415
 
     with store_of(config) as store:
         raw = _found(store, [handle])[handle]
     if as_json:
         print_json(msgspec.Raw(raw))
         return
-    for name, value in msgspec.json.decode(raw).items():
+    letter = msgspec.json.decode(raw)
+    for name, value in letter.items():
         if name != "item":
-            show(f"{name}: {'-' if value is None else value}")
+            show(safe_line(f"{name}: {'-' if value is None else value}"))
     text = item_text(raw)
+    if letter["reason"] in NOT_EMBEDDABLE:  # the line breaks are its own, not those of JSON laid out
+        text = safe_line(text)
     show(f"item: {text[:ITEM_WIDTH]}")
     if len(text) > ITEM_WIDTH:
         show(f"... and {len(text) - ITEM_WIDTH:,} more characters, which --json has")
@@ -158,13 +167,16 @@ def _deal(store: Store, ids: Sequence[str], deal: Callable[[Store, bytes], Outco
 
 def _found(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
     """Find letters by their ids, in the order given."""
-    from rlm.letters import find_letters  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.archive import Archive, Kind  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.letters import find_letters  # noqa: PLC0415
 
     found = find_letters(store, ids)
     if unknown := [handle for handle in dict.fromkeys(ids) if handle not in found]:
         names = ", ".join(map(repr, unknown))
         raise CommandError(
-            f"No dead letter {names}; nothing was changed. `rlm failed list` shows those there are.", ExitCode.NOT_FOUND
+            f"No dead letter {names}; nothing was changed. `rlm failed list` shows those there are."
+            + Archive(store.settings.archive_dir).hint(Kind.FAILED),
+            ExitCode.NOT_FOUND,
         )
     return {handle: found[handle] for handle in ids}
 

@@ -30,6 +30,9 @@ COMMANDS = {
     "queue": ("queue", "queue", "See, fill or clear the audit list."),
     "failed": ("failed", "failed", "See dead letters; retry or drop them."),
     "plan": ("plan", "plan", "Forecast a run for what waits now, or for given counts."),
+    "endpoint": ("endpoint", "endpoint", "See the endpoints; pause, resume, change a limit."),
+    "explain": ("explain", "explain", "Say of one event where it is, why it waited, and each attempt."),
+    "compliance": ("compliance", "compliance", "Show whether any limit was exceeded, from the log of calls sent."),
     "doctor": ("doctor", "doctor", "Check the installation; say what is wrong and what to do."),
     "mock-api": ("mock_api", "mock_api", "Serve an API that enforces the limits strictly."),
 }

@@ -57,7 +57,7 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
     with long_running(config, "scheduler", allow_volatile=allow_volatile) as (store, wakeup, stop):
         from scheduler.service import SchedulerService  # noqa: PLC0415
 
-        SchedulerService(store, store.settings, wakeup, stop).run()
+        SchedulerService(store, store.settings, wakeup, stop, allow_volatile=allow_volatile).run()
 
 
 @click.command()

@@ -85,6 +85,7 @@ def push(config: Path | None, file: BinaryIO, as_json: bool) -> None:
       echo '{"id": "1", "wallet_name": "w", "events": ["REBALANCE_NEEDED"]}' | rlm queue push
     """  # noqa: D301  # click's mark for lines not to be wrapped is a real \b
     from rlm.auditlist import Pushed, push_lines, waiting_items  # noqa: PLC0415
+    from rlm.store.fitness import check_fitness  # noqa: PLC0415
 
     if file.isatty():
         say("Reading items from the terminal, one JSON object a line; Ctrl-D ends.")
@@ -98,6 +99,9 @@ def push(config: Path | None, file: BinaryIO, as_json: bool) -> None:
             say(f"{counted(pushed.items, 'item')} had been pushed before this; whether the next were is not known.")
             raise
         waiting = waiting_items(store)
+        full = [one for one in check_fitness(store.client).warnings if one.name == "memory"]
+    for one in full:
+        say(f"Warning: Redis is nearly full: {one.message}; {one.remedy}.")
     if pushed.bad > MOST_WARNINGS:
         say(f"Warning: {pushed.bad:,} lines in all will become dead letters.")
     if as_json:

@@ -103,7 +103,7 @@ def _conduct_here(store: Store, wakeup: Wakeup, stop: StopSignals, *, allow_vola
     require_fit(store.client, allow_volatile=allow_volatile)
     from scheduler.byhand import HandConductor  # noqa: PLC0415  # Sentry is set up before a broker is built
 
-    conductor = HandConductor(store, wakeup, stop)
+    conductor = HandConductor(store, wakeup, stop, allow_volatile=allow_volatile)
     conductor.campaign(ANSWER_SECONDS)
     with ExitStack() as stack:
         stack.callback(conductor.resign)
@@ -165,9 +165,12 @@ def result(config: Path | None, run_id: str | None, as_json: bool) -> None:
 @json_option
 def list_runs(config: Path | None, number: int, as_json: bool) -> None:
     """List the last N runs (20), newest first."""
+    from rlm.archive import Archive, Kind  # noqa: PLC0415  # a command loads what it needs when it runs
+
     keys = ("run_id", "state", "started_at", "duration_seconds", "counts")
     with store_of(config) as store:
         records = [store.runs.record(run_id) for run_id in store.runs.history(number)]
+        older = Archive(store.settings.archive_dir).hint(Kind.RECORDS) if len(records) < number else ""
     entries = [{key: record[key] for key in keys} for record in records if record is not None]
     if as_json:
         print_json(entries)
@@ -181,6 +184,9 @@ def list_runs(config: Path | None, number: int, as_json: bool) -> None:
             for entry in entries
         ]
         table(["run", "state", "started", "took", *counted], rows, lambda index: index > 2)  # noqa: PLR2004
+        if older:
+            show()
+            show(older.strip())
 
 
 @click.command()
@@ -210,7 +216,7 @@ def _await_close(store: Store, run: Run, wakeup: Wakeup, stop: StopSignals) -> d
         if system_clock.monotonic() > until and store.leases.holder() is None:
             from scheduler.byhand import HandConductor  # noqa: PLC0415
 
-            conductor = HandConductor(store, wakeup, stop)
+            conductor = HandConductor(store, wakeup, stop, allow_volatile=True)  # it opened there: close it there
             conductor.campaign(ANSWER_SECONDS)
             try:
                 conductor.close_open()
@@ -261,6 +267,14 @@ def _describe(found: dict[str, Any]) -> None:
     if "by_budget" in found:
         show()
         _table_by("budget", found["by_budget"], called)
+    resting = {
+        name: entry["circuit"]
+        for name, entry in [*found["by_endpoint"].items(), *found.get("by_budget", {}).items()]
+        if entry.get("circuit", "closed") != "closed"
+    }
+    if resting:
+        show()
+        show(f"Not closed: {', '.join(f'{name} {word}' for name, word in resting.items())}; see `rlm endpoint list`")
 
 
 def _table_by(what: str, entries: dict[str, dict[str, Any]], keys: list[str]) -> None:

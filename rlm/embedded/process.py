@@ -20,6 +20,8 @@ from rlm.errors import StoreError
 
 #: How long a server may take until it answers, seconds: it reads its append-only file first.
 START_SECONDS = 30.0
+#: A server that is started beside a longer log than this begins a new one, and the old one replaces `valkey.log.1`.
+LOG_BYTES = 10_000_000
 #: How long it may take to stop, seconds.
 STOP_SECONDS = 10.0
 #: How much of its log an error quotes, bytes.
@@ -121,6 +123,9 @@ class ValkeyProcess:
             with FileLock(self.lock_path) as lock:
                 if lock.try_alone():
                     status = self._reap()
+                    if not started and log_start > LOG_BYTES:
+                        self._log_path.replace(self._log_path.with_suffix(".log.1"))
+                        log_start = 0
                     if started:
                         raise StoreError(f"the embedded server ended as it started ({status}).{self._log(log_start)}")
                     self._start(lock)

@@ -7,6 +7,7 @@ from rlm.settings.effective import Settings, Shown
 from rlm.settings.load import load_settings
 from rlm.settings.masking import mask_url, resolve_headers
 from rlm.settings.model import (
+    ArchiveSettings,
     BudgetSettings,
     EndpointSettings,
     QueueSettings,
@@ -18,6 +19,7 @@ from rlm.settings.model import (
 )
 
 __all__ = [
+    "ArchiveSettings",
     "BudgetSettings",
     "EndpointSettings",
     "QueueSettings",

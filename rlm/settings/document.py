@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from rlm.settings.fields import Name, setting
 from rlm.settings.model import (
+    ArchiveSettings,
     BudgetSettings,
     EndpointSettings,
     QueueSettings,
@@ -33,6 +34,7 @@ class Document(BaseSettings):
     run: RunSettings = setting(RunSettings(), "Run", allowed="a table, [run]")
     workers: WorkersSettings = setting(WorkersSettings(), "Workers", allowed="a table, [workers]")
     retry: RetrySettings = setting(RetrySettings(), "Retry", allowed="a table, [retry]")
+    archive: ArchiveSettings = setting(ArchiveSettings(), "Archive", allowed="a table, [archive]")
     types: dict[Name, TypeSettings] = setting(
         ..., "Types", allowed="one or more tables, [types.NAME]; leave `types` out for the built-in ones", min_length=1
     )
@@ -68,6 +70,7 @@ SECTIONS: dict[str, type[Section]] = {
     "run": RunSettings,
     "workers": WorkersSettings,
     "retry": RetrySettings,
+    "archive": ArchiveSettings,
 }
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rlm.settings.document import Document
     from rlm.settings.layers import Layers
     from rlm.settings.model import (
+        ArchiveSettings,
         EndpointSettings,
         QueueSettings,
         RedisSettings,
@@ -58,6 +59,7 @@ class Settings:
     run: RunSettings
     workers: WorkersSettings
     retry: RetrySettings
+    archive: ArchiveSettings
     types: Mapping[str, TypeSettings]
     event_types: tuple[EventType, ...] = field(repr=False)
     endpoints: Mapping[str, Endpoint] = field(repr=False)
@@ -67,6 +69,11 @@ class Settings:
     source: Path | None
     sentry_dsn: str | None = field(repr=False)
     shown: tuple[Shown, ...] = field(repr=False)
+
+    @property
+    def archive_dir(self) -> Path:
+        """Where run records and dead letters are archived on this host."""
+        return self.data_dir.parent / (self.archive.directory or f"{_DATA_FOLDER}/archive")
 
     def where(self, key: str) -> str:
         """Tell where the value of a key (`run.target`) comes from: "default", "environment NAME" or "file PATH".
@@ -90,6 +97,7 @@ def settings_of(document: Document, layers: Layers, sentry_dsn: str | None) -> S
         run=document.run,
         workers=document.workers,
         retry=document.retry,
+        archive=document.archive,
         types=document.types,
         event_types=event_types,
         endpoints=_by_name(event_types),
@@ -143,7 +151,7 @@ def _revision(document: Document, event_types: tuple[EventType, ...]) -> str:
     facts = [
         [_facts(event_type) for event_type in event_types],
         document.retry.model_dump(),
-        document.queue.model_dump(),
+        document.queue.model_dump(exclude={"failed_max"}),
         document.redis.prefix,
         document.run.guard_seconds,
         document.workers.threads,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, Field
 
 from rlm.settings.values import (
+    check_directory,
     check_endpoint_url,
     check_header_name,
     check_header_value,
@@ -18,6 +19,7 @@ from rlm.settings.values import (
 )
 
 Name = Annotated[str, AfterValidator(check_name)]
+Directory = Annotated[str, AfterValidator(check_directory)]
 ListName = Annotated[str, AfterValidator(check_list_name)]
 RateLimit = Annotated[str, AfterValidator(check_limit)]
 HeaderName = Annotated[str, AfterValidator(check_header_name)]

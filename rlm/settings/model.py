@@ -7,6 +7,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from rlm.settings.fields import (
+    Directory,
     EndpointURL,
     HeaderTable,
     ListName,
@@ -69,6 +70,9 @@ class QueueSettings(Section):
         "How long after an event was completed or failed the same event id is dropped as a duplicate.",
         from_zero=True,
     )
+    failed_max: int = whole(
+        100_000, "Dead letters kept on the list; when a run has closed, the oldest beyond them are archived.", lowest=1
+    )
 
 
 class RunSettings(Section):
@@ -91,7 +95,9 @@ class RunSettings(Section):
         "Calls to one endpoint are kept a period plus this apart, for the jitter between here and its server.",
         from_zero=True,
     )
-    history: int = whole(1000, "Run records kept.", lowest=1)
+    history: int = whole(
+        1000, "Run records kept in Redis; when a run has closed, the oldest beyond them are archived.", lowest=1
+    )
 
 
 class WorkersSettings(Section):
@@ -110,6 +116,18 @@ class RetrySettings(Section):
         5, "An event that has spent all its attempts in this many runs becomes a dead letter.", lowest=1
     )
     timeout_seconds: float = seconds(10.0, "How long a call may take, where its endpoint does not say otherwise.")
+
+
+class ArchiveSettings(Section):
+    """Where run records and dead letters go that are more than are kept in Redis."""
+
+    directory: Directory = setting(
+        "",
+        "The directory of the archive, on the host of the scheduler: `records-2026-11.jsonl` and "
+        "`failed-2026-11.jsonl`, one of each a month. A relative path starts at the configuration file's directory. "
+        "Empty: `.rlm/archive`.",
+        allowed="a path, or empty",
+    )
 
 
 class EndpointSettings(Section):

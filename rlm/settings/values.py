@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import re
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from rlm.endpoint import Limit
+from rlm.settings.hosts import check_host
 from rlm.settings.masking import FROM_ENVIRONMENT, Headers
 
 #: Headers that RLM sets itself on every call, or that HTTP derives from the call.
@@ -25,9 +26,18 @@ RESERVED_HEADERS = (
 EMBEDDED = "embedded"
 
 _REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
+#: What may stand behind the `?` of a Redis URL; with `rediss://` also where certificates lie.
+_REDIS_PARAMETERS = ("db", "username", "password", "socket_timeout", "socket_connect_timeout")
+_TLS_PARAMETERS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password")
+#: What would have redis-py believe any server.
+_TLS_SWITCHES = ("ssl_cert_reqs", "ssl_check_hostname", "ssl_include_verify_flags", "ssl_exclude_verify_flags")
 _PORTS = {"http": 80, "https": 443}
 _HIGHEST_PORT = 65535
 _LONGEST_LIST_NAME = 200
+#: What Redis can count and keep time for, with room to spare.
+_LARGEST = 10**9
+_LONGEST_HEADER = 8000
+_LONGEST_URL = 8000
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -50,6 +60,13 @@ def check_list_name(name: str) -> str:
     return name
 
 
+def check_directory(path: str) -> str:
+    """Check the name of a directory as far as it can be without looking."""
+    if not path.isprintable() or path.startswith("~"):
+        raise ValueError("a directory is a path of printable characters; `~` is not expanded, write it out")
+    return path
+
+
 def check_limit(text: str) -> str:
     """Check a rate limit."""
     try:
@@ -58,6 +75,8 @@ def check_limit(text: str) -> str:
         raise ValueError('must be a limit above zero, like "30/minute" or "20 per 0.6 second; 1000/hour"') from None
     if not math.isfinite(limit.longest_seconds):
         raise ValueError("the period of this limit is without end")
+    if limit.longest_seconds > _LARGEST or max(rule.amount for rule in limit.rules) > _LARGEST:
+        raise ValueError("a limit has at most 1e9 calls and a period of at most 1e9 seconds, which is 31 years")
     return text
 
 
@@ -68,11 +87,30 @@ def check_redis_url(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in _REDIS_SCHEMES or not rest or not _VISIBLE_ASCII.fullmatch(rest):
         raise ValueError(f'must be "{EMBEDDED}" or a URL with {", ".join(f"{name}://" for name in _REDIS_SCHEMES)}')
-    if scheme == "unix" and not rest.startswith("/"):
-        raise ValueError("a Unix socket needs its whole path: unix:///path/to/socket")
-    if scheme.startswith("redis") and scheme != "redis+sentinel":
-        _port(urlsplit(url))
+    if scheme == "redis+sentinel":
+        if "?" in rest.rpartition("@")[2]:
+            raise ValueError("takes no parameters (?...): host:port,host:port/service/db says it all")
+        return url
+    parts = _split(url)
+    if scheme == "unix" and not (parts.path.startswith("/") and parts.netloc.rpartition("@")[2] == ""):
+        raise ValueError("a Unix socket needs its whole path: unix:///path/to/socket, unix://user:password@/path")
+    if scheme != "unix":
+        _port(parts)
+    _check_redis_parameters(scheme, parts.query)
     return url
+
+
+def _check_redis_parameters(scheme: str, query: str) -> None:
+    """Let those pass that say where and who; others would change how RLM speaks to Redis, or whom it believes."""
+    known = (*_REDIS_PARAMETERS, *(_TLS_PARAMETERS if scheme == "rediss" else ()))
+    for name, _ in parse_qsl(query, keep_blank_values=True):
+        if name in _TLS_SWITCHES:
+            raise ValueError(
+                f"the parameter {name} is not taken: the server's certificate is always checked; "
+                "name the CA that signed it with ssl_ca_certs=/path/to/ca.pem"
+            )
+        if name not in known:
+            raise ValueError(f"may have the parameters {', '.join(known)}, and no others")
 
 
 def check_endpoint_url(url: str) -> str:
@@ -82,6 +120,8 @@ def check_endpoint_url(url: str) -> str:
     """
     if not _VISIBLE_ASCII.fullmatch(url):
         raise ValueError("a URL is printable ASCII without spaces; percent-encode the rest")
+    if len(url) > _LONGEST_URL:
+        raise ValueError(f"a URL has at most {_LONGEST_URL} characters, which is what servers take")
     parts = _split(url)
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ValueError("must be http:// or https:// and a host")
@@ -90,7 +130,9 @@ def check_endpoint_url(url: str) -> str:
     if "#" in url:
         raise ValueError("must not have a fragment (#...): it never reaches the server")
     port = _port(parts)
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if ("[" in parts.netloc) is not (":" in parts.hostname):
+        raise ValueError("what stands in brackets must be an IPv6 address, like [2001:db8::1]")
+    host = check_host(parts.hostname)
     netloc = host if port in (None, _PORTS[parts.scheme]) else f"{host}:{port}"
     return parts._replace(netloc=netloc, path=parts.path or "/").geturl()
 
@@ -117,6 +159,8 @@ def check_header_text(text: str) -> str:
     """Check what would be sent as the value of a header."""
     if not _HEADER_VALUE.fullmatch(text):
         raise ValueError("a header's value is Latin-1 text on one line, without control characters")
+    if len(text) > _LONGEST_HEADER:
+        raise ValueError(f"a header's value has at most {_LONGEST_HEADER} characters, which is what servers take")
     return text
 
 

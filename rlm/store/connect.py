@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError
+from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError, NoPermissionError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
@@ -114,12 +115,36 @@ def translated(client: redis.Redis | None = None) -> Iterator[None]:
         yield
     except (AuthenticationError, AuthorizationError) as error:
         raise StoreError(f"{where} refuses the login ({error}): correct user and password in redis.url") from error
+    except NoPermissionError as error:
+        raise StoreError(f"{where} {forbids(error)}") from error
     except BusyLoadingError as error:
         raise StoreUnreachableError(f"{where} is still loading its data: wait and try again") from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
+        if (distrust := _distrust(error)) is not None:
+            raise StoreUnreachableError(
+                f"{where} cannot be trusted ({distrust.verify_message}): name the CA that signed its certificate with "
+                "ssl_ca_certs=/path/to/ca.pem in redis.url, and a host that stands in the certificate"
+            ) from error
         raise StoreUnreachableError(f"{where} cannot be reached ({error}): start it, or correct redis.url") from error
     except redis.RedisError as error:
         raise StoreError(f"{where} refused a command: {error}") from error
+
+
+def forbids(error: redis.ResponseError) -> str:
+    """Say that the user of `redis.url` may not do what RLM does, and what to do."""
+    return f"does not allow RLM what it needs ({error}): give its user the rights that docs/security.md lists"
+
+
+def is_forbidden(error: Exception) -> bool:
+    """Tell whether Redis refused a command because of who asked; in a script it says so in words alone."""
+    return isinstance(error, NoPermissionError) or "ACL failure" in str(error) or "NOPERM" in str(error)
+
+
+def _distrust(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """Find the refusal of a server's certificate behind an error, which redis-py keeps as its context."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def address(client: redis.Redis) -> str:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: The oldest Redis whose commands RLM's scripts can count on.
 OLDEST_VERSION = (6, 2)
+#: More than this share of `maxmemory` in use is worth a warning.
+FULL = 0.9
 #: What INFO does not say and CONFIG GET does.
 SETTINGS = ("appendfsync", "save", "stop-writes-on-bgsave-error")
 
@@ -99,6 +101,7 @@ def judge(info: Mapping[str, Any], settings: Mapping[str, str], *, allow_volatil
             _role(info),
             _cluster(info),
             _eviction(info),
+            _memory(info),
             _persistence(info, settings, allow_volatile=allow_volatile),
             _sync(info, settings),
             _appending(info),
@@ -167,6 +170,18 @@ def _eviction(info: Mapping[str, Any]) -> Finding:
     return _bad("eviction", f"it drops keys when its memory is full (maxmemory-policy is {policy})", remedy)
 
 
+def _memory(info: Mapping[str, Any]) -> Finding:
+    """Compare what is used with what may be: a Redis that is full refuses items, and the steps of events as well."""
+    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    if not most:
+        return _good("memory", "its memory has no bound of its own (maxmemory is 0)")
+    message = f"{used / most:.0%} of its memory is used (maxmemory {most:,} bytes)"
+    if used <= FULL * most:
+        return _good("memory", message)
+    remedy = "raise maxmemory, or push more slowly: when it is full, items are refused and nothing is sent"
+    return _bad("memory", message, remedy, Severity.WARNING)
+
+
 def _persistence(info: Mapping[str, Any], settings: Mapping[str, str], *, allow_volatile: bool) -> Finding:
     if info.get("aof_enabled"):
         return _good("persistence", "it keeps an append-only file")
@@ -185,6 +200,10 @@ def _sync(info: Mapping[str, Any], settings: Mapping[str, str]) -> Finding:
     policy = settings.get("appendfsync", "unknown")
     if policy == "always":
         return _good("sync", "what it has accepted is on disk")
+    if policy == "unknown":
+        message = "whether a power cut may lose the last moments of what it has accepted does not show (CONFIG GET)"
+        remedy = "see that appendfsync is always; with ACL SETUSER name +config|get this looks for itself"
+        return _bad("sync", message, remedy, Severity.WARNING)
     message = f"a power cut may lose the last moments of what it has accepted (appendfsync is {policy})"
     return _bad("sync", message, "set appendfsync to always", Severity.WARNING)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rlm.clock import system_clock
+from rlm.crash import crash_point
 from rlm.event import MAX_PRIORITY, BadItemError, decode_item, encode_letter
 from rlm.store.connect import translated
 from rlm.store.scripts import Script
@@ -78,6 +79,7 @@ class Intake:
         yield from self._empty_staging(token, run_id, priorities)
         keys = self._keys
         self._stage(self._client, [keys.lease, keys.run(run_id), keys.events, keys.processing], [token, run_id])
+        crash_point("drain.staged")
         yield from self._empty_staging(token, run_id, priorities)
 
     def _empty_staging(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:

@@ -5,11 +5,14 @@ key (after the prefix)     type    what it holds; who writes it; how long it liv
 =========================  ======  ===========================================================================
 (`queue.events`)           list    items of the audit system, which pushes left; the drain takes them away
 (`queue.processing`)       list    the drain's staging; empty between drains
-(`queue.failed`)           list    dead letters, newest first; until retried or dropped
+(`queue.failed`)           list    dead letters, newest first; until retried, dropped or archived (`queue.failed_max`)
 lease                      hash    who conducts: owner, expires_us, token (the fencing number, which only grows)
 sequence                   string  counter of arrivals: the age of an event
+epoch                      hash    what the memory of Redis is vouched for with: born, id, server, slots ever taken; and
+                                   when and why it was last found wanting
 types                      set     names of the types that have or had events in the ledger
-event:ID                   hash    one event; until settled, then `queue.dedupe_seconds` without its item
+event:ID                   hash    one event, its trail with it (rlm/trail.py); until settled, then
+                                   `queue.dedupe_seconds` without its item
 pending:TYPE               zset    events to be released, by priority, then age; leftovers while no run is open
 backoff:TYPE               zset    events waiting for another attempt, by when (microseconds of Redis time)
 spent:TYPE                 zset    events that spent their attempts of this run; pending again when it closes
@@ -22,20 +25,24 @@ tally:ID                   hash    its counts, `what:name`, and `failing:TYPE EN
 timings:ID                 list    its completed calls, `endpoint type milliseconds`; until it is closed
 measured                   hash    `TYPE URLHASH` -> durations and failures of earlier runs (JSON); see rlm/measured.py
 expected                   hash    `TYPE ENDPOINT` -> microseconds a call takes, and needs; published by the conductor
-records                    hash    run id -> record (JSON); the newest `run.history`
+records                    hash    run id -> record (JSON); until archived, which all but the newest `run.history` are
 runs                       list    ids of those records, newest first
 last_tick                  string  when the scheduler last ticked, seconds since 1970
 window:URLHASH             list    stamps of the slots taken, newest first; 24 h, or the longest rule
-health:URLHASH             hash    an endpoint's rest, probe, failures in a row, how far back its slots are kept
+health:URLHASH             hash    an endpoint's rest, pause, probe, failures in a row, how far back its slots are kept
 window:, health:NAMEHASH   both    the same of a budget, whose slots are those of its endpoints together
 budgets                    hash    window id of an endpoint -> that of the budget that its calls are counted on; both of
                                    them -> when that ended
 limits, limits:filed       hash    endpoint or budget name -> its limit in force, and as the file last had it
+changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
 wanted                     string  number of workers wanted; written by the conductor
 restarts                   string  workers that ended unexpectedly, ever; written by the supervisors
-processes:ROLE             set     ids of the workers, supervisors or schedulers that may be alive
+restarted:WORKER           string  a mark that its unexpected end has been counted; an hour
+processes:ROLE             set     ids of the workers, supervisors or schedulers that may be alive; a worker's until
+                                   somebody has cleaned up after it
 process:ROLE:ID            string  one of them (JSON); expires when it is no longer heard of
 calls:WORKER               hash    event id -> the call under way in one of the worker's lanes
+alone:WORKER               string  id of the event that it carries alone, suspected of killing workers; twice a lease
 requests                   list    asks to start a run (JSON), taken by the scheduler
 reply:ID                   string  the answer to one of them; a minute
 wake:WHOM                  -       pub/sub channel that wakes workers, supervisors, or the scheduler
@@ -61,6 +68,7 @@ class Keys:
         self.processing = settings.queue.processing
         self.failed = settings.queue.failed
         self.lease = f"{prefix}:lease"
+        self.epoch = f"{prefix}:epoch"
         self.sequence = f"{prefix}:sequence"
         self.types = f"{prefix}:types"
         self.current = f"{prefix}:current"
@@ -70,6 +78,7 @@ class Keys:
         self.budgets = f"{prefix}:budgets"
         self.limits = f"{prefix}:limits"
         self.limits_filed = f"{prefix}:limits:filed"
+        self.changes = f"{prefix}:changes"
         self.measured = f"{prefix}:measured"
         self.expected = f"{prefix}:expected"
         self.wanted = f"{prefix}:wanted"
@@ -136,6 +145,14 @@ class Keys:
     def calls(self, worker_id: str) -> str:
         """Return the hash of the calls under way in one worker."""
         return f"{self._prefix}:calls:{worker_id}"
+
+    def alone(self, worker_id: str) -> str:
+        """Return the id of the event that one worker carries alone."""
+        return f"{self._prefix}:alone:{worker_id}"
+
+    def restarted(self, worker_id: str) -> str:
+        """Return the mark that a worker's unexpected end has been counted."""
+        return f"{self._prefix}:restarted:{worker_id}"
 
     def reply(self, request_id: str) -> str:
         """Return the answer to one request."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
+from rlm import trail
 from rlm.clock import system_clock
 from rlm.endpoint import ANSWER_SLACK_SECONDS
 from rlm.event import Reason, encode_letter, type_of
 from rlm.store.connect import translated
 from rlm.store.measures import read_expected
 from rlm.store.scripts import Script, run_many
+from rlm.trail import Answer, Heard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
 
 #: A release that nobody claims is void after this many seconds, and its event pending again.
 CLAIM_SECONDS = 1.0
-#: An event in whose lease this many workers died is a dead letter: it may be what kills them.
+#: An event in whose lease this many workers died is a dead letter: it may be what kills them. The last of them has
+#: nothing else in hand: an event one death short of it is carried alone, so that none dies of its batch-mate.
 POISON_DEATHS = 3
 #: Events moved by one script at the most, so that no script holds Redis up.
 CHUNK = 200
 
 _MICROSECONDS = 1_000_000
+_NOTHING = Heard()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Unclaimed:
-    """There is nothing to do: the release is `stale`, the event is too `late`, or the worker's `revision` is old."""
+    """There is nothing to do: the release is `stale`, the event is too `late`, the worker's `revision` is old.
+
+    Or it, or what the worker has, is to be carried `alone`; then it stays released until that is void.
+    """
 
     why: str
 
@@ -180,6 +187,7 @@ class Ledger:
                 keys.calls(worker_id),
                 keys.limits,
                 keys.expected,
+                keys.alone(worker_id),
             ],
             [
                 release.run_id,
@@ -191,6 +199,7 @@ class Ledger:
                 round(expected_seconds * _MICROSECONDS),
                 round(ANSWER_SLACK_SECONDS * _MICROSECONDS),
                 name,
+                POISON_DEATHS - 1,
                 len(endpoints),
                 *endpoints,
                 *budgets,
@@ -215,13 +224,17 @@ class Ledger:
             {(name, endpoint): read_expected(one) for endpoint, one in zip(endpoints, published, strict=True) if one},
         )
 
-    def complete(self, claim: Claim, endpoint: str, seconds: float) -> bool:
-        """Settle an event as completed by `endpoint` in `seconds`; False when the claim was lost meanwhile."""
+    def complete(self, claim: Claim, endpoint: str, seconds: float, text: str = "") -> bool:
+        """Settle an event as completed by `endpoint` in `seconds`; False when the claim was lost meanwhile.
+
+        `text` is the answer in words, for the event's trail, as is what was `heard` in the verbs below.
+        """
+        entry = _entry(claim, endpoint, Answer.COMPLETED, Heard(text, seconds))
         return bool(
             self._complete(
                 self._client,
                 [*self._settle_keys(claim), self._keys.timings(claim.release.run_id)],
-                [*self._settle_args(claim), claim.type, endpoint, f"{seconds * 1000:.1f}", self._dedupe_ms],
+                [*self._settle_args(claim), claim.type, endpoint, f"{seconds * 1000:.1f}", self._dedupe_ms, entry],
             )
         )
 
@@ -229,20 +242,29 @@ class Ledger:
         """Make an event pending again that was not sent; False when the claim was lost meanwhile."""
         return self._give_back(claim, "pending")
 
-    def throttle(self, claim: Claim, endpoint: str) -> bool:
-        """Make an event pending again that `endpoint` throttled: no attempt is spent. False when the claim was lost."""
-        return self._give_back(claim, "pending", "throttled", endpoint)
+    def unclaim(self, release: Release, worker_id: str) -> bool:
+        """Give back what the worker may have claimed, the answer being lost; False when it had not."""
+        return self.give_back(Claim(release, worker_id, 0.0, "", b"", "", 0, 0, 0, ""))
 
-    def retry(self, claim: Claim, endpoint: str, delay_seconds: float, *, cut: bool = False) -> bool:
+    def throttle(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
+        """Make an event pending again that `endpoint` throttled: no attempt is spent. False when the claim was lost."""
+        entry = _entry(claim, endpoint, Answer.THROTTLED, heard)
+        return self._give_back(claim, "pending", "throttled", endpoint, entry=entry)
+
+    def retry(
+        self, claim: Claim, endpoint: str, delay_seconds: float, heard: Heard = _NOTHING, *, cut: bool = False
+    ) -> bool:
         """Have an event sent again after `delay_seconds`, an attempt being spent.
 
         `cut`: its call was cut by the run's deadline, which is no failing of the endpoint.
         """
-        return self._give_back(claim, "backoff", "errors", endpoint, delay_seconds, failing=not cut)
+        entry = _entry(claim, endpoint, Answer.ERROR, heard)
+        return self._give_back(claim, "backoff", "errors", endpoint, delay_seconds, failing=not cut, entry=entry)
 
-    def spend(self, claim: Claim, endpoint: str) -> bool:
+    def spend(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Leave an event to the next run, its attempts of this run being spent."""
-        return self._give_back(claim, "spent", "errors", endpoint, failing=True)
+        entry = _entry(claim, endpoint, Answer.ERROR, heard)
+        return self._give_back(claim, "spent", "errors", endpoint, failing=True, entry=entry)
 
     def _give_back(
         self,
@@ -253,6 +275,7 @@ class Ledger:
         delay_seconds: float = 0.0,
         *,
         failing: bool = False,
+        entry: bytes = b"",
     ) -> bool:
         target = {"pending": self._keys.pending, "backoff": self._keys.backoff, "spent": self._keys.spent}[where]
         return bool(
@@ -267,11 +290,12 @@ class Ledger:
                     answer,
                     endpoint,
                     claim.type if failing else "",
+                    entry,
                 ],
             )
         )
 
-    def fail(self, claim: Claim, reason: Reason, detail: str, endpoint: str) -> bool:
+    def fail(self, claim: Claim, reason: Reason, detail: str, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Settle an event as failed: it becomes a dead letter. False when the claim was lost meanwhile."""
         letter = encode_letter(
             claim.item,
@@ -292,6 +316,7 @@ class Ledger:
                     int(reason is Reason.ATTEMPTS_SPENT),
                     self._dedupe_ms,
                     letter,
+                    _entry(claim, endpoint, Answer.REJECTED if reason is Reason.REJECTED else Answer.ERROR, heard),
                 ],
             )
         )
@@ -383,10 +408,14 @@ class Ledger:
         window_id, stamp, endpoint, *budget = call.split("|") if call else ("", "", "")
         name, keys = type_of(event_id), self._keys
         with translated():
-            run_id, item = self._client.get(keys.current), self._client.hget(keys.event(event_id), "item")
+            run_id = self._client.get(keys.current)
+            item, attempt = cast("list[bytes | None]", self._client.hmget(keys.event(event_id), "item", "attempt"))
         run = cast("bytes", run_id or b"").decode()
+        heard = Heard(
+            "nobody knows: its worker died" if when == "dead" else "nobody knows: its worker froze, or lost Redis"
+        )
         letter = encode_letter(
-            cast("bytes", item or b"null"),
+            item or b"null",
             Reason.POISON,
             f"{POISON_DEATHS} workers died or froze while they had it",
             failed_at=system_clock.now(),
@@ -417,6 +446,7 @@ class Ledger:
                     self._dedupe_ms,
                     POISON_DEATHS,
                     letter,
+                    trail.encode(run, int(attempt or 0) + 1, endpoint, Answer.UNKNOWN, heard),
                 ],
             )
         )
@@ -460,7 +490,7 @@ class Ledger:
             self._keys.tally(claim.release.run_id),
         ]
 
-    def _settle_args(self, claim: Claim) -> list[str | int]:
+    def _settle_args(self, claim: Claim) -> list[str | int | bytes]:
         return [claim.event_id, claim.worker_id, claim.release.number]
 
     def _first(self, zset: str) -> list[str]:
@@ -471,3 +501,8 @@ class Ledger:
         with translated():
             found = self._client.zrangebyscore(zset, since, now_us, start=0, num=CHUNK)
         return [one.decode() for one in cast("list[bytes]", found)]
+
+
+def _entry(claim: Claim, endpoint: str, answer: Answer, heard: Heard) -> bytes:
+    """Write the entry that a call leaves in its event's trail."""
+    return trail.encode(claim.release.run_id, claim.attempt + 1, endpoint, answer, heard)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from rlm.event import NOT_EMBEDDABLE, BadItemError, Reason, decode_item, type_of
+from rlm.event import NOT_EMBEDDABLE, BadItemError, Reason, decode_item, event_id, type_of
 from rlm.store.connect import translated
 from rlm.store.intake import order_offset
 from rlm.store.scripts import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import redis
 
     from rlm.store.keys import Keys
 
 _PAGE = 500
+#: What is read of the oldest letters at once, at the most: letters, and bytes of them after which no more is read.
+_CHUNK = 200
+_CHUNK_BYTES = 1_000_000
 
 
 class _Envelope(msgspec.Struct):
@@ -37,6 +41,8 @@ class Letters:
         self._keys = keys
         self._retry = Script("retry_letter")
         self._drop = Script("drop_letter")
+        self._peek = Script("peek_items")
+        self._trim = Script("trim_letters")
 
     def count(self) -> int:
         """Count them."""
@@ -75,7 +81,9 @@ class Letters:
         if name not in priorities:
             raise BadItemError.unknown_type(name)
         decoded = decode_item(item, max_bytes=len(item))
-        if name not in decoded.types:  # an unknown type with a colon in it, whose end is the name of a known one
+        if name not in decoded.types or event != event_id(decoded.id, name):
+            # An unknown type with a colon in it, whose end is the name of a known one; or a letter somebody else wrote,
+            # whose event id would stand in keys and headers unchecked.
             raise BadItemError.unknown_type(event.removeprefix(f"{decoded.id}:"))
         priority = priorities[name] if decoded.priority is None else decoded.priority
         return self._run_retry(
@@ -90,6 +98,19 @@ class Letters:
         """Remove a letter for good and forget its event; False when it was gone."""
         event = msgspec.json.decode(raw, type=_Envelope).event_id or ""
         return bool(self._drop(self._client, [self._keys.failed, self._keys.event(event)], [raw, event]))
+
+    def surplus(self, keep: int) -> list[bytes]:
+        """Read some of the oldest entries of the list, oldest first, of those that are more than `keep`."""
+        number = min(_CHUNK, self.count() - keep)
+        return self._peek(self._client, [self._keys.failed], [number, _CHUNK_BYTES]) if number > 0 else []
+
+    def trim(self, token: int, letters: Sequence[bytes]) -> int:
+        """Remove the oldest entries, which are `letters` and archived; return how many. May be repeated.
+
+        Raises FencedError for a `token` that is not the lease's.
+        """
+        digests = [hashlib.sha1(one, usedforsecurity=False).hexdigest() for one in letters]
+        return int(self._trim(self._client, [self._keys.lease, self._keys.failed], [token, *digests]))
 
 
 def _is_letter(raw: bytes) -> bool:

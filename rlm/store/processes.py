@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
@@ -15,7 +16,7 @@ from rlm.store.connect import make_client, translated
 from rlm.store.scripts import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rlm.store.keys import Keys
 
@@ -25,6 +26,8 @@ HEARTBEAT_TTL_SECONDS = 10.0
 HEARTBEAT_SECONDS = 3.0
 
 _RECONNECT_SECONDS = 0.5
+#: How long it is remembered that a worker's unexpected end was counted, milliseconds.
+_RESTARTED_MS = 3_600_000
 
 
 class Role(StrEnum):
@@ -64,6 +67,7 @@ class Processes:
         self._client = client
         self._keys = keys
         self._want = Script("want_workers")
+        self._count_restarts = Script("count_restarts")
 
     def announce(self, role: Role, process: Process) -> None:
         """Enter a process, or prolong its entry."""
@@ -86,16 +90,30 @@ class Processes:
             pipeline.execute()
 
     def alive(self, role: Role) -> list[Process]:
-        """List the processes of a role, oldest first; those no longer heard of are removed."""
+        """List the processes of a role, oldest first; those no longer heard of are removed.
+
+        Workers are not: somebody has to clean up after them first, see `missing`.
+        """
         with translated():
             ids = sorted(one.decode() for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))))
             if not ids:
                 return []
             entries = cast("list[bytes | None]", self._client.mget([self._keys.process(role, one) for one in ids]))
-            if gone := [one for one, entry in zip(ids, entries, strict=True) if entry is None]:
-                self._client.srem(self._keys.processes(role), *gone)
+            gone = [one for one, entry in zip(ids, entries, strict=True) if entry is None]
+            if gone and role is not Role.WORKER:
+                with suppress(redis.exceptions.NoPermissionError):  # somebody who may only look
+                    self._client.srem(self._keys.processes(role), *gone)
         found = [msgspec.json.decode(entry, type=Process) for entry in entries if entry is not None]
         return sorted(found, key=lambda process: (process.started_at, process.id))
+
+    def missing(self, role: Role) -> list[str]:
+        """Name the processes of a role that have not signed off and are no longer heard of."""
+        with translated():
+            ids = sorted(one.decode() for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))))
+            if not ids:
+                return []
+            entries = cast("list[bytes | None]", self._client.mget([self._keys.process(role, one) for one in ids]))
+        return [one for one, entry in zip(ids, entries, strict=True) if entry is None]
 
     def busy(self, worker_ids: list[str]) -> list[int]:
         """Count the events that each worker has claimed."""
@@ -105,10 +123,19 @@ class Processes:
                 pipeline.hlen(self._keys.calls(worker_id))
             return cast("list[int]", pipeline.execute())
 
-    def count_restarts(self, number: int) -> None:
-        """Add to the number of workers that ended unexpectedly and were replaced."""
+    def silences(self, role: Role, process_ids: Sequence[str]) -> list[float]:
+        """Return how long ago each process announced itself, seconds; `HEARTBEAT_TTL_SECONDS` where it was longer."""
         with translated():
-            self._client.incrby(self._keys.restarts, number)
+            pipeline = self._client.pipeline(transaction=False)
+            for process_id in process_ids:
+                pipeline.pttl(self._keys.process(role, process_id))
+            left = cast("list[int]", pipeline.execute())
+        return [HEARTBEAT_TTL_SECONDS - max(0, milliseconds) / 1000 for milliseconds in left]
+
+    def count_restarts(self, worker_ids: Sequence[str]) -> int:
+        """Count workers that ended unexpectedly and were replaced, each once; return how many were not counted yet."""
+        marks = [self._keys.restarted(one) for one in worker_ids]
+        return int(self._count_restarts(self._client, [self._keys.restarts, *marks], [_RESTARTED_MS]))
 
     def restarts(self) -> int:
         """Return how many workers ended unexpectedly, ever."""

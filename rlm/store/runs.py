@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from rlm import trail
 from rlm.run import Run, State, Trigger
 from rlm.store.connect import translated
 from rlm.store.ledger import CHUNK
 from rlm.store.scripts import Script
+from rlm.trail import Answer, Heard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +36,7 @@ class Runs:
         self._cancel = Script("cancel_run")
         self._return_unsettled = Script("return_unsettled")
         self._close = Script("close_run")
+        self._trim = Script("trim_records")
 
     def open(self, token: int, run: Run, types: Sequence[str]) -> str:
         """Open `run`, carrying over what is unsettled of `types`; return the id of the run that is open now.
@@ -98,13 +101,25 @@ class Runs:
                 ids = [one.decode() for one in cast("list[bytes]", self._client.zrange(holder, 0, CHUNK - 1))]
             if not ids:
                 return True
+            sent = holder == keys.inflight(name)
+            args: list[str | int | bytes] = [run_id, int(sent)]
+            for event_id in ids:
+                args += [event_id, self._cut_entry(run_id, event_id) if sent else ""]
             returned = self._return_unsettled(
-                self._client,
-                [keys.current, keys.run(run_id), holder, keys.pending(name), *map(keys.event, ids)],
-                [run_id, int(holder == keys.inflight(name)), *ids],
+                self._client, [keys.current, keys.run(run_id), holder, keys.pending(name), *map(keys.event, ids)], args
             )
             if returned < 0:
                 return False
+
+    def _cut_entry(self, run_id: str, event_id: str) -> bytes:
+        """Write what the trail says of a call that may be under way while its run is closed."""
+        with translated():
+            told = cast("list[bytes | None]", self._client.hmget(self._keys.event(event_id), "owner", "attempt"))
+            owner, attempt = told
+            note = cast("bytes | None", self._client.hget(self._keys.calls((owner or b"").decode()), event_id))
+        endpoint = note.decode().split("|")[2] if note else ""
+        heard = Heard("nobody knows: its run was closed before it was answered")
+        return trail.encode(run_id, int(attempt or 0) + 1, endpoint, Answer.UNKNOWN, heard)
 
     def close(
         self,
@@ -112,7 +127,6 @@ class Runs:
         record: Mapping[str, Any],
         types: Sequence[str],
         *,
-        history: int,
         wanted: int,
         measured: Mapping[str, bytes] | None = None,
     ) -> int | None:
@@ -135,7 +149,7 @@ class Runs:
                 keys.measured,
                 *(holder for name in types for holder in keys.holders(name)),
             ],
-            [run_id, msgspec.json.encode(record), history, wanted, *fields],
+            [run_id, msgspec.json.encode(record), wanted, *fields],
         )
         return None if reply < 0 else int(reply)
 
@@ -156,6 +170,31 @@ class Runs:
         with translated():
             return [one.decode() for one in cast("list[bytes]", self._client.lrange(self._keys.runs, 0, number - 1))]
 
+    def count(self) -> int:
+        """Count the records."""
+        with translated():
+            return self._client.llen(self._keys.runs)
+
+    def surplus(self, keep: int) -> dict[str, bytes]:
+        """Read the oldest records of those that are more than `keep`: run id -> JSON, oldest first.
+
+        They are `CHUNK` at the most. A run whose record is missing, which others must have removed, has b"null".
+        """
+        with translated():
+            number = min(CHUNK, self._client.llen(self._keys.runs) - keep)
+            if number <= 0:
+                return {}
+            ids = cast("list[bytes]", self._client.lrange(self._keys.runs, -number, -1))[::-1]
+            found = cast("list[bytes | None]", self._client.hmget(self._keys.records, ids))
+        return {one.decode(): record or b"null" for one, record in zip(ids, found, strict=True)}
+
+    def trim(self, token: int, run_ids: Sequence[str]) -> int:
+        """Remove the oldest records, which are `run_ids` and archived; return how many. May be repeated.
+
+        Raises FencedError for a `token` that is not the lease's.
+        """
+        return int(self._trim(self._client, [self._keys.lease, self._keys.records, self._keys.runs], [token, *run_ids]))
+
     def last_tick(self) -> float | None:
         """Return when the scheduler last ticked, seconds since 1970."""
         with translated():
@@ -175,21 +214,24 @@ class Runs:
             self._client.publish(self._keys.wake("scheduler"), "request")
         return request_id
 
-    def take_request(self) -> str | None:
-        """Take the oldest request to start a run, or None."""
+    def next_request(self) -> str | None:
+        """Return the oldest request to start a run, or None. It stays until it is answered, for its taker may die."""
         with translated():
-            raw = cast("bytes | None", self._client.rpop(self._keys.requests))
+            raw = cast("bytes | None", self._client.lindex(self._keys.requests, -1))
         return None if raw is None else raw.decode()
 
     def withdraw(self, request_id: str) -> bool:
-        """Take a request back; False when it has been taken up."""
+        """Take a request back; False when it has been answered."""
         with translated():
             return bool(self._client.lrem(self._keys.requests, 1, request_id))
 
     def answer(self, request_id: str, reply: Mapping[str, Any]) -> None:
         """Answer a request: `{"run_id": ...}` of the run started, or `{"open": ...}` of the one under way."""
         with translated():
-            self._client.set(self._keys.reply(request_id), msgspec.json.encode(reply), px=_REPLY_MS)
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.set(self._keys.reply(request_id), msgspec.json.encode(reply), px=_REPLY_MS)
+            pipeline.lrem(self._keys.requests, 1, request_id)
+            pipeline.execute()
 
     def reply(self, request_id: str) -> dict[str, Any] | None:
         """Return the answer to a request, None while there is none."""

@@ -6,10 +6,10 @@ import hashlib
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from rlm.errors import FencedError, StoreError
-from rlm.store.connect import translated
+from rlm.store.connect import forbids, is_forbidden, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,9 +56,11 @@ def _reply(script: Script, reply: Any) -> Any:
     return reply
 
 
-def _translate(script: Script, error: RedisError) -> StoreError:
+def _translate(script: Script, error: ResponseError) -> StoreError:
     if "FENCED" in str(error):
         return FencedError(f"{script.name}: another conductor holds the lease, or that run is no longer open")
+    if is_forbidden(error):
+        return StoreError(f"{script.name}: Redis {forbids(error)}")
     return StoreError(f"{script.name}: Redis refused it: {error}")
 
 

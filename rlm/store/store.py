@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, cast
 
 from rlm.endpoint import all_limited, in_force
 from rlm.errors import StoreError
+from rlm.store.changes import BY_FILE, MOST_CHANGES, Changes, What, record_of
 from rlm.store.connect import connected, make_client, translated
+from rlm.store.control import Control
+from rlm.store.epoch import Epochs
 from rlm.store.intake import Intake
 from rlm.store.keys import Keys
 from rlm.store.leases import Leases
@@ -49,7 +52,11 @@ class Store:
         self.leases = Leases(self.client, self.keys)
         self.processes = Processes(self.client, self.keys)
         self.windows = Windows(self.client, self.keys, settings.run.guard_seconds)
+        self.epochs = Epochs(self.client, self.keys, settings.run.guard_seconds, settings.data_dir)
+        self.changes = Changes(self.client, self.keys)
+        self.control = Control(self.client, self.keys)
         self._publish_limits = Script("publish_limits")
+        self._shift_stamps = Script("shift_stamps")
 
     def publish_limits(self, token: int) -> None:
         """Publish the file's limits, except where one set by hand stands: workers go by what is published.
@@ -58,10 +65,11 @@ class Store:
 
         Raises FencedError for a `token` that is not the lease's.
         """
-        args: list[str | int] = [token]
+        keys = self.keys
+        args: list[str | bytes | int] = [token, MOST_CHANGES]
         for one in all_limited(self.settings.endpoints.values()):
-            args += [one.name, one.limit.text]
-        self._publish_limits(self.client, [self.keys.lease, self.keys.limits, self.keys.limits_filed], args)
+            args += [one.name, one.limit.text, record_of(BY_FILE, one.name, What.LIMIT, one.limit.text)]
+        self._publish_limits(self.client, [keys.lease, keys.limits, keys.limits_filed, keys.changes], args)
         self.windows.join_budgets(token, self.settings.endpoints.values())
 
     def limits(self) -> dict[str, str]:
@@ -74,6 +82,23 @@ class Store:
         """Return the configured endpoints, by name, with the limits in force, their budgets' as well."""
         limits = self.limits()
         return {name: in_force(endpoint, limits) for name, endpoint in self.settings.endpoints.items()}
+
+    def shift_stamps(self, token: int, run_id: str, shift_us: int, why: str) -> int:
+        """Move all moments to come by `shift_us`, as the clock of Redis was set; return how many there were.
+
+        Nobody gets a slot from then on until `Epochs.renew` has held every endpoint, for which `why` is kept. `run_id`
+        is the run that was open then, or empty. Raises FencedError for a `token` that is not the lease's.
+        """
+        keys, known_types = self.keys, self.known_types
+        healths = [keys.health(one.window_id) for one in all_limited(self.settings.endpoints.values())]
+        moments = [key(name) for name in known_types for key in (keys.released, keys.backoff, keys.inflight)]
+        return int(
+            self._shift_stamps(
+                self.client,
+                [keys.lease, keys.current, keys.run(run_id), keys.epoch, *healths, *moments],
+                [token, run_id, shift_us, len(healths), why],
+            )
+        )
 
     @property
     def known_types(self) -> list[str]:

@@ -59,13 +59,16 @@ class View:
     """How the window of an endpoint or a budget looks: slots free now, seconds until the next is, of rest left.
 
     An endpoint's leaves its budget out, which has a view of its own. `suspect`: it rested for what it answered, and no
-    probe has been answered well since.
+    probe has been answered well since. `rest_seconds` is the longest of all rests; `held_seconds` are of the one that
+    it has because its window cannot be trusted, `paused_seconds` of an operator's pause.
     """
 
     free: int
     wait_seconds: float
     rest_seconds: float
     suspect: bool = False
+    held_seconds: float = 0.0
+    paused_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +119,12 @@ class WindowStorage(RedisStorage):
         cost: int,
         call: Call | None,
         probe_seconds: float,
+        limits: Mapping[str, tuple[str, str]] | None = None,
     ) -> Admitted | Refused:
         """Take `cost` slots in each window of `rules` if all of these (calls, seconds) allow it, else none in any.
 
-        The first window is the endpoint's, a second one its budget's.
+        The first window is the endpoint's, a second one its budget's. `limits` tells whose limit each is, and its text
+        as it was read: where another is in force by now, no slot is taken.
 
         Raises:
             StoreError: Redis did not answer; no slot may be taken for granted.
@@ -131,10 +136,10 @@ class WindowStorage(RedisStorage):
             call.event_id if call else "",
             _note(call.endpoint, *rules) if call else "",
         ]
-        keys = _call_keys(self._keys, call)
+        keys = [*_call_keys(self._keys, call), self._keys.epoch, self._keys.limits]
         for window_id, together in rules.items():
             keys += [self._keys.window(window_id), self._keys.health(window_id)]
-            args.append(len(together))
+            args += [*(limits or {}).get(window_id, ("", "")), len(together)]
             for amount, seconds in together:
                 args += [amount, round((seconds + self._guard_seconds) * _MICROSECONDS)]
         granted, wait, stamp, suspect = self._acquire(self._client, keys, args)
@@ -156,11 +161,16 @@ class EndpointLimiter(MovingWindowRateLimiter):
         self._windows = storage
 
     def acquire(
-        self, items: Mapping[str, Sequence[RateLimitItem]], *, call: Call | None, probe_seconds: float
+        self,
+        items: Mapping[str, Sequence[RateLimitItem]],
+        *,
+        call: Call | None,
+        probe_seconds: float,
+        limits: Mapping[str, tuple[str, str]] | None = None,
     ) -> Admitted | Refused:
         """Take one slot in each window of `items` if every one of these allows it; see `WindowStorage.acquire`."""
         rules = {window_id: [(item.amount, item.get_expiry()) for item in some] for window_id, some in items.items()}
-        return self._windows.acquire(rules, cost=1, call=call, probe_seconds=probe_seconds)
+        return self._windows.acquire(rules, cost=1, call=call, probe_seconds=probe_seconds, limits=limits)
 
 
 class Windows:
@@ -180,10 +190,16 @@ class Windows:
     def acquire(self, endpoint: Endpoint, call: Call | None = None) -> Admitted | Refused:
         """Take a slot of `endpoint`, and of its budget, for `call`, if both have one.
 
-        A probe of a rested endpoint may take its time-out and two seconds.
+        A probe of a rested endpoint may take its time-out and two seconds. Refused, to be asked again at once, where
+        another limit is in force than the endpoint was read with.
         """
-        items = {one.window_id: periods(one.limit) for one in all_limited([endpoint])}
-        return self._limiter.acquire(items, call=call, probe_seconds=endpoint.timeout_seconds + 2)
+        limited = all_limited([endpoint])
+        return self._limiter.acquire(
+            {one.window_id: periods(one.limit) for one in limited},
+            call=call,
+            probe_seconds=endpoint.timeout_seconds + 2,
+            limits={one.window_id: (one.name, one.limit.text) for one in limited},
+        )
 
     def give_back(self, endpoint: Endpoint, slot: Admitted, call: Call | None = None) -> None:
         """Give a slot back, by its own id, for which no call was sent."""
@@ -214,13 +230,9 @@ class Windows:
         reply = self._return_slot(self._client, keys, args)
         return cast("bytes", reply).decode()
 
-    def rest(self, limited: Limited, seconds: float, *, probe: bool = True) -> float:
-        """Rest an endpoint for `seconds` for all workers, as it asked; return how long it rests from now, seconds.
-
-        Without `probe` it is as it was once that is over, which is how one rests that nothing is said against. So does
-        a budget, which has no probes.
-        """
-        return self._rest_by(limited, seconds, seconds, failing=0, probe=probe)
+    def rest(self, endpoint: Endpoint, seconds: float) -> float:
+        """Rest an endpoint for `seconds` for all workers, as it asked; return how long it rests from now, seconds."""
+        return self._rest_by(endpoint, seconds, seconds, failing=0)
 
     def fail(self, endpoint: Endpoint, *, first_rest_seconds: float, failing: int) -> float:
         """Count a failure; from `failing` in a row on the endpoint rests, twice as long each time, a period at most.
@@ -228,11 +240,11 @@ class Windows:
         Returns how long it rests from now, seconds; 0 when it does not.
         """
         longest_seconds = endpoint.limit.longest_seconds
-        return self._rest_by(endpoint, first_rest_seconds, longest_seconds, failing=failing, probe=True)
+        return self._rest_by(endpoint, first_rest_seconds, longest_seconds, failing=failing)
 
-    def _rest_by(self, limited: Limited, seconds: float, longest_seconds: float, *, failing: int, probe: bool) -> float:
-        args = [round(seconds * _MICROSECONDS), round(longest_seconds * _MICROSECONDS), failing, int(probe)]
-        return float(self._rest(self._client, [self._keys.health(limited.window_id)], args)) / _MICROSECONDS
+    def _rest_by(self, endpoint: Endpoint, seconds: float, longest_seconds: float, *, failing: int) -> float:
+        args = [round(seconds * _MICROSECONDS), round(longest_seconds * _MICROSECONDS), failing]
+        return float(self._rest(self._client, [self._keys.health(endpoint.window_id)], args)) / _MICROSECONDS
 
     def reopen(self, endpoint: Endpoint) -> None:
         """End the probing of an endpoint that answered well."""
@@ -268,8 +280,8 @@ class Windows:
                 args += [rule.amount, round((rule.seconds + self._guard_seconds) * _MICROSECONDS)]
         now, *views = self._look(self._client, keys, args)
         return int(now), {
-            one.name: View(free, wait / _MICROSECONDS, rest / _MICROSECONDS, bool(suspect))
-            for one, (free, wait, rest, suspect) in zip(limited, views, strict=True)
+            one.name: View(free, wait / _MICROSECONDS, rest / _MICROSECONDS, bool(suspect), *_seconds(more))
+            for one, (free, wait, rest, suspect, *more) in zip(limited, views, strict=True)
         }
 
     def ages(self, limited: Sequence[Limited], now_us: int) -> dict[str, tuple[float, ...]]:
@@ -308,6 +320,11 @@ class Windows:
 def _note(endpoint: str, window_id: str, *budget: str) -> str:
     """Spell what is noted of a call; the scripts put the slot's stamp into it."""
     return "|".join([window_id, "%s", endpoint, *budget])
+
+
+def _seconds(microseconds: Sequence[int]) -> tuple[float, float]:
+    held, paused = microseconds
+    return held / _MICROSECONDS, paused / _MICROSECONDS
 
 
 def _call_keys(keys: Keys, call: Call | None) -> list[str]:

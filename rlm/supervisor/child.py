@@ -80,13 +80,14 @@ def watch_death(pid: int) -> Death | None:
 
 @dataclass(slots=True)
 class Child:
-    """A worker process that a supervisor has spawned; `spawned_at` in monotonic seconds."""
+    """A worker process that a supervisor has spawned; `spawned_at` and `told_at`, to stop, in monotonic seconds."""
 
     worker_id: str
     process: BaseProcess
     death: Death | None
     spawned_at: float = field(default_factory=system_clock.monotonic)
     stopping: bool = False
+    told_at: float = float("inf")
     killed: bool = False
     left: bool = False
 
@@ -98,11 +99,16 @@ class Child:
     def stop(self) -> None:
         """Ask it to finish what it has in flight and leave (TERM)."""
         self.stopping = True
+        self.told_at = system_clock.monotonic()
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it now (KILL)."""
         self.stopping = self.killed = True
+        self._signal(signal.SIGKILL)
+
+    def end_frozen(self) -> None:
+        """End it now (KILL), as one that has died: it is to be replaced."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, signum: signal.Signals) -> None:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from rlm import __version__
 from rlm.clock import system_clock
+from rlm.crash import crash_point
 from rlm.errors import StoreError
 from rlm.store import revive
 from rlm.store.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
 from rlm.supervisor.child import Child, watch_death
+from rlm.supervisor.silence import BOOT_SECONDS, Silences
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -64,11 +66,14 @@ class Supervisor:
         self.id = f"{socket.gethostname()}:{os.getpid()}:{round(self._started_at * 1000):x}"
         self._children: dict[str, Child] = {}
         self._unfreed: set[str] = set()
-        self._restarts = 0
+        self._restarted: list[str] = []
         self._spawned = 0
         self._failed_starts = 0
         self._spawn_not_before = 0.0
         self._announced_at = float("-inf")
+        self._silences = Silences()
+        longest = max(endpoint.timeout_seconds for endpoint in settings.endpoints.values())
+        self._grace_seconds = longest + GRACE_SLACK_SECONDS
         self._selector = selectors.DefaultSelector()
         self._selector.register(wakeup, selectors.EVENT_READ)
 
@@ -95,13 +100,15 @@ class Supervisor:
             self._selector.close()
 
     def _turn(self) -> None:
-        """Reap, free, announce and scale once, then wait for something to happen. Redis may be away meanwhile."""
+        """Reap, free, announce, end the frozen, scale, each once; then wait. Redis may be away meanwhile."""
         self._reap()
         try:
             self._free()
             self._announce()
+            self._end_frozen()
             self._scale()
         except StoreError as error:
+            self._silences.forget()
             log.warning("Redis is away; the workers stay as they are: %s", error, extra={"action": "supervise"})
             revive(self._store)
         self._selector.select(self._wait_seconds())
@@ -150,6 +157,7 @@ class Supervisor:
         self._spawned += 1
         worker_id = f"{self.id}:{self._spawned}"
         process = self._launcher.spawn(worker_id, self.id)
+        crash_point("supervisor.spawned")
         child = Child(worker_id, process, watch_death(process.pid or 0))
         self._children[worker_id] = child
         if child.death is None:
@@ -178,6 +186,7 @@ class Supervisor:
                 self._selector.unregister(child.death)
             del self._children[child.worker_id]
             self._unfreed.add(child.worker_id)
+            crash_point("supervisor.noticed")
             if not self._stop.graceful:
                 self._free_quietly()  # first of all: every millisecond here is one in which nobody sends its events
             ended = child.reap()
@@ -194,7 +203,7 @@ class Supervisor:
         if child.left:  # for a run of another configuration; whoever takes its place may read that
             log.info("Worker %s left by itself", child.worker_id, extra={"action": "replace_worker"})
             return
-        self._restarts += 1
+        self._restarted.append(child.worker_id)
         log.error(
             "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced%s",
             child.worker_id,
@@ -215,23 +224,43 @@ class Supervisor:
 
     def _free(self) -> None:
         """Free what dead workers held: their leases, and what they had fetched. Tried again until Redis has it."""
-        if self._restarts:
-            self._store.processes.count_restarts(self._restarts)
-            self._restarts = 0
+        if self._restarted:
+            self._store.processes.count_restarts(self._restarted)
+            self._restarted = []
         for worker_id in list(self._unfreed):
-            taken = self._store.ledger.orphan_worker(worker_id) + self._launcher.recover(worker_id)
-            self._store.processes.forget(Role.WORKER, worker_id)
+            self._free_worker(worker_id)
             self._unfreed.discard(worker_id)
-            if taken:
-                log.warning(
-                    "%d events of worker %s are pending again", taken, worker_id, extra={"action": "free_events"}
-                )
+
+    def _free_worker(self, worker_id: str) -> None:
+        taken = self._store.ledger.orphan_worker(worker_id)
+        crash_point("supervisor.orphaned")
+        taken += self._launcher.recover(worker_id)
+        crash_point("supervisor.recovered")
+        self._store.processes.forget(Role.WORKER, worker_id)
+        crash_point("supervisor.freed")
+        if taken:
+            log.warning("%d events of worker %s are pending again", taken, worker_id, extra={"action": "free_events"})
 
     def _free_quietly(self) -> None:
         try:
             self._free()
         except StoreError as error:
             log.warning("What dead workers held cannot be freed yet: %s", error, extra={"action": "free_events"})
+
+    def _end_frozen(self) -> None:
+        """Kill workers that fell silent, and those that were told to stop and do not: the next turn reaps them."""
+        if not self._silences.due:
+            return
+        now = system_clock.monotonic()
+        judged = [one for one in self._children.values() if not one.stopping and now > one.spawned_at + BOOT_SECONDS]
+        ids = [child.worker_id for child in judged]
+        heard = self._store.processes.silences(Role.WORKER, ids) if ids else []
+        for worker_id in self._silences.frozen(dict(zip(ids, heard, strict=True))):
+            log.error("Worker %s is frozen and is ended", worker_id, extra={"action": "kill_worker"})
+            self._children[worker_id].end_frozen()
+        for child in self._children.values():
+            if child.stopping and not child.killed and now > child.told_at + self._grace_seconds:
+                self._kill(child)
 
     def _announce(self) -> None:
         if system_clock.monotonic() - self._announced_at < HEARTBEAT_SECONDS:
@@ -249,8 +278,7 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         """Stop every worker: gracefully until the grace period is over or a second signal comes, then at once."""
-        longest = max(endpoint.timeout_seconds for endpoint in self._settings.endpoints.values())
-        deadline = system_clock.monotonic() + longest + GRACE_SLACK_SECONDS
+        deadline = system_clock.monotonic() + self._grace_seconds
         for child in self._children.values():
             if not child.stopping:  # to a worker, a second TERM means at once
                 child.stop()
@@ -265,8 +293,11 @@ class Supervisor:
     def _kill_all(self) -> None:
         for child in self._children.values():
             if not child.killed:
-                log.warning("Worker %s is ended at once", child.worker_id, extra={"action": "kill_worker"})
-                child.kill()
+                self._kill(child)
+
+    def _kill(self, child: Child) -> None:
+        log.warning("Worker %s is ended at once", child.worker_id, extra={"action": "kill_worker"})
+        child.kill()
 
     def _sign_off(self) -> None:
         try:

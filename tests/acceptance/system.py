@@ -21,7 +21,7 @@ from rlm.store.processes import Role
 from tests.wait import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Self
 
 #: The seconds between two ticks where a test wants none.
@@ -34,6 +34,10 @@ class System:
     The types are the built-in ones, or those of `document`, a configuration file in real time.
     Runs start when they are asked for, with `ticks` at every window as well: a tick that happens to come first would
     take what a test is still pushing.
+
+    With `redis_url` it keeps everything there, instead of on an embedded server of its own; `redis_of` says by which
+    URL a process, by its name, reaches that: through a proxy. `front` is given the API's URL and returns the one that
+    the workers are to call. `env_of` is what more the environment of a process says, by its name.
     """
 
     def __init__(
@@ -44,12 +48,23 @@ class System:
         env: Mapping[str, str] | None = None,
         ticks: bool = False,
         document: str = "",
+        redis_url: str = "",
+        redis_of: Mapping[str, str] | None = None,
+        front: Callable[[str], str] | None = None,
+        env_of: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self.directory = directory
         self.config = directory / "rlm.toml"
         self.speed = speed
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._env = {**({} if ticks else {"RLM_RUN__EVERY_SECONDS": str(A_DAY)}), **(env or {})}
+        self._env = {
+            **({} if ticks else {"RLM_RUN__EVERY_SECONDS": str(A_DAY)}),
+            **({"REDIS_URL": redis_url} if redis_url else {}),
+            **(env or {}),
+        }
+        self._redis_of = dict(redis_of or {})
+        self._front = front or (lambda url: url)
+        self._env_of = {name: dict(more) for name, more in (env_of or {}).items()}
         self.config.write_text(document)
         self._in_real_time = load_settings(self.config, {})
         self.config.write_text(demo_document(self._in_real_time, speed, "http://127.0.0.1:1"))
@@ -57,7 +72,7 @@ class System:
 
     def __enter__(self) -> Self:
         self.api.start()
-        self.config.write_text(demo_document(self._in_real_time, self.speed, self.api.url))
+        self.config.write_text(demo_document(self._in_real_time, self.speed, self._front(self.api.url)))
         self.settings = load_settings(self.config, self._env)
         self._store_context = open_store(self.settings)
         self.store = self._store_context.__enter__()
@@ -82,17 +97,20 @@ class System:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, **self._env},
+                env={**os.environ, **self._env, **self._own_redis(name), **self._env_of.get(name, {})},
             )
         self.processes[name] = process
         return process
+
+    def _own_redis(self, name: str) -> dict[str, str]:
+        return {"REDIS_URL": self._redis_of[name]} if name in self._redis_of else {}
 
     def start_both(self) -> None:
         """Start a scheduler and a supervisor and wait until they are there."""
         self.start("scheduler")
         self.start("supervisor")
-        wait_until(self.store.leases.holder, message="a scheduler holds the lease")
-        wait_until(lambda: self.store.processes.alive(Role.SUPERVISOR), message="a supervisor is alive")
+        wait_until(self.store.leases.holder, timeout=40, message="a scheduler holds the lease")
+        wait_until(lambda: self.store.processes.alive(Role.SUPERVISOR), timeout=40, message="a supervisor is alive")
 
     def stop(self, name: str, signum: int = signal.SIGTERM, timeout: float = 20.0) -> int | None:
         """Stop a process and return its exit status; killed when it does not leave."""

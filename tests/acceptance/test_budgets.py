@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.acceptance.system import make_item
+
+pytestmark = pytest.mark.alone
 
 #: Two endpoints of 30 a minute that may have 40 a minute together: of 120 events 80 and no more fit into 90 seconds.
 DOCUMENT = """

@@ -13,7 +13,15 @@ from click.testing import CliRunner
 from rlm.cli.group import COMMANDS, rlm
 
 #: What commands must be given besides options.
-ARGUMENTS = {"failed show": ["x"], "failed retry": ["x"], "failed drop": ["x"]}
+ARGUMENTS = {
+    "failed show": ["x"],
+    "failed retry": ["x"],
+    "failed drop": ["x"],
+    "explain": ["e1"],
+    "endpoint pause": ["rebalance_api"],
+    "endpoint resume": ["rebalance_api"],
+    "endpoint limit": ["rebalance_api", "5/minute"],
+}
 #: They need no Redis: they start what they need, or nothing.
 WITHOUT_REDIS = {"demo", "up", "mock-api"}
 #: They go on for as long as nobody stops them, and title, log and signals of their process are theirs.

@@ -17,6 +17,8 @@ import pytest
 from tests.leftbehind import nothing_left_behind
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.alone
+
 #: Sixty events, twenty times as fast: a window of nine seconds, done in one or two.
 SHORT = ("--events", "60", "--speed", "20")
 #: No more than 12 calls fit into a window, for the account allows no more.

@@ -5,8 +5,12 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import pytest
+
 from tests.acceptance.system import make_item
 from tests.store.windows import pass_time
+
+pytestmark = pytest.mark.alone
 
 #: How many slots of each endpoint the half-used windows have given, and how long ago, seconds.
 USED = 15

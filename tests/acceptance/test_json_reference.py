@@ -105,6 +105,32 @@ def test_the_keys_of_queues_and_dead_letters(inst):
     assert set(keys(inst.json("failed", "list"))) == documented("rlm failed list")
 
 
+def test_the_keys_of_an_event_explained(inst):
+    """One waits, one has failed; an item has them for each of its events."""
+    inst.push(*steps.items(2, steps.TYPE))
+    run = inst.start_run()
+    inst.store.ledger.fail(steps.claim_next(inst.store, inst.token, run), Reason.REJECTED, "no", steps.ENDPOINT)
+    found = [inst.json("explain", steps.event_id(number)) for number in (1, 2)]
+    item = inst.json("explain", "i2")
+
+    assert without_empty({key for one in found for key in keys(one)}) == documented("rlm explain")
+    assert list(item) == ["item_id", "events"]
+    assert set(item["events"][0]) == set(found[0])
+
+
+def test_the_keys_of_compliance(inst):
+    """Without a call they are the same."""
+    assert set(keys(inst.json("compliance"))) == documented("rlm compliance")
+
+
+def test_the_keys_of_endpoints_and_changes(inst):
+    """One is paused, which is a change."""
+    inst.rlm("endpoint", "pause", steps.ENDPOINT)
+
+    assert set(keys(inst.json("endpoint", "list"))) == documented("rlm endpoint list")
+    assert set(keys(inst.json("endpoint", "changes"))) == documented("rlm endpoint changes")
+
+
 def test_the_keys_of_findings(inst):
     """No scheduler is running here, which is a finding with a remedy."""
     assert set(keys(inst.json("doctor", "--allow-volatile"))) == documented("rlm doctor")

@@ -668,6 +668,28 @@ def test_redis_gone_at_the_claim_is_no_exception(bench, caplog):
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
+def test_a_claim_whose_answer_is_lost_is_given_back_at_once(bench):
+    """The claim was made, nobody was told: the event is pending again once Redis answers, not when its lease ends."""
+    (event_id,) = bench.take()
+    (release,) = bench.release()
+    claim = bench.store.ledger.claim
+
+    def lost(*args, **kwargs):
+        claim(*args, **kwargs)
+        raise StoreUnreachableError("the answer is lost")
+
+    with mock.patch.object(bench.store.ledger, "claim", lost), gone(bench.store.ledger, "unclaim", times=2) as calls:
+        bench.lanes.carry(release)
+
+    assert len(calls) == 3
+    assert bench.calls() == []
+    assert bench.where() == {"pending": 1}
+    bench.carry()
+    assert bench.calls() == [(FIRST, 1, 200)]
+    assert {one.event_id for one in bench.api.arrivals} == {event_id}
+    bench.check()
+
+
 def test_redis_gone_between_claim_and_slot_sends_nothing(bench):
     """No slot, no call: the event goes back, and the connection that was opened is not lost."""
     bench.take()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.acceptance.system import make_item
 from tests.wait import wait_until
+
+pytestmark = pytest.mark.alone
 
 
 def test_a_tick_sends_a_full_load_within_its_window_with_nothing_refused(make_system):

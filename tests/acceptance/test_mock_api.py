@@ -132,7 +132,7 @@ def test_answers_after_the_processing_time_and_serves_others_meanwhile():
 
         assert statuses == {200}
         assert 0.3 <= time.monotonic() - start < 2
-        assert {arrival.status for arrival in api.arrivals} == {200}
+        wait_until(lambda: {arrival.status for arrival in api.arrivals} == {200}, "all are noted as answered")
 
 
 def test_arrival_is_when_the_last_byte_is_read():

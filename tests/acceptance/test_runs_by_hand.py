@@ -56,6 +56,21 @@ def test_start_interrupted_cancels_the_run_it_conducts(make_system):
         system.assert_promises(events, [record])
 
 
+def test_a_run_cancelled_before_its_first_worker_is_cancelled(make_system):
+    """That no worker came up is no failure where nobody waited for one: exit 0, and everything is left over."""
+    with make_system() as system:
+        system.push_evenly(10)
+        system.start("scheduler")
+        wait_until(system.store.leases.holder, timeout=30, message="a scheduler holds the lease")
+        system.ask_for_run()
+
+        done = system.rlm("cancel", "--json")
+
+        record = json.loads(done.stdout)
+        assert record["state"] == "cancelled"
+        assert record["counts"]["leftover"] == 10
+
+
 def test_start_without_anybody_to_conduct_says_what_to_start(make_system):
     """No scheduler and no `--wait`: exit 1 after five seconds, naming what to start; the request is withdrawn."""
     with make_system() as system:
@@ -64,7 +79,7 @@ def test_start_without_anybody_to_conduct_says_what_to_start(make_system):
         assert done.returncode == 1
         assert "rlm up" in done.stderr
         assert "--wait" in done.stderr
-        assert system.store.runs.take_request() is None
+        assert system.store.runs.next_request() is None
 
 
 def test_the_scheduler_takes_a_start_up_and_one_run_at_a_time(system):

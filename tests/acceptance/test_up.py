@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from rlm.books import books
 from rlm.endpoint import Endpoint, EventType, Limit
 from rlm.mockapi import MockApi
 from rlm.settings import load_settings
@@ -148,23 +149,28 @@ def test_cuts_no_call_when_it_is_stopped_in_the_middle_of_a_run(install, signum)
     assert record["counts"]["leftover"] == 120 - len(statuses)
 
 
-def test_ends_at_once_on_a_second_signal(install):
-    """A second TERM does not wait for calls that take eight seconds; exit 1 says that something was cut."""
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT], ids=lambda one: one.name)
+def test_ends_at_once_on_a_second_signal(install, signum):
+    """A second TERM or Ctrl-C does not wait for calls that take eight seconds; exit 1 says so, and nothing is lost."""
     here = install(takes=8.0)
     with here.up() as process:
         here.push(120)
         here.start_run()
         started = time.monotonic()
-        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, signum)  # as a terminal does: to all of its group
         for line in process.stdout:
             if "scheduler is asked to end" in line:
                 break
 
-        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, signum)
         process.communicate(timeout=20)
+        took = time.monotonic() - started
 
     assert process.returncode == 1
-    assert time.monotonic() - started < 4
+    assert took < 4
+    with open_store(here.settings) as store:
+        assert books(store).faults == []
+        assert store.ledger.count(["T"])["T"].unsettled == 120
 
 
 def test_stops_all_when_one_ends_and_takes_its_exit_code(install):

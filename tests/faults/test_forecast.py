@@ -12,6 +12,8 @@ import pytest
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.alone
+
 EVENTS = 1800
 #: From so long after a change the forecast must be this close to the outcome, seconds and a share of it.
 SETTLED_SECONDS = 2.0

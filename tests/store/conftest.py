@@ -10,6 +10,7 @@ import pytest
 from rlm.settings import load_settings
 from rlm.store import Store
 from tests.store import steps
+from tests.store.windows import trust
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +43,8 @@ def make_store(settings):
         sections = {name: getattr(settings, name).model_copy(update=values) for name, values in changes.items()}
         changed = replace(settings, **sections)
         made.append(Store(changed, changed.redis.url))
+        if not made[-1].client.exists(made[-1].keys.epoch):
+            trust(made[-1])
         return made[-1]
 
     yield make
@@ -51,8 +54,9 @@ def make_store(settings):
 
 @pytest.fixture
 def store(settings):
-    """A store with no run open and nothing in it; what the test leaves in it is deleted."""
+    """A store with no run open and nothing in it but a server vouched for; what the test leaves is deleted."""
     with closing(Store(settings, settings.redis.url)) as store:
+        trust(store)
         yield store
 
 

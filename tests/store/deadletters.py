@@ -31,7 +31,7 @@ def close(store: Store, token: int, run: Run) -> None:
     types = store.known_types
     steps.finish(store, token, run)
     assert store.runs.return_unsettled(run.id, types)
-    assert store.runs.close(run.id, {}, types, history=10, wanted=0) == 1
+    assert store.runs.close(run.id, {}, types, wanted=0) == 1
 
 
 def newest(store: Store) -> bytes:

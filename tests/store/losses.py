@@ -57,7 +57,7 @@ def left_over(store: Store, token: int, run: Run, claim: Claim) -> None:
 def run_closed(store: Store, token: int, run: Run, claim: Claim) -> None:
     """The run is closed, its books with it."""
     left_over(store, token, run, claim)
-    assert store.runs.close(run.id, {}, [claim.type], history=1, wanted=0) == 1
+    assert store.runs.close(run.id, {}, [claim.type], wanted=0) == 1
 
 
 def claimed_in_the_next_run(store: Store, token: int, run: Run, claim: Claim) -> None:

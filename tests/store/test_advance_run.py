@@ -81,7 +81,7 @@ def test_a_closed_run_does_not_move(store, token):
     """Its hash does not come back."""
     run = steps.open_run(store, token)
     steps.finish(store, token, run)
-    store.runs.close(run.id, {}, [], history=1, wanted=0)
+    store.runs.close(run.id, {}, [], wanted=0)
 
     with looks.nothing_changes(store):
         assert not store.runs.advance(token, run.id, State.RUNNING, workers_peak=4)
@@ -118,7 +118,7 @@ def test_advance_and_close_at_once_leave_no_half_run(store, token):
     steps.finish(store, token, run)
 
     closed, *_ = steps.at_once(
-        lambda: store.runs.close(run.id, {}, [], history=1, wanted=0),
+        lambda: store.runs.close(run.id, {}, [], wanted=0),
         *[lambda: store.runs.advance(token, run.id, State.FINISHING, workers_peak=4)] * 9,
     )
 

@@ -49,7 +49,7 @@ def test_another_run_is_not_cancelled_in_its_place(store, token):
     """Who names a run that is closed, or was never there, does not hit the open one."""
     run = steps.open_run(store, token)
     steps.finish(store, token, run)
-    store.runs.close(run.id, {}, [], history=1, wanted=0)
+    store.runs.close(run.id, {}, [], wanted=0)
     steps.open_run(store, token)
 
     with looks.nothing_changes(store):

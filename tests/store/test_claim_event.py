@@ -8,10 +8,11 @@ import pytest
 
 from rlm.plan.values import Expected
 from rlm.run import State
-from rlm.store.ledger import Claim, Release, Unclaimed
+from rlm.store.ledger import POISON_DEATHS, Claim, Release, Unclaimed
 from tests.store import looks, steps
 
 STALE = Unclaimed("stale")
+ALONE = Unclaimed("alone")
 
 
 @pytest.fixture
@@ -225,7 +226,7 @@ def test_in_the_next_run_the_tries_start_anew(store, token, run, released):
     store.ledger.spend(steps.claim(store, released), steps.ENDPOINT)
     steps.finish(store, token, run)
     store.runs.return_unsettled(run.id, [steps.TYPE])
-    store.runs.close(run.id, {}, [steps.TYPE], history=1, wanted=0)
+    store.runs.close(run.id, {}, [steps.TYPE], wanted=0)
 
     claim = steps.claim_next(store, token, steps.start_run(store, token))
 
@@ -276,3 +277,48 @@ def test_a_claim_against_the_end_of_its_time(store, token, run, _):
 
     assert looks.where(store, released.event_id) == (["pending"] if voided else ["inflight"])
     assert isinstance(claim, Claim) == (not voided)
+
+
+def suspected(store, token, running):
+    """Have two events pending, the first of which two workers died of; return the releases of both."""
+    run = running(2)
+    for death in range(POISON_DEATHS - 1):
+        steps.claim_next(store, token, run, f"dead-{death}")
+        assert store.ledger.orphan_worker(f"dead-{death}") == 1
+    return steps.release(store, token, run, 2)
+
+
+def test_an_event_one_death_short_of_poison_is_carried_alone(store, token, running):
+    """While a worker has it that worker gets no other, which stays released; another worker gets it."""
+    suspect, mate = suspected(store, token, running)
+
+    steps.claim(store, suspect, "worker-1")
+
+    with looks.nothing_changes(store):
+        assert steps.try_claim(store, mate, "worker-1") == ALONE
+    assert steps.claim(store, mate, "worker-2")
+
+
+def test_it_is_not_given_to_a_worker_that_has_another(store, token, running):
+    """It waits for one with empty hands."""
+    suspect, mate = suspected(store, token, running)
+    steps.claim(store, mate, "worker-1")
+
+    with looks.nothing_changes(store):
+        assert steps.try_claim(store, suspect, "worker-1") == ALONE
+    assert steps.claim(store, suspect, "worker-2")
+
+
+@pytest.mark.parametrize("settle", ["complete", "give_back", "orphan"])
+def test_once_it_is_settled_the_worker_gets_others(store, token, running, settle):
+    """However it ended."""
+    suspect, mate = suspected(store, token, running)
+    claim = steps.claim(store, suspect, "worker-1")
+    if settle == "complete":
+        store.ledger.complete(claim, steps.ENDPOINT, 0.1)
+    elif settle == "give_back":
+        store.ledger.give_back(claim)
+    else:
+        store.ledger.orphan_worker("worker-1")
+
+    assert steps.claim(store, mate, "worker-1")

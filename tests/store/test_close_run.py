@@ -12,8 +12,8 @@ from tests.store import looks, losses, steps
 RECORD = {"run_id": "r", "state": "completed"}
 
 
-def close(store, run, record=RECORD, types=(steps.TYPE,), history=10, wanted=0, measured=None):
-    return store.runs.close(run.id, record, types, history=history, wanted=wanted, measured=measured)
+def close(store, run, record=RECORD, types=(steps.TYPE,), wanted=0, measured=None):
+    return store.runs.close(run.id, record, types, wanted=wanted, measured=measured)
 
 
 def test_a_run_without_events_closes(store, token, running):
@@ -55,26 +55,16 @@ def test_what_was_measured_is_kept_beside_what_was_before(store, token, running)
     assert kept == {b"T one": b"1", b"T two": b"3", b"T three": b"4"}
 
 
-def test_the_newest_records_are_kept(store, token):
-    """The oldest go when there are more than `run.history`, records and list alike."""
+def test_no_record_is_removed(store, token):
+    """The oldest stay until they are archived, however many there are."""
     runs = []
     for number in range(5):
         runs.append(steps.open_run(store, token))
         steps.finish(store, token, runs[-1])
-        close(store, runs[-1], {"number": number}, history=3)
+        close(store, runs[-1], {"number": number})
 
-    assert store.runs.history(10) == [run.id for run in runs[:1:-1]]
-    assert [store.runs.record(run.id) for run in runs] == [None, None, {"number": 2}, {"number": 3}, {"number": 4}]
-
-
-def test_a_shorter_history_drops_the_rest_at_once(store, token):
-    """When `run.history` was made smaller."""
-    for number, history in enumerate((9, 9, 9, 2)):
-        run = steps.open_run(store, token)
-        steps.finish(store, token, run)
-        close(store, run, {"number": number}, history=history)
-
-    assert len(store.runs.history(10)) == store.client.hlen(store.keys.records) == 2
+    assert store.runs.history(10) == [run.id for run in runs[::-1]]
+    assert [store.runs.record(run.id)["number"] for run in runs] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("state", ["released", "inflight", "backoff", "spent"])

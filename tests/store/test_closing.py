@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rlm import closing, report
+from rlm.endpoint import in_force
 from rlm.store.ledger import CHUNK
 from rlm.store.window import Call
 from tests.store import looks, steps
@@ -29,7 +30,7 @@ def call(store, token):
     """Complete `number` calls of a run at an endpoint, each with a slot."""
 
     def call(run, endpoint, number):
-        take(store, endpoint, number)
+        take(store, in_force(endpoint, store.limits()), number)
         for _ in range(number):
             assert store.ledger.complete(steps.claim_next(store, token, run), endpoint.name, 0.1)
 
@@ -53,7 +54,8 @@ def test_a_record_tells_what_the_endpoints_of_a_budget_did_together(store, token
     open_budgets = report.status(store, None)["by_budget"]
     record = close(store, token, run)
 
-    assert open_budgets == record["by_budget"] == {"account": together}
+    assert open_budgets == {"account": {**together, "circuit": "closed"}}
+    assert record["by_budget"] == {"account": together}
     assert record["by_endpoint"][steps.ENDPOINT]["peak_in_window"] == 3
 
 

@@ -557,3 +557,19 @@ def test_a_lost_directory_is_reported_when_leaving(data_dir):
 
     with redis.Redis(unix_socket_path=str(data_dir / "valkey.sock")) as client:
         assert client.ping()
+
+
+def test_a_long_log_is_begun_anew_when_the_server_starts(data_dir, monkeypatch):
+    """The old one is kept until the next becomes too long; a short one is appended to."""
+    monkeypatch.setattr(process, "LOG_BYTES", 1000)
+    log = data_dir / "valkey.log"
+    data_dir.mkdir()
+    log.write_text("x" * 1000)
+    with EmbeddedServer(data_dir):
+        assert log.read_text().startswith("x" * 1000)
+    log.write_text("y" * 1001)
+
+    with EmbeddedServer(data_dir):
+        assert "yyy" not in log.read_text()
+
+    assert log.with_suffix(".log.1").read_text().startswith("y" * 1001)

@@ -99,7 +99,7 @@ def test_a_drain_that_is_stopped_leaves_the_rest_staged(store, token, run):
     steps.push(store, *steps.items(1, steps.TYPE, first=6))
     assert waiting(store) == (steps.items(1, steps.TYPE, first=6), steps.items(3, steps.TYPE, first=3))
     steps.finish(store, token, run)
-    store.runs.close(run.id, {}, [], history=1, wanted=0)
+    store.runs.close(run.id, {}, [], wanted=0)
 
     assert steps.drain(store, token, steps.open_run(store, token)) == 4
 
@@ -170,7 +170,7 @@ def test_a_settled_event_that_is_forgotten_is_new(make_store, token):
         store.ledger.complete(claim, steps.ENDPOINT, 0.1)
         wait_until(lambda claim=claim: not store.client.exists(store.keys.event(claim.event_id)))
         steps.finish(store, token, run)
-        store.runs.close(run.id, {}, [steps.TYPE], history=1, wanted=0)
+        store.runs.close(run.id, {}, [steps.TYPE], wanted=0)
 
 
 def test_memory_does_not_follow_the_backlog(store, token, run):

@@ -48,6 +48,9 @@ BAD_ITEMS = {
     "101 types": (bad(events=[f"X{index}" for index in range(101)]), Reason.BAD_VALUE),
     "a priority too high": (bad(priority=101), Reason.BAD_VALUE),
     "half a priority": (bad(priority=0.5), Reason.BAD_VALUE),
+    "an id that stands there twice": (bad().replace(b"{", b'{"id": "i2", ', 1), Reason.BAD_VALUE),
+    "and is spelled in two ways": (bad().replace(b"{", rb'{"\u0069d": "i2", ', 1), Reason.BAD_VALUE),
+    "a priority twice": (bad(priority=1).replace(b"{", b'{"priority": 1, ', 1), Reason.BAD_VALUE),
     "101 levels": (bad(n=json.loads("[" * 100 + "]" * 100)), Reason.TOO_DEEP),
     "20,000 levels": (b'{"n": ' + b"[" * 20_000 + b"]" * 20_000 + b"}", Reason.TOO_DEEP),
     "a byte too large": (bad(n="x").replace(b'"x"', b'"' + b"x" * 65_473 + b'"'), Reason.TOO_LARGE),
@@ -88,6 +91,27 @@ def test_what_is_just_good_enough_is_taken(store, token, run):
     assert steps.drain(store, token, run) == 4
 
     assert looks.letters(store) == []
+
+
+def test_fields_rlm_does_not_go_by_may_stand_there_twice(store, token, run):
+    """They are passed on as they came, and so are fields of RLM's names deeper in the item."""
+    raw = bad(n={"id": 1}, m={"id": 2}).replace(b'"m"', b'"n"')
+    steps.push(store, raw)
+
+    assert steps.drain(store, token, run) == 1
+
+    assert looks.event(store, steps.event_id(1))["item"] == raw.decode()
+
+
+def test_an_id_that_is_used_again_with_another_body_is_a_duplicate(store, token, run):
+    """The first stands, the second is counted and dropped, in the same drain and in a later one."""
+    first, second = bad(n=1), bad(n=2)
+    steps.push(store, first, second)
+
+    assert steps.drain(store, token, run) == 1
+
+    assert looks.event(store, steps.event_id(1))["item"] == first.decode()
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1, "duplicates": 1}
 
 
 def test_an_unknown_type_does_not_take_the_good_ones_down(store, token, run):

@@ -202,7 +202,7 @@ def test_nothing_is_lost_or_doubled_while_a_producer_pushes(store, token):
             run = steps.open_run(store, token)
             taken += steps.drain(store, token, run)
             steps.finish(store, token, run)
-            store.runs.close(run.id, {}, [steps.TYPE], history=1, wanted=0)
+            store.runs.close(run.id, {}, [steps.TYPE], wanted=0)
         return taken
 
     _, taken = steps.at_once(produce, conduct)

@@ -88,12 +88,28 @@ def test_looking_changes_nothing(store):
     """However often an endpoint is looked at, in whatever state, all keys stay as they were."""
     free, full, rested = (make_endpoint("2/minute", name) for name in ("free", "full", "rested"))
     take(store, full, 2)
-    set_clock_back(store, full, 3600)
     store.windows.rest(rested, 20)
 
     with looks.nothing_changes(store):
         for _ in range(3):
             store.windows.look([free, full, rested])
+
+
+def test_a_window_is_shut_no_longer_than_a_period_after_the_clock_was_set_back(store):
+    """Nobody asks a shut window for slots, so slots from the future must grow old by looking alone."""
+    endpoint = make_endpoint("2 per 60 second")
+    take(store, endpoint, 2)
+    set_clock_back(store, endpoint, 3600)
+
+    first = look(store, endpoint)
+    pass_time(store, endpoint, 40)
+    second = look(store, endpoint)
+
+    assert (first.free, second.free) == (0, 0)
+    assert 60 - SOON < first.wait_seconds <= 60 + GUARD
+    assert 20 - SOON < second.wait_seconds <= 20 + GUARD
+    pass_time(store, endpoint, 21)
+    assert look(store, endpoint) == View(2, 0.0, 0.0)
 
 
 def test_a_longer_rule_rests_the_endpoint_from_the_first_look_on(store):

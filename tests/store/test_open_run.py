@@ -15,7 +15,7 @@ def open_run(store, token, run):
 
 def close(store, token, run):
     steps.finish(store, token, run)
-    assert store.runs.close(run.id, {}, store.known_types, history=10, wanted=0) == 1
+    assert store.runs.close(run.id, {}, store.known_types, wanted=0) == 1
 
 
 @pytest.fixture

@@ -180,7 +180,7 @@ def test_deaths_count_over_runs(store, token, running):
         assert store.ledger.orphan_worker("worker-1") == 1
         if death < POISON_DEATHS - 1:
             steps.finish(store, token, run)
-            store.runs.close(run.id, {}, [steps.TYPE], history=1, wanted=0)
+            store.runs.close(run.id, {}, [steps.TYPE], wanted=0)
             run = steps.start_run(store, token)
 
     assert len(looks.letters(store)) == 1
@@ -253,7 +253,7 @@ def orphan(store, run, event_id, worker, call="", when="dead"):
             keys.failed,
             keys.window(window_id),
         ],
-        [event_id, worker, call, stamp, endpoint, when, steps.TYPE, 3_600_000, POISON_DEATHS, "{}"],
+        [event_id, worker, call, stamp, endpoint, when, steps.TYPE, 3_600_000, POISON_DEATHS, "{}", "[]"],
     )
 
 

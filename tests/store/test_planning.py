@@ -9,7 +9,7 @@ import pytest
 from rlm.plan import Window
 from rlm.planning import live_windows, types_in_force
 from tests.store import steps
-from tests.store.windows import make_budget, make_endpoint, pass_time, take
+from tests.store.windows import make_budget, make_endpoint, pass_time, set_health, take
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_live_windows_tell_what_is_suspect(store, budget):
     """An endpoint that was rested for what it answered, not one that only waits, nor their budget."""
     failed, waits = (make_endpoint("9/minute", name, budget=budget) for name in ("failed", "waits"))
     store.windows.rest(failed, 2)
-    store.windows.rest(waits, 20, probe=False)
+    set_health(store, waits, held_until_us=store.windows.look(())[0] + 20_000_000)
 
     windows = live_windows(store, [failed, waits], ahead_seconds=3)
 

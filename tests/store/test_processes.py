@@ -89,17 +89,20 @@ def test_the_oldest_comes_first(store):
     assert [one.id for one in store.processes.alive(Role.WORKER)] == ["c", "a", "b", "d"]
 
 
-def test_a_process_that_is_heard_of_no_more_is_gone(store, monkeypatch):
-    """Its entry expires, and whoever looks next removes it; one that announces itself stays."""
+@pytest.mark.parametrize("role", list(Role))
+def test_a_process_that_is_heard_of_no_more_is_gone(store, monkeypatch, role):
+    """Its entry expires, and whoever looks next removes it; of a worker, who cleans up after it."""
     monkeypatch.setattr(processes, "HEARTBEAT_TTL_SECONDS", 0.1)
-    store.processes.announce(Role.WORKER, WORKER)
+    store.processes.announce(role, WORKER)
     monkeypatch.undo()
     other = replace(WORKER, id="other")
-    store.processes.announce(Role.WORKER, other)
+    store.processes.announce(role, other)
 
-    wait_until(lambda: store.processes.alive(Role.WORKER) == [other], message="the silent one is gone")
+    wait_until(lambda: store.processes.alive(role) == [other], message="the silent one is gone")
 
-    assert store.client.smembers(store.keys.processes(Role.WORKER)) == {b"other"}
+    missing = [WORKER.id] if role is Role.WORKER else []
+    assert store.processes.missing(role) == missing
+    assert store.client.smembers(store.keys.processes(role)) == {b"other", *(one.encode() for one in missing)}
 
 
 def test_an_announcement_in_time_prolongs_the_entry(store):
@@ -131,7 +134,7 @@ def test_a_forgotten_process_leaves_nothing(store):
     store.processes.forget(Role.WORKER, WORKER.id)
     store.processes.forget(Role.WORKER, WORKER.id)
 
-    assert looks.snapshot(store) == {}
+    assert set(looks.snapshot(store)) == {store.keys.epoch}
 
 
 def test_busy_lanes_are_counted_by_worker(store, token, running):
@@ -145,12 +148,29 @@ def test_busy_lanes_are_counted_by_worker(store, token, running):
     assert store.processes.busy([]) == []
 
 
+def test_silence_is_the_time_since_a_process_announced_itself(store, monkeypatch):
+    """Nothing right after it, more as time goes by, and the whole life of an entry where there is none."""
+    monkeypatch.setattr(processes, "HEARTBEAT_TTL_SECONDS", 0.5)
+    store.processes.announce(Role.WORKER, WORKER)
+
+    (soon, never) = store.processes.silences(Role.WORKER, [WORKER.id, "another"])
+    later = wait_until(
+        lambda: next((one for one in store.processes.silences(Role.WORKER, [WORKER.id]) if one > 0.2), 0)
+    )
+
+    assert soon < 0.2 < later <= 0.5
+    assert never == 0.5
+
+
 def test_restarts_add_up(store):
-    """Whichever supervisor reports them, unexpected ends are added."""
+    """Whichever supervisor reports them, unexpected ends are added, each once however often it is reported."""
     assert store.processes.restarts() == 0
+    ends = [[f"w{number}:{index}" for index in range(number)] for number in (1, 2, 3, 4)]
 
-    steps.at_once(*[lambda number=number: store.processes.count_restarts(number) for number in (1, 2, 3, 4)])
+    steps.at_once(*[lambda ids=ids: store.processes.count_restarts(ids) for ids in ends])
+    again = [store.processes.count_restarts(ids) for ids in ends]
 
+    assert again == [0, 0, 0, 0]
     assert store.processes.restarts() == 10
 
 
@@ -207,7 +227,7 @@ def test_waking_nobody_is_no_fault(store):
     """A wake-up that nobody hears is lost, which costs latency only."""
     store.processes.wake("workers")
 
-    assert looks.snapshot(store) == {}
+    assert set(looks.snapshot(store)) == {store.keys.epoch}
 
 
 def test_a_stopped_waker_is_gone(store, channel):

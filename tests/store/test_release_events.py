@@ -132,7 +132,7 @@ def test_another_run_releases_nothing(store, token, running):
     """A run that is closed is no longer a reason to send anything."""
     run = running(2)
     steps.finish(store, token, run)
-    store.runs.close(run.id, {}, [], history=1, wanted=0)
+    store.runs.close(run.id, {}, [], wanted=0)
     steps.open_run(store, token)
 
     with looks.nothing_changes(store), pytest.raises(FencedError):

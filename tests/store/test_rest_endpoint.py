@@ -6,7 +6,7 @@ import pytest
 
 from rlm.store.window import Admitted, Refused
 from tests.store import steps
-from tests.store.windows import health, look, make_budget, make_endpoint, pass_time, refusal, set_health, take
+from tests.store.windows import health, look, make_endpoint, pass_time, refusal, set_health, take
 
 #: How exactly a rest is met by a test that looks at it a moment later, seconds.
 SOON = 2.0
@@ -172,51 +172,3 @@ def test_a_rest_leaves_the_window_alone(store, endpoint):
     pass_time(store, full, 6)
 
     assert 54 - SOON < refusal(store, full) <= 54.5
-
-
-def test_a_rest_without_a_probe_leaves_the_endpoint_as_it_was(store, endpoint):
-    """Nobody is admitted until it is over, then everybody, nobody suspect: nothing was said against the endpoint."""
-    assert store.windows.rest(endpoint, 30, probe=False) == pytest.approx(30, abs=0.001)
-
-    assert 30 - SOON < refusal(store, endpoint) <= 30
-    assert not look(store, endpoint).suspect
-    pass_time(store, endpoint, 31)
-    assert look(store, endpoint).free == 100
-    assert not any(slot.suspect for slot in take(store, endpoint, 10))
-
-
-def test_a_rest_without_a_probe_does_not_reopen_what_is_suspect(store, endpoint):
-    """An endpoint that failed before still needs its probe, whichever rest ends last; its last probe is forgotten."""
-    store.windows.rest(endpoint, 5)
-    pass_time(store, endpoint, 6)
-    take(store, endpoint)
-
-    store.windows.rest(endpoint, 8, probe=False)
-
-    assert 8 - SOON < refusal(store, endpoint) <= 8
-    assert look(store, endpoint).suspect
-    pass_time(store, endpoint, 9)
-    assert take(store, endpoint)[0].suspect
-    refusal(store, endpoint)
-
-
-def test_a_longer_rest_stands_against_one_without_a_probe(store, endpoint):
-    """The one that ends last counts, whatever kind it is of."""
-    store.windows.rest(endpoint, 30)
-
-    assert 30 - SOON < store.windows.rest(endpoint, 5, probe=False) <= 30
-
-
-def test_a_budget_rests_without_a_probe(store):
-    """All that share it wait, and go on afterwards."""
-    budget = make_budget("9/minute")
-    endpoints = [make_endpoint("9/minute", name, budget=budget) for name in ("one", "two")]
-
-    store.windows.rest(budget, 30, probe=False)
-
-    for one in endpoints:
-        assert 30 - SOON < refusal(store, one) <= 30
-        assert look(store, one).rest_seconds == 0
-    pass_time(store, budget, 31)
-    take(store, endpoints[0], 4)
-    take(store, endpoints[1], 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from rlm.event import BadItemError, Reason
@@ -224,6 +225,21 @@ def test_only_the_events_of_its_own_letter_are_retried(store, token):
 
     run = steps.start_run(store, token)
     assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1}
+
+
+@pytest.mark.parametrize(
+    "event", [f"i1\r\nX-Evil: 1:{steps.TYPE}", f"i2:{steps.TYPE}", f"i1:x:{steps.TYPE}", f"\x1b[2J:{steps.TYPE}"]
+)
+def test_an_event_id_that_is_not_its_items_is_never_taken_over(store, letter, event):
+    """A letter that somebody else wrote cannot put text of its own into keys and headers."""
+    forged = msgspec.json.encode({**msgspec.json.decode(letter), "event_id": event})
+    store.client.lpush(store.keys.failed, forged)
+
+    with pytest.raises(BadItemError, match="is not a configured type"):
+        retry(store, forged)
+
+    assert not store.client.exists(store.keys.event(event))
+    assert store.letters.count() == 2
 
 
 def test_a_letter_whose_item_was_lost_says_so(store, token, letter):

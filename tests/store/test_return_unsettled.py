@@ -132,7 +132,7 @@ def test_an_earlier_run_does_not_take_the_open_ones_events(store, token, running
     """An end-of-run actor that comes a whole run late changes nothing, even while the next one is finishing."""
     first = running(1)
     steps.finish(store, token, first)
-    store.runs.close(first.id, {}, [steps.TYPE], history=1, wanted=0)
+    store.runs.close(first.id, {}, [steps.TYPE], wanted=0)
     second = steps.start_run(store, token)
     put(store, token, second, "inflight")
     steps.finish(store, token, second)
@@ -147,7 +147,7 @@ def test_a_message_that_comes_late_is_stale(store, token, running):
     (released,) = steps.release(store, token, run)
     steps.finish(store, token, run)
     return_unsettled(store, run)
-    store.runs.close(run.id, {}, [steps.TYPE], history=1, wanted=0)
+    store.runs.close(run.id, {}, [steps.TYPE], wanted=0)
     (again,) = steps.release(store, token, steps.start_run(store, token))
 
     with looks.nothing_changes(store):

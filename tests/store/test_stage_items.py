@@ -90,7 +90,7 @@ def test_the_next_run_stages_again(store, token, run):
     """Each run has one helping."""
     stage(store, token, run.id)
     steps.finish(store, token, run)
-    assert store.runs.close(run.id, {}, [], history=1, wanted=0) == 1
+    assert store.runs.close(run.id, {}, [], wanted=0) == 1
     steps.push(store, steps.item("next", steps.TYPE))
 
     assert stage(store, token, steps.open_run(store, token).id) == 1

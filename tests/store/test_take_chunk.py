@@ -231,7 +231,7 @@ def test_a_closed_run_takes_nothing(store, token, run):
     items = steps.items(2, steps.TYPE)
     fill(store, *items)
     steps.finish(store, token, run)
-    store.runs.close(run.id, {}, [], history=1, wanted=0)
+    store.runs.close(run.id, {}, [], wanted=0)
     steps.open_run(store, token)
 
     with looks.nothing_changes(store), pytest.raises(FencedError):

@@ -314,3 +314,23 @@ def test_this_test_sees_every_kind_of_command(tmp_path, text, expected):
     path.write_text(text)
 
     assert list(Page(path).commands) == expected
+
+
+@each_page
+def test_a_file_of_ours_that_is_named_exists(page):
+    """`rlm/store/keys.py`, `tests/faults/`: what the text sends the reader to."""
+    named = {
+        span for span in page.spans if re.fullmatch(r"(rlm|actors|scheduler|tests|benchmarks)/[\w/]*(\.\w+)?", span)
+    }
+
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+def test_every_fault_test_stands_in_the_table_of_faults():
+    """And every one that stands there, without a folder, is one."""
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    table = text.partition("### Fault by fault")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(test_\w+\.py)`", table))
+    composed = {"test_storm.py", "test_nothing_grows.py"}  # told of above it: no fault of their own
+
+    assert named == {path.name for path in (ROOT / "tests" / "faults").glob("test_*.py")} - composed

@@ -18,13 +18,13 @@ ALLOWED = {"rlm": {"rlm"}, "actors": {"actors", "rlm"}, "scheduler": {"scheduler
 #: Redis or HTTP, and is in the middle.
 LAYERS = (
     {"rlm", "errors"},
-    {"clock", "endpoint", "event", "run", "plan", "measured", "pace", "settings", "signals"},
+    {"clock", "circuit", "endpoint", "event", "run", "plan", "measured", "pace", "settings", "signals"},
     {"store", "window", "dispatch", "embedded", "lane", "..."},
     {"supervisor", "telemetry", "foreman"},
     {"cli", "web", "demo", "__main__"},
 )
 #: These compute, and know neither Redis nor HTTP nor the command line.
-CORE = ("errors", "clock", "endpoint", "event", "run", "plan", "measured", "pace", "settings")
+CORE = ("errors", "clock", "circuit", "endpoint", "event", "run", "plan", "measured", "pace", "settings")
 OUTSIDE = {"redis", "urllib3", "dramatiq", "limits", "click", "sentry_sdk", "apscheduler", "http", "socket"}
 
 

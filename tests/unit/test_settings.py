@@ -74,6 +74,7 @@ def test_built_in_values(here):
         "failed": "wallet_audit_failed",
         "max_item_bytes": 65536,
         "dedupe_seconds": 3600,
+        "failed_max": 100_000,
     }
     assert settings.run.model_dump() == {
         "window_seconds": 180,
@@ -84,9 +85,11 @@ def test_built_in_values(here):
     }
     assert settings.workers.model_dump() == {"min": 0, "max": 20, "threads": 5}
     assert settings.retry.model_dump() == {"max_attempts": 3, "max_runs": 5, "timeout_seconds": 10}
+    assert settings.archive.model_dump() == {"directory": ""}
     assert settings.source is None
     assert settings.sentry_dsn is None
     assert settings.data_dir == here / ".rlm"
+    assert settings.archive_dir == here / ".rlm" / "archive"
 
 
 def test_built_in_types(here):

@@ -17,7 +17,8 @@ from rlm.errors import StoreUnreachableError
 from rlm.settings import load_settings
 from rlm.signals import Wakeup
 from rlm.store.processes import Process, Role, WorkerState
-from rlm.supervisor import child, supervisor
+from rlm.supervisor import child, silence, supervisor
+from rlm.supervisor.silence import BOOT_SECONDS, LOOK_SECONDS, LOOKS, SILENT_SECONDS
 from rlm.supervisor.supervisor import (
     FIRST_WAIT_SECONDS,
     GRACE_SLACK_SECONDS,
@@ -117,6 +118,7 @@ class FakeStore:
         self.number = 0
         self.entries = {role: {} for role in Role}
         self.load = Counter()
+        self.silence = Counter()
         self.restarts = 0
         self.orphaned = []
         self.revived = 0
@@ -146,9 +148,13 @@ class FakeStore:
         self._reach()
         return [self.load[worker_id] for worker_id in worker_ids]
 
-    def count_restarts(self, number):
+    def silences(self, _role, process_ids):
         self._reach()
-        self.restarts += number
+        return [self.silence[process_id] for process_id in process_ids]
+
+    def count_restarts(self, worker_ids):
+        self._reach()
+        self.restarts += len(worker_ids)
 
     def orphan_worker(self, worker_id):
         self._reach()
@@ -196,6 +202,8 @@ class Host:
     def __init__(self, monkeypatch, **workers):
         self.clock, self.table, self.store, self.stop, self.wakeup = Clock(), Table(), FakeStore(), Stop(), Wakeup()
         monkeypatch.setattr(supervisor, "system_clock", self.clock)
+        monkeypatch.setattr(silence, "system_clock", self.clock)
+        monkeypatch.setattr(child, "system_clock", self.clock)
         monkeypatch.setattr(supervisor, "watch_death", self.table.watch_death)
         monkeypatch.setattr(supervisor, "Waker", FakeWaker)
         monkeypatch.setattr(child, "os", SimpleNamespace(kill=self.table.kill))
@@ -576,6 +584,75 @@ def test_a_stop_while_redis_is_away_ends_all_the_same(host):
 
     assert host.signals() == [[signal.SIGTERM]]
     assert not host.supervisor._children
+
+
+def look(host, number):
+    """Let the supervisor look for silent workers so often, a second apart."""
+    for _ in range(number):
+        host.clock.advance(LOOK_SECONDS)
+        host.turn()
+
+
+def test_a_frozen_worker_is_killed_freed_and_replaced(host, caplog):
+    """Silent for longer than two heartbeats, look after look: it counts as dead, and another takes its place."""
+    host.want(2)
+    host.clock.advance(BOOT_SECONDS + 1)
+    frozen, other = host.running
+    host.store.silence[frozen.worker_id] = SILENT_SECONDS + 0.1
+    look(host, LOOKS - 1)
+    before = host.process(frozen).signals[:]
+    look(host, 2)
+
+    assert before == []
+    assert host.process(frozen).signals == [signal.SIGKILL]
+    assert host.process(other).signals == []
+    assert len(host.running) == 2
+    assert host.store.orphaned == host.table.recovered == [frozen.worker_id]
+    assert host.store.restarts == 1
+    assert "frozen" in errors(caplog)[0]
+
+
+def test_workers_that_are_heard_again_were_not_frozen(host):
+    """The register is lost, or Redis is away: nobody is heard for a while, and nobody is killed for it."""
+    host.want(2)
+    host.clock.advance(BOOT_SECONDS + 1)
+    silent = dict.fromkeys((one.worker_id for one in host.running), SILENT_SECONDS + 0.1)
+    host.store.silence.update(silent)
+    look(host, LOOKS - 1)
+    host.store.silence.clear()
+    look(host, 1)
+    host.store.silence.update(silent)
+    look(host, LOOKS - 1)
+    host.store.away = True
+    look(host, 1)
+    host.store.away = False
+    look(host, LOOKS - 1)
+
+    assert host.signals() == [[], []]
+
+
+def test_a_worker_that_is_still_coming_up_is_not_judged(host):
+    """On a busy host it may take long before it says something for the first time."""
+    host.want(1)
+    host.store.silence[host.running[0].worker_id] = SILENT_SECONDS + 0.1
+    look(host, LOOKS + 2)
+
+    assert host.signals() == [[]]
+
+
+def test_a_worker_that_does_not_leave_when_told_is_killed(host):
+    """It is no longer needed and frozen: it has the time that a stop of the supervisor would give it."""
+    host.want(1)
+    (worker,) = host.running
+    host.want(0)
+    host.clock.advance(host.longest + GRACE_SLACK_SECONDS - 0.1)
+    host.turn()
+    before = host.process(worker).signals[:]
+    look(host, 2)
+
+    assert before == [signal.SIGTERM]
+    assert host.process(worker).signals == [signal.SIGTERM, signal.SIGKILL]
+    assert host.store.orphaned == [worker.worker_id]
 
 
 #: What a night may bring: (step, its argument), and how many workers run after each.

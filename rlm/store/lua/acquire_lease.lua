@@ -10,9 +10,13 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local held = redis.call('HMGET', lease, 'owner', 'expires_us', 'token')
 if held[1] and held[1] ~= owner and tonumber(held[2]) > now then
+  if tonumber(held[2]) > now + ttl_us then  -- the clock was set back: its holder prolongs it again, if it is alive
+    redis.call('HSET', lease, 'expires_us', string.format('%.0f', now + ttl_us))
+  end
   return {0, held[1]}
 end
 local token = held[3]
+if not token then redis.call('HSET', lease, 'token', time[1]) end  -- a Redis that came back empty gives none out twice
 if held[1] ~= owner then
   token = redis.call('HINCRBY', lease, 'token', 1)
 end

@@ -10,14 +10,13 @@
 -- KEYS[9..] every zset that must be empty by now: released, inflight, backoff and spent of each type
 -- ARGV[1]  run id
 -- ARGV[2]  record
--- ARGV[3]  history  records kept
--- ARGV[4]  wanted   workers wanted from now on
--- ARGV[5..] fields and values of measured that are new
+-- ARGV[3]  wanted   workers wanted from now on
+-- ARGV[4..] fields and values of measured that are new
 -- Returns  1 closed; 0 it was closed already; -1 something is still released or in flight
 -- Atomic because the end-of-run actor and the conductor may both close it: the second changes nothing.
 local current, run, tally, timings, records, runs, wanted, measured =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local run_id, record, history, workers = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local run_id, record, workers = ARGV[1], ARGV[2], ARGV[3]
 if redis.call('GET', current) ~= run_id or redis.call('HGET', run, 'state') ~= 'finishing' then
   return 0
 end
@@ -26,10 +25,7 @@ for index = 9, #KEYS do
 end
 redis.call('HSET', records, run_id, record)
 redis.call('LPUSH', runs, run_id)
-while redis.call('LLEN', runs) > history do
-  redis.call('HDEL', records, redis.call('RPOP', runs))
-end
-for index = 5, #ARGV, 2 do
+for index = 4, #ARGV, 2 do
   redis.call('HSET', measured, ARGV[index], ARGV[index + 1])
 end
 redis.call('SET', wanted, workers)

@@ -11,11 +11,12 @@
 -- ARGV[5]  endpoint     name of the endpoint that answered
 -- ARGV[6]  duration_ms  from the call's start to its answer
 -- ARGV[7]  dedupe_ms    how long the event is remembered, to recognise duplicates
+-- ARGV[8]  entry        of the event's trail: the call and its answer, JSON
 -- Returns  1 settled, 0 the claim was no longer the worker's and nothing was changed
 -- Atomic because a worker given up for dead may come back after its event went to another.
 local event, inflight, calls, tally, timings = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local event_id, worker, release, type, endpoint, duration_ms, dedupe_ms =
-  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
+local event_id, worker, release, type, endpoint, duration_ms, dedupe_ms, entry =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
 local claim = redis.call('HMGET', event, 'owner', 'release')
 if claim[1] ~= worker or claim[2] == release then redis.call('HDEL', calls, event_id) end  -- else: a newer claim's
 if claim[1] ~= worker or claim[2] ~= release then return 0 end
@@ -27,6 +28,9 @@ if dedupe_ms > 0 then
   redis.call('HDEL', event, 'item', 'owner')
   redis.call('HSET', event, 'state', 'completed', 'last', endpoint)
   redis.call('HINCRBY', event, 'attempt', 1)
+  local time = redis.call('TIME')
+  local place = string.format('t%d', redis.call('HINCRBY', event, 'trail', 1) % 50)
+  redis.call('HSET', event, place, time[1] .. ' ' .. time[2] .. ' ' .. entry)
   redis.call('PEXPIRE', event, dedupe_ms)
 else
   redis.call('DEL', event)

@@ -12,11 +12,12 @@
 -- ARGV[6]  failing      '1' where the endpoint failed for the moment, '0' where it answered that it does not want it
 -- ARGV[7]  dedupe_ms    how long the event is remembered, to recognise duplicates
 -- ARGV[8]  letter       the dead letter, JSON
+-- ARGV[9]  entry        of the event's trail: the call and its answer, JSON
 -- Returns  1 settled, 0 the claim was no longer the worker's and nothing was changed
 -- Atomic because the letter and the event must never exist both, nor neither.
 local event, inflight, calls, tally, failed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local event_id, worker, release, type, endpoint, failing, dedupe_ms, letter =
-  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
+local event_id, worker, release, type, endpoint, failing, dedupe_ms, letter, entry =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local claim = redis.call('HMGET', event, 'owner', 'release')
 if claim[1] ~= worker or claim[2] == release then redis.call('HDEL', calls, event_id) end  -- else: a newer claim's
 if claim[1] ~= worker or claim[2] ~= release then return 0 end
@@ -31,7 +32,9 @@ redis.call('HSET', event, 'last', endpoint)
 redis.call('HINCRBY', event, 'attempt', 1)
 if dedupe_ms > 0 then
   redis.call('HDEL', event, 'item', 'owner')
-  redis.call('HSET', event, 'state', 'failed')
+  local time = redis.call('TIME')
+  local place = string.format('t%d', redis.call('HINCRBY', event, 'trail', 1) % 50)
+  redis.call('HSET', event, 'state', 'failed', place, time[1] .. ' ' .. time[2] .. ' ' .. entry)
   redis.call('PEXPIRE', event, dedupe_ms)
 else
   redis.call('DEL', event)

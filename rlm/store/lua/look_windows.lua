@@ -2,8 +2,9 @@
 -- KEYS     for each of them: its window, its health (as in acquire_slot)
 -- ARGV[1]  keep_us  how long slots are kept, at least
 -- then for each of them: its number of rules, then for each rule its limit and its span in microseconds
--- Returns  {now_us, then for each of them {free, wait_us, rest_us, suspect}}: slots free now, until the next is, rest
---          left, 1 where it was rested for what it answered and no probe has been answered well since, else 0
+-- Returns  {now_us, then for each of them {free, wait_us, rest_us, suspect, held_us, paused_us}}: slots free now, until
+--          the next is, rest left of whatever kind, 1 where it was rested for what it answered and no probe has been
+--          answered well since, else 0, left of the rest because its window cannot be trusted, of an operator's pause
 -- One script because the answer must be of one instant, by the clock that the slots are stamped with.
 local keep_us = tonumber(ARGV[1])
 local time = redis.call('TIME')
@@ -12,8 +13,15 @@ local answer = {string.format('%.0f', now)}
 local at = 2
 for index = 1, #KEYS, 2 do
   local window, health = KEYS[index], KEYS[index + 1]
-  local told = redis.call('HMGET', health, 'rest_until_us', 'probing', 'probe_until_us', 'kept_us')
-  local rest = math.max(0, tonumber(told[1] or 0) - now)
+  local told = redis.call(
+    'HMGET', health, 'rest_until_us', 'probing', 'probe_until_us', 'kept_us', 'held_until_us', 'paused_until_us')
+  for ahead = 0, redis.call('LLEN', window) - 1 do  -- as in acquire_slot, and here too: nobody asks a shut window
+    if tonumber(redis.call('LINDEX', window, ahead)) <= now then break end
+    redis.call('LSET', window, ahead, answer[1])
+  end
+  local held = math.max(0, tonumber(told[5] or 0) - now)
+  local paused = math.max(0, tonumber(told[6] or 0) - now)
+  local rest = math.max(held, paused, tonumber(told[1] or 0) - now)
   local free, wait, longest = math.huge, rest, 0
   local rules = tonumber(ARGV[at])
   for rule = 1, rules do
@@ -26,17 +34,18 @@ for index = 1, #KEYS, 2 do
     end
     free = math.min(free, limit - low)
     if low == limit then
-      wait = math.max(wait, math.min(redis.call('LINDEX', window, limit - 1), now) + span - now)
+      wait = math.max(wait, redis.call('LINDEX', window, limit - 1) + span - now)
     end
     longest = math.max(longest, span)
   end
   at = at + 1 + 2 * rules
   local kept = tonumber(told[4] or 0)
-  if kept > 0 and longest > kept then  -- as in acquire_slot, and here too: nobody asks for slots of a shut window
-    rest = math.max(rest, longest - kept)
+  if kept > 0 and longest > kept then  -- as in acquire_slot
+    held = math.max(held, longest - kept)
+    rest = math.max(rest, held)
     wait = math.max(wait, rest)
     kept = math.max(keep_us, longest)
-    redis.call('HSET', health, 'rest_until_us', string.format('%.0f', now + rest))
+    redis.call('HSET', health, 'held_until_us', string.format('%.0f', now + held))
     redis.call('HSET', health, 'kept_us', string.format('%.0f', kept))
     redis.call('PEXPIRE', window, math.ceil(kept / 1000))
   end
@@ -45,6 +54,6 @@ for index = 1, #KEYS, 2 do
     wait = math.max(wait, tonumber(told[3] or 0) - now)
   end
   if wait > 0 then free = 0 end
-  answer[#answer + 1] = {free, math.ceil(wait), math.ceil(rest), told[2] and 1 or 0}
+  answer[#answer + 1] = {free, math.ceil(wait), math.ceil(rest), told[2] and 1 or 0, math.ceil(held), math.ceil(paused)}
 end
 return answer

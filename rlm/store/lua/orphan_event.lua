@@ -17,12 +17,13 @@
 -- ARGV[8]  dedupe_ms how long a failed event is remembered
 -- ARGV[9]  poison    number of deaths that make an event a dead letter
 -- ARGV[10] letter    that dead letter, JSON
+-- ARGV[11] entry     of the event's trail: the call, whose answer nobody knows, JSON; unused without a slot
 -- Returns  'pending', 'failed', or '' where nothing was taken back
 -- Atomic because a slow worker may settle the event at the same moment: one of the two must lose.
 local event, inflight, pending, calls, tally, failed, window, budget =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local event_id, worker, call, stamp, endpoint, when, type, dedupe_ms, poison, letter =
-  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
+local event_id, worker, call, stamp, endpoint, when, type, dedupe_ms, poison, letter, entry =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10], ARGV[11]
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local lease = redis.call('ZSCORE', inflight, event_id)
@@ -44,7 +45,8 @@ redis.call('HDEL', event, 'owner')
 if stamp ~= '' then
   redis.call('HINCRBY', tally, 'errors:' .. endpoint, 1)
   redis.call('HINCRBY', event, 'attempt', 1)
-  redis.call('HSET', event, 'last', endpoint)
+  local place = string.format('t%d', redis.call('HINCRBY', event, 'trail', 1) % 50)
+  redis.call('HSET', event, 'last', endpoint, place, time[1] .. ' ' .. time[2] .. ' ' .. entry)
 end
 if when ~= 'closing' and redis.call('HINCRBY', event, 'deaths', 1) >= poison then
   redis.call('LPUSH', failed, letter)

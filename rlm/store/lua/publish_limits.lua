@@ -1,21 +1,31 @@
 -- Publishes the limits of the configuration file, except where a limit set by hand still stands.
--- KEYS[1]  lease   hash with the fencing token
--- KEYS[2]  limits  hash: name of an endpoint or a budget -> its limit in force
--- KEYS[3]  filed   hash: the same name -> the limit that the file had when it was last published
+-- KEYS[1]  lease    hash with the fencing token
+-- KEYS[2]  limits   hash: name of an endpoint or a budget -> its limit in force
+-- KEYS[3]  filed    hash: the same name -> the limit that the file had when it was last published
+-- KEYS[4]  changes  list of records (JSON), newest first
 -- ARGV[1]  token
--- then for each of them: its name, its limit in the file
+-- ARGV[2]  kept     number of records kept
+-- then for each of them: its name, its limit in the file, the record of a change to it but for when and from what
 -- Returns  how many limits were set from the file
 -- Atomic because a limit set by hand must hold until the file's value for it changes, and no shorter.
-local lease, limits, filed = KEYS[1], KEYS[2], KEYS[3]
-local token = ARGV[1]
+local lease, limits, filed, changes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local token, kept = ARGV[1], tonumber(ARGV[2])
 if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+local time = redis.call('TIME')
+local at = string.format('{"at":%d.%06d,"from":', time[1], time[2])
 local set = 0
-for index = 2, #ARGV, 2 do
-  local name, limit = ARGV[index], ARGV[index + 1]
+for index = 3, #ARGV, 3 do
+  local name, limit, record = ARGV[index], ARGV[index + 1], ARGV[index + 2]
   if redis.call('HGET', filed, name) ~= limit then
+    local before = redis.call('HGET', limits, name)
     redis.call('HSET', filed, name, limit)
     redis.call('HSET', limits, name, limit)
+    if before ~= limit then
+      local was = before and '"' .. string.gsub(before, '[%c"\\]', ' ') .. '"' or 'null'
+      redis.call('LPUSH', changes, at .. was .. ',' .. string.sub(record, 2))
+    end
     set = set + 1
   end
 end
+if set > 0 then redis.call('LTRIM', changes, 0, kept - 1) end
 return set

@@ -1,13 +1,12 @@
--- Rests an endpoint for all workers at once; when the rest is over a single probe may reopen it, if one is asked for.
+-- Rests an endpoint for all workers at once; when the rest is over a single probe may reopen it.
 -- KEYS[1]  health  hash of the endpoint: rest_until_us, probing, probe_until_us, failures
 -- ARGV[1]  rest_us    how long, microseconds; for a failure: the first rest, doubled with each further failure
 -- ARGV[2]  longest_us a failure never rests it longer
 -- ARGV[3]  failing    number of failures in a row from which on it is rested; 0: rest it now, whatever came before
--- ARGV[4]  probe      '1': only a probe that is answered well reopens it; '0': it is as it was when the rest is over
 -- Returns  how long it rests from now, microseconds; 0 when it is not rested
 -- Atomic because many workers learn the same thing at the same moment, and the longest rest must stand.
 local health = KEYS[1]
-local rest_us, longest_us, failing, probe = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local rest_us, longest_us, failing = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local rested_until = tonumber(redis.call('HGET', health, 'rest_until_us') or 0)
@@ -18,7 +17,6 @@ if failing > 0 then
   rest_us = math.min(longest_us, rest_us * 2 ^ math.min(failures - failing, 30))
 end
 local until_us = math.max(now + rest_us, rested_until)
-redis.call('HSET', health, 'rest_until_us', string.format('%.0f', until_us))
-if probe == '1' then redis.call('HSET', health, 'probing', '1') end
+redis.call('HSET', health, 'rest_until_us', string.format('%.0f', until_us), 'probing', '1')
 redis.call('HDEL', health, 'probe_until_us')
 return math.ceil(until_us - now)

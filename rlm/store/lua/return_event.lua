@@ -13,25 +13,28 @@
 -- ARGV[7]  answer       '' no call was made, 'throttled' or 'errors'
 -- ARGV[8]  endpoint     name of the endpoint called
 -- ARGV[9]  failing      type of the event where the endpoint failed for the moment, else empty
+-- ARGV[10] entry        of the event's trail: the call and its answer, JSON; unused where no call was made
 -- Returns  1 given back, 0 the claim was no longer the worker's and nothing was changed
 -- Atomic because a worker given up for dead may come back after its event went to another.
 local event, inflight, calls, tally, target = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local event_id, worker, release, run_id, where, delay_us, answer, endpoint, failing =
-  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8], ARGV[9]
+local event_id, worker, release, run_id, where, delay_us, answer, endpoint, failing, entry =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local claim = redis.call('HMGET', event, 'owner', 'release', 'score', 'tries_in')
 if claim[1] ~= worker or claim[2] == release then redis.call('HDEL', calls, event_id) end  -- else: a newer claim's
 if claim[1] ~= worker or claim[2] ~= release then return 0 end
 if redis.call('ZREM', inflight, event_id) == 0 then return 0 end
 redis.call('HDEL', event, 'owner')
-local score = claim[3]
+local score, time = claim[3], redis.call('TIME')
 if where == 'backoff' then
-  local time = redis.call('TIME')
   score = string.format('%.0f', time[1] * 1000000 + time[2] + delay_us)
 end
 redis.call('ZADD', target, score, event_id)
 if answer ~= '' then
   redis.call('HINCRBY', tally, answer .. ':' .. endpoint, 1)
-  redis.call('HSET', event, 'last', endpoint)
+  local place = string.format('t%d', redis.call('HINCRBY', event, 'trail', 1) % 50)
+  redis.call('HSET', event, 'last', endpoint, place, time[1] .. ' ' .. time[2] .. ' ' .. entry)
+else
+  redis.call('HINCRBY', event, 'unsent', 1)
 end
 if failing ~= '' then
   redis.call('HINCRBY', tally, 'failing:' .. failing .. ' ' .. endpoint, 1)

@@ -7,7 +7,7 @@
 -- ARGV[1]  run id
 -- ARGV[2]  sent     '1' where the holder is inflight: with a slot (its lease is positive) a call may have been sent,
 --          so the next one is another attempt
--- then the id of each event
+-- then for each event: its id, the entry of its trail for a call whose answer nobody knows, JSON; unused without one
 -- Returns  how many are pending again, -1 when that run is not finishing
 -- Atomic because a late claim or answer must find the event gone: its release number grows here.
 local current, run, holder, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -17,14 +17,18 @@ if redis.call('GET', current) ~= run_id or redis.call('HGET', run, 'state') ~= '
 end
 local returned = 0
 for index = 1, #KEYS - 4 do
-  local event, event_id = KEYS[4 + index], ARGV[2 + index]
+  local event, event_id, entry = KEYS[4 + index], ARGV[1 + 2 * index], ARGV[2 + 2 * index]
   local lease = redis.call('ZSCORE', holder, event_id)
   if lease then
     redis.call('ZREM', holder, event_id)
     redis.call('HINCRBY', event, 'release', 1)
+    redis.call('HINCRBY', event, 'closings', 1)  -- that is no release
     redis.call('HDEL', event, 'owner')
     if sent == '1' and tonumber(lease) > 0 then
       redis.call('HINCRBY', event, 'attempt', 1)
+      local time = redis.call('TIME')
+      local place = string.format('t%d', redis.call('HINCRBY', event, 'trail', 1) % 50)
+      redis.call('HSET', event, place, time[1] .. ' ' .. time[2] .. ' ' .. entry)
     end
     redis.call('ZADD', pending, redis.call('HGET', event, 'score'), event_id)
     returned = returned + 1

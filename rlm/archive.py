@@ -1,0 +1,130 @@
+"""The archive: run records and dead letters that are more than Redis is to keep, on disk before they leave it.
+
+A file a kind and month, of JSON lines, appended to and never read by RLM. It is the operator's to move or delete. A
+crash between writing a line and removing it from Redis repeats the line: tell records by `run_id`, letters by `id`.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import os
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rlm.clock import isoformat
+from rlm.errors import ArchiveError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+#: Nobody else has anything to do in the directory, or with the files.
+_DIRECTORY_MODE = 0o700
+_FILE_MODE = 0o600
+_LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
+
+
+class Kind(StrEnum):
+    """What is archived; the first part of a file's name."""
+
+    RECORDS = "records"
+    FAILED = "failed"
+
+
+class Archive:
+    """The files in one directory, which is made when the first line is written."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def append(self, kind: Kind, entries: Sequence[bytes], now: float) -> Path:
+        """Append `entries` to the file of `kind` and of the month of `now` (seconds since 1970); return it.
+
+        When this returns they are on disk. When it raises, nothing of them is, or some that may be written again.
+
+        Raises:
+            ArchiveError: the disk refused, or the directory cannot be used.
+        """
+        path = self.directory / f"{kind}-{isoformat(now)[:7]}.jsonl"
+        try:
+            self._make_directory()
+            new = not path.exists()
+            with _opened(path) as file:
+                _append(file, b"".join(_line(entry) for entry in entries))
+            if new:
+                _sync_directory(self.directory)
+        except OSError as error:
+            raise ArchiveError(f"the archive {str(path)!r} cannot be written ({error.strerror or error})") from error
+        return path
+
+    def _make_directory(self) -> None:
+        if not self.directory.is_dir():
+            self.directory.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+            self.directory.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+        if self.directory.stat().st_uid != os.geteuid():
+            raise PermissionError(None, "the directory is another user's")
+
+    def files(self, kind: Kind | None = None) -> list[Path]:
+        """Return the files, of one kind or all, the oldest first by kind; none where there is no archive yet.
+
+        Raises:
+            OSError: the directory may not be read.
+        """
+        kinds = [kind] if kind else list(Kind)
+        return [path for one in kinds for path in sorted(self.directory.glob(f"{one}-*.jsonl"))]
+
+    def hint(self, kind: Kind) -> str:
+        """Tell where older ones are, a sentence with a space before it; empty where this host has none."""
+        try:
+            found = self.files(kind)
+        except OSError:
+            return ""
+        return f" Older ones are in {self.directory / f'{kind}-*.jsonl'}." if found else ""
+
+
+def _line(entry: bytes) -> bytes:
+    """Write an entry as one line: a line break in JSON stands between its parts only, where a space does as well."""
+    try:
+        msgspec.json.decode(entry)
+    except (ValueError, RecursionError):  # others may push onto the list, too
+        entry = msgspec.json.encode({"base64": base64.b64encode(entry).decode()})
+    return entry.translate(_LINE_BREAKS) + b"\n"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Open a file to append to, alone: a conductor that was deposed and does not know it may be writing as well."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.open(path, flags, _FILE_MODE)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield file
+    finally:
+        os.close(file)
+
+
+def _append(file: int, data: bytes) -> None:
+    """Append and sync; what was written of `data` when the disk refused is cut off again."""
+    size = os.fstat(file).st_size
+    if size and os.pread(file, 1, size - 1) != b"\n":  # a crash cut the last line short: it stays by itself
+        data = b"\n" + data
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(file, rest) :]
+        os.fsync(file)
+    except OSError:
+        os.ftruncate(file, size)
+        raise
+
+
+def _sync_directory(directory: Path) -> None:
+    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

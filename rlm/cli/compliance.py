@@ -1,0 +1,83 @@
+"""`rlm compliance`: whether the limits were kept, from the log of calls sent."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rlm.cli.common import ExitCode, config_option, json_option, print_json, show, store_of, table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
+    """Read a length of time, a number and its unit; in seconds."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhd])", value, re.ASCII)
+    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if seconds <= 0:
+        raise click.BadParameter(f"{value!r} is no length of time; write for example 90s, 15m, 24h or 2d")
+    return seconds
+
+
+@click.command()
+@click.option(
+    "--since",
+    "since_seconds",
+    metavar="TIME",
+    callback=_seconds,
+    default="24h",
+    show_default=True,
+    help="How far to look back.",
+)
+@config_option
+@json_option
+def compliance(config: Path | None, since_seconds: float, as_json: bool) -> None:
+    """Show the most calls in any period, by endpoint and budget, against its limit. Exits with 1 if one was exceeded.
+
+    Counted are the calls that RLM sent, by the clock of Redis, not what a server read. A call that got no answer stands
+    at the moment from which on its slot was blocked.
+    """
+    from rlm.sent import compliance as judge  # noqa: PLC0415  # a command loads what it needs when it runs
+
+    with store_of(config) as store:
+        found = judge(store, since_seconds)
+    print_json(found) if as_json else _describe(found)
+    if not found["ok"]:
+        raise SystemExit(int(ExitCode.FAILED))
+
+
+def _describe(found: dict[str, Any]) -> None:
+    entries = {**found["by_endpoint"], **found["by_budget"]}
+    rows = [_row(name, one, rule) for name, one in entries.items() for rule in one["rules"]]
+    table(
+        ["endpoint or budget", "calls", "most", "of", "in any", "last call of those", "verdict", ""],
+        rows,
+        lambda index: index in {1, 2, 3},
+    )
+    show()
+    if found["ok"]:
+        show(f"No limit was exceeded since {found['from']}.")
+    else:
+        over = [name for name, one in entries.items() if any(rule["exceeded"] for rule in one["rules"])]
+        show(f"EXCEEDED since {found['from']}: {', '.join(over)}.")
+    kept = min((one["kept_seconds"] for one in entries.values()), default=0)
+    if found["since_seconds"] > kept:
+        show(f"Calls are kept {kept / 3600:g} h; of what was before, nothing or not all is known.")
+
+
+def _row(name: str, one: dict[str, Any], rule: dict[str, Any]) -> list[str]:
+    return [
+        name,
+        f"{one['calls']:,}",
+        f"{rule['most']:,}",
+        f"{rule['amount']:,}",
+        f"{rule['period_seconds']:g} s",
+        rule["at"] or "-",
+        "EXCEEDED" if rule["exceeded"] else "ok",
+        "" if rule["in_force"] else "an earlier limit",
+    ]

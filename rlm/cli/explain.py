@@ -1,0 +1,99 @@
+"""`rlm explain`: where one event is, why it waited, and each attempt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rlm.cli.common import config_option, counted, json_option, one_line, print_json, show, store_of, table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Characters of an answer in the list.
+ANSWER_WIDTH = 80
+
+
+@click.command()
+@click.argument("event", metavar="EVENT")
+@config_option
+@json_option
+def explain(config: Path | None, event: str, as_json: bool) -> None:
+    """Say where one event is, what it waits for, and each attempt with its endpoint, time and answer.
+
+    EVENT is an event id, ITEM:TYPE, or the id of an item, which stands for all its events. What is settled is known for
+    queue.dedupe_seconds. On the audit list the 100,000 oldest items are looked at. Exits with 3 where it is not known.
+    """
+    from rlm.explain import explain as tell  # noqa: PLC0415  # a command loads what it needs when it runs
+
+    with store_of(config) as store:
+        found = tell(store, event)
+    if as_json:
+        alone = len(found) == 1 and found[0]["event_id"] == event
+        print_json(found[0] if alone else {"item_id": event, "events": found})
+        return
+    for index, one in enumerate(found):
+        if index:
+            show()
+        _describe(one)
+
+
+def _describe(one: dict[str, Any]) -> None:
+    show(f"{one['sentence']}.")
+    if one["letter"]:
+        show(f"`rlm failed show {one_line(one['letter']['id'], ANSWER_WIDTH)}` shows the letter.")
+    if one["taken_at"]:
+        show(_so_far(one))
+    if one["attempts"]:
+        show()
+        _list_attempts(one)
+    if one["endpoints"]:
+        show()
+        _list_endpoints(one["endpoints"])
+
+
+def _so_far(one: dict[str, Any]) -> str:
+    """Say what happened to an event since it was taken."""
+    parts = [f"released {_times(one['releases'])}"]
+    if one["given_back"]:
+        parts.append(f"given back without a call {_times(one['given_back'])}")
+    if one["deaths"]:
+        parts.append(f"lost by {counted(one['deaths'], 'worker')} that died or froze")
+    taken = f"Taken {one['taken_at']}{' in run ' + one['taken_in'] if one['taken_in'] else ''}"
+    return f"{taken}: {', '.join(parts)}."
+
+
+def _times(number: int) -> str:
+    return {0: "not yet", 1: "once", 2: "twice"}.get(number, f"{number:,} times")
+
+
+def _list_attempts(one: dict[str, Any]) -> None:
+    attempts = one["attempts"]
+    if one["calls"] > len(attempts):
+        show(f"The newest {len(attempts):,} of {counted(one['calls'], 'call')}:")
+    rows = [
+        [
+            str(each["attempt"]),
+            each["at"],
+            each["endpoint"] or "-",
+            each["answer"],
+            "-" if each["seconds"] is None else f"{each['seconds']:.2f} s",
+            one_line(each["text"], ANSWER_WIDTH),
+        ]
+        for each in attempts
+    ]
+    table(["attempt", "ended", "endpoint", "answer", "took", "in words"], rows, lambda index: index in {0, 4})
+
+
+def _list_endpoints(endpoints: list[dict[str, Any]]) -> None:
+    rows = [
+        [
+            each["endpoint"],
+            each["state"].replace("_", " ") + (f" ({each['budget']})" if each["budget"] else ""),
+            f"{each['free']:,}",
+            "until resumed" if each["wait_seconds"] is None else f"{each['wait_seconds']:.1f} s",
+        ]
+        for each in endpoints
+    ]
+    table(["endpoint", "state", "free slots", "next in"], rows, lambda index: index > 1)

@@ -1,0 +1,126 @@
+"""How the endpoints and budgets of the live system stand: limit, calls used and free, health; and what was changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rlm.circuit import Circuit, circuit_of
+from rlm.clock import isoformat
+from rlm.endpoint import Budget, all_limited
+from rlm.lane import FAILING
+from rlm.store.changes import BY_FILE, What
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rlm.endpoint import Endpoint, Limit, Limited
+    from rlm.store import Store
+    from rlm.store.changes import Change
+    from rlm.store.control import Health
+    from rlm.store.window import View
+
+
+def endpoint_list(store: Store) -> list[dict[str, Any]]:
+    """Return the configured endpoints, and after them the budgets, as `rlm endpoint list` prints them.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    endpoints = store.endpoints()
+    limited = all_limited(endpoints.values())
+    now_us, views = store.windows.look(limited)
+    ages = store.windows.ages(limited, now_us)
+    health = store.control.health(limited)
+    set_by = _newest_limits(store.changes.newest())
+    guard = store.settings.run.guard_seconds
+    return [
+        {
+            "name": one.name,
+            "kind": "budget" if isinstance(one, Budget) else "endpoint",
+            "types": _types(store, one),
+            "budget": _budget(one),
+            **_limit(one, set_by.get(one.name), store.settings.endpoints),
+            "used": _used(one.limit, ages[one.name], guard),
+            **_slots([views[name] for name in (one.name, _budget(one)) if name], health[one.name]),
+            **_health(views[one.name], health[one.name]),
+        }
+        for one in limited
+    ]
+
+
+def change_entry(change: Change) -> dict[str, Any]:
+    """Return a change as `rlm endpoint changes` prints it."""
+    return {
+        "at": isoformat(change.at),
+        "by": change.by,
+        "name": change.name,
+        "what": change.what,
+        "from": change.before,
+        "to": change.after,
+    }
+
+
+def _newest_limits(changes: Sequence[Change]) -> dict[str, Change]:
+    """Return by name the newest change of its limit; the changes come newest first."""
+    found: dict[str, Change] = {}
+    for one in changes:
+        if one.what is What.LIMIT:
+            found.setdefault(one.name, one)
+    return found
+
+
+def _types(store: Store, limited: Limited) -> list[str]:
+    """Name the types whose calls it limits."""
+    return [
+        kind.name
+        for kind in store.settings.event_types
+        if any(limited.name in {one.name, _budget(one)} for one in kind.endpoints)
+    ]
+
+
+def _budget(limited: Limited) -> str | None:
+    budget = getattr(limited, "budget", None)
+    return budget.name if budget else None
+
+
+def _limit(limited: Limited, change: Change | None, configured: Mapping[str, Endpoint]) -> dict[str, Any]:
+    """Tell the limit, and who set it when; the file's may be in force though no record of that is kept."""
+    text = limited.limit.text
+    if change is not None and change.after == text:
+        return {"limit": text, "limit_by": change.by, "limit_at": isoformat(change.at)}
+    filed = {one.name: one.limit.text for one in all_limited(configured.values())}
+    return {"limit": text, "limit_by": BY_FILE if filed.get(limited.name) == text else None, "limit_at": None}
+
+
+def _used(limit: Limit, ages: Sequence[float], guard_seconds: float) -> int:
+    """Count the slots taken that still count, for the rule that has the fewest left."""
+    counted = [(rule.amount, sum(age < rule.seconds + guard_seconds for age in ages)) for rule in limit.rules]
+    return min(counted, key=lambda one: one[0] - one[1])[1]
+
+
+def _slots(views: Sequence[View], health: Health) -> dict[str, Any]:
+    """Tell the slots free now, and when the next is, which for one that is paused without an end is not known."""
+    free = min(view.free for view in views)
+    wait = max(0.0 if view.free > 0 else view.wait_seconds for view in views)
+    endless = views[0].paused_seconds > 0 and health.paused_until is None
+    return {"free": free, "next_slot_seconds": None if endless else round(wait, 3)}
+
+
+def _health(view: View, health: Health) -> dict[str, Any]:
+    circuit, paused = circuit_of(view), view.paused_seconds > 0
+    why = {
+        Circuit.OPEN: "failing" if health.failures >= FAILING else "throttled",
+        Circuit.HELD: "its window cannot be trusted",
+    }
+    left = {Circuit.OPEN: view.rest_seconds, Circuit.HELD: view.held_seconds}
+    if health.paused_until is not None:
+        left[Circuit.PAUSED] = view.paused_seconds
+    return {
+        "circuit": circuit,
+        "circuit_seconds": round(left[circuit], 3) if circuit in left else None,
+        "circuit_reason": why.get(circuit),
+        "paused_by": health.paused_by if paused else None,
+        "paused_at": isoformat(health.paused_at) if paused and health.paused_at is not None else None,
+        "paused_until": isoformat(health.paused_until) if paused and health.paused_until is not None else None,
+        "failures": health.failures,
+    }

@@ -1,0 +1,191 @@
+"""Notices when Redis has forgotten slots that were taken: it came back empty, or as it was a while ago.
+
+An epoch is a time in which Redis forgot nothing, with the number of slots that were taken in it. The conductor keeps
+what it has seen of it in memory and in a file, and vouches for a server process only where that remembers as much.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from rlm.clock import system_clock
+from rlm.store.connect import address, translated
+from rlm.store.scripts import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import redis
+
+    from rlm.endpoint import Limited
+    from rlm.store.keys import Keys
+
+#: How often what was seen is written to the file at most, seconds: slots of so long may be forgotten unseen where the
+#: conductor dies in the same moment as Redis.
+SAVE_SECONDS = 0.1
+
+_MICROSECONDS = 1_000_000
+
+log = logging.getLogger(__name__)
+
+
+class Verdict(StrEnum):
+    """What vouching for a server comes to."""
+
+    KEPT = "kept"
+    RESTARTED = "restarted"
+    NEW = "new"
+    FORGOT = "forgot"
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """When it was `born` (microseconds of Redis time), its id, how many slots were taken in it so far."""
+
+    born: int
+    id: str
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """What vouching came to; the time there, and by how much moments were ever moved with its clock (microseconds).
+
+    `why` windows are not to be trusted, if somebody found that out and could not hold the endpoints.
+    """
+
+    verdict: Verdict
+    now_us: int
+    shifted_us: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """When windows could last not be trusted (seconds since 1970), and why."""
+
+    at: float
+    why: str
+
+
+class EpochFile:
+    """What a conductor has seen of the epoch, for the next one on this host. Whatever the disk says, work goes on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._saved: Epoch | None = None
+        self._saved_at = float("-inf")
+        self._refused = False
+
+    def read(self) -> Epoch | None:
+        """Return what was saved; None where there is nothing that can be read."""
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=Epoch)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            log.warning(
+                "%s cannot be read, so a Redis that forgot slots while nobody conducted goes unnoticed: %s",
+                self._path,
+                error,
+                extra={"action": "read_epoch"},
+            )
+            return None
+
+    def save(self, epoch: Epoch) -> None:
+        """Write it, unless that was done, or another was a moment ago."""
+        now = system_clock.monotonic()
+        if epoch == self._saved or now - self._saved_at < SAVE_SECONDS:
+            return
+        self._saved, self._saved_at = epoch, now
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            beside = self._path.with_suffix(f".{os.getpid()}")
+            beside.write_bytes(msgspec.json.encode(asdict(epoch)))
+            beside.replace(self._path)
+            self._refused = False
+        except OSError as error:
+            if not self._refused:
+                log.warning("%s cannot be written: %s", self._path, error, extra={"action": "save_epoch"})
+            self._refused = True
+
+
+class Epochs:
+    """The epoch as Redis has it, and as this process knows it."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, guard_seconds: float, data_dir: Path) -> None:
+        self._client = client
+        self._keys = keys
+        self._guard_seconds = guard_seconds
+        place = hashlib.sha256(f"{address(client)} {keys.epoch}".encode()).hexdigest()[:12]
+        self._file = EpochFile(data_dir / f"epoch-{place}.json")
+        self._known: Epoch | None = None
+        self._vouch = Script("vouch_server")
+        self._renew = Script("renew_epoch")
+
+    def vouch(self, token: int) -> Vouched:
+        """Vouch for the server that answers, if it has forgotten nothing: only then do workers get slots from it.
+
+        Raises FencedError for a `token` that is not the lease's, StoreError where Redis does not answer.
+        """
+        known = self._known or self._file.read()
+        seen = (known.born, known.id, known.slots) if known else (0, "", 0)
+        reply = self._vouch(self._client, [self._keys.lease, self._keys.epoch], [token, *seen, secrets.token_hex(8)])
+        now_us, shifted_us, verdict, born, epoch_id, slots, why = reply
+        if verdict != b"forgot":
+            self._know(Epoch(int(born), epoch_id.decode(), int(slots)))
+        return Vouched(Verdict(verdict.decode()), int(now_us), int(shifted_us), why.decode())
+
+    def renew(self, token: int, limited: Sequence[Limited], why: str, *, underway_seconds: float = 0.0) -> float:
+        """Begin a new epoch, each endpoint and budget held for its longest period; return the longest hold, seconds.
+
+        They are held for `underway_seconds` more, which is how long a call under way may still get no answer: its slot
+        would then be blocked for a period from its end, if anybody still knew of it.
+
+        Raises FencedError for a `token` that is not the lease's.
+        """
+        known = self._known or self._file.read()
+        held = [one.limit.longest_seconds + self._guard_seconds + underway_seconds for one in limited]
+        reply = self._renew(
+            self._client,
+            [self._keys.lease, self._keys.epoch, *(self._keys.health(one.window_id) for one in limited)],
+            [
+                token,
+                known.born if known else 0,
+                secrets.token_hex(8),
+                why,
+                *(round(seconds * _MICROSECONDS) for seconds in held),
+            ],
+        )
+        self._know(Epoch(int(reply[0]), reply[1].decode(), 0))
+        return max(held, default=0.0)
+
+    def watch(self) -> None:
+        """Remember what Redis has, without a verdict: a standby does, so that it knows when it has to conduct."""
+        with translated():
+            born, epoch_id, slots = cast(
+                "list[bytes | None]", self._client.hmget(self._keys.epoch, ["born", "id", "slots"])
+            )
+        if born and epoch_id and slots:
+            seen, known = Epoch(int(born), epoch_id.decode(), int(slots)), self._known or self._file.read()
+            if known is None or (seen.born, seen.slots) >= (known.born, known.slots):
+                self._know(seen)
+
+    def last_renewal(self) -> Renewal | None:
+        """Return when and why windows could last not be trusted, or None."""
+        with translated():
+            since, why = cast("list[bytes | None]", self._client.hmget(self._keys.epoch, ["since", "why"]))
+        return Renewal(int(since) / _MICROSECONDS, why.decode()) if since and why else None
+
+    def _know(self, epoch: Epoch) -> None:
+        self._known = epoch
+        self._file.save(epoch)

@@ -1,0 +1,34 @@
+-- Vouches for a server that remembers every slot it is known to have given: only then are slots taken from it.
+-- KEYS[1]  lease  hash with the fencing token
+-- KEYS[2]  epoch  hash: born (microseconds of Redis time), id, server, slots, shifted_us, distrust
+-- ARGV[1]  token
+-- ARGV[2]  born   of the epoch that the conductor knows, 0 where it knows none
+-- ARGV[3]  id     of that epoch
+-- ARGV[4]  slots  that it knows to have been taken in it
+-- ARGV[5]  new id for an epoch that begins here
+-- Returns  {now_us, shifted_us, verdict, born, id, slots, why}: 'kept' this server was vouched for before; 'restarted' it
+--          was not, and is now; 'new' nothing was known of it and it knew nothing; 'forgot' it lost slots, or why its
+--          windows are not to be trusted stands there, and it is not vouched for
+-- Atomic because a slot may be taken in between, and two conductors may begin an epoch.
+local lease, epoch = KEYS[1], KEYS[2]
+local token, born, id, slots, new_id = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5]
+if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000000 + time[2])
+local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+local told = redis.call('HMGET', epoch, 'born', 'id', 'slots', 'server', 'shifted_us', 'distrust')
+local shifted = told[5] or '0'
+if not told[1] then
+  if born > 0 then return {now, shifted, 'forgot', '0', '', 0, ''} end
+  redis.call('HSET', epoch, 'born', now, 'id', new_id, 'slots', 0, 'server', server)
+  return {now, shifted, 'new', now, new_id, 0, ''}
+end
+local forgot = tonumber(told[1]) < born
+if told[2] == id then forgot = tonumber(told[3]) < slots elseif tonumber(told[1]) == born then forgot = true end
+if forgot or told[6] then
+  redis.call('HDEL', epoch, 'server')
+  return {now, shifted, 'forgot', told[1], told[2], tonumber(told[3]), not forgot and told[6] or ''}
+end
+if told[4] == server then return {now, shifted, 'kept', told[1], told[2], tonumber(told[3]), ''} end
+redis.call('HSET', epoch, 'server', server)
+return {now, shifted, 'restarted', told[1], told[2], tonumber(told[3]), ''}

@@ -1,0 +1,39 @@
+"""What the conductor does between runs, a step at a time, so that the next run never waits for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scheduler.archivist import Archivist
+from scheduler.janitor import Janitor
+
+if TYPE_CHECKING:
+    from actors.broker import ClaimCheckBroker
+    from rlm.store import Store
+    from scheduler.leader import Leader
+
+
+class Housekeeper:
+    """Archives what is more than Redis is to keep, and removes what dead workers left there."""
+
+    def __init__(self, store: Store, broker: ClaimCheckBroker, leader: Leader) -> None:
+        self._archivist = Archivist(store, leader)
+        self._janitor = Janitor(store, broker)
+
+    def after_run(self) -> None:
+        """Do a little, right after a run was closed.
+
+        Raises:
+            FencedError: another scheduler conducts by now.
+        """
+        self._archivist.work()
+        self._janitor.step()
+
+    def step(self) -> bool:
+        """Do a step while there is nothing else to do; tell whether to go on.
+
+        Raises:
+            FencedError: another scheduler conducts by now.
+        """
+        self._janitor.step()
+        return self._archivist.step()

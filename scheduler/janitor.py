@@ -1,0 +1,64 @@
+"""The janitor: what workers left in Redis that died with nobody to free it, their supervisor's host being dead, too.
+
+While a run is open that is no matter: leases run out, and other workers go on. What stays behind is what a worker had
+noted of its calls, and the messages it had fetched. Between runs nobody needs either.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from actors import dispatch
+from rlm.clock import system_clock
+from rlm.errors import StoreError
+from rlm.lane import LEASE_SLACK_SECONDS
+from rlm.store.processes import HEARTBEAT_TTL_SECONDS, Role
+
+if TYPE_CHECKING:
+    from actors.broker import ClaimCheckBroker
+    from rlm.store import Store
+
+#: How often it looks, seconds.
+LOOK_SECONDS = 5.0
+#: Workers it cleans up after at one look, so that no run has to wait for it.
+MOST_AT_ONCE = 50
+
+log = logging.getLogger(__name__)
+
+
+class Janitor:
+    """Forgets workers that were not heard of for longer than any lease lasts; only between runs."""
+
+    def __init__(self, store: Store, broker: ClaimCheckBroker) -> None:
+        self._store = store
+        self._broker = broker
+        longest = max(endpoint.timeout_seconds for endpoint in store.settings.endpoints.values())
+        self._grace_seconds = HEARTBEAT_TTL_SECONDS + longest + LEASE_SLACK_SECONDS
+        self._missed: dict[str, float] = {}
+        self._looked_at = float("-inf")
+
+    def step(self) -> None:
+        """Look, now and then, who is missing, and clean up after those who are for good. No run may be open."""
+        now = system_clock.monotonic()
+        if now - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = now
+        try:
+            missing = self._store.processes.missing(Role.WORKER)
+            self._missed = {one: self._missed.get(one, now) for one in missing}
+            overdue = [one for one, since in self._missed.items() if now - since >= self._grace_seconds]
+            for worker_id in overdue[:MOST_AT_ONCE]:
+                self._forget(worker_id)
+        except StoreError as error:
+            log.warning("What dead workers left cannot be removed yet: %s", error, extra={"action": "forget_worker"})
+
+    def _forget(self, worker_id: str) -> None:
+        self._store.ledger.orphan_worker(worker_id)
+        dispatch.recover(self._store.ledger, self._broker, worker_id)
+        self._store.processes.forget(Role.WORKER, worker_id)
+        log.info(
+            "Worker %s is gone, and its supervisor with it; nothing of it is left in Redis",
+            worker_id,
+            extra={"action": "forget_worker"},
+        )

@@ -1,0 +1,136 @@
+"""`rlm compliance`: whether the limits were kept, from the slots on a real server."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.clock import isoformat
+from tests.acceptance.cli import Installation
+from tests.store import looks, steps, windows
+
+SECTIONS = """
+[budgets.account]
+rate_limit = "40/minute"
+[types.REBALANCE_NEEDED]
+endpoints = [{ name = "rebalance_api", url = "http://h/r", rate_limit = "30/minute; 5/second", budget = "account" },
+             { name = "overflow_rebalance_api_1", url = "http://h/o", rate_limit = "30/minute", budget = "account" }]
+"""
+SECOND = 1_000_000
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    with Installation(tmp_path, valkey_only_url, SECTIONS) as made:
+        yield made
+
+
+def put(inst, name, *ago_seconds):
+    """Put slots into a window, this long ago, the oldest first."""
+    limited = inst.settings.endpoints.get(name) or inst.settings.budgets[name]
+    now = looks.redis_us(inst.store)
+    stamps = [now - round(ago * SECOND) for ago in ago_seconds]
+    inst.store.client.lpush(inst.store.keys.window(limited.window_id), *stamps)
+    return stamps
+
+
+def judge(inst, *args, code=0):
+    return inst.json("compliance", *args, code=code)
+
+
+def test_without_calls_nothing_is_exceeded(inst):
+    """Each endpoint, each budget and each rule is there all the same."""
+    found = judge(inst)
+
+    assert found["ok"]
+    assert found["since_seconds"] == 86_400
+    assert [
+        (one["limit"], one["amount"], one["period_seconds"], one["most"], one["at"])
+        for one in found["by_endpoint"][steps.ENDPOINT]["rules"]
+    ] == [
+        ("30/minute; 5/second", 30, 60.0, 0, None),
+        ("30/minute; 5/second", 5, 1.0, 0, None),
+    ]
+    assert list(found["by_budget"]) == ["account"]
+
+
+def test_calls_within_their_limits_exit_with_0(inst):
+    """As many as are allowed are not too many."""
+    windows.trust(inst.store)
+    windows.take(inst.store, inst.settings.endpoints[steps.ENDPOINT], 5)
+
+    found = judge(inst)
+
+    assert [(one["most"], one["exceeded"]) for one in found["by_endpoint"][steps.ENDPOINT]["rules"]] == [(5, False)] * 2
+    assert found["by_budget"]["account"]["calls"] == 5
+    assert "No limit was exceeded" in inst.rlm("compliance").stdout
+
+
+def test_an_exceeded_limit_exits_with_1_and_says_which_and_when(inst):
+    """Of two rules only the one."""
+    stamps = put(inst, steps.ENDPOINT, 100.9, 100.8, 100.7, 100.6, 100.5, 100.4, 50)
+
+    found = judge(inst, code=1)
+    done = inst.rlm("compliance", code=1)
+
+    minute, second = found["by_endpoint"][steps.ENDPOINT]["rules"]
+    assert not found["ok"]
+    assert (minute["most"], minute["exceeded"]) == (7, False)
+    assert (second["most"], second["exceeded"]) == (6, True)
+    assert second["at"].startswith(isoformat(stamps[5] / SECOND)[:19])
+    assert "EXCEEDED" in done.stdout
+    assert done.stdout.rstrip().endswith(f"{steps.ENDPOINT}.")
+
+
+def test_a_budget_is_judged_by_its_own_slots(inst):
+    """Each endpoint kept its limit, together they did not."""
+    put(inst, steps.ENDPOINT, *[2.0 + 1.1 * index for index in reversed(range(25))])
+    put(inst, steps.OVERFLOW, *[2.0 + 1.1 * index for index in reversed(range(25))])
+    put(inst, "account", *[2.0 + 1.1 * index / 2 for index in reversed(range(50))])
+
+    found = judge(inst, code=1)
+
+    assert [rule["exceeded"] for one in found["by_endpoint"].values() for rule in one["rules"]].count(True) == 0
+    assert found["by_budget"]["account"]["rules"][0]["exceeded"]
+
+
+@pytest.mark.parametrize(("since", "code"), [("90s", 0), ("1.5m", 0), ("15m", 1), ("2h", 1), ("2d", 1)])
+def test_since_says_how_far_to_look_back(inst, since, code):
+    """What was before is not looked at."""
+    put(inst, steps.ENDPOINT, *[300.0] * 6)
+
+    assert judge(inst, "--since", since, code=code)["ok"] is (code == 0)
+
+
+@pytest.mark.parametrize("since", ["", "24", "h", "-1h", "0s", "1w", "24 h", "1e3s", "\N{ARABIC-INDIC DIGIT ONE}h"])
+def test_a_since_that_is_none_exits_with_2(inst, since):
+    """The message shows what one looks like."""
+    assert "write for example 90s, 15m, 24h or 2d" in inst.rlm("compliance", "--since", since, code=2).stderr
+
+
+def test_more_than_is_kept_is_said(inst):
+    """Nothing is promised about what is gone."""
+    assert "Calls are kept 24 h" in inst.rlm("compliance", "--since", "2d").stdout
+    assert "Calls are kept" not in inst.rlm("compliance").stdout
+    assert judge(inst, "--since", "999999999d")["ok"]
+
+
+def test_a_limit_changed_meanwhile_judges_what_came_after_it(inst):
+    """Twenty calls under the old limit were right, and stay so under the new one of two."""
+    windows.trust(inst.store)
+    inst.store.publish_limits(inst.token)
+    overflow = inst.settings.endpoints[steps.OVERFLOW]
+    windows.take(inst.store, overflow, 20)
+    inst.store.control.limit(overflow, "2/minute", "somebody")
+
+    before = judge(inst)
+    put(inst, steps.OVERFLOW, 0.0)
+    after = judge(inst, code=1)
+
+    assert [
+        (one["limit"], one["in_force"], one["most"], one["exceeded"])
+        for one in before["by_endpoint"][steps.OVERFLOW]["rules"]
+    ] == [
+        ("2/minute", True, 0, False),
+        ("30/minute", False, 20, False),
+    ]
+    assert after["by_endpoint"][steps.OVERFLOW]["rules"][0]["exceeded"]

@@ -1,0 +1,290 @@
+"""`rlm endpoint`: list, pause, resume, change a limit, look back at the changes, on a real server."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+
+import pytest
+
+from rlm.cli import endpoint as command
+from rlm.store.window import Admitted
+from tests.acceptance.cli import Installation
+from tests.store import looks, steps
+from tests.store.windows import pass_time, set_health
+
+SECTIONS = """
+[budgets.account]
+rate_limit = "4/minute"
+[types.REBALANCE_NEEDED]
+priority = 5
+rate_limit = "3/minute"
+endpoints = [
+    { name = "rebalance_api", url = "http://h/r", budget = "account" },
+    { name = "overflow_rebalance_api_1", url = "http://h/o", budget = "account" },
+]
+[types.OPEN_ORDER_DETECTED]
+rate_limit = "30/minute; 31/hour"
+endpoints = [{ name = "open_order_api", url = "http://h/s" }]
+"""
+ME = f"{pwd.getpwuid(os.getuid()).pw_name}@{socket.gethostname()}"
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    with Installation(tmp_path, valkey_only_url, SECTIONS) as made:
+        made.store.publish_limits(made.token)
+        yield made
+
+
+def call(inst, name, number=1):
+    """Take slots of an endpoint, as lanes do."""
+    for _ in range(number):
+        assert isinstance(inst.store.windows.acquire(inst.store.endpoints()[name]), Admitted)
+
+
+def entry(inst, name=steps.ENDPOINT):
+    """What is listed of an endpoint or a budget."""
+    return next(one for one in inst.json("endpoint", "list") if one["name"] == name)
+
+
+# -- list
+
+
+def test_the_list_has_endpoints_then_budgets_with_what_is_used_and_free(inst):
+    """Slots of an endpoint are its budget's too, which leaves fewer free."""
+    call(inst, "rebalance_api", 2)
+    call(inst, "overflow_rebalance_api_1")
+
+    listed = {one["name"]: one for one in inst.json("endpoint", "list")}
+
+    assert list(listed) == ["rebalance_api", "overflow_rebalance_api_1", "open_order_api", "account"]
+    assert {name: (one["used"], one["free"]) for name, one in listed.items()} == {
+        "rebalance_api": (2, 1),
+        "overflow_rebalance_api_1": (1, 1),
+        "open_order_api": (0, 30),
+        "account": (3, 1),
+    }
+    assert {one["circuit"] for one in listed.values()} == {"closed"}
+    assert {one["next_slot_seconds"] for one in listed.values()} == {0}
+    account = listed["account"]
+    assert (account["kind"], account["types"], account["budget"]) == ("budget", [steps.TYPE], None)
+    assert listed["rebalance_api"]["budget"] == "account"
+    assert listed["rebalance_api"]["limit_by"] == "file"
+
+
+def test_the_next_free_slot_is_told_where_none_is_free(inst):
+    """Its budget's as well, though the endpoint itself has one."""
+    call(inst, "rebalance_api", 3)
+    call(inst, "overflow_rebalance_api_1")
+
+    assert 55 < entry(inst)["next_slot_seconds"] <= 60.5
+    overflow = entry(inst, "overflow_rebalance_api_1")
+    assert (overflow["used"], overflow["free"]) == (1, 0)
+    assert 55 < overflow["next_slot_seconds"] <= 60.5
+
+
+def test_of_several_rules_the_one_with_the_fewest_left_is_told(inst):
+    """30 of 30 a minute count more than 30 of 31 an hour, and a minute later they do not."""
+    call(inst, "open_order_api", 30)
+    pass_time(inst.store, inst.store.endpoints()["open_order_api"], 90)
+    call(inst, "open_order_api")
+
+    assert (entry(inst, "open_order_api")["used"], entry(inst, "open_order_api")["free"]) == (31, 0)
+
+
+def test_the_circuit_is_told_with_why_and_for_how_long(inst):
+    """Throttled, failing, half-open, held; the one of a budget too."""
+    windows, ends = inst.store.windows, inst.store.endpoints()
+    windows.rest(ends["rebalance_api"], 40)
+    for _ in range(5):
+        windows.fail(ends["open_order_api"], first_rest_seconds=20, failing=5)
+    set_health(inst.store, ends["rebalance_api"].budget, held_until_us=windows.look(())[0] + 50_000_000)
+
+    listed = {one["name"]: one for one in inst.json("endpoint", "list")}
+
+    told = {name: (one["circuit"], one["circuit_reason"]) for name, one in listed.items()}
+    assert told == {
+        "rebalance_api": ("open", "throttled"),
+        "overflow_rebalance_api_1": ("closed", None),
+        "open_order_api": ("open", "failing"),
+        "account": ("held", "its window cannot be trusted"),
+    }
+    assert 35 < listed["rebalance_api"]["circuit_seconds"] <= 40
+    assert 45 < listed["account"]["circuit_seconds"] <= 50
+    assert listed["open_order_api"]["failures"] == 5
+
+    pass_time(inst.store, ends["rebalance_api"], 41)
+    assert entry(inst)["circuit"] == "half-open"
+    assert "half-open" in inst.rlm("endpoint", "list").stdout
+
+
+def test_a_person_sees_a_row_for_each(inst):
+    """And below, whose limit is not the file's."""
+    inst.rlm("endpoint", "limit", "rebalance_api", "2/minute")
+    inst.rlm("endpoint", "pause", "rebalance_api")
+
+    shown = inst.rlm("endpoint", "list").stdout
+
+    row = next(line for line in shown.splitlines() if line.startswith("rebalance_api "))
+    assert row.split()[1:] == [steps.TYPE, "2/minute", "0", "0", "-", "0", *f"paused until resumed by {ME}".split()]
+    assert f"rebalance_api: 2/minute was set by {ME} at " in shown
+
+
+# -- pause and resume
+
+
+def test_a_pause_ends_when_it_was_said_to(inst):
+    """For so many seconds, by whom, since when, until when."""
+    assert inst.json("endpoint", "pause", "rebalance_api", "--for", "30") == {
+        "name": "rebalance_api",
+        "paused_seconds": 30.0,
+        "by": ME,
+    }
+
+    paused = entry(inst)
+    assert (paused["circuit"], paused["paused_by"], paused["free"]) == ("paused", ME, 0)
+    assert 25 < paused["circuit_seconds"] <= paused["next_slot_seconds"] + 1 <= 31
+    assert paused["paused_at"] < paused["paused_until"]
+
+
+def test_a_pause_without_an_end_lasts_until_resumed(inst):
+    """Its next free slot is not known."""
+    shown = inst.rlm("endpoint", "pause", "rebalance_api").stdout
+    assert "until `rlm endpoint resume rebalance_api`" in shown
+    paused = entry(inst)
+    assert (paused["circuit_seconds"], paused["next_slot_seconds"], paused["paused_until"]) == (None, None, None)
+
+    assert "no longer paused" in inst.rlm("endpoint", "resume", "rebalance_api").stdout
+
+    assert (entry(inst)["circuit"], entry(inst)["paused_by"], entry(inst)["free"]) == ("closed", None, 3)
+    assert "nothing was changed" in inst.rlm("endpoint", "resume", "rebalance_api").stdout
+
+
+def test_resume_ends_a_rest_for_what_was_answered_but_not_a_held_window(inst):
+    """It says which of them it did, and what stands."""
+    one = inst.store.endpoints()["rebalance_api"]
+    inst.store.windows.rest(one, 40)
+    set_health(inst.store, one, held_until_us=inst.store.windows.look(())[0] + 50_000_000)
+
+    resumed = inst.json("endpoint", "resume", "rebalance_api")
+
+    assert 45 < resumed.pop("held_seconds") <= 50
+    assert resumed == {"name": "rebalance_api", "paused": False, "rested": True}
+    assert "is held for another" in inst.rlm("endpoint", "resume", "rebalance_api").stdout
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e9", "soon"])
+def test_a_pause_of_no_length_is_a_mistake(inst, seconds):
+    """Named with what is allowed; nothing is paused."""
+    told = inst.rlm("endpoint", "pause", "rebalance_api", "--for", seconds, code=2).stderr
+
+    assert seconds.removesuffix("1e9") in told
+    assert entry(inst)["circuit"] == "closed"
+
+
+# -- limit
+
+
+def test_a_limit_is_set_and_what_was_is_told(inst):
+    """It holds until the file's value changes, is listed with by whom, and reads like the file's."""
+    shown = inst.rlm("endpoint", "limit", "rebalance_api", "1 per  0.5 second ; 2/minute").stdout
+
+    assert "was 3/minute and is 1 per 0.5 second ; 2/minute from now on" in shown
+    assert "until the file's value for it changes" in shown
+    listed = entry(inst)
+    assert (listed["limit"], listed["limit_by"]) == ("1 per 0.5 second ; 2/minute", ME)
+    inst.store.publish_limits(inst.token)
+    assert entry(inst)["limit"] == "1 per 0.5 second ; 2/minute"
+
+
+def test_a_budgets_limit_is_set_as_well(inst):
+    """It counts for all endpoints that name it."""
+    assert inst.json("endpoint", "limit", "account", "1/minute") == {
+        "name": "account",
+        "from": "4/minute",
+        "to": "1/minute",
+        "by": ME,
+    }
+
+    call(inst, "rebalance_api")
+    assert entry(inst, "overflow_rebalance_api_1")["free"] == 0
+
+
+def test_the_same_limit_again_changes_nothing(inst):
+    """And is told as such."""
+    with looks.nothing_changes(inst.store):
+        assert "nothing was changed" in inst.rlm("endpoint", "limit", "rebalance_api", "3/minute").stdout
+
+
+@pytest.mark.parametrize("rate", ["0/minute", "5", "5/fortnight", "5 per 0 second", "5/minute;", ""])
+def test_a_limit_that_the_file_may_not_have_is_refused(inst, rate):
+    """The value is named, and what is allowed; nothing is changed."""
+    with looks.nothing_changes(inst.store):
+        told = inst.rlm("endpoint", "limit", "rebalance_api", rate, code=2).stderr
+
+    assert repr(rate) in told
+    assert "30/minute" in told
+
+
+# -- names and records
+
+
+@pytest.mark.parametrize("what", [["pause"], ["resume"], ["limit", "5/minute"]])
+def test_an_unknown_name_is_a_mistake_with_a_guess(inst, what):
+    """Nothing is written under it."""
+    verb, *rate = what
+    with looks.nothing_changes(inst.store):
+        told = inst.rlm("endpoint", verb, "rebalance_apy", *rate, code=2).stderr
+
+    assert "'rebalance_apy' (did you mean 'rebalance_api'?)" in told
+
+
+def test_the_changes_are_listed_newest_first(inst):
+    """Whoever made them, the file among them; as many as are asked for."""
+    inst.rlm("endpoint", "limit", "rebalance_api", "5/minute")
+    inst.rlm("endpoint", "pause", "account", "--for", "9.5")
+
+    newest, before, first = inst.json("endpoint", "changes", "3")
+
+    assert newest.pop("at") > before.pop("at") > first.pop("at")
+    assert newest == {"by": ME, "name": "account", "what": "pause", "from": None, "to": "9.5 s"}
+    assert before == {"by": ME, "name": "rebalance_api", "what": "limit", "from": "3/minute", "to": "5/minute"}
+    assert (first["by"], first["from"]) == ("file", None)
+    assert "5/minute" in inst.rlm("endpoint", "changes").stdout
+
+
+def test_without_changes_there_is_a_sentence(tmp_path, valkey_only_url):
+    """And an empty list."""
+    with Installation(tmp_path, valkey_only_url) as inst:
+        assert inst.json("endpoint", "changes") == []
+        assert "Nothing was changed yet" in inst.rlm("endpoint", "changes").stdout
+
+
+def test_a_user_without_a_name_is_told_by_number(monkeypatch):
+    """As some containers have it."""
+
+    def unknown(_uid):
+        raise KeyError
+
+    monkeypatch.setattr(command.pwd, "getpwuid", unknown)
+
+    assert command.who() == f"{os.getuid()}@{socket.gethostname()}"
+
+
+def test_status_tells_what_is_not_closed(inst):
+    """In each endpoint's and budget's entry, and in a line for a person."""
+    inst.start_run()
+    inst.rlm("endpoint", "pause", "account")
+    inst.store.windows.rest(inst.store.endpoints()["open_order_api"], 40)
+
+    found = inst.json("status")
+
+    assert {name: one["circuit"] for name, one in found["by_endpoint"].items()} == {
+        "rebalance_api": "closed",
+        "overflow_rebalance_api_1": "closed",
+        "open_order_api": "open",
+    }
+    assert found["by_budget"]["account"]["circuit"] == "paused"
+    assert "Not closed: open_order_api open, account paused;" in inst.rlm("status").stdout

@@ -1,0 +1,389 @@
+"""`rlm explain`: where an event is, why it waits, each attempt; on a real server."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.event import Reason
+from rlm.explain import search
+from rlm.store.processes import Process, Role
+from rlm.store.window import Call
+from rlm.trail import Heard
+from tests.acceptance.cli import Installation
+from tests.store import looks, steps, windows
+
+EVENT = steps.event_id(1)
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    with Installation(tmp_path, valkey_only_url) as made:
+        windows.trust(made.store)
+        yield made
+
+
+def claim(inst, run):
+    """Claim the first pending event."""
+    return steps.claim_next(inst.store, inst.token, run)
+
+
+def take_slot(inst, claim, name=steps.ENDPOINT):
+    inst.store.windows.acquire(inst.settings.endpoints[name], Call(claim.worker_id, claim.event_id, name))
+
+
+def endpoints(inst):
+    """The endpoints of the type, primary first."""
+    return inst.settings.event_types[0].endpoints
+
+
+def fill(inst, *, but=0, since=0.0):
+    """Fill the windows of all endpoints of the type, but so many of the last one; the third's since so many seconds."""
+    now = looks.redis_us(inst.store)
+    for endpoint in endpoints(inst):
+        taken_at = now - round(since * 1_000_000) if endpoint is endpoints(inst)[2] else now
+        number = 30 - (but if endpoint is endpoints(inst)[-1] else 0)
+        inst.store.client.lpush(inst.store.keys.window(endpoint.window_id), *[taken_at] * number)
+
+
+def work(inst, threads=5):
+    """Have a worker ready, of so many lanes."""
+    inst.store.processes.announce(Role.WORKER, Process("worker-1", 1, "host", 0.0, state="ready", threads=threads))
+
+
+def tell(inst, event=EVENT):
+    """The state and the sentence."""
+    found = inst.json("explain", event)
+    return found["state"], found["sentence"].removeprefix(f"{event} ")
+
+
+# -- not known, not taken yet
+
+
+@pytest.mark.parametrize("asked", ["nobody:REBALANCE_NEEDED", "nobody", "", "\x1b[2J", ":", "a\udcff"])
+def test_an_event_nobody_knows_exits_with_3(inst, asked):
+    """The message says where it was looked for, and shows the id so that no terminal obeys it."""
+    inst.push(*steps.items(2, steps.TYPE))
+
+    done = inst.rlm("explain", asked, code=3)
+
+    assert "is known: it is not in the ledger, not on the audit list, and no dead letter" in done.stderr
+    assert "\x1b" not in done.output
+
+
+def test_an_event_on_the_audit_list_is_not_taken_yet(inst):
+    """With its place there; without a scheduler nobody will take it."""
+    inst.push(*steps.items(3, steps.TYPE))
+
+    state, sentence = tell(inst, steps.event_id(2))
+
+    assert state == "queued"
+    assert sentence.startswith(
+        "is on the audit list, in about the 2nd of 3 items: not taken yet; no scheduler is alive"
+    )
+    assert inst.json("explain", steps.event_id(2))["position"] == 2
+
+
+def test_an_item_stands_for_all_its_events(inst):
+    """On the list as in the ledger, in the order of the types."""
+    inst.push(steps.item("i1", steps.OTHER_TYPE, steps.TYPE), *steps.items(1, steps.TYPE, first=2))
+    queued = inst.json("explain", "i1")
+    inst.start_run()
+    taken = inst.json("explain", "i1")
+
+    assert queued["item_id"] == "i1"
+    assert {one["event_id"] for one in queued["events"]} == {f"i1:{steps.OTHER_TYPE}", EVENT}
+    assert [one["event_id"] for one in taken["events"]] == [EVENT, f"i1:{steps.OTHER_TYPE}"]
+    assert [one["state"] for one in taken["events"]] == ["pending"] * 2
+    assert inst.rlm("explain", "i1").stdout.count("is pending") == 2
+
+
+def test_items_in_staging_are_found_and_come_first(inst):
+    """A drain that was cut short left them."""
+    inst.push(*steps.items(2, steps.TYPE, first=2))
+    inst.store.client.lpush(inst.store.keys.processing, *steps.items(1, steps.TYPE))
+
+    assert tell(inst)[1].startswith("is in staging, moved off the audit list, in about the 1st of 3 items")
+    assert "on the audit list, in about the 3rd of 3 items" in tell(inst, steps.event_id(3))[1]
+
+
+def test_what_will_become_a_dead_letter_says_so(inst):
+    """An item that is bad, and one type that is not known."""
+    inst.push(b'{"id": "bad", "events": ["REBALANCE_NEEDED"]}', steps.item("i1", steps.TYPE, "NO_TYPE"))
+
+    assert "will become a dead letter, missing_field: wallet_name is missing" in tell(inst, "bad:REBALANCE_NEEDED")[1]
+    assert "will become a dead letter, unknown_type" in tell(inst, "i1:NO_TYPE")[1]
+    assert "not taken yet" in tell(inst)[1]
+
+
+def test_an_id_written_with_escapes_is_found(inst):
+    """JSON may spell the same id in other ways."""
+    inst.push(b'{"id": "\\u0069\\u0031", "wallet_name": "w", "events": ["REBALANCE_NEEDED"]}')
+
+    assert tell(inst)[0] == "queued"
+
+
+# -- in an open run
+
+
+def test_a_pending_event_waits_for_a_worker(inst):
+    """Slots and lanes are nothing without one."""
+    inst.push(*steps.items(12, steps.TYPE))
+    inst.start_run()
+
+    assert tell(inst, steps.event_id(12)) == (
+        "pending",
+        "is pending, 12th of 12 of its type: no worker is ready, of 0 wanted",
+    )
+
+
+def test_a_pending_event_whose_endpoints_are_full_is_told_when_and_where_the_next_slot_is_free(inst):
+    """Of all its endpoints that of the first slot."""
+    inst.push(*steps.items(2, steps.TYPE))
+    inst.start_run()
+    work(inst)
+    fill(inst, since=50)
+
+    state, sentence = tell(inst)
+    found = inst.json("explain", EVENT)
+
+    assert state == "pending"
+    assert sentence.startswith(
+        "is pending, 1st of 2 of its type: all four endpoints are full, the next slot is free in "
+    )
+    assert sentence.endswith(f" at {endpoints(inst)[2].name}")
+    assert [one["state"] for one in found["endpoints"]] == ["full"] * 4
+    assert 9 < found["endpoints"][2]["wait_seconds"] < 10.6
+
+
+def test_paused_held_and_resting_endpoints_are_told_apart(inst):
+    """Each for its own reason, and one of them until somebody resumes it."""
+    inst.push(*steps.items(1, steps.TYPE))
+    inst.start_run()
+    work(inst)
+    fill(inst)
+    now = looks.redis_us(inst.store)
+    primary, first, second, _ = endpoints(inst)
+    inst.store.control.pause(primary, "somebody")
+    windows.set_health(inst.store, first, held_until_us=now + 100_000_000)
+    inst.store.windows.rest(second, 200)
+
+    found = inst.json("explain", EVENT)
+
+    assert [one["state"] for one in found["endpoints"]] == ["paused", "held", "resting", "full"]
+    assert found["endpoints"][0]["wait_seconds"] is None
+    assert (
+        "none of its four endpoints lets a call through (1 paused, 1 held, its window not to be trusted, 1 resting, "
+        "1 full), the next slot is free in " in found["sentence"]
+    )
+    assert "until resumed" in inst.rlm("explain", EVENT).stdout
+
+
+def test_a_pending_event_may_wait_for_its_turn_or_for_a_lane(inst):
+    """A slot is free, and others of its type go first; then all lanes are busy."""
+    inst.push(*steps.items(6, steps.TYPE))
+    run = inst.start_run()
+    work(inst, threads=1)
+    fill(inst, but=2)
+
+    assert tell(inst)[1].endswith("2 slots are free, so it is about to be released")
+    assert tell(inst, steps.event_id(6))[1].endswith("2 slots are free, and 5 of its type go before it")
+    claim(inst, run)
+    assert tell(inst, steps.event_id(6))[1].endswith("2 slots are free, and the only lane of the workers is busy")
+
+
+def test_a_run_that_is_about_to_end_takes_no_more(inst):
+    """What does not fit before the deadline will be left over; so will all when the run is ending."""
+    inst.push(*steps.items(1, steps.TYPE))
+    run = inst.start_run(window_seconds=1.0)
+    work(inst)
+
+    assert "too little for a call, so it will be left over" in tell(inst)[1]
+    steps.finish(inst.store, inst.token, run)
+    assert f"run {run.id} is ending, so it will be left over" in tell(inst)[1]
+
+
+def test_a_run_that_is_still_draining_releases_nothing(inst):
+    """Its events are in the ledger and wait for the plan."""
+    inst.push(*steps.items(1, steps.TYPE))
+    run = steps.open_run(inst.store, inst.token)
+    steps.drain(inst.store, inst.token, run)
+
+    assert f"run {run.id} is still draining" in tell(inst)[1]
+
+
+def test_a_released_event_waits_for_a_worker_to_claim_it(inst):
+    """Until its release is void."""
+    inst.push(*steps.items(1, steps.TYPE))
+    run = inst.start_run()
+    steps.release(inst.store, inst.token, run)
+
+    state, sentence = tell(inst)
+
+    assert state == "released"
+    assert (
+        f"is released for {steps.ENDPOINT}, and no worker has claimed it yet, else it is pending again in" in sentence
+    )
+
+
+def test_an_event_in_flight_says_where_and_since_when(inst):
+    """First without a slot, then with its call under way, last with a lease that ran out."""
+    inst.push(*steps.items(2, steps.TYPE))
+    run = inst.start_run()
+    work(inst)
+    claimed = claim(inst, run)
+    boarding = tell(inst)
+    take_slot(inst, claimed, steps.OVERFLOW)
+    flying = tell(inst)
+    lost = steps.claim_next(inst.store, inst.token, run, "gone", lease_seconds=0)
+
+    assert boarding == ("in_flight", "is claimed by worker worker-1 and has no slot yet")
+    assert flying[0] == "in_flight"
+    assert flying[1].startswith(f"is in flight at {steps.OVERFLOW}, its 1st attempt, since ")
+    assert flying[1].endswith(" s, in worker worker-1")
+    assert "whose lease ran out" in tell(inst, lost.event_id)[1]
+    assert inst.json("explain", EVENT)["worker"] == "worker-1"
+
+
+def test_an_event_in_back_off_says_how_long_and_what_it_has_behind_it(inst):
+    """Each attempt stands in the list; what comes from outside cannot command the terminal."""
+    inst.push(*steps.items(1, steps.TYPE))
+    run = inst.start_run(window_seconds=600)
+    inst.store.ledger.throttle(claim(inst, run), steps.OVERFLOW, Heard("HTTP 429", 0.1))
+    inst.store.ledger.give_back(claim(inst, run))
+    inst.store.ledger.retry(claim(inst, run), steps.ENDPOINT, 60, Heard("HTTP 500: \x1b[2J\nbad", 2.5))
+
+    state, sentence = tell(inst)
+    found = inst.json("explain", EVENT)
+    shown = inst.rlm("explain", EVENT).stdout
+
+    assert state == "backing_off"
+    assert sentence.startswith("waits ")
+    assert sentence.endswith(" s before its 2nd attempt (back-off)")
+    assert [(one["endpoint"], one["answer"], one["seconds"]) for one in found["attempts"]] == [
+        (steps.OVERFLOW, "throttled", 0.1),
+        (steps.ENDPOINT, "error", 2.5),
+    ]
+    assert (found["releases"], found["given_back"], found["calls"]) == (3, 1, 2)
+    assert "released 3 times, given back without a call once" in shown
+    assert "HTTP 500: \\u001b[2J bad" in shown
+
+
+def test_a_back_off_that_outlasts_the_run_says_so(inst):
+    """It will be left over."""
+    inst.push(*steps.items(1, steps.TYPE))
+    run = inst.start_run(window_seconds=10)
+    inst.store.ledger.retry(claim(inst, run), steps.ENDPOINT, 60)
+
+    assert tell(inst)[1].endswith("(back-off), which is too late for this run, so it will be left over")
+
+
+def test_an_event_that_spent_its_attempts_of_this_run_waits_for_the_next(inst):
+    """As one of so many runs in which it may."""
+    inst.push(*steps.items(1, steps.TYPE))
+    run = inst.start_run()
+    inst.store.ledger.spend(claim(inst, run), steps.ENDPOINT)
+
+    state, sentence = tell(inst)
+
+    assert state == "spent"
+    assert (
+        "has spent its 1 attempt of this run, the 1st run of at most 5: it will be left over for the next" in sentence
+    )
+
+
+# -- no run open, or settled
+
+
+def test_a_leftover_says_when_the_next_run_is_or_that_nobody_starts_one(inst):
+    """By the clock of the ticks where a scheduler lives."""
+    inst.push(*steps.items(1, steps.TYPE))
+    inst.close_run(inst.start_run())
+
+    alone = tell(inst)
+    inst.store.processes.announce(Role.SCHEDULER, Process("scheduler-1", 1, "host", 0.0))
+    scheduled = tell(inst)
+
+    assert alone[0] == scheduled[0] == "leftover"
+    assert "no run is open; no scheduler is alive, so no run starts by itself" in alone[1]
+    assert "is left over, 1st of 1 of its type: no run is open; the next run starts at about " in scheduled[1]
+
+
+def test_a_completed_event_says_when_where_and_after_how_long(inst):
+    """As long as it is remembered."""
+    inst.push(*steps.items(1, steps.TYPE))
+    run = inst.start_run()
+    inst.store.ledger.retry(claim(inst, run), steps.OVERFLOW, 0)
+    inst.store.ledger.promote([steps.TYPE], looks.redis_us(inst.store))
+    inst.store.ledger.complete(claim(inst, run), steps.ENDPOINT, 0.3, "HTTP 200")
+    inst.close_run(run)
+
+    state, sentence = tell(inst)
+
+    assert state == "completed"
+    assert sentence.startswith("was completed at ")
+    assert f" by {steps.ENDPOINT} at its 2nd attempt, " in sentence
+    assert sentence.endswith(" s after it was taken")
+    assert [one["answer"] for one in inst.json("explain", EVENT)["attempts"]] == ["error", "completed"]
+
+
+def test_a_dead_letter_says_why(inst):
+    """While the event is remembered with its attempts; afterwards by the letter alone; retried, it is that."""
+    inst.push(*steps.items(1, steps.TYPE))
+    run = inst.start_run()
+    inst.store.ledger.fail(claim(inst, run), Reason.REJECTED, "answered HTTP 400", steps.ENDPOINT, Heard("HTTP 400", 1))
+    inst.close_run(run)
+
+    found = inst.json("explain", EVENT)
+    shown = inst.rlm("explain", EVENT).stdout
+    inst.store.client.delete(inst.store.keys.event(EVENT))
+    forgotten = inst.json("explain", EVENT)
+    inst.rlm("failed", "retry", found["letter"]["id"])
+
+    assert (found["state"], found["letter"]["reason"]) == ("failed", "rejected")
+    assert f"is a dead letter since {found['letter']['failed_at']}: rejected, answered HTTP 400" in found["sentence"]
+    assert [one["text"] for one in found["attempts"]] == ["HTTP 400"]
+    assert f"`rlm failed show {found['letter']['id']}`" in shown
+    assert (forgotten["state"], forgotten["letter"], forgotten["attempts"]) == ("failed", found["letter"], [])
+    assert tell(inst)[0] == "retried"
+    assert "was a dead letter and is retried by hand: it enters the next run" in tell(inst)[1]
+
+
+def test_a_dead_letter_of_a_whole_item_is_found_by_the_items_id(inst):
+    """It has no event."""
+    inst.push(b'{"id": "bad", "events": ["REBALANCE_NEEDED"]}')
+    inst.start_run()
+
+    found = inst.json("explain", "bad")
+
+    assert (found["state"], found["type"], found["letter"]["reason"]) == ("failed", None, "missing_field")
+
+
+def test_it_changes_nothing(inst):
+    """Whatever is asked."""
+    inst.push(*steps.items(2, steps.TYPE))
+    run = inst.start_run()
+    claim(inst, run)
+
+    with looks.nothing_changes(inst.store):
+        for asked in (EVENT, steps.event_id(2), "i2"):
+            inst.rlm("explain", asked)
+
+
+@pytest.mark.parametrize("moment", ["staged", "taken"])
+def test_an_event_that_a_drain_moves_meanwhile_is_found(inst, monkeypatch, moment):
+    """It leaves one place after the next was looked at: then it is looked for again."""
+    inst.push(*steps.items(1, steps.TYPE))
+    run = steps.open_run(inst.store, inst.token)
+    pages = search.item_pages
+
+    def pages_while_it_moves(store):
+        monkeypatch.setattr(search, "item_pages", pages)
+        if moment == "taken":
+            steps.drain(inst.store, inst.token, run)
+            return pages(store)
+        inst.store.client.rename(inst.store.keys.events, inst.store.keys.processing)
+        return iter(())  # staging was empty when it was looked at, and now the list is
+
+    monkeypatch.setattr(search, "item_pages", pages_while_it_moves)
+
+    assert tell(inst)[0] == {"staged": "queued", "taken": "pending"}[moment]

@@ -1,0 +1,93 @@
+"""A run on real processes, looked at with `rlm explain` while it goes on and after it, and with `rlm compliance`."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from rlm.explain import explain
+from tests.acceptance.system import make_item
+from tests.store import looks
+from tests.wait import wait_until
+
+#: A type a fate: what its endpoint, which has the type's name in small letters, will do to its events.
+LIMITS = {"DONE": "60/minute", "DEAD": "60/minute", "AGAIN": "60/minute", "HANGS": "60/minute", "FULL": "1/hour"}
+DOCUMENT = "".join(
+    f'[types.{name}]\nrate_limit = "{limit}"\nendpoints = [{{ name = "{name.lower()}", url = "http://h/{name}" }}]\n'
+    for name, limit in LIMITS.items()
+)
+
+
+def test_every_fate_of_an_event_is_explained_and_the_limits_were_kept(make_system):
+    """Pending, in flight, backing off, dead, completed and left over; no slot too many, until some are put there."""
+    with make_system(document=DOCUMENT, env={"RLM_WORKERS__MIN": "1"}) as system:
+        system.api.set_fault("dead", status=400)
+        system.api.set_fault("again", status=500)
+        system.api.set_fault("hangs", hang=True)
+        system.start_both()
+        wait_until(system.workers, timeout=30, message="a worker is ready")
+        events = system.push([make_item("one", *LIMITS), make_item("two", "FULL")])
+        assert told(system, "two:FULL")["sentence"].startswith("two:FULL is on the audit list, in about the 2nd of 2")
+
+        run_id = system.ask_for_run()
+        again = await_state(system, "one:AGAIN", "backing_off", "attempt (back-off)")
+        flying = await_state(system, "one:HANGS", "in_flight", "is in flight at hangs")
+        pending = await_state(system, "two:FULL", "pending", "its endpoint full is full, the next slot is free in ")
+        done = await_state(system, "one:DONE", "completed", " by done at its 1st attempt, ")
+        dead = await_state(system, "one:DEAD", "failed", "rejected, dead answered HTTP 400")
+        record = system.await_record(run_id)
+        left = told(system, "one:AGAIN")
+
+        assert flying["worker"]
+        assert (pending["position"], pending["of"]) == (1, 1)
+        assert [one["answer"] for one in done["attempts"]] == ["completed"]
+        assert [one["text"].partition(":")[0] for one in dead["attempts"]] == ["HTTP 400"]
+        assert dead["letter"]["id"] == system.letters()[0]["id"]
+        assert again["attempts"][0]["text"].startswith("HTTP 500")
+        assert left["state"] == "leftover"
+        assert "no run is open; the next run starts at about " in left["sentence"]
+        assert "all its attempts in 1 of at most 5 runs" in left["sentence"]
+        assert_the_trail_is_what_the_api_saw(system)
+
+        shown = system.rlm("explain", "one").stdout
+        assert shown.count("\none:") + shown.startswith("one:") == len(LIMITS)
+        assert "HTTP 500" in shown
+        assert system.rlm("explain", "nobody", check=False).returncode == 3
+
+        assert "No limit was exceeded" in system.rlm("compliance").stdout
+        system.assert_promises(events, [record])
+        put_slots(system, "done", LIMITS["DONE"])
+        over = system.rlm("compliance", "--since", "15m", check=False)
+        assert (over.returncode, over.stdout.splitlines()[-1].endswith(": done.")) == (1, True)
+
+
+def told(system, event_id):
+    """Explain one event."""
+    (found,) = explain(system.store, event_id)
+    return found
+
+
+def await_state(system, event_id, state, words):
+    """Wait until an event is said to be in a state, in these words."""
+
+    def look():
+        found = told(system, event_id)
+        return found if found["state"] == state and words in found["sentence"] else None
+
+    return wait_until(look, timeout=20, message=f"{event_id} is {state}: {words}")
+
+
+def assert_the_trail_is_what_the_api_saw(system):
+    """As many attempts of each event, numbered alike, in the order of time, at the only endpoint there is."""
+    for name in LIMITS:
+        found = told(system, f"one:{name}")["attempts"]
+        seen = [one.attempt for one in system.api.arrivals if one.event_id == f"one:{name}"]
+        assert [one["attempt"] for one in found] == seen, name
+        assert {one["endpoint"] for one in found} <= {name.lower()}
+        assert all(first["at"] <= second["at"] for first, second in pairwise(found))
+
+
+def put_slots(system, endpoint, limit):
+    """Put more slots into a window by hand than its limit allows, all of this moment."""
+    window = system.store.keys.window(system.settings.endpoints[endpoint].window_id)
+    amount = int(limit.partition("/")[0])
+    system.store.client.lpush(window, *[looks.redis_us(system.store)] * (amount + 1))

@@ -1,0 +1,110 @@
+"""Text from outside does nothing to a terminal or a log, whichever command prints it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from unicodedata import category
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rlm.cli.common import safe, safe_line
+from rlm.cli.group import rlm
+from rlm.event import Reason
+from rlm.store.processes import Process, Role
+from rlm.telemetry.logs import LineFormatter
+from tests.acceptance.cli import Installation
+from tests.store import steps
+
+#: OSC, CSI, C1, bidirectional, zero-width, tags, soft hyphen, line breaks of every kind, a lookalike of our own output.
+HOSTILE = "\x1b]0;x\x07\x1b[2J\x9b31m\x85\u202e\u2066\u200b\ufeff\U000e0041\xad\u061c\u2028\r\nok  all is well\x00\x7f"
+#: What a person's terminal may get of it.
+HARMLESS = {"\n"}
+
+FIXED = [
+    *(["status"], ["list"], ["result"], ["queue", "stats"], ["failed", "list"], ["worker", "list"], ["doctor"]),
+    *(["plan"], ["endpoint", "list"], ["explain", f"i1:{steps.TYPE}"], ["compliance"]),
+]
+
+
+def unsafe(text):
+    """The characters of `text` that a terminal could take for commands, or that do not show."""
+    return {one for one in text if category(one) in {"Cc", "Cf", "Zl", "Zp", "Cs"} and one not in HARMLESS}
+
+
+@pytest.fixture
+def installation(tmp_path, valkey_only_url):
+    """An installation in which everything that others may write holds hostile text."""
+    with Installation(tmp_path, valkey_only_url) as made:
+        yield made
+
+
+def hostile_items():
+    """Items that are good with hostile fields, and bad ones that are hostile in every way that makes a dead letter."""
+    return [
+        json.dumps({"id": "i1", "wallet_name": HOSTILE, "events": [steps.TYPE], HOSTILE: HOSTILE}).encode(),
+        steps.item("i2", HOSTILE, steps.TYPE),
+        steps.item(HOSTILE, steps.TYPE),
+        json.dumps({"id": "i3", "wallet_name": "w", "events": [HOSTILE + "\n" + HOSTILE]}, ensure_ascii=False).encode(),
+        HOSTILE.encode("utf-8", "surrogatepass"),
+        HOSTILE.encode() + b"\xff",
+        json.dumps({"id": "i4", "wallet_name": "w", "events": [], "n": HOSTILE}, ensure_ascii=False).encode(),
+    ]
+
+
+def test_no_command_prints_what_a_terminal_could_take_for_commands(installation):
+    """Items, unknown types, answers of endpoints, dead letters of another program, processes of another host."""
+    pushed = installation.rlm("queue", "push", input=b"\n".join(one.replace(b"\n", b" ") for one in hostile_items()))
+    installation.push(*hostile_items())
+    installation.store.processes.announce(Role.WORKER, Process(HOSTILE, 1, HOSTILE, 0.0, HOSTILE, 1, HOSTILE, HOSTILE))
+    installation.store.processes.announce(Role.SCHEDULER, Process(HOSTILE, 1, HOSTILE, 0.0, revision=HOSTILE))
+    run = installation.start_run()
+    claim = steps.claim_next(installation.store, installation.token, run)
+    assert installation.store.ledger.fail(claim, Reason.REJECTED, f"it answered {HOSTILE}", steps.ENDPOINT)
+    letter = {"id": "theirs", "reason": HOSTILE, "detail": HOSTILE, "failed_at": HOSTILE, "event_id": HOSTILE}
+    installation.store.client.lpush(installation.settings.queue.failed, json.dumps({**letter, HOSTILE: 1, "item": {}}))
+
+    said = [pushed.output]
+    handles = [one["id"] for one in installation.json("failed", "list", "100")]
+    for args in (*FIXED, *(["failed", "show", handle] for handle in handles), ["failed", "show", HOSTILE]):
+        for form in ((), ("--json",)):
+            done = CliRunner().invoke(rlm, [*args, *form, "--config", str(installation.config)])
+            assert done.exception is None or isinstance(done.exception, SystemExit), (args, done.exception)
+            said.append(done.output)
+            if form and done.exit_code == 0:
+                json.loads(done.stdout)
+    installation.close_run(run)
+    said += [installation.rlm("status").output, installation.rlm("failed", "retry", *handles, code=1).output]
+
+    assert len(handles) >= 12
+    assert [text for text in said if unsafe(text)] == []
+    assert not [line for text in said for line in text.splitlines() if line.startswith("ok  all is well")]
+
+
+@given(st.text())
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_text_is_made_safe_and_still_says_the_same_as_json(text):
+    """Nothing unsafe is left, lines stay lines only where they may, and JSON is read as what it was."""
+    document = json.dumps(text, ensure_ascii=False)
+
+    assert unsafe(safe(text)) <= {"\t"}
+    assert not unsafe(safe_line(text))
+    assert "\n" not in safe_line(text)
+    assert json.loads(safe(document)) == text
+
+
+@given(st.text())
+@settings(max_examples=300, deadline=None)
+def test_a_log_record_is_one_line_that_shows(text):
+    """Whatever stands in a message, a fact, or an exception."""
+    error = ValueError(text)
+    record = logging.LogRecord("rlm", logging.ERROR, "", 1, "%s", (text,), (ValueError, error, None))
+    record.event_id = text
+
+    line = LineFormatter().format(record)
+
+    assert line.isprintable()
+    line.encode("utf-8")

@@ -1,0 +1,160 @@
+"""The users that docs/security.md writes out: a whole system works as one of them, and may do nothing else."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import pytest
+import redis
+from click.testing import CliRunner
+
+from rlm.cli.group import rlm
+from rlm.store.connect import make_client
+from tests.acceptance.redisusers import PASSWORD, documented_users, make_users, url_of
+from tests.acceptance.system import make_item
+from tests.acceptance.tlsserver import tls_server
+from tests.conftest import running_server
+from tests.wait import wait_until
+
+#: What RLM's user must not be able to do.
+FORBIDDEN = [
+    ("FLUSHALL",),
+    ("FLUSHDB",),
+    ("CONFIG", "GET", "*"),
+    ("CONFIG", "SET", "appendonly", "no"),
+    ("EVAL", "return 1", "0"),
+    ("SCRIPT", "FLUSH"),
+    ("SHUTDOWN", "NOSAVE"),
+    ("ACL", "LIST"),
+    ("MONITOR",),
+    ("SCAN", "0"),
+    ("GET", "somebody:elses"),
+    ("LPUSH", "wallet_audit_other", "x"),
+    ("PUBLISH", "somebody:elses", "x"),
+    ("REPLICAOF", "NO", "ONE"),
+    ("MIGRATE", "h", "1", "k", "0", "1"),
+]
+
+
+@pytest.fixture(params=["socket", "tls"])
+def guarded(request, tmp_path):
+    """A server with the documented users: the URL for each, and a client that may do everything.
+
+    Once it is the bundled Valkey behind a Unix socket, once a redis-server that speaks TLS.
+    """
+    if request.param == "socket":
+        with running_server("valkey", tmp_path / "server") as url, make_client(url) as admin:
+            make_users(admin)
+            yield partial(url_of, url), admin
+        return
+    with tls_server(tmp_path / "server") as server, make_client(server.admin_url) as admin:
+        make_users(admin)
+        yield lambda user: server.url(f"{user}:{PASSWORD}@"), admin
+
+
+def denied(admin):
+    """What the server has refused to a user for want of a right."""
+    return {(entry["username"], entry["reason"], entry["object"]) for entry in admin.acl_log()}
+
+
+def test_a_whole_system_needs_no_more_than_the_documented_user(guarded, make_system):
+    """Runs, workers, commands and dead letters work as that user, and the server had nothing to refuse."""
+    url, admin = guarded
+    with make_system(env={"RLM_REDIS__URL": url("rlm"), "RLM_WORKERS__MIN": "1"}) as system:
+
+        def command(*args, user="rlm", code=0, stdin=None):
+            words = [*args, "--config", str(system.config)]
+            done = CliRunner().invoke(
+                rlm, words, env={"RLM_REDIS__URL": url(user), "RLM_WORKERS__MIN": "1"}, input=stdin
+            )
+            assert done.exit_code == code, (args, done.output, done.exception)
+            return done.stdout
+
+        system.start_both()
+        wait_until(system.workers, message="a worker is ready")
+        items = [make_item(f"e{number}", system.types[number % 5]) for number in range(60)]
+        with make_client(url("audit")) as audit:
+            audit.lpush("wallet_audit_events", *(json.dumps(item) for item in items), "no JSON", b'{"id": "x"}')
+        system.api.set_fault(next(iter(system.settings.endpoints)), status=400)
+        run_id = system.ask_for_run()
+        command("status")
+        record = system.await_record(run_id)
+
+        assert record["state"] == "completed"
+        assert record["counts"]["completed"] + record["counts"]["failed"] == 60
+        letters = json.loads(command("failed", "list", "--json"))
+        handles = [one["id"] for one in letters]
+        for args in (
+            ("status",),
+            ("status", run_id),
+            ("result", run_id),
+            ("list",),
+            ("queue", "stats"),
+            ("worker", "list"),
+            ("plan",),
+            ("doctor",),
+            ("failed", "show", handles[0]),
+            ("failed", "retry", next(one["id"] for one in letters if one["event_id"])),
+            ("failed", "drop", next(one["id"] for one in letters if not one["event_id"])),
+        ):
+            command(*args)
+        pushed = json.dumps(make_item("p1", system.types[0]))
+        command("queue", "push", stdin=pushed)
+        command("queue", "clear", "--yes")
+        command("queue", "push", stdin=pushed)
+        second = json.loads(command("start", "--json"))["run_id"]
+        command("cancel", second)
+        wait_until(lambda: system.store.runs.record(second), message="the run is closed")
+        system.stop("scheduler")
+        command("start", "--wait")
+
+        assert denied(admin) == {("rlm", "command", "config|get")}  # as the page says: doctor could not see the sync
+        system.assert_promises({f"{one['id']}:{one['events'][0]}" for one in items}, [record])
+        for args in (("status",), ("result", run_id), ("list",), ("worker", "list"), ("failed", "list")):
+            command(*args, user="watcher")
+        command("queue", "push", user="watcher", code=4, stdin=pushed)
+
+
+@pytest.mark.parametrize("words", FORBIDDEN, ids=" ".join)
+def test_what_rlm_does_not_need_its_user_may_not(valkey_users, words):
+    """Another key, another channel, the server's settings, scripts of one's own, wiping it: refused."""
+    with make_client(valkey_users("rlm")) as client, pytest.raises(redis.exceptions.NoPermissionError):
+        client.execute_command(*words)
+
+
+@pytest.mark.parametrize(
+    ("user", "words"),
+    [
+        ("audit", ("LRANGE", "wallet_audit_events", "0", "-1")),
+        ("audit", ("RPOP", "wallet_audit_events")),
+        ("audit", ("DEL", "wallet_audit_events")),
+        ("audit", ("LPUSH", "wallet_audit_failed", "x")),
+        ("audit", ("GET", "rlm:current")),
+        ("watcher", ("SET", "rlm:current", "x")),
+        ("watcher", ("LPUSH", "wallet_audit_events", "x")),
+        ("watcher", ("DEL", "rlm:lease")),
+        ("watcher", ("GET", "somebody:elses")),
+        ("watcher", ("PUBLISH", "rlm:wake:scheduler", "x")),
+        ("watcher", ("KEYS", "*")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_who_adds_cannot_read_and_who_looks_cannot_change(valkey_users, user, words):
+    """The producer only pushes onto its list; the watcher only reads."""
+    with make_client(valkey_users(user)) as client, pytest.raises(redis.exceptions.NoPermissionError):
+        client.execute_command(*words)
+
+
+@pytest.fixture(scope="module")
+def valkey_users(tmp_path_factory):
+    """The URL of a server for each of the documented users."""
+    with running_server("valkey", tmp_path_factory.mktemp("users")) as url:
+        with make_client(url) as admin:
+            make_users(admin)
+        yield lambda user: url_of(url, user)
+
+
+def test_the_page_has_the_three_users():
+    """Those the tests above use are the ones people read."""
+    assert set(documented_users()) == {"rlm", "audit", "watcher"}

@@ -1,0 +1,76 @@
+"""A whole system whose processes reach Redis through proxies, while the test itself looks at it directly."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rlm.embedded import EmbeddedServer
+from tests.acceptance.system import System
+from tests.faults.proxy import RedisProxy
+from tests.leftbehind import nothing_left_behind
+from tests.wait import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+#: Two workers that are always there, and a guard that two busy cores do not exhaust.
+STEADY = {"RLM_WORKERS__MIN": "2", "RLM_WORKERS__MAX": "2", "RLM_RUN__GUARD_SECONDS": "0.1"}
+
+
+class Behind(System):
+    """A `System` on a server of its own, reached by proxies: scheduler, supervisor with its workers, a command."""
+
+    def __init__(self, directory: Path, server: EmbeddedServer, proxies: dict[str, RedisProxy], **options: Any) -> None:
+        self.server = server
+        self.proxies = proxies
+        urls = {name: proxy.url for name, proxy in proxies.items()}
+        super().__init__(directory, redis_url=server.url, redis_of=urls, **options)
+
+    def start_both(self) -> None:
+        """Start a scheduler and a supervisor with its workers; several systems may be starting at the same time."""
+        self.start("scheduler")
+        self.start("supervisor")
+        self.await_both()
+
+    def await_both(self) -> None:
+        """Wait until everybody is there."""
+        least = self.settings.workers.min
+        wait_until(self.store.leases.holder, timeout=40, message="a scheduler holds the lease")
+        wait_until(lambda: len(self.workers()) >= least, timeout=40, message="the workers are ready")
+
+    def run_through(self, number: int = 5, *, prefix: str, timeout: float = 20.0) -> tuple[list[str], dict[str, Any]]:
+        """Push events and have them done in a run, asked for as often as it takes; return their ids and its record."""
+        events = self.push_evenly(number, prefix=prefix)
+        request = self.store.runs.request()
+        reply = wait_until(lambda: self.store.runs.reply(request), timeout=timeout, message="the scheduler answers")
+        return events, self.await_record(reply.get("run_id") or reply["open"], timeout)
+
+    def assert_slots(self) -> None:
+        """No call without a slot: each endpoint has had at least as many slots as calls."""
+        arrived = Counter(one.endpoint for one in self.api.arrivals if one.accepted)
+        for name, endpoint in self.settings.endpoints.items():
+            slots = self.store.client.llen(self.store.keys.window(endpoint.window_id))
+            assert slots >= arrived[name], f"{name}: {arrived[name]} calls, {slots} slots"
+
+
+@contextmanager
+def behind_proxies(directory: Path, **options: Any) -> Iterator[Behind]:
+    """Yield a running system behind proxies; afterwards nothing of it is left, and its logs are shown."""
+    (directory / "redis").mkdir()
+    (directory / "rlm").mkdir()
+    options.setdefault("env", STEADY)
+    with nothing_left_behind(directory), EmbeddedServer(directory / "redis") as server:
+        path = server.url.removeprefix("unix://")
+        with RedisProxy(path) as one, RedisProxy(path) as other, RedisProxy(path) as third:
+            proxies = {"scheduler": one, "supervisor": other, "command": third}
+            with Behind(directory / "rlm", server, proxies, **options) as system:
+                try:
+                    yield system
+                finally:
+                    for log in sorted(system.directory.glob("*.log")):
+                        print(f"--- {log.name}\n{log.read_text(errors='replace')}")
+                    for proxy in proxies.values():
+                        proxy.disarm()

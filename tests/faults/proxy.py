@@ -1,0 +1,315 @@
+"""A TCP proxy between RLM and a server, which can be told to fail as a network does; towards Redis it knows each call.
+
+It listens on loopback and forwards to a TCP port or a Unix socket. What can be told to all proxies is in `Proxy`;
+`RedisProxy` reads the requests that pass, names the place in RLM that each comes from, and fails one of them.
+The proxy towards the API is in tests/faults/api_proxy.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+import struct
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib import resources
+
+import hiredis
+from dramatiq.brokers import redis as dramatiq_redis
+
+from rlm.store.scripts import Script
+
+_CHUNK = 65_536
+
+
+class Proxy:
+    """One listener in an event loop of its own thread; use it as a context manager.
+
+    `target` is a port of 127.0.0.1 or the path of a Unix socket. Every method may be called from any thread.
+    """
+
+    def __init__(self, target: int | str) -> None:
+        self.target = target
+        self.port = 0
+        self.connections = 0
+        #: Bytes a second in each direction of each connection; 0 is as many as there are.
+        self.bytes_per_second = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy({target})", daemon=True)
+        self._server: asyncio.Server | None = None
+        self._open: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
+
+    def __enter__(self):
+        self._thread.start()
+        self._ask(self._listen())
+        return self
+
+    def __exit__(self, *_exc):
+        self._ask(self._unlisten())
+        self._ask(self._loop.shutdown_asyncgens())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def refuse(self) -> None:
+        """Cut every connection and refuse new ones, as where nobody listens."""
+        self._ask(self._unlisten())
+
+    def accept(self) -> None:
+        """Listen again, on the same port."""
+        self._ask(self._listen())
+
+    @contextmanager
+    def away(self):
+        """Refuse while the block runs."""
+        self.refuse()
+        try:
+            yield
+        finally:
+            self.accept()
+
+    def cut(self) -> None:
+        """Reset every connection there is; new ones are welcome."""
+        self._ask(self._cut())
+
+    def _ask(self, work):
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    async def _listen(self) -> None:
+        if self._server is None:
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=1024)
+            self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _unlisten(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+            await self._cut()
+
+    async def _cut(self) -> None:
+        tasks = list(self._open.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, reader, writer) -> None:
+        self.connections += 1
+        self._open[writer] = asyncio.current_task()
+        upstream = None
+        try:
+            upstream = await self._reach()
+            await self.carry(reader, writer, *upstream)
+        except (OSError, EOFError, asyncio.CancelledError):
+            pass  # either side went, or was cut: so does the other
+        finally:
+            del self._open[writer]
+            for one in (writer, *(upstream or ())[1:]):
+                _reset(one)
+
+    async def _reach(self):
+        if isinstance(self.target, str):
+            return await asyncio.open_unix_connection(self.target, limit=2**24)
+        return await asyncio.open_connection("127.0.0.1", self.target, limit=2**24)
+
+    async def carry(self, reader, writer, up_reader, up_writer) -> None:
+        """Carry one connection until either side ends; overridden by those who know what passes."""
+        await first_of(self.pass_on(reader, up_writer), self.pass_on(up_reader, writer))
+
+    async def pass_on(self, reader, writer) -> None:
+        """Copy one direction until its end."""
+        while data := await reader.read(_CHUNK):
+            await self.write(writer, data)
+
+    async def write(self, writer, data: bytes) -> None:
+        """Write at the speed that is allowed."""
+        step = max(1, self.bytes_per_second // 20) if self.bytes_per_second else len(data)
+        for start in range(0, len(data), step):
+            writer.write(data[start : start + step])
+            await writer.drain()
+            if self.bytes_per_second:
+                await asyncio.sleep(step / self.bytes_per_second)
+
+
+async def first_of(*work) -> None:
+    """Run several until the first one ends, then end the others."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close at once, with an RST where that is possible."""
+    with suppress(OSError):
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+class Fault(StrEnum):
+    """What may happen to one request."""
+
+    #: It is carried out, its answer never comes, the connection is cut.
+    LOST = "reply lost"
+    #: The connection is cut before the server has it.
+    RESET = "reset"
+    #: It lies about for longer than the client waits, and is then carried out all the same.
+    STALL = "stall"
+    #: The server has forgotten its scripts just before.
+    FLUSH = "scripts flushed"
+
+
+@dataclass
+class Arming:
+    """A fault that waits for the `nth` request from now on of a call site."""
+
+    site: str
+    fault: Fault
+    nth: int = 1
+    fired: threading.Event = field(default_factory=threading.Event)
+
+
+class RedisProxy(Proxy):
+    """Forwards to Redis and knows the requests: what RLM sends in one go is one, a command, a script or a pipeline."""
+
+    #: How long a stalled request lies about, seconds: the clients wait 5.
+    stall_seconds = 5.5
+
+    def __init__(self, target: str) -> None:
+        super().__init__(target)
+        self.seen: dict[str, int] = {}
+        self._armed: Arming | None = None
+
+    @property
+    def url(self) -> str:
+        """Where RLM is to look for its Redis."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    def arm(self, site: str, fault: Fault, nth: int = 1) -> Arming:
+        """Fail the `nth` request of a call site from now on, once; `fired` of what this returns tells when."""
+        self._armed = Arming(site, fault, nth)
+        return self._armed
+
+    def disarm(self) -> None:
+        """Let everything pass."""
+        self._armed = None
+
+    async def carry(self, reader, writer, up_reader, up_writer) -> None:
+        """Carry one client's connection."""
+        lost = _Lost()
+        await first_of(self._requests(reader, up_writer, lost), self._replies(up_reader, writer, lost))
+
+    async def _requests(self, reader, up_writer, lost: _Lost) -> None:
+        parser, raw = hiredis.Reader(), b""
+        commands: list[list[bytes]] = []
+        while data := await reader.read(_CHUNK):
+            raw += data
+            parser.feed(data)
+            while (command := parser.gets()) is not False:
+                commands.append(command)
+            if parser.has_data() or _is_open(commands):
+                continue  # the rest of it is on its way
+            fault = self._fault(site_of(commands))
+            if fault is Fault.RESET:
+                return
+            if fault is Fault.FLUSH:
+                await self._flush_scripts()
+            elif fault is not None:
+                lost.replies = len(commands)
+            if fault is Fault.STALL:
+                await asyncio.sleep(self.stall_seconds)
+            await self.write(up_writer, raw)
+            raw, commands = b"", []
+
+    async def _replies(self, up_reader, writer, lost: _Lost) -> None:
+        while data := await up_reader.read(_CHUNK):
+            if lost.replies is None:
+                await self.write(writer, data)
+            elif lost.all_in(data):
+                return
+
+    async def _flush_scripts(self) -> None:
+        reader, writer = await self._reach()
+        writer.write(b"SCRIPT FLUSH\r\n")
+        assert await reader.readline() == b"+OK\r\n"
+        writer.close()
+
+    def _fault(self, site: str) -> Fault | None:
+        self.seen[site] = self.seen.get(site, 0) + 1
+        armed = self._armed
+        if armed is None or armed.site != site:
+            return None
+        armed.nth -= 1
+        if armed.nth:
+            return None
+        self._armed = None
+        armed.fired.set()
+        return armed.fault
+
+
+class _Lost:
+    """Counts the replies that are swallowed, so that everything is carried out before the connection is cut."""
+
+    def __init__(self) -> None:
+        self.replies: int | None = None
+        self._parser = hiredis.Reader()
+
+    def all_in(self, data: bytes) -> bool:
+        self._parser.feed(data)
+        while self.replies and self._parser.gets() is not False:
+            self.replies -= 1
+        return not self.replies
+
+
+def _is_open(commands: list[list[bytes]]) -> bool:
+    """Tell whether a transaction has begun and not ended."""
+    names = [one[0].upper() for one in commands]
+    return names.count(b"MULTI") > names.count(b"EXEC")
+
+
+def site_of(commands: list[list[bytes]]) -> str:
+    """Name the call site of what was sent in one go: scripts by their names, commands with the kind of their key."""
+    names = [_name(one) for one in commands]
+    kinds = sorted({name for name in names if name not in {"multi", "exec"}})
+    if names[0] == "multi":
+        return f"multi({', '.join(kinds)})"
+    return kinds[0] if len(kinds) == 1 else f"pipeline({', '.join(kinds)})"
+
+
+def _name(command: list[bytes]) -> str:
+    words = [one.decode(errors="replace") for one in command]
+    verb = words[0].lower()
+    if verb == "evalsha":
+        script = _SCRIPTS.get(words[1], words[1])
+        return f"dramatiq {words[3 + int(words[2])]}" if script == "dramatiq" else script
+    if verb in {"client", "script", "config"}:
+        return f"{verb} {words[1].lower()}"
+    return " ".join([verb, *(_kind(one) for one in words[1:2])])
+
+
+def _kind(key: str) -> str:
+    """Return what a key is for, without prefix and ids."""
+    parts = key.split(":")
+    if parts[0] == "rlm":
+        kept = 2 if parts[1] in {"processes", "process", "wake"} else 1
+        return ":".join(parts[1 : 1 + kept]) if parts[1] != "dramatiq" else f"dramatiq {parts[2].partition('.')[0]}"
+    return key if key.startswith("wallet_") else ""
+
+
+def lua_names() -> list[str]:
+    """Name the scripts of RLM."""
+    found = (resources.files("rlm.store") / "lua").iterdir()
+    return sorted(one.name.removesuffix(".lua") for one in found if one.name.endswith(".lua"))
+
+
+_SCRIPTS = {Script(name).sha: name for name in lua_names()} | {
+    hashlib.sha1(source, usedforsecurity=False).hexdigest(): f"dramatiq{'' if name == 'dispatch' else ' ' + name}"
+    for name, source in dramatiq_redis._scripts.items()
+}

@@ -1,0 +1,230 @@
+"""Each process is killed at each crash point: another goes on at once, nothing is lost, doubled or exceeded.
+
+A takeover is mostly waiting for a lease to run out, so several systems are played side by side.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from functools import partial
+
+import pytest
+
+from rlm.crash import POINTS
+from tests.faults.crashes import PAIR, crashing, side_by_side
+from tests.faults.test_processes_die import assert_next_run
+from tests.leftbehind import nothing_left_behind
+from tests.wait import wait_until
+
+#: A run goes on, or is closed if it is overdue, within so many seconds of its conductor's death.
+TAKEOVER_SECONDS = 5.0
+#: A dead worker's events are pending again within this many seconds.
+FREED_SECONDS = 1.0
+#: Workers without a supervisor have left within this many seconds.
+ORPHANED_SECONDS = 5.0
+
+TICKS = ("tick.due", "tick.noted")
+CONDUCTED = tuple(name for name in POINTS if name.split(".")[0] not in {"tick", "worker", "supervisor"})
+#: With these no call is under way that could be made again.
+UNSENT = ("worker.fetched", "worker.claimed", "worker.connected", "worker.slot_taken", "worker.settled")
+SENT = ("worker.sent", "worker.answered", "worker.reported")
+
+EVENTS = 40
+#: Seconds from one tick to the next, where there are any.
+TICK = 7
+#: A window that no run here fills, however busy the machine.
+IN_TIME = {"RLM_RUN__WINDOW_SECONDS": "150"}
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A directory for systems, of which nothing is left running afterwards."""
+    with nothing_left_behind(tmp_path):
+        yield tmp_path
+
+
+def test_a_scheduler_killed_at_any_point_is_succeeded_within_five_seconds(place):
+    """Wherever a scheduler dies the standby goes on: one record, all done; an overdue run is closed, the rest left."""
+    side_by_side(
+        {
+            "ticks": partial(play_ticks, place / "t"),
+            "first": partial(play_points, place / "a", CONDUCTED[0::3]),
+            "second": partial(play_points, place / "b", CONDUCTED[1::3]),
+            "third": partial(play_points, place / "d", CONDUCTED[2::3]),
+            "overdue": partial(play_points, place / "c", OVERDUE, window_seconds=2.0),
+        }
+    )
+
+
+#: Where a scheduler dies whose run is overdue when the standby takes over.
+OVERDUE = ("drain.staged", "plan.written", "release.released", "release.enqueued", "finish.marked", "close.counted")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("window_seconds", [150.0, 2.0], ids=["in time", "overdue"])
+@pytest.mark.parametrize("passage", [1, 2, 4])
+def test_a_scheduler_killed_at_a_later_passage_is_succeeded_too(place, passage, window_seconds):
+    """The same with a run of several chunks and many releases, killed where it comes by for the nth time."""
+    points = [f"{name}:{passage}" for name in ("drain.chunk_taken", "release.released", "release.enqueued")]
+    play_points(place / "a", points if passage > 1 else CONDUCTED, window_seconds=window_seconds, number=900)
+
+
+def play_points(directory, points, *, window_seconds=150.0, number=EVENTS):
+    """Kill the conductor of a run at one point after the other."""
+    env = {"RLM_RUN__WINDOW_SECONDS": str(window_seconds), "RLM_WORKERS__MIN": "2"}
+    with crashing(directory, env=env) as system:
+        events, records = [], []
+        for point in points:
+            events += system.push_evenly(number, prefix=point.replace(":", "-"))
+            records.append(kill_conductor_at(system, point, window_seconds))
+            if window_seconds > 10 and number <= EVENTS:
+                assert records[-1]["counts"]["completed"] == number, (point, records[-1]["counts"])
+        assert sorted(system.store.runs.history(100)) == sorted(one["run_id"] for one in records), "one record each"
+        assert not system.repeats()
+        system.assert_promises(events, records)
+        assert_next_run(system)
+
+
+def kill_conductor_at(system, point, window_seconds):
+    """Kill the conductor of a run at a point; return the record of the run, which its successor finished."""
+    if point.startswith("close."):
+        system.arm("worker", "worker.closing")  # else the end-of-run actor is first
+    system.arm("scheduler", point)
+    reply = system.asked()
+    died_at = system.await_crash("scheduler", timeout=20)
+    dead = system.dead_scheduler()
+    standby = next(name for name in PAIR if name != dead)
+
+    wait_until(lambda: system.leader() == system.processes[standby].pid, message=f"{standby} leads after {point}")
+    took = time.monotonic() - died_at
+    assert took < TAKEOVER_SECONDS, f"{point}: {took:.2f} s"
+
+    system.start_scheduler(dead)
+    answer = wait_until(reply, message="who asked for the run is answered")
+    run_id = answer.get("run_id") or answer["open"]
+    record = system.await_record(run_id, timeout=60)
+    if window_seconds < took:
+        closed = time.monotonic() - died_at
+        assert closed < TAKEOVER_SECONDS, f"{point}: closed after {closed:.2f} s"
+    system.await_standby()
+    return record
+
+
+def play_ticks(directory):
+    """Kill the scheduler where it has a tick: the tick has its run, and one run only."""
+    env = {"RLM_RUN__WINDOW_SECONDS": str(TICK), "RLM_RUN__EVERY_SECONDS": str(TICK), "RLM_WORKERS__MIN": "2"}
+    with crashing(directory, env=env, ticks=True) as system:
+        events = []
+        for point in (*TICKS, "run.opened"):
+            events += system.push_evenly(EVENTS, prefix=point)
+            system.arm("scheduler", point)
+            died_at = system.await_crash("scheduler")
+            tick = time.time() // TICK * TICK
+            system.start_scheduler(system.dead_scheduler())
+
+            run = wait_until(partial(system.run_of, tick), message=f"the tick has its run after {point}")
+            assert time.monotonic() - died_at < TAKEOVER_SECONDS
+            system.await_record(run)
+            system.await_standby()
+        wait_until(lambda: set(events) <= set(system.answered()), timeout=20, message="all is done")
+        wait_until(lambda: system.store.runs.current() is None, message="the run is closed")
+        records = [system.store.runs.record(run_id) for run_id in system.store.runs.history(100)]
+        assert not system.repeats()
+        system.assert_promises(events, records)
+        assert len({one["started_at"] for one in records}) == len(records)
+
+
+def test_a_worker_killed_at_any_point_is_replaced_and_its_events_are_free_at_once(place):
+    """One lane each: its event is pending within a second; nothing is sent again that had not been sent and lost."""
+    env = {"RLM_WORKERS__MIN": "6", "RLM_WORKERS__MAX": "6", "RLM_WORKERS__THREADS": "1", **IN_TIME}
+    with crashing(place / "w", env=env) as system:
+        wait_until(lambda: len(system.workers()) == 6, timeout=30, message="six workers are ready")
+        events = system.push_evenly(200)
+        run_id = system.ask_for_run()
+        wait_until(lambda: len(system.answered()) > 6, message="calls are made")
+        for point in (*UNSENT, *SENT):
+            await_others(system)
+            system.arm("worker", point)
+            assert_freed(system, point)
+            assert len(system.repeats()) <= (SENT.index(point) + 1 if point in SENT else 0), point
+        system.arm("worker", "worker.leaving")
+        os.kill(system.workers()[0], signal.SIGTERM)
+        assert_freed(system, "worker.leaving")
+
+        system.arm("worker", "worker.closing")
+        record = system.await_record(run_id)
+        assert record["counts"]["completed"] == 200
+        assert record["workers"]["restarted"] == len(UNSENT) + len(SENT) + 2
+        again = system.push_evenly(5, prefix="again")
+        system.arm("worker", "worker.closed")
+        second = system.await_record(system.ask_for_run())
+        assert second["counts"]["completed"] == 5
+        system.await_crash("worker")
+        wait_until(lambda: len(system.workers()) == 6, message="all are replaced")
+        system.assert_promises([*events, *again], [record, second])
+        assert_next_run(system)
+
+
+def await_others(system):
+    """Wait until what the last one that died had in hand is done: an event in whose lease three die is poison."""
+    done = len(system.answered())
+    wait_until(lambda: len(system.answered()) >= done + 8, timeout=30, message="some more is done")
+
+
+def assert_freed(system, point):
+    """The worker that dies is out of the register, and what it held is free, within a second; others are ready."""
+    before = {one.id: one.pid for one in system.store.processes.alive("worker")}
+    died_at = system.await_crash("worker")
+    gone = wait_until(
+        lambda: set(before) - {one.id for one in system.store.processes.alive("worker")},
+        message=f"the worker that died at {point} is given up",
+    )
+    freed = time.monotonic() - died_at
+    assert freed < FREED_SECONDS, f"{point}: {freed:.2f} s"
+    assert not any(system.store.client.exists(system.store.keys.calls(one)) for one in gone)
+    wait_until(lambda: len(system.workers()) >= 2, message="there are workers")
+
+
+def test_a_supervisor_killed_at_any_point_leaves_no_worker_and_another_goes_on(place):
+    """Its workers finish their calls and leave; a new one's go on with the run; what a dead one held comes back."""
+    env = {"RLM_WORKERS__MIN": "2", "RLM_WORKERS__MAX": "2", "RLM_WORKERS__THREADS": "2", **IN_TIME}
+    with crashing(place / "s", env=env) as system:
+        events = system.push_evenly(150)
+        run_id = system.ask_for_run()
+        points = [name for name in POINTS if name.startswith("supervisor.")]
+        for point in points:
+            kill_supervisor_at(system, point)
+
+        record = system.await_record(run_id)
+        assert record["state"] == "completed"
+        assert record["counts"]["completed"] == 150
+        assert max(system.repeats().values(), default=1) <= 2
+        assert len(system.repeats()) <= 2 * len(points)
+        system.assert_promises(events, [record])
+        assert_next_run(system)
+
+
+def kill_supervisor_at(system, point):
+    """Kill a worker with calls under way, and its supervisor at a point; start another when the workers have left."""
+    ready = wait_until(lambda: [pid for pid in system.workers() if alive(pid)], timeout=40, message="one is ready")
+    await_others(system)
+    wait_until(lambda: system.inflight() >= 2, message="calls are under way")
+    system.arm("worker", point)
+    os.kill(ready[0], signal.SIGKILL)
+    died_at = system.await_crash("worker")
+    system.processes.pop("supervisor").wait()
+    system.start("supervisor")
+    children = {one.pid for one in system.store.processes.alive("worker")} | set(ready)
+    wait_until(lambda: not any(map(alive, children)), message=f"the workers of the one that died at {point} have left")
+    assert time.monotonic() - died_at < ORPHANED_SECONDS
+
+
+def alive(pid):
+    """Tell whether a process is alive, and not dead and unreaped."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

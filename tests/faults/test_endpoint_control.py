@@ -1,0 +1,152 @@
+"""Endpoints are controlled while a run is under way, and their configuration changes in the middle of a window.
+
+The limits of before are the API's own, which it enforces; those of after are counted here, from what arrived.
+"""
+
+from __future__ import annotations
+
+import time
+
+from click.testing import CliRunner
+
+from rlm.cli.group import rlm
+from rlm.settings import load_settings
+from tests.faults.test_processes_die import assert_next_run
+from tests.wait import wait_until
+
+PERIOD_SECONDS = 3.0
+#: What may pass between the slot of a call and its arrival.
+GUARD_SECONDS = 0.3
+
+THREE_ENDPOINTS = """
+[run]
+window_seconds = 30
+guard_seconds = 0.3
+[workers]
+max = 3
+[types.T]
+processing_seconds = 0.1
+rate_limit = "10 per 3 second"
+endpoints = [
+    { name = "first", url = "http://h/1" }, { name = "second", url = "http://h/2" },
+    { name = "third", url = "http://h/3" },
+]
+"""
+TWO_ENDPOINTS = """
+[run]
+window_seconds = 30
+guard_seconds = 0.3
+[workers]
+max = 2
+[types.T]
+processing_seconds = 0.1
+rate_limit = "10 per 6 second"
+endpoints = [{ name = "first", url = "http://h/1" }, { name = "second", url = "http://h/2" }]
+"""
+
+
+def test_a_limit_and_a_pause_hold_in_mid_run_from_the_moment_they_are_set(make_system):
+    """Lowered and raised, paused and resumed by command: the API sees no call that should not be, the others go on.
+
+    Given a run in its middle, with more waiting than the limits let through at once,
+    when the first endpoint's limit is lowered and the second endpoint is paused,
+    then no call arrives that the lower limit does not allow, and none at the paused one but those under way; and once
+    both are taken back, they are called as before, in the same run.
+    """
+    with make_system(speed=1, document=THREE_ENDPOINTS) as system:
+        system.start_both()
+        events = system.push_evenly(85)
+        run_id = system.ask_for_run()
+        wait_until(lambda: len(arrived(system, "second")) > 5, message="the run is in its middle")
+
+        command(system, "endpoint", "limit", "first", "3 per 3 second")
+        command(system, "endpoint", "pause", "second")
+        paused_at = time.monotonic()
+        wait_until(
+            lambda: (
+                time.monotonic() > paused_at + PERIOD_SECONDS + GUARD_SECONDS
+                and arrived(system, "first", since=paused_at)
+                and arrived(system, "third", since=paused_at)
+            ),
+            message="the second would have slots again, and the others are called",
+        )
+        shown = command(system, "status")
+        resumed_at = time.monotonic()
+        command(system, "endpoint", "resume", "second")
+        command(system, "endpoint", "limit", "first", "10 per 3 second")
+        raised_at = time.monotonic()
+        wait_until(lambda: arrived(system, "second", since=resumed_at), message="the second is called again")
+        record = system.await_record(run_id)
+
+        limits = system.store.changes.limits("first")
+        assert [limit for _, limit in limits] == ["10 per 3.0 second", "3 per 3 second", "10 per 3 second"]
+        lowered, raised = (at - time.time() + time.monotonic() for at, _ in limits[1:])
+        assert most_in_a_period(arrived(system, "first"), lowered + GUARD_SECONDS, raised) == 3
+        assert most_in_a_period(arrived(system, "first"), raised_at, time.monotonic()) > 3
+        assert [at for at in arrived(system, "second", since=paused_at + GUARD_SECONDS) if at < resumed_at] == []
+        assert "Not closed: second paused" in shown
+        assert "Limits were changed: first 3 per 3 second" in system.log("scheduler")
+        assert record["state"] == "completed", record["counts"]
+        system.assert_promises(events, [record])
+        assert_next_run(system)
+
+
+def test_a_configuration_that_changes_in_the_middle_of_a_window_allows_nothing_twice(make_system):
+    """Renamed, an endpoint keeps its window; lowered, a limit counts the calls made under the one before.
+
+    Given two endpoints that are both used up,
+    when all is restarted at once with another name for the first and a lower limit of the second,
+    then the first has no call more than its limit in any period, and the second none more than its new one after that.
+    """
+    with make_system(speed=1, document=TWO_ENDPOINTS) as system:
+        system.start_both()
+        before = system.push_evenly(20)
+        first_record = system.await_record(system.ask_for_run())
+        assert (len(arrived(system, "first")), len(arrived(system, "second"))) == (10, 10)
+
+        kept = system.store.windows.stamps(system.settings.endpoints["first"], 100)
+        system.stop("scheduler")
+        system.stop("supervisor")
+        changed_at = time.monotonic()
+        system.config.write_text(reconfigured(system.config.read_text()))
+        system.start_both()
+        after = system.push_evenly(14, prefix="after")
+        second_record = system.await_record(system.ask_for_run())
+
+        assert second_record["counts"]["completed"] == 14, second_record["counts"]
+        assert sorted(second_record["by_endpoint"]) == ["renamed", "second"]
+        renamed = load_settings(system.config, {}).endpoints["renamed"]
+        assert system.store.windows.stamps(renamed, 100)[-len(kept) :] == kept
+        assert all(one["calls"] > 0 for one in second_record["by_endpoint"].values())
+        assert most_in_a_period(arrived(system, "second"), changed_at, time.monotonic(), period=6.0) <= 5
+        assert most_in_a_period(arrived(system, "first"), changed_at, time.monotonic(), period=6.0) <= 10
+        assert system.store.limits()["second"] == "5 per 6.0 second"
+        system.assert_promises([*before, *after], [first_record, second_record])
+
+
+def command(system, *args):
+    """Run a command in this process, which on a busy machine takes a tenth of the time; return what it prints."""
+    done = CliRunner().invoke(rlm, [*args, "--config", str(system.config)])
+    assert done.exit_code == 0, (args, done.output, done.exception)
+    return done.stdout
+
+
+def reconfigured(document):
+    """The first endpoint has another name and the same URL, the second a lower limit."""
+    renamed = document.replace('name = "first"', 'name = "renamed"')
+    assert renamed != document
+    head, name, tail = renamed.partition('name = "second"')
+    lowered = tail.replace("10 per 6.0 second", "5 per 6.0 second", 1)
+    assert lowered != tail
+    return head + name + lowered
+
+
+def arrived(system, endpoint, since=float("-inf")):
+    """When calls arrived at an endpoint, in order, monotonic seconds."""
+    return [one.at for one in system.api.arrivals if one.endpoint == endpoint and one.at > since]
+
+
+def most_in_a_period(times, since, until, period=PERIOD_SECONDS):
+    """Count the most calls in any period that ends with a call between the two moments, wherever it began."""
+    ends = [at for at in times if since < at < until]
+    return max((sum(end - period < at <= end for at in times) for end in ends), default=0)

@@ -1,0 +1,55 @@
+"""An event that kills whichever worker takes it is set aside, and all that shared a worker with it is done."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+
+import pytest
+
+from rlm.event import Reason
+from rlm.store.ledger import POISON_DEATHS
+from tests.faults.test_processes_die import assert_next_run
+from tests.wait import wait_until
+
+
+class Poison:
+    """Kills the worker that has the event in hand, as soon as it has; counts how often it did."""
+
+    def __init__(self, system, event_id):
+        self._system = system
+        self._event_id = event_id
+        self.killed = []
+
+    def strike(self):
+        """Kill the worker that holds the event now, if any does; tell whether the event is a dead letter by then."""
+        store = self._system.store
+        for worker in store.processes.alive("worker"):
+            if worker.pid not in self.killed and store.client.hexists(store.keys.calls(worker.id), self._event_id):
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid, signal.SIGKILL)
+                self.killed.append(worker.pid)
+        return store.letters.count()
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.long)])
+def test_a_poison_event_is_set_aside_and_its_mates_are_done(make_system, workers):
+    """With one worker all lanes die with it, thrice; its mates are carried again, and none is taken for poison."""
+    with make_system(env={"RLM_WORKERS__MIN": str(workers), "RLM_WORKERS__MAX": str(workers)}) as system:
+        system.start_both()
+        wait_until(lambda: len(system.workers()) == workers, message="the workers are ready")
+        events = system.push_evenly(40)
+        poison = Poison(system, f"e0:{system.types[0]}")
+        run_id = system.ask_for_run()
+
+        wait_until(poison.strike, timeout=20, message="the event is a dead letter")
+
+        record = system.await_record(run_id)
+        (letter,) = system.letters()
+        assert (letter["event_id"], letter["reason"]) == (f"e0:{system.types[0]}", Reason.POISON)
+        assert len(poison.killed) == POISON_DEATHS == record["workers"]["restarted"]
+        assert (record["counts"]["completed"], record["counts"]["failed"], record["counts"]["leftover"]) == (39, 1, 0)
+        assert record["duration_seconds"] < system.settings.run.window_seconds / 2, "its successors came too late"
+        system.assert_promises(events, [record])
+        assert_next_run(system)

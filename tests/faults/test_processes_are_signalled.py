@@ -1,0 +1,212 @@
+"""Processes are stopped, frozen, started in vain: each is told from the others, and no run suffers for it."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+
+import pytest
+
+from rlm.clock import isoformat
+from rlm.store.processes import Role
+from rlm.supervisor.silence import BOOT_SECONDS, LOOK_SECONDS, LOOKS, SILENT_SECONDS
+from rlm.supervisor.supervisor import FIRST_WAIT_SECONDS
+from tests.faults.test_processes_die import assert_next_run, busiest, state
+from tests.wait import wait_until
+
+#: A frozen worker is killed within so many seconds; those after `SILENT_SECONDS` are for a busy machine.
+FROZEN_SECONDS = BOOT_SECONDS + SILENT_SECONDS + LOOKS * LOOK_SECONDS + 5
+LONG = {"RLM_RUN__WINDOW_SECONDS": "100"}
+
+
+@pytest.fixture
+def patient(make_system):
+    """A system whose window no run here fills."""
+    with make_system(env=LONG) as made:
+        made.start_both()
+        yield made
+
+
+def working(system):
+    """Wait for a worker with at least three calls under way, and return it."""
+    store = system.store
+    return wait_until(
+        lambda: next((one for one in busiest(system) if store.client.hlen(store.keys.calls(one.id)) >= 3), None),
+        timeout=20,
+        message="a worker has three calls under way",
+    )
+
+
+def test_a_worker_that_stays_frozen_is_killed_and_replaced(patient):
+    """It says nothing any more: its supervisor kills it, frees what it held, and starts another; it counts as dead."""
+    system = patient
+    events = system.push_evenly(600)
+    run_id = system.ask_for_run()
+    worker = working(system)
+
+    os.kill(worker.pid, signal.SIGSTOP)
+    wait_until(lambda: state(worker.pid) in {"", "Z"}, timeout=FROZEN_SECONDS, message="it is killed")
+
+    record = system.await_record(run_id)
+    assert f"Worker {worker.id} is frozen and is ended" in system.log("supervisor")
+    assert record["counts"]["completed"] == 600
+    assert len(system.repeats()) <= 5
+    assert system.store.processes.restarts() == 1
+    system.assert_promises(events, [record])
+    assert_next_run(system)
+
+
+def test_a_worker_frozen_for_less_than_its_leases_settles_what_it_had_sent(patient):
+    """Calls that were under way are settled when it goes on; none is made again, and no stale slot is used."""
+    system = patient
+    events = system.push_evenly(300)
+    run_id = system.ask_for_run()
+    worker = working(system)
+
+    for _ in range(3):
+        os.kill(worker.pid, signal.SIGSTOP)
+        frozen_at = time.monotonic()
+        wait_until(lambda: time.monotonic() > frozen_at + 0.6, message="longer than a slot may be old, and any call")  # noqa: B023
+        os.kill(worker.pid, signal.SIGCONT)
+        done = len(system.answered())
+        wait_until(lambda: len(system.answered()) > done + 10, timeout=20, message="the run goes on")  # noqa: B023
+
+    record = system.await_record(run_id)
+    assert record["counts"]["completed"] == 300
+    assert record["workers"]["restarted"] == 0
+    assert "frozen" not in system.log("supervisor")
+    assert not system.repeats()
+    system.assert_promises(events, [record])
+    assert_next_run(system)
+
+
+@pytest.mark.parametrize(
+    ("point", "outcome"),
+    [("worker.started", "failed"), ("worker.fetched", "partial")],
+    ids=["at their start", "at the first message"],
+)
+def test_workers_that_all_die_are_started_less_and_less_often_and_the_run_ends_in_time(make_system, point, outcome):
+    """Whoever never came up fails the run; everything is left over, and done once workers live."""
+    env = {"RLM_RUN__WINDOW_SECONDS": "4", "RLM_WORKERS__MIN": "2", "RLM_WORKERS__MAX": "2"}
+    with make_system(env=env, env_of={"supervisor": {"RLM_CRASH_AT": point}}) as system:
+        system.start_both()
+        restarts = system.store.processes.restarts
+        wait_until(lambda: restarts() or len(system.workers()) == 2, timeout=40, message="they die, or are ready to")
+        began = time.monotonic()
+        events = system.push_evenly(60)
+        record = system.await_record(system.ask_for_run())
+        system.stop("supervisor")
+        rounds = 2 + math.log2(1 + (time.monotonic() - began) / FIRST_WAIT_SECONDS)
+
+        assert record["state"] == outcome
+        assert record["counts"]["leftover"] == 60
+        assert 2 <= restarts() <= 2 * rounds, "each time the wait is twice as long"
+        assert not system.answered()
+
+        system.start("sound", "supervisor")
+        records = [record]
+        while records[-1]["counts"]["leftover"]:
+            records.append(system.await_record(system.ask_for_run()))
+        assert sum(one["counts"]["completed"] for one in records) == 60
+        assert not system.repeats()
+        system.assert_promises(events, records)
+        assert_next_run(system)
+        system.stop("scheduler")
+
+
+def test_all_processes_terminated_at_any_moment_of_a_run_cut_no_call(make_system):
+    """TERM for scheduler and supervisor at once: exit 0, the record balances, what was not sent is done later."""
+    with make_system(env=LONG) as system:
+        events = []
+        for moment in (opened, calling, ending):
+            system.start_both()
+            events += system.push_evenly(60, prefix=moment.__name__)
+            system.store.runs.request()
+            wait_until(lambda: moment(system), timeout=20, message=f"the run is {moment.__name__}")  # noqa: B023
+            both = [system.processes.pop("supervisor"), system.processes.pop("scheduler")]
+            for process in both:
+                process.terminate()
+            assert [process.wait(20) for process in both] == [0, 0], moment.__name__
+            assert system.store.runs.current() is None, moment.__name__
+        system.start_both()
+        assert_next_run(system)
+
+        records = [system.store.runs.record(one) for one in system.store.runs.history(10)]
+        assert set(events) <= set(system.answered())
+        assert not system.repeats()
+        system.assert_promises([*events, *system.answered()], records)
+
+
+def opened(system):
+    return system.store.runs.current() is not None
+
+
+def calling(system):
+    return system.inflight() > 3
+
+
+def ending(system):
+    """The last events are under way, or the run is being closed."""
+    return not opened(system) or 0 < len(system.pending()) < 10
+
+
+def test_a_leader_paused_beyond_its_lease_is_fenced_when_it_goes_on(make_system):
+    """A standby conducts meanwhile; the old one notices at its next step, changes nothing and stands by."""
+    with make_system(env=LONG) as system:
+        system.start_both()
+        system.start("standby", "scheduler")
+        wait_until(lambda: len(system.store.processes.alive(Role.SCHEDULER)) == 2, timeout=20, message="both are there")
+        events = system.push_evenly(600)
+        run_id = system.ask_for_run()
+        wait_until(lambda: len(system.answered()) > 50, timeout=20, message="the run is in its middle")
+        paused = system.processes["scheduler"]
+        holder = system.store.leases.holder()
+
+        paused.send_signal(signal.SIGSTOP)
+        paused_at = time.monotonic()
+        try:
+            wait_until(lambda: system.store.leases.holder() not in {holder, None}, message="the standby leads")
+            took = time.monotonic() - paused_at
+        finally:
+            paused.send_signal(signal.SIGCONT)
+        wait_until(lambda: "Another scheduler conducts now" in system.log("scheduler"), message="it is fenced")
+
+        record = system.await_record(run_id)
+        assert took < 5
+        assert record["state"] == "completed"
+        assert system.store.runs.history(10) == [run_id]
+        assert not system.repeats()
+        system.assert_promises(events, [record])
+        assert system.stop("standby") == 0
+        assert_next_run(system)
+
+
+def test_a_tick_that_finds_a_run_open_starts_one_when_that_is_closed(make_system):
+    """A run begun by hand lasts beyond the next tick, which is remembered: its run follows, and counts from then."""
+    every = 4
+    env = {"RLM_RUN__WINDOW_SECONDS": str(every), "RLM_RUN__EVERY_SECONDS": str(every)}
+    with make_system(env=env, ticks=True) as system:
+        system.start_both()
+        wait_until(lambda: 0.8 < time.time() % every < 1.5, message="a tick is over")
+        events = system.push_evenly(2500)
+        first = system.await_record(system.ask_for_run())
+        closed_at = time.time()
+        tick = closed_at // every * every
+        second = wait_until(lambda: following(system, first), message="another run follows")
+
+        assert first["state"] == "partial"
+        assert first["started_at"] < isoformat(tick) < first["finished_at"], "a tick came while it was open"
+        assert second.started_at == tick
+        system.await_record(second.id)
+        assert system.stop("scheduler") == 0
+        records = [system.store.runs.record(one) for one in system.store.runs.history(20)]
+        assert len({one["started_at"] for one in records}) == len(records), "one run for each tick"
+        assert not system.repeats()
+        system.assert_promises(events, records)
+
+
+def following(system, first):
+    run = system.store.runs.current()
+    return run if run is not None and run.id != first["run_id"] else None

@@ -1,0 +1,164 @@
+"""Redis is away for a moment, for longer than two windows, killed and restarted: no call without a slot, none lost."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+
+import pytest
+
+from rlm.clock import system_clock
+from rlm.embedded.locks import held
+from rlm.embedded.process import ValkeyProcess
+from rlm.errors import StoreError
+from tests.faults.behind import STEADY, behind_proxies
+from tests.faults.test_processes_die import assert_next_run
+from tests.wait import wait_until
+
+
+@pytest.fixture
+def behind(tmp_path):
+    """A system behind proxies, at ten times the speed, but with a window in which a busy machine gets done, too."""
+    with behind_proxies(tmp_path, env={**STEADY, "RLM_RUN__WINDOW_SECONDS": "90"}) as system:
+        system.start_both()
+        yield system
+
+
+def away(system):
+    """Have no connection to Redis any more, from any process."""
+    for proxy in system.proxies.values():
+        proxy.refuse()
+
+
+def back(system):
+    for proxy in system.proxies.values():
+        proxy.accept()
+
+
+def quiet(system):
+    """Wait until every call that had its slot has arrived: from then on none may come."""
+    wait_until(lambda: all(one.status is not None for one in system.api.arrivals), message="all calls are answered")
+    return len(system.api.arrivals)
+
+
+def test_away_for_a_second_in_mid_run(behind):
+    """No call is begun meanwhile, what was answered meanwhile is settled afterwards, nothing is sent twice."""
+    system = behind
+    events = system.push_evenly(150)
+    run_id = system.ask_for_run()
+    wait_until(lambda: len(system.answered()) > 20, message="the run is in its middle")
+
+    away(system)
+    arrived = quiet(system)
+    began = system_clock.monotonic()
+    wait_until(lambda: system_clock.monotonic() > began + 1, message="a second has passed")
+    assert len(system.api.arrivals) == arrived
+    back(system)
+
+    record = system.await_record(run_id)
+    assert record["state"] == "completed", record["counts"]
+    assert record["counts"]["completed"] == 150
+    assert not system.repeats()
+    assert "could not be settled" not in system.log("supervisor")
+    system.assert_promises(events, [record])
+    system.assert_slots()
+    assert_next_run(system)
+
+
+def test_away_for_more_than_two_ticks(tmp_path):
+    """No call, one run when Redis is back, and the scheduler says which ticks had none."""
+    env = {**STEADY, "RLM_RUN__EVERY_SECONDS": "2", "RLM_RUN__WINDOW_SECONDS": "2"}
+    with behind_proxies(tmp_path, speed=20, ticks=True, env=env) as system:
+        system.start_both()
+        first = wait_until(system.store.runs.last_tick, message="there was a tick")
+
+        away(system)
+        events = system.push_evenly(10)
+        wait_until(lambda: system_clock.now() > first + 5.5, message="two ticks have passed")
+        assert system.api.arrivals == []
+        assert system.store.runs.last_tick() == first
+        back(system)
+
+        record = wait_until(lambda: _last_record(system), timeout=30, message="a run is closed")
+        assert record["counts"]["taken"] == 10
+        missed = wait_until(
+            lambda: re.search(r"(\d+) ticks were missed since", system.log("scheduler")), message="they are told"
+        )
+        assert int(missed[1]) >= 1
+        wait_until(lambda: set(events) <= set(system.answered()), timeout=30, message="all is done")
+        records = [system.store.runs.record(one) for one in system.store.runs.history(50)]
+        system.assert_promises(events, records)
+        system.assert_slots()
+
+
+def _last_record(system):
+    newest = system.store.runs.history(1)
+    return system.store.runs.record(newest[0]) if newest else None
+
+
+def test_killed_and_restarted_with_its_file_in_mid_run(behind, monkeypatch):
+    """KILL for a server of one's own: while it loads it is waited for, then the run goes on where it was."""
+    system = behind
+    filler = system.store.client.pipeline(transaction=False)
+    for number in range(3072):  # it looks up from its loading every 1024 commands
+        filler.set(f"filler:{number}", "")
+    filler.execute()
+    events = system.push_evenly(150)
+    run_id = system.ask_for_run()
+    wait_until(lambda: len(system.answered()) > 20, message="the run is in its middle")
+    command = ValkeyProcess._command
+    # Each command of the file takes that many microseconds, so that the server says LOADING for a while.
+    monkeypatch.setattr(ValkeyProcess, "_command", lambda self: [*command(self), "--key-load-delay", "300"])
+
+    os.kill(system.store.client.info("server")["process_id"], signal.SIGKILL)
+    wait_until(lambda: not held(system.server.data_dir / "server.lock"), message="it is dead")
+    arrived = quiet(system)
+    restart = threading.Thread(target=system.server.join)
+    restart.start()
+    wait_until(lambda: not restart.is_alive() or _loading(system), timeout=20, message="it loads")
+    loaded_while_asked = restart.is_alive()
+    restart.join()
+
+    record = wait_until(lambda: _record(system, run_id), timeout=40, message="the run is closed")
+    assert loaded_while_asked
+    assert len(system.api.arrivals) > arrived
+    assert record["state"] == "completed", record["counts"]
+    assert record["counts"]["completed"] == 150
+    assert "still loading" in system.log("scheduler") + system.log("supervisor")
+    system.assert_promises(events, [record])
+    system.assert_slots()
+    assert_next_run(system)
+
+
+def _loading(system):
+    try:
+        system.store.runs.current()
+    except StoreError as error:
+        return "loading" in str(error)
+    return False
+
+
+def _record(system, run_id):
+    try:
+        return system.store.runs.record(run_id)
+    except StoreError:
+        return None
+
+
+@pytest.mark.long
+def test_a_slow_line_to_redis_makes_a_run_slow_and_nothing_else(behind):
+    """At 150 kB/s a slot comes too late to be used every so often: it is given back, and no limit is exceeded."""
+    system = behind
+    for proxy in system.proxies.values():
+        proxy.bytes_per_second = 150_000
+
+    events, record = system.run_through(10, prefix="slow", timeout=100)
+
+    for proxy in system.proxies.values():
+        proxy.bytes_per_second = 0
+    assert record["state"] in {"completed", "partial"}
+    system.assert_promises(events, [record])
+    system.assert_slots()
+    assert_next_run(system)

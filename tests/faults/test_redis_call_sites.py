@@ -1,0 +1,451 @@
+"""Each place from which scheduler, supervisor or worker calls Redis fails once: nothing lost, nothing counted twice.
+
+The places are not listed here: a faultless round of each scenario shows them, and each is then failed by itself, in the
+first scenario that came by it. Several systems, each with a server of its own, share the cases: most of the time of a
+case is spent waiting.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from queue import Empty, Queue
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rlm.errors import StoreError
+from rlm.event import Reason, encode_letter
+from rlm.store.processes import Role
+from tests.acceptance.system import make_item
+from tests.faults.behind import STEADY, Behind, behind_proxies
+from tests.faults.proxy import Fault, lua_names
+from tests.wait import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+#: Scripts that only commands run; the last test here fails those.
+OF_COMMANDS = {
+    "cancel_run",
+    "drop_letter",
+    "look_items",
+    "pause_endpoint",
+    "resume_endpoint",
+    "retry_letter",
+    "set_limit",
+}
+#: Scripts of a server that lost its memory, or whose clock was set; they have tests of their own.
+OF_DISASTERS = {"renew_epoch", "shift_stamps"}
+#: A site that a scenario reaches only now and then is waited for so many rounds of it.
+ROUNDS = 4
+#: Systems that share the cases of a test.
+LANES = 3
+SPEED = 20
+
+Site = tuple[str, str]
+#: Every process says every few seconds that it lives.
+ANNOUNCED: set[Site] = {
+    ("scheduler", "multi(sadd processes:scheduler, set process:scheduler)"),
+    ("supervisor", "multi(sadd processes:supervisor, set process:supervisor)"),
+    ("supervisor", "multi(sadd processes:worker, set process:worker)"),
+}
+
+
+class Sweep:
+    """Plays scenarios on one system and checks the promises after each round."""
+
+    def __init__(self, system: Behind) -> None:
+        self.system = system
+        self.events: list[str] = []
+        self.records: dict[str, dict] = {}
+        self.rounds = 0
+        #: Calls of workers killed just then: they count, though they may not have left.
+        self.unsure = 0
+
+    def play(self, scenario: Scenario) -> None:
+        """Play one round, and look whether every promise held."""
+        self.rounds += 1
+        scenario.play(self)
+        system = self.system
+        system.assert_promises(self.events, self.records.values())
+        system.assert_slots()
+        done = sum(record["counts"]["completed"] for record in self.records.values())
+        assert done <= len(system.answered()), "an event was counted twice"
+        calls = sum(one["calls"] for record in self.records.values() for one in record["by_endpoint"].values())
+        assert calls <= len(system.api.arrivals) + self.unsure, "a call was counted twice"
+
+    def run(self, number: int = 5) -> dict:
+        """Have a few events done in a run, and take note of both."""
+        events, record = self.system.run_through(number, prefix=f"r{self.rounds}x{len(self.events)}e")
+        self.events += events
+        self.records[record["run_id"]] = record
+        return record
+
+    def sites(self, scenario: Scenario) -> set[Site]:
+        """Play a scenario without a fault; return what it came by: the proxy, and the site."""
+        before = {side: dict(proxy.seen) for side, proxy in self.system.proxies.items()}
+        self.play(scenario)
+        return {
+            (side, site)
+            for side, proxy in self.system.proxies.items()
+            for site, number in dict(proxy.seen).items()
+            if number > before[side].get(site, 0)
+        }
+
+    def fail(self, scenario: Scenario, site: Site, fault: Fault) -> bool:
+        """Play a scenario until the site was reached and failed; False when it was not."""
+        armed = self.system.proxies[site[0]].arm(site[1], fault)
+        for _ in range(ROUNDS):
+            self.play(scenario)
+            if armed.fired.is_set():
+                break
+        self.system.proxies[site[0]].disarm()
+        return armed.fired.is_set()
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Something a system goes through in a second or two; `start` makes systems ready for it."""
+
+    name: str
+    play: Callable[[Sweep], None]
+    start: Callable[[Behind], None] = Behind.start_both
+    env: tuple[tuple[str, str], ...] = ()
+    document: str = ""
+
+
+def plain(sweep: Sweep) -> None:
+    """Five events are done in a run."""
+    sweep.run()
+
+
+def longer(sweep: Sweep) -> None:
+    """A run long enough for everything that is done every so often in one."""
+    sweep.run(100)
+
+
+def idle(sweep: Sweep) -> None:
+    """Everybody announces itself, and works on afterwards."""
+    before = {one: sweep.system.proxies[one[0]].seen.get(one[1], 0) for one in ANNOUNCED}
+    wait_until(
+        lambda: all(sweep.system.proxies[side].seen.get(site, 0) > before[side, site] for side, site in ANNOUNCED),
+        message="everybody has announced itself",
+    )
+    sweep.run()
+
+
+def reconnected(sweep: Sweep) -> None:
+    """All connections to Redis are cut, and made anew."""
+    for proxy in sweep.system.proxies.values():
+        proxy.cut()
+    sweep.run()
+
+
+def forgotten(sweep: Sweep) -> None:
+    """Redis forgets all scripts, and is told them anew."""
+    sweep.system.store.client.script_flush()
+    sweep.run()
+
+
+def unclaimed(sweep: Sweep) -> None:
+    """The messages of some releases are lost on their way to a worker."""
+    sweep.system.proxies["supervisor"].arm("dramatiq fetch", Fault.LOST)
+    sweep.run()
+
+
+def troubled(sweep: Sweep) -> None:
+    """The API fails each type in another way, and is well again."""
+    api = sweep.system.api
+    failing, throttled, rejected, cut, _ = (one.endpoints for one in sweep.system.settings.event_types)
+    for endpoint in failing:
+        api.set_fault(endpoint.name, status=500)
+    api.set_fault(throttled[0].name, throttle=1)
+    api.set_fault(rejected[0].name, status=400)
+    api.set_fault(cut[0].name, reset=True)
+    sweep.run()
+    api.set_fault("*")
+    sweep.run()
+
+
+def bereaved(sweep: Sweep) -> None:
+    """The oldest worker that has a call under way is killed."""
+    system, store = sweep.system, sweep.system.store
+    system.api.set_fault("*", slow=8)
+    events = system.push_evenly(40, prefix=f"r{sweep.rounds}x{len(sweep.events)}e")
+    sweep.events += events
+    run_id = system.ask_for_run()
+
+    def busy() -> int | None:
+        alive = [one for one in store.processes.alive(Role.WORKER) if one.state == "ready"]
+        return next((one.pid for one in alive if store.client.hlen(store.keys.calls(one.id))), None)
+
+    os.kill(wait_until(busy, message="a worker has a call under way"), signal.SIGKILL)
+    sweep.unsure += system.settings.workers.threads
+    system.api.set_fault("*")
+    sweep.records[run_id] = system.await_record(run_id, 30)
+
+
+def restarted(sweep: Sweep) -> None:
+    """Scheduler and supervisor are stopped and started; one that finds Redis away says so, and is started again."""
+    system = sweep.system
+    for name in ("scheduler", "supervisor"):
+        if name in system.processes:
+            assert system.stop(name) == 0
+    for name in ("scheduler", "supervisor"):
+        system.start(name)
+    wait_until(lambda: _are_up(system), timeout=40, message="both are up")
+    sweep.run()
+
+
+def _are_up(system: Behind) -> bool:
+    for name in ("scheduler", "supervisor"):
+        status = system.processes[name].poll()
+        if status is not None:
+            assert status == 4, (name, status)
+            system.start(name)
+    store = system.store
+    return bool(store.leases.holder() and store.processes.alive(Role.SUPERVISOR) and len(system.workers()) == 2)
+
+
+def reconfigured(sweep: Sweep) -> None:
+    """A type is no longer configured, an endpoint's calls are not counted on its budget yet, little is to be kept."""
+    store, event = sweep.system.store, f"g{sweep.rounds}:GONE"
+    if "cannot be archived" in sweep.system.log("scheduler"):  # it leaves that alone for a minute
+        sweep.system.stop("scheduler")
+        (sweep.system.directory / "scheduler.log").unlink()
+        sweep.system.start("scheduler")
+        sweep.system.await_both()
+    store.client.delete(store.keys.budgets)
+    store.client.hset(store.keys.event(event), mapping={"type": "GONE", "item": "{}", "score": "1"})
+    store.client.zadd(store.keys.pending("GONE"), {event: 1})
+    store.client.sadd(store.keys.types, "GONE")
+    sweep.run()
+    sweep.run()
+
+
+BUDGETED = """
+[types.ONE]
+processing_seconds = 1.0
+rate_limit = "300/minute"
+endpoints = [
+  { name = "one", url = "http://127.0.0.1:1/one", budget = "both" },
+  { name = "two", url = "http://127.0.0.1:1/two", budget = "both" },
+]
+
+[budgets.both]
+rate_limit = "400/minute"
+"""
+TRY_TWICE = (("RLM_RETRY__MAX_ATTEMPTS", "2"), ("RLM_RETRY__MAX_RUNS", "50"))
+
+ORDINARY = [Scenario(one.__name__, one) for one in (plain, longer, idle, reconnected, forgotten, unclaimed)]
+IDLE = ORDINARY[2]
+TROUBLED = Scenario("troubled", troubled, env=TRY_TWICE)
+BEREAVED = Scenario("bereaved", bereaved, env=(("RLM_WORKERS__MIN", "6"), ("RLM_WORKERS__MAX", "6")))
+RESTARTED = Scenario("restarted", restarted, start=lambda system: None)
+KEEP_LITTLE = (("RLM_RUN__HISTORY", "1"), ("RLM_QUEUE__FAILED_MAX", "1"))
+RECONFIGURED = Scenario("reconfigured", reconfigured, env=KEEP_LITTLE, document=BUDGETED)
+ALL = [*ORDINARY, TROUBLED, RECONFIGURED, BEREAVED, RESTARTED]
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory) -> dict[Scenario, list[Site]]:
+    """The sites of scheduler, supervisor and workers, each with the first scenario that comes by it."""
+    places = {kind: tmp_path_factory.mktemp("recording") for kind in {_kind(one) for one in ALL}}
+    found: dict[Scenario, set[Site]] = {}
+
+    def record(kind) -> None:
+        scenarios = [one for one in ALL if _kind(one) == kind]
+        with behind_proxies(places[kind], speed=SPEED, env=_env(scenarios[0]), document=kind[2]) as system:
+            scenarios[0].start(system)
+            sweep = Sweep(system)
+            sweep.play(scenarios[0])  # the first round differs: everything is connected, loaded and told
+            for scenario in scenarios:
+                seen = Counter(site for _ in range(3) for site in sweep.sites(scenario))
+                found[scenario] = {site for site, times in seen.items() if times > 1}  # not what chance brought
+
+    with ThreadPoolExecutor(len(places)) as pool:
+        list(pool.map(record, places))
+    seen = set(ANNOUNCED)
+    own = {}
+    for scenario in ALL:
+        own[scenario] = sorted(found[scenario] - seen)
+        seen |= found[scenario]
+    own[IDLE] += sorted(ANNOUNCED)
+    return own
+
+
+def _kind(scenario: Scenario) -> tuple:
+    """What systems have in common that can play the same scenarios."""
+    return scenario.env, scenario.start, scenario.document
+
+
+def _env(scenario: Scenario) -> dict[str, str]:
+    return {**STEADY, **dict(scenario.env)}
+
+
+def sweep_all(directory, cases: Iterable[tuple[Scenario, Site, Fault]], lanes: int = LANES) -> None:
+    """Play all cases, which are of one kind of system, on `lanes` systems; fail with everything that went wrong."""
+    waiting: Queue[tuple[Scenario, Site, Fault]] = Queue()
+    for case in cases:
+        waiting.put(case)
+    troubles: list[str] = []
+    kind = waiting.queue[0][0]
+
+    def work(lane: int) -> None:
+        with ExitStack() as stack:
+            place = directory / f"lane{lane}"
+            place.mkdir()
+            system = stack.enter_context(behind_proxies(place, speed=SPEED, env=_env(kind), document=kind.document))
+            kind.start(system)
+            sweep = Sweep(system)
+            sweep.play(kind)
+            for scenario, site, fault in _taken(waiting):
+                try:
+                    if not sweep.fail(scenario, site, fault):
+                        troubles.append(f"{scenario.name}: {site}: {fault}: was not reached")
+                except (AssertionError, StoreError) as error:
+                    troubles.append(f"lane {lane}: {scenario.name}: {site}: {fault}: {error}")
+            sweep.play(kind)
+
+    with ThreadPoolExecutor(lanes) as pool:
+        try:
+            list(pool.map(work, range(lanes)))
+        finally:  # on an interrupt the lanes end with the case they have
+            list(_taken(waiting))
+    assert not troubles, "\n" + "\n".join(troubles)
+
+
+def _taken(waiting: Queue) -> Iterator[tuple[Scenario, Site, Fault]]:
+    while True:
+        try:
+            yield waiting.get_nowait()
+        except Empty:
+            return
+
+
+def cases(sites, scenarios: Iterable[Scenario], *faults: Fault) -> list[tuple[Scenario, Site, Fault]]:
+    """Each site of the scenarios with each of the faults."""
+    return [(scenario, site, fault) for scenario in scenarios for site in sites[scenario] for fault in faults]
+
+
+def test_every_script_of_a_running_system_is_reached(sites):
+    """No script is left out of what follows but those that only commands run."""
+    reached = {site for own in sites.values() for _, site in own}
+    reached |= {name for site in reached if site.startswith("pipeline(") for name in site[9:-1].split(", ")}
+    for scenario, own in sites.items():
+        print(scenario.name, *own, sep="\n  ")
+
+    assert set(lua_names()) - reached == OF_COMMANDS | OF_DISASTERS
+
+
+BOTH = pytest.mark.parametrize("fault", [Fault.LOST, Fault.RESET])
+#: The same in minutes: a scenario that takes long, a fault that does.
+LOST_ELSE_LONG = pytest.mark.parametrize("fault", [Fault.LOST, pytest.param(Fault.RESET, marks=pytest.mark.long)])
+
+
+@BOTH
+def test_a_call_of_an_ordinary_run_fails(tmp_path, sites, fault):
+    """Whatever call of an ordinary run fails: the run is closed, its events are done, the workers live."""
+    sweep_all(tmp_path, cases(sites, ORDINARY, fault))
+
+
+@BOTH
+def test_a_call_fails_while_the_api_fails_too(tmp_path, sites, fault):
+    """Retries, rests and dead letters: whatever call of theirs fails, they happen once."""
+    sweep_all(tmp_path, cases(sites, [TROUBLED], fault))
+
+
+@BOTH
+def test_a_call_fails_that_only_a_changed_configuration_needs(tmp_path, sites, fault):
+    """A type that is gone, a budget that is new, records beyond those kept: each is dealt with once."""
+    sweep_all(tmp_path, cases(sites, [RECONFIGURED], fault), lanes=1)
+
+
+@LOST_ELSE_LONG
+def test_a_call_fails_when_a_worker_has_died(tmp_path, sites, fault):
+    """Whatever call fails that frees what a dead worker held: it is freed in the end, and done by others."""
+    sweep_all(tmp_path, cases(sites, [BEREAVED], fault))
+
+
+@LOST_ELSE_LONG
+def test_a_call_fails_when_processes_start_or_stop(tmp_path, sites, fault):
+    """Whatever call fails then: the process starts, or ends with code 4; a stop is clean; what follows is as ever."""
+    sweep_all(tmp_path, cases(sites, [RESTARTED], fault))
+
+
+def test_the_scripts_are_forgotten_just_before_any_of_them(tmp_path, sites):
+    """SCRIPT FLUSH right before each script in turn: it is loaded again and run once."""
+    scripts = set(lua_names()) | {f"dramatiq {verb}" for verb in ("fetch", "ack", "maxstack")}
+
+    sweep_all(tmp_path, [case for case in cases(sites, ORDINARY, Fault.FLUSH) if case[1][1] in scripts])
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("scenarios", [ORDINARY, [TROUBLED], [RECONFIGURED], [BEREAVED]])
+def test_a_call_stalls_for_longer_than_anybody_waits(tmp_path, sites, scenarios):
+    """A request lies about for longer than the client waits, and is carried out after all: late, and only once."""
+    sweep_all(tmp_path, cases(sites, scenarios, Fault.STALL), lanes=6)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that runs a script of its own: what it needs to be there, and what must hold once it was repeated."""
+
+    script: str
+    words: tuple[str, ...]
+    holds: Callable[[Behind], bool]
+
+
+def _limits(system: Behind) -> dict[str, str]:
+    return system.store.limits()
+
+
+COMMANDS = [
+    Command("look_items", ("plan",), lambda system: system.store.intake.waiting() == 1),
+    Command("pause_endpoint", ("endpoint", "pause", "one"), lambda system: _paused(system) is True),
+    Command("resume_endpoint", ("endpoint", "resume", "one"), lambda system: _paused(system) is False),
+    Command("set_limit", ("endpoint", "limit", "one", "7/minute"), lambda system: "7" in _limits(system)["one"]),
+    Command("retry_letter", ("failed", "retry", "--all"), lambda system: not system.letters() and _retried(system)),
+    Command("drop_letter", ("failed", "drop", "--all", "--yes"), lambda system: not system.letters()),
+]
+
+
+def _paused(system: Behind) -> bool:
+    health = system.store.keys.health(system.settings.endpoints["one"].window_id)
+    return bool(system.store.client.hexists(health, "paused_until_us"))
+
+
+def _retried(system: Behind) -> bool:
+    waiting = system.store.client.lrange(system.store.keys.events, 0, -1)
+    return waiting.count(b'"bad"') == 1
+
+
+@pytest.mark.parametrize("fault", [Fault.LOST, Fault.RESET])
+def test_a_call_of_a_command_fails(tmp_path, fault):
+    """The command says that Redis failed, with code 4; repeated, it has done what it is for, once."""
+    with behind_proxies(tmp_path, document=BUDGETED) as system:
+        for command in COMMANDS:
+            system.store.client.delete(system.store.keys.events, system.store.keys.failed)
+            if command.script.endswith("_letter"):
+                _write_letter(system)
+            else:
+                system.push([make_item("i", "ONE")])
+            armed = system.proxies["command"].arm(command.script, fault)
+
+            status = system.start("command", *command.words).wait(60)
+
+            assert armed.fired.is_set(), command
+            assert status == 4, (command, system.log("command"))
+            system.rlm(*command.words, check=False)
+            assert command.holds(system), command
+
+
+def _write_letter(system: Behind) -> None:
+    letter = encode_letter(b'"bad"', Reason.NOT_OBJECT, "no", failed_at=0, run_id=None, event=None)
+    system.store.client.lpush(system.store.keys.failed, letter)

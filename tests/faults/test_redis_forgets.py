@@ -1,0 +1,167 @@
+"""Redis forgets what it knew: no limit is exceeded, the alarm says why, and what is still there is done."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from rlm.embedded import EmbeddedServer
+from rlm.mockapi import exceeded
+from tests.acceptance.system import make_item
+from tests.wait import wait_until
+
+#: A type that has what it needs in half a second, and endpoints of two seconds, real time.
+DOCUMENT = """
+[run]
+window_seconds = 12
+guard_seconds = 0.1
+[retry]
+timeout_seconds = 1.0
+[types.QUICK]
+priority = 5
+processing_seconds = 0.1
+rate_limit = "10 per 2 second"
+endpoints = [ { name = "one", url = "http://127.0.0.1:1/one" }, { name = "two", url = "http://127.0.0.1:1/two" } ]
+"""
+#: Its period, its guard, and how long a call may take.
+HELD_SECONDS = 2.0 + 0.1 + 1.0
+
+
+@pytest.fixture
+def server(tmp_path_factory):
+    """A server of this test's own, outside of its system's place: it is started anew in between."""
+    server = EmbeddedServer(tmp_path_factory.mktemp("server"))
+    server.join()
+    yield server
+    server.leave()
+
+
+@pytest.fixture
+def quick(make_system, server):
+    """A system of one type on that server, in real time, its scheduler and supervisor running."""
+    with make_system(document=DOCUMENT, speed=1.0, redis_url=server.url) as made:
+        made.start_both()
+        yield made
+
+
+def push(system, number, prefix):
+    return system.push([make_item(f"{prefix}{index}", "QUICK") for index in range(number)])
+
+
+def assert_held(system, since):
+    """From `since` (monotonic) no endpoint had a call until it had rested, and the alarm was raised once."""
+    later = [one.at - since for one in system.api.arrivals if one.at > since + 0.3]
+    assert later
+    assert min(later) >= HELD_SECONDS - 0.3
+    assert system.log("scheduler").count("[action=hold_endpoints]") == 1
+    assert re.search(r"ERROR +Redis came back empty", system.log("scheduler"))
+    assert "Redis came back empty" in system.rlm("doctor", check=False).stdout
+
+
+def test_emptied_between_two_runs_it_is_noticed_before_the_next_call(quick):
+    """FLUSHALL while idle: each endpoint rests for its longest period, then the next run is done."""
+    before = push(quick, 20, "before")
+    quick.await_record(quick.ask_for_run())
+
+    quick.store.client.flushall()
+    emptied_at = time.monotonic()
+    wait_until(lambda: "hold_endpoints" in quick.log("scheduler"), timeout=20, message="the scheduler notices")
+    after = push(quick, 20, "after")
+    record = quick.await_record(quick.ask_for_run())
+
+    assert record["counts"]["completed"] == 20
+    assert_held(quick, emptied_at)
+    quick.assert_promises(before + after, [record])
+    assert_next_run_of(quick)
+
+
+def test_emptied_in_the_middle_of_a_run_no_limit_is_exceeded(quick):
+    """FLUSHALL with calls under way: what the ledger had is gone with it, the limits hold, and the next run is done."""
+    push(quick, 60, "lost")
+    quick.ask_for_run()
+    wait_until(lambda: len(quick.answered()) >= 20, timeout=40, message="the run is in its middle")
+
+    quick.store.client.flushall()
+    emptied_at = time.monotonic()
+    wait_until(lambda: "hold_endpoints" in quick.log("scheduler"), timeout=20, message="the scheduler notices")
+    after = push(quick, 20, "after")
+    record = quick.await_record(quick.ask_for_run())
+
+    assert record["counts"]["completed"] == 20
+    assert_held(quick, emptied_at)
+    assert exceeded(quick.api.arrivals, quick.settings.endpoints.values()) == []
+    assert set(after) <= set(quick.answered())
+    assert_next_run_of(quick)
+
+
+@contextmanager
+def killed(server, client):
+    """The server dies, something is done to its data, and it starts again; yields its append-only file."""
+    pid = client.info("server")["process_id"]
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{pid}").exists() or is_zombie(pid), message="the server is dead")
+    yield append_only_file(server)
+    server.join()
+
+
+def append_only_file(server):
+    (found,) = server.data_dir.glob("appendonlydir/*.incr.aof")
+    return found
+
+
+def is_zombie(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_restarted_empty_in_the_middle_of_a_run_no_limit_is_exceeded(quick, server):
+    """KILL, and its data is gone: no call before every endpoint has rested, and the alarm; the next run is done."""
+    push(quick, 60, "lost")
+    quick.ask_for_run()
+    wait_until(lambda: len(quick.answered()) >= 20, timeout=40, message="the run is in its middle")
+
+    with killed(server, quick.store.client) as file:
+        shutil.rmtree(file.parent)
+    restarted_at = time.monotonic()
+    wait_until(lambda: "hold_endpoints" in quick.log("scheduler"), timeout=20, message="the scheduler notices")
+    after = push(quick, 20, "after")
+    record = quick.await_record(quick.ask_for_run())
+
+    assert record["counts"]["completed"] == 20
+    assert_held(quick, restarted_at)
+    assert exceeded(quick.api.arrivals, quick.settings.endpoints.values()) == []
+    assert set(after) <= set(quick.answered())
+    assert_next_run_of(quick)
+
+
+def test_restarted_as_it_was_a_while_ago_no_limit_is_exceeded(quick, server):
+    """KILL, and the end of its append-only file is cut off: what it forgot is done again, after a rest."""
+    events = push(quick, 60, "again")
+    run_id = quick.ask_for_run()
+    wait_until(lambda: len(quick.answered()) >= 10, timeout=40, message="the run is in its middle")
+    size = append_only_file(server).stat().st_size
+    wait_until(lambda: len(quick.answered()) >= 20, timeout=20, message="the run has gone on")
+
+    with killed(server, quick.store.client) as file:
+        os.truncate(file, size)
+    restarted_at = time.monotonic()
+    record = quick.await_record(run_id)
+
+    assert_held(quick, restarted_at)
+    assert record["counts"]["taken"] == 60
+    quick.assert_promises(events, [record])
+    assert set(quick.repeats()) <= set(events)
+    assert_next_run_of(quick)
+
+
+def assert_next_run_of(system):
+    events = push(system, 2, "next")
+    record = system.await_record(system.ask_for_run())
+    assert record["counts"]["completed"] == 2
+    assert set(events) <= set(system.answered())

@@ -1,0 +1,34 @@
+"""Somebody changes Redis in the middle of a run so that it could lose events: nothing is released until it is fit."""
+
+from __future__ import annotations
+
+import time
+
+from scheduler.vouching import FIT_SECONDS
+from tests.faults.test_processes_die import assert_next_run
+from tests.wait import wait_until
+
+#: Calls that were released before it was noticed are sent within so long, seconds.
+UNDER_WAY_SECONDS = 1.5
+
+
+def test_a_redis_that_would_evict_gets_no_more_to_keep(system):
+    """It is told what to set, calls end meanwhile, and the run goes on once it is set."""
+    events = system.push_evenly(450)
+    run_id = system.ask_for_run()
+    wait_until(lambda: len(system.answered()) > 100, timeout=40, message="the run is in its middle")
+    client = system.store.client
+
+    client.config_set("maxmemory", 2**30)
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    wait_until(lambda: "set maxmemory-policy to noeviction" in system.log("scheduler"), message="it is noticed")
+    time.sleep(UNDER_WAY_SECONDS)  # what was released goes out
+    seen = len(system.api.arrivals)
+    time.sleep(FIT_SECONDS / 2)
+    assert len(system.api.arrivals) == seen
+    client.config_set("maxmemory-policy", "noeviction")
+
+    record = system.await_record(run_id)
+    assert len(system.api.arrivals) > seen
+    system.assert_promises(events, [record])
+    assert_next_run(system)

@@ -1,0 +1,209 @@
+"""Whatever is pushed onto the audit list, each item is events or a dead letter after the drain: none lost, none twice.
+
+Run it for as long as one likes, on a server of its own:
+
+    uv run python -m tests.fuzz.intake --random 1000000 --mutated 100000 --seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from rlm.event import NOT_EMBEDDABLE, Reason
+from tests.fuzz.items import mutated_item, random_item
+from tests.store import steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rlm.store import Store
+
+#: Items that are pushed and drained at a time.
+BATCH = 5000
+#: A drain of so many takes a second or two; one that takes this long hangs, seconds.
+HANG_SECONDS = 120
+#: What JSON allows around a value, and its readers drop.
+WHITESPACE = b" \t\r\n"
+
+Maker: TypeAlias = "Callable[[random.Random, Sequence[str]], bytes]"
+
+
+@dataclass
+class Figures:
+    """What became of the items so far."""
+
+    items: int = 0
+    taken: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    unknown: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Figures) -> None:
+        """Add the figures of a batch."""
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+
+
+def fuzz(store: Store, make: Maker, number: int, seed: str) -> Figures:
+    """Push `number` made items through the real drain and check, batch by batch, what became of each.
+
+    `store` is empty, and is again afterwards. A batch is made from `seed` and its number alone.
+    """
+    types = [one.name for one in store.settings.event_types]
+    total = Figures()
+    for batch in range(0, number, BATCH):
+        source = random.Random(f"{seed} {batch}")
+        items = [make(source, types) for _ in range(min(BATCH, number - batch))]
+        try:
+            with _no_hang():
+                total.add(_drain(store, items))
+        except BaseException:
+            print(f"in the batch at {batch} of seed {seed!r}", file=sys.stderr)
+            raise
+    return total
+
+
+def _drain(store: Store, items: list[bytes]) -> Figures:
+    """Drain `items` in a run of their own and check that the sum is right."""
+    token = store.leases.acquire(steps.CONDUCTOR, 600)
+    run = steps.open_run(store, token)
+    for start in range(0, len(items), 500):
+        steps.push(store, *items[start : start + 500])
+    taken = steps.drain(store, token, run)
+
+    letters = list(store.letters.all())
+    tally = store.runs.tally(run.id)
+    rejected, unknown = _sort(letters)
+    accepted = Counter(item.strip(WHITESPACE) for item in items)
+    accepted.subtract(rejected)
+    assert min(accepted.values(), default=0) >= 0, "a dead letter holds what was never pushed"
+    expected = Counter(one for raw, count in (+accepted).items() for one in _events(raw) * count)
+    configured = {one.name for one in store.settings.event_types}
+    known = {one: count for one, count in expected.items() if one[1] in configured}
+
+    assert {name: count for name, count in expected.items() if name not in known} == unknown
+    assert _ledger(store) == {f"{item}:{name}" for item, name in known}
+    assert taken == len(known)
+    assert tally.get("duplicates", 0) == sum(known.values()) - taken
+    assert tally.get("invalid", 0) == len(letters)
+    assert store.intake.waiting() == 0
+    figures = Figures(len(items), taken, tally.get("duplicates", 0), rejected.total(), unknown.total())
+    figures.reasons.update(json.loads(raw)["reason"] for raw in letters)
+    _clear(store)
+    return figures
+
+
+def _sort(letters: Sequence[bytes]) -> tuple[Counter[bytes], Counter[tuple[str, str]]]:
+    """Return the items that were rejected whole, and the events of an unknown type; each letter is one or the other."""
+    rejected: Counter[bytes] = Counter()
+    unknown: Counter[tuple[str, str]] = Counter()
+    for raw in letters:
+        letter = json.loads(raw, parse_constant=_no_constant)
+        assert list(letter) == ["id", "reason", "detail", "failed_at", "run_id", "event_id", "item"], letter
+        reason = Reason(letter["reason"])
+        assert letter["detail"], letter
+        item = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])["item"]
+        whole = base64.b64decode(letter["item"]["base64"]) if reason in NOT_EMBEDDABLE else bytes(item)
+        if letter["event_id"] is None:
+            rejected[whole.strip(WHITESPACE)] += 1
+        else:
+            item_id, event = json.loads(whole)["id"], letter["event_id"]
+            assert reason is Reason.UNKNOWN_TYPE
+            assert event.startswith(f"{item_id}:")
+            unknown[item_id, event.removeprefix(f"{item_id}:")] += 1
+    return rejected, unknown
+
+
+def _events(raw: bytes) -> list[tuple[str, str]]:
+    """Read the events of an accepted item, by another reader of JSON than RLM's, which takes no field twice."""
+    document = json.loads(raw, parse_constant=_no_constant, object_pairs_hook=_Once)
+    for name in ("id", "wallet_name", "events", "priority"):
+        assert name not in document.twice, raw
+    return [(document["id"], name) for name in dict.fromkeys(document["events"])]
+
+
+class _Once(dict[str, Any]):
+    """An object and the names that stood in it more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.twice = {name for name, count in Counter(name for name, _ in pairs).items() if count > 1}
+
+
+def _no_constant(text: str) -> None:
+    raise AssertionError(f"{text} is no JSON")
+
+
+def _ledger(store: Store) -> set[str]:
+    found: list[bytes] = []
+    for name in store.ledger.types():
+        found += store.client.zrange(store.keys.pending(name), 0, -1)  # type: ignore[arg-type]  # bytes, it is sync
+    return {one.decode() for one in found}
+
+
+def _clear(store: Store) -> None:
+    prefix = store.settings.redis.prefix
+    keys = [store.keys.failed, *store.client.scan_iter(match=f"{prefix}:*", count=10_000)]
+    for start in range(0, len(keys), 10_000):
+        store.client.delete(*keys[start : start + 10_000])
+
+
+class _no_hang:  # noqa: N801  # reads like a function
+    """Raise where the block takes longer than `HANG_SECONDS`."""
+
+    def __enter__(self) -> None:
+        signal.signal(signal.SIGALRM, self._hangs)
+        signal.alarm(HANG_SECONDS)
+
+    def __exit__(self, *_: object) -> None:
+        signal.alarm(0)
+
+    def _hangs(self, *_: object) -> None:
+        raise AssertionError(f"the drain takes longer than {HANG_SECONDS} s")
+
+
+def main() -> None:
+    """Fuzz the intake as the command line says and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--random", type=int, default=1_000_000, help="random items")
+    parser.add_argument("--mutated", type=int, default=100_000, help="good items that something happened to")
+    parser.add_argument("--seed", default="1")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        for line in _run(Path(directory), given):
+            print(line, flush=True)
+
+
+def _run(directory: Path, given: argparse.Namespace) -> Iterator[str]:
+    from rlm.settings import load_settings
+    from rlm.store import Store
+    from tests.conftest import running_server
+
+    config = directory / "rlm.toml"
+    config.write_text("")
+    with running_server("valkey", directory / "data") as url:
+        store = Store(load_settings(config, {}), url)
+        store.client.config_set("appendonly", "no")  # gigabytes, and of no concern here
+        for name, make, number in (("random", random_item, given.random), ("mutated", mutated_item, given.mutated)):
+            began = time.monotonic()
+            found = fuzz(store, make, number, f"{given.seed} {name}")
+            yield f"{name}, seed {given.seed}: {found}, {time.monotonic() - began:.0f} s"
+        store.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""The short form of the fuzzing of the intake: some thousands of items through the real drain, in a second or two."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.settings import load_settings
+from rlm.store import Store
+from tests.conftest import running_server
+from tests.fuzz.intake import fuzz
+from tests.fuzz.items import mutated_item, random_item
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store on a server of its own: batches are counted and cleared away."""
+    directory = tmp_path_factory.mktemp("fuzz")
+    (directory / "rlm.toml").write_text("")
+    with running_server("valkey", directory / "data") as url:
+        store = Store(load_settings(directory / "rlm.toml", {}), url)
+        yield store
+        store.close()
+
+
+@pytest.mark.parametrize(("make", "number"), [(random_item, 5000), (mutated_item, 2500)])
+def test_every_item_is_events_or_a_dead_letter(store, make, number):
+    """None is lost, none counts twice, none stops the drain; what stands in a letter is what was pushed."""
+    found = fuzz(store, make, number, f"ci {make.__name__}")
+
+    assert found.items == number
+    assert found.taken > 20
+    assert len(found.reasons) >= 7
+
+
+@pytest.mark.long
+def test_a_million_random_and_a_hundred_thousand_mutated_items(store):
+    """The same, for some minutes."""
+    assert fuzz(store, random_item, 1_000_000, "long random").items == 1_000_000
+    assert fuzz(store, mutated_item, 100_000, "long mutated").items == 100_000

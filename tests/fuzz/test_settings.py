@@ -1,0 +1,163 @@
+"""Whatever stands in rlm.toml or in the environment, it is settings or a fault that is told: no traceback, no hang."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from rlm.cli.group import rlm
+from rlm.errors import ConfigurationError
+from rlm.settings import Settings, load_settings
+from rlm.settings.toml import toml_key, toml_value
+
+#: So long may one configuration take at the most, seconds; it is some milliseconds.
+HANG_SECONDS = 5.0
+
+KEYS = (
+    *("redis", "queue", "run", "workers", "retry", "types", "budgets", "url", "prefix", "embedded_port", "events"),
+    *(
+        "failed",
+        "window_seconds",
+        "every_seconds",
+        "target",
+        "max",
+        "min",
+        "threads",
+        "priority",
+        "rate_limit",
+        "share",
+    ),
+    *("endpoints", "name", "headers", "budget", "timeout_seconds", "A", "Authorization", "", "\x1b", "a.b"),
+)
+TEXTS = st.one_of(
+    st.text(max_size=30),
+    st.sampled_from(
+        ("embedded", "redis://u:p@h:1", "30/minute", "env:X", "env:HOME", "http://h/", "http://[", "a" * 300)
+    ),
+    st.from_regex(r"[0-9]{1,30}( per |/)[0-9.]{0,20} ?(second|minute|hours?|x)[;,| ]*", fullmatch=True),
+    st.from_regex(r"(redis|rediss|unix|redis\+sentinel|https?)://[!-~]{0,20}", fullmatch=True),
+)
+SCALARS = st.one_of(TEXTS, st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=True))
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(KEYS), inner, max_size=4)),
+    max_leaves=12,
+)
+ENDPOINTS = st.lists(
+    st.fixed_dictionaries(
+        {"name": TEXTS, "url": TEXTS},
+        optional={"rate_limit": TEXTS, "headers": st.dictionaries(st.text(max_size=5), TEXTS, max_size=2)},
+    ),
+    max_size=3,
+)
+TYPES = st.dictionaries(
+    st.text(max_size=5), st.fixed_dictionaries({"rate_limit": TEXTS, "endpoints": ENDPOINTS}), max_size=2
+)
+
+fuzzed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+
+
+def outcome(text: bytes, environ: dict[str, str]) -> str:
+    """Load a configuration; return what is wrong with it, empty where nothing is."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "rlm.toml"
+        file.write_bytes(text)
+        try:
+            assert isinstance(load_settings(file, environ), Settings)
+        except ConfigurationError as error:
+            return str(error)
+        finally:
+            assert time.monotonic() - began < HANG_SECONDS
+    return ""
+
+
+def write(document):
+    """Write a document as TOML: each of its keys a line with a value."""
+    return "".join(f"{toml_key(key)} = {toml_value(value)}\n" for key, value in document.items()).encode(
+        "utf-8", "surrogatepass"
+    )
+
+
+@fuzzed
+@given(st.binary(max_size=200))
+@example(b"\xff")
+@example(b"a = " + b"[" * 5000)
+@example(b"a." * 5000 + b"b = 1")
+@example(b"x = 1e999999999")
+@example(b"x = " + b"9" * 5000)
+@example(b"[run]\nwindow_seconds = " + b"9" * 400)
+def test_any_bytes_as_a_file(text):
+    """Most are no TOML, which is a fault that names the file."""
+    if fault := outcome(text, {}):
+        assert "rlm.toml" in fault
+
+
+@fuzzed
+@given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=5))
+def test_any_values_of_any_kind_under_the_known_keys(document):
+    """TOML whose keys exist and whose values are of every kind."""
+    outcome(write(document), {})
+
+
+@fuzzed
+@given(TYPES, st.dictionaries(st.text(max_size=5), st.fixed_dictionaries({"rate_limit": TEXTS}), max_size=2))
+def test_any_types_endpoints_and_budgets(types, budgets):
+    """Tables of the right form with any texts in them."""
+    outcome(write({"types": types, "budgets": budgets}), {"X": "x\r\ny"})
+
+
+@fuzzed
+@given(
+    st.dictionaries(
+        st.one_of(
+            st.sampled_from(
+                (
+                    *("REDIS_URL", "SENTRY_DSN", "RLM_REDIS__URL", "RLM_RUN__TARGET", "RLM_WORKERS__MAX"),
+                    *("RLM_TYPES__A__RATE_LIMIT", "RLM_TYPES__A__PRIORITY", "RLM_BUDGETS__B__RATE_LIMIT"),
+                )
+            ),
+            st.text(max_size=10).map(lambda text: f"RLM_{text}__X"),
+        ),
+        st.one_of(TEXTS, st.text(), st.integers().map(str), st.floats().map(str)),
+        max_size=4,
+    )
+)
+def test_any_value_of_any_variable(environ):
+    """Those that are read, and names that look like one."""
+    text = b'[types.A]\nrate_limit = "1/second"\nendpoints = [{name = "a", url = "http://h/"}]\n'
+    outcome(text, environ)
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        *("1" * 50_000, "1" * 50_000 + "x", "1 per " + "1" * 50_000, "1/" + "1" * 50_000 + "." + "1" * 50_000),
+        *(" " * 50_000, "1" + " " * 50_000 + "/minute", "1/minute" + " " * 50_000 + "x", "1/" + "s" * 50_000),
+        *("1 per" + " " * 50_000, ";" * 50_000, "1/minute;" * 5_000, "1/minute" + "s" * 50_000),
+    ],
+    ids=range(12),
+)
+def test_no_limit_takes_long_to_refuse(limit):
+    """Long digits, blanks and lists are read in a time that grows with them, not with their square."""
+    outcome(f'[types.A]\nrate_limit = "{limit}"\nendpoints = [{{name = "a", url = "http://h/"}}]\n'.encode(), {})
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"[", b"run = 1", b'[run]\ntarget = "\\u001b[2J"', b"[types]\n[types.A]"])
+def test_a_command_says_so_with_exit_code_two(tmp_path, text):
+    """Without a traceback, and without what a terminal could take for commands."""
+    config = tmp_path / "rlm.toml"
+    config.write_bytes(text)
+
+    done = CliRunner().invoke(rlm, ["status", "--config", str(config)])
+
+    assert done.exit_code == 2
+    assert isinstance(done.exception, SystemExit)
+    assert "Traceback" not in done.output
+    assert "\x1b" not in done.output

@@ -1,0 +1,42 @@
+"""Calls scripts by their names, for traces and for faults that wait for one of them."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def known_as(name: str, source: bytes) -> str:
+    """Note what a script is called; return the hash by which it is called."""
+    sha = hashlib.sha1(source, usedforsecurity=False).hexdigest()
+    _NAMES[sha.encode()] = name
+    return sha
+
+
+def name_of(commands: Sequence[list[bytes]]) -> str:
+    """Name the script that a batch begins with; '' where it begins with a plain command."""
+    return _NAMES.get(commands[0][1], "") if commands[0][0] == b"EVALSHA" else ""
+
+
+def words(commands: Sequence[list[bytes]]) -> str:
+    """Write commands for a trace."""
+    return "; ".join(
+        f"{_NAMES.get(fields[1], '?')} {b' '.join(fields[3:])[:300]!r}"
+        if fields[0] == b"EVALSHA"
+        else repr(b" ".join(fields)[:120])
+        for fields in commands[:4]
+    )
+
+
+_NAMES: dict[bytes, str] = {}
+SOURCES = {
+    file.name.removesuffix(".lua"): file.read_bytes()
+    for file in (resources.files("rlm.store") / "lua").iterdir()
+    if file.name.endswith(".lua")
+}
+for _name, _source in SOURCES.items():
+    known_as(_name, _source)

@@ -1,0 +1,251 @@
+"""Puts the simulated world under RLM's own code for as long as a simulation runs, and takes it away again."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+import secrets
+import signal
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import dramatiq.brokers.redis
+
+import actors.broker
+import rlm.clock
+import rlm.store.scripts
+import rlm.store.store
+import rlm.supervisor.child
+import rlm.supervisor.supervisor
+import scheduler.conductor
+import scheduler.duty
+import scheduler.leader
+import scheduler.release
+import scheduler.service
+import scheduler.vouching
+from tests.simulation import names
+from tests.simulation.loop import EPOCH, Event, Host, Loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from tests.simulation.world import World
+
+
+class Clock:
+    """Stands for the module `time` under `rlm.clock`."""
+
+    CLOCK_MONOTONIC = CLOCK_BOOTTIME = 0
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self.sleep = loop.sleep
+
+    def time(self) -> float:
+        return EPOCH + self._loop.now
+
+    def monotonic(self) -> float:
+        return self._loop.now
+
+    def clock_gettime(self, _which: int) -> float:
+        return self._loop.now
+
+
+class Wakeup:
+    """Stands for the pipe that a process's main loop selects on."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.event = Event(loop)
+
+    def wake(self) -> None:
+        self.event.set()
+
+    def drain(self) -> None:
+        self.event.clear()
+
+
+class Stop:
+    """Stands for the signals that ask a process to stop."""
+
+    def __init__(self, wakeup: Wakeup) -> None:
+        self._wakeup = wakeup
+        self.graceful = self.immediate = False
+
+    def ask(self) -> None:
+        self.graceful = True
+        self._wakeup.wake()
+
+
+class Death:
+    """Stands for a pidfd: set when the process is dead."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.event = Event(loop)
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class Selector:
+    """Stands for a selector over wake-ups and deaths."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._files: dict[Any, None] = {}
+
+    def register(self, file: Any, _events: int) -> None:
+        self._files[file] = None
+
+    def unregister(self, file: Any) -> None:
+        del self._files[file]
+
+    def select(self, timeout: float | None = None) -> list[tuple[Any, int]]:
+        ready = self._ready()
+        if not ready and timeout:
+            wait = self._loop.next_wait()
+            for file in self._files:
+                file.event._waiters.append(wait)
+            self._loop.sleep(timeout, instant=False)
+            ready = self._ready()
+        return ready
+
+    def _ready(self) -> list[tuple[Any, int]]:
+        return [(SimpleNamespace(fileobj=file), 1) for file in self._files if file.event.is_set()]
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class Thread:
+    """Stands for `threading.Thread`: a task of the process that starts it."""
+
+    def __init__(self, loop: Loop, target: Callable[..., object], args: Sequence[Any] = ()) -> None:
+        self._loop, self._target, self._args = loop, target, args
+        self._ended = Event(loop)
+
+    def start(self) -> None:
+        self._loop.spawn(self._loop.host, self._run)
+
+    def _run(self) -> None:
+        self._target(*self._args)
+        self._ended.set()
+
+    def join(self, timeout: float | None = None) -> None:
+        self._ended.wait(timeout)
+
+
+class Waker:
+    """Stands for the thread that listens to a channel."""
+
+    def __init__(self, world: World, channel: str, callback: Callable[[], None]) -> None:
+        self._world, self._channel, self._callback = world, channel, callback
+        self._host: Host | None = None
+
+    def start(self) -> None:
+        self._host = self._world.loop.host
+        self._world.listeners.setdefault(self._channel, {})[self] = None
+        self._callback()
+
+    def stop(self) -> None:
+        self._world.listeners.get(self._channel, {}).pop(self, None)
+
+    def hear(self) -> None:
+        if self._host is not None and not self._host.dead:
+            self._callback()
+
+
+class Ticking:
+    """Stands for APScheduler: a tick on each multiple of the period."""
+
+    def __init__(self, world: World, on_tick: Callable[[], None]) -> None:
+        self._world, self._on_tick = world, on_tick
+        self._stopped = False
+        world.loop.spawn(world.loop.host, self._run)
+
+    def _run(self) -> None:
+        every, loop = self._world.settings.run.every_seconds, self._world.loop
+        while not self._stopped:
+            now = EPOCH + loop.now
+            loop.sleep(max(0.0005, (now // every + 1) * every - now + 0.001))
+            self._on_tick()
+
+    def shutdown(self, *, wait: bool) -> None:  # APScheduler's signature
+        self._stopped = True
+
+
+def _read_script(script: Any, name: str, mutations: Mapping[str, bytes]) -> None:
+    script.name = name
+    script.source = mutations.get(name) or names.SOURCES[name]
+    script.sha = names.known_as(name, script.source)
+
+
+@contextmanager
+def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
+    """Put the world under RLM. `mutations` are sources to use in place of scripts, by name."""
+    loop, rng = world.loop, world.rng
+    numbers = itertools.count(1)
+    no_kill = SimpleNamespace(kill=world.signal, getpid=lambda: world.pid(loop.host))
+    state = random.getstate()
+    disabled = logging.root.manager.disable
+    patches: list[tuple[Any, str, Any]] = [
+        (rlm.clock, "time", Clock(loop)),
+        (rlm.store.store, "make_client", world.make_client),
+        (actors.broker, "make_client", world.make_client),
+        (actors.broker, "uuid4", lambda: f"m{next(numbers):06d}"),
+        (actors.broker.ClaimCheckBroker, "_max_unpack_size_val", 4000),  # else the first one of a process asks Redis
+        (dramatiq.brokers.redis, "current_millis", lambda: int(1000 * (EPOCH + loop.now))),
+        (rlm.store.scripts.Script, "__init__", lambda script, name: _read_script(script, name, mutations)),
+        (secrets, "token_hex", lambda size=8: f"{rng.getrandbits(8 * size):0{2 * size}x}"),
+        # Nobody is hurried here, and each turn costs: half as many.
+        (scheduler.release, "BUSY_SECONDS", 0.02),
+        (scheduler.release, "QUIET_SECONDS", 0.1),
+        (scheduler.release, "LOOK_SECONDS", 0.2),
+        (scheduler.conductor, "BUSY_SECONDS", 0.02),
+        (scheduler.vouching, "require_fit", lambda *_, **__: None),  # there is no more to INFO than a run id
+        (scheduler.duty, "select", SimpleNamespace(select=_select)),
+        (scheduler.leader, "os", no_kill),
+        (scheduler.service, "os", no_kill),
+        (
+            scheduler.service,
+            "threading",
+            SimpleNamespace(Event=lambda: Event(loop), Thread=lambda target, args=(), **_: Thread(loop, target, args)),
+        ),
+        (scheduler.service, "Waker", lambda _url, channel, callback: Waker(world, channel, callback)),
+        (scheduler.service.SchedulerService, "_start_clock", lambda service: Ticking(world, service._on_tick)),
+        (rlm.supervisor.supervisor, "Waker", lambda _url, channel, callback: Waker(world, channel, callback)),
+        (
+            rlm.supervisor.supervisor,
+            "selectors",
+            SimpleNamespace(DefaultSelector=lambda: Selector(loop), EVENT_READ=1),
+        ),
+        (rlm.supervisor.supervisor, "watch_death", world.watch_death),
+        (rlm.supervisor.supervisor, "os", no_kill),
+        (rlm.supervisor.child, "os", no_kill),
+    ]
+    try:
+        random.seed(world.seed)
+        if not world.keeps_log:
+            logging.disable(logging.CRITICAL)
+        with mock.patch.multiple(signal, pidfd_send_signal=_refuse):
+            for target, name, value in patches:
+                patch = mock.patch.object(target, name, value)
+                patch.start()
+                world.patched.append(patch)
+            yield
+    finally:
+        for patch in reversed(world.patched):
+            patch.stop()
+        world.patched.clear()
+        logging.disable(disabled)
+        random.setstate(state)
+
+
+def _select(files: Sequence[Wakeup], _writing: object, _failing: object, seconds: float) -> None:
+    files[0].event.wait(seconds)
+
+
+def _refuse(*_args: object) -> None:
+    raise AssertionError("a simulation signals no real process")

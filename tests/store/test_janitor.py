@@ -1,0 +1,98 @@
+"""The janitor: what workers left that nobody freed is removed between runs, and of the living nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from actors import dispatch
+from actors.broker import ClaimCheckBroker
+from rlm.store.processes import Process, Role
+from scheduler import janitor as cleaning
+from scheduler.janitor import Janitor
+from tests.store import looks, steps
+
+DEAD = Process("dead-host:7:a:1", 7, "dead-host", 1.0, "ready", 5)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The monotonic clock, which the test sets forward."""
+    real, ahead = cleaning.system_clock.monotonic, [0.0]
+    monkeypatch.setattr(cleaning.system_clock, "monotonic", lambda: real() + ahead[0])
+
+    def forward(seconds):
+        ahead[0] += seconds
+
+    return forward
+
+
+@pytest.fixture
+def broker(store):
+    return ClaimCheckBroker(store.url, store.keys.dramatiq)
+
+
+@pytest.fixture
+def janitor(store, broker):
+    return Janitor(store, broker)
+
+
+@pytest.fixture
+def left(store, token, running, broker):
+    """A worker fetched two messages, claimed one and took a slot; then its host died, and the run was closed."""
+    run = running(2)
+    before = looks.snapshot(store)
+    store.processes.announce(Role.WORKER, DEAD)
+    releases = steps.release(store, token, run, 2)
+    broker.enqueue_many(dispatch.message(one) for one in releases)
+    host = ClaimCheckBroker(store.url, store.keys.dramatiq)
+    host.broker_id = DEAD.id
+    assert host.do_fetch("rlm", 2)
+    steps.claim(store, releases[0], DEAD.id)
+    store.client.hset(store.keys.calls(DEAD.id), releases[0].event_id, "gone|1|rebalance_api")
+    store.client.delete(store.keys.process(Role.WORKER, DEAD.id))
+    steps.finish(store, token, run)
+    types = store.known_types
+    assert store.runs.return_unsettled(run.id, types)
+    store.runs.close(run.id, {}, types, wanted=0)
+    return before
+
+
+def test_what_a_dead_worker_left_is_removed(store, janitor, clock, left):
+    """Once no lease of its can be running: its calls, its fetched messages, its heartbeat, its name."""
+    assert store.client.hlen(store.keys.calls(DEAD.id)) == 1
+    assert store.client.hlen(f"{store.keys.dramatiq}:rlm.msgs") == 2
+    janitor.step()
+    assert store.processes.missing(Role.WORKER) == [DEAD.id]
+
+    clock(60)
+    janitor.step()
+
+    assert store.processes.missing(Role.WORKER) == []
+    assert [key for key in looks.snapshot(store) if "dramatiq" in key or "calls" in key or "worker" in key] == []
+    assert looks.counts(store).pending == 2
+
+
+def test_a_worker_that_is_heard_of_again_keeps_what_it_has(store, janitor, clock, left):
+    """Redis may have been away, or the worker frozen."""
+    janitor.step()
+    store.processes.announce(Role.WORKER, DEAD)
+    clock(60)
+
+    janitor.step()
+
+    assert store.client.hlen(store.keys.calls(DEAD.id)) == 1
+    store.client.delete(store.keys.process(Role.WORKER, DEAD.id))
+    clock(6)
+    janitor.step()
+    assert store.client.hlen(store.keys.calls(DEAD.id)) == 1
+
+
+def test_it_looks_only_now_and_then(store, janitor, clock, left):
+    """An idle scheduler asks Redis for no more than it must."""
+    janitor.step()
+
+    before = store.client.info("stats")["total_commands_processed"]
+    for _ in range(20):
+        janitor.step()
+
+    assert store.client.info("stats")["total_commands_processed"] - before < 20

@@ -1,0 +1,103 @@
+"""Resuming an endpoint: a pause is over, a rest for what it answered too; one for a window not trusted never."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.circuit import Circuit, circuit_of
+from rlm.store.changes import What
+from rlm.store.control import Resumed
+from tests.store import looks
+from tests.store.windows import health, look, make_budget, make_endpoint, refusal, set_health, take
+
+BY = "someone@somewhere"
+
+
+@pytest.fixture
+def endpoint():
+    """An endpoint whose limit is never met here."""
+    return make_endpoint("100/minute")
+
+
+@pytest.mark.parametrize("seconds", [30, None])
+def test_a_paused_endpoint_is_as_it_was(store, endpoint, seconds):
+    """Its window has kept what was used; nothing of the pause is left."""
+    take(store, endpoint)
+    before = health(store, endpoint)
+    store.control.pause(endpoint, BY, seconds)
+
+    assert store.control.resume(endpoint, BY) == Resumed(paused=True, rested=False)
+
+    assert health(store, endpoint) == before
+    assert look(store, endpoint).free == 99
+    assert circuit_of(look(store, endpoint)) is Circuit.CLOSED
+
+
+def test_a_rest_for_what_it_answered_ends_and_its_next_call_is_a_probe(store, endpoint):
+    """A single one: the others wait for what it is answered."""
+    store.windows.rest(endpoint, 30)
+
+    assert store.control.resume(endpoint, BY) == Resumed(paused=False, rested=True)
+
+    view = look(store, endpoint)
+    assert view.free == 1
+    assert circuit_of(view) is Circuit.HALF_OPEN
+    (probe,) = take(store, endpoint)
+    assert probe.suspect
+    refusal(store, endpoint)
+
+
+def test_failures_are_not_forgotten(store, endpoint):
+    """A probe that fails rests it again, for twice as long."""
+    store.windows.fail(endpoint, first_rest_seconds=4, failing=1)
+
+    store.control.resume(endpoint, BY)
+
+    take(store, endpoint)
+    assert 7 < store.windows.fail(endpoint, first_rest_seconds=4, failing=1) <= 8
+
+
+def test_a_rest_because_its_window_cannot_be_trusted_stands(store, endpoint):
+    """No word of an operator makes known what was sent."""
+    set_health(store, endpoint, held_until_us=store.windows.look(())[0] + 30_000_000)
+    store.control.pause(endpoint, BY)
+
+    assert store.control.resume(endpoint, BY) == Resumed(paused=True, rested=False)
+
+    assert 28 < refusal(store, endpoint) <= 30
+    assert circuit_of(look(store, endpoint)) is Circuit.HELD
+
+
+def test_a_rest_that_asks_for_no_probe_stands(store):
+    """It is of one that nothing is said against, such as a budget, so it is not for what was answered."""
+    account = make_budget("100/minute")
+    set_health(store, account, rest_until_us=store.windows.look(())[0] + 30_000_000)
+
+    assert store.control.resume(account, BY) == Resumed(paused=False, rested=False)
+
+    assert 28 < look(store, account).rest_seconds <= 30
+
+
+def test_what_was_ended_is_recorded_with_by_whom(store, endpoint):
+    """Both, where it was both."""
+    store.windows.rest(endpoint, 30)
+    store.control.pause(endpoint, BY)
+
+    store.control.resume(endpoint, "another@place")
+
+    newest = store.changes.newest(1)[0]
+    assert (newest.by, newest.name, newest.what, newest.before, newest.after) == (
+        "another@place",
+        "api",
+        What.RESUME,
+        "paused, open",
+        None,
+    )
+
+
+def test_resuming_what_is_neither_changes_nothing(store, endpoint):
+    """Nothing is recorded."""
+    take(store, endpoint)
+
+    with looks.nothing_changes(store):
+        assert store.control.resume(endpoint, BY) == Resumed(paused=False, rested=False)

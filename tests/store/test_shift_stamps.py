@@ -1,0 +1,69 @@
+"""When the clock of Redis is set, what is still to come moves with it: neither is it due at once, nor in hours."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.errors import FencedError
+from tests.store import steps
+from tests.store.windows import health, set_health
+
+HOUR_US = 3_600_000_000
+
+
+@pytest.fixture
+def endpoint(store):
+    """An endpoint of the configuration, as only those are moved."""
+    return store.settings.endpoints[steps.ENDPOINT]
+
+
+@pytest.mark.parametrize("shift_us", [HOUR_US, -HOUR_US])
+def test_rests_and_probes_move(store, token, endpoint, shift_us):
+    """All moments of its health do, what is no moment stays."""
+    before = dict.fromkeys(("rest_until_us", "held_until_us", "paused_until_us", "probe_until_us"), 2 * HOUR_US)
+    set_health(store, endpoint, **before, failures=7)
+
+    assert store.shift_stamps(token, "", shift_us, "it was set") == 4
+
+    assert health(store, endpoint) == {**dict.fromkeys(before, 2 * HOUR_US + shift_us), "failures": 7}
+
+
+@pytest.mark.parametrize("shift_us", [HOUR_US, -HOUR_US])
+def test_the_deadline_and_the_leases_of_a_run_move(store, token, running, shift_us):
+    """A lease without a slot, whose score is negative, moves as the others do."""
+    run = running(3)
+    claimed, *_ = steps.release(store, token, run, 3)
+    steps.claim(store, claimed)
+    deadline_us = store.runs.current().deadline_us
+    inflight, released = store.keys.inflight(steps.TYPE), store.keys.released(steps.TYPE)
+    before = {key: dict(store.client.zrange(key, 0, -1, withscores=True)) for key in (inflight, released)}
+
+    store.shift_stamps(token, run.id, shift_us, "it was set")
+
+    assert store.runs.current().deadline_us == deadline_us + shift_us
+    after = dict(store.client.zrange(inflight, 0, -1, withscores=True))
+    assert after == {name: score - shift_us for name, score in before[inflight].items()}
+    after = dict(store.client.zrange(released, 0, -1, withscores=True))
+    assert after == {name: score + shift_us for name, score in before[released].items()}
+
+
+def test_a_run_that_is_no_longer_open_is_left_alone(store, token, running):
+    """Nothing is made of it."""
+    running(1)
+
+    store.shift_stamps(token, "another", HOUR_US, "it was set")
+
+    assert not store.client.exists(store.keys.run("another"))
+
+
+def test_a_deposed_conductor_moves_nothing(store, token, endpoint):
+    """Else it would be moved twice."""
+    set_health(store, endpoint, rest_until_us=HOUR_US)
+
+    before = store.client.hgetall(store.keys.epoch)
+
+    with pytest.raises(FencedError):
+        store.shift_stamps(token - 1, "", HOUR_US, "it was set")
+
+    assert health(store, endpoint) == {"rest_until_us": HOUR_US}
+    assert store.client.hgetall(store.keys.epoch) == before

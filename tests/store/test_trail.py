@@ -1,0 +1,183 @@
+"""The trail of an event: each call is written in the step that settles it or gives it back, and lives as it does.
+
+That a late or repeated word writes nothing is seen by the tests of each script: nothing changes then.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import rlm.store
+from rlm import trail
+from rlm.event import Reason
+from rlm.store.ledger import POISON_DEATHS
+from rlm.store.window import Admitted, Call
+from rlm.trail import Answer, Heard
+from tests.store import looks, losses, steps
+
+#: How a call may end, what the ledger is told, and the answer that stands in the trail.
+ENDS = {
+    "complete": (lambda ledger, claim: ledger.complete(claim, steps.ENDPOINT, 0.25, "HTTP 200"), Answer.COMPLETED),
+    "throttle": (
+        lambda ledger, claim: ledger.throttle(claim, steps.ENDPOINT, Heard("HTTP 200", 0.25)),
+        Answer.THROTTLED,
+    ),
+    "retry": (lambda ledger, claim: ledger.retry(claim, steps.ENDPOINT, 0, Heard("HTTP 200", 0.25)), Answer.ERROR),
+    "spend": (lambda ledger, claim: ledger.spend(claim, steps.ENDPOINT, Heard("HTTP 200", 0.25)), Answer.ERROR),
+    "reject": (
+        lambda ledger, claim: ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT, Heard("HTTP 200", 0.25)),
+        Answer.REJECTED,
+    ),
+    "fail": (
+        lambda ledger, claim: ledger.fail(claim, Reason.ATTEMPTS_SPENT, "no", steps.ENDPOINT, Heard("HTTP 200", 0.25)),
+        Answer.ERROR,
+    ),
+}
+every_end = pytest.mark.parametrize(("end", "answer"), ENDS.values(), ids=ENDS)
+
+
+@pytest.fixture
+def run(running):
+    return running(1)
+
+
+@pytest.fixture
+def claim(store, token, run):
+    return steps.claim_next(store, token, run)
+
+
+def trail_of(store, event_id=None):
+    """Read an event's trail."""
+    return trail.read(store.client.hgetall(store.keys.event(event_id or steps.event_id(1))))
+
+
+def take_slot(store, claim):
+    """Take the slot that a call of this claim is sent in."""
+    endpoint = store.settings.endpoints[steps.ENDPOINT]
+    assert isinstance(store.windows.acquire(endpoint, Call(claim.worker_id, claim.event_id, endpoint.name)), Admitted)
+
+
+@every_end
+def test_a_call_leaves_its_endpoint_time_answer_and_duration(store, run, claim, end, answer):
+    """The time is that of Redis, the run and the attempt are those of its body."""
+    before = looks.redis_us(store) / 1_000_000
+
+    assert end(store.ledger, claim)
+
+    (one,) = trail_of(store)
+    assert before <= one.at <= looks.redis_us(store) / 1_000_000
+    assert (one.run_id, one.number, one.endpoint) == (run.id, 1, steps.ENDPOINT)
+    assert (one.answer, one.text, one.seconds) == (answer, "HTTP 200", 0.25)
+
+
+def test_what_was_given_back_without_a_call_is_only_counted(store, token, run, claim):
+    """It was no attempt."""
+    store.ledger.give_back(claim)
+    store.ledger.give_back(steps.claim_next(store, token, run))
+
+    assert trail_of(store) == []
+    assert looks.event(store, claim.event_id)["unsent"] == "2"
+
+
+def test_the_trail_goes_on_over_attempts_and_runs_oldest_first(store, token, run, claim):
+    """A throttled call is not counted, so the next one has the same number."""
+    store.ledger.throttle(claim, steps.OVERFLOW)
+    claim = steps.claim_next(store, token, run)
+    store.ledger.spend(claim, steps.ENDPOINT)
+    losses.run_closed(store, token, run, claim)
+    later = steps.start_run(store, token)
+    store.ledger.complete(steps.claim_next(store, token, later), steps.OVERFLOW, 0.1)
+
+    found = [(one.run_id, one.number, one.endpoint, one.answer) for one in trail_of(store)]
+    assert found == [
+        (run.id, 1, steps.OVERFLOW, Answer.THROTTLED),
+        (run.id, 1, steps.ENDPOINT, Answer.ERROR),
+        (later.id, 2, steps.OVERFLOW, Answer.COMPLETED),
+    ]
+
+
+@pytest.mark.parametrize("calls", [50, 51])
+def test_only_the_newest_entries_are_kept(store, token, run, calls):
+    """An event that is throttled again and again does not grow."""
+    for index in range(calls):
+        store.ledger.throttle(steps.claim_next(store, token, run), steps.ENDPOINT, Heard(str(index)))
+
+    fields = store.client.hgetall(store.keys.event(steps.event_id(1)))
+    kept = range(max(0, calls - trail.LENGTH), calls)
+    assert [one.text for one in trail.read(fields)] == [str(index) for index in kept]
+    assert trail.written_in(fields) == calls
+    assert sum(bool(re.fullmatch(rb"t\d+", name)) for name in fields) == len(kept)
+
+
+def test_the_scripts_reckon_with_the_same_length():
+    """Each of those that write an entry."""
+    sources = [path.read_text() for path in (Path(rlm.store.__file__).parent / "lua").glob("*.lua")]
+    lengths = re.findall(r"'trail', 1\) % (\d+)", "".join(sources))
+
+    assert lengths == [str(trail.LENGTH)] * 5
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["died", "froze"])
+def test_a_call_of_a_lost_worker_stands_there_with_nobody_knowing_its_answer(store, token, run, late):
+    """Where it had a slot, for then it may have been sent."""
+    claim = steps.claim_next(store, token, run, lease_seconds=0.001 if late else 60)
+    take_slot(store, claim)
+
+    taken = 0
+    while not taken:
+        due = looks.redis_us(store)
+        taken = store.ledger.orphan_expired([steps.TYPE], due) if late else store.ledger.orphan_worker("worker-1")
+
+    (one,) = trail_of(store)
+    assert (one.run_id, one.number, one.endpoint) == (run.id, 1, steps.ENDPOINT)
+    assert (one.answer, one.seconds) == (Answer.UNKNOWN, None)
+
+
+def test_a_lost_worker_without_a_slot_sent_nothing(store, claim):
+    """The death is counted, and that is all."""
+    store.ledger.orphan_worker("worker-1")
+
+    assert trail_of(store) == []
+
+
+def test_a_call_that_is_under_way_when_its_run_is_closed_stands_there_too(store, token, run, claim):
+    """Its late answer changes nothing any more."""
+    take_slot(store, claim)
+    steps.finish(store, token, run)
+    assert store.runs.return_unsettled(run.id, [steps.TYPE])
+
+    (one,) = trail_of(store)
+    assert (one.number, one.endpoint, one.answer) == (1, steps.ENDPOINT, Answer.UNKNOWN)
+    assert looks.event(store, claim.event_id)["closings"] == "1"
+
+
+def test_a_poison_event_keeps_its_trail(store, token, run):
+    """As long as its hash lives."""
+    for _ in range(POISON_DEATHS):
+        take_slot(store, steps.claim_next(store, token, run))
+        store.ledger.orphan_worker("worker-1")
+
+    assert looks.event(store, steps.event_id(1))["state"] == "failed"
+    assert [one.answer for one in trail_of(store)] == [Answer.UNKNOWN] * POISON_DEATHS
+
+
+def test_what_is_forgotten_leaves_no_trail(make_store, claim):
+    """With `queue.dedupe_seconds = 0` nothing is left of a settled event."""
+    store = make_store(queue={"dedupe_seconds": 0})
+
+    store.ledger.complete(claim, steps.ENDPOINT, 0.1)
+
+    assert trail_of(store, claim.event_id) == []
+    assert not store.client.exists(store.keys.event(claim.event_id))
+
+
+@pytest.mark.parametrize("text", ["x" * 10_000, "\udcff\x1b[2J", 'a "quote" | and a bar\n'])
+def test_an_answer_of_any_kind_is_kept_as_far_as_there_is_room(store, claim, text):
+    """What a server or an error says goes neither beyond its room nor astray."""
+    assert store.ledger.retry(claim, steps.ENDPOINT, 0, Heard(text, None))
+
+    (one,) = trail_of(store)
+    assert one.text == text[: trail.TEXT_LENGTH].encode("utf-8", "backslashreplace").decode()

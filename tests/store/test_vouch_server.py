@@ -1,0 +1,161 @@
+"""Slots are taken only from a server that somebody has vouched for, because it remembers all that are known of."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.errors import FencedError
+from rlm.store.epoch import Verdict
+from rlm.store.window import Admitted, Refused
+from tests.store.windows import make_endpoint, take
+
+
+@pytest.fixture
+def endpoint():
+    """An endpoint whose limit is never met here."""
+    return make_endpoint("100/minute")
+
+
+@pytest.fixture
+def fresh(store):
+    """A store whose server nobody has vouched for."""
+    store.client.delete(store.keys.epoch)
+    return store
+
+
+def verdict(store, token):
+    return store.epochs.vouch(token).verdict
+
+
+def restart(store, **remembered):
+    """As if the server had been restarted, and remembered this of its epoch."""
+    store.client.hset(store.keys.epoch, mapping={"server": "0" * 40, **remembered})
+
+
+def slots(store):
+    return int(store.client.hget(store.keys.epoch, "slots"))
+
+
+def test_nobody_gets_a_slot_from_a_server_that_nobody_vouched_for(fresh, token, endpoint):
+    """It is refused for a moment, and granted as soon as a conductor has vouched."""
+    assert fresh.windows.acquire(endpoint) == Refused(0.02)
+
+    assert verdict(fresh, token) is Verdict.NEW
+
+    assert isinstance(fresh.windows.acquire(endpoint), Admitted)
+
+
+def test_vouching_again_keeps_what_is_known(fresh, token, endpoint):
+    """The same server with as many slots or more is the same epoch; each slot taken counts in it."""
+    fresh.epochs.vouch(token)
+    take(fresh, endpoint, 3)
+
+    assert verdict(fresh, token) is Verdict.KEPT
+    assert slots(fresh) == 3
+    assert verdict(fresh, token) is Verdict.KEPT
+
+
+def test_the_answer_tells_the_time_there(fresh, token):
+    """Microseconds of Redis time, for those who watch its clock."""
+    now_us = fresh.epochs.vouch(token).now_us
+
+    later_us, _ = fresh.windows.look(())
+    assert 0 <= later_us - now_us < 5_000_000
+
+
+def test_a_restarted_server_that_remembers_everything_is_vouched_for(fresh, token, endpoint):
+    """Until somebody has, it gives no slots; then it does, and nothing is held."""
+    fresh.epochs.vouch(token)
+    take(fresh, endpoint, 3)
+    fresh.epochs.vouch(token)
+    restart(fresh)
+    assert isinstance(fresh.windows.acquire(endpoint), Refused)
+
+    assert verdict(fresh, token) is Verdict.RESTARTED
+
+    take(fresh, endpoint)
+
+
+@pytest.mark.parametrize("empty", [True, False], ids=["empty", "older"])
+def test_a_server_that_forgot_slots_gives_none(fresh, token, endpoint, empty):
+    """Neither one that came back empty nor one that came back as it was before the last slots."""
+    fresh.epochs.vouch(token)
+    take(fresh, endpoint, 3)
+    fresh.epochs.vouch(token)
+
+    if empty:
+        fresh.client.delete(fresh.keys.epoch)
+    else:
+        restart(fresh, slots=2)
+
+    for _ in range(2):
+        assert verdict(fresh, token) is Verdict.FORGOT
+        assert isinstance(fresh.windows.acquire(endpoint), Refused)
+
+
+def test_a_server_that_is_not_restarted_but_older_is_noticed_too(fresh, token, endpoint):
+    """Its data may have been replaced while it ran."""
+    fresh.epochs.vouch(token)
+    take(fresh, endpoint, 3)
+    fresh.epochs.vouch(token)
+    fresh.client.hset(fresh.keys.epoch, "slots", 1)
+
+    assert verdict(fresh, token) is Verdict.FORGOT
+    assert isinstance(fresh.windows.acquire(endpoint), Refused)
+
+
+def test_the_next_conductor_of_this_host_knows_what_the_last_one_saw(fresh, make_store, token, endpoint):
+    """It reads it from a file, so a Redis that forgot while nobody conducted is noticed as well."""
+    fresh.epochs.vouch(token)
+    successor = make_store()
+    fresh.client.delete(fresh.keys.epoch)
+
+    assert verdict(successor, token) is Verdict.FORGOT
+
+
+def test_a_standby_knows_what_it_watched(fresh, make_store, token, endpoint, tmp_path):
+    """It has no file of its own yet, and learned what there is from Redis."""
+    fresh.epochs.vouch(token)
+    take(fresh, endpoint, 3)
+    standby = make_store()
+    standby.epochs._file._path = tmp_path / "another host.json"
+    standby.epochs.watch()
+    restart(fresh, slots=2)
+
+    assert verdict(standby, token) is Verdict.FORGOT
+
+
+def test_a_file_that_cannot_be_read_is_no_reason_to_stop(fresh, make_store, token, caplog):
+    """It is told, and what Redis has is taken for true."""
+    fresh.epochs.vouch(token)
+    other = make_store()
+    other.epochs._file._path.write_bytes(b"\xff{")
+
+    assert verdict(other, token) is Verdict.KEPT
+    assert "cannot be read" in caplog.text
+
+
+def test_a_file_that_cannot_be_written_is_told_once(fresh, token, endpoint, caplog, tmp_path):
+    """The conductor goes on with what it has in its memory."""
+    (tmp_path / "in the way").write_text("")
+    fresh.epochs._file._path = tmp_path / "in the way" / "epoch.json"
+
+    fresh.epochs._file.save(fresh.epochs._file.read() or epoch_of(fresh, token))
+    fresh.epochs._file._saved_at = float("-inf")
+    take(fresh, endpoint)
+    fresh.epochs.vouch(token)
+
+    assert caplog.text.count("cannot be written") == 1
+
+
+def epoch_of(store, token):
+    store.epochs.vouch(token)
+    return store.epochs._known
+
+
+def test_a_deposed_conductor_vouches_for_nothing(fresh, token):
+    """It may not know what the new one knows."""
+    with pytest.raises(FencedError):
+        fresh.epochs.vouch(token - 1)
+
+    assert not fresh.client.exists(fresh.keys.epoch)

@@ -1,0 +1,34 @@
+"""Tests run side by side, but those marked `alone` run with no other beside them: they measure what a machine does."""
+
+from __future__ import annotations
+
+import fcntl
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class Turns:
+    """Shared by the processes of one test session through two files in `directory`: many at once, or one alone."""
+
+    def __init__(self, directory: Path) -> None:
+        self._gate, self._room = ((directory / name).open("w") for name in ("gate", "room"))
+
+    @contextmanager
+    def take(self, *, alone: bool) -> Iterator[None]:
+        """Wait for a turn. Who wants to be alone keeps the gate meanwhile, so that nobody else goes in before."""
+        fcntl.flock(self._gate, fcntl.LOCK_EX)
+        fcntl.flock(self._room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(self._gate, fcntl.LOCK_UN)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._room, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Take no more turns."""
+        self._gate.close()
+        self._room.close()

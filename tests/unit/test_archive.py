@@ -1,0 +1,151 @@
+"""The archive: a line an entry, on disk before anything is removed, nobody else's to read, whole after trouble."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import resource
+import stat
+from contextlib import contextmanager
+
+import pytest
+
+from rlm.archive import Archive, Kind
+from rlm.errors import ArchiveError
+
+NOVEMBER, DECEMBER = 1_795_600_000.0, 1_797_000_000.0
+
+
+@pytest.fixture
+def archive(tmp_path):
+    return Archive(tmp_path / ".rlm" / "archive")
+
+
+def lines(path):
+    return path.read_bytes().split(b"\n")[:-1]
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@contextmanager
+def disk_that_takes(number):
+    """Let no file of this process grow beyond `number` bytes: what is more is written in part, then refused."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (number, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_entries_are_lines_of_a_file_a_month(archive):
+    """Of each kind, appended in the order given."""
+    first = archive.append(Kind.RECORDS, [b'{"run_id": 1}', b'{"run_id": 2}'], NOVEMBER)
+    archive.append(Kind.RECORDS, [b'{"run_id": 3}'], NOVEMBER)
+    second = archive.append(Kind.RECORDS, [b'{"run_id": 4}'], DECEMBER)
+    letters = archive.append(Kind.FAILED, [b'{"id": "a"}'], NOVEMBER)
+
+    assert [first.name, second.name] == ["records-2026-11.jsonl", "records-2026-12.jsonl"]
+    assert letters.name == "failed-2026-11.jsonl"
+    assert [json.loads(line)["run_id"] for line in lines(first)] == [1, 2, 3]
+    assert archive.files() == [first, second, letters]
+    assert archive.files(Kind.FAILED) == [letters]
+
+
+def test_nobody_else_may_read_it(archive):
+    """Items may hold what is private: directories of mode 0700, files of mode 0600, whatever the umask."""
+    before = os.umask(0)
+    try:
+        path = archive.append(Kind.FAILED, [b"{}"], NOVEMBER)
+    finally:
+        os.umask(before)
+
+    assert (mode(path), mode(path.parent), mode(path.parent.parent)) == (0o600, 0o700, 0o700)
+
+
+def test_an_item_of_several_lines_becomes_one(archive):
+    """The line breaks of an item stand between its parts; an escaped one in a text stays."""
+    path = archive.append(Kind.FAILED, [b'{"item": {\r\n  "a": "x\\ny"\n}}'], NOVEMBER)
+
+    (line,) = lines(path)
+    assert json.loads(line) == {"item": {"a": "x\ny"}}
+
+
+@pytest.mark.parametrize("entry", [b"\xff\n", b"", b"{", b"[" * 100_000])
+def test_what_is_no_json_is_kept_byte_for_byte(archive, entry):
+    """Others may push anything onto the list of dead letters."""
+    (line,) = lines(archive.append(Kind.FAILED, [entry], NOVEMBER))
+
+    assert base64.b64decode(json.loads(line)["base64"]) == entry
+
+
+def test_a_line_that_a_crash_cut_short_stays_by_itself(archive):
+    """What comes after it is whole."""
+    path = archive.append(Kind.RECORDS, [b'{"run_id": 1}'], NOVEMBER)
+    with path.open("ab") as file:
+        file.write(b'{"run_i')
+
+    archive.append(Kind.RECORDS, [b'{"run_id": 2}'], NOVEMBER)
+
+    assert lines(path) == [b'{"run_id": 1}', b'{"run_i', b'{"run_id": 2}']
+
+
+def test_what_a_full_disk_took_of_a_chunk_is_cut_off_again(archive):
+    """Nothing of it is archived; once there is room, all of it is."""
+    path = archive.append(Kind.RECORDS, [b'{"run_id": 1}'], NOVEMBER)
+    entries = [json.dumps({"run_id": number}).encode() for number in range(2, 50)]
+
+    with disk_that_takes(100), pytest.raises(ArchiveError, match="cannot be written"):
+        archive.append(Kind.RECORDS, entries, NOVEMBER)
+
+    assert lines(path) == [b'{"run_id": 1}']
+    archive.append(Kind.RECORDS, entries, NOVEMBER)
+    assert [json.loads(line)["run_id"] for line in lines(path)] == list(range(1, 50))
+
+
+def test_no_link_is_followed(archive, tmp_path):
+    """Nobody has RLM write into another file."""
+    archive.directory.mkdir(parents=True)
+    target = tmp_path / "target"
+    target.write_bytes(b"")
+    (archive.directory / "records-2026-11.jsonl").symlink_to(target)
+
+    with pytest.raises(ArchiveError):
+        archive.append(Kind.RECORDS, [b"{}"], NOVEMBER)
+
+    assert target.read_bytes() == b""
+
+
+def test_two_never_write_at_once(archive):
+    """A conductor that was deposed and does not know it may be writing: the other waits for its turn."""
+    path = archive.append(Kind.RECORDS, [b'{"run_id": 1}'], NOVEMBER)
+
+    with path.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ArchiveError):
+            archive.append(Kind.RECORDS, [b'{"run_id": 2}'], NOVEMBER)
+
+    assert lines(path) == [b'{"run_id": 1}']
+
+
+def test_a_directory_that_cannot_be_is_an_error_that_names_it(archive):
+    """A file in its place."""
+    archive.directory.parent.mkdir()
+    archive.directory.write_text("")
+
+    with pytest.raises(ArchiveError, match=str(archive.directory)):
+        archive.append(Kind.RECORDS, [b"{}"], NOVEMBER)
+
+
+def test_the_hint_names_the_files_where_there_are_any(archive):
+    """And says nothing where there are none."""
+    assert archive.hint(Kind.RECORDS) == ""
+
+    archive.append(Kind.RECORDS, [b"{}"], NOVEMBER)
+
+    assert archive.hint(Kind.RECORDS) == f" Older ones are in {archive.directory}/records-*.jsonl."
+    assert archive.hint(Kind.FAILED) == ""

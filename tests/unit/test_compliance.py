@@ -1,0 +1,110 @@
+"""The most calls in any period, each period judged by the limit in force at its last call."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlm.compliance import peaks
+from rlm.endpoint import Limit
+
+SECOND = 1_000_000
+#: Ticks of a quarter of a second: the only moments there are, so that periods often touch.
+TICK = SECOND // 4
+
+moments = st.integers(0, 120)
+limits = st.sampled_from(["1/second", "2/second", "3 per 2 second", "2/second; 5 per 8 second", "4 per 0.75 second"])
+
+
+def at(*seconds):
+    """Stamps at these seconds."""
+    return [round(one * SECOND) for one in seconds]
+
+
+def told(stamps, limit, history=(), since=0):
+    """What is found, in short: amount, period, most, end of the fullest period, whether exceeded."""
+    found = peaks(stamps, Limit.parse(limit), history, round(since * SECOND))
+    return [
+        (one.rule.amount, one.rule.seconds, one.most, one.at_us and one.at_us / SECOND, one.exceeded) for one in found
+    ]
+
+
+@given(
+    ticks=st.lists(moments, max_size=50),
+    in_force=limits,
+    changes=st.lists(st.tuples(moments, limits), max_size=4),
+    since=moments,
+)
+def test_it_agrees_with_trying_every_period(ticks, in_force, changes, since):
+    """Every period that ends with a call is counted one by one, and looked up by hand which limit was in force then."""
+    stamps = sorted(tick * TICK for tick in ticks)
+    history = sorted(((tick / 4, text) for tick, text in changes), key=lambda change: change[0])
+    history = [*history, (history[-1][0], in_force)] if history else []
+
+    found = {one.rule: (one.most, one.exceeded) for one in peaks(stamps, Limit.parse(in_force), history, since * TICK)}
+
+    expected = dict.fromkeys(Limit.parse(in_force).rules, 0)
+    for end in [one for one in stamps if one >= since * TICK]:
+        before = [text for at, text in history if round(at * SECOND) <= end]
+        text = before[-1] if before else history[0][1] if history else in_force
+        for rule in Limit.parse(text).rules:
+            number = sum(end - rule.seconds * SECOND < one <= end for one in stamps)
+            expected[rule] = max(expected.get(rule, 0), number)
+    assert found == {rule: (most, most > rule.amount) for rule, most in expected.items()}
+
+
+def test_no_call_exceeds_nothing():
+    """Each rule is told of all the same."""
+    assert told([], "30/minute; 2/second") == [(30, 60.0, 0, None, False), (2, 1.0, 0, None, False)]
+
+
+def test_a_period_is_half_open():
+    """Two calls exactly a period apart are in no one period; a microsecond less, and they are."""
+    assert told(at(1.0, 2.0), "1/second") == [(1, 1.0, 1, 2.0, False)]
+    assert told(at(1.000001, 2.0), "1/second") == [(1, 1.0, 2, 2.0, True)]
+
+
+def test_calls_at_the_same_moment_all_count():
+    """Stamps of one microsecond are as many calls."""
+    assert told(at(5, 5, 5), "2/second") == [(2, 1.0, 3, 5.0, True)]
+
+
+def test_a_period_that_began_before_counts_whole():
+    """What is looked at are the periods that end since then; the calls before belong to them."""
+    assert told(at(0.5, 0.9, 1.2), "2/second", since=1.0) == [(2, 1.0, 3, 1.2, True)]
+    assert told(at(0.5, 0.6, 0.7), "2/second", since=1.0) == [(2, 1.0, 0, None, False)]
+
+
+def test_a_lowered_limit_judges_only_the_calls_after_it():
+    """Ten calls under 10/second were right; so is none under 2/second, and the third would not be."""
+    before = at(*[0.1] * 10)
+    history = [(0.0, "10/second"), (1.0, "2/second")]
+
+    assert told(before, "2/second", history) == [(2, 1.0, 0, None, False), (10, 1.0, 10, 0.1, False)]
+    assert told([*before, *at(1.2, 1.3, 1.4)], "2/second", history)[0] == (2, 1.0, 3, 1.4, True)
+
+
+def test_a_raised_limit_does_not_excuse_what_was_before():
+    """Three calls while two were allowed stay too many."""
+    history = [(0.0, "2/second"), (1.0, "10/second")]
+
+    assert told(at(0.1, 0.2, 0.3), "10/second", history)[1] == (2, 1.0, 3, 0.3, True)
+
+
+def test_calls_from_before_the_first_known_limit_are_judged_by_it():
+    """Nothing better is known."""
+    assert told(at(0.1, 0.2, 0.3), "2/second", [(100.0, "2/second")]) == [(2, 1.0, 3, 0.3, True)]
+
+
+@pytest.mark.parametrize("history", [[], [(0.0, "30/minute"), (43_200.0, "31/minute")]])
+def test_a_hundred_thousand_calls_are_judged_in_well_under_a_second(history):
+    """A day and more of an endpoint, two rules."""
+    stamps = [index * 860_000 for index in range(100_000)]
+    began = time.perf_counter()
+
+    peaks(stamps, Limit.parse("100/minute; 2000/hour"), history)
+
+    assert time.perf_counter() - began < 1

@@ -1,0 +1,103 @@
+"""The crash points: the table and the code agree, and nothing happens without the variable."""
+
+from __future__ import annotations
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from rlm import crash
+from rlm.crash import POINTS, crash_point
+from rlm.errors import ConfigurationError
+from rlm.settings import load_settings
+
+ROOT = Path(__file__).parents[2]
+#: A process that comes by a point three times, and says each time that it is still there.
+PASSAGES = """
+from rlm.crash import crash_point
+for _ in range(3):
+    crash_point("drain.staged")
+    print("alive", flush=True)
+"""
+
+
+def calls():
+    """Yield the name of each crash point in the code, and its `file:function`, methods by their own name."""
+    for package in ("rlm", "actors", "scheduler"):
+        for path in (ROOT / package).rglob("*.py"):
+            file = path.relative_to(ROOT).as_posix()
+            tree = ast.parse(path.read_text())
+            scopes = [node for node in tree.body if not isinstance(node, ast.ClassDef)]
+            scopes += [node for one in tree.body if isinstance(one, ast.ClassDef) for node in one.body]
+            for scope in scopes:
+                for node in ast.walk(scope):
+                    if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "crash_point":
+                        yield node.args[0].value, f"{file}:{getattr(scope, 'name', '')}"
+
+
+def test_each_crash_point_of_the_table_is_in_the_code_once_and_where_the_table_says():
+    """No name is unused, none is unknown, none is in two places."""
+    found = Counter(calls())
+
+    assert found == Counter((name, point.where) for name, point in POINTS.items())
+    assert all(point.moment for point in POINTS.values())
+
+
+def play(tmp_path, told):
+    """Run a process that comes by a point three times; return its exit status, and how often it survived."""
+    done = subprocess.run(
+        [sys.executable, "-c", PASSAGES],
+        cwd=ROOT,
+        env={**os.environ, "RLM_CRASH_AT": told} if told else os.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout.count("alive")
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("", (0, 3)),
+        ("drain.staged", (-signal.SIGKILL, 0)),
+        ("drain.staged:3", (-signal.SIGKILL, 2)),
+        ("drain.staged:4", (0, 3)),
+        ("drain.done", (0, 3)),
+    ],
+)
+def test_a_process_dies_at_the_passage_it_was_told(tmp_path, told, expected):
+    """By KILL, at that line; it passes all others, and every one where it was told nothing."""
+    assert play(tmp_path, told) == expected
+
+
+def test_of_those_that_share_a_file_one_dies(tmp_path):
+    """Whoever gets there first takes the file away, and the next lives."""
+    file = tmp_path / "crash"
+    file.write_text("drain.staged:2\n")
+
+    assert play(tmp_path, f"@{file}") == (-signal.SIGKILL, 1)
+    assert not file.exists()
+    assert play(tmp_path, f"@{file}") == (0, 3)
+
+
+@pytest.mark.parametrize("told", ["drain.stagd", "drain.staged:x", "drain.staged:-1"])
+def test_what_is_no_crash_point_is_said(monkeypatch, told):
+    """A misspelt name would else prove nothing, in silence."""
+    monkeypatch.setattr(crash, "_at", told)
+
+    with pytest.raises(ConfigurationError, match=r"no crash point; write NAME or NAME:NUMBER, of tick\.due, "):
+        crash_point("drain.staged")
+
+
+def test_the_variable_is_no_setting(monkeypatch, tmp_path):
+    """The configuration is read as without it, and shown as without it."""
+    monkeypatch.chdir(tmp_path)
+
+    assert load_settings(None, {"RLM_CRASH_AT": "drain.staged"}) == load_settings(None, {})

@@ -1,0 +1,109 @@
+"""The words in which an event is explained, where they do not depend on a server."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.explain.facts import Door, Gate, Place, Scene, Whereabouts
+from rlm.explain.words import moment, ordinal, sentence
+from rlm.run import Run, State, Trigger
+
+NOW = 1_703_167_402.12  # 2023-12-21T14:03:22.120Z
+
+
+def scene(*gates, ready=1, **changes):
+    """An open run with a minute left, and a worker."""
+    run = Run("r", State.RUNNING, Trigger.SCHEDULE, NOW, NOW + 60, round((NOW + 60) * 1_000_000), 60, "revision")
+    facts = {
+        "now": NOW,
+        "run": run,
+        "next_run_at": NOW + 60,
+        "gates": gates,
+        "needs_seconds": 1.0,
+        "ready": ready,
+        "wanted": 4,
+        "lanes": 5,
+        "busy": 0,
+        "workers": frozenset({"w"}),
+        "max_runs": 5,
+    }
+    return Scene(**{**facts, **changes})
+
+
+def gate(name="api", door=Door.FULL, wait=3.2, free=0):
+    return Gate(name, door, free, wait)
+
+
+def pending(*gates, **changes):
+    """What is said of the twelfth of 340 pending events."""
+    event = Whereabouts("e17:T", NOW, Place.PENDING, position=12, of=340)
+    return sentence(event, scene(*gates, **changes)).removeprefix("e17:T is pending, 12th of 340 of its type: ")
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [
+        (1, "1st"),
+        (2, "2nd"),
+        (3, "3rd"),
+        (4, "4th"),
+        (11, "11th"),
+        (12, "12th"),
+        (13, "13th"),
+        (21, "21st"),
+        (112, "112th"),
+        (1203, "1,203rd"),
+    ],
+)
+def test_places_in_an_order(number, written):
+    """As people write them."""
+    assert ordinal(number) == written
+
+
+def test_a_moment_of_today_is_its_time_alone():
+    """Any other one has its date; both are UTC."""
+    assert moment(NOW, NOW) == "14:03:22.120"
+    assert moment(NOW - 86_400, NOW) == "2023-12-20T14:03:22.120Z"
+
+
+def test_endpoints_that_are_all_shut_for_the_same_reason():
+    """One, several; and paused with no end."""
+    both = gate("a", wait=9.0), gate("b")
+
+    assert pending(gate()) == "its endpoint api is full, the next slot is free in 3.2 s"
+    assert pending(*both) == "both its endpoints are full, the next slot is free in 3.2 s at b"
+    assert pending(gate(door=Door.PAUSED, wait=None)) == "its endpoint api is paused, until resumed by hand"
+
+
+def test_an_endpoint_out_of_budget_or_being_probed_is_not_free_though_nothing_rests():
+    """Slots that cannot be used are none."""
+    gates = gate("a", Door.OUT_OF_BUDGET, free=0), gate("b", Door.PROBED, wait=1.0)
+
+    assert pending(*gates) == (
+        "none of its two endpoints lets a call through (1 out of budget, 1 being probed), the next slot is free in "
+        "1.0 s at b"
+    )
+
+
+def test_a_type_that_is_no_longer_configured_is_told_its_fate():
+    """While a run is open and while none is."""
+    assert "becomes a dead letter" in pending(needs_seconds=None)
+    left = Whereabouts("e:T", NOW, Place.LEFTOVER, position=1, of=1)
+    assert "so it becomes a dead letter" in sentence(left, scene(needs_seconds=None, run=None))
+
+
+def test_a_worker_that_is_gone_is_named_with_the_time_by_which_its_event_is_taken_back():
+    """Its call is still under way as far as the ledger knows."""
+    event = Whereabouts("e:T", NOW, Place.IN_FLIGHT, due=NOW + 4, worker="x", called=("api", NOW - 1))
+
+    assert sentence(event, scene(gate())) == (
+        "e:T is in flight at api, its 1st attempt, since 14:03:21.120, 1.0 s, in worker x, which is no longer heard "
+        "of: it is taken back in 4.0 s at the latest"
+    )
+
+
+def test_what_comes_from_outside_stays_on_one_line():
+    """Whatever the id of an event holds."""
+    event = Whereabouts("a\nb:T", NOW, Place.RELEASED, due=NOW + 1)
+
+    assert "\n" not in sentence(event, scene(gate()))

@@ -1,0 +1,37 @@
+"""Ticks: which one is due, and how many had nobody to serve them."""
+
+from __future__ import annotations
+
+import pytest
+
+from scheduler.tick import last_due, missed
+
+
+@pytest.mark.parametrize(("now", "due"), [(360.0, 360.0), (361.5, 360.0), (539.9, 360.0), (0.5, 0.0)])
+def test_a_late_tick_is_that_of_the_last_multiple(now, due):
+    """Ticks lie on multiples of the period, however late somebody looks."""
+    assert last_due(now, 180.0) == due
+
+
+@pytest.mark.parametrize(
+    ("last", "due", "number"),
+    [
+        (None, 360.0, 0),  # there was none before
+        (180.2, 360.0, 0),
+        (180.2, 540.0, 1),
+        (359.9, 540.0, 1),
+        (180.2, 900.0, 3),
+        (900.0, 360.0, 0),  # the clock was set back
+    ],
+)
+def test_ticks_that_nobody_served_are_counted(last, due, number):
+    """Between the last tick noted and the one that is due lie so many others."""
+    assert missed(last, due, 180.0) == number
+
+
+def test_periods_that_are_no_whole_seconds_are_counted_alike():
+    """Divided by a speed, a period is a fraction: nothing is counted for its rounding."""
+    tick = last_due(1_795_614_475.0, 0.45)
+
+    assert missed(tick + 0.01, tick + 4 * 0.45, 0.45) == 3
+    assert missed(tick + 0.01, tick + 0.45, 0.45) == 0

@@ -1,0 +1,145 @@
+"""What a conductor does about a clock that stepped: once, whoever noticed it, and whatever fails meanwhile."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from unittest import mock
+
+import pytest
+
+from rlm.errors import StoreUnreachableError
+from rlm.store.epoch import Verdict, Vouched
+from scheduler import vouching
+from scheduler.vouching import FORGOT, Voucher
+
+
+class Redis:
+    """A store whose clock can be set, as far as a voucher knows one."""
+
+    def __init__(self):
+        self.ahead = 0.0
+        self.shifted_us = 0
+        self.distrust = ""
+        self.held = []
+        self.lost_replies = 0
+        self.client = self.epochs = self
+        self.settings = SimpleNamespace(endpoints={"one": SimpleNamespace(timeout_seconds=1.0)})
+        self.runs = SimpleNamespace(current=lambda: None)
+
+    def endpoints(self):
+        return {}
+
+    def vouch(self, _token):
+        verdict = Verdict.FORGOT if self.distrust else Verdict.KEPT
+        return Vouched(verdict, round((1000.0 + self.ahead) * 1_000_000), self.shifted_us, self.distrust)
+
+    def shift_stamps(self, _token, _run_id, shift_us, why):
+        self.shifted_us += shift_us
+        self.distrust = why
+        self._reply()
+
+    def renew(self, _token, _limited, why, *, underway_seconds):
+        self.distrust = ""
+        self.held.append(why)
+        self._reply()
+        return underway_seconds
+
+    def _reply(self):
+        if self.lost_replies:
+            self.lost_replies -= 1
+            raise StoreUnreachableError("away")
+
+
+@pytest.fixture
+def redis():
+    return Redis()
+
+
+@pytest.fixture
+def make_voucher(redis, monkeypatch):
+    """Make vouchers that have checked once, this machine's clock standing still."""
+    monkeypatch.setattr(vouching, "require_fit", lambda *_args, **_options: None)
+    clock = mock.Mock(boottime=lambda: 100.0, monotonic=lambda: 100.0)
+    monkeypatch.setattr(vouching, "system_clock", clock)
+
+    def make():
+        voucher = Voucher(redis, mock.Mock(token=1), allow_volatile=False)
+        voucher.check()
+        return voucher
+
+    return make
+
+
+@pytest.mark.parametrize("step", [7.0, -7.0])
+def test_a_step_moves_what_is_to_come_and_holds_every_endpoint(redis, make_voucher, step):
+    """Once: at the next checks nothing has stepped."""
+    voucher = make_voucher()
+    redis.ahead = step
+
+    for _ in range(3):
+        voucher.check()
+
+    assert redis.shifted_us == voucher.shifted_us == round(step * 1_000_000)
+    assert len(redis.held) == 1
+    assert "stepped by" in redis.held[0]
+
+
+def test_what_another_conductor_has_moved_is_not_moved_again(redis, make_voucher):
+    """A standby that comes to conduct sees the same step, and that it was followed."""
+    leader, standby = make_voucher(), make_voucher()
+    redis.ahead = 7.0
+    leader.check()
+
+    standby.check()
+
+    assert redis.shifted_us == 7_000_000
+    assert len(redis.held) == 1
+
+
+def test_of_two_steps_with_a_change_of_conductor_between_each_is_followed_once(redis, make_voucher):
+    """The first by the one that dies, the second, unobserved by anybody alive, by its successor."""
+    leader, standby = make_voucher(), make_voucher()
+    redis.ahead = -0.3
+    leader.check()
+    redis.ahead = -3600.3
+
+    standby.check()
+
+    assert redis.shifted_us == pytest.approx(-3_600_300_000, abs=1000)
+    assert len(redis.held) == 2
+
+
+@pytest.mark.parametrize("lost_replies", [1, 2])
+def test_a_step_that_redis_failed_in_is_followed_once_and_held_for(redis, make_voucher, lost_replies):
+    """Whatever was carried out unheard is not done again, and what was not is."""
+    voucher = make_voucher()
+    redis.ahead, redis.lost_replies = 7.0, lost_replies
+
+    for _ in range(lost_replies):
+        with pytest.raises(StoreUnreachableError):
+            voucher.check()
+    voucher.check()
+
+    assert redis.shifted_us == voucher.shifted_us == 7_000_000
+    assert redis.held
+    assert not redis.distrust
+
+
+def test_who_comes_after_one_that_died_before_it_held_holds(redis, make_voucher):
+    """What stands in Redis says why."""
+    make_voucher()
+    redis.distrust = "it stepped"
+
+    make_voucher()
+
+    assert redis.held == ["it stepped"]
+
+
+def test_a_server_that_forgot_is_told_of_as_such(redis, make_voucher):
+    """Where nothing else is said."""
+    voucher = make_voucher()
+    redis.vouch = lambda _token: Vouched(Verdict.FORGOT, 1_000_000_000, 0, "")
+
+    voucher.check()
+
+    assert redis.held == [FORGOT]
