@@ -68,7 +68,7 @@ class ClaimCheckBroker(RedisBroker):
         Raises:
             StoreError: they may have been enqueued, or not. Their releases are void when nobody claims them in time.
         """
-        with translated():
+        with translated(self.client):
             pipeline = self.client.pipeline(transaction=True)  # else a message without its id in the queue stays
             sent = 0
             for message in messages:
@@ -87,14 +87,14 @@ class ClaimCheckBroker(RedisBroker):
 
     def fetched_by(self, broker_id: str) -> list[Message[Any]]:
         """Return the messages that a worker, known by its broker id, has fetched and not acknowledged."""
-        with translated():
+        with translated(self.client):
             ids = cast("set[bytes]", self.client.smembers(self._acks(broker_id)))
             data = cast("list[bytes | None]", self.client.hmget(self._messages(), list(ids))) if ids else []
         return [message for message in map(_decode, data) if message is not None]
 
     def forget(self, broker_id: str) -> None:
         """Delete what a worker that has ended had fetched, and its heartbeat: its claim checks are void."""
-        with translated():
+        with translated(self.client):
             ids = cast("set[bytes]", self.client.smembers(self._acks(broker_id)))
             pipeline = self.client.pipeline(transaction=True)
             if ids:

@@ -28,6 +28,7 @@ from rlm.errors import StoreError
 from rlm.lane import Lanes
 from rlm.settings import load_settings, resolve_headers
 from rlm.store import open_store
+from rlm.store.fitness import require_fit
 from rlm.store.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ def run_worker(worker_id: str, config: Path | None, supervisor_id: str = "") -> 
     """Be a worker process until TERM, a dead supervisor, or a configuration that is no longer the run's.
 
     `worker_id` is its name in the ledger and at the broker; `supervisor_id` is empty for one started by hand.
+
+    Raises:
+        StoreError: one started by hand found no Redis that it can work with. Under a supervisor it waits for one.
     """
     if supervisor_id:
         os.setsid()
@@ -65,6 +69,8 @@ def run_worker(worker_id: str, config: Path | None, supervisor_id: str = "") -> 
         telemetry.set_up(settings, Role.WORKER)
         try:
             with open_store(settings) as store:
+                if not supervisor_id:
+                    require_fit(store.client, allow_volatile=True)  # what it keeps is its conductor's concern
                 WorkerProcess(store, settings, worker_id, supervisor_id, wakeup, stop).run()
         finally:
             telemetry.flush()
@@ -181,6 +187,7 @@ class WorkerProcess:
         self._announce(WorkerState.STOPPING)
         crash_point("worker.leaving")
         self._broker.stop_fetching()
+        self._lanes.leaving = True
         stopping = threading.Thread(target=self._worker.stop, name="stop", daemon=True)
         stopping.start()
         longest = max(endpoint.timeout_seconds for endpoint in self._settings.endpoints.values())

@@ -74,13 +74,13 @@ def fault_of(item: bytes, settings: Settings) -> str:
 
 def waiting_items(store: Store) -> int:
     """Count the items on the audit list."""
-    with translated():
+    with translated(store.client):
         return store.client.llen(store.keys.events)
 
 
 def clear_items(store: Store) -> int:
     """Remove all items from the audit list, in one step; return how many there were. Nothing else is touched."""
-    with translated():
+    with translated(store.client):
         pipeline = store.client.pipeline(transaction=True)
         pipeline.llen(store.keys.events)
         pipeline.unlink(store.keys.events)

@@ -130,7 +130,7 @@ def _events_of(page: Sequence[bytes], store: Store, found: Waiting) -> Iterator[
 
 def _fresh(store: Store, events: Sequence[_Read], seen: set[str]) -> list[_Read]:
     """Return those events that are neither in `seen` nor known to the ledger, each once, and remember them."""
-    with translated():
+    with translated(store.client):
         pipeline = store.client.pipeline(transaction=False)
         for one in events:
             pipeline.exists(store.keys.event(one.event.id))
@@ -162,7 +162,7 @@ def oldest_in_ledger(store: Store, type_name: str, most: int) -> float | None:
 
 def _since(store: Store, zset: str, start: int, number: int) -> list[float | None]:
     """Tell since when each of the events in a part of a zset waits; None for one that was settled meanwhile."""
-    with translated():
+    with translated(store.client):
         ids = cast("list[bytes]", store.client.zrange(zset, start, start + number - 1))
         pipeline = store.client.pipeline(transaction=False)
         for one in ids:

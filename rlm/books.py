@@ -112,14 +112,14 @@ def books(store: Store) -> Books:
 
 def _run_and_types(store: Store) -> tuple[str | None, list[str]]:
     names = store.known_types
-    with translated():
+    with translated(store.client):
         run_id: Any = store.client.get(store.keys.current)
     return (run_id.decode() if run_id else None), names
 
 
 def _read(store: Store, run_id: str | None, names: Sequence[str]) -> list[Any]:
     keys = store.keys
-    with translated():
+    with translated(store.client):
         pipeline = store.client.pipeline(transaction=True)
         pipeline.time()
         pipeline.get(keys.current)

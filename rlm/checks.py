@@ -12,7 +12,10 @@ from rlm.archive import Archive
 from rlm.books import books
 from rlm.clock import isoformat, system_clock
 from rlm.drift import check_times
+from rlm.endpoint import all_limited
+from rlm.explain.words import moment
 from rlm.settings.values import EMBEDDED
+from rlm.shut import check_endpoints
 from rlm.store.connect import address
 from rlm.store.fitness import Finding, Severity, check_fitness
 from rlm.store.processes import Role, WorkerState
@@ -34,8 +37,8 @@ TOLD_SECONDS = 24 * 3600.0
 OVERDUE_SECONDS = 5.0
 #: A scheduler that has not ticked for this many of its periods is stuck.
 MISSED_TICKS = 2
-#: So much beyond its bound the archivist moves within seconds of a run's end; what is more waits for something.
-ARCHIVED_SOON = 1000
+#: So many beyond their bound one run may add, which the archivist moves within seconds of its end.
+ARCHIVED_SOON = {"run records": 1, "dead letters": 1000}
 
 _ARCHIVE_REMEDY = "make room on its disk, see who owns the directory, or name another in archive.directory"
 
@@ -91,13 +94,13 @@ def _is_loopback(host: str) -> bool:
 
 
 def unreachable(error: StoreError) -> Finding:
-    """Tell that Redis could not be asked."""
-    remedy = "see that it runs, and that redis.url (or REDIS_URL) names it"
-    return Finding("redis", ok=False, message=str(error), remedy=remedy)
+    """Tell that Redis could not be asked, or does not let RLM do what it must."""
+    remedy = error.remedy or "do what it says; docs/reliability.md has a list of symptoms"
+    return Finding("redis", ok=False, message=error.what, remedy=remedy)
 
 
 def check_installation(store: Store) -> Iterator[Finding]:
-    """Look at the clock, who is alive, the open run, how long calls take, the staging list and the books.
+    """Look at the clock, who is alive, the open run, endpoints, how long calls take, the staging list and the books.
 
     Raises:
         StoreError: Redis did not answer.
@@ -108,6 +111,7 @@ def check_installation(store: Store) -> Iterator[Finding]:
     yield _supervisor(store)
     yield _workers(store)
     yield _run(store)
+    yield from check_endpoints(store)
     yield _archive(store)
     yield from check_times(store.settings.event_types, store.measures.kept())
     found = books(store)
@@ -144,9 +148,21 @@ def _memory(store: Store) -> Finding:
     found = store.epochs.last_renewal()
     if found is None or system_clock.now() - found.at > TOLD_SECONDS:
         return _good("memory", "Redis has forgotten no call that is known of")
-    message = f"{isoformat(found.at)}: {found.why}. Every endpoint rested for its longest period before its next call"
+    now, until = system_clock.now(), _held_until(store, found.at)
+    ends = moment(until, now).partition(".")[0]
+    message = f"{isoformat(found.at)}: {found.why}. Every endpoint {'is' if until > now else 'was'} held until {ends}"
     remedy = "find out why (docs/reliability.md, under its symptom); events that Redis lost RLM cannot bring back"
     return _warning("memory", message, remedy)
+
+
+def _held_until(store: Store, renewed_at: float) -> float:
+    """Say when the last endpoint is held no longer, seconds since 1970: its longest period after any call's end."""
+    limited = all_limited(store.endpoints().values())
+    longest = max(one.limit.longest_seconds for one in limited) + store.settings.run.guard_seconds
+    timeout = max(one.timeout_seconds for one in store.settings.endpoints.values())
+    now_us, views = store.windows.look(limited)
+    held = max(view.held_seconds for view in views.values())  # longer where a limit looked further back by then
+    return max(renewed_at + longest + timeout, now_us / 1_000_000 + held if held else 0.0)
 
 
 def _scheduler(store: Store) -> Finding:
@@ -208,20 +224,23 @@ def _archive(store: Store) -> Finding:
         "run records": store.runs.count() - settings.run.history,
         "dead letters": store.letters.count() - settings.queue.failed_max,
     }
-    waiting = ", ".join(f"{number:,} {what}" for what, number in kept.items() if number > ARCHIVED_SOON)
+    surplus = {what: number for what, number in kept.items() if number > 0}
+    waiting = ", ".join(f"{number:,} {what}" for what, number in surplus.items())
+    told = f"; {waiting} more than Redis is to keep wait there to be archived" if waiting else ""
+    soon = ARCHIVED_SOON if store.runs.current() else dict.fromkeys(ARCHIVED_SOON, 0)
     try:
         files = archive.files()
         size = sum(path.stat().st_size for path in files)
     except OSError as error:
-        return _warning("archive", f"{archive.directory} cannot be read: {error.strerror}", _ARCHIVE_REMEDY)
-    if waiting:
-        message = f"{waiting} more than Redis is to keep wait there to be archived"
-        return _warning("archive", message, f"the scheduler's log says why; {_ARCHIVE_REMEDY}")
+        return _warning("archive", f"{archive.directory} cannot be read: {error.strerror}{told}", _ARCHIVE_REMEDY)
     if archive.directory.exists() and not (archive.directory.is_dir() and access(archive.directory, W_OK)):
-        return _warning("archive", f"{archive.directory} cannot be written to", _ARCHIVE_REMEDY)
+        return _warning("archive", f"{archive.directory} cannot be written to{told}", _ARCHIVE_REMEDY)
+    if any(number > soon[what] for what, number in surplus.items()):
+        remedy = f"a scheduler does that after each run; if they stay, its log says why: {_ARCHIVE_REMEDY}"
+        return _warning("archive", told.removeprefix("; "), remedy)
     if not files:
-        return _good("archive", f"empty on this host; what Redis is not to keep goes to {archive.directory}")
-    return _good("archive", f"{len(files)} files of {size / 1e6:,.1f} MB in {archive.directory}")
+        return _good("archive", f"empty on this host; what Redis is not to keep goes to {archive.directory}{told}")
+    return _good("archive", f"{len(files)} files of {size / 1e6:,.1f} MB in {archive.directory}{told}")
 
 
 def _staging(found: Books) -> Finding:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
+
+#: A pause or a wait beyond this is one without an end, seconds: what is to end by itself may last a year.
+ENDLESS_SECONDS: Final = 10 * 365 * 86_400
 
 
 class Circuit(StrEnum):

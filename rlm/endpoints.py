@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rlm.circuit import Circuit, circuit_of
+from rlm.circuit import ENDLESS_SECONDS, Circuit, circuit_of
 from rlm.clock import isoformat
 from rlm.endpoint import Budget, all_limited
 from rlm.lane import FAILING
@@ -41,7 +41,7 @@ def endpoint_list(store: Store) -> list[dict[str, Any]]:
             "budget": _budget(one),
             **_limit(one, set_by.get(one.name), store.settings.endpoints),
             "used": _used(one.limit, ages[one.name], guard),
-            **_slots([views[name] for name in (one.name, _budget(one)) if name], health[one.name]),
+            **_slots([views[name] for name in (one.name, _budget(one)) if name]),
             **_health(views[one.name], health[one.name]),
         }
         for one in limited
@@ -98,12 +98,11 @@ def _used(limit: Limit, ages: Sequence[float], guard_seconds: float) -> int:
     return min(counted, key=lambda one: one[0] - one[1])[1]
 
 
-def _slots(views: Sequence[View], health: Health) -> dict[str, Any]:
-    """Tell the slots free now, and when the next is, which for one that is paused without an end is not known."""
+def _slots(views: Sequence[View]) -> dict[str, Any]:
+    """Tell the slots free now, and when the next is, which is not known where one of both is paused without an end."""
     free = min(view.free for view in views)
     wait = max(0.0 if view.free > 0 else view.wait_seconds for view in views)
-    endless = views[0].paused_seconds > 0 and health.paused_until is None
-    return {"free": free, "next_slot_seconds": None if endless else round(wait, 3)}
+    return {"free": free, "next_slot_seconds": None if wait > ENDLESS_SECONDS else round(wait, 3)}
 
 
 def _health(view: View, health: Health) -> dict[str, Any]:

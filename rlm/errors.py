@@ -12,7 +12,15 @@ class ConfigurationError(RLMError):
 
 
 class StoreError(RLMError):
-    """Raised when Redis refuses or cannot be reached. No call is made without it; try again once it is back."""
+    """Raised when Redis refuses or cannot be reached. No call is made without it; try again once it is back.
+
+    Its words are `what` happened and, where it is known, the `remedy`; each is there apart for `rlm doctor`.
+    """
+
+    def __init__(self, what: str = "", remedy: str = "") -> None:
+        super().__init__(f"{what}: {remedy}" if remedy else what)
+        self.what = what
+        self.remedy = remedy
 
 
 class StoreUnreachableError(StoreError):

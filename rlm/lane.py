@@ -40,6 +40,8 @@ FAILING = 5
 FIRST_REST_SECONDS = 1.0
 
 _SETTLE_AGAIN_SECONDS = 0.05
+#: A lane rests for so long whose worker carries another event alone, or has to end others first, seconds.
+_ALONE_SECONDS = 0.25
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,8 @@ class Lanes:
         self._guard_seconds = guard or float("inf")
         #: The open run has another configuration: this worker must be replaced.
         self.outdated = False
+        #: This worker is about to end: what waits to be carried alone is not waited for.
+        self.leaving = False
 
     def carry(self, release: Release) -> None:
         """Carry one released event as far as it goes. Whatever happens it is settled, given back, or its lease ends."""
@@ -83,10 +87,23 @@ class Lanes:
         if event_type is None:
             self.outdated = True
             return
+        longest = max(endpoint.timeout_seconds for one in self._types.values() for endpoint in one.endpoints)
+        patient_until = system_clock.monotonic() + longest + LEASE_SLACK_SECONDS  # by then all leases of now have ended
+        while (why := self._carry(release, event_type, patient_until)) == "waits":
+            if self.leaving:
+                with suppress(StoreError):
+                    self._store.ledger.void_fetched([release])
+                return
+            system_clock.sleep(_ALONE_SECONDS)
+        if why == "alone":
+            system_clock.sleep(_ALONE_SECONDS)  # else it fetched the next event at once, and that in vain as well
+
+    def _carry(self, release: Release, event_type: EventType, patient_until: float) -> str:
+        """Carry it now; return why it was not claimed, or an empty string."""
         claimed_at = system_clock.monotonic()
         lease_seconds = max(endpoint.timeout_seconds for endpoint in event_type.endpoints) + LEASE_SLACK_SECONDS
         try:
-            claim = self._claim(release, event_type, lease_seconds)
+            claim = self._claim(release, event_type, lease_seconds, patient=claimed_at < patient_until)
         except StoreError as error:
             log.warning(
                 "Event %s could not be claimed; its release becomes void: %s",
@@ -95,9 +112,10 @@ class Lanes:
                 extra={"action": "claim", "event_id": release.event_id, "run_id": release.run_id},
             )
             self._unclaim(release, claimed_at + lease_seconds)
-            return
-        if claim is None:
-            return
+            return ""
+        if isinstance(claim, Unclaimed):
+            self.outdated |= claim.why == "revision"
+            return claim.why
         crash_point("worker.claimed")
         lease_ends = claimed_at + lease_seconds
         try:
@@ -118,9 +136,12 @@ class Lanes:
             )
             settle = lambda: self._store.ledger.give_back(claim)  # noqa: E731
         self._persist(settle, claim, lease_ends)
+        return ""
 
-    def _claim(self, release: Release, event_type: EventType, lease_seconds: float) -> Claim | None:
-        claim = self._store.ledger.claim(
+    def _claim(
+        self, release: Release, event_type: EventType, lease_seconds: float, *, patient: bool
+    ) -> Claim | Unclaimed:
+        return self._store.ledger.claim(
             release,
             self._worker_id,
             self._settings.revision,
@@ -128,11 +149,8 @@ class Lanes:
             expected_seconds=event_type.processing_seconds,
             endpoints=[endpoint.name for endpoint in event_type.endpoints],
             budgets=sorted({endpoint.budget.name for endpoint in event_type.endpoints if endpoint.budget}),
+            patient=patient,
         )
-        if isinstance(claim, Unclaimed):
-            self.outdated |= claim.why == "revision"
-            return None
-        return claim
 
     def _unclaim(self, release: Release, until: float) -> None:
         """Give back what may have been claimed though no answer came: else it would wait for the end of its lease."""

@@ -35,7 +35,7 @@ def ranks_in_ledger(store: Store, type_name: str) -> Ranks:
 
 def _by_score(store: Store, zset: str) -> Counter[int]:
     """Count the events of a zset that is in order of priority, without going through them."""
-    with translated():
+    with translated(store.client):
         if not store.client.exists(zset):
             return Counter()
         pipeline = store.client.pipeline(transaction=False)
@@ -49,7 +49,7 @@ def _by_event(store: Store, zset: str) -> Iterator[int]:
     """Yield the priority of each event in a zset that is in another order."""
     start = 0
     while True:
-        with translated():
+        with translated(store.client):
             ids = cast("list[bytes]", store.client.zrange(zset, start, start + _PAGE - 1))
             if not ids:
                 return

@@ -41,10 +41,8 @@ def live_windows(store: Store, endpoints: Sequence[Endpoint], *, ahead_seconds: 
     now_us, views = store.windows.look(limited)
     ages = store.windows.ages(limited, now_us)
     return {
-        name: Window(
-            tuple(age + ahead_seconds for age in ages[name]),
-            max(0.0, view.rest_seconds - ahead_seconds),
-            view.suspect,
+        name: Window(ages[name], view.rest_seconds, view.suspect, view.held_seconds, view.paused_seconds).later(
+            ahead_seconds
         )
         for name, view in views.items()
     }

@@ -23,7 +23,9 @@ _ALL = 2**31
 def compliance(store: Store, since_seconds: float) -> dict[str, Any]:
     """Judge the calls of the last `since_seconds`, by endpoint and budget; `ok` where no limit was exceeded.
 
-    What is counted are slots, by the clock of Redis. Endpoints that are no longer configured are not looked at.
+    What is counted are slots, by the clock of Redis. Endpoints that are no longer configured are not looked at. From
+    `known_from` on all calls are known, and `known_why` says why not before, or is None: of what was before, those that
+    are there count as well, but that none was too many cannot be said.
 
     Raises:
         StoreError: Redis did not answer.
@@ -32,20 +34,39 @@ def compliance(store: Store, since_seconds: float) -> dict[str, Any]:
     now_us = store.windows.look(())[0]
     since_us = max(0, now_us - round(since_seconds * _MICROSECONDS))
     found = {one.name: _judge(store, one, since_us) for one in all_limited(endpoints.values())}
+    known_us, known_why = _known_from(store, found, since_us, now_us)
     return {
         "ok": not any(rule["exceeded"] for one in found.values() for rule in one["rules"]),
         "since_seconds": since_seconds,
         "from": isoformat(since_us / _MICROSECONDS),
+        "known_from": isoformat(known_us / _MICROSECONDS),
+        "known_why": known_why,
         "until": isoformat(now_us / _MICROSECONDS),
         "by_endpoint": {name: one for name, one in found.items() if name in endpoints},
         "by_budget": {name: one for name, one in found.items() if name not in endpoints},
     }
 
 
+def _known_from(store: Store, found: dict[str, Any], since_us: int, now_us: int) -> tuple[int, str | None]:
+    """Tell from when on no call is missing, and why not since `since_us`; no slot is taken outside an epoch."""
+    kept = min((one["kept_seconds"] for one in found.values()), default=KEEP_SECONDS)
+    with translated(store.client):
+        born = cast("bytes | None", store.client.hget(store.keys.epoch, "born"))
+    bounds: list[tuple[int, str | None]] = [
+        (since_us, None),
+        (now_us - round(kept * _MICROSECONDS), f"Calls are kept {kept / 3600:g} h"),
+    ]
+    if renewal := store.epochs.last_renewal():
+        bounds.append((min(now_us, round(renewal.at * _MICROSECONDS)), renewal.why))
+    else:
+        bounds.append((min(now_us, int(born or now_us)), "What this Redis remembers begins then"))
+    return max(bounds, key=lambda bound: bound[0])
+
+
 def _judge(store: Store, limited: Limited, since_us: int) -> dict[str, Any]:
     stamps = sorted(store.windows.stamps(limited, _ALL))
     history = store.changes.limits(limited.name)
-    with translated():
+    with translated(store.client):
         kept = cast("bytes | None", store.client.hget(store.keys.health(limited.window_id), "kept_us"))
     return {
         "calls": sum(stamp >= since_us for stamp in stamps),

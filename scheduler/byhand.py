@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from actors.broker import ClaimCheckBroker
 from rlm.clock import system_clock
-from rlm.errors import RunError
+from rlm.errors import FencedError, RunError, StoreError, StoreUnfitError
 from rlm.run import State, Trigger
 from scheduler.conductor import Conductor
 from scheduler.duty import Duty
 from scheduler.housekeeping import Housekeeper
-from scheduler.leader import Leader
+from scheduler.leader import LEASE_SECONDS, Leader
 from scheduler.tick import open_run
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class HandConductor:
     def campaign(self, seconds: float) -> None:
         """Take the lease, waiting up to `seconds` for one that a dead scheduler left.
 
+        Whoever calls this calls `resign` in the end, also where it raises: the lease may have been taken by then.
+
         Raises:
             RunError: a living one holds it.
             StoreError: Redis did not answer.
@@ -51,7 +53,8 @@ class HandConductor:
                     f"{self._store.leases.holder()} conducts the runs and does not answer; see `rlm doctor`."
                 )
             self._duty.wait(_CAMPAIGN_SECONDS)
-        self._conductor.vouch()
+        if unfit := self._conductor.vouch():
+            raise StoreUnfitError(unfit)
 
     def finish_open(self) -> None:
         """Finish, or close if it is overdue, a run that a dead conductor left open."""
@@ -67,7 +70,10 @@ class HandConductor:
         if run is None or run.id != run_id:
             return self._store.runs.record(run_id)
         record = self._conductor.conduct(run)
-        self._housekeeper.after_run()
+        try:
+            self._housekeeper.after_run()
+        except FencedError as error:  # the run is closed, and whoever conducts now tidies up
+            log.info("Nothing is tidied up here: %s", error, extra={"action": "tidy_up", "run_id": run_id})
         return record
 
     def close_open(self) -> dict[str, Any] | None:
@@ -80,5 +86,8 @@ class HandConductor:
         return self._conductor.finish(run)
 
     def resign(self) -> None:
-        """Give the lease up."""
-        self._leader.resign()
+        """Give the lease up, if it is ours. Where Redis fails it runs out by itself, which is no reason to fail."""
+        try:
+            self._leader.resign()
+        except StoreError as error:
+            log.warning("The lease runs out in %g s: %s", LEASE_SECONDS, error, extra={"action": "release_lease"})

@@ -55,14 +55,25 @@ class Conductor:
         self._duty = duty
         self._voucher = Voucher(store, leader, allow_volatile=allow_volatile)
 
-    def vouch(self) -> None:
+    def vouch(self) -> str:
         """Make sure that the windows can be trusted before anything goes by them, and while there is nothing to do.
+
+        Returns why Redis is not fit to be told of a run; '' where it is.
 
         Raises:
             FencedError: another conductor took over.
-            StoreError: Redis did not answer, or is no longer fit.
+            StoreError: Redis did not answer.
         """
         self._voucher.check()
+        return self._voucher.unfit
+
+    def watch(self) -> None:
+        """Look on while another conducts, so as to know what it knew.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        self._voucher.watch()
 
     def conduct(self, run: Run) -> dict[str, Any] | None:
         """Take a run from whatever state it is in to its record; None when that is no longer kept.
@@ -154,8 +165,8 @@ class Conductor:
             raise HandedOverError(run.id)
         fields = {}
         if loop.lost_redis:
-            fields["failure"] = "Redis was away past the deadline"
-        elif not loop.workers_peak and not loop.cancelled and not self._duty.stopping and self._unsettled():
+            fields["failure"] = "Redis was away, or not fit, past the deadline"
+        elif loop.lacked_workers and not loop.cancelled and not self._duty.stopping and self._unsettled():
             fields["failure"] = "no worker came up"
         crash_point("finish.due")
         self._advance(run, State.FINISHING, **fields)
@@ -182,6 +193,7 @@ class Conductor:
         until = system_clock.monotonic() + run.deadline - system_clock.now() + OVERTIME_SECONDS
         while system_clock.monotonic() < until and not self._duty.hurried:
             self._leader.keep()
+            self._voucher.check()
             if not sum(count.inflight for count in self._store.ledger.count(self._store.known_types).values()):
                 return
             self._duty.serve(run)

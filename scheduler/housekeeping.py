@@ -18,7 +18,7 @@ class Housekeeper:
 
     def __init__(self, store: Store, broker: ClaimCheckBroker, leader: Leader) -> None:
         self._archivist = Archivist(store, leader)
-        self._janitor = Janitor(store, broker)
+        self._janitor = Janitor(store, broker, leader)
 
     def after_run(self) -> None:
         """Do a little, right after a run was closed.

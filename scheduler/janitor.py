@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from actors import dispatch
 from rlm.clock import system_clock
-from rlm.errors import StoreError
+from rlm.errors import FencedError, StoreError
 from rlm.lane import LEASE_SLACK_SECONDS
 from rlm.store.processes import HEARTBEAT_TTL_SECONDS, Role
 
 if TYPE_CHECKING:
     from actors.broker import ClaimCheckBroker
     from rlm.store import Store
+    from scheduler.leader import Leader
 
 #: How often it looks, seconds.
 LOOK_SECONDS = 5.0
@@ -28,18 +29,26 @@ log = logging.getLogger(__name__)
 
 
 class Janitor:
-    """Forgets workers that were not heard of for longer than any lease lasts; only between runs."""
+    """Forgets workers that were not heard of for longer than any lease lasts; only between runs.
 
-    def __init__(self, store: Store, broker: ClaimCheckBroker) -> None:
+    Since when a worker is missing shows nowhere, so only a process that has been looking for so long can tell.
+    """
+
+    def __init__(self, store: Store, broker: ClaimCheckBroker, leader: Leader) -> None:
         self._store = store
         self._broker = broker
+        self._leader = leader
         longest = max(endpoint.timeout_seconds for endpoint in store.settings.endpoints.values())
         self._grace_seconds = HEARTBEAT_TTL_SECONDS + longest + LEASE_SLACK_SECONDS
         self._missed: dict[str, float] = {}
         self._looked_at = float("-inf")
 
     def step(self) -> None:
-        """Look, now and then, who is missing, and clean up after those who are for good. No run may be open."""
+        """Look, now and then, who is missing, and clean up after those who are for good. No run may be open.
+
+        Raises:
+            FencedError: another scheduler conducts by now, and may have a run open in which they are back.
+        """
         now = system_clock.monotonic()
         if now - self._looked_at < LOOK_SECONDS:
             return
@@ -49,7 +58,10 @@ class Janitor:
             self._missed = {one: self._missed.get(one, now) for one in missing}
             overdue = [one for one, since in self._missed.items() if now - since >= self._grace_seconds]
             for worker_id in overdue[:MOST_AT_ONCE]:
+                self._leader.keep()
                 self._forget(worker_id)
+        except FencedError:
+            raise
         except StoreError as error:
             log.warning("What dead workers left cannot be removed yet: %s", error, extra={"action": "forget_worker"})
 

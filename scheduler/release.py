@@ -38,8 +38,13 @@ LOOK_SECONDS = 0.1
 #: How long the first release waits for the rest of the wanted workers once one is ready, seconds: while they boot,
 #: calls are late on their way, and a slot's guard is for less.
 GATHER_SECONDS = 0.5
+#: How far the clocks of Redis and of this host may be apart, seconds: no run is open for longer after its deadline by
+#: this one, whatever became of that one.
+APART_SECONDS = 5.0
 #: How long Redis is left alone when it is away, seconds.
 AWAY_SECONDS = 0.2
+#: How often it is told that it is, seconds.
+TOLD_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -69,18 +74,27 @@ class ReleaseLoop:
         self._lanes = 0
         self._workers: list[str] = []
         self._gathering_until: float | None = None
+        self._could_send = False
+        self._was_away = False
+        self._told_until = float("-inf")
         #: Most workers ready at one time.
         self.workers_peak = run.workers_peak
         #: Whether somebody asked to end the run.
         self.cancelled = False
-        #: Whether Redis was away when the deadline passed.
+        #: Whether Redis was away, or not fit, when the deadline passed.
         self.lost_redis = False
+
+    @property
+    def lacked_workers(self) -> bool:
+        """Whether events could have been sent, and no worker was ever ready for them."""
+        return self._could_send and not self.workers_peak
 
     def run(self) -> None:
         """Release until the run is to end.
 
         Raises:
             FencedError: another conductor took over.
+            StoreError: Redis is away, and this process is to stop.
         """
         while True:
             try:
@@ -88,17 +102,27 @@ class ReleaseLoop:
             except FencedError:
                 raise
             except StoreError as error:
-                log.warning(
-                    "Redis is away; nothing is released meanwhile: %s",
-                    error,
-                    extra={"action": "release", "run_id": self._run.id},
-                )
+                self._tell_away(error)
                 revive(self._store)
+                if self._duty.stopping:
+                    raise
                 self.lost_redis = system_clock.monotonic() > self._deadline
                 pause = AWAY_SECONDS
             if pause is None:
                 return
             self._duty.wait(pause)
+
+    def _tell_away(self, error: StoreError) -> None:
+        """Say so now and then, not at each turn."""
+        self._was_away = True
+        if system_clock.monotonic() < self._told_until:
+            return
+        self._told_until = system_clock.monotonic() + TOLD_SECONDS
+        log.warning(
+            "Redis is away; nothing is released meanwhile: %s",
+            error,
+            extra={"action": "release", "run_id": self._run.id},
+        )
 
     def _turn(self) -> float | None:
         """Do one turn; return how long to wait for the next, None when the loop is over."""
@@ -107,13 +131,22 @@ class ReleaseLoop:
         counts = self._store.ledger.count(self._names)
         self._voucher.check()
         now_us, views = self._store.windows.look(self._limited)
-        remaining = (self._deadline_us - now_us + self._voucher.shifted_us) / 1_000_000
+        remaining = min(
+            (self._deadline_us - now_us + self._voucher.shifted_us) / 1_000_000,
+            self._deadline - system_clock.monotonic() + APART_SECONDS,
+        )
         self._look_around(now_us)
-        if self.cancelled or self._duty.stopping or remaining <= 0:
+        if self.cancelled or self._duty.stopping:
             return None
+        if remaining <= 0:
+            self.lost_redis = bool(self._voucher.unfit)
+            return None
+        if self._voucher.unfit:
+            return AWAY_SECONDS
         scene = Scene(counts, views, self._lanes, remaining, self._forecaster.expected, self._begun(counts))
         if not pace.can_send(scene, self._types):
             return None
+        self._could_send = True
         chosen = pace.choose_releases(scene, self._types)
         if chosen:
             self._release(chosen)
@@ -149,12 +182,14 @@ class ReleaseLoop:
                 extra={"action": "void", "run_id": self._run.id},
             )
         store.ledger.promote(self._names, now_us)
-        if orphans := store.ledger.orphan_expired(self._names, now_us):
+        # Where Redis was away leases ran out because nothing could be settled: no worker is to blame.
+        if orphans := store.ledger.orphan_expired(self._names, now_us, closing=self._was_away):
             log.warning(
                 "%d leases ran out; their events are pending again",
                 orphans,
                 extra={"action": "orphan", "run_id": self._run.id},
             )
+        self._was_away = False
         self._duty.serve(self._run)
 
     def _take_up_limits(self) -> None:

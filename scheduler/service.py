@@ -25,6 +25,7 @@ from scheduler.conductor import Conductor, HandedOverError
 from scheduler.duty import Duty
 from scheduler.housekeeping import Housekeeper
 from scheduler.leader import Leader
+from scheduler.release import TOLD_SECONDS
 from scheduler.tick import is_anything_to_do, last_due, missed, open_run
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class SchedulerService:
         self._housekeeper = Housekeeper(store, broker, self._leader)
         self._started_at = system_clock.now()
         self._stopped = threading.Event()
+        self._told_until = float("-inf")
 
     def run(self) -> None:
         """Schedule until a signal; then hand an open run over, or close it, and give the lease up."""
@@ -128,26 +130,34 @@ class SchedulerService:
             if self._leader.campaign():
                 self._lead()
             else:
-                self._store.epochs.watch()
+                self._conductor.watch()
         except FencedError as error:
             self._leader.token = 0
-            log.warning("Another scheduler conducts now: %s", error, extra={"action": "stand_by"})
+            log.warning("This scheduler does not conduct any more: %s", error, extra={"action": "stand_by"})
         except HandedOverError as error:
             log.info("Run %s is handed over to a standby", error, extra={"action": "hand_over"})
         except StoreError as error:
-            log.error("Redis failed, which is tried again: %s", error, extra={"action": "schedule"})  # noqa: TRY400  # a traceback of it tells nothing
+            self._tell_away(error)
             revive(self._store)
             self._duty.wait(AWAY_SECONDS)
         else:
             self._duty.wait(IDLE_SECONDS)
 
+    def _tell_away(self, error: StoreError) -> None:
+        """Say so now and then, not at each turn."""
+        if system_clock.monotonic() >= self._told_until:
+            self._told_until = system_clock.monotonic() + TOLD_SECONDS
+            log.error("Redis failed, which is tried again: %s", error, extra={"action": "schedule"})
+
     def _lead(self) -> None:
         """Finish what is open, then serve who asks, then a tick that is due, until there is nothing to do."""
         while not self._duty.stopping and self._leader.campaign():
-            self._conductor.vouch()
+            unfit = self._conductor.vouch()
             run = self._store.runs.current()
             if run is not None:
                 self._go_on(run)
+            elif unfit:
+                return
             elif (request := self._store.runs.next_request()) is not None:
                 self._start(request)
             elif self._ticks.take():
@@ -184,8 +194,8 @@ class SchedulerService:
             return  # whoever held the lease before has done it
         if skipped := missed(last, due, run_settings.every_seconds):
             log.warning(
-                "%d ticks were missed since %s: no scheduler conducted, or Redis was away; what waits is taken now",
-                skipped,
+                "%s missed since %s: no scheduler conducted, or Redis was away; what waits is taken now",
+                "1 tick was" if skipped == 1 else f"{skipped} ticks were",
                 isoformat(last or 0.0),
                 extra={"action": "miss_ticks"},
             )

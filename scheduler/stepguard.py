@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-#: Seconds by which the two clocks may part between two looks without a step, and by which more for each second that
-#: lies between them: a clock that NTP slews does at most half of that (500 ppm, the kernel's bound).
+#: Seconds by which the two clocks may part without a step, and by how much more in each second: a clock that NTP slews
+#: does half of that (500 ppm, the kernel's bound). One that runs away faster is a step as soon as it adds up.
 TOLERANCE_SECONDS = 0.005
 TOLERANCE_SHARE = 0.001
 
@@ -24,18 +24,20 @@ class StepGuard:
         """
         redis = redis_us / 1_000_000
         low, high = redis - answered_at, redis - asked_at
-        step = self._step_since(low, high, answered_at)
-        if not step:
-            self._last = low, high, answered_at
-        return step
-
-    def _step_since(self, low: float, high: float, answered_at: float) -> float:
         if self._last is None:
+            self._last = low, high, answered_at
             return 0.0
-        last_low, last_high, last_answered_at = self._last
-        tolerance = TOLERANCE_SECONDS + TOLERANCE_SHARE * (answered_at - last_answered_at)
-        if low > last_high + tolerance:
-            return low - last_high
-        if high < last_low - tolerance:
-            return high - last_low
+        least, most = self._drifted(answered_at)
+        if low > most + TOLERANCE_SECONDS:
+            return low - most
+        if high < least - TOLERANCE_SECONDS:
+            return high - least
+        # What both looks allow; a clock that runs away adds up, until it is a step.
+        self._last = min(max(low, least), most), max(min(high, most), least), answered_at
         return 0.0
+
+    def _drifted(self, at: float) -> tuple[float, float]:
+        """Return between what the clocks may be apart now, by what was seen before."""
+        least, most, seen_at = self._last or (0.0, 0.0, at)
+        drift = TOLERANCE_SHARE * (at - seen_at)
+        return least - drift, most + drift

@@ -10,7 +10,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from rlm.clock import system_clock
-from rlm.endpoint import all_limited
+from rlm.endpoint import all_limited, in_force
+from rlm.errors import StoreUnfitError
 from rlm.store.epoch import Verdict
 from rlm.store.fitness import require_fit
 from scheduler.stepguard import StepGuard
@@ -38,30 +39,42 @@ class Voucher:
         self._allow_volatile = allow_volatile
         self._fit_until = float("-inf")
         self._step_guard = StepGuard()
+        self._limits: dict[str, str] = {}
+        #: Why this Redis is not fit to be told anything more; empty where it is.
+        self.unfit = ""
         #: By how much moments to come were ever moved with the clock of Redis, microseconds, as of the last check.
         self.shifted_us = 0
 
     def check(self) -> None:
-        """Vouch for the server that answers, or hold every endpoint.
+        """Vouch for the server that answers, or hold every endpoint; see whether it is `unfit`.
 
         After a step of its clock all moments to come are moved with it, the deadline of an open run too.
 
         Raises:
             FencedError: another conductor took over.
-            StoreUnfitError: it would lose what it is told, or refuse it.
             StoreError: Redis did not answer. What was not done is done at the next check, by whoever conducts then.
         """
-        self._require_fit()
         asked_at = system_clock.boottime()
         vouched = self._store.epochs.vouch(self._leader.token)
         self.shifted_us = vouched.shifted_us
         step = self._step_guard.check(asked_at, vouched.now_us - vouched.shifted_us, system_clock.boottime())
         if vouched.verdict is Verdict.RESTARTED:
-            log.warning("Redis was restarted, and has forgotten nothing", extra={"action": "vouch"})
+            log.info("Another server process answers, which has forgotten nothing", extra={"action": "vouch"})
         if step:
             self._follow_clock(step)
         elif vouched.verdict is Verdict.FORGOT:
             self._hold(vouched.why or FORGOT)
+        self._look_at_fitness()
+
+    def watch(self) -> None:
+        """Look on while another conducts: what it then does not notice, its successor does.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        asked_at = system_clock.boottime()
+        now_us, shifted_us = self._store.epochs.watch()
+        self._step_guard.check(asked_at, now_us - shifted_us, system_clock.boottime())
 
     def _follow_clock(self, step: float) -> None:
         why = f"The clock of Redis stepped by {step:.3f} s"
@@ -70,18 +83,37 @@ class Voucher:
         self.shifted_us += step_us
         self._hold(why)
 
-    def _require_fit(self) -> None:
-        if system_clock.monotonic() >= self._fit_until:
+    def _look_at_fitness(self) -> None:
+        if system_clock.monotonic() < self._fit_until:
+            return
+        self._fit_until = system_clock.monotonic() + FIT_SECONDS
+        self._limits = self._store.limits() or self._limits
+        before, self.unfit = self.unfit, ""
+        try:
             require_fit(self._store.client, allow_volatile=self._allow_volatile)
-            self._fit_until = system_clock.monotonic() + FIT_SECONDS
+        except StoreUnfitError as error:
+            self.unfit = str(error)
+        if self.unfit and self.unfit != before:
+            log.error("Nothing is released until Redis is fit again: %s", self.unfit, extra={"action": "unfit"})
+        elif before and not self.unfit:
+            log.warning("Redis is fit again", extra={"action": "fit"})
 
     def _hold(self, why: str) -> None:
-        underway_seconds = max(one.timeout_seconds for one in self._store.settings.endpoints.values())
-        limited = all_limited(self._store.endpoints().values())
-        seconds = self._store.epochs.renew(self._leader.token, limited, why, underway_seconds=underway_seconds)
+        timeout_seconds = max(one.timeout_seconds for one in self._store.settings.endpoints.values())
+        # A limit set by hand may have been forgotten with the rest; who is called by the file's waits for the longer.
+        longest, known = (
+            max(one.limit.longest_seconds for one in all_limited(endpoints))
+            for endpoints in (
+                self._store.endpoints().values(),
+                [in_force(one, self._limits) for one in self._store.settings.endpoints.values()],
+            )
+        )
+        underway_seconds = timeout_seconds + max(0.0, known - longest)
+        self._store.processes.await_all()
+        self._store.epochs.renew(self._leader.token, why, underway_seconds=underway_seconds)
         log.error(
-            "%s. Every endpoint rests for its longest period, %.1f s at most, before its next call",
+            "%s. Every endpoint rests for its longest period, at most %.1f s, before its next call",
             why,
-            seconds,
+            longest + self._store.settings.run.guard_seconds + underway_seconds,
             extra={"action": "hold_endpoints"},
         )

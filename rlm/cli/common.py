@@ -122,7 +122,7 @@ def opened(settings: Settings) -> Iterator[Store]:
     from rlm.store.connect import translated  # noqa: PLC0415
 
     with open_store(settings) as store:
-        with translated():
+        with translated(store.client):
             store.client.ping()
         yield store
 

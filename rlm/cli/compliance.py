@@ -61,13 +61,12 @@ def _describe(found: dict[str, Any]) -> None:
     )
     show()
     if found["ok"]:
-        show(f"No limit was exceeded since {found['from']}.")
+        show(f"No limit was exceeded since {found['known_from']}.")
     else:
         over = [name for name, one in entries.items() if any(rule["exceeded"] for rule in one["rules"])]
         show(f"EXCEEDED since {found['from']}: {', '.join(over)}.")
-    kept = min((one["kept_seconds"] for one in entries.values()), default=0)
-    if found["since_seconds"] > kept:
-        show(f"Calls are kept {kept / 3600:g} h; of what was before, nothing or not all is known.")
+    if found["known_why"]:
+        show(f"{found['known_why']}. Of calls before {found['known_from']} nothing or not all is known.")
 
 
 def _row(name: str, one: dict[str, Any], rule: dict[str, Any]) -> list[str]:

@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import CommandError, ExitCode, config_option, json_option, print_json, show, store_of, table
+from rlm.cli.common import (
+    CommandError,
+    ExitCode,
+    config_option,
+    counted,
+    json_option,
+    print_json,
+    show,
+    store_of,
+    table,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from rlm.endpoint import Limited
@@ -35,7 +46,10 @@ def endpoint() -> None:
 @config_option
 @json_option
 def list_endpoints(config: Path | None, as_json: bool) -> None:
-    """List the endpoints, then the budgets: limit, calls used and free, next free slot in seconds, health."""
+    """List endpoints and budgets: limit, calls used and free, health.
+
+    Next is in how many seconds a slot is free, "-" where it is paused until resumed.
+    """
     from rlm.endpoints import endpoint_list  # noqa: PLC0415  # a command loads what it needs when it runs
 
     with store_of(config) as store:
@@ -44,7 +58,8 @@ def list_endpoints(config: Path | None, as_json: bool) -> None:
         print_json(entries)
         return
     headings = ["name", "of", "limit", "used", "free", "next", "failures", "health"]
-    table(headings, [_row(entry) for entry in entries], lambda index: 2 < index < 7)  # noqa: PLR2004  # the numbers
+    circuits = {entry["name"]: entry["circuit"] for entry in entries}
+    table(headings, [_row(entry, circuits) for entry in entries], lambda index: 2 < index < 7)  # noqa: PLR2004  # the numbers
     notes = [_limit_note(entry) for entry in entries if entry["limit_by"] != "file"]
     if notes:
         show()
@@ -52,17 +67,17 @@ def list_endpoints(config: Path | None, as_json: bool) -> None:
         show(note)
 
 
-def _row(entry: dict[str, Any]) -> list[str]:
+def _row(entry: dict[str, Any], circuits: Mapping[str, str]) -> list[str]:
     wait = entry["next_slot_seconds"]
     return [
         entry["name"],
-        f"budget of {len(entry['types'])} types" if entry["kind"] == "budget" else ", ".join(entry["types"]),
+        f"budget of {counted(len(entry['types']), 'type')}" if entry["kind"] == "budget" else ", ".join(entry["types"]),
         entry["limit"],
         str(entry["used"]),
         str(entry["free"]),
         "-" if wait is None else f"{wait:.1f}",
         str(entry["failures"]),
-        _health(entry),
+        _health(entry) + _budget_health(entry["budget"], circuits),
     ]
 
 
@@ -77,6 +92,12 @@ def _health(entry: dict[str, Any]) -> str:
     if entry["paused_by"]:
         words.append(f"{'' if entry['circuit'] == 'paused' else 'and paused '}by {entry['paused_by']}")
     return " ".join(words)
+
+
+def _budget_health(budget: str | None, circuits: Mapping[str, str]) -> str:
+    """Say of an endpoint what its budget keeps from it, whatever its own health."""
+    circuit = circuits.get(budget or "", "closed")
+    return "" if circuit == "closed" else f"; its budget {budget} is {circuit}"
 
 
 def _limit_note(entry: dict[str, Any]) -> str:
@@ -94,9 +115,10 @@ def _limit_note(entry: dict[str, Any]) -> str:
 @config_option
 @json_option
 def pause(config: Path | None, name: str, seconds: float | None, as_json: bool) -> None:
-    """Send no new call to an endpoint, or to any of a budget; the others take its share.
+    """Send no new call to an endpoint, or to any of a budget.
 
-    It holds at once, in a run under way as well; calls under way are not cut. Said again, the last word counts.
+    The others take its share. It holds at once, in a run under way as well; calls under way are not cut. Said again,
+    the last word counts.
     """
     if seconds is not None and not (math.isfinite(seconds) and 0 < seconds <= LONGEST_PAUSE_SECONDS):
         raise click.UsageError(
@@ -118,8 +140,9 @@ def pause(config: Path | None, name: str, seconds: float | None, as_json: bool) 
 @config_option
 @json_option
 def resume(config: Path | None, name: str, as_json: bool) -> None:
-    """End a pause, and a rest because an endpoint was throttled or failing: its next call is its probe then.
+    """End a pause, and a rest for what an endpoint answered.
 
+    Where it was throttled or failing, its next call is its probe then.
     A rest because its window cannot be trusted stands: what was sent is not known, so a limit might be exceeded.
     """
     with store_of(config) as store:
@@ -145,10 +168,10 @@ def resume(config: Path | None, name: str, as_json: bool) -> None:
 @config_option
 @json_option
 def limit(config: Path | None, name: str, rate: str, as_json: bool) -> None:
-    """Change the limit of an endpoint or a budget now, to RATE as the file has it: "20/minute", "5/second; 1000/hour".
+    """Change the limit of an endpoint or a budget now, to RATE.
 
-    It applies at once to the same window, which keeps its history: nothing is allowed twice. It holds until the file's
-    value for it changes.
+    RATE is written as in the file: "20/minute", "5/second; 1000/hour". It applies at once to the same window,
+    which keeps its history: nothing is allowed twice. It holds until the file's value for it changes.
     """
     from rlm.settings.values import check_limit  # noqa: PLC0415  # a command loads what it needs when it runs
 
@@ -173,7 +196,10 @@ def limit(config: Path | None, name: str, rate: str, as_json: bool) -> None:
 @config_option
 @json_option
 def changes(config: Path | None, number: int, as_json: bool) -> None:
-    """List the last N changes (20) of limits, pauses and resumes, newest first. The newest 1000 are kept."""
+    """List the last N changes (20), newest first.
+
+    They are of limits, pauses and resumes. The newest 1000 are kept.
+    """
     from rlm.endpoints import change_entry  # noqa: PLC0415  # a command loads what it needs when it runs
 
     with store_of(config) as store:

@@ -49,7 +49,7 @@ def mock_api(
     The path of each endpoint's URL answers POST: 200 after the type's processing_seconds, 429 with Retry-After above
     its limit or its budget's. An ENDPOINT is a name, or * for all. GET /_mock/log shows every call, GET /_mock/summary
     counts them by endpoint, GET /_mock/budgets by budget, and POST /_mock/faults with
-    {"NAME": {"error_rate": 0.3, "status": 503}} replaces faults live, {} ending them.
+    {"NAME": {"error_rate": 0.3, "status": 503}} replaces faults live; {"NAME": {}} ends them.
     Ends with SIGTERM or Ctrl-C.
     """
     from rlm.mockapi import MockApi  # noqa: PLC0415 - a command loads what it needs when it runs

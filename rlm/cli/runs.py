@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm import report
-from rlm.cli.common import CommandError, ExitCode, config_option, json_option, print_json, say, show, store_of, table
+from rlm.cli.common import (
+    CommandError,
+    ExitCode,
+    config_option,
+    counted,
+    json_option,
+    print_json,
+    say,
+    show,
+    store_of,
+    table,
+)
 from rlm.cli.processes import volatile_option
 from rlm.clock import system_clock
 from rlm.errors import NoSuchRunError
@@ -104,9 +115,9 @@ def _conduct_here(store: Store, wakeup: Wakeup, stop: StopSignals, *, allow_vola
     from scheduler.byhand import HandConductor  # noqa: PLC0415  # Sentry is set up before a broker is built
 
     conductor = HandConductor(store, wakeup, stop, allow_volatile=allow_volatile)
-    conductor.campaign(ANSWER_SECONDS)
     with ExitStack() as stack:
-        stack.callback(conductor.resign)
+        stack.callback(conductor.resign)  # also where `campaign` raises: it may hold the lease by then
+        conductor.campaign(ANSWER_SECONDS)
         if not store.processes.alive(Role.SUPERVISOR):
             stack.enter_context(own_supervisor(store.settings, allow_volatile=allow_volatile))
         conductor.finish_open()
@@ -177,13 +188,13 @@ def list_runs(config: Path | None, number: int, as_json: bool) -> None:
     elif not entries:
         show("No run has finished yet. Start one with `rlm start --wait`.")
     else:
-        counted = ["taken", "carried_over", "completed", "failed", "leftover"]
+        columns = ["taken", "carried_over", "completed", "failed", "leftover"]
         rows = [
             [entry["run_id"], entry["state"], entry["started_at"], f"{entry['duration_seconds']:.1f} s"]
-            + [str(entry["counts"][name]) for name in counted]
+            + [str(entry["counts"][name]) for name in columns]
             for entry in entries
         ]
-        table(["run", "state", "started", "took", *counted], rows, lambda index: index > 2)  # noqa: PLR2004
+        table(["run", "state", "started", "took", *columns], rows, lambda index: index > 2)  # noqa: PLR2004
         if older:
             show()
             show(older.strip())
@@ -217,8 +228,8 @@ def _await_close(store: Store, run: Run, wakeup: Wakeup, stop: StopSignals) -> d
             from scheduler.byhand import HandConductor  # noqa: PLC0415
 
             conductor = HandConductor(store, wakeup, stop, allow_volatile=True)  # it opened there: close it there
-            conductor.campaign(ANSWER_SECONDS)
             try:
+                conductor.campaign(ANSWER_SECONDS)
                 conductor.close_open()
             finally:
                 conductor.resign()
@@ -248,8 +259,10 @@ def _describe(found: dict[str, Any]) -> None:
         now = found["forecast"]
         show(
             f"By now: done {now['forecast_seconds']:.1f} s after the first call, {now['expected_leftover']} left over, "
-            f"with {now['workers']} workers. {now['binds'][0].upper()}{now['binds'][1:]}."
+            f"with {counted(now['workers'], 'worker')}. {_sentence(now['binds'])}"
         )
+    elif found["counts"]["leftover"] and plan.get("binds"):
+        show(f"As it was planned: {_sentence(plan['binds'])}")
     show(
         f"Workers: {plan['workers']} planned, of {plan['threads']} lanes each; {workers['peak']} at the most, "
         f"{workers['restarted']} replaced"
@@ -257,10 +270,10 @@ def _describe(found: dict[str, Any]) -> None:
     counts = found["counts"]
     show(f"Intake: {counts['invalid']} invalid, {counts['duplicates']} duplicates")
     show()
-    counted = ["taken", "carried_over", "completed", "failed", "leftover"]
-    headings = ["still to do" if name == "leftover" and "seconds_left" in found else name for name in counted]
-    rows = [[name, *(str(entry[key]) for key in counted)] for name, entry in found["by_type"].items()]
-    table(["type", *headings], [*rows, ["in all", *(str(counts[key]) for key in counted)]])
+    columns = ["taken", "carried_over", "completed", "failed", "leftover"]
+    headings = ["still to do" if name == "leftover" and "seconds_left" in found else name for name in columns]
+    rows = [[name, *(str(entry[key]) for key in columns)] for name, entry in found["by_type"].items()]
+    table(["type", *headings], [*rows, ["in all", *(str(counts[key]) for key in columns)]])
     show()
     called = ["calls", "completed", "throttled", "errors", "peak_in_window", "limit"]
     _table_by("endpoint", found["by_endpoint"], [*called, "p50_ms", "p95_ms"])
@@ -275,6 +288,10 @@ def _describe(found: dict[str, Any]) -> None:
     if resting:
         show()
         show(f"Not closed: {', '.join(f'{name} {word}' for name, word in resting.items())}; see `rlm endpoint list`")
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def _table_by(what: str, entries: dict[str, dict[str, Any]], keys: list[str]) -> None:

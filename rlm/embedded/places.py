@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rlm.errors import StoreError
 
+SOCKET_NAME = "valkey.sock"
 #: A socket's path must fit in 104 bytes (macOS; 108 on Linux), its end included.
 SOCKET_PATH_BYTES = 100
 #: Where a socket goes whose path would be too long. Not `$TMPDIR`: processes that differ in it would miss each other.
@@ -17,11 +18,18 @@ SHORT_PLACE = Path("/tmp")  # noqa: S108 - in a directory that is refused unless
 
 def socket_path(data_dir: Path) -> Path:
     """Name the socket of the server in `data_dir`, which must be absolute."""
-    path = data_dir / "valkey.sock"
+    path = data_dir / SOCKET_NAME
     if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
         return path
     digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]
     return SHORT_PLACE / f"rlm-{os.geteuid()}-{digest}" / path.name
+
+
+def is_own_socket(path: Path) -> bool:
+    """Tell whether `path` is the socket of an embedded server of this user, running or not."""
+    place = path.parent
+    short = place.parent == SHORT_PLACE and place.name.startswith(f"rlm-{os.geteuid()}-")
+    return path.name == SOCKET_NAME and (short or (place / "server.lock").exists())
 
 
 def claim_data_dir(directory: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from rlm.archive import Archive, Kind
 from rlm.backlog import MOST_ITEMS
 from rlm.clock import isoformat
 from rlm.errors import NoSuchRunError
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["explain"]
 
 #: Where it matters to an event which slots are free.
-_WAITING = frozenset({Place.PENDING, Place.RELEASED, Place.BACKING_OFF})
+_WAITING = frozenset({Place.PENDING, Place.RELEASED, Place.BACKING_OFF, Place.SPENT, Place.LEFTOVER})
+
+#: Characters of an unknown id that are said again.
+_ECHO_WIDTH = 200
 
 #: How often it is looked for while a drain moves items from one place to the next.
 _ROUNDS = 20
@@ -85,9 +89,11 @@ def _with_letters(store: Store, asked: str, found: list[Whereabouts]) -> list[Wh
 
 def _unknown(store: Store, asked: str, unread: int) -> str:
     more = f" {unread:,} items behind the {MOST_ITEMS:,} oldest were not looked at." if unread else ""
+    named = asked if len(asked) <= _ECHO_WIDTH else f"{asked[: _ECHO_WIDTH - 3]}..."
     return (
-        f"No event or item {asked!r} is known: it is not in the ledger, not on the audit list, and no dead letter."
+        f"No event or item {named!r} is known: it is not in the ledger, not on the audit list, and no dead letter."
         f"{more} What is settled is forgotten after {store.settings.queue.dedupe_seconds:g} s (queue.dedupe_seconds)."
+        f"{Archive(store.settings.archive_dir).hint(Kind.FAILED)}"
     )
 
 

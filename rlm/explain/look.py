@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from rlm import trail
+from rlm.circuit import ENDLESS_SECONDS
 from rlm.clock import system_clock
 from rlm.endpoint import all_limited
 from rlm.event import type_of
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from rlm.store.window import View
 
 _MICROSECONDS = 1_000_000
-#: A wait beyond this is that of a pause without an end, seconds.
-_NEVER = 10 * 365 * 86_400
 
 
 def look_at_event(store: Store, event_id: str) -> Whereabouts | None:
@@ -140,7 +139,7 @@ def _gate(endpoint: Endpoint, views: Mapping[str, View]) -> Gate:
         door = Door.OUT_OF_BUDGET if door is Door.FULL else door
     free = min(own.free, budget.free) if budget else own.free
     wait = binds.wait_seconds
-    return Gate(endpoint.name, door, free, wait if wait < _NEVER else None, named)
+    return Gate(endpoint.name, door, free, wait if wait < ENDLESS_SECONDS else None, named)
 
 
 def _door(view: View) -> Door:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _TEEN = range(11, 14)
+#: What shuts an endpoint though its limit does not.
+_BARS = frozenset({Door.PAUSED, Door.HELD, Door.RESTING})
 _SUFFIXES = {1: "st", 2: "nd", 3: "rd"}
 
 
@@ -104,20 +106,35 @@ def _shut(gates: Sequence[Gate]) -> str:
     first = min(waiting, key=lambda gate: gate.wait_seconds or 0.0, default=None)
     when = f"the next slot is free in {first.wait_seconds:.1f} s" if first else "until resumed by hand"
     if len(gates) == 1:
-        return f"its endpoint {gates[0].endpoint} is {_named(gates[0].door)}, {when}"
+        return f"its endpoint {gates[0].endpoint} is {_named(gates[0].door, 1)}, {when}"
     at = f" at {first.endpoint}" if first else ""
     if len(doors) == 1:
         (door,) = doors
         both = "both its" if len(gates) == 2 else f"all {_count(len(gates))}"  # noqa: PLR2004  # as people say it
-        return f"{both} endpoints are {_named(door)}, {when}{at}"
-    kinds = ", ".join(f"{number} {_named(door)}" for door, number in doors.items())
+        return f"{both} endpoints are {_named(door, len(gates))}, {when}{at}"
+    kinds = ", ".join(f"{number} {_named(door, number)}" for door, number in doors.items())
     return f"none of its {_count(len(gates))} endpoints lets a call through ({kinds}), {when}{at}"
 
 
-def _named(door: Door) -> str:
-    return {Door.PROBED: "being probed", Door.HELD: "held, its window not to be trusted"}.get(
+def _named(door: Door, number: int) -> str:
+    windows = "its window" if number == 1 else "their windows"
+    return {Door.PROBED: "being probed", Door.HELD: f"held, {windows} not to be trusted"}.get(
         door, door.value.replace("_", " ")
     )
+
+
+def _barred(scene: Scene) -> str:
+    """Say, after what else is said, that no call is let through for a reason beside the limits; else nothing."""
+    gates = scene.gates
+    if not gates or any(gate.door not in _BARS for gate in gates):
+        return ""
+    if len(gates) > 1:
+        return f"; {_shut(gates)}"
+    (gate,) = gates
+    endpoint = f"its endpoint {gate.endpoint}"
+    what = f"the budget {gate.budget} of {endpoint}" if gate.budget else endpoint
+    until = "until resumed" if gate.wait_seconds is None else f"for another {gate.wait_seconds:.0f} s"
+    return f"; {what} is {gate.door} {until}"
 
 
 def _count(number: int) -> str:
@@ -162,7 +179,8 @@ def _backing_off(event: Whereabouts, scene: Scene) -> str:
 def _spent(event: Whereabouts, scene: Scene) -> str:
     tries = f"{event.tries:,} attempt" if event.tries == 1 else f"{event.tries:,} attempts"
     runs = f"the {ordinal(max(1, event.runs))} run of at most {scene.max_runs:,}"
-    return f"has spent its {tries} of this run, {runs}: it will be left over for the next; {_next_run(scene)}"
+    fate = "it will be left over for the next"
+    return f"has spent its {tries} of this run, {runs}: {fate}; {_next_run(scene)}{_barred(scene)}"
 
 
 def _leftover(event: Whereabouts, scene: Scene) -> str:
@@ -170,7 +188,7 @@ def _leftover(event: Whereabouts, scene: Scene) -> str:
         f"; it has spent all its attempts in {event.runs:,} of at most {scene.max_runs:,} runs" if event.runs else ""
     )
     gone = "" if scene.needs_seconds is not None else "; its type is no longer configured, so it becomes a dead letter"
-    return f"is left over{_in_order(event)}: no run is open; {_next_run(scene)}{spent}{gone}"
+    return f"is left over{_in_order(event)}: no run is open; {_next_run(scene)}{spent}{gone}{_barred(scene)}"
 
 
 def _retried(_event: Whereabouts, scene: Scene) -> str:

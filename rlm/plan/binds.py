@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rlm.plan.gate import NEVER, SECOND, ticks
+from rlm.plan.gate import NEVER, SECOND, Shut, ticks
 from rlm.plan.simulate import simulate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rlm.plan.course import Course
+    from rlm.plan.gate import Gate
     from rlm.plan.situation import Demand, Situation
     from rlm.plan.values import Capacity, Horizon
     from rlm.plan.workers import Choice
@@ -68,10 +69,11 @@ def _leftover(situation: Situation, course: Course, plenty: Course, lanes: int, 
         return f"the deadline binds: in {_seconds(situation.deadline)} there is no time for a call of {_names(late)}"
     budgets = _budgets(limited)
     binds = lanes and budgets and simulate(situation.without_budgets(), lanes).leftover < course.leftover
+    reason = _all_shut(situation, limited) or (budgets if binds else _limits(limited))
     number = sum(course.left[demand.name] for demand in limited)
     change = "however many workers" if plenty.leftover >= course.leftover else f"with more workers {plenty.leftover:,}"
     return (
-        f"{budgets if binds else _limits(limited)} until the deadline at {_clock(situation.deadline)}: "
+        f"{reason} until the deadline at {_clock(situation.deadline)}: "
         f"{number:,} will be left over, {change}{advice}{_resting(situation, limited)}"
     )
 
@@ -100,7 +102,7 @@ def _end(situation: Situation, course: Course, plenty: Course, lanes: int) -> st
 
 def _sooner(situation: Situation, course: Course, limited: Sequence[Demand], lanes: int, besides: str) -> str:
     """Say when so few more overflow endpoints as make a difference would have it done, on so many lanes."""
-    for number in range(1, MOST_ADDED + 1) if lanes else ():
+    for number in range(1, MOST_ADDED + 1) if lanes and not _is_paused(situation, limited) else ():
         other = simulate(situation.with_more([one.name for one in limited], number), lanes)
         if other.forecast < WORTH_IT * course.forecast:
             return f"; {besides}{_overflow_endpoints(number, limited)} would finish at {_clock(other.forecast)}"
@@ -110,7 +112,7 @@ def _sooner(situation: Situation, course: Course, limited: Sequence[Demand], lan
 def _fewer_left(situation: Situation, course: Course, limited: Sequence[Demand], lanes: int) -> tuple[int, str]:
     """Say how many more overflow endpoints leave none over, or else what a single one would leave; and how many."""
     left = []
-    for number in range(1, MOST_ADDED + 1) if lanes and limited else ():
+    for number in range(1, MOST_ADDED + 1) if lanes and limited and not _is_paused(situation, limited) else ():
         left.append(simulate(situation.with_more([one.name for one in limited], number), lanes).leftover)
         if not left[-1]:
             return 0, f"; {_overflow_endpoints(number, limited)} would leave none over"
@@ -144,6 +146,14 @@ def _budgets(demands: Sequence[Demand]) -> str:
     return f"the budgets {first} and {others[0] if len(others) == 1 else f'{len(others)} more'} bind"
 
 
+def _all_shut(situation: Situation, demands: Sequence[Demand]) -> str:
+    """Say that nothing of these types can be called whatever their limits allow; nothing where one endpoint opens."""
+    late = {gate.name for gate in _shut(situation, demands) if gate.rest >= situation.deadline}
+    if any(not {route.gate, route.budget} & late for one in demands for route in one.routes):
+        return ""
+    return f"no endpoint of {_names(demands)} can be called"
+
+
 def _limits(demands: Sequence[Demand]) -> str:
     return f"the limit of {_names(demands)} binds" if len(demands) == 1 else f"the limits of {_names(demands)} bind"
 
@@ -155,17 +165,30 @@ def _names(demands: Sequence[Demand]) -> str:
     return " and ".join([first, *others])
 
 
+def _shut(situation: Situation, demands: Sequence[Demand]) -> list[Gate]:
+    """Return the gates of endpoints and budgets of these types that are shut, in the order of use, each once."""
+    names = {name: None for one in demands for route in one.routes for name in (route.gate, route.budget) if name}
+    return [gate for gate in (situation.gates[name] for name in names) if gate.rest > 0]
+
+
+def _is_paused(situation: Situation, demands: Sequence[Demand]) -> bool:
+    """Tell whether an operator's pause is among what binds: to end that comes before any other endpoint."""
+    return any(gate.shut is Shut.PAUSED for gate in _shut(situation, demands))
+
+
 def _resting(situation: Situation, demands: Sequence[Demand]) -> str:
-    """Name the endpoints whose rest makes a limit tighter than it is."""
-    gates = [situation.gates[route.gate] for demand in demands for route in demand.routes]
-    resting = ", ".join(
-        f"{gate.name} is not counted on until it answers well"
-        if gate.rest == NEVER
-        else f"{gate.name} rests until {_clock(gate.rest)}"
-        for gate in gates
-        if gate.rest > 0
-    )
+    """Name the endpoints and budgets that are shut, and why, which makes a limit tighter than it is."""
+    resting = ", ".join(map(_until, _shut(situation, demands)))
     return f" ({resting})" if resting else ""
+
+
+def _until(gate: Gate) -> str:
+    if gate.shut is Shut.SUSPECT:
+        return f"{gate.name} is not counted on until it answers well"
+    if gate.rest == NEVER:
+        return f"{gate.name} is paused until resumed"
+    state = {Shut.PAUSED: "is paused", Shut.HELD: "is held"}.get(gate.shut, "rests")
+    return f"{gate.name} {state} until {_clock(gate.rest)}"
 
 
 def _events(number: int) -> str:

@@ -67,9 +67,10 @@ def _later(
     """Keep the calls that still count, the newest as many as a rule allows: older ones cannot keep anything shut."""
     most = max(rule.amount for rule in one.limit.rules)
     span = one.limit.longest_seconds + guard_seconds
-    ages = itertools.chain(_newest_first(calls), sorted(age + seconds for age in window.ages))
+    then = window.later(seconds)
+    ages = itertools.chain(_newest_first(calls), sorted(then.ages))
     counting = itertools.takewhile(lambda age: age < span, ages)
-    return Window(tuple(itertools.islice(counting, most)), max(0.0, window.rest_seconds - seconds), window.suspect)
+    return replace(then, ages=tuple(itertools.islice(counting, most)))
 
 
 def _newest_first(calls: Sequence[tuple[int, int]]) -> Iterator[float]:

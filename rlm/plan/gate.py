@@ -7,7 +7,10 @@ time is equal and is handled as one group, whatever the number of events in it.
 from __future__ import annotations
 
 from collections import Counter, deque
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final
+
+from rlm.circuit import ENDLESS_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,17 +34,28 @@ def duration(seconds: float) -> int:
     return max(1, ticks(seconds))
 
 
+class Shut(StrEnum):
+    """Why a gate lets nothing through until its rest ends."""
+
+    RESTS = "rests"
+    HELD = "held"
+    PAUSED = "paused"
+    SUSPECT = "suspect"
+
+
 class Gate:
     """The rules of an endpoint or a budget with the slots taken; a slot is free only where every rule has one.
 
-    `opens` is when the next slot can be taken if none is taken until then. What is suspect never opens.
+    `opens` is when the next slot can be taken if none is taken until then. What is suspect never opens, nor what is
+    paused without an end. `shut` tells why a gate with a `rest` has one.
     """
 
-    __slots__ = ("counts", "name", "opens", "rest")
+    __slots__ = ("counts", "name", "opens", "rest", "shut")
 
-    def __init__(self, name: str, rest: int, counts: list[_Count]) -> None:
+    def __init__(self, name: str, rest: int, shut: Shut, counts: list[_Count]) -> None:
         self.name = name
         self.rest = rest
+        self.shut = shut
         self.counts = counts
         self.opens = self._next_opening()
 
@@ -53,12 +67,13 @@ class Gate:
         """
         guard = ticks(guard_seconds)
         counts = [_Count.of(rule, window.ages, guard, grain) for rule in limited.limit.rules]
-        return cls(limited.name, NEVER if window.suspect else ticks(window.rest_seconds), counts)
+        endless = window.suspect or window.rest_seconds > ENDLESS_SECONDS
+        return cls(limited.name, NEVER if endless else ticks(window.rest_seconds), _why_shut(window), counts)
 
     def copy(self) -> Gate:
         """Return a gate in the same state that can be used up without changing this one."""
         gate = Gate.__new__(Gate)
-        gate.name, gate.rest, gate.opens = self.name, self.rest, self.opens
+        gate.name, gate.rest, gate.shut, gate.opens = self.name, self.rest, self.shut, self.opens
         gate.counts = [count.copy() for count in self.counts]
         return gate
 
@@ -100,6 +115,17 @@ class Gate:
             if count.free <= 0:
                 opens = max(opens, count.opens_at())
         return opens
+
+
+def _why_shut(window: Window) -> Shut:
+    """Say for which of several reasons it stays shut the longest."""
+    if window.rest_seconds > ENDLESS_SECONDS:  # nothing else has no end
+        return Shut.PAUSED
+    if window.suspect:
+        return Shut.SUSPECT
+    if 0 < window.rest_seconds <= window.held_seconds:
+        return Shut.HELD
+    return Shut.PAUSED if 0 < window.rest_seconds <= window.paused_seconds else Shut.RESTS
 
 
 class _Count:

@@ -71,7 +71,7 @@ class Changes:
         Raises:
             StoreError: Redis did not answer; whether it is recorded is not known.
         """
-        with translated():
+        with translated(self._client):
             seconds, microseconds = self._client.time()
             at = seconds + microseconds / _MICROSECONDS
             pipeline = self._client.pipeline(transaction=True)
@@ -85,7 +85,7 @@ class Changes:
         Raises:
             StoreError: Redis did not answer.
         """
-        with translated():
+        with translated(self._client):
             found = cast("list[bytes]", self._client.lrange(self._keys.changes, 0, max(0, number - 1)))
         return [_read(raw) for raw in found]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -15,6 +16,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from rlm.embedded import EmbeddedServer
+from rlm.embedded.places import is_own_socket
 from rlm.errors import ConfigurationError, StoreError, StoreUnreachableError
 from rlm.settings.masking import mask_url
 from rlm.settings.values import EMBEDDED
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 SENTINEL_SCHEME = "redis+sentinel"
 SENTINEL_PORT = 26379
+#: Where a person says which Redis it is: the setting, and the variable that goes before it.
+URL_SETTING = "redis.url (or REDIS_URL)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ def make_client(url: str, *, socket_timeout: float = 5.0) -> redis.Redis:
         return redis.Redis.from_url(url, **options)
     except ValueError:
         raise ConfigurationError(
-            f"redis.url {mask_url(url)!r} names no Redis; write redis://host:6379/0, rediss://, unix:///path "
+            f"{URL_SETTING} {mask_url(url)!r} names no Redis; write redis://host:6379/0, rediss://, unix:///path "
             f"or {SENTINEL_SCHEME}://host:{SENTINEL_PORT},host:{SENTINEL_PORT}/service/0"
         ) from None  # its message may quote a piece of the password
 
@@ -110,29 +114,48 @@ def translated(client: redis.Redis | None = None) -> Iterator[None]:
         StoreUnreachableError: it cannot be reached, or not yet; whether the command was carried out is not known.
         StoreError: it refused.
     """
-    where = f"Redis at {address(client)}" if client else "Redis"
     try:
         yield
-    except (AuthenticationError, AuthorizationError) as error:
-        raise StoreError(f"{where} refuses the login ({error}): correct user and password in redis.url") from error
-    except NoPermissionError as error:
-        raise StoreError(f"{where} {forbids(error)}") from error
-    except BusyLoadingError as error:
-        raise StoreUnreachableError(f"{where} is still loading its data: wait and try again") from error
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        if (distrust := _distrust(error)) is not None:
-            raise StoreUnreachableError(
-                f"{where} cannot be trusted ({distrust.verify_message}): name the CA that signed its certificate with "
-                "ssl_ca_certs=/path/to/ca.pem in redis.url, and a host that stands in the certificate"
-            ) from error
-        raise StoreUnreachableError(f"{where} cannot be reached ({error}): start it, or correct redis.url") from error
     except redis.RedisError as error:
-        raise StoreError(f"{where} refused a command: {error}") from error
+        raise _in_own_words(error, client) from error
 
 
-def forbids(error: redis.ResponseError) -> str:
+def _in_own_words(error: redis.RedisError, client: redis.Redis | None) -> StoreError:
+    where = place(client)
+    if isinstance(error, AuthenticationError | AuthorizationError):
+        return StoreError(f"{where} refuses the login ({error})", f"correct user and password in {URL_SETTING}")
+    if isinstance(error, NoPermissionError):
+        return forbidden(where, error)
+    if isinstance(error, BusyLoadingError):
+        return StoreUnreachableError(f"{where} is still loading its data", "wait and try again")
+    if not isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        return StoreError(f"{where} refused a command: {error}")
+    if (distrust := _distrust(error)) is not None:
+        remedy = (
+            "name the CA that signed its certificate with "
+            f"ssl_ca_certs=/path/to/ca.pem in {URL_SETTING}, and a host that stands in the certificate"
+        )
+        return StoreUnreachableError(f"{where} cannot be trusted ({distrust.verify_message})", remedy)
+    remedy = f"start it, or correct {URL_SETTING}"
+    if client and _is_embedded(client):
+        remedy = "it is the embedded server, which RLM starts again by itself"
+    return StoreUnreachableError(f"{where} cannot be reached ({error})", remedy)
+
+
+def place(client: redis.Redis | None) -> str:
+    """Name the Redis of `client` at the beginning of a message."""
+    return f"Redis at {address(client)}" if client else "Redis"
+
+
+def forbidden(where: str, error: redis.ResponseError) -> StoreError:
     """Say that the user of `redis.url` may not do what RLM does, and what to do."""
-    return f"does not allow RLM what it needs ({error}): give its user the rights that docs/security.md lists"
+    remedy = f"give the user of {URL_SETTING} the rights that docs/security.md lists for RLM's user"
+    return StoreError(f"{where} does not allow RLM what it needs ({error})", remedy)
+
+
+def _is_embedded(client: redis.Redis) -> bool:
+    path = client.connection_pool.connection_kwargs.get("path")
+    return path is not None and is_own_socket(Path(path))
 
 
 def is_forbidden(error: Exception) -> bool:
@@ -145,6 +168,11 @@ def _distrust(error: BaseException | None) -> ssl.SSLCertVerificationError | Non
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return error
+
+
+def goes_by_sentinel(client: redis.Redis) -> bool:
+    """Tell whether `client` asks Sentinel which server is the primary."""
+    return isinstance(client.connection_pool, SentinelConnectionPool)
 
 
 def address(client: redis.Redis) -> str:

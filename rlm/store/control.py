@@ -99,7 +99,7 @@ class Control:
         Raises:
             StoreError: Redis did not answer.
         """
-        with translated():
+        with translated(self._client):
             pipeline = self._client.pipeline(transaction=False)
             for one in limited:
                 pipeline.hmget(self._keys.health(one.window_id), _HEALTH)

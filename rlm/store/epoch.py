@@ -21,12 +21,10 @@ from rlm.store.connect import address, translated
 from rlm.store.scripts import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     import redis
 
-    from rlm.endpoint import Limited
     from rlm.store.keys import Keys
 
 #: How often what was seen is written to the file at most, seconds: slots of so long may be forgotten unseen where the
@@ -101,10 +99,10 @@ class EpochFile:
             )
             return None
 
-    def save(self, epoch: Epoch) -> None:
-        """Write it, unless that was done, or another was a moment ago."""
+    def save(self, epoch: Epoch, *, at_once: bool = False) -> None:
+        """Write it, unless that was done, or another was a moment ago and this one need not be `at_once`."""
         now = system_clock.monotonic()
-        if epoch == self._saved or now - self._saved_at < SAVE_SECONDS:
+        if epoch == self._saved or (now - self._saved_at < SAVE_SECONDS and not at_once):
             return
         self._saved, self._saved_at = epoch, now
         try:
@@ -122,11 +120,11 @@ class EpochFile:
 class Epochs:
     """The epoch as Redis has it, and as this process knows it."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, guard_seconds: float, data_dir: Path) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, data_dir: Path) -> None:
         self._client = client
         self._keys = keys
-        self._guard_seconds = guard_seconds
-        place = hashlib.sha256(f"{address(client)} {keys.epoch}".encode()).hexdigest()[:12]
+        database = client.connection_pool.connection_kwargs.get("db") or 0
+        place = hashlib.sha256(f"{address(client)} {database} {keys.epoch}".encode()).hexdigest()[:12]
         self._file = EpochFile(data_dir / f"epoch-{place}.json")
         self._known: Epoch | None = None
         self._vouch = Script("vouch_server")
@@ -145,8 +143,8 @@ class Epochs:
             self._know(Epoch(int(born), epoch_id.decode(), int(slots)))
         return Vouched(Verdict(verdict.decode()), int(now_us), int(shifted_us), why.decode())
 
-    def renew(self, token: int, limited: Sequence[Limited], why: str, *, underway_seconds: float = 0.0) -> float:
-        """Begin a new epoch, each endpoint and budget held for its longest period; return the longest hold, seconds.
+    def renew(self, token: int, why: str, *, underway_seconds: float = 0.0) -> None:
+        """Begin a new epoch, in which each window is held for its longest period from now, whatever that will be.
 
         They are held for `underway_seconds` more, which is how long a call under way may still get no answer: its slot
         would then be blocked for a period from its end, if anybody still knew of it.
@@ -154,31 +152,34 @@ class Epochs:
         Raises FencedError for a `token` that is not the lease's.
         """
         known = self._known or self._file.read()
-        held = [one.limit.longest_seconds + self._guard_seconds + underway_seconds for one in limited]
         reply = self._renew(
             self._client,
-            [self._keys.lease, self._keys.epoch, *(self._keys.health(one.window_id) for one in limited)],
+            [self._keys.lease, self._keys.epoch],
             [
                 token,
                 known.born if known else 0,
                 secrets.token_hex(8),
                 why,
-                *(round(seconds * _MICROSECONDS) for seconds in held),
+                round(underway_seconds * _MICROSECONDS),
             ],
         )
         self._know(Epoch(int(reply[0]), reply[1].decode(), 0))
-        return max(held, default=0.0)
 
-    def watch(self) -> None:
-        """Remember what Redis has, without a verdict: a standby does, so that it knows when it has to conduct."""
+    def watch(self) -> tuple[int, int]:
+        """Remember what Redis has, without a verdict: a standby does, so that it knows when it has to conduct.
+
+        Returns the time there, and by how much moments were ever moved with its clock, both in microseconds.
+        """
         with translated():
-            born, epoch_id, slots = cast(
-                "list[bytes | None]", self._client.hmget(self._keys.epoch, ["born", "id", "slots"])
-            )
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.time()
+            pipeline.hmget(self._keys.epoch, ["born", "id", "slots", "shifted_us", "since"])
+            (seconds, microseconds), (born, epoch_id, slots, shifted_us, since) = pipeline.execute()
         if born and epoch_id and slots:
             seen, known = Epoch(int(born), epoch_id.decode(), int(slots)), self._known or self._file.read()
-            if known is None or (seen.born, seen.slots) >= (known.born, known.slots):
+            if known is None or _follows(known, seen, renewed=bool(since)):
                 self._know(seen)
+        return seconds * _MICROSECONDS + microseconds, int(shifted_us or 0)
 
     def last_renewal(self) -> Renewal | None:
         """Return when and why windows could last not be trusted, or None."""
@@ -186,6 +187,16 @@ class Epochs:
             since, why = cast("list[bytes | None]", self._client.hmget(self._keys.epoch, ["since", "why"]))
         return Renewal(int(since) / _MICROSECONDS, why.decode()) if since and why else None
 
+    def close(self) -> None:
+        """Save what is known, for the next conductor of this host."""
+        if self._known:
+            self._file.save(self._known, at_once=True)
+
     def _know(self, epoch: Epoch) -> None:
         self._known = epoch
         self._file.save(epoch)
+
+
+def _follows(known: Epoch, seen: Epoch, *, renewed: bool) -> bool:
+    """Tell whether `seen` comes after `known`: more of the same, or one begun by somebody who knew that."""
+    return seen.slots >= known.slots if seen.id == known.id else renewed and seen.born > known.born

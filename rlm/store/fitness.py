@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from rlm.errors import StoreUnfitError
-from rlm.store.connect import translated
+from rlm.store.connect import goes_by_sentinel, translated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ OLDEST_VERSION = (6, 2)
 #: More than this share of `maxmemory` in use is worth a warning.
 FULL = 0.9
 #: What INFO does not say and CONFIG GET does.
-SETTINGS = ("appendfsync", "save", "stop-writes-on-bgsave-error")
+SETTINGS = ("appendfsync", "save", "stop-writes-on-bgsave-error", "min-replicas-to-write", "min-replicas-max-lag")
 
 
 class Severity(Enum):
@@ -76,7 +76,8 @@ def check_fitness(client: redis.Redis, *, allow_volatile: bool = False) -> Fitne
             info = client.info()
         except redis.ResponseError as error:
             return Fitness((_silent(error),))
-        return judge(info, _settings(client), allow_volatile=allow_volatile)
+        sentinel = goes_by_sentinel(client)
+        return judge(info, _settings(client), sentinel=sentinel, allow_volatile=allow_volatile)
 
 
 def require_fit(client: redis.Redis, *, allow_volatile: bool = False) -> None:
@@ -92,14 +93,20 @@ def require_fit(client: redis.Redis, *, allow_volatile: bool = False) -> None:
         raise StoreUnfitError("\n".join(("this Redis could lose events or refuse them", *lines)))
 
 
-def judge(info: Mapping[str, Any], settings: Mapping[str, str], *, allow_volatile: bool = False) -> Fitness:
-    """Judge what INFO says; `settings` is what CONFIG GET says of `SETTINGS`, empty where that is forbidden."""
+def judge(
+    info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel: bool = False, allow_volatile: bool = False
+) -> Fitness:
+    """Judge what INFO says; `settings` is what CONFIG GET says of `SETTINGS`, empty where that is forbidden.
+
+    `sentinel` tells that it was found by Sentinel, so that another server may take its place.
+    """
     return Fitness(
         (
             _version(info),
             _loading(info),
             _role(info),
             _cluster(info),
+            _replicas(info, settings, sentinel=sentinel),
             _eviction(info),
             _memory(info),
             _persistence(info, settings, allow_volatile=allow_volatile),
@@ -157,6 +164,28 @@ def _cluster(info: Mapping[str, Any]) -> Finding:
         return _good("cluster", "it is no cluster")
     remedy = "use a single server, or one with replicas behind Sentinel"
     return _bad("cluster", "it is a cluster, where one script cannot change keys on several nodes", remedy)
+
+
+def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel: bool) -> Finding:
+    """Look whether a primary that was cut off, and replaced, would go on taking writes: then there are two ledgers.
+
+    Either setting turns it off with 0, see redis.conf.
+    """
+    if not sentinel and not int(info.get("connected_slaves", 0)):
+        return _good("replicas", "it has no replica that could take its place while it goes on")
+    least, lag = settings.get("min-replicas-to-write", ""), settings.get("min-replicas-max-lag", "")
+    remedy = "set min-replicas-to-write to 1, and min-replicas-max-lag to fewer seconds than a failover takes"
+    if not least or not lag:
+        message = "whether it refuses writes once it is cut off from its replicas does not show (CONFIG GET)"
+        remedy = f"see to it: {remedy}; with ACL SETUSER name +config|get this looks for itself"
+        return _bad("replicas", message, remedy, Severity.WARNING)
+    if int(least) and int(lag):
+        return _good("replicas", f"it refuses writes {lag} s after it was cut off from its replicas")
+    message = (
+        "a primary that was cut off goes on taking writes beside the replica that took its place, so limits would be "
+        f"used and events sent twice (min-replicas-to-write is {least}, min-replicas-max-lag {lag})"
+    )
+    return _bad("replicas", message, remedy, Severity.WARNING)
 
 
 def _eviction(info: Mapping[str, Any]) -> Finding:

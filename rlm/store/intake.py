@@ -139,7 +139,7 @@ class Intake:
 
     def waiting(self) -> int:
         """Count the items on the audit list and in staging."""
-        with translated():
+        with translated(self._client):
             pipeline = self._client.pipeline(transaction=True)
             pipeline.llen(self._keys.events)
             pipeline.llen(self._keys.processing)
@@ -147,7 +147,7 @@ class Intake:
 
     def push(self, items: Sequence[bytes]) -> int:
         """Push items onto the audit list, as the audit system does; return how many wait there now."""
-        with translated():
+        with translated(self._client):
             return self._client.lpush(self._keys.events, *items)
 
 

@@ -42,7 +42,7 @@ processes:ROLE             set     ids of the workers, supervisors or schedulers
                                    somebody has cleaned up after it
 process:ROLE:ID            string  one of them (JSON); expires when it is no longer heard of
 calls:WORKER               hash    event id -> the call under way in one of the worker's lanes
-alone:WORKER               string  id of the event that it carries alone, suspected of killing workers; twice a lease
+alone:WORKER               string  id of the event that it carries alone, suspected of killing it; empty: kept free
 requests                   list    asks to start a run (JSON), taken by the scheduler
 reply:ID                   string  the answer to one of them; a minute
 wake:WHOM                  -       pub/sub channel that wakes workers, supervisors, or the scheduler

@@ -33,7 +33,7 @@ class Leases:
 
     def holder(self) -> str | None:
         """Name the process that holds a lease which has not run out, or None."""
-        with translated():
+        with translated(self._client):
             owner, expires = cast("list[bytes | None]", self._client.hmget(self._keys.lease, ["owner", "expires_us"]))
             seconds, microseconds = self._client.time()
         if owner is None or expires is None or int(expires) <= seconds * 1_000_000 + microseconds:

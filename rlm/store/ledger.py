@@ -29,6 +29,8 @@ CLAIM_SECONDS = 1.0
 #: An event in whose lease this many workers died is a dead letter: it may be what kills them. The last of them has
 #: nothing else in hand: an event one death short of it is carried alone, so that none dies of its batch-mate.
 POISON_DEATHS = 3
+#: A worker is kept free for so long for an event that is to be carried alone and has to wait, if it does not ask again.
+HOLD_SECONDS = 1.0
 #: Events moved by one script at the most, so that no script holds Redis up.
 CHUNK = 200
 
@@ -80,7 +82,8 @@ class Claim:
 class Unclaimed:
     """There is nothing to do: the release is `stale`, the event is too `late`, the worker's `revision` is old.
 
-    Or it, or what the worker has, is to be carried `alone`; then it stays released until that is void.
+    Or the worker carries another one `alone`, or is kept free for it, and the event is pending again. Or it is itself
+    to be carried alone and `waits` until the worker has nothing in hand: it stays released, to be claimed again soon.
     """
 
     why: str
@@ -136,7 +139,7 @@ class Ledger:
         Raises:
             FencedError: the caller's `token` is not the lease's any more.
         """
-        with translated():
+        with translated(self._client):
             pipeline = self._client.pipeline(transaction=False)
             for name, endpoints in wanted.items():
                 pipeline.zrange(self._keys.pending(name), 0, len(endpoints) - 1)
@@ -167,11 +170,15 @@ class Ledger:
         expected_seconds: float,
         endpoints: Sequence[str],
         budgets: Sequence[str] = (),
+        patient: bool = True,
     ) -> Claim | Unclaimed:
         """Claim a released event for one lane for `lease_seconds`, if a call still fits before the deadline.
 
         It does where the fastest of the `endpoints` answers in time: by what is published of it, where nothing is by
         `expected_seconds`. The limits in force of `endpoints` and `budgets` come with the claim.
+
+        An event to be carried alone is not `patient` any more once it has waited longer than a call lasts: what the
+        worker is still said to have in hand then is nobody's.
         """
         name = type_of(release.event_id)
         keys = self._keys
@@ -200,6 +207,7 @@ class Ledger:
                 round(ANSWER_SLACK_SECONDS * _MICROSECONDS),
                 name,
                 POISON_DEATHS - 1,
+                round(HOLD_SECONDS * _MICROSECONDS) if patient else 0,
                 len(endpoints),
                 *endpoints,
                 *budgets,
@@ -330,7 +338,7 @@ class Ledger:
         failed, keys = 0, self._keys
         while ids := self._first(self._keys.pending(type_name)):
             for event_id in ids:
-                with translated():
+                with translated(self._client):
                     item = cast("bytes | None", self._client.hget(self._keys.event(event_id), "item"))
                 letter = encode_letter(
                     item or b"null",
@@ -384,7 +392,7 @@ class Ledger:
 
     def orphan_worker(self, worker_id: str) -> int:
         """Take back everything a dead worker had claimed; its slots stay blocked from now. Return how many events."""
-        with translated():
+        with translated(self._client):
             calls = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.calls(worker_id)))
         return sum(
             self._take_back(event_id.decode(), worker_id, call.decode(), "dead") for event_id, call in calls.items()
@@ -398,7 +406,7 @@ class Ledger:
         taken = 0
         for name in types:
             for event_id in self._due(self._keys.inflight(name), now_us, since=-now_us):
-                with translated():
+                with translated(self._client):
                     owner = cast("bytes | None", self._client.hget(self._keys.event(event_id), "owner")) or b""
                     call = cast("bytes | None", self._client.hget(self._keys.calls(owner.decode()), event_id)) or b""
                 taken += self._take_back(event_id, owner.decode(), call.decode(), "closing" if closing else "expired")
@@ -407,7 +415,7 @@ class Ledger:
     def _take_back(self, event_id: str, worker_id: str, call: str, when: str) -> int:
         window_id, stamp, endpoint, *budget = call.split("|") if call else ("", "", "")
         name, keys = type_of(event_id), self._keys
-        with translated():
+        with translated(self._client):
             run_id = self._client.get(keys.current)
             item, attempt = cast("list[bytes | None]", self._client.hmget(keys.event(event_id), "item", "attempt"))
         run = cast("bytes", run_id or b"").decode()
@@ -453,12 +461,12 @@ class Ledger:
 
     def types(self) -> list[str]:
         """Name the types that have or had events in the ledger."""
-        with translated():
+        with translated(self._client):
             return sorted(one.decode() for one in cast("set[bytes]", self._client.smembers(self._keys.types)))
 
     def count(self, types: Sequence[str]) -> dict[str, Counts]:
         """Count the events of each type by where they are, all at one instant."""
-        with translated():
+        with translated(self._client):
             pipeline = self._client.pipeline(transaction=True)
             self.ask_counts(pipeline, types)
             return self.read_counts(pipeline.execute(), types)
@@ -476,7 +484,7 @@ class Ledger:
 
     def count_retried(self, types: Sequence[str]) -> dict[str, int]:
         """Count the events of each type that enter the next run because a dead letter was retried."""
-        with translated():
+        with translated(self._client):
             pipeline = self._client.pipeline(transaction=True)
             for name in types:
                 pipeline.zcard(self._keys.retried(name))
@@ -494,11 +502,11 @@ class Ledger:
         return [claim.event_id, claim.worker_id, claim.release.number]
 
     def _first(self, zset: str) -> list[str]:
-        with translated():
+        with translated(self._client):
             return [one.decode() for one in cast("list[bytes]", self._client.zrange(zset, 0, CHUNK - 1))]
 
     def _due(self, zset: str, now_us: int, since: int = 0) -> list[str]:
-        with translated():
+        with translated(self._client):
             found = self._client.zrangebyscore(zset, since, now_us, start=0, num=CHUNK)
         return [one.decode() for one in cast("list[bytes]", found)]
 

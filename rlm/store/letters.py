@@ -46,14 +46,14 @@ class Letters:
 
     def count(self) -> int:
         """Count them."""
-        with translated():
+        with translated(self._client):
             return self._client.llen(self._keys.failed)
 
     def all(self) -> Iterator[bytes]:
         """Read them, newest first, a page at a time. Entries that are no letters of ours are passed over."""
         start = 0
         while True:
-            with translated():
+            with translated(self._client):
                 page = cast("list[bytes]", self._client.lrange(self._keys.failed, start, start + _PAGE - 1))
             yield from (raw for raw in page if _is_letter(raw))
             if len(page) < _PAGE:

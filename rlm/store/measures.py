@@ -35,13 +35,13 @@ class Measures:
 
     def completed(self, run_id: str, first: int = 0) -> list[Completed]:
         """Read the completed calls of an open run in the order of their answers, from the one numbered `first` on."""
-        with translated():
+        with translated(self._client):
             found = cast("list[bytes]", self._client.lrange(self._keys.timings(run_id), first, -1))
         return [_read_completed(one) for one in found]
 
     def follow(self, run_id: str, first: int) -> tuple[list[Completed], dict[Pair, int]]:
         """Read the completed calls from the one numbered `first` on, and how many have failed so far, in one go."""
-        with translated():
+        with translated(self._client):
             pipeline = self._client.pipeline(transaction=False)
             pipeline.lrange(self._keys.timings(run_id), first, -1)
             pipeline.hgetall(self._keys.tally(run_id))
@@ -52,7 +52,7 @@ class Measures:
     def kept(self) -> dict[Pair, Measured]:
         """Return what is kept of earlier runs for the configured endpoints."""
         names = {endpoint.window_id: name for name, endpoint in self._endpoints.items()}
-        with translated():
+        with translated(self._client):
             found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.measured))
         kept = {}
         for field, value in found.items():
@@ -81,7 +81,7 @@ class Measures:
 
     def published(self) -> dict[Pair, Expected]:
         """Return what the workers are told."""
-        with translated():
+        with translated(self._client):
             found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.expected))
         pairs = ((field.decode().partition(" "), read_expected(value)) for field, value in found.items())
         return {(type_name, endpoint): one for (type_name, _, endpoint), one in pairs}

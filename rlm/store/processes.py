@@ -71,7 +71,7 @@ class Processes:
 
     def announce(self, role: Role, process: Process) -> None:
         """Enter a process, or prolong its entry."""
-        with translated():
+        with translated(self._client):
             pipeline = self._client.pipeline(transaction=True)
             pipeline.sadd(self._keys.processes(role), process.id)
             pipeline.set(
@@ -81,9 +81,18 @@ class Processes:
             )
             pipeline.execute()
 
+    def await_all(self) -> None:
+        """Have every entry end a heartbeat's life from now: where the clock was set back the dead would stay."""
+        with translated(self._client):
+            pipeline = self._client.pipeline(transaction=False)
+            for role in Role:
+                for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))):
+                    pipeline.pexpire(self._keys.process(role, one.decode()), round(HEARTBEAT_TTL_SECONDS * 1000))
+            pipeline.execute()
+
     def forget(self, role: Role, process_id: str) -> None:
         """Remove a process that has ended."""
-        with translated():
+        with translated(self._client):
             pipeline = self._client.pipeline(transaction=True)
             pipeline.srem(self._keys.processes(role), process_id)
             pipeline.delete(self._keys.process(role, process_id))
@@ -94,7 +103,7 @@ class Processes:
 
         Workers are not: somebody has to clean up after them first, see `missing`.
         """
-        with translated():
+        with translated(self._client):
             ids = sorted(one.decode() for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))))
             if not ids:
                 return []
@@ -108,7 +117,7 @@ class Processes:
 
     def missing(self, role: Role) -> list[str]:
         """Name the processes of a role that have not signed off and are no longer heard of."""
-        with translated():
+        with translated(self._client):
             ids = sorted(one.decode() for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))))
             if not ids:
                 return []
@@ -117,7 +126,7 @@ class Processes:
 
     def busy(self, worker_ids: list[str]) -> list[int]:
         """Count the events that each worker has claimed."""
-        with translated():
+        with translated(self._client):
             pipeline = self._client.pipeline(transaction=False)
             for worker_id in worker_ids:
                 pipeline.hlen(self._keys.calls(worker_id))
@@ -125,7 +134,7 @@ class Processes:
 
     def silences(self, role: Role, process_ids: Sequence[str]) -> list[float]:
         """Return how long ago each process announced itself, seconds; `HEARTBEAT_TTL_SECONDS` where it was longer."""
-        with translated():
+        with translated(self._client):
             pipeline = self._client.pipeline(transaction=False)
             for process_id in process_ids:
                 pipeline.pttl(self._keys.process(role, process_id))
@@ -139,12 +148,12 @@ class Processes:
 
     def restarts(self) -> int:
         """Return how many workers ended unexpectedly, ever."""
-        with translated():
+        with translated(self._client):
             return int(cast("bytes | None", self._client.get(self._keys.restarts)) or 0)
 
     def wanted(self) -> int:
         """Return how many workers the conductor wants, over all hosts."""
-        with translated():
+        with translated(self._client):
             return int(cast("bytes | None", self._client.get(self._keys.wanted)) or 0)
 
     def want(self, token: int, workers: int) -> None:
@@ -157,7 +166,7 @@ class Processes:
 
     def wake(self, whom: str) -> None:
         """Wake `workers`, `supervisors` or the `scheduler`. A lost wake-up costs latency only: all of them poll too."""
-        with translated():
+        with translated(self._client):
             self._client.publish(self._keys.wake(whom), "wake")
 
 

@@ -64,7 +64,7 @@ class Runs:
 
     def current(self) -> Run | None:
         """Return the open run, or None."""
-        with translated():
+        with translated(self._client):
             run_id = cast("bytes | None", self._client.get(self._keys.current))
             if run_id is None:
                 return None
@@ -97,7 +97,7 @@ class Runs:
     def _empty_holder(self, run_id: str, name: str, holder: str) -> bool:
         keys = self._keys
         while True:
-            with translated():
+            with translated(self._client):
                 ids = [one.decode() for one in cast("list[bytes]", self._client.zrange(holder, 0, CHUNK - 1))]
             if not ids:
                 return True
@@ -113,7 +113,7 @@ class Runs:
 
     def _cut_entry(self, run_id: str, event_id: str) -> bytes:
         """Write what the trail says of a call that may be under way while its run is closed."""
-        with translated():
+        with translated(self._client):
             told = cast("list[bytes | None]", self._client.hmget(self._keys.event(event_id), "owner", "attempt"))
             owner, attempt = told
             note = cast("bytes | None", self._client.hget(self._keys.calls((owner or b"").decode()), event_id))
@@ -155,24 +155,24 @@ class Runs:
 
     def tally(self, run_id: str) -> dict[str, int]:
         """Read the counts of an open run, `what:name` -> number."""
-        with translated():
+        with translated(self._client):
             found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.tally(run_id)))
         return {name.decode(): int(number) for name, number in found.items()}
 
     def record(self, run_id: str) -> dict[str, Any] | None:
         """Return the record of a closed run, or None."""
-        with translated():
+        with translated(self._client):
             raw = cast("bytes | None", self._client.hget(self._keys.records, run_id))
         return None if raw is None else cast("dict[str, Any]", msgspec.json.decode(raw))
 
     def history(self, number: int) -> list[str]:
         """Return the ids of the last `number` closed runs, newest first."""
-        with translated():
+        with translated(self._client):
             return [one.decode() for one in cast("list[bytes]", self._client.lrange(self._keys.runs, 0, number - 1))]
 
     def count(self) -> int:
         """Count the records."""
-        with translated():
+        with translated(self._client):
             return self._client.llen(self._keys.runs)
 
     def surplus(self, keep: int) -> dict[str, bytes]:
@@ -180,7 +180,7 @@ class Runs:
 
         They are `CHUNK` at the most. A run whose record is missing, which others must have removed, has b"null".
         """
-        with translated():
+        with translated(self._client):
             number = min(CHUNK, self._client.llen(self._keys.runs) - keep)
             if number <= 0:
                 return {}
@@ -197,37 +197,37 @@ class Runs:
 
     def last_tick(self) -> float | None:
         """Return when the scheduler last ticked, seconds since 1970."""
-        with translated():
+        with translated(self._client):
             raw = cast("bytes | None", self._client.get(self._keys.last_tick))
         return None if raw is None else float(raw)
 
     def note_tick(self, at: float) -> None:
         """Note when the scheduler ticked, seconds since 1970."""
-        with translated():
+        with translated(self._client):
             self._client.set(self._keys.last_tick, repr(at))
 
     def request(self) -> str:
         """Ask the scheduler to start a run; return the request's id, for `reply` and `withdraw`."""
         request_id = secrets.token_hex(8)
-        with translated():
+        with translated(self._client):
             self._client.lpush(self._keys.requests, request_id)
             self._client.publish(self._keys.wake("scheduler"), "request")
         return request_id
 
     def next_request(self) -> str | None:
         """Return the oldest request to start a run, or None. It stays until it is answered, for its taker may die."""
-        with translated():
+        with translated(self._client):
             raw = cast("bytes | None", self._client.lindex(self._keys.requests, -1))
         return None if raw is None else raw.decode()
 
     def withdraw(self, request_id: str) -> bool:
         """Take a request back; False when it has been answered."""
-        with translated():
+        with translated(self._client):
             return bool(self._client.lrem(self._keys.requests, 1, request_id))
 
     def answer(self, request_id: str, reply: Mapping[str, Any]) -> None:
         """Answer a request: `{"run_id": ...}` of the run started, or `{"open": ...}` of the one under way."""
-        with translated():
+        with translated(self._client):
             pipeline = self._client.pipeline(transaction=True)
             pipeline.set(self._keys.reply(request_id), msgspec.json.encode(reply), px=_REPLY_MS)
             pipeline.lrem(self._keys.requests, 1, request_id)
@@ -235,7 +235,7 @@ class Runs:
 
     def reply(self, request_id: str) -> dict[str, Any] | None:
         """Return the answer to a request, None while there is none."""
-        with translated():
+        with translated(self._client):
             raw = cast("bytes | None", self._client.get(self._keys.reply(request_id)))
         return None if raw is None else cast("dict[str, Any]", msgspec.json.decode(raw))
 

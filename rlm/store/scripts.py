@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from redis.exceptions import NoScriptError, ResponseError
 
 from rlm.errors import FencedError, StoreError
-from rlm.store.connect import forbids, is_forbidden, translated
+from rlm.store.connect import forbidden, is_forbidden, place, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,11 +36,11 @@ class Script:
             StoreUnreachableError: Redis cannot be reached; whether it ran is not known.
             StoreError: Redis refused it.
         """
-        with translated():
+        with translated(client):
             try:
                 return self._run(client, keys, args)
             except ResponseError as error:
-                raise _translate(self, error) from error
+                raise _translate(client, self, error) from error
 
     def _run(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         try:
@@ -50,18 +50,18 @@ class Script:
             return client.evalsha(self.sha, len(keys), *keys, *args)
 
 
-def _reply(script: Script, reply: Any) -> Any:
+def _reply(client: redis.Redis, script: Script, reply: Any) -> Any:
     if isinstance(reply, ResponseError):
-        raise _translate(script, reply) from reply
+        raise _translate(client, script, reply) from reply
     return reply
 
 
-def _translate(script: Script, error: ResponseError) -> StoreError:
+def _translate(client: redis.Redis, script: Script, error: ResponseError) -> StoreError:
     if "FENCED" in str(error):
-        return FencedError(f"{script.name}: another conductor holds the lease, or that run is no longer open")
+        return FencedError(f"{script.name}: the lease is another's by now, or gone, or that run is no longer open")
     if is_forbidden(error):
-        return StoreError(f"{script.name}: Redis {forbids(error)}")
-    return StoreError(f"{script.name}: Redis refused it: {error}")
+        return forbidden(f"{script.name}: {place(client)}", error)
+    return StoreError(f"{script.name}: {place(client)} refused it: {error}")
 
 
 def run_many(client: redis.Redis, calls: Iterable[Call]) -> list[Any]:
@@ -72,7 +72,7 @@ def run_many(client: redis.Redis, calls: Iterable[Call]) -> list[Any]:
     calls = list(calls)
     if not calls:
         return []
-    with translated():
+    with translated(client):
         replies = _execute(client, calls)
         forgotten = [call for call, reply in zip(calls, replies, strict=True) if isinstance(reply, NoScriptError)]
         if forgotten:  # the server was restarted or flushed its scripts; a forgotten one did nothing yet
@@ -80,7 +80,7 @@ def run_many(client: redis.Redis, calls: Iterable[Call]) -> list[Any]:
                 client.script_load(source)
             again = iter(_execute(client, forgotten))
             replies = [next(again) if isinstance(reply, NoScriptError) else reply for reply in replies]
-    return [_reply(script, reply) for (script, _, _), reply in zip(calls, replies, strict=True)]
+    return [_reply(client, script, reply) for (script, _, _), reply in zip(calls, replies, strict=True)]
 
 
 def _execute(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:

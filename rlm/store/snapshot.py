@@ -47,7 +47,7 @@ def take_snapshot(
     Raises:
         StoreError: Redis did not answer.
     """
-    with translated():
+    with translated(store.client):
         pipeline = store.client.pipeline(transaction=True)
         store.ledger.ask_counts(pipeline, types)
         counts_end = len(pipeline)

@@ -52,7 +52,7 @@ class Store:
         self.leases = Leases(self.client, self.keys)
         self.processes = Processes(self.client, self.keys)
         self.windows = Windows(self.client, self.keys, settings.run.guard_seconds)
-        self.epochs = Epochs(self.client, self.keys, settings.run.guard_seconds, settings.data_dir)
+        self.epochs = Epochs(self.client, self.keys, settings.data_dir)
         self.changes = Changes(self.client, self.keys)
         self.control = Control(self.client, self.keys)
         self._publish_limits = Script("publish_limits")
@@ -74,7 +74,7 @@ class Store:
 
     def limits(self) -> dict[str, str]:
         """Return the limits in force, by the name of the endpoint or the budget, as text."""
-        with translated():
+        with translated(self.client):
             found = cast("dict[bytes, bytes]", self.client.hgetall(self.keys.limits))
         return {name.decode(): limit.decode() for name, limit in found.items()}
 
@@ -108,6 +108,7 @@ class Store:
 
     def close(self) -> None:
         """Close its connections."""
+        self.epochs.close()
         self.client.close()
 
 

@@ -258,7 +258,7 @@ class Windows:
         Raises FencedError for a `token` that is not the lease's.
         """
         keys, calls = self._keys, []
-        with translated():
+        with translated(self._client):
             counted = cast("dict[bytes, bytes]", self._client.hgetall(keys.budgets))
         for endpoint in endpoints:
             window_id, budget = endpoint.window_id, endpoint.budget
@@ -272,7 +272,7 @@ class Windows:
 
     def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, View]]:
         """Look at several windows at one instant: the time there (microseconds of Redis time), a view by name."""
-        keys, args = [], [KEEP_SECONDS * _MICROSECONDS]
+        keys, args = [self._keys.epoch], [KEEP_SECONDS * _MICROSECONDS]
         for one in limited:
             keys += [self._keys.window(one.window_id), self._keys.health(one.window_id)]
             args.append(len(one.limit.rules))
@@ -286,7 +286,7 @@ class Windows:
 
     def ages(self, limited: Sequence[Limited], now_us: int) -> dict[str, tuple[float, ...]]:
         """Return by name how long ago each slot was taken that still counts for a rule, seconds, newest first."""
-        with translated():
+        with translated(self._client):
             pipeline = self._client.pipeline(transaction=False)
             self.ask_ages(pipeline, limited)
             return self.read_ages(pipeline.execute(), limited, now_us)
@@ -310,7 +310,7 @@ class Windows:
 
     def stamps(self, limited: Limited, number: int) -> list[int]:
         """Return the stamps of the newest `number` slots, microseconds of Redis time, newest first."""
-        with translated():
+        with translated(self._client):
             found = cast(
                 "list[bytes]", self._client.lrange(self._keys.window(limited.window_id), 0, max(0, number - 1))
             )

@@ -90,6 +90,8 @@ class Child:
     told_at: float = float("inf")
     killed: bool = False
     left: bool = False
+    ready: bool = False  #: it came up: it was ready once
+    frozen: bool = False  #: it was found frozen, and told to end
 
     @property
     def pid(self) -> int:
@@ -108,7 +110,8 @@ class Child:
         self._signal(signal.SIGKILL)
 
     def end_frozen(self) -> None:
-        """End it now (KILL), as one that has died: it is to be replaced."""
+        """End it now (KILL), as one that has died: it is to be replaced when it has. In a system call it may not."""
+        self.frozen = True
         self._signal(signal.SIGKILL)
 
     def _signal(self, signum: signal.Signals) -> None:

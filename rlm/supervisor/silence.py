@@ -17,8 +17,9 @@ LOOK_SECONDS = 1.0
 #: A worker found silent by so many looks in a row is frozen. They take longer than from one heartbeat to the next, so
 #: that all may be heard again after Redis lost the register, its clock stepped, or this host was suspended.
 LOOKS = 5
-#: A worker is not judged before it is so old, for it may still be coming up, seconds.
-BOOT_SECONDS = 10.0
+#: A worker that was not ready yet is not judged before it is so old, for it may still be coming up, seconds: on a host
+#: with too much to do that takes long, and ending those who try makes it worse.
+BOOT_SECONDS = 60.0
 
 
 class Silences:

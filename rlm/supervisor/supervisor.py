@@ -196,7 +196,8 @@ class Supervisor:
                 self._note_death(child, ended)
 
     def _note_death(self, child: Child, ended: str) -> None:
-        quick = system_clock.monotonic() - child.spawned_at < QUICK_DEATH_SECONDS
+        never_up = child.frozen and not child.ready
+        quick = never_up or system_clock.monotonic() - child.spawned_at < QUICK_DEATH_SECONDS
         if not quick:
             self._failed_starts = 0
         wait = self._hold_back() if quick else 0.0
@@ -252,8 +253,8 @@ class Supervisor:
         if not self._silences.due:
             return
         now = system_clock.monotonic()
-        judged = [one for one in self._children.values() if not one.stopping and now > one.spawned_at + BOOT_SECONDS]
-        ids = [child.worker_id for child in judged]
+        self._note_ready()
+        ids = [one.worker_id for one in self._children.values() if self._is_judged(one, now)]
         heard = self._store.processes.silences(Role.WORKER, ids) if ids else []
         for worker_id in self._silences.frozen(dict(zip(ids, heard, strict=True))):
             log.error("Worker %s is frozen and is ended", worker_id, extra={"action": "kill_worker"})
@@ -261,6 +262,19 @@ class Supervisor:
         for child in self._children.values():
             if child.stopping and not child.killed and now > child.told_at + self._grace_seconds:
                 self._kill(child)
+
+    def _note_ready(self) -> None:
+        """Note who of those that were coming up has come up."""
+        if all(child.ready for child in self._children.values()):
+            return
+        for worker in self._store.processes.alive(Role.WORKER):
+            if worker.id in self._children and worker.state != WorkerState.STARTING:
+                self._children[worker.id].ready = True
+
+    @staticmethod
+    def _is_judged(child: Child, now: float) -> bool:
+        """Tell whether a worker that is silent is frozen, and not coming up, leaving, or about to die."""
+        return not child.stopping and not child.frozen and (child.ready or now > child.spawned_at + BOOT_SECONDS)
 
     def _announce(self) -> None:
         if system_clock.monotonic() - self._announced_at < HEARTBEAT_SECONDS:

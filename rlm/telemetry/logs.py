@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 #: Facts that a record may carry besides its sentence, in the order they are shown.
 FACTS = ("action", "run_id", "event_id", "endpoint", "lane")
 
+#: The logger of dramatiq's consumer of the queue `rlm`, the only one there is (`actors/broker.py`).
+CONSUMER = "dramatiq.worker.ConsumerThread(rlm)"
+
 
 class LineFormatter(logging.Formatter):
     """One record a line: time in UTC, level, sentence, facts; a traceback follows with its line breaks escaped."""
@@ -38,3 +41,9 @@ def set_up() -> None:
         logging.getLogger(package).setLevel(level if level in logging.getLevelNamesMapping() else "INFO")
     # A scheduler that is late says so by starting late; and RLM remembers the tick.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
+    # A consumer without Redis tries again twice a second. That Redis is away RLM tells itself, as no error of its own.
+    logging.getLogger(CONSUMER).addFilter(_is_no_outage)
+
+
+def _is_no_outage(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Consumer encountered a connection error")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from rlm.clock import isoformat
@@ -16,11 +18,14 @@ endpoints = [{ name = "rebalance_api", url = "http://h/r", rate_limit = "30/minu
              { name = "overflow_rebalance_api_1", url = "http://h/o", rate_limit = "30/minute", budget = "account" }]
 """
 SECOND = 1_000_000
+#: Long before anything that is looked at here.
+LONG_AGO = 1_000_000_000 * SECOND
 
 
 @pytest.fixture
 def inst(tmp_path, valkey_only_url):
     with Installation(tmp_path, valkey_only_url, SECTIONS) as made:
+        made.store.client.hset(made.store.keys.epoch, "born", LONG_AGO)
         yield made
 
 
@@ -108,10 +113,46 @@ def test_a_since_that_is_none_exits_with_2(inst, since):
 
 
 def test_more_than_is_kept_is_said(inst):
-    """Nothing is promised about what is gone."""
-    assert "Calls are kept 24 h" in inst.rlm("compliance", "--since", "2d").stdout
+    """Nothing is promised about what is gone: that no limit was exceeded is said of what is known alone."""
+    longer, within = judge(inst, "--since", "2d"), judge(inst)
+    said = inst.rlm("compliance", "--since", "2d").stdout
+
+    assert longer["known_why"] == "Calls are kept 24 h"
+    assert seconds_before(longer, "known_from") == pytest.approx(86_400, abs=0.01)
+    assert "Calls are kept 24 h. Of calls before 20" in said
+    assert f"exceeded since {longer['from'][:10]}" not in said
+    assert (within["known_from"], within["known_why"]) == (within["from"], None)
     assert "Calls are kept" not in inst.rlm("compliance").stdout
     assert judge(inst, "--since", "999999999d")["ok"]
+
+
+def seconds_before(found, key):
+    """How long before the look a moment in its document was."""
+    moments = [datetime.fromisoformat(found[one]) for one in ("until", key)]
+    return (moments[0] - moments[1]).total_seconds()
+
+
+def test_nothing_is_promised_of_what_redis_forgot(inst):
+    """From when its windows could not be trusted on, and why, is said instead; what is still there is judged."""
+    inst.store.epochs.renew(inst.token, "Redis has forgotten calls")
+    put(inst, steps.ENDPOINT, *[300.0] * 6)
+
+    found = judge(inst, code=1)
+
+    assert found["known_why"] == "Redis has forgotten calls"
+    assert 0 <= seconds_before(found, "known_from") < 60
+    assert "Redis has forgotten calls. Of calls before 20" in inst.rlm("compliance", code=1).stdout
+
+
+def test_nothing_is_promised_of_a_redis_that_remembers_nothing(inst):
+    """It was emptied a moment ago, and no conductor has noticed yet."""
+    inst.store.client.delete(inst.store.keys.epoch)
+
+    found = judge(inst)
+    said = inst.rlm("compliance").stdout
+
+    assert found["known_from"] == found["until"]
+    assert "What this Redis remembers begins then. Of calls before 20" in said
 
 
 def test_a_limit_changed_meanwhile_judges_what_came_after_it(inst):

@@ -9,15 +9,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlm import checks
+from rlm import checks, shut
 from rlm.books import books
 from rlm.clock import SystemClock, system_clock
 from rlm.errors import StoreUnreachableError
+from rlm.explain.words import moment
 from rlm.measured import Measured
 from rlm.store import fitness
 from rlm.store.processes import Process, Role, WorkerState
 from tests.acceptance.cli import Installation
 from tests.store import steps
+from tests.store.windows import pass_time, set_health
 from tests.wait import wait_until
 
 
@@ -211,6 +213,64 @@ def test_an_endpoint_that_is_far_off_alone_is_named(inst):
     assert "processing_seconds" not in found["remedy"]
 
 
+def endpoint_findings(inst):
+    return [found for found in inst.json("doctor")["findings"] if found["name"] == "endpoints"]
+
+
+def test_endpoints_that_get_no_call_are_warned_about(inst):
+    """Paused, held and resting, each with its remedy; what has another endpoint is not without one."""
+    assert [found["ok"] for found in endpoint_findings(inst)] == [True]
+    first, second, third, fourth = inst.settings.event_types[0].endpoints
+    inst.store.control.pause(first, "me@here")
+    inst.store.control.pause(second, "me@here", 30)
+    set_health(inst.store, third, held_until_us=inst.store.windows.look(())[0] + 30_000_000)
+    inst.store.windows.rest(fourth, 30)
+
+    paused, ending, held, resting, idle = endpoint_findings(inst)
+
+    assert {found["severity"] for found in (paused, ending, held, resting, idle)} == {"warning"}
+    assert paused["message"].startswith(f"{first.name} is paused until resumed, by me@here, since 20")
+    assert paused["remedy"].startswith(f"`rlm endpoint resume {first.name}`")
+    assert ending["message"].startswith(f"{second.name} is paused for another ")
+    assert held["message"].endswith(" s: its window cannot be trusted")
+    assert resting["message"].startswith(f"{fourth.name} rests for another ")
+    assert resting["message"].endswith("it is throttled")
+    assert idle["message"].startswith(f"no endpoint of {steps.TYPE} can be called now")
+
+    inst.store.control.resume(fourth, "me@here")
+    assert not any("no endpoint of" in found["message"] for found in endpoint_findings(inst))
+    assert "All is well." not in inst.rlm("doctor").stdout
+
+
+def test_of_many_endpoints_that_get_no_call_some_are_named(inst, monkeypatch):
+    """Of the others, and of the types, the number is told."""
+    monkeypatch.setattr(shut, "MOST_NAMED", 2)
+    for one in inst.store.endpoints().values():
+        inst.store.control.pause(one, "me@here")
+
+    *named, more, idle = (found["message"] for found in endpoint_findings(inst))
+
+    assert len(named) == 2
+    assert more == "18 more get no call"
+    assert idle.startswith("no endpoint of REBALANCE_NEEDED, OPEN_POSITION_DETECTED and 3 more types can be called")
+
+
+def test_windows_that_could_not_be_trusted_are_told_with_the_end_of_it(inst):
+    """A minute, the guard and the time-out after it was found; afterwards it was so, and is told for a day."""
+    timeout = max(one.timeout_seconds for one in inst.settings.endpoints.values())
+    inst.store.leases.acquire(steps.CONDUCTOR, 60)
+    inst.store.epochs.renew(inst.token + 1, "Redis lost its mind", underway_seconds=timeout)
+    ends = inst.store.epochs.last_renewal().at + 60 + inst.settings.run.guard_seconds + timeout
+
+    def memory():
+        return findings(inst.json("doctor"))["memory"]["message"]
+
+    assert "Redis lost its mind. Every endpoint is held until " in memory()
+    assert f" held until {moment(ends, ends).partition('.')[0]}" in memory()
+    pass_time(inst.store, inst.settings.endpoints[steps.ENDPOINT], 1000)
+    assert "Every endpoint was held until " in memory()
+
+
 def test_items_left_in_staging_are_a_warning(inst):
     """A drain was cut short; the next run takes them."""
     inst.store.client.lpush(inst.store.keys.processing, b"1", b"2")
@@ -225,8 +285,8 @@ def test_an_unfit_redis_is_exit_four(inst, monkeypatch):
     """The remedy is told; with --allow-volatile it is a warning, and the rest is looked at."""
     real = fitness.judge
 
-    def volatile(info, settings, *, allow_volatile=False):
-        return real({**info, "aof_enabled": 0}, settings, allow_volatile=allow_volatile)
+    def volatile(info, settings, **options):
+        return real({**info, "aof_enabled": 0}, settings, **options)
 
     monkeypatch.setattr(fitness, "judge", volatile)
 

@@ -7,6 +7,7 @@ import pwd
 import socket
 
 import pytest
+from click.testing import CliRunner
 
 from rlm.cli import endpoint as command
 from rlm.store.window import Admitted
@@ -118,6 +119,28 @@ def test_the_circuit_is_told_with_why_and_for_how_long(inst):
     pass_time(inst.store, ends["rebalance_api"], 41)
     assert entry(inst)["circuit"] == "half-open"
     assert "half-open" in inst.rlm("endpoint", "list").stdout
+
+
+def test_a_paused_budget_is_told_at_its_endpoints(inst):
+    """Their own circuits are closed; when the next slot is free, nobody knows."""
+    inst.rlm("endpoint", "pause", "account")
+
+    listed = inst.json("endpoint", "list")
+    rows = inst.rlm("endpoint", "list").stdout.splitlines()
+
+    waits = {one["name"]: one["next_slot_seconds"] for one in listed}
+    assert waits == {"rebalance_api": None, "overflow_rebalance_api_1": None, "open_order_api": 0, "account": None}
+    row = next(line for line in rows if line.startswith("rebalance_api "))
+    assert row.endswith("  -         0  closed; its budget account is paused")
+    assert any("budget of 1 type " in line for line in rows)
+
+
+def test_the_help_says_each_command_in_a_whole_sentence(inst):
+    """None is cut at the edge of a terminal."""
+    shown = CliRunner().invoke(command.endpoint, ["--help"]).stdout
+
+    assert all(name in shown for name in ("list", "pause", "resume", "limit", "changes"))
+    assert "..." not in shown.partition("Commands:")[2]
 
 
 def test_a_person_sees_a_row_for_each(inst):

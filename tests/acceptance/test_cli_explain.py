@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rlm.archive import Archive, Kind
 from rlm.event import Reason
 from rlm.explain import search
 from rlm.store.processes import Process, Role
@@ -68,6 +69,17 @@ def test_an_event_nobody_knows_exits_with_3(inst, asked):
 
     assert "is known: it is not in the ledger, not on the audit list, and no dead letter" in done.stderr
     assert "\x1b" not in done.output
+
+
+def test_an_unknown_id_is_said_again_in_part_and_the_archive_is_named(inst):
+    """However long it is; older dead letters are in files, as `rlm failed show` says."""
+    archive = Archive(inst.settings.archive_dir)
+    archive.append(Kind.FAILED, [b"{}"], 0.0)
+
+    told = inst.rlm("explain", "x" * 5000, code=3).stderr
+
+    assert 150 < told.count("x") < 250
+    assert f"Older ones are in {archive.directory / 'failed-*.jsonl'}." in told
 
 
 def test_an_event_on_the_audit_list_is_not_taken_yet(inst):
@@ -286,6 +298,7 @@ def test_an_event_that_spent_its_attempts_of_this_run_waits_for_the_next(inst):
     state, sentence = tell(inst)
 
     assert state == "spent"
+    assert len(inst.json("explain", EVENT)["endpoints"]) == 4
     assert (
         "has spent its 1 attempt of this run, the 1st run of at most 5: it will be left over for the next" in sentence
     )
@@ -306,6 +319,19 @@ def test_a_leftover_says_when_the_next_run_is_or_that_nobody_starts_one(inst):
     assert alone[0] == scheduled[0] == "leftover"
     assert "no run is open; no scheduler is alive, so no run starts by itself" in alone[1]
     assert "is left over, 1st of 1 of its type: no run is open; the next run starts at about " in scheduled[1]
+
+
+def test_a_leftover_says_that_its_endpoints_are_paused(inst):
+    """That is why it is left over, and what is to be done; the endpoints are told as for one that waits."""
+    inst.push(*steps.items(1, steps.TYPE))
+    inst.close_run(inst.start_run())
+    for one in endpoints(inst):
+        inst.store.control.pause(one, "somebody")
+
+    found = inst.json("explain", EVENT)
+
+    assert found["sentence"].endswith("; all four endpoints are paused, until resumed by hand")
+    assert [(one["state"], one["wait_seconds"]) for one in found["endpoints"]] == [("paused", None)] * 4
 
 
 def test_a_completed_event_says_when_where_and_after_how_long(inst):

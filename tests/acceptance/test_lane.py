@@ -20,7 +20,7 @@ from rlm.errors import StoreUnreachableError
 from rlm.lane import FAILING
 from rlm.plan.values import Expected
 from rlm.run import State
-from rlm.store.ledger import Release
+from rlm.store.ledger import POISON_DEATHS, Claim, Release
 from rlm.store.window import Admitted
 from tests.bench import FIRST, SECOND, TYPE, Bench
 from tests.wait import wait_until
@@ -651,6 +651,107 @@ def test_a_type_that_this_worker_does_not_know_makes_it_outdated(bench):
 
     assert bench.lanes.outdated
     assert bench.calls() == []
+
+
+# -- carried alone
+
+
+def suspect(bench, number=1):
+    """Take events, the first of which two workers died of; return the releases of all, its own first."""
+    for death in range(POISON_DEATHS - 1):
+        (release,) = bench.release()
+        claim_for(bench, release, f"dead-{death}")
+        assert bench.store.ledger.orphan_worker(f"dead-{death}") == 1
+    return bench.release(number)
+
+
+def claim_for(bench, release, worker_id):
+    """Have a lane of a worker hold the event."""
+    claim = bench.store.ledger.claim(
+        release, worker_id, bench.settings.revision, lease_seconds=30, expected_seconds=0, endpoints=[FIRST]
+    )
+    assert isinstance(claim, Claim), claim
+    return claim
+
+
+@contextmanager
+def carrying(bench, release):
+    """Carry it in a lane of its own, which has ended at the end."""
+    lane = threading.Thread(target=bench.lanes.carry, args=(release,))
+    lane.start()
+    try:
+        yield lane
+    finally:
+        lane.join(PATIENCE)
+        assert not lane.is_alive()
+
+
+def test_the_lanes_of_a_worker_that_carries_one_alone_take_nothing_from_others(bench):
+    """What they fetch is pending again at once, not after its time to be claimed; and they rest before they fetch."""
+    bench.take(2)
+    first, mate = suspect(bench, 2)
+    claim = claim_for(bench, first, "w1")
+
+    with carrying(bench, mate) as lane:
+        began = time.monotonic()
+        wait_until(lambda: bench.where() == {"pending": 1, "inflight": 1}, message="it is pending again")
+        assert lane.is_alive(), "the lane rests"
+    assert time.monotonic() - began < 1
+
+    bench.make_lanes("w2").carry(bench.release()[0])
+    assert [one.event_id for one in bench.api.arrivals] == [mate.event_id]
+    bench.store.ledger.give_back(claim)
+    bench.check()
+
+
+def test_an_event_to_be_carried_alone_is_carried_next_by_a_worker_that_is_always_busy(bench):
+    """It waits in its lane, no other event comes before it, and it is sent when what was in hand is settled."""
+    bench.take(3)
+    first, mate, third = suspect(bench, 3)
+    claim = claim_for(bench, mate, "w1")
+
+    with carrying(bench, first):
+        wait_until(lambda: bench.store.client.exists(bench.store.keys.alone("w1")), message="the worker is kept free")
+        bench.lanes.carry(third)
+        assert bench.calls() == []
+        bench.store.ledger.give_back(claim)
+    assert [one.event_id for one in bench.api.arrivals] == [first.event_id]
+
+    bench.carry()
+    bench.carry()
+    assert bench.where() == {}
+    bench.check()
+
+
+def test_an_entry_that_nobody_takes_back_holds_it_up_no_longer_than_a_call_lasts(make_bench):
+    """Then whatever the worker is said to have is nobody's, and the event is sent."""
+    bench = make_bench(timeout=0.2)
+    bench.take()
+    (first,) = suspect(bench)
+    bench.store.client.hset(bench.store.keys.calls("w1"), "stale:T", "")
+
+    with mock.patch("rlm.lane.LEASE_SLACK_SECONDS", 0.4):
+        bench.lanes.carry(first)
+
+    assert bench.calls() == [(FIRST, 1, 200)]
+    bench.store.client.hdel(bench.store.keys.calls("w1"), "stale:T")
+    bench.check()
+
+
+def test_a_worker_that_leaves_does_not_wait_to_carry_one_alone(bench):
+    """The wait and the call together could outlast its grace period, and it would be taken for one that died of it."""
+    bench.take(2)
+    first, mate = suspect(bench, 2)
+    claim = claim_for(bench, mate, "w1")
+
+    with carrying(bench, first):
+        wait_until(lambda: bench.store.client.exists(bench.store.keys.alone("w1")), message="the worker is kept free")
+        bench.lanes.leaving = True
+
+    assert bench.where() == {"pending": 1, "inflight": 1}
+    assert bench.calls() == []
+    bench.store.ledger.give_back(claim)
+    bench.check()
 
 
 # -- Redis away

@@ -16,7 +16,15 @@ from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 
 #: Commands of each kind: long-running, one that only looks, one that looks at everything.
-COMMANDS = [("scheduler",), ("supervisor",), ("status",), ("doctor",), ("queue", "stats"), ("start", "--wait")]
+COMMANDS = [
+    ("scheduler",),
+    ("supervisor",),
+    ("worker", "start"),
+    ("status",),
+    ("doctor",),
+    ("queue", "stats"),
+    ("start", "--wait"),
+]
 
 
 def refused(url, *args):
@@ -78,7 +86,9 @@ def test_a_wrong_password_is_exit_four(users_url, args):
     said = refused(users_url.replace("unix://", "unix://rlm:wrong-password@"), *args)
 
     assert "refuses the login" in said
-    assert "redis.url" in said
+    assert f"Redis at {users_url}" in said
+    assert "correct user and password in redis.url (or REDIS_URL)" in said
+    assert "see that it runs" not in said
     assert "wrong-password" not in said
 
 
@@ -88,6 +98,16 @@ def test_missing_rights_are_exit_four(users_url, args):
     said = refused(url_of(users_url, "audit"), *args)
 
     assert "docs/security.md" in said or "+info" in said
+
+
+@pytest.mark.parametrize("args", [("queue", "stats"), ("doctor",)], ids=" ".join)
+def test_who_may_look_only_is_told_whose_rights_are_needed(users_url, args):
+    """In mid-command as well: which server, and that its user needs the rights of RLM's own."""
+    said = refused(url_of(users_url, "watcher"), *args)
+
+    assert f"Redis at {users_url}" in said
+    assert "give the user of redis.url (or REDIS_URL) the rights that docs/security.md lists for RLM's user" in said
+    assert "see that it runs" not in said
 
 
 def refusals(system):

@@ -146,6 +146,19 @@ def test_who_adds_cannot_read_and_who_looks_cannot_change(valkey_users, user, wo
         client.execute_command(*words)
 
 
+@pytest.mark.parametrize(
+    "args",
+    [("endpoint", "list"), ("explain", "e1"), ("compliance",), ("queue", "stats"), ("plan",), ("doctor",)],
+    ids=" ".join,
+)
+def test_the_watcher_has_no_command_that_runs_a_script(valkey_users, args):
+    """Exit code 4, as the page says: a script could write."""
+    done = CliRunner().invoke(rlm, args, env={"RLM_REDIS__URL": valkey_users("watcher")})
+
+    assert done.exit_code == 4, done.output
+    assert "evalsha" in done.output
+
+
 @pytest.fixture(scope="module")
 def valkey_users(tmp_path_factory):
     """The URL of a server for each of the documented users."""

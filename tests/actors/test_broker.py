@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import threading
 import time
@@ -18,6 +19,7 @@ from actors.broker import IDLE_SECONDS, QUEUE, ClaimCheckBroker
 from rlm.errors import StoreUnreachableError
 from rlm.store.connect import make_client
 from rlm.store.processes import Waker
+from rlm.telemetry import logs
 from tests.wait import wait_until
 
 #: Seconds until something that ought to have happened has not.
@@ -479,3 +481,24 @@ def test_a_dead_worker_that_had_fetched_what_cannot_be_read_is_recovered_all_the
     living.forget("worker-0")
 
     assert not client.exists(f"{namespace}:{QUEUE}.msgs")
+
+
+def test_a_consumer_without_redis_tries_again_and_logs_no_error(monkeypatch, capsys):
+    """What dramatiq says of each try would go to Sentry twice a second; RLM tells of the outage by itself."""
+    monkeypatch.setattr(dramatiq.worker, "CONSUMER_RESTART_DELAY_SECS", 0.01)
+    tries = []
+    broker = ClaimCheckBroker("redis://127.0.0.1:1", "nobody")
+    consume = broker.consume
+    monkeypatch.setattr(broker, "consume", lambda *args, **options: tries.append(1) or consume(*args, **options))
+    dramatiq.actor(broker=broker, actor_name=ACTOR, queue_name=QUEUE)(lambda: None)
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", root.handlers[:])
+    level = root.level
+    logs.set_up()
+    try:
+        with working(broker):
+            wait_until(lambda: len(tries) > 2, timeout=PATIENCE, message="it tries again")
+    finally:
+        root.setLevel(level)
+
+    assert "connection error" not in capsys.readouterr().err

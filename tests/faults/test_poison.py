@@ -15,9 +15,10 @@ from tests.wait import wait_until
 
 
 class Poison:
-    """Kills the worker that has the event in hand, as soon as it has; counts how often it did."""
+    """Kills the worker that has the event in hand, as soon as it has, `most` times; counts how often it did."""
 
-    def __init__(self, system, event_id):
+    def __init__(self, system, event_id, most=POISON_DEATHS):
+        self._most = most
         self._system = system
         self._event_id = event_id
         self.killed = []
@@ -26,7 +27,11 @@ class Poison:
         """Kill the worker that holds the event now, if any does; tell whether the event is a dead letter by then."""
         store = self._system.store
         for worker in store.processes.alive("worker"):
-            if worker.pid not in self.killed and store.client.hexists(store.keys.calls(worker.id), self._event_id):
+            if (
+                len(self.killed) < self._most
+                and worker.pid not in self.killed
+                and store.client.hexists(store.keys.calls(worker.id), self._event_id)
+            ):
                 with suppress(ProcessLookupError):
                     os.kill(worker.pid, signal.SIGKILL)
                 self.killed.append(worker.pid)
@@ -53,3 +58,27 @@ def test_a_poison_event_is_set_aside_and_its_mates_are_done(make_system, workers
         assert record["duration_seconds"] < system.settings.run.window_seconds / 2, "its successors came too late"
         system.assert_promises(events, [record])
         assert_next_run(system)
+
+
+def test_an_event_one_death_short_of_poison_is_sent_though_every_lane_is_busy(make_system):
+    """Two workers are killed that have it, the third is never idle: it is carried alone long before the others end."""
+    env = {"RLM_WORKERS__MIN": "1", "RLM_WORKERS__MAX": "1", "RLM_WORKERS__THREADS": "4"}
+    with make_system(env=env) as system:
+        system.start_both()
+        wait_until(lambda: len(system.workers()) == 1, message="the worker is ready")
+        suspect = f"e0:{system.types[0]}"
+        events = system.push_evenly(48)
+        poison = Poison(system, suspect, POISON_DEATHS - 1)
+        run_id = system.ask_for_run()
+
+        def struck():
+            poison.strike()
+            return len(poison.killed) == POISON_DEATHS - 1
+
+        wait_until(struck, timeout=20, message="two workers died of it")
+
+        record = system.await_record(run_id)
+        assert (record["counts"]["failed"], record["counts"]["leftover"]) == (0, 0)
+        order = [one.event_id for one in system.api.arrivals if one.status == 200]
+        assert order.index(suspect) < len(order) / 2, "it had to wait until nothing else was left"
+        system.assert_promises(events, [record])

@@ -11,13 +11,13 @@ import pytest
 
 from rlm.clock import isoformat
 from rlm.store.processes import Role
-from rlm.supervisor.silence import BOOT_SECONDS, LOOK_SECONDS, LOOKS, SILENT_SECONDS
+from rlm.supervisor.silence import LOOK_SECONDS, LOOKS, SILENT_SECONDS
 from rlm.supervisor.supervisor import FIRST_WAIT_SECONDS
 from tests.faults.test_processes_die import assert_next_run, busiest, state
 from tests.wait import wait_until
 
 #: A frozen worker is killed within so many seconds; those after `SILENT_SECONDS` are for a busy machine.
-FROZEN_SECONDS = BOOT_SECONDS + SILENT_SECONDS + LOOKS * LOOK_SECONDS + 5
+FROZEN_SECONDS = SILENT_SECONDS + LOOKS * LOOK_SECONDS + 15
 LONG = {"RLM_RUN__WINDOW_SECONDS": "100"}
 
 

@@ -82,25 +82,6 @@ def test_emptied_between_two_runs_it_is_noticed_before_the_next_call(quick):
     assert_next_run_of(quick)
 
 
-def test_emptied_in_the_middle_of_a_run_no_limit_is_exceeded(quick):
-    """FLUSHALL with calls under way: what the ledger had is gone with it, the limits hold, and the next run is done."""
-    push(quick, 60, "lost")
-    quick.ask_for_run()
-    wait_until(lambda: len(quick.answered()) >= 20, timeout=40, message="the run is in its middle")
-
-    quick.store.client.flushall()
-    emptied_at = time.monotonic()
-    wait_until(lambda: "hold_endpoints" in quick.log("scheduler"), timeout=20, message="the scheduler notices")
-    after = push(quick, 20, "after")
-    record = quick.await_record(quick.ask_for_run())
-
-    assert record["counts"]["completed"] == 20
-    assert_held(quick, emptied_at)
-    assert exceeded(quick.api.arrivals, quick.settings.endpoints.values()) == []
-    assert set(after) <= set(quick.answered())
-    assert_next_run_of(quick)
-
-
 @contextmanager
 def killed(server, client):
     """The server dies, something is done to its data, and it starts again; yields its append-only file."""
@@ -120,21 +101,32 @@ def is_zombie(pid):
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-def test_restarted_empty_in_the_middle_of_a_run_no_limit_is_exceeded(quick, server):
-    """KILL, and its data is gone: no call before every endpoint has rested, and the alarm; the next run is done."""
+def flush(server, client):
+    """FLUSHALL, as somebody may type by mistake."""
+    client.flushall()
+
+
+def restart_empty(server, client):
+    """KILL, and its data is gone."""
+    with killed(server, client) as file:
+        shutil.rmtree(file.parent)
+
+
+@pytest.mark.parametrize("empty", [flush, restart_empty])
+def test_emptied_in_the_middle_of_a_run_no_limit_is_exceeded(quick, server, empty):
+    """What the ledger had is gone with it, the limits hold, the alarm is raised, and the next run is done."""
     push(quick, 60, "lost")
     quick.ask_for_run()
     wait_until(lambda: len(quick.answered()) >= 20, timeout=40, message="the run is in its middle")
 
-    with killed(server, quick.store.client) as file:
-        shutil.rmtree(file.parent)
-    restarted_at = time.monotonic()
+    empty(server, quick.store.client)
+    emptied_at = time.monotonic()
     wait_until(lambda: "hold_endpoints" in quick.log("scheduler"), timeout=20, message="the scheduler notices")
     after = push(quick, 20, "after")
     record = quick.await_record(quick.ask_for_run())
 
     assert record["counts"]["completed"] == 20
-    assert_held(quick, restarted_at)
+    assert_held(quick, emptied_at)
     assert exceeded(quick.api.arrivals, quick.settings.endpoints.values()) == []
     assert set(after) <= set(quick.answered())
     assert_next_run_of(quick)

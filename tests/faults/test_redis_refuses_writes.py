@@ -52,6 +52,14 @@ def snapshots_fail(client, directory):
     client.config_set("save", "")
 
 
+@contextmanager
+def cut_off(client, directory):
+    """A primary that no replica hears any more, and that was told to take no writes then: NOREPLICAS."""
+    client.config_set("min-replicas-to-write", 1)
+    yield "NOREPLICAS"
+    client.config_set("min-replicas-to-write", 0)
+
+
 @pytest.fixture
 def directory(tmp_path):
     return tmp_path / "server"
@@ -67,7 +75,7 @@ def refused(make_system, directory):
             yield made, client
 
 
-@pytest.mark.parametrize("refusing", [out_of_memory, read_only, snapshots_fail])
+@pytest.mark.parametrize("refusing", [out_of_memory, read_only, snapshots_fail, cut_off])
 def test_a_redis_that_refuses_writes_stops_the_calls_and_loses_nothing(refused, directory, refusing):
     """An item is refused, no call begins without a slot, and what was answered is recorded once it can be."""
     system, client = refused

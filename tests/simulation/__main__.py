@@ -14,16 +14,16 @@ How it works
     together, no limit exceeded as the API saw it, the books of ledger and records balanced, nothing sent that is
     settled, no repeat without a reason. Liveness is judged once the faults have stopped: runs start on time, and
     everything is done. A seed that fails is a reproduction: `python -m tests.simulation --seed N` plays it again with
-    RLM's own log and every call to Redis in its trace. With `--clock-steps` the clock of Redis is set as well, which
-    makes other stories of the same seeds: give it with `--seed` too.
+    RLM's own log and every call to Redis in its trace.
 
 What it cannot show
-    Threads are switched where they wait or talk to Redis, nowhere else: a race inside one process between two of its
-    own lines is not seen. dramatiq's own worker threads, processes, signals, sockets, HTTP and APScheduler are stood in
-    for; the tests of faults on real processes have those. fakeredis is not Redis: that each script does the same on
-    the real ones is shown in tests/store. A call is always read within the guard, for nothing is promised of others. A
-    Redis that comes back empty loses what it held: `Server.restart(empty=True)` is the place for it, and its own tests
-    are in tests/faults.
+    Threads are switched where they wait or talk to Redis, nowhere else: a race inside one process between two of
+    its own lines is not seen. dramatiq's own worker threads, processes, signals, sockets, HTTP and APScheduler are
+    stood in for; the tests of faults on real processes have those. fakeredis is not Redis: that each script does
+    the same on the real ones is shown in tests/store. A call is always read within the guard, for nothing is
+    promised of others. A The clock of Redis is set once in a case at the most: of several steps, with another
+    conductor in between, nobody may know what was followed. A Redis that comes back empty loses what it held:
+    `Server.restart(empty=True)` is the place for it, and its own tests are in tests/faults.
 """
 
 from __future__ import annotations
@@ -48,18 +48,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--jobs", type=int, default=2, help="processes to play with")
     parser.add_argument("--seed", type=int, help="play this one only, and print its trace")
-    parser.add_argument("--clock-steps", action="store_true", help="step the clock of Redis as well")
     parser.add_argument("--lines", type=int, default=LINES, help="lines of a trace that are printed")
     asked = parser.parse_args(argv)
     if asked.seed is not None:
-        verdict = play(asked.seed, keeps_log=True, clock_steps=asked.clock_steps)
+        verdict = play(asked.seed, keeps_log=True)
         print("\n".join(verdict.trace[-asked.lines :]))
         print(summary([verdict], verdict.seconds))
         return int(bool(verdict.complaints))
     began = time.monotonic()
     seeds = range(asked.first, asked.first + -(-asked.windows // FAULTY_WINDOWS))
     verdicts = []
-    for verdict in play_all([(seed, asked.clock_steps) for seed in seeds], asked.jobs):
+    for verdict in play_all(seeds, asked.jobs):
         verdicts.append(verdict)
         if verdict.complaints:
             print(failure(verdict), flush=True)

@@ -229,6 +229,8 @@ class Case:
                 host = conductor or rng.choice(hosts)
                 host.doom = self._doom(role, what, host.calls)
             return
+        if role == "clock" and world.redis_offset:
+            return  # of several steps nobody may know what was followed
         world.count(kind)
         {
             "redis": lambda: world.go_away(rng.choice((0.1, 1.0, rng.uniform(2.0, 7.0))), restarts=what == "restarted"),

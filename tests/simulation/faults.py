@@ -59,13 +59,13 @@ class Answer:
 class Faults:
     """The faults of one seed. Once `healed` there are none."""
 
-    def __init__(self, rng: Random, *, clock_steps: bool = False, focus: Sequence[str] = ()) -> None:
+    def __init__(self, rng: Random, *, focus: Sequence[str] = ()) -> None:
         """Choose the kinds of faults; with a `focus` those of the processes and the system alone, and often."""
         self.rng = rng
         self.counts: Counter[str] = Counter()
         self.healed = False
         some = rng.random()
-        kinds = (*PROCESS_FAULTS, *SYSTEM_FAULTS, *(CLOCK_FAULTS if clock_steps else ()))
+        kinds = (*PROCESS_FAULTS, *SYSTEM_FAULTS, *CLOCK_FAULTS)
         self.system = list(focus) or [kind for kind in kinds if rng.random() < some]
         if not focus and rng.random() < FOCUSED:
             focus = self.system = rng.sample(kinds, 2)

@@ -15,24 +15,23 @@ if TYPE_CHECKING:
 LINES = 120
 
 
-def play_all(cases: Sequence[tuple[int, bool]], jobs: int) -> Iterator[Verdict]:
-    """Play seeds, each with or without steps of the clock, and yield the verdicts in their order."""
+def play_all(seeds: Sequence[int], jobs: int) -> Iterator[Verdict]:
+    """Play seeds, and yield the verdicts in their order."""
     if jobs <= 1:
-        yield from map(_play, cases)
+        yield from map(_play, seeds)
         return
     with (
         tempfile.TemporaryDirectory(prefix="rlm-simulation-") as directory,
         multiprocessing.get_context("spawn").Pool(jobs, _live_in, [directory]) as pool,
     ):
-        yield from pool.imap(_play, cases, chunksize=4)
+        yield from pool.imap(_play, seeds, chunksize=4)
 
 
 def _live_in(directory: str) -> None:
     tempfile.tempdir = directory
 
 
-def _play(case: tuple[int, bool]) -> Verdict:
-    seed, clock_steps = case
-    verdict = play(seed, clock_steps=clock_steps)
+def _play(seed: int) -> Verdict:
+    verdict = play(seed)
     verdict.trace = verdict.trace[-LINES:] if verdict.complaints else []
     return verdict

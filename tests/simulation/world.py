@@ -49,7 +49,6 @@ class World:
         seed: int,
         settings: Settings,
         *,
-        clock_steps: bool = False,
         focus: Sequence[str] = (),
         way_seconds: float | None = None,
         keeps_log: bool = False,
@@ -60,7 +59,7 @@ class World:
         self.keeps_log = keeps_log
         self.rng = Random(seed)
         self.loop = Loop()
-        self.faults = Faults(Random(seed + 1), clock_steps=clock_steps, focus=focus)
+        self.faults = Faults(Random(seed + 1), focus=focus)
         self.guard_seconds = settings.run.guard_seconds if way_seconds is None else way_seconds
         self.arrivals: list[Arrival] = []
         self.complaints: list[str] = []

@@ -253,6 +253,7 @@ def test_an_amount_of_zero_never_grants(store, rules):
 def test_what_a_call_is_taken_for_is_noted_with_its_slot(store):
     """The worker's entry of the event names window, stamp and endpoint, in the step that takes the slot."""
     endpoint, call = make_endpoint("2/minute"), Call("w1", "i1:REBALANCE_NEEDED", "api")
+    store.client.hset(store.keys.calls("w1"), call.event_id, "")
     slot = store.windows.acquire(endpoint, call)
 
     noted = store.client.hgetall(store.keys.calls("w1"))
@@ -267,6 +268,23 @@ def test_a_refused_call_is_not_noted(store):
 
     assert isinstance(store.windows.acquire(endpoint, Call("w1", "i1:T", "api")), Refused)
     assert store.client.hgetall(store.keys.calls("w1")) == {b"i1:T": b""}
+
+
+@pytest.mark.parametrize("by_another", [False, True])
+def test_a_slot_asked_for_before_its_event_was_given_back_is_nobodys(store, token, running, by_another):
+    """Redis worked the request off late: no call is noted with the worker, nor with the one that has it now."""
+    run, endpoint = running(1), make_endpoint("2/minute")
+    claim = steps.claim_next(store, token, run, "w1")
+    store.ledger.give_back(claim)
+    if by_another:
+        steps.claim_next(store, token, run, "w2")
+
+    assert isinstance(store.windows.acquire(endpoint, Call("w1", claim.event_id, "api")), Admitted)
+
+    assert looks.calls(store, "w1") == {}
+    assert looks.calls(store, "w2") == ({claim.event_id: ""} if by_another else {})
+    assert looks.counts(store).boarding == by_another
+    assert len(stamps(store, endpoint)) == 1, "it counts as used"
 
 
 def test_a_claimed_event_boards_with_its_slot(store, token, running):
@@ -479,6 +497,7 @@ def test_a_failing_endpoint_does_not_make_its_budget_suspect(store):
 def test_a_call_is_noted_with_its_budget(store):
     """So that the slot in the budget's window is found too, should the worker die."""
     budget, endpoint = sharing("2/minute", "2/minute")
+    store.client.hset(store.keys.calls("w1"), "i1:T", "")
     slot = store.windows.acquire(endpoint, Call("w1", "i1:T", "0"))
 
     noted = store.client.hget(store.keys.calls("w1"), "i1:T").decode()

@@ -8,11 +8,12 @@ import pytest
 
 from rlm.plan.values import Expected
 from rlm.run import State
-from rlm.store.ledger import POISON_DEATHS, Claim, Release, Unclaimed
+from rlm.store.ledger import HOLD_SECONDS, POISON_DEATHS, Claim, Release, Unclaimed
 from tests.store import looks, steps
 
 STALE = Unclaimed("stale")
 ALONE = Unclaimed("alone")
+WAITS = Unclaimed("waits")
 
 
 @pytest.fixture
@@ -279,34 +280,99 @@ def test_a_claim_against_the_end_of_its_time(store, token, run, _):
     assert isinstance(claim, Claim) == (not voided)
 
 
-def suspected(store, token, running):
-    """Have two events pending, the first of which two workers died of; return the releases of both."""
-    run = running(2)
+def suspected(store, token, running, number=2, suspects=1):
+    """Have events pending, the first of which two workers died of; return the releases of all."""
+    run = running(number)
     for death in range(POISON_DEATHS - 1):
-        steps.claim_next(store, token, run, f"dead-{death}")
-        assert store.ledger.orphan_worker(f"dead-{death}") == 1
-    return steps.release(store, token, run, 2)
+        for released in steps.release(store, token, run, suspects):
+            steps.claim(store, released, f"dead-{death}")
+        assert store.ledger.orphan_worker(f"dead-{death}") == suspects
+    return steps.release(store, token, run, number)
 
 
 def test_an_event_one_death_short_of_poison_is_carried_alone(store, token, running):
-    """While a worker has it that worker gets no other, which stays released; another worker gets it."""
+    """While a worker has it that worker gets no other, which is pending again at once; another worker gets it."""
     suspect, mate = suspected(store, token, running)
 
     steps.claim(store, suspect, "worker-1")
 
-    with looks.nothing_changes(store):
-        assert steps.try_claim(store, mate, "worker-1") == ALONE
-    assert steps.claim(store, mate, "worker-2")
+    assert steps.try_claim(store, mate, "worker-1") == ALONE
+    assert looks.where(store, mate.event_id) == ["pending"]
+    score = looks.event(store, mate.event_id)["score"]
+    assert store.client.zscore(store.keys.pending(steps.TYPE), mate.event_id) == int(score)
+    assert set(looks.calls(store, "worker-1")) == {suspect.event_id}
+    (again,) = steps.release(store, token, store.runs.current())
+    assert steps.claim(store, again, "worker-2").event_id == mate.event_id
 
 
-def test_it_is_not_given_to_a_worker_that_has_another(store, token, running):
-    """It waits for one with empty hands."""
+def test_a_worker_that_has_another_is_kept_free_for_it(store, token, running):
+    """It waits, released, and the worker gets no other until its hands are empty; then it is carried."""
+    suspect, mate, third = suspected(store, token, running, 3)
+    before = looks.redis_us(store)
+    claim = steps.claim(store, mate, "worker-1")
+
+    assert steps.try_claim(store, suspect, "worker-1") == WAITS
+    assert steps.try_claim(store, third, "worker-1") == ALONE
+
+    assert looks.where(store, suspect.event_id) == ["released"]
+    assert store.client.zscore(store.keys.released(steps.TYPE), suspect.event_id) >= before + 1_000_000
+    assert looks.where(store, third.event_id) == ["pending"]
+    store.ledger.complete(claim, steps.ENDPOINT, 0.1)
+    assert steps.claim(store, suspect, "worker-1")
+
+
+def test_another_worker_may_have_it_meanwhile(store, token, running):
+    """One with empty hands, should its message come there."""
+    suspect, mate = suspected(store, token, running)
+    steps.claim(store, mate, "worker-1")
+    assert steps.try_claim(store, suspect, "worker-1") == WAITS
+
+    assert steps.claim(store, suspect, "worker-2")
+
+
+def test_a_worker_is_not_kept_free_for_ever(store, token, running):
+    """When what waited for it does not ask again, others are claimed after a second."""
+    suspect, mate, third = suspected(store, token, running, 3)
+    steps.claim(store, mate, "worker-1")
+    assert steps.try_claim(store, suspect, "worker-1") == WAITS
+    assert 0 < store.client.pttl(store.keys.alone("worker-1")) <= 1000 * HOLD_SECONDS
+
+    store.client.delete(store.keys.alone("worker-1"))  # as if it had expired
+
+    assert steps.claim(store, third, "worker-1")
+
+
+def test_what_a_worker_is_said_to_have_for_longer_than_a_call_lasts_does_not_hold_it_up(store, token, running):
+    """An entry that nobody takes back is no reason never to send it; others wait for it as ever."""
+    suspect, mate = suspected(store, token, running)
+    store.client.hset(store.keys.calls("worker-1"), "stale:T", "")
+    assert steps.try_claim(store, suspect, "worker-1") == WAITS
+
+    assert steps.claim(store, suspect, "worker-1", patient=False)
+
+    assert steps.try_claim(store, mate, "worker-1") == ALONE
+
+
+def test_a_second_one_does_not_wait_for_the_first(store, token, running):
+    """A worker that carries one alone sends the next back, patient or not: another worker may be free sooner."""
+    first, second = suspected(store, token, running, suspects=2)
+    steps.claim(store, first, "worker-1")
+
+    assert steps.try_claim(store, second, "worker-1", patient=False) == ALONE
+
+    assert looks.where(store, second.event_id) == ["pending"]
+    assert store.client.get(store.keys.alone("worker-1")).decode() == first.event_id
+
+
+def test_it_does_not_wait_past_the_time_that_its_call_needs(store, token, running):
+    """Then it is pending again, and the worker is not kept free."""
     suspect, mate = suspected(store, token, running)
     steps.claim(store, mate, "worker-1")
 
-    with looks.nothing_changes(store):
-        assert steps.try_claim(store, suspect, "worker-1") == ALONE
-    assert steps.claim(store, suspect, "worker-2")
+    assert steps.try_claim(store, suspect, "worker-1", expected_seconds=61) == Unclaimed("late")
+
+    assert looks.where(store, suspect.event_id) == ["pending"]
+    assert not store.client.exists(store.keys.alone("worker-1"))
 
 
 @pytest.mark.parametrize("settle", ["complete", "give_back", "orphan"])

@@ -13,7 +13,7 @@ import redis
 from rlm.embedded import EmbeddedServer, process, running
 from rlm.errors import ConfigurationError, StoreError, StoreUnreachableError
 from rlm.settings import load_settings
-from rlm.store.connect import address, connected, make_client, translated
+from rlm.store.connect import address, connected, goes_by_sentinel, make_client, translated
 from tests.wait import wait_until
 
 
@@ -90,7 +90,7 @@ def test_an_unreachable_server_is_named_without_its_password():
         client.ping()
 
     assert str(raised.value).startswith(f"Redis at redis://127.0.0.1:{port}/2 cannot be reached")
-    assert "redis.url" in str(raised.value)
+    assert str(raised.value).endswith(": start it, or correct redis.url (or REDIS_URL)")
     assert "s3cret" not in str(raised.value)
     assert isinstance(raised.value.__cause__, redis.ConnectionError)
 
@@ -179,7 +179,9 @@ def test_sentinel_leads_to_the_master(tmp_path):
             with make_client(f"redis+sentinel://127.0.0.1:{absent},127.0.0.1:{sentinel_port}/main/1") as client:
                 wait_until(lambda: _answers(client), message="the sentinel names the master")
                 client.set("k", "v")
+                assert goes_by_sentinel(client)
 
+            assert not goes_by_sentinel(direct)
             assert direct.info("keyspace")["db1"]["keys"] == 1
         finally:
             sentinel.terminate()
@@ -205,6 +207,19 @@ def test_the_embedded_server_runs_while_it_is_needed(tmp_path):
         assert running(tmp_path / ".rlm")
 
     assert not running(tmp_path / ".rlm")
+
+
+@pytest.mark.parametrize("place", ["near", "d" * 120])
+def test_nobody_is_told_to_start_the_embedded_server(tmp_path, place):
+    """Where it is gone RLM starts it itself, whether its socket lies beside its data or its path would be too long."""
+    with EmbeddedServer(tmp_path / place / "rlm") as server, make_client(server.url) as client:
+        client.ping()
+        server._process.stop()
+        with pytest.raises(StoreUnreachableError) as raised, translated(client):
+            client.ping()
+
+    assert "redis.url" not in str(raised.value)
+    assert str(raised.value).endswith("it is the embedded server, which RLM starts again by itself")
 
 
 def test_a_server_of_ones_own_is_left_alone(tmp_path):

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import pytest
+import redis
 
+from rlm.embedded import EmbeddedServer
 from rlm.errors import StoreUnfitError, StoreUnreachableError
 from rlm.store.connect import make_client
 from rlm.store.fitness import Severity, check_fitness, judge, require_fit
 from tests.conftest import SERVERS, running_server
+from tests.store.test_connect import free_port
 from tests.wait import wait_until
 
 #: What a fit server says of itself, as far as it is looked at.
@@ -13,6 +16,7 @@ INFO = {
     "redis_version": "7.2.4",
     "loading": 0,
     "role": "master",
+    "connected_slaves": 0,
     "cluster_enabled": 0,
     "maxmemory": 0,
     "maxmemory_policy": "noeviction",
@@ -21,7 +25,13 @@ INFO = {
     "aof_last_bgrewrite_status": "ok",
     "rdb_last_bgsave_status": "ok",
 }
-SETTINGS = {"appendfsync": "always", "save": "", "stop-writes-on-bgsave-error": "yes"}
+SETTINGS = {
+    "appendfsync": "always",
+    "save": "",
+    "stop-writes-on-bgsave-error": "yes",
+    "min-replicas-to-write": "0",
+    "min-replicas-max-lag": "10",
+}
 
 
 @pytest.fixture(params=SERVERS)
@@ -46,6 +56,13 @@ def bad(fitness):
         ({"loading": 1}, {}, {"loading": Severity.ERROR}),
         ({"role": "slave"}, {}, {"role": Severity.ERROR}),
         ({"cluster_enabled": 1}, {}, {"cluster": Severity.ERROR}),
+        ({"connected_slaves": 1}, {}, {"replicas": Severity.WARNING}),
+        ({"connected_slaves": 1}, {"min-replicas-to-write": "1"}, {}),
+        (
+            {"connected_slaves": 2},
+            {"min-replicas-to-write": "1", "min-replicas-max-lag": "0"},
+            {"replicas": Severity.WARNING},
+        ),
         ({"maxmemory": 1000}, {}, {}),
         ({"maxmemory": 1000, "used_memory": 900}, {}, {}),
         ({"maxmemory": 1000, "used_memory": 901}, {}, {"memory": Severity.WARNING}),
@@ -76,11 +93,47 @@ def test_each_fault_is_found_alone(info, settings, expected):
 
 
 def test_what_may_not_be_asked_is_taken_for_the_worse():
-    """Where CONFIG is forbidden, a failed snapshot is an error and the sync policy a warning."""
-    assert bad(judge(INFO | {"rdb_last_bgsave_status": "err"}, {})) == {
+    """Where CONFIG is forbidden, a failed snapshot is an error, the sync policy and a replica a warning."""
+    assert bad(judge(INFO | {"rdb_last_bgsave_status": "err", "connected_slaves": 1}, {})) == {
         "snapshots": Severity.ERROR,
         "sync": Severity.WARNING,
+        "replicas": Severity.WARNING,
     }
+
+
+def test_what_sentinel_names_may_be_replaced_although_no_replica_shows():
+    """Found by Sentinel, a primary whose replica is away just now is judged as one with replicas."""
+    alone = judge(INFO, SETTINGS, sentinel=True)
+    fenced = judge(INFO, SETTINGS | {"min-replicas-to-write": "1"}, sentinel=True)
+
+    assert bad(alone) == {"replicas": Severity.WARNING}
+    assert "min-replicas-to-write to 1" in alone.warnings[0].remedy
+    assert bad(fenced) == {}
+
+
+def test_the_remedy_for_a_primary_with_a_replica_keeps_it_from_writing_once_it_is_cut_off(tmp_path):
+    """A real pair: warned of as it comes, at rest with the remedy, and then the primary alone takes no write."""
+    port = free_port()
+    with (
+        EmbeddedServer(tmp_path / "primary", port) as primary,
+        running_server("valkey", tmp_path / "replica") as replica_url,
+        make_client(primary.url) as client,
+        make_client(replica_url) as replica,
+    ):
+        client.config_set("repl-diskless-sync-delay", "0")
+        replica.replicaof("127.0.0.1", str(port))
+        wait_until(lambda: replica.info("replication")["master_link_status"] == "up", message="it replicates")
+        before = bad(check_fitness(client))
+        client.config_set("min-replicas-to-write", "1")
+        after = bad(check_fitness(client))
+        client.set("k", "v")
+        replica.replicaof("NO", "ONE")
+        wait_until(lambda: not client.info("replication")["connected_slaves"], message="it is cut off")
+
+        assert before == {"replicas": Severity.WARNING}
+        assert after == {}
+        with pytest.raises(redis.ResponseError, match="NOREPLICAS"):
+            client.set("k", "w")
 
 
 def test_memory_only_is_told_apart_from_snapshots():

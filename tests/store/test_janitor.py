@@ -6,9 +6,11 @@ import pytest
 
 from actors import dispatch
 from actors.broker import ClaimCheckBroker
+from rlm.errors import FencedError
 from rlm.store.processes import Process, Role
 from scheduler import janitor as cleaning
 from scheduler.janitor import Janitor
+from scheduler.leader import LEASE_SECONDS, Leader
 from tests.store import looks, steps
 
 DEAD = Process("dead-host:7:a:1", 7, "dead-host", 1.0, "ready", 5)
@@ -32,8 +34,17 @@ def broker(store):
 
 
 @pytest.fixture
-def janitor(store, broker):
-    return Janitor(store, broker)
+def leader(store, left):
+    """This process's claim, taken over from the conductor whose run is closed."""
+    store.leases.release(steps.CONDUCTOR)
+    leader = Leader(store.leases)
+    assert leader.campaign()
+    return leader
+
+
+@pytest.fixture
+def janitor(store, broker, leader):
+    return Janitor(store, broker, leader)
 
 
 @pytest.fixture
@@ -84,6 +95,28 @@ def test_a_worker_that_is_heard_of_again_keeps_what_it_has(store, janitor, clock
     store.client.delete(store.keys.process(Role.WORKER, DEAD.id))
     clock(6)
     janitor.step()
+    assert store.client.hlen(store.keys.calls(DEAD.id)) == 1
+
+
+def test_a_conductor_that_was_stopped_meanwhile_frees_nobody(store, janitor, leader, clock, left, monkeypatch):
+    """Stopped between looking and freeing: another conducts by now, and the worker came back in that one's run."""
+    janitor.step()
+    clock(60)
+    look = store.processes.missing
+
+    def look_and_be_stopped(role):
+        missing = look(role)
+        clock(LEASE_SECONDS + 1)
+        store.leases.release(leader.owner)
+        assert store.leases.acquire("another", 600)
+        store.processes.announce(Role.WORKER, DEAD)
+        return missing
+
+    monkeypatch.setattr(store.processes, "missing", look_and_be_stopped)
+    with pytest.raises(FencedError):
+        janitor.step()
+
+    assert store.processes.alive(Role.WORKER) == [DEAD]
     assert store.client.hlen(store.keys.calls(DEAD.id)) == 1
 
 

@@ -52,6 +52,19 @@ def test_live_windows_tell_what_is_suspect(store, budget):
     assert 15 < windows["waits"].rest_seconds <= 17
 
 
+def test_live_windows_tell_why_an_endpoint_is_shut(store, budget):
+    """A pause and a hold, each with what will be left of it."""
+    paused, held = (make_endpoint("9/minute", name, budget=budget) for name in ("paused", "held"))
+    store.control.pause(paused, "somebody", 20)
+    set_health(store, held, held_until_us=store.windows.look(())[0] + 20_000_000)
+
+    windows = live_windows(store, [paused, held], ahead_seconds=3)
+
+    assert 15 < windows["paused"].paused_seconds == windows["paused"].rest_seconds <= 17
+    assert 15 < windows["held"].held_seconds == windows["held"].rest_seconds <= 17
+    assert windows["paused"].held_seconds == windows["held"].paused_seconds == 0
+
+
 def test_types_in_force_have_the_limits_in_force_their_budgets_too(store, token, budget):
     """What is published counts, the file's where nothing is."""
     endpoint = replace(store.settings.endpoints[steps.ENDPOINT], budget=budget)

@@ -162,6 +162,17 @@ def test_silence_is_the_time_since_a_process_announced_itself(store, monkeypatch
     assert never == 0.5
 
 
+def test_after_a_step_of_the_clock_the_dead_do_not_stay(store):
+    """Their entries would end an hour late: they end as if announced just now, and the living announce themselves."""
+    store.processes.announce(Role.SUPERVISOR, WORKER)
+    entry = store.keys.process(Role.SUPERVISOR, WORKER.id)
+    store.client.pexpire(entry, 3_600_000)
+
+    store.processes.await_all()
+
+    assert 0 < store.client.pttl(entry) <= processes.HEARTBEAT_TTL_SECONDS * 1000
+
+
 def test_restarts_add_up(store):
     """Whichever supervisor reports them, unexpected ends are added, each once however often it is reported."""
     assert store.processes.restarts() == 0

@@ -23,6 +23,12 @@ def noted(store):
     return None if found is None else found.decode()
 
 
+def take_noted(store, endpoint, call=CALL):
+    """Take a slot for a call whose event the worker has claimed."""
+    store.client.hset(store.keys.calls(call.worker_id), call.event_id, "")
+    return store.windows.acquire(endpoint, call)
+
+
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_a_slot_given_back_frees_exactly_that_one(store, endpoint, index):
     """Whichever slot is given back, its stamp goes and the others stay; one call is admitted for it."""
@@ -130,7 +136,7 @@ def test_blocking_keeps_the_list_in_order_whatever_the_clock_does(store, endpoin
 
 def test_the_note_of_a_call_follows_its_slot(store, endpoint):
     """What is noted of the call names the stamp that the slot has now, so that it can be blocked if the worker dies."""
-    slot = store.windows.acquire(endpoint, CALL)
+    slot = take_noted(store, endpoint)
     assert noted(store) == f"{endpoint.window_id}|{slot.stamp}|api"
 
     blocked = store.windows.block(endpoint, slot, CALL)
@@ -142,7 +148,7 @@ def test_the_note_of_a_call_follows_its_slot(store, endpoint):
 
 def test_a_note_that_is_gone_is_not_written_again(store, endpoint):
     """Once the event was taken back from the worker, its late calls leave no trace with it."""
-    slot = store.windows.acquire(endpoint, CALL)
+    slot = take_noted(store, endpoint)
     store.client.delete(store.keys.calls(CALL.worker_id))
 
     blocked = store.windows.block(endpoint, slot, CALL)
@@ -153,7 +159,7 @@ def test_a_note_that_is_gone_is_not_written_again(store, endpoint):
 
 def test_a_note_of_another_slot_is_kept_when_the_own_one_is_gone(store, endpoint):
     """Giving back a slot that is not there any more does not touch what is noted."""
-    slot = store.windows.acquire(endpoint, CALL)
+    slot = take_noted(store, endpoint)
     store.windows.give_back(endpoint, slot)
 
     store.windows.give_back(endpoint, slot, CALL)
@@ -259,7 +265,7 @@ def test_many_slots_given_back_at_once_leave_the_budget_as_it_was(store, budget)
 def test_the_note_of_a_call_names_the_budget_as_long_as_it_has_a_slot(store, budget, one):
     """It follows the slot like any other."""
     call = Call(CALL.worker_id, CALL.event_id, one.name)
-    slot = store.windows.acquire(one, call)
+    slot = take_noted(store, one, call)
 
     blocked = store.windows.block(one, slot, call)
     assert noted(store) == f"{one.window_id}|{blocked.stamp}|one|{budget.window_id}"

@@ -18,6 +18,8 @@ def test_nobody_calls(store):
 def test_a_call_counts_from_its_slot(store):
     """Each worker's calls are read with type, endpoint and age; what is claimed and has no slot yet is no call."""
     endpoint = make_endpoint("3/minute")
+    store.client.hset(store.keys.calls("w1"), "i1:T", "")
+    store.client.hset(store.keys.calls("w2"), "i:2:U", "")
     store.windows.acquire(endpoint, Call("w1", "i1:T", "api"))
     store.windows.acquire(endpoint, Call("w2", "i:2:U", "api"))
     store.client.hset(store.keys.calls("w2"), "i3:T", "")

@@ -153,6 +153,40 @@ def epoch_of(store, token):
     return store.epochs._known
 
 
+def test_an_epoch_that_somebody_began_who_knew_nothing_is_not_trusted_by_who_knows(
+    fresh, make_store, token, endpoint, tmp_path
+):
+    """Redis came back empty, and a conductor of another host, without a file, was there first."""
+    fresh.epochs.vouch(token)
+    take(fresh, endpoint, 3)
+    fresh.epochs.vouch(token)
+    knowing, ignorant = fresh, make_store()
+    fresh.client.delete(fresh.keys.epoch)
+    ignorant.epochs._file._path = tmp_path / "of another host.json"
+    assert verdict(ignorant, token) is Verdict.NEW
+
+    knowing.epochs.watch()
+
+    assert verdict(knowing, token) is Verdict.FORGOT
+
+
+def test_where_distrust_stands_alone_nobody_vouches(fresh, token):
+    """Redis came back empty while its clock was followed: also who knows nothing does not take it for new."""
+    fresh.client.hset(fresh.keys.epoch, "distrust", "it stepped")
+
+    assert verdict(fresh, token) is Verdict.FORGOT
+
+
+def test_what_is_known_at_the_end_is_saved(fresh, make_store, token, endpoint):
+    """However soon after the last time."""
+    fresh.epochs.vouch(token)
+    take(fresh, endpoint, 3)
+    fresh.epochs.vouch(token)
+    fresh.epochs.close()
+
+    assert make_store().epochs._file.read().slots == 3
+
+
 def test_a_deposed_conductor_vouches_for_nothing(fresh, token):
     """It may not know what the new one knows."""
     with pytest.raises(FencedError):

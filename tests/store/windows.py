@@ -48,6 +48,8 @@ def set_health(store: Store, limited: Limited, **fields: int) -> None:
 def pass_time(store: Store, limited: Limited, seconds: float) -> None:
     """Move all that an endpoint or a budget remembers into the past, as if `seconds` had passed."""
     _move(store, limited, -seconds)
+    if since := store.client.hget(store.keys.epoch, "since"):
+        store.client.hset(store.keys.epoch, "since", int(since) - round(seconds * 1_000_000))
     known = health(store, limited)
     for name in _MOMENTS:
         if name in known:

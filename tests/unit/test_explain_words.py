@@ -75,6 +75,41 @@ def test_endpoints_that_are_all_shut_for_the_same_reason():
     assert pending(gate(door=Door.PAUSED, wait=None)) == "its endpoint api is paused, until resumed by hand"
 
 
+def test_the_windows_of_several_endpoints_are_theirs():
+    """As people say it: its window, their windows."""
+    held = gate("a", Door.HELD), gate("b", Door.HELD)
+
+    assert pending(held[0]) == "its endpoint a is held, its window not to be trusted, the next slot is free in 3.2 s"
+    assert pending(*held).startswith("both its endpoints are held, their windows not to be trusted, ")
+    assert "(2 held, their windows not to be trusted, 1 full)" in pending(*held, gate("c"))
+
+
+@pytest.mark.parametrize(
+    ("gates", "words"),
+    [
+        ([gate(door=Door.PAUSED, wait=None)], "; its endpoint api is paused until resumed"),
+        ([gate(door=Door.HELD, wait=5.0)], "; its endpoint api is held for another 5 s"),
+        (
+            [Gate("api", Door.PAUSED, 0, None, "account")],
+            "; the budget account of its endpoint api is paused until resumed",
+        ),
+        (
+            [gate("a", Door.PAUSED, None), gate("b", Door.PAUSED, None)],
+            "; both its endpoints are paused, until resumed",
+        ),
+        ([gate("a", Door.PAUSED, None), gate("b", Door.RESTING)], "(1 paused, 1 resting), the next slot is free in"),
+    ],
+)
+@pytest.mark.parametrize("place", [Place.LEFTOVER, Place.SPENT])
+def test_what_is_left_over_says_what_shuts_all_its_endpoints(place, gates, words):
+    """Not where one of them is only full: with time that comes right by itself."""
+    event = Whereabouts("e:T", NOW, place, tries=3, runs=1)
+
+    assert words in sentence(event, scene(*gates))
+    assert "api is" not in sentence(event, scene(*gates, gate("other")))
+    assert "endpoints" not in sentence(event, scene(*gates, gate("other")))
+
+
 def test_an_endpoint_out_of_budget_or_being_probed_is_not_free_though_nothing_rests():
     """Slots that cannot be used are none."""
     gates = gate("a", Door.OUT_OF_BUDGET, free=0), gate("b", Door.PROBED, wait=1.0)

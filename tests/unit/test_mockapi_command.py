@@ -63,3 +63,8 @@ def test_fault_options_add_up():
         "a.b": {"slow": 3, "error_rate": 0.3, "outages": [[1, 2]]},
         "c": {"slow": 3, "retry_after": "date"},
     }
+
+
+def test_the_help_says_how_to_end_a_fault(run):
+    """By a POST of nothing for that endpoint; one of nothing at all changes nothing."""
+    assert '{"NAME": {}} ends them' in " ".join(run("--help").stdout.split())

@@ -179,6 +179,54 @@ def test_a_resting_endpoint_gets_nothing_until_it_is_rested() -> None:
     assert plan.binds.endswith("would leave none over (rebalance_api rests until 1:40)")
 
 
+FOREVER = 251_606_682_840.2  # what is left until the end of the year 9999, to which a pause without an end lasts
+
+
+@pytest.mark.parametrize(
+    ("window", "words"),
+    [
+        (Window(rest_seconds=100, paused_seconds=100), "rebalance_api is paused until 1:40"),
+        (Window(rest_seconds=FOREVER, paused_seconds=FOREVER), "rebalance_api is paused until resumed"),
+        (Window(rest_seconds=FOREVER, suspect=True), "rebalance_api is paused until resumed"),
+        (Window(rest_seconds=100, held_seconds=100, paused_seconds=7), "rebalance_api is held until 1:40"),
+        (Window(rest_seconds=100, held_seconds=7, paused_seconds=7), "rebalance_api rests until 1:40"),
+    ],
+)
+def test_a_plan_says_why_an_endpoint_is_shut(window: Window, words: str) -> None:
+    """Paused, held, or at rest for what it answered: whatever lasts the longest."""
+    plan = plan_of({"REBALANCE_NEEDED": 500}, windows={"rebalance_api": window})
+
+    assert plan.binds.endswith(f"({words})")
+
+
+@pytest.mark.parametrize("paused", ["account", "a"])
+def test_where_a_pause_binds_no_other_endpoint_is_advised(paused: str) -> None:
+    """To resume is the remedy: of the endpoint, or of its budget, which is named once."""
+    budget = Budget("account", Limit.parse("60/minute"))
+    kind = EventType("A", 1, 1.0, tuple(replace(endpoint(name), budget=budget) for name in "ab"))
+
+    left_over = plan_of({"A": 240}, types=(kind,), windows={paused: Window(rest_seconds=FOREVER)})
+    later = plan_of({"A": 100}, types=(kind,), windows={paused: Window(rest_seconds=50, paused_seconds=50)})
+
+    assert left_over.binds.endswith(f"will be left over, however many workers ({paused} is paused until resumed)")
+    assert "overflow endpoint" not in later.binds
+    assert later.binds.endswith(f" ({paused} is paused until 0:50)")
+
+
+@pytest.mark.parametrize("shut", [["account"], ["a", "b"]])
+def test_where_no_endpoint_opens_no_limit_is_blamed(shut: list[str]) -> None:
+    """A higher limit would change nothing."""
+    budget = Budget("account", Limit.parse("60/minute"))
+    kind = EventType("A", 1, 1.0, tuple(replace(endpoint(name), budget=budget) for name in "ab"))
+
+    plan = plan_of({"A": 5}, types=(kind,), windows=dict.fromkeys(shut, Window(rest_seconds=FOREVER)))
+
+    assert plan.binds == (
+        "no endpoint of A can be called until the deadline at 3:00: 5 will be left over, however many workers "
+        f"({', '.join(f'{name} is paused until resumed' for name in shut)})"
+    )
+
+
 def test_a_lowered_limit_counts_what_was_called_under_the_old_one() -> None:
     """With more calls in the window than the limit now allows, a slot is free only when enough of them are old."""
     lowered = (EventType("A", 1, 1.0, (endpoint("a", "2/minute"),)),)

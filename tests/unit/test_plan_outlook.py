@@ -299,6 +299,15 @@ def test_what_is_carried_counts_from_the_next_start():
     assert found["a1"] == Window()
 
 
+def test_what_an_endpoint_is_shut_for_is_carried():
+    """A pause and a hold last so much less at the next start."""
+    shut = Window(rest_seconds=200.0, held_seconds=190.0, paused_seconds=100.0)
+
+    found = carried({"a0": shut}, [], (kind(number=2),), EVERY, GUARD)
+
+    assert found["a0"] == Window(rest_seconds=20.0, held_seconds=10.0)
+
+
 def test_a_call_counts_for_the_budget_of_its_endpoint():
     """Calls at two endpoints that hang on one account come together in its window."""
     account = Budget("account", Limit.parse("100/minute"))

@@ -75,3 +75,17 @@ def test_a_clock_that_is_slewed_is_no_step(guard):
 
     assert [look(guard, 10.0 + second, step=drift * second) for second in range(1, 100)] == [0] * 99
     assert drift < TOLERANCE_SECONDS
+
+
+def test_a_step_that_a_slow_answer_hides_is_found_by_the_next(guard):
+    """What was known before it is not forgotten: a slow answer says little, and takes nothing away."""
+    assert guard.check(11.0, round((12.0 + APART + 2.0) * 1_000_000), 15.0) == 0
+
+    assert look(guard, 15.1, step=2.0) == pytest.approx(2.0, abs=0.01)
+
+
+def test_a_clock_that_runs_away_is_a_step_once_it_adds_up(guard):
+    """One that is 5 % fast gains less between two looks than is borne, and not for long."""
+    looks = [look(guard, 10.0 + number * 0.05, step=number * 0.05 * 0.05) for number in range(1, 20)]
+
+    assert any(looks)

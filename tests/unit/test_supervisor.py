@@ -7,6 +7,7 @@ import os
 import signal
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -76,6 +77,7 @@ class Table:
         self.recovered = []
         self.broken = None
         self.stillborn = False
+        self.unkillable = False
 
     def prepare(self):
         """Nothing to warm up."""
@@ -97,7 +99,7 @@ class Table:
     def kill(self, pid, signum):
         process = self.by_pid[pid]
         process.signals.append(signum)
-        if signum == signal.SIGKILL:
+        if signum == signal.SIGKILL and not self.unkillable:
             process.die(-signal.SIGKILL)
 
     def close(self):
@@ -224,6 +226,12 @@ class Host:
     def want(self, number):
         self.store.number = number
         self.turn(2)
+
+    def come_up(self):
+        """Let all workers say that they are ready."""
+        workers = self.store.entries[Role.WORKER]
+        for worker_id, entry in workers.items():
+            workers[worker_id] = replace(entry, state=WorkerState.READY)
 
     @property
     def running(self):
@@ -596,7 +604,8 @@ def look(host, number):
 def test_a_frozen_worker_is_killed_freed_and_replaced(host, caplog):
     """Silent for longer than two heartbeats, look after look: it counts as dead, and another takes its place."""
     host.want(2)
-    host.clock.advance(BOOT_SECONDS + 1)
+    host.come_up()
+    look(host, 1)
     frozen, other = host.running
     host.store.silence[frozen.worker_id] = SILENT_SECONDS + 0.1
     look(host, LOOKS - 1)
@@ -615,7 +624,8 @@ def test_a_frozen_worker_is_killed_freed_and_replaced(host, caplog):
 def test_workers_that_are_heard_again_were_not_frozen(host):
     """The register is lost, or Redis is away: nobody is heard for a while, and nobody is killed for it."""
     host.want(2)
-    host.clock.advance(BOOT_SECONDS + 1)
+    host.come_up()
+    look(host, 1)
     silent = dict.fromkeys((one.worker_id for one in host.running), SILENT_SECONDS + 0.1)
     host.store.silence.update(silent)
     look(host, LOOKS - 1)
@@ -632,12 +642,46 @@ def test_workers_that_are_heard_again_were_not_frozen(host):
 
 
 def test_a_worker_that_is_still_coming_up_is_not_judged(host):
-    """On a busy host it may take long before it says something for the first time."""
+    """On a busy host it may take long before it says something for the first time; its successor would need longer."""
     host.want(1)
     host.store.silence[host.running[0].worker_id] = SILENT_SECONDS + 0.1
-    look(host, LOOKS + 2)
+    look(host, int(BOOT_SECONDS / LOOK_SECONDS))
 
     assert host.signals() == [[]]
+
+
+def test_a_worker_that_never_comes_up_is_killed_and_its_successor_waits(host):
+    """It hangs while it starts: that is a start that failed, and such ones are not repeated at once for ever."""
+    host.want(1)
+    host.store.silence[host.running[0].worker_id] = SILENT_SECONDS + 0.1
+    host.clock.advance(BOOT_SECONDS)
+    look(host, LOOKS)
+    host.turn()
+    after_its_death = len(host.running)
+    host.clock.advance(FIRST_WAIT_SECONDS)
+    host.turn()
+
+    assert host.signals() == [[signal.SIGKILL], []]
+    assert (after_its_death, len(host.running)) == (0, 1)
+
+
+def test_a_worker_that_cannot_be_killed_is_told_of_once(host, caplog):
+    """It waits for a disk and dies when that answers: it is signalled and logged once, then freed and replaced."""
+    host.want(1)
+    host.come_up()
+    look(host, 1)
+    (stuck,) = host.running
+    host.store.silence[stuck.worker_id] = SILENT_SECONDS + 0.1
+    host.table.unkillable = True
+    look(host, LOOKS + 10)
+    told = errors(caplog)
+    host.process(stuck).die(-signal.SIGKILL)
+    host.turn(2)
+
+    assert host.process(stuck).signals == [signal.SIGKILL]
+    assert len(told) == 1
+    assert host.store.orphaned == [stuck.worker_id]
+    assert len(host.running) == 1
 
 
 def test_a_worker_that_does_not_leave_when_told_is_killed(host):

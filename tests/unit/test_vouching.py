@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 
-from rlm.errors import StoreUnreachableError
+from rlm.endpoint import Endpoint, Limit
+from rlm.errors import StoreUnfitError, StoreUnreachableError
 from rlm.store.epoch import Verdict, Vouched
 from scheduler import vouching
-from scheduler.vouching import FORGOT, Voucher
+from scheduler.vouching import FIT_SECONDS, FORGOT, Voucher
 
 
 class Redis:
@@ -23,26 +25,34 @@ class Redis:
         self.held = []
         self.lost_replies = 0
         self.client = self.epochs = self
-        self.settings = SimpleNamespace(endpoints={"one": SimpleNamespace(timeout_seconds=1.0)})
+        endpoint = Endpoint("one", "http://127.0.0.1:1/one", Limit.parse("5/minute"), 1.0)
+        self.settings = SimpleNamespace(endpoints={"one": endpoint}, run=SimpleNamespace(guard_seconds=0.5))
+        self.unfit = ""
         self.runs = SimpleNamespace(current=lambda: None)
+        self.processes = mock.Mock()
 
     def endpoints(self):
-        return {}
+        return self.settings.endpoints
 
     def vouch(self, _token):
         verdict = Verdict.FORGOT if self.distrust else Verdict.KEPT
         return Vouched(verdict, round((1000.0 + self.ahead) * 1_000_000), self.shifted_us, self.distrust)
+
+    def watch(self):
+        return round((1000.0 + self.ahead) * 1_000_000), self.shifted_us
 
     def shift_stamps(self, _token, _run_id, shift_us, why):
         self.shifted_us += shift_us
         self.distrust = why
         self._reply()
 
-    def renew(self, _token, _limited, why, *, underway_seconds):
+    def limits(self):
+        return {}
+
+    def renew(self, _token, why, *, underway_seconds):
         self.distrust = ""
         self.held.append(why)
         self._reply()
-        return underway_seconds
 
     def _reply(self):
         if self.lost_replies:
@@ -58,8 +68,13 @@ def redis():
 @pytest.fixture
 def make_voucher(redis, monkeypatch):
     """Make vouchers that have checked once, this machine's clock standing still."""
-    monkeypatch.setattr(vouching, "require_fit", lambda *_args, **_options: None)
-    clock = mock.Mock(boottime=lambda: 100.0, monotonic=lambda: 100.0)
+
+    def require_fit(*_args, **_options):
+        if redis.unfit:
+            raise StoreUnfitError(redis.unfit)
+
+    monkeypatch.setattr(vouching, "require_fit", require_fit)
+    clock = mock.Mock(boottime=lambda: 100.0, monotonic=itertools.count(100, FIT_SECONDS).__next__)
     monkeypatch.setattr(vouching, "system_clock", clock)
 
     def make():
@@ -82,6 +97,7 @@ def test_a_step_moves_what_is_to_come_and_holds_every_endpoint(redis, make_vouch
     assert redis.shifted_us == voucher.shifted_us == round(step * 1_000_000)
     assert len(redis.held) == 1
     assert "stepped by" in redis.held[0]
+    redis.processes.await_all.assert_called_once()
 
 
 def test_what_another_conductor_has_moved_is_not_moved_again(redis, make_voucher):
@@ -125,6 +141,20 @@ def test_a_step_that_redis_failed_in_is_followed_once_and_held_for(redis, make_v
     assert not redis.distrust
 
 
+def test_a_step_that_only_a_standby_saw_is_followed_when_it_conducts(redis, make_voucher):
+    """It had looked on before; the conductor died in the same moment."""
+    standby = Voucher(redis, mock.Mock(token=1), allow_volatile=False)
+    make_voucher()
+    standby.watch()
+    redis.ahead = 3600.0
+    standby.watch()
+
+    standby.check()
+
+    assert redis.shifted_us == 3_600_000_000
+    assert len(redis.held) == 1
+
+
 def test_who_comes_after_one_that_died_before_it_held_holds(redis, make_voucher):
     """What stands in Redis says why."""
     make_voucher()
@@ -143,3 +173,19 @@ def test_a_server_that_forgot_is_told_of_as_such(redis, make_voucher):
     voucher.check()
 
     assert redis.held == [FORGOT]
+
+
+def test_a_redis_that_becomes_unfit_is_told_of_once_and_again_when_it_is_fit(redis, make_voucher, caplog):
+    """As long as it is, the voucher says why."""
+    voucher = make_voucher()
+    redis.unfit = "it would evict"
+
+    for _ in range(3):
+        voucher.check()
+    assert voucher.unfit == "it would evict"
+    redis.unfit = ""
+    voucher.check()
+
+    assert voucher.unfit == ""
+    assert caplog.text.count("until Redis is fit again: it would evict") == 1
+    assert caplog.text.count("is fit again") == 2

@@ -8,7 +8,7 @@
 -- KEYS[7]  calls     hash of the worker: event id -> its call, empty before it has a slot
 -- KEYS[8]  limits    hash: name of an endpoint or a budget -> its limit in force
 -- KEYS[9]  expected  hash: type and endpoint -> microseconds a call takes, microseconds it needs
--- KEYS[10] alone     id of the event that the worker carries alone, for it may be what kills workers
+-- KEYS[10] alone     id of the event that the worker carries alone, for it may kill it; empty: kept free for such a one
 -- ARGV[1]  run id
 -- ARGV[2]  release   number of the release that the message belongs to
 -- ARGV[3]  event id
@@ -19,51 +19,52 @@
 -- ARGV[8]  slack_us  what must be left beside that, microseconds
 -- ARGV[9]  type
 -- ARGV[10] suspect   number of deaths from which on an event is carried alone
--- ARGV[11] number of its endpoints
--- ARGV[12..] their names, then the names of their budgets
--- Returns  {'stale'} an older release, or not released; {'revision'} the worker must be replaced;
---          {'alone'} it stays released, for this event, or the one that the worker has, is to be carried alone;
---          {'late'} it fits before the deadline at no endpoint and is pending again; or
---          {'claimed', remaining_us, wallet, item, endpoint, attempt, tries, runs, last,
---           then for each endpoint what to expect of it, then the limit of each name: empty where not published}
+-- ARGV[11] hold_us   how long the worker is kept free for one that is to wait, microseconds; 0: it has waited enough
+-- ARGV[12] number of its endpoints
+-- ARGV[13..] their names, then the names of their budgets
+-- Returns  {'stale'} an older release, or not released; {'revision'} the worker must be replaced; {'waits'} it stays
+--          released until the worker has nothing in hand; {'late'} it fits nowhere before the deadline, {'alone'} the
+--          worker has one alone or is kept free for it: it is pending again; or {'claimed', remaining_us, wallet, item,
+--          endpoint, attempt, tries, runs, last, then what to expect of each endpoint, then each limit or empty}
 -- Atomic because two workers may hold messages of the same event, and only one may send it.
 local current, run, event, released, inflight, pending, calls, limits, expected, alone =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local run_id, release, event_id, worker, revision, type = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[9]
-local lease_us, configured_us, slack_us, endpoints =
-  tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[11])
-if redis.call('GET', current) ~= run_id then return {'stale'} end
+local lease_us, configured_us, slack_us, hold_us, endpoints =
+  tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[11]), tonumber(ARGV[12])
 local conduct = redis.call('HMGET', run, 'state', 'deadline_us', 'revision', 'cancelled')
-if conduct[1] ~= 'running' or conduct[4] then return {'stale'} end
+local told = redis.call('HMGET', event, 'wallet', 'item', 'endpoint', 'attempt', 'tries', 'tries_in', 'runs', 'last',
+  'release', 'score', 'deaths')
+local due, lonely = redis.call('ZSCORE', released, event_id), redis.call('GET', alone)
+if redis.call('GET', current) ~= run_id or conduct[1] ~= 'running' or conduct[4] then return {'stale'} end
 if conduct[3] ~= revision then return {'revision'} end
-if redis.call('HGET', event, 'release') ~= release then return {'stale'} end
-local lonely = redis.call('GET', alone)
-if lonely and redis.call('HEXISTS', calls, lonely) == 1 then return {'alone'} end
-local suspected = tonumber(redis.call('HGET', event, 'deaths') or 0) >= tonumber(ARGV[10])
-if suspected and redis.call('HLEN', calls) > 0 then return {'alone'} end
-if redis.call('ZREM', released, event_id) == 0 then return {'stale'} end
+if not due or told[9] ~= release then return {'stale'} end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local remaining = tonumber(conduct[2]) - now
-local published, needed_us = {}, nil
-for index = 12, 11 + endpoints do
-  local told = redis.call('HGET', expected, type .. ' ' .. ARGV[index]) or ''
-  published[#published + 1] = told
-  local needs = tonumber(string.match(told, '%d+$')) or configured_us
-  needed_us = math.min(needed_us or needs, needs)
+local remaining, published, needed_us = tonumber(conduct[2]) - now, {}, endpoints == 0 and configured_us or math.huge
+for index = 13, 12 + endpoints do
+  local expects = redis.call('HGET', expected, type .. ' ' .. ARGV[index]) or ''
+  published[#published + 1] = expects
+  needed_us = math.min(needed_us, tonumber(string.match(expects, '%d+$')) or configured_us)
 end
-if remaining < (needed_us or configured_us) + slack_us then
-  redis.call('ZADD', pending, redis.call('HGET', event, 'score'), event_id)
-  return {'late'}
+local late, suspected = remaining < needed_us + slack_us, tonumber(told[11] or 0) >= tonumber(ARGV[10])
+local taken = lonely and (redis.call('HEXISTS', calls, lonely) == 1 or lonely == '' and not suspected)
+if suspected and not taken and not late and hold_us > 0 and redis.call('HLEN', calls) > 0 then
+  redis.call('SET', alone, '', 'PX', math.ceil(hold_us / 1000))
+  redis.call('ZADD', released, string.format('%.0f', math.max(due, now + hold_us)), event_id)
+  return {'waits'}
+end
+redis.call('ZREM', released, event_id)
+if late or taken then
+  redis.call('ZADD', pending, told[10], event_id)
+  return {late and 'late' or 'alone'}
 end
 redis.call('ZADD', inflight, string.format('%.0f', -(now + lease_us)), event_id)  -- negative: it has no slot yet
 redis.call('HSET', event, 'owner', worker)
 redis.call('HSET', calls, event_id, '')
 if suspected then redis.call('SET', alone, event_id, 'PX', math.ceil(lease_us / 500)) end  -- twice the lease
-local told = redis.call('HMGET', event, 'wallet', 'item', 'endpoint', 'attempt', 'tries', 'tries_in', 'runs', 'last')
-local tries = told[6] == run_id and told[5] or '0'
-local claim = {'claimed', string.format('%.0f', remaining), told[1], told[2], told[3] or '', told[4] or '0', tries,
-  told[7] or '0', told[8] or ''}
-for _, told in ipairs(published) do claim[#claim + 1] = told end
-for index = 12, #ARGV do claim[#claim + 1] = redis.call('HGET', limits, ARGV[index]) or '' end
+local claim = {'claimed', string.format('%.0f', remaining), told[1], told[2], told[3] or '', told[4] or '0',
+  told[6] == run_id and told[5] or '0', told[7] or '0', told[8] or ''}
+for _, expects in ipairs(published) do claim[#claim + 1] = expects end
+for index = 13, #ARGV do claim[#claim + 1] = redis.call('HGET', limits, ARGV[index]) or '' end
 return claim

@@ -1,6 +1,6 @@
 -- Vouches for a server that remembers every slot it is known to have given: only then are slots taken from it.
 -- KEYS[1]  lease  hash with the fencing token
--- KEYS[2]  epoch  hash: born (microseconds of Redis time), id, server, slots, shifted_us, distrust
+-- KEYS[2]  epoch  hash: born (microseconds of Redis time), id, server, slots, shifted_us, distrust, since
 -- ARGV[1]  token
 -- ARGV[2]  born   of the epoch that the conductor knows, 0 where it knows none
 -- ARGV[3]  id     of that epoch
@@ -16,15 +16,17 @@ if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FE
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000000 + time[2])
 local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-local told = redis.call('HMGET', epoch, 'born', 'id', 'slots', 'server', 'shifted_us', 'distrust')
+local told = redis.call('HMGET', epoch, 'born', 'id', 'slots', 'server', 'shifted_us', 'distrust', 'since')
 local shifted = told[5] or '0'
 if not told[1] then
-  if born > 0 then return {now, shifted, 'forgot', '0', '', 0, ''} end
+  if born > 0 or told[6] then return {now, shifted, 'forgot', '0', '', 0, ''} end
   redis.call('HSET', epoch, 'born', now, 'id', new_id, 'slots', 0, 'server', server)
   return {now, shifted, 'new', now, new_id, 0, ''}
 end
-local forgot = tonumber(told[1]) < born
-if told[2] == id then forgot = tonumber(told[3]) < slots elseif tonumber(told[1]) == born then forgot = true end
+local forgot = tonumber(told[3]) < slots
+if told[2] ~= id then  -- one that somebody began who knew of the one before has a since
+  forgot = tonumber(told[1]) <= born or (born > 0 and not told[7])
+end
 if forgot or told[6] then
   redis.call('HDEL', epoch, 'server')
   return {now, shifted, 'forgot', told[1], told[2], tonumber(told[3]), not forgot and told[6] or ''}

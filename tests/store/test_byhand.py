@@ -1,0 +1,96 @@
+"""A run by hand, where no scheduler answers: the lease is given up in the end, and a finished run is no failure."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rlm import telemetry
+from rlm.cli.runs import _conduct_here
+from rlm.errors import StoreError, StoreUnfitError, StoreUnreachableError
+from rlm.run import State
+from rlm.signals import StopSignals, Wakeup
+from scheduler.byhand import HandConductor
+from scheduler.conductor import Conductor
+
+
+@pytest.fixture
+def signals():
+    """A wake-up and the signals, as a command has them."""
+    wakeup = Wakeup()
+    with StopSignals(wakeup) as stop:
+        yield wakeup, stop
+    wakeup.close()
+
+
+def test_a_campaign_that_fails_leaves_no_lease_behind(store, signals, monkeypatch):
+    """Redis refuses once the lease is taken: the next command need not wait until it runs out."""
+
+    def refuse(_):
+        assert store.leases.holder() is not None
+        raise StoreError("Redis refused a command")
+
+    monkeypatch.setattr(telemetry, "set_up", lambda *_: None)
+    monkeypatch.setattr(store.epochs, "vouch", refuse)
+
+    with pytest.raises(StoreError, match="refused a command"):
+        _conduct_here(store, *signals, allow_volatile=False)
+
+    assert store.leases.holder() is None
+
+
+def test_no_run_is_begun_where_redis_would_lose_it(store, signals, monkeypatch):
+    """It became unfit after the command had looked: it is said, and nothing waits."""
+    monkeypatch.setattr(telemetry, "set_up", lambda *_: None)
+    store.client.config_set("maxmemory", 2**40)
+    store.client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        conductor = HandConductor(store, *signals)
+        with pytest.raises(StoreUnfitError, match="noeviction"):
+            conductor.campaign(1)
+        conductor.resign()
+    finally:
+        store.client.config_set("maxmemory-policy", "noeviction")
+        store.client.config_set("maxmemory", 0)
+
+    assert store.runs.current() is None
+    assert store.leases.holder() is None
+
+
+def test_a_run_that_is_finished_is_told_of_though_another_conducts_by_then(make_store, tmp_path, signals, monkeypatch):
+    """The lease is lost between the record and the tidying up: the record is what the command returns."""
+    store = make_store(queue={"failed_max": 1}, archive={"directory": str(tmp_path / "archive")})
+    store.client.lpush(store.keys.failed, *[json.dumps({"id": f"letter {number}"}) for number in range(3)])
+    conduct = Conductor.conduct
+
+    def conduct_and_be_deposed(self, run):
+        record = conduct(self, run)
+        store.client.hset(store.keys.lease, "expires_us", 0)
+        assert store.leases.acquire("another", 600)
+        return record
+
+    monkeypatch.setattr(Conductor, "conduct", conduct_and_be_deposed)
+    conductor = HandConductor(store, *signals)
+    conductor.campaign(1)
+    record = conductor.conduct()
+    conductor.resign()
+
+    assert record["state"] == State.COMPLETED
+    assert store.leases.holder() == "another"
+    assert store.letters.count() == 3
+
+
+def test_a_lease_that_cannot_be_given_up_is_no_failure(store, signals, monkeypatch, caplog):
+    """Redis went away after the run: the lease runs out, and the command has done what it was to do."""
+
+    def away(_):
+        raise StoreUnreachableError("Redis cannot be reached")
+
+    conductor = HandConductor(store, *signals)
+    conductor.campaign(1)
+    monkeypatch.setattr(store.leases, "release", away)
+
+    conductor.resign()
+
+    assert "The lease runs out in 3 s" in caplog.text

@@ -1,0 +1,59 @@
+"""How a run is told to a person, where that needs no server."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.cli.runs import _describe
+
+COUNTS = {"taken": 5, "carried_over": 0, "completed": 5, "failed": 0, "leftover": 0, "invalid": 0, "duplicates": 0}
+BINDS = "the limit of A binds until the deadline at 3:00: 5 will be left over, however many workers"
+
+
+def run(*, leftover=0, **more):
+    """The record of a run, or with `seconds_left` the status of an open one."""
+    counts = {**COUNTS, "leftover": leftover}
+    plan = {"forecast_seconds": 1.0, "lower_bound_seconds": 1.0, "expected_leftover": 0, "workers": 1, "threads": 5}
+    return {
+        "run_id": "r",
+        "trigger": "schedule",
+        "state": "completed",
+        "duration_seconds": 1.0,
+        "plan": {**plan, "binds": BINDS},
+        "workers": {"peak": 1, "restarted": 0},
+        "counts": counts,
+        "by_type": {"A": counts},
+        "by_endpoint": {},
+        **more,
+    }
+
+
+@pytest.mark.parametrize("leftover", [0, 5])
+def test_a_run_that_left_over_says_what_bound(capsys, leftover):
+    """As it was planned; where nothing is left over that is of no interest."""
+    _describe(run(leftover=leftover))
+
+    told = f"\nAs it was planned: T{BINDS[1:]}.\n" in capsys.readouterr().out
+    assert told == bool(leftover)
+
+
+def test_a_run_that_was_never_planned_says_nothing_of_that(capsys):
+    """Its record has no such words."""
+    record = run(leftover=5)
+    del record["plan"]["binds"]
+
+    _describe(record)
+
+    assert "As it was planned" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("workers", "words"), [(1, "with 1 worker. "), (12, "with 12 workers. ")])
+def test_the_forecast_of_an_open_run_counts_its_workers(capsys, workers, words):
+    """One worker is no workers."""
+    forecast = {"forecast_seconds": 1.0, "expected_leftover": 0, "workers": workers, "binds": BINDS}
+
+    _describe(run(leftover=5, seconds_left=3.0, forecast=forecast))
+
+    told = capsys.readouterr().out
+    assert f"{words}T{BINDS[1:]}.\n" in told
+    assert "As it was planned" not in told
