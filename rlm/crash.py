@@ -63,7 +63,7 @@ POINTS: Final = {
     # The life of an event: a worker.
     "worker.started": Point(f"{_WORKER}:run", "the worker has begun; it is not ready"),
     "worker.fetched": Point(f"{_WORKER}:_carry", "a message is fetched; its event is not claimed"),
-    "worker.claimed": Point(f"{_LANE}:carry", "the event is claimed; there is no connection"),
+    "worker.claimed": Point(f"{_LANE}:_carry", "the event is claimed; there is no connection"),
     "worker.connected": Point(f"{_LANE}:_attempt", "the connection is open; no slot is taken"),
     "worker.slot_taken": Point(f"{_LANE}:_call", "the slot is taken; nothing is sent"),
     "worker.sent": Point(f"{_LANE}:_call", "the request is sent; there is no answer"),

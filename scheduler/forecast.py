@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rlm.run import Run
     from rlm.store import Store
     from rlm.store.snapshot import Snapshot
+    from rlm.store.window import View
     from scheduler.leader import Leader
 
 #: How often what remains is planned anew, seconds: so soon the forecast and the number of workers follow a change.
@@ -116,10 +117,7 @@ class Forecaster:
             self._store.settings,
             waiting,
             self._types,
-            {
-                name: Window(ages, scene.views[name].rest_seconds, scene.views[name].suspect)
-                for name, ages in snapshot.ages.items()
-            },
+            {name: _window(ages, scene.views[name]) for name, ages in snapshot.ages.items()},
             gone_seconds=self._run.window_seconds - scene.remaining_seconds,
             window_seconds=self._run.window_seconds,
             expected=self.expected,
@@ -179,3 +177,7 @@ def _seconds_in_all(plan: Plan, now: float, first_release_at: float | None) -> f
     if first_release_at is None or not plan.forecast_seconds:
         return plan.forecast_seconds
     return now - first_release_at + plan.first_call_seconds + plan.forecast_seconds
+
+
+def _window(ages: tuple[float, ...], view: View) -> Window:
+    return Window(ages, view.rest_seconds, view.suspect, view.held_seconds, view.paused_seconds)

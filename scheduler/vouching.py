@@ -26,6 +26,9 @@ FIT_SECONDS = 2.0
 #: Why windows are not to be trusted where slots that are known of are missing.
 FORGOT = "Redis came back empty, or as it was a while ago: it has forgotten calls that were made"
 
+#: The same where there are slots, and nobody here has ever seen any.
+UNKNOWN = "Another server process of Redis answers, and nobody here knows whether it remembers all calls"
+
 log = logging.getLogger(__name__)
 
 
@@ -64,6 +67,8 @@ class Voucher:
             self._follow_clock(step)
         elif vouched.verdict is Verdict.FORGOT:
             self._hold(vouched.why or FORGOT)
+        elif vouched.verdict is Verdict.UNKNOWN:
+            self._hold(UNKNOWN)
         self._look_at_fitness()
 
     def watch(self) -> None:

@@ -43,6 +43,7 @@ class Verdict(StrEnum):
     RESTARTED = "restarted"
     NEW = "new"
     FORGOT = "forgot"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ class Epochs:
         seen = (known.born, known.id, known.slots) if known else (0, "", 0)
         reply = self._vouch(self._client, [self._keys.lease, self._keys.epoch], [token, *seen, secrets.token_hex(8)])
         now_us, shifted_us, verdict, born, epoch_id, slots, why = reply
-        if verdict != b"forgot":
+        if verdict not in {b"forgot", b"unknown"}:
             self._know(Epoch(int(born), epoch_id.decode(), int(slots)))
         return Vouched(Verdict(verdict.decode()), int(now_us), int(shifted_us), why.decode())
 

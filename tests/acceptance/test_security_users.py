@@ -111,7 +111,14 @@ def test_a_whole_system_needs_no_more_than_the_documented_user(guarded, make_sys
 
         assert denied(admin) == {("rlm", "command", "config|get")}  # as the page says: doctor could not see the sync
         system.assert_promises({f"{one['id']}:{one['events'][0]}" for one in items}, [record])
-        for args in (("status",), ("result", run_id), ("list",), ("worker", "list"), ("failed", "list")):
+        for args in (
+            ("status",),
+            ("result", run_id),
+            ("list",),
+            ("worker", "list"),
+            ("failed", "list"),
+            ("endpoint", "changes"),
+        ):
             command(*args, user="watcher")
         command("queue", "push", user="watcher", code=4, stdin=pushed)
 

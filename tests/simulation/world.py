@@ -388,6 +388,7 @@ class Worker:
         self._wind_down(waker)
 
     def _wind_down(self, waker: seams.Waker) -> None:
+        self._lanes.leaving = True
         world = self._world
         self._announce(WorkerState.STOPPING)
         deadline = world.loop.now + 0.8 + 2.0

@@ -177,6 +177,19 @@ def test_where_distrust_stands_alone_nobody_vouches(fresh, token):
     assert verdict(fresh, token) is Verdict.FORGOT
 
 
+def test_who_knows_nothing_cannot_tell_what_a_restarted_server_forgot(fresh, make_store, token, endpoint, tmp_path):
+    """It may have been restored from a backup, the file here being gone with the rest: it gives no slots."""
+    fresh.epochs.vouch(token)
+    take(fresh, endpoint, 3)
+    restart(fresh)
+    ignorant = make_store()
+    ignorant.epochs._file._path = tmp_path / "of another host.json"
+
+    for _ in range(2):
+        assert verdict(ignorant, token) is Verdict.UNKNOWN
+        assert isinstance(fresh.windows.acquire(endpoint), Refused)
+
+
 def test_what_is_known_at_the_end_is_saved(fresh, make_store, token, endpoint):
     """However soon after the last time."""
     fresh.epochs.vouch(token)

@@ -12,7 +12,7 @@ from rlm.endpoint import Endpoint, Limit
 from rlm.errors import StoreUnfitError, StoreUnreachableError
 from rlm.store.epoch import Verdict, Vouched
 from scheduler import vouching
-from scheduler.vouching import FIT_SECONDS, FORGOT, Voucher
+from scheduler.vouching import FIT_SECONDS, FORGOT, UNKNOWN, Voucher
 
 
 class Redis:
@@ -189,3 +189,13 @@ def test_a_redis_that_becomes_unfit_is_told_of_once_and_again_when_it_is_fit(red
     assert voucher.unfit == ""
     assert caplog.text.count("until Redis is fit again: it would evict") == 1
     assert caplog.text.count("is fit again") == 2
+
+
+def test_who_cannot_tell_holds(redis, make_voucher):
+    """Nobody here knows what the server had to remember."""
+    voucher = make_voucher()
+    redis.vouch = lambda _token: Vouched(Verdict.UNKNOWN, 1_000_000_000, 0, "")
+
+    voucher.check()
+
+    assert redis.held == [UNKNOWN]

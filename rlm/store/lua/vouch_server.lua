@@ -7,8 +7,8 @@
 -- ARGV[4]  slots  that it knows to have been taken in it
 -- ARGV[5]  new id for an epoch that begins here
 -- Returns  {now_us, shifted_us, verdict, born, id, slots, why}: 'kept' this server was vouched for before; 'restarted' it
---          was not, and is now; 'new' nothing was known of it and it knew nothing; 'forgot' it lost slots, or why its
---          windows are not to be trusted stands there, and it is not vouched for
+--          was not, and is now; 'new' nothing was known of it and it knew nothing; not vouched for: 'forgot' it lost
+--          slots, or why its windows are not to be trusted stands there; 'unknown' nobody can tell whether it did
 -- Atomic because a slot may be taken in between, and two conductors may begin an epoch.
 local lease, epoch = KEYS[1], KEYS[2]
 local token, born, id, slots, new_id = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5]
@@ -32,5 +32,6 @@ if forgot or told[6] then
   return {now, shifted, 'forgot', told[1], told[2], tonumber(told[3]), not forgot and told[6] or ''}
 end
 if told[4] == server then return {now, shifted, 'kept', told[1], told[2], tonumber(told[3]), ''} end
+if born == 0 and tonumber(told[3]) > 0 then return {now, shifted, 'unknown', told[1], told[2], tonumber(told[3]), ''} end
 redis.call('HSET', epoch, 'server', server)
 return {now, shifted, 'restarted', told[1], told[2], tonumber(told[3]), ''}
