@@ -114,7 +114,6 @@ class Voucher:
             )
         )
         underway_seconds = timeout_seconds + max(0.0, known - longest)
-        self._store.processes.await_all()
         self._store.epochs.renew(self._leader.token, why, underway_seconds=underway_seconds)
         log.error(
             "%s. Every endpoint rests for its longest period, at most %.1f s, before its next call",

@@ -81,15 +81,6 @@ class Processes:
             )
             pipeline.execute()
 
-    def await_all(self) -> None:
-        """Have every entry end a heartbeat's life from now: where the clock was set back the dead would stay."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=False)
-            for role in Role:
-                for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))):
-                    pipeline.pexpire(self._keys.process(role, one.decode()), round(HEARTBEAT_TTL_SECONDS * 1000))
-            pipeline.execute()
-
     def forget(self, role: Role, process_id: str) -> None:
         """Remove a process that has ended."""
         with translated(self._client):
@@ -103,26 +94,35 @@ class Processes:
 
         Workers are not: somebody has to clean up after them first, see `missing`.
         """
-        with translated(self._client):
-            ids = sorted(one.decode() for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))))
-            if not ids:
-                return []
-            entries = cast("list[bytes | None]", self._client.mget([self._keys.process(role, one) for one in ids]))
-            gone = [one for one, entry in zip(ids, entries, strict=True) if entry is None]
-            if gone and role is not Role.WORKER:
-                with suppress(redis.exceptions.NoPermissionError):  # somebody who may only look
-                    self._client.srem(self._keys.processes(role), *gone)
-        found = [msgspec.json.decode(entry, type=Process) for entry in entries if entry is not None]
+        entries = self._entries(role)
+        gone = [one for one, entry in entries.items() if entry is None]
+        if gone and role is not Role.WORKER:
+            with translated(self._client), suppress(redis.exceptions.NoPermissionError):  # somebody who may only look
+                self._client.srem(self._keys.processes(role), *gone)
+        found = [msgspec.json.decode(entry, type=Process) for entry in entries.values() if entry is not None]
         return sorted(found, key=lambda process: (process.started_at, process.id))
 
     def missing(self, role: Role) -> list[str]:
         """Name the processes of a role that have not signed off and are no longer heard of."""
+        return [one for one, entry in self._entries(role).items() if entry is None]
+
+    def _entries(self, role: Role) -> dict[str, bytes | None]:
+        """Read the register of a role, by id; None for those that are no longer heard of.
+
+        An entry that has longer to live than a new one was made before the clock of Redis was set back. Whoever lives
+        makes a new one in a moment; the others would be taken for living for as long as that.
+        """
         with translated(self._client):
             ids = sorted(one.decode() for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))))
-            if not ids:
-                return []
-            entries = cast("list[bytes | None]", self._client.mget([self._keys.process(role, one) for one in ids]))
-        return [one for one, entry in zip(ids, entries, strict=True) if entry is None]
+            pipeline = self._client.pipeline(transaction=False)
+            for one in ids:
+                pipeline.get(self._keys.process(role, one))
+                pipeline.pttl(self._keys.process(role, one))
+            replies = iter(pipeline.execute() if ids else ())
+        return {
+            one: entry if left <= HEARTBEAT_TTL_SECONDS * 1000 else None
+            for one, entry, left in zip(ids, replies, replies, strict=True)
+        }
 
     def busy(self, worker_ids: list[str]) -> list[int]:
         """Count the events that each worker has claimed."""

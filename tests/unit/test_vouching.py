@@ -29,7 +29,6 @@ class Redis:
         self.settings = SimpleNamespace(endpoints={"one": endpoint}, run=SimpleNamespace(guard_seconds=0.5))
         self.unfit = ""
         self.runs = SimpleNamespace(current=lambda: None)
-        self.processes = mock.Mock()
 
     def endpoints(self):
         return self.settings.endpoints
@@ -97,7 +96,6 @@ def test_a_step_moves_what_is_to_come_and_holds_every_endpoint(redis, make_vouch
     assert redis.shifted_us == voucher.shifted_us == round(step * 1_000_000)
     assert len(redis.held) == 1
     assert "stepped by" in redis.held[0]
-    redis.processes.await_all.assert_called_once()
 
 
 def test_what_another_conductor_has_moved_is_not_moved_again(redis, make_voucher):
