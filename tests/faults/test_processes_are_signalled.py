@@ -58,6 +58,7 @@ def test_a_worker_that_stays_frozen_is_killed_and_replaced(patient):
     assert_next_run(system)
 
 
+@pytest.mark.long
 def test_a_worker_frozen_for_less_than_its_leases_settles_what_it_had_sent(patient):
     """Calls that were under way are settled when it goes on; none is made again, and no stale slot is used."""
     system = patient
@@ -84,8 +85,10 @@ def test_a_worker_frozen_for_less_than_its_leases_settles_what_it_had_sent(patie
 
 @pytest.mark.parametrize(
     ("point", "outcome"),
-    [("worker.started", "failed"), ("worker.fetched", "partial")],
-    ids=["at their start", "at the first message"],
+    [
+        pytest.param("worker.started", "failed", id="at their start"),
+        pytest.param("worker.fetched", "partial", id="at the first message", marks=pytest.mark.long),
+    ],
 )
 def test_workers_that_all_die_are_started_less_and_less_often_and_the_run_ends_in_time(make_system, point, outcome):
     """Whoever never came up fails the run; everything is left over, and done once workers live."""

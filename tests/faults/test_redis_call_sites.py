@@ -343,24 +343,23 @@ def test_every_script_of_a_running_system_is_reached(sites):
     assert set(lua_names()) - reached == OF_COMMANDS | OF_DISASTERS
 
 
-BOTH = pytest.mark.parametrize("fault", [Fault.LOST, Fault.RESET])
 #: The same in minutes: a scenario that takes long, a fault that does.
 LOST_ELSE_LONG = pytest.mark.parametrize("fault", [Fault.LOST, pytest.param(Fault.RESET, marks=pytest.mark.long)])
 
 
-@BOTH
+@LOST_ELSE_LONG
 def test_a_call_of_an_ordinary_run_fails(tmp_path, sites, fault):
     """Whatever call of an ordinary run fails: the run is closed, its events are done, the workers live."""
     sweep_all(tmp_path, cases(sites, ORDINARY, fault))
 
 
-@BOTH
+@LOST_ELSE_LONG
 def test_a_call_fails_while_the_api_fails_too(tmp_path, sites, fault):
     """Retries, rests and dead letters: whatever call of theirs fails, they happen once."""
     sweep_all(tmp_path, cases(sites, [TROUBLED], fault))
 
 
-@BOTH
+@LOST_ELSE_LONG
 def test_a_call_fails_that_only_a_changed_configuration_needs(tmp_path, sites, fault):
     """A type that is gone, a budget that is new, records beyond those kept: each is dealt with once."""
     sweep_all(tmp_path, cases(sites, [RECONFIGURED], fault), lanes=1)
@@ -372,7 +371,8 @@ def test_a_call_fails_when_a_worker_has_died(tmp_path, sites, fault):
     sweep_all(tmp_path, cases(sites, [BEREAVED], fault))
 
 
-@LOST_ELSE_LONG
+@pytest.mark.long
+@pytest.mark.parametrize("fault", [Fault.LOST, Fault.RESET])
 def test_a_call_fails_when_processes_start_or_stop(tmp_path, sites, fault):
     """Whatever call fails then: the process starts, or ends with code 4; a stop is clean; what follows is as ever."""
     sweep_all(tmp_path, cases(sites, [RESTARTED], fault))
@@ -426,7 +426,7 @@ def _retried(system: Behind) -> bool:
     return waiting.count(b'"bad"') == 1
 
 
-@pytest.mark.parametrize("fault", [Fault.LOST, Fault.RESET])
+@LOST_ELSE_LONG
 def test_a_call_of_a_command_fails(tmp_path, fault):
     """The command says that Redis failed, with code 4; repeated, it has done what it is for, once."""
     with behind_proxies(tmp_path, document=BUDGETED) as system:
