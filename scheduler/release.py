@@ -139,7 +139,7 @@ class ReleaseLoop:
         if self.cancelled or self._duty.stopping:
             return None
         if remaining <= 0:
-            self.lost_redis = bool(self._voucher.unfit)
+            self.lost_redis = self.lost_redis or bool(self._voucher.unfit)
             return None
         if self._voucher.unfit:
             return AWAY_SECONDS

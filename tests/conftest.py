@@ -61,7 +61,8 @@ def pytest_runtest_protocol(item):
     """Wait for a turn, before any time-out begins to count."""
     if _TURNS not in item.config.stash:
         return (yield)
-    with item.config.stash[_TURNS].take(alone=item.get_closest_marker("alone") is not None):
+    alone = item.get_closest_marker("alone") is not None and item.get_closest_marker("skip") is None
+    with item.config.stash[_TURNS].take(alone=alone):
         return (yield)
 
 

@@ -57,7 +57,7 @@ def test_every_fate_of_an_event_is_explained_and_the_limits_were_kept(make_syste
         system.assert_promises(events, [record])
         put_slots(system, "done", LIMITS["DONE"])
         over = system.rlm("compliance", "--since", "15m", check=False)
-        assert (over.returncode, over.stdout.splitlines()[-1].endswith(": done.")) == (1, True)
+        assert (over.returncode, ": done." in over.stdout) == (1, True)
 
 
 def told(system, event_id):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 
+import pytest
+
 from tests.wait import wait_until
 
 
@@ -38,6 +40,7 @@ def test_start_by_hand_always_leaves_a_record(make_system):
         assert record["counts"]["taken"] == 0
 
 
+@pytest.mark.alone
 def test_start_interrupted_cancels_the_run_it_conducts(make_system):
     """INT ends the run: calls under way are awaited, what was not sent is leftover, the record says cancelled."""
     with make_system() as system:
@@ -82,6 +85,7 @@ def test_start_without_anybody_to_conduct_says_what_to_start(make_system):
         assert system.store.runs.next_request() is None
 
 
+@pytest.mark.alone
 def test_the_scheduler_takes_a_start_up_and_one_run_at_a_time(system):
     """`start` returns at once with the run's id; a second one is refused, naming the run; `cancel` closes it."""
     events = system.push_evenly(900)

@@ -128,7 +128,11 @@ def test_runs_what_is_on_the_list_on_the_clock_and_stops_in_order(install):
         assert store.runs.record(store.runs.history(1)[0])["counts"]["completed"] == 40
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "signum",
+    [signal.SIGTERM, *(pytest.param(one, marks=pytest.mark.long) for one in (signal.SIGINT, signal.SIGHUP))],
+    ids=lambda one: one.name,
+)
 def test_cuts_no_call_when_it_is_stopped_in_the_middle_of_a_run(install, signum):
     """Every call that has arrived is answered and counted; what was not sent is a leftover."""
     here = install(takes=1.0)

@@ -89,7 +89,7 @@ def assert_a_probe_a_rest(system, endpoint: str, rest_seconds: float) -> None:
     [
         pytest.param(Change({"down": True}, left=90), id="down from the start", marks=pytest.mark.long),
         pytest.param(Change({"down": True}, after=5.0, left=60), id="down in the middle"),
-        pytest.param(Change({"throttle": 5.0}, left=90), id="throttling"),
+        pytest.param(Change({"throttle": 5.0}, left=90), id="throttling", marks=pytest.mark.long),
         pytest.param(Change({"slow": 4.0}, slow=4.0), id="four times slower", marks=pytest.mark.long),
     ],
 )

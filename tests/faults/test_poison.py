@@ -60,6 +60,7 @@ def test_a_poison_event_is_set_aside_and_its_mates_are_done(make_system, workers
         assert_next_run(system)
 
 
+@pytest.mark.long
 def test_an_event_one_death_short_of_poison_is_sent_though_every_lane_is_busy(make_system):
     """Two workers are killed that have it, the third is never idle: it is carried alone long before the others end."""
     env = {"RLM_WORKERS__MIN": "1", "RLM_WORKERS__MAX": "1", "RLM_WORKERS__THREADS": "4"}

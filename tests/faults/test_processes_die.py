@@ -7,6 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.wait import wait_until
 
 
@@ -59,6 +61,7 @@ def test_the_template_killed_and_the_whole_group_terminated_cut_no_call(system):
     assert_next_run(system)
 
 
+@pytest.mark.long
 def test_a_killed_scheduler_is_succeeded_and_the_run_has_one_record(system):
     """The scheduler is killed in the middle of a run: a new one finishes the same run."""
     events = system.push_evenly(900)
@@ -113,6 +116,7 @@ def test_a_scheduler_told_to_stop_without_a_standby_closes_its_run_first(system)
     assert_next_run(system)
 
 
+@pytest.mark.long
 def test_a_frozen_worker_changes_nothing_when_it_comes_back(make_system):
     """A worker is stopped beyond its leases: its events are done by others, and its late answers change nothing."""
     with make_system(env={"RLM_RETRY__TIMEOUT_SECONDS": "1.0"}) as system:

@@ -65,6 +65,7 @@ def assert_held(system, since):
     assert "Redis came back empty" in system.rlm("doctor", check=False).stdout
 
 
+@pytest.mark.long
 def test_emptied_between_two_runs_it_is_noticed_before_the_next_call(quick):
     """FLUSHALL while idle: each endpoint rests for its longest period, then the next run is done."""
     before = push(quick, 20, "before")
@@ -112,7 +113,7 @@ def restart_empty(server, client):
         shutil.rmtree(file.parent)
 
 
-@pytest.mark.parametrize("empty", [flush, restart_empty])
+@pytest.mark.parametrize("empty", [pytest.param(flush, marks=pytest.mark.long), restart_empty])
 def test_emptied_in_the_middle_of_a_run_no_limit_is_exceeded(quick, server, empty):
     """What the ledger had is gone with it, the limits hold, the alarm is raised, and the next run is done."""
     push(quick, 60, "lost")

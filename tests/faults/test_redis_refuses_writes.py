@@ -77,7 +77,7 @@ def refused(make_system, directory):
 
 @pytest.mark.parametrize(
     "refusing",
-    [out_of_memory, read_only, *(pytest.param(one, marks=pytest.mark.long) for one in (snapshots_fail, cut_off))],
+    [out_of_memory, *(pytest.param(one, marks=pytest.mark.long) for one in (read_only, snapshots_fail, cut_off))],
 )
 def test_a_redis_that_refuses_writes_stops_the_calls_and_loses_nothing(refused, directory, refusing):
     """An item is refused, no call begins without a slot, and what was answered is recorded once it can be."""

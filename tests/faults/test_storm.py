@@ -12,6 +12,7 @@ from tests.leftbehind import nothing_left_behind
 pytestmark = pytest.mark.alone
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_window_of_random_faults(tmp_path):
     """The short form: a seed of its own each time it runs."""

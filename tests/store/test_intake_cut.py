@@ -33,6 +33,7 @@ class CutClient:
         self._at = at
         self._applied = applied
         self.calls = 0
+        self.connection_pool = client.connection_pool  # by which errors name the server
 
     def evalsha(self, *args):
         self.calls += 1

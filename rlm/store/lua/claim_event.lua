@@ -62,7 +62,7 @@ end
 redis.call('ZADD', inflight, string.format('%.0f', -(now + lease_us)), event_id)  -- negative: it has no slot yet
 redis.call('HSET', event, 'owner', worker)
 redis.call('HSET', calls, event_id, '')
-if suspected then redis.call('SET', alone, event_id, 'PX', math.ceil(lease_us / 500)) end  -- twice the lease
+if suspected then redis.call('SET', alone, event_id, 'PX', math.max(1, math.ceil(lease_us / 500))) end  -- twice the lease
 local claim = {'claimed', string.format('%.0f', remaining), told[1], told[2], told[3] or '', told[4] or '0',
   told[6] == run_id and told[5] or '0', told[7] or '0', told[8] or ''}
 for _, expects in ipairs(published) do claim[#claim + 1] = expects end
