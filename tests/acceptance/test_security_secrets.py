@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
@@ -26,6 +27,7 @@ def command_lines(place):
     return {pid: Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace") for pid in processes_of(place)}
 
 
+@pytest.mark.long
 def test_a_system_in_trouble_lets_no_secret_out(make_system, tmp_path, monkeypatch):
     """Endpoints fail, Redis refuses the login in mid-run: logs, outputs, titles and Sentry hold none of the secrets.
 

@@ -187,6 +187,7 @@ def assert_freed(system, point):
     wait_until(lambda: len(system.workers()) >= 2, message="there are workers")
 
 
+@pytest.mark.long
 def test_a_supervisor_killed_at_any_point_leaves_no_worker_and_another_goes_on(place):
     """Its workers finish their calls and leave; a new one's go on with the run; what a dead one held comes back."""
     env = {"RLM_WORKERS__MIN": "2", "RLM_WORKERS__MAX": "2", "RLM_WORKERS__THREADS": "2", **IN_TIME}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
@@ -91,6 +92,7 @@ def test_a_limit_and_a_pause_hold_in_mid_run_from_the_moment_they_are_set(make_s
         assert_next_run(system)
 
 
+@pytest.mark.long
 def test_a_configuration_that_changes_in_the_middle_of_a_window_allows_nothing_twice(make_system):
     """Renamed, an endpoint keeps its window; lowered, a limit counts the calls made under the one before.
 

@@ -90,6 +90,7 @@ def test_a_worker_frozen_for_less_than_its_leases_settles_what_it_had_sent(patie
         pytest.param("worker.fetched", "partial", id="at the first message", marks=pytest.mark.long),
     ],
 )
+@pytest.mark.long
 def test_workers_that_all_die_are_started_less_and_less_often_and_the_run_ends_in_time(make_system, point, outcome):
     """Whoever never came up fails the run; everything is left over, and done once workers live."""
     env = {"RLM_RUN__WINDOW_SECONDS": "4", "RLM_WORKERS__MIN": "2", "RLM_WORKERS__MAX": "2"}
@@ -119,6 +120,7 @@ def test_workers_that_all_die_are_started_less_and_less_often_and_the_run_ends_i
         system.stop("scheduler")
 
 
+@pytest.mark.long
 def test_all_processes_terminated_at_any_moment_of_a_run_cut_no_call(make_system):
     """TERM for scheduler and supervisor at once: exit 0, the record balances, what was not sent is done later."""
     with make_system(env=LONG) as system:
@@ -186,6 +188,7 @@ def test_a_leader_paused_beyond_its_lease_is_fenced_when_it_goes_on(make_system)
         assert_next_run(system)
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_a_tick_that_finds_a_run_open_starts_one_when_that_is_closed(make_system):
     """A run begun by hand lasts beyond the next tick, which is remembered: its run follows, and counts from then."""

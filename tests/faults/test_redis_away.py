@@ -67,6 +67,7 @@ def test_away_for_a_second_in_mid_run(behind):
     assert_next_run(system)
 
 
+@pytest.mark.long
 def test_away_for_more_than_two_ticks(tmp_path):
     """No call, one run when Redis is back, and the scheduler says which ticks had none."""
     env = {**STEADY, "RLM_RUN__EVERY_SECONDS": "2", "RLM_RUN__WINDOW_SECONDS": "2"}

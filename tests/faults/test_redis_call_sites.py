@@ -437,6 +437,7 @@ def _retried(system: Behind) -> bool:
     return waiting.count(b'"bad"') == 1
 
 
+@pytest.mark.long
 @LOST_ELSE_LONG
 def test_a_call_of_a_command_fails(tmp_path, fault):
     """The command says that Redis failed, with code 4; repeated, it has done what it is for, once."""
