@@ -153,6 +153,7 @@ def test_cuts_no_call_when_it_is_stopped_in_the_middle_of_a_run(install, signum)
     assert record["counts"]["leftover"] == 120 - len(statuses)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT], ids=lambda one: one.name)
 def test_ends_at_once_on_a_second_signal(install, signum):
     """A second TERM or Ctrl-C does not wait for calls that take eight seconds; exit 1 says so, and nothing is lost."""

@@ -84,13 +84,14 @@ def assert_a_probe_a_rest(system, endpoint: str, rest_seconds: float) -> None:
     assert all(later - before >= rest_seconds for before, later in pairwise([refused[0], *probes])), refused
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(Change({"down": True}, left=90), id="down from the start", marks=pytest.mark.long),
+        pytest.param(Change({"down": True}, left=90), id="down from the start"),
         pytest.param(Change({"down": True}, after=5.0, left=60), id="down in the middle"),
-        pytest.param(Change({"throttle": 5.0}, left=90), id="throttling", marks=pytest.mark.long),
-        pytest.param(Change({"slow": 4.0}, slow=4.0), id="four times slower", marks=pytest.mark.long),
+        pytest.param(Change({"throttle": 5.0}, left=90), id="throttling"),
+        pytest.param(Change({"slow": 4.0}, slow=4.0), id="four times slower"),
     ],
 )
 def test_what_the_rest_allows_is_done_and_foretold(make_system, change):

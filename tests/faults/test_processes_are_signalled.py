@@ -39,6 +39,7 @@ def working(system):
     )
 
 
+@pytest.mark.long
 def test_a_worker_that_stays_frozen_is_killed_and_replaced(patient):
     """It says nothing any more: its supervisor kills it, frees what it held, and starts another; it counts as dead."""
     system = patient
@@ -157,6 +158,7 @@ def ending(system):
     return not opened(system) or 0 < len(system.pending()) < 10
 
 
+@pytest.mark.long
 def test_a_leader_paused_beyond_its_lease_is_fenced_when_it_goes_on(make_system):
     """A standby conducts meanwhile; the old one notices at its next step, changes nothing and stands by."""
     with make_system(env=LONG) as system:
