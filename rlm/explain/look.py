@@ -40,7 +40,7 @@ def look_at_event(store: Store, event_id: str) -> Whereabouts | None:
         Place.SPENT: keys.spent(name),
         Place.RETRIED: keys.retried(name),
     }
-    with translated():
+    with translated(store.client):
         pipeline = store.client.pipeline(transaction=True)
         pipeline.time()
         pipeline.get(keys.current)
@@ -91,7 +91,7 @@ def _place(
 
 def _call(store: Store, worker: str, event_id: str) -> tuple[str, float] | None:
     """Read where the call of an event is under way and since when; None while it has no slot."""
-    with translated():
+    with translated(store.client):
         note = cast("bytes | None", store.client.hget(store.keys.calls(worker), event_id))
     if not note:
         return None

@@ -38,7 +38,7 @@ def search_items(store: Store, asked: str) -> Searched:
     Raises:
         StoreError: Redis did not answer.
     """
-    with translated():
+    with translated(store.client):
         pipeline = store.client.pipeline(transaction=True)
         pipeline.llen(store.keys.processing)
         pipeline.llen(store.keys.events)

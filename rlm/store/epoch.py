@@ -171,7 +171,7 @@ class Epochs:
 
         Returns the time there, and by how much moments were ever moved with its clock, both in microseconds.
         """
-        with translated():
+        with translated(self._client):
             pipeline = self._client.pipeline(transaction=True)
             pipeline.time()
             pipeline.hmget(self._keys.epoch, ["born", "id", "slots", "shifted_us", "since"])
@@ -184,7 +184,7 @@ class Epochs:
 
     def last_renewal(self) -> Renewal | None:
         """Return when and why windows could last not be trusted, or None."""
-        with translated():
+        with translated(self._client):
             since, why = cast("list[bytes | None]", self._client.hmget(self._keys.epoch, ["since", "why"]))
         return Renewal(int(since) / _MICROSECONDS, why.decode()) if since and why else None
 
