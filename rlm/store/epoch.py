@@ -128,6 +128,7 @@ class Epochs:
         place = hashlib.sha256(f"{address(client)} {database} {keys.epoch}".encode()).hexdigest()[:12]
         self._file = EpochFile(data_dir / f"epoch-{place}.json")
         self._known: Epoch | None = None
+        self._conducted = False
         self._vouch = Script("vouch_server")
         self._renew = Script("renew_epoch")
 
@@ -179,7 +180,7 @@ class Epochs:
         if born and epoch_id and slots:
             seen, known = Epoch(int(born), epoch_id.decode(), int(slots)), self._known or self._file.read()
             if known is None or _follows(known, seen, renewed=bool(since)):
-                self._know(seen)
+                self._known = seen  # the file is the conductor's, who has seen more by then
         return seconds * _MICROSECONDS + microseconds, int(shifted_us or 0)
 
     def last_renewal(self) -> Renewal | None:
@@ -189,12 +190,12 @@ class Epochs:
         return Renewal(int(since) / _MICROSECONDS, why.decode()) if since and why else None
 
     def close(self) -> None:
-        """Save what is known, for the next conductor of this host."""
-        if self._known:
+        """Save what is known where this process conducted, for the next conductor of this host."""
+        if self._known and self._conducted:
             self._file.save(self._known, at_once=True)
 
     def _know(self, epoch: Epoch) -> None:
-        self._known = epoch
+        self._known, self._conducted = epoch, True
         self._file.save(epoch)
 
 

@@ -125,6 +125,24 @@ def test_a_standby_knows_what_it_watched(fresh, make_store, token, endpoint, tmp
     assert verdict(standby, token) is Verdict.FORGOT
 
 
+def test_a_standby_leaves_the_file_to_the_conductor(fresh, make_store, token, endpoint):
+    """On one host both have the same, and what a standby saw a moment ago is less than the conductor has seen."""
+    fresh.epochs.vouch(token)
+    standby = make_store()
+    standby.epochs.watch()
+    take(fresh, endpoint, 3)
+    fresh.epochs.vouch(token)
+    fresh.epochs.close()
+
+    standby.epochs._file._saved_at = float("-inf")
+    standby.epochs.watch()
+    take(fresh, endpoint, 2)
+    standby.epochs.watch()
+    standby.epochs.close()
+
+    assert make_store().epochs._file.read().slots == 3
+
+
 def test_a_file_that_cannot_be_read_is_no_reason_to_stop(fresh, make_store, token, caplog):
     """It is told, and what Redis has is taken for true."""
     fresh.epochs.vouch(token)
