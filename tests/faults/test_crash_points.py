@@ -118,8 +118,9 @@ def play_ticks(directory):
     with crashing(directory, env=env, ticks=True) as system:
         events = []
         for point in (*TICKS, "run.opened"):
-            events += system.push_evenly(EVENTS, prefix=point)
+            wait_until(partial(between_ticks, system), timeout=2 * TICK, message="the tick before is done with")
             system.arm("scheduler", point)
+            events += system.push_evenly(EVENTS, prefix=point)
             died_at = system.await_crash("scheduler")
             tick = time.time() // TICK * TICK
             system.start_scheduler(system.dead_scheduler())
@@ -134,6 +135,13 @@ def play_ticks(directory):
         assert not system.repeats()
         system.assert_promises(events, records)
         assert len({one["started_at"] for one in records}) == len(records)
+
+
+def between_ticks(system):
+    """Tell whether this tick has been and gone, so that what is pushed now is the next one's, which is not near."""
+    phase = time.time() % TICK
+    settled = system.store.runs.current() is None and (system.store.runs.last_tick() or 0.0) > time.time() - TICK
+    return settled and 1.0 < phase < TICK - 2.0
 
 
 def test_a_worker_killed_at_any_point_is_replaced_and_its_events_are_free_at_once(place):
