@@ -156,7 +156,7 @@ class WakefulConsumer(Consumer):
         try:
             self._inner.ack(message)
         except (redis.RedisError, ConnectionClosed) as error:
-            log.warning("A message could not be acknowledged, which does no harm: %s", error, extra={"action": "ack"})
+            log.info("A message could not be acknowledged, which does no harm: %s", error, extra={"action": "ack"})
         self._wake.set()
 
     def nack(self, message: MessageProxy) -> None:
@@ -169,7 +169,7 @@ class WakefulConsumer(Consumer):
         try:
             self._inner.requeue(held)
         except redis.RedisError as error:
-            log.warning("%d messages could not be put back: %s", len(held), error, extra={"action": "requeue"})
+            log.info("%d messages could not be put back: %s", len(held), error, extra={"action": "requeue"})
 
     def close(self) -> None:
         """Close the stock consumer."""

@@ -7,6 +7,7 @@ Import it nowhere else.
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 
@@ -14,6 +15,9 @@ import actors.worker
 import rlm.cli
 
 __all__ = ["actors", "rlm"]
+
+if os.environ.get("SENTRY_DSN"):  # else each worker would load that library for itself
+    importlib.import_module("rlm.telemetry.sentry")
 
 os.setsid()
 signal.pthread_sigmask(signal.SIG_BLOCK, actors.worker.SIGNALS)

@@ -66,12 +66,20 @@ def run_worker(worker_id: str, config: Path | None, supervisor_id: str = "") -> 
         signals.unblock(SIGNALS)
         settings = load_settings(config)
         setproctitle(f"rlm worker {worker_id} ({settings.workers.threads} lanes)")
-        telemetry.set_up(settings, Role.WORKER)
+        telemetry.set_up(settings, Role.WORKER, worker_id)
         try:
             with open_store(settings) as store:
                 if not supervisor_id:
                     require_fit(store.client, allow_volatile=True)  # what it keeps is its conductor's concern
                 WorkerProcess(store, settings, worker_id, supervisor_id, wakeup, stop).run()
+        except Exception as error:
+            if not supervisor_id:
+                raise  # its command says what is wrong
+            if isinstance(error, StoreError):
+                log.warning("Worker %s ends, for Redis failed: %s", worker_id, error, extra={"action": "stop_worker"})
+            else:
+                log.exception("Worker %s broke off", worker_id, extra={"action": "stop_worker"})
+            raise SystemExit(UNFIT) from None
         finally:
             telemetry.flush()
 
@@ -176,11 +184,12 @@ class WorkerProcess:
             threads=self._settings.workers.threads,
             revision=self._settings.revision,
             supervisor=self._supervisor_id,
+            version=__version__,
         )
         try:
             self._store.processes.announce(Role.WORKER, process)
         except StoreError as error:
-            log.warning("Worker %s cannot announce itself: %s", self._id, error, extra={"action": "announce"})
+            log.info("Worker %s cannot announce itself: %s", self._id, error, extra={"action": "announce"})
 
     def _wind_down(self) -> bool:
         """Finish what is in flight, claim nothing more; False when that took too long or was cut short by a signal."""

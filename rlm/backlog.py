@@ -168,10 +168,11 @@ def _since(store: Store, zset: str, start: int, number: int) -> list[float | Non
         for one in ids:
             pipeline.hmget(store.keys.event(one.decode()), "item", "taken_at")
         entries = pipeline.execute()
-    return [_waits_since(item, taken_at) for item, taken_at in entries]
+    return [waits_since(item, taken_at) for item, taken_at in entries]
 
 
-def _waits_since(item: bytes | None, taken_at: bytes | None) -> float | None:
+def waits_since(item: bytes | None, taken_at: bytes | None) -> float | None:
+    """Tell since when an event waits by its item, else by when it was taken; None for one that is settled."""
     if item is None:
         return None
     stamped = stamped_at(item)

@@ -6,11 +6,13 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
+from rlm.alarms import Alarm, alarm
 from rlm.clock import system_clock
 from rlm.crash import crash_point
 from rlm.measured import merge_run, quantile
 from rlm.run import Called, Run, State, make_record
 from rlm.store.measures import failing
+from rlm.totals import actual_seconds, of_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,10 +43,13 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
             return None
         crash_point("close.returned")
         tally = store.runs.tally(run_id)
+        calls = store.measures.completed(run_id)
         record = record_so_far(store, run, tally)
+        if (actual := actual_seconds(calls)) is not None:
+            record["plan"]["actual_seconds"] = actual
         kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run will need them again
         wanted = max(store.settings.workers.min, kept)
-        measured = merge_run(store.measures.kept(), store.measures.completed(run_id), failing(tally))
+        measured = merge_run(store.measures.kept(), calls, failing(tally))
         crash_point("close.counted")
         closed = store.runs.close(
             run_id,
@@ -52,23 +57,27 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
             types,
             wanted=wanted,
             measured=store.measures.encode(measured),
+            added=of_run(record, calls),
         )
         if closed:
             crash_point("close.recorded")
             store.processes.wake("supervisors")
             store.processes.wake("scheduler")
-            log.info("Run %s closed: %s", run_id, _sentence(record), extra={"action": "close_run", "run_id": run_id})
+            _tell(record)
             return record
         if closed is not None:
             return None
 
 
-def record_so_far(store: Store, run: Run, tally: Mapping[str, int]) -> dict[str, Any]:
-    """Write the record that an open run, whose counts are `tally`, would leave if it were closed now."""
+def record_so_far(store: Store, run: Run, tally: Mapping[str, int], *, measured: bool = True) -> dict[str, Any]:
+    """Write the record that an open run, whose counts are `tally`, would leave if it were closed now.
+
+    Without `measured` its peaks and durations, which take longer to read the longer it goes on, are left at 0.
+    """
     names = [event_type.name for event_type in store.settings.event_types]
     restarted = store.processes.restarts() - run.restarts_before if run.plan else 0
     endpoints = store.endpoints()
-    called = _endpoints_called(store, run, tally, endpoints)
+    called = _endpoints_called(store, run, tally, endpoints, measured=measured)
     return make_record(
         run,
         tally,
@@ -76,15 +85,15 @@ def record_so_far(store: Store, run: Run, tally: Mapping[str, int]) -> dict[str,
         called,
         finished_at=system_clock.now(),
         restarted=restarted,
-        budgets=_budgets_called(store, run, endpoints, called),
+        budgets=_budgets_called(store, run, endpoints, called, measured=measured),
     )
 
 
 def _endpoints_called(
-    store: Store, run: Run, tally: Mapping[str, int], endpoints: Mapping[str, Endpoint]
+    store: Store, run: Run, tally: Mapping[str, int], endpoints: Mapping[str, Endpoint], *, measured: bool
 ) -> dict[str, Called]:
     durations: dict[str, list[float]] = {}
-    for call in store.measures.completed(run.id):
+    for call in store.measures.completed(run.id) if measured else ():
         durations.setdefault(call.endpoint, []).append(call.milliseconds)
     called = {}
     for name, endpoint in endpoints.items():
@@ -93,7 +102,7 @@ def _endpoints_called(
         called[name] = Called(
             **answers,
             limit=endpoint.limit.text,
-            peak=_peak(store, run, endpoint) if any(answers.values()) else 0,
+            peak=_peak(store, run, endpoint) if measured and any(answers.values()) else 0,
             p50_ms=quantile(milliseconds, 0.50),
             p95_ms=quantile(milliseconds, 0.95),
         )
@@ -101,13 +110,13 @@ def _endpoints_called(
 
 
 def _budgets_called(
-    store: Store, run: Run, endpoints: Mapping[str, Endpoint], called: Mapping[str, Called]
+    store: Store, run: Run, endpoints: Mapping[str, Endpoint], called: Mapping[str, Called], *, measured: bool
 ) -> dict[str, Called]:
     found = {}
     for budget in {one.budget.name: one.budget for one in endpoints.values() if one.budget}.values():
         members = [called[name] for name, one in endpoints.items() if one.budget == budget]
         answers = {what: sum(getattr(one, what) for one in members) for what in _ANSWERS}
-        peak = _peak(store, run, budget) if any(answers.values()) else 0
+        peak = _peak(store, run, budget) if measured and any(answers.values()) else 0
         found[budget.name] = Called(**answers, limit=budget.limit.text, peak=peak)
     return found
 
@@ -131,9 +140,21 @@ def most_in_any(stamps: Sequence[int], span: int) -> int:
     return most
 
 
+def _tell(record: Mapping[str, Any]) -> None:
+    """Say how a run ended. That events were left over is worth a look, unless somebody wanted the run to end."""
+    level, extra = logging.INFO, {"action": "close_run", "run_id": record["run_id"]}
+    counts = {key: record["counts"][key] for key in ("taken", "carried_over", "completed", "failed", "leftover")}
+    if record["state"] == State.FAILED:
+        level, extra = logging.ERROR, alarm(Alarm.RUN_FAILED, "close_run", counts=counts, run_id=record["run_id"])
+    elif record["state"] == State.PARTIAL:
+        level, extra = logging.WARNING, alarm(Alarm.LEFTOVERS, "close_run", counts=counts, run_id=record["run_id"])
+    log.log(level, "Run %s closed: %s", record["run_id"], _sentence(record), extra=extra)
+
+
 def _sentence(record: Mapping[str, Any]) -> str:
     counts = record["counts"]
-    parts = [f"{record['state']} after {record['duration_seconds']:.1f} s"]
+    why = f" ({record['failure']})" if record.get("failure") else ""
+    parts = [f"{record['state']}{why} after {record['duration_seconds']:.1f} s"]
     parts += [
         f"{counts[key]} {key}" for key in ("completed", "failed", "leftover") if counts[key] or key == "completed"
     ]

@@ -11,7 +11,7 @@ from rlm.lane import FAILING
 from rlm.store.changes import BY_FILE, What
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rlm.endpoint import Endpoint, Limit, Limited
     from rlm.store import Store
@@ -40,12 +40,38 @@ def endpoint_list(store: Store) -> list[dict[str, Any]]:
             "types": _types(store, one),
             "budget": _budget(one),
             **_limit(one, set_by.get(one.name), store.settings.endpoints),
-            "used": _used(one.limit, ages[one.name], guard),
+            "used": _use(one.limit, ages[one.name], guard)[0],
             **_slots([views[name] for name in (one.name, _budget(one)) if name]),
             **_health(views[one.name], health[one.name]),
         }
         for one in limited
     ]
+
+
+def standing(store: Store, endpoints: Iterable[Endpoint]) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Tell how endpoints, as they are in force, and their budgets stand: the time there, and by name what they have.
+
+    That is the types they serve, calls `used` of those `allowed` by the rule that has the fewest left, the next slot
+    and their health; the time is in microseconds of Redis time.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    limited = all_limited(endpoints)
+    now_us, views = store.windows.look(limited)
+    ages, health = store.windows.ages(limited, now_us), store.control.health(limited)
+    found = {}
+    for one in limited:
+        used, allowed = _use(one.limit, ages[one.name], store.settings.run.guard_seconds)
+        told = _health(views[one.name], health[one.name])
+        found[one.name] = {
+            "types": _types(store, one),
+            "used": used,
+            "allowed": allowed,
+            **_slots([views[name] for name in (one.name, _budget(one)) if name]),
+            **{key: told[key] for key in ("circuit", "circuit_seconds", "circuit_reason")},
+        }
+    return now_us, found
 
 
 def change_entry(change: Change) -> dict[str, Any]:
@@ -92,10 +118,10 @@ def _limit(limited: Limited, change: Change | None, configured: Mapping[str, End
     return {"limit": text, "limit_by": BY_FILE if filed.get(limited.name) == text else None, "limit_at": None}
 
 
-def _used(limit: Limit, ages: Sequence[float], guard_seconds: float) -> int:
-    """Count the slots taken that still count, for the rule that has the fewest left."""
-    counted = [(rule.amount, sum(age < rule.seconds + guard_seconds for age in ages)) for rule in limit.rules]
-    return min(counted, key=lambda one: one[0] - one[1])[1]
+def _use(limit: Limit, ages: Sequence[float], guard_seconds: float) -> tuple[int, int]:
+    """Count the slots taken that still count, and those allowed, for the rule that has the fewest left."""
+    counted = [(sum(age < rule.seconds + guard_seconds for age in ages), rule.amount) for rule in limit.rules]
+    return min(counted, key=lambda one: one[1] - one[0])
 
 
 def _slots(views: Sequence[View]) -> dict[str, Any]:

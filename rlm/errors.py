@@ -53,3 +53,7 @@ class DispatchError(RLMError):
 
 class SupervisorError(RLMError):
     """Raised when a worker process could not be started or ended unexpectedly."""
+
+
+class ListenError(RLMError):
+    """Raised when the address that `rlm web` is to listen on is not to be had: another program may have it for now."""

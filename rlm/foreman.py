@@ -40,6 +40,8 @@ POLL_SECONDS = 0.1
 
 _OWN_NAME = "up"
 _OWN_COLOUR = "37;1"
+#: The colour of what the foreman says where somebody must act; a printer without colours takes it for an error.
+ALARM_COLOUR = "1;31"
 #: Ends that a process which was asked to end may come to: of itself, or by the signal.
 _EXPECTED_ENDS = frozenset({0, -signal.SIGTERM, 128 + signal.SIGTERM})
 
@@ -156,9 +158,9 @@ class Foreman:
                 self._signal(post, signal.SIGKILL)
         return self._code if self._code is not None else int(self._cut)
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, colour: str = _OWN_COLOUR) -> None:
         """Print a line of the foreman's own."""
-        self._print(_message("line", f"{text}\n", _OWN_NAME, _OWN_COLOUR))
+        self._print(_message("line", f"{text}\n", _OWN_NAME, colour))
 
     def _report(self, message: Message) -> None:
         self._messages.put(message)
@@ -195,7 +197,11 @@ class Foreman:
     def _note_end(self, post: _Post, returncode: int) -> None:
         post.returncode = returncode
         asked = post.told_at is not None or post.hurried_at is not None
-        self.say(f"{post.entry.name} ended {_how(returncode)}{'' if asked else ', without having been asked to'}")
+        ended = f"{post.entry.name} ended {_how(returncode)}"
+        if asked:
+            self.say(ended)
+        else:
+            self.say(f"{ended}, without having been asked to", ALARM_COLOUR)
         if self._code is None and not (asked and (returncode in _EXPECTED_ENDS or self._stop.immediate)):
             self._code = returncode if returncode >= 0 else 128 - returncode
 

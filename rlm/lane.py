@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rlm.alarms import Alarm, alarm
 from rlm.clock import system_clock
 from rlm.crash import crash_point
 from rlm.dispatch import Delivered, Outcome, Rejected, Request, Throttled, Unreachable, UnreachableError
@@ -52,7 +55,7 @@ class _Sent:
 
     `late`: its slot is still to be stamped anew, for it left late. `counts_from`: from when its slot must count, in
     monotonic seconds, where its answer was so late that the API is likely to have read it after the guard.
-    `cut`: the run's deadline cut it.
+    `cut`: the run's deadline cut it. `waited_seconds`: from its event's claim until it had its slot.
     """
 
     endpoint: Endpoint
@@ -62,6 +65,7 @@ class _Sent:
     late: bool
     counts_from: float | None
     cut: bool
+    waited_seconds: float
 
 
 class Lanes:
@@ -76,6 +80,8 @@ class Lanes:
         guard = settings.run.guard_seconds
         self._leaving_seconds = LEAVING_SHARE * guard if guard else float("inf")
         self._guard_seconds = guard or float("inf")
+        self._numbers = itertools.count(1)
+        self._numbered = threading.local()
         #: The open run has another configuration: this worker must be replaced.
         self.outdated = False
         #: This worker is about to end: what waits to be carried alone is not waited for.
@@ -105,11 +111,11 @@ class Lanes:
         try:
             claim = self._claim(release, event_type, lease_seconds, patient=claimed_at < patient_until)
         except StoreError as error:
-            log.warning(
-                "Event %s could not be claimed; its release becomes void: %s",
+            log.info(
+                "Event %s could not be claimed, for Redis failed; its release becomes void: %s",
                 release.event_id,
                 error,
-                extra={"action": "claim", "event_id": release.event_id, "run_id": release.run_id},
+                extra=self._extra("claim", release),
             )
             self._unclaim(release, claimed_at + lease_seconds)
             return ""
@@ -119,20 +125,20 @@ class Lanes:
         crash_point("worker.claimed")
         lease_ends = claimed_at + lease_seconds
         try:
-            settle = self._attempt(
-                claim, event_type, claimed_at + claim.remaining_seconds, lease_ends - LEASE_SLACK_SECONDS / 2
-            )
+            settle = self._attempt(claim, event_type, claimed_at, lease_ends - LEASE_SLACK_SECONDS / 2)
         except StoreError as error:
-            log.warning(
+            log.info(
                 "Redis failed while event %s was being sent; it is given back: %s",
                 claim.event_id,
                 error,
-                extra=self._extra("give_back", claim),
+                extra=self._extra("give_back", claim.release),
             )
             settle = lambda: self._store.ledger.give_back(claim)  # noqa: E731
         except Exception:
             log.exception(
-                "Event %s could not be carried; it is given back", claim.event_id, extra=self._extra("give_back", claim)
+                "Event %s could not be carried; it is given back",
+                claim.event_id,
+                extra=self._extra("give_back", claim.release),
             )
             settle = lambda: self._store.ledger.give_back(claim)  # noqa: E731
         self._persist(settle, claim, lease_ends)
@@ -160,12 +166,12 @@ class Lanes:
                 return
             system_clock.sleep(_SETTLE_AGAIN_SECONDS)
 
-    def _attempt(self, claim: Claim, event_type: EventType, deadline: float, held_until: float) -> Callable[[], bool]:
+    def _attempt(self, claim: Claim, event_type: EventType, claimed_at: float, held_until: float) -> Callable[[], bool]:
         """Send the event to the first endpoint that has a slot and answers in time; return how it is to be settled.
 
-        No call outlasts the run's `deadline`, nor `held_until`, from when on the lease is left for settling it.
+        No call outlasts the run's deadline, nor `held_until`, from when on the lease is left for settling it.
         """
-        ledger = self._store.ledger
+        ledger, deadline = self._store.ledger, claimed_at + claim.remaining_seconds
         for endpoint in _candidates(claim, event_type):
             now = system_clock.monotonic()
             needs = needed_seconds(event_type, endpoint.name, claim.expected)
@@ -176,7 +182,7 @@ class Lanes:
             try:
                 connection = self._dispatcher.connect(endpoint, gives_up_at - now)
             except UnreachableError as error:
-                self._store.windows.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING)
+                self._note_failure(endpoint)
                 return self._try_again(claim, endpoint, Unreachable(str(error), None))
             crash_point("worker.connected")
             call = Call(self._worker_id, claim.event_id, endpoint.name)
@@ -189,8 +195,19 @@ class Lanes:
                 self._dispatcher.keep(endpoint, connection)
                 continue
             asked_at, slot = taken
+            waited_seconds = system_clock.monotonic() - claimed_at
             expected_seconds = call_seconds(event_type, endpoint.name, claim.expected)
-            return self._call(claim, endpoint, connection, slot, asked_at, gives_up_at, deadline, expected_seconds)
+            return self._call(
+                claim,
+                endpoint,
+                connection,
+                slot,
+                asked_at,
+                gives_up_at,
+                deadline,
+                expected_seconds,
+                waited_seconds,
+            )
         return lambda: ledger.give_back(claim)
 
     def _acquire(self, endpoint: Endpoint, call: Call, begins_by: float) -> tuple[float, Admitted] | None:
@@ -229,6 +246,7 @@ class Lanes:
         gives_up_at: float,
         deadline: float,
         expected_seconds: float,
+        waited_seconds: float,
     ) -> Callable[[], bool]:
         """Send the request and wait for its answer; return how the event is to be settled.
 
@@ -258,7 +276,8 @@ class Lanes:
         # calls block their slots for longer though they were read in time.
         read_at = system_clock.monotonic() - expected_seconds
         counts_from = read_at - self._guard_seconds
-        sent = _Sent(endpoint, slot, call, outcome, late, counts_from if counts_from > asked_at else None, cut)
+        counts = counts_from if counts_from > asked_at else None
+        sent = _Sent(endpoint, slot, call, outcome, late, counts, cut, waited_seconds)
         settle = self._settlement(claim, sent)
 
         def report_and_settle() -> bool:
@@ -287,15 +306,33 @@ class Lanes:
                     extra={"action": "rest_endpoint", "endpoint": endpoint.name},
                 )
             case Unreachable() if not sent.cut:
-                windows.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING)
+                self._note_failure(endpoint)
             case Delivered() | Rejected() if sent.slot.suspect:
-                windows.reopen(endpoint)
+                if windows.reopen(endpoint):
+                    log.info(
+                        "%s answers again, and is called as its limit allows",
+                        endpoint.name,
+                        extra={"action": "reopen_endpoint", "endpoint": endpoint.name},
+                    )
+
+    def _note_failure(self, endpoint: Endpoint) -> None:
+        """Count a failure of an endpoint; say so, once over all workers, when by that it is rested."""
+        failed = self._store.windows.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING)
+        if failed.opened:
+            log.warning(
+                "%s failed %d times in a row; it rests, first %.1f s, then twice as long each time, and is probed",
+                endpoint.name,
+                FAILING,
+                failed.rest_seconds,
+                extra=alarm(Alarm.BREAKER_OPEN, "rest_endpoint", counts={"failures": FAILING}, endpoint=endpoint.name),
+            )
 
     def _settlement(self, claim: Claim, sent: _Sent) -> Callable[[], bool]:
         ledger, name = self._store.ledger, sent.endpoint.name
         match sent.outcome:
             case Delivered(status=status, seconds=seconds):
-                return lambda: ledger.complete(claim, name, seconds, f"HTTP {status}")
+                waited = sent.waited_seconds
+                return lambda: ledger.complete(claim, name, seconds, f"HTTP {status}", waited_seconds=waited)
             case Throttled(status=status, seconds=seconds, retry_after=rest):
                 asked = "" if rest is None else f", asked for a rest of {rest:.1f} s"
                 return lambda: ledger.throttle(claim, name, Heard(f"HTTP {status}{asked}", seconds))
@@ -328,24 +365,37 @@ class Lanes:
                 if system_clock.monotonic() < until:
                     system_clock.sleep(_SETTLE_AGAIN_SECONDS)
                     continue
-                log.error(  # noqa: TRY400  # where Redis is away, a traceback of it tells nothing
+                log.warning(
                     "Event %s could not be settled before its lease ended, it will be sent again: %s",
                     claim.event_id,
                     error,
-                    extra=self._extra("lose_claim", claim),
+                    extra=self._extra("lose_claim", claim.release),
                 )
                 return
             crash_point("worker.settled")
             if not settled:
-                log.warning(
+                log.info(
                     "The answer for event %s came after its claim was lost; the ledger did not change",
                     claim.event_id,
-                    extra=self._extra("late_answer", claim),
+                    extra=self._extra("late_answer", claim.release),
                 )
             return
 
-    def _extra(self, action: str, claim: Claim) -> dict[str, str]:
-        return {"action": action, "event_id": claim.event_id, "run_id": claim.release.run_id}
+    def _extra(self, action: str, release: Release) -> dict[str, str | int]:
+        return {
+            "action": action,
+            "event_id": release.event_id,
+            "run_id": release.run_id,
+            "lane": self._lane(),
+            "worker": self._worker_id,
+        }
+
+    def _lane(self) -> int:
+        """Number this lane, from 1, when something is first told of it."""
+        number: int | None = getattr(self._numbered, "number", None)
+        if number is None:
+            number = self._numbered.number = next(self._numbers)
+        return number
 
 
 def _candidates(claim: Claim, event_type: EventType) -> Iterator[Endpoint]:

@@ -36,11 +36,17 @@ Pair: TypeAlias = tuple[str, str]
 
 
 class Completed(NamedTuple):
-    """A completed call, and the milliseconds from when it was sent to its answer."""
+    """A completed call, and the milliseconds from when it was sent to its answer.
+
+    `waited_ms` are those from its event's claim to its slot; `at_us` is when its answer was written, microseconds of
+    Redis time, 0 where that is not known.
+    """
 
     type: str
     endpoint: str
     milliseconds: float
+    waited_ms: float = 0.0
+    at_us: int = 0
 
     @property
     def pair(self) -> Pair:

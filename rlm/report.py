@@ -2,59 +2,151 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rlm.archive import Archive, Kind
-from rlm.circuit import circuit_of
+from rlm.books import books
 from rlm.clock import isoformat, system_clock
 from rlm.closing import record_so_far
-from rlm.endpoint import all_limited
+from rlm.endpoints import standing
 from rlm.errors import NoSuchRunError
-from rlm.store.processes import Role
+from rlm.store.processes import Role, WorkerState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from rlm.run import Run
     from rlm.store import Store
+    from rlm.store.processes import Lane, Process
+
+#: The state of a status while no run is open.
+IDLE = "idle"
 
 
-def status(store: Store, run_id: str | None) -> dict[str, Any]:
+def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[str, Any]:
     """Return the status of the open run, or of the run named, or that there is none open.
+
+    `measured` is as for `open_status`.
 
     Raises:
         NoSuchRunError: no run of that id is open or on record.
     """
-    run = store.runs.current()
-    if run is not None and run_id in {None, run.id}:
-        return open_status(store, run)
+    while (run := store.runs.current()) is not None and run_id in {None, run.id}:
+        found = open_status(store, run, measured=measured)
+        if store.runs.is_open(run.id):  # else what was read are the counts of nothing
+            return found
     if run_id is not None:
         return record(store, run_id)
     newest = store.runs.history(1)
     last_tick = store.runs.last_tick()
     return {
-        "state": "idle",
+        "state": IDLE,
         "last": newest[0] if newest else None,
         "last_tick": None if last_tick is None else isoformat(last_tick),
     }
 
 
-def open_status(store: Store, run: Run) -> dict[str, Any]:
-    """Return an open run in the keys of its record as far as they are known, with `seconds_left`."""
+def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a view shows while no run is open, beside `idle`, its status: last record, next tick, what waits.
+
+    The next tick is told as if a scheduler lived; whether one does, `schedulers` says.
+    """
+    found, now = books(store), system_clock.now()
+    last = store.runs.record(idle["last"]) if idle["last"] else None
+    every_seconds = store.settings.run.every_seconds
+    next_tick = (now // every_seconds + 1) * every_seconds
+    return {
+        **idle,
+        "last_record": last,
+        "last_ended_seconds": _since(last["finished_at"], now) if last else None,
+        "last_tick_seconds": _since(idle["last_tick"], now) if idle["last_tick"] else None,
+        "next_tick": isoformat(next_tick),
+        "next_tick_seconds": next_tick - now,
+        "waiting": {
+            "events": found.events,
+            "staged": found.staged,
+            "leftover": found.unsettled,
+            "retried": found.retried,
+            "failed": found.letters,
+        },
+        "schedulers": len(store.processes.alive(Role.SCHEDULER)),
+        "workers": len(store.processes.alive(Role.WORKER)),
+    }
+
+
+def _since(moment: str, now: float) -> float:
+    return max(0.0, now - datetime.fromisoformat(moment).timestamp())
+
+
+def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, Any]:
+    """Return an open run in the keys of its record as far as they are known, and how things stand at this moment.
+
+    A view that is drawn over and over does without what is `measured`: see `record_so_far`.
+    """
     now = system_clock.now()
-    known = record_so_far(store, run, store.runs.tally(run.id))
-    counts = store.ledger.count(store.known_types)
-    for name, entry in known["by_type"].items():
-        if name in counts:
-            entry["inflight"] = counts[name].inflight
-            entry["released"] = counts[name].released
-    _, views = store.windows.look(all_limited(store.settings.endpoints.values()))
-    for name, view in views.items():
-        by = "by_endpoint" if name in known["by_endpoint"] else "by_budget"
-        known[by][name]["circuit"] = circuit_of(view)
+    known = record_so_far(store, run, store.runs.tally(run.id), measured=measured)
+    _add_counts(store, known["by_type"])
+    now_us, standings = standing(store, store.endpoints().values())
+    for name, entry in standings.items():
+        known["by_endpoint" if name in known["by_endpoint"] else "by_budget"][name] |= entry
     del known["finished_at"]
-    workers = [one.state for one in store.processes.alive(Role.WORKER)]
-    known["workers"] |= {"now": len(workers), "ready": workers.count("ready"), "wanted": store.processes.wanted()}
+    known["workers"] |= _workers(store, now_us)
     forecast = {"forecast": dict(run.forecast)} if run.forecast else {}
-    return {**known, **forecast, "state": run.state, "seconds_left": round(max(0.0, run.deadline - now), 3)}
+    called_seconds = None if run.first_release_at is None else round(max(0.0, now - run.first_release_at), 3)
+    left_seconds = round(max(0.0, run.deadline - now), 3)
+    return {
+        **known,
+        **forecast,
+        "state": run.state,
+        "as_of": isoformat(now),
+        "seconds_left": left_seconds,
+        "called_seconds": called_seconds,
+    }
+
+
+def _add_counts(store: Store, by_type: dict[str, dict[str, Any]]) -> None:
+    """Add where the unsettled events of each type are."""
+    for name, counts in store.ledger.count(store.known_types).items():
+        if name in by_type:
+            by_type[name] |= {
+                "inflight": counts.inflight,
+                "released": counts.released,
+                "backing_off": counts.backoff,
+                "spent": counts.spent,
+            }
+
+
+def _workers(store: Store, now_us: int) -> dict[str, Any]:
+    """Tell who works, and on what."""
+    alive = store.processes.alive(Role.WORKER)
+    lanes = store.processes.lanes([one.id for one in alive])
+    states = [one.state for one in alive]
+    return {
+        "now": len(alive),
+        "ready": states.count(WorkerState.READY),
+        "wanted": store.processes.wanted(),
+        "each": [_worker(*both, now_us) for both in zip(alive, lanes, strict=True)],
+    }
+
+
+def _worker(worker: Process, lanes: Sequence[Lane], now_us: int) -> dict[str, Any]:
+    return {
+        "pid": worker.pid,
+        "host": worker.host,
+        "state": worker.state,
+        "threads": worker.threads,
+        "busy": len(lanes),
+        "started_at": isoformat(worker.started_at),
+        "calls": [
+            {
+                "event_id": lane.event_id,
+                "endpoint": lane.endpoint,
+                "seconds": None if lane.taken_us is None else round(max(0, now_us - lane.taken_us) / 1_000_000, 3),
+            }
+            for lane in lanes
+        ],
+    }
 
 
 def record(store: Store, run_id: str | None) -> dict[str, Any]:

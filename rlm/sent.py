@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rlm.clock import isoformat
 from rlm.compliance import peaks
-from rlm.endpoint import all_limited
+from rlm.endpoint import Limit, all_limited
 from rlm.store.connect import translated
 from rlm.store.window import KEEP_SECONDS
 
@@ -45,6 +45,32 @@ def compliance(store: Store, since_seconds: float) -> dict[str, Any]:
         "by_endpoint": {name: one for name, one in found.items() if name in endpoints},
         "by_budget": {name: one for name, one in found.items() if name not in endpoints},
     }
+
+
+def excess(store: Store, since: float) -> dict[str, int]:
+    """Return by endpoint and budget by how many its limit was exceeded in a period that ends after `since`; 0: kept.
+
+    `since` is in seconds since 1970. What is read does not grow with the log: it is what was sent since then, and in
+    the longest period before.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    now_us = store.windows.look(())[0]
+    ago = max(0.0, now_us / _MICROSECONDS - since)
+    limited = list(all_limited(store.endpoints().values()))
+    histories = [store.changes.limits(one.name) for one in limited]
+    spans = [
+        ago + max([one.limit.longest_seconds, *(Limit.parse(text).longest_seconds for _, text in history)])
+        for one, history in zip(limited, histories, strict=True)
+    ]
+    numbers = store.windows.count([(one, [span]) for one, span in zip(limited, spans, strict=True)])
+    found = {}
+    for one, history, number in zip(limited, histories, numbers, strict=True):
+        stamps = sorted(store.windows.stamps(one, number)) if number else []
+        judged = peaks(stamps, one.limit, history, round(since * _MICROSECONDS))
+        found[one.name] = max(0, *(peak.most - peak.rule.amount for peak in judged))
+    return found
 
 
 def _known_from(store: Store, found: dict[str, Any], since_us: int, now_us: int) -> tuple[int, str | None]:

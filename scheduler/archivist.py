@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from rlm.alarms import Alarm, alarm
 from rlm.archive import Archive, Kind
 from rlm.clock import system_clock
 from rlm.errors import ArchiveError, FencedError, StoreError
@@ -62,7 +63,7 @@ class Archivist:
             raise
         except StoreError as error:
             self._not_before = system_clock.monotonic() + AWAY_SECONDS
-            log.warning("Nothing can be archived while Redis fails: %s", error, extra={"action": "archive"})
+            log.info("Nothing can be archived while Redis fails: %s", error, extra={"action": "archive"})
             return False
         except ArchiveError as error:
             self._not_before = system_clock.monotonic() + REFUSED_SECONDS
@@ -70,7 +71,7 @@ class Archivist:
                 "Run records and dead letters stay in Redis, for they cannot be archived: %s; tried again in %.0f s",
                 error,
                 REFUSED_SECONDS,
-                extra={"action": "archive"},
+                extra=alarm(Alarm.NO_ARCHIVE, "archive"),
             )
             return False
         return self._due

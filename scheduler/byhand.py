@@ -71,7 +71,7 @@ class HandConductor:
             return self._store.runs.record(run_id)
         record = self._conductor.conduct(run)
         try:
-            self._housekeeper.after_run()
+            self._housekeeper.after_run(record)
         except FencedError as error:  # the run is closed, and whoever conducts now tidies up
             log.info("Nothing is tidied up here: %s", error, extra={"action": "tidy_up", "run_id": run_id})
         return record
@@ -90,4 +90,4 @@ class HandConductor:
         try:
             self._leader.resign()
         except StoreError as error:
-            log.warning("The lease runs out in %g s: %s", LEASE_SECONDS, error, extra={"action": "release_lease"})
+            log.info("The lease runs out in %g s: %s", LEASE_SECONDS, error, extra={"action": "release_lease"})

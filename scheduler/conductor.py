@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from actors import leftovers
+from rlm import telemetry
 from rlm.clock import system_clock
 from rlm.closing import close_run
 from rlm.crash import crash_point
 from rlm.errors import StoreError
 from rlm.measuring import learned
 from rlm.planning import live_windows, plan_run, types_in_force
-from rlm.run import State
+from rlm.run import State, Trigger
 from rlm.store.processes import Role, WorkerState
 from scheduler.release import BUSY_SECONDS, ReleaseLoop
 from scheduler.vouching import Voucher
@@ -146,7 +147,7 @@ class Conductor:
         store.processes.want(self._leader.token, plan.workers)
         crash_point("plan.workers_wanted")
         log.info(
-            "Run %s is planned: workers %d, done %.1f s after its first call, left over %d. %s",
+            "Run %s is planned: workers %d, done %.1f s after its first call, left over %d: %s",
             run.id,
             plan.workers,
             plan.forecast_seconds,
@@ -182,12 +183,20 @@ class Conductor:
                 self._broker.enqueue_many([leftovers.message(run.id)])
                 self._store.processes.wake("workers")
             except StoreError as error:
-                log.warning("The end-of-run actor cannot be told: %s", error, extra={"action": "finish"})
+                log.info(
+                    "The end-of-run actor cannot be told, so the run is closed without it: %s",
+                    error,
+                    extra={"action": "finish", "run_id": run.id},
+                )
             crash_point("finish.actor_told")
             until = system_clock.monotonic() + (HURRIED_ACTOR_SECONDS if hurried else ACTOR_SECONDS)
             while system_clock.monotonic() < until and self._store.runs.record(run.id) is None:
                 system_clock.sleep(BUSY_SECONDS)
-        return close_run(self._store, run.id) or self._store.runs.record(run.id)
+        record = close_run(self._store, run.id) or self._store.runs.record(run.id)
+        if run.trigger is Trigger.SCHEDULE:
+            well = record is None or record["state"] != State.FAILED
+            telemetry.tick_ended(self._store.settings, run.started_at, ok=well)
+        return record
 
     def _await_calls(self, run: Run) -> None:
         until = system_clock.monotonic() + run.deadline - system_clock.now() + OVERTIME_SECONDS

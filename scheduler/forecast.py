@@ -134,7 +134,7 @@ class Forecaster:
         self._leftover = leftover
         if before is not None and before != leftover:
             log.info(
-                "Run %s is planned anew: done %.1f s after its first call, left over %d instead of %d. %s",
+                "Run %s is planned anew: done %.1f s after its first call, left over %d instead of %d: %s",
                 self._run.id,
                 forecast["forecast_seconds"],
                 leftover,

@@ -1,4 +1,4 @@
-"""The janitor: what workers left in Redis that died with nobody to free it, their supervisor's host being dead, too.
+"""The janitor: what those left in Redis that died with nobody to take leave of them, and the word that they died.
 
 While a run is open that is no matter: leases run out, and other workers go on. What stays behind is what a worker had
 noted of its calls, and the messages it had fetched. Between runs nobody needs either.
@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from actors import dispatch
+from rlm.alarms import Alarm, alarm
 from rlm.clock import system_clock
 from rlm.errors import FencedError, StoreError
 from rlm.lane import LEASE_SLACK_SECONDS
@@ -22,14 +23,16 @@ if TYPE_CHECKING:
 
 #: How often it looks, seconds.
 LOOK_SECONDS = 5.0
-#: Workers it cleans up after at one look, so that no run has to wait for it.
+#: Whose death it looks for.
+ROLES = (Role.WORKER, Role.SCHEDULER, Role.SUPERVISOR)
+#: Processes it cleans up after at one look, so that no run has to wait for it.
 MOST_AT_ONCE = 50
 
 log = logging.getLogger(__name__)
 
 
 class Janitor:
-    """Forgets workers that were not heard of for longer than any lease lasts; only between runs.
+    """Forgets who was not heard of for long, workers for longer than any lease lasts; only between runs.
 
     Since when a worker is missing shows nowhere, so only a process that has been looking for so long can tell.
     """
@@ -40,7 +43,7 @@ class Janitor:
         self._leader = leader
         longest = max(endpoint.timeout_seconds for endpoint in store.settings.endpoints.values())
         self._grace_seconds = HEARTBEAT_TTL_SECONDS + longest + LEASE_SLACK_SECONDS
-        self._missed: dict[str, float] = {}
+        self._missed: dict[tuple[Role, str], float] = {}
         self._looked_at = float("-inf")
 
     def step(self) -> None:
@@ -54,18 +57,34 @@ class Janitor:
             return
         self._looked_at = now
         try:
-            missing = self._store.processes.missing(Role.WORKER)
+            missing = [(role, one) for role in ROLES for one in self._store.processes.missing(role)]
             self._missed = {one: self._missed.get(one, now) for one in missing}
-            overdue = [one for one, since in self._missed.items() if now - since >= self._grace_seconds]
-            for worker_id in overdue[:MOST_AT_ONCE]:
+            overdue = [one for one, since in self._missed.items() if now - since >= self._patience_seconds(one[0])]
+            for role, process_id in overdue[:MOST_AT_ONCE]:
                 self._leader.keep()
-                self._forget(worker_id)
+                self._forget(role, process_id)
         except FencedError:
             raise
         except StoreError as error:
-            log.warning("What dead workers left cannot be removed yet: %s", error, extra={"action": "forget_worker"})
+            log.info("What the dead left cannot be removed yet: %s", error, extra={"action": "forget_worker"})
 
-    def _forget(self, worker_id: str) -> None:
+    def _patience_seconds(self, role: Role) -> float:
+        """Say how long one is missing before it is dead. Where Redis was away, all are for as long as a heartbeat."""
+        return self._grace_seconds if role is Role.WORKER else HEARTBEAT_TTL_SECONDS
+
+    def _forget(self, role: Role, process_id: str) -> None:
+        if role is Role.WORKER:
+            self._forget_worker(process_id)
+            return
+        self._store.processes.forget(role, process_id)
+        log.warning(
+            "The %s %s has not been heard of, and never signed off: it, or its host, died",
+            role,
+            process_id,
+            extra=alarm(Alarm.PROCESS_DIED, "forget_process"),
+        )
+
+    def _forget_worker(self, worker_id: str) -> None:
         self._store.ledger.orphan_worker(worker_id)
         dispatch.recover(self._store.ledger, self._broker, worker_id)
         self._store.processes.forget(Role.WORKER, worker_id)

@@ -11,6 +11,7 @@ from rlm.clock import system_clock
 from rlm.crash import crash_point
 from rlm.endpoint import all_limited
 from rlm.errors import FencedError, StoreError
+from rlm.outage import Outage
 from rlm.pace import Scene
 from rlm.planning import types_in_force
 from rlm.run import State
@@ -43,8 +44,6 @@ GATHER_SECONDS = 0.5
 APART_SECONDS = 5.0
 #: How long Redis is left alone when it is away, seconds.
 AWAY_SECONDS = 0.2
-#: How often it is told that it is, seconds.
-TOLD_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +75,7 @@ class ReleaseLoop:
         self._gathering_until: float | None = None
         self._could_send = False
         self._was_away = False
-        self._told_until = float("-inf")
+        self._outage = Outage(log, "release")
         #: Most workers ready at one time.
         self.workers_peak = run.workers_peak
         #: Whether somebody asked to end the run.
@@ -102,27 +101,18 @@ class ReleaseLoop:
             except FencedError:
                 raise
             except StoreError as error:
-                self._tell_away(error)
+                self._was_away = True
+                self._outage.tell(error, "nothing is released meanwhile", run_id=self._run.id)
                 revive(self._store)
                 if self._duty.stopping:
                     raise
                 self.lost_redis = system_clock.monotonic() > self._deadline
                 pause = AWAY_SECONDS
+            else:
+                self._outage.over()
             if pause is None:
                 return
             self._duty.wait(pause)
-
-    def _tell_away(self, error: StoreError) -> None:
-        """Say so now and then, not at each turn."""
-        self._was_away = True
-        if system_clock.monotonic() < self._told_until:
-            return
-        self._told_until = system_clock.monotonic() + TOLD_SECONDS
-        log.warning(
-            "Redis is away; nothing is released meanwhile: %s",
-            error,
-            extra={"action": "release", "run_id": self._run.id},
-        )
 
     def _turn(self) -> float | None:
         """Do one turn; return how long to wait for the next, None when the loop is over."""

@@ -13,19 +13,18 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from actors.broker import ClaimCheckBroker
-from rlm import __version__
+from rlm import __version__, telemetry
 from rlm.clock import isoformat, system_clock
 from rlm.crash import crash_point
 from rlm.errors import FencedError, StoreError
+from rlm.outage import Outage
 from rlm.run import Trigger
 from rlm.store import revive
 from rlm.store.processes import HEARTBEAT_SECONDS, Process, Role, Waker
-from rlm.telemetry.sentry import monitored_tick
 from scheduler.conductor import Conductor, HandedOverError
 from scheduler.duty import Duty
 from scheduler.housekeeping import Housekeeper
 from scheduler.leader import Leader
-from scheduler.release import TOLD_SECONDS
 from scheduler.tick import is_anything_to_do, last_due, missed, open_run
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ class SchedulerService:
         self._housekeeper = Housekeeper(store, broker, self._leader)
         self._started_at = system_clock.now()
         self._stopped = threading.Event()
-        self._told_until = float("-inf")
+        self._outage = Outage(log, "schedule")
 
     def run(self) -> None:
         """Schedule until a signal; then hand an open run over, or close it, and give the lease up."""
@@ -137,17 +136,12 @@ class SchedulerService:
         except HandedOverError as error:
             log.info("Run %s is handed over to a standby", error, extra={"action": "hand_over"})
         except StoreError as error:
-            self._tell_away(error)
+            self._outage.tell(error, "no run is started meanwhile")
             revive(self._store)
             self._duty.wait(AWAY_SECONDS)
         else:
+            self._outage.over()
             self._duty.wait(IDLE_SECONDS)
-
-    def _tell_away(self, error: StoreError) -> None:
-        """Say so now and then, not at each turn."""
-        if system_clock.monotonic() >= self._told_until:
-            self._told_until = system_clock.monotonic() + TOLD_SECONDS
-            log.error("Redis failed, which is tried again: %s", error, extra={"action": "schedule"})
 
     def _lead(self) -> None:
         """Finish what is open, then serve who asks, then a tick that is due, until there is nothing to do."""
@@ -200,19 +194,15 @@ class SchedulerService:
                 extra={"action": "miss_ticks"},
             )
         crash_point("tick.due")
-        moved_on: FencedError | HandedOverError | None = None
-        with monitored_tick(run_settings.every_seconds, run_settings.window_seconds):
-            if work := is_anything_to_do(self._store):
-                open_run(self._store, self._leader.token, Trigger.SCHEDULE, due)
-            self._store.runs.note_tick(now)
-            crash_point("tick.noted")
-            if work:
-                try:
-                    self._conduct_open()
-                except (FencedError, HandedOverError) as error:
-                    moved_on = error  # another scheduler goes on with the run, which is no failure of the tick
-        if moved_on:
-            raise moved_on
+        telemetry.tick_began(self._settings, due)
+        if work := is_anything_to_do(self._store):
+            open_run(self._store, self._leader.token, Trigger.SCHEDULE, due)
+        self._store.runs.note_tick(now)
+        crash_point("tick.noted")
+        if work:
+            self._conduct_open()  # whoever finishes the run says that the tick has ended
+        else:
+            telemetry.tick_ended(self._settings, due, ok=True)
 
     def _conduct_open(self) -> None:
         run = self._store.runs.current()
@@ -220,9 +210,9 @@ class SchedulerService:
             self._conduct(run)
 
     def _conduct(self, run: Run) -> None:
-        self._conductor.conduct(run)
+        record = self._conductor.conduct(run)
         crash_point("run.conducted")
-        self._housekeeper.after_run()
+        self._housekeeper.after_run(record)
 
     def _announce(self) -> None:
         process = Process(
@@ -231,12 +221,13 @@ class SchedulerService:
             host=socket.gethostname(),
             started_at=self._started_at,
             revision=self._settings.revision,
+            version=__version__,
         )
         while True:
             try:
                 self._store.processes.announce(Role.SCHEDULER, process)
             except StoreError as error:
-                log.warning("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
+                log.info("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
             if self._stopped.wait(HEARTBEAT_SECONDS):
                 return
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from rlm.alarms import Alarm, alarm
 from rlm.clock import system_clock
 from rlm.endpoint import all_limited, in_force
 from rlm.errors import StoreUnfitError
@@ -66,9 +67,9 @@ class Voucher:
         if step:
             self._follow_clock(step)
         elif vouched.verdict is Verdict.FORGOT:
-            self._hold(vouched.why or FORGOT)
+            self._hold(vouched.why or FORGOT, Alarm.REDIS_FORGOT)
         elif vouched.verdict is Verdict.UNKNOWN:
-            self._hold(UNKNOWN)
+            self._hold(UNKNOWN, Alarm.REDIS_FORGOT)
         self._look_at_fitness()
 
     def watch(self) -> None:
@@ -86,7 +87,7 @@ class Voucher:
         run, step_us = self._store.runs.current(), round(step * 1_000_000)
         self._store.shift_stamps(self._leader.token, run.id if run else "", step_us, why)
         self.shifted_us += step_us
-        self._hold(why)
+        self._hold(why, Alarm.CLOCK_STEPPED)
 
     def _look_at_fitness(self) -> None:
         if system_clock.monotonic() < self._fit_until:
@@ -99,11 +100,13 @@ class Voucher:
         except StoreUnfitError as error:
             self.unfit = str(error)
         if self.unfit and self.unfit != before:
-            log.error("Nothing is released until Redis is fit again: %s", self.unfit, extra={"action": "unfit"})
+            log.error(
+                "Nothing is released until Redis is fit again: %s", self.unfit, extra=alarm(Alarm.REDIS_UNFIT, "unfit")
+            )
         elif before and not self.unfit:
-            log.warning("Redis is fit again", extra={"action": "fit"})
+            log.info("Redis is fit again", extra={"action": "fit"})
 
-    def _hold(self, why: str) -> None:
+    def _hold(self, why: str, cause: Alarm) -> None:
         timeout_seconds = max(one.timeout_seconds for one in self._store.settings.endpoints.values())
         # A limit set by hand may have been forgotten with the rest; who is called by the file's waits for the longer.
         longest, known = (
@@ -119,5 +122,5 @@ class Voucher:
             "%s. Every endpoint rests for its longest period, at most %.1f s, before its next call",
             why,
             longest + self._store.settings.run.guard_seconds + underway_seconds,
-            extra={"action": "hold_endpoints"},
+            extra=alarm(cause, "hold_endpoints"),
         )

@@ -85,8 +85,9 @@ def _signals_as_in_a_terminal():
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch):
     for name in list(os.environ):
-        if name.startswith("RLM_") or name in {"REDIS_URL", "SENTRY_DSN"}:
+        if name.startswith(("RLM_", "SENTRY_")) or name in {"REDIS_URL", "FORCE_COLOR"}:
             monkeypatch.delenv(name)
+    monkeypatch.setenv("RLM_LOG_FORMAT", "text")  # what processes log into files is read by those who test
 
 
 @contextmanager

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 
 def main() -> None:
-    """Run the command line."""
-    from rlm.cli.group import rlm  # noqa: PLC0415  # see above
+    """Run the command line. Ctrl-C that comes before there is a command ends it as quietly as later."""
+    try:
+        from rlm.cli.group import rlm  # noqa: PLC0415  # see above
 
-    rlm()
+        rlm()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

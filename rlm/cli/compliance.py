@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import ExitCode, config_option, json_option, print_json, show, store_of, table
+from rlm.cli.common import ExitCode, config_option, examples, json_option, print_json, show, store_of, styled, table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
     return seconds
 
 
-@click.command()
+@click.command(epilog=examples("rlm compliance", "rlm compliance --since 2d --json | jq .ok"))
 @click.option(
     "--since",
     "since_seconds",
@@ -64,7 +64,7 @@ def _describe(found: dict[str, Any]) -> None:
         show(f"No limit was exceeded since {found['known_from']}.")
     else:
         over = [name for name, one in entries.items() if any(rule["exceeded"] for rule in one["rules"])]
-        show(f"EXCEEDED since {found['from']}: {', '.join(over)}.")
+        show(f"{styled('EXCEEDED', 'error')} since {found['from']}: {', '.join(over)}.")
     if found["known_why"]:
         show(f"{found['known_why']}. Of calls before {found['known_from']} nothing or not all is known.")
 
@@ -77,6 +77,6 @@ def _row(name: str, one: dict[str, Any], rule: dict[str, Any]) -> list[str]:
         f"{rule['amount']:,}",
         f"{rule['period_seconds']:g} s",
         rule["at"] or "-",
-        "EXCEEDED" if rule["exceeded"] else "ok",
+        styled("EXCEEDED", "error") if rule["exceeded"] else styled("ok", "ok"),
         "" if rule["in_force"] else "an earlier limit",
     ]

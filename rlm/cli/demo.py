@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import ExitCode, config_option, json_option, print_json, say, show
+from rlm.cli.common import ExitCode, config_option, examples, json_option, print_json, say, show
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 DEFAULT_SPEED = 10.0
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "rlm demo", "rlm demo --events 300 --speed 20", "rlm demo --real-time    # three minutes, as in life"
+    )
+)
 @click.option(
     "--events", default=900, show_default=True, type=click.IntRange(1, 100_000), help="How many, over all types."
 )

@@ -2,74 +2,111 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import ExitCode, config_option, counted, json_option, print_json, safe_line, show
+from rlm.cli.common import (
+    ExitCode,
+    config_option,
+    counted,
+    examples,
+    json_option,
+    print_json,
+    safe_line,
+    show,
+    styled,
+)
 from rlm.cli.processes import volatile_option
+from rlm.cli.verdicts import show_verdict
+from rlm.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from rlm.settings import Settings
     from rlm.store.fitness import Finding
 
+#: What a finding's severity is called, on the screen and in the JSON.
+VERDICTS = {"warning": "warn", "error": "fail"}
 
-@click.command()
+
+@click.command(
+    epilog=examples(
+        "rlm doctor",
+        "rlm doctor --strict                # in a health check: warnings count, too",
+        "rlm doctor --json | jq '.findings[] | select(.ok | not)'",
+    )
+)
+@click.option("--strict", is_flag=True, help="Exit with 1 where there is a warning, too.")
 @volatile_option
 @config_option
 @json_option
-def doctor(config: Path | None, allow_volatile: bool, as_json: bool) -> None:
+def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, as_json: bool) -> None:
     """Check the installation; say what is wrong and what to do.
 
-    Looks at the configuration, whether Redis can be reached and will forget nothing, the clocks, who is running, the
-    open run, whether calls take what is configured, and whether every event is accounted for.
+    Looks at the configuration and who may read it, Sentry, Redis (fit, near, its clock, what it forgot), who runs and
+    who leads, the open run, events that do not get on, endpoints, how long calls take, and the books. What cannot be
+    looked at is told, and the rest is looked at all the same.
 
-    Exits with 0 if there is no error, warnings or not; 1 if there is one; 4 if it is Redis.
+    Exits with 0 if nothing failed, warnings or not; 1 if something did; 4 if that is Redis; 2 if it is the
+    configuration.
     """
-    from rlm.settings import load_settings  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.checks import examine  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.settings import load_settings  # noqa: PLC0415
 
-    findings = list(_findings(load_settings(config), allow_volatile=allow_volatile))
-    errors = [found for found in findings if _verdict(found) == "error"]
+    try:
+        settings = load_settings(config)
+    except ConfigurationError as error:
+        _print(_without(error, config, allow_volatile=allow_volatile), as_json=as_json)
+        raise
+    findings = list(examine(settings, allow_volatile=allow_volatile))
+    _print(findings, as_json=as_json)
+    if code := _exit_code(findings, strict=strict):
+        raise SystemExit(int(code))
+
+
+def _without(error: ConfigurationError, config: Path | None, *, allow_volatile: bool) -> list[Finding]:
+    """Look at what can be looked at without a configuration that can be used; `error` says why it cannot."""
+    from rlm.checks import examine_without  # noqa: PLC0415
+    from rlm.settings import load_sound  # noqa: PLC0415
+    from rlm.settings.sources import choose_file  # noqa: PLC0415
+
+    try:
+        file = choose_file(config, os.environ)
+    except ConfigurationError:  # there is no such file
+        file = None
+    return list(examine_without(error, file, load_sound(config), allow_volatile=allow_volatile))
+
+
+def _exit_code(findings: Sequence[Finding], *, strict: bool) -> ExitCode:
+    failed = [found for found in findings if verdict(found) == "fail"]
+    if any(found.name.split(".")[0] == "redis" for found in failed):
+        return ExitCode.REDIS
+    if failed or (strict and not all(found.ok for found in findings)):
+        return ExitCode.FAILED
+    return ExitCode.DONE
+
+
+def verdict(found: Finding) -> str:
+    """Say of a finding `ok`, `warn` or `fail`."""
+    return "ok" if found.ok else VERDICTS[found.severity.value]
+
+
+def _print(findings: Sequence[Finding], *, as_json: bool) -> None:
     if as_json:
-        print_json({"ok": not errors, "findings": [_as_json(found) for found in findings]})
+        ok = not any(verdict(found) == "fail" for found in findings)
+        print_json({"ok": ok, "findings": [_as_json(found) for found in findings]})
     else:
         _describe(findings)
-    if errors:
-        raise SystemExit(int(ExitCode.REDIS if any(_is_of_redis(found) for found in errors) else ExitCode.FAILED))
-
-
-def _findings(settings: Settings, *, allow_volatile: bool) -> Iterator[Finding]:
-    """Look at one thing after the other; without a Redis that is fit there is nothing more to look at."""
-    from rlm.checks import check_configuration, check_installation, check_redis, unreachable  # noqa: PLC0415
-    from rlm.errors import StoreError  # noqa: PLC0415
-    from rlm.store import open_store  # noqa: PLC0415
-
-    yield check_configuration(settings)
-    try:
-        with open_store(settings) as store:
-            of_redis = check_redis(store, allow_volatile=allow_volatile)
-            yield from of_redis
-            if not any(_verdict(found) == "error" for found in of_redis):
-                yield from check_installation(store)
-    except StoreError as error:
-        yield unreachable(error)
-
-
-def _verdict(found: Finding) -> str:
-    return "ok" if found.ok else found.severity.value
-
-
-def _is_of_redis(found: Finding) -> bool:
-    return found.name.split(".")[0] == "redis"
 
 
 def _as_json(found: Finding) -> dict[str, Any]:
     return {
         "name": found.name,
         "ok": found.ok,
+        "verdict": verdict(found),
         "severity": None if found.ok else found.severity.value,
         "message": found.message,
         "remedy": found.remedy,
@@ -77,15 +114,16 @@ def _as_json(found: Finding) -> dict[str, Any]:
 
 
 def _describe(findings: Sequence[Finding]) -> None:
-    width = max(len(found.name) for found in findings)
+    names = max(len(safe_line(found.name)) for found in findings)
     for found in findings:
-        show(safe_line(f"{_verdict(found):<7}  {found.name:<{width}}  {found.message}"))
-        if not found.ok:
-            show(safe_line(f"{'':<7}  {'':<{width}}  > {found.remedy}"))
+        show_verdict(verdict(found), found.name, found.message, "" if found.ok else found.remedy, names)
     show()
-    verdicts = [_verdict(found) for found in findings]
-    errors, warnings = verdicts.count("error"), verdicts.count("warning")
+    show(_summary([verdict(found) for found in findings]))
+
+
+def _summary(verdicts: Sequence[str]) -> str:
+    errors, warnings = verdicts.count("fail"), verdicts.count("warn")
     if not errors and not warnings:
-        show("All is well.")
-    else:
-        show(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}.")
+        return styled("All is well.", "ok")
+    kind = "error" if errors else "warn"
+    return styled(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}.", kind)

@@ -13,14 +13,18 @@ import click
 from rlm.cli.common import (
     CommandError,
     ExitCode,
+    Group,
     config_option,
     counted,
+    examples,
     json_option,
     print_json,
     show,
     store_of,
+    styled,
     table,
 )
+from rlm.cli.completing import limited_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,16 +37,20 @@ if TYPE_CHECKING:
 LONGEST_PAUSE_SECONDS = 366 * 86_400
 
 _LONGEST_WHO = 200
+#: What each health looks like; the others are a warning.
+_LOOKS = {"closed": "ok", "open": "error", "held": "error"}
 
-name_argument = click.argument("name", metavar="NAME")
+name_argument = click.argument("name", metavar="NAME", shell_complete=limited_names)
 
 
-@click.group()
+@click.group(cls=Group)
 def endpoint() -> None:
     """See the endpoints and budgets; pause, resume, change a limit."""
 
 
-@endpoint.command("list")
+@endpoint.command(
+    "list", epilog=examples("rlm endpoint list", "rlm endpoint list --json | jq '.[] | select(.circuit != \"closed\")'")
+)
 @config_option
 @json_option
 def list_endpoints(config: Path | None, as_json: bool) -> None:
@@ -82,7 +90,7 @@ def _row(entry: dict[str, Any], circuits: Mapping[str, str]) -> list[str]:
 
 
 def _health(entry: dict[str, Any]) -> str:
-    words = [entry["circuit"]]
+    words = [styled(entry["circuit"], _LOOKS.get(entry["circuit"], "warn"))]
     if entry["circuit_seconds"] is not None:
         words.append(f"{entry['circuit_seconds']:.1f} s")
     elif entry["circuit"] == "paused":
@@ -109,7 +117,7 @@ def _limit_note(entry: dict[str, Any]) -> str:
     )
 
 
-@endpoint.command()
+@endpoint.command(epilog=examples("rlm endpoint pause rebalance_api", "rlm endpoint pause rebalance_api --for 600"))
 @name_argument
 @click.option("--for", "seconds", type=float, metavar="SECONDS", help="How long; else until it is resumed.")
 @config_option
@@ -135,7 +143,7 @@ def pause(config: Path | None, name: str, seconds: float | None, as_json: bool) 
         show(f"{name} is paused until {until}. Calls under way are not cut; no new one is sent to it.")
 
 
-@endpoint.command()
+@endpoint.command(epilog=examples("rlm endpoint resume rebalance_api"))
 @name_argument
 @config_option
 @json_option
@@ -162,7 +170,11 @@ def resume(config: Path | None, name: str, as_json: bool) -> None:
         show(f"{name} is held for another {held:.1f} s all the same: its window cannot be trusted before.")
 
 
-@endpoint.command()
+@endpoint.command(
+    epilog=examples(
+        "rlm endpoint limit rebalance_api 20/minute", 'rlm endpoint limit rebalance_api "5/second; 1000/hour"'
+    )
+)
 @name_argument
 @click.argument("rate", metavar="RATE")
 @config_option
@@ -191,7 +203,7 @@ def limit(config: Path | None, name: str, rate: str, as_json: bool) -> None:
         show("It holds until the file's value for it changes; `rlm endpoint changes` shows who changed what.")
 
 
-@endpoint.command()
+@endpoint.command(epilog=examples("rlm endpoint changes", "rlm endpoint changes 100 --json"))
 @click.argument("number", metavar="[N]", type=click.IntRange(min=1), default=20)
 @config_option
 @json_option

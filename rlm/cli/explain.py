@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import config_option, counted, json_option, one_line, print_json, show, store_of, table
+from rlm.cli.common import config_option, counted, examples, json_option, one_line, print_json, show, store_of, table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 ANSWER_WIDTH = 80
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "rlm explain a-1                     # all events of an item",
+        "rlm explain a-1:REBALANCE_NEEDED    # one of them",
+    )
+)
 @click.argument("event", metavar="EVENT")
 @config_option
 @json_option

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,12 @@ import msgspec
 from rlm.cli.common import (
     CommandError,
     ExitCode,
+    Group,
     config_option,
     confirm,
     counted,
+    dry_run_option,
+    examples,
     json_option,
     one_line,
     print_json,
@@ -22,7 +26,9 @@ from rlm.cli.common import (
     show,
     store_of,
     table,
+    yes_option,
 )
+from rlm.cli.completing import letter_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,15 +44,15 @@ ITEM_WIDTH = 4000
 IDS_WIDTH = 400
 
 all_option = click.option("--all", "every", is_flag=True, help="All of them.")
-ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...")
+ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=letter_ids)
 
 
-@click.group()
+@click.group(cls=Group)
 def failed() -> None:
     """See dead letters; retry or drop them."""
 
 
-@failed.command("list")
+@failed.command("list", epilog=examples("rlm failed list", "rlm failed list 100 --json | jq -r '.[].id'"))
 @click.argument("number", metavar="[N]", type=click.IntRange(min=1), default=20)
 @config_option
 @json_option
@@ -79,8 +85,8 @@ def _detail(letter: dict[str, Any]) -> str:
     return one_line(letter.get("detail", ""), DETAIL_WIDTH)
 
 
-@failed.command("show")
-@click.argument("handle", metavar="ID")
+@failed.command("show", epilog=examples("rlm failed show 3f2a9c51d07e8b46", "rlm failed show 3f2a9c --json | jq .item"))
+@click.argument("handle", metavar="ID", shell_complete=letter_ids)
 @config_option
 @json_option
 def show_letter(config: Path | None, handle: str, as_json: bool) -> None:
@@ -105,13 +111,21 @@ def show_letter(config: Path | None, handle: str, as_json: bool) -> None:
         show(f"... and {len(text) - ITEM_WIDTH:,} more characters, which --json has")
 
 
-@failed.command()
+@failed.command(
+    epilog=examples(
+        "rlm failed retry 3f2a9c51d07e8b46",
+        "rlm failed retry --all --dry-run",
+        "rlm failed retry --all --yes    # in a script",
+    )
+)
 @ids_argument
 @all_option
+@yes_option
+@dry_run_option
 @config_option
 @json_option
-def retry(config: Path | None, ids: tuple[str, ...], every: bool, as_json: bool) -> None:
-    """Send the events of dead letters into the next run, as if they were new.
+def retry(config: Path | None, ids: tuple[str, ...], *, every: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Send the events of dead letters into the next run, as if they were new. --all asks first, on a terminal.
 
     A letter is removed and its event made pending in one step, attempts and runs at zero; no duplicate is looked for. A
     letter without an event puts its item back on the audit list. Exits with 1 if any cannot be retried.
@@ -120,6 +134,12 @@ def retry(config: Path | None, ids: tuple[str, ...], every: bool, as_json: bool)
 
     _check_choice(ids, every=every)
     with store_of(config) as store:
+        if dry_run:
+            _tell_of(_count(store, ids), "retried", as_json=as_json)
+            return
+        # Nothing is lost by it, so a script is not held up.
+        if every and not yes and sys.stdin.isatty() and (total := store.letters.count()):
+            confirm(f"Retry {counted(total, 'dead letter')}?", "retried")
         outcomes = list(_deal(store, ids, retry_letter))
     _tell(outcomes, "retried", as_json=as_json)
     if not as_json and any(not one.refused for one in outcomes):
@@ -127,13 +147,20 @@ def retry(config: Path | None, ids: tuple[str, ...], every: bool, as_json: bool)
     _exit(outcomes)
 
 
-@failed.command()
+@failed.command(
+    epilog=examples(
+        "rlm failed drop 3f2a9c51d07e8b46",
+        "rlm failed drop --all --dry-run",
+        "rlm failed drop --all --yes    # in a script",
+    )
+)
 @ids_argument
 @all_option
-@click.option("--yes", is_flag=True, help="Do not ask before dropping all.")
+@yes_option
+@dry_run_option
 @config_option
 @json_option
-def drop(config: Path | None, ids: tuple[str, ...], every: bool, yes: bool, as_json: bool) -> None:
+def drop(config: Path | None, ids: tuple[str, ...], *, every: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Remove dead letters for good. --all asks first.
 
     Their event ids are forgotten, too: the same event seen again is a new one, no duplicate.
@@ -142,11 +169,27 @@ def drop(config: Path | None, ids: tuple[str, ...], every: bool, yes: bool, as_j
 
     _check_choice(ids, every=every)
     with store_of(config) as store:
+        if dry_run:
+            _tell_of(_count(store, ids), "dropped", as_json=as_json)
+            return
         if every and not yes and (total := store.letters.count()):
-            confirm(f"Drop {counted(total, 'dead letter')} for good?")
+            confirm(f"Drop {counted(total, 'dead letter')} for good?", "dropped")
         outcomes = list(_deal(store, ids, drop_letter))
     _tell(outcomes, "dropped", as_json=as_json)
     _exit(outcomes)
+
+
+def _count(store: Store, ids: Sequence[str]) -> int:
+    """Count the letters that are named, or all where none is."""
+    return len(_found(store, ids)) if ids else store.letters.count()
+
+
+def _tell_of(total: int, done: str, *, as_json: bool) -> None:
+    """Say how many letters it would be."""
+    if as_json:
+        print_json({done: [], "refused": [], f"would_be_{done}": total})
+    else:
+        show(f"{counted(total, 'dead letter')} would be {done}. Nothing was changed.")
 
 
 def _check_choice(ids: Sequence[str], *, every: bool) -> None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from rlm import __version__
-from rlm.cli.common import exit_code_of, say
-from rlm.errors import RLMError
+from rlm.cli.common import ExitCode, Group, debug_option, examples
+from rlm.cli.frame import orderly, unread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from click.shell_completion import CompletionItem
+
+#: By this variable a shell asks how a word might go on (`rlm completion`).
+COMPLETE_VARIABLE = "_RLM_COMPLETE"
 
 #: Where each command lives: module of `rlm.cli`, name in it, and its one line in the overview.
 COMMANDS = {
@@ -22,6 +28,7 @@ COMMANDS = {
     "scheduler": ("processes", "scheduler", "Start runs on the wall clock and conduct them."),
     "supervisor": ("processes", "supervisor", "Keep the wanted number of workers alive on this host."),
     "worker": ("processes", "worker", "Start a worker by hand; list who works."),
+    "web": ("web", "web", "Serve metrics for Prometheus, and a health check, over HTTP."),
     "start": ("runs", "start", "Start a run now."),
     "status": ("runs", "status", "Show the current run, or another."),
     "result": ("runs", "result", "Show the record of the last run, or of another."),
@@ -34,16 +41,32 @@ COMMANDS = {
     "explain": ("explain", "explain", "Say of one event where it is, why it waited, and each attempt."),
     "compliance": ("compliance", "compliance", "Show whether any limit was exceeded, from the log of calls sent."),
     "doctor": ("doctor", "doctor", "Check the installation; say what is wrong and what to do."),
+    "test": ("selftest", "test", "Test the installation: marked events, real processes, a mock API."),
+    "init": ("init", "init", "Write a commented configuration to begin with."),
+    "config": ("config", "config", "See the configuration and where each value comes from; check it."),
+    "completion": ("completion", "completion", "Have a shell complete commands, options and names."),
     "mock-api": ("mock_api", "mock_api", "Serve an API that enforces the limits strictly."),
 }
 
 
-class LazyGroup(click.Group):
-    """A group that imports a command when it is used, and turns RLM's errors into messages and exit codes."""
+#: The overview: its sections, and what stands in each. What stands in none comes last.
+OVERVIEW = {
+    "Try it": ("demo", "mock-api"),
+    "Set it up": ("init", "config", "completion"),
+    "Run it": ("up", "scheduler", "supervisor", "worker", "web"),
+    "Watch it": ("status", "list", "result", "plan", "explain"),
+    "Steer it": ("start", "cancel", "queue", "failed", "endpoint"),
+    "Check it": ("doctor", "test", "compliance"),
+}
+
+
+class LazyGroup(Group):
+    """A group that imports a command when it is used, and turns every error into a message and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
-        """Name the commands in the order a newcomer needs them."""
-        return list(COMMANDS)
+        """Name the commands in the order of the overview."""
+        placed = [name for names in OVERVIEW.values() for name in names if name in COMMANDS]
+        return [*placed, *(name for name in COMMANDS if name not in placed)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
         """Import a command."""
@@ -52,33 +75,60 @@ class LazyGroup(click.Group):
         module, name, _ = COMMANDS[cmd_name]
         return cast("click.Command", getattr(importlib.import_module(f"rlm.cli.{module}"), name))
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """List the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by section, without importing them."""
+        names = self.list_commands(ctx)
+        width = max(map(len, names))
+        for title in [*OVERVIEW, "More"]:
+            placed = OVERVIEW.get(title) or set(names).difference(*OVERVIEW.values())
+            rows = [(f"{name:<{width}}", COMMANDS[name][2]) for name in names if name in placed]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; suggest the nearest one for a word that is none."""
-        import difflib  # noqa: PLC0415  # only where somebody mistyped
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the name of a command without importing any."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415  # only where a shell asks
 
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
-        return super().resolve_command(ctx, args)
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        names = self.list_commands(ctx)
+        return [CompletionItem(name, help=COMMANDS[name][2]) for name in names if name.startswith(incomplete)]
 
-    def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
-        """Run a command; an error of RLM's becomes its message on stderr and its exit code."""
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the command line up to the command; `--help` and `--version` are answered here."""
         try:
-            return super().main(args, *more, **extra)
-        except RLMError as error:
-            say(f"Error: {error}")
-            sys.exit(exit_code_of(error))
+            return super().make_context(*args, **extra)
+        except BrokenPipeError as error:
+            raise unread() from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command and have it end in an orderly way."""
+        with orderly(ctx):
+            return super().invoke(ctx)
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line; where it is a shell that asks how a word might go on, without any error."""
+        if COMPLETE_VARIABLE not in os.environ:
+            return super().main(*args, **extra)
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # until this process ends
+        with suppress(Exception):
+            return super().main(*args, **{**extra, "complete_var": COMPLETE_VARIABLE})
+        sys.exit(ExitCode.FAILED)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples(
+        "rlm demo                  # see the whole system at work, in half a minute",
+        "rlm init                  # write a configuration to begin with",
+        "rlm queue push FILE       # push items, then ...",
+        "rlm start --wait          # ... send what waits, now",
+        "rlm status --help         # what a command does, and examples",
+    ),
+)
+@debug_option
 @click.version_option(__version__, prog_name="rlm")
 def rlm() -> None:
     """RLM, the Rate Limit Manager.
@@ -87,5 +137,5 @@ def rlm() -> None:
     beforehand. Begin with `rlm demo`.
 
     Exit codes: 0 done; 1 it ran and failed; 2 usage or configuration; 3 no such run or event; 4 Redis not reachable or
-    not fit for use.
+    not fit for use; 130 interrupted; 141 nobody reads on.
     """

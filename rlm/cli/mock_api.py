@@ -10,6 +10,8 @@ import click
 import msgspec
 
 from rlm import __version__
+from rlm.cli.common import config_option, counted, examples
+from rlm.cli.completing import mock_endpoints
 from rlm.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -18,18 +20,30 @@ if TYPE_CHECKING:
     from rlm.mockapi import EndpointSummary, MockApi
 
 
-@click.command("mock-api")
+@click.command(
+    "mock-api",
+    epilog=examples(
+        "rlm mock-api",
+        "rlm mock-api --port 9000 --fail rebalance_api=0.05",
+        "rlm mock-api --fault rebalance_api.down=true --log calls.jsonl",
+    ),
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8090, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
-@click.option("--config", type=click.Path(path_type=Path), help="Configuration file (TOML).")
+@config_option
 @click.option("--log", "log_path", type=click.Path(path_type=Path), help="Append a JSON line per call to this file.")
 @click.option(
-    "--fail", multiple=True, metavar="ENDPOINT=RATE", help="Answer this share of its calls (0 to 1) with 500."
+    "--fail",
+    multiple=True,
+    metavar="ENDPOINT=RATE",
+    shell_complete=mock_endpoints,
+    help="Answer this share of its calls (0 to 1) with 500.",
 )
 @click.option(
     "--fault",
     multiple=True,
     metavar="ENDPOINT.FIELD=VALUE",
+    shell_complete=mock_endpoints,
     help="Any fault, the value in JSON: down, outages, throttle, reset, hang, error_rate, status, slow,"
     " jitter_seconds, retry_after.",
 )
@@ -104,7 +118,7 @@ def _boot_line(api: MockApi) -> str:
 
 def _table(summary: dict[str, EndpointSummary]) -> str:
     lines = [
-        f"{name}: {seen.calls} calls, {seen.accepted} accepted, {seen.refused} refused, {seen.cut} cut,"
+        f"{name}: {counted(seen.calls, 'call')}, {seen.accepted} accepted, {seen.refused} refused, {seen.cut} cut,"
         f" at most {seen.most} in any period of {seen.limit}"
         for name, seen in summary.items()
         if seen.calls or seen.cut

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import config_option, json_option, one_line, opened, print_json, say
+from rlm.cli.common import config_option, examples, json_option, one_line, opened, print_json, say
+from rlm.cli.completing import setting_values, type_counts, type_names
 from rlm.cli.forecast import Forecast, compare, describe
 from rlm.cli.outlook import show_windows
 
@@ -34,12 +35,38 @@ _APART = re.compile(r"(redis|queue)\..*|run\.history|retry\.(max_runs|timeout_se
 _WORKERS = ("workers.min", "workers.max")
 
 
-@click.command()
-@click.option("--count", "counts", multiple=True, metavar="TYPE=N", help="Plan for N events of a type; repeatable.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="What if there were exactly N workers?")
-@click.option("--set", "told", multiple=True, metavar="KEY=VALUE", help="What if a setting had this value? Repeatable.")
+@click.command(
+    epilog=examples(
+        "rlm plan",
+        "rlm plan --count REBALANCE_NEEDED=500 --add-endpoint REBALANCE_NEEDED",
+        "rlm plan --set types.REBALANCE_NEEDED.rate_limit=60/minute --workers 10",
+        "rlm plan --windows 20 --arrivals REBALANCE_NEEDED=400",
+    )
+)
 @click.option(
-    "--add-endpoint", "add", multiple=True, metavar="TYPE", help="What if a type had one more endpoint? Repeatable."
+    "--count",
+    "counts",
+    multiple=True,
+    metavar="TYPE=N",
+    shell_complete=type_counts,
+    help="Plan for N events of a type; repeatable.",
+)
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="What if there were exactly N workers?")
+@click.option(
+    "--set",
+    "told",
+    multiple=True,
+    metavar="KEY=VALUE",
+    shell_complete=setting_values,
+    help="What if a setting had this value? Repeatable.",
+)
+@click.option(
+    "--add-endpoint",
+    "add",
+    multiple=True,
+    metavar="TYPE",
+    shell_complete=type_names,
+    help="What if a type had one more endpoint? Repeatable.",
 )
 @click.option(
     "--windows",
@@ -52,6 +79,7 @@ _WORKERS = ("workers.min", "workers.max")
     "arriving",
     multiple=True,
     metavar="TYPE=N",
+    shell_complete=type_counts,
     help="With --windows: N events arrive in a window of today; repeatable.",
 )
 @config_option
@@ -74,14 +102,7 @@ def plan(
     --workers, --set and --add-endpoint ask what would be if; the answer stands beside today's. An added endpoint has
     the limit of its type and an open window. --windows plans one window after the other, each with what the last one
     left over and what arrives meanwhile: as many as in the last 20 runs, or as --arrivals says.
-
-    \b
-    For example:
-      rlm plan
-      rlm plan --count REBALANCE_NEEDED=500 --add-endpoint REBALANCE_NEEDED
-      rlm plan --set types.REBALANCE_NEEDED.rate_limit=60/minute --workers 10
-      rlm plan --windows 20 --arrivals REBALANCE_NEEDED=400
-    """  # noqa: D301  # click's mark for lines not to be wrapped is a real \b
+    """
     from rlm.settings import load_settings  # noqa: PLC0415  # a command loads what it needs when it runs
 
     settings = load_settings(config)

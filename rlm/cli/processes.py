@@ -10,7 +10,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import config_option, json_option, opened, print_json, show, store_of, table
+from rlm.cli.common import (
+    Group,
+    config_option,
+    examples,
+    fitting_table,
+    is_terminal,
+    json_option,
+    one_line,
+    opened,
+    print_json,
+    show,
+    store_of,
+    styled,
+)
 from rlm.clock import isoformat
 
 if TYPE_CHECKING:
@@ -20,8 +33,28 @@ if TYPE_CHECKING:
     from rlm.signals import StopSignals, Wakeup
     from rlm.store import Store
 
+#: Characters of a host's name that a terminal is shown.
+_LONGEST_HOST = 24
+
 volatile_option = click.option(
     "--allow-volatile", is_flag=True, help="Use a Redis that keeps nothing on disk: a restart of it loses events."
+)
+
+
+def _ask_for_format(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
+    """Write the choice where this process reads it, and the processes that it starts."""
+    if value is not None:
+        os.environ["RLM_LOG_FORMAT"] = value
+
+
+log_format_option = click.option(
+    "--log-format",
+    type=click.Choice(["auto", "text", "json"], case_sensitive=False),
+    envvar="RLM_LOG_FORMAT",
+    expose_value=False,
+    callback=_ask_for_format,
+    help="How log lines are written to stderr: as text, as JSON, or (auto, the default) as text on a terminal and as "
+    "JSON elsewhere. $RLM_LOG_FORMAT says the same.",
 )
 
 
@@ -44,14 +77,18 @@ def long_running(
         settings = load_settings(config)
         telemetry.set_up(settings, role)
         setproctitle(f"rlm {role}")
-        with opened(settings) as store:
-            require_fit(store.client, allow_volatile=allow_volatile)
-            yield store, wakeup, stop
+        try:
+            with opened(settings) as store:
+                require_fit(store.client, allow_volatile=allow_volatile)
+                yield store, wakeup, stop
+        finally:
+            telemetry.flush()
 
 
-@click.command()
+@click.command(epilog=examples("rlm scheduler", "rlm scheduler --config /etc/rlm/rlm.toml"))
 @config_option
 @volatile_option
+@log_format_option
 def scheduler(config: Path | None, allow_volatile: bool) -> None:
     """Start runs on the wall clock and conduct them. TERM hands an open run over, or closes it."""
     with long_running(config, "scheduler", allow_volatile=allow_volatile) as (store, wakeup, stop):
@@ -60,9 +97,10 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
         SchedulerService(store, store.settings, wakeup, stop, allow_volatile=allow_volatile).run()
 
 
-@click.command()
+@click.command(epilog=examples("rlm supervisor", "rlm supervisor --config /etc/rlm/rlm.toml"))
 @config_option
 @volatile_option
+@log_format_option
 def supervisor(config: Path | None, allow_volatile: bool) -> None:
     """Keep the wanted number of workers alive on this host. TERM lets calls in flight end; a second TERM does not."""
     with long_running(config, "supervisor", allow_volatile=allow_volatile) as (store, wakeup, stop):
@@ -73,13 +111,14 @@ def supervisor(config: Path | None, allow_volatile: bool) -> None:
         Supervisor(store, store.settings, launcher, wakeup, stop).run()
 
 
-@click.group()
+@click.group(cls=Group)
 def worker() -> None:
     """Start a worker by hand; list who works."""
 
 
-@worker.command("start")
+@worker.command("start", epilog=examples("rlm worker start"))
 @config_option
+@log_format_option
 def start_worker(config: Path | None) -> None:
     """Be one worker, in the foreground, beside those of the supervisors."""
     from actors.worker import run_worker  # noqa: PLC0415
@@ -88,7 +127,7 @@ def start_worker(config: Path | None) -> None:
     run_worker(worker_id, config)
 
 
-@worker.command("list")
+@worker.command("list", epilog=examples("rlm worker list", "rlm worker list --json | jq length"))
 @config_option
 @json_option
 def list_workers(config: Path | None, as_json: bool) -> None:
@@ -115,4 +154,14 @@ def list_workers(config: Path | None, as_json: bool) -> None:
         show("No worker is running. The conductor asks for some when a run needs them; `rlm supervisor` starts them.")
     else:
         names = ["pid", "host", "state", "threads", "busy", "started_at"]
-        table(names, [[str(entry[name]) for name in names] for entry in entries], lambda index: index in {0, 3, 4})
+        kinds = {"ready": "ok", "starting": "busy", "stopping": "warn"}
+        rows = [
+            [
+                str(entry["pid"]),
+                one_line(entry["host"], _LONGEST_HOST) if is_terminal() else str(entry["host"]),
+                styled(entry["state"], kinds.get(str(entry["state"]), "dim")),
+                *(str(entry[name]) for name in names[3:]),
+            ]
+            for entry in entries
+        ]
+        fitting_table(names, rows, lambda index: index in {0, 3, 4}, spare=["started_at"])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from rlm.cli.common import (
+    Group,
     age,
     config_option,
     confirm,
     counted,
+    dry_run_option,
+    examples,
+    is_terminal,
     json_option,
     one_line,
     print_json,
@@ -18,22 +23,28 @@ from rlm.cli.common import (
     show,
     store_of,
     table,
+    yes_option,
 )
+from rlm.cli.watch import interval_option, watch
 from rlm.errors import StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rlm.view import Output
+
+#: How often `rlm queue monitor` looks where nobody says otherwise, seconds.
+MONITOR_SECONDS = 2.0
 #: Warnings about lines that are printed; the others are only counted.
 MOST_WARNINGS = 20
 
 
-@click.group()
+@click.group(cls=Group)
 def queue() -> None:
-    """See, fill or clear the audit list."""
+    """See, watch, fill or clear the audit list."""
 
 
-@queue.command()
+@queue.command(epilog=examples("rlm queue stats", "rlm queue stats --json | jq .by_type"))
 @config_option
 @json_option
 def stats(config: Path | None, as_json: bool) -> None:
@@ -46,6 +57,41 @@ def stats(config: Path | None, as_json: bool) -> None:
     with store_of(config) as store:
         found = queue_stats(store)
     print_json(found) if as_json else _describe(found)
+
+
+@queue.command(
+    epilog=examples(
+        "rlm queue monitor",
+        "rlm queue monitor --interval 10 | tee -a queue.log",
+        "rlm queue monitor --json | jq -c .trend",
+    )
+)
+@interval_option(MONITOR_SECONDS)
+@config_option
+@json_option
+def monitor(config: Path | None, interval: float | None, as_json: bool) -> None:
+    """Watch the queues: what waits, how old, how it moves, and whether it will grow or drain. Ctrl-C ends the view.
+
+    On a terminal the picture is drawn over and over; elsewhere there is a line each time, with --json a document a
+    line. Rates are of the time since the command began, the last 10 minutes at the most; the forecast goes by the last
+    20 runs, as that of `rlm plan --windows 20`.
+    """
+    from rlm.monitoring import Monitor  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.view import Drawn, JSONLines, Lines, QueuePicture  # noqa: PLC0415
+    from rlm.view.queue import queue_line  # noqa: PLC0415
+    from scheduler.conductor import START_SECONDS  # noqa: PLC0415  # the time a run takes to its first call
+
+    with store_of(config) as store:
+        seen = Monitor(store, START_SECONDS)
+        output: Output
+        if as_json:
+            output = JSONLines(show, say)
+        elif is_terminal():
+            output = Drawn(sys.stdout, lambda found, _height: QueuePicture(found, seen.trend))
+        else:
+            output = Lines(show, queue_line)
+        watch(store, seen.look, output, interval or MONITOR_SECONDS)
+    say("This view has ended; RLM goes on. `rlm queue stats` shows how it is.")
 
 
 def _describe(found: dict[str, Any]) -> None:
@@ -70,7 +116,12 @@ def _staged(staged: int) -> str:
     return f", {counted(staged, 'item')} in staging" if staged else ""
 
 
-@queue.command()
+@queue.command(
+    epilog=examples(
+        "rlm queue push items.jsonl",
+        'echo \'{"id": "1", "wallet_name": "w", "events": ["REBALANCE_NEEDED"]}\' | rlm queue push',
+    )
+)
 @click.argument("file", type=click.File("rb"), default="-", metavar="[FILE|-]")
 @config_option
 @json_option
@@ -79,11 +130,7 @@ def push(config: Path | None, file: BinaryIO, as_json: bool) -> None:
 
     Each line that is not empty is pushed as it is, the first line being the oldest item. A line that will become a dead
     letter is pushed, too, and warned about.
-
-    \b
-    For example:
-      echo '{"id": "1", "wallet_name": "w", "events": ["REBALANCE_NEEDED"]}' | rlm queue push
-    """  # noqa: D301  # click's mark for lines not to be wrapped is a real \b
+    """
     from rlm.auditlist import Pushed, push_lines, waiting_items  # noqa: PLC0415
     from rlm.store.fitness import check_fitness  # noqa: PLC0415
 
@@ -113,11 +160,14 @@ def push(config: Path | None, file: BinaryIO, as_json: bool) -> None:
         show("The next tick takes them; `rlm start` starts a run now, `rlm plan` forecasts it.")
 
 
-@queue.command()
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@queue.command(
+    epilog=examples("rlm queue clear --dry-run", "rlm queue clear", "rlm queue clear --yes    # in a script")
+)
+@yes_option
+@dry_run_option
 @config_option
 @json_option
-def clear(config: Path | None, yes: bool, as_json: bool) -> None:
+def clear(config: Path | None, *, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Remove the items that wait on the audit list, for good. Asks first.
 
     Only that list is cleared: what a run has taken, in staging or in the ledger, and dead letters stay.
@@ -126,12 +176,14 @@ def clear(config: Path | None, yes: bool, as_json: bool) -> None:
 
     with store_of(config) as store:
         waiting = waiting_items(store)
-        if waiting and not yes:
+        if waiting and not yes and not dry_run:
             name = store.keys.events
             confirm(f"Remove {counted(waiting, 'item')} from {name} for good, and any that come meanwhile?")
-        cleared = clear_items(store) if waiting else 0
+        cleared = clear_items(store) if waiting and not dry_run else 0
     if as_json:
-        print_json({"cleared": cleared})
+        print_json({"cleared": cleared, **({"would_clear": waiting} if dry_run else {})})
+    elif dry_run and waiting:
+        show(f"{counted(waiting, 'item')} would be removed from the audit list, for good. Nothing was changed.")
     elif not cleared:
         show("Nothing to clear: no item waits on the audit list. `rlm queue stats` shows what is elsewhere.")
     else:

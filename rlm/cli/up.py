@@ -8,16 +8,19 @@ import shutil
 import sys
 import sysconfig
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
+from click.core import ParameterSource
 
-from rlm.cli.common import config_option
-from rlm.cli.processes import volatile_option
+from rlm.cli.common import config_option, examples
+from rlm.cli.processes import log_format_option, volatile_option
 from rlm.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from honcho.printer import Printer
 
     from rlm.foreman import HonchoEntry
     from rlm.settings import Settings
@@ -28,9 +31,10 @@ DEFAULT_COMMANDS = ("scheduler", "supervisor")
 GRACE_SLACK_SECONDS = 8.0
 
 
-@click.command()
+@click.command(epilog=examples("rlm up", "rlm up --config /etc/rlm/rlm.toml"))
 @volatile_option
 @config_option
+@log_format_option
 def up(config: Path | None, allow_volatile: bool) -> None:
     """Run all processes of the Procfile in this terminal.
 
@@ -42,8 +46,7 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     the calls in flight, then the rest. A second one ends all of it at once. If one process ends by itself, all are
     stopped, and its exit code is that of this command.
     """
-    from honcho.printer import Printer  # noqa: PLC0415  # a command loads what it needs when it runs
-    from setproctitle import setproctitle  # noqa: PLC0415
+    from setproctitle import setproctitle  # noqa: PLC0415  # a command loads what it needs when it runs
 
     from rlm import signals  # noqa: PLC0415
     from rlm.foreman import Foreman  # noqa: PLC0415
@@ -53,15 +56,40 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     setproctitle("rlm up")
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop:
-        environ = {**os.environ, **_read_dotenv(Path.cwd() / ".env")}
+        environ = _with_format({**os.environ, **_read_dotenv(Path.cwd() / ".env")}, sys.stdout)
         settings = load_settings(config, environ)
         entries = _entries(settings, environ, allow_volatile=allow_volatile)
         longest = max(endpoint.timeout_seconds for endpoint in settings.endpoints.values())
         with connected(settings) as server:
-            foreman = Foreman(entries, Printer(sys.stdout), wakeup, stop, longest + GRACE_SLACK_SECONDS)
+            foreman = Foreman(entries, _printer(environ, sys.stdout), wakeup, stop, longest + GRACE_SLACK_SECONDS)
             foreman.say(_where(settings, server.url))
             code = foreman.run()
     raise SystemExit(code)
+
+
+def _with_format(environ: Mapping[str, str], output: TextIO) -> dict[str, str]:
+    """Decide for the processes how they log: their output is a pipe, but what they say is shown on `output`."""
+    from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat, is_coloured, log_format  # noqa: PLC0415
+
+    asked = {}
+    context = click.get_current_context(silent=True)
+    if context and context.get_parameter_source("log_format") is ParameterSource.COMMANDLINE:
+        asked = {FORMAT_VARIABLE: os.environ[FORMAT_VARIABLE]}  # a .env file does not go before it
+    chosen = log_format({**environ, **asked}, output)
+    colour = {"FORCE_COLOR": "1"} if chosen is LogFormat.TEXT and is_coloured(environ, output) else {}
+    return {**environ, **colour, FORMAT_VARIABLE: chosen}
+
+
+def _printer(environ: Mapping[str, str], output: TextIO) -> Printer:
+    from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat  # noqa: PLC0415
+
+    if environ[FORMAT_VARIABLE] == LogFormat.JSON:
+        from rlm.telemetry.lines import JsonPrinter  # noqa: PLC0415
+
+        return JsonPrinter(output)
+    from honcho.printer import Printer  # noqa: PLC0415
+
+    return Printer(output, colour=not environ.get("NO_COLOR"))
 
 
 def _where(settings: Settings, url: str) -> str:

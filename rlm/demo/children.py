@@ -12,6 +12,7 @@ from rlm.clock import system_clock
 from rlm.errors import RunError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from rlm.signals import StopSignals
@@ -27,25 +28,43 @@ _POLL_SECONDS = 0.02
 class Children:
     """Processes of RLM that share a configuration file and a log, stopped in the order in which they were started."""
 
-    def __init__(self, config: Path, stop: StopSignals, grace_seconds: float) -> None:
-        """Have them read `config` and log beside it; each gets `grace_seconds` to leave."""
+    def __init__(
+        self,
+        config: Path,
+        stop: StopSignals,
+        grace_seconds: float,
+        *,
+        what: str = "demo",
+        environ: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
+        """Have them read `config` and log beside it; each gets `grace_seconds` to leave.
+
+        Errors say `what` they belong to; `environ` is added to the environment, `options` to each command.
+        """
+        self.what = what
         self._config = config
+        self._environ = dict(environ or {})
+        self._options = list(options)
         self._stop = stop
         self._grace_seconds = grace_seconds
         self._log_path = config.parent / "processes.log"
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, command: str) -> None:
-        """Start `rlm COMMAND`, without any setting of this environment."""
+        """Start `rlm COMMAND`, without any setting of this environment; it stops when this process dies."""
         with self._log_path.open("ab") as log:
             self._running[command] = subprocess.Popen(  # noqa: S603  # our own command
-                [sys.executable, "-P", "-m", "rlm", command, "--config", str(self._config)],
+                [
+                    *(sys.executable, "-P", "-m", "rlm.demo.tied", str(os.getpid())),
+                    *(command, "--config", str(self._config), *self._options),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
                 cwd=self._config.parent,
-                env=bare_environment(),
+                env={**bare_environment(), **self._environ},
             )
 
     def check(self) -> None:
@@ -60,8 +79,18 @@ class Children:
 
     def trouble(self, what: str) -> RunError:
         """Make the error for `what` went wrong, with the end of the log."""
+        said = f"The {self.what} broke off: {what}. The log of its processes ends:"
+        return RunError("\n".join([said, *self.log()]))
+
+    def log(self) -> list[str]:
+        """Return the last lines of their log."""
         lines = self._log_path.read_text(errors="replace").splitlines() if self._log_path.exists() else []
-        return RunError("\n".join([f"The demo broke off: {what}. The log of its processes ends:", *lines[-LOG_LINES:]]))
+        return lines[-LOG_LINES:]
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of those that were started."""
+        return [process.pid for process in self._running.values()]
 
     def stop(self) -> None:
         """Stop one after the other, each in its grace period; all at once when a second signal asks for that."""
@@ -91,9 +120,10 @@ class Children:
 
 
 def bare_environment() -> dict[str, str]:
-    """Return this environment without what would override the demo's own configuration."""
-    return {
+    """Return this environment without what would override the demo's own configuration; a person reads its log."""
+    kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("RLM_") and name not in {"REDIS_URL", "SENTRY_DSN"}
     }
+    return {**kept, "RLM_LOG_FORMAT": "text"}

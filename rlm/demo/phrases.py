@@ -18,12 +18,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def progress(done: int, total: int) -> str:
-    """Write how many of how many, the parts as wide as each other: ` 42/180`."""
-    whole = str(total)
-    return f"{done:>{len(whole)}}/{whole}"
-
-
 def spare_time(moment: Moment) -> str:
     """Write the countdown, or once the run is over what it took."""
     if moment.state in MOVES:
@@ -38,18 +32,6 @@ def plan(planned: Mapping[str, Any]) -> str:
         f"{counted(planned['workers'], 'worker')} of {counted(planned['threads'], 'lane')}, done "
         f"{planned['forecast_seconds']:.1f} s after the first call, {left} left over"
     )
-
-
-def forecast(moment: Moment) -> str:
-    """Write what the plan promises, and where the run stands in it."""
-    if not moment.plan:
-        return "taking the items off the audit list"
-    promise = f"forecast: done at {moment.plan['forecast_seconds']:.1f} s"
-    if left := moment.plan["expected_leftover"]:
-        promise += f", {left:,} left over"
-    if moment.state is not State.RUNNING or moment.called_seconds is None:
-        return promise
-    return f"{promise}; now at {moment.called_seconds:.1f} s"
 
 
 def workers(moment: Moment) -> str:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlm.clock import system_clock
 from rlm.demo.items import make_items
-from rlm.demo.moment import ended, look
+from rlm.demo.moment import look, moment_of
 from rlm.demo.verdict import judge
 from rlm.errors import RunError
+from rlm.store.connect import translated
 from rlm.store.processes import Role, WorkerState
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Between two moments that are shown, seconds: about eight pictures a second.
-FRAME_SECONDS = 0.125
+#: Between two moments that are shown, seconds: four pictures a second.
+FRAME_SECONDS = 0.25
 #: How often the processes are looked at while they come up, seconds.
 POLL_SECONDS = 0.02
 #: How long the processes may take to come up and the scheduler to start the run, seconds.
@@ -37,6 +38,10 @@ PUSH_ITEMS = 500
 _OWNER = "demo"
 
 
+class BrokenOffByHandError(RunError):
+    """Raised when a signal asked this process to stop. What it has started is taken down on the way out."""
+
+
 def play(stage: Stage, view: View, events: int, speed: float, wakeup: Wakeup, stop: StopSignals) -> Verdict:
     """Show one run of `events` events, stop the processes, and judge what came of it.
 
@@ -44,7 +49,7 @@ def play(stage: Stage, view: View, events: int, speed: float, wakeup: Wakeup, st
         RunError: a process ended or did not get on, or a signal asked this one to stop.
         StoreError: the server is gone.
     """
-    acts = _Acts(stage, wakeup, stop)
+    acts = Acts(stage, wakeup, stop)
     items = acts.lay_out(events)
     acts.raise_curtain()
     with view:
@@ -63,7 +68,9 @@ def play(stage: Stage, view: View, events: int, speed: float, wakeup: Wakeup, st
     )
 
 
-class _Acts:
+class Acts:
+    """What happens on a stage, one act after the other. Every one may raise RunError: broken off, or interrupted."""
+
     def __init__(self, stage: Stage, wakeup: Wakeup, stop: StopSignals) -> None:
         self._stage = stage
         self._wakeup = wakeup
@@ -91,7 +98,7 @@ class _Acts:
             workers = [one.state for one in store.processes.alive(Role.WORKER)]
             return (WorkerState.READY in workers and bool(store.processes.alive(Role.SCHEDULER))) or None
 
-        self._await(ready, START_SECONDS, "its scheduler, its supervisor and a first worker did not come up")
+        self.wait_for(ready, START_SECONDS, "its scheduler, its supervisor and a first worker did not come up")
 
     def start_run(self) -> str:
         """Have the scheduler start a run, and let it conduct; return the run's id."""
@@ -99,8 +106,10 @@ class _Acts:
         request = store.runs.request()
         store.leases.release(_OWNER)
         store.processes.wake("scheduler")
-        reply = self._await(lambda: store.runs.reply(request), START_SECONDS, "its scheduler did not start a run")
-        return str(reply["run_id"])
+        reply = self.wait_for(lambda: store.runs.reply(request), START_SECONDS, "its scheduler did not start a run")
+        with translated(store.client):
+            store.client.delete(store.keys.reply(request))  # it would stay for a minute
+        return str(reply.get("run_id") or reply["open"])  # a tick may have come first
 
     def watch(self, run_id: str, view: View) -> dict[str, Any]:
         """Show the run until it is on record; return the record."""
@@ -113,16 +122,20 @@ class _Acts:
             return None if moment else store.runs.record(run_id)
 
         patience = self._stage.settings.run.window_seconds + CLOSE_SECONDS
-        found = self._await(record, patience, f"run {run_id} did not end", FRAME_SECONDS)
-        view.show(ended(store, found))
+        found = self.wait_for(record, patience, f"run {run_id} did not end", FRAME_SECONDS)
+        view.show(moment_of(found))
         return found
 
-    def _await(self, condition: Callable[[], T | None], seconds: float, trouble: str, pause: float = POLL_SECONDS) -> T:
+    def wait_for(
+        self, condition: Callable[[], T | None], seconds: float, trouble: str, pause: float = POLL_SECONDS
+    ) -> T:
         """Ask every `pause` seconds until there is an answer; `trouble` says what it means that there is none."""
         until = system_clock.monotonic() + seconds
         while (answer := condition()) is None:
             if self._stop.graceful:
-                raise RunError("The demo was interrupted. It has left nothing behind.")
+                raise BrokenOffByHandError(
+                    f"The {self._stage.children.what} was interrupted. It has left nothing behind."
+                )
             self._stage.children.check()
             if system_clock.monotonic() > until:
                 raise self._stage.children.trouble(f"{trouble} within {seconds:g} s")

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from rich.console import Console
-from rich.live import Live
 
 from rlm.clock import system_clock
 from rlm.demo import phrases
-from rlm.demo.screen import WIDEST, picture
-from rlm.run import State
+from rlm.run import MOVES, State
+from rlm.view import Drawn, RecordPicture, RunPicture
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Self
+
+    from rich.console import RenderableType
 
     from rlm.demo.moment import Moment
 
@@ -39,30 +41,33 @@ class View(Protocol):
 
 def view_on(stream: TextIO, title: str) -> View:
     """Choose the view that suits `stream`."""
-    console = Console(file=stream, highlight=False)
-    if not stream.isatty() or console.is_dumb_terminal:
+    if not stream.isatty() or Console(file=stream).is_dumb_terminal:
         return PlainView(stream)
-    console.width = min(console.width, WIDEST)
-    return LiveView(console, title)
+    return LiveView(stream, title)
 
 
 class LiveView:
-    """One picture, drawn over again in place; the last one stays."""
+    """One picture, drawn over again in place; the last one stays, and is that of the record."""
 
-    def __init__(self, console: Console, title: str) -> None:
-        self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+    def __init__(self, stream: TextIO, title: str) -> None:
         self._title = title
+        self._drawn = Drawn(stream, self._picture)
+
+    def _picture(self, found: Mapping[str, Any], height: int) -> RenderableType:
+        if State(found["state"]) in MOVES:
+            return RunPicture(found, height, title=self._title)
+        return RecordPicture(found, title=self._title, endpoints=False)  # the summary has those, as the API saw them
 
     def __enter__(self) -> Self:
-        self._live.start()
+        self._drawn.__enter__()
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._live.stop()
+        self._drawn.__exit__(*_exc)
 
     def show(self, moment: Moment) -> None:
         """Draw the picture anew."""
-        self._live.update(picture(moment, self._title), refresh=True)
+        self._drawn.show(moment.found)
 
 
 class PlainView:

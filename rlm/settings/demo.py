@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from rlm.settings.toml import toml_key, toml_value
+from rlm.settings.toml import toml_document, toml_key
 from rlm.settings.values import EMBEDDED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rlm.endpoint import Endpoint, EventType, Limit
     from rlm.settings.effective import Settings
 
@@ -39,14 +37,7 @@ def demo_document(settings: Settings, speed: float, base_url: str) -> str:
         tables[f"types.{toml_key(event_type.name)}"] = _type_table(event_type, speed, base_url.rstrip("/"))
     for name, budget in settings.budgets.items():
         tables[f"budgets.{toml_key(name)}"] = {"rate_limit": _faster_limit(budget.limit, speed)}
-    return "\n".join(_lines(tables))
-
-
-def _lines(tables: dict[str, dict[str, Any]]) -> Iterator[str]:
-    for name, table in tables.items():
-        yield f"[{name}]"
-        yield from (f"{key} = {toml_value(value)}" for key, value in table.items())
-        yield ""
+    return toml_document(tables)
 
 
 def _faster(table: dict[str, Any], speed: float) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from rlm.settings.model import (
     RunSettings,
     Section,
     TypeSettings,
+    WebSettings,
     WorkersSettings,
 )
 
@@ -35,6 +36,7 @@ class Document(BaseSettings):
     workers: WorkersSettings = setting(WorkersSettings(), "Workers", allowed="a table, [workers]")
     retry: RetrySettings = setting(RetrySettings(), "Retry", allowed="a table, [retry]")
     archive: ArchiveSettings = setting(ArchiveSettings(), "Archive", allowed="a table, [archive]")
+    web: WebSettings = setting(WebSettings(), "Web", allowed="a table, [web]")
     types: dict[Name, TypeSettings] = setting(
         ..., "Types", allowed="one or more tables, [types.NAME]; leave `types` out for the built-in ones", min_length=1
     )
@@ -71,6 +73,7 @@ SECTIONS: dict[str, type[Section]] = {
     "workers": WorkersSettings,
     "retry": RetrySettings,
     "archive": ArchiveSettings,
+    "web": WebSettings,
 }
 
 

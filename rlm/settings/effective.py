@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         RetrySettings,
         RunSettings,
         TypeSettings,
+        WebSettings,
         WorkersSettings,
     )
 
@@ -60,6 +61,7 @@ class Settings:
     workers: WorkersSettings
     retry: RetrySettings
     archive: ArchiveSettings
+    web: WebSettings
     types: Mapping[str, TypeSettings]
     event_types: tuple[EventType, ...] = field(repr=False)
     endpoints: Mapping[str, Endpoint] = field(repr=False)
@@ -98,6 +100,7 @@ def settings_of(document: Document, layers: Layers, sentry_dsn: str | None) -> S
         workers=document.workers,
         retry=document.retry,
         archive=document.archive,
+        web=document.web,
         types=document.types,
         event_types=event_types,
         endpoints=_by_name(event_types),

@@ -53,6 +53,34 @@ def load_settings(
     return settings_of(document, layers, dsn)
 
 
+def load_sound(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings | None:
+    """Return the settings without the sections in which something is wrong, to look at Redis with and at no more.
+
+    None where the file cannot be read, where it is `redis` that is wrong, or where what is left does not fit together.
+    """
+    try:
+        layers, faults = _layers(choose_file(path, environ), environ)
+    except ConfigurationError:
+        return None
+    _, wrong = _validate(layers)
+    faults += [*wrong, *rule_faults(layers, frozenset(fault.place for fault in wrong), environ)]
+    bad = {str(fault.place[0]) for fault in faults if fault.place}
+    if "redis" in bad:
+        return None
+    bad |= {"types", "budgets"} if bad & {"types", "budgets"} else set()  # one names the other
+    file = _without(layers.file, bad)
+    built_in = built_in_sections() if "types" in file else {**built_in_sections(), "types": built_in_types()}
+    sound = Layers(_without(layers.environment, bad), layers.variables, file, layers.source, built_in)
+    document, wrong = _validate(sound)
+    if document is None or wrong or any(rule_faults(sound, frozenset(), environ)):
+        return None
+    return settings_of(document, sound, None)
+
+
+def _without(tables: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: table for name, table in tables.items() if name not in names}
+
+
 def _layers(source: Path | None, environ: Mapping[str, str]) -> tuple[Layers, list[Fault]]:
     file = read_file(source) if source else {}
     built_in = built_in_sections()

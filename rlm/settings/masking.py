@@ -54,7 +54,7 @@ def mask_value(path: tuple[str | int, ...], value: Any) -> Any:
     if "headers" in path[2:]:
         return mask_header(value) if isinstance(value, str) else value and MASK
     if is_secret(key):
-        return MASK
+        return mask_header(value) if value and isinstance(value, str) else value and MASK
     if isinstance(value, str) and (key == "url" or "://" in value):
         return mask_url(value)
     return value
@@ -74,6 +74,20 @@ def resolve_headers(endpoint: Endpoint, environ: Mapping[str, str] = os.environ)
         ConfigurationError: a variable is not set; the message names endpoint, header and variable.
     """
     return {name: _resolved(endpoint, name, value, environ) for name, value in endpoint.headers.items()}
+
+
+def resolve_token(token: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the token that `web.token` names, empty where there is none. It is a secret.
+
+    Raises:
+        ConfigurationError: the variable it names is not set; the message names it.
+    """
+    if not token.startswith(FROM_ENVIRONMENT):
+        return token
+    variable = token.removeprefix(FROM_ENVIRONMENT)
+    if not environ.get(variable):
+        raise ConfigurationError(f"web.token: the environment variable {variable} is not set or empty; set it")
+    return environ[variable]
 
 
 def _resolved(endpoint: Endpoint, header: str, value: str, environ: Mapping[str, str]) -> str:

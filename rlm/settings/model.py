@@ -14,6 +14,7 @@ from rlm.settings.fields import (
     Name,
     RateLimit,
     RedisURL,
+    WebToken,
     list_name,
     seconds,
     setting,
@@ -73,6 +74,12 @@ class QueueSettings(Section):
     failed_max: int = whole(
         100_000, "Dead letters kept on the list; when a run has closed, the oldest beyond them are archived.", lowest=1
     )
+    failed_alarm: int = whole(
+        1000,
+        "More dead letters than this, after a run that added some, raise an alarm: a warning in the log and in Sentry. "
+        "0: never.",
+        lowest=0,
+    )
 
 
 class RunSettings(Section):
@@ -127,6 +134,19 @@ class ArchiveSettings(Section):
         "`failed-2026-11.jsonl`, one of each a month. A relative path starts at the configuration file's directory. "
         "Empty: `.rlm/archive`.",
         allowed="a path, or empty",
+    )
+
+
+class WebSettings(Section):
+    """The HTTP face, `rlm web`."""
+
+    token: WebToken = setting(
+        "",
+        "What a client says in `Authorization: Bearer TOKEN` to read anything but `/healthz`. Empty: nothing is asked "
+        "for, and `rlm web` listens on the loopback interface only. `env:NAME`: it stands in that variable of "
+        "`rlm web`.",
+        allowed="empty, `env:NAME`, or 16 to 200 visible ASCII characters",
+        repr=False,
     )
 
 

@@ -57,7 +57,11 @@ A variable with two underscores that matches no setting is an error, so that a t
 |---|---|
 | `RLM_CONFIG` | the configuration file, where `--config` names none |
 | `REDIS_URL` | sets `redis.url`; `RLM_REDIS__URL` goes before it |
-| `SENTRY_DSN` | where errors are reported; unset or empty: nowhere |
+| `SENTRY_DSN` | where errors and alarms are reported; unset or empty: nowhere |
+| `SENTRY_ENVIRONMENT`, `SENTRY_RELEASE` | of what; unset or empty: `production`, and `rlm@` and the version |
+| `RLM_LOG` | the level from which on log lines are written: `DEBUG`, `INFO` (unset), `WARNING` or `ERROR` |
+| `RLM_LOG_FORMAT` | their form, as `--log-format`: `text`, `json`, `auto` (unset): text on a terminal, JSON elsewhere |
+| `NO_COLOR`, `FORCE_COLOR` | no colours on a terminal; colours elsewhere; `NO_COLOR` goes before the other |
 
 An empty `RLM_CONFIG`, `REDIS_URL` or `SENTRY_DSN` counts as unset.
 

@@ -37,6 +37,7 @@ _LONGEST_LIST_NAME = 200
 #: What Redis can count and keep time for, with room to spare.
 _LARGEST = 10**9
 _LONGEST_HEADER = 8000
+_WEB_TOKEN = re.compile(r"[!-~]{16,200}")
 _LONGEST_URL = 8000
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
@@ -169,6 +170,20 @@ def check_headers(headers: dict[str, str]) -> Headers:
     if len({name.lower() for name in headers}) < len(headers):
         raise ValueError("the same header stands here twice, in upper and lower case")
     return Headers(headers)
+
+
+def check_web_token(token: str) -> str:
+    """Check the configured `web.token`: none, the token itself, or `env:` and the name of a variable."""
+    if not token:
+        return token
+    return check_header_value(token) if token.startswith(FROM_ENVIRONMENT) else check_token_text(token)
+
+
+def check_token_text(token: str) -> str:
+    """Check a token that clients are to say. A short one would be found by trying."""
+    if not _WEB_TOKEN.fullmatch(token):
+        raise ValueError("a token has 16 to 200 visible ASCII characters; `openssl rand -hex 32` makes a good one")
+    return token
 
 
 def check_dsn(dsn: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rlm.clock import system_clock
 from rlm.crash import crash_point
@@ -136,6 +136,11 @@ class Intake:
             else:
                 unknown = BadItemError.unknown_type(event.type)
                 chunk.letters.append(_letter(raw, unknown.reason, unknown.detail, run_id, event.id))
+
+    def ever_taken(self) -> int:
+        """Count the events that were ever taken into the ledger."""
+        with translated(self._client):
+            return int(cast("bytes | None", self._client.get(self._keys.sequence)) or 0)
 
     def waiting(self) -> int:
         """Count the items on the audit list and in staging."""

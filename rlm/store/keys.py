@@ -22,7 +22,9 @@ retried:TYPE               zset    dead letters retried by hand, pending from th
 current                    string  id of the open run; absent between runs
 run:ID                     hash    the open run: state, deadline, plan; until it is closed
 tally:ID                   hash    its counts, `what:name`, and `failing:TYPE ENDPOINT`; until it is closed
-timings:ID                 list    its completed calls, `endpoint type milliseconds`; until it is closed
+timings:ID                 list    its completed calls, as `complete_event` writes them; until it is closed
+totals                     hash    what is counted over all runs, the fields of tallies and those of rlm/totals.py;
+                                   it only grows, by each run that is closed
 measured                   hash    `TYPE URLHASH` -> durations and failures of earlier runs (JSON); see rlm/measured.py
 expected                   hash    `TYPE ENDPOINT` -> microseconds a call takes, and needs; published by the conductor
 records                    hash    run id -> record (JSON); until archived, which all but the newest `run.history` are
@@ -47,6 +49,7 @@ requests                   list    asks to start a run (JSON), taken by the sche
 reply:ID                   string  the answer to one of them; a minute
 wake:WHOM                  -       pub/sub channel that wakes workers, supervisors, or the scheduler
 dramatiq:*                 -       the broker's own: messages, which are claim checks and may be lost
+(PREFIX-test-*)            -       beside the prefix: those of self-tests; see rlm/store/selftests.py
 =========================  ======  ===========================================================================
 """
 
@@ -73,6 +76,7 @@ class Keys:
         self.types = f"{prefix}:types"
         self.current = f"{prefix}:current"
         self.records = f"{prefix}:records"
+        self.totals = f"{prefix}:totals"
         self.runs = f"{prefix}:runs"
         self.last_tick = f"{prefix}:last_tick"
         self.budgets = f"{prefix}:budgets"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from rlm.store.connect import translated
@@ -11,6 +12,14 @@ if TYPE_CHECKING:
     import redis
 
     from rlm.store.keys import Keys
+
+
+@dataclass(frozen=True, slots=True)
+class Tenure:
+    """Who took the lease last and has not given it up, and for how much longer; below zero where it ran out."""
+
+    owner: str
+    left_seconds: float
 
 
 class Leases:
@@ -33,9 +42,19 @@ class Leases:
 
     def holder(self) -> str | None:
         """Name the process that holds a lease which has not run out, or None."""
+        tenure = self.tenure()
+        return tenure.owner if tenure and tenure.left_seconds > 0 else None
+
+    def tenure(self) -> Tenure | None:
+        """Tell who took the lease last, even where it has run out; None where nobody has, or it was given up."""
         with translated(self._client):
             owner, expires = cast("list[bytes | None]", self._client.hmget(self._keys.lease, ["owner", "expires_us"]))
             seconds, microseconds = self._client.time()
-        if owner is None or expires is None or int(expires) <= seconds * 1_000_000 + microseconds:
+        if owner is None or expires is None:
             return None
-        return owner.decode()
+        return Tenure(owner.decode(), (int(expires) - seconds * 1_000_000 - microseconds) / 1_000_000)
+
+    def token(self) -> int:
+        """Return the newest fencing token that was given out, 0 before the first."""
+        with translated(self._client):
+            return int(cast("bytes | None", self._client.hget(self._keys.lease, "token")) or 0)

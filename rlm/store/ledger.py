@@ -232,8 +232,12 @@ class Ledger:
             {(name, endpoint): read_expected(one) for endpoint, one in zip(endpoints, published, strict=True) if one},
         )
 
-    def complete(self, claim: Claim, endpoint: str, seconds: float, text: str = "") -> bool:
+    def complete(
+        self, claim: Claim, endpoint: str, seconds: float, text: str = "", *, waited_seconds: float = 0.0
+    ) -> bool:
         """Settle an event as completed by `endpoint` in `seconds`; False when the claim was lost meanwhile.
+
+        `waited_seconds` passed from its claim until the call had its slot.
 
         `text` is the answer in words, for the event's trail, as is what was `heard` in the verbs below.
         """
@@ -242,7 +246,15 @@ class Ledger:
             self._complete(
                 self._client,
                 [*self._settle_keys(claim), self._keys.timings(claim.release.run_id)],
-                [*self._settle_args(claim), claim.type, endpoint, f"{seconds * 1000:.1f}", self._dedupe_ms, entry],
+                [
+                    *self._settle_args(claim),
+                    claim.type,
+                    endpoint,
+                    f"{seconds * 1000:.1f}",
+                    self._dedupe_ms,
+                    entry,
+                    f"{waited_seconds * 1000:.1f}",
+                ],
             )
         )
 

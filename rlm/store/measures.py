@@ -37,7 +37,7 @@ class Measures:
         """Read the completed calls of an open run in the order of their answers, from the one numbered `first` on."""
         with translated(self._client):
             found = cast("list[bytes]", self._client.lrange(self._keys.timings(run_id), first, -1))
-        return [_read_completed(one) for one in found]
+        return [read_completed(one) for one in found]
 
     def follow(self, run_id: str, first: int) -> tuple[list[Completed], dict[Pair, int]]:
         """Read the completed calls from the one numbered `first` on, and how many have failed so far, in one go."""
@@ -47,7 +47,7 @@ class Measures:
             pipeline.hgetall(self._keys.tally(run_id))
             found, tally = pipeline.execute()
         counts = {name.decode(): int(number) for name, number in tally.items()}
-        return [_read_completed(one) for one in found], failing(counts)
+        return [read_completed(one) for one in found], failing(counts)
 
     def kept(self) -> dict[Pair, Measured]:
         """Return what is kept of earlier runs for the configured endpoints."""
@@ -99,9 +99,11 @@ def _failing(tally: Mapping[str, int]) -> Iterable[tuple[Pair, int]]:
             yield (type_name, endpoint), number
 
 
-def _read_completed(raw: bytes) -> Completed:
-    endpoint, type_name, milliseconds = raw.decode().split(" ")
-    return Completed(type_name, endpoint, float(milliseconds))
+def read_completed(raw: bytes) -> Completed:
+    """Read a completed call as `complete_event` writes it."""
+    endpoint, type_name, milliseconds, *more = raw.decode().split(" ")
+    waited_ms, at_us = more or ("0", "0")  # a worker of an older version writes neither
+    return Completed(type_name, endpoint, float(milliseconds), float(waited_ms), int(at_us))
 
 
 def write_expected(expected: Expected) -> str:

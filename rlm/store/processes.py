@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
@@ -16,7 +15,7 @@ from rlm.store.connect import make_client, translated
 from rlm.store.scripts import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rlm.store.keys import Keys
 
@@ -48,7 +47,10 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What a process announces of itself; `started_at` in seconds since 1970."""
+    """What a process announces of itself; `started_at` in seconds since 1970.
+
+    `version` is RLM's, empty where that was older than this field.
+    """
 
     id: str
     pid: int
@@ -58,6 +60,19 @@ class Process:
     threads: int = 0
     revision: str = ""
     supervisor: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What one busy lane of a worker has in hand: an event, and once it has a slot where and since when.
+
+    `taken_us` is when the slot was taken, microseconds by the clock of Redis.
+    """
+
+    event_id: str
+    endpoint: str | None = None
+    taken_us: int | None = None
 
 
 class Processes:
@@ -90,20 +105,13 @@ class Processes:
             pipeline.execute()
 
     def alive(self, role: Role) -> list[Process]:
-        """List the processes of a role, oldest first; those no longer heard of are removed.
-
-        Workers are not: somebody has to clean up after them first, see `missing`.
-        """
+        """List the processes of a role, oldest first; those no longer heard of are `missing`."""
         entries = self._entries(role)
-        gone = [one for one, entry in entries.items() if entry is None]
-        if gone and role is not Role.WORKER:
-            with translated(self._client), suppress(redis.exceptions.NoPermissionError):  # somebody who may only look
-                self._client.srem(self._keys.processes(role), *gone)
         found = [msgspec.json.decode(entry, type=Process) for entry in entries.values() if entry is not None]
         return sorted(found, key=lambda process: (process.started_at, process.id))
 
     def missing(self, role: Role) -> list[str]:
-        """Name the processes of a role that have not signed off and are no longer heard of."""
+        """Name the processes of a role that have not signed off and are no longer heard of; see `scheduler.janitor`."""
         return [one for one, entry in self._entries(role).items() if entry is None]
 
     def _entries(self, role: Role) -> dict[str, bytes | None]:
@@ -131,6 +139,15 @@ class Processes:
             for worker_id in worker_ids:
                 pipeline.hlen(self._keys.calls(worker_id))
             return cast("list[int]", pipeline.execute())
+
+    def lanes(self, worker_ids: Sequence[str]) -> list[list[Lane]]:
+        """Return for each worker what its busy lanes have in hand, those longest under way first."""
+        with translated(self._client):
+            pipeline = self._client.pipeline(transaction=False)
+            for worker_id in worker_ids:
+                pipeline.hgetall(self._keys.calls(worker_id))
+            notes = cast("list[dict[bytes, bytes]]", pipeline.execute())
+        return [_lanes(one) for one in notes]
 
     def silences(self, role: Role, process_ids: Sequence[str]) -> list[float]:
         """Return how long ago each process announced itself, seconds; `HEARTBEAT_TTL_SECONDS` where it was longer."""
@@ -168,6 +185,15 @@ class Processes:
         """Wake `workers`, `supervisors` or the `scheduler`. A lost wake-up costs latency only: all of them poll too."""
         with translated(self._client):
             self._client.publish(self._keys.wake(whom), "wake")
+
+
+def _lanes(notes: Mapping[bytes, bytes]) -> list[Lane]:
+    """Read what a worker noted of its lanes; of an event that has no slot yet it notes nothing but its id."""
+    found = []
+    for event_id, note in notes.items():
+        _window, stamp, endpoint = [*note.decode().split("|"), "", ""][:3] if note else ("", "", "")
+        found.append(Lane(event_id.decode(), endpoint or None, int(stamp) if stamp else None))
+    return sorted(found, key=lambda lane: (lane.taken_us is None, lane.taken_us or 0, lane.event_id))
 
 
 class Waker:

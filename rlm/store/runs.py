@@ -71,6 +71,11 @@ class Runs:
             fields = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.run(run_id.decode())))
         return _read_run(run_id.decode(), fields) if fields else None
 
+    def is_open(self, run_id: str) -> bool:
+        """Tell whether this is the open run."""
+        with translated(self._client):
+            return cast("bytes | None", self._client.get(self._keys.current)) == run_id.encode()
+
     def advance(self, token: int, run_id: str, state: State, **fields: str | float) -> bool:
         """Move the open run to `state` and write `fields`; False when it is not open any more.
 
@@ -129,13 +134,16 @@ class Runs:
         *,
         wanted: int,
         measured: Mapping[str, bytes] | None = None,
+        added: Mapping[str, int] | None = None,
     ) -> int | None:
         """Close a finishing run: 1 closed, 0 closed already by another, None when something is still unsettled.
 
-        `measured` is what `Measures.encode` made of its calls, to be kept.
+        `measured` is what `Measures.encode` made of its calls, to be kept; `added` is what the run adds to the totals
+        beside its counts, see `rlm.totals`.
         """
         keys = self._keys
         fields = [part for field in (measured or {}).items() for part in field]
+        more = [part for field in (added or {}).items() for part in field]
         reply = self._close(
             self._client,
             [
@@ -147,9 +155,10 @@ class Runs:
                 keys.runs,
                 keys.wanted,
                 keys.measured,
+                keys.totals,
                 *(holder for name in types for holder in keys.holders(name)),
             ],
-            [run_id, msgspec.json.encode(record), wanted, *fields],
+            [run_id, msgspec.json.encode(record), wanted, len(fields) // 2, *fields, *more],
         )
         return None if reply < 0 else int(reply)
 
@@ -169,6 +178,15 @@ class Runs:
         """Return the ids of the last `number` closed runs, newest first."""
         with translated(self._client):
             return [one.decode() for one in cast("list[bytes]", self._client.lrange(self._keys.runs, 0, number - 1))]
+
+    def recent(self, number: int) -> list[dict[str, Any]]:
+        """Return the records of the last `number` closed runs, newest first."""
+        ids = self.history(number)
+        if not ids:
+            return []
+        with translated(self._client):
+            found = cast("list[bytes | None]", self._client.hmget(self._keys.records, ids))
+        return [msgspec.json.decode(raw) for raw in found if raw is not None]
 
     def count(self) -> int:
         """Count the records."""

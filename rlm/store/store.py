@@ -6,8 +6,11 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
+from rlm.alarms import Alarm, alarm
+from rlm.clock import system_clock
 from rlm.endpoint import all_limited, in_force
 from rlm.errors import StoreError
+from rlm.outage import TOLD_SECONDS
 from rlm.store.changes import BY_FILE, MOST_CHANGES, Changes, What, record_of
 from rlm.store.connect import connected, make_client, translated
 from rlm.store.control import Control
@@ -21,6 +24,7 @@ from rlm.store.measures import Measures
 from rlm.store.processes import Processes
 from rlm.store.runs import Runs
 from rlm.store.scripts import Script
+from rlm.store.totals import Totals
 from rlm.store.window import Windows
 
 if TYPE_CHECKING:
@@ -42,12 +46,14 @@ class Store:
         self.settings = settings
         self.url = url
         self.revive = revive
+        self.told_until = float("-inf")  #: when it may be told again that it cannot be started, monotonic seconds
         self.client: redis.Redis = make_client(url)
         self.keys = Keys(settings)
         self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes)
         self.ledger = Ledger(self.client, self.keys, settings.queue.dedupe_seconds)
         self.runs = Runs(self.client, self.keys)
         self.measures = Measures(self.client, self.keys, settings.endpoints)
+        self.totals = Totals(self.client, self.keys)
         self.letters = Letters(self.client, self.keys)
         self.leases = Leases(self.client, self.keys)
         self.processes = Processes(self.client, self.keys)
@@ -128,4 +134,8 @@ def revive(store: Store) -> None:
     try:
         store.revive()
     except StoreError as error:
-        log.error("The embedded server cannot be started again: %s", error, extra={"action": "revive"})  # noqa: TRY400  # the message says it all
+        if system_clock.monotonic() >= store.told_until:  # not at each turn of a loop
+            store.told_until = system_clock.monotonic() + TOLD_SECONDS
+            log.error(  # noqa: TRY400  # the message says it all
+                "The embedded server cannot be started again: %s", error, extra=alarm(Alarm.REDIS_AWAY, "revive")
+            )

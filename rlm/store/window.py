@@ -97,6 +97,14 @@ def periods(limit: Limit) -> list[RateLimitItem]:
     return [Period(rule.amount, rule.seconds) for rule in limit.rules]
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What a failure did: how long the endpoint rests from now, 0 where it does not, and whether it did not before."""
+
+    rest_seconds: float
+    opened: bool
+
+
 class WindowStorage(RedisStorage):
     """A storage for the moving-window strategy of `limits`: our script, Redis `TIME`, the store's own connections."""
 
@@ -183,6 +191,7 @@ class Windows:
         self._limiter = EndpointLimiter(WindowStorage(client, keys, guard_seconds))
         self._return_slot = Script("return_slot")
         self._look = Script("look_windows")
+        self._count = Script("count_slots")
         self._rest = Script("rest_endpoint")
         self._reopen = Script("reopen_endpoint")
         self._join = Script("join_budget")
@@ -232,23 +241,21 @@ class Windows:
 
     def rest(self, endpoint: Endpoint, seconds: float) -> float:
         """Rest an endpoint for `seconds` for all workers, as it asked; return how long it rests from now, seconds."""
-        return self._rest_by(endpoint, seconds, seconds, failing=0)
+        return self._rest_by(endpoint, seconds, seconds, failing=0).rest_seconds
 
-    def fail(self, endpoint: Endpoint, *, first_rest_seconds: float, failing: int) -> float:
-        """Count a failure; from `failing` in a row on the endpoint rests, twice as long each time, a period at most.
-
-        Returns how long it rests from now, seconds; 0 when it does not.
-        """
+    def fail(self, endpoint: Endpoint, *, first_rest_seconds: float, failing: int) -> Failed:
+        """Count a failure; from `failing` in a row on the endpoint rests, twice as long each time, a period at most."""
         longest_seconds = endpoint.limit.longest_seconds
         return self._rest_by(endpoint, first_rest_seconds, longest_seconds, failing=failing)
 
-    def _rest_by(self, endpoint: Endpoint, seconds: float, longest_seconds: float, *, failing: int) -> float:
+    def _rest_by(self, endpoint: Endpoint, seconds: float, longest_seconds: float, *, failing: int) -> Failed:
         args = [round(seconds * _MICROSECONDS), round(longest_seconds * _MICROSECONDS), failing]
-        return float(self._rest(self._client, [self._keys.health(endpoint.window_id)], args)) / _MICROSECONDS
+        rest_us, opened = self._rest(self._client, [self._keys.health(endpoint.window_id)], args)
+        return Failed(rest_us / _MICROSECONDS, opened=bool(opened))
 
-    def reopen(self, endpoint: Endpoint) -> None:
-        """End the probing of an endpoint that answered well."""
-        self._reopen(self._client, [self._keys.health(endpoint.window_id)])
+    def reopen(self, endpoint: Endpoint) -> bool:
+        """End the probing of an endpoint that answered well; tell whether it was probed."""
+        return bool(self._reopen(self._client, [self._keys.health(endpoint.window_id)]))
 
     def join_budgets(self, token: int, endpoints: Iterable[Endpoint]) -> None:
         """Have each budget count what is kept of its endpoints' calls from before they named it, each once.
@@ -307,6 +314,22 @@ class Windows:
             taken = ((now_us - int(slot)) / _MICROSECONDS for slot in slots)
             ages[one.name] = tuple(max(0.0, age) for age in taken if age < span)
         return ages
+
+    def used(self, limited: Sequence[Limited]) -> dict[str, list[int]]:
+        """Count by name the slots taken within the period of each rule, the guard left out, all at one instant."""
+        counts = iter(self.count([(one, [rule.seconds for rule in one.limit.rules]) for one in limited]))
+        return {one.name: [next(counts) for _ in one.limit.rules] for one in limited}
+
+    def count(self, asked: Sequence[tuple[Limited, Sequence[float]]]) -> list[int]:
+        """Count the slots taken in the last so many seconds, for each number of seconds asked of each, in that order.
+
+        What that takes does not grow with the slots.
+        """
+        args: list[int] = []
+        for _, periods in asked:
+            args += [len(periods), *(round(seconds * _MICROSECONDS) for seconds in periods)]
+        keys = [self._keys.window(one.window_id) for one, _ in asked]
+        return cast("list[int]", self._count(self._client, keys, args))
 
     def stamps(self, limited: Limited, number: int) -> list[int]:
         """Return the stamps of the newest `number` slots, microseconds of Redis time, newest first."""

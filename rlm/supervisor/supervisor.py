@@ -9,9 +9,11 @@ import socket
 from typing import TYPE_CHECKING, Protocol
 
 from rlm import __version__
+from rlm.alarms import Alarm, alarm
 from rlm.clock import system_clock
 from rlm.crash import crash_point
 from rlm.errors import StoreError
+from rlm.outage import Outage
 from rlm.store import revive
 from rlm.store.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
 from rlm.supervisor.child import Child, watch_death
@@ -29,6 +31,8 @@ QUICK_DEATH_SECONDS = 5.0
 #: The first wait after a failed start, doubled with each in a row up to the longest, seconds.
 FIRST_WAIT_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 10.0
+#: After so many failed starts in a row somebody has to see why.
+FAILING_STARTS = 3
 #: The loop looks at the wanted number at least this often, should a wake-up have been lost, seconds.
 POLL_SECONDS = 1.0
 #: Seconds beyond the longest call that its workers are given to leave.
@@ -72,6 +76,7 @@ class Supervisor:
         self._spawn_not_before = 0.0
         self._announced_at = float("-inf")
         self._silences = Silences()
+        self._outage = Outage(log, "supervise")
         longest = max(endpoint.timeout_seconds for endpoint in settings.endpoints.values())
         self._grace_seconds = longest + GRACE_SLACK_SECONDS
         self._selector = selectors.DefaultSelector()
@@ -109,8 +114,10 @@ class Supervisor:
             self._scale()
         except StoreError as error:
             self._silences.forget()
-            log.warning("Redis is away; the workers stay as they are: %s", error, extra={"action": "supervise"})
+            self._outage.tell(error, "the workers stay as they are")
             revive(self._store)
+        else:
+            self._outage.over()
         self._selector.select(self._wait_seconds())
         self._wakeup.drain()
 
@@ -136,7 +143,7 @@ class Supervisor:
                     error,
                     wait,
                     len(self._children),
-                    extra={"action": "start_worker"},
+                    extra=alarm(Alarm.NO_WORKER, "start_worker", counts={"running": len(self._children)}),
                 )
 
     def _share(self) -> int:
@@ -175,6 +182,7 @@ class Supervisor:
                 threads=self._settings.workers.threads,
                 revision=self._settings.revision,
                 supervisor=self.id,
+                version=__version__,
             ),
         )
 
@@ -205,13 +213,20 @@ class Supervisor:
             log.info("Worker %s left by itself", child.worker_id, extra={"action": "replace_worker"})
             return
         self._restarted.append(child.worker_id)
-        log.error(
+        keeps_failing = quick and self._failed_starts >= FAILING_STARTS
+        log.log(
+            logging.ERROR if keeps_failing else logging.WARNING,
             "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced%s",
             child.worker_id,
             child.pid,
             ended,
             f" in {wait:.2f} s" if wait else "",
-            extra={"action": "replace_worker"},
+            extra=alarm(
+                Alarm.NO_WORKER if keeps_failing else Alarm.WORKER_DIED,
+                "replace_worker",
+                counts={"failed_starts": self._failed_starts},
+                worker=child.worker_id,
+            ),
         )
 
     def _hold_back(self) -> float:
@@ -240,13 +255,13 @@ class Supervisor:
         self._store.processes.forget(Role.WORKER, worker_id)
         crash_point("supervisor.freed")
         if taken:
-            log.warning("%d events of worker %s are pending again", taken, worker_id, extra={"action": "free_events"})
+            log.info("%d events of worker %s are pending again", taken, worker_id, extra={"action": "free_events"})
 
     def _free_quietly(self) -> None:
         try:
             self._free()
         except StoreError as error:
-            log.warning("What dead workers held cannot be freed yet: %s", error, extra={"action": "free_events"})
+            log.info("What dead workers held cannot be freed yet: %s", error, extra={"action": "free_events"})
 
     def _end_frozen(self) -> None:
         """Kill workers that fell silent, and those that were told to stop and do not: the next turn reaps them."""
@@ -257,7 +272,7 @@ class Supervisor:
         ids = [one.worker_id for one in self._children.values() if self._is_judged(one, now)]
         heard = self._store.processes.silences(Role.WORKER, ids) if ids else []
         for worker_id in self._silences.frozen(dict(zip(ids, heard, strict=True))):
-            log.error("Worker %s is frozen and is ended", worker_id, extra={"action": "kill_worker"})
+            log.warning("Worker %s is frozen and is ended", worker_id, extra={"action": "kill_worker"})
             self._children[worker_id].end_frozen()
         for child in self._children.values():
             if child.stopping and not child.killed and now > child.told_at + self._grace_seconds:
@@ -286,6 +301,7 @@ class Supervisor:
             started_at=self._started_at,
             threads=self._settings.workers.threads,
             revision=self._settings.revision,
+            version=__version__,
         )
         self._store.processes.announce(Role.SUPERVISOR, process)
         self._announced_at = system_clock.monotonic()

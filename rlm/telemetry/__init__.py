@@ -1,19 +1,54 @@
-"""How a process tells what it does: log lines on stderr, errors to Sentry where that is configured."""
+"""How a process tells what it does: log lines on stderr, and where that is configured, errors and alarms to Sentry.
+
+Sentry's library is loaded only where there is a DSN: without one it would cost each process 0.2 s and 4 MB for nothing.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rlm.telemetry import logs, sentry
-from rlm.telemetry.sentry import flush
+from rlm.telemetry import logs
 
 if TYPE_CHECKING:
     from rlm.settings import Settings
 
-__all__ = ["flush", "set_up"]
+__all__ = ["flush", "set_up", "tick_began", "tick_ended"]
+
+_state = {"reports": False}
 
 
-def set_up(settings: Settings, role: str) -> None:
-    """Set logging and Sentry up for a process of this role. Call it before a broker is built."""
-    logs.set_up()
-    sentry.set_up(settings.sentry_dsn, role)
+def set_up(settings: Settings, role: str, worker: str = "") -> None:
+    """Set logging and Sentry up for a process of this role; `worker` is its id where it is one.
+
+    Call it before a broker is built.
+    """
+    logs.set_up(role, worker)
+    _state["reports"] = settings.sentry_dsn is not None
+    if settings.sentry_dsn is not None:
+        from rlm.telemetry import sentry  # noqa: PLC0415  # see above
+
+        sentry.set_up(settings.sentry_dsn, role, worker)
+
+
+def flush() -> None:
+    """Let what is on its way to Sentry arrive, before a process ends that runs no exit handlers."""
+    if _state["reports"]:
+        from rlm.telemetry import sentry  # noqa: PLC0415  # see above
+
+        sentry.flush()
+
+
+def tick_began(settings: Settings, due: float) -> None:
+    """Tell Sentry's Crons that the tick that was `due` then (seconds since 1970) has begun."""
+    if _state["reports"]:
+        from rlm.telemetry import crons  # noqa: PLC0415  # see above
+
+        crons.begin(settings, due)
+
+
+def tick_ended(settings: Settings, due: float, *, ok: bool) -> None:
+    """Tell Sentry's Crons how the tick that was `due` then ended, whoever began it."""
+    if _state["reports"]:
+        from rlm.telemetry import crons  # noqa: PLC0415  # see above
+
+        crons.end(settings, due, ok=ok)

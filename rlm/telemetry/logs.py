@@ -1,48 +1,162 @@
-"""Log lines: a sentence for a person, and the same facts as `key=value` for a machine, control characters escaped."""
+"""Log lines on stderr: text for a person, JSON for a program, the same facts in both, control characters escaped."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
+import threading
 from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Facts that a record may carry besides its sentence, in the order they are shown.
-FACTS = ("action", "run_id", "event_id", "endpoint", "lane")
+FACTS = ("action", "run_id", "event_id", "endpoint", "lane", "worker", "alarm")
+#: The keys of a line of JSON, in their order; those of the facts, `counts` and `exception` only where there is one.
+KEYS = ("time", "level", "role", "pid", "logger", "message", *FACTS, "counts", "exception")
+
+#: The variable that says in what form log lines are written; it is inherited by the processes that one starts.
+FORMAT_VARIABLE = "RLM_LOG_FORMAT"
+#: The variable that says from which level on they are written.
+LEVEL_VARIABLE = "RLM_LOG"
 
 #: The logger of dramatiq's consumer of the queue `rlm`, the only one there is (`actors/broker.py`).
 CONSUMER = "dramatiq.worker.ConsumerThread(rlm)"
+
+_OWN = ("rlm", "actors", "scheduler")
+_COLOURS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "31;1"}
+
+
+class LogFormat(StrEnum):
+    """In what form log lines are written."""
+
+    AUTO = "auto"  # text where stderr is a terminal, else JSON
+    TEXT = "text"
+    JSON = "json"
 
 
 class LineFormatter(logging.Formatter):
     """One record a line: time in UTC, level, sentence, facts; a traceback follows with its line breaks escaped."""
 
+    def __init__(self, *, colour: bool = False) -> None:
+        super().__init__()
+        self._colour = colour
+
     def format(self, record: logging.LogRecord) -> str:
         """Render a record."""
         moment = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
-        line = f"{moment} {record.levelname:<7} {record.getMessage()}"
+        line = record.getMessage()
         facts = " ".join(f"{name}={getattr(record, name)}" for name in FACTS if getattr(record, name, None))
         if facts:
             line = f"{line}  [{facts}]"
         if record.exc_info:
             line = f"{line} | {self.formatException(record.exc_info)}"
-        return line.encode("unicode_escape").decode("ascii") if not line.isprintable() else line
+        line = line.encode("unicode_escape").decode("ascii") if not line.isprintable() else line
+        return f"{moment} {self._level(record.levelname)} {line}"
+
+    def _level(self, name: str) -> str:
+        shown = f"{name:<7}"
+        return f"\x1b[{_COLOURS[name]}m{shown}\x1b[0m" if self._colour and name in _COLOURS else shown
 
 
-def set_up() -> None:
+class JsonFormatter(logging.Formatter):
+    """One record a line of JSON, in ASCII, with the keys `KEYS`."""
+
+    def __init__(self, role: str, worker: str = "") -> None:
+        """Write for a process of this role; `worker` is its id where it is one."""
+        super().__init__()
+        self._role = role
+        self._worker = worker
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render a record."""
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        told: dict[str, object] = {
+            "time": moment.replace("+00:00", "Z"),
+            "level": record.levelname,
+            "role": self._role,
+            "pid": record.process,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        facts = {name: getattr(record, name, None) for name in FACTS}
+        facts["worker"] = facts["worker"] or self._worker
+        told |= {name: _plain(fact) for name, fact in facts.items() if fact}
+        if counts := getattr(record, "counts", None):
+            told["counts"] = counts
+        if record.exc_info:
+            told["exception"] = self.formatException(record.exc_info)
+        return json.dumps(told, default=str)
+
+
+def _plain(fact: object) -> int | str:
+    return fact if isinstance(fact, int) else str(fact)
+
+
+def log_format(environ: Mapping[str, str], stream: TextIO) -> LogFormat:
+    """Return the form that `RLM_LOG_FORMAT` asks for, never `auto`: that is decided by whether a person reads along."""
+    asked = environ.get(FORMAT_VARIABLE, "").lower()
+    if asked in {LogFormat.TEXT, LogFormat.JSON}:
+        return LogFormat(asked)
+    return LogFormat.TEXT if _is_terminal(stream) else LogFormat.JSON
+
+
+def is_coloured(environ: Mapping[str, str], stream: TextIO) -> bool:
+    """Tell whether colours are wanted: on a terminal, or behind `FORCE_COLOR`, unless `NO_COLOR` is set."""
+    if environ.get("NO_COLOR"):
+        return False
+    return bool(environ.get("FORCE_COLOR")) or (_is_terminal(stream) and environ.get("TERM") != "dumb")
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except ValueError:  # it is closed
+        return False
+
+
+def set_up(role: str, worker: str = "") -> None:
     """Send log lines to stderr: RLM's from `RLM_LOG` (default INFO) on, the libraries' from WARNING on."""
+    level = _level_of(os.environ.get(LEVEL_VARIABLE, ""))
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter())
+    handler.setFormatter(_formatter(role, worker))
+    handler.addFilter(lambda record: record.levelno >= (level if _is_own(record) else logging.WARNING))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    level = os.environ.get("RLM_LOG", "INFO").upper()
-    for package in ("rlm", "actors", "scheduler"):
-        logging.getLogger(package).setLevel(level if level in logging.getLevelNamesMapping() else "INFO")
+    for package in _OWN:  # an alarm is a warning, and Sentry is told of it whatever is written here
+        logging.getLogger(package).setLevel(min(level, logging.WARNING))
     # A scheduler that is late says so by starting late; and RLM remembers the tick.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
+    threading.excepthook = _log_end_of_thread
     # A consumer without Redis tries again twice a second. That Redis is away RLM tells itself, as no error of its own.
     logging.getLogger(CONSUMER).addFilter(_is_no_outage)
+
+
+def _formatter(role: str, worker: str) -> logging.Formatter:
+    if log_format(os.environ, sys.stderr) is LogFormat.JSON:
+        return JsonFormatter(role, worker)
+    return LineFormatter(colour=is_coloured(os.environ, sys.stderr))
+
+
+def _level_of(name: str) -> int:
+    return logging.getLevelNamesMapping().get(name.upper(), logging.INFO)
+
+
+def _is_own(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] in _OWN
+
+
+def _log_end_of_thread(died: threading.ExceptHookArgs) -> None:
+    name = died.thread.name if died.thread else "unknown"
+    error = died.exc_value or died.exc_type()
+    logging.getLogger("rlm.thread").critical(
+        "The thread %s died of an error", name, exc_info=error, extra={"action": "end_thread"}
+    )
 
 
 def _is_no_outage(record: logging.LogRecord) -> bool:

@@ -1,42 +1,55 @@
-"""Errors to Sentry: run and event ids, never a payload, never a limit wait. The tick is a Crons monitor."""
+"""Errors and alarms to Sentry: one issue a cause, run and event ids, never a payload, never a limit wait.
+
+Whoever logs does not know of it: a handler of the log sends each record of level ERROR, and each that names an `alarm`.
+"""
 
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import sentry_sdk
 from sentry_sdk.integrations.atexit import AtexitIntegration
-from sentry_sdk.integrations.excepthook import ExcepthookIntegration
-from sentry_sdk.integrations.logging import LoggingIntegration
+from sentry_sdk.utils import BadDsn, event_from_exception
 
 from rlm import __version__
+from rlm.alarms import Alarm
+from rlm.errors import ConfigurationError
+from rlm.telemetry.bounded import Bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sentry_sdk.types import Event, Hint
 
-#: The slug of the scheduler's Crons monitor.
-MONITOR = "rlm-tick"
 #: How long a process that ends waits for its last errors to be sent, seconds.
 FLUSH_SECONDS = 1.0
+#: One event of a cause is sent in this time by each process, seconds; the next one tells how many were left out.
+QUIET_SECONDS = 60.0
 
 #: Tags taken over from a log record's facts.
-_TAGS = ("action", "run_id", "event_id", "endpoint")
+TAGS = ("action", "run_id", "event_id", "endpoint", "lane", "worker", "alarm")
+#: Alarms that are errors to Sentry, for nothing is sent, or not as it should be, until somebody acts; others warn.
+ERRORS = frozenset({
+    Alarm.RUN_FAILED, Alarm.NO_WORKER, Alarm.REDIS_AWAY, Alarm.REDIS_UNFIT, Alarm.NO_ARCHIVE,
+})  # fmt: skip
+#: The context that holds a record's numbers, and how many of its cause were left out.
+CONTEXT = "rlm"
+
 #: What may leave of an event; everything else could hold a payload.
 _ALLOWED = (
     "event_id",
     "timestamp",
     "level",
     "logger",
+    "transaction",
     "platform",
     "release",
     "environment",
     "server_name",
     "sdk",
     "tags",
+    "contexts",
     "logentry",
     "exception",
     "fingerprint",
@@ -47,67 +60,121 @@ _ALLOWED = (
     "duration",
     "monitor_config",
 )
+#: What talks about sending itself is not sent.
+_NOT_SENT = ("sentry_sdk", "urllib3")
+#: The code's own sentences have a placeholder for each value; a library may have put the values in already.
+_OWN = ("rlm.", "actors.", "scheduler.")
+_PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[-#0 +]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[diouxXeEfFgGcrsa]")
 
 
-def set_up(dsn: str | None, role: str) -> None:
-    """Report the errors of this process to Sentry; without a DSN do nothing."""
-    if dsn is None:
-        return
-    sentry_sdk.init(
-        dsn=dsn,
-        release=f"rlm@{__version__}",
-        default_integrations=False,
-        auto_enabling_integrations=False,
-        integrations=[
-            LoggingIntegration(level=None, event_level=logging.ERROR),
-            ExcepthookIntegration(always_run=True),  # a process that dies of an error of ours
-            AtexitIntegration(callback=lambda _pending, _timeout: None),  # without its words on stderr
-        ],
-        include_local_variables=False,
-        max_request_body_size="never",
-        send_default_pii=False,
-        traces_sample_rate=0.0,
-        trace_propagation_targets=[],
-        before_send=_strip,
-    )
-    sentry_sdk.set_tag("role", role)
+def set_up(dsn: str, role: str, worker: str = "") -> None:
+    """Report the errors and alarms of this process, which is of that `role`; `worker` is its id where it is one.
+
+    `SENTRY_ENVIRONMENT` and `SENTRY_RELEASE` are honoured; without them it is `production` and `rlm@VERSION`.
+
+    Raises:
+        ConfigurationError: the DSN is none. It is not quoted, for it is a secret.
+    """
+    try:
+        sentry_sdk.init(
+            dsn=dsn,
+            release=os.environ.get("SENTRY_RELEASE") or f"rlm@{__version__}",
+            default_integrations=False,
+            auto_enabling_integrations=False,
+            integrations=[AtexitIntegration(callback=lambda _pending, _timeout: None)],  # without its words on stderr
+            include_local_variables=False,
+            max_request_body_size="never",
+            max_breadcrumbs=0,
+            traces_sample_rate=0.0,
+            trace_propagation_targets=[],
+            before_send=_strip,
+        )
+    except BadDsn as error:
+        raise ConfigurationError(
+            "SENTRY_DSN: is no DSN; allowed is what Sentry shows under Client Keys, https://KEY@HOST/PROJECT"
+        ) from error
+    for name, value in (("role", role), ("worker", worker)):
+        if value:
+            sentry_sdk.get_global_scope().set_tag(name, value)  # any other scope is this thread's only
+    logging.getLogger().addHandler(Reporter(role))
 
 
 def flush() -> None:
     """Let what is on its way to Sentry arrive, before a process ends that runs no exit handlers."""
-    if sentry_sdk.is_initialized():
-        sentry_sdk.flush(timeout=FLUSH_SECONDS)
+    sentry_sdk.flush(timeout=FLUSH_SECONDS)
 
 
-def _strip(event: Event, hint: Hint) -> Event | None:
-    """Keep what is allowed; take the ids from the log record; group by what the code says, not by its values."""
-    record = hint.get("log_record")
-    kept: Any = {key: event[key] for key in _ALLOWED if key in event}  # type: ignore[literal-required]
-    if isinstance(record, logging.LogRecord):
-        kept["tags"] = {
-            **dict(event.get("tags") or {}),
-            **{name: str(getattr(record, name)) for name in _TAGS if getattr(record, name, None)},
+class Reporter(logging.Handler):
+    """Sends log records that are errors or alarms, of each cause one in a while."""
+
+    def __init__(self, role: str, bounded: Bounded | None = None) -> None:
+        super().__init__(logging.WARNING)
+        self._role = role
+        self._bounded = bounded or Bounded(QUIET_SECONDS)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a record if it is to be sent; trouble with that is never the caller's."""
+        alarm = getattr(record, "alarm", None)
+        if (record.levelno < logging.ERROR and not alarm) or record.name.startswith(_NOT_SENT):
+            return
+        try:
+            left_out = self._bounded.admit(tuple(fingerprint_of(record)))
+            if left_out is not None:
+                sentry_sdk.capture_event(self._event(record, left_out))
+        except Exception:  # noqa: BLE001  # logging's own way: it tells of it on stderr where that is wanted
+            self.handleError(record)
+
+    def _event(self, record: logging.LogRecord, left_out: int) -> Event:
+        """Write the event of a record: the title of its alarm, or its sentence without the values in it."""
+        alarm = getattr(record, "alarm", None)
+        title = alarm.headline if isinstance(alarm, Alarm) else _sentence(record)
+        event: Any = {
+            "level": _level_of(record),
+            "logger": record.name,
+            "transaction": f"{self._role}: {getattr(record, 'action', '') or record.funcName}",
+            "logentry": {"message": title, "formatted": title, "params": []},
+            "fingerprint": fingerprint_of(record),
+            "tags": {name: str(getattr(record, name)) for name in TAGS if getattr(record, name, None)},
+            "contexts": {CONTEXT: {**(getattr(record, "counts", None) or {}), "left_out": left_out}},
         }
-        words = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
-        kept["logentry"] = {"message": words, "formatted": words, "params": []}
-        kept["fingerprint"] = [record.name, words]
+        if record.exc_info and record.exc_info[0] is not None:
+            options = sentry_sdk.get_client().options
+            event["exception"] = event_from_exception(record.exc_info, options)[0]["exception"]
+        return event  # type: ignore[no-any-return]
+
+
+def fingerprint_of(record: logging.LogRecord) -> list[str]:
+    """Return what events of one cause have in common: the alarm, or what the code says and the error behind it."""
+    if alarm := getattr(record, "alarm", None):
+        return ["rlm", str(alarm)]
+    kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
+    return [record.name, _sentence(record), kind]
+
+
+def _level_of(record: logging.LogRecord) -> Any:
+    alarm = getattr(record, "alarm", None)
+    if alarm:
+        return "error" if alarm in ERRORS else "warning"
+    return "fatal" if record.levelno >= logging.CRITICAL else "error"
+
+
+def _sentence(record: logging.LogRecord) -> str:
+    """Return what a record says with an ellipsis for each value: a value may be a payload."""
+    if not isinstance(record.msg, str):
+        return type(record.msg).__name__
+    if not record.args and not record.name.startswith(_OWN):
+        return f"{record.name}, line {record.lineno}"  # the values may be in its words already
+    return _PLACEHOLDER.sub("…", record.msg).replace("%%", "%")
+
+
+def _strip(event: Event, _hint: Hint) -> Event | None:
+    """Keep what is allowed, by name, and of an exception its type and place: its words may quote a payload."""
+    kept: Any = {key: event[key] for key in _ALLOWED if key in event}  # type: ignore[literal-required]
+    if "contexts" in kept:
+        numbers = (kept["contexts"] or {}).get(CONTEXT, {})
+        kept["contexts"] = {CONTEXT: {name: one for name, one in numbers.items() if isinstance(one, int | float)}}
+        if not numbers:
+            del kept["contexts"]
     for exception in (kept.get("exception") or {}).get("values", []):
-        exception["value"] = ""  # an exception's words may quote a payload; its type and place are enough
+        exception["value"] = ""
     return kept  # type: ignore[no-any-return]
-
-
-@contextmanager
-def monitored_tick(every_seconds: float, window_seconds: float) -> Iterator[None]:
-    """Check in with Sentry's Crons while a tick's work is done; without a DSN do nothing."""
-    if not sentry_sdk.is_initialized():
-        yield
-        return
-    minutes = max(1, round(every_seconds / 60))
-    config: Any = {
-        "schedule": {"type": "interval", "value": minutes, "unit": "minute"},
-        "checkin_margin": 1,
-        "max_runtime": max(1, round(window_seconds / 60) + 1),
-        "timezone": "UTC",
-    }
-    with sentry_sdk.monitor(monitor_slug=MONITOR, monitor_config=config):
-        yield

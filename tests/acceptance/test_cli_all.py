@@ -21,11 +21,13 @@ ARGUMENTS = {
     "endpoint pause": ["rebalance_api"],
     "endpoint resume": ["rebalance_api"],
     "endpoint limit": ["rebalance_api", "5/minute"],
+    "completion": ["bash"],
+    "init": ["--dry-run"],
 }
 #: They need no Redis: they start what they need, or nothing.
-WITHOUT_REDIS = {"demo", "up", "mock-api"}
+WITHOUT_REDIS = {"config show", "config check", "completion", "init", "demo", "up", "mock-api"}
 #: They go on for as long as nobody stops them, and title, log and signals of their process are theirs.
-LONG_RUNNING = {"scheduler", "supervisor", "worker start", "up"}
+LONG_RUNNING = {"scheduler", "supervisor", "worker start", "web", "up"}
 
 
 def leaves(group, path=()):
@@ -64,14 +66,17 @@ def test_every_command_takes_a_configuration():
 
 @pytest.mark.parametrize("name", WITH_CONFIG)
 def test_a_wrong_configuration_is_exit_two(name, tmp_path):
-    """Nothing is started; file, key, value and what is allowed are named, and stdout stays empty."""
+    """Nothing is started; file, key, value and what is allowed are named, and stdout stays empty.
+
+    The doctor also tells there what it finds all the same.
+    """
     config = tmp_path / "wrong.toml"
     config.write_text("[workers]\nmax = 0\n")
 
     done = (run_apart if name in LONG_RUNNING else run)(name, "--config", str(config))
 
     assert done.exit_code == 2
-    assert done.stdout == ""
+    assert done.stdout == "" or name == "doctor"
     assert all(word in done.stderr for word in ("wrong.toml", "workers.max = 0", "from 1 to 1000"))
     assert not (tmp_path / ".rlm").exists()
 
@@ -113,16 +118,19 @@ def test_a_long_running_process_does_not_start_without_redis(name, tmp_path):
 
 @pytest.mark.parametrize("name", LEAVES)
 def test_every_command_has_help(name):
-    """It says what the command does, in sentences, and what each option means."""
+    """It says what the command does, in sentences, what each option means, and how it is typed, in examples."""
     done = run(name, "--help") if name not in ARGUMENTS else CliRunner().invoke(rlm, [*name.split(), "--help"])
 
     assert done.exit_code == 0
     command = LEAVES[name]
     assert (command.help or "").partition("\n\n")[0].endswith(".")
     assert all(option.help for option in command.params if isinstance(option, click.Option))
+    examples = done.stdout.partition("Examples:\n")[2].splitlines()
+    assert examples
+    assert all(f"rlm {name}" in line for line in examples)
 
 
 @pytest.mark.parametrize("name", [name for name in LEAVES if name not in WITH_JSON])
 def test_a_command_without_json_prints_no_data(name):
-    """Only what runs in the foreground until it is stopped has none."""
-    assert name in LONG_RUNNING
+    """Only what runs in the foreground until it is stopped has none, and what prints a script for a shell."""
+    assert name in {*LONG_RUNNING, "completion"}

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rlm.archive import Archive, Kind
-from rlm.checks import ARCHIVED_SOON
+from rlm.checks.archive import ARCHIVED_SOON
 from rlm.clock import system_clock
 from tests.acceptance.cli import Installation
 from tests.acceptance.test_cli_doctor import findings

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlm import checks, shut
+from rlm import __version__, checks
 from rlm.books import books
+from rlm.checks import endpoints, server
 from rlm.clock import SystemClock, system_clock
 from rlm.errors import StoreUnreachableError
 from rlm.explain.words import moment
@@ -36,7 +37,7 @@ def findings(document):
 
 def announce(inst, role, process_id="host:1:abc", **facts):
     """Have a process alive, of the same configuration unless told."""
-    process = Process(process_id, 1, "host", system_clock.now(), revision=inst.settings.revision)
+    process = Process(process_id, 1, "host", system_clock.now(), revision=inst.settings.revision, version=__version__)
     inst.store.processes.announce(role, replace(process, **facts))
 
 
@@ -51,7 +52,10 @@ def test_an_installation_with_nothing_started_is_no_error(inst):
         ("supervisor", "warning"),
     ]
     assert all("rlm up" in found["remedy"] for found in bad)
-    assert all(set(found) == {"name", "ok", "severity", "message", "remedy"} for found in document["findings"])
+    assert all(
+        set(found) == {"name", "ok", "verdict", "severity", "message", "remedy"} for found in document["findings"]
+    )
+    assert {found["verdict"] for found in document["findings"]} == {"ok", "warn"}
     assert all(found["severity"] is None for found in document["findings"] if found["ok"])
     names = set(findings(document))
     assert {"configuration", "redis", "redis.eviction", "clock", "workers", "run", "staging", "books"} <= names
@@ -131,8 +135,8 @@ def test_clocks_that_differ_are_a_warning(inst, monkeypatch):
         assert "NTP" in found["remedy"]
 
     moments = iter((time.time() - 30, time.time() + 30))
-    monkeypatch.setattr(checks, "system_clock", SimpleNamespace(now=lambda: next(moments)))
-    assert checks._clock(inst.store).ok
+    monkeypatch.setattr(server, "system_clock", SimpleNamespace(now=lambda: next(moments)))
+    assert [found.ok for found in server.check_clock(inst.store)] == [True]
 
 
 def test_an_open_run_is_told_and_an_overdue_one_is_an_error(inst):
@@ -244,7 +248,7 @@ def test_endpoints_that_get_no_call_are_warned_about(inst):
 
 def test_of_many_endpoints_that_get_no_call_some_are_named(inst, monkeypatch):
     """Of the others, and of the types, the number is told."""
-    monkeypatch.setattr(shut, "MOST_NAMED", 2)
+    monkeypatch.setattr(endpoints, "MOST_NAMED", 2)
     for one in inst.store.endpoints().values():
         inst.store.control.pause(one, "me@here")
 
@@ -282,7 +286,7 @@ def test_items_left_in_staging_are_a_warning(inst):
 
 
 def test_an_unfit_redis_is_exit_four(inst, monkeypatch):
-    """The remedy is told; with --allow-volatile it is a warning, and the rest is looked at."""
+    """The remedy is told; with --allow-volatile it is a warning. The rest is looked at either way."""
     real = fitness.judge
 
     def volatile(info, settings, **options):
@@ -296,36 +300,55 @@ def test_an_unfit_redis_is_exit_four(inst, monkeypatch):
     assert refused["ok"] is False
     assert findings(refused)["redis.persistence"]["severity"] == "error"
     assert "appendonly" in findings(refused)["redis.persistence"]["remedy"]
-    assert "books" not in findings(refused)
     assert findings(allowed)["redis.persistence"]["severity"] == "warning"
+    assert "books" in findings(refused)
     assert "books" in findings(allowed)
 
 
 def test_a_redis_that_cannot_be_reached_is_a_finding_and_exit_four(inst, tmp_path):
-    """One document all the same, with the address and the remedy."""
+    """One document all the same, with the address and the remedy, and with what needs no Redis."""
     inst.config.write_text(f'[redis]\nurl = "unix://{tmp_path}/nobody.sock"\n')
 
     document = inst.json("doctor", code=4)
 
-    assert [found["name"] for found in document["findings"]] == ["configuration", "redis"]
+    assert [found["name"] for found in document["findings"]] == ["configuration", "files", "sentry", "redis"]
     assert "nobody.sock" in findings(document)["redis"]["message"]
+    assert "so not looked at: latency, clock, " in findings(document)["redis"]["message"]
     assert "redis.url" in findings(document)["redis"]["remedy"]
     assert "1 error" in inst.rlm("doctor", code=4).stdout
 
 
 def test_a_redis_that_fails_in_between_keeps_what_was_found(inst, monkeypatch):
-    """What had been looked at by then is printed, too."""
+    """What had been looked at by then is printed, too; what comes after it is not even tried."""
+    tried = []
 
-    def fail(store):
-        yield checks.check_configuration(inst.settings)
+    def fail(_store):
+        yield from ()
         raise StoreUnreachableError("Redis went away")
 
-    monkeypatch.setattr(checks, "check_installation", fail)
+    made = {"clock": checks.IN_REDIS["clock"], "memory": fail, "run": tried.append}
+    monkeypatch.setattr(checks, "IN_REDIS", made)
 
     document = inst.json("doctor", code=4)
 
-    assert document["findings"][-1]["message"] == "Redis went away"
-    assert "redis.version" in findings(document)
+    assert document["findings"][-1]["message"] == "Redis went away; so not looked at: memory, run"
+    assert findings(document)["clock"]["ok"]
+    assert tried == []
+
+
+def test_a_check_that_fails_takes_no_other_down(inst, monkeypatch):
+    """It is a finding by itself: exit 1, with what went wrong, and the books are looked at all the same."""
+
+    def fail(_store):
+        raise ValueError("what nobody expected")
+
+    monkeypatch.setattr(checks, "IN_REDIS", {"memory": fail, "books": checks.IN_REDIS["books"]})
+
+    document = inst.json("doctor", code=1)
+
+    assert findings(document)["memory"]["verdict"] == "fail"
+    assert findings(document)["memory"]["message"] == ("this could not be looked at: ValueError: what nobody expected")
+    assert findings(document)["books"]["ok"]
 
 
 def test_nothing_configured_is_told_apart_from_a_file(tmp_path, monkeypatch, valkey_only_url):

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from rlm import closing
+from rlm.arrivals import Arrivals
 from rlm.event import Reason
+from rlm.monitoring import Monitor
+from rlm.store.processes import Process, Role
 from tests.acceptance.cli import Installation
 from tests.store import steps
 
@@ -84,13 +87,17 @@ def test_the_keys_of_runs(inst):
     inst.push(*steps.items(2, steps.TYPE))
     run = inst.start_run()
     inst.store.ledger.complete(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 0.1)
+    inst.store.processes.announce(Role.WORKER, Process("worker-1", 1, "host", 0.0, "ready", 5))
+    steps.claim_next(inst.store, inst.token, run)
     running = set(keys(inst.json("status")))
     steps.finish(inst.store, inst.token, run)
     assert closing.close_run(inst.store, run.id)
     record, listed = set(keys(inst.json("result"))), set(keys(inst.json("list")))
 
     assert record == documented("rlm result") - CONDUCTED
-    assert running == (record - {"finished_at"}) | (documented("rlm status") - CONDUCTED - {"last", "last_tick"})
+    assert running == (record - {"finished_at", "plan.actual_seconds"}) | (
+        documented("rlm status") - CONDUCTED - {"last", "last_tick"}
+    )
     assert idle == {"state", "last", "last_tick"}
     assert listed == documented("rlm list")
 
@@ -103,6 +110,20 @@ def test_the_keys_of_queues_and_dead_letters(inst):
 
     assert set(keys(inst.json("queue", "stats"))) == documented("rlm queue stats")
     assert set(keys(inst.json("failed", "list"))) == documented("rlm failed list")
+
+
+def test_the_keys_of_the_monitor(inst, monkeypatch):
+    """With a run open, another on record, and arrivals known from it."""
+    monkeypatch.setattr("rlm.monitoring.measured_arrivals", lambda _store: Arrivals({steps.TYPE: 5.0}, 180.0, 3.0))
+    inst.push(*steps.items(2, steps.TYPE))
+    run = inst.start_run()
+    steps.finish(inst.store, inst.token, run)
+    assert closing.close_run(inst.store, run.id)
+    inst.start_run()
+
+    more = set(keys(Monitor(inst.store, 0.3).look())) - documented("rlm queue stats")
+
+    assert more == documented("rlm queue monitor")
 
 
 def test_the_keys_of_an_event_explained(inst):
@@ -129,6 +150,12 @@ def test_the_keys_of_endpoints_and_changes(inst):
 
     assert set(keys(inst.json("endpoint", "list"))) == documented("rlm endpoint list")
     assert set(keys(inst.json("endpoint", "changes"))) == documented("rlm endpoint changes")
+
+
+def test_the_keys_of_the_configuration(inst):
+    """With each setting under its key, and the same keys whether it can be used or not."""
+    assert set(keys(inst.json("config", "show", "run"))) == documented("rlm config show")
+    assert set(keys(inst.json("config", "check"))) == documented("rlm config check")
 
 
 def test_the_keys_of_findings(inst):

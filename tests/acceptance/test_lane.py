@@ -798,7 +798,7 @@ def test_redis_gone_between_claim_and_slot_sends_nothing(bench):
         bench.carry()
     assert bench.where() == {"pending": 1}
     assert bench.calls() == []
-    assert bench.tally() == {f"taken:{TYPE}": 1}
+    assert bench.tally() == {f"taken:{TYPE}": 1, f"unsent:{TYPE}": 1}
     bench.check()
 
     kept = [one for idle in bench.dispatcher._idle.values() for one in idle]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from rlm.checks import _transport
+from rlm.checks.server import check_transport
 from rlm.cli.group import rlm
 from rlm.store.connect import make_client
 from rlm.store.fitness import Severity
@@ -156,7 +156,7 @@ def test_rights_taken_away_in_mid_run_are_waited_for(make_system, tmp_path):
 )
 def test_the_doctor_warns_of_what_others_can_read_along(url, ok):
     """Unencrypted to another host is a warning with its remedy; the password is not in it."""
-    finding = _transport(url)
+    finding = check_transport(url)
 
     assert finding.ok is ok
     assert finding.severity is Severity.WARNING or ok

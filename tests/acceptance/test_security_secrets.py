@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from rlm.cli.group import rlm
 from rlm.store.connect import make_client
 from tests.acceptance.redisusers import PASSWORD, documented_users, make_user, make_users, url_of
-from tests.acceptance.test_sentry import Sentry
 from tests.conftest import running_server
 from tests.faults.test_processes_die import assert_next_run
+from tests.ingest import Ingest
 from tests.leftbehind import processes_of
 from tests.wait import wait_until
 
@@ -34,7 +34,7 @@ def test_a_system_in_trouble_lets_no_secret_out(make_system, tmp_path, monkeypat
     No call is made meanwhile, nothing is lost, and the run goes on by itself once the password is right again.
     """
     outputs: list[str] = []
-    with running_server("valkey", tmp_path / "server") as url, make_client(url) as admin, Sentry() as sentry:
+    with running_server("valkey", tmp_path / "server") as url, make_client(url) as admin, Ingest() as sentry:
         make_users(admin)
         monkeypatch.setenv("API_TOKEN", TOKEN)
         monkeypatch.setenv("SENTRY_DSN", sentry.dsn.replace("public", DSN_KEY))

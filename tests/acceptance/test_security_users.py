@@ -10,7 +10,10 @@ import redis
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
+from rlm.settings import load_settings
+from rlm.store import open_store
 from rlm.store.connect import make_client
+from rlm.telemetry.prometheus import MetricsPage
 from tests.acceptance.redisusers import PASSWORD, documented_users, make_users, url_of
 from tests.acceptance.system import make_item
 from tests.acceptance.tlsserver import tls_server
@@ -164,6 +167,14 @@ def test_the_watcher_has_no_command_that_runs_a_script(valkey_users, args):
 
     assert done.exit_code == 4, done.output
     assert "evalsha" in done.output
+
+
+@pytest.mark.parametrize(("user", "up"), [("rlm", b"\nrlm_up 1.0\n"), ("watcher", b"\nrlm_up 0.0\n")])
+def test_the_metrics_need_rlm_s_user_and_no_more(valkey_users, user, up, tmp_path, monkeypatch):
+    """What is asked for them is within its rights; the watcher, who may run no script, is told nothing."""
+    monkeypatch.chdir(tmp_path)
+    with open_store(load_settings(None, {"RLM_REDIS__URL": valkey_users(user)})) as store:
+        assert up in MetricsPage(store).write()
 
 
 @pytest.fixture(scope="module")

@@ -1,79 +1,180 @@
-"""What really leaves for Sentry: processes with a DSN, and an endpoint on loopback that takes their envelopes."""
+"""What really leaves for Sentry: processes with a DSN, and a server on loopback that takes their envelopes."""
 
 from __future__ import annotations
 
-import gzip
-import http.server
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
 from rlm import __version__
+from rlm.clock import system_clock
+from rlm.errors import StoreError
+from rlm.telemetry.logs import KEYS
+from tests.acceptance.system import make_item
 from tests.bench import Bench
+from tests.faults.api_proxy import ApiProxy
+from tests.ingest import Ingest
 from tests.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
 #: What no envelope may hold, wherever.
 PAYLOAD = "wallet-of-alice"
-
-
-class Sentry:
-    """Takes envelopes as Sentry does, and keeps them."""
-
-    def __init__(self):
-        self.paths, self.bodies = [], []
-        taken = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers.get("Content-Encoding") == "gzip":
-                    body = gzip.decompress(body)
-                taken.paths.append(self.path)
-                taken.bodies.append(body)
-                self.send_response(200)
-                self.send_header("Content-Length", "2")
-                self.end_headers()
-                self.wfile.write(b"{}")
-
-            def log_message(self, *_args):
-                """Say nothing."""
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.dsn = f"http://public@127.0.0.1:{self._server.server_port}/42"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-
-    def items(self, kind):
-        """Return the items of a kind from all envelopes."""
-        found = []
-        for body in self.bodies:
-            _envelope, *rest = body.split(b"\n")
-            found += [
-                json.loads(item)
-                for header, item in zip(rest[::2], rest[1::2], strict=False)
-                if header and json.loads(header)["type"] == kind
-            ]
-        return found
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_exc):
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+TOKEN = "token-of-the-api"
 
 
 @pytest.fixture
-def sentry():
-    with Sentry() as sentry:
-        yield sentry
+def ingest():
+    with Ingest() as ingest:
+        yield ingest
+
+
+# -- one run with everything that may happen to it
+
+
+class HeadsProxy(ApiProxy):
+    """Notes the heads of requests on their way to the API."""
+
+    heads = b""
+
+    async def write(self, writer, data):
+        self.heads += data.partition(b"\r\n\r\n")[0].lower()
+        await super().write(writer, data)
+
+
+def every_seconds_due_in(seconds):
+    """Return a period of a minute or more whose next tick on the wall clock comes in `seconds` to `seconds` + 3."""
+    now = system_clock.now()
+    return next(every for every in range(60, 86_400) if seconds <= -now % every <= seconds + 3)
+
+
+def still(what):
+    """Ask, and None while Redis is away."""
+    try:
+        return what()
+    except StoreError:
+        return None
+
+
+@pytest.fixture
+def proxies():
+    """Proxies that are closed in the end."""
+    made = []
+    yield made
+    for proxy in made:
+        proxy.__exit__()
+
+
+def live_through(make_system, ingest, proxies, *, events, window_seconds, seed_faults):
+    """Have a tick open a run, its API fail, its workers and its Redis die; return the system and the run's record."""
+
+    def front(url):
+        proxies.append(HeadsProxy(url).__enter__())
+        return proxies[0].front
+
+    env = {
+        "SENTRY_DSN": ingest.dsn,
+        "SENTRY_ENVIRONMENT": "staging",
+        "SENTRY_RELEASE": "shop@7",
+        "API_TOKEN": TOKEN,
+        "RLM_RUN__EVERY_SECONDS": str(every_seconds_due_in(5)),
+        "RLM_RUN__WINDOW_SECONDS": str(window_seconds),
+        "RLM_QUEUE__FAILED_ALARM": "2",
+        "RLM_LOG_FORMAT": "json",
+    }
+    made = make_system(env=env, ticks=True, front=front)
+    system = made.__enter__()
+    try:
+        header = 'headers = { Authorization = "env:API_TOKEN" }, timeout_seconds'
+        system.config.write_text(system.config.read_text().replace("timeout_seconds = 1.0 }", f"{header} = 1.0 }}"))
+        types = system.types
+        system.push(
+            make_item(f"e{number}", types[number % len(types)], wallet_name=PAYLOAD, note=PAYLOAD)
+            for number in range(events)
+        )
+        system.push(make_item(f"u{number}", "UNKNOWN", wallet_name=PAYLOAD) for number in range(3))
+        system.api.set_fault("*", error_rate=0.05)
+        system.api.set_fault("rebalance_api", down=True)
+        system.start_both()
+        run = wait_until(system.store.runs.current, timeout=20, message="the tick has opened a run")
+        seed_faults(system)
+        return made, system, wait_until(lambda: still(lambda: system.store.runs.record(run.id)), timeout=90)
+    except BaseException:
+        made.__exit__(None, None, None)
+        raise
+
+
+def kill_a_worker(system, killed):
+    """Kill one that is ready; those `killed` before are known to Redis for a moment longer."""
+    pid = wait_until(lambda: set(still(system.workers) or ()) - killed, timeout=30, message="a worker is ready").pop()
+    os.kill(pid, signal.SIGKILL)
+    killed.add(pid)
+
+
+def two_kills_and_a_restart(system):
+    """Two workers are killed, each in the middle of its calls, and Redis is restarted."""
+    killed: set[int] = set()
+    for answered in (30, 60):
+        wait_until(lambda: len(system.answered()) > answered, timeout=30)  # noqa: B023  # waited for here
+        kill_a_worker(system, killed)
+    wait_until(lambda: len(system.answered()) > 90, timeout=30)
+    os.kill(system.store.client.info("server")["process_id"], signal.SIGTERM)
+
+
+def assert_told_once_and_nothing_else(ingest, system, record, proxy):
+    """Each cause is one issue, with where to look; the tick checked in; no payload, token or header left."""
+    (run_id,) = {record["run_id"]}
+    wait_until(lambda: len(ingest.check_ins) == 2, message="the tick has checked in and out")
+    system.stop("scheduler")
+    system.stop("supervisor")
+
+    alarms = {event["tags"]["alarm"]: event for event in ingest.events}
+    assert set(alarms) == {"leftovers", "worker_died", "breaker_open", "dead_letters"}
+    assert set(ingest.issues) == {("rlm", cause) for cause in alarms}
+    assert {event["level"] for event in ingest.events} == {"warning"}
+    assert {event["environment"] for event in ingest.events} == {"staging"}
+    assert {event["release"] for event in ingest.events} == {"shop@7"}
+    assert alarms["leftovers"]["tags"]["run_id"] == alarms["dead_letters"]["tags"]["run_id"] == run_id
+    assert alarms["leftovers"]["contexts"]["rlm"]["leftover"] == record["counts"]["leftover"]
+    assert alarms["leftovers"]["logentry"]["message"] == "A run finished with leftovers"
+    assert "rebalance_api" in {event["tags"]["endpoint"] for event in ingest.issues["rlm", "breaker_open"]}
+    assert alarms["dead_letters"]["contexts"]["rlm"]["letters"] == 3
+
+    began, ended = ingest.check_ins
+    assert (began["status"], ended["status"]) == ("in_progress", "ok")
+    assert began["check_in_id"] == ended["check_in_id"]
+    assert began["monitor_slug"] == "rlm-tick"
+    assert ended["duration"] == pytest.approx(record["duration_seconds"], abs=3)
+
+    logs = system.log("scheduler") + system.log("supervisor")
+    for secret in (PAYLOAD, TOKEN, "authorization"):
+        assert secret.encode() not in ingest.everything.lower()
+        assert secret not in logs
+    assert ingest.dsn not in logs
+    assert all(set(json.loads(line)) <= set(KEYS) for line in logs.splitlines())
+    assert b"authorization" in proxy.heads
+    assert b"sentry" not in proxy.heads
+    assert b"baggage" not in proxy.heads
+
+
+def test_a_run_with_every_trouble_is_one_issue_a_cause(make_system, ingest, proxies):
+    """5 % of calls fail, an endpoint is down, two workers die, Redis restarts, dead letters and leftovers remain."""
+    made, system, record = live_through(
+        make_system, ingest, proxies, events=1500, window_seconds=9, seed_faults=two_kills_and_a_restart
+    )
+    try:
+        assert record["state"] == "partial"
+        assert_told_once_and_nothing_else(ingest, system, record, proxies[0])
+    finally:
+        made.__exit__(None, None, None)
+
+
+# -- single processes
 
 
 def run(code, dsn, *args):
@@ -93,7 +194,8 @@ def run(code, dsn, *args):
 
 
 ONE_ERROR = f"""
-telemetry.set_up(load_settings(), "worker")
+import os, threading
+telemetry.set_up(load_settings(), "worker", "w1")
 log = logging.getLogger("rlm.lane")
 def carry(item):
     secret_local = item
@@ -104,79 +206,39 @@ def carry(item):
         log.info("Event %s of %s is on its way", "i1:T", item, extra=facts)
         log.warning("Event %s of %s is late", "i1:T", item, extra=facts)
         log.exception("Event %s of %s could not be carried", "i1:T", item, extra=facts)
-carry("{PAYLOAD}")
+lane = threading.Thread(target=carry, args=("{PAYLOAD}",))
+lane.start()
+lane.join()
+logging.getLogger("lib").error(ValueError("{PAYLOAD}"))
+telemetry.flush()
+os._exit(0)
 """
 
 
-def test_an_error_is_one_envelope_with_ids_and_without_a_payload(sentry):
-    """The error of a process that ends just then arrives: once, tagged, its values left behind."""
-    run(ONE_ERROR, sentry.dsn)
-    wait_until(lambda: sentry.bodies, message="the envelope has arrived")
+def test_an_error_is_one_envelope_with_ids_and_without_a_payload(ingest):
+    """The error of a process that ends at once then arrives: tagged, its values left behind."""
+    run(ONE_ERROR, ingest.dsn)
+    wait_until(lambda: len(ingest.events) == 2, message="both have arrived")
 
-    (event,) = sentry.items("event")
-    assert len(sentry.bodies) == 1
-    assert sentry.paths == ["/api/42/envelope/"]
-    assert event["tags"] == {"role": "worker", "action": "give_back", "run_id": "r1", "event_id": "i1:T"}
+    event, other = ingest.events
+    assert ingest.paths == ["/api/42/envelope/"] * 2
+    assert event["tags"] == {
+        "role": "worker",
+        "worker": "w1",
+        "action": "give_back",
+        "run_id": "r1",
+        "event_id": "i1:T",
+    }
     assert (event["level"], event["logger"], event["release"]) == ("error", "rlm.lane", f"rlm@{__version__}")
-    assert event["logentry"]["message"] == "Event %s of %s could not be carried"
+    assert event["environment"] == "production"
+    assert event["logentry"]["message"] == "Event … of … could not be carried"
     (exception,) = event["exception"]["values"]
     assert (exception["type"], exception["value"]) == ("ValueError", "")
     assert exception["stacktrace"]["frames"][-1]["function"] == "carry"
     assert not [frame for frame in exception["stacktrace"]["frames"] if "vars" in frame]
-    everything = b"".join(sentry.bodies)
-    assert b"breadcrumbs" not in everything
-    assert PAYLOAD.encode() not in everything
-
-
-def test_the_same_error_of_two_events_is_one_issue(sentry):
-    """One cause, one fingerprint, however many events it hits."""
-    run(ONE_ERROR, sentry.dsn)
-    run(ONE_ERROR.replace("i1:T", "i2:T"), sentry.dsn)
-    wait_until(lambda: len(sentry.bodies) == 2, message="both have arrived")
-
-    first, second = sentry.items("event")
-    assert first["tags"]["event_id"] != second["tags"]["event_id"]
-    assert first["fingerprint"] == second["fingerprint"]
-
-
-def test_a_message_that_is_an_exception_keeps_its_words(sentry):
-    """A library that logs the exception itself as the message sends its type, not what it says."""
-    run(
-        f'telemetry.set_up(load_settings(), "worker")\nlogging.getLogger("lib").error(ValueError("{PAYLOAD}"))',
-        sentry.dsn,
-    )
-    wait_until(lambda: sentry.bodies, message="the envelope has arrived")
-
-    assert PAYLOAD.encode() not in b"".join(sentry.bodies)
-    assert sentry.items("event")[0]["logentry"]["message"] == "ValueError"
-
-
-TICK = """
-telemetry.set_up(load_settings(), "scheduler")
-from rlm.telemetry.sentry import monitored_tick
-try:
-    with monitored_tick(180.0, 180.0):
-        if len(sys.argv) > 1:
-            raise RuntimeError(sys.argv[1])
-except RuntimeError:
-    pass
-"""
-
-
-@pytest.mark.parametrize(("args", "end"), [((), "ok"), ((PAYLOAD,), "error")], ids=["good", "failed"])
-def test_a_tick_checks_in_and_out(sentry, args, end):
-    """The Crons monitor is told that a tick began and how it ended, and when to expect the next."""
-    run(TICK, sentry.dsn, *args)
-    wait_until(lambda: len(sentry.items("check_in")) == 2, message="both check-ins have arrived")
-
-    began, ended = sorted(sentry.items("check_in"), key=lambda one: one["status"] != "in_progress")
-    assert (began["status"], ended["status"]) == ("in_progress", end)
-    assert began["check_in_id"] == ended["check_in_id"]
-    assert began["monitor_slug"] == ended["monitor_slug"] == "rlm-tick"
-    assert began["monitor_config"]["schedule"] == {"type": "interval", "value": 3, "unit": "minute"}
-    assert began["monitor_config"]["max_runtime"] >= 3
-    assert sentry.items("event") == []
-    assert PAYLOAD.encode() not in b"".join(sentry.bodies)
+    assert other["logentry"]["message"] == "ValueError"
+    assert b"breadcrumbs" not in ingest.everything
+    assert PAYLOAD.encode() not in ingest.everything
 
 
 REFUSED = """
@@ -196,18 +258,18 @@ with open_store(settings) as store:
 """
 
 
-def test_limits_that_are_met_send_nothing(sentry, valkey_only_url, tmp_path):
+def test_limits_that_are_met_send_nothing(ingest, valkey_only_url, tmp_path):
     """A full window and a 429 are outcomes, not errors: of three events, none is told of."""
     with Bench(valkey_only_url, tmp_path, limit="1 per 60 second") as bench:
         bench.take(4)
         bench.api.set_fault("second", throttle=5)
         releases = bench.release(4)
-        run(REFUSED, sentry.dsn, str(bench.config), bench.run_id, *(one.event_id for one in releases))
+        run(REFUSED, ingest.dsn, str(bench.config), bench.run_id, *(one.event_id for one in releases))
 
         assert sorted(status for _, _, status in bench.calls()) == [200, 429]
         assert bench.where() == {"pending": 3}
-    wait_until(lambda: sentry.bodies, message="the end has arrived")
-    assert [event["logentry"]["message"] for event in sentry.items("event")] == ["The end"]
+    wait_until(lambda: ingest.events, message="the end has arrived")
+    assert [event["logentry"]["message"] for event in ingest.events] == ["The end"]
 
 
 def test_a_sentry_that_is_down_harms_nobody():
@@ -216,3 +278,40 @@ def test_a_sentry_that_is_down_harms_nobody():
 
     assert "could not be carried" in done.stderr
     assert "Sentry is attempting" not in done.stderr
+
+
+# -- longer
+
+
+@pytest.mark.long
+def test_a_minute_of_kills_and_restarts_is_one_issue_a_cause(make_system, ingest, proxies):
+    """Workers die every few seconds, the scheduler once, Redis twice: no issue but one for each cause, no payload."""
+
+    def storm(system):
+        deadline, killed = system.store.runs.current().deadline, set()
+        for turn in range(8):
+            kill_a_worker(system, killed)
+            if turn in {2, 5}:
+                os.kill(system.store.client.info("server")["process_id"], signal.SIGTERM)
+            if turn == 3:
+                system.stop("scheduler", signal.SIGKILL)
+                system.start("scheduler")
+            moment = system_clock.now() + 4
+            wait_until(lambda moment=moment: system_clock.now() > min(moment, deadline), timeout=10)
+
+    made, system, record = live_through(
+        make_system, ingest, proxies, events=12_000, window_seconds=45, seed_faults=storm
+    )
+    try:
+        assert record["state"] == "partial"
+        wait_until(lambda: len(ingest.check_ins) == 2, message="its successor has ended the check-in")
+        wait_until(lambda: ("rlm", "process_died") in ingest.issues, timeout=60, message="the dead one is missed")
+        system.stop("scheduler")
+        system.stop("supervisor")
+        known = {"leftovers", "worker_died", "no_worker", "breaker_open", "dead_letters", "process_died"}
+        assert {("rlm", "leftovers"), ("rlm", "worker_died")} <= set(ingest.issues) <= {("rlm", one) for one in known}
+        assert len({one["check_in_id"] for one in ingest.check_ins}) == 1
+        assert ingest.check_ins[-1]["status"] == "ok"
+        assert not re.search(f"{PAYLOAD}|{TOKEN}".encode(), ingest.everything)
+    finally:
+        made.__exit__(None, None, None)

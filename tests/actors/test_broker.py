@@ -364,6 +364,7 @@ def test_no_error_of_redis_ends_the_consumer(broker, monkeypatch, error):
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_an_acknowledgement_that_fails_holds_no_lane_up(make_broker, error, caplog):
     """The ledger knows already: the lane goes on to the next message at once, with a word in the log."""
+    caplog.set_level("INFO")
     broker = make_broker()
     broker.do_ack = mock.Mock(side_effect=error)
     broker.enqueue_many(messages(1, 2, 3))
@@ -378,6 +379,7 @@ def test_an_acknowledgement_that_fails_holds_no_lane_up(make_broker, error, capl
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_messages_that_cannot_be_put_back_are_no_trouble(broker, error, caplog):
     """At a stop without Redis their releases become void by themselves."""
+    caplog.set_level("INFO")
     broker.enqueue_many(messages(1))
     consumer = broker.consume(QUEUE, prefetch=2)
     message = next(consumer)
@@ -494,7 +496,7 @@ def test_a_consumer_without_redis_tries_again_and_logs_no_error(monkeypatch, cap
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", root.handlers[:])
     level = root.level
-    logs.set_up()
+    logs.set_up("worker")
     try:
         with working(broker):
             wait_until(lambda: len(tries) > 2, timeout=PATIENCE, message="it tries again")

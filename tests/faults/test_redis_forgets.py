@@ -60,7 +60,7 @@ def assert_held(system, since):
     later = [one.at - since for one in system.api.arrivals if one.at > since + 0.3]
     assert later
     assert min(later) >= HELD_SECONDS - 0.3
-    assert system.log("scheduler").count("[action=hold_endpoints]") == 1
+    assert system.log("scheduler").count("[action=hold_endpoints ") == 1
     assert re.search(r"ERROR +Redis came back empty", system.log("scheduler"))
     assert "Redis came back empty" in system.rlm("doctor", check=False).stdout
 

@@ -169,3 +169,41 @@ def test_no_later_answer_changes_the_record(store, token, running, settle):
 
     with looks.nothing_changes(store, store.keys.calls("worker-1")):
         assert not late[settle]()
+
+
+def totals(store):
+    """What is counted over all runs and is not zero."""
+    return {
+        name.decode(): int(number) for name, number in store.client.hgetall(store.keys.totals).items() if int(number)
+    }
+
+
+def test_the_tally_moves_into_the_totals_and_what_else_there_is_with_it(store, token, running):
+    """Each run adds to those before."""
+    for expected in (1, 2):
+        run = running(2)
+        store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1)
+        steps.finish(store, token, run)
+        store.runs.return_unsettled(run.id, [steps.TYPE])
+        store.runs.close(run.id, RECORD, [steps.TYPE], wanted=0, measured={"T one": b"1"}, added={"runs:partial": 1})
+
+        assert totals(store)[f"completed:{steps.TYPE}"] == totals(store)[f"delivered:{steps.ENDPOINT}"] == expected
+        assert totals(store)["runs:partial"] == expected
+    assert totals(store) == {
+        f"taken:{steps.TYPE}": 2,
+        "duplicates": 2,
+        f"carried:{steps.TYPE}": 1,
+        f"completed:{steps.TYPE}": 2,
+        f"delivered:{steps.ENDPOINT}": 2,
+        "runs:partial": 2,
+    }
+
+
+def test_a_run_that_twenty_close_is_counted_once(store, token, running):
+    """The totals grow with the record, not with who asks for it."""
+    run = running()
+    steps.finish(store, token, run)
+
+    steps.at_once(*[lambda: store.runs.close(run.id, RECORD, [steps.TYPE], wanted=0, added={"runs:completed": 1})] * 20)
+
+    assert totals(store) == {"runs:completed": 1}

@@ -54,7 +54,7 @@ def test_a_record_tells_what_the_endpoints_of_a_budget_did_together(store, token
     open_budgets = report.status(store, None)["by_budget"]
     record = close(store, token, run)
 
-    assert open_budgets == {"account": {**together, "circuit": "closed"}}
+    assert {**together, "circuit": "closed"}.items() <= open_budgets["account"].items()
     assert record["by_budget"] == {"account": together}
     assert record["by_endpoint"][steps.ENDPOINT]["peak_in_window"] == 3
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.measured import Completed
 from tests.store import looks, losses, steps
 from tests.wait import wait_until
 
@@ -34,7 +33,17 @@ def test_a_completed_event_is_counted_and_timed(store, run, claim):
         f"completed:{steps.TYPE}": 1,
         f"delivered:{steps.OVERFLOW}": 1,
     }
-    assert store.measures.completed(run.id) == [Completed(steps.TYPE, steps.OVERFLOW, 250.0)]
+    (call,) = store.measures.completed(run.id)
+    assert call[:3] == (steps.TYPE, steps.OVERFLOW, 250.0)
+    assert 0 <= looks.redis_us(store) - call.at_us < 10_000_000
+
+
+def test_how_long_it_waited_for_its_slot_is_kept_with_it(store, run, claim):
+    """From its claim, in milliseconds, beside how long its call took."""
+    store.ledger.complete(claim, steps.ENDPOINT, 0.25, waited_seconds=0.0123)
+
+    (call,) = store.measures.completed(run.id)
+    assert (call.milliseconds, call.waited_ms) == (250.0, 12.3)
 
 
 def test_a_completed_event_is_nowhere_but_remembered(store, claim):
@@ -69,7 +78,7 @@ def test_many_are_completed_each_on_its_own(store, token, running):
 
     assert looks.counts(store).inflight == len(looks.calls(store, "worker-1")) == 5
     assert looks.tally(store, run)[f"completed:{steps.TYPE}"] == 15
-    assert store.measures.completed(run.id) == [Completed(steps.TYPE, steps.ENDPOINT, 250.0)] * 15
+    assert [call[:3] for call in store.measures.completed(run.id)] == [(steps.TYPE, steps.ENDPOINT, 250.0)] * 15
 
 
 def test_a_repeated_call_changes_nothing(store, claim):

@@ -129,3 +129,23 @@ def test_it_looks_only_now_and_then(store, janitor, clock, left):
         janitor.step()
 
     assert store.client.info("stats")["total_commands_processed"] - before < 20
+
+
+@pytest.mark.parametrize("role", [Role.SCHEDULER, Role.SUPERVISOR])
+def test_a_process_that_died_without_signing_off_is_told_of_once(store, janitor, clock, left, caplog, role):
+    """It is missed for as long as a heartbeat, which all are where Redis was away; then it is forgotten."""
+    store.processes.announce(role, DEAD)
+    store.client.delete(store.keys.process(role, DEAD.id))
+    janitor.step()
+    clock(6)
+    janitor.step()
+    assert caplog.records == []
+
+    for _ in range(3):
+        clock(6)
+        janitor.step()
+
+    told = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [record.alarm for record in told] == ["process_died"]
+    assert f"The {role} {DEAD.id} has not been heard of" in caplog.text
+    assert store.processes.missing(role) == []

@@ -19,7 +19,7 @@ def test_reopening_forgets_failures_and_probing(store, endpoint):
     pass_time(store, endpoint, 5)
     take(store, endpoint)
 
-    store.windows.reopen(endpoint)
+    assert store.windows.reopen(endpoint)
 
     assert set(health(store, endpoint)) == {"kept_us"}
     assert look(store, endpoint).free == 99
@@ -31,10 +31,19 @@ def test_reopening_twice_or_what_is_open_changes_nothing(store, endpoint):
     take(store, endpoint)
     before = health(store, endpoint)
 
-    store.windows.reopen(endpoint)
-    store.windows.reopen(endpoint)
+    assert not store.windows.reopen(endpoint)
+    assert not store.windows.reopen(endpoint)
 
     assert health(store, endpoint) == before
+
+
+def test_a_failure_that_rested_nothing_is_forgotten_without_a_word(store, endpoint):
+    """One failed call, then a good one: the endpoint was never rested, so it does not come back."""
+    store.windows.fail(endpoint, first_rest_seconds=4, failing=5)
+
+    assert not store.windows.reopen(endpoint)
+
+    assert "failures" not in health(store, endpoint)
 
 
 def test_an_older_good_answer_does_not_lift_a_newer_rest(store, endpoint):

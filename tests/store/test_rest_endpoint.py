@@ -20,7 +20,7 @@ def endpoint():
 
 def fail(store, endpoint, failing=3):
     """Report a failure; the endpoint rests from the third in a row on, for 4 s first."""
-    return store.windows.fail(endpoint, first_rest_seconds=4, failing=failing)
+    return store.windows.fail(endpoint, first_rest_seconds=4, failing=failing).rest_seconds
 
 
 def test_a_resting_endpoint_refuses_everybody_until_its_rest_is_over(store, make_store, endpoint):
@@ -95,6 +95,24 @@ def test_a_rest_during_a_probe_begins_anew(store, endpoint):
     pass_time(store, endpoint, 6)
     take(store, endpoint)
     refusal(store, endpoint)
+
+
+def test_of_many_that_fail_at_once_one_is_told_that_it_came_to_rest(store, endpoint):
+    """An alarm is raised once over all workers; a failed probe is no news, failures after a good answer are."""
+
+    def fail_once():
+        return store.windows.fail(endpoint, first_rest_seconds=4, failing=3)
+
+    opened = [one.opened for one in steps.at_once(*[fail_once] * 20)]
+    pass_time(store, endpoint, 5)
+    again = fail_once()
+    pass_time(store, endpoint, 60)
+    store.windows.reopen(endpoint)
+    anew = [fail_once().opened for _ in range(3)]
+
+    assert opened.count(True) == 1
+    assert (again.opened, again.rest_seconds > 0) == (False, True)
+    assert anew == [False, False, True]
 
 
 def test_failures_in_a_row_rest_the_endpoint_from_the_third_on(store, endpoint):

@@ -54,7 +54,7 @@ def test_failures_are_not_forgotten(store, endpoint):
     store.control.resume(endpoint, BY)
 
     take(store, endpoint)
-    assert 7 < store.windows.fail(endpoint, first_rest_seconds=4, failing=1) <= 8
+    assert 7 < store.windows.fail(endpoint, first_rest_seconds=4, failing=1).rest_seconds <= 8
 
 
 def test_a_rest_because_its_window_cannot_be_trusted_stands(store, endpoint):

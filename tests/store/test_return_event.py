@@ -42,13 +42,13 @@ def history(store, claim):
 
 
 def test_an_event_that_was_not_sent_is_pending_in_its_old_place(store, run, claim):
-    """Nothing is counted: there was no call."""
+    """There was no call, and nothing else is counted."""
     assert store.ledger.give_back(claim)
 
     assert looks.pending(store) == steps.event_ids(2)
     assert looks.where(store, claim.event_id) == ["pending"]
     assert history(store, claim) == {}
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2}
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, f"unsent:{steps.TYPE}": 1}
     assert store.measures.follow(run.id, 0) == ([], {})
 
 

@@ -1,11 +1,12 @@
-"""A small sum of a record: the fullest period."""
+"""A small sum of a record, the fullest period; and how the end of a run is told."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm.closing import most_in_any
+from rlm.closing import _tell, most_in_any
 
 STAMPS = st.lists(st.integers(0, 60), max_size=25).map(sorted)
 
@@ -23,3 +24,25 @@ def test_nothing_is_in_any_period_of_nothing():
     assert most_in_any([], 10) == 0
     assert most_in_any([7, 7, 7], 1) == 3
     assert most_in_any([0, 10, 20], 10) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "level", "cause"),
+    [
+        ("completed", "INFO", None),
+        ("cancelled", "INFO", None),
+        ("partial", "WARNING", "leftovers"),
+        ("failed", "ERROR", "run_failed"),
+    ],
+)
+def test_the_end_of_a_run_is_told_as_loudly_as_it_matters(caplog, state, level, cause):
+    """Leftovers are worth a look, but for who wanted the run to end; a run that failed needs somebody, and says why."""
+    caplog.set_level("INFO")
+    counts = {"taken": 3, "carried_over": 0, "completed": 1, "failed": 0, "leftover": 2}
+    record = {"run_id": "r1", "state": state, "duration_seconds": 9.0, "counts": counts}
+
+    _tell({**record, "failure": "no worker came up"} if state == "failed" else record)
+
+    (told,) = caplog.records
+    assert (told.levelname, told.run_id, getattr(told, "alarm", None)) == (level, "r1", cause)
+    assert ("no worker came up" in told.getMessage()) is (state == "failed")

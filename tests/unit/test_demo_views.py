@@ -6,31 +6,50 @@ import io
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
 from rlm.demo import phrases, views
-from rlm.demo.moment import Moment, Progress, Use
-from rlm.demo.screen import picture
+from rlm.demo.moment import moment_of
 from rlm.demo.views import PlainView, view_on
-from rlm.run import State
 
 PLAN = {"workers": 3, "threads": 5, "forecast_seconds": 10.77, "lower_bound_seconds": 6.4, "expected_leftover": 0}
-RUNNING = Moment(
-    state=State.RUNNING,
-    elapsed_seconds=4.2,
-    window_seconds=18.0,
-    types=(
-        Progress("REBALANCE_NEEDED", 180, 60, 0, (Use(30, 30), Use(12, 30), Use(0, 30))),
-        Progress("NEW_BALANCE_UPDATE", 180, 180, 0, (Use(7, 30),)),
-    ),
-    plan=PLAN,
-    called_seconds=3.6,
-    wanted=3,
-    threads=5,
-    busy=(5, 4, 0),
+COUNTS = {"taken": 180, "carried_over": 0, "completed": 60, "failed": 0, "leftover": 120, "invalid": 0, "duplicates": 0}
+DONE = {**COUNTS, "completed": 180, "leftover": 0}
+FOUND = {
+    "run_id": "r",
+    "state": "running",
+    "trigger": "manual",
+    "started_at": "2026-11-25T10:15:00.123Z",
+    "duration_seconds": 4.2,
+    "window_seconds": 18.0,
+    "seconds_left": 13.8,
+    "called_seconds": 3.6,
+    "counts": COUNTS,
+    "by_type": {"REBALANCE_NEEDED": COUNTS, "NEW_BALANCE_UPDATE": DONE},
+    "by_endpoint": {},
+    "plan": PLAN,
+    "workers": {
+        "wanted": 3,
+        "ready": 3,
+        "now": 3,
+        "peak": 3,
+        "restarted": 0,
+        "each": [
+            {"pid": 1, "host": "h", "state": "ready", "threads": 5, "busy": busy, "calls": []} for busy in (5, 4, 0)
+        ],
+    },
+}
+_OPEN = {"seconds_left", "called_seconds"}
+RUNNING = moment_of(FOUND)
+DRAINING = moment_of({**FOUND, "state": "draining"})
+OVER = moment_of(
+    {
+        **{key: value for key, value in FOUND.items() if key not in _OPEN},
+        "state": "completed",
+        "duration_seconds": 11.4,
+        "finished_at": "2026-11-25T10:15:11.523Z",
+        "workers": {"peak": 3, "restarted": 0},
+    }
 )
-DRAINING = replace(RUNNING, state=State.DRAINING, plan=None, called_seconds=None, wanted=0, busy=())
-OVER = replace(RUNNING, state=State.COMPLETED, elapsed_seconds=11.4, called_seconds=None, wanted=0, busy=())
 
 
 class Terminal(io.StringIO):
@@ -55,39 +74,6 @@ def clock(monkeypatch):
     return clock
 
 
-def drawn(moment, width=100, **options):
-    console = Console(file=io.StringIO(), width=width, force_terminal=False, **options)
-    console.print(picture(moment, "RLM demo"))
-    return console.file.getvalue()
-
-
-def test_the_picture_shows_countdown_forecast_types_endpoints_and_workers():
-    """Everything a person wants to know of a run is in the picture."""
-    lines = drawn(RUNNING).splitlines()
-
-    assert "13.8 s left" in lines[2]
-    assert "forecast: done at 10.8 s; now at 3.6 s" in lines[3]
-    (first,) = (line for line in lines if "REBALANCE_NEEDED" in line)
-    assert [word for word in first.split() if "/" in word] == ["60/180", "30/30", "12/30", "0/30"]
-    assert any("3 of 3 workers ready, 9 of 15 lanes busy: 540" in line for line in lines)
-
-
-@pytest.mark.parametrize("width", [40, 80, 110])
-@pytest.mark.parametrize("moment", [DRAINING, RUNNING, OVER], ids=lambda one: one.state)
-def test_the_picture_fits_its_terminal(moment, width):
-    """No line is wider than the terminal, whatever there is to show."""
-    assert max(map(len, drawn(moment, width).splitlines())) == width
-
-
-def test_the_picture_says_when_it_is_over():
-    """At the end the countdown becomes what it took, and nobody works any more."""
-    picture = drawn(OVER)
-
-    assert "11.4 s of 18 s" in picture
-    assert "completed" in picture
-    assert "workers no longer needed" in picture
-
-
 def test_a_terminal_is_drawn_on_and_given_back():
     """On a terminal the picture is drawn in place, and the cursor is there again."""
     stream = Terminal()
@@ -95,10 +81,12 @@ def test_a_terminal_is_drawn_on_and_given_back():
     with view_on(stream, "RLM demo") as view:
         view.show(DRAINING)
         view.show(RUNNING)
+        view.show(OVER)
 
     written = stream.getvalue()
     assert "taking the items" in written
-    assert "13.8 s left" in written
+    assert "14 s left" in written
+    assert "RLM demo" in written
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
 
 

@@ -11,7 +11,7 @@ from rlm.dispatch import Delivered, Unreachable
 from rlm.endpoint import Endpoint, EventType, Limit
 from rlm.lane import LEASE_SLACK_SECONDS, Lanes
 from rlm.store.ledger import Claim, Release
-from rlm.store.window import Admitted, Refused
+from rlm.store.window import Admitted, Failed, Refused
 
 FIRST, SECOND = "first", "second"
 TIMEOUT = 10.0
@@ -79,6 +79,9 @@ class Api:
         answers_at = sent_at + self.answering.get(connection, 0)
         self._clock.time = min(answers_at, deadline)
         return Delivered(200, self._clock.time - sent_at) if answers_at < deadline else Unreachable("no answer", None)
+
+    def fail(self, _endpoint, **_options):
+        return Failed(0.0, opened=False)
 
     def __getattr__(self, _verb):
         return lambda *_args, **_options: None

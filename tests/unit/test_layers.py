@@ -21,7 +21,7 @@ LAYERS = (
     {"clock", "circuit", "endpoint", "event", "run", "plan", "measured", "pace", "settings", "signals"},
     {"store", "window", "dispatch", "embedded", "lane", "..."},
     {"supervisor", "telemetry", "foreman"},
-    {"cli", "web", "demo", "__main__"},
+    {"cli", "web", "demo", "selftest", "view", "__main__"},
 )
 #: These compute, and know neither Redis nor HTTP nor the command line.
 CORE = ("errors", "clock", "circuit", "endpoint", "event", "run", "plan", "measured", "pace", "settings")

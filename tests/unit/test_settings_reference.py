@@ -20,7 +20,7 @@ def test_tables_are_whole():
     """Every row of a table has as many cells as its head."""
     tables = [block.split("\n") for block in configuration_reference().split("\n\n") if block.startswith("| ")]
 
-    assert len(tables) == 11
+    assert len(tables) == 12
     for table in tables:
         assert {row.count("|") for row in filter(None, table)} == {table[0].count("|")}
 

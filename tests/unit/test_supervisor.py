@@ -269,7 +269,8 @@ def host(make_host):
 
 
 def errors(caplog):
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    """What somebody should look at, at least."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_the_wanted_number_is_spawned_and_announced(host):
@@ -343,6 +344,19 @@ def test_a_worker_that_dies_is_freed_counted_and_replaced(host, caplog):
     (message,) = errors(caplog)
     assert dead.worker_id in message
     assert "by SIGSEGV" in message
+
+
+def test_workers_that_do_not_stay_up_are_an_error_from_the_third_on(host, caplog):
+    """One that died is replaced, which nobody has to wake up for; where they all die at once, somebody must see why."""
+    host.want(1)
+    for _ in range(3):
+        host.process(host.running[0]).die(-signal.SIGKILL)
+        host.turn()
+        host.clock.advance(1.1)
+        host.turn(2)
+
+    told = [(one.levelname, one.alarm) for one in caplog.records if hasattr(one, "alarm")]
+    assert told == [("WARNING", "worker_died")] * 2 + [("ERROR", "no_worker")]
 
 
 def test_a_worker_that_leaves_by_itself_is_replaced_and_is_no_restart(host, caplog):

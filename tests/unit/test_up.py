@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
@@ -11,9 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from rlm.cli import up
-from rlm.cli.up import _entries, _environment, _read_dotenv, _where
+from rlm.cli.up import _entries, _environment, _printer, _read_dotenv, _where, _with_format
 from rlm.errors import ConfigurationError
 from rlm.settings import load_settings
+from rlm.telemetry.lines import JsonPrinter
 
 
 @pytest.fixture
@@ -95,3 +97,26 @@ def test_says_where_redis_is_without_its_password(settings):
     assert "hunter2" not in _where(settings, "redis://user:hunter2@h:6379/0")
     ported = load_settings(settings.source, {"RLM_REDIS__EMBEDDED_PORT": "6390"})
     assert "redis://127.0.0.1:6390/0" in _where(ported, "unix:///x.sock")
+
+
+class Terminal(io.StringIO):
+    """An output that a person reads."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("environ", "output", "expected"),
+    [
+        ({}, io.StringIO(), {"RLM_LOG_FORMAT": "json"}),
+        ({}, Terminal(), {"RLM_LOG_FORMAT": "text", "FORCE_COLOR": "1"}),
+        ({"RLM_LOG_FORMAT": "auto", "NO_COLOR": "1"}, Terminal(), {"RLM_LOG_FORMAT": "text", "NO_COLOR": "1"}),
+        ({"RLM_LOG_FORMAT": "text"}, io.StringIO(), {"RLM_LOG_FORMAT": "text"}),
+        ({"RLM_LOG_FORMAT": "json"}, Terminal(), {"RLM_LOG_FORMAT": "json"}),
+    ],
+)
+def test_the_processes_log_for_whoever_reads_this_one(environ, output, expected):
+    """Their own output is a pipe: whether a person reads along is known here only."""
+    assert _with_format(environ, output) == expected
+    assert isinstance(_printer(expected, output), JsonPrinter) is (expected["RLM_LOG_FORMAT"] == "json")

@@ -175,6 +175,7 @@ def test_a_server_that_forgot_is_told_of_as_such(redis, make_voucher):
 
 def test_a_redis_that_becomes_unfit_is_told_of_once_and_again_when_it_is_fit(redis, make_voucher, caplog):
     """As long as it is, the voucher says why."""
+    caplog.set_level("INFO")
     voucher = make_voucher()
     redis.unfit = "it would evict"
 

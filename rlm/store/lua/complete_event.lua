@@ -3,7 +3,8 @@
 -- KEYS[2]  inflight  zset of its type
 -- KEYS[3]  calls     hash of the worker: event id -> its call
 -- KEYS[4]  tally     hash of the run's counts
--- KEYS[5]  timings   list of the run: endpoint, type and milliseconds of each completed call
+-- KEYS[5]  timings   list of the run, for each completed call: endpoint, type, milliseconds that it took, milliseconds
+--                    from its event's claim to its slot, microseconds of Redis time of its answer
 -- ARGV[1]  event id
 -- ARGV[2]  worker
 -- ARGV[3]  release      number of the release it was claimed under
@@ -12,23 +13,25 @@
 -- ARGV[6]  duration_ms  from the call's start to its answer
 -- ARGV[7]  dedupe_ms    how long the event is remembered, to recognise duplicates
 -- ARGV[8]  entry        of the event's trail: the call and its answer, JSON
+-- ARGV[9]  waited_ms    from the event's claim to the call's slot
 -- Returns  1 settled, 0 the claim was no longer the worker's and nothing was changed
 -- Atomic because a worker given up for dead may come back after its event went to another.
 local event, inflight, calls, tally, timings = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local event_id, worker, release, type, endpoint, duration_ms, dedupe_ms, entry =
-  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8]
+local event_id, worker, release, type, endpoint, duration_ms, dedupe_ms, entry, waited_ms =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
 local claim = redis.call('HMGET', event, 'owner', 'release')
 if claim[1] ~= worker or claim[2] == release then redis.call('HDEL', calls, event_id) end  -- else: a newer claim's
 if claim[1] ~= worker or claim[2] ~= release then return 0 end
 if redis.call('ZREM', inflight, event_id) == 0 then return 0 end
 redis.call('HINCRBY', tally, 'completed:' .. type, 1)
 redis.call('HINCRBY', tally, 'delivered:' .. endpoint, 1)
-redis.call('RPUSH', timings, endpoint .. ' ' .. type .. ' ' .. duration_ms)
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000000 + time[2])
+redis.call('RPUSH', timings, table.concat({endpoint, type, duration_ms, waited_ms, now}, ' '))
 if dedupe_ms > 0 then
   redis.call('HDEL', event, 'item', 'owner')
   redis.call('HSET', event, 'state', 'completed', 'last', endpoint)
   redis.call('HINCRBY', event, 'attempt', 1)
-  local time = redis.call('TIME')
   local place = string.format('t%d', redis.call('HINCRBY', event, 'trail', 1) % 50)
   redis.call('HSET', event, place, time[1] .. ' ' .. time[2] .. ' ' .. entry)
   redis.call('PEXPIRE', event, dedupe_ms)

@@ -35,6 +35,7 @@ if answer ~= '' then
   redis.call('HSET', event, 'last', endpoint, place, time[1] .. ' ' .. time[2] .. ' ' .. entry)
 else
   redis.call('HINCRBY', event, 'unsent', 1)
+  redis.call('HINCRBY', tally, 'unsent:' .. string.match(event_id, '[^:]*$'), 1)
 end
 if failing ~= '' then
   redis.call('HINCRBY', tally, 'failing:' .. failing .. ' ' .. endpoint, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 
-from rlm.drift import check_times
+from rlm.checks.times import check_times
 from rlm.endpoint import Endpoint, EventType, Limit
 from rlm.measured import MEASURED_CALLS, Measured
 

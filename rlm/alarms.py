@@ -1,0 +1,46 @@
+"""The alarms: what a log record names in `alarm` when somebody should look at it, one word a cause.
+
+Who finds one logs a sentence with `alarm`, and the numbers that matter in `counts`. What becomes of it besides a line,
+telemetry decides: Sentry gets one issue a cause.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Alarm(StrEnum):
+    """Causes; the headline is what Sentry shows, so it is the same for every event of a cause."""
+
+    headline: str
+
+    def __new__(cls, word: str, headline: str) -> Self:
+        """Make one from its word and its headline."""
+        made = str.__new__(cls, word)
+        made._value_ = word
+        made.headline = headline
+        return made
+
+    LEFTOVERS = "leftovers", "A run finished with leftovers"
+    RUN_FAILED = "run_failed", "A run failed"
+    LIMIT_EXCEEDED = "limit_exceeded", "A rate limit was exceeded"
+    BOOKS_UNBALANCED = "books_unbalanced", "The books do not balance"
+    DEAD_LETTERS = "dead_letters", "There are more dead letters than queue.failed_alarm"
+    BREAKER_OPEN = "breaker_open", "An endpoint keeps failing and is rested"
+    WORKER_DIED = "worker_died", "A worker ended unexpectedly"
+    PROCESS_DIED = "process_died", "A scheduler or supervisor ended unexpectedly"
+    NO_WORKER = "no_worker", "Workers cannot be started, or do not stay up"
+    REDIS_AWAY = "redis_away", "Redis is away, or refuses what it is asked"
+    REDIS_UNFIT = "redis_unfit", "Redis is not fit: it would lose what it is told"
+    REDIS_FORGOT = "redis_forgot", "Redis cannot be trusted to know all calls"
+    CLOCK_STEPPED = "clock_stepped", "The clock of Redis stepped"
+    NO_ARCHIVE = "no_archive", "Run records and dead letters cannot be archived"
+
+
+def alarm(cause: Alarm, action: str, *, counts: Mapping[str, float] | None = None, **facts: str) -> dict[str, Any]:
+    """Write the `extra` of a log record that is an alarm. What is counted are numbers, never anything of an item."""
+    return {"alarm": cause, "action": action, **({"counts": dict(counts)} if counts else {}), **facts}

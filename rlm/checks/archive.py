@@ -1,0 +1,50 @@
+"""The archive on this host: how large it is, whether it can be written, and what still waits to be put there."""
+
+from __future__ import annotations
+
+from os import W_OK, access
+from typing import TYPE_CHECKING
+
+from rlm.archive import Archive
+from rlm.checks.findings import good, warning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rlm.store import Store
+    from rlm.store.fitness import Finding
+
+#: So many beyond their bound one run may add, which the archivist moves within seconds of its end.
+ARCHIVED_SOON = {"run records": 1, "dead letters": 1000}
+
+_REMEDY = "make room on its disk, see who owns the directory, or name another in archive.directory"
+
+
+def check_archive(store: Store) -> Iterator[Finding]:
+    """Tell what the archive on this host takes, and whether what should be in it still waits in Redis."""
+    yield _archive(store)
+
+
+def _archive(store: Store) -> Finding:
+    archive, settings = Archive(store.settings.archive_dir), store.settings
+    kept = {
+        "run records": store.runs.count() - settings.run.history,
+        "dead letters": store.letters.count() - settings.queue.failed_max,
+    }
+    surplus = {what: number for what, number in kept.items() if number > 0}
+    waiting = ", ".join(f"{number:,} {what}" for what, number in surplus.items())
+    told = f"; {waiting} more than Redis is to keep wait there to be archived" if waiting else ""
+    soon = ARCHIVED_SOON if store.runs.current() else dict.fromkeys(ARCHIVED_SOON, 0)
+    try:
+        files = archive.files()
+        size = sum(path.stat().st_size for path in files)
+    except OSError as error:
+        return warning("archive", f"{archive.directory} cannot be read: {error.strerror}{told}", _REMEDY)
+    if archive.directory.exists() and not (archive.directory.is_dir() and access(archive.directory, W_OK)):
+        return warning("archive", f"{archive.directory} cannot be written to{told}", _REMEDY)
+    if any(number > soon[what] for what, number in surplus.items()):
+        remedy = f"a scheduler does that after each run; if they stay, its log says why: {_REMEDY}"
+        return warning("archive", told.removeprefix("; "), remedy)
+    if not files:
+        return good("archive", f"empty on this host; what Redis is not to keep goes to {archive.directory}{told}")
+    return good("archive", f"{len(files)} files of {size / 1e6:,.1f} MB in {archive.directory}{told}")

@@ -1,0 +1,101 @@
+"""Who is alive: a scheduler that ticks, a supervisor, the workers wanted; all of one version and configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rlm import __version__
+from rlm.checks.findings import good, warning
+from rlm.clock import system_clock
+from rlm.store.processes import Role, WorkerState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rlm.store import Store
+    from rlm.store.fitness import Finding
+    from rlm.store.processes import Process
+
+#: A scheduler that has not ticked for this many of its periods is stuck.
+MISSED_TICKS = 2
+#: So many processes are named; of others only the number is told.
+MOST_NAMED = 5
+
+
+def check_scheduler(store: Store) -> Iterator[Finding]:
+    """Tell whether a scheduler runs, with this configuration, and ticks."""
+    schedulers, holder = store.processes.alive(Role.SCHEDULER), store.leases.holder()
+    if not schedulers and holder is None:
+        message = "none is running, so no run starts by itself"
+        yield warning("scheduler", message, "`rlm up` or `rlm scheduler` starts one")
+        return
+    if not schedulers:
+        yield good("scheduler", f"none is running, {holder} conducts a run by hand")
+        return
+    if stale := _of_another_configuration(store, schedulers):
+        yield warning("scheduler", f"{stale} runs another configuration", "restart it")
+        return
+    last, every = store.runs.last_tick(), store.settings.run.every_seconds
+    since = max(last or 0.0, min(one.started_at for one in schedulers))
+    late = system_clock.now() - since - MISSED_TICKS * every
+    if late > 0 and store.runs.current() is None:
+        message = f"it has not ticked for {late + MISSED_TICKS * every:.0f} s, where a tick is due every {every:g} s"
+        yield warning("scheduler", message, "read its log, and restart it")
+        return
+    yield good("scheduler", f"{len(schedulers)} running, {holder or 'none yet'} leads")
+
+
+def check_supervisor(store: Store) -> Iterator[Finding]:
+    """Tell whether a supervisor runs, with this configuration, and where."""
+    supervisors = store.processes.alive(Role.SUPERVISOR)
+    if not supervisors:
+        message = "none is running, so no worker is started"
+        yield warning("supervisor", message, "`rlm up` or `rlm supervisor` starts one")
+    elif stale := _of_another_configuration(store, supervisors):
+        yield warning("supervisor", f"{stale} runs another configuration", "restart it")
+    else:
+        hosts = ", ".join(sorted({one.host for one in supervisors}))
+        yield good("supervisor", f"{len(supervisors)} running, on {hosts}")
+
+
+def _of_another_configuration(store: Store, processes: Sequence[Process]) -> str:
+    return next((one.id for one in processes if one.revision != store.settings.revision), "")
+
+
+def check_workers(store: Store) -> Iterator[Finding]:
+    """Tell how many workers are ready of those wanted, and whether any has another configuration."""
+    workers, wanted = store.processes.alive(Role.WORKER), store.processes.wanted()
+    ready = sum(one.state == WorkerState.READY for one in workers)
+    message = f"{ready} ready of {wanted} wanted"
+    stale = [one.id for one in workers if one.revision != store.settings.revision]
+    if stale:
+        yield warning(
+            "workers",
+            f"{message}; of another configuration: {_named(stale)}",
+            "wait a moment: a supervisor of this configuration replaces its own; restart the supervisor of those that "
+            "stay, or a worker that was started by hand",
+        )
+    elif ready >= wanted:
+        yield good("workers", message)
+    else:
+        yield warning("workers", message, "start a supervisor; where one runs, its log says why, or wait a moment")
+
+
+def check_versions(store: Store) -> Iterator[Finding]:
+    """Tell whether all processes are of the version of this command."""
+    others: dict[str, list[str]] = {}
+    for role in Role:
+        for one in store.processes.alive(role):
+            if one.version != __version__:
+                others.setdefault(one.version or "of an older version", []).append(f"{role} {one.id}")
+    if not others:
+        yield good("versions", f"every process is rlm {__version__}, as this command is")
+        return
+    told = "; ".join(f"rlm {version}: {_named(names)}" for version, names in others.items())
+    remedy = "restart them one by one, which loses nothing, or use their `rlm` here; mix versions no longer than needed"
+    yield warning("versions", f"this command is rlm {__version__}, others are {told}", remedy)
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,0 +1,54 @@
+"""The open run, a drain that was cut short, and whether every event is accounted for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rlm.books import books
+from rlm.checks.findings import fault, good, warning
+from rlm.clock import system_clock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rlm.store import Store
+    from rlm.store.fitness import Finding
+
+#: A run closes within a second of its deadline; one still open after this many is nobody's, seconds.
+OVERDUE_SECONDS = 5.0
+
+
+def check_run(store: Store) -> Iterator[Finding]:
+    """Tell whether a run is open, and whether it should have been closed."""
+    run = store.runs.current()
+    if run is None:
+        yield good("run", "none is open")
+        return
+    overdue = system_clock.now() - run.deadline
+    if overdue <= OVERDUE_SECONDS:
+        yield good("run", f"{run.id} is {run.state}")
+        return
+    message = f"{run.id} should have been closed {overdue:.0f} s ago"
+    yield fault("run", message, "start a scheduler, which closes it, or close it with `rlm cancel`; nothing is lost")
+
+
+def check_staging(store: Store) -> Iterator[Finding]:
+    """Tell whether items lie in staging with no run open that takes them."""
+    found = books(store)
+    if found.run_id is not None:
+        yield good("staging", f"{found.staged} items, a run is open")
+    elif not found.staged:
+        yield good("staging", "empty")
+    else:
+        message = f"{found.staged} items are in staging from a drain that was cut short"
+        yield warning("staging", message, "nothing is lost: the next run takes them first; `rlm start` starts one")
+
+
+def check_books(store: Store) -> Iterator[Finding]:
+    """Tell whether every event is accounted for."""
+    found = books(store)
+    remedy = "this is a fault of RLM: keep a copy of the data of Redis and its logs, and report it"
+    if not found.faults:
+        yield good("books", f"they balance: {found.unsettled} events unsettled in the ledger")
+    for one in found.faults:
+        yield fault("books", one, remedy)

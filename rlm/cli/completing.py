@@ -1,0 +1,136 @@
+"""What a shell may complete a word with, from the configuration and the live store: quickly, and starting nothing.
+
+Whatever goes wrong, a wrong file or a store that does not answer, there is nothing to complete with and no word of it.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from itertools import islice
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import click
+    import redis
+
+    from rlm.settings import Settings
+    from rlm.store.keys import Keys
+
+    Look = Callable[[redis.Redis, Keys], Iterable[str]]
+
+#: How long the store has to answer, seconds: a person waits for it with a key pressed.
+ANSWER_SECONDS = 0.5
+#: Names that are offered, at the most.
+MOST = 100
+
+
+def run_ids(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete with the open run and the recent ones, newest first."""
+    return _of_store(ctx, incomplete, _look_for_runs)
+
+
+def open_run_id(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete with the open run."""
+    return _of_store(ctx, incomplete, _look_for_open_run)
+
+
+def letter_ids(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete with the newest dead letters that are not named yet."""
+    given = ctx.params.get("ids") or ()
+    return [one for one in _of_store(ctx, incomplete, _look_for_letters) if one not in given]
+
+
+def limited_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete with endpoints and budgets."""
+    return _of_settings(ctx, incomplete, lambda settings: [*settings.endpoints, *settings.budgets])
+
+
+def mock_endpoints(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the endpoint before `=` or `.`."""
+    return _of_settings(ctx, incomplete, lambda settings: settings.endpoints)
+
+
+def type_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete with the types of events."""
+    return _of_settings(ctx, incomplete, lambda settings: settings.types)
+
+
+def type_counts(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the type in `TYPE=N`."""
+    return _of_settings(ctx, incomplete, lambda settings: [f"{name}=" for name in settings.types])
+
+
+def setting_keys(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete with the keys of the configuration."""
+    return _of_settings(ctx, incomplete, lambda settings: [one.key for one in settings.shown])
+
+
+def setting_values(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the key in `KEY=VALUE`."""
+    return _of_settings(ctx, incomplete, lambda settings: [f"{one.key}=" for one in settings.shown])
+
+
+def _of_settings(ctx: click.Context, incomplete: str, names: Callable[[Settings], Iterable[str]]) -> list[str]:
+    try:
+        found = list(names(_settings(ctx)))
+    except Exception:  # noqa: BLE001  # see above: whatever it is, a shell is no place to tell it
+        return []
+    return [name for name in found if name.startswith(incomplete)]
+
+
+def _of_store(ctx: click.Context, incomplete: str, look: Look) -> list[str]:
+    try:
+        settings = _settings(ctx)
+        url = _url(settings)
+        found = list(_ask(settings, url, look)) if url else []
+    except Exception:  # noqa: BLE001  # see above
+        return []
+    return [name for name in found if name.startswith(incomplete)]
+
+
+def _settings(ctx: click.Context) -> Settings:
+    from rlm.settings import load_settings  # noqa: PLC0415  # costs a tenth of a second, so only where it is needed
+
+    return load_settings(ctx.params.get("config"))
+
+
+def _url(settings: Settings) -> str | None:
+    """Say where the store is; None for an embedded server that does not run, for it is not started for this."""
+    from rlm.embedded import EmbeddedServer, running  # noqa: PLC0415
+    from rlm.settings.values import EMBEDDED  # noqa: PLC0415
+
+    if settings.redis.url != EMBEDDED:
+        return settings.redis.url
+    return EmbeddedServer(settings.data_dir).url if running(settings.data_dir) else None
+
+
+def _ask(settings: Settings, url: str, look: Look) -> list[str]:
+    from rlm.store.connect import make_client  # noqa: PLC0415
+    from rlm.store.keys import Keys  # noqa: PLC0415
+
+    with closing(make_client(url, socket_timeout=ANSWER_SECONDS)) as client:
+        return list(islice(look(client, Keys(settings)), MOST))
+
+
+def _look_for_runs(client: redis.Redis, keys: Keys) -> Iterable[str]:
+    from rlm.store.runs import Runs  # noqa: PLC0415
+
+    yield from _look_for_open_run(client, keys)
+    yield from Runs(client, keys).history(MOST)
+
+
+def _look_for_open_run(client: redis.Redis, keys: Keys) -> Iterable[str]:
+    from rlm.store.runs import Runs  # noqa: PLC0415
+
+    run = Runs(client, keys).current()
+    if run is not None:
+        yield run.id
+
+
+def _look_for_letters(client: redis.Redis, keys: Keys) -> Iterable[str]:
+    from rlm.letters import handle_of  # noqa: PLC0415
+    from rlm.store.letters import Letters  # noqa: PLC0415
+
+    return map(handle_of, Letters(client, keys).all())

@@ -1,0 +1,121 @@
+"""`rlm init`: a commented configuration, a Procfile and an example of .env to begin with."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rlm.cli.common import (
+    CommandError,
+    config_option,
+    confirm,
+    counted,
+    examples,
+    json_option,
+    print_json,
+    say,
+    show,
+    yes_option,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NEXT = """\
+
+Next, to see a run with these settings before you change them, all of it in this directory:
+
+  1. rlm mock-api        in a second terminal: the API that these settings call
+  2. rlm up              in a third one: the server, a scheduler, a supervisor
+  3. echo '{"id": "a-1", "wallet_name": "wallet_001", "events": ["REBALANCE_NEEDED"]}' | rlm queue push
+  4. rlm start --wait    sends what waits, and prints what became of it
+  5. rlm result          prints that again; `rlm explain a-1` tells of the one event
+
+Ctrl-C ends 1 and 2. Then name your own APIs in rlm.toml; `rlm config check` says whether it can be used,
+and `rlm doctor` whether all is well."""
+
+
+@click.command(
+    epilog=examples(
+        "rlm init                     # here",
+        "rlm init /etc/rlm",
+        "rlm init --dry-run           # print what would be written",
+        "rlm init --force             # write anew what is there, after asking",
+    )
+)
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=".", metavar="[DIRECTORY]")
+@click.option("--force", is_flag=True, help="Overwrite files that are there; asks first.")
+@yes_option
+@click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
+@config_option
+@json_option
+def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Write a commented rlm.toml, a Procfile and .env.example to begin with.
+
+    They have every setting with its meaning and its default, so nothing has to be changed for a first run. A file that
+    is there is never overwritten without --force. Says what to type next.
+    """
+    files = _files()
+    there = [name for name in files if (directory / name).exists()]
+    kept = [] if force else there
+    written = [name for name in files if name not in kept]
+    if config is not None:
+        from rlm.settings import load_settings  # noqa: PLC0415  # a command loads what it needs when it runs
+
+        load_settings(config)  # nothing of it is written; one that is wrong is not passed over, though
+    if force and there and not yes and not dry_run:
+        confirm(f"Overwrite {counted(len(there), 'file')} in {directory.absolute()}: {', '.join(there)}?", "written")
+    if not dry_run:
+        _write(directory, {name: files[name] for name in written})
+    if as_json:
+        print_json({"directory": str(directory.absolute()), "written": written, "kept": kept, "dry_run": dry_run})
+    elif dry_run:
+        _show_files(directory, {name: files[name] for name in written}, kept)
+    else:
+        _tell(directory, written, kept)
+
+
+def _files() -> dict[str, str]:
+    from rlm.settings.template import (  # noqa: PLC0415  # a command loads what it needs when it runs
+        configuration_template,
+        environment_template,
+        procfile_template,
+    )
+
+    return {
+        "rlm.toml": configuration_template(),
+        "Procfile": procfile_template(),
+        ".env.example": environment_template(),
+    }
+
+
+def _write(directory: Path, files: Mapping[str, str]) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (directory / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{error.filename} cannot be written: {error.strerror}; choose another DIRECTORY") from error
+
+
+def _show_files(directory: Path, files: Mapping[str, str], kept: list[str]) -> None:
+    """Print what would be written, and on stderr what that is."""
+    for name in kept:
+        say(f"{directory / name} is there and would be kept; --force would overwrite it.")
+    for name, text in files.items():
+        say(f"{directory / name} would be written:")
+        show(text)
+
+
+def _tell(directory: Path, written: list[str], kept: list[str]) -> None:
+    for name in kept:
+        show(f"kept     {directory / name}, which is there; --force overwrites it")
+    for name in written:
+        show(f"written  {directory / name}")
+    if directory.absolute() != Path.cwd():
+        show()
+        show(f"Go there, where the commands find it by themselves:  cd {shlex.quote(str(directory))}")
+    show(_NEXT)

@@ -1,0 +1,104 @@
+"""The reference of all commands, docs/commands.md, made from what click knows of them."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+import click
+
+from rlm.cli.common import ExitCode
+from rlm.cli.group import OVERVIEW, rlm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_INTRODUCTION = """\
+# Commands
+
+This page is generated from the commands themselves (`commands_reference()` in `rlm/cli/reference.py`); `--help` behind
+any of them says the same. What they print with `--json`: [json.md](json.md).
+
+Every command has these:
+
+| option | meaning |
+|---|---|
+| `--config FILE` | the configuration file; else `$RLM_CONFIG`, else `./rlm.toml`, else the built-in defaults |
+| `--debug` | show the traceback of an error; also before the command, or with `RLM_DEBUG=1` in the environment |
+| `--help`, `-h` | say what the command does, with examples |
+
+and those that print data have `--json`: one document on stdout, and nothing else there. Data goes to stdout, all talk
+to stderr. Colours and live views are for terminals only; `NO_COLOR` and `TERM=dumb` are honoured.
+
+| exit code | meaning |
+|---|---|
+"""
+_EXITS = {
+    ExitCode.DONE: "done",
+    ExitCode.FAILED: "it ran and failed",
+    ExitCode.USAGE: "usage or configuration",
+    ExitCode.NOT_FOUND: "no such run or event",
+    ExitCode.REDIS: "Redis cannot be reached, or is not fit to keep events",
+    ExitCode.INTERRUPTED: "interrupted with Ctrl-C, where the command has nothing of its own to say about it",
+    ExitCode.PIPE: "whoever read its output went away",
+}
+#: What every command has.
+_COMMON = {"--config", "--debug", "--help"}
+_WIDTH = 120
+
+
+def commands_reference() -> str:
+    """Return the reference of every command, in Markdown."""
+    parts = [_INTRODUCTION + "".join(f"| {int(code)} | {meaning} |\n" for code, meaning in _EXITS.items())]
+    context = click.Context(rlm, info_name="rlm")
+    placed = {name for names in OVERVIEW.values() for name in names}
+    known = rlm.list_commands(context)
+    for title, names in {**OVERVIEW, "More": [name for name in known if name not in placed]}.items():
+        if present := [name for name in names if name in known]:
+            parts.append(f"## {title}\n")
+            parts += [part for name in present for part in _described(context, name)]
+    return "\n".join(parts)
+
+
+def _described(parent: click.Context, name: str) -> Iterator[str]:
+    """Describe a command, or each of a group's."""
+    group = parent.command
+    command = group.get_command(parent, name) if isinstance(group, click.Group) else None
+    if command is None:
+        return
+    context = click.Context(command, info_name=name, parent=parent)
+    if isinstance(command, click.Group):
+        for sub in command.list_commands(context):
+            yield from _described(context, sub)
+        return
+    yield f"### `{context.command_path}`\n"
+    usage = command.get_usage(context).removeprefix("Usage: ")
+    yield f"```text\n{' '.join(usage.split())}\n```\n"
+    yield _paragraphs(command.help or "")
+    yield from _options(context)
+    yield _examples(command.epilog or "")
+
+
+def _paragraphs(text: str) -> str:
+    wrapper = textwrap.TextWrapper(_WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "\n\n".join(wrapper.fill(" ".join(part.split())) for part in text.split("\n\n")) + "\n"
+
+
+def _options(context: click.Context) -> Iterator[str]:
+    rows = [
+        record
+        for param in context.command.get_params(context)
+        if not _COMMON.intersection(param.opts) and (record := param.get_help_record(context))
+    ]
+    if rows:
+        lines = [f"| `{_cell(option)}` | {_cell(meaning)} |\n" for option, meaning in rows]
+        yield "".join(["| option | meaning |\n|---|---|\n", *lines])
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _examples(epilog: str) -> str:
+    lines = [line.strip() for line in epilog.splitlines() if line.startswith("  ")]
+    return "```sh\n" + "".join(f"{line}\n" for line in lines) + "```\n"

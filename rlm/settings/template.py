@@ -1,0 +1,140 @@
+"""The files that `rlm init` writes, made from what the settings are described with, so that they cannot get stale."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from typing import TYPE_CHECKING
+
+from rlm.settings.defaults import built_in_types
+from rlm.settings.document import SECTIONS
+from rlm.settings.fields import words
+from rlm.settings.masking import is_secret
+from rlm.settings.model import BudgetSettings, EndpointSettings, TypeSettings
+from rlm.settings.sources import FILE_NAME, variable_name
+from rlm.settings.toml import toml_key, toml_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
+_WIDTH = 100
+_LINK = re.compile(r"\[(.+?)\]\(#[\w-]+\)")
+
+_PREFACE = """\
+The configuration of RLM. What is commented out is the default and may be left out.
+
+`rlm config check` says whether it can be used, `rlm config show` what holds and where each value comes from. Any single
+value can also be set by a variable of the environment, which goes before this file: RLM_RUN__TARGET=0.5 sets `target`
+of [run].
+"""
+_TYPES = """\
+The types of events, one table each; the name is what the items' `events` say. Those that follow replace the built-in
+ones (and are the same): keep those you need, add your own, name your APIs.
+"""
+_PROCFILE = """\
+# What `rlm up` runs; each process may as well run by itself, on several hosts.
+scheduler: exec rlm scheduler
+supervisor: exec rlm supervisor
+"""
+_ENVIRONMENT = """\
+Variables for RLM: copy this file to .env and keep that out of version control. `rlm up` reads .env by itself; for the
+other commands: set -a; . ./.env; set +a
+"""
+
+
+def configuration_template() -> str:
+    """Write the file `rlm.toml`: every setting with its meaning, what is allowed, and its default."""
+    lines = [*_comment(_PREFACE)]
+    for name, section in SECTIONS.items():
+        lines += ["", "", *_comment(section.__doc__ or ""), f"[{name}]", *_defaults(section)]
+    lines += ["", "", *_comment(_TYPES), "#", *_legend(TypeSettings), "#"]
+    lines += [*_comment("Each of its endpoints, { ... }, may have:"), *_legend(EndpointSettings)]
+    for name, table in built_in_types().items():
+        lines += ["", f"[types.{toml_key(name)}]", *_type(table)]
+    lines += ["", "", *_comment(f'{BudgetSettings.__doc__} An endpoint names it: budget = "account".'), "#"]
+    lines += [*_legend(BudgetSettings), "#", "# [budgets.account]", '# rate_limit = "50/minute"']
+    return "\n".join(lines) + "\n"
+
+
+def environment_template() -> str:
+    """Write the file `.env.example`: the variables there are, each commented out."""
+    a_type = next(iter(built_in_types()))
+    told = [
+        ("The configuration file, where it is another than rlm.toml here.", f"RLM_CONFIG=/etc/rlm/{FILE_NAME}"),
+        ("Your own Redis in place of the embedded server.", "REDIS_URL=redis://:PASSWORD@127.0.0.1:6379/0"),
+        ("Where errors are reported.", "SENTRY_DSN=https://KEY@sentry.example.com/1"),
+        *_secrets(),
+        (
+            'What headers = { Authorization = "env:API_AUTHORIZATION" } of an endpoint sends.',
+            'API_AUTHORIZATION="Bearer TOKEN"',
+        ),
+        ("Any single value of the configuration: the `target` of [run].", f"{variable_name(('run', 'target'))}=0.75"),
+        ("The limit of a type.", f"{variable_name(('types', a_type, 'rate_limit'))}=30/minute"),
+    ]
+    lines = list(_comment(_ENVIRONMENT))
+    for meaning, assignment in told:
+        lines += ["", *_comment(meaning), f"# {assignment}"]
+    return "\n".join(lines) + "\n"
+
+
+def _secrets() -> Iterator[tuple[str, str]]:
+    """Yield the settings that had better stand in the environment than in a file."""
+    for name, section in SECTIONS.items():
+        for key, described in section.model_fields.items():
+            if is_secret(key):
+                yield _plain(described), f"{variable_name((name, key))}="
+
+
+def procfile_template() -> str:
+    """Write the file `Procfile`."""
+    return _PROCFILE
+
+
+def _defaults(section: type[BaseModel]) -> Iterator[str]:
+    """Describe each key of a section above its default."""
+    for key, described in section.model_fields.items():
+        yield ""
+        yield from _comment(_plain(described))
+        yield from _comment(f"Allowed: {words(section, key, 'allowed')}.")
+        yield f"# {key} = {_written(described.default)}"
+
+
+def _legend(table: type[BaseModel]) -> Iterator[str]:
+    """Describe the keys of a table that may be there many times."""
+    for key, described in table.model_fields.items():
+        default = words(table, key, "unset") or ("none" if described.is_required() else _written(described.default))
+        text = f"{key}: {_plain(described)} Allowed: {words(table, key, 'allowed')}. Default: {default}."
+        yield from (
+            f"#   {line}" for line in textwrap.wrap(text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+        )
+
+
+def _type(table: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in table.items():
+        if key != "endpoints":
+            yield f"{key} = {toml_value(value)}"
+    yield "endpoints = ["
+    for endpoint in table["endpoints"]:
+        yield f"  {toml_value(endpoint)},"
+    yield "]"
+
+
+def _written(value: Any) -> str:
+    whole = isinstance(value, float) and value.is_integer()
+    return toml_value(int(value) if whole else value)
+
+
+def _plain(described: FieldInfo) -> str:
+    return _LINK.sub(r"\1", str(described.description))
+
+
+def _comment(text: str) -> Iterator[str]:
+    """Put a text into lines of comment, each paragraph for itself."""
+    for number, paragraph in enumerate(text.strip().split("\n\n")):
+        if number:
+            yield "#"
+        yield from (f"# {line}" for line in textwrap.wrap(" ".join(paragraph.split()), _WIDTH, break_on_hyphens=False))

@@ -1,0 +1,66 @@
+"""The totals over all runs, the open one included, as of one instant: they never go back while Redis keeps them."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, cast
+
+from rlm.store.connect import translated
+from rlm.store.measures import read_completed
+from rlm.totals import of_calls
+
+if TYPE_CHECKING:
+    import redis
+
+    from rlm.store.keys import Keys
+
+
+class Totals:
+    """Reads the totals. Of the open run's calls each look reads what came since the last: give a process one of these.
+
+    It may be used by several threads.
+    """
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+        self._lock = threading.Lock()
+        self._run_id = ""
+        self._read = 0
+        self._calls: Counter[str] = Counter()
+
+    def look(self) -> Counter[str]:
+        """Return the totals, the tally of the open run and what its calls add, all of one instant.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        with self._lock:
+            while True:
+                found = self._look()
+                if found is not None:
+                    return found
+
+    def _look(self) -> Counter[str] | None:
+        """Read all at once; None where another run was opened or closed between asking which it is and reading."""
+        keys = self._keys
+        with translated(self._client):
+            run_id = (cast("bytes | None", self._client.get(keys.current)) or b"").decode()
+            if run_id != self._run_id:
+                self._run_id, self._read, self._calls = run_id, 0, Counter()
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.get(keys.current)
+            pipeline.hgetall(keys.totals)
+            pipeline.hgetall(keys.tally(run_id))
+            pipeline.lrange(keys.timings(run_id), self._read, -1)
+            current, totals, tally, timings = pipeline.execute()
+        if (current or b"").decode() != run_id:
+            return None
+        self._read += len(timings)
+        self._calls.update(of_calls(map(read_completed, timings)))
+        found = Counter(self._calls)
+        for fields in (totals, tally):
+            for name, number in fields.items():
+                found[name.decode()] += int(number)
+        return found

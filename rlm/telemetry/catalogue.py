@@ -1,0 +1,94 @@
+"""The metrics there are: name, kind, labels, meaning. docs/metrics.md is this table with what is normal beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Kind(StrEnum):
+    """What Prometheus takes a metric for."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"  #: it only grows, until Redis forgets
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric. Labels are names of types, endpoints and budgets, and words of RLM's own: never what an item says."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    meaning: str
+
+
+def _gauge(name: str, meaning: str, *labels: str) -> Metric:
+    return Metric(name, Kind.GAUGE, labels, meaning)
+
+
+def _counter(name: str, meaning: str, *labels: str) -> Metric:
+    return Metric(name, Kind.COUNTER, labels, meaning)
+
+
+def _histogram(name: str, meaning: str, *labels: str) -> Metric:
+    return Metric(name, Kind.HISTOGRAM, labels, meaning)
+
+
+METRICS: Final = (
+    # How it is
+    _gauge("rlm_up", "1 where Redis answered all that this page asked it, else 0, and then nothing else is told."),
+    _gauge("rlm_build_info", "1; the version of RLM that serves this page, and of its Python.", "version", "python"),
+    _gauge("rlm_redis_ping_seconds", "What a round trip to Redis took from here just now."),
+    _gauge("rlm_collect_seconds", "What it took to read all of this page from Redis."),
+    _gauge("rlm_tick_interval_seconds", "run.every_seconds of the configuration here."),
+    _gauge("rlm_window_seconds", "run.window_seconds of the configuration here."),
+    _gauge("rlm_last_tick_timestamp_seconds", "When the scheduler last ticked, by its clock; 0 before the first."),
+    _gauge("rlm_processes", "Schedulers and supervisors that live.", "role"),
+    _gauge("rlm_lease_held", "1 while somebody conducts, or is about to: holds the lease."),
+    _gauge("rlm_lease_remaining_seconds", "Until the lease runs out unless its holder prolongs it; 0 where none is."),
+    _gauge("rlm_lease_token", "The fencing number of the lease, one more with each change of its holder."),
+    # What waits
+    _gauge("rlm_queue_events", "Events in the ledger that are not settled, by where they are.", "type", "state"),
+    _gauge("rlm_queue_oldest_seconds", "Since when the oldest pending event waits; 0 without any.", "type"),
+    _gauge("rlm_audit_list_items", "Items on the audit list, which the next run takes."),
+    _gauge("rlm_audit_list_oldest_seconds", "How old the oldest of them is by its own timestamp; 0 where it has none."),
+    _gauge("rlm_staging_items", "Items that a drain has moved and not yet taken into the ledger."),
+    _gauge("rlm_dead_letters", "Dead letters on their list."),
+    # What was done
+    _counter("rlm_events_total", "Events by what became of them, over all runs.", "type", "outcome"),
+    _counter("rlm_duplicate_events_total", "Events dropped at intake as duplicates."),
+    _counter("rlm_invalid_items_total", "Dead letters written at intake."),
+    _counter("rlm_calls_total", "Calls by how they ended.", "endpoint", "answer"),
+    _counter("rlm_claims_unsent_total", "Claims given back without a call: no slot, no time, or no Redis.", "type"),
+    _histogram("rlm_call_duration_seconds", "From when a completed call was sent to its answer.", "endpoint"),
+    _histogram("rlm_slot_wait_seconds", "Of completed calls: from their event's claim to their slot.", "endpoint"),
+    # Limits
+    _gauge("rlm_limit_calls", "Calls allowed in any such period, as in force now.", "endpoint", "period"),
+    _gauge("rlm_limit_used_calls", "Calls of the last such period, up to now.", "endpoint", "period"),
+    _gauge("rlm_next_slot_seconds", "Until the next slot is free; 0 where one is.", "endpoint"),
+    _gauge("rlm_endpoint_circuit", "1 for the state that its circuit is in, else 0.", "endpoint", "state"),
+    _gauge("rlm_last_run_peak_calls", "Most calls of the last run in any period of the first rule.", "endpoint"),
+    _gauge("rlm_last_run_excess_calls", "By how many the last run exceeded the limit in force then.", "endpoint"),
+    # Runs
+    _gauge("rlm_run_state", "1 for the state that the open run is in, or for idle; else 0.", "state"),
+    _gauge("rlm_run_deadline_timestamp_seconds", "The deadline of the open run; 0 where none is open."),
+    _counter("rlm_runs_total", "Closed runs by their state.", "state"),
+    _histogram("rlm_run_duration_seconds", "From a run's start to its close."),
+    _histogram("rlm_forecast_error_seconds", "By how much plans were off, either way, of runs that went to their end."),
+    _gauge("rlm_last_run_timestamp_seconds", "When the last run was closed; 0 before the first."),
+    _gauge("rlm_last_run_duration_seconds", "How long the last run took."),
+    _gauge("rlm_last_run_events", "What became of the events of the last run.", "type", "outcome"),
+    _gauge("rlm_last_run_forecast_error_seconds", "How much later than planned its last answer came; below 0: sooner."),
+    # Workers
+    _gauge("rlm_workers_wanted", "Worker processes that the conductor wants, over all hosts."),
+    _gauge("rlm_workers", "Worker processes by state, over all hosts.", "state"),
+    _gauge("rlm_lanes", "Lanes of all workers: events they can have in flight."),
+    _gauge("rlm_lanes_busy", "Lanes that carry an event."),
+    _counter("rlm_worker_restarts_total", "Workers that ended unexpectedly."),
+)
+
+#: The metrics by name.
+BY_NAME: Final = {metric.name: metric for metric in METRICS}

@@ -1,0 +1,165 @@
+"""How things are now, over all processes and hosts: samples of gauges, each read from Redis when it is asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rlm.books import books
+from rlm.circuit import Circuit, circuit_of
+from rlm.clock import system_clock
+from rlm.endpoint import all_limited
+from rlm.oldest import oldest_listed, oldest_pending
+from rlm.run import MOVES, State
+from rlm.sent import excess
+from rlm.store.connect import translated
+from rlm.store.processes import Role, WorkerState
+from rlm.telemetry.counters import OUTCOMES, Sample
+from rlm.totals import forecast_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rlm.store import Store
+
+#: What the state of no run is called, as in `rlm status`.
+IDLE = "idle"
+
+
+class Gauges:
+    """Reads the gauges of one store. What it keeps is how the last run kept the limits, which is looked up once.
+
+    One thread at a time may use it.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._judged: tuple[str, Mapping[str, int]] = ("", {})
+
+    def look(self) -> Iterator[Sample]:
+        """Yield all samples.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        yield from _redis(self._store)
+        yield from _schedule(self._store)
+        yield from _queues(self._store)
+        yield from _limits(self._store)
+        yield from _open_run(self._store)
+        yield from self._last_run()
+        yield from _workers(self._store)
+
+    def _last_run(self) -> Iterator[Sample]:
+        """Yield what the last record says. Before the first run, and where it says nothing, that is 0."""
+        store = self._store
+        newest = store.runs.history(1)
+        record: Mapping[str, Any] = (store.runs.record(newest[0]) if newest else None) or {}
+        ended, by_type = _seconds(record.get("finished_at")), record.get("by_type", {})
+        yield Sample("rlm_last_run_timestamp_seconds", {}, ended)
+        yield Sample("rlm_last_run_duration_seconds", {}, record.get("duration_seconds", 0.0))
+        yield Sample("rlm_last_run_forecast_error_seconds", {}, (record and forecast_error(record)) or 0.0)
+        others = sorted(set(by_type) - set(store.settings.types))
+        for name in (*(one.name for one in store.settings.event_types), *others):
+            for outcome in OUTCOMES:
+                number = by_type.get(name, {}).get(outcome, 0)
+                yield Sample("rlm_last_run_events", {"type": name, "outcome": outcome}, number)
+        called = {**record.get("by_endpoint", {}), **record.get("by_budget", {})}
+        exceeded = self._excess(newest[0], record) if record else {}
+        for one in all_limited(store.settings.endpoints.values()):
+            peak = called.get(one.name, {}).get("peak_in_window", 0)
+            yield Sample("rlm_last_run_peak_calls", {"endpoint": one.name}, peak)
+            yield Sample("rlm_last_run_excess_calls", {"endpoint": one.name}, exceeded.get(one.name, 0))
+
+    def _excess(self, run_id: str, record: Mapping[str, Any]) -> Mapping[str, int]:
+        if self._judged[0] != run_id:
+            self._judged = run_id, excess(self._store, _seconds(record["started_at"]))
+        return self._judged[1]
+
+
+def _seconds(text: str | None) -> float:
+    """Return a time of a record in seconds since 1970; 0 where there is none."""
+    return datetime.fromisoformat(text).timestamp() if text else 0.0
+
+
+def _redis(store: Store) -> Iterator[Sample]:
+    asked_at = system_clock.monotonic()
+    with translated(store.client):
+        store.client.ping()
+    yield Sample("rlm_redis_ping_seconds", {}, system_clock.monotonic() - asked_at)
+
+
+def _schedule(store: Store) -> Iterator[Sample]:
+    yield Sample("rlm_tick_interval_seconds", {}, store.settings.run.every_seconds)
+    yield Sample("rlm_window_seconds", {}, store.settings.run.window_seconds)
+    yield Sample("rlm_last_tick_timestamp_seconds", {}, store.runs.last_tick() or 0.0)
+    for role in (Role.SCHEDULER, Role.SUPERVISOR):
+        yield Sample("rlm_processes", {"role": role}, len(store.processes.alive(role)))
+    tenure = store.leases.tenure()
+    left_seconds = max(0.0, tenure.left_seconds) if tenure else 0.0
+    yield Sample("rlm_lease_held", {}, int(left_seconds > 0))
+    yield Sample("rlm_lease_remaining_seconds", {}, left_seconds)
+    yield Sample("rlm_lease_token", {}, store.leases.token())
+
+
+def _queues(store: Store) -> Iterator[Sample]:
+    found = books(store)
+    oldest, listed = oldest_pending(store, list(found.by_type)), oldest_listed(store)
+    configured = store.settings.types
+    for name, account in found.by_type.items():
+        if name not in configured and not account.unsettled + account.retried:
+            continue
+        counts = account.counts
+        states = {
+            "pending": counts.pending,
+            "released": counts.released,
+            "inflight": counts.inflight,
+            "backoff": counts.backoff,
+            "spent": counts.spent,
+            "retried": account.retried,
+        }
+        for state, number in states.items():
+            yield Sample("rlm_queue_events", {"type": name, "state": state}, number)
+        yield Sample("rlm_queue_oldest_seconds", {"type": name}, _age(found.now, oldest.get(name)))
+    yield Sample("rlm_audit_list_items", {}, found.events)
+    yield Sample("rlm_audit_list_oldest_seconds", {}, _age(found.now, listed))
+    yield Sample("rlm_staging_items", {}, found.staged)
+    yield Sample("rlm_dead_letters", {}, found.letters)
+
+
+def _age(now: float, since: float | None) -> float:
+    return 0.0 if since is None else max(0.0, now - since)
+
+
+def _limits(store: Store) -> Iterator[Sample]:
+    limited = all_limited(store.endpoints().values())
+    used, (_, views) = store.windows.used(limited), store.windows.look(limited)
+    for one in limited:
+        for rule, number in zip(one.limit.rules, used[one.name], strict=True):
+            labels = {"endpoint": one.name, "period": f"{rule.seconds:g}"}
+            yield Sample("rlm_limit_calls", labels, rule.amount)
+            yield Sample("rlm_limit_used_calls", labels, number)
+        yield Sample("rlm_next_slot_seconds", {"endpoint": one.name}, views[one.name].wait_seconds)
+        circuit = circuit_of(views[one.name])
+        for state in Circuit:
+            yield Sample("rlm_endpoint_circuit", {"endpoint": one.name, "state": state}, int(state is circuit))
+
+
+def _open_run(store: Store) -> Iterator[Sample]:
+    run = store.runs.current()
+    now = run.state if run else IDLE
+    for state in (IDLE, *(one for one in State if one in MOVES)):
+        yield Sample("rlm_run_state", {"state": state}, int(state == now))
+    yield Sample("rlm_run_deadline_timestamp_seconds", {}, run.deadline if run else 0.0)
+
+
+def _workers(store: Store) -> Iterator[Sample]:
+    workers = store.processes.alive(Role.WORKER)
+    states = Counter(one.state for one in workers)
+    yield Sample("rlm_workers_wanted", {}, store.processes.wanted())
+    for state in WorkerState:
+        yield Sample("rlm_workers", {"state": state}, states[state])
+    yield Sample("rlm_lanes", {}, sum(one.threads for one in workers))
+    yield Sample("rlm_lanes_busy", {}, sum(store.processes.busy([one.id for one in workers])))
+    yield Sample("rlm_worker_restarts_total", {}, store.processes.restarts())

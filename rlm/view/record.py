@@ -1,0 +1,109 @@
+"""The picture of a finished run: what became of it, by type and by endpoint, against its plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from rlm.cli.common import counted, safe_line
+from rlm.view import words
+from rlm.view.bars import Bar, Name
+from rlm.view.run import BORDER, QUIET, WIDEST, panel, title_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+
+#: From so many columns inside on, answers and durations are told by endpoint as well.
+WIDE = 96
+
+
+@dataclass(frozen=True)
+class RecordPicture:
+    """A finished run, by its record; without `endpoints` by its types alone."""
+
+    record: Mapping[str, Any]
+    title: str = ""
+    endpoints: bool = True
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it as wide as the terminal."""
+        width = min(options.max_width, WIDEST)
+        one = self.record
+        parts = [*outcome(one), Text(), _types(one)]
+        if self.endpoints:
+            parts += [Text(), _endpoints(one, width - BORDER)]
+        yield panel(title_of(one, self.title), parts, width)
+
+
+def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
+    """Say what became of a run, and how that compares with its plan."""
+    counts, plan, team = record["counts"], record["plan"], record["workers"]
+    began, ended = words.clock(record["started_at"]), words.clock(record["finished_at"])
+    took = f"{words.span(record['duration_seconds'])} of {words.span(record['window_seconds'])}"
+    parts = [Text(f"{began} to {ended} UTC, {took}: {words.outcome(counts)}")]
+    if record.get("failure"):
+        parts.append(Text(safe_line(record["failure"]), style="bold red"))
+    actual = f", in fact {words.span(plan['actual_seconds'])}" if "actual_seconds" in plan else ""
+    left = f", {plan['expected_leftover']:,} left over" if plan["expected_leftover"] else ", nothing left over"
+    parts.append(
+        Text(
+            f"planned: {counted(plan['workers'], 'worker')}, done {words.span(plan['forecast_seconds'])} after the "
+            f"first call{actual}{left}; {team['peak']} worked, {team['restarted']} replaced",
+            style=QUIET,
+        )
+    )
+    if counts["leftover"] and plan.get("binds"):
+        parts.append(Text(safe_line(plan["binds"]), style=QUIET))
+    if counts["invalid"] or counts["duplicates"]:
+        parts.append(Text(f"intake: {counts['invalid']:,} invalid, {counts['duplicates']:,} duplicates", style=QUIET))
+    return list(parts)
+
+
+def _types(record: Mapping[str, Any]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, expand=True, header_style=QUIET)
+    table.add_column("type", max_width=34, min_width=8)
+    table.add_column("", ratio=1, min_width=6, no_wrap=True)
+    for name in ("taken", "carried", "done", "failed", "left over"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, one in record["by_type"].items():
+        bar = Bar((one["completed"], "█", "green"), (one["failed"], "X", "red"), (one["leftover"], "░", "yellow"))
+        table.add_row(
+            Name(name),
+            bar if one["taken"] + one["carried_over"] else Text(),
+            *_numbers((one["taken"], ""), (one["carried_over"], ""), (one["completed"], "green")),
+            *_numbers((one["failed"], "bold red"), (one["leftover"], "yellow")),
+        )
+    return table
+
+
+def _endpoints(record: Mapping[str, Any], width: int) -> Table:
+    """Draw a line per endpoint and budget: its calls, the peak against its limit, their answers if there is room."""
+    wide = width >= WIDE
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style=QUIET, expand=not wide)
+    table.add_column("endpoint", min_width=8)
+    for name in ("calls", *(("completed",) if wide else ()), "throttled", "errors", "peak"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("limit", max_width=None if wide else 14)
+    table.add_column("p50 ms" if wide else "ms", justify="right", no_wrap=True)
+    if wide:
+        table.add_column("p95 ms", justify="right", no_wrap=True)
+    for name, one in (record["by_endpoint"] | record.get("by_budget", {})).items():
+        table.add_row(
+            Name(name, "" if one["calls"] else QUIET),
+            *_numbers((one["calls"], "")),
+            *(_numbers((one["completed"], "green")) if wide else ()),
+            *_numbers((one["throttled"], "yellow"), (one["errors"], "bold red"), (one["peak_in_window"], "")),
+            Name(one["limit"], QUIET),
+            *_numbers((round(one.get("p50_ms", 0)), "")),
+            *(_numbers((round(one.get("p95_ms", 0)), "")) if wide else ()),
+        )
+    return table
+
+
+def _numbers(*pairs: tuple[int, str]) -> list[Text]:
+    return [Text(f"{number:,}", style=style) if number else Text("-", style=QUIET) for number, style in pairs]

@@ -1,0 +1,179 @@
+"""What the views say of a status document, in words."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rlm.cli.common import counted, safe_line
+from rlm.run import State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MINUTE, _HOUR = 60, 3600
+#: Below so many seconds their tenths are told.
+_TENTHS_BELOW = 10
+
+#: How each state of a run is coloured, in rich's words.
+STATE_STYLES = {
+    State.DRAINING: "cyan",
+    State.PLANNING: "cyan",
+    State.RUNNING: "bold cyan",
+    State.FINISHING: "cyan",
+    State.COMPLETED: "bold green",
+    State.PARTIAL: "bold yellow",
+    State.CANCELLED: "bold yellow",
+    State.FAILED: "bold red",
+}
+
+
+class Counted(NamedTuple):
+    """Where the events of a run, or of one type of it, are."""
+
+    total: int
+    completed: int
+    failed: int
+    under_way: int
+
+    @property
+    def waiting(self) -> int:
+        """Those that nobody has in hand."""
+        return self.total - self.completed - self.failed - self.under_way
+
+
+def span(seconds: float) -> str:
+    """Write how long something takes, as it is read at a glance: `8.3 s`, `47 s`, `2:07 min`, `3:05 h`."""
+    if seconds < _TENTHS_BELOW:
+        return f"{seconds:.1f} s"
+    if round(seconds) < _MINUTE:
+        return f"{seconds:.0f} s"
+    if round(seconds) < _HOUR:
+        return "{}:{:02d} min".format(*divmod(round(seconds), _MINUTE))
+    return "{}:{:02d} h".format(*divmod(round(seconds / _MINUTE), _MINUTE))
+
+
+def clock(moment: str) -> str:
+    """Write the time of day of an ISO 8601 text, which is UTC."""
+    return moment[11:19]
+
+
+def counts_of(entry: Mapping[str, Any]) -> Counted:
+    """Count the events of a type, by its entry in a status document or a record."""
+    return Counted(
+        entry["taken"] + entry["carried_over"],
+        entry["completed"],
+        entry["failed"],
+        entry.get("inflight", 0) + entry.get("released", 0),
+    )
+
+
+def counts_in_all(found: Mapping[str, Any]) -> Counted:
+    """Count the events of a run."""
+    each = [counts_of(entry) for entry in found["by_type"].values()]
+    return Counted(*(sum(column) for column in zip(*each, strict=True))) if each else Counted(0, 0, 0, 0)
+
+
+def countdown(found: Mapping[str, Any]) -> str:
+    """Write how much of its window an open run has left."""
+    return f"{span(found['seconds_left'])} left of {span(found['window_seconds'])}"
+
+
+class Forecast(NamedTuple):
+    """What is expected of a run, in words: when it is done, what is left over, what binds; `fits` says it in short."""
+
+    words: str
+    binds: str
+    fits: bool
+
+
+def forecast(found: Mapping[str, Any]) -> Forecast:
+    """Say what is expected of an open run by now, and how that compares with its deadline."""
+    if found["state"] == State.DRAINING:
+        return Forecast("taking the items off the audit list; the forecast comes with the plan", "", fits=True)
+    if found["state"] == State.PLANNING:
+        return Forecast("planning: counts and windows become workers and a forecast", "", fits=True)
+    if found["state"] == State.FINISHING:
+        return Forecast("finishing: calls under way are awaited, nothing more is sent", "", fits=True)
+    expected = found.get("forecast") or found["plan"]
+    left = expected["expected_leftover"]
+    when = _done(found, expected["forecast_seconds"])
+    if not left:
+        return Forecast(f"{when}; all of it fits", "", fits=True)
+    return Forecast(f"{when}; {counted(left, 'event')} will be left over", expected.get("binds", ""), fits=False)
+
+
+def _done(found: Mapping[str, Any], forecast_seconds: float) -> str:
+    """Say when the last event that fits is answered."""
+    called = found["called_seconds"]
+    if called is None:
+        return f"done {span(forecast_seconds)} after the first call, which is to come"
+    to_go = forecast_seconds - called
+    if to_go <= 0:
+        return "done any moment now"
+    spare = found["seconds_left"] - to_go
+    return f"done in {span(to_go)}, {span(max(0.0, spare))} before the deadline"
+
+
+def workers(found: Mapping[str, Any]) -> str:
+    """Say who works: workers ready of those wanted, lanes busy of those there are, workers replaced."""
+    one = found["workers"]
+    if not one["wanted"] and not one["now"]:
+        return "no worker is wanted yet"
+    lanes = sum(each["threads"] for each in one["each"])
+    busy = sum(each["busy"] for each in one["each"])
+    told = f"{one['ready']} of {one['wanted']} ready, {busy} of {lanes} lanes busy"
+    return f"{told}; {one['restarted']} had to be replaced" if one["restarted"] else told
+
+
+def summary(record: Mapping[str, Any]) -> str:
+    """Write what became of a run in one line."""
+    failure = f" ({safe_line(record['failure'])})" if record.get("failure") else ""
+    return f"{record['state']} after {span(record['duration_seconds'])}{failure}: {outcome(record['counts'])}"
+
+
+def outcome(counts: Mapping[str, int]) -> str:
+    """Write what became of a run's events."""
+    return f"{counts['completed']:,} completed, {counts['failed']:,} failed, {counts['leftover']:,} left over"
+
+
+def unwell(found: Mapping[str, Any]) -> list[str]:
+    """Name the endpoints and budgets to which calls do not go as their limits allow, and why."""
+    entries = [*found["by_endpoint"].items(), *found.get("by_budget", {}).items()]
+    return [
+        f"{safe_line(name)} {health(entry)}" for name, entry in entries if entry.get("circuit", "closed") != "closed"
+    ]
+
+
+def health(entry: Mapping[str, Any]) -> str:
+    """Write the health of an endpoint: its circuit, why, and for how much longer."""
+    if entry.get("circuit", "closed") == "closed":
+        return "ok"
+    why = f" ({entry['circuit_reason']})" if entry.get("circuit_reason") else ""
+    left = f" for {span(entry['circuit_seconds'])}" if entry.get("circuit_seconds") is not None else ""
+    return f"{entry['circuit']}{why}{left}"
+
+
+def in_short(seconds: float) -> str:
+    """Write a duration in six characters at the most, whole units, none of it already gone: `2 s`, `12 min`."""
+    for unit, length in (("h", _HOUR), ("min", _MINUTE)):
+        if seconds > length:
+            return f"{math.ceil(seconds / length)} {unit}"
+    return f"{math.ceil(seconds)} s"
+
+
+def next_slot(entry: Mapping[str, Any]) -> str:
+    """Write when an endpoint has a slot: `now`, in how long, or a dash where nobody knows."""
+    seconds = entry["next_slot_seconds"]
+    if seconds is None:
+        return "-"
+    return "now" if seconds <= 0 else in_short(seconds)
+
+
+def line(found: Mapping[str, Any]) -> str:
+    """Write how an open run stands in one line, for where there is no terminal."""
+    counts = counts_in_all(found)
+    words = [f"run {found['run_id']} {found['state']}: {counts.completed:,} of {counts.total:,} completed"]
+    words += [f"{counts.under_way:,} under way, {counts.waiting:,} waiting, {counts.failed:,} failed"]
+    words += [f"workers {workers(found)}", countdown(found), forecast(found).words, *unwell(found)]
+    return "; ".join(words)

@@ -1,0 +1,60 @@
+"""What is served where. Each answer is made when it is asked for, and none may be kept by anybody on the way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from rlm import __version__
+from rlm.telemetry.prometheus import CONTENT_TYPE, MetricsPage
+from rlm.web.access import allowed
+from rlm.web.health import trouble
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from rlm.store import Store
+
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_OVERVIEW = f"""RLM {__version__}
+
+/healthz  200 while Redis answers and a scheduler lives, else 503 with the reason
+/metrics  for Prometheus
+"""
+
+
+def make_app(store: Store, token: str, *, metrics_only: bool = False) -> Starlette:
+    """Make the application over `store`. With a `token` nothing but `/healthz` is read without it.
+
+    `metrics_only`: there is no page for people, only what machines ask for.
+    """
+    page = MetricsPage(store)
+
+    def overview(request: Request) -> Response:
+        return _refusal(request, token) or _text(_OVERVIEW)
+
+    def healthz(_request: Request) -> Response:
+        reason = trouble(store)
+        return _text(f"{reason}\n", 503) if reason else _text("ok\n")
+
+    def metrics(request: Request) -> Response:
+        return _refusal(request, token) or Response(page.write(), headers={**_HEADERS, "Content-Type": CONTENT_TYPE})
+
+    machines = [Route("/healthz", healthz), Route("/metrics", metrics)]
+    return Starlette(routes=machines if metrics_only else [Route("/", overview), *machines])
+
+
+def _refusal(request: Request, token: str) -> Response | None:
+    """Return what is said to somebody without the token; None where the request may go on."""
+    if allowed(request.headers.get("Authorization"), token):
+        return None
+    response = _text("say `Authorization: Bearer TOKEN`, with the token of web.token\n", 401)
+    response.headers["WWW-Authenticate"] = 'Bearer realm="rlm"'
+    return response
+
+
+def _text(text: str, status: int = 200) -> PlainTextResponse:
+    return PlainTextResponse(text, status, _HEADERS)

@@ -1,0 +1,26 @@
+"""Whether RLM is up, in one sentence: what `/healthz` answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rlm.errors import StoreError
+from rlm.store.connect import translated
+from rlm.store.processes import Role
+
+if TYPE_CHECKING:
+    from rlm.store import Store
+
+
+def trouble(store: Store) -> str:
+    """Say why RLM is not up, empty where it is: Redis answers and a scheduler lives.
+
+    Whoever can reach the port may read it, so it says neither where Redis is nor who may log in.
+    """
+    try:
+        with translated(store.client):
+            store.client.ping()
+        schedulers = store.processes.alive(Role.SCHEDULER)
+    except StoreError:
+        return "Redis does not answer; `rlm doctor` on this host says more"
+    return "" if schedulers else "no scheduler lives; `rlm scheduler` starts one"

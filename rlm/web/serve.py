@@ -1,0 +1,92 @@
+"""Serves the application until a signal: uvicorn in a thread, so that the signals stay with the process's own loop."""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from rlm.errors import ConfigurationError, ListenError
+from rlm.web.access import is_loopback
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from rlm.signals import StopSignals, Wakeup
+
+#: Answers under way when the process is to end have this long, seconds. Nothing is lost with one that is cut.
+GRACE_SECONDS = 1
+#: Connections at once; who comes beyond them is told to come later (503).
+MOST_CONNECTIONS = 100
+#: How often the loop looks whether the server still serves, seconds.
+_LOOK_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+def bind(host: str, port: int, *, has_token: bool) -> socket.socket:
+    """Bind a socket to listen on; port 0 picks a free one.
+
+    Raises:
+        ConfigurationError: others can reach the address, and no token is configured.
+        ListenError: the address is not to be had.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise ListenError(f"--host {host!r} is no address of this host ({error})") from error
+    if not has_token and not is_loopback(str(address[0])):
+        raise ConfigurationError(
+            f"--host {host}: others can reach it, and there is no token to keep them out. Set web.token, best as "
+            'token = "env:RLM_TOKEN", or leave --host out to listen on 127.0.0.1 only'
+        )
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen()
+    except OSError as error:
+        bound.close()
+        what = f"cannot listen on {host} port {port}: {error.strerror}"
+        raise ListenError(f"{what}; choose another --host or --port") from error
+    return bound
+
+
+def serve(app: Starlette, bound: socket.socket, wakeup: Wakeup, stop: StopSignals) -> None:
+    """Serve `app` on a bound socket until a signal; TERM ends it at once, which nobody loses anything by.
+
+    Raises:
+        RuntimeError: the server ended by itself.
+    """
+    config = uvicorn.Config(
+        app,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    server = uvicorn.Server(config)
+    with closing(bound):
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="uvicorn", daemon=True)
+        thread.start()
+        while not stop.graceful and thread.is_alive():
+            select.select([wakeup], [], [], _LOOK_SECONDS)
+            wakeup.drain()
+        served_on = thread.is_alive()
+        server.should_exit = True
+        server.force_exit = stop.immediate
+        thread.join(GRACE_SECONDS + 1)
+    if not served_on:
+        raise RuntimeError("the HTTP server ended by itself")
+    log.info("Stopped serving", extra={"action": "stop"})

@@ -1,0 +1,98 @@
+"""What the conductor looks at after a run: whether limits were kept, the books balance, dead letters pile up."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rlm.alarms import Alarm, alarm
+from rlm.books import books
+from rlm.errors import StoreError
+from rlm.sent import excess
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rlm.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class Inspector:
+    """Raises an alarm where a promise was not kept, once for each run and cause."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def after_run(self, record: Mapping[str, Any]) -> None:
+        """Look at what the run of `record` left behind. Where Redis fails nobody is told: `rlm doctor` looks again."""
+        try:
+            self._look_at_limits(record)
+            self._look_at_books(record)
+            self._look_at_letters(record)
+        except StoreError as error:
+            log.info(
+                "Run %s is not looked over, for Redis failed: %s",
+                record["run_id"],
+                error,
+                extra={"action": "inspect", "run_id": record["run_id"]},
+            )
+
+    def _look_at_limits(self, record: Mapping[str, Any]) -> None:
+        began_at = datetime.fromisoformat(record["started_at"]).timestamp()
+        over = {name: calls for name, calls in excess(self._store, began_at).items() if calls}
+        if over:
+            worst = max(over, key=over.__getitem__)
+            log.error(
+                "The limit of %s was exceeded, by %d calls in one period at the worst; `rlm compliance` shows where",
+                ", ".join(over),
+                over[worst],
+                extra=alarm(
+                    Alarm.LIMIT_EXCEEDED,
+                    "inspect",
+                    counts={"exceeded": len(over), "too_many": over[worst]},
+                    run_id=record["run_id"],
+                    endpoint=worst,
+                ),
+            )
+
+    def _look_at_books(self, record: Mapping[str, Any]) -> None:
+        faults = [*books(self._store).faults, *_faults_of(record)]
+        if faults:
+            log.error(
+                "The books do not balance after run %s: %s",
+                record["run_id"],
+                "; ".join(faults),
+                extra=alarm(Alarm.BOOKS_UNBALANCED, "inspect", counts={"faults": len(faults)}, run_id=record["run_id"]),
+            )
+
+    def _look_at_letters(self, record: Mapping[str, Any]) -> None:
+        """Compare the dead letters with what is put up with, after a run that added to them."""
+        most, counts = self._store.settings.queue.failed_alarm, record["counts"]
+        if not most or not counts["failed"] + counts["invalid"]:
+            return
+        letters = self._store.letters.count()
+        if letters > most:
+            log.warning(
+                "There are %d dead letters, %d more since run %s began; see `rlm failed list`",
+                letters,
+                counts["failed"] + counts["invalid"],
+                record["run_id"],
+                extra=alarm(
+                    Alarm.DEAD_LETTERS,
+                    "inspect",
+                    counts={"letters": letters, "failed": counts["failed"], "invalid": counts["invalid"]},
+                    run_id=record["run_id"],
+                ),
+            )
+
+
+def _faults_of(record: Mapping[str, Any]) -> list[str]:
+    """Return what does not add up in a record, a sentence a type."""
+    return [
+        f"{name}: {entry['taken']} taken and {entry['carried_over']} carried over, but {entry['completed']} completed, "
+        f"{entry['failed']} failed and {entry['leftover']} left over"
+        for name, entry in record["by_type"].items()
+        if entry["taken"] + entry["carried_over"] != entry["completed"] + entry["failed"] + entry["leftover"]
+    ]

@@ -1,0 +1,73 @@
+"""What removes or sends much says how many first, asks, and has `--yes` and `--dry-run`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rlm.event import Reason, encode_letter
+from tests.acceptance.cli import Installation
+from tests.store import steps
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    with Installation(tmp_path, valkey_only_url) as made:
+        yield made
+
+
+@pytest.fixture
+def letters(inst):
+    """Three dead letters, by their ids."""
+    raws = [
+        encode_letter(item, Reason.REJECTED, "400", failed_at=1703169025.0, run_id="r", event=steps.event_id(number))
+        for number, item in enumerate(steps.items(3, steps.TYPE), start=1)
+    ]
+    inst.store.client.lpush(inst.store.keys.failed, *raws)
+    return [json.loads(raw)["id"] for raw in raws]
+
+
+def test_a_dry_run_of_clear_counts_and_changes_nothing(inst):
+    """Neither asking nor clearing; its document has the number beside `cleared`."""
+    # Given items on the audit list
+    inst.push(*steps.items(3, steps.TYPE))
+
+    # When it is to be cleared as a dry run
+    said = inst.rlm("queue", "clear", "--dry-run").stdout
+    printed = inst.json("queue", "clear", "--dry-run")
+
+    # Then the number is told and all are still there
+    assert "3 items would be removed" in said
+    assert printed == {"cleared": 0, "would_clear": 3}
+    assert inst.json("queue", "stats")["events"] == 3
+
+
+@pytest.mark.parametrize(("command", "done"), [("retry", "retried"), ("drop", "dropped")])
+def test_a_dry_run_with_dead_letters_counts_and_changes_nothing(inst, letters, command, done):
+    """All of them, or those named; one that is not there is exit 3 as ever."""
+    # When all, and one, are dealt with as a dry run
+    said = inst.rlm("failed", command, "--all", "--dry-run").stdout
+    printed = inst.json("failed", command, letters[0], "--dry-run")
+    unknown = inst.rlm("failed", command, "nobody", "--dry-run", code=3)
+
+    # Then the number is told and all are still there
+    assert f"3 dead letters would be {done}" in said
+    assert printed == {done: [], "refused": [], f"would_be_{done}": 1}
+    assert "No dead letter 'nobody'" in unknown.stderr
+    assert len(inst.json("failed", "list")) == 3
+
+
+def test_retry_of_all_asks_on_a_terminal(inst, letters, monkeypatch):
+    """No there means no; a script, which nobody could answer for, is not held up."""
+    # Given a person at a terminal
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True, raising=False)
+
+    # When they say no, then --yes
+    refused = inst.rlm("failed", "retry", "--all", input="n\n", code=1)
+    done = inst.rlm("failed", "retry", "--all", "--yes")
+
+    # Then nothing happened before the yes
+    assert "Retry 3 dead letters?" in refused.stderr
+    assert "Nothing was retried" in refused.stderr
+    assert "3 dead letters retried" in done.stdout

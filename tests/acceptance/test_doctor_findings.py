@@ -1,0 +1,342 @@
+"""`rlm doctor`: who leads, what is stuck, who may read what, and what it says while things are broken."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from rlm import __version__
+from rlm.checks import events, leader, server
+from rlm.cli import verdicts
+from rlm.cli.group import rlm
+from rlm.clock import system_clock
+from rlm.store.processes import Process, Role, WorkerState
+from rlm.store.selftests import LEFT_SECONDS, SelfTest, SelfTests
+from tests.acceptance.cli import Installation
+from tests.acceptance.system import make_item
+from tests.store import steps
+from tests.wait import wait_until
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    with Installation(tmp_path, valkey_only_url) as made:
+        made.config.chmod(0o600)
+        yield made
+
+
+def found(inst, name, code=0):
+    """The findings of a name: verdict and message of each."""
+    return [
+        (one["verdict"], one["message"]) for one in inst.json("doctor", code=code)["findings"] if one["name"] == name
+    ]
+
+
+def announce(inst, role, process_id, **facts):
+    process = Process(process_id, 1, "host", system_clock.now(), revision=inst.settings.revision, version=__version__)
+    inst.store.processes.announce(role, replace(process, **facts))
+
+
+def dead_process():
+    """The id of a process of this host that is no more, as a scheduler has one."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return f"{socket.gethostname()}:{ended.pid}:abc"
+
+
+# -- Redis
+
+
+def test_round_trips_that_take_long_for_the_guard_are_a_warning(inst, monkeypatch):
+    """The threshold is told either way, and the remedy has a value to write."""
+    ((verdict, message),) = found(inst, "latency")
+    assert verdict == "ok"
+    assert message.endswith("; up to 250 ms is well with run.guard_seconds = 0.5")
+
+    monkeypatch.setattr(server, "GUARD_SHARE", 1e-9)
+    monkeypatch.setattr(server, "LEAST_SECONDS", 0.0)
+    document = inst.json("doctor")
+
+    (slow,) = [one for one in document["findings"] if one["name"] == "latency"]
+    assert slow["verdict"] == "warn"
+    assert "is much for run.guard_seconds = 0.5" in slow["message"]
+    assert "set run.guard_seconds to " in slow["remedy"]
+
+
+# -- who leads, and of which version
+
+
+def test_the_leader_is_told_with_those_that_would_take_over(inst):
+    """One that stands by, or none."""
+    inst.store.leases.release(steps.CONDUCTOR)
+    announce(inst, Role.SCHEDULER, "one")
+    inst.store.leases.acquire("one", 60)
+    assert found(inst, "leader") == [("ok", "one leads; nobody would take over if it died")]
+
+    announce(inst, Role.SCHEDULER, "two")
+    assert found(inst, "leader") == [("ok", "one leads, 1 would take over if it died")]
+
+
+def test_a_lease_that_a_dead_process_holds_is_a_warning(inst, monkeypatch):
+    """It ends by itself; what is to be done depends on whether another stands by."""
+    monkeypatch.setattr(leader, "PROLONG_SECONDS", 0.05)
+    inst.store.leases.release(steps.CONDUCTOR)
+    dead = dead_process()
+    inst.store.leases.acquire(dead, 60)
+
+    ((verdict, message),) = found(inst, "leader")
+    assert verdict == "warn"
+    assert message.startswith(f"{dead} holds the lease for another ")
+    assert message.endswith(" s, and is dead")
+
+    announce(inst, Role.SCHEDULER, "another")
+    assert "another takes it then" in inst.rlm("doctor").stdout
+
+
+def test_a_holder_whose_process_is_not_seen_here_and_that_prolongs_its_lease_lives(inst, monkeypatch):
+    """A container has process ids of its own, and may have this host's name."""
+    unseen = dead_process()
+    inst.store.leases.release(steps.CONDUCTOR)
+    inst.store.leases.acquire(unseen, 60)
+    prolonging = SimpleNamespace(now=system_clock.now, sleep=lambda _: inst.store.leases.acquire(unseen, 60))
+    monkeypatch.setattr(leader, "system_clock", prolonging)
+
+    assert found(inst, "leader") == [("ok", f"{unseen} leads; nobody would take over if it died")]
+
+
+def test_schedulers_of_which_none_leads_are_a_warning(inst, monkeypatch):
+    """The lease ran out and nobody took it, so those in the register do not live."""
+    inst.store.leases.release(steps.CONDUCTOR)
+    announce(inst, Role.SCHEDULER, "frozen")
+    inst.store.leases.acquire("frozen", 0.001)
+    monkeypatch.setattr(leader, "TAKEOVER_SECONDS", 0.0)
+
+    told = wait_until(
+        lambda: [one for one in found(inst, "leader") if one[0] == "warn"], message="the lease has run out"
+    )
+
+    assert told == [("warn", "nobody leads: frozen does not answer, and its lease ran out 0 s ago")]
+    inst.store.leases.release("frozen")
+    assert found(inst, "leader") == [("warn", "nobody leads, though frozen is in the register")]
+
+
+def test_processes_of_another_version_or_configuration_are_named(inst):
+    """A worker too: it claims nothing while it has another configuration."""
+    announce(inst, Role.WORKER, "old", version="0.0.9", state=WorkerState.READY)
+    announce(inst, Role.SUPERVISOR, "older", version="")
+    announce(inst, Role.WORKER, "astray", revision="other", state=WorkerState.READY)
+
+    others = "rlm 0.0.9: worker old; rlm of an older version: supervisor older"
+    assert found(inst, "versions") == [
+        (
+            "warn",
+            f"this command is rlm {__version__}, others are {others}",
+        )
+    ]
+    assert found(inst, "workers") == [("warn", "2 ready of 0 wanted; of another configuration: astray")]
+
+
+# -- events that do not get on
+
+
+def test_events_in_the_hands_of_dead_workers_are_orphans(inst):
+    """Claimed by one that nobody hears of; with a lease that ran out; released and claimed by nobody."""
+    inst.push(*steps.items(4, steps.TYPE))
+    run = inst.start_run(window_seconds=1000)
+    announce(inst, Role.WORKER, "alive", state=WorkerState.READY)
+    steps.claim_next(inst.store, inst.token, run, "alive")
+    assert found(inst, "orphans") == [("ok", "every event under way is in the hands of a worker that lives")]
+
+    steps.claim_next(inst.store, inst.token, run, "dead")
+    overdue = steps.claim_next(inst.store, inst.token, run, "alive")
+    (unclaimed,) = steps.release(inst.store, inst.token, run)
+    keys, client = inst.store.keys, inst.store.client
+    long_ago = inst.store.windows.look(())[0] - 10_000_000
+    client.zadd(keys.inflight(steps.TYPE), {overdue.event_id: -long_ago})
+    client.zadd(keys.released(steps.TYPE), {unclaimed.event_id: long_ago})
+    client.sadd(keys.processes(Role.WORKER), "nobody")
+
+    assert found(inst, "orphans") == [
+        ("warn", "events in the hands of workers that are gone: 1 (dead)"),
+        ("warn", "events whose lease ran out more than 5 s ago, and nobody took them back: 1"),
+        ("warn", "released events that nobody has claimed for more than 5 s: 1"),
+        ("warn", "nobody: not heard of any more, and nobody has cleaned up after them"),
+    ]
+
+
+def test_events_that_wait_for_ever_are_stuck(inst):
+    """Longer than all the runs that they may fail in; and a back-off that ended long ago."""
+    inst.push(*steps.items(3, steps.TYPE))
+    inst.start_run(window_seconds=1000)
+    assert [verdict for verdict, _ in found(inst, "stuck")] == ["ok"]
+    keys, client = inst.store.keys, inst.store.client
+    client.hset(keys.event(steps.event_id(1)), "taken_at", system_clock.now() - 1000)
+    client.hset(keys.event(steps.event_id(2)), "taken_at", system_clock.now() - 950)
+    client.zrem(keys.pending(steps.TYPE), steps.event_id(3))
+    client.zadd(keys.backoff(steps.TYPE), {steps.event_id(3): 1})
+
+    waiting, late = found(inst, "stuck")
+
+    assert waiting == (
+        "warn",
+        f"events of {steps.TYPE} that have waited in the ledger for more than 900 s: 2; {steps.event_id(1)} for 1000 s",
+    )
+    assert late == ("warn", "events that should have left their back-off more than 5 s ago: 1")
+
+
+def test_events_of_types_that_are_not_configured_are_told_before_they_are_dead_letters(inst, monkeypatch):
+    """In the ledger, where a type was taken out of the file, and on the audit list; bad items are not its business."""
+    inst.push(steps.item("a", "GONE"), steps.item("b", "GONE", "NEW", steps.TYPE), b"no JSON")
+    inst.store.client.sadd(inst.store.keys.types, "OLD")
+    inst.store.client.zadd(inst.store.keys.pending("OLD"), {"x:OLD": 1})
+
+    ledger, waiting = found(inst, "types")
+
+    fate = "no such type is configured, so they become dead letters"
+    assert ledger == ("warn", f"in the ledger wait 1 of OLD: {fate} when the next run starts")
+    assert waiting == ("warn", f"on the audit list wait 2 of GONE, 1 of NEW: {fate} when they are taken")
+    monkeypatch.setattr(events, "MOST_PAGES", 1)
+    assert "wait, of the oldest 2 of GONE" in found(inst, "types")[1][1]
+
+
+# -- files, Sentry, what a self-test left
+
+
+def test_files_that_others_can_read_or_change_are_warnings_with_the_command_to_type(tmp_path, valkey_only_url):
+    """A configuration with a secret, `.env`, the data directory; without a secret reading is no matter."""
+    secret = '[types.T]\nrate_limit = "1/second"\nendpoints = [{ name = "a", url = "http://h/a", headers = '
+    sections = secret + '{ Authorization = "Bearer secret-of-mine" } }]\n'
+    with Installation(tmp_path, valkey_only_url, sections) as inst:
+        inst.config.chmod(0o600)
+        assert [verdict for verdict, _ in found(inst, "files")] == ["ok"]
+
+        inst.config.chmod(0o646)
+        (tmp_path / ".env").write_text("SENTRY_DSN=x")
+        (tmp_path / ".env").chmod(0o604)
+        inst.settings.data_dir.mkdir(exist_ok=True)
+        inst.settings.data_dir.chmod(0o705)
+        shown = inst.rlm("doctor").stdout
+
+    assert "secret-of-mine" not in shown
+    for command, path in (
+        ("chmod go-w", inst.config),
+        ("chmod 600", inst.config),
+        ("chmod 600", tmp_path / ".env"),
+        ("chmod 700", inst.settings.data_dir),
+    ):
+        assert f"> {command} {path}" in shown
+
+
+def test_a_sentry_that_cannot_be_reached_is_a_warning_without_its_key(inst, monkeypatch):
+    """A connection is made and nothing sent; without a DSN it is off."""
+    assert found(inst, "sentry") == [("ok", "off: SENTRY_DSN is not set")]
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        monkeypatch.setenv("SENTRY_DSN", f"http://very-secret-key@127.0.0.1:{port}/1")
+        assert found(inst, "sentry") == [("ok", f"the host of SENTRY_DSN 127.0.0.1:{port} can be reached")]
+
+    done = inst.rlm("doctor")
+
+    assert f"127.0.0.1:{port} cannot be reached: Connection refused" in done.stdout
+    assert "very-secret-key" not in done.output
+
+
+def test_what_a_killed_self_test_left_is_told_after_an_hour(inst):
+    """Until then it may be one that runs."""
+    tests = SelfTests(inst.store.client, inst.settings)
+    prefix = tests.new_prefix()
+    tests.begin(prefix, SelfTest(system_clock.now() - LEFT_SECONDS + 60, "host"))
+    assert found(inst, "selftest") == [("ok", "no self-test left anything behind")]
+
+    tests.begin(prefix, SelfTest(system_clock.now() - LEFT_SECONDS - 60, "host"))
+
+    ((verdict, message),) = found(inst, "selftest")
+    assert verdict == "warn"
+    assert message.endswith(f"on host was killed; its keys {prefix}* are left")
+
+
+# -- while things are broken
+
+
+def test_a_configuration_that_cannot_be_used_is_findings_and_exit_two(inst):
+    """Each fault is one; Redis is looked at where that section is sound; stderr says it as every command does."""
+    inst.config.write_text(f"{inst.config.read_text()}\n[run]\nwindow_seconds = -1\ntargett = 0.5\n")
+
+    done = inst.rlm("doctor", "--json", code=2)
+
+    assert done.stdout.count('"name": "configuration"') == 2
+    assert '"name": "redis.persistence"' in done.stdout
+    assert '"name": "books"' not in done.stdout
+    assert "run.window_seconds = -1" in done.stderr
+    inst.config.write_text('[redis]\nurl = "nonsense"\n')
+    assert '"name": "redis' not in inst.rlm("doctor", "--json", code=2).stdout
+    inst.config.write_text("[redis")
+    assert "fail  configuration" in inst.rlm("doctor", code=2).stdout
+
+
+def test_strict_makes_a_warning_exit_one(inst):
+    """No scheduler runs here, which is one."""
+    inst.rlm("doctor")
+    inst.rlm("doctor", "--strict", code=1)
+
+
+def test_on_a_narrow_terminal_what_was_found_is_wrapped_in_its_column(monkeypatch, capsys):
+    """A name that is too long has a line of its own."""
+    monkeypatch.setattr(verdicts, "is_terminal", lambda: True)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((70, 40)))
+
+    verdicts.show_verdict("warn", "clock", "word " * 12, "do " * 20, names=30)
+    verdicts.show_verdict("ok", "times.OPEN_POSITION_DETECTED", "fine", "", names=30)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 70 for line in lines)
+    assert lines[0] == f"warn  {'clock':<18}  {'word ' * 8}word"
+    assert lines[1] == f"{'':26}word word word"
+    assert lines[2].startswith(f"{'':26}> do do")
+    assert lines[-2:] == ["ok    times.OPEN_POSITION_DETECTED", f"{'':26}fine"]
+
+
+# -- a real system
+
+
+@pytest.mark.parametrize(
+    "complaint", ["is dead, and its lease ran out", pytest.param("warn  orphans", marks=pytest.mark.long)]
+)
+def test_a_system_that_was_killed_is_told_as_it_is(make_system, complaint):
+    """Scheduler, supervisor and worker die in mid-run: nobody leads, and in the end what they had in hand is told."""
+    with make_system(env={"RLM_WORKERS__MAX": "1"}) as system:
+
+        def doctor():
+            words = ["doctor", "--config", str(system.config)]
+            return (
+                CliRunner().invoke(rlm, words, env={"RLM_WORKERS__MAX": "1", "RLM_RUN__EVERY_SECONDS": "86400"}).stdout
+            )
+
+        system.start_both()
+        system.push([make_item("u", "NOBODYS")])
+        unknown = doctor()
+        system.push_evenly(100)
+        system.ask_for_run()
+        wait_until(lambda: system.inflight() and len(system.answered()) > 5, message="the run is in its middle")
+        workers = system.workers()
+        system.stop("scheduler", signal.SIGKILL)
+        system.stop("supervisor", signal.SIGKILL)
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+
+        at_once = doctor()
+        wait_until(lambda: complaint in doctor(), timeout=30, message="the doctor tells what came of it")
+
+    assert "on the audit list wait 1 of NOBODYS" in unknown
+    assert "s, and is dead" in at_once

@@ -1,0 +1,224 @@
+"""Views that go on, as real processes: on a terminal, in a pipe, as JSON; and what one redraw costs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from contextlib import contextmanager
+
+import pytest
+from redis.connection import AbstractConnection
+
+from rlm import closing, report
+from rlm.monitoring import Monitor
+from rlm.store.processes import Process, Role
+from tests.acceptance.cli import Installation
+from tests.store import steps
+from tests.wait import wait_until
+
+#: Commands and pipelines of one redraw, each a round trip.
+MOST_TRIPS = 16
+
+#: Makes what stands behind it the foreground process of its terminal, as a shell would: Ctrl-C is for it.
+TAKE_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    with Installation(tmp_path, valkey_only_url) as made:
+        yield made
+
+
+@pytest.fixture
+def run(inst):
+    """An open run of 30 events, which nobody conducts."""
+    inst.push(*steps.items(30, steps.TYPE))
+    return inst.start_run()
+
+
+class Follower:
+    """`rlm ...` on a pseudo-terminal of 80 columns, what it wrote, and its exit status."""
+
+    def __init__(self, inst, *args):
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
+        os.set_blocking(self._ours, False)
+        environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40"}
+        environ.pop("NO_COLOR", None)
+        command = [
+            sys.executable,
+            "-c",
+            TAKE_TERMINAL,
+            sys.executable,
+            "-m",
+            "rlm",
+            *args,
+            "--config",
+            str(inst.config),
+        ]
+        self.process = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ, start_new_session=True
+        )
+        os.close(theirs)
+        self.written = ""
+
+    def press_ctrl_c(self):
+        os.write(self._ours, b"\x03")
+
+    def read(self):
+        """Return all that was written so far."""
+        try:
+            while chunk := os.read(self._ours, 65536):
+                self.written += chunk.decode(errors="replace")
+        except (BlockingIOError, OSError):
+            pass  # nothing more for now; or for ever, as it has left
+        return self.written
+
+    def wait(self):
+        """Wait until it has left; return its exit status."""
+        wait_until(lambda: (self.read(), self.process.poll() is not None)[1], timeout=20, message="it leaves")
+        self.read()
+        return self.process.returncode
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._ours)
+
+
+@contextmanager
+def on_a_terminal(inst, *args):
+    follower = Follower(inst, *args)
+    try:
+        yield follower
+    finally:
+        follower.close()
+
+
+@contextmanager
+def in_a_pipe(inst, *args):
+    """`rlm ...` whose stdout and stderr are pipes."""
+    command = [sys.executable, "-m", "rlm", *args, "--config", str(inst.config)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def close(inst, run):
+    steps.finish(inst.store, inst.token, run)
+    assert closing.close_run(inst.store, run.id)
+
+
+def test_ctrl_c_detaches_from_a_run_that_goes_on(inst, run):
+    """The picture is drawn, and drawn again; Ctrl-C ends the view with 0, says so, and gives the cursor back."""
+    with on_a_terminal(inst, "status", "--follow", "--interval", "0.2") as follower:
+        wait_until(lambda: follower.read().count(run.id) > 1, timeout=20, message="it is drawn twice")
+        follower.press_ctrl_c()
+        status = follower.wait()
+
+    told = " ".join(follower.written.rpartition("\x1b[?25h")[2].split())
+    assert status == 0
+    assert f"Run {run.id} goes on; `rlm status` shows it" in told
+    assert inst.store.runs.is_open(run.id)
+
+
+def test_the_view_of_a_run_ends_with_its_record(inst, run):
+    """On a terminal the last picture is that of what became of it."""
+    with on_a_terminal(inst, "status", run.id, "-f", "--interval", "0.2") as follower:
+        wait_until(lambda: "left of" in follower.read(), timeout=20, message="it is drawn")
+        close(inst, run)
+        status = follower.wait()
+
+    assert status == 0
+    assert "0 completed, 0 failed" in follower.written
+
+
+def test_a_pipe_gets_a_line_per_change(inst, run):
+    """No escape sequence; the same twice is said once; the last line is the record's."""
+    with in_a_pipe(inst, "status", run.id, "--follow", "--interval", "0.1") as follower:
+        first = follower.stdout.readline()
+        inst.store.ledger.complete(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 0.1)
+        second = follower.stdout.readline()
+        close(inst, run)
+        last, errors = follower.communicate(timeout=20)
+
+    assert f"run {run.id} running: 0 of 30 completed; 0 under way, 30 waiting" in first
+    assert "1 of 30 completed" in second or "1 under way" in second
+    assert f"run {run.id} partial after" in last.splitlines()[-1]
+    assert "\x1b" not in first + second + last + errors
+    assert follower.returncode == 0
+
+
+def test_from_run_to_run_as_json(inst, run):
+    """A document a line: the open run, its record once it is closed, then that none is open; TERM ends it."""
+    with in_a_pipe(inst, "status", "-f", "--json", "--interval", "0.1") as follower:
+        first = json.loads(follower.stdout.readline())
+        close(inst, run)
+        states = [first["state"]]
+        while states[-1] != "idle":
+            document = json.loads(follower.stdout.readline())
+            states.append(document["state"])
+        follower.send_signal(signal.SIGTERM)
+        _, errors = follower.communicate(timeout=20)
+
+    assert [one for one in dict.fromkeys(states) if one != "finishing"] == ["running", "partial", "idle"]
+    assert states.count("partial") == 1
+    assert document == {"state": "idle", "last": run.id, "last_tick": None}
+    assert errors == "This view has ended; RLM goes on. `rlm status` shows how it is.\n"
+    assert follower.returncode == 0
+
+
+def test_the_monitor_in_a_pipe(inst):
+    """A line each time, without an escape sequence; Ctrl-C ends it with 0."""
+    inst.push(*steps.items(3, steps.TYPE))
+    with in_a_pipe(inst, "queue", "monitor", "--interval", "0.1") as monitor:
+        lines = [monitor.stdout.readline(), monitor.stdout.readline()]
+        monitor.send_signal(signal.SIGINT)
+        rest, errors = monitor.communicate(timeout=20)
+
+    assert all("3 items waiting; 0 in the ledger; 0 dead letters" in line for line in lines)
+    assert "\x1b" not in "".join([*lines, rest, errors])
+    assert monitor.returncode == 0
+
+
+@pytest.mark.parametrize("args", [("status", "--interval", "1"), ("start", "--interval", "1")])
+def test_an_interval_is_for_what_goes_on(inst, args):
+    """Said without its flag it would do nothing, so it is refused."""
+    assert "--interval is for --" in inst.rlm(*args, code=2).output
+
+
+def test_an_unknown_run_cannot_be_followed(inst):
+    """It is not waited for."""
+    assert "no-such-run" in inst.rlm("status", "no-such-run", "--follow", code=3).output
+
+
+def test_a_redraw_is_cheap(inst, run, monkeypatch):
+    """However many types, endpoints and workers there are, it takes a few round trips."""
+    for number in range(20):
+        inst.store.processes.announce(Role.WORKER, Process(f"w{number}", number, "host", 0.0, "ready", 5))
+    monitor = Monitor(inst.store, 0.3)
+    monitor.look()
+    sent, send = [], AbstractConnection.send_packed_command
+    monkeypatch.setattr(
+        AbstractConnection, "send_packed_command", lambda *args, **more: sent.append(1) or send(*args, **more)
+    )
+
+    report.status(inst.store, None, measured=False)
+    status_trips = len(sent)
+    monitor.look()
+
+    assert status_trips <= MOST_TRIPS
+    assert len(sent) - status_trips <= MOST_TRIPS

@@ -1,0 +1,249 @@
+"""`rlm web`: counters that agree with the records whoever was killed, health, who may read, how it starts and ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import urllib3
+from prometheus_client.parser import text_string_to_metric_families
+
+from rlm.settings import load_settings
+from rlm.store import open_store
+from rlm.store.processes import Process, Role
+from tests.conftest import running_server
+from tests.wait import wait_until
+
+TOKEN = "a-token-of-24-characters"
+HTTP = urllib3.PoolManager(retries=False, timeout=20)
+
+
+def port_of(log):
+    """Wait until the process serves, and return on which port."""
+    served = re.compile(r"http://127\.0\.0\.1:(\d+)/metrics")
+    return wait_until(lambda: served.search(log()), timeout=20, message="rlm web serves")[1]
+
+
+def read(port, path="/metrics", **headers):
+    return HTTP.request("GET", f"http://127.0.0.1:{port}{path}", headers=headers)
+
+
+def scrape(port):
+    """What Prometheus would keep: each series and its number."""
+    page = read(port)
+    assert page.status == 200
+    families = text_string_to_metric_families(page.data.decode())
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+        if family.type in {"counter", "histogram"} or family.name == "rlm_up"
+    }
+
+
+def value(scraped, name, **labels):
+    return scraped[name, frozenset(labels.items())]
+
+
+class Watch(threading.Thread):
+    """Scrapes over and over, and notes each number that went back."""
+
+    def __init__(self, port):
+        super().__init__(daemon=True)
+        self.port, self.fallen, self.looks, self._done = port, [], 0, threading.Event()
+
+    def run(self):
+        seen = {}
+        while not self._done.wait(0.1):
+            now = scrape(self.port)
+            self.fallen += [series for series, number in seen.items() if now.get(series, 0) < number]
+            seen, self.looks = now, self.looks + 1
+
+    def stop(self):
+        self._done.set()
+        self.join(20)
+
+
+def test_counters_agree_with_the_records_after_a_run_with_two_kills(make_system):
+    """To the event and the call, over two runs, with API errors; no number ever goes back, nor with a new process."""
+    with make_system(speed=25) as system:
+        system.start("web", "web", "--port", "0", "--metrics-only")
+        system.start_both()
+        port = port_of(lambda: system.log("web"))
+        for name in system.settings.endpoints:
+            system.api.set_fault(name, error_rate=0.05)
+        events = system.push_evenly(160)
+        watch = Watch(port)
+        watch.start()
+
+        run_id = system.ask_for_run()
+        for number in (1, 2):
+            wait_until(lambda number=number: len(system.api.arrivals) > 30 * number and system.workers(), timeout=30)
+            os.kill(system.workers()[0], signal.SIGKILL)
+        records = [system.await_record(run_id)]
+        events += system.push_evenly(30, prefix="second")
+        records.append(system.await_record(system.ask_for_run()))
+        watch.stop()
+        system.stop("web")
+        now = scrape_anew(system)
+
+        assert watch.looks > 5
+        assert watch.fallen == []
+        assert_agree(now, records)
+        assert value(now, "rlm_worker_restarts_total") == sum(one["workers"]["restarted"] for one in records) == 2
+        states = Counter(one["state"] for one in records)
+        for state in ("completed", "partial", "cancelled", "failed"):
+            assert value(now, "rlm_runs_total", state=state) == states[state]
+        assert value(now, "rlm_forecast_error_seconds_count") == len(records)
+        system.assert_promises(events, records)
+
+
+def scrape_anew(system):
+    """Start another process and scrape that."""
+    (system.directory / "web.log").unlink()
+    system.start("web", "web", "--port", "0")
+    return scrape(port_of(lambda: system.log("web")))
+
+
+def assert_agree(scraped, records):
+    """Each counter is the sum over the records."""
+    for name in records[0]["by_type"]:
+        for outcome in ("taken", "carried_over", "completed", "failed", "leftover"):
+            expected = sum(one["by_type"][name][outcome] for one in records)
+            assert value(scraped, "rlm_events_total", type=name, outcome=outcome) == expected, (name, outcome)
+    for name in records[0]["by_endpoint"]:
+        for answer, key in (("completed", "completed"), ("throttled", "throttled"), ("error", "errors")):
+            expected = sum(one["by_endpoint"][name][key] for one in records)
+            assert value(scraped, "rlm_calls_total", endpoint=name, answer=answer) == expected, (name, answer)
+        completed = value(scraped, "rlm_calls_total", endpoint=name, answer="completed")
+        for histogram in ("rlm_call_duration_seconds", "rlm_slot_wait_seconds"):
+            assert value(scraped, f"{histogram}_count", endpoint=name) == completed
+            assert (value(scraped, f"{histogram}_sum", endpoint=name) > 0) == (completed > 0)
+    for key, name in (("invalid", "rlm_invalid_items_total"), ("duplicates", "rlm_duplicate_events_total")):
+        assert value(scraped, name) == sum(one["counts"][key] for one in records)
+    assert sum(one["by_endpoint"][name]["errors"] for one in records for name in one["by_endpoint"]) > 0
+
+
+@contextmanager
+def web(directory, redis_url, **env):
+    """Run it alone in front of a Redis; yield the process and its port."""
+    log = directory / "web.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rlm", "web", "--port", "0"],
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=file,
+            env={**os.environ, "REDIS_URL": redis_url, **env},
+        )
+    try:
+        yield process, port_of(log.read_text)
+    finally:
+        process.kill()
+        process.wait(20)
+
+
+@contextmanager
+def scheduler_alive(directory, redis_url):
+    """Have a scheduler on the register, as its heartbeat would."""
+    with open_store(load_settings(None, {"REDIS_URL": redis_url})) as store:
+        store.processes.announce(Role.SCHEDULER, Process("s", 1, "h", time.time()))
+        yield
+
+
+def test_says_that_redis_is_away_and_never_an_old_number(tmp_path, monkeypatch):
+    """503 and `rlm_up 0`, alone; when it is back, all is as it was, without a restart."""
+    monkeypatch.chdir(tmp_path)
+    with (
+        running_server("valkey", tmp_path / "server") as url,
+        web(tmp_path, f"{url}?socket_timeout=0.3") as (process, port),
+    ):
+        assert (read(port, "/healthz").status, read(port, "/healthz").data[:12]) == (503, b"no scheduler")
+        with scheduler_alive(tmp_path, url):
+            assert (read(port, "/healthz").status, read(port, "/healthz").data) == (200, b"ok\n")
+        running = int(re.search(r"process_id:(\d+)", info(url))[1])
+
+        os.kill(running, signal.SIGSTOP)  # it neither answers nor closes
+        try:
+            health, page = read(port, "/healthz"), read(port)
+        finally:
+            os.kill(running, signal.SIGCONT)
+
+        assert (health.status, b"Redis does not answer" in health.data) == (503, True)
+        assert re.findall(rb"^(rlm_\w+)\S* (\S+)$", page.data, re.MULTILINE) == [
+            (b"rlm_up", b"0.0"),
+            (b"rlm_build_info", b"1.0"),
+        ]
+        assert value(scrape(port), "rlm_up") == 1
+        assert process.poll() is None
+
+
+def info(url):
+    with open_store(load_settings(None, {"REDIS_URL": url})) as store:
+        return f"process_id:{store.client.info('server')['process_id']}"
+
+
+def test_with_a_token_only_health_is_for_everybody(tmp_path, valkey_only_url):
+    """401 says what is missing; the token is in no answer, no log line, no title. Nobody may keep an answer."""
+    with web(tmp_path, valkey_only_url, RLM_WEB__TOKEN="env:OURS", OURS=TOKEN) as (process, port):
+        answers = [read(port, path, **headers) for path in ("/", "/metrics") for headers in ({}, bearer(TOKEN[:-1]))]
+        good = [read(port, path, **bearer(TOKEN)) for path in ("/", "/metrics")]
+        title = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+
+        assert [one.status for one in answers] == [401] * 4
+        assert answers[0].headers["WWW-Authenticate"].startswith("Bearer")
+        assert [one.status for one in good] == [200, 200]
+        assert all(path in good[0].data for path in (b"/healthz", b"/metrics"))
+        assert good[1].headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        assert {one.headers["Cache-Control"] for one in (*answers, *good)} == {"no-store"}
+        assert read(port, "/healthz").status == 503  # no scheduler, and no token asked for
+        assert read(port, "/api/runs").status == 404
+        assert HTTP.request("POST", f"http://127.0.0.1:{port}/metrics", headers=bearer(TOKEN)).status == 405
+        told = [*(one.data for one in (*answers, *good)), title, (tmp_path / "web.log").read_bytes()]
+        assert not any(TOKEN.encode() in one for one in told)
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.mark.parametrize(
+    "signum",
+    [signal.SIGTERM, *(pytest.param(one, marks=pytest.mark.long) for one in (signal.SIGINT, signal.SIGQUIT))],
+    ids=lambda one: one.name,
+)
+def test_a_signal_ends_it_at_once_whoever_is_connected(tmp_path, valkey_only_url, signum):
+    """A connection kept open, and one that never says what it wants, hold nothing up; exit code 0."""
+    with web(tmp_path, valkey_only_url) as (process, port), socket.create_connection(("127.0.0.1", int(port))) as slow:
+        slow.sendall(b"GET /metrics HTTP/1.1\r\n")
+        assert read(port).status == 200
+        began = time.monotonic()
+
+        process.send_signal(signum)
+
+        assert process.wait(10) == 0
+        assert time.monotonic() - began < 3
+        assert "Traceback" not in (tmp_path / "web.log").read_text()
+
+
+def test_no_other_process_loads_what_it_serves_with():
+    """Workers and commands start as fast as before."""
+    code = (
+        "import sys, actors.worker, scheduler.service, rlm.cli.processes, rlm.cli.runs, rlm.cli.web, rlm.telemetry\n"
+        "print(*{'starlette', 'uvicorn', 'prometheus_client', 'anyio'} & set(sys.modules))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == ""

@@ -1,0 +1,118 @@
+"""A server that speaks Sentry's ingest protocol on loopback, and keeps what it was sent."""
+
+from __future__ import annotations
+
+import gzip
+import http.server
+import json
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item of an envelope: its kind (`event`, `check_in`, ...) and what it says, None where that is no JSON."""
+
+    kind: str
+    body: Any
+
+
+def read_envelope(data: bytes) -> list[Item]:
+    """Take an envelope apart: a line of headers, then for each item a line of headers and its payload.
+
+    A payload is as long as its `length` says, which may include line breaks; without one it ends with the line.
+    """
+    _headers, _, rest = data.partition(b"\n")
+    items = []
+    while rest.strip():
+        line, _, rest = rest.partition(b"\n")
+        if not line:
+            continue
+        headers = json.loads(line)
+        length = headers.get("length", rest.find(b"\n") if b"\n" in rest else len(rest))
+        payload, rest = rest[:length], rest[length:].removeprefix(b"\n")
+        try:
+            body = json.loads(payload)
+        except ValueError:
+            body = None
+        items.append(Item(headers["type"], body))
+    return items
+
+
+class Ingest:
+    """Takes envelopes as Sentry does. `bodies` are the envelopes as they came, unpacked; `keys` who sent them."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.keys: list[str] = []
+        self.bodies: list[bytes] = []
+        taken = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    body = gzip.decompress(body)
+                taken.paths.append(self.path)
+                taken.keys.append(self.headers.get("X-Sentry-Auth", ""))
+                taken.bodies.append(body)
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            def log_message(self, *_args):
+                """Say nothing."""
+
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True  # a client that was killed leaves its connection open
+
+            def handle_error(self, *_args):
+                """Say nothing of a client that was killed in mid-sentence."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.dsn = f"http://public@127.0.0.1:{self._server.server_port}/42"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+
+    def items(self, kind: str) -> list[Any]:
+        """Return what the items of a kind say, in the order in which they arrived."""
+        return [item.body for body in list(self.bodies) for item in read_envelope(body) if item.kind == kind]
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The errors and alarms."""
+        return self.items("event")
+
+    @property
+    def check_ins(self) -> list[dict[str, Any]]:
+        """The check-ins of Crons monitors."""
+        return self.items("check_in")
+
+    @property
+    def issues(self) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+        """The events by fingerprint: what Sentry shows as one issue each."""
+        found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        for event in self.events:
+            found.setdefault(tuple(event["fingerprint"]), []).append(event)
+        return found
+
+    @property
+    def everything(self) -> bytes:
+        """All bytes that arrived, to be searched for what must not be there."""
+        return b"\n".join([*self.bodies, *map(str.encode, self.paths)])
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()

@@ -1,0 +1,123 @@
+"""What is looked at after a run: each promise that was not kept is one alarm, with the numbers that matter."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from rlm import closing
+from rlm.errors import StoreUnreachableError
+from rlm.event import Reason
+from scheduler.inspection import Inspector
+from tests.store import steps
+from tests.store.windows import take
+
+
+@pytest.fixture
+def close(store, token, running):
+    """Close a run of two events, one of them rejected, and return its record; nothing is told of before."""
+
+    def close():
+        run = running(2)
+        store.ledger.fail(steps.claim_next(store, token, run), Reason.REJECTED, "no", steps.ENDPOINT)
+        steps.finish(store, token, run)
+        return closing.close_run(store, run.id)
+
+    return close
+
+
+@pytest.fixture
+def alarms(caplog):
+    """The alarms that were raised, by cause."""
+    caplog.set_level(logging.INFO)
+    return lambda: {one.alarm: one for one in caplog.records if hasattr(one, "alarm")}
+
+
+def with_most_letters(store, most):
+    store.settings = replace(store.settings, queue=store.settings.queue.model_copy(update={"failed_alarm": most}))
+
+
+def test_a_run_that_kept_its_promises_raises_no_alarm_but_its_leftovers(store, close, alarms, caplog):
+    """Its leftovers are told of by whoever closed it, with how many there are; and that once."""
+    record = close()
+
+    Inspector(store).after_run(record)
+
+    assert set(alarms()) == {"leftovers"}
+    told = alarms()["leftovers"]
+    assert (told.levelname, told.run_id, told.counts["leftover"]) == ("WARNING", record["run_id"], 1)
+    assert closing.close_run(store, record["run_id"]) is None
+    assert caplog.text.count(" closed: ") == 1
+
+
+def test_more_calls_than_a_limit_allows_are_told_of_with_where(store, close, alarms):
+    """From the log of calls sent: as many as there were, in one period, over the limit."""
+    record = close()
+    endpoint = store.endpoints()[steps.ENDPOINT]
+    take(store, endpoint, endpoint.limit.rules[0].amount)
+    key = store.keys.window(endpoint.window_id)
+    store.client.lpush(key, store.client.lindex(key, 0))
+    store.client.lpush(key, store.client.lindex(key, 0))
+
+    Inspector(store).after_run(record)
+
+    told = alarms()["limit_exceeded"]
+    assert (told.levelname, told.endpoint, told.run_id) == ("ERROR", steps.ENDPOINT, record["run_id"])
+    assert told.counts == {"exceeded": 1, "too_many": 2}
+
+
+def test_books_that_do_not_balance_are_told_of(store, close, alarms):
+    """In the ledger after the run, and in the record itself."""
+    record = close()
+    store.client.zadd(store.keys.holders(steps.TYPE)[0], {"i:T": 1})
+    record["by_type"][steps.TYPE]["completed"] += 1
+
+    Inspector(store).after_run(record)
+
+    told = alarms()["books_unbalanced"]
+    assert (told.levelname, told.counts) == ("ERROR", {"faults": 2})
+    assert "no run is open, and yet" in told.getMessage()
+    assert "2 taken" in told.getMessage()
+
+
+@pytest.mark.parametrize(("most", "raised"), [(1, False), (0, False)])
+def test_few_dead_letters_are_no_alarm(store, close, alarms, most, raised):
+    """As many as are put up with, or where nobody wants to hear of any."""
+    with_most_letters(store, most)
+    record = close()
+    if not most:
+        store.client.lpush(store.keys.failed, b"1", b"2")
+
+    Inspector(store).after_run(record)
+
+    assert ("dead_letters" in alarms()) is raised
+
+
+def test_too_many_dead_letters_are_told_of_after_a_run_that_added_some(store, close, alarms):
+    """A run that added none says nothing of those that lie there since yesterday."""
+    with_most_letters(store, 2)
+    store.client.lpush(store.keys.failed, b"1", b"2")
+    record = close()
+    quiet = {**record, "counts": {**record["counts"], "failed": 0, "invalid": 0}}
+
+    Inspector(store).after_run(quiet)
+    assert "dead_letters" not in alarms()
+    Inspector(store).after_run(record)
+
+    assert alarms()["dead_letters"].counts == {"letters": 3, "failed": 1, "invalid": 0}
+
+
+def test_a_redis_that_fails_meanwhile_stops_nobody(store, close, alarms, monkeypatch, caplog):
+    """The run is closed; what was not looked at, `rlm doctor` looks at."""
+    record = close()
+
+    def away(*_):
+        raise StoreUnreachableError("refused")
+
+    monkeypatch.setattr(store.letters, "count", away)
+    with_most_letters(store, 1)
+    Inspector(store).after_run(record)
+
+    assert "is not looked over" in caplog.text

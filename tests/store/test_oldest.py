@@ -1,0 +1,68 @@
+"""How old the oldest is, found without going through what waits."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rlm.oldest import oldest_listed, oldest_pending
+from tests.store import looks, steps
+
+
+def item(number, priority=None, at=None):
+    more = {"timestamp": f"2026-01-01T00:00:{at:02}Z"} if at is not None else {}
+    more |= {} if priority is None else {"priority": priority}
+    return steps.item(f"i{number}", steps.TYPE, **more)
+
+
+def at(second):
+    return pytest.approx(1_767_225_600 + second)
+
+
+def test_a_type_without_a_pending_event_is_left_out(store, token, running):
+    """There is nothing old."""
+    assert oldest_pending(store, [steps.TYPE, steps.OTHER_TYPE]) == {}
+    assert oldest_listed(store) is None
+
+
+def test_the_first_to_come_is_the_oldest_whatever_its_priority(store, token, running):
+    """An urgent newcomer goes before it, and does not make it younger."""
+    steps.push(store, item(1, priority=1, at=10), item(2, priority=100, at=20), item(3, priority=0, at=30))
+    steps.start_run(store, token)
+
+    assert oldest_pending(store, [steps.TYPE]) == {steps.TYPE: at(10)}
+
+
+def test_an_item_that_tells_no_time_is_as_old_as_its_arrival(store, token, running):
+    """By the clock of Redis."""
+    steps.push(store, steps.item("i1", steps.TYPE))
+    steps.start_run(store, token)
+
+    now = looks.redis_us(store) / 1_000_000
+    assert 0 <= now - oldest_pending(store, [steps.TYPE])[steps.TYPE] < 10
+
+
+def test_a_thousand_events_of_three_priorities_cost_a_few_commands(store, token, running):
+    """What is asked does not grow with what waits."""
+    steps.push(store, *(item(number, priority=number % 3, at=number % 60) for number in range(1000)))
+    steps.start_run(store, token)
+    before = store.client.info("commandstats")
+
+    oldest_pending(store, [steps.TYPE])
+
+    after = store.client.info("commandstats")
+    asked = {name: after[name]["calls"] - before.get(name, {"calls": 0})["calls"] for name in after}
+    assert asked["cmdstat_zrangebyscore"] == 4
+    assert asked["cmdstat_hmget"] == 3
+
+
+def test_the_oldest_item_of_the_audit_list_tells_its_time(store):
+    """The one that the next run takes first; one that tells none, or is no item, has no age."""
+    steps.push(store, item(1, at=5), item(2, at=1))
+    assert oldest_listed(store) == at(5)
+
+    store.client.rpush(store.keys.events, json.dumps({"timestamp": "yesterday"}))
+    assert oldest_listed(store) is None
+    store.client.rpush(store.keys.events, b"\xff")
+    assert oldest_listed(store) is None

@@ -1,0 +1,93 @@
+"""The register of self-tests: what is left is found and removed, and nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.clock import system_clock
+from rlm.settings import settings_under
+from rlm.store import Store
+from rlm.store.connect import make_client
+from rlm.store.keys import Keys
+from rlm.store.processes import Process, Role
+from rlm.store.selftests import LEFT_SECONDS, SelfTest, SelfTests
+from tests.acceptance.redisusers import documented_users, make_user, url_of
+from tests.conftest import running_server
+from tests.store import steps
+
+
+@pytest.fixture(scope="module")
+def server_url(tmp_path_factory):
+    with running_server("valkey", tmp_path_factory.mktemp("selftests")) as url:
+        with make_client(url) as admin:
+            make_user(admin, "rlm", documented_users()["rlm"])
+        yield url
+
+
+@pytest.fixture(params=["scan", "names"])
+def worked(request, server_url, tmp_path, monkeypatch):
+    """A self-test that has left something of everything; for a user who may SCAN, and for the documented one."""
+    from rlm.settings import load_settings
+
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(None, {})
+    url = server_url if request.param == "scan" else url_of(server_url, "rlm")
+    with make_client(server_url) as admin, make_client(url) as client:
+        admin.flushall()
+        tests = SelfTests(client, settings)
+        prefix = tests.new_prefix()
+        store = Store(settings_under(settings, prefix), url)
+        endpoint = store.settings.endpoints[steps.ENDPOINT]
+        token = store.leases.acquire(steps.CONDUCTOR, 60)
+        store.epochs.vouch(token)
+        store.publish_limits(token)
+        steps.push(store, *steps.items(3, steps.TYPE))
+        run = steps.start_run(store, token)
+        store.processes.announce(Role.WORKER, Process("worker-1", 1, "h", 0.0))
+        steps.claim_next(store, token, run)
+        store.windows.rest(endpoint, 1.0)
+        steps.push(store, b"waits")
+        store.close()
+        test = SelfTest(system_clock.now(), "h", [steps.TYPE], [endpoint.window_id], steps.event_ids(3))
+        tests.begin(prefix, test)
+        yield tests, prefix, test, admin, Keys(settings)
+
+
+def test_all_keys_of_a_self_test_are_removed_and_no_others(worked):
+    """Those of the installation stay, and those of another self-test; a second time there is nothing to do."""
+    tests, prefix, test, admin, own = worked
+    others = {own.lease, own.events, f"{tests.base}-other:lease", f"{tests.base}-other_events", f"x{prefix}:lease"}
+    for key in others:
+        admin.set(key, "not ours")
+
+    assert tests.sweep(prefix, test) > 10
+
+    assert {key.decode() for key in admin.keys("*")} == others | {f"{tests.base}-running"}
+    assert tests.remaining(prefix, test) == 0
+    assert tests.sweep(prefix, test) == 0
+    tests.end(prefix)
+    assert {key.decode() for key in admin.keys("*")} == others
+
+
+def test_what_began_long_ago_is_left(worked):
+    """A younger one may be at work, and what is no entry of ours is none."""
+    tests, prefix, test, admin, _ = worked
+    admin.hset(
+        f"{tests.base}-running",
+        mapping={"rlm": b'{"started_at": 1.0, "host": "h"}', f"{tests.base}-0123456789": "no JSON"},
+    )
+
+    assert tests.left(test.started_at + LEFT_SECONDS - 1) == {}
+    assert tests.left(test.started_at + LEFT_SECONDS + 1) == {prefix: test}
+
+
+@pytest.mark.parametrize("prefix", ["rlm", "rlm-test", "rlm-test-", "", "*", "rlm-test-*"])
+def test_nothing_but_a_self_test_can_be_swept(worked, prefix):
+    """Whatever the register says: it is text that others could write."""
+    tests, _, test, admin, _ = worked
+    before = admin.dbsize()
+
+    with pytest.raises(ValueError, match="is not the prefix of a self-test"):
+        tests.sweep(prefix, test)
+
+    assert admin.dbsize() == before

@@ -1,0 +1,125 @@
+"""The totals over all runs: they grow, never go back, and agree with the run records to the event."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from rlm import closing
+from rlm.event import Reason
+from rlm.store.totals import Totals
+from rlm.totals import histograms
+from tests.store import steps
+from tests.store.windows import take
+
+
+def close(store, token, run):
+    steps.finish(store, token, run)
+    return closing.close_run(store, run.id)
+
+
+def test_before_the_first_run_there_is_nothing(store):
+    """And nothing to go wrong."""
+    assert store.totals.look() == {}
+
+
+def test_an_open_run_counts_as_it_goes(store, token, running):
+    """What it has done so far is in the totals: they do not wait for its end."""
+    run = running(3)
+    before = store.totals.look()
+    store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.4, waited_seconds=0.003)
+    now = store.totals.look()
+
+    assert (before[f"taken:{steps.TYPE}"], before[f"completed:{steps.TYPE}"]) == (3, 0)
+    assert now[f"completed:{steps.TYPE}"] == 1
+    assert histograms(now, "call")[steps.ENDPOINT].seconds == 0.4
+    assert histograms(now, "wait")[steps.ENDPOINT].seconds == 0.003
+    assert store.totals.look() == now
+
+
+def test_closing_a_run_adds_what_only_its_end_can_tell(store, token, running):
+    """Nothing else changes with it, whoever looks: one that saw the run open, or one that comes now."""
+    run = running(3)
+    store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.4)
+    before = store.totals.look()
+    close(store, token, run)
+
+    now = store.totals.look()
+
+    added = {name: number for name, number in (now - before).items() if "_us" not in name and "<=" not in name}
+    assert added == {f"leftover:{steps.TYPE}": 2, "runs:partial": 1}
+    assert Totals(store.client, store.keys).look() == now
+
+
+def test_totals_are_the_sum_of_the_records(store, token, running):
+    """Over runs with every outcome, leftovers carried over, duplicates; claims without a call are in no record."""
+    records = []
+    for number in range(4):
+        run = running(6 + 4 * number)
+        first, second, third, fourth = (steps.claim_next(store, token, run) for _ in range(4))
+        store.ledger.complete(first, steps.ENDPOINT, 0.1)
+        store.ledger.fail(second, Reason.REJECTED, "no", steps.OVERFLOW)
+        store.ledger.throttle(third, steps.ENDPOINT)
+        store.ledger.give_back(fourth)
+        store.ledger.retry(steps.claim_next(store, token, run), steps.ENDPOINT, 60)
+        records.append(close(store, token, run))
+
+    totals = store.totals.look()
+
+    for outcome, field in (("carried_over", "carried"), *((one, one) for one in ("taken", "completed", "failed"))):
+        assert totals[f"{field}:{steps.TYPE}"] == sum(one["counts"][outcome] for one in records), outcome
+    assert totals[f"leftover:{steps.TYPE}"] == sum(one["counts"]["leftover"] for one in records) > 0
+    for answer, field in (("completed", "delivered"), ("throttled", "throttled"), ("errors", "errors")):
+        for name in (steps.ENDPOINT, steps.OVERFLOW):
+            assert totals[f"{field}:{name}"] == sum(one["by_endpoint"][name][answer] for one in records), (field, name)
+    assert totals["duplicates"] == sum(one["counts"]["duplicates"] for one in records)
+    assert totals[f"unsent:{steps.TYPE}"] == 4
+    assert totals["runs:partial"] == len(records)
+    assert histograms(totals, "run")[""].number == len(records)
+
+
+def test_no_number_ever_goes_back_while_runs_are_closed(store, token, running):
+    """Looked at over and over by two processes while five runs are opened, worked off and closed."""
+    done = threading.Event()
+    fallen = []
+
+    def watch(totals):
+        seen: Counter[str] = Counter()
+        while not done.is_set():
+            now = totals.look()
+            fallen.extend(name for name in seen if now[name] < seen[name])
+            seen = now
+
+    def work():
+        for _ in range(5):
+            run = running(12)
+            while claim := steps.release(store, token, run):
+                store.ledger.complete(steps.claim(store, claim[0]), steps.ENDPOINT, 0.1234)
+            close(store, token, run)
+        done.set()
+
+    steps.at_once(work, *[lambda: watch(Totals(store.client, store.keys)) for _ in range(2)])
+
+    assert fallen == []
+    assert store.totals.look()["runs:completed"] == 5
+
+
+def test_a_redis_that_came_back_empty_begins_at_zero(store, token, running):
+    """What this process remembers of the run that is gone does not count."""
+    run = running(1)
+    store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1)
+    assert store.totals.look()
+    mine = [key for key in store.client.keys(f"{store.settings.redis.prefix}:*") if b"epoch" not in key]
+    store.client.delete(*mine)
+
+    assert store.totals.look() == {}
+
+
+def test_slots_and_their_calls_are_no_part_of_it(store, token, running):
+    """A slot that was taken is not yet a call that was answered."""
+    run = running(1)
+    before = store.totals.look()
+    take(store, store.endpoints()[steps.ENDPOINT], 3)
+
+    assert store.totals.look() == before
+    assert close(store, token, run)

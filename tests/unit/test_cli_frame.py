@@ -1,0 +1,156 @@
+"""How a command ends, whatever happens in it; its overview, and what a mistyped word gets for an answer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import NoReturn
+
+import pytest
+from click.testing import CliRunner, Result
+
+from rlm.cli.group import COMMANDS, OVERVIEW, rlm
+from rlm.errors import StoreUnreachableError
+
+
+def run(*words: str) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(rlm, words)
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading the settings fails as nobody foresaw, with a password in what it says."""
+
+    def fail(*_args: object, **_more: object) -> NoReturn:
+        raise LookupError("no such thing\nat redis://user:secret@host/0")
+
+    monkeypatch.setattr("rlm.settings.load_settings", fail)
+
+
+def test_an_error_nobody_foresaw_is_one_line(broken: None) -> None:
+    """It says what, that it is a fault of RLM, and what to type; there is no traceback, and no secret."""
+    # When a command runs into one
+    done = run("config", "check")
+
+    # Then it ends with 1 and a line
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("Error: LookupError: no such thing at redis://user:***@host/0 (rlm/cli/config.py:")
+    assert "fault of RLM. Run it again with --debug" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("--debug", "config", "check"), ("config", "check", "--debug"), ("config", "check")])
+def test_debug_shows_the_traceback(broken: None, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+    """Before the command, behind it, or by the environment; without the secrets, and the line comes last."""
+    # Given that it is asked for in one of three ways
+    if "--debug" not in words:
+        monkeypatch.setenv("RLM_DEBUG", "1")
+
+    # When a command runs into an error
+    done = run(*words)
+
+    # Then the traceback is there, and all else is the same
+    assert done.exit_code == 1
+    assert "Traceback (most recent call last)" in done.stderr
+    assert "secret" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: LookupError")
+
+
+def test_an_error_of_rlm_has_its_own_words_and_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no fault of RLM; only with --debug there is a traceback."""
+
+    # Given a Redis that is away
+    def fail(*_args: object, **_more: object) -> NoReturn:
+        raise StoreUnreachableError("Redis is away", "start it")
+
+    monkeypatch.setattr("rlm.settings.load_settings", fail)
+
+    # When a command needs it
+    plain, debugged = run("config", "show"), run("config", "show", "--debug")
+
+    # Then its exit code says so
+    assert plain.exit_code == debugged.exit_code == 4
+    assert plain.stderr == "Error: Redis is away: start it\n"
+    assert "Traceback" in debugged.stderr
+
+
+def test_an_error_of_the_system_is_no_fault_of_rlm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, say: its words, and how to see where."""
+
+    # Given a disk that is full
+    def fail(*_args: object, **_more: object) -> NoReturn:
+        raise OSError(28, "No space left on device", "/tmp/x")
+
+    monkeypatch.setattr("rlm.settings.load_settings", fail)
+
+    # When a command writes
+    done = run("config", "show")
+
+    # Then it is told as that
+    assert done.exit_code == 1
+    assert "No space left on device: '/tmp/x'" in done.stderr
+    assert "fault" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("stat",), "No such command 'stat'. Did you mean 'start' or 'status'?"),
+        (("queue", "stat"), "No such command 'stat'. Did you mean 'stats'?"),
+        (("worker", "lst"), "No such command 'lst'. Did you mean 'list'?"),
+        (("xyzzy",), "No such command 'xyzzy'.\n"),
+        (("status", "--jsn"), "No such option '--jsn'. Did you mean '--json'?"),
+    ],
+)
+def test_a_mistyped_word_gets_the_nearest_one(words: tuple[str, ...], expected: str) -> None:
+    """A command, one of a group's, an option; none where nothing is near."""
+    done = run(*words)
+
+    assert done.exit_code == 2
+    assert expected in done.stderr
+
+
+def test_the_overview_has_sections_and_examples() -> None:
+    """Each command stands in it once, with its line, and none is imported for it."""
+    # When help is asked for
+    shown = run("--help").stdout
+
+    # Then all is there
+    assert [line for line in shown.splitlines() if line in {f"{title}:" for title in OVERVIEW}] == [
+        f"{title}:" for title in OVERVIEW
+    ]
+    assert all(shown.count(f"\n  {name} ") == 1 for name in COMMANDS)
+    assert "rlm init " in shown.partition("Examples:")[2]
+
+
+def test_a_process_with_a_log_leaves_the_whole_story_there(broken: None, caplog: pytest.LogCaptureFixture) -> None:
+    """A scheduler, say, which nobody can run again with --debug in the same moment; from there Sentry has it, too."""
+    # Given a log, as telemetry sets one up (pytest has one of its own)
+    # When such a process ends by an error nobody foresaw
+    run("config", "check")
+
+    # Then the record has the error, and no values in its sentence
+    (record,) = [one for one in caplog.records if one.name == "rlm.process"]
+    assert record.levelname == "CRITICAL"
+    assert record.exc_info is not None
+    assert record.exc_info[0] is LookupError
+    assert record.getMessage() == "The process ends by an error nobody foresaw"
+
+
+def test_help_loads_no_library_that_it_does_not_need() -> None:
+    """`rlm --help` is there at once: what reads settings, talks to Redis or draws is loaded when a command needs it."""
+    # Given a fresh interpreter, for this one has loaded everything
+    code = (
+        "import sys; from rlm.cli.group import rlm; rlm(['--help'], standalone_mode=False);"
+        "unwanted = {'pydantic', 'redis', 'rich', 'sentry_sdk', 'dramatiq'} & set(sys.modules);"
+        "sys.exit(', '.join(unwanted) or None)"
+    )
+
+    # When it shows the overview
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+
+    # Then none of those is there
+    assert done.stderr == ""
+    assert "Usage:" in done.stdout

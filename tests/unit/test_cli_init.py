@@ -1,0 +1,152 @@
+"""`rlm init`: files to begin with, which load as they are, and never one that was there already."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner, Result
+from honcho.environ import parse, parse_procfile
+
+from rlm.cli.group import COMMANDS, rlm
+from rlm.settings import load_settings
+from rlm.settings.document import SECTIONS
+from rlm.settings.model import BudgetSettings, EndpointSettings, TypeSettings
+from rlm.settings.template import configuration_template, environment_template, procfile_template
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILES = [".env.example", "Procfile", "rlm.toml"]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*words: str, code: int = 0, answer: str = "") -> Result:
+    """Run a command in this process, which ends with `code`."""
+    done = CliRunner().invoke(rlm, words, input=answer)
+    assert done.exit_code == code, done.output
+    return done
+
+
+def test_it_writes_what_loads_as_it_is(place: Path) -> None:
+    """Three files; the configuration can be used, and is the built-in one."""
+    # Given the built-in configuration
+    built_in = load_settings(None, {})
+
+    # When the files are written
+    said = run("init").stdout
+
+    # Then they can be used, and what to type next is said
+    assert sorted(path.name for path in place.iterdir()) == FILES
+    assert f"ok  The configuration {place}/rlm.toml" in run("config", "check").stdout
+    assert load_settings(place / "rlm.toml", {}).revision == built_in.revision
+    assert [word for word in re.findall(r"rlm ([a-z-]+)", said) if word not in COMMANDS] == []
+    assert all(f"rlm {command}" in said for command in ("mock-api", "up", "queue push", "start --wait", "result"))
+
+
+def test_what_is_there_is_kept(place: Path) -> None:
+    """And said; the others are written."""
+    # Given a file of somebody's own
+    (place / "rlm.toml").write_text("# mine\n")
+
+    # When the files are written, for a person and for a program
+    said = run("init").stdout
+    found = json.loads(run("init", "--json").stdout)
+
+    # Then it is as it was
+    assert (place / "rlm.toml").read_text() == "# mine\n"
+    assert "kept     rlm.toml" in said
+    assert (place / "Procfile").exists()
+    assert found == {
+        "directory": str(place),
+        "written": [],
+        "kept": ["rlm.toml", "Procfile", ".env.example"],
+        "dry_run": False,
+    }
+
+
+def test_force_asks_before_it_overwrites(place: Path) -> None:
+    """No means no, nobody there means no, `--yes` means yes."""
+    # Given a file of somebody's own
+    (place / "rlm.toml").write_text("# mine\n")
+
+    # When it is to be overwritten
+    refused = [run("init", "--force", code=1, answer=answer) for answer in ("n\n", "")]
+
+    # Then it is not, before somebody says yes
+    assert all("Overwrite 1 file" in done.stderr and "Nothing was written" in done.stderr for done in refused)
+    assert [path.name for path in place.iterdir()] == ["rlm.toml"]
+    run("init", "--force", "--yes")
+    assert (place / "rlm.toml").read_text() == configuration_template()
+
+
+def test_a_dry_run_writes_nothing(place: Path) -> None:
+    """What would be written is printed, on stdout alone."""
+    done = run("init", "new", "--dry-run")
+
+    assert list(place.iterdir()) == []
+    assert configuration_template() in done.stdout
+    assert "new/rlm.toml would be written" in done.stderr
+
+
+def test_another_directory_is_made(place: Path) -> None:
+    """And the person is told to go there."""
+    said = run("init", "a/b c").stdout
+
+    assert sorted(path.name for path in (place / "a" / "b c").iterdir()) == FILES
+    assert "cd 'a/b c'" in said
+
+
+def test_a_directory_that_cannot_be_written_is_told(place: Path) -> None:
+    """In a sentence, exit 1."""
+    (place / "file").write_text("")
+
+    assert "choose another DIRECTORY" in run("init", "file/below", code=1).stderr
+
+
+def test_the_template_has_every_setting() -> None:
+    """Commented out with its default, or explained above the types; taken at its word, it still loads."""
+    # Given the template, and the same with every default no comment any more
+    text = configuration_template()
+    bold = re.sub(r"^# (\w+ = .*)$", r"\1", text, flags=re.MULTILINE).replace('rate_limit = "50/minute"', "")
+
+    # Then every key is there, and its default is one that may be given
+    for name, section in SECTIONS.items():
+        assert set(tomllib.loads(bold)[name]) == set(section.model_fields)
+    for table in (TypeSettings, EndpointSettings, BudgetSettings):
+        assert all(f"#   {key}: " in text for key in table.model_fields)
+
+
+def test_the_template_taken_at_its_word_is_the_default(tmp_path: Path) -> None:
+    """What is commented out is what holds without it."""
+    # Given a file in which nothing is commented out
+    path = tmp_path / "bold.toml"
+    head, types = configuration_template().split("\n# The types of events")
+    path.write_text(re.sub(r"^# (\w+ = .*)$", r"\1", head, flags=re.MULTILINE) + "\n# The types of events" + types)
+
+    # When it is loaded
+    shown = {one.key: one.value for one in load_settings(path, {}).shown}
+
+    # Then it says what the built-in configuration says
+    assert shown == {one.key: one.value for one in load_settings(None, {}).shown}
+
+
+def test_procfile_and_environment_are_read_by_up() -> None:
+    """The Procfile has the two processes, and the variables are what `rlm up` and a shell make of them."""
+    # Given an environment in which nothing is commented out
+    bold = re.sub(r"^# ([A-Z_]+=.*)$", r"\1", environment_template(), flags=re.MULTILINE)
+
+    # Then both are read
+    assert list(parse_procfile(procfile_template()).processes) == ["scheduler", "supervisor"]
+    variables = parse(bold)
+    assert variables["API_AUTHORIZATION"] == "Bearer TOKEN"
+    assert {"RLM_CONFIG", "REDIS_URL", "SENTRY_DSN", "RLM_RUN__TARGET"} <= set(variables)

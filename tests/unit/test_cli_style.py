@@ -1,0 +1,98 @@
+"""Colour: on a terminal that can show it, never elsewhere, and never from a text that came from outside."""
+
+from __future__ import annotations
+
+import pytest
+from _pytest.capture import CaptureIO
+
+from rlm.cli import common
+from rlm.cli.common import is_coloured, is_terminal, say, show, styled, table
+
+
+@pytest.fixture
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both streams are a terminal that understands colours."""
+    monkeypatch.setattr(CaptureIO, "isatty", lambda _self: True)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+def test_colour_in_the_middle_of_a_line(on_a_terminal: None, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a terminal a styled word is coloured on either stream, and the rest of its line is not."""
+    # When a line with a styled word is told and shown
+    show(f"Redis is {styled('fine', 'ok')}.")
+    say(f"Redis is {styled('away', 'error')}.")
+
+    # Then the word alone stands in its colour
+    told = capsys.readouterr()
+    assert told.out == "Redis is \x1b[32mfine\x1b[0m.\n"
+    assert told.err == "Redis is \x1b[1;31maway\x1b[0m.\n"
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_no_colour_where_unwanted(
+    on_a_terminal: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    value: str,
+) -> None:
+    """NO_COLOR and a dumb terminal are honoured; only the dumb one is no terminal to draw on."""
+    # Given a terminal whose person wants no colour, or that has none
+    monkeypatch.setenv(name, value)
+
+    # When something styled is shown
+    show(styled("fine", "ok"))
+
+    # Then nothing but the word is printed
+    assert capsys.readouterr().out == "fine\n"
+    assert not is_coloured()
+    assert is_terminal() is (name == "NO_COLOR")
+
+
+def test_no_colour_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    """What goes to a file or another program is the bare text."""
+    # Given streams that are no terminal, as pytest's are not
+    # When something styled is shown
+    show(f"{styled('a', 'title')}b")
+
+    # Then nothing but the text is printed
+    assert capsys.readouterr().out == "ab\n"
+    assert not is_terminal()
+    assert not is_terminal(err=True)
+
+
+def test_columns_stand_where_they_would_without_colour(on_a_terminal: None, capsys: pytest.CaptureFixture[str]) -> None:
+    """A styled cell takes the room of the characters one sees."""
+    # When a table has styled cells on either side
+    table(["state", "events"], [[styled("ok", "ok"), "7"], ["failed", styled("12", "error")]])
+
+    # Then its columns stand below one another
+    assert capsys.readouterr().out.splitlines() == [
+        "state   events",
+        "\x1b[32mok\x1b[0m           7",
+        "failed      \x1b[1;31m12\x1b[0m",
+    ]
+
+
+def test_no_text_from_outside_is_coloured(on_a_terminal: None, capsys: pytest.CaptureFixture[str]) -> None:
+    """A text cannot bring its own colours, not even inside of a styled one, nor can it guess the mark."""
+    # Given texts that would colour the terminal, one by its commands and one by an older process's mark
+    outside = ["\x1b[31mred", "\ue0000123456789abcdef;"]
+
+    # When they are shown, bare and styled
+    for text in outside:
+        show(text)
+        show(styled(text, "dim"))
+
+    # Then only RLM's own colour is on the terminal
+    told = capsys.readouterr().out
+    assert told.count("\x1b") == 2 * len(outside)
+    assert "\\u001b[31mred" in told
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    """A kind nobody defined is a mistake of whoever wrote it."""
+    with pytest.raises(ValueError, match="there are ok, warn"):
+        styled("text", "purple")
+    assert set(common._LOOKS) == {"ok", "warn", "error", "busy", "title", "dim"}

@@ -1,0 +1,242 @@
+"""Log lines: what each key says, in text and in JSON, on a terminal and elsewhere; every call has an action."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from rlm.alarms import Alarm, alarm
+from rlm.cli.processes import scheduler
+from rlm.errors import StoreUnreachableError
+from rlm.foreman import ALARM_COLOUR
+from rlm.outage import Outage
+from rlm.telemetry.lines import JsonPrinter
+from rlm.telemetry.logs import FACTS, KEYS, JsonFormatter, LineFormatter, LogFormat, is_coloured, log_format
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "operations.md"
+
+
+class Stream(io.StringIO):
+    """A stream that is a terminal, or not."""
+
+    def __init__(self, *, terminal):
+        super().__init__()
+        self._terminal = terminal
+
+    def isatty(self):
+        return self._terminal
+
+
+def record_of(message, *args, level=logging.WARNING, exc_info=None, **facts):
+    record = logging.LogRecord("rlm.lane", level, "lane.py", 1, message, args, exc_info)
+    record.created, record.process = 1_700_000_000.25, 4711
+    vars(record).update(facts)
+    return record
+
+
+def full_record():
+    """A record that has every fact."""
+    try:
+        int("1\n2")
+    except ValueError:
+        facts = {name: f"the-{name}" for name in FACTS} | {"lane": 3, "counts": {"calls": 2}}
+        return record_of("Event %s failed", "i:T", exc_info=sys.exc_info(), **facts)
+
+
+# -- the forms
+
+
+def test_a_line_of_json_has_every_key_that_is_documented():
+    """Time in UTC with milliseconds, a level, who says so, one sentence, facts, numbers, the traceback."""
+    told = json.loads(JsonFormatter("worker", "w1").format(full_record()))
+
+    assert tuple(told) == KEYS
+    assert told["time"] == "2023-11-14T22:13:20.250Z"
+    assert (told["level"], told["role"], told["pid"], told["logger"]) == ("WARNING", "worker", 4711, "rlm.lane")
+    assert told["message"] == "Event i:T failed"
+    assert (told["lane"], told["run_id"], told["counts"]) == (3, "the-run_id", {"calls": 2})
+    assert told["exception"].endswith("ValueError: invalid literal for int() with base 10: '1\\n2'")
+
+
+def test_a_line_of_json_leaves_out_what_there_is_not():
+    """A worker's own id is on every line of it; what does not apply is no key."""
+    told = json.loads(JsonFormatter("worker", "w1").format(record_of("x", action="a", item="a payload")))
+
+    assert list(told) == ["time", "level", "role", "pid", "logger", "message", "action", "worker"]
+    assert told["worker"] == "w1"
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\x1b[31mb", "a\x7fb", "a\x9bb", "a\u2028b", "a\u202eb", "\ud800"])
+def test_control_characters_are_escaped_in_both_forms(text):
+    """What comes from outside makes no line of its own, and moves no cursor."""
+    for formatter in (LineFormatter(), JsonFormatter("worker")):
+        line = formatter.format(record_of("%s", text, event_id=text))
+        assert line.isascii()
+        assert line.isprintable()
+
+
+def test_a_line_of_text_is_for_a_person():
+    """Time, level, sentence, then the facts in their order."""
+    line = LineFormatter().format(record_of("Event %s failed", "i:T", event_id="i:T", action="give_back"))
+
+    assert line == "22:13:20.250 WARNING Event i:T failed  [action=give_back event_id=i:T]"
+
+
+def test_only_the_level_is_coloured():
+    """So that a line found by its words is found on a terminal as well."""
+    line = LineFormatter(colour=True).format(record_of("x\x1b[0m"))
+
+    assert line == "22:13:20.250 \x1b[33mWARNING\x1b[0m x\\x1b[0m"
+
+
+@pytest.mark.parametrize(
+    ("asked", "terminal", "expected"),
+    [
+        (None, True, LogFormat.TEXT),
+        (None, False, LogFormat.JSON),
+        ("auto", False, LogFormat.JSON),
+        ("text", False, LogFormat.TEXT),
+        ("JSON", True, LogFormat.JSON),
+        ("other", True, LogFormat.TEXT),
+    ],
+)
+def test_text_is_for_a_terminal_and_json_for_anything_else(asked, terminal, expected):
+    """Unless the variable says otherwise."""
+    environ = {} if asked is None else {"RLM_LOG_FORMAT": asked}
+
+    assert log_format(environ, Stream(terminal=terminal)) is expected
+
+
+@pytest.mark.parametrize(
+    ("environ", "terminal", "expected"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"TERM": "dumb"}, True, False),
+        ({"NO_COLOR": "1"}, True, False),
+        ({"FORCE_COLOR": "1"}, False, True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, True, False),
+    ],
+)
+def test_colour_is_for_a_terminal_and_can_be_declined(environ, terminal, expected):
+    """NO_COLOR has the last word."""
+    assert is_coloured(environ, Stream(terminal=terminal)) is expected
+
+
+def test_a_form_that_is_none_is_a_fault_of_usage():
+    """The option and the variable are checked alike."""
+    by_option = CliRunner().invoke(scheduler, ["--log-format", "xml"])
+    by_variable = CliRunner(env={"RLM_LOG_FORMAT": "xml"}).invoke(scheduler, [])
+
+    for done in (by_option, by_variable):
+        assert done.exit_code == 2
+        assert "'auto', 'text', 'json'" in done.output
+
+
+def test_under_up_every_line_is_json_whoever_wrote_it():
+    """A line that is JSON is passed on; another, of a program that knows of no form, is wrapped."""
+    from honcho.printer import Message
+
+    output = io.StringIO()
+    printer = JsonPrinter(output)
+    lines = [(b'{"message": "x"}\n', None), (b"Traceback \x1b[31m\n", "32"), ("[1]\n", None), ("died\n", ALARM_COLOUR)]
+    for data, colour in lines:
+        printer.write(Message("line", data, datetime.fromtimestamp(0.25, UTC), "web", colour))
+
+    first, second, third, fourth = map(json.loads, output.getvalue().splitlines())
+    assert first == {"message": "x"}
+    wrapped = {"time": "1970-01-01T00:00:00.250Z", "level": "INFO", "role": "web"}
+    assert second == {**wrapped, "message": "Traceback \x1b[31m"}
+    assert third == {**wrapped, "message": "[1]"}
+    assert fourth == {**wrapped, "level": "ERROR", "message": "died"}
+    assert "\x1b" not in output.getvalue()
+
+
+# -- trouble with Redis
+
+
+class Clock:
+    time = 0.0
+
+    def monotonic(self):
+        return self.time
+
+
+def test_a_short_outage_is_a_warning_a_lasting_one_an_error_and_its_end_is_told(caplog):
+    """A restart heals by itself; what lasts needs somebody. Told of every five seconds, not at each turn."""
+    caplog.set_level("INFO")
+    clock = Clock()
+    outage = Outage(logging.getLogger("rlm.x"), "release", clock)
+
+    for tenth in range(120):
+        clock.time = tenth / 10
+        outage.tell(StoreUnreachableError("refused"), "nothing is released", run_id="r1")
+    outage.over()
+    outage.over()
+
+    levels = [record.levelname for record in caplog.records]
+    assert levels == ["WARNING", "ERROR", "ERROR", "INFO"]
+    assert [getattr(record, "alarm", None) for record in caplog.records] == [None, *[Alarm.REDIS_AWAY] * 2, None]
+    assert "for 10 s; nothing is released: refused" in caplog.text
+
+
+# -- what is in the code, and in the documentation
+
+
+def log_calls():
+    """Every call of a logger in the packages: its file, its line, its method, and what it says of its facts."""
+    methods = {"debug", "info", "warning", "error", "exception", "critical", "log"}
+    for package in ("rlm", "actors", "scheduler"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in methods:
+                    owner = ast.unparse(node.func.value)
+                    if owner in {"log", "self._log"} or owner.startswith("logging.getLogger"):
+                        extra = next((one.value for one in node.keywords if one.arg == "extra"), None)
+                        yield f"{path.relative_to(ROOT)}:{node.lineno}", node.func.attr, extra
+
+
+def test_every_log_call_names_its_action():
+    """A log is searched by what was done: `extra` has an action, by its own words or by whoever makes it."""
+    calls = list(log_calls())
+
+    wrong = [
+        place
+        for place, _, extra in calls
+        if extra is None
+        or (isinstance(extra, ast.Dict) and "action" not in [ast.literal_eval(key) for key in extra.keys if key])
+    ]
+    assert len(calls) > 50
+    assert wrong == []
+
+
+def test_an_alarm_carries_its_action_and_its_numbers():
+    """What `alarm` makes is what the formatters and telemetry read."""
+    extra = alarm(Alarm.LEFTOVERS, "close_run", counts={"leftover": 3}, run_id="r1")
+
+    assert extra == {"alarm": "leftovers", "action": "close_run", "counts": {"leftover": 3}, "run_id": "r1"}
+    assert set(extra) <= set(KEYS)
+
+
+def test_the_documentation_has_every_key_and_no_other():
+    """docs/operations.md explains each key of a line of JSON, in its order."""
+    table = PAGE.read_text().partition("| key | what it says |")[2].partition("\n\n")[0]
+
+    assert tuple(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == KEYS
+
+
+def test_the_documentation_has_every_alarm_and_no_other():
+    """docs/operations.md says of each alarm when it is raised, its levels, and what to do."""
+    table = PAGE.read_text().partition("| alarm | in the log | in Sentry |")[2].partition("\n\n")[0]
+
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [cause.value for cause in Alarm]

@@ -1,0 +1,73 @@
+"""The units of systemd that docs/ offers start commands that exist, and give them the time they need to stop."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from rlm.cli.group import rlm
+from rlm.settings import load_settings
+
+DOCS = Path(__file__).parents[2] / "docs"
+UNITS = sorted((DOCS / "systemd").glob("*.service"))
+#: Where the units expect what they start.
+PROGRAM = "/srv/rlm/.venv/bin/rlm"
+
+each_unit = pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+
+
+def service_of(path):
+    """Read the section [Service] of a unit."""
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str
+    unit.read(path)
+    return unit["Service"]
+
+
+@each_unit
+def test_a_unit_starts_a_command_that_exists(path):
+    """What a unit starts is a command of `rlm`, with options that it has."""
+    program, name, *options = service_of(path)["ExecStart"].split()
+
+    assert program == PROGRAM
+    command = rlm.get_command(click.Context(rlm), name)
+    assert command is not None
+    assert set(options) <= {flag for param in command.params for flag in param.opts}
+
+
+@each_unit
+def test_a_unit_leaves_the_time_to_stop_and_cuts_no_call(path):
+    """As docs/deployment.md has it: the workers get one TERM only, and calls under way may end."""
+    service = service_of(path)
+    longest = max(one.timeout_seconds for one in load_settings(None).endpoints.values())
+    needed = {"up": 2 * longest + 16, "scheduler": longest + 3, "supervisor": longest + 3, "web": 0}
+
+    name = service["ExecStart"].split()[1]
+    assert float(service["TimeoutStopSec"]) > needed[name]
+    assert name == "web" or service["KillMode"] == "mixed"
+    assert (service["Restart"], service["RestartPreventExitStatus"]) == ("always", "2")
+
+
+def test_every_unit_is_told_of():
+    """The page on deploying has a row for each unit, and for none that there is not."""
+    told = (DOCS / "deployment.md").read_text(encoding="utf-8")
+
+    assert set(re.findall(r"^\| `(\S+\.service)` \|", told, re.MULTILINE)) == {path.name for path in UNITS}
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
+def test_systemd_takes_them_as_they_are(tmp_path):
+    """Its own verification has nothing to say of them."""
+    for path in UNITS:
+        text = path.read_text(encoding="utf-8").replace(PROGRAM, "/bin/true").replace("User=rlm", "User=root")
+        (tmp_path / path.name).write_text(text, encoding="utf-8")
+    units = [str(path) for path in sorted(tmp_path.iterdir())]
+    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")

@@ -1,0 +1,100 @@
+"""What a run adds to the totals, and how histograms are read from them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+
+from rlm.measured import Completed
+from rlm.totals import BOUNDS, actual_seconds, forecast_error, histograms, observe, of_calls, of_run
+
+RECORD = {
+    "state": "partial",
+    "duration_seconds": 12.0,
+    "by_type": {"T": {"leftover": 3}, "U": {"leftover": 0}},
+    "plan": {"forecast_seconds": 10.0, "actual_seconds": 10.4},
+}
+
+
+@pytest.mark.parametrize("what", BOUNDS)
+def test_what_is_as_long_as_a_bound_is_within_it(what):
+    """As Prometheus has it: `le` is less or equal; what is longer than all bounds is in the last."""
+    for bound in (*BOUNDS[what], 1e6):
+        fields = Counter()
+        observe(fields, what, bound)
+
+        (found,) = histograms(fields, what).values()
+        within = [one for one, number in found.at_most.items() if number]
+        assert within == [one for one in (*BOUNDS[what], math.inf) if one >= bound]
+        assert (found.number, found.seconds) == (1, bound)
+
+
+def test_histograms_add_up_by_name():
+    """Numbers are cumulative, seconds are the sum; another thing measured does not mix in."""
+    calls = [Completed("T", "a", 40.0, 2.0), Completed("T", "a", 1700.0, 3.0), Completed("U", "b", 100.0)]
+
+    found = histograms(of_calls(calls[:1]) + of_calls(calls[1:]), "call")
+
+    assert set(found) == {"a", "b"}
+    assert [found["a"].at_most[bound] for bound in (0.05, 1.5, 2, math.inf)] == [1, 1, 2, 2]
+    assert found["a"].seconds == 1.74
+    assert histograms(of_calls(calls), "wait")["a"].seconds == 0.005
+
+
+def test_seconds_add_up_to_the_same_in_any_order():
+    """A sum that is less by a rounding would be a restart to Prometheus."""
+    calls = [Completed("T", "a", number / 10) for number in range(1, 500)]
+    halves = of_calls(calls[::2]), of_calls(calls[1::2])
+
+    assert halves[0] + halves[1] == of_calls(reversed(calls))
+    assert all(isinstance(number, int) for number in of_calls(calls).values())
+
+
+def test_numbers_with_bounds_of_another_version_are_not_lost():
+    """They count with the next bound there is, so no counter goes back when the bounds change."""
+    (found,) = histograms(
+        {"call<=0.07:a": 2, "call<=99:a": 1, "call<=inf:a": 1, "call_us:a": 5_000_000}, "call"
+    ).values()
+
+    assert [found.at_most[bound] for bound in (0.05, 0.1, 30, math.inf)] == [0, 2, 2, 4]
+    assert found.seconds == 5.0
+
+
+def test_a_run_adds_its_state_its_leftovers_and_how_long_it_took():
+    """Beside what its tally has."""
+    added = of_run(RECORD, [])
+
+    assert (added["runs:partial"], added["leftover:T"], added["leftover:U"]) == (1, 3, 0)
+    assert histograms(added, "run")[""].seconds == 12.0
+    assert histograms(added, "forecast")[""].seconds == 0.4
+
+
+@pytest.mark.parametrize(
+    ("state", "plan", "expected"),
+    [
+        ("completed", {"forecast_seconds": 10.0, "actual_seconds": 9.0}, -1.0),
+        ("partial", {"forecast_seconds": 10.0, "actual_seconds": 11.5}, 1.5),
+        ("cancelled", {"forecast_seconds": 10.0, "actual_seconds": 1.0}, None),
+        ("failed", {"forecast_seconds": 10.0, "actual_seconds": 1.0}, None),
+        ("completed", {"forecast_seconds": 10.0}, None),
+        ("completed", {"forecast_seconds": 0.0, "actual_seconds": 1.0}, None),
+    ],
+)
+def test_a_forecast_is_compared_where_the_run_went_to_its_end(state, plan, expected):
+    """One that was cut off proves nothing of its plan, nor does one without a call."""
+    assert forecast_error({"state": state, "plan": plan}) == expected
+    assert ("forecast_us:" in of_run({**RECORD, "state": state, "plan": plan}, [])) is (expected is not None)
+
+
+def test_a_run_lasts_from_its_first_call_to_its_last_answer():
+    """The first to begin may not be the first to end; a call of an older version has no time and does not count."""
+    calls = [
+        Completed("T", "a", 100.0, at_us=50_000_000),
+        Completed("T", "a", 3000.0, at_us=52_000_000),
+        Completed("T", "a", 9000.0),
+    ]
+
+    assert actual_seconds(calls) == 3.0
+    assert actual_seconds(calls[2:]) is None

@@ -1,0 +1,426 @@
+"""How runs and queues look on a terminal, from documents alone."""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from rlm.cli.following import changes, line_of, picture_of
+from rlm.trend import Sample, Trend
+from rlm.view import Drawn, JSONLines, Lines, QueuePicture, bars, words
+from rlm.view.queue import queue_line
+
+WIDTHS = (40, 80, 140)
+DEFAULT_TYPES = ("REBALANCE_NEEDED", "OPEN_POSITION_DETECTED", "OPEN_ORDER_DETECTED", "NEW_BALANCE", "BALANCE_CHECK")
+LONG = "A_TYPE_WHOSE_NAME_IS_LONGER_THAN_ANYBODY_WOULD_LIKE_TO_READ_ON_A_TERMINAL_OF_EIGHTY_COLUMNS"
+
+
+def endpoint(types, used=12, **more):
+    """What a status says of an endpoint."""
+    counted = {
+        "calls": 90,
+        "completed": 90,
+        "throttled": 0,
+        "errors": 0,
+        "peak_in_window": 30,
+        "p50_ms": 5,
+        "p95_ms": 9,
+    }
+    standing = {
+        "types": types,
+        "used": used,
+        "allowed": 30,
+        "free": 30 - used,
+        "next_slot_seconds": 0 if used < 30 else 12.3,
+    }
+    return {**counted, **standing, "limit": "30/minute", "circuit": "closed", "circuit_seconds": None, **more}
+
+
+def worker(pid, busy=3, **more):
+    """What a status says of a worker."""
+    calls = [{"event_id": f"1703-{pid}-{n}:T", "endpoint": f"overflow_api_{n}", "seconds": 1.5} for n in range(busy)]
+    facts = {
+        "pid": pid,
+        "host": "h",
+        "state": "ready",
+        "threads": 5,
+        "busy": busy,
+        "started_at": "2026-01-01T00:00:00Z",
+    }
+    return {**facts, "calls": calls, **more}
+
+
+def status(types=DEFAULT_TYPES, endpoints=4, workers=3, **more):
+    """A status of an open run of 180 events a type, a third of them done."""
+    one = {
+        "taken": 170,
+        "carried_over": 10,
+        "completed": 60,
+        "failed": 2,
+        "leftover": 118,
+        "inflight": 5,
+        "released": 3,
+    }
+    each = [worker(4000 + number) for number in range(workers)]
+    return {
+        "run_id": "20261125T101500123Z-1a2b",
+        "state": "running",
+        "trigger": "schedule",
+        "started_at": "2026-11-25T10:15:00.123Z",
+        "deadline": "2026-11-25T10:18:00.123Z",
+        "duration_seconds": 73.0,
+        "window_seconds": 180.0,
+        "seconds_left": 107.0,
+        "called_seconds": 70.0,
+        "counts": {
+            "taken": 850,
+            "carried_over": 50,
+            "completed": 300,
+            "failed": 10,
+            "leftover": 590,
+            "invalid": 1,
+            "duplicates": 0,
+        },
+        "by_type": {name: dict(one) for name in types},
+        "by_endpoint": {
+            f"{'' if number == 0 else 'overflow_'}{name.lower()}_{number}": endpoint(
+                [name], used=30 if number == 0 else 12
+            )
+            for name in types
+            for number in range(endpoints)
+        },
+        "plan": {
+            "workers": 3,
+            "threads": 5,
+            "forecast_seconds": 120.0,
+            "lower_bound_seconds": 90.0,
+            "expected_leftover": 0,
+        },
+        "workers": {"peak": 3, "restarted": 0, "now": workers, "ready": workers, "wanted": 3, "each": each},
+        **more,
+    }
+
+
+def record(**more):
+    """The record of a finished run."""
+    found = status(state="partial", finished_at="2026-11-25T10:18:00.000Z", **more)
+    return {key: value for key, value in found.items() if key not in {"seconds_left", "called_seconds"}}
+
+
+def rest(**more):
+    """What is shown while no run is open."""
+    waiting = {"events": 12, "staged": 0, "leftover": 7, "retried": 0, "failed": 3}
+    return {
+        "state": "idle",
+        "last": "r",
+        "last_tick": "2026-11-25T10:15:00.000Z",
+        "last_record": record(),
+        "last_ended_seconds": 12.0,
+        "last_tick_seconds": 60.0,
+        "next_tick": "2026-11-25T10:18:00.000Z",
+        "next_tick_seconds": 120.0,
+        "waiting": waiting,
+        "schedulers": 1,
+        "workers": 0,
+        **more,
+    }
+
+
+def queues(**more):
+    """What the monitor shows."""
+    return {
+        "as_of": "2026-11-25T10:15:00.000Z",
+        "events": 1200,
+        "staged": 3,
+        "processing": 0,
+        "failed": 2,
+        "leftover": 40,
+        "retried": 1,
+        "by_type": {name: {"pending": 300, "oldest_seconds": 61.0} for name in DEFAULT_TYPES},
+        "run": None,
+        "trend": {
+            "seconds": 60.0,
+            "arriving_per_minute": 120.0,
+            "settled_per_minute": None,
+            "growth_per_minute": 33.0,
+            "direction": "growing",
+        },
+        "last_leftovers": [0, 10, 40],
+        "outlook": {"verdict": "the leftovers grow by 12 a window", "drained_in": None, "growth_per_window": 12.0},
+        **more,
+    }
+
+
+def trend():
+    """Half a minute of samples."""
+    return Trend(deque(Sample(float(at), 10 + at, 50 - at, 100 + at) for at in range(30)))
+
+
+def drawn(picture, width, **options):
+    console = Console(file=io.StringIO(), width=width, force_terminal=False, **options)
+    console.print(picture)
+    return console.file.getvalue()
+
+
+CALLING = status(types=(LONG,), endpoints=12)
+DOCUMENTS = {
+    "five types": status(),
+    "one type": status(types=("A",), endpoints=1),
+    "long names": status(types=(LONG, f"{LONG}_2"), endpoints=6),
+    "many endpoints": CALLING,
+    "many types": status(types=[f"TYPE_{number}" for number in range(20)]),
+    "many workers": status(workers=20),
+    "draining": status(state="draining", called_seconds=None, workers=0),
+    "no types": status(types=()),
+    "wide characters": status(types=("余额检查" * 12,)),
+    "left over": status(forecast={"expected_leftover": 120, "forecast_seconds": 170, "binds": f"{LONG} binds " * 4}),
+    "budgets": status(by_budget={"account": endpoint(list(DEFAULT_TYPES), 50, allowed=50, free=0)}),
+    "finished": record(),
+    "failed": record(failure="no worker came up: " * 9),
+    "finished with long names": record(types=(LONG,), endpoints=12),
+    "at rest": rest(),
+    "never run": rest(last_record=None, last=None, last_tick=None, schedulers=0),
+}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_line_is_wider_than_the_terminal(name, width):
+    """Whatever there is to show, at any width, and with no more than ASCII as well."""
+    picture = picture_of(DOCUMENTS[name])
+
+    assert max(map(cell_len, drawn(picture, width).splitlines())) <= width
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    "found", [queues(), queues(outlook=None, last_leftovers=[], by_type={})], ids=["full", "empty"]
+)
+def test_the_queues_fit_their_terminal(found, width):
+    """Curves and all."""
+    lines = drawn(QueuePicture(found, trend()), width).splitlines()
+
+    assert max(map(cell_len, lines)) <= width
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_a_run_shows_what_one_wants_to_know(width):
+    """Phase, countdown, forecast, each type, what each endpoint has used and when it has a slot, and who works."""
+    picture = drawn(picture_of(status()), width)
+
+    for told in (
+        "· running · schedule",
+        "1:47 min left of 3:00 min",
+        "done in 50 s, 57 s before the deadline; all of it fits",
+        "60/180",
+        "30/30 13 s",
+        "12/30",
+        "3 of 3 ready, 9 of 15 lanes busy",
+        "4000",
+        "overflow_api_2",
+    ):
+        assert told in picture
+    assert ("1703-4000-0 at overflow_api_0 1.5 s" in picture) == (width == 140)
+
+
+def test_what_does_not_fit_is_told_with_what_binds():
+    """By now, not as it was planned."""
+    picture = drawn(picture_of(DOCUMENTS["left over"]), 80)
+
+    assert "120 events will be left over" in picture
+    assert "binds" in picture
+
+
+def test_an_endpoint_that_is_not_well_is_named():
+    """With its circuit and for how much longer, though its cell says no more than the circuit."""
+    found = status()
+    ill = {"circuit": "open", "circuit_reason": "failing", "circuit_seconds": 12.0}
+    found["by_endpoint"]["overflow_new_balance_2"] |= ill
+
+    assert "! overflow_new_balance_2 open (failing) for 12 s" in drawn(picture_of(found), 80)
+
+
+def test_on_a_low_terminal_workers_give_way():
+    """The picture is as high as it may be, and says how many workers it leaves out."""
+    lines = drawn(picture_of(status(workers=20), 30), 80).splitlines()
+
+    assert len(lines) == 30
+    assert any("more, " in line and "lanes busy" in line for line in lines)
+
+
+def test_of_many_types_those_without_events_are_left_out():
+    """They are only counted."""
+    found = status(types=[f"TYPE_{number}" for number in range(12)], endpoints=1)
+    for number in range(3):
+        found["by_type"][f"TYPE_{number}"] |= {"taken": 0, "carried_over": 0, "completed": 0, "failed": 0}
+
+    assert "and 3 types without an event in this run" in drawn(picture_of(found), 80)
+
+
+def test_text_from_outside_is_made_visible():
+    """An event's id may hold what a terminal takes for a command."""
+    found = status(types=("A",), endpoints=1)
+    found["workers"]["each"][0]["calls"][0]["event_id"] = "x\x1b[2J:T"
+
+    picture = drawn(picture_of(found), 140)
+
+    assert "\x1b" not in picture
+    assert "x\\u001b[2J at" in picture
+
+
+def test_between_runs_it_says_what_comes_next():
+    """What ran last, the next tick, what waits, and dead letters."""
+    picture = drawn(picture_of(rest()), 100)
+
+    for told in (
+        "partial after 1:13 min",
+        "10:18:00 UTC, in 2:00 min",
+        "12 items, 7 events left over",
+        "3; see `rlm failed",
+    ):
+        assert told in picture
+
+
+def test_without_a_scheduler_no_tick_is_promised():
+    """It says what to start."""
+    assert "no scheduler is running; `rlm up`" in drawn(picture_of(rest(schedulers=0)), 100)
+
+
+def test_the_queues_show_how_they_move():
+    """Rates, growth, ages and the forecast."""
+    picture = drawn(QueuePicture(queues(), trend()), 80)
+
+    for told in (
+        "1,200 items, 3 in staging",
+        "↑ growing +33/min",
+        "120 items/min",
+        "not known yet",
+        "1 min",
+        "grow by 12 a window",
+    ):
+        assert told in picture
+
+
+def test_the_queues_in_a_line():
+    """The same for a pipe."""
+    assert queue_line(queues()) == (
+        "1,203 items waiting; 41 in the ledger; 2 dead letters; oldest 1 min; arriving 120 items/min; "
+        "settled not known yet; growing"
+    )
+
+
+def test_a_run_in_a_line():
+    """Everything that a line may be searched for."""
+    assert line_of(status()) == (
+        "run 20261125T101500123Z-1a2b running: 300 of 900 completed; 40 under way, 550 waiting, 10 failed; "
+        "workers 3 of 3 ready, 9 of 15 lanes busy; 1:47 min left of 3:00 min; "
+        "done in 50 s, 57 s before the deadline; all of it fits"
+    )
+    assert line_of(record()).startswith(
+        "run 20261125T101500123Z-1a2b partial after 1:13 min: 300 completed, 10 failed,"
+    )
+    assert line_of(rest()).startswith("no run is open; last run 20261125T101500123Z-1a2b partial")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [({"seconds_left": 3.0}, False), ({"state": "finishing"}, True), ({"run_id": "another"}, True)],
+)
+def test_a_line_is_worth_writing_when_something_has_changed(more, said):
+    """That time has passed is no change."""
+    assert (changes(status()) != changes(status(**more))) == said
+
+
+def test_lines_come_with_changes_and_trouble_is_told_once():
+    """Until things are known again, which is worth a line."""
+    told = []
+    lines = Lines(told.append, lambda found: found["text"], lambda found: found["text"])
+    with lines:
+        for text in ("a", "a", "b"):
+            lines.show({"text": text})
+        lines.trouble("Redis is away")
+        lines.trouble("Redis is away")
+        lines.show({"text": "b"})
+
+    assert [line[10:] for line in told] == ["a", "b", "out of date, trying again: Redis is away", "b"]
+
+
+def test_json_lines_are_one_document_each():
+    """While nothing is known there is none on stdout, and a word where people read."""
+    told, said = [], []
+    lines = JSONLines(told.append, said.append)
+    with lines:
+        lines.show({"a": "b\n"})
+        lines.trouble("away")
+        lines.trouble("away")
+
+    assert told == ['{"a":"b\\n"}']
+    assert said == ["Out of date, trying again: away"]
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_picture_is_drawn_in_place_and_kept_while_redis_is_away(monkeypatch):
+    """What was known last stays, and above it why it is out of date; in the end the cursor is there again."""
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with Drawn(stream, lambda found, _height: Text(found["text"])) as view:
+        view.show({"text": "the picture"})
+        view.trouble("Redis is away")
+
+    written = stream.getvalue()
+    assert written.rindex("the picture") > written.index("Out of date for 0 s, trying again: Redis is away")
+    assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "width", "expected"),
+    [
+        ((1, 1), 10, [5, 5]),
+        ((0, 0), 10, [0, 10]),
+        ((1, 1000), 10, [1, 9]),
+        ((1000, 1, 1), 10, [8, 1, 1]),
+        ((1, 1, 1, 1), 2, [0, 0, 1, 1]),
+    ],
+)
+def test_a_bar_shows_every_part(numbers, width, expected):
+    """However small, as long as there is a column for it; and it is always as wide as it is."""
+    shares = bars.shares(numbers, width)
+
+    assert sum(shares) == width
+    assert sorted(shares) == sorted(expected)
+
+
+@pytest.mark.parametrize(("values", "expected"), [([], ""), ([0, 0], "▁▁"), ([1, 2, 4], "▃▅█"), ([3], "█")])
+def test_a_curve(values, expected):
+    """From 0 at the bottom to the largest at the top."""
+    assert bars.curve(values, 10) == expected
+
+
+def test_a_curve_of_many_values_is_as_wide_as_its_room():
+    """Each column is a mean."""
+    assert bars.curve(range(1000), 8) == "▁▂▃▄▅▆▇█"
+
+
+def test_a_name_is_cut_in_its_middle():
+    """Names of endpoints differ at their ends."""
+    assert bars.cut(Text("overflow_rebalance_api_1"), 12, "…").plain == "overf…_api_1"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (47.2, "47 s"), (59.6, "1:00 min"), (127, "2:07 min"), (11100, "3:05 h")],
+)
+def test_a_span_is_read_at_a_glance(seconds, told):
+    """Seconds with tenths only where they are few."""
+    assert words.span(seconds) == told

@@ -1,0 +1,115 @@
+"""Who may listen where and read what."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from rlm.cli.group import rlm
+from rlm.errors import ConfigurationError, ListenError
+from rlm.settings import load_settings
+from rlm.web.access import allowed, is_loopback, read_token
+from rlm.web.serve import bind
+
+TOKEN = "a-token-of-24-characters"
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (f"Bearer {TOKEN}", True),
+        (f"bearer  {TOKEN} ", True),
+        (None, False),
+        ("", False),
+        (TOKEN, False),
+        (f"Basic {TOKEN}", False),
+        (f"Bearer {TOKEN}x", False),
+        (f"Bearer {TOKEN[:-1]}", False),
+        ("Bearer ", False),
+        ("Bearer tök€n\udcff", False),
+    ],
+)
+def test_only_who_says_the_token_may_read(header, expected):
+    """The scheme is in any case, the token is not."""
+    assert allowed(header, TOKEN) is expected
+    assert allowed(header, "")  # without a token everybody may
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("0.0.0.0", False), ("::", False), ("10.0.0.1", False)],
+)
+def test_the_loopback_interface_is_this_host_alone(address, expected):
+    """All interfaces are not."""
+    assert is_loopback(address) is expected
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_off_the_loopback_interface_it_does_not_start_without_a_token(host, tmp_path):
+    """Exit code 2, before anything is bound or Redis is asked, and the message says what to set."""
+    (tmp_path / "rlm.toml").write_text('[redis]\nurl = "unix:///nobody/is/here"\n')
+
+    done = CliRunner().invoke(rlm, ["web", "--host", host, "--port", "0", "--config", str(tmp_path / "rlm.toml")])
+
+    assert done.exit_code == 2
+    assert "web.token" in done.output
+
+
+def test_with_a_token_it_listens_anywhere():
+    """Whoever asks has to say it."""
+    with bind("0.0.0.0", 0, has_token=True) as bound:
+        assert bound.getsockname()[0] == "0.0.0.0"
+
+
+def test_a_port_that_is_taken_is_told_with_what_to_do():
+    """As is a host that is none of this one's."""
+    with bind("127.0.0.1", 0, has_token=False) as bound:
+        port = bound.getsockname()[1]
+        done = CliRunner().invoke(rlm, ["web", "--port", str(port)])
+        assert (done.exit_code, "choose another" in done.output) == (1, True)  # 1: it may be free in a moment
+        with pytest.raises(ListenError, match=f"port {port}: .*choose another --host or --port"):
+            bind("127.0.0.1", port, has_token=False)
+    with pytest.raises(ListenError, match="no address of this host"):
+        bind("no.such.host.invalid", 0, has_token=True)
+
+
+def test_the_token_may_stand_in_a_variable():
+    """Its name is configured, its value is read where `rlm web` runs."""
+    assert read_token("env:T", {"T": TOKEN}) == TOKEN
+    assert read_token(TOKEN, {}) == TOKEN
+    assert read_token("", {}) == ""
+
+
+@pytest.mark.parametrize("environ", [{}, {"T": ""}, {"T": "short"}, {"T": "with a blank in the middle"}])
+def test_a_variable_without_a_good_token_is_a_fault_that_names_it(environ):
+    """And not what it holds."""
+    with pytest.raises(ConfigurationError, match=r"web\.token.*\bT\b") as raised:
+        read_token("env:T", environ)
+
+    assert not environ.get("T") or environ["T"] not in str(raised.value)
+
+
+@pytest.mark.parametrize("token", ["short", "x" * 201, "with a blank in the middle", "ümlaute-sind-nicht-dabei"])
+def test_a_token_that_is_none_is_a_fault_of_the_configuration(token, tmp_path):
+    """The message says what one looks like, and not what was there."""
+    file = tmp_path / "rlm.toml"
+    file.write_text(f'[web]\ntoken = "{token}"\n', encoding="utf-8")
+
+    with pytest.raises(ConfigurationError, match=r"web\.token = .*16 to 200") as raised:
+        load_settings(file, {})
+
+    assert token not in str(raised.value)
+
+
+def test_a_token_is_shown_nowhere(tmp_path):
+    """Neither among the settings nor in their representation; the name of a variable is no secret."""
+    file = tmp_path / "rlm.toml"
+    file.write_text("")
+    set_here = load_settings(file, {"RLM_WEB__TOKEN": TOKEN})
+    named, unset = load_settings(file, {"RLM_WEB__TOKEN": "env:T"}), load_settings(file, {})
+
+    assert TOKEN not in repr(set_here) + str(set_here.shown)
+    shown = [
+        next(one.value for one in settings.shown if one.key == "web.token") for settings in (set_here, named, unset)
+    ]
+    assert shown == ["***", "env:T", ""]
