@@ -11,9 +11,9 @@ from typing import IO, TYPE_CHECKING
 from rich.text import Text
 
 from rlm import report
-from rlm.cli.common import safe_line
 from rlm.cli.following import picture_of
 from rlm.errors import RLMError
+from rlm.text import safe_line
 from rlm.view import Drawn
 
 if TYPE_CHECKING:

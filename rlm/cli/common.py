@@ -1,29 +1,28 @@
-"""What all commands share: options, exit codes, the store, how to print for a person and for a program."""
+"""What all commands share: options, exit codes, how they ask, the store."""
 
 from __future__ import annotations
 
-import os
-import re
-import secrets
-import shutil
-import sys
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from unicodedata import category
 
 import click
-import msgspec
 
+from rlm.cli.printing import say, say_error
 from rlm.errors import ConfigurationError, FencedError, NoSuchRunError, RLMError, StoreError
+from rlm.text import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from rlm.settings import Settings
     from rlm.store import Store
 
+#: How long a scheduler has to take a request up, or a conductor to answer a cancel, seconds.
+ANSWER_SECONDS = 5.0
+#: How often is looked whether it has, seconds.
+POLL_SECONDS = 0.05
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -39,16 +38,6 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
     PIPE = 141
 
-
-#: Kinds of characters (Unicode's categories) that a terminal could take for commands, or that hide or turn around what
-#: stands beside them: controls, formats (bidirectional marks, zero-width ones, tags), separators of lines, surrogates.
-_UNSAFE = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
-
-#: What each kind of `styled` text looks like on a terminal, in the parameters of ANSI's "select graphic rendition".
-_LOOKS = {"ok": "32", "warn": "33", "error": "1;31", "busy": "36", "title": "1", "dim": "2"}
-#: Marks a styled text until it is printed. Nobody outside this process can know it, so no text from outside is styled.
-_MARK = f"\ue000{secrets.token_hex(8)}"
-_MARKS = re.compile(f"{_MARK}([a-z]*);")
 
 #: Under this name the contexts of a command know that it was given `--debug`.
 DEBUG = "rlm.debug"
@@ -66,6 +55,7 @@ debug_option = click.option(
     callback=_remember,
     help="Show the traceback of an error, as RLM_DEBUG=1 does.",
 )
+
 _config_option = click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -126,62 +116,6 @@ class CommandError(click.ClickException):
         say_error(self.message)
 
 
-def safe(text: object, keep: str = "\n\t") -> str:
-    """Make text from outside safe to print: what a terminal could take for commands becomes visible, as JSON has it."""
-    told = str(text)
-    if told.isprintable():
-        return told
-    return "".join(_visible(one) if category(one) in _UNSAFE and one not in keep else one for one in told)
-
-
-def safe_line(text: object) -> str:
-    """Make text from outside safe to print on a line with other text: its line breaks become visible as well."""
-    return safe(text, keep="")
-
-
-def _visible(character: str) -> str:
-    """Write a character as JSON escapes it, so that what is printed as JSON still says the same."""
-    units = character.encode("utf-16-be", "surrogatepass").hex()
-    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
-
-
-def is_terminal(*, err: bool = False) -> bool:
-    """Tell whether stdout (`err`: stderr) is a terminal on which one can draw, not a pipe, a file or a dumb one."""
-    stream = sys.stderr if err else sys.stdout
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
-
-
-def is_coloured(*, err: bool = False) -> bool:
-    """Tell whether stdout (`err`: stderr) is to have colours: on a terminal, unless NO_COLOR is set (no-color.org)."""
-    return is_terminal(err=err) and not os.environ.get("NO_COLOR")
-
-
-def styled(text: object, kind: str) -> str:
-    """Mark a text as `ok`, `warn`, `error`, `busy`, `title` or `dim`, to be coloured where it is printed, if at all.
-
-    `show`, `say` and `table` print it; until then it holds the mark, so it goes through nothing else. It may stand in
-    the middle of a line.
-    """
-    if kind not in _LOOKS:
-        raise ValueError(f"no kind of text is called {kind!r}; there are {', '.join(_LOOKS)}")
-    return f"{_MARK}{kind};{text}{_MARK};"
-
-
-def _rendered(text: str, *, coloured: bool) -> str:
-    """Make a text safe to print, and turn its marks into colours or into nothing."""
-    return _MARKS.sub(lambda mark: f"\x1b[{_LOOKS.get(mark[1], '0')}m" if coloured else "", safe(text))
-
-
-def say(text: str) -> None:
-    """Tell a person something on stderr."""
-    click.echo(_rendered(text, coloured=is_coloured(err=True)), err=True)
-
-
-def say_error(words: str) -> None:
-    """Tell a person what went wrong."""
-    say(f"{styled('Error:', 'error')} {words}")
-
-
 def confirm(question: str, done: str = "removed") -> None:
     """Ask a person on stderr whether to do what cannot be undone; anything but yes ends the command.
 
@@ -196,17 +130,8 @@ def confirm(question: str, done: str = "removed") -> None:
         raise CommandError(f"Nothing was {done}. With --yes it is done without asking.")
 
 
-def show(text: str = "") -> None:
-    """Print a line of the answer."""
-    click.echo(_rendered(text, coloured=is_coloured()))
-
-
-def print_json(document: Any) -> None:
-    """Print one JSON document on stdout. What `safe` changes in it stands in texts, where JSON means the same by it."""
-    click.echo(safe(msgspec.json.format(msgspec.json.encode(document), indent=2).decode()))
-
-
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say how many it would be, and change nothing.")
 
 
@@ -229,64 +154,3 @@ def opened(settings: Settings) -> Iterator[Store]:
         with translated(store.client):
             store.client.ping()
         yield store
-
-
-def counted(number: int, noun: str) -> str:
-    """Write a number with its noun: `1 event`, `1,785 events`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def age(seconds: float | None) -> str:
-    """Write how long ago something was, in its largest unit; a dash where that is not known."""
-    if seconds is None:
-        return "-"
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def one_line(text: object, width: int) -> str:
-    """Put a text into one line of at most `width` characters, for a table."""
-    line = " ".join(str(text).split())
-    return line if len(line) <= width else f"{line[: width - 3]}..."
-
-
-def table(headings: list[str], rows: list[list[str]], align: Callable[[int], bool] | None = None) -> None:
-    """Print a table; `align` tells which columns are numbers and stand to the right."""
-    rows = [[safe_line(cell) for cell in row] for row in rows]
-    widths = [max(_width(row[index]) for row in [headings, *rows]) for index in range(len(headings))]
-    numeric = align or (lambda index: index > 0)
-    for row in [headings, *rows]:
-        cells = [
-            " " * (width - _width(cell)) + cell if numeric(i) else cell + " " * (width - _width(cell))
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        show("  ".join(cells).rstrip())
-
-
-def fitting_table(
-    headings: list[str],
-    rows: list[list[str]],
-    align: Callable[[int], bool] | None = None,
-    *,
-    spare: Sequence[str] = (),
-) -> None:
-    """Print a table; on a terminal that is too narrow for it without the columns in `spare`, the first of them first.
-
-    Anywhere else all of it is printed: who reads a pipe counts on the columns.
-    """
-    numeric = align or (lambda index: index > 0)
-    kept = list(range(len(headings)))
-    room = shutil.get_terminal_size().columns if is_terminal() else sys.maxsize
-    widths = [max(_width(row[index]) for row in [headings, *rows]) for index in kept]
-    for name in spare:
-        if sum(widths[index] + 2 for index in kept) - 2 > room:
-            kept.remove(headings.index(name))
-    cut = [[row[index] for index in kept] for row in rows]
-    table([headings[index] for index in kept], cut, lambda place: numeric(kept[place]))
-
-
-def _width(cell: str) -> int:
-    """Return how many characters of a cell are seen: its marks are not."""
-    return len(_MARKS.sub("", cell))

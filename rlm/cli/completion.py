@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import config_option, examples, show
+from rlm.cli.common import config_option, examples
+from rlm.cli.printing import show
 
 if TYPE_CHECKING:
     from pathlib import Path

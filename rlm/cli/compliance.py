@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import ExitCode, config_option, examples, json_option, print_json, show, store_of, styled, table
+from rlm.cli.common import ExitCode, config_option, examples, json_option, store_of
+from rlm.cli.printing import print_json, show, styled, table
 
 if TYPE_CHECKING:
     from pathlib import Path

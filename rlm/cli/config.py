@@ -7,22 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import (
-    CommandError,
-    ExitCode,
-    Group,
-    config_option,
-    counted,
-    examples,
-    json_option,
-    print_json,
-    safe_line,
-    show,
-    styled,
-    table,
-)
+from rlm.cli.common import CommandError, ExitCode, Group, config_option, examples, json_option
 from rlm.cli.completing import setting_keys
+from rlm.cli.printing import print_json, show, styled, table
 from rlm.errors import ConfigurationError
+from rlm.text import counted, safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

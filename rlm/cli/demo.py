@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import ExitCode, config_option, examples, json_option, print_json, say, show
+from rlm.cli.common import ExitCode, config_option, examples, json_option
+from rlm.cli.printing import print_json, say, show
 
 if TYPE_CHECKING:
     from pathlib import Path

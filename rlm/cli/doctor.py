@@ -7,20 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import (
-    ExitCode,
-    config_option,
-    counted,
-    examples,
-    json_option,
-    print_json,
-    safe_line,
-    show,
-    styled,
-)
+from rlm.cli.common import ExitCode, config_option, examples, json_option
+from rlm.cli.printing import print_json, show, styled
 from rlm.cli.processes import volatile_option
 from rlm.cli.verdicts import show_verdict
 from rlm.errors import ConfigurationError
+from rlm.text import counted, safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

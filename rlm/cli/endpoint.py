@@ -10,21 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import (
-    CommandError,
-    ExitCode,
-    Group,
-    config_option,
-    counted,
-    examples,
-    json_option,
-    print_json,
-    show,
-    store_of,
-    styled,
-    table,
-)
+from rlm.cli.common import CommandError, ExitCode, Group, config_option, examples, json_option, store_of
 from rlm.cli.completing import limited_names
+from rlm.cli.printing import print_json, show, styled, table
+from rlm.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

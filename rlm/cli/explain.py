@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import config_option, counted, examples, json_option, one_line, print_json, show, store_of, table
+from rlm.cli.common import config_option, examples, json_option, store_of
+from rlm.cli.printing import print_json, show, table
+from rlm.text import counted, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,20 +15,15 @@ from rlm.cli.common import (
     Group,
     config_option,
     confirm,
-    counted,
     dry_run_option,
     examples,
     json_option,
-    one_line,
-    print_json,
-    safe_line,
-    say,
-    show,
     store_of,
-    table,
     yes_option,
 )
 from rlm.cli.completing import letter_ids
+from rlm.cli.printing import print_json, say_error, show, table
+from rlm.text import counted, one_line, safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -228,7 +223,7 @@ def _tell(outcomes: Sequence[Outcome], done: str, *, as_json: bool) -> None:
     refused = [one for one in outcomes if one.refused]
     succeeded = [one.id for one in outcomes if not one.refused]
     for one in refused:
-        say(f"Error: dead letter {one.id} is not {done}: {one.refused}")
+        say_error(f"dead letter {one.id} is not {done}: {one.refused}")
     if as_json:
         print_json({done: succeeded, "refused": [{"id": one.id, "reason": one.refused} for one in refused]})
     elif not outcomes:

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Self
 
 from rlm import report
-from rlm.cli.common import is_terminal, say, show
+from rlm.cli.printing import is_terminal, say, show
 from rlm.cli.watch import watch
 from rlm.run import MOVES, State
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from rlm.store import Store
     from rlm.view import Output
-
-#: How often `--follow` looks where nobody says otherwise, seconds.
-FOLLOW_SECONDS = 1.0
 
 
 def beside(store: Store, found: dict[str, Any]) -> dict[str, Any]:

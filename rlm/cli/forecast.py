@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rlm.cli.common import counted, show, table
+from rlm.cli.printing import show, table
+from rlm.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

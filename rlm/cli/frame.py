@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import DEBUG, ExitCode, exit_code_of, is_terminal, say, say_error
+from rlm.cli.common import DEBUG, ExitCode, exit_code_of
+from rlm.cli.printing import is_terminal, say, say_error
 from rlm.errors import RLMError
 
 if TYPE_CHECKING:

@@ -8,18 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import (
-    CommandError,
-    config_option,
-    confirm,
-    counted,
-    examples,
-    json_option,
-    print_json,
-    say,
-    show,
-    yes_option,
-)
+from rlm.cli.common import CommandError, config_option, confirm, examples, json_option, yes_option
+from rlm.cli.printing import print_json, say, show
+from rlm.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

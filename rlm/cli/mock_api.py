@@ -10,9 +10,10 @@ import click
 import msgspec
 
 from rlm import __version__
-from rlm.cli.common import config_option, counted, examples
+from rlm.cli.common import config_option, examples
 from rlm.cli.completing import mock_endpoints
 from rlm.errors import ConfigurationError
+from rlm.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rlm.cli.common import counted, show, table
 from rlm.cli.forecast import sentence
+from rlm.cli.printing import show, table
+from rlm.text import counted
 
 if TYPE_CHECKING:
     from rlm.arrivals import Arrivals

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import config_option, examples, json_option, one_line, opened, print_json, say
+from rlm.cli.common import config_option, examples, json_option, opened
 from rlm.cli.completing import setting_values, type_counts, type_names
 from rlm.cli.forecast import Forecast, compare, describe
 from rlm.cli.outlook import show_windows
+from rlm.cli.printing import print_json, say
+from rlm.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

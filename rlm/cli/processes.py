@@ -10,21 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import (
-    Group,
-    config_option,
-    examples,
-    fitting_table,
-    is_terminal,
-    json_option,
-    one_line,
-    opened,
-    print_json,
-    show,
-    store_of,
-    styled,
-)
+from rlm.cli.common import Group, config_option, examples, json_option, opened, store_of
+from rlm.cli.printing import fitting_table, is_terminal, print_json, show, styled
 from rlm.clock import isoformat
+from rlm.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

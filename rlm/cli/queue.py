@@ -7,26 +7,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from rlm.cli.common import (
-    Group,
-    age,
-    config_option,
-    confirm,
-    counted,
-    dry_run_option,
-    examples,
-    is_terminal,
-    json_option,
-    one_line,
-    print_json,
-    say,
-    show,
-    store_of,
-    table,
-    yes_option,
-)
+from rlm.cli.common import Group, config_option, confirm, dry_run_option, examples, json_option, store_of, yes_option
+from rlm.cli.printing import is_terminal, print_json, say, show, table
 from rlm.cli.watch import interval_option, watch
 from rlm.errors import StoreError
+from rlm.text import age, counted, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path

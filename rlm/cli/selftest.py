@@ -6,20 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import (
-    ExitCode,
-    config_option,
-    counted,
-    examples,
-    json_option,
-    print_json,
-    safe_line,
-    say,
-    show,
-    styled,
-)
+from rlm.cli.common import ExitCode, config_option, examples, json_option
+from rlm.cli.printing import print_json, say, show, styled
 from rlm.cli.processes import volatile_option
 from rlm.cli.verdicts import show_verdict
+from rlm.text import counted, safe_line
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from textwrap import wrap
 
-from rlm.cli.common import is_terminal, safe_line, show, styled
+from rlm.cli.printing import is_terminal, show, styled
+from rlm.text import safe_line
 
 #: What each verdict looks like.
 _LOOKS = {"ok": "ok", "warn": "warn", "fail": "error"}

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rlm.store import Store
     from rlm.view import Output
 
+#: How often `--follow` looks where nobody says otherwise, seconds.
+FOLLOW_SECONDS = 1.0
 #: The shortest and the longest time between two looks, seconds.
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 3600.0
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.measure import Measurement
 from rich.text import Text
 
-from rlm.cli.common import safe_line
+from rlm.text import safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -9,8 +9,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from rlm.cli.common import safe_line
 from rlm.clock import isoformat, system_clock
+from rlm.text import safe_line
 from rlm.view.words import clock
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from rlm.cli.common import age, counted, safe_line
+from rlm.text import age, counted, safe_line
 from rlm.trend import Direction
 from rlm.view import words
 from rlm.view.bars import Bar, Name, curve

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from rlm.cli.common import counted, safe_line
+from rlm.text import counted, safe_line
 from rlm.view import words
 from rlm.view.bars import Bar, Name
 from rlm.view.run import BORDER, QUIET, WIDEST, panel, title_of

@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from rlm.cli.common import counted, safe_line
+from rlm.text import counted, safe_line
 from rlm.view import words
 from rlm.view.bars import Bar, Name
 from rlm.view.slots import merged_room, slots_by_endpoint, slots_by_type, use_cells

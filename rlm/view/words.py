@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rlm.cli.common import counted, safe_line
 from rlm.run import State
+from rlm.text import counted, safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,11 +11,11 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlm.cli.common import safe, safe_line
 from rlm.cli.group import rlm
 from rlm.event import Reason
 from rlm.store.processes import Process, Role
 from rlm.telemetry.logs import LineFormatter
+from rlm.text import safe, safe_line
 from tests.acceptance.cli import Installation
 from tests.store import steps
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rlm import telemetry
-from rlm.cli.runs import _conduct_here
+from rlm.cli.starting import conduct_here
 from rlm.errors import StoreError, StoreUnfitError, StoreUnreachableError
 from rlm.run import State
 from rlm.signals import StopSignals, Wakeup
@@ -35,7 +35,7 @@ def test_a_campaign_that_fails_leaves_no_lease_behind(store, signals, monkeypatc
     monkeypatch.setattr(store.epochs, "vouch", refuse)
 
     with pytest.raises(StoreError, match="refused a command"):
-        _conduct_here(store, *signals, None, allow_volatile=False)
+        conduct_here(store, *signals, None, allow_volatile=False)
 
     assert store.leases.holder() is None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from _pytest.capture import CaptureIO
 
-from rlm.cli import common
-from rlm.cli.common import is_coloured, is_terminal, say, show, styled, table
+from rlm.cli import printing
+from rlm.cli.printing import is_coloured, is_terminal, say, show, styled, table
 
 
 @pytest.fixture
@@ -95,4 +95,4 @@ def test_an_unknown_kind_is_refused() -> None:
     """A kind nobody defined is a mistake of whoever wrote it."""
     with pytest.raises(ValueError, match="there are ok, warn"):
         styled("text", "purple")
-    assert set(common._LOOKS) == {"ok", "warn", "error", "busy", "title", "dim"}
+    assert set(printing._LOOKS) == {"ok", "warn", "error", "busy", "title", "dim"}

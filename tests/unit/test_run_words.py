@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.cli.runs import _describe
+from rlm.cli.describing import describe
 
 COUNTS = {"taken": 5, "carried_over": 0, "completed": 5, "failed": 0, "leftover": 0, "invalid": 0, "duplicates": 0}
 BINDS = "the limit of A binds until the deadline at 3:00: 5 will be left over, however many workers"
@@ -31,7 +31,7 @@ def run(*, leftover=0, **more):
 @pytest.mark.parametrize("leftover", [0, 5])
 def test_a_run_that_left_over_says_what_bound(capsys, leftover):
     """As it was planned; where nothing is left over that is of no interest."""
-    _describe(run(leftover=leftover))
+    describe(run(leftover=leftover))
 
     told = f"\nAs it was planned: T{BINDS[1:]}.\n" in capsys.readouterr().out
     assert told == bool(leftover)
@@ -42,7 +42,7 @@ def test_a_run_that_was_never_planned_says_nothing_of_that(capsys):
     record = run(leftover=5)
     del record["plan"]["binds"]
 
-    _describe(record)
+    describe(record)
 
     assert "As it was planned" not in capsys.readouterr().out
 
@@ -52,7 +52,7 @@ def test_the_forecast_of_an_open_run_counts_its_workers(capsys, workers, words):
     """One worker is no workers."""
     forecast = {"forecast_seconds": 1.0, "expected_leftover": 0, "workers": workers, "binds": BINDS}
 
-    _describe(run(leftover=5, seconds_left=3.0, forecast=forecast))
+    describe(run(leftover=5, seconds_left=3.0, forecast=forecast))
 
     told = capsys.readouterr().out
     assert f"{words}T{BINDS[1:]}.\n" in told

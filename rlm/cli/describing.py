@@ -1,0 +1,82 @@
+"""A run, open or finished, as it is printed: a picture on a terminal, else text, or its document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rlm.cli.common import ExitCode
+from rlm.cli.following import picture_of, show_picture
+from rlm.cli.printing import is_coloured, print_json, say_error, show, table
+from rlm.run import State
+from rlm.text import counted
+
+
+def show_record(found: dict[str, Any], *, as_json: bool) -> None:
+    """Print a record as its document, as a picture where that can be drawn, else as text."""
+    if as_json:
+        print_json(found)
+    elif is_coloured():
+        show_picture(picture_of(found))
+    else:
+        describe(found)
+
+
+def tell(record: dict[str, Any], *, as_json: bool) -> None:
+    """Print a record; a run that failed makes the command fail."""
+    show_record(record, as_json=as_json)
+    if record["state"] == State.FAILED:
+        say_error(f"run {record['run_id']} failed: {record['failure']}")
+        raise SystemExit(int(ExitCode.FAILED))
+
+
+def describe(found: dict[str, Any]) -> None:
+    """Print a run, open or finished, for a person."""
+    took = f"{found['duration_seconds']:.1f} s"
+    left = f", {found['seconds_left']:.0f} s left" if "seconds_left" in found else f" after {took}"
+    show(f"Run {found['run_id']} ({found['trigger']}): {found['state']}{left}")
+    plan, workers = found["plan"], found["workers"]
+    show(
+        f"Planned: done {plan['forecast_seconds']:.1f} s after the first call (with the most workers no schedule could "
+        f"before {plan['lower_bound_seconds']:.1f} s), {plan['expected_leftover']} left over"
+    )
+    if "forecast" in found:
+        now = found["forecast"]
+        show(
+            f"By now: done {now['forecast_seconds']:.1f} s after the first call, {now['expected_leftover']} left over, "
+            f"with {counted(now['workers'], 'worker')}. {_sentence(now['binds'])}"
+        )
+    elif found["counts"]["leftover"] and plan.get("binds"):
+        show(f"As it was planned: {_sentence(plan['binds'])}")
+    show(
+        f"Workers: {plan['workers']} planned, of {plan['threads']} lanes each; {workers['peak']} at the most, "
+        f"{workers['restarted']} replaced"
+    )
+    counts = found["counts"]
+    show(f"Intake: {counts['invalid']} invalid, {counts['duplicates']} duplicates")
+    show()
+    columns = ["taken", "carried_over", "completed", "failed", "leftover"]
+    headings = ["still to do" if name == "leftover" and "seconds_left" in found else name for name in columns]
+    rows = [[name, *(str(entry[key]) for key in columns)] for name, entry in found["by_type"].items()]
+    table(["type", *headings], [*rows, ["in all", *(str(counts[key]) for key in columns)]])
+    show()
+    called = ["calls", "completed", "throttled", "errors", "peak_in_window", "limit"]
+    _table_by("endpoint", found["by_endpoint"], [*called, "p50_ms", "p95_ms"])
+    if "by_budget" in found:
+        show()
+        _table_by("budget", found["by_budget"], called)
+    resting = {
+        name: entry["circuit"]
+        for name, entry in [*found["by_endpoint"].items(), *found.get("by_budget", {}).items()]
+        if entry.get("circuit", "closed") != "closed"
+    }
+    if resting:
+        show()
+        show(f"Not closed: {', '.join(f'{name} {word}' for name, word in resting.items())}; see `rlm endpoint list`")
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def _table_by(what: str, entries: dict[str, dict[str, Any]], keys: list[str]) -> None:
+    table([what, *keys], [[name, *(str(entry[key]) for key in keys)] for name, entry in entries.items()])

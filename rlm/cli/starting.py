@@ -1,0 +1,115 @@
+"""`rlm start`: the scheduler is asked for a run, or it is conducted here; how it gets on is shown meanwhile."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rlm import report, telemetry
+from rlm.cli.aside import lines_above, progress_aside
+from rlm.cli.common import ANSWER_SECONDS, POLL_SECONDS, CommandError
+from rlm.cli.following import detached, is_open, progress_output
+from rlm.cli.printing import is_terminal
+from rlm.cli.watch import FOLLOW_SECONDS, look_once
+from rlm.clock import system_clock
+from rlm.store.fitness import require_fit
+from rlm.store.processes import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rlm.settings import Settings
+    from rlm.signals import StopSignals, Wakeup
+    from rlm.store import Store
+    from rlm.view import Drawn
+
+#: How often `rlm start --wait` tells of changes where there is no terminal, seconds.
+TOLD_SECONDS = 10.0
+
+
+def ask_scheduler(store: Store, stop: StopSignals, *, patient: bool) -> dict[str, Any] | None:
+    """Ask the scheduler for a run; None when nobody takes the request up in time.
+
+    Where no scheduler is known at all, only a `patient` caller waits for one that may be coming up.
+    """
+    if not patient and store.leases.holder() is None and not store.processes.alive(Role.SCHEDULER):
+        return None
+    request = store.runs.request()
+    until = system_clock.monotonic() + ANSWER_SECONDS
+    while (reply := store.runs.reply(request)) is None:
+        if (system_clock.monotonic() > until or stop.graceful) and store.runs.withdraw(request):
+            if stop.graceful:
+                raise CommandError("Interrupted before a run was started.")
+            return None
+        system_clock.sleep(POLL_SECONDS)
+    return reply
+
+
+def wait_for(store: Store, run_id: str, stop: StopSignals, interval: float | None) -> dict[str, Any]:
+    """Show how a run gets on that another process conducts, until its record is there; Redis may go away meanwhile."""
+    pause = interval or (FOLLOW_SECONDS if is_terminal(err=True) else TOLD_SECONDS)
+    shown_at = float("-inf")
+    with progress_output() as output:
+        while True:
+            record = look_once(store, lambda: store.runs.record(run_id) or {}, output)
+            if record:
+                return record
+            if stop.graceful:
+                raise CommandError(detached(run_id))
+            if record is not None and system_clock.monotonic() - shown_at >= pause:
+                shown_at = system_clock.monotonic()
+                found = look_once(store, lambda: report.status(store, run_id, measured=False), output)
+                if found is not None and is_open(found):
+                    output.show(found)
+            system_clock.sleep(POLL_SECONDS)
+
+
+def conduct_here(
+    store: Store, wakeup: Wakeup, stop: StopSignals, interval: float | None, *, allow_volatile: bool
+) -> dict[str, Any]:
+    """Conduct a run in this process, with a supervisor of our own where none lives."""
+    telemetry.set_up(store.settings, "conductor")
+    require_fit(store.client, allow_volatile=allow_volatile)
+    from scheduler.byhand import HandConductor  # noqa: PLC0415  # Sentry is set up before a broker is built
+
+    conductor = HandConductor(store, wakeup, stop, allow_volatile=allow_volatile)
+    with ExitStack() as stack:
+        stack.callback(conductor.resign)  # also where `campaign` raises: it may hold the lease by then
+        conductor.campaign(ANSWER_SECONDS)
+        drawn = None
+        if is_terminal(err=True):
+            drawn = stack.enter_context(progress_aside(store, interval or FOLLOW_SECONDS))
+        if not store.processes.alive(Role.SUPERVISOR):
+            stack.enter_context(_own_supervisor(store.settings, drawn, allow_volatile=allow_volatile))
+        conductor.finish_open()
+        record = conductor.conduct()
+    if record is None:
+        raise CommandError("The run was closed by another process; see `rlm list`.")
+    return record
+
+
+@contextmanager
+def _own_supervisor(settings: Settings, drawn: Drawn | None, *, allow_volatile: bool) -> Iterator[None]:
+    """Keep a supervisor running for as long as the block lasts, in a session of its own: Ctrl-C is for this process.
+
+    What it says goes to stderr, above the picture where one is `drawn` there.
+    """
+    command = [sys.executable, "-m", "rlm", "supervisor"]
+    command += ["--config", str(settings.source)] if settings.source else []
+    command += ["--allow-volatile"] if allow_volatile else []
+    said, environ = (subprocess.PIPE, os.environ | {"RLM_LOG_FORMAT": "text"}) if drawn else (None, None)
+    child = subprocess.Popen(  # noqa: S603  # our own command
+        command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=said or sys.stderr, stderr=said, env=environ
+    )
+    with ExitStack() as stack:
+        if drawn and child.stdout and child.stderr:
+            stack.enter_context(lines_above(child.stdout, drawn))
+            stack.enter_context(lines_above(child.stderr, drawn))
+        try:
+            yield
+        finally:
+            child.terminate()
+            child.wait()
