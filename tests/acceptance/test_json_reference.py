@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
+import click
 import pytest
 
 from rlm import closing
 from rlm.arrivals import Arrivals
+from rlm.cli.group import COMMANDS, rlm
 from rlm.event import Reason
 from rlm.monitoring import Monitor
 from rlm.store.processes import Process, Role
 from tests.acceptance.cli import Installation
+from tests.acceptance.jsonpage import documented, keys, sections, without_empty
 from tests.store import steps
 
-PAGE = Path(__file__).parents[2] / "docs" / "json.md"
-
-#: Under these keys stand names, not keys: what the page writes for them.
-NAMES = {
-    "by_type": "TYPE",
-    "by_endpoint": "ENDPOINT",
-    "by_budget": "BUDGET",
-    "arrivals_per_window": "TYPE",
-    "left_over_by_priority": "PRIORITY",
-    "settings": "KEY",
-}
-#: These are looked at as a whole: the same plan again, and what people pushed.
-WHOLE = {"today", "item"}
 #: What only a conductor writes, and only a run that failed; no run is conducted here.
 CONDUCTED = {
     "plan.binds",
@@ -48,28 +35,20 @@ def inst(tmp_path, valkey_only_url):
         yield made
 
 
-def documented(command):
-    """Return the keys in the tables of a command's section."""
-    section = PAGE.read_text(encoding="utf-8").partition(f"\n## `{command}`\n")[2].partition("\n## ")[0]
-    cells = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
-    return {key for cell in cells for key in re.findall(r"`([^`]+)`", cell)}
+def commands_with_json():
+    """Name the commands that take `--json`."""
+    context = click.Context(rlm)
+    for name in COMMANDS:
+        command = rlm.get_command(context, name)
+        known = {name: command}
+        if isinstance(command, click.Group):
+            known = {f"{name} {sub}": command.get_command(context, sub) for sub in command.list_commands(context)}
+        yield from (words for words, one in known.items() if "--json" in {flag for p in one.params for flag in p.opts})
 
 
-def keys(document, place="", name=""):
-    """Yield the keys of a document as the page writes them, down to what holds no more of them."""
-    if name in WHOLE or not isinstance(document, (dict, list)) or not document:
-        yield place
-    elif isinstance(document, list):
-        for entry in document:
-            yield from keys(entry, f"{place}[]")
-    else:
-        for key, value in document.items():
-            yield from keys(value, f"{place}.{NAMES.get(name, key)}".lstrip("."), key)
-
-
-def without_empty(found):
-    """Leave out the places where a list or table is empty, there being one that is not."""
-    return {one for one in found if not any(other.startswith((f"{one}.", f"{one}[")) for other in found)}
+def test_each_command_that_prints_json_has_its_section():
+    """And there is none for a command that does not."""
+    assert set(commands_with_json()) == sections()
 
 
 def test_the_keys_of_a_plan(inst):
@@ -88,6 +67,7 @@ def test_the_keys_of_runs(inst):
     run = inst.start_run()
     inst.store.ledger.complete(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 0.1)
     inst.store.processes.announce(Role.WORKER, Process("worker-1", 1, "host", 0.0, "ready", 5))
+    assert set(keys(inst.json("worker", "list"))) == documented("rlm worker list")
     steps.claim_next(inst.store, inst.token, run)
     running = set(keys(inst.json("status")))
     steps.finish(inst.store, inst.token, run)
@@ -110,6 +90,25 @@ def test_the_keys_of_queues_and_dead_letters(inst):
 
     assert set(keys(inst.json("queue", "stats"))) == documented("rlm queue stats")
     assert set(keys(inst.json("failed", "list"))) == documented("rlm failed list")
+    (letter,) = inst.json("failed", "list")
+    assert set(inst.json("failed", "show", letter["id"])) == set(letter)
+
+
+def test_the_keys_of_what_changes_queues_and_dead_letters(inst):
+    """Done, refused, and tried."""
+    pushed = inst.json("queue", "push", input=b"\n".join([*steps.items(2, steps.TYPE), b"[]"]))
+    cleared = [inst.json("queue", "clear", *args) for args in (["--dry-run"], ["--yes"])]
+    inst.push(b"no JSON", b"nor this", steps.item("i1", "NOT_CONFIGURED"))
+    inst.start_run()
+    unknown, *others = [one["id"] for one in inst.json("failed", "list")]
+
+    assert set(pushed) == documented("rlm queue push")
+    assert set().union(*cleared) == documented("rlm queue clear")
+    for verb, done in (("retry", "retried"), ("drop", "dropped")):
+        found = set(keys(inst.json("failed", verb, "--all", "--dry-run")))
+        found |= set(keys(inst.json("failed", verb, others.pop())))
+        found |= set(keys(inst.json("failed", "retry", unknown, code=1)))
+        assert without_empty(found) - {done, "retried"} | {f"{done}[]"} == documented(f"rlm failed {verb}")
 
 
 def test_the_keys_of_the_monitor(inst, monkeypatch):
@@ -145,8 +144,10 @@ def test_the_keys_of_compliance(inst):
 
 
 def test_the_keys_of_endpoints_and_changes(inst):
-    """One is paused, which is a change."""
-    inst.rlm("endpoint", "pause", steps.ENDPOINT)
+    """One is paused in the end, which is a change."""
+    assert set(inst.json("endpoint", "limit", steps.ENDPOINT, "20/minute")) == documented("rlm endpoint limit")
+    assert set(inst.json("endpoint", "resume", steps.ENDPOINT)) == documented("rlm endpoint resume")
+    assert set(inst.json("endpoint", "pause", steps.ENDPOINT)) == documented("rlm endpoint pause")
 
     assert set(keys(inst.json("endpoint", "list"))) == documented("rlm endpoint list")
     assert set(keys(inst.json("endpoint", "changes"))) == documented("rlm endpoint changes")
@@ -156,6 +157,15 @@ def test_the_keys_of_the_configuration(inst):
     """With each setting under its key, and the same keys whether it can be used or not."""
     assert set(keys(inst.json("config", "show", "run"))) == documented("rlm config show")
     assert set(keys(inst.json("config", "check"))) == documented("rlm config check")
+
+
+def test_the_keys_of_first_files(inst, tmp_path):
+    """Written, and tried again where one of them is there already."""
+    written = inst.json("init", str(tmp_path / "new"))
+    (tmp_path / "new" / "Procfile").unlink()
+    again = inst.json("init", str(tmp_path / "new"))
+
+    assert without_empty({key for one in (written, again) for key in keys(one)}) == documented("rlm init")
 
 
 def test_the_keys_of_findings(inst):

@@ -904,7 +904,7 @@ def test_an_answer_after_the_claim_was_lost_changes_nothing(bench, caplog):
         assert bench.store.ledger.orphan_worker("w1") == 1
         return outcome
 
-    with mock.patch.object(bench.dispatcher, "receive", receive):
+    with mock.patch.object(bench.dispatcher, "receive", receive), caplog.at_level(logging.INFO, "rlm.lane"):
         bench.carry()
 
     assert bench.where() == {"pending": 1}

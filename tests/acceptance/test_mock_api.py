@@ -19,6 +19,7 @@ import pytest
 from rlm.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.errors import ConfigurationError
 from rlm.mockapi import MockApi, recount
+from tests.acceptance.jsonpage import documented
 
 #: Seconds until something that ought to have happened has not.
 PATIENCE = 10
@@ -324,3 +325,4 @@ def test_the_command_serves_until_it_is_told_to_end(number):
     assert statuses == [500, 500, 429]
     assert (process.returncode, err) == (0, "")
     assert json.loads(out)["a"] == {"calls": 3, "accepted": 2, "refused": 1, "cut": 0, "most": 2, "limit": "2/minute"}
+    assert {f"ENDPOINT.{key}" for key in json.loads(out)["a"]} == documented("rlm mock-api")

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from tests.acceptance.jsonpage import documented
 from tests.wait import wait_until
 
 
@@ -90,6 +91,7 @@ def test_the_scheduler_takes_a_start_up_and_one_run_at_a_time(system):
     """`start` returns at once with the run's id; a second one is refused, naming the run; `cancel` closes it."""
     events = system.push_evenly(900)
     started = json.loads(system.rlm("start", "--json").stdout)
+    assert set(started) == documented("rlm start")
     wait_until(lambda: len(system.answered()) > 50, message="the run is in its middle")
 
     second = system.rlm("start", check=False)

@@ -1,0 +1,51 @@
+"""docs/json.md as a test reads it, and the keys of a document as that page writes them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+PAGE = Path(__file__).parents[2] / "docs" / "json.md"
+
+#: Under these keys stand names, not keys: what the page writes for them.
+NAMES = {
+    "by_type": "TYPE",
+    "by_endpoint": "ENDPOINT",
+    "by_budget": "BUDGET",
+    "arrivals_per_window": "TYPE",
+    "left_over_by_priority": "PRIORITY",
+    "settings": "KEY",
+    "api": "ENDPOINT",
+    "budgets": "BUDGET",
+}
+#: These are looked at as a whole: the same plan again, what people pushed, the record of a demo.
+WHOLE = {"today", "item", "record"}
+
+
+def sections():
+    """Return the commands that have a section."""
+    return set(re.findall(r"^## `rlm (.+)`$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def documented(command):
+    """Return the keys in the tables of a command's section."""
+    section = PAGE.read_text(encoding="utf-8").partition(f"\n## `{command}`\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
+    return {key for cell in cells for key in re.findall(r"`([^`]+)`", cell)}
+
+
+def keys(document, place="", name=""):
+    """Yield the keys of a document as the page writes them, down to what holds no more of them."""
+    if name in WHOLE or not isinstance(document, (dict, list)) or not document:
+        yield place
+    elif isinstance(document, list):
+        for entry in document:
+            yield from keys(entry, f"{place}[]")
+    else:
+        for key, value in document.items():
+            yield from keys(value, f"{place}.{NAMES.get(name, key)}".lstrip("."), key)
+
+
+def without_empty(found):
+    """Leave out the places where a list or table is empty, there being one that is not."""
+    return {one for one in found if not any(other.startswith((f"{one}.", f"{one}[")) for other in found)}
