@@ -81,7 +81,8 @@ def run_worker(worker_id: str, config: Path | None, supervisor_id: str = "") -> 
                 log.exception("Worker %s broke off", worker_id, extra={"action": "stop_worker"})
             raise SystemExit(UNFIT) from None
         finally:
-            telemetry.flush()
+            if supervisor_id:  # such a process runs no exit handlers
+                telemetry.flush()
 
 
 class WorkerProcess:

@@ -279,7 +279,7 @@ def _open(endpoint: Endpoint, seconds: float) -> HTTPConnection:
         connection.connect()
     except (OSError, HTTPError, UnicodeError) as error:  # the last of a name that cannot be one
         connection.close()
-        raise UnreachableError(f"no connection to {endpoint.name} ({url.netloc}): {error}") from error
+        raise UnreachableError(f"no connection to {host}:{connection.port}: {error}") from error
     return connection
 
 

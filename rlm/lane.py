@@ -182,8 +182,9 @@ class Lanes:
             try:
                 connection = self._dispatcher.connect(endpoint, gives_up_at - now)
             except UnreachableError as error:
-                self._note_failure(endpoint)
-                return self._try_again(claim, endpoint, Unreachable(str(error), None))
+                outcome = Unreachable(str(error), None)
+                self._note_failure(endpoint, outcome)
+                return self._try_again(claim, endpoint, outcome)
             crash_point("worker.connected")
             call = Call(self._worker_id, claim.event_id, endpoint.name)
             try:
@@ -305,8 +306,8 @@ class Lanes:
                     rest,
                     extra={"action": "rest_endpoint", "endpoint": endpoint.name},
                 )
-            case Unreachable() if not sent.cut:
-                self._note_failure(endpoint)
+            case Unreachable() as outcome if not sent.cut:
+                self._note_failure(endpoint, outcome)
             case Delivered() | Rejected() if sent.slot.suspect:
                 if windows.reopen(endpoint):
                     log.info(
@@ -315,14 +316,18 @@ class Lanes:
                         extra={"action": "reopen_endpoint", "endpoint": endpoint.name},
                     )
 
-    def _note_failure(self, endpoint: Endpoint) -> None:
+    def _note_failure(self, endpoint: Endpoint, outcome: Unreachable) -> None:
         """Count a failure of an endpoint; say so, once over all workers, when by that it is rested."""
         failed = self._store.windows.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING)
         if failed.opened:
+            # What an endpoint answered may hold what it was sent, so of an answer the status alone is told.
+            why = outcome.detail if outcome.seconds is None else outcome.detail.partition(":")[0]
             log.warning(
-                "%s failed %d times in a row; it rests, first %.1f s, then twice as long each time, and is probed",
+                "%s failed %d times in a row, the last time with: %s; it rests, first %.1f s, then twice as long each "
+                "time, and is probed",
                 endpoint.name,
                 FAILING,
+                why,
                 failed.rest_seconds,
                 extra=alarm(Alarm.BREAKER_OPEN, "rest_endpoint", counts={"failures": FAILING}, endpoint=endpoint.name),
             )

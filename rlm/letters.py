@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from rlm.event import NOT_EMBEDDABLE, BadItemError
+from rlm.store.letters import is_letter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -85,12 +85,18 @@ def drop_letter(store: Store, raw: bytes) -> Outcome:
     return Outcome(handle, "" if store.letters.drop(raw) else "it is no longer there; somebody else has removed it")
 
 
-def deal_with_all(store: Store, deal: Callable[[Store, bytes], Outcome]) -> Iterator[Outcome]:
-    """Deal with as many letters as there are now, newest first, in constant memory, yielding each outcome."""
-    left, kept = store.letters.count(), 0
-    while left > 0 and (page := list(islice(store.letters.all(), kept, kept + min(_PAGE, left)))):
-        left -= len(page)
+def deal_with_oldest(store: Store, most: int, deal: Callable[[Store, bytes], Outcome]) -> Iterator[Outcome]:
+    """Deal with the `most` oldest letters, oldest first, in constant memory, yielding each outcome.
+
+    Those that come meanwhile are newer, so they stay.
+    """
+    kept = 0
+    while most > 0 and (page := store.letters.oldest(kept, _PAGE)):
         for raw in page:
-            outcome = deal(store, raw)
-            kept += outcome.kept
-            yield outcome
+            if not is_letter(raw):
+                kept += 1
+            elif most > 0:
+                most -= 1
+                outcome = deal(store, raw)
+                kept += outcome.kept
+                yield outcome

@@ -63,6 +63,7 @@ def horizon_of(settings: Settings, gone_seconds: float = 0.0, window_seconds: fl
         guard_seconds=settings.run.guard_seconds,
         max_attempts=settings.retry.max_attempts,
         backoff_seconds=FIRST_BACKOFF_SECONDS,
+        gone_seconds=gone_seconds,
     )
 
 

@@ -48,7 +48,7 @@ def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[s
 
 
 def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a view shows while no run is open, beside `idle`, its status: last record, next tick, what waits.
+    """Return what a view shows between two runs beside `idle`, its status: last record, next tick, what waits, rests.
 
     The next tick is told as if a scheduler lived; whether one does, `schedulers` says.
     """
@@ -70,6 +70,7 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
             "retried": found.retried,
             "failed": found.letters,
         },
+        "by_endpoint": standing(store, store.endpoints().values())[1],
         "schedulers": len(store.processes.alive(Role.SCHEDULER)),
         "workers": len(store.processes.alive(Role.WORKER)),
     }
@@ -99,6 +100,7 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, A
         **known,
         **forecast,
         "state": run.state,
+        "conductor": store.leases.holder(),
         "as_of": isoformat(now),
         "seconds_left": left_seconds,
         "called_seconds": called_seconds,
@@ -160,7 +162,7 @@ def record(store: Store, run_id: str | None) -> dict[str, Any]:
         if not newest:
             raise NoSuchRunError("No run has finished yet. Start one with `rlm start --wait`.")
         run_id = newest[0]
-    found = store.runs.record(run_id)
+    found = store.runs.record(run_id) if run_id.isascii() else None  # every id is ASCII
     if found is None:
         run = store.runs.current()
         if run is not None and run.id == run_id:

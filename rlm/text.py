@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unicodedata import category
 
 #: Kinds of characters (Unicode's categories) that a terminal could take for commands, or that hide or turn around what
@@ -20,6 +21,15 @@ def safe(text: object, keep: str = "\n\t") -> str:
 def safe_line(text: object) -> str:
     """Make text from outside safe to print on a line with other text: its line breaks become visible as well."""
     return safe(text, keep="")
+
+
+def harmless(document: Any) -> Any:
+    """Return a document of JSON with every text in it as `safe_line` has it, to be drawn whoever wrote it."""
+    if isinstance(document, dict):
+        return {safe_line(name): harmless(value) for name, value in document.items()}
+    if isinstance(document, list):
+        return [harmless(value) for value in document]
+    return safe_line(document) if isinstance(document, str) else document
 
 
 def _visible(character: str) -> str:

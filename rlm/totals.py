@@ -47,7 +47,8 @@ class Histogram:
 
 
 def observe(fields: Counter[str], what: str, seconds: float, name: str = "") -> None:
-    """Count one more in the histogram of `what` of `name`."""
+    """Count one more in the histogram of `what` of `name`; below 0, where a clock was set back, counts as 0."""
+    seconds = max(0.0, seconds)
     bound = next((one for one in BOUNDS[what] if seconds <= one), math.inf)
     fields[f"{what}<={bound:g}:{name}"] += 1
     fields[f"{what}_us:{name}"] += round(seconds * _MICROSECONDS)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 REPLAN_SECONDS = 0.25
 #: Planning takes no more than one part in so many of the time of the loop that releases.
 PLANNING_PART = 10
+#: A forecast that changed is told of in the log no more often than this, seconds.
+REPORT_SECONDS = 10.0
 #: More workers are wanted when so many plans in a row ask for them: a single one may have met a hiccup.
 SHORT_PLANS = 2
 
@@ -53,6 +55,7 @@ class Forecaster:
         self._measuring = Measuring(store, run.id)
         self._published = self._measuring.expected()
         self._plan_next_at = float("-inf")
+        self._report_next_at = float("-inf")
         self._short = 0
         self._seconds = 0.0
         self._leftover: int | None = None
@@ -129,10 +132,13 @@ class Forecaster:
         )
 
     def _report(self, forecast: Mapping[str, Any]) -> None:
-        """Log a forecast that promises more or less than the last."""
+        """Log a forecast that promises more or less than the last told, but no more of them than somebody may read."""
         leftover, before = forecast["expected_leftover"], self._leftover
+        if before is not None and (before == leftover or system_clock.monotonic() < self._report_next_at):
+            return
         self._leftover = leftover
-        if before is not None and before != leftover:
+        if before is not None:
+            self._report_next_at = system_clock.monotonic() + REPORT_SECONDS
             log.info(
                 "Run %s is planned anew: done %.1f s after its first call, left over %d instead of %d: %s",
                 self._run.id,

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
@@ -77,6 +77,8 @@ class SchedulerService:
         self._started_at = system_clock.now()
         self._stopped = threading.Event()
         self._outage = Outage(log, "schedule")
+        #: The run that Redis failed in: where it is closed when Redis is back, its end is still to be seen to.
+        self._lost_sight_of: Run | None = None
 
     def run(self) -> None:
         """Schedule until a signal; then hand an open run over, or close it, and give the lease up."""
@@ -129,9 +131,11 @@ class SchedulerService:
             if self._leader.campaign():
                 self._lead()
             else:
+                self._lost_sight_of = None  # whoever conducts now sees to it
                 self._conductor.watch()
         except FencedError as error:
             self._leader.token = 0
+            self._lost_sight_of = None
             log.warning("This scheduler does not conduct any more: %s", error, extra={"action": "stand_by"})
         except HandedOverError as error:
             log.info("Run %s is handed over to a standby", error, extra={"action": "hand_over"})
@@ -150,6 +154,8 @@ class SchedulerService:
             run = self._store.runs.current()
             if run is not None:
                 self._go_on(run)
+            elif self._lost_sight_of is not None:
+                self._see_to_end(self._conductor.finish(self._lost_sight_of))
             elif unfit:
                 return
             elif (request := self._store.runs.next_request()) is not None:
@@ -210,8 +216,13 @@ class SchedulerService:
             self._conduct(run)
 
     def _conduct(self, run: Run) -> None:
+        self._lost_sight_of = run
         record = self._conductor.conduct(run)
         crash_point("run.conducted")
+        self._see_to_end(record)
+
+    def _see_to_end(self, record: dict[str, Any] | None) -> None:
+        self._lost_sight_of = None
         self._housekeeper.after_run(record)
 
     def _announce(self) -> None:

@@ -9,16 +9,20 @@ from rlm.endpoints import endpoint_list
 from rlm.store.fitness import Finding, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rlm.store import Store
 
-#: So many endpoints and types are named; of the others only the number is told.
-MOST_NAMED: Final = 20
+    Entry = Mapping[str, Any]
+
+#: So many endpoints or types are named in a finding; of the others only the number is told.
+MOST_NAMED: Final = 5
 
 
 def check_endpoints(store: Store) -> Iterator[Finding]:
-    """Tell of each endpoint and budget that is paused, held or resting, and of the types that nothing goes out for.
+    """Tell which endpoints and budgets are paused, held or resting, and the types that nothing goes out for.
+
+    Those that are so for the same reason are one finding.
 
     Raises:
         StoreError: Redis did not answer.
@@ -28,20 +32,30 @@ def check_endpoints(store: Store) -> Iterator[Finding]:
     if not shut:
         yield Finding("endpoints", ok=True, message="every one may be called as its limit allows")
         return
-    for entry in list(shut.values())[:MOST_NAMED]:
-        yield _warning(*_WORDS[entry["circuit"]](entry))
-    if (more := len(shut) - MOST_NAMED) > 0:
-        yield _warning(f"{more:,} more get no call", "`rlm endpoint list` shows them")
+    for alike in _alike(shut.values()):
+        yield _warning(*(_of_one if len(alike) == 1 else _of_several)(alike))
     if idle := _without_endpoint(store, entries, shut):
-        names = ", ".join(idle[:MOST_NAMED])
-        others = f" and {len(idle) - MOST_NAMED:,} more types" if len(idle) > MOST_NAMED else ""
         yield _warning(
-            f"no endpoint of {names}{others} can be called now; a run leaves over what none opens for in its time",
+            f"no endpoint of {_named(idle)} can be called now; a run leaves over what none opens for in its time",
             "see those above; `rlm plan` says what the next run can do",
         )
 
 
-def _without_endpoint(store: Store, entries: Sequence[Mapping[str, Any]], shut: Mapping[str, object]) -> list[str]:
+def _alike(entries: Iterable[Entry]) -> list[list[Entry]]:
+    """Put those together that get no call for the same reason."""
+    found: dict[object, list[Entry]] = {}
+    for one in entries:
+        reason = one["circuit"], one["circuit_reason"], one["paused_by"], one["circuit_seconds"] is None
+        found.setdefault(reason, []).append(one)
+    return list(found.values())
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    return f"{', '.join(names[:MOST_NAMED])}{more}"
+
+
+def _without_endpoint(store: Store, entries: Sequence[Entry], shut: Mapping[str, object]) -> list[str]:
     """Name the types of which every endpoint is shut, or its budget is."""
     served = {
         kind
@@ -56,7 +70,23 @@ def _warning(message: str, remedy: str) -> Finding:
     return Finding("endpoints", ok=False, message=message, remedy=remedy, severity=Severity.WARNING)
 
 
-def _paused(entry: Mapping[str, Any]) -> tuple[str, str]:
+def _of_one(alike: Sequence[Entry]) -> tuple[str, str]:
+    (entry,) = alike
+    return _WORDS[entry["circuit"]](entry)
+
+
+def _of_several(alike: Sequence[Entry]) -> tuple[str, str]:
+    """Say the same of several, and how long the last of them takes."""
+    first, seconds = alike[0], [one["circuit_seconds"] for one in alike]
+    until = "until resumed" if first["circuit_seconds"] is None else f"the last for another {max(seconds):.0f} s"
+    words, remedy = _OF_SEVERAL[first["circuit"]]
+    by = f", by {first['paused_by'] or 'somebody'}" if first["circuit"] == Circuit.PAUSED else ""
+    why = words.format(until=until, reason=first["circuit_reason"])
+    also = f"; paused as well, by {first['paused_by']}" if first["paused_by"] and not by else ""
+    return f"{len(alike):,} {why}{by}{also}: {_named([one['name'] for one in alike])}", remedy
+
+
+def _paused(entry: Entry) -> tuple[str, str]:
     name, seconds = entry["name"], entry["circuit_seconds"]
     until = "until resumed" if seconds is None else f"for another {seconds:.0f} s"
     since = f", since {entry['paused_at']}" if entry["paused_at"] else ""
@@ -66,7 +96,7 @@ def _paused(entry: Mapping[str, Any]) -> tuple[str, str]:
     )
 
 
-def _held(entry: Mapping[str, Any]) -> tuple[str, str]:
+def _held(entry: Entry) -> tuple[str, str]:
     as_well = f"; it is paused as well, by {entry['paused_by']}" if entry["paused_by"] else ""
     return (
         f"{entry['name']} is held for another {entry['circuit_seconds']:.0f} s: its window cannot be trusted{as_well}",
@@ -74,7 +104,7 @@ def _held(entry: Mapping[str, Any]) -> tuple[str, str]:
     )
 
 
-def _open(entry: Mapping[str, Any]) -> tuple[str, str]:
+def _open(entry: Entry) -> tuple[str, str]:
     name = entry["name"]
     return (
         f"{name} rests for another {entry['circuit_seconds']:.0f} s: it is {entry['circuit_reason']}",
@@ -83,8 +113,20 @@ def _open(entry: Mapping[str, Any]) -> tuple[str, str]:
 
 
 #: By the circuit of what gets no call: what to say of it, and the remedy.
-_WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]]] = {
+_WORDS: Final[Mapping[str, Callable[[Entry], tuple[str, str]]]] = {
     Circuit.PAUSED: _paused,
     Circuit.HELD: _held,
     Circuit.OPEN: _open,
+}
+#: What is said of several, and the remedy.
+_OF_SEVERAL: Final[Mapping[str, tuple[str, str]]] = {
+    Circuit.PAUSED: ("are paused {until}", "`rlm endpoint resume NAME` for each, when it may be called again"),
+    Circuit.HELD: (
+        "are held, {until}, as their windows cannot be trusted",
+        "nothing: it ends by itself, and not before no limit can be exceeded",
+    ),
+    Circuit.OPEN: (
+        "rest, {until}, as they are {reason}",
+        "`rlm result` counts their errors; once one is well, `rlm endpoint resume NAME` has it called at once",
+    ),
 }

@@ -43,19 +43,20 @@ def check_orphans(store: Store) -> Iterator[Finding]:
 
 
 def _orphans(store: Store) -> Iterator[Finding]:
-    alive = {one.id for one in store.processes.alive(Role.WORKER)}
+    alive = _alive(store)
     now_us, _ = store.windows.look(())
-    dead: Counter[str] = Counter()
+    owners: Counter[str] = Counter()
     overdue = unclaimed = 0
     for name in store.known_types:
         ends = _scores(store, store.keys.inflight(name))
         overdue += sum(abs(end) < now_us - OVERDUE_SECONDS * _MICROSECONDS for end in ends.values())
-        dead.update(owner for owner in _fields(store, list(ends), "owner") if owner and owner not in alive)
+        owners.update(filter(None, _fields(store, list(ends), "owner")))
         with translated(store.client):
             before = now_us - round(OVERDUE_SECONDS * _MICROSECONDS)
             unclaimed += store.client.zcount(store.keys.released(name), "-inf", before)
-    if dead:
-        message = f"events in the hands of workers that are gone: {dead.total():,} ({_named(list(dead))})"
+    alive |= _alive(store)  # some have come up or left meanwhile, with all that they had in hand
+    if dead := {owner: number for owner, number in owners.items() if owner not in alive}:
+        message = f"events in the hands of workers that are gone: {sum(dead.values()):,} ({_named(list(dead))})"
         yield warning("orphans", message, _CONDUCT)
     if overdue:
         message = f"events whose lease ran out more than {OVERDUE_SECONDS:g} s ago, and nobody took them back"
@@ -63,6 +64,10 @@ def _orphans(store: Store) -> Iterator[Finding]:
     if unclaimed:
         message = f"released events that nobody has claimed for more than {OVERDUE_SECONDS:g} s: {unclaimed:,}"
         yield warning("orphans", message, _CONDUCT)
+
+
+def _alive(store: Store) -> set[str]:
+    return {one.id for one in store.processes.alive(Role.WORKER)}
 
 
 def check_stuck(store: Store) -> Iterator[Finding]:

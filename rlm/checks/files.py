@@ -9,10 +9,9 @@ import shlex
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from rlm.checks.findings import good, warning
-from rlm.settings.masking import FROM_ENVIRONMENT, is_secret
+from rlm.settings.masking import MASK, is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,13 +45,9 @@ def _configuration(settings: Settings) -> Iterator[Finding]:
 
 
 def _holds_secret(settings: Settings) -> bool:
-    """Tell whether a password or a secret header's value stands in the file itself."""
-    url = settings.redis.url
-    in_url = settings.where("redis.url").startswith("file") and (
-        urlsplit(url).password is not None or "password=" in url
-    )
-    headers = [pair for endpoint in settings.endpoints.values() for pair in endpoint.headers.items()]
-    return in_url or any(is_secret(name) and not value.startswith(FROM_ENVIRONMENT) for name, value in headers)
+    """Tell whether something stands in the file itself that is masked where it is shown, but for harmless headers."""
+    in_file = [one for one in settings.shown if one.where.startswith("file") and MASK in str(one.value)]
+    return any(".headers." not in one.key or is_secret(one.key.rpartition(".headers.")[2]) for one in in_file)
 
 
 def _dotenv(settings: Settings) -> Iterator[Finding]:

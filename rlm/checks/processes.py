@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: A scheduler that has not ticked for this many of its periods is stuck.
 MISSED_TICKS = 2
+#: So long a worker may take until it is ready, on a host that starts many at once, seconds.
+COMING_UP_SECONDS = 10.0
 #: So many processes are named; of others only the number is told.
 MOST_NAMED = 5
 
@@ -26,8 +28,7 @@ def check_scheduler(store: Store) -> Iterator[Finding]:
     """Tell whether a scheduler runs, with this configuration, and ticks."""
     schedulers, holder = store.processes.alive(Role.SCHEDULER), store.leases.holder()
     if not schedulers and holder is None:
-        message = "none is running, so no run starts by itself"
-        yield warning("scheduler", message, "`rlm up` or `rlm scheduler` starts one")
+        yield _none(store, Role.SCHEDULER, "no run starts by itself")
         return
     if not schedulers:
         yield good("scheduler", f"none is running, {holder} conducts a run by hand")
@@ -49,13 +50,21 @@ def check_supervisor(store: Store) -> Iterator[Finding]:
     """Tell whether a supervisor runs, with this configuration, and where."""
     supervisors = store.processes.alive(Role.SUPERVISOR)
     if not supervisors:
-        message = "none is running, so no worker is started"
-        yield warning("supervisor", message, "`rlm up` or `rlm supervisor` starts one")
+        yield _none(store, Role.SUPERVISOR, "no worker is started")
     elif stale := _of_another_configuration(store, supervisors):
         yield warning("supervisor", f"{stale} runs another configuration", "restart it")
     else:
         hosts = ", ".join(sorted({one.host for one in supervisors}))
         yield good("supervisor", f"{len(supervisors)} running, on {hosts}")
+
+
+def _none(store: Store, role: Role, so: str) -> Finding:
+    """Tell that none of a role runs; of one that has not signed off, that it hangs or died."""
+    remedy = f"`rlm up` or `rlm {role}` starts one"
+    if not (missing := store.processes.missing(role)):
+        return warning(role, f"none is running, so {so}", remedy)
+    message = f"none is heard of, so {so}; {_named(missing)} did not sign off: it hangs, died, or Redis is far from it"
+    return warning(role, message, f"see on its host whether it still runs (host:pid), end it if so; {remedy}")
 
 
 def _of_another_configuration(store: Store, processes: Sequence[Process]) -> str:
@@ -66,7 +75,8 @@ def check_workers(store: Store) -> Iterator[Finding]:
     """Tell how many workers are ready of those wanted, and whether any has another configuration."""
     workers, wanted = store.processes.alive(Role.WORKER), store.processes.wanted()
     ready = sum(one.state == WorkerState.READY for one in workers)
-    message = f"{ready} ready of {wanted} wanted"
+    coming = sum(_is_coming_up(one) for one in workers)
+    message = f"{ready} ready of {wanted} wanted" + (f", {coming} coming up" if coming else "")
     stale = [one.id for one in workers if one.revision != store.settings.revision]
     if stale:
         yield warning(
@@ -75,10 +85,15 @@ def check_workers(store: Store) -> Iterator[Finding]:
             "wait a moment: a supervisor of this configuration replaces its own; restart the supervisor of those that "
             "stay, or a worker that was started by hand",
         )
-    elif ready >= wanted:
+    elif ready + coming >= wanted:
         yield good("workers", message)
     else:
         yield warning("workers", message, "start a supervisor; where one runs, its log says why, or wait a moment")
+
+
+def _is_coming_up(worker: Process) -> bool:
+    young = system_clock.now() - worker.started_at <= COMING_UP_SECONDS
+    return worker.state == WorkerState.STARTING and young
 
 
 def check_versions(store: Store) -> Iterator[Finding]:

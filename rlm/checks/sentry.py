@@ -27,7 +27,12 @@ def check_sentry(settings: Settings) -> Iterator[Finding]:
     if settings.sentry_dsn is None:
         yield good("sentry", "off: SENTRY_DSN is not set")
         return
-    host, port, what = _first_hop(settings.sentry_dsn)
+    try:
+        host, port, what = _first_hop(settings.sentry_dsn)
+    except ValueError:  # its message may quote a piece of a password
+        message = "SENTRY_DSN, or the proxy on the way to Sentry (http_proxy, https_proxy), has a port that is none"
+        yield warning("sentry", message, "correct it, and percent-encode its password; RLM works without")
+        return
     if trouble := _trouble(host, port):
         message = f"{what} {host}:{port} cannot be reached: {trouble}"
         remedy = "let this host connect there, or correct SENTRY_DSN; RLM works without, but errors are not reported"

@@ -102,7 +102,8 @@ def _ping(store: Store) -> float:
 
 
 def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:.3g} ms"
+    milliseconds = seconds * 1000
+    return f"{milliseconds:.2g} ms" if milliseconds < 10 else f"{milliseconds:,.0f} ms"  # noqa: PLR2004  # two digits
 
 
 def check_clock(store: Store) -> Iterator[Finding]:

@@ -34,7 +34,8 @@ def _check_type(event_type: EventType, durations: Mapping[str, Sequence[float]])
     name, configured = f"times.{event_type.name}", event_type.processing_seconds
     together = [one for milliseconds in durations.values() for one in milliseconds]
     if len(together) < MEASURED_CALLS:
-        message = f"{len(together)} calls were measured, too few to compare with the {configured} s configured"
+        measured = "1 call was" if len(together) == 1 else f"{len(together)} calls were"
+        message = f"{measured} measured, too few to compare with the {configured} s configured"
         return Finding(name, ok=True, message=message)
     median = _median_seconds(together)
     takes = f"calls of {event_type.name} take {_rounded(median)} s (median of {len(together)})"

@@ -71,6 +71,17 @@ def config_option(command: _Command) -> _Command:
 class Group(click.Group):
     """A group that suggests the nearest command for a word that is none."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read what stands before the command, where hardly any option may stand."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.possibilities:  # it is a slip in one that may
+                raise
+            raise click.UsageError(
+                f"No such option {error.option_name!r} here. Options go behind the command.", ctx
+            ) from error
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:

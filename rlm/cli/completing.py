@@ -5,6 +5,7 @@ Whatever goes wrong, a wrong file or a store that does not answer, there is noth
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 0.5
 #: Names that are offered, at the most.
 MOST = 100
+
+#: A name that is one word to every shell and no option, as those that RLM makes are. Others may write into Redis, and
+#: what is completed with stands on the command line as it is: `$(...)` in it would be run when Enter is pressed.
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=\[\]-]*")
 
 
 def run_ids(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
@@ -77,7 +82,7 @@ def _of_settings(ctx: click.Context, incomplete: str, names: Callable[[Settings]
         found = list(names(_settings(ctx)))
     except Exception:  # noqa: BLE001  # see above: whatever it is, a shell is no place to tell it
         return []
-    return [name for name in found if name.startswith(incomplete)]
+    return _offered(found, incomplete)
 
 
 def _of_store(ctx: click.Context, incomplete: str, look: Look) -> list[str]:
@@ -87,7 +92,11 @@ def _of_store(ctx: click.Context, incomplete: str, look: Look) -> list[str]:
         found = list(_ask(settings, url, look)) if url else []
     except Exception:  # noqa: BLE001  # see above
         return []
-    return [name for name in found if name.startswith(incomplete)]
+    return _offered(found, incomplete)
+
+
+def _offered(names: Iterable[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete) and _WORD.fullmatch(name)]
 
 
 def _settings(ctx: click.Context) -> Settings:

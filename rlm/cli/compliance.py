@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli.common import ExitCode, config_option, examples, json_option, store_of
-from rlm.cli.printing import print_json, show, styled, table
+from rlm.cli.printing import fitting_table, print_json, show, show_words, styled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,19 +55,20 @@ def compliance(config: Path | None, since_seconds: float, as_json: bool) -> None
 def _describe(found: dict[str, Any]) -> None:
     entries = {**found["by_endpoint"], **found["by_budget"]}
     rows = [_row(name, one, rule) for name, one in entries.items() for rule in one["rules"]]
-    table(
+    fitting_table(
         ["endpoint or budget", "calls", "most", "of", "in any", "last call of those", "verdict", ""],
         rows,
         lambda index: index in {1, 2, 3},
+        spare=["last call of those"],
     )
     show()
     if found["ok"]:
-        show(f"No limit was exceeded since {found['known_from']}.")
+        show_words(f"No limit was exceeded since {found['known_from']}.")
     else:
         over = [name for name, one in entries.items() if any(rule["exceeded"] for rule in one["rules"])]
-        show(f"{styled('EXCEEDED', 'error')} since {found['from']}: {', '.join(over)}.")
+        show_words(f"{styled('EXCEEDED', 'error')} since {found['from']}: {', '.join(over)}.")
     if found["known_why"]:
-        show(f"{found['known_why']}. Of calls before {found['known_from']} nothing or not all is known.")
+        show_words(f"{found['known_why']}. Of calls before {found['known_from']} nothing or not all is known.")
 
 
 def _row(name: str, one: dict[str, Any], rule: dict[str, Any]) -> list[str]:

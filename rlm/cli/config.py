@@ -9,7 +9,7 @@ import click
 
 from rlm.cli.common import CommandError, ExitCode, Group, config_option, examples, json_option
 from rlm.cli.completing import setting_keys
-from rlm.cli.printing import print_json, show, styled, table
+from rlm.cli.printing import fitting_table, print_json, room, show, show_words, styled, width_of
 from rlm.errors import ConfigurationError
 from rlm.text import counted, safe_line
 
@@ -55,7 +55,7 @@ def show_settings(config: Path | None, keys: tuple[str, ...], as_json: bool) -> 
         print_json({"file": _file(settings), "revision": settings.revision, "settings": values})
         return
     where = f"The file is {settings.source}." if settings.source else "There is no file; `rlm init` writes one."
-    show(f"{where} Revision {settings.revision}.")
+    show_words(f"{where} Revision {settings.revision}.")
     _describe(found, settings)
 
 
@@ -68,7 +68,18 @@ def _describe(found: Sequence[Shown], settings: Settings) -> None:
     width = max(len(row[0]) for rows in tables.values() for row in rows)
     for name, rows in tables.items():
         show()
-        table([styled(f"[{name}]" if name else "other", "title").ljust(width), "", ""], rows, lambda _index: False)
+        title = styled(f"[{name}]" if name else "other", "title").ljust(width)
+        fitted = _fitted(rows, max(width, width_of(title)))
+        fitting_table([title, *[""] * (len(fitted[0]) - 1)], fitted, lambda _index: False)
+
+
+def _fitted(rows: list[list[str]], width: int) -> list[list[str]]:
+    """Put value and origin into one cell on a terminal too narrow for both: of a long one the origin is below it."""
+    values, origins = (max(width_of(row[index]) for row in rows) for index in (1, 2))
+    over = width + values + origins + 4 - room()  # two spaces between columns
+    if over <= 0:
+        return rows
+    return [[name, f"{value:<{max(0, values - over)}}  {origin}"] for name, value, origin in rows]
 
 
 def _chosen(shown: Sequence[Shown], keys: Sequence[str]) -> list[Shown]:
@@ -124,9 +135,9 @@ def check(config: Path | None, as_json: bool) -> None:
         counted(len(settings.budgets), "budget"),
     ]
     what = f"The configuration {settings.source}" if settings.source else "The built-in configuration"
-    show(f"{styled('ok', 'ok')}  {what} can be used: {', '.join(facts)}. Revision {settings.revision}.")
+    show_words(f"{styled('ok', 'ok')}  {what} can be used: {', '.join(facts)}. Revision {settings.revision}.")
     if settings.source is None:
-        show("There is no rlm.toml here; `rlm init` writes one to begin with.")
+        show_words("There is no rlm.toml here; `rlm init` writes one to begin with.")
 
 
 def _file(settings: Settings) -> str | None:

@@ -6,16 +6,17 @@ from typing import Any
 
 from rlm.cli.common import ExitCode
 from rlm.cli.following import picture_of, show_picture
-from rlm.cli.printing import is_coloured, print_json, say_error, show, table
+from rlm.cli.printing import is_terminal, print_json, say_error, show, show_words, table
 from rlm.run import State
 from rlm.text import counted
+from rlm.view.words import troubles, unconducted
 
 
 def show_record(found: dict[str, Any], *, as_json: bool) -> None:
     """Print a record as its document, as a picture where that can be drawn, else as text."""
     if as_json:
         print_json(found)
-    elif is_coloured():
+    elif is_terminal():
         show_picture(picture_of(found))
     else:
         describe(found)
@@ -33,26 +34,29 @@ def describe(found: dict[str, Any]) -> None:
     """Print a run, open or finished, for a person."""
     took = f"{found['duration_seconds']:.1f} s"
     left = f", {found['seconds_left']:.0f} s left" if "seconds_left" in found else f" after {took}"
-    show(f"Run {found['run_id']} ({found['trigger']}): {found['state']}{left}")
+    show_words(f"Run {found['run_id']} ({found['trigger']}): {found['state']}{left}")
+    if why := unconducted(found):
+        show_words(_sentence(why))
     plan, workers = found["plan"], found["workers"]
-    show(
+    show_words(
         f"Planned: done {plan['forecast_seconds']:.1f} s after the first call (with the most workers no schedule could "
         f"before {plan['lower_bound_seconds']:.1f} s), {plan['expected_leftover']} left over"
     )
     if "forecast" in found:
         now = found["forecast"]
-        show(
+        show_words(
             f"By now: done {now['forecast_seconds']:.1f} s after the first call, {now['expected_leftover']} left over, "
             f"with {counted(now['workers'], 'worker')}. {_sentence(now['binds'])}"
         )
-    elif found["counts"]["leftover"] and plan.get("binds"):
-        show(f"As it was planned: {_sentence(plan['binds'])}")
-    show(
+    elif "seconds_left" not in found:
+        for told in troubles(found):
+            show_words(_sentence(told))
+    show_words(
         f"Workers: {plan['workers']} planned, of {plan['threads']} lanes each; {workers['peak']} at the most, "
         f"{workers['restarted']} replaced"
     )
     counts = found["counts"]
-    show(f"Intake: {counts['invalid']} invalid, {counts['duplicates']} duplicates")
+    show_words(f"Intake: {counts['invalid']} invalid, {counts['duplicates']} duplicates")
     show()
     columns = ["taken", "carried_over", "completed", "failed", "leftover"]
     headings = ["still to do" if name == "leftover" and "seconds_left" in found else name for name in columns]
@@ -71,7 +75,18 @@ def describe(found: dict[str, Any]) -> None:
     }
     if resting:
         show()
-        show(f"Not closed: {', '.join(f'{name} {word}' for name, word in resting.items())}; see `rlm endpoint list`")
+        show_words(
+            f"Not closed: {', '.join(f'{name} {word}' for name, word in resting.items())}; see `rlm endpoint list`"
+        )
+
+
+def describe_rest(found: dict[str, Any]) -> None:
+    """Print for a person how things stand while no run is open."""
+    from rlm.view.rest import rest_rows  # noqa: PLC0415  # only where it is printed
+
+    show_words("No run is open.")
+    for name, told in rest_rows(found):
+        show(f"{name:<12}  {told.plain}")
 
 
 def _sentence(words: str) -> str:

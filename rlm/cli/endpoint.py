@@ -12,7 +12,7 @@ import click
 
 from rlm.cli.common import CommandError, ExitCode, Group, config_option, examples, json_option, store_of
 from rlm.cli.completing import limited_names
-from rlm.cli.printing import print_json, show, styled, table
+from rlm.cli.printing import fitting_table, print_json, show, show_words, styled
 from rlm.text import counted
 
 if TYPE_CHECKING:
@@ -56,12 +56,13 @@ def list_endpoints(config: Path | None, as_json: bool) -> None:
         return
     headings = ["name", "of", "limit", "used", "free", "next", "failures", "health"]
     circuits = {entry["name"]: entry["circuit"] for entry in entries}
-    table(headings, [_row(entry, circuits) for entry in entries], lambda index: 2 < index < 7)  # noqa: PLR2004  # the numbers
+    rows = [_row(entry, circuits) for entry in entries]
+    fitting_table(headings, rows, lambda index: 2 < index < 7, spare=["of", "failures"])  # noqa: PLR2004  # the numbers
     notes = [_limit_note(entry) for entry in entries if entry["limit_by"] != "file"]
     if notes:
         show()
     for note in notes:
-        show(note)
+        show_words(note)
 
 
 def _row(entry: dict[str, Any], circuits: Mapping[str, str]) -> list[str]:
@@ -129,7 +130,7 @@ def pause(config: Path | None, name: str, seconds: float | None, as_json: bool) 
         print_json({"name": name, "paused_seconds": seconds, "by": by})
     else:
         until = f"`rlm endpoint resume {name}`" if seconds is None else f"{seconds:g} s have passed, or it is resumed"
-        show(f"{name} is paused until {until}. Calls under way are not cut; no new one is sent to it.")
+        show_words(f"{name} is paused until {until}. Calls under way are not cut; no new one is sent to it.")
 
 
 @endpoint.command(epilog=examples("rlm endpoint resume rebalance_api"))
@@ -150,13 +151,13 @@ def resume(config: Path | None, name: str, as_json: bool) -> None:
         print_json({"name": name, "paused": resumed.paused, "rested": resumed.rested, "held_seconds": round(held, 3)})
         return
     if resumed.paused:
-        show(f"{name} is no longer paused.")
+        show_words(f"{name} is no longer paused.")
     if resumed.rested:
-        show(f"{name} rests no longer for what it answered; its next call is a probe.")
+        show_words(f"{name} rests no longer for what it answered; its next call is a probe.")
     if not resumed.paused and not resumed.rested:
-        show(f"{name} was neither paused nor resting for what it answered; nothing was changed.")
+        show_words(f"{name} was neither paused nor resting for what it answered; nothing was changed.")
     if held > 0:
-        show(f"{name} is held for another {held:.1f} s all the same: its window cannot be trusted before.")
+        show_words(f"{name} is held for another {held:.1f} s all the same: its window cannot be trusted before.")
 
 
 @endpoint.command(
@@ -186,10 +187,10 @@ def limit(config: Path | None, name: str, rate: str, as_json: bool) -> None:
     if as_json:
         print_json({"name": name, "from": before, "to": rate, "by": by})
     elif before == rate:
-        show(f"The limit of {name} was {before} already; nothing was changed.")
+        show_words(f"The limit of {name} was {before} already; nothing was changed.")
     else:
-        show(f"The limit of {name} was {before} and is {rate} from now on, for the calls already made as well.")
-        show("It holds until the file's value for it changes; `rlm endpoint changes` shows who changed what.")
+        show_words(f"The limit of {name} was {before} and is {rate} from now on, for the calls already made as well.")
+        show_words("It holds until the file's value for it changes; `rlm endpoint changes` shows who changed what.")
 
 
 @endpoint.command(epilog=examples("rlm endpoint changes", "rlm endpoint changes 100 --json"))
@@ -208,11 +209,11 @@ def changes(config: Path | None, number: int, as_json: bool) -> None:
     if as_json:
         print_json(entries)
     elif not entries:
-        show("Nothing was changed yet. The limits of the file are put on record when a run is planned.")
+        show_words("Nothing was changed yet. The limits of the file are put on record when a run is planned.")
     else:
         names = ["at", "by", "name", "what", "from", "to"]
         rows = [["-" if entry[name] is None else entry[name] for name in names] for entry in entries]
-        table(names, rows, lambda _index: False)
+        fitting_table(names, rows, lambda _index: False)
 
 
 def who() -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli.common import config_option, examples, json_option, store_of
-from rlm.cli.printing import print_json, show, table
+from rlm.cli.printing import fitting_table, print_json, show, show_words
 from rlm.text import counted, one_line
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ def explain(config: Path | None, event: str, as_json: bool) -> None:
 
 
 def _describe(one: dict[str, Any]) -> None:
-    show(f"{one['sentence']}.")
+    show_words(f"{one['sentence']}.")
     if one["letter"]:
-        show(f"`rlm failed show {one_line(one['letter']['id'], ANSWER_WIDTH)}` shows the letter.")
+        show_words(f"`rlm failed show {one_line(one['letter']['id'], ANSWER_WIDTH)}` shows the letter.")
     if one["taken_at"]:
-        show(_so_far(one))
+        show_words(_so_far(one))
     if one["attempts"]:
         show()
         _list_attempts(one)
@@ -78,7 +78,7 @@ def _times(number: int) -> str:
 def _list_attempts(one: dict[str, Any]) -> None:
     attempts = one["attempts"]
     if one["calls"] > len(attempts):
-        show(f"The newest {len(attempts):,} of {counted(one['calls'], 'call')}:")
+        show_words(f"The newest {len(attempts):,} of {counted(one['calls'], 'call')}:")
     rows = [
         [
             str(each["attempt"]),
@@ -90,7 +90,8 @@ def _list_attempts(one: dict[str, Any]) -> None:
         ]
         for each in attempts
     ]
-    table(["attempt", "ended", "endpoint", "answer", "took", "in words"], rows, lambda index: index in {0, 4})
+    headings = ["attempt", "ended", "endpoint", "answer", "took", "in words"]
+    fitting_table(headings, rows, lambda index: index in {0, 4}, spare=["answer"])
 
 
 def _list_endpoints(endpoints: list[dict[str, Any]]) -> None:
@@ -103,4 +104,4 @@ def _list_endpoints(endpoints: list[dict[str, Any]]) -> None:
         ]
         for each in endpoints
     ]
-    table(["endpoint", "state", "free slots", "next in"], rows, lambda index: index > 1)
+    fitting_table(["endpoint", "state", "free slots", "next in"], rows, lambda index: index > 1)

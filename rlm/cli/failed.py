@@ -22,7 +22,7 @@ from rlm.cli.common import (
     yes_option,
 )
 from rlm.cli.completing import letter_ids
-from rlm.cli.printing import print_json, say_error, show, table
+from rlm.cli.printing import fitting_table, print_json, say_error, show, show_words
 from rlm.text import counted, one_line, safe_line
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from rlm.letters import Outcome
     from rlm.store import Store
 
+#: Letters that are refused are named, up to so many; the others are only counted.
+MOST_REFUSED = 5
 #: Characters of a letter's detail in the list.
 DETAIL_WIDTH = 60
 #: Characters of an item, and of the ids of letters, that are printed for a person.
@@ -62,18 +64,19 @@ def list_letters(config: Path | None, number: int, as_json: bool) -> None:
     if as_json:
         print_json([msgspec.Raw(raw) for raw in letters])
     elif not letters:
-        show(f"There are no dead letters. `rlm queue stats` shows what waits.{older}")
+        show_words(f"There are no dead letters. `rlm queue stats` shows what waits.{older}")
     else:
         found = [msgspec.json.decode(raw) for raw in letters]
         rows = [
             [letter["id"], str(letter.get("failed_at")), letter["reason"], letter["event_id"] or "-", _detail(letter)]
             for letter in found
         ]
-        table(["id", "failed at", "reason", "event", "detail"], rows, lambda _index: False)
+        headings = ["id", "failed at", "reason", "event", "detail"]
+        fitting_table(headings, rows, lambda _index: False, spare=["failed at"])
         show()
         more = f"{len(letters):,} of {total:,}. " if total > len(letters) else ""
         then = "`rlm failed show ID` shows one, `retry` sends it into the next run, `drop` removes it for good."
-        show(f"{more}{then}{older}")
+        show_words(f"{more}{then}{older}")
 
 
 def _detail(letter: dict[str, Any]) -> str:
@@ -103,7 +106,7 @@ def show_letter(config: Path | None, handle: str, as_json: bool) -> None:
         text = safe_line(text)
     show(f"item: {text[:ITEM_WIDTH]}")
     if len(text) > ITEM_WIDTH:
-        show(f"... and {len(text) - ITEM_WIDTH:,} more characters, which --json has")
+        show_words(f"... and {len(text) - ITEM_WIDTH:,} more characters, which --json has")
 
 
 @failed.command(
@@ -129,16 +132,17 @@ def retry(config: Path | None, ids: tuple[str, ...], *, every: bool, yes: bool, 
 
     _check_choice(ids, every=every)
     with store_of(config) as store:
+        total = _count(store, ids) if dry_run or every else 0
         if dry_run:
-            _tell_of(_count(store, ids), "retried", as_json=as_json)
+            _tell_of(total, "retried", as_json=as_json)
             return
         # Nothing is lost by it, so a script is not held up.
-        if every and not yes and sys.stdin.isatty() and (total := store.letters.count()):
+        if total and not yes and sys.stdin.isatty():
             confirm(f"Retry {counted(total, 'dead letter')}?", "retried")
-        outcomes = list(_deal(store, ids, retry_letter))
+        outcomes = list(_deal(store, ids, total, retry_letter))
     _tell(outcomes, "retried", as_json=as_json)
     if not as_json and any(not one.refused for one in outcomes):
-        show("They go out with the next run; `rlm start` starts one now.")
+        show_words("They go out with the next run; `rlm start` starts one now.")
     _exit(outcomes)
 
 
@@ -164,19 +168,20 @@ def drop(config: Path | None, ids: tuple[str, ...], *, every: bool, yes: bool, d
 
     _check_choice(ids, every=every)
     with store_of(config) as store:
+        total = _count(store, ids) if dry_run or every else 0
         if dry_run:
-            _tell_of(_count(store, ids), "dropped", as_json=as_json)
+            _tell_of(total, "dropped", as_json=as_json)
             return
-        if every and not yes and (total := store.letters.count()):
+        if total and not yes:
             confirm(f"Drop {counted(total, 'dead letter')} for good?", "dropped")
-        outcomes = list(_deal(store, ids, drop_letter))
+        outcomes = list(_deal(store, ids, total, drop_letter))
     _tell(outcomes, "dropped", as_json=as_json)
     _exit(outcomes)
 
 
 def _count(store: Store, ids: Sequence[str]) -> int:
-    """Count the letters that are named, or all where none is."""
-    return len(_found(store, ids)) if ids else store.letters.count()
+    """Count the letters that are named, or all where none is; what else others have put onto the list is none."""
+    return len(_found(store, ids)) if ids else sum(1 for _ in store.letters.all())
 
 
 def _tell_of(total: int, done: str, *, as_json: bool) -> None:
@@ -184,7 +189,7 @@ def _tell_of(total: int, done: str, *, as_json: bool) -> None:
     if as_json:
         print_json({done: [], "refused": [], f"would_be_{done}": total})
     else:
-        show(f"{counted(total, 'dead letter')} would be {done}. Nothing was changed.")
+        show_words(f"{counted(total, 'dead letter')} would be {done}. Nothing was changed.")
 
 
 def _check_choice(ids: Sequence[str], *, every: bool) -> None:
@@ -192,12 +197,12 @@ def _check_choice(ids: Sequence[str], *, every: bool) -> None:
         raise click.UsageError("Name dead letters by their ids, or --all of them; `rlm failed list` shows them.")
 
 
-def _deal(store: Store, ids: Sequence[str], deal: Callable[[Store, bytes], Outcome]) -> Iterator[Outcome]:
-    """Deal with the letters named, or with all where none is; nothing is done where one of them is not known."""
-    from rlm.letters import deal_with_all  # noqa: PLC0415  # a command loads what it needs when it runs
+def _deal(store: Store, ids: Sequence[str], total: int, deal: Callable[[Store, bytes], Outcome]) -> Iterator[Outcome]:
+    """Deal with the letters named, or where none is with the `total` that were there; one not known, and none is."""
+    from rlm.letters import deal_with_oldest  # noqa: PLC0415  # a command loads what it needs when it runs
 
     if not ids:
-        yield from deal_with_all(store, deal)
+        yield from deal_with_oldest(store, total, deal)
         return
     for raw in _found(store, ids).values():
         yield deal(store, raw)
@@ -222,14 +227,16 @@ def _found(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
 def _tell(outcomes: Sequence[Outcome], done: str, *, as_json: bool) -> None:
     refused = [one for one in outcomes if one.refused]
     succeeded = [one.id for one in outcomes if not one.refused]
-    for one in refused:
+    for one in refused[:MOST_REFUSED]:
         say_error(f"dead letter {one.id} is not {done}: {one.refused}")
+    if (more := len(refused) - MOST_REFUSED) > 0:
+        say_error(f"{counted(more, 'more dead letter')} {'is' if more == 1 else 'are'} not {done}; --json has them all")
     if as_json:
         print_json({done: succeeded, "refused": [{"id": one.id, "reason": one.refused} for one in refused]})
     elif not outcomes:
-        show(f"There are no dead letters; nothing was {done}.")
+        show_words(f"There are no dead letters; nothing was {done}.")
     elif succeeded:
-        show(f"{counted(len(succeeded), 'dead letter')} {done}: {one_line(', '.join(succeeded), IDS_WIDTH)}")
+        show_words(f"{counted(len(succeeded), 'dead letter')} {done}: {one_line(', '.join(succeeded), IDS_WIDTH)}")
 
 
 def _exit(outcomes: Sequence[Outcome]) -> None:

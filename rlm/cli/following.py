@@ -9,6 +9,7 @@ from rlm import report
 from rlm.cli.printing import is_terminal, say, show
 from rlm.cli.watch import watch
 from rlm.run import MOVES, State
+from rlm.text import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -33,6 +34,7 @@ def picture_of(found: Mapping[str, Any], height: int | None = None) -> Renderabl
     """Draw a status: of an open run, of a finished one, or of none."""
     from rlm.view import RecordPicture, RestPicture, RunPicture  # noqa: PLC0415  # only where one draws
 
+    found = harmless(found)
     if found["state"] == report.IDLE:
         return RestPicture(found)
     return RunPicture(found, height) if is_open(found) else RecordPicture(found)
@@ -49,22 +51,29 @@ def line_of(found: Mapping[str, Any]) -> str:
 
 
 def changes(found: Mapping[str, Any]) -> Hashable:
-    """Return what makes a line worth writing: where the events are, who works, which endpoints are not well."""
-    from rlm.view.words import counts_in_all, unwell  # noqa: PLC0415
+    """Return what makes a line worth writing: where events are, who works or conducts, which endpoints are not well."""
+    from rlm.view.words import counts_in_all, shut, unconducted  # noqa: PLC0415
 
     if found["state"] == report.IDLE:
         return found["state"], found["last"]
     if not is_open(found):
         return found["run_id"], found["state"]
-    names = [one.partition(" for ")[0] for one in unwell(found)]
-    return found["run_id"], found["state"], counts_in_all(found), found["workers"]["ready"], tuple(names)
+    circuits = tuple((name, entry["circuit"]) for name, entry in shut(found).items())
+    return (
+        found["run_id"],
+        found["state"],
+        counts_in_all(found),
+        found["workers"]["ready"],
+        circuits,
+        unconducted(found),
+    )
 
 
 def show_picture(picture: RenderableType) -> None:
     """Print a picture on stdout."""
-    from rich.console import Console  # noqa: PLC0415
+    from rlm.view.outputs import console_on  # noqa: PLC0415  # only where one draws
 
-    Console(file=sys.stdout, highlight=False).print(picture)
+    console_on(sys.stdout).print(picture)
 
 
 def status_output(*, as_json: bool) -> Output:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rlm.cli.printing import show, table
+from rlm.cli.printing import show, show_words, table
 from rlm.text import counted
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def describe(found: Forecast, waiting: Waiting) -> None:
     if plan.releases:
         _until_done(found)
     else:
-        show("No call can begin in time to be answered before the deadline.")
-    show(f"{sentence(plan.binds)}.")
+        show_words("No call can begin in time to be answered before the deadline.")
+    show_words(f"{sentence(plan.binds)}.")
     _left_over(found)
 
 
@@ -77,12 +77,12 @@ def compare(today: Forecast, other: Forecast, waiting: Waiting) -> None:
     if not other.events:
         _nothing_to_do()
         return
-    show(f"What if: {_assumptions(other.case)}.")
+    show_words(f"What if: {_assumptions(other.case)}.")
     show()
     table(["", "today", "what if"], list(_side_by_side(today, other)))
     show()
-    show(f"Today: {today.plan.binds}.")
-    show(f"What if: {other.plan.binds}.")
+    show_words(f"Today: {today.plan.binds}.")
+    show_words(f"What if: {other.plan.binds}.")
     _left_over(other)
 
 
@@ -109,24 +109,26 @@ def _side_by_side(*found: Forecast) -> Iterator[list[str]]:
 def _not_planned_for(waiting: Waiting) -> None:
     if waiting.letters or waiting.duplicates:
         letters, duplicates = counted(waiting.letters, "dead letter"), counted(waiting.duplicates, "duplicate")
-        show(f"Not planned for: {letters} and {duplicates} that will come of what waits.")
+        show_words(f"Not planned for: {letters} and {duplicates} that will come of what waits.")
 
 
 def _nothing_to_do() -> None:
-    show("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
+    show_words("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
 
 
 def _until_done(found: Forecast) -> None:
     """Say when it begins and ends, with what, and how much of it is used."""
     plan, used, most = found.plan, found.plan.utilisation, found.case.workers or found.case.settings.workers.max
     if _is_late(plan):
-        show(f"The windows are full: the first call can begin {plan.first_call_seconds:.1f} s from now.")
-    show(
+        show_words(f"The windows are full: the first call can begin {plan.first_call_seconds:.1f} s from now.")
+    show_words(
         f"Forecast: {plan.forecast_seconds:.1f} s from the first call to the last answer, with "
         f"{counted(plan.workers, 'worker')} of {counted(plan.threads, 'lane')}; no schedule on "
         f"{counted(most, 'worker')} could take less than {plan.lower_bound_seconds:.1f} s."
     )
-    show(f"Used until then: {used.lanes:.0%} of the time of the lanes, {used.endpoints:.0%} of the endpoints' slots.")
+    show_words(
+        f"Used until then: {used.lanes:.0%} of the time of the lanes, {used.endpoints:.0%} of the endpoints' slots."
+    )
 
 
 def _is_late(plan: Plan) -> bool:
@@ -137,13 +139,13 @@ def _left_over(found: Forecast) -> None:
     """Say how many are left over, and by the rule which."""
     plan = found.plan
     if plan.fits:
-        show("Nothing will be left over.")
+        show_words("Nothing will be left over.")
         return
-    show(f"{counted(plan.expected_leftover, 'event')} of {found.events:,} will be left over for the next run.")
-    show("By the rule - the higher priority first, in it the older - these wait:")
+    show_words(f"{counted(plan.expected_leftover, 'event')} of {found.events:,} will be left over for the next run.")
+    show_words("By the rule - the higher priority first, in it the older - these wait:")
     for name, chosen in found.left_over.items():
         if chosen.by_priority:
-            show(f"  {_who_waits(name, plan.by_type[name].events, chosen)}")
+            show_words(_who_waits(name, plan.by_type[name].events, chosen), indent=2)
 
 
 def _who_waits(name: str, events: int, chosen: Sacrifice) -> str:

@@ -19,8 +19,6 @@ from rlm.errors import RLMError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: A word with an address in it, which may hold a password.
-_ADDRESS = re.compile(r"\S+://\S+")
 #: A file of RLM's own, from its package on.
 _OURS = re.compile(r".*/((?:rlm|scheduler|actors)/.*\.py)")
 
@@ -66,8 +64,9 @@ def _end(ctx: click.Context, error: Exception, words: str, code: ExitCode) -> Sy
 
 def _fault(error: Exception) -> str:
     """Say of an error nobody foresaw what it is and where it came up."""
-    what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
-    return f"{what}{_where(error)}. This is a fault of RLM. Run it again with --debug, and report what that prints."
+    what, where = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": "), _where(error)
+    whose = ", or another program wrote into its keys" if "rlm/store/" in where else ""
+    return f"{what}{where}. This is a fault of RLM{whose}. Run it again with --debug, and report what that prints."
 
 
 def _where(error: Exception) -> str:
@@ -80,9 +79,9 @@ def _where(error: Exception) -> str:
 def _masked(words: str) -> str:
     if "://" not in words:
         return words
-    from rlm.settings import mask_url  # noqa: PLC0415  # costs a tenth of a second, so only where it is needed
+    from rlm.settings.masking import mask_urls  # noqa: PLC0415  # costs a tenth of a second, so only where it is needed
 
-    return _ADDRESS.sub(lambda found: mask_url(found[0]), words)
+    return mask_urls(words)
 
 
 def _report(error: Exception) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from rlm import __version__
-from rlm.cli.common import ExitCode, Group, debug_option, examples
+from rlm.cli.common import CommandError, ExitCode, Group, debug_option, examples
 from rlm.cli.frame import orderly, unread
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ class LazyGroup(Group):
             return super().make_context(*args, **extra)
         except BrokenPipeError as error:
             raise unread() from error
+        except OSError as error:  # a full disk, say
+            raise CommandError(str(error)) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command and have it end in an orderly way."""

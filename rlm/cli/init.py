@@ -9,24 +9,27 @@ from typing import TYPE_CHECKING
 import click
 
 from rlm.cli.common import CommandError, config_option, confirm, examples, json_option, yes_option
-from rlm.cli.printing import print_json, say, show
+from rlm.cli.printing import print_json, say, show, show_words
 from rlm.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_EXAMPLE = ".env.example"
 _NEXT = """\
 
-Next, to see a run with these settings before you change them, all of it in this directory:
+Next, to see a run with these settings before you change them, all of it in this
+directory:
 
   1. rlm mock-api        in a second terminal: the API that these settings call
   2. rlm up              in a third one: the server, a scheduler, a supervisor
-  3. echo '{"id": "a-1", "wallet_name": "wallet_001", "events": ["REBALANCE_NEEDED"]}' | rlm queue push
-  4. rlm start --wait    sends what waits, and prints what became of it
-  5. rlm result          prints that again; `rlm explain a-1` tells of the one event
+  3. echo '{"id":"a-1","wallet_name":"w-1","events":["REBALANCE_NEEDED"]}' |
+       rlm queue push    an item, as the audit system would push it
+  4. rlm start --wait    sends what waits, and shows what became of it
+  5. rlm result          shows that again; `rlm explain a-1` tells of the event
 
-Ctrl-C ends 1 and 2. Then name your own APIs in rlm.toml; `rlm config check` says whether it can be used,
-and `rlm doctor` whether all is well."""
+Ctrl-C ends 1 and 2. Then name your own APIs in rlm.toml; `rlm config check`
+says whether it can be used, and `rlm doctor` whether all is well."""
 
 
 @click.command(
@@ -79,7 +82,7 @@ def _files() -> dict[str, str]:
     return {
         "rlm.toml": configuration_template(),
         "Procfile": procfile_template(),
-        ".env.example": environment_template(),
+        _EXAMPLE: environment_template(),
     }
 
 
@@ -87,9 +90,25 @@ def _write(directory: Path, files: Mapping[str, str]) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            (directory / name).write_text(text, encoding="utf-8")
+            mode = 0o600 if name == _EXAMPLE else 0o666  # a copy of it is as closed to others, and will hold secrets
+            _write_whole(directory / name, text, mode)
     except OSError as error:
-        raise CommandError(f"{error.filename} cannot be written: {error.strerror}; choose another DIRECTORY") from error
+        where = error.filename or directory.absolute()
+        raise CommandError(f"{where} cannot be written: {error.strerror}; choose another DIRECTORY") from error
+
+
+def _write_whole(path: Path, text: str, mode: int) -> None:
+    """Write a file or, on a full disk, leave all as it was; one that is there keeps its mode, and the links to it."""
+    path = path.resolve()
+    new = path.with_name(f"{path.name}.new")
+    try:
+        new.touch(mode)
+        new.write_text(text, encoding="utf-8")
+        if path.exists():
+            new.chmod(path.stat().st_mode)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def _show_files(directory: Path, files: Mapping[str, str], kept: list[str]) -> None:
@@ -108,5 +127,5 @@ def _tell(directory: Path, written: list[str], kept: list[str]) -> None:
         show(f"written  {directory / name}")
     if directory.absolute() != Path.cwd():
         show()
-        show(f"Go there, where the commands find it by themselves:  cd {shlex.quote(str(directory))}")
+        show_words(f"Go there, where the commands find it by themselves:  cd {shlex.quote(str(directory))}")
     show(_NEXT)

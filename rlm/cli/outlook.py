@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rlm.cli.forecast import sentence
-from rlm.cli.printing import show, table
+from rlm.cli.printing import show, show_words, table
 from rlm.text import counted
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def show_windows(found: Forecast, arrivals: Arrivals, today: Forecast | None) ->
         return
     show()
     every_seconds = found.case.settings.run.every_seconds
-    show(f"The next windows, {_arriving(arrivals, sum(outlook.arrivals.values()), every_seconds)}:")
+    show_words(f"The next windows, {_arriving(arrivals, sum(outlook.arrivals.values()), every_seconds)}:")
     show()
     table(["window", "waiting", "done", "left over"], _rows(outlook), lambda _: True)
     _not_counted_on(found.case)
@@ -36,16 +36,16 @@ def show_windows(found: Forecast, arrivals: Arrivals, today: Forecast | None) ->
         _show_last(outlook)
     show()
     if today is not None and today.outlook:
-        show(f"Today: {today.outlook.verdict}.")
-        show(f"What if: {outlook.verdict}.")
+        show_words(f"Today: {today.outlook.verdict}.")
+        show_words(f"What if: {outlook.verdict}.")
     else:
-        show(f"{sentence(outlook.verdict)}.")
+        show_words(f"{sentence(outlook.verdict)}.")
 
 
 def _not_counted_on(case: Case) -> None:
     if case.suspect:
         show()
-        show(f"Not counted on in any of them, until a call there is answered well: {', '.join(case.suspect)}.")
+        show_words(f"Not counted on in any of them, until a call there is answered well: {', '.join(case.suspect)}.")
 
 
 def _show_last(outlook: Outlook) -> None:
@@ -64,7 +64,7 @@ def _show_last(outlook: Outlook) -> None:
     ]
     if rows:
         show()
-        show(f"In window {len(outlook.windows):,}, by type:")
+        show_words(f"In window {len(outlook.windows):,}, by type:")
         show()
         table(["type", "arriving", "done", "left over", "growing by"], rows)
 

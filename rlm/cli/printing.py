@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from rlm.clock import isoformat, system_clock
 from rlm.text import safe, safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
 #: What each kind of `styled` text looks like on a terminal, in the parameters of ANSI's "select graphic rendition".
@@ -27,6 +28,15 @@ _MARK = f"\ue000{secrets.token_hex(8)}"
 
 
 _MARKS = re.compile(f"{_MARK}([a-z]*);")
+
+#: The spaces before a word of a line, and the word; a command in backticks with what is attached to it is one.
+_WORDS = re.compile(r"( *)((?:`[^`]*`|[^ ])+)")
+
+
+#: A time as RLM writes it, and what is left of it where there is little room.
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\.\d+Z")
+#: Columns of a table are not made narrower than this.
+_LEAST_WIDTH = 12
 
 
 def is_terminal(*, err: bool = False) -> bool:
@@ -57,8 +67,8 @@ def _rendered(text: str, *, coloured: bool) -> str:
 
 
 def say(text: str) -> None:
-    """Tell a person something on stderr."""
-    click.echo(_rendered(text, coloured=is_coloured(err=True)), err=True)
+    """Tell a person something on stderr, on a terminal wrapped at words."""
+    click.echo(_rendered(_wrapped(text, err=True), coloured=is_coloured(err=True)), err=True)
 
 
 def say_error(words: str) -> None:
@@ -71,6 +81,60 @@ def show(text: str = "") -> None:
     click.echo(_rendered(text, coloured=is_coloured()))
 
 
+def show_words(text: str, indent: int = 0) -> None:
+    """Print sentences of the answer, on a terminal wrapped at words. No data: what a program or an eye lays out.
+
+    An `indent` is that of the first line; the others stand two further in.
+    """
+    first, *others = _broken(text, room() - indent - 2) if indent else [_wrapped(text)]
+    for line in [f"{'':<{indent}}{first}", *(f"{'':<{indent + 2}}{other}" for other in others)]:
+        show(line)
+
+
+def _wrapped(text: str, *, err: bool = False) -> str:
+    """Wrap a text at words where that goes to a terminal, but not between backticks: what one types stays in one piece.
+
+    A line that begins with a space is laid out already, and stays.
+    """
+    if not is_terminal(err=err):
+        return text
+    width = _columns(err=err)
+    return "\n".join("\n".join(_broken(line, width)) for line in text.split("\n"))
+
+
+def _broken(line: str, width: int) -> Iterator[str]:
+    """Break a line into those that fit, as far as its words do."""
+    if width_of(line) <= width or line.startswith(" "):
+        yield line
+        return
+    taken = ""
+    for spaces, word in _WORDS.findall(line):
+        if taken and width_of(f"{taken}{spaces}{word}") > width:
+            yield taken
+            taken = word
+        else:
+            taken += f"{spaces}{word}"
+    yield taken
+
+
+def _columns(*, err: bool) -> int:
+    """Return how wide the terminal is that stdout (`err`: stderr) goes to."""
+    try:
+        return os.get_terminal_size((sys.stderr if err else sys.stdout).fileno()).columns or sys.maxsize
+    except (OSError, ValueError):  # it only says that it is one
+        return shutil.get_terminal_size().columns
+
+
+def room() -> int:
+    """Return how many columns there are for the answer: those of the terminal, elsewhere as many as one likes."""
+    return _columns(err=False) if is_terminal() else sys.maxsize
+
+
+def width_of(cell: str) -> int:
+    """Return how many characters of a text are seen: its marks are not."""
+    return len(_MARKS.sub("", cell))
+
+
 def print_json(document: Any) -> None:
     """Print one JSON document on stdout. What `safe` changes in it stands in texts, where JSON means the same by it."""
     click.echo(safe(msgspec.json.format(msgspec.json.encode(document), indent=2).decode()))
@@ -79,11 +143,11 @@ def print_json(document: Any) -> None:
 def table(headings: list[str], rows: list[list[str]], align: Callable[[int], bool] | None = None) -> None:
     """Print a table; `align` tells which columns are numbers and stand to the right."""
     rows = [[safe_line(cell) for cell in row] for row in rows]
-    widths = [max(_width(row[index]) for row in [headings, *rows]) for index in range(len(headings))]
+    widths = [max(width_of(row[index]) for row in [headings, *rows]) for index in range(len(headings))]
     numeric = align or (lambda index: index > 0)
     for row in [headings, *rows]:
         cells = [
-            " " * (width - _width(cell)) + cell if numeric(i) else cell + " " * (width - _width(cell))
+            " " * (width - width_of(cell)) + cell if numeric(i) else cell + " " * (width - width_of(cell))
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         show("  ".join(cells).rstrip())
@@ -96,21 +160,41 @@ def fitting_table(
     *,
     spare: Sequence[str] = (),
 ) -> None:
-    """Print a table; on a terminal that is too narrow for it without the columns in `spare`, the first of them first.
+    """Print a table; on a terminal that is too narrow for it the columns in `spare` are left out, the first one first.
 
-    Anywhere else all of it is printed: who reads a pipe counts on the columns.
+    Before that its times are shortened, and if both is not enough the last column is wrapped. Anywhere else all of it
+    is printed: who reads a pipe counts on the columns.
     """
     numeric = align or (lambda index: index > 0)
+    rows = [[safe_line(cell) for cell in row] for row in rows]
     kept = list(range(len(headings)))
-    room = shutil.get_terminal_size().columns if is_terminal() else sys.maxsize
-    widths = [max(_width(row[index]) for row in [headings, *rows]) for index in kept]
+    if _over(headings, rows, kept) > 0:
+        rows = [[_short_time(cell) for cell in row] for row in rows]
     for name in spare:
-        if sum(widths[index] + 2 for index in kept) - 2 > room:
+        if _over(headings, rows, kept) > 0:
             kept.remove(headings.index(name))
-    cut = [[row[index] for index in kept] for row in rows]
+    *others, last = (max(width_of(row[index]) for row in [headings, *rows]) for index in kept)
+    width = last - max(0, _over(headings, rows, kept))
+    cut = [one for row in rows for one in _wrapped_row([row[index] for index in kept], width if others else last)]
     table([headings[index] for index in kept], cut, lambda place: numeric(kept[place]))
 
 
-def _width(cell: str) -> int:
-    """Return how many characters of a cell are seen: its marks are not."""
-    return len(_MARKS.sub("", cell))
+def _over(headings: list[str], rows: list[list[str]], kept: list[int]) -> int:
+    """Return by how many characters these columns of a table are wider than there is room."""
+    return sum(max(width_of(row[index]) for row in [headings, *rows]) + 2 for index in kept) - 2 - room()
+
+
+def _wrapped_row(row: list[str], width: int) -> Iterator[list[str]]:
+    """Wrap the last cell of a row, where that leaves more than a few characters."""
+    first, *more = _broken(row[-1], width) if width >= _LEAST_WIDTH else [row[-1]]
+    yield [*row[:-1], first]
+    yield from ([*[""] * (len(row) - 1), line] for line in more)
+
+
+def _short_time(cell: str) -> str:
+    """Shorten a time of the log or the ledger to its seconds; of today the time alone."""
+    found = _TIME.fullmatch(cell)
+    if found is None:
+        return cell
+    day, time = found.groups()
+    return time if day == isoformat(system_clock.now())[:10] else f"{day[5:]} {time}"

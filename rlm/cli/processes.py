@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rlm.cli.common import Group, config_option, examples, json_option, opened, store_of
-from rlm.cli.printing import fitting_table, is_terminal, print_json, show, styled
+from rlm.cli.printing import fitting_table, is_terminal, print_json, show_words, styled
 from rlm.clock import isoformat
 from rlm.text import one_line
 
@@ -66,12 +66,9 @@ def long_running(
         settings = load_settings(config)
         telemetry.set_up(settings, role)
         setproctitle(f"rlm {role}")
-        try:
-            with opened(settings) as store:
-                require_fit(store.client, allow_volatile=allow_volatile)
-                yield store, wakeup, stop
-        finally:
-            telemetry.flush()
+        with opened(settings) as store:
+            require_fit(store.client, allow_volatile=allow_volatile)
+            yield store, wakeup, stop
 
 
 @click.command(epilog=examples("rlm scheduler", "rlm scheduler --config /etc/rlm/rlm.toml"))
@@ -140,7 +137,9 @@ def list_workers(config: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(entries)
     elif not entries:
-        show("No worker is running. The conductor asks for some when a run needs them; `rlm supervisor` starts them.")
+        show_words(
+            "No worker is running. The conductor asks for some when a run needs them; `rlm supervisor` starts them."
+        )
     else:
         names = ["pid", "host", "state", "threads", "busy", "started_at"]
         kinds = {"ready": "ok", "starting": "busy", "stopping": "warn"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from rlm.cli.common import Group, config_option, confirm, dry_run_option, examples, json_option, store_of, yes_option
-from rlm.cli.printing import is_terminal, print_json, say, show, table
+from rlm.cli.printing import is_terminal, print_json, say, show, show_words, table
 from rlm.cli.watch import interval_option, watch
 from rlm.errors import StoreError
 from rlm.text import age, counted, one_line
@@ -80,17 +80,17 @@ def monitor(config: Path | None, interval: float | None, as_json: bool) -> None:
 
 
 def _describe(found: dict[str, Any]) -> None:
-    show(f"{counted(found['events'], 'item')} on the audit list{_staged(found['staged'])}.")
+    show_words(f"{counted(found['events'], 'item')} on the audit list{_staged(found['staged'])}.")
     if found["processing"]:
-        show(f"{counted(found['processing'], 'event')} of the open run not yet settled; see `rlm status`.")
+        show_words(f"{counted(found['processing'], 'event')} of the open run not yet settled; see `rlm status`.")
     if found["leftover"]:
-        show(f"{counted(found['leftover'], 'event')} left over for the next run.")
+        show_words(f"{counted(found['leftover'], 'event')} left over for the next run.")
     if found["retried"]:
-        show(f"{counted(found['retried'], 'event')} retried by hand, for the next run.")
+        show_words(f"{counted(found['retried'], 'event')} retried by hand, for the next run.")
     if found["failed"]:
-        show(f"{counted(found['failed'], 'dead letter')}; see `rlm failed list`.")
+        show_words(f"{counted(found['failed'], 'dead letter')}; see `rlm failed list`.")
     if not any(one["pending"] for one in found["by_type"].values()):
-        show("No event waits. `rlm queue push FILE` pushes items; `rlm demo` shows how it all works.")
+        show_words("No event waits. `rlm queue push FILE` pushes items; `rlm demo` shows how it all works.")
         return
     show()
     rows = [[name, f"{one['pending']:,}", age(one["oldest_seconds"])] for name, one in found["by_type"].items()]
@@ -118,6 +118,7 @@ def push(config: Path | None, file: BinaryIO, as_json: bool) -> None:
     """
     from rlm.auditlist import Pushed, push_lines, waiting_items  # noqa: PLC0415
     from rlm.store.fitness import check_fitness  # noqa: PLC0415
+    from rlm.store.processes import Role  # noqa: PLC0415
 
     if file.isatty():
         say("Reading items from the terminal, one JSON object a line; Ctrl-D ends.")
@@ -130,7 +131,7 @@ def push(config: Path | None, file: BinaryIO, as_json: bool) -> None:
         except StoreError:
             say(f"{counted(pushed.items, 'item')} had been pushed before this; whether the next were is not known.")
             raise
-        waiting = waiting_items(store)
+        waiting, conducted = waiting_items(store), bool(store.processes.alive(Role.SCHEDULER))
         full = [one for one in check_fitness(store.client).warnings if one.name == "memory"]
     for one in full:
         say(f"Warning: Redis is nearly full: {one.message}; {one.remedy}.")
@@ -139,10 +140,21 @@ def push(config: Path | None, file: BinaryIO, as_json: bool) -> None:
     if as_json:
         print_json({"pushed": pushed.items, "waiting": waiting, "bad": pushed.bad})
     elif not pushed.items:
-        show("Nothing was pushed: there is no line with an item. `rlm queue push --help` shows what one looks like.")
+        show_words(
+            "Nothing was pushed: there is no line with an item. `rlm queue push --help` shows what one looks like."
+        )
     else:
-        show(f"{counted(pushed.items, 'item')} pushed; {waiting:,} on the audit list now.")
-        show("The next tick takes them; `rlm start` starts a run now, `rlm plan` forecasts it.")
+        show_words(f"{counted(pushed.items, 'item')} pushed; {waiting:,} on the audit list now.")
+        show_words(_then(conducted=conducted))
+
+
+def _then(*, conducted: bool) -> str:
+    """Say what takes the items that were pushed."""
+    if conducted:
+        return "The next tick takes them; `rlm start` starts a run now, `rlm plan` forecasts it."
+    return (
+        "No scheduler is running to take them: `rlm up` starts one, `rlm start --wait` a run, `rlm plan` forecasts it."
+    )
 
 
 @queue.command(
@@ -168,8 +180,10 @@ def clear(config: Path | None, *, yes: bool, dry_run: bool, as_json: bool) -> No
     if as_json:
         print_json({"cleared": cleared, **({"would_clear": waiting} if dry_run else {})})
     elif dry_run and waiting:
-        show(f"{counted(waiting, 'item')} would be removed from the audit list, for good. Nothing was changed.")
+        show_words(f"{counted(waiting, 'item')} would be removed from the audit list, for good. Nothing was changed.")
     elif not cleared:
-        show("Nothing to clear: no item waits on the audit list. `rlm queue stats` shows what is elsewhere.")
+        show_words("Nothing to clear: no item waits on the audit list. `rlm queue stats` shows what is elsewhere.")
     else:
-        show(f"{counted(cleared, 'item')} removed from the audit list. Ledger, staging and dead letters are untouched.")
+        show_words(
+            f"{counted(cleared, 'item')} removed from the audit list. Ledger, staging and dead letters are untouched."
+        )

@@ -16,7 +16,7 @@ from rlm.cli.common import (
     store_of,
 )
 from rlm.cli.completing import open_run_id, run_ids
-from rlm.cli.printing import fitting_table, is_coloured, print_json, show, styled
+from rlm.cli.printing import fitting_table, is_terminal, print_json, show, show_words, styled
 from rlm.cli.processes import volatile_option
 from rlm.cli.watch import FOLLOW_SECONDS, interval_option
 from rlm.clock import system_clock
@@ -79,7 +79,7 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
             )
     if record is None:
         started = {"run_id": run_id, "state": State.DRAINING}
-        print_json(started) if as_json else show(f"Run {run_id} has started; follow it with `rlm status`.")
+        print_json(started) if as_json else show_words(f"Run {run_id} has started; follow it with `rlm status`.")
     else:
         tell(record, as_json=as_json)
 
@@ -106,26 +106,24 @@ def status(config: Path | None, run_id: str | None, *, follow: bool, interval: f
     if interval is not None and not follow:
         raise click.UsageError("--interval is for --follow: how often to look")
     from rlm import report  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.cli.describing import describe  # noqa: PLC0415
+    from rlm.cli.describing import describe, describe_rest  # noqa: PLC0415
     from rlm.cli.following import beside, follow_status, picture_of, show_picture  # noqa: PLC0415
 
     if follow:
         with store_of(config) as store:
             follow_status(store, run_id, interval or FOLLOW_SECONDS, as_json=as_json)
         return
-    pretty = is_coloured() and not as_json
+    pretty = is_terminal() and not as_json
     with store_of(config) as store:
         found = report.status(store, run_id, measured=not pretty)
-        if pretty:
+        if not as_json:
             found = beside(store, found)
     if as_json:
         print_json(found)
     elif pretty:
         show_picture(picture_of(found))
     elif found["state"] == report.IDLE:
-        last = f"The last run was {found['last']}." if found["last"] else "There has been none yet."
-        tick = f" The last tick was at {found['last_tick']}." if found["last_tick"] else ""
-        show(f"No run is open. {last}{tick}")
+        describe_rest(found)
     else:
         describe(found)
 
@@ -160,13 +158,13 @@ def list_runs(config: Path | None, number: int, as_json: bool) -> None:
     if as_json:
         print_json(entries)
     elif not entries:
-        show("No run has finished yet. Start one with `rlm start --wait`.")
+        show_words("No run has finished yet. Start one with `rlm start --wait`.")
     else:
         columns = ["taken", "carried_over", "completed", "failed", "leftover"]
         rows = [
             [
                 entry["run_id"],
-                styled(entry["state"], STATE_KINDS[entry["state"]]),
+                styled(entry["state"], STATE_KINDS.get(entry["state"], "warn")),
                 entry["started_at"],
                 f"{entry['duration_seconds']:.1f} s",
             ]
@@ -178,7 +176,7 @@ def list_runs(config: Path | None, number: int, as_json: bool) -> None:
         fitting_table(headings, rows, lambda index: index > 2, spare=spare)  # noqa: PLR2004
         if older:
             show()
-            show(older.strip())
+            show_words(older.strip())
 
 
 @click.command(epilog=examples("rlm cancel"))

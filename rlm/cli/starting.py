@@ -97,7 +97,7 @@ def _own_supervisor(settings: Settings, drawn: Drawn | None, *, allow_volatile: 
 
     What it says goes to stderr, above the picture where one is `drawn` there.
     """
-    command = [sys.executable, "-m", "rlm", "supervisor"]
+    command = [sys.executable, "-P", "-m", "rlm.demo.tied", str(os.getpid()), "supervisor"]  # ends if we are killed
     command += ["--config", str(settings.source)] if settings.source else []
     command += ["--allow-volatile"] if allow_volatile else []
     said, environ = (subprocess.PIPE, os.environ | {"RLM_LOG_FORMAT": "text"}) if drawn else (None, None)

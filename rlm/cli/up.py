@@ -51,12 +51,13 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     from rlm import signals  # noqa: PLC0415
     from rlm.foreman import Foreman  # noqa: PLC0415
     from rlm.settings import load_settings  # noqa: PLC0415
+    from rlm.settings.sources import current_directory  # noqa: PLC0415
     from rlm.store.connect import connected  # noqa: PLC0415
 
     setproctitle("rlm up")
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop:
-        environ = _with_format({**os.environ, **_read_dotenv(Path.cwd() / ".env")}, sys.stdout)
+        environ = _with_format({**os.environ, **_read_dotenv(current_directory() / ".env")}, sys.stdout)
         settings = load_settings(config, environ)
         entries = _entries(settings, environ, allow_volatile=allow_volatile)
         longest = max(endpoint.timeout_seconds for endpoint in settings.endpoints.values())
@@ -81,15 +82,12 @@ def _with_format(environ: Mapping[str, str], output: TextIO) -> dict[str, str]:
 
 
 def _printer(environ: Mapping[str, str], output: TextIO) -> Printer:
-    from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat  # noqa: PLC0415
+    from rlm.telemetry.lines import JsonPrinter, TextPrinter  # noqa: PLC0415
+    from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat, is_coloured  # noqa: PLC0415
 
     if environ[FORMAT_VARIABLE] == LogFormat.JSON:
-        from rlm.telemetry.lines import JsonPrinter  # noqa: PLC0415
-
         return JsonPrinter(output)
-    from honcho.printer import Printer  # noqa: PLC0415
-
-    return Printer(output, colour=not environ.get("NO_COLOR"))
+    return TextPrinter(output, coloured=is_coloured(environ, output))
 
 
 def _where(settings: Settings, url: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.clock import system_clock
-from rlm.errors import FencedError, StoreError
+from rlm.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,8 +68,6 @@ def look_once(store: Store, look: Callable[[], dict[str, Any]], output: Output) 
     """Return what `look` returns; where Redis does not answer, show that and return None."""
     try:
         return look()
-    except FencedError:
-        raise
     except StoreError as error:
         output.trouble(str(error))
         with suppress(StoreError):  # told in the next round, if it lasts
@@ -89,7 +87,8 @@ def detachable() -> Iterator[None]:
         seen = True
         raise Detached
 
-    previous = {one: signal.signal(one, detach) for one in _SIGNALS}
+    heard = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]  # nohup has HUP ignored
+    previous = {one: signal.signal(one, detach) for one in heard}
     try:
         yield
     finally:

@@ -37,8 +37,8 @@ def summary(verdict: Verdict) -> list[str]:
         *_api(verdict),
         *(f"NOT AS PROMISED: {one}." for one in verdict.broken),
         "",
-        "Next: `rlm up` runs it for real here; `rlm queue push FILE` gives it items,",
-        "and `rlm status` shows what it does with them.",
+        "Next: `rlm init` writes a configuration of your own to begin with, here,",
+        "and says what to type to see a run of it.",
     ]
 
 

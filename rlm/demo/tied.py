@@ -1,6 +1,7 @@
 """A command of RLM that stops when the process that started it dies: `python -m rlm.demo.tied PARENT COMMAND ...`.
 
-The demo and the self-test stop their processes themselves; this is for when they are killed and cannot.
+The demo, the self-test and `rlm start --wait` stop their processes themselves; this is for when they are killed and
+cannot.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -64,8 +65,7 @@ class ValkeyProcess:
         if self.socket_path.parent != self._data_dir:
             claim_socket_dir(self.socket_path.parent)
         with self._connect() as client:
-            self._await_answer(client)
-            serves = str(client.config_get("dir")["dir"])
+            serves = self._await_answer(client)
         if not self._data_dir.samefile(serves):
             raise StoreError(
                 f"the server on {str(self.socket_path)!r} keeps its data in {serves!r}, not in "
@@ -96,6 +96,9 @@ class ValkeyProcess:
         log_start = self._log_size()
         with self._connect() as client, suppress(redis.RedisError):  # whether it ended is the lock's to say
             client.shutdown()
+        if self._child is not None and not self.lock_path.exists():  # its directory was removed under it
+            with suppress(ProcessLookupError):
+                os.kill(self._child, signal.SIGTERM)
         deadline = system_clock.monotonic() + STOP_SECONDS
         while held(self.lock_path):
             if system_clock.monotonic() > deadline:
@@ -115,11 +118,12 @@ class ValkeyProcess:
             unix_socket_path=str(self.socket_path), socket_timeout=5.0, retry=Retry(NoBackoff(), 0), protocol=2
         )
 
-    def _await_answer(self, client: redis.Redis) -> None:
+    def _await_answer(self, client: redis.Redis) -> str:
+        """Return where the server that answers keeps its data, starting one where none runs."""
         deadline = system_clock.monotonic() + START_SECONDS
         log_start = self._log_size()
         started = False
-        while not _answers(client):
+        while (serves := _data_of(client)) is None:
             with FileLock(self.lock_path) as lock:
                 if lock.try_alone():
                     status = self._reap()
@@ -136,6 +140,7 @@ class ValkeyProcess:
                     f"if it still reads a large append-only file, try again, else end it.{self._log(log_start)}"
                 )
             system_clock.sleep(POLL_SECONDS)
+        return serves
 
     def _start(self, lock: FileLock) -> None:
         log = os.open(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -184,8 +189,10 @@ class ValkeyProcess:
             return f" Its log {str(self._log_path)!r}:\n{log.read().decode(errors='replace').strip()}"
 
 
-def _answers(client: redis.Redis) -> bool:
+def _data_of(client: redis.Redis) -> str | None:
+    """Return where a server that has read its file keeps its data; None where none answers."""
     try:
-        return bool(client.ping())
-    except (redis.ConnectionError, redis.TimeoutError):  # none there, not yet, still reading its file, or frozen
-        return False
+        client.ping()  # refused while it reads the file, when the other is not
+        return str(client.config_get("dir")["dir"])
+    except (redis.ConnectionError, redis.TimeoutError):  # none there, not yet, no more, still reading, or frozen
+        return None

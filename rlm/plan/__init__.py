@@ -65,7 +65,7 @@ def compute_plan(
     """Plan a run, or see what a run would be.
 
     Times in the plan count from its first call, which comes later than the moment planned for where the windows are
-    full; `binds` speaks of times from that moment.
+    full; `binds` speaks of times from the run's start.
 
     More workers allowed never make a plan worse, as long as each number of them is looked at (`workers.FINENESS`); nor
     do, for one type alone, a higher limit or more endpoints that are as fast. Among types that compete for lanes a

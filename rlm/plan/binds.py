@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 WORTH_IT: Final = 0.9
 #: So many more overflow endpoints for each type are tried, at the most.
 MOST_ADDED: Final = 3
+#: Of more than so many endpoints and budgets that are shut for the same reason only one is named.
+MOST_NAMED: Final = 3
 
+#: What is said of one that is shut, and of many, by the reason.
+_WORDS: Final = {
+    "suspect": ("is not counted on until it answers well", "are not counted on until they answer well"),
+    "endless": ("is paused until resumed", "are paused until resumed"),
+    "paused": ("is paused until {}", "are paused until {} at the latest"),
+    "held": ("is held until {}", "are held until {} at the latest"),
+    "rests": ("rests until {}", "rest until {} at the latest"),
+}
 _ORDINALS: Final = ("", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
@@ -37,13 +47,14 @@ def what_binds(situation: Situation, choice: Choice, capacity: Capacity, horizon
     lanes = 0 if situation.must_be_quick else capacity.max_workers * capacity.threads
     if course.leftover:
         return _leftover(situation, course, plenty, lanes, most)
-    target = ticks(horizon.target_seconds)
+    target, soonest = ticks(horizon.target_seconds), _at(situation, plenty.forecast)
     if course.forecast <= target and plenty.forecast < WORTH_IT * course.forecast:
-        done = f"with {_workers(choice.workers)} all is done at {_clock(course.forecast)}, before the target of"
-        return f"nothing binds: {done} {_clock(target)}; with more it could be {_clock(plenty.forecast)}"
+        done = f"with {_workers(choice.workers)} all is done at {_at(situation, course.forecast)}, before the target of"
+        return f"nothing binds: {done} {_at(situation, target)}; with more it could be {soonest}"
     if plenty.forecast < WORTH_IT * best.forecast:
-        done = f"with {most} all is done at {_clock(best.forecast)}"
-        return f"workers bind: {done}; with more it could be {_clock(plenty.forecast)}"
+        return (
+            f"workers bind: with {most} all is done at {_at(situation, best.forecast)}; with more it could be {soonest}"
+        )
     return _end(situation, course, plenty, lanes)
 
 
@@ -73,7 +84,7 @@ def _leftover(situation: Situation, course: Course, plenty: Course, lanes: int, 
     number = sum(course.left[demand.name] for demand in limited)
     change = "however many workers" if plenty.leftover >= course.leftover else f"with more workers {plenty.leftover:,}"
     return (
-        f"{reason} until the deadline at {_clock(situation.deadline)}: "
+        f"{reason} until the deadline at {_at(situation, situation.deadline)}: "
         f"{number:,} will be left over, {change}{advice}{_resting(situation, limited)}"
     )
 
@@ -84,18 +95,19 @@ def _end(situation: Situation, course: Course, plenty: Course, lanes: int) -> st
     if last.at + last.takes < plenty.forecast:
         return "nothing binds: the last calls are under way"
     if last.at < last.takes:
-        begun = f"the last call, of {last.type}, begins at {_clock(last.at)} and takes {_seconds(last.takes)}"
+        begun = f"the last call, of {last.type}, begins at {_at(situation, last.at)} and takes {_seconds(last.takes)}"
         return f"nothing binds: {begun}"
     begins = {start.type: start.at for start in plenty.starts}
     limited = [one for one in situation.demands if begins.get(one.name, 0) >= WORTH_IT * last.at]
     change, besides = "more workers change nothing", ""
-    if _clock(plenty.forecast) != _clock(course.forecast):
-        change = f"with more workers the end could be {_clock(plenty.forecast)} instead of {_clock(course.forecast)}"
+    soonest, end = _at(situation, plenty.forecast), _at(situation, course.forecast)
+    if soonest != end:
+        change = f"with more workers the end could be {soonest} instead of {end}"
         besides = "they and "
     budgets = _budgets(limited)
     binds = lanes and budgets and simulate(situation.without_budgets(), lanes).forecast < WORTH_IT * course.forecast
     return (
-        f"{budgets if binds else _limits(limited)} until {_clock(last.at)}; "
+        f"{budgets if binds else _limits(limited)} until {_at(situation, last.at)}; "
         f"{change}{_sooner(situation, course, limited, lanes, besides)}{_resting(situation, limited)}"
     )
 
@@ -105,7 +117,8 @@ def _sooner(situation: Situation, course: Course, limited: Sequence[Demand], lan
     for number in range(1, MOST_ADDED + 1) if lanes and not _is_paused(situation, limited) else ():
         other = simulate(situation.with_more([one.name for one in limited], number), lanes)
         if other.forecast < WORTH_IT * course.forecast:
-            return f"; {besides}{_overflow_endpoints(number, limited)} would finish at {_clock(other.forecast)}"
+            others = _overflow_endpoints(number, limited)
+            return f"; {besides}{others} would finish at {_at(situation, other.forecast)}"
     return ""
 
 
@@ -178,17 +191,28 @@ def _is_paused(situation: Situation, demands: Sequence[Demand]) -> bool:
 
 def _resting(situation: Situation, demands: Sequence[Demand]) -> str:
     """Name the endpoints and budgets that are shut, and why, which makes a limit tighter than it is."""
-    resting = ", ".join(map(_until, _shut(situation, demands)))
-    return f" ({resting})" if resting else ""
+    alike: dict[str, list[Gate]] = {}
+    for gate in _shut(situation, demands):
+        alike.setdefault(_why(gate), []).append(gate)
+    resting = [part for why, gates in alike.items() for part in _told(situation, why, gates)]
+    return f" ({', '.join(resting)})" if resting else ""
 
 
-def _until(gate: Gate) -> str:
+def _told(situation: Situation, why: str, gates: Sequence[Gate]) -> list[str]:
+    """Say why they are shut, of each; of many in one go, and how long the last of them is."""
+    one, many = _WORDS[why]
+    if len(gates) <= MOST_NAMED:
+        return [f"{gate.name} {one.format(_at(situation, gate.rest))}" for gate in gates]
+    last = _at(situation, max(gate.rest for gate in gates))
+    return [f"{gates[0].name} and {len(gates) - 1:,} more {many.format(last)}"]
+
+
+def _why(gate: Gate) -> str:
     if gate.shut is Shut.SUSPECT:
-        return f"{gate.name} is not counted on until it answers well"
+        return "suspect"
     if gate.rest == NEVER:
-        return f"{gate.name} is paused until resumed"
-    state = {Shut.PAUSED: "is paused", Shut.HELD: "is held"}.get(gate.shut, "rests")
-    return f"{gate.name} {state} until {_clock(gate.rest)}"
+        return "endless"
+    return {Shut.PAUSED: "paused", Shut.HELD: "held"}.get(gate.shut, "rests")
 
 
 def _events(number: int) -> str:
@@ -203,6 +227,7 @@ def _seconds(at: int) -> str:
     return f"{at / SECOND:g} s"
 
 
-def _clock(at: int) -> str:
-    minutes, seconds = divmod(round(at / SECOND), 60)
+def _at(situation: Situation, moment: int) -> str:
+    """Write a moment as it is counted from the run's start, whenever the plan was made: `1:40`."""
+    minutes, seconds = divmod(round((situation.gone + moment) / SECOND), 60)
     return f"{minutes}:{seconds:02}"

@@ -78,7 +78,8 @@ class Situation:
 
     Demands are by priority, high to low; `gates` are those of endpoints and of budgets, by name. A lane needs a
     `turnaround` between two calls. A call that failed is tried again after a `backoff`, doubled with each attempt, of
-    which there are `max_attempts`. Where a run is `under_way` lanes may be `busy`.
+    which there are `max_attempts`. Where a run is `under_way` lanes may be `busy`. Moments count from the one planned
+    for, at which the run had `gone` on for so long.
     """
 
     demands: tuple[Demand, ...]
@@ -90,6 +91,7 @@ class Situation:
     backoff: int = 0
     under_way: bool = False
     busy: tuple[Busy, ...] = ()
+    gone: int = 0
 
     @classmethod
     def of(
@@ -124,6 +126,7 @@ class Situation:
             ticks(horizon.backoff_seconds),
             progress is not None,
             tuple(_busy(types, demands, so_far.underway, suspects)),
+            ticks(horizon.gone_seconds),
         )
 
     @property

@@ -83,7 +83,8 @@ class Capacity:
 class Horizon:
     """Until when calls must be answered, by when they should be, and the guard kept on every period. Seconds.
 
-    An event whose call fails is tried again `backoff_seconds` later, and left over after `max_attempts`.
+    An event whose call fails is tried again `backoff_seconds` later, and left over after `max_attempts`. Times
+    count from the moment planned for, at which `gone_seconds` of the run have passed; words count from its start.
     """
 
     deadline_seconds: float
@@ -91,6 +92,7 @@ class Horizon:
     guard_seconds: float
     max_attempts: int = 3
     backoff_seconds: float = 0.5
+    gone_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

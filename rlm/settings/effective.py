@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlm.endpoint import Budget, Endpoint, EventType, Limit
@@ -13,10 +12,12 @@ from rlm.errors import ConfigurationError
 from rlm.settings.faults import close_match, did_you_mean
 from rlm.settings.layers import leaves
 from rlm.settings.masking import MASK, mask_value
+from rlm.settings.sources import current_directory
 from rlm.settings.toml import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from rlm.settings.document import Document
     from rlm.settings.layers import Layers
@@ -106,7 +107,7 @@ def settings_of(document: Document, layers: Layers, sentry_dsn: str | None) -> S
         endpoints=_by_name(event_types),
         budgets=budgets,
         revision=_revision(document, event_types),
-        data_dir=(layers.source.parent if layers.source else Path.cwd()) / _DATA_FOLDER,
+        data_dir=(layers.source.parent if layers.source else current_directory()) / _DATA_FOLDER,
         source=layers.source,
         sentry_dsn=sentry_dsn,
         shown=(*_shown(document, layers), _shown_dsn(sentry_dsn)),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.settings.document import SECTIONS, model_at
 from rlm.settings.fields import words
-from rlm.settings.masking import mask_value
+from rlm.settings.masking import MASK, mask_value
 from rlm.settings.toml import dotted, toml_value
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _LONGEST_VALUE = 200
 #: What pydantic puts behind the place of a table's entry when it means the key.
 _KEY_MARK = "[key]"
+#: What a key was probably meant to be whose value is not told though it is no key, and how alike it has to be.
+_SECRET_KEYS = ("password", "secret", "token", "api_key", "authorization", "credentials")
+_ALIKE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,8 @@ def faults_of(error: ValidationError, layers: Layers) -> Iterator[Fault]:
         elif detail["type"] == "missing":
             yield fault(layers, place, f"is missing; give {_allowed(place)}")
         else:
-            yield fault(layers, place, _problem(place, detail), detail["input"])
+            hidden = detail["type"] == "extra_forbidden" and close_match(str(place[-1]), _SECRET_KEYS, _ALIKE)
+            yield fault(layers, place, _problem(place, detail), MASK if hidden else detail["input"])
 
 
 def _problem(place: Place, detail: ErrorDetails) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from rlm.errors import ConfigurationError
 
@@ -17,12 +18,14 @@ MASK = "***"
 #: How a header value says that it stands in the environment.
 FROM_ENVIRONMENT = "env:"
 
-_SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|auth|dsn|credential|signature", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|auth|dsn|credential|signature|^sig$|cookie", re.IGNORECASE)
 #: An HTTP URL whose authority is a host and no more: an "@" further on belongs to its path.
 _PLAIN_HTTP = re.compile(r"https?://(\[[0-9a-f:.]+\]|[^/?#@:\[\]]+)(:\d+)?([/?#].*)?", re.IGNORECASE | re.DOTALL)
 #: Up to the *last* "@", because a password that was not percent-encoded may hold "/", "?" and "@" as well.
 _USERINFO = re.compile(r"(?P<start>(?:[a-z][a-z0-9+.-]*://)?)(?P<user>[^:@/?#]*:)?.*@", re.IGNORECASE | re.DOTALL)
 _PARAMETER = re.compile(r"(?P<start>[?&](?P<name>[^=&#]+)=)[^&#]+")
+#: A word with an address in it.
+_ADDRESS = re.compile(r"\S+://\S+")
 
 
 class Headers(dict[str, str]):
@@ -43,6 +46,11 @@ def mask_url(url: str) -> str:
     return _PARAMETER.sub(lambda found: found["start"] + MASK if is_secret(found["name"]) else found[0], url)
 
 
+def mask_urls(text: str) -> str:
+    """Return a text with each address in it as `mask_url` has it."""
+    return _ADDRESS.sub(lambda found: mask_url(found[0]), text)
+
+
 def mask_header(value: str) -> str:
     """Return what may be shown of a header's configured value: the name of a variable, nothing of a literal."""
     return value if value.startswith(FROM_ENVIRONMENT) else MASK
@@ -61,8 +69,8 @@ def mask_value(path: tuple[str | int, ...], value: Any) -> Any:
 
 
 def is_secret(name: str) -> bool:
-    """Tell whether a setting, parameter or variable of that name is likely to hold a secret."""
-    return _SECRET_NAME.search(name) is not None
+    """Tell whether a setting, parameter or variable of that name, percent-encoded or not, likely holds a secret."""
+    return _SECRET_NAME.search(unquote(name)) is not None
 
 
 def resolve_headers(endpoint: Endpoint, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -30,15 +30,29 @@ def choose_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     """Return the file to read, absolute: the given one, else `$RLM_CONFIG`, else `./rlm.toml` where there is one.
 
     Raises:
-        ConfigurationError: a file was named and does not exist.
+        ConfigurationError: a file was named and does not exist, or none was and there is no current directory.
     """
     variable = environ.get(FILE_VARIABLE)
     if path is None and variable:
         return _existing(Path(variable), f"environment {FILE_VARIABLE}")
     if path is not None:
         return _existing(path, "--config")
-    usual = Path.cwd() / FILE_NAME
+    usual = current_directory() / FILE_NAME
     return usual if usual.exists() else None
+
+
+def current_directory() -> Path:
+    """Return where this process is.
+
+    Raises:
+        ConfigurationError: it was removed, or may not be looked at.
+    """
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise ConfigurationError(
+            f"the current directory cannot be used ({error.strerror}): go to another, or name a file with --config"
+        ) from error
 
 
 def _existing(path: Path, named_by: str) -> Path:

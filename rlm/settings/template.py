@@ -41,8 +41,10 @@ scheduler: exec rlm scheduler
 supervisor: exec rlm supervisor
 """
 _ENVIRONMENT = """\
-Variables for RLM: copy this file to .env and keep that out of version control. `rlm up` reads .env by itself; for the
-other commands: set -a; . ./.env; set +a
+Variables for RLM: copy this file to .env, which is for nobody else to read (`cp` leaves it so), and keep that out of
+version control. `rlm up` reads .env by itself. A shell has the other commands know them with
+
+set -a; . ./.env; set +a
 """
 
 

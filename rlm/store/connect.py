@@ -139,6 +139,8 @@ def _in_own_words(error: redis.RedisError, client: redis.Redis | None) -> StoreE
     remedy = f"start it, or correct {URL_SETTING}"
     if client and _is_embedded(client):
         remedy = "it is the embedded server, which RLM starts again by itself"
+        if isinstance(error, redis.TimeoutError):  # it lives
+            remedy = "it is the embedded server, and hangs: see whether its host is overloaded, else end its process"
     return StoreUnreachableError(f"{where} cannot be reached ({error})", remedy)
 
 

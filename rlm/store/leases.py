@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from rlm.store.keys import Keys
 
 
+#: Owner and end of the lease, and the clock of Redis: seconds and microseconds.
+_Found = tuple[list["bytes | None"], tuple[int, int]]
+
+
 @dataclass(frozen=True, slots=True)
 class Tenure:
     """Who took the lease last and has not given it up, and for how much longer; below zero where it ran out."""
@@ -48,8 +52,10 @@ class Leases:
     def tenure(self) -> Tenure | None:
         """Tell who took the lease last, even where it has run out; None where nobody has, or it was given up."""
         with translated(self._client):
-            owner, expires = cast("list[bytes | None]", self._client.hmget(self._keys.lease, ["owner", "expires_us"]))
-            seconds, microseconds = self._client.time()
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.hmget(self._keys.lease, ["owner", "expires_us"])
+            pipeline.time()
+            (owner, expires), (seconds, microseconds) = cast("_Found", tuple(pipeline.execute()))
         if owner is None or expires is None:
             return None
         return Tenure(owner.decode(), (int(expires) - seconds * 1_000_000 - microseconds) / 1_000_000)

@@ -55,10 +55,16 @@ class Letters:
         while True:
             with translated(self._client):
                 page = cast("list[bytes]", self._client.lrange(self._keys.failed, start, start + _PAGE - 1))
-            yield from (raw for raw in page if _is_letter(raw))
+            yield from (raw for raw in page if is_letter(raw))
             if len(page) < _PAGE:
                 return
             start += _PAGE
+
+    def oldest(self, skip: int, number: int) -> list[bytes]:
+        """Read entries behind the `skip` oldest, oldest first, letters or not; none is moved by what is added."""
+        with translated(self._client):
+            page = self._client.lrange(self._keys.failed, -skip - number, -skip - 1)
+        return cast("list[bytes]", page)[::-1]
 
     def find(self, handle: str) -> bytes | None:
         """Return the letter with this id, as it stands in the list, or None."""
@@ -113,7 +119,8 @@ class Letters:
         return int(self._trim(self._client, [self._keys.lease, self._keys.failed], [token, *digests]))
 
 
-def _is_letter(raw: bytes) -> bool:
+def is_letter(raw: bytes) -> bool:
+    """Tell whether an entry of the list is a letter that RLM wrote, or one like it."""
     try:
         msgspec.json.decode(raw)  # all of it, as its readers will
         _item_of(msgspec.json.decode(raw, type=_Envelope))

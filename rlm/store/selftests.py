@@ -86,11 +86,11 @@ class SelfTests:
         except redis.RedisError:
             with translated(self._client):
                 raise
-        tests = {prefix.decode(): _read(raw) for prefix, raw in found.items()}
+        tests = {prefix.decode(errors="replace"): _read(raw) for prefix, raw in found.items()}
         return {
             prefix: test
             for prefix, test in tests.items()
-            if test and self._is_own(prefix) and now - test.started_at > LEFT_SECONDS
+            if test and self._is_own(prefix) and 0 <= test.started_at < now - LEFT_SECONDS
         }
 
     def sweep(self, prefix: str, test: SelfTest) -> int:

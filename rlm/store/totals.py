@@ -26,8 +26,13 @@ class Totals:
         self._client = client
         self._keys = keys
         self._lock = threading.Lock()
-        self._run_id = ""
+        self._forget("")
+
+    def _forget(self, run_id: str) -> None:
+        """Begin with the calls of this run at the first."""
+        self._run_id = run_id
         self._read = 0
+        self._last: bytes | None = None
         self._calls: Counter[str] = Counter()
 
     def look(self) -> Counter[str]:
@@ -43,22 +48,31 @@ class Totals:
                     return found
 
     def _look(self) -> Counter[str] | None:
-        """Read all at once; None where another run was opened or closed between asking which it is and reading."""
+        """Read all at once; None where that is to be done again.
+
+        It is where another run was opened or closed between asking which it is and reading, and where the call that was
+        read last is not where it was: Redis came back as it was a while ago.
+        """
         keys = self._keys
         with translated(self._client):
             run_id = (cast("bytes | None", self._client.get(keys.current)) or b"").decode()
             if run_id != self._run_id:
-                self._run_id, self._read, self._calls = run_id, 0, Counter()
+                self._forget(run_id)
             pipeline = self._client.pipeline(transaction=True)
             pipeline.get(keys.current)
             pipeline.hgetall(keys.totals)
             pipeline.hgetall(keys.tally(run_id))
-            pipeline.lrange(keys.timings(run_id), self._read, -1)
+            pipeline.lrange(keys.timings(run_id), max(0, self._read - 1), -1)
             current, totals, tally, timings = pipeline.execute()
         if (current or b"").decode() != run_id:
             return None
-        self._read += len(timings)
-        self._calls.update(of_calls(map(read_completed, timings)))
+        if self._last is not None and timings[:1] != [self._last]:
+            self._forget(run_id)
+            return None
+        news = timings if self._last is None else timings[1:]
+        self._calls.update(of_calls(map(read_completed, news)))
+        self._read += len(news)
+        self._last = timings[-1] if timings else None
         found = Counter(self._calls)
         for fields in (totals, tally):
             for name, number in fields.items():

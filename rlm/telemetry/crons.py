@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MINUTE_SECONDS = 60.0
 #: The slug where `redis.prefix` is the default.
 MONITOR = "rlm-tick"
+#: The characters that a slug may have at Sentry.
+LONGEST_SLUG = 50
 #: So late a check-in may be before Sentry calls it missed, minutes: the least there is.
 MARGIN_MINUTES = 1
 
@@ -61,7 +63,7 @@ def checks_in(due: float, every_seconds: float) -> bool:
 
 def slug_of(prefix: str) -> str:
     """Name the monitor of an installation: two that share a project of Sentry have another `redis.prefix` each."""
-    return f"{re.sub(r'[^a-z0-9_-]', '-', prefix.lower())}-tick"
+    return f"{re.sub(r'[^a-z0-9_-]', '-', prefix.lower())[: LONGEST_SLUG - 5]}-tick"
 
 
 def config_of(every_seconds: float, window_seconds: float) -> Any:

@@ -136,9 +136,12 @@ def _limits(store: Store) -> Iterator[Sample]:
     limited = all_limited(store.endpoints().values())
     used, (_, views) = store.windows.used(limited), store.windows.look(limited)
     for one in limited:
-        for rule, number in zip(one.limit.rules, used[one.name], strict=True):
-            labels = {"endpoint": one.name, "period": f"{rule.seconds:g}"}
-            yield Sample("rlm_limit_calls", labels, rule.amount)
+        rules = sorted(zip(one.limit.rules, used[one.name], strict=True), key=lambda pair: -pair[0].amount)
+        # Of several rules of one period the strictest binds, and a series must not stand on the page twice.
+        by_period = {f"{rule.seconds:g}": (rule.amount, number) for rule, number in rules}
+        for period, (amount, number) in by_period.items():
+            labels = {"endpoint": one.name, "period": period}
+            yield Sample("rlm_limit_calls", labels, amount)
             yield Sample("rlm_limit_used_calls", labels, number)
         yield Sample("rlm_next_slot_seconds", {"endpoint": one.name}, views[one.name].wait_seconds)
         circuit = circuit_of(views[one.name])

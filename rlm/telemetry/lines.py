@@ -1,15 +1,61 @@
-"""What `rlm up` prints where a program reads it: lines of JSON, its own and whatever its processes say."""
+"""What `rlm up` prints, its own and whatever its processes say: lines for a person, or lines of JSON."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 from datetime import UTC
-from typing import TYPE_CHECKING, TextIO
+from textwrap import wrap
+from typing import TYPE_CHECKING, Final, TextIO
 
 from rlm.foreman import ALARM_COLOUR
 
 if TYPE_CHECKING:
     from honcho.printer import Message
+
+
+#: How a line of the log begins that is written for a person: the time, and the level, maybe coloured.
+_DATED: Final = re.compile(r"(\d\d:\d\d:\d\d\.\d{3}) (.*)", re.DOTALL)
+#: So many columns are left for what is said, however narrow the terminal; with fewer the terminal breaks the lines.
+_LEAST_WIDTH: Final = 40
+_COLOURS: Final = re.compile(r"\x1b\[[\d;]*m")
+
+
+class TextPrinter:
+    """Takes the place of honcho's printer: one time a line, UTC, then who says it; on a terminal wrapped at words."""
+
+    def __init__(self, output: TextIO, *, coloured: bool) -> None:
+        self._output = output
+        self._coloured = coloured
+        #: As wide as names are.
+        self.width = 0
+
+    def write(self, message: Message) -> None:
+        """Print what a process said."""
+        for line in _lines(message):
+            dated = _DATED.fullmatch(line)
+            moment, said = dated.groups() if dated else (_moment(message)[11:23], line)
+            prefix = f"{moment} {message.name or '':<{self.width}} | "
+            first, *others = self._wrapped(said, len(prefix))
+            shown = f"\x1b[0m\x1b[{message.colour}m{prefix}\x1b[0m" if self._coloured and message.colour else prefix
+            print("\n".join([f"{shown}{first}", *(f"{'':<{len(prefix)}}{one}" for one in others)]), file=self._output)
+        self._output.flush()
+
+    def _wrapped(self, line: str, taken: int) -> list[str]:
+        """Wrap a line beside the names. Colours take no room, and stand in its beginning only."""
+        width = self._columns() - taken
+        hidden = sum(map(len, _COLOURS.findall(line)))
+        if width < _LEAST_WIDTH or len(line) - hidden <= width:
+            return [line]
+        first = next(iter(_words(line, width + hidden)), "")
+        return [first, *_words(line[len(first) :].lstrip(), width)]
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._output.fileno()).columns
+        except (OSError, ValueError):  # it is no terminal
+            return 0
 
 
 class JsonPrinter:
@@ -22,11 +68,23 @@ class JsonPrinter:
 
     def write(self, message: Message) -> None:
         """Print what a process said."""
-        data = message.data
-        text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
-        for line in text.splitlines():
+        for line in _lines(message):
             print(line if _is_document(line) else _wrapped(message, line), file=self._output)
         self._output.flush()
+
+
+def _words(text: str, width: int) -> list[str]:
+    return wrap(text, width, expand_tabs=False, break_long_words=False, break_on_hyphens=False)
+
+
+def _lines(message: Message) -> list[str]:
+    data = message.data
+    text: str = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
+    return text.splitlines()
+
+
+def _moment(message: Message) -> str:
+    return str(message.time.astimezone(UTC).isoformat(timespec="milliseconds")).replace("+00:00", "Z")
 
 
 def _is_document(line: str) -> bool:
@@ -37,6 +95,5 @@ def _is_document(line: str) -> bool:
 
 
 def _wrapped(message: Message, line: str) -> str:
-    moment = message.time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     level = "ERROR" if message.colour == ALARM_COLOUR else "INFO"
-    return json.dumps({"time": moment, "level": level, "role": message.name, "message": line})
+    return json.dumps({"time": _moment(message), "level": level, "role": message.name, "message": line})

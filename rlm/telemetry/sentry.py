@@ -87,6 +87,7 @@ def set_up(dsn: str, role: str, worker: str = "") -> None:
             max_breadcrumbs=0,
             traces_sample_rate=0.0,
             trace_propagation_targets=[],
+            shutdown_timeout=FLUSH_SECONDS,
             before_send=_strip,
         )
     except BadDsn as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import msgspec
@@ -47,11 +48,19 @@ class Output(Protocol):
         ...
 
 
+def console_on(stream: TextIO) -> Console:
+    """Make what draws on a terminal; one that is said to have no columns (COLUMNS=0) has as many as it says itself."""
+    console = Console(file=stream, highlight=False)
+    if console.width < 1:
+        console.width = shutil.get_terminal_size().columns
+    return console
+
+
 class Drawn:
     """One picture, drawn over again in place; the last one stays, unless it is `transient`."""
 
     def __init__(self, stream: TextIO, draw: Draw, *, transient: bool = False) -> None:
-        self._console = Console(file=stream, highlight=False)
+        self._console = console_on(stream)
         self._live = Live(
             console=self._console,
             auto_refresh=False,
@@ -84,8 +93,8 @@ class Drawn:
         self._live.update(Group(note, *picture, Text()), refresh=True)
 
     def above(self, line: Text) -> None:
-        """Write a line above the picture, where it stays."""
-        self._live.console.print(line, soft_wrap=True)
+        """Write a line above the picture, wrapped at words, where it stays."""
+        self._live.console.print(line)
 
     def _picture(self, document: Document, taken_lines: int = 0) -> RenderableType:
         return self._draw(document, self._console.size.height - _FREE_LINES - taken_lines)

@@ -134,14 +134,16 @@ def _ahead(found: Mapping[str, Any]) -> list[RenderableType]:
 def queue_line(found: Mapping[str, Any]) -> str:
     """Write it in one line, for where there is no terminal."""
     told = found["trend"]
-    oldest = max((one["oldest_seconds"] or 0.0 for one in found["by_type"].values()), default=0.0)
+    ages = [one["oldest_seconds"] for one in found["by_type"].values() if one["oldest_seconds"] is not None]
+    direction, outlook = told["direction"], found["outlook"]
     parts = [
         f"{counted(found['events'] + found['staged'], 'item')} waiting",
         f"{found['processing'] + found['leftover'] + found['retried']:,} in the ledger",
         f"{counted(found['failed'], 'dead letter')}",
-        f"oldest {age(oldest)}",
+        f"oldest {age(max(ages, default=None))}",
         f"arriving {_rate(told['arriving_per_minute'], 'item')}",
         f"settled {_rate(told['settled_per_minute'], 'event')}",
-        told["direction"],
+        "trend not known yet" if direction == Direction.UNKNOWN else str(direction),
+        *([f"forecast: {outlook['verdict']}"] if outlook else []),
     ]
     return "; ".join(parts)

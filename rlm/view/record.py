@@ -11,7 +11,7 @@ from rich.text import Text
 from rlm.text import counted, safe_line
 from rlm.view import words
 from rlm.view.bars import Bar, Name
-from rlm.view.run import BORDER, QUIET, WIDEST, panel, title_of
+from rlm.view.run import BORDER, LISTED_ENDPOINTS, QUIET, WIDEST, panel, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,10 @@ class RecordPicture:
         one = self.record
         parts = [*outcome(one), Text(), _types(one)]
         if self.endpoints:
-            parts += [Text(), _endpoints(one, width - BORDER)]
+            shown, unused = _endpoints_shown(one)
+            parts += [Text(), *([_endpoints(shown, width - BORDER)] if shown else [])]
+            if unused:
+                parts.append(Text(f"and {unused:,} more without a call" if shown else "no call was made", style=QUIET))
         yield panel(title_of(one, self.title), parts, width)
 
 
@@ -45,23 +48,31 @@ def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
     counts, plan, team = record["counts"], record["plan"], record["workers"]
     began, ended = words.clock(record["started_at"]), words.clock(record["finished_at"])
     took = f"{words.span(record['duration_seconds'])} of {words.span(record['window_seconds'])}"
-    parts = [Text(f"{began} to {ended} UTC, {took}: {words.outcome(counts)}")]
+    parts: list[RenderableType] = [Text(f"{began} to {ended} UTC, {took}: {words.outcome(counts)}")]
     if record.get("failure"):
         parts.append(Text(safe_line(record["failure"]), style="bold red"))
+    if not any(one["taken"] + one["carried_over"] for one in record["by_type"].values()):
+        parts.append(Text("there was no event to send", style=QUIET))
+        return [*parts, *(Text(told, style=QUIET) for told in words.troubles(record)), *_intake(counts)]
+    done = (
+        f"done {words.span(plan['forecast_seconds'])} after the first call" if plan["forecast_seconds"] else "no call"
+    )
     actual = f", in fact {words.span(plan['actual_seconds'])}" if "actual_seconds" in plan else ""
     left = f", {plan['expected_leftover']:,} left over" if plan["expected_leftover"] else ", nothing left over"
     parts.append(
         Text(
-            f"planned: {counted(plan['workers'], 'worker')}, done {words.span(plan['forecast_seconds'])} after the "
-            f"first call{actual}{left}; {team['peak']} worked, {team['restarted']} replaced",
+            f"planned: {counted(plan['workers'], 'worker')}, {done}{actual}{left}; "
+            f"{team['peak']} worked, {team['restarted']} replaced",
             style=QUIET,
         )
     )
-    if counts["leftover"] and plan.get("binds"):
-        parts.append(Text(safe_line(plan["binds"]), style=QUIET))
-    if counts["invalid"] or counts["duplicates"]:
-        parts.append(Text(f"intake: {counts['invalid']:,} invalid, {counts['duplicates']:,} duplicates", style=QUIET))
-    return list(parts)
+    return [*parts, *(Text(told, style=QUIET) for told in words.troubles(record)), *_intake(counts)]
+
+
+def _intake(counts: Mapping[str, int]) -> list[RenderableType]:
+    if not counts["invalid"] and not counts["duplicates"]:
+        return []
+    return [Text(f"intake: {counts['invalid']:,} invalid, {counts['duplicates']:,} duplicates", style=QUIET)]
 
 
 def _types(record: Mapping[str, Any]) -> Table:
@@ -81,7 +92,16 @@ def _types(record: Mapping[str, Any]) -> Table:
     return table
 
 
-def _endpoints(record: Mapping[str, Any], width: int) -> Table:
+def _endpoints_shown(record: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """Return the endpoints and budgets to be shown; of many only those that were called; and how many are not."""
+    entries = record["by_endpoint"] | record.get("by_budget", {})
+    if len(entries) <= LISTED_ENDPOINTS:
+        return entries, 0
+    shown = {name: one for name, one in entries.items() if one["calls"]}
+    return shown, len(entries) - len(shown)
+
+
+def _endpoints(shown: Mapping[str, Any], width: int) -> Table:
     """Draw a line per endpoint and budget: its calls, the peak against its limit, their answers if there is room."""
     wide = width >= WIDE
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style=QUIET, expand=not wide)
@@ -92,7 +112,7 @@ def _endpoints(record: Mapping[str, Any], width: int) -> Table:
     table.add_column("p50 ms" if wide else "ms", justify="right", no_wrap=True)
     if wide:
         table.add_column("p95 ms", justify="right", no_wrap=True)
-    for name, one in (record["by_endpoint"] | record.get("by_budget", {})).items():
+    for name, one in shown.items():
         table.add_row(
             Name(name, "" if one["calls"] else QUIET),
             *_numbers((one["calls"], "")),

@@ -29,21 +29,31 @@ class RestPicture:
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style=QUIET, no_wrap=True)
         grid.add_column()
-        grid.add_row("last run", last_run(self.found))
-        grid.add_row("last tick", Text(_last_tick(self.found)))
-        grid.add_row("next tick", next_tick(self.found))
-        grid.add_row("waiting", Text(waiting(self.found["waiting"])))
-        if letters := self.found["waiting"]["failed"]:
-            grid.add_row("dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow"))
-        grid.add_row("workers", Text(_workers(self.found)))
+        for name, told in rest_rows(self.found):
+            grid.add_row(name, told)
         yield panel(Text("no run is open", style="bold default"), [grid], min(options.max_width, WIDEST))
+
+
+def rest_rows(found: Mapping[str, Any]) -> list[tuple[str, Text]]:
+    """Say how things stand between two runs, each with its name."""
+    rows = [
+        ("last run", last_run(found)),
+        ("last tick", Text(_last_tick(found))),
+        ("next tick", next_tick(found)),
+        ("waiting", Text(waiting(found["waiting"]))),
+    ]
+    if letters := found["waiting"]["failed"]:
+        rows.append(("dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")))
+    if unwell := words.unwell(found):
+        rows.append(("endpoints", Text("; ".join(unwell), style="yellow")))
+    return [*rows, ("workers", Text(_workers(found)))]
 
 
 def last_run(found: Mapping[str, Any]) -> Text:
     """Say what ran last."""
     record = found["last_record"]
     if record is None:
-        return Text("none yet; `rlm start` starts one now")
+        return Text(f"none yet; `rlm start{'' if found['schedulers'] else ' --wait'}` starts one now")
     when = f"{safe_line(record['run_id'])}, {words.span(found['last_ended_seconds'])} ago, "
     return Text(when).append_text(state_text(record["state"])).append(words.summary(record)[len(record["state"]) :])
 

@@ -158,6 +158,8 @@ def _number(number: int, style: str) -> Text:
 def _notes(found: Mapping[str, Any]) -> list[RenderableType]:
     """Say what is out of the ordinary: endpoints that are not closed, items that were no good."""
     notes: list[RenderableType] = []
+    if why := words.unconducted(found):
+        notes.append(Text(f"! {why}", style="bold red"))
     if unwell := words.unwell(found):
         notes.append(Text(f"! {'; '.join(unwell)}", style="yellow"))
     counts = found["counts"]

@@ -46,7 +46,7 @@ def use_cells(found: Mapping[str, Any], types: Sequence[str], room: int) -> dict
 def _cell(entry: Mapping[str, Any]) -> Text:
     use = f"{entry['used']}/{entry['allowed']}"
     if entry["circuit"] != "closed":
-        return Text(f"{use} {entry['circuit']}", style="red")
+        return Text(entry["circuit"], style="red")
     if entry["free"] > 0:
         return Text(use, style="" if entry["used"] else _QUIET)
     return Text.assemble((use, "yellow"), (f" {words.next_slot(entry)}", _QUIET))

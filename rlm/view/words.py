@@ -9,11 +9,14 @@ from rlm.run import State
 from rlm.text import counted, safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _MINUTE, _HOUR = 60, 3600
 #: Below so many seconds their tenths are told.
 _TENTHS_BELOW = 10
+
+#: So many endpoints that are not well are named; of the others only the number is told.
+MOST_NAMED = 3
 
 #: How each state of a run is coloured, in rich's words.
 STATE_STYLES = {
@@ -106,6 +109,8 @@ def forecast(found: Mapping[str, Any]) -> Forecast:
 def _done(found: Mapping[str, Any], forecast_seconds: float) -> str:
     """Say when the last event that fits is answered."""
     called = found["called_seconds"]
+    if called is None and not forecast_seconds:
+        return "no call is expected to begin"
     if called is None:
         return f"done {span(forecast_seconds)} after the first call, which is to come"
     to_go = forecast_seconds - called
@@ -137,12 +142,53 @@ def outcome(counts: Mapping[str, int]) -> str:
     return f"{counts['completed']:,} completed, {counts['failed']:,} failed, {counts['leftover']:,} left over"
 
 
+def unconducted(found: Mapping[str, Any]) -> str:
+    """Say of an open run that nobody conducts it, and what to type; an empty text where somebody does."""
+    if found.get("conductor", "-") is not None:
+        return ""
+    return "nobody conducts this run: `rlm up` or `rlm scheduler` goes on with it"
+
+
+def troubles(record: Mapping[str, Any]) -> list[str]:
+    """Say of a finished run what went wrong: what was expected to bind, calls that failed, dead letters."""
+    plan, told = record["plan"], []
+    if record["counts"]["leftover"] and plan["expected_leftover"] and plan.get("binds"):
+        told.append(f"as it was planned: {safe_line(plan['binds'])}")
+    entries = record["by_endpoint"].values()
+    calls, errors, throttled = (sum(one[key] for one in entries) for key in ("calls", "errors", "throttled"))
+    if errors:
+        told.append(f"{errors:,} of {counted(calls, 'call')} failed: `rlm explain EVENT` says how each of an event did")
+    if throttled:
+        told.append(f"{throttled:,} of {counted(calls, 'call')} were throttled: an API allows less than RLM was told")
+    if dead := record["counts"]["failed"] + record["counts"]["invalid"]:
+        became = "1 became a dead letter" if dead == 1 else f"{dead:,} became dead letters"
+        told.append(f"{became}: `rlm failed list` says why")
+    return told
+
+
 def unwell(found: Mapping[str, Any]) -> list[str]:
-    """Name the endpoints and budgets to which calls do not go as their limits allow, and why."""
-    entries = [*found["by_endpoint"].items(), *found.get("by_budget", {}).items()]
-    return [
-        f"{safe_line(name)} {health(entry)}" for name, entry in entries if entry.get("circuit", "closed") != "closed"
-    ]
+    """Say to which endpoints and budgets calls do not go as their limits allow, and why; those alike together."""
+    alike: dict[tuple[Any, ...], list[tuple[str, Mapping[str, Any]]]] = {}
+    for name, entry in shut(found).items():
+        reason = entry["circuit"], entry.get("circuit_reason"), entry.get("circuit_seconds") is None
+        alike.setdefault(reason, []).append((name, entry))
+    return [_unwell(group) for group in alike.values()]
+
+
+def shut(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the endpoints and budgets that are not well, by name."""
+    entries = found["by_endpoint"] | found.get("by_budget", {})
+    return {name: entry for name, entry in entries.items() if entry.get("circuit", "closed") != "closed"}
+
+
+def _unwell(alike: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    names = [safe_line(name) for name, _ in alike]
+    longest = max((entry for _, entry in alike), key=lambda entry: entry.get("circuit_seconds") or 0.0)
+    if len(alike) == 1:
+        return f"{names[0]} {health(longest)}"
+    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    told = health(longest).replace(" for ", " for up to ")
+    return f"{len(alike):,} {told}: {', '.join(names[:MOST_NAMED])}{more}"
 
 
 def health(entry: Mapping[str, Any]) -> str:
@@ -176,4 +222,5 @@ def line(found: Mapping[str, Any]) -> str:
     words = [f"run {found['run_id']} {found['state']}: {counts.completed:,} of {counts.total:,} completed"]
     words += [f"{counts.under_way:,} under way, {counts.waiting:,} waiting, {counts.failed:,} failed"]
     words += [f"workers {workers(found)}", countdown(found), forecast(found).words, *unwell(found)]
+    words += [why] if (why := unconducted(found)) else []
     return "; ".join(words)

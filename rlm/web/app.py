@@ -44,7 +44,9 @@ def make_app(store: Store, token: str, *, metrics_only: bool = False) -> Starlet
         return _refusal(request, token) or Response(page.write(), headers={**_HEADERS, "Content-Type": CONTENT_TYPE})
 
     machines = [Route("/healthz", healthz), Route("/metrics", metrics)]
-    return Starlette(routes=machines if metrics_only else [Route("/", overview), *machines])
+    app = Starlette(routes=machines if metrics_only else [Route("/", overview), *machines])
+    app.router.redirect_slashes = False  # it would send a client to whatever host it says it asked
+    return app
 
 
 def _refusal(request: Request, token: str) -> Response | None:

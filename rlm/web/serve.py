@@ -13,6 +13,7 @@ import uvicorn
 
 from rlm.errors import ConfigurationError, ListenError
 from rlm.web.access import is_loopback
+from rlm.web.connection import Connection
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -66,10 +67,11 @@ def serve(app: Starlette, bound: socket.socket, wakeup: Wakeup, stop: StopSignal
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",  # what is wrong with a request its sender is told; anybody could fill the log with it
         access_log=False,
         server_header=False,
         proxy_headers=False,

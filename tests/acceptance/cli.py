@@ -9,6 +9,7 @@ from uuid import uuid4
 from click.testing import CliRunner, Result
 
 from rlm.cli.group import rlm
+from rlm.closing import record_so_far
 from rlm.settings import load_settings
 from rlm.store import Store
 from tests.store import steps
@@ -68,4 +69,5 @@ class Installation:
         types = self.store.known_types
         steps.finish(self.store, self.token, run)
         assert self.store.runs.return_unsettled(run.id, types)
-        assert self.store.runs.close(run.id, {}, types, wanted=0) == 1
+        record = record_so_far(self.store, run, self.store.runs.tally(run.id))
+        assert self.store.runs.close(run.id, record, types, wanted=0) == 1

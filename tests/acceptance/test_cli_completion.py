@@ -67,16 +67,19 @@ def in_bash(line, environ=None, where=None):
 
 
 def test_bash_completes_from_the_live_store(inst, tmp_path):
-    """A real one, with the script it is given: a run that is open."""
-    # Given a run
+    """A real one, with the script it is given: a run that is open, and nothing that Enter would have it do else."""
+    # Given a run, and names of runs that another program wrote
     run = inst.start_run()
+    hostile = ["$(touch pwned)", "`touch pwned`", "a;touch pwned", "two words", "*", "--all", "b\nplain,c;d", "\x1b[2J"]
+    inst.store.client.lpush(inst.store.keys.runs, *hostile)
 
     # When a person presses TAB behind `rlm status`
     found, errors = in_bash("rlm status ", {"RLM_CONFIG": str(inst.config)}, tmp_path)
 
-    # Then it is offered
+    # Then it alone is offered
     assert found == [run.id]
     assert errors == ""
+    assert not (tmp_path / "pwned").exists()
 
 
 def test_bash_gets_no_word_where_nothing_can_be_read(tmp_path):

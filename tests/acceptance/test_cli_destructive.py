@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from rlm.cli import failed
 from rlm.event import Reason, encode_letter
+from rlm.letters import Outcome
 from tests.acceptance.cli import Installation
 from tests.store import steps
 
@@ -58,6 +60,29 @@ def test_a_dry_run_with_dead_letters_counts_and_changes_nothing(inst, letters, c
     assert len(inst.json("failed", "list")) == 3
 
 
+@pytest.mark.parametrize("command", ["retry", "drop"])
+def test_what_comes_while_somebody_is_asked_stays(inst, letters, monkeypatch, command):
+    """Done is what was counted: a letter that nobody has seen is not dropped with the others, nor is what is none."""
+    # Given something of another program among three letters, and a person who thinks while the next comes
+    new = encode_letter(b"{}", Reason.REJECTED, "new", failed_at=1703169025.0, run_id="r", event=None)
+    client, failed, asked = inst.store.client, inst.store.keys.failed, []
+
+    def think(question, _done):
+        asked.append(question)
+        client.lpush(failed, new)
+
+    client.rpush(failed, b"no letter")
+    monkeypatch.setattr("rlm.cli.failed.confirm", think)
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True, raising=False)
+
+    # When they say yes
+    inst.rlm("failed", command, "--all")
+
+    # Then the three are gone
+    assert "3 dead letters" in asked[0]
+    assert client.lrange(failed, 0, -1) == [new, b"no letter"]
+
+
 def test_retry_of_all_asks_on_a_terminal(inst, letters, monkeypatch):
     """No there means no; a script, which nobody could answer for, is not held up."""
     # Given a person at a terminal
@@ -71,3 +96,18 @@ def test_retry_of_all_asks_on_a_terminal(inst, letters, monkeypatch):
     assert "Retry 3 dead letters?" in refused.stderr
     assert "Nothing was retried" in refused.stderr
     assert "3 dead letters retried" in done.stdout
+
+
+def test_of_many_letters_that_are_refused_some_are_named(capsys):
+    """So that a thousand of a type nobody configured are no thousand lines; a program gets them all."""
+    # Given eight that cannot be retried
+    outcomes = [Outcome(str(number), "no such type") for number in range(8)]
+
+    # When that is told
+    failed._tell(outcomes, "retried", as_json=True)
+
+    # Then five are named and three counted
+    told = capsys.readouterr()
+    assert told.err.count("is not retried: no such type") == 5
+    assert "3 more dead letters are not retried" in told.err
+    assert len(json.loads(told.out)["refused"]) == 8

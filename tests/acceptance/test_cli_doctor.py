@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 
 from rlm import __version__, checks
 from rlm.books import books
-from rlm.checks import endpoints, server
+from rlm.checks import server
 from rlm.clock import SystemClock, system_clock
 from rlm.errors import StoreUnreachableError
 from rlm.explain.words import moment
@@ -104,6 +105,8 @@ def test_a_scheduler_that_does_not_tick_is_warned_about(inst):
 
     assert found["severity"] == "warning"
     assert found["message"] == "it has not ticked for 700 s, where a tick is due every 180 s"
+    inst.start_run(1000)
+    assert findings(inst.json("doctor"))["scheduler"]["ok"]
 
 
 def test_a_scheduler_that_has_just_come_up_is_not_late(inst):
@@ -115,14 +118,17 @@ def test_a_scheduler_that_has_just_come_up_is_not_late(inst):
 
 
 def test_missing_workers_are_a_warning(inst):
-    """Wanted, and not ready; one that starts is not there yet."""
+    """Wanted, and not ready; those that have just been started are waited for without a warning."""
     inst.store.processes.want(inst.token, 3)
     announce(inst, Role.WORKER, state=WorkerState.READY)
     announce(inst, Role.WORKER, process_id="2", state=WorkerState.STARTING)
 
     found = findings(inst.json("doctor"))["workers"]
 
-    assert (found["severity"], found["message"]) == ("warning", "1 ready of 3 wanted")
+    assert (found["severity"], found["message"]) == ("warning", "1 ready of 3 wanted, 1 coming up")
+
+    inst.store.processes.want(inst.token, 2)
+    assert findings(inst.json("doctor"))["workers"]["ok"]
 
 
 def test_clocks_that_differ_are_a_warning(inst, monkeypatch):
@@ -246,17 +252,26 @@ def test_endpoints_that_get_no_call_are_warned_about(inst):
     assert "All is well." not in inst.rlm("doctor").stdout
 
 
-def test_of_many_endpoints_that_get_no_call_some_are_named(inst, monkeypatch):
-    """Of the others, and of the types, the number is told."""
-    monkeypatch.setattr(endpoints, "MOST_NAMED", 2)
-    for one in inst.store.endpoints().values():
+def test_endpoints_that_get_no_call_for_the_same_reason_are_one_finding(inst):
+    """Some are named and the number of the others is told; it says how long the last of them takes."""
+    ends = inst.store.windows.look(())[0]
+    endpoints = list(inst.store.endpoints().values())
+    for number, one in enumerate(endpoints[:18]):
+        set_health(inst.store, one, held_until_us=ends + (30 + number) * 1_000_000)
+    for one in endpoints[18:]:
         inst.store.control.pause(one, "me@here")
 
-    *named, more, idle = (found["message"] for found in endpoint_findings(inst))
+    held, paused, idle = (found["message"] for found in endpoint_findings(inst))
 
-    assert len(named) == 2
-    assert more == "18 more get no call"
-    assert idle.startswith("no endpoint of REBALANCE_NEEDED, OPEN_POSITION_DETECTED and 3 more types can be called")
+    names = ", ".join(one.name for one in endpoints[:5])
+    assert re.fullmatch(rf"18 are held, the last for another 4\d s, as their windows .*: {names} and 13 more", held)
+    assert paused == f"2 are paused until resumed, by me@here: {', '.join(one.name for one in endpoints[18:])}"
+    assert idle.startswith("no endpoint of REBALANCE_NEEDED, OPEN_POSITION_DETECTED, ")
+
+    for one in endpoints[:2]:
+        set_health(inst.store, one, held_until_us=0)
+        inst.store.windows.rest(one, 30)
+    assert any(found["message"].startswith("2 rest, the last for ") for found in endpoint_findings(inst))
 
 
 def test_windows_that_could_not_be_trusted_are_told_with_the_end_of_it(inst):

@@ -45,6 +45,13 @@ def test_1_it_ran_and_failed(inst):
     assert exits(inst, "queue", "clear") == 1
 
 
+def test_1_what_another_program_wrote_cannot_be_read(inst):
+    """Where it is RLM's own keys that hold nothing RLM can read, that is told as a possibility."""
+    inst.store.client.set(inst.store.keys.last_tick, "no time")
+
+    assert "fault of RLM, or another program wrote into its keys" in inst.rlm("status", code=1).stderr
+
+
 def test_2_usage_or_configuration(inst):
     """A value that is not allowed, for one."""
     inst.config.write_text("[workers]\nmax = 0\n")
@@ -52,9 +59,10 @@ def test_2_usage_or_configuration(inst):
     assert exits(inst, "config", "check") == 2
 
 
-def test_3_no_such_run_or_event(inst):
-    """Nobody knows of it."""
-    assert exits(inst, "failed", "show", "nobody") == 3
+@pytest.mark.parametrize("words", [("failed", "show", "nobody"), ("status", os.fsdecode(b"\xff"))])
+def test_3_no_such_run_or_event(inst, words):
+    """Nobody knows of it, be it no text at all."""
+    assert exits(inst, *words) == 3
 
 
 def test_4_redis_cannot_be_reached(inst, tmp_path):

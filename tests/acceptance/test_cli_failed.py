@@ -272,7 +272,7 @@ def test_drop_all_yes_does_not_ask(inst):
     """One JSON document names what went; with nothing there it is empty."""
     handles = letters_of_events(inst, 2)
 
-    assert inst.json("failed", "drop", "--all", "--yes") == {"dropped": handles[::-1], "refused": []}
+    assert inst.json("failed", "drop", "--all", "--yes") == {"dropped": handles, "refused": []}
     assert inst.json("failed", "drop", "--all") == {"dropped": [], "refused": []}
     assert "no dead letters" in inst.rlm("failed", "drop", "--all").stdout
 

@@ -189,6 +189,7 @@ def test_push_reads_stdin_and_keeps_lines_as_they_are(inst):
 
     assert queued(inst) == lines
     assert "2 items pushed; 2 on the audit list now" in done.stdout
+    assert "No scheduler is running to take them: `rlm up` starts one" in done.stdout
     assert done.stderr == ""
 
 

@@ -425,13 +425,13 @@ def test_a_refused_connection_is_known_before_anything_is_sent(dispatcher):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
 
-    with pytest.raises(UnreachableError, match=rf"no connection to api \(127\.0\.0\.1:{port}\): .*refused"):
+    with pytest.raises(UnreachableError, match=rf"no connection to 127\.0\.0\.1:{port}: .*refused"):
         dispatcher.connect(endpoint(f"http://127.0.0.1:{port}/"), PATIENCE)
 
 
 def test_a_name_that_does_not_resolve_is_known_before_anything_is_sent(dispatcher):
     """A host without an address cannot be connected to, which is an error of connecting."""
-    with pytest.raises(UnreachableError, match="no connection to api"):
+    with pytest.raises(UnreachableError, match="no connection to "):
         dispatcher.connect(endpoint("http://no-such-host.invalid/"), PATIENCE)
 
 
@@ -469,7 +469,7 @@ def test_a_host_is_reached_at_the_first_address_that_answers(dispatcher, monkeyp
 @pytest.mark.parametrize("name", ["a..b", "x" * 64])
 def test_a_name_that_cannot_be_one_is_an_error_of_connecting(dispatcher, name):
     """Nor does it end the lane."""
-    with pytest.raises(UnreachableError, match="no connection to api"):
+    with pytest.raises(UnreachableError, match="no connection to "):
         dispatcher.connect(endpoint(f"http://{name}/"), PATIENCE)
 
 

@@ -125,6 +125,9 @@ def test_schedulers_of_which_none_leads_are_a_warning(inst, monkeypatch):
     )
 
     assert told == [("warn", "nobody leads: frozen does not answer, and its lease ran out 0 s ago")]
+    announce(inst, Role.SCHEDULER, "another")
+    assert found(inst, "leader") == [("warn", f"{told[0][1]}; nor does another take it")]
+    inst.store.processes.forget(Role.SCHEDULER, "another")
     inst.store.leases.release("frozen")
     assert found(inst, "leader") == [("warn", "nobody leads, though frozen is in the register")]
 
@@ -146,6 +149,17 @@ def test_processes_of_another_version_or_configuration_are_named(inst):
 
 
 # -- events that do not get on
+
+
+def test_a_supervisor_that_is_no_longer_heard_of_is_told_by_its_name(inst):
+    """It may hang: then somebody has to end it, which a new one does not do."""
+    announce(inst, Role.SUPERVISOR, "h:7:a")
+    inst.store.client.delete(inst.store.keys.process(Role.SUPERVISOR, "h:7:a"))
+
+    ((verdict, message),) = found(inst, "supervisor")
+
+    assert verdict == "warn"
+    assert message.startswith("none is heard of, so no worker is started; h:7:a did not sign off")
 
 
 def test_events_in_the_hands_of_dead_workers_are_orphans(inst):
@@ -171,6 +185,18 @@ def test_events_in_the_hands_of_dead_workers_are_orphans(inst):
         ("warn", "released events that nobody has claimed for more than 5 s: 1"),
         ("warn", "nobody: not heard of any more, and nobody has cleaned up after them"),
     ]
+
+
+@pytest.mark.parametrize("known", ["before", "after"])
+def test_a_worker_that_comes_or_goes_meanwhile_leaves_no_orphans(inst, monkeypatch, known):
+    """It came up when the others had been listed, and claimed; or it went, with its event settled, before the next."""
+    inst.push(*steps.items(1, steps.TYPE))
+    run = inst.start_run()
+    steps.claim_next(inst.store, inst.token, run, "worker")
+    looks = iter([{"worker"} if known == when else set() for when in ("before", "after")])
+    monkeypatch.setattr(events, "_alive", lambda _store: next(looks))
+
+    assert [one.ok for one in events.check_orphans(inst.store)] == [True]
 
 
 def test_events_that_wait_for_ever_are_stuck(inst):
@@ -250,6 +276,10 @@ def test_a_sentry_that_cannot_be_reached_is_a_warning_without_its_key(inst, monk
 
     assert f"127.0.0.1:{port} cannot be reached: Connection refused" in done.stdout
     assert "very-secret-key" not in done.output
+
+    monkeypatch.setenv("http_proxy", "http://user:very/secret@proxy:3128")
+    ((verdict, message),) = found(inst, "sentry")
+    assert (verdict, "has a port that is none" in message, "very" in message) == ("warn", True, False)
 
 
 def test_what_a_killed_self_test_left_is_told_after_an_hour(inst):

@@ -17,7 +17,7 @@ from tests.leftbehind import nothing_left_behind
 from tests.wait import wait_until
 
 #: A step of what `rlm init` says: its number, the command, and what it is for, two spaces apart.
-STEP = re.compile(r"^  \d\. (.+?)(?:  .*)?$", re.MULTILINE)
+STEP = re.compile(r"^  \d\. ((?:.+\|\n +)?.+?)(?:  .*)?$", re.MULTILINE)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from rlm.store.processes import Role
 from tests.acceptance.jsonpage import documented
 from tests.wait import wait_until
 
@@ -39,6 +40,19 @@ def test_start_by_hand_always_leaves_a_record(make_system):
 
         assert record["state"] == "completed"
         assert record["counts"]["taken"] == 0
+
+
+def test_start_wait_that_is_killed_takes_its_supervisor_with_it(make_system):
+    """KILL leaves no time to stop it: it ends by itself, with its workers, and signs off."""
+    with make_system() as system:
+        system.push_evenly(600)
+        start = system.start("start", "start", "--wait")
+        wait_until(system.answered, timeout=15, message="the run has begun")
+
+        start.kill()
+
+        wait_until(lambda: not system.store.processes.alive(Role.SUPERVISOR), timeout=8, message="it has signed off")
+        assert system.store.processes.missing(Role.SUPERVISOR) == []
 
 
 @pytest.mark.alone

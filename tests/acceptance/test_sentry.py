@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from rlm import __version__
 from rlm.clock import system_clock
 from rlm.errors import StoreError
 from rlm.telemetry.logs import KEYS
+from rlm.telemetry.sentry import FLUSH_SECONDS
 from tests.acceptance.system import make_item
 from tests.bench import Bench
 from tests.faults.api_proxy import ApiProxy
@@ -278,6 +280,31 @@ def test_a_sentry_that_is_down_harms_nobody():
 
     assert "could not be carried" in done.stderr
     assert "Sentry is attempting" not in done.stderr
+
+
+TOLD_AND_GONE = """
+import atexit, time
+atexit.register(lambda: print(time.monotonic() - ended))  # after all other exit handlers
+settings = load_settings()
+telemetry.set_up(settings, "scheduler")
+began = time.monotonic()
+telemetry.tick_began(settings, 0.0)
+for number in range(300):
+    logging.getLogger(f"rlm.part{number}").error("It does not work")
+telemetry.tick_ended(settings, 0.0, ok=False)
+ended = time.monotonic()
+print(ended - began)
+"""
+
+
+def test_a_sentry_that_never_answers_holds_nobody_up():
+    """It takes the connection and is silent: nobody waits for it while there is work, and for a second in the end."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        done = run(TOLD_AND_GONE, f"http://public@127.0.0.1:{silent.getsockname()[1]}/42")
+
+    took, waited = map(float, done.stdout.split())
+    assert took < 1.0  # for 302 of them
+    assert waited < FLUSH_SECONDS + 0.5
 
 
 # -- longer

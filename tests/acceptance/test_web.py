@@ -209,9 +209,12 @@ def test_with_a_token_only_health_is_for_everybody(tmp_path, valkey_only_url):
         assert {one.headers["Cache-Control"] for one in (*answers, *good)} == {"no-store"}
         assert read(port, "/healthz").status == 503  # no scheduler, and no token asked for
         assert read(port, "/api/runs").status == 404
+        assert read(port, "/metrics/", Host="elsewhere.example").status == 404
+        assert read(port, "/metrics", Connection="Upgrade", Upgrade="websocket").status == 401
         assert HTTP.request("POST", f"http://127.0.0.1:{port}/metrics", headers=bearer(TOKEN)).status == 405
         told = [*(one.data for one in (*answers, *good)), title, (tmp_path / "web.log").read_bytes()]
         assert not any(TOKEN.encode() in one for one in told)
+        assert len((tmp_path / "web.log").read_text().splitlines()) == 1  # that it serves; nobody can fill it
 
 
 def bearer(token):

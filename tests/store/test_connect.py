@@ -220,6 +220,9 @@ def test_nobody_is_told_to_start_the_embedded_server(tmp_path, place):
 
     assert "redis.url" not in str(raised.value)
     assert str(raised.value).endswith("it is the embedded server, which RLM starts again by itself")
+    with pytest.raises(StoreUnreachableError) as raised, translated(client):
+        raise redis.TimeoutError("Timeout reading from socket")
+    assert str(raised.value).endswith("end its process")  # nobody starts again what has not ended
 
 
 def test_a_server_of_ones_own_is_left_alone(tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -246,6 +247,24 @@ def test_a_crashed_server_is_started_again_with_all_its_data(data_dir):
         assert client.dbsize() == 1000
     member.leave()
     assert not running(data_dir)
+
+
+def test_a_server_that_ends_while_it_is_joined_is_started_again(data_dir, monkeypatch):
+    """It answered, and was gone before it had said where its data is: no error of redis-py's gets out."""
+    ask, killed = redis.Redis.config_get, []
+
+    def end_first(client, *args):
+        if not killed:
+            killed.extend(servers_of(data_dir))
+            os.kill(killed[0], signal.SIGKILL)
+        return ask(client, *args)
+
+    with EmbeddedServer(data_dir) as member:
+        monkeypatch.setattr(redis.Redis, "config_get", end_first)
+        member.join()
+
+        (server,) = servers_of(data_dir)
+        assert server not in killed
 
 
 def test_one_that_is_starting_is_awaited_and_not_doubled(data_dir, monkeypatch):
@@ -557,6 +576,21 @@ def test_a_lost_directory_is_reported_when_leaving(data_dir):
 
     with redis.Redis(unix_socket_path=str(data_dir / "valkey.sock")) as client:
         assert client.ping()
+
+
+@pytest.mark.timeout(30)
+def test_a_directory_that_was_removed_keeps_nobody_from_leaving(data_dir):
+    """Lock, socket and all: who started the server ends it all the same, instead of waiting for it for ever."""
+    server = EmbeddedServer(data_dir)
+    server.join()
+    with redis.Redis(unix_socket_path=str(data_dir / "valkey.sock")) as client:
+        pid = client.info("server")["process_id"]
+    shutil.rmtree(data_dir)
+
+    server.leave()
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_a_long_log_is_begun_anew_when_the_server_starts(data_dir, monkeypatch):

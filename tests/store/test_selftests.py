@@ -57,6 +57,7 @@ def test_all_keys_of_a_self_test_are_removed_and_no_others(worked):
     """Those of the installation stay, and those of another self-test; a second time there is nothing to do."""
     tests, prefix, test, admin, own = worked
     others = {own.lease, own.events, f"{tests.base}-other:lease", f"{tests.base}-other_events", f"x{prefix}:lease"}
+    others |= {f"{prefix}x:lease"}
     for key in others:
         admin.set(key, "not ours")
 
@@ -74,14 +75,19 @@ def test_what_began_long_ago_is_left(worked):
     tests, prefix, test, admin, _ = worked
     admin.hset(
         f"{tests.base}-running",
-        mapping={"rlm": b'{"started_at": 1.0, "host": "h"}', f"{tests.base}-0123456789": "no JSON"},
+        mapping={
+            "rlm": b'{"started_at": 1.0, "host": "h"}',
+            f"{tests.base}-0123456789": "no JSON",
+            f"{tests.base}-1123456789": b'{"started_at": -1e300, "host": "h"}',
+            b"\xff": b'{"started_at": 1.0, "host": "h"}',
+        },
     )
 
     assert tests.left(test.started_at + LEFT_SECONDS - 1) == {}
     assert tests.left(test.started_at + LEFT_SECONDS + 1) == {prefix: test}
 
 
-@pytest.mark.parametrize("prefix", ["rlm", "rlm-test", "rlm-test-", "", "*", "rlm-test-*"])
+@pytest.mark.parametrize("prefix", ["rlm", "rlm-test", "rlm-test-", "", "*", "rlm-test-*", "other-0123456789"])
 def test_nothing_but_a_self_test_can_be_swept(worked, prefix):
     """Whatever the register says: it is text that others could write."""
     tests, _, test, admin, _ = worked

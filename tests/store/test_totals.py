@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import Counter
 
+import pytest
+import redis
+
 from rlm import closing
+from rlm.errors import StoreError
 from rlm.event import Reason
 from rlm.store.totals import Totals
+from rlm.telemetry.counters import OUTCOMES
 from rlm.totals import histograms
 from tests.store import steps
 from tests.store.windows import take
+from tests.store.workload import TYPES, Workload
+
+#: What a record says of a type that had no events in its run.
+NONE: Counter[str] = Counter()
 
 
 def close(store, token, run):
@@ -78,6 +88,46 @@ def test_totals_are_the_sum_of_the_records(store, token, running):
     assert histograms(totals, "run")[""].number == len(records)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_workers_do_totals_are_the_sum_of_the_records(store, token, seed):
+    """Workers die, answer late and twice, letters are retried, a type is taken out of the file: to the event, always.
+
+    Whoever has looked after every step sees the same as one that looks for the first time, and no number falls.
+    """
+    workload = Workload(store, token, random.Random(seed), steps.open_run(store, token))
+    workload.push(20)
+    watcher, seen = Totals(store.client, store.keys), Counter()
+    for _ in range(3):
+        for _ in range(50):
+            workload.step()
+            seen = grown(watcher, seen)
+        workload.next_run()
+        store.ledger.fail_unknown(token, workload.run.id, steps.OTHER_TYPE)
+        seen = grown(watcher, seen)
+    assert Totals(store.client, store.keys).look() == seen
+    assert close(store, token, workload.run)
+
+    now, records = grown(watcher, seen), store.runs.recent(100)
+
+    assert Totals(store.client, store.keys).look() == now
+    for name in TYPES:
+        for outcome, field in OUTCOMES.items():
+            assert now[f"{field}:{name}"] == sum(one["by_type"].get(name, NONE)[outcome] for one in records), outcome
+    for name in store.endpoints():
+        for answer, field in (("completed", "delivered"), ("throttled", "throttled"), ("errors", "errors")):
+            assert now[f"{field}:{name}"] == sum(one["by_endpoint"][name][answer] for one in records), (field, name)
+        if delivered := now[f"delivered:{name}"]:
+            assert {histograms(now, what)[name].number for what in ("call", "wait")} == {delivered}
+    assert now[f"failed:{steps.OTHER_TYPE}"] > 0
+
+
+def grown(totals, seen):
+    """Look, and see that nothing has fallen."""
+    now = totals.look()
+    assert [name for name in seen if now[name] < seen[name]] == []
+    return now
+
+
 def test_no_number_ever_goes_back_while_runs_are_closed(store, token, running):
     """Looked at over and over by two processes while five runs are opened, worked off and closed."""
     done = threading.Event()
@@ -113,6 +163,62 @@ def test_a_redis_that_came_back_empty_begins_at_zero(store, token, running):
     store.client.delete(*mine)
 
     assert store.totals.look() == {}
+
+
+def test_a_redis_that_came_back_as_it_was_counts_what_it_remembers(store, token, running):
+    """The end of its file was cut off in mid-run: the calls it forgot do not count, those made anew do."""
+    run = running(3)
+    for _ in range(2):
+        store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.4)
+    assert histograms(store.totals.look(), "call")[steps.ENDPOINT].number == 2
+    store.client.rpop(store.keys.timings(run.id))
+    store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 2.5)
+
+    mine, anew = store.totals.look(), Totals(store.client, store.keys).look()
+
+    assert mine == anew
+    assert histograms(mine, "call")[steps.ENDPOINT].seconds == 2.9
+    assert store.totals.look() == anew
+
+
+def test_a_call_worked_off_by_an_older_worker_counts(store, token, running):
+    """Its note says neither how long it waited nor when it ended: the wait counts as none, the call like any other."""
+    run = running(1)
+    store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.4)
+    store.client.rpush(store.keys.timings(run.id), f"{steps.ENDPOINT} {steps.TYPE} 300.0")
+
+    now = store.totals.look()
+
+    assert {histograms(now, what)[steps.ENDPOINT].number for what in ("call", "wait")} == {2}
+    assert close(store, token, run)["plan"]["actual_seconds"] == 0.4
+    assert all(store.totals.look()[name] >= number for name, number in now.items())
+
+
+def test_a_look_that_fails_in_the_middle_drops_nothing_and_counts_nothing_twice(store, token, running, monkeypatch):
+    """Whatever was read before Redis failed is read again."""
+    run = running(3)
+    store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.4)
+    store.totals.look()
+    store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.4)
+    whole = store.client.pipeline
+
+    def lost(**options):
+        pipeline = whole(**options)
+        execute = pipeline.execute
+        monkeypatch.setattr(pipeline, "execute", lambda: (execute(), fail())[1])
+        return pipeline
+
+    def fail():
+        raise redis.ConnectionError("the answer was lost")
+
+    monkeypatch.setattr(store.client, "pipeline", lost)
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            store.totals.look()
+    monkeypatch.undo()
+
+    assert store.totals.look() == Totals(store.client, store.keys).look()
+    assert histograms(store.totals.look(), "call")[steps.ENDPOINT].number == 2
 
 
 def test_slots_and_their_calls_are_no_part_of_it(store, token, running):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
+from click import unstyle
 from click.testing import CliRunner, Result
 
+from rlm.cli import printing
 from rlm.cli.group import rlm
 
 if TYPE_CHECKING:
@@ -42,6 +45,22 @@ def run(*words: str, code: int = 0) -> Result:
     done = CliRunner().invoke(rlm, ["config", *words])
     assert done.exit_code == code, done.output
     return done
+
+
+def test_on_a_narrow_terminal_a_long_value_has_its_origin_below(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the origins of the others stand in their column."""
+    # Given a terminal that is a little too narrow for one of the values
+    monkeypatch.setattr(printing, "is_terminal", lambda err=False: True)  # as it is called
+    monkeypatch.setenv("COLUMNS", "60")
+    config.write_text(FILE.replace("http://h/b", f"http://{'h' * 30}/b"))
+
+    # When what holds is shown
+    shown = unstyle(run("show", "types", "--config", str(config)).stdout)
+
+    # Then the origin of the long one is below it
+    url = f'{"  endpoints[0].url":<22}  "http://{"h" * 30}/b"'
+    assert f"\n{url}\n{'':24}rlm.toml\n" in shown
+    assert re.search(r'^  endpoints\[0\].name +"b" +rlm.toml$', shown, re.MULTILINE)
 
 
 def test_each_value_is_shown_with_where_it_comes_from(config: Path) -> None:

@@ -101,6 +101,9 @@ def test_an_error_of_the_system_is_no_fault_of_rlm(monkeypatch: pytest.MonkeyPat
         (("queue", "stat"), "No such command 'stat'. Did you mean 'stats'?"),
         (("worker", "lst"), "No such command 'lst'. Did you mean 'list'?"),
         (("xyzzy",), "No such command 'xyzzy'.\n"),
+        (("--config", "x", "status"), "No such option '--config' here. Options go behind the command."),
+        (("queue", "--json", "stats"), "No such option '--json' here. Options go behind the command."),
+        (("--verson",), "No such option '--verson'. Did you mean '--version'?"),
         (("status", "--jsn"), "No such option '--jsn'. Did you mean '--json'?"),
     ],
 )

@@ -47,10 +47,12 @@ def test_it_writes_what_loads_as_it_is(place: Path) -> None:
 
     # Then they can be used, and what to type next is said
     assert sorted(path.name for path in place.iterdir()) == FILES
+    assert (place / ".env.example").stat().st_mode & 0o777 == 0o600
     assert f"ok  The configuration {place}/rlm.toml" in run("config", "check").stdout
     assert load_settings(place / "rlm.toml", {}).revision == built_in.revision
     assert [word for word in re.findall(r"rlm ([a-z-]+)", said) if word not in COMMANDS] == []
     assert all(f"rlm {command}" in said for command in ("mock-api", "up", "queue push", "start --wait", "result"))
+    assert max(map(len, said.splitlines())) <= 80
 
 
 def test_what_is_there_is_kept(place: Path) -> None:
@@ -150,3 +152,24 @@ def test_procfile_and_environment_are_read_by_up() -> None:
     variables = parse(bold)
     assert variables["API_AUTHORIZATION"] == "Bearer TOKEN"
     assert {"RLM_CONFIG", "REDIS_URL", "SENTRY_DSN", "RLM_RUN__TARGET"} <= set(variables)
+
+
+def test_a_file_is_overwritten_whole_or_not_at_all(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk costs nobody a configuration; one that is overwritten keeps its mode and the link to it."""
+    # Given a configuration, closed to others, behind a link
+    (place / "mine.toml").write_text("# mine\n")
+    (place / "mine.toml").chmod(0o600)
+    (place / "rlm.toml").symlink_to("mine.toml")
+
+    # When it is to be overwritten on a full disk, then with room
+    with monkeypatch.context() as full:
+        full.setattr("rlm.settings.template.configuration_template", lambda: "\ud800")  # as little to be written
+        run("init", "--force", "--yes", code=1)
+    kept = sorted(path.name for path in place.iterdir()), (place / "mine.toml").read_text()
+    run("init", "--force", "--yes")
+
+    # Then it is as it was, then new
+    assert kept == (["mine.toml", "rlm.toml"], "# mine\n")
+    assert "[redis]" in (place / "mine.toml").read_text()
+    assert (place / "mine.toml").stat().st_mode & 0o777 == 0o600
+    assert (place / "rlm.toml").is_symlink()

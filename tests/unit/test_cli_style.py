@@ -6,7 +6,7 @@ import pytest
 from _pytest.capture import CaptureIO
 
 from rlm.cli import printing
-from rlm.cli.printing import is_coloured, is_terminal, say, show, styled, table
+from rlm.cli.printing import fitting_table, is_coloured, is_terminal, say, show, show_words, styled, table
 
 
 @pytest.fixture
@@ -89,6 +89,62 @@ def test_no_text_from_outside_is_coloured(on_a_terminal: None, capsys: pytest.Ca
     told = capsys.readouterr().out
     assert told.count("\x1b") == 2 * len(outside)
     assert "\\u001b[31mred" in told
+
+
+def test_sentences_are_wrapped_at_words_on_a_terminal(
+    on_a_terminal: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not between backticks, for that is typed; nor what is laid out already, nor in a pipe."""
+    # Given a terminal of 20 columns
+    monkeypatch.setenv("COLUMNS", "20")
+    words = f"{styled('Nobody', 'warn')} took it  up. Try\n  a line that is laid out\n`rlm start --wait` alone."
+
+    # When sentences are shown and told there, and shown as they are
+    show_words(words)
+    say(words)
+    show(words)
+    told = capsys.readouterr()
+
+    # Then they are broken at words, whose spaces stay
+    wrapped = "\x1b[33mNobody\x1b[0m took it  up.\nTry\n  a line that is laid out\n`rlm start --wait`\nalone.\n"
+    assert told.out.startswith(wrapped)
+    assert told.err == wrapped
+    assert told.out.removeprefix(wrapped).count("\n") == 3
+
+    # And those that are set in stay so
+    show_words("one two three four five six", indent=2)
+    assert capsys.readouterr().out == "  one two three\n    four five six\n"
+
+    # And in a pipe they stay in one piece
+    monkeypatch.setattr(CaptureIO, "isatty", lambda _self: False)
+    show_words("as long as it likes to be")
+    assert capsys.readouterr().out == "as long as it likes to be\n"
+
+
+def test_a_table_fits_a_narrow_terminal(
+    on_a_terminal: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its times are shortened, then columns left out, then the last one is wrapped; a pipe gets all of it."""
+    # Given a table that takes 72 columns
+    headings = ["id", "ended", "spare", "words"]
+    rows = [["a1", "2020-11-25T17:47:22.747Z", "0123456789", styled("HTTP", "warn") + " 500 and what it said"]]
+
+    def printed(width: int) -> list[str]:
+        monkeypatch.setenv("COLUMNS", str(width))
+        fitting_table(headings, rows, lambda _index: False, spare=["spare"])
+        return capsys.readouterr().out.replace("\x1b[33m", "").replace("\x1b[0m", "").splitlines()
+
+    # When it is printed on terminals that are narrower and narrower
+    # Then no more of it goes than must
+    assert printed(72)[1] == "a1  2020-11-25T17:47:22.747Z  0123456789  HTTP 500 and what it said"
+    assert printed(62)[1] == "a1  11-25 17:47:22  0123456789  HTTP 500 and what it said"
+    assert printed(50)[1] == "a1  11-25 17:47:22  HTTP 500 and what it said"
+    assert printed(36) == ["id  ended           words", "a1  11-25 17:47:22  HTTP 500 and", f"{'':20}what it said"]
+    assert printed(30)[1] == "a1  11-25 17:47:22  HTTP 500 and what it said"
+
+    # And a pipe gets all of it
+    monkeypatch.setattr(CaptureIO, "isatty", lambda _self: False)
+    assert printed(30)[1] == "a1  2020-11-25T17:47:22.747Z  0123456789  HTTP 500 and what it said"
 
 
 def test_an_unknown_kind_is_refused() -> None:

@@ -52,6 +52,7 @@ class Api:
     def __init__(self, clock):
         self._clock = clock
         self.connecting, self.asking, self.answering, self.shut = {}, {}, {}, set()
+        self.opened = False
         self.slots, self.given_back, self.kept, self.sent = [], [], [], []
 
     def connect(self, endpoint, _seconds):
@@ -81,7 +82,7 @@ class Api:
         return Delivered(200, self._clock.time - sent_at) if answers_at < deadline else Unreachable("no answer", None)
 
     def fail(self, _endpoint, **_options):
-        return Failed(0.0, opened=False)
+        return Failed(1.0, opened=self.opened)
 
     def __getattr__(self, _verb):
         return lambda *_args, **_options: None
@@ -200,3 +201,25 @@ def test_a_slot_that_comes_too_late_for_the_deadline_is_given_back(scene):
 
     assert (scene.sent, scene.settled) == ([], "give_back")
     assert scene.api.given_back == scene.api.slots == [FIRST]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [
+        (
+            Unreachable("no connection to host:80: refused", None),
+            "no connection to host:80: refused; it",
+        ),
+        (Unreachable("HTTP 500: no such wallet_001", 0.1), "HTTP 500; it rests"),
+    ],
+)
+def test_an_endpoint_that_comes_to_rest_is_told_with_what_it_said_last(scene, caplog, outcome, told):
+    """So that who reads the log knows what to look at; but never what an answer holds, which may be an item."""
+    scene.api.opened = True
+    scene.api.receive = lambda *_args: outcome
+
+    scene.carry()
+
+    (record,) = [one for one in caplog.records if one.levelname == "WARNING"]
+    assert f"first failed 5 times in a row, the last time with: {told}" in record.getMessage()
+    assert "wallet" not in record.getMessage()

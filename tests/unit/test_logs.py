@@ -19,7 +19,7 @@ from rlm.cli.processes import scheduler
 from rlm.errors import StoreUnreachableError
 from rlm.foreman import ALARM_COLOUR
 from rlm.outage import Outage
-from rlm.telemetry.lines import JsonPrinter
+from rlm.telemetry.lines import JsonPrinter, TextPrinter
 from rlm.telemetry.logs import FACTS, KEYS, JsonFormatter, LineFormatter, LogFormat, is_coloured, log_format
 
 ROOT = Path(__file__).parents[2]
@@ -160,6 +160,42 @@ def test_under_up_every_line_is_json_whoever_wrote_it():
     assert third == {**wrapped, "message": "[1]"}
     assert fourth == {**wrapped, "level": "ERROR", "message": "died"}
     assert "\x1b" not in output.getvalue()
+
+
+def test_under_up_a_person_reads_one_time_a_line(monkeypatch):
+    """That of the log where there is one, in UTC; on a terminal long lines are wrapped beside the names."""
+    from honcho.printer import Message
+
+    # Given what RLM logs, with its level in colour, and what another program says, on a terminal of 70 columns
+    output = io.StringIO()
+    printer = TextPrinter(output, coloured=True)
+    printer.width = 9
+    monkeypatch.setattr(printer, "_columns", lambda: 70)
+    logged = b"12:00:01.500 \x1b[33mWARNING\x1b[0m Worker w:1 is gone; what it held is pending again  [action=x]\n"
+
+    # When both are shown
+    for data, name, colour in ((logged, "scheduler", "36"), ("listening\n", "other", None)):
+        printer.write(Message("line", data, datetime.fromtimestamp(0.25, UTC), name, colour))
+
+    # Then each has its time once, and the end of the long one stands below its beginning
+    first, second, third = output.getvalue().splitlines()
+    assert first == (
+        "\x1b[0m\x1b[36m12:00:01.500 scheduler | \x1b[0m\x1b[33mWARNING\x1b[0m Worker w:1 is gone; what it held is"
+    )
+    assert second == f"{'':25}pending again  [action=x]"
+    assert third == "00:00:00.250 other     | listening"
+
+
+def test_under_up_no_line_is_wrapped_for_a_file():
+    """Nor on a terminal so narrow that next to nothing would be left."""
+    from honcho.printer import Message
+
+    output = io.StringIO()
+    TextPrinter(output, coloured=False).write(
+        Message("line", "x " * 200, datetime.fromtimestamp(0, UTC), "other", "36")
+    )
+
+    assert output.getvalue() == f"00:00:00.000 other | {'x ' * 200}\n"
 
 
 # -- trouble with Redis

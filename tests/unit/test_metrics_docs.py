@@ -79,7 +79,7 @@ def test_every_metric_that_a_query_names_exists_with_its_labels():
     assert len(expressions()) > 50
     for query in expressions():
         for name, matchers in re.findall(r"\b(rlm_\w+)(?:\{([^}]*)\})?", query):
-            metric = BY_NAME.get(name) or BY_NAME[name.removesuffix("_bucket")]
+            metric = BY_NAME.get(name) or BY_NAME[re.sub(r"_(bucket|count|sum)$", "", name)]
             labels = set(re.findall(r"(\w+)(?:=~|!=|!~|=)", matchers))
             assert labels <= {*metric.labels, *OF_PROMETHEUS}, query
 

@@ -179,6 +179,20 @@ def test_a_resting_endpoint_gets_nothing_until_it_is_rested() -> None:
     assert plan.binds.endswith("would leave none over (rebalance_api rests until 1:40)")
 
 
+def test_moments_in_words_count_from_the_start_of_the_run() -> None:
+    """Planned anew in the middle of a run, the deadline is where it was, and what rests does so until the same time."""
+    # Given a run of 180 s of which two minutes have gone
+    late = Horizon(deadline_seconds=60, target_seconds=15, guard_seconds=0.5, gone_seconds=120)
+    resting = {"rebalance_api": Window(rest_seconds=30)}
+
+    # When the rest of it is planned
+    plan = plan_of({"REBALANCE_NEEDED": 500}, windows=resting, horizon=late, progress=Progress())
+
+    # Then the words speak of the run's time, as the countdown beside them does
+    assert " until the deadline at 3:00: " in plan.binds
+    assert plan.binds.endswith("(rebalance_api rests until 2:30)")
+
+
 FOREVER = 251_606_682_840.2  # what is left until the end of the year 9999, to which a pause without an end lasts
 
 
@@ -197,6 +211,20 @@ def test_a_plan_says_why_an_endpoint_is_shut(window: Window, words: str) -> None
     plan = plan_of({"REBALANCE_NEEDED": 500}, windows={"rebalance_api": window})
 
     assert plan.binds.endswith(f"({words})")
+
+
+def test_many_endpoints_shut_for_the_same_reason_are_told_in_one_go() -> None:
+    """One is named, and until when the last of them is shut; so the words stay a sentence."""
+    # Given a system that is held as a whole, and whose endpoints failed
+    held = {name: Window(rest_seconds=60 + n, held_seconds=60 + n) for n, name in enumerate(ENDPOINTS)}
+    failed = dict.fromkeys(ENDPOINTS, Window(suspect=True))
+
+    # When it is planned for
+    late, never = (plan_of(of_each(500), windows=windows).binds for windows in (held, failed))
+
+    # Then that is told once
+    assert late.endswith(" (rebalance_api and 19 more are held until 1:19 at the latest)")
+    assert never.endswith(" (rebalance_api and 19 more are not counted on until they answer well)")
 
 
 @pytest.mark.parametrize("paused", ["account", "a"])

@@ -31,10 +31,27 @@ def run(*, leftover=0, **more):
 @pytest.mark.parametrize("leftover", [0, 5])
 def test_a_run_that_left_over_says_what_bound(capsys, leftover):
     """As it was planned; where nothing is left over that is of no interest."""
-    describe(run(leftover=leftover))
+    record = run(leftover=leftover)
+    record["plan"]["expected_leftover"] = leftover
 
-    told = f"\nAs it was planned: T{BINDS[1:]}.\n" in capsys.readouterr().out
+    describe(record)
+
+    told = f"\nAs it was planned: {BINDS}.\n" in capsys.readouterr().out
     assert told == bool(leftover)
+
+
+def test_a_run_whose_calls_failed_says_so(capsys):
+    """And no plan is blamed that had nothing left over."""
+    endpoint = {"calls": 9, "errors": 8, "throttled": 1, "completed": 0, "peak_in_window": 1, "limit": "9/minute"}
+    record = run(leftover=5)
+    record["by_endpoint"]["a"] = endpoint | {"p50_ms": 0, "p95_ms": 0}
+
+    describe(record)
+
+    told = capsys.readouterr().out
+    assert "8 of 9 calls failed: `rlm explain EVENT` says how" in told
+    assert "1 of 9 calls were throttled" in told
+    assert "As it was planned" not in told
 
 
 def test_a_run_that_was_never_planned_says_nothing_of_that(capsys):

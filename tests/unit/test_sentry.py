@@ -251,6 +251,7 @@ def test_the_sdk_is_told_to_look_at_nothing_by_itself(monkeypatch):
     assert "send_default_pii" not in told  # off unless asked for, and asking is deprecated
     assert told["traces_sample_rate"] == 0.0
     assert told["trace_propagation_targets"] == []
+    assert told["shutdown_timeout"] == sentry.FLUSH_SECONDS
     assert told["before_send"] is _strip
 
 
@@ -302,6 +303,7 @@ def test_installations_that_share_a_project_have_a_monitor_each():
     """The default's is called after the product; another prefix gives another slug, of what a slug may hold."""
     assert crons.slug_of("rlm") == "rlm-tick"
     assert crons.slug_of("Shop.EU") == "shop-eu-tick"
+    assert len(crons.slug_of("x" * 50)) == 50  # as long as a prefix, and as a slug may be
 
 
 @pytest.mark.parametrize("ok", [True, False])

@@ -135,6 +135,8 @@ def test_values_that_do_not_go_together(faults, text, environ, line):
         ),
         ("[REDIS]\nprefix = 'x'", "REDIS = {...}: unknown key (did you mean 'redis'?); the file may have redis, "),
         ("[redis]\npassword = 'hunter2'", 'redis.password = "***": unknown key; [redis] may have url, '),
+        ("[redis]\npasword = 'hunter2'", 'redis.pasword = "***": unknown key; [redis] may have url, '),
+        ("[web]\ntokn = 'hunter2'", "web.tokn = \"***\": unknown key (did you mean 'token'?); [web] may have "),
         (
             f'{TYPE}endpoints = [ {ENDPOINT} ]\nrate = "x"',
             "types.A.rate = \"x\": unknown key (did you mean 'rate_limit'?); [types.A] may have ",

@@ -40,6 +40,8 @@ def settings(tmp_path):
         ("https://key@sentry.example.com/42", "https://***@sentry.example.com/42"),
         ("http://h:80/@user?mail=a@b", "http://h:80/@user?mail=a@b"),
         ("http://u:p/w@h/", "http://u:***@h/"),
+        ("redis://h?p%61ssword=pw", "redis://h?p%61ssword=***"),
+        ("https://h/x?sig=k&design=1", "https://h/x?sig=***&design=1"),
         ("http://[::1]:8090/x?api_key=k", "http://[::1]:8090/x?api_key=***"),
         ("", ""),
     ],

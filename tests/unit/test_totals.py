@@ -31,6 +31,16 @@ def test_what_is_as_long_as_a_bound_is_within_it(what):
         assert (found.number, found.seconds) == (1, bound)
 
 
+def test_a_clock_that_was_set_back_takes_nothing_away():
+    """A run that ended before it began, by the clock on the wall, lets no sum fall: that would look like a restart."""
+    fields = Counter()
+
+    observe(fields, "run", -2.0)
+
+    assert histograms(fields, "run")[""].at_most[1] == 1
+    assert histograms(fields, "run")[""].seconds == 0.0
+
+
 def test_histograms_add_up_by_name():
     """Numbers are cumulative, seconds are the sum; another thing measured does not mix in."""
     calls = [Completed("T", "a", 40.0, 2.0), Completed("T", "a", 1700.0, 3.0), Completed("U", "b", 100.0)]

@@ -40,7 +40,8 @@ def test_what_leaves_the_ledger_is_settled_though_more_is_taken_meanwhile():
 
 
 @pytest.mark.parametrize(
-    ("step", "direction"), [(5, Direction.GROWING), (-5, Direction.DRAINING), (0, Direction.STEADY)]
+    ("step", "direction"),
+    [(5, Direction.GROWING), (-5, Direction.DRAINING), (0, Direction.STEADY), (0.03, Direction.STEADY)],
 )
 def test_what_waits_grows_or_drains(step, direction):
     """By the line nearest to all samples; a drain, which only moves what waits, is no growth."""

@@ -13,9 +13,11 @@ from rich.text import Text
 from rlm.cli.following import changes, line_of, picture_of
 from rlm.trend import Sample, Trend
 from rlm.view import Drawn, JSONLines, Lines, QueuePicture, bars, words
+from rlm.view.outputs import console_on
 from rlm.view.queue import queue_line
 
 WIDTHS = (40, 80, 140)
+HOSTILE = "\x1b[2J\x9b31m\u202e\nown line[/red]"
 DEFAULT_TYPES = ("REBALANCE_NEEDED", "OPEN_POSITION_DETECTED", "OPEN_ORDER_DETECTED", "NEW_BALANCE", "BALANCE_CHECK")
 LONG = "A_TYPE_WHOSE_NAME_IS_LONGER_THAN_ANYBODY_WOULD_LIKE_TO_READ_ON_A_TERMINAL_OF_EIGHTY_COLUMNS"
 
@@ -125,6 +127,7 @@ def rest(**more):
         "next_tick": "2026-11-25T10:18:00.000Z",
         "next_tick_seconds": 120.0,
         "waiting": waiting,
+        "by_endpoint": status()["by_endpoint"],
         "schedulers": 1,
         "workers": 0,
         **more,
@@ -245,6 +248,70 @@ def test_an_endpoint_that_is_not_well_is_named():
     assert "! overflow_new_balance_2 open (failing) for 12 s" in drawn(picture_of(found), 80)
 
 
+def test_endpoints_that_are_not_well_for_the_same_reason_are_told_together():
+    """How many, how long the last of them takes, and some of their names."""
+    # Given a run whose endpoints are held but for two, which fail
+    found = status()
+    for number, one in enumerate(found["by_endpoint"].values()):
+        one |= {"circuit": "held", "circuit_reason": None, "circuit_seconds": 12.0 + number}
+    for name in ("new_balance_0", "overflow_new_balance_1"):
+        found["by_endpoint"][name] |= {"circuit": "open", "circuit_reason": "failing"}
+
+    # When they are told
+    held, failing = words.unwell(found)
+
+    # Then that takes a line, or two
+    assert held.startswith("18 held for up to 31 s: rebalance_needed_0, ")
+    assert held.endswith(" and 15 more")
+    assert failing == "2 open (failing) for up to 25 s: new_balance_0, overflow_new_balance_1"
+
+
+def test_of_many_endpoints_those_without_a_call_are_left_out_of_a_record():
+    """So that it fits a terminal; of few all are shown."""
+    many, few = record(), record(types=("A",))
+    for found in (many, few):
+        for one in list(found["by_endpoint"].values())[1:]:
+            one["calls"] = 0
+
+    assert "and 19 more without a call" in drawn(picture_of(many), 80)
+    assert "overflow_rebalance_needed_1" not in drawn(picture_of(many), 80)
+    assert "overflow_a_3" in drawn(picture_of(few), 80)
+
+
+def test_a_run_with_nothing_to_do_says_so():
+    """In place of a plan for nothing."""
+    found = record()
+    for one in found["by_type"].values():
+        one.update(dict.fromkeys(("taken", "carried_over", "completed", "failed", "leftover"), 0))
+    for one in found["by_endpoint"].values():
+        one["calls"] = 0
+
+    picture = drawn(picture_of(found), 80)
+
+    assert "there was no event to send" in picture
+    assert "11 became dead letters: `rlm failed list` says why" in picture
+    assert "intake: 1 invalid" in picture
+    assert "no call was made" in picture
+    assert "planned" not in picture
+
+
+def test_a_run_that_nobody_conducts_says_so():
+    """With what to type; in a line and as a picture."""
+    found = status(conductor=None)
+
+    assert "! nobody conducts this run: `rlm up` or `rlm scheduler`" in drawn(picture_of(found), 80)
+    assert "nobody conducts this run" in line_of(found)
+    assert "nobody conducts" not in line_of(status(conductor="h:1:a"))
+
+
+def test_where_no_call_can_begin_no_end_is_promised():
+    """Neither in the open run nor in its record."""
+    plan = status()["plan"] | {"forecast_seconds": 0.0, "expected_leftover": 9}
+
+    assert "no call is expected to begin; 9 events" in line_of(status(plan=plan, called_seconds=None))
+    assert "planned: 3 workers, no call, 9 left over" in drawn(picture_of(record(plan=plan)), 80)
+
+
 def test_on_a_low_terminal_workers_give_way():
     """The picture is as high as it may be, and says how many workers it leaves out."""
     lines = drawn(picture_of(status(workers=20), 30), 80).splitlines()
@@ -262,22 +329,48 @@ def test_of_many_types_those_without_events_are_left_out():
     assert "and 3 types without an event in this run" in drawn(picture_of(found), 80)
 
 
-def test_text_from_outside_is_made_visible():
-    """An event's id may hold what a terminal takes for a command."""
-    found = status(types=("A",), endpoints=1)
-    found["workers"]["each"][0]["calls"][0]["event_id"] = "x\x1b[2J:T"
+def hostile(document):
+    """The same document with something hostile at the end of every text but the states, which are read."""
+    if isinstance(document, dict):
+        return {
+            name + HOSTILE * name.isupper(): value if name == "state" and value != "ready" else hostile(value)
+            for name, value in document.items()
+        }
+    if isinstance(document, list):
+        return [hostile(one) for one in document]
+    return f"{document}{HOSTILE}" if isinstance(document, str) else document
 
-    picture = drawn(picture_of(found), 140)
 
-    assert "\x1b" not in picture
-    assert "x\\u001b[2J at" in picture
+@pytest.mark.parametrize("name", ["one type", "left over", "budgets", "finished", "idle"])
+def test_text_from_outside_is_made_visible(name):
+    """Whatever another program wrote into Redis, whichever field it is: no command, no line of its own, no markup."""
+    plain = rest() if name == "idle" else DOCUMENTS[name]
+
+    picture = drawn(picture_of(hostile(plain)), 140)
+
+    assert not {"\x1b", "\u202e", "\x9b"} & set(picture)
+    assert not any(line.startswith("own line") for line in picture.splitlines())
+    assert "\\u001b" in picture
+
+
+def test_a_terminal_of_no_columns_is_as_wide_as_it_says(monkeypatch):
+    """COLUMNS=0 is what some programs leave to those that they start."""
+    monkeypatch.setenv("COLUMNS", "0")
+    stream = Terminal()
+
+    console_on(stream).print(picture_of(rest()))
+
+    assert "no run is open" in stream.getvalue()
 
 
 def test_between_runs_it_says_what_comes_next():
     """What ran last, the next tick, what waits, and dead letters."""
-    picture = drawn(picture_of(rest()), 100)
+    found = rest()
+    found["by_endpoint"]["overflow_rebalance_needed_1"]["circuit"] = "paused"
+    picture = drawn(picture_of(found), 100)
 
     for told in (
+        "endpoints     overflow_rebalance_needed_1 paused",
         "partial after 1:13 min",
         "10:18:00 UTC, in 2:00 min",
         "12 items, 7 events left over",
@@ -288,7 +381,10 @@ def test_between_runs_it_says_what_comes_next():
 
 def test_without_a_scheduler_no_tick_is_promised():
     """It says what to start."""
-    assert "no scheduler is running; `rlm up`" in drawn(picture_of(rest(schedulers=0)), 100)
+    picture = drawn(picture_of(rest(schedulers=0, last_record=None)), 100)
+
+    assert "no scheduler is running; `rlm up`" in picture
+    assert "`rlm start --wait` starts one now" in picture
 
 
 def test_the_queues_show_how_they_move():
@@ -310,7 +406,11 @@ def test_the_queues_in_a_line():
     """The same for a pipe."""
     assert queue_line(queues()) == (
         "1,203 items waiting; 41 in the ledger; 2 dead letters; oldest 1 min; arriving 120 items/min; "
-        "settled not known yet; growing"
+        "settled not known yet; growing; forecast: the leftovers grow by 12 a window"
+    )
+    unknown = {"trend": queues()["trend"] | {"direction": "unknown"}, "by_type": {}, "outlook": None}
+    assert queue_line(queues(**unknown)).endswith(
+        "; oldest -; arriving 120 items/min; settled not known yet; trend not known yet"
     )
 
 

@@ -1,0 +1,118 @@
+"""What the page of metrics says of how things are, read from a ledger in which they are so."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from rlm import closing
+from rlm.clock import system_clock
+from rlm.store.processes import Process, Role
+from rlm.store.window import Call
+from rlm.telemetry.prometheus import MetricsPage
+from tests.store import looks, steps
+
+
+@pytest.fixture
+def read(store):
+    """Read the page, as Prometheus does: the number of a series by its name and the values of its labels."""
+    page = MetricsPage(store)
+
+    def read():
+        with looks.nothing_changes(store):
+            text = page.write().decode()
+        samples = [one for family in text_string_to_metric_families(text) for one in family.samples]
+        series = Counter((one.name, frozenset(one.labels.items())) for one in samples)
+        assert [one for one, number in series.items() if number > 1] == []
+        found = {(one.name, frozenset(one.labels.values())): one.value for one in samples}
+        return lambda name, *labels: found[name, frozenset(labels)]
+
+    return read
+
+
+def test_before_the_first_run_nothing_waits_and_nothing_is_missing(store, read):
+    """Each type, endpoint, state and outcome has its series from the first on: what is not there raises no alarm."""
+    page = read()
+
+    assert page("rlm_up") == 1
+    assert (page("rlm_last_tick_timestamp_seconds"), page("rlm_last_run_timestamp_seconds")) == (0, 0)
+    assert (page("rlm_lease_held"), page("rlm_lease_remaining_seconds")) == (0, 0)
+    assert [state for state in ("idle", "draining", "planning", "running") if page("rlm_run_state", state)] == ["idle"]
+    assert page("rlm_run_deadline_timestamp_seconds") == 0
+    for name in store.settings.types:
+        assert page("rlm_queue_events", name, "pending") == page("rlm_events_total", name, "completed") == 0
+        assert page("rlm_last_run_events", name, "leftover") == 0
+    for name in store.settings.endpoints:
+        assert (page("rlm_limit_calls", name, "60"), page("rlm_limit_used_calls", name, "60")) == (30, 0)
+        assert (page("rlm_endpoint_circuit", name, "closed"), page("rlm_endpoint_circuit", name, "open")) == (1, 0)
+        assert page("rlm_last_run_excess_calls", name) == 0
+    assert page("rlm_runs_total", "failed") == 0
+    assert page("rlm_worker_restarts_total") == 0
+
+
+def test_while_a_run_is_open_it_says_where_everything_is(store, token, running, read):
+    """Of four events one is under way in one of a worker's lanes; a new item waits, an endpoint is paused."""
+    run = running(4)
+    store.publish_limits(token)
+    for number, state in enumerate(("ready", "starting")):
+        process = Process(f"w{number}", number, "h", system_clock.now(), state, threads=5)
+        store.processes.announce(Role.WORKER, process)
+    store.processes.announce(Role.SCHEDULER, Process("s", 1, "h", 0.0))
+    store.processes.want(token, 2)
+    claim = steps.claim_next(store, token, run, worker="w0")
+    store.windows.acquire(store.endpoints()[steps.ENDPOINT], Call("w0", claim.event_id, steps.ENDPOINT))
+    steps.push(store, steps.item("new", steps.TYPE, timestamp="2020-01-01T00:00:00Z"))
+    store.control.pause(store.settings.endpoints[steps.OVERFLOW], "me")
+
+    page = read()
+
+    assert (page("rlm_run_state", "running"), page("rlm_run_state", "idle")) == (1, 0)
+    assert page("rlm_run_deadline_timestamp_seconds") == pytest.approx(run.deadline)
+    assert (page("rlm_queue_events", steps.TYPE, "pending"), page("rlm_queue_events", steps.TYPE, "inflight")) == (3, 1)
+    assert 0 < page("rlm_queue_oldest_seconds", steps.TYPE) < 60
+    assert (page("rlm_audit_list_items"), page("rlm_staging_items"), page("rlm_dead_letters")) == (1, 0, 0)
+    assert page("rlm_audit_list_oldest_seconds") > 86_400
+    assert page("rlm_limit_used_calls", steps.ENDPOINT, "60") == 1
+    assert page("rlm_endpoint_circuit", steps.OVERFLOW, "paused") == 1
+    assert page("rlm_endpoint_circuit", steps.OVERFLOW, "closed") == 0
+    assert (page("rlm_processes", "scheduler"), page("rlm_processes", "supervisor")) == (1, 0)
+    assert (page("rlm_lease_held"), page("rlm_lease_token")) == (1, token)
+    assert (page("rlm_workers_wanted"), page("rlm_workers", "ready"), page("rlm_workers", "starting")) == (2, 1, 1)
+    assert (page("rlm_lanes"), page("rlm_lanes_busy")) == (10, 1)
+    assert page("rlm_events_total", steps.TYPE, "taken") == 4
+
+
+def test_after_a_run_it_says_what_became_of_it(store, token, running, read):
+    """Its end, its events, the most of its calls in any period; a histogram's last bucket has all there are."""
+    run = running(3)
+    store.publish_limits(token)
+    claim = steps.claim_next(store, token, run)
+    store.windows.acquire(store.endpoints()[steps.ENDPOINT], Call("worker-1", claim.event_id, steps.ENDPOINT))
+    store.ledger.complete(claim, steps.ENDPOINT, 0.3)
+    steps.finish(store, token, run)
+    assert closing.close_run(store, run.id)
+
+    page = read()
+
+    assert page("rlm_last_run_timestamp_seconds") == pytest.approx(system_clock.now(), abs=30)
+    assert page("rlm_last_run_events", steps.TYPE, "leftover") == page("rlm_events_total", steps.TYPE, "leftover") == 2
+    assert page("rlm_last_run_peak_calls", steps.ENDPOINT) == 1
+    assert page("rlm_last_run_excess_calls", steps.ENDPOINT) == 0
+    assert page("rlm_runs_total", "partial") == page("rlm_run_duration_seconds_count") == 1
+    buckets = [page("rlm_call_duration_seconds_bucket", steps.ENDPOINT, le) for le in ("0.05", "0.25", "0.5", "+Inf")]
+    assert buckets == [0, 0, 1, 1]
+    assert page("rlm_call_duration_seconds_count", steps.ENDPOINT) == 1
+    assert page("rlm_call_duration_seconds_sum", steps.ENDPOINT) == 0.3
+
+
+def test_of_two_rules_of_one_period_the_stricter_is_told(store, token, read):
+    """Each series stands on the page once, whatever a limit says twice."""
+    store.publish_limits(token)
+    store.control.limit(store.settings.endpoints[steps.ENDPOINT], "9/minute; 7 per 60 second; 100/hour", "me")
+
+    page = read()
+
+    assert page("rlm_limit_calls", steps.ENDPOINT, "60") == 7
+    assert page("rlm_limit_calls", steps.ENDPOINT, "3600") == 100

@@ -1,0 +1,89 @@
+"""Clients that say nothing, or do not come to the point, keep nobody else out for long."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import ExitStack
+from types import SimpleNamespace
+
+import pytest
+import urllib3
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from rlm.signals import Wakeup
+from rlm.web import connection, serve
+from tests.wait import wait_until
+
+HTTP = urllib3.PoolManager(retries=False, timeout=10)
+
+
+@pytest.fixture
+def port(monkeypatch):
+    """Serve one page to at most three connections, each of which has 0.3 s from one answer to the next."""
+    monkeypatch.setattr(connection, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(serve, "MOST_CONNECTIONS", 3)
+    app = Starlette(routes=[Route("/", lambda _request: PlainTextResponse("ok"))])
+    bound = serve.bind("127.0.0.1", 0, has_token=False)
+    port = bound.getsockname()[1]  # it is closed in the end
+    stop, wakeup = SimpleNamespace(graceful=False, immediate=False), Wakeup()
+    thread = threading.Thread(target=serve.serve, args=(app, bound, wakeup, stop))
+    thread.start()
+    yield port
+    stop.graceful = True
+    wakeup.wake()
+    thread.join()
+    wakeup.close()
+
+
+def ask(port):
+    return HTTP.request("GET", f"http://127.0.0.1:{port}/", headers={"Connection": "close"}).status
+
+
+def is_cut(client):
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nX-Half: a h"], ids=["nothing", "half a request"])
+def test_connections_that_ask_for_nothing_are_cut(port, said):
+    """As many as there may be keep others out until their patience is over, and not longer."""
+    with ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(3)]
+        for one in silent:
+            one.sendall(said)
+        wait_until(lambda: ask(port) == 503, message="all connections are taken")
+
+        wait_until(lambda: ask(port) == 200, message="others are served")
+
+        assert all(is_cut(one) for one in silent)
+
+
+def test_a_client_that_sends_a_byte_now_and_then_is_cut_as_well(port):
+    """What counts is an answer, not a sign of life."""
+    with socket.create_connection(("127.0.0.1", port)) as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nX-Long: ")
+
+        def drip():
+            try:
+                slow.sendall(b"a")
+            except OSError:
+                return True
+            return False
+
+        wait_until(drip, message="the connection is cut")
+
+
+def test_a_connection_that_is_used_stays(port):
+    """Each answer gives it as long again; HEAD is answered like GET, without the page."""
+    with socket.create_connection(("127.0.0.1", port)) as kept:
+        for _ in range(5):
+            began = time.monotonic()
+            kept.sendall(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert kept.recv(1000).startswith(b"HTTP/1.1 200")
+            wait_until(lambda began=began: time.monotonic() > began + 0.1)
