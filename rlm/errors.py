@@ -27,6 +27,10 @@ class StoreUnreachableError(StoreError):
     """Raised when Redis cannot be reached. Start it, or correct `redis.url`."""
 
 
+class StoreForbiddenError(StoreError):
+    """Raised when the user of `redis.url` lacks a right. docs/security.md lists those that RLM's user needs."""
+
+
 class StoreUnfitError(StoreError):
     """Raised when a Redis is reachable but would lose events. The message names the setting and the remedy."""
 

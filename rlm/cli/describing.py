@@ -37,7 +37,13 @@ def describe(found: dict[str, Any]) -> None:
     show_words(f"Run {found['run_id']} ({found['trigger']}): {found['state']}{left}")
     if why := unconducted(found):
         show_words(_sentence(why))
-    plan, workers = found["plan"], found["workers"]
+    _describe_plan(found)
+    _describe_types(found)
+    _describe_calls(found)
+
+
+def _describe_plan(found: dict[str, Any]) -> None:
+    plan, workers, counts = found["plan"], found["workers"], found["counts"]
     show_words(
         f"Planned: done {plan['forecast_seconds']:.1f} s after the first call (with the most workers no schedule could "
         f"before {plan['lower_bound_seconds']:.1f} s), {plan['expected_leftover']} left over"
@@ -55,29 +61,31 @@ def describe(found: dict[str, Any]) -> None:
         f"Workers: {plan['workers']} planned, of {plan['threads']} lanes each; {workers['peak']} at the most, "
         f"{workers['restarted']} replaced"
     )
-    counts = found["counts"]
     show_words(f"Intake: {counts['invalid']} invalid, {counts['duplicates']} duplicates")
-    show()
+
+
+def _describe_types(found: dict[str, Any]) -> None:
     columns = ["taken", "carried_over", "completed", "failed", "leftover"]
     headings = ["still to do" if name == "leftover" and "seconds_left" in found else name for name in columns]
     rows = [[name, *(str(entry[key]) for key in columns)] for name, entry in found["by_type"].items()]
-    table(["type", *headings], [*rows, ["in all", *(str(counts[key]) for key in columns)]])
     show()
+    table(["type", *headings], [*rows, ["in all", *(str(found["counts"][key]) for key in columns)]])
+
+
+def _describe_calls(found: dict[str, Any]) -> None:
     called = ["calls", "completed", "throttled", "errors", "peak_in_window", "limit"]
+    by_budget = found.get("by_budget", {})
     _table_by("endpoint", found["by_endpoint"], [*called, "p50_ms", "p95_ms"])
-    if "by_budget" in found:
-        show()
-        _table_by("budget", found["by_budget"], called)
-    resting = {
-        name: entry["circuit"]
-        for name, entry in [*found["by_endpoint"].items(), *found.get("by_budget", {}).items()]
+    if by_budget:
+        _table_by("budget", by_budget, called)
+    resting = [
+        f"{name} {entry['circuit']}"
+        for name, entry in [*found["by_endpoint"].items(), *by_budget.items()]
         if entry.get("circuit", "closed") != "closed"
-    }
+    ]
     if resting:
         show()
-        show_words(
-            f"Not closed: {', '.join(f'{name} {word}' for name, word in resting.items())}; see `rlm endpoint list`"
-        )
+        show_words(f"Not closed: {', '.join(resting)}; see `rlm endpoint list`")
 
 
 def describe_rest(found: dict[str, Any]) -> None:
@@ -90,8 +98,9 @@ def describe_rest(found: dict[str, Any]) -> None:
 
 
 def _sentence(words: str) -> str:
-    return f"{words[0].upper()}{words[1:]}."
+    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _table_by(what: str, entries: dict[str, dict[str, Any]], keys: list[str]) -> None:
+    show()
     table([what, *keys], [[name, *(str(entry[key]) for key in keys)] for name, entry in entries.items()])

@@ -17,7 +17,7 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from rlm.embedded import EmbeddedServer
 from rlm.embedded.places import is_own_socket
-from rlm.errors import ConfigurationError, StoreError, StoreUnreachableError
+from rlm.errors import ConfigurationError, StoreError, StoreForbiddenError, StoreUnreachableError
 from rlm.settings.masking import mask_url
 from rlm.settings.values import EMBEDDED
 
@@ -149,10 +149,10 @@ def place(client: redis.Redis | None) -> str:
     return f"Redis at {address(client)}" if client else "Redis"
 
 
-def forbidden(where: str, error: redis.ResponseError) -> StoreError:
+def forbidden(where: str, error: redis.ResponseError) -> StoreForbiddenError:
     """Say that the user of `redis.url` may not do what RLM does, and what to do."""
     remedy = f"give the user of {URL_SETTING} the rights that docs/security.md lists for RLM's user"
-    return StoreError(f"{where} does not allow RLM what it needs ({error})", remedy)
+    return StoreForbiddenError(f"{where} does not allow RLM what it needs ({error})", remedy)
 
 
 def _is_embedded(client: redis.Redis) -> bool:

@@ -106,16 +106,15 @@ class Processes:
 
     def alive(self, role: Role) -> list[Process]:
         """List the processes of a role, oldest first; those no longer heard of are `missing`."""
-        entries = self._entries(role)
-        found = [msgspec.json.decode(entry, type=Process) for entry in entries.values() if entry is not None]
+        found = [one for one in self._entries(role).values() if one is not None]
         return sorted(found, key=lambda process: (process.started_at, process.id))
 
     def missing(self, role: Role) -> list[str]:
         """Name the processes of a role that have not signed off and are no longer heard of; see `scheduler.janitor`."""
         return [one for one, entry in self._entries(role).items() if entry is None]
 
-    def _entries(self, role: Role) -> dict[str, bytes | None]:
-        """Read the register of a role, by id; None for those that are no longer heard of.
+    def _entries(self, role: Role) -> dict[str, Process | None]:
+        """Read the register of a role, by id; None for those that are no longer heard of, or are no processes.
 
         An entry that has longer to live than a new one was made before the clock of Redis was set back. Whoever lives
         makes a new one in a moment; the others would be taken for living for as long as that.
@@ -128,7 +127,7 @@ class Processes:
                 pipeline.pttl(self._keys.process(role, one))
             replies = iter(pipeline.execute() if ids else ())
         return {
-            one: entry if left <= HEARTBEAT_TTL_SECONDS * 1000 else None
+            one: _read(entry) if entry is not None and left <= HEARTBEAT_TTL_SECONDS * 1000 else None
             for one, entry, left in zip(ids, replies, replies, strict=True)
         }
 
@@ -185,6 +184,14 @@ class Processes:
         """Wake `workers`, `supervisors` or the `scheduler`. A lost wake-up costs latency only: all of them poll too."""
         with translated(self._client):
             self._client.publish(self._keys.wake(whom), "wake")
+
+
+def _read(entry: bytes) -> Process | None:
+    """Read an entry of the register; None for what another program wrote there."""
+    try:
+        return msgspec.json.decode(entry, type=Process)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def _lanes(notes: Mapping[bytes, bytes]) -> list[Lane]:

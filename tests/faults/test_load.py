@@ -14,6 +14,7 @@ from tests.wait import wait_until
 GROWS_BY = 15.0
 
 
+@pytest.mark.alone  # it says how much is done in a time
 @pytest.mark.parametrize("number", [20_000, pytest.param(100_000, marks=pytest.mark.long)])
 def test_a_run_takes_any_number_of_events(make_system, number):
     """The drain's memory does not follow the audit list; what is over a run's capacity is the next one's, at once."""

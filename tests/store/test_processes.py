@@ -128,6 +128,17 @@ def test_a_process_that_was_gone_may_come_back(store):
     assert store.processes.alive(Role.WORKER) == [WORKER]
 
 
+@pytest.mark.parametrize("junk", [b"no JSON", b"{}", b'{"id": 1}', b"\xff"])
+def test_what_is_no_process_stops_nobody(store, junk):
+    """What another program wrote into the register is one that is missing; the others are read as ever."""
+    store.processes.announce(Role.WORKER, WORKER)
+    store.client.sadd(store.keys.processes(Role.WORKER), "junk")
+    store.client.set(store.keys.process(Role.WORKER, "junk"), junk)
+
+    assert store.processes.alive(Role.WORKER) == [WORKER]
+    assert store.processes.missing(Role.WORKER) == ["junk"]
+
+
 def test_a_forgotten_process_leaves_nothing(store):
     """Who has ended is removed at once; forgetting it again changes nothing."""
     store.processes.announce(Role.WORKER, WORKER)

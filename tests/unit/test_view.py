@@ -312,6 +312,20 @@ def test_where_no_call_can_begin_no_end_is_promised():
     assert "planned: 3 workers, no call, 9 left over" in drawn(picture_of(record(plan=plan)), 80)
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_who_may_not_see_the_slots_sees_the_rest(width):
+    """A user who only looks on is told nothing of slots and health; the picture has the types all the same."""
+    found = status()
+    for entry in found["by_endpoint"].values():
+        for key in ("types", "used", "allowed", "free", "next_slot_seconds", "circuit", "circuit_seconds"):
+            del entry[key]
+
+    seen = drawn(picture_of(found), width)
+
+    assert all(name[:3] in seen for name in DEFAULT_TYPES)
+    assert "12/30" not in seen
+
+
 def test_on_a_low_terminal_workers_give_way():
     """The picture is as high as it may be, and says how many workers it leaves out."""
     lines = drawn(picture_of(status(workers=20), 30), 80).splitlines()
