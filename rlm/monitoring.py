@@ -8,7 +8,7 @@ from rlm.arrivals import measured_arrivals
 from rlm.backlog import backlog
 from rlm.books import books
 from rlm.clock import isoformat, system_clock
-from rlm.stats import queue_stats
+from rlm.stats import lengths, queue_stats
 from rlm.trend import Sample, Trend
 from rlm.whatif import as_it_is
 
@@ -54,12 +54,7 @@ class Monitor:
         records = store.runs.recent(SHOWN_RUNS)
         return {
             "as_of": isoformat(found.now),
-            "events": found.events,
-            "staged": found.staged,
-            "processing": found.unsettled if found.run_id else 0,
-            "failed": found.letters,
-            "leftover": 0 if found.run_id else found.unsettled,
-            "retried": found.retried,
+            **lengths(found),
             "by_type": stats["by_type"],
             "run": run
             and {

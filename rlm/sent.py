@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from rlm.clock import isoformat
 from rlm.compliance import peaks
 from rlm.endpoint import Limit, all_limited
+from rlm.store.changes import limits_of
 from rlm.store.connect import translated
 from rlm.store.window import KEEP_SECONDS
 
@@ -59,7 +60,8 @@ def excess(store: Store, since: float) -> dict[str, int]:
     now_us = store.windows.look(())[0]
     ago = max(0.0, now_us / _MICROSECONDS - since)
     limited = list(all_limited(store.endpoints().values()))
-    histories = [store.changes.limits(one.name) for one in limited]
+    changes = store.changes.newest()
+    histories = [limits_of(one.name, changes) for one in limited]
     spans = [
         ago + max([one.limit.longest_seconds, *(Limit.parse(text).longest_seconds for _, text in history)])
         for one, history in zip(limited, histories, strict=True)

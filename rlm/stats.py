@@ -10,6 +10,7 @@ from rlm.books import books
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from rlm.books import Books
     from rlm.store import Store
 
 
@@ -35,6 +36,11 @@ def queue_stats(store: Store) -> dict[str, Any]:
             "pending": account.unsettled + account.retried + waiting.events[name],
             "oldest_seconds": _age(found.now, (in_ledger, waiting.oldest.get(name))),
         }
+    return {**lengths(found), "by_type": by_type}
+
+
+def lengths(found: Books) -> dict[str, int]:
+    """Return the lengths of the queues by the books, under the keys of `queue_stats`."""
     return {
         "events": found.events,
         "staged": found.staged,
@@ -42,7 +48,6 @@ def queue_stats(store: Store) -> dict[str, Any]:
         "failed": found.letters,
         "leftover": 0 if found.run_id else found.unsettled,
         "retried": found.retried,
-        "by_type": by_type,
     }
 
 

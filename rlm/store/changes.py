@@ -11,6 +11,8 @@ import msgspec
 from rlm.store.connect import translated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import redis
 
     from rlm.store.keys import Keys
@@ -90,18 +92,25 @@ class Changes:
         return [_read(raw) for raw in found]
 
     def limits(self, name: str) -> list[tuple[float, str]]:
-        """Return the limits that an endpoint or a budget had, each with since when (seconds since 1970), oldest first.
-
-        What was in force before the oldest change that is kept comes first, since 0.0, where that is known.
+        """Return the limits that an endpoint or a budget had; see `limits_of`.
 
         Raises:
             StoreError: Redis did not answer.
         """
-        changes = [one for one in self.newest() if one.name == name and one.what is What.LIMIT and one.after]
-        found = [(one.at, one.after) for one in reversed(changes) if one.after]
-        if changes and changes[-1].before:
-            found.insert(0, (0.0, changes[-1].before))
-        return found
+        return limits_of(name, self.newest())
+
+
+def limits_of(name: str, newest: Iterable[Change]) -> list[tuple[float, str]]:
+    """Return the limits that an endpoint or a budget had, each with since when (seconds since 1970), oldest first.
+
+    By the `newest` changes, of whatever name, newest first. What was in force before the oldest of them comes first,
+    since 0.0, where that is known.
+    """
+    changes = [one for one in newest if one.name == name and one.what is What.LIMIT and one.after]
+    found = [(one.at, one.after) for one in reversed(changes) if one.after]
+    if changes and changes[-1].before:
+        found.insert(0, (0.0, changes[-1].before))
+    return found
 
 
 def record_of(by: str, name: str, what: What, after: str | None = None) -> bytes:

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from rlm.run import Run
 
 
+#: Sections of one type with one endpoint, which has a budget.
+WITH_BUDGET = """
+[budgets.account]
+rate_limit = "40/minute"
+[types.REBALANCE_NEEDED]
+endpoints = [{ name = "rebalance_api", url = "http://h/r", rate_limit = "30/minute", budget = "account" }]
+"""
+
+
 class Installation:
     """A configuration in `directory` on the server at `url`: all keys begin with a prefix that is nobody else's.
 

@@ -16,20 +16,13 @@ from click.testing import CliRunner
 
 from rlm.cli.group import COMMANDS, rlm
 from rlm.event import Reason, encode_letter
-from tests.acceptance.cli import Installation
+from tests.acceptance.cli import WITH_BUDGET, Installation
 from tests.store import steps
-
-SECTIONS = """
-[budgets.account]
-rate_limit = "40/minute"
-[types.REBALANCE_NEEDED]
-endpoints = [{ name = "rebalance_api", url = "http://h/r", rate_limit = "30/minute", budget = "account" }]
-"""
 
 
 @pytest.fixture
 def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url, SECTIONS) as made:
+    with Installation(tmp_path, valkey_only_url, WITH_BUDGET) as made:
         yield made
 
 

@@ -11,7 +11,7 @@ from rlm.cli.group import COMMANDS, rlm
 from rlm.event import Reason
 from rlm.monitoring import Monitor
 from rlm.store.processes import Process, Role
-from tests.acceptance.cli import Installation
+from tests.acceptance.cli import WITH_BUDGET, Installation
 from tests.acceptance.jsonpage import documented, keys, sections, without_empty
 from tests.store import steps
 
@@ -21,17 +21,11 @@ CONDUCTED = {
     "failure",
     *(f"forecast.{key}" for key in ("as_of", "forecast_seconds", "expected_leftover", "workers", "binds")),
 }
-SECTIONS = """
-[budgets.account]
-rate_limit = "40/minute"
-[types.REBALANCE_NEEDED]
-endpoints = [{ name = "rebalance_api", url = "http://h/r", rate_limit = "30/minute", budget = "account" }]
-"""
 
 
 @pytest.fixture
 def inst(tmp_path, valkey_only_url):
-    with Installation(tmp_path, valkey_only_url, SECTIONS) as made:
+    with Installation(tmp_path, valkey_only_url, WITH_BUDGET) as made:
         yield made
 
 
