@@ -128,7 +128,7 @@ class SchedulerService:
     def _turn(self) -> None:
         """Do what there is to do, then wait. Trouble with Redis is waited out; a lost lease makes this a standby."""
         try:
-            if self._leader.campaign():
+            if self._take_office():
                 self._lead()
             else:
                 self._lost_sight_of = None  # whoever conducts now sees to it
@@ -146,6 +146,15 @@ class SchedulerService:
         else:
             self._outage.over()
             self._duty.wait(IDLE_SECONDS)
+
+    def _take_office(self) -> bool:
+        """Tell whether this scheduler conducts. Where it does from now on, a tick may have come when nobody did."""
+        before = self._leader.token
+        if not self._leader.campaign():
+            return False
+        if self._leader.token != before and self._store.runs.last_tick() is not None:
+            self._ticks.remember()  # also one of before this process began; where it was served, this changes nothing
+        return True
 
     def _lead(self) -> None:
         """Finish what is open, then serve who asks, then a tick that is due, until there is nothing to do."""
