@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import Group, config_option, examples, json_option, opened, store_of
+from rlm.cli.common import Group, config_option, examples, json_option, store_of
 from rlm.cli.printing import fitting_table, is_terminal, print_json, show_words, styled
 from rlm.clock import isoformat
 from rlm.text import one_line
@@ -48,10 +48,10 @@ log_format_option = click.option(
 
 
 @contextmanager
-def long_running(
-    config: Path | None, role: str, *, allow_volatile: bool
-) -> Iterator[tuple[Store, Wakeup, StopSignals]]:
-    """Be a process that runs until a signal: its log, its title, a store that is fit, and the signals that it got.
+def long_running(config: Path | None, role: str) -> Iterator[tuple[Store, Wakeup, StopSignals]]:
+    """Be a process that runs until a signal: its log, its title, its store, and the signals that it got.
+
+    Redis need not answer: who cannot begin without it sees to that.
 
     What builds a broker is to be imported inside: Sentry is set up here, and must be before it.
     """
@@ -59,15 +59,14 @@ def long_running(
 
     from rlm import signals, telemetry  # noqa: PLC0415
     from rlm.settings import load_settings  # noqa: PLC0415
-    from rlm.store.fitness import require_fit  # noqa: PLC0415
+    from rlm.store import open_store  # noqa: PLC0415
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop:
         settings = load_settings(config)
         telemetry.set_up(settings, role)
         setproctitle(f"rlm {role}")
-        with opened(settings) as store:
-            require_fit(store.client, allow_volatile=allow_volatile)
+        with open_store(settings) as store:
             yield store, wakeup, stop
 
 
@@ -77,9 +76,11 @@ def long_running(
 @log_format_option
 def scheduler(config: Path | None, allow_volatile: bool) -> None:
     """Start runs on the wall clock and conduct them. TERM hands an open run over, or closes it."""
-    with long_running(config, "scheduler", allow_volatile=allow_volatile) as (store, wakeup, stop):
+    with long_running(config, "scheduler") as (store, wakeup, stop):
+        from rlm.store.fitness import require_fit  # noqa: PLC0415
         from scheduler.service import SchedulerService  # noqa: PLC0415
 
+        require_fit(store.client, allow_volatile=allow_volatile)
         SchedulerService(store, store.settings, wakeup, stop, allow_volatile=allow_volatile).run()
 
 
@@ -89,10 +90,12 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
 @log_format_option
 def supervisor(config: Path | None, allow_volatile: bool) -> None:
     """Keep the wanted number of workers alive on this host. TERM lets calls in flight end; a second TERM does not."""
-    with long_running(config, "supervisor", allow_volatile=allow_volatile) as (store, wakeup, stop):
+    with long_running(config, "supervisor") as (store, wakeup, stop):
         from actors.launcher import ForkserverLauncher  # noqa: PLC0415
+        from rlm.store.fitness import require_fit  # noqa: PLC0415
         from rlm.supervisor import Supervisor  # noqa: PLC0415
 
+        require_fit(store.client, allow_volatile=allow_volatile)
         launcher = ForkserverLauncher(store, store.settings.source)
         Supervisor(store, store.settings, launcher, wakeup, stop).run()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rlm.cli.common import config_option, examples
-from rlm.cli.processes import log_format_option, long_running, volatile_option
+from rlm.cli.processes import log_format_option, long_running
 
 if TYPE_CHECKING:
     import socket
@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 @click.option("--port", default=8088, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
 @click.option("--metrics-only", is_flag=True, help="Serve /metrics and /healthz only, and no page for people.")
 @config_option
-@volatile_option
 @log_format_option
-def web(*, config: Path | None, host: str, port: int, metrics_only: bool, allow_volatile: bool) -> None:
+def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> None:
     """Serve metrics for Prometheus, and a health check, over HTTP. TERM ends it at once.
 
     /metrics has what the ledger says at that moment, over all processes and hosts; one such process is enough for all
-    of them. /healthz answers 200 while Redis answers and a scheduler lives, else 503 with the reason. / says so.
+    of them. /healthz answers 200 while Redis answers and a scheduler lives, else 503 with the reason. / says so. It
+    starts without Redis too, and says that it is away.
 
     On another address than the loopback interface's it starts only with a token (web.token), which all but /healthz
     then ask for, as "Authorization: Bearer TOKEN".
@@ -43,11 +43,14 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool, allow_
     token = read_token(load_settings(config).web.token, os.environ)
     with bind(host, port, has_token=bool(token)) as bound:
         where = _url(bound)
-        with long_running(config, "web", allow_volatile=allow_volatile) as (store, wakeup, stop):
+        with long_running(config, "web") as (store, wakeup, stop):
             from rlm.web.app import make_app  # noqa: PLC0415
+            from rlm.web.health import redis_trouble  # noqa: PLC0415
 
             asked = "a token is asked for" if token else "this host only, without a token"
             log.info("Serving %s/metrics and %s/healthz, %s", where, where, asked, extra={"action": "serve"})
+            if reason := redis_trouble(store):
+                log.warning("Nothing can be read yet: %s", reason, extra={"action": "serve"})
             serve(make_app(store, token, metrics_only=metrics_only), bound, wakeup, stop)
 
 

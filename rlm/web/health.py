@@ -17,10 +17,21 @@ def trouble(store: Store) -> str:
 
     Whoever can reach the port may read it, so it says neither where Redis is nor who may log in.
     """
+    away = "Redis does not answer; `rlm doctor` on this host says more"
+    if redis_trouble(store):
+        return away
+    try:
+        schedulers = store.processes.alive(Role.SCHEDULER)
+    except StoreError:
+        return away
+    return "" if schedulers else "no scheduler lives; `rlm scheduler` starts one"
+
+
+def redis_trouble(store: Store) -> str:
+    """Say why Redis does not answer, and what to do, empty where it does. It names the place: for the log only."""
     try:
         with translated(store.client):
             store.client.ping()
-        schedulers = store.processes.alive(Role.SCHEDULER)
-    except StoreError:
-        return "Redis does not answer; `rlm doctor` on this host says more"
-    return "" if schedulers else "no scheduler lives; `rlm scheduler` starts one"
+    except StoreError as error:
+        return str(error)
+    return ""

@@ -189,6 +189,18 @@ def test_says_that_redis_is_away_and_never_an_old_number(tmp_path, monkeypatch):
         assert process.poll() is None
 
 
+def test_starts_while_redis_is_away_and_says_so(tmp_path):
+    """Who watches must be there before what is watched: 503 and `rlm_up 0`, and the log says where Redis is not."""
+    nobody = f"unix://{tmp_path}/no.sock"
+    with web(tmp_path, nobody) as (process, port):
+        assert read(port, "/healthz").status == 503
+        assert b"\nrlm_up 0.0\n" in read(port).data
+        log = (tmp_path / "web.log").read_text()
+        assert "Nothing can be read yet" in log
+        assert nobody in log
+        assert process.poll() is None
+
+
 def info(url):
     with open_store(load_settings(None, {"REDIS_URL": url})) as store:
         return f"process_id:{store.client.info('server')['process_id']}"
