@@ -122,12 +122,12 @@ def _budgets_called(
 
 
 def _peak(store: Store, run: Run, limited: Limited) -> int:
-    """Count the most slots of a run within one period of the first rule of an endpoint or a budget."""
+    """Count the most calls that a run sent within one period of the first rule of an endpoint or a budget."""
     began_us = run.deadline_us - round(run.window_seconds * 1_000_000)
     rule = limited.limit.rules[0]
     number = rule.amount * (2 + math.ceil(run.window_seconds / rule.seconds))
-    stamps = [stamp for stamp in store.windows.stamps(limited, number) if stamp >= began_us]
-    return most_in_any(sorted(stamps), round(rule.seconds * 1_000_000))
+    sent = [moment for moment in store.windows.sent(limited, number) if moment >= began_us]
+    return most_in_any(sent, round(rule.seconds * 1_000_000))
 
 
 def most_in_any(stamps: Sequence[int], span: int) -> int:

@@ -264,7 +264,7 @@ class Lanes:
         late = not trouble and sent_at - asked_at > self._leaving_seconds
         if late:
             with suppress(StoreError):
-                slot = self._store.windows.block(endpoint, slot, call)  # as if it had been taken only now
+                slot = self._store.windows.block(endpoint, slot, call, left_late=True)  # as if taken only now
                 late, asked_at = False, sent_at
         outcome = (
             Unreachable(trouble, None)
@@ -293,7 +293,7 @@ class Lanes:
         windows, endpoint = self._store.windows, sent.endpoint
         unanswered = isinstance(sent.outcome, Unreachable) and sent.outcome.seconds is None
         if sent.late or unanswered:
-            windows.block(endpoint, sent.slot, sent.call)
+            windows.block(endpoint, sent.slot, sent.call, left_late=sent.late)
         elif sent.counts_from is not None:
             windows.restamp(endpoint, sent.slot, sent.call, system_clock.monotonic() - sent.counts_from)
         match sent.outcome:

@@ -87,6 +87,10 @@ class Run:
     workers_peak: int = 0
     restarts_before: int = 0
 
+    def left_seconds(self, now: float) -> float:
+        """Return the time to the deadline; where the clock was set back since it opened, no more than its window."""
+        return min(self.deadline - now, self.window_seconds)
+
 
 @dataclass(frozen=True, slots=True)
 class Called:

@@ -24,9 +24,9 @@ _ALL = 2**31
 def compliance(store: Store, since_seconds: float) -> dict[str, Any]:
     """Judge the calls of the last `since_seconds`, by endpoint and budget; `ok` where no limit was exceeded.
 
-    What is counted are slots, by the clock of Redis. Endpoints that are no longer configured are not looked at. From
-    `known_from` on all calls are known, and `known_why` says why not before, or is None: of what was before, those that
-    are there count as well, but that none was too many cannot be said.
+    What is counted are the calls, when they were sent by the clock of Redis. Endpoints that are no longer configured
+    are not looked at. From `known_from` on all calls are known, and `known_why` says why not before, or is None: of
+    what was before, those that are there count as well, but that none was too many cannot be said.
 
     Raises:
         StoreError: Redis did not answer.
@@ -69,8 +69,8 @@ def excess(store: Store, since: float) -> dict[str, int]:
     numbers = store.windows.count([(one, [span]) for one, span in zip(limited, spans, strict=True)])
     found = {}
     for one, history, number in zip(limited, histories, numbers, strict=True):
-        stamps = sorted(store.windows.stamps(one, number)) if number else []
-        judged = peaks(stamps, one.limit, history, round(since * _MICROSECONDS))
+        sent = store.windows.sent(one, number) if number else []
+        judged = peaks(sent, one.limit, history, round(since * _MICROSECONDS))
         found[one.name] = max(0, *(peak.most - peak.rule.amount for peak in judged))
     return found
 
@@ -92,14 +92,14 @@ def _known_from(store: Store, found: dict[str, Any], since_us: int, now_us: int)
 
 
 def _judge(store: Store, limited: Limited, since_us: int) -> dict[str, Any]:
-    stamps = sorted(store.windows.stamps(limited, _ALL))
+    sent = store.windows.sent(limited, _ALL)
     history = store.changes.limits(limited.name)
     with translated(store.client):
         kept = cast("bytes | None", store.client.hget(store.keys.health(limited.window_id), "kept_us"))
     return {
-        "calls": sum(stamp >= since_us for stamp in stamps),
+        "calls": sum(moment >= since_us for moment in sent),
         "kept_seconds": max(KEEP_SECONDS, int(kept or 0) / _MICROSECONDS),
-        "rules": [_rule(peak) for peak in peaks(stamps, limited.limit, history, since_us)],
+        "rules": [_rule(peak) for peak in peaks(sent, limited.limit, history, since_us)],
     }
 
 

@@ -76,10 +76,10 @@ class HandConductor:
             log.info("Nothing is tidied up here: %s", error, extra={"action": "tidy_up", "run_id": run_id})
         return record
 
-    def close_open(self) -> dict[str, Any] | None:
-        """Close the open run now: calls under way are awaited, the rest is leftover."""
+    def close_open(self, run_id: str) -> dict[str, Any] | None:
+        """Close that run now, if it is open: calls under way are awaited, the rest is leftover."""
         run = self._store.runs.current()
-        if run is None:
+        if run is None or run.id != run_id:
             return None
         if run.state is not State.FINISHING:
             self._store.runs.advance(self._leader.token, run.id, State.FINISHING)

@@ -100,24 +100,31 @@ class Conductor:
     def _drain(self, run: Run) -> None:
         priorities = {one.name: one.priority for one in self._store.settings.event_types}
         for name in self._store.known_types:
-            if name not in priorities and (failed := self._store.ledger.fail_unknown(self._leader.token, run.id, name)):
-                log.warning(
-                    "%d events of %s, which is no longer configured, became dead letters",
-                    failed,
-                    name,
-                    extra={"action": "fail_unknown", "run_id": run.id},
-                )
+            if name not in priorities:
+                self._fail_unknown(run, name)
         for _taken in self._store.intake.drain(self._leader.token, run.id, priorities):
             crash_point("drain.chunk_taken")
-            self._leader.keep()
-            self._duty.serve(run)
-            if self._must_end(run):
+            if not self._goes_on(run):
                 return  # what is still staged stays for the next drain
 
-    def _must_end(self, run: Run) -> bool:
+    def _fail_unknown(self, run: Run, name: str) -> None:
+        failed = self._store.ledger.fail_unknown(self._leader.token, run.id, name, lambda: self._goes_on(run))
+        if failed:
+            log.warning(
+                "%d events of %s, which is no longer configured, became dead letters",
+                failed,
+                name,
+                extra={"action": "fail_unknown", "run_id": run.id},
+            )
+
+    def _goes_on(self, run: Run) -> bool:
+        """Keep the lease and answer who asks, between two chunks of a drain; tell whether there is to be another."""
+        self._leader.keep()
+        self._duty.serve(run)
+        self._hand_over(run)
         current = self._store.runs.current()
         cancelled = current is None or current.cancelled
-        return cancelled or self._duty.stopping or system_clock.now() >= run.deadline
+        return not (cancelled or self._duty.stopping or system_clock.now() >= run.deadline)
 
     def _plan(self, run: Run) -> None:
         """Plan what is pending; publish the limits, the plan, the wanted number of workers."""
@@ -162,8 +169,7 @@ class Conductor:
         loop.run()
         if self._duty.stopping and self._duty.cancels:
             self._store.runs.cancel(run.id)
-        elif self._duty.stopping and self._duty.standby():
-            raise HandedOverError(run.id)
+        self._hand_over(run)
         fields = {}
         if loop.lost_redis:
             fields["failure"] = "Redis was away, or not fit, past the deadline"
@@ -172,6 +178,11 @@ class Conductor:
         crash_point("finish.due")
         self._advance(run, State.FINISHING, **fields)
         crash_point("finish.marked")
+
+    def _hand_over(self, run: Run) -> None:
+        """Leave the run as it is where this process is stopping and a standby goes on: it drains and sends the rest."""
+        if self._duty.stopping and not self._duty.cancels and self._duty.standby():
+            raise HandedOverError(run.id)
 
     def finish(self, run: Run) -> dict[str, Any] | None:
         """Wait for the calls under way, have the end-of-run actor close the run, do it ourselves if that is late."""
@@ -199,7 +210,7 @@ class Conductor:
         return record
 
     def _await_calls(self, run: Run) -> None:
-        until = system_clock.monotonic() + run.deadline - system_clock.now() + OVERTIME_SECONDS
+        until = system_clock.monotonic() + run.left_seconds(system_clock.now()) + OVERTIME_SECONDS
         while system_clock.monotonic() < until and not self._duty.hurried:
             self._leader.keep()
             self._voucher.check()

@@ -25,6 +25,8 @@ class Duty:
         self._stop = stop
         self._id = scheduler_id
         self.cancels = cancels
+        #: A run was to be handed over, and nobody took the lease: whoever else is known is about to stop as well.
+        self.forsaken = False
 
     @property
     def stopping(self) -> bool:
@@ -48,4 +50,4 @@ class Duty:
 
     def standby(self) -> bool:
         """Tell whether another scheduler is alive that can go on with a run."""
-        return any(one.id != self._id for one in self._store.processes.alive(Role.SCHEDULER))
+        return not self.forsaken and any(one.id != self._id for one in self._store.processes.alive(Role.SCHEDULER))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from actors import dispatch
@@ -68,7 +69,7 @@ class ReleaseLoop:
         self._events = _events_of(store.runs.tally(run.id), self._names)
         self._looked_at = float("-inf")
         self._deadline_us = run.deadline_us - voucher.shifted_us
-        self._deadline = system_clock.monotonic() + run.deadline - system_clock.now()
+        self._deadline = system_clock.monotonic() + run.left_seconds(system_clock.now())
         self._first_release_at = run.first_release_at
         self._lanes = 0
         self._workers: list[str] = []
@@ -156,6 +157,7 @@ class ReleaseLoop:
         store = self._store
         workers = store.processes.alive(Role.WORKER)
         self._workers = [one.id for one in workers]
+        self._adopt(workers)
         ready = [one for one in workers if one.state == WorkerState.READY]
         self._lanes = self._count_lanes([one for one in ready if one.revision == self._run.revision])
         if len(ready) > self.workers_peak:
@@ -181,6 +183,20 @@ class ReleaseLoop:
             )
         self._was_away = False
         self._duty.serve(self._run)
+
+    def _adopt(self, workers: Sequence[Process]) -> None:
+        """Make it a run of this conductor's configuration, where it began with another whose last worker is gone."""
+        revision = self._store.settings.revision
+        if self._run.revision == revision or any(one.revision == self._run.revision for one in workers):
+            return
+        self._store.publish_limits(self._leader.token)  # before anybody claims by it: its budgets count earlier calls
+        self._note(revision=revision)
+        self._run = replace(self._run, revision=revision)
+        log.info(
+            "Run %s began with another configuration, of which no worker is left; it goes on with this one",
+            self._run.id,
+            extra={"action": "adopt_run", "run_id": self._run.id},
+        )
 
     def _take_up_limits(self) -> None:
         """Go by the limits as they are by now: one may have been changed by hand."""

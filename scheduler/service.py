@@ -6,11 +6,10 @@ import logging
 import os
 import socket
 import threading
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.interval import IntervalTrigger
 
 from actors.broker import ClaimCheckBroker
 from rlm import __version__, telemetry
@@ -25,7 +24,8 @@ from scheduler.conductor import Conductor, HandedOverError
 from scheduler.duty import Duty
 from scheduler.housekeeping import Housekeeper
 from scheduler.leader import Leader
-from scheduler.tick import is_anything_to_do, last_due, missed, open_run
+from scheduler.tick import is_anything_to_do, is_served, last_due, missed, open_run
+from scheduler.ticking import Ticks, TickTrigger
 
 if TYPE_CHECKING:
     from rlm.run import Run
@@ -37,25 +37,13 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 0.25
 #: How long it leaves Redis alone when that is away, seconds.
 AWAY_SECONDS = 0.5
+#: How long one that is stopping waits for a standby to take the lease, and how often it looks, seconds.
+TAKEOVER_SECONDS = 2.0
+POLL_SECONDS = 0.02
+#: By how much a multiple of a period may be off, for the rounding of a number so large, seconds.
+ROUNDING_SECONDS = 0.001
 
 log = logging.getLogger(__name__)
-
-
-class Ticks:
-    """Remembers that a tick is due, one however many came."""
-
-    def __init__(self) -> None:
-        self._due = threading.Event()
-
-    def remember(self) -> None:
-        """Note that a tick is due."""
-        self._due.set()
-
-    def take(self) -> bool:
-        """Tell whether a tick is due, and forget it."""
-        due = self._due.is_set()
-        self._due.clear()
-        return due
 
 
 class SchedulerService:
@@ -68,7 +56,7 @@ class SchedulerService:
         self._store = store
         self._settings = settings
         self._wakeup = wakeup
-        self._ticks = Ticks()
+        self._ticks = Ticks(self._last_due())
         self._leader = Leader(store.leases)
         self._duty = Duty(store, wakeup, stop, self._leader.owner)
         broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
@@ -79,6 +67,8 @@ class SchedulerService:
         self._outage = Outage(log, "schedule")
         #: The run that Redis failed in: where it is closed when Redis is back, its end is still to be seen to.
         self._lost_sight_of: Run | None = None
+        #: The token of the lease with which a tick was looked for that came when nobody conducted.
+        self._in_office = 0
 
     def run(self) -> None:
         """Schedule until a signal; then hand an open run over, or close it, and give the lease up."""
@@ -99,20 +89,18 @@ class SchedulerService:
             while not self._duty.stopping:
                 self._turn()
         finally:
-            clock.shutdown(wait=False)
-            waker.stop()
             self._stopped.set()
             announcer.join()
             self._sign_off()
+            clock.shutdown(wait=False)
+            waker.stop()
 
     def _start_clock(self) -> BackgroundScheduler:
         """Start APScheduler: ticks on multiples of `every_seconds` on the wall clock, late rather than never."""
         clock = BackgroundScheduler(timezone=UTC)
         clock.add_job(
             self._on_tick,
-            IntervalTrigger(
-                seconds=self._settings.run.every_seconds, start_date=datetime.fromtimestamp(0, UTC), timezone=UTC
-            ),
+            TickTrigger(self._settings.run.every_seconds),
             id="tick",
             misfire_grace_time=None,
             coalesce=True,
@@ -138,7 +126,7 @@ class SchedulerService:
             self._lost_sight_of = None
             log.warning("This scheduler does not conduct any more: %s", error, extra={"action": "stand_by"})
         except HandedOverError as error:
-            log.info("Run %s is handed over to a standby", error, extra={"action": "hand_over"})
+            log.info("Run %s is left to a standby", error, extra={"action": "hand_over"})
         except StoreError as error:
             self._outage.tell(error, "no run is started meanwhile")
             revive(self._store)
@@ -149,11 +137,12 @@ class SchedulerService:
 
     def _take_office(self) -> bool:
         """Tell whether this scheduler conducts. Where it does from now on, a tick may have come when nobody did."""
-        before = self._leader.token
         if not self._leader.campaign():
             return False
-        if self._leader.token != before and self._store.runs.last_tick() is not None:
-            self._ticks.remember()  # also one of before this process began; where it was served, this changes nothing
+        if self._leader.token != self._in_office:
+            if self._store.runs.last_tick() is not None:
+                self._ticks.remember()  # also one of before this process began; where it was served, no harm is done
+            self._in_office = self._leader.token  # not before: where Redis failed, the next turn looks again
         return True
 
     def _lead(self) -> None:
@@ -169,7 +158,7 @@ class SchedulerService:
                 return
             elif (request := self._store.runs.next_request()) is not None:
                 self._start(request)
-            elif self._ticks.take():
+            elif self._ticks.take(self._last_due()):
                 self._try_tick()
             elif not self._housekeeper.step():
                 return
@@ -187,6 +176,9 @@ class SchedulerService:
         self._store.runs.answer(request, {"run_id": run_id})
         self._conduct_open()
 
+    def _last_due(self) -> float:
+        return last_due(system_clock.now(), self._settings.run.every_seconds)
+
     def _try_tick(self) -> None:
         try:
             self._tick()
@@ -199,15 +191,20 @@ class SchedulerService:
         now, run_settings = system_clock.now(), self._settings.run
         due = last_due(now, run_settings.every_seconds)
         last = self._store.runs.last_tick()
-        if due <= (last or 0.0) <= now:
+        if is_served(last, due, now):
             return  # whoever held the lease before has done it
-        if skipped := missed(last, due, run_settings.every_seconds):
+        over = now > due + run_settings.window_seconds + ROUNDING_SECONDS
+        if skipped := missed(last, due, run_settings.every_seconds) + over:
             log.warning(
-                "%s missed since %s: no scheduler conducted, or Redis was away; what waits is taken now",
+                "%s missed since %s: no scheduler conducted, Redis was away, or a run was open; what waits is taken %s",
                 "1 tick was" if skipped == 1 else f"{skipped} ticks were",
-                isoformat(last or 0.0),
+                "the start" if last is None else isoformat(last),
+                "at the next tick" if over else "now",
                 extra={"action": "miss_ticks"},
             )
+        if over:  # its run would be over as it opens
+            self._store.runs.note_tick(now)
+            return
         crash_point("tick.due")
         telemetry.tick_began(self._settings, due)
         if work := is_anything_to_do(self._store):
@@ -253,9 +250,30 @@ class SchedulerService:
 
     def _sign_off(self) -> None:
         try:
-            self._store.processes.forget(Role.SCHEDULER, self._leader.owner)
-            self._leader.resign()
-            self._store.processes.wake("scheduler")
+            self._store.processes.forget(Role.SCHEDULER, self._leader.owner)  # first: no other hands its run over here
+            if self._duty.stopping and self._leader.token:
+                self._leave_no_run_behind()
+            self._give_lease_up()
         except StoreError as error:
             log.warning("The scheduler could not sign off: %s", error, extra={"action": "stop_scheduler"})
         log.info("Scheduler %s has stopped", self._leader.owner, extra={"action": "stop_scheduler"})
+
+    def _leave_no_run_behind(self) -> None:
+        """See that a standby takes the lease where a run is open; close that run if none does: all may be stopping."""
+        if self._store.runs.current() is None:
+            return
+        if self._duty.standby():
+            self._give_lease_up()
+            until = system_clock.monotonic() + TAKEOVER_SECONDS
+            while system_clock.monotonic() < until:
+                if self._store.leases.holder() is not None:
+                    return
+                system_clock.sleep(POLL_SECONDS)
+        self._duty.forsaken = True
+        if self._leader.campaign():
+            log.warning("No standby took the lease, so the run is closed here", extra={"action": "hand_over"})
+            self._conduct_open()
+
+    def _give_lease_up(self) -> None:
+        self._leader.resign()
+        self._store.processes.wake("scheduler")

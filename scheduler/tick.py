@@ -12,9 +12,22 @@ if TYPE_CHECKING:
     from rlm.store import Store
 
 
+#: How far the clocks of two schedulers' hosts may be apart, seconds: a tick that one has served is served by no other.
+APART_SECONDS = 5.0
+
+
 def last_due(now: float, every_seconds: float) -> float:
     """Return the last multiple of `every_seconds` on the wall clock, seconds since 1970: a late tick is that one's."""
     return now // every_seconds * every_seconds
+
+
+def is_served(last_tick: float | None, due: float, now: float) -> bool:
+    """Tell whether the tick `due` was served at `last_tick`, when one last was (both seconds since 1970).
+
+    That may be a little later than `now`: the clock of who conducted then was ahead of this one. Where it is much later
+    this clock was set back, and ticks are served anew.
+    """
+    return last_tick is not None and due <= last_tick <= now + APART_SECONDS
 
 
 def missed(last_tick: float | None, due: float, every_seconds: float) -> int:

@@ -13,6 +13,7 @@ from unittest import mock
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from rlm.embedded import EmbeddedServer, process
 from rlm.store.connect import make_client
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 #: The servers the store is tested on: the bundled one, and Debian's `redis-server`.
 SERVERS = ("valkey", "redis")
+
+# How long an example takes says how busy the machine is, and nothing of what is tried.
+settings.register_profile("rlm", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rlm")
 
 
 def pytest_addoption(parser):

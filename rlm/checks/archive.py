@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rlm.archive import Archive
 from rlm.checks.findings import good, warning
+from rlm.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from rlm.store.fitness import Finding
 
 #: So many beyond their bound one run may add, which the archivist moves within seconds of its end.
-ARCHIVED_SOON = {"run records": 1, "dead letters": 1000}
+ARCHIVED_SOON = {"run record": 1, "dead letter": 1000}
 
 _REMEDY = "make room on its disk, see who owns the directory, or name another in archive.directory"
 
@@ -28,11 +29,11 @@ def check_archive(store: Store) -> Iterator[Finding]:
 def _archive(store: Store) -> Finding:
     archive, settings = Archive(store.settings.archive_dir), store.settings
     kept = {
-        "run records": store.runs.count() - settings.run.history,
-        "dead letters": store.letters.count() - settings.queue.failed_max,
+        "run record": store.runs.count() - settings.run.history,
+        "dead letter": store.letters.count() - settings.queue.failed_max,
     }
     surplus = {what: number for what, number in kept.items() if number > 0}
-    waiting = ", ".join(f"{number:,} {what}" for what, number in surplus.items())
+    waiting = ", ".join(counted(number, what) for what, number in surplus.items())
     told = f"; {waiting} more than Redis is to keep wait there to be archived" if waiting else ""
     soon = ARCHIVED_SOON if store.runs.current() else dict.fromkeys(ARCHIVED_SOON, 0)
     try:

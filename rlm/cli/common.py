@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 5.0
 #: How often is looked whether it has, seconds.
 POLL_SECONDS = 0.05
+#: How many entries of a list can be asked for, which is more than any has.
+MOST_ENTRIES = 1_000_000_000
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -142,6 +145,20 @@ def confirm(question: str, done: str = "removed") -> None:
 
 
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+number_argument = click.argument("number", metavar="[N]", type=click.IntRange(1, MOST_ENTRIES), default=20)
+
+
+class NumberRange(click.FloatRange):
+    """A range of numbers, of which NaN is none: it compares with no bound, so click lets it through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read a number and see that it is in the range."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not in the range {self._describe_range()}.", param, ctx)
+        return number
+
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say how many it would be, and change nothing.")
 

@@ -40,8 +40,7 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
 def compliance(config: Path | None, since_seconds: float, as_json: bool) -> None:
     """Show the most calls in any period, by endpoint and budget, against its limit. Exits with 1 if one was exceeded.
 
-    Counted are the calls that RLM sent, by the clock of Redis, not what a server read. A call that got no answer stands
-    at the moment from which on its slot was blocked.
+    Counted are the calls that RLM sent, when it sent them, by the clock of Redis, not what a server read.
     """
     from rlm.sent import compliance as judge  # noqa: PLC0415  # a command loads what it needs when it runs
 

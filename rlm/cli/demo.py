@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import ExitCode, config_option, examples, json_option
+from rlm.cli.common import ExitCode, NumberRange, config_option, examples, json_option
 from rlm.cli.printing import print_json, say, show
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ DEFAULT_SPEED = 10.0
 )
 @click.option(
     "--speed",
-    type=click.FloatRange(0.1, 60),
+    type=NumberRange(0.1, 60),
     help=f"Divide the window, the limits and the times of calls by this.  [default: {DEFAULT_SPEED:g}]",
 )
 @click.option("--real-time", is_flag=True, help="The same as --speed 1.")

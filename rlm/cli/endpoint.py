@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import CommandError, ExitCode, Group, config_option, examples, json_option, store_of
+from rlm.cli.common import (
+    CommandError,
+    ExitCode,
+    Group,
+    config_option,
+    examples,
+    json_option,
+    number_argument,
+    store_of,
+)
 from rlm.cli.completing import limited_names
 from rlm.cli.printing import fitting_table, print_json, show, show_words, styled
 from rlm.text import counted
@@ -194,7 +203,7 @@ def limit(config: Path | None, name: str, rate: str, as_json: bool) -> None:
 
 
 @endpoint.command(epilog=examples("rlm endpoint changes", "rlm endpoint changes 100 --json"))
-@click.argument("number", metavar="[N]", type=click.IntRange(min=1), default=20)
+@number_argument
 @config_option
 @json_option
 def changes(config: Path | None, number: int, as_json: bool) -> None:

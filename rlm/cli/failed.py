@@ -18,6 +18,7 @@ from rlm.cli.common import (
     dry_run_option,
     examples,
     json_option,
+    number_argument,
     store_of,
     yes_option,
 )
@@ -50,7 +51,7 @@ def failed() -> None:
 
 
 @failed.command("list", epilog=examples("rlm failed list", "rlm failed list 100 --json | jq -r '.[].id'"))
-@click.argument("number", metavar="[N]", type=click.IntRange(min=1), default=20)
+@number_argument
 @config_option
 @json_option
 def list_letters(config: Path | None, number: int, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from rlm.cli.common import (
     config_option,
     examples,
     json_option,
+    number_argument,
     store_of,
 )
 from rlm.cli.completing import open_run_id, run_ids
@@ -143,7 +144,7 @@ def result(config: Path | None, run_id: str | None, as_json: bool) -> None:
 
 
 @click.command("list", epilog=examples("rlm list", "rlm list 100 --json | jq '.[] | select(.state != \"completed\")'"))
-@click.argument("number", metavar="[N]", type=click.IntRange(min=1), default=20)
+@number_argument
 @config_option
 @json_option
 def list_runs(config: Path | None, number: int, as_json: bool) -> None:
@@ -210,7 +211,7 @@ def _await_close(store: Store, run: Run, wakeup: Wakeup, stop: StopSignals) -> d
             conductor = HandConductor(store, wakeup, stop, allow_volatile=True)  # it opened there: close it there
             try:
                 conductor.campaign(ANSWER_SECONDS)
-                conductor.close_open()
+                conductor.close_open(run.id)
             finally:
                 conductor.resign()
         system_clock.sleep(POLL_SECONDS)

@@ -85,6 +85,8 @@ def conduct_here(
         if not store.processes.alive(Role.SUPERVISOR):
             stack.enter_context(_own_supervisor(store.settings, drawn, allow_volatile=allow_volatile))
         conductor.finish_open()
+        if stop.graceful:
+            raise CommandError("Interrupted before a run was started.")
         record = conductor.conduct()
     if record is None:
         raise CommandError("The run was closed by another process; see `rlm list`.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rlm.cli.common import NumberRange
 from rlm.clock import system_clock
 from rlm.errors import StoreError
 
@@ -34,7 +35,7 @@ def interval_option(default: float) -> Callable[[Any], Any]:
     """Make the option of how often to look."""
     return click.option(
         "--interval",
-        type=click.FloatRange(SHORTEST_SECONDS, LONGEST_SECONDS),
+        type=NumberRange(SHORTEST_SECONDS, LONGEST_SECONDS),
         metavar="SECONDS",
         help=f"Look this often.  [default: {default:g}]",
     )

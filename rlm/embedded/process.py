@@ -55,6 +55,7 @@ class ValkeyProcess:
         self.lock_path = data_dir / "server.lock"
         self._log_path = data_dir / "valkey.log"
         self._child: int | None = None
+        self._child_lock: os.stat_result | None = None
 
     def ensure(self) -> None:
         """Start it unless it runs, an orphan included; return once it answers.
@@ -93,12 +94,16 @@ class ValkeyProcess:
         Raises:
             StoreError: it did not end in `STOP_SECONDS`.
         """
+        if self._child is not None and self._was_removed():
+            with suppress(ProcessLookupError):  # what it had is gone; asked to end, it would remove a new one's socket
+                os.kill(self._child, signal.SIGKILL)
+            self._reap()
+            if not self.lock_path.exists():
+                self._remove_socket()
+            return
         log_start = self._log_size()
         with self._connect() as client, suppress(redis.RedisError):  # whether it ended is the lock's to say
             client.shutdown()
-        if self._child is not None and not self.lock_path.exists():  # its directory was removed under it
-            with suppress(ProcessLookupError):
-                os.kill(self._child, signal.SIGTERM)
         deadline = system_clock.monotonic() + STOP_SECONDS
         while held(self.lock_path):
             if system_clock.monotonic() > deadline:
@@ -108,10 +113,20 @@ class ValkeyProcess:
                 )
             system_clock.sleep(POLL_SECONDS)
         self._reap()
+        self._remove_socket()
+
+    def _remove_socket(self) -> None:
         self.socket_path.unlink(missing_ok=True)
         if self.socket_path.parent != self._data_dir:
             with suppress(OSError):  # somebody put something else there
                 self.socket_path.parent.rmdir()
+
+    def _was_removed(self) -> bool:
+        """Return whether its directory was removed under our server; another server may run in a new one by now."""
+        try:
+            return self._child_lock is None or not os.path.samestat(self.lock_path.stat(), self._child_lock)
+        except FileNotFoundError:
+            return True
 
     def _connect(self) -> redis.Redis:
         return redis.Redis(
@@ -146,6 +161,7 @@ class ValkeyProcess:
         log = os.open(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             self._child = spawn(self._command(), lock.descriptor, log)
+            self._child_lock = os.fstat(lock.descriptor)
         finally:
             os.close(log)
 

@@ -25,7 +25,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer to be sent `after_seconds`. Its `arrival` is told the status once it has been."""
+    """An answer to be sent `after_seconds`. Its `arrival` is told the status just before it is."""
 
     status: int
     body: bytes
@@ -124,9 +124,9 @@ class Connection(asyncio.Protocol):
             self._send(reply, last=last)
 
     def _send(self, reply: Reply, *, last: bool) -> None:
-        self._transport.write(wire.render(reply.status, reply.body, reply.headers, last=last))
-        if reply.arrival:
+        if reply.arrival:  # first: who has the answer, in whatever thread, finds it noted
             reply.arrival.status = reply.status
+        self._transport.write(wire.render(reply.status, reply.body, reply.headers, last=last))
         if last:
             self._busy = True
             self._transport.close()

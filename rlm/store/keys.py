@@ -31,8 +31,10 @@ records                    hash    run id -> record (JSON); until archived, whic
 runs                       list    ids of those records, newest first
 last_tick                  string  when the scheduler last ticked, seconds since 1970
 window:URLHASH             list    stamps of the slots taken, newest first; 24 h, or the longest rule
+moved:URLHASH              list    `STAMP SENT` of slots that count from a period or more after their calls were sent,
+                                   newest first; as long as the window
 health:URLHASH             hash    an endpoint's rest, pause, probe, failures in a row, how far back its slots are kept
-window:, health:NAMEHASH   both    the same of a budget, whose slots are those of its endpoints together
+window:, ...:NAMEHASH      all     the same of a budget, whose slots are those of its endpoints together
 budgets                    hash    window id of an endpoint -> that of the budget that its calls are counted on; both of
                                    them -> when that ended
 limits, limits:filed       hash    endpoint or budget name -> its limit in force, and as the file last had it
@@ -133,6 +135,10 @@ class Keys:
     def window(self, window_id: str) -> str:
         """Return the list of an endpoint's slots, by the hash of its URL, or of a budget's, by that of its name."""
         return f"{self._prefix}:window:{window_id}"
+
+    def moved(self, window_id: str) -> str:
+        """Return the list of those slots of a window that count from later than their calls were sent."""
+        return f"{self._prefix}:moved:{window_id}"
 
     def health(self, window_id: str) -> str:
         """Return the hash of an endpoint's health, by the hash of its URL, or of a budget's, by that of its name."""

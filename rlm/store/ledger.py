@@ -11,11 +11,12 @@ from rlm.endpoint import ANSWER_SLACK_SECONDS
 from rlm.event import Reason, encode_letter, type_of
 from rlm.store.connect import translated
 from rlm.store.measures import read_expected
-from rlm.store.scripts import Script, run_many
+from rlm.store.scripts import Call, Script, run_many
+from rlm.store.window import KEEP_SECONDS
 from rlm.trail import Answer, Heard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import redis
     from redis.client import Pipeline
@@ -36,6 +37,8 @@ CHUNK = 200
 
 _MICROSECONDS = 1_000_000
 _NOTHING = Heard()
+#: What became of a worker, by how its events are taken back.
+_LOST = {"dead": "died", "ended": "was ended"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,17 +344,23 @@ class Ledger:
             )
         )
 
-    def fail_unknown(self, token: int, run_id: str, type_name: str) -> int:
+    def fail_unknown(self, token: int, run_id: str, type_name: str, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Make dead letters of the pending events of a type that is no longer configured; return how many.
+
+        There may be very many: after each chunk it is asked whether it `goes_on`.
 
         Raises:
             FencedError: the caller's `token` is not the lease's any more.
         """
         failed, keys = 0, self._keys
-        while ids := self._first(self._keys.pending(type_name)):
-            for event_id in ids:
-                with translated(self._client):
-                    item = cast("bytes | None", self._client.hget(self._keys.event(event_id), "item"))
+        while ids := self._first(keys.pending(type_name)):
+            with translated(self._client):
+                pipeline = self._client.pipeline(transaction=False)
+                for event_id in ids:
+                    pipeline.hget(keys.event(event_id), "item")
+                items = pipeline.execute()
+            calls: list[Call] = []
+            for event_id, item in zip(ids, items, strict=True):
                 letter = encode_letter(
                     item or b"null",
                     Reason.UNKNOWN_TYPE,
@@ -360,11 +369,11 @@ class Ledger:
                     run_id=run_id,
                     event=event_id,
                 )
-                failed += self._fail_pending(
-                    self._client,
-                    [keys.lease, keys.event(event_id), keys.pending(type_name), keys.tally(run_id), keys.failed],
-                    [token, event_id, type_name, self._dedupe_ms, letter],
-                )
+                names = [keys.lease, keys.event(event_id), keys.pending(type_name), keys.tally(run_id), keys.failed]
+                calls.append((self._fail_pending, names, [token, event_id, type_name, self._dedupe_ms, letter]))
+            failed += sum(run_many(self._client, calls))
+            if not goes_on():
+                break
         return failed
 
     def void_fetched(self, releases: Iterable[Release]) -> int:
@@ -402,12 +411,16 @@ class Ledger:
                 promoted += int(self._promote(self._client, keys, ids))
         return promoted
 
-    def orphan_worker(self, worker_id: str) -> int:
-        """Take back everything a dead worker had claimed; its slots stay blocked from now. Return how many events."""
+    def orphan_worker(self, worker_id: str, *, died: bool = True) -> int:
+        """Take back everything a dead worker had claimed; its slots stay blocked from now. Return how many events.
+
+        No death is counted where it has not `died` of anything it had, but was ended because all were to end at once.
+        """
+        when = "dead" if died else "ended"
         with translated(self._client):
             calls = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.calls(worker_id)))
         return sum(
-            self._take_back(event_id.decode(), worker_id, call.decode(), "dead") for event_id, call in calls.items()
+            self._take_back(event_id.decode(), worker_id, call.decode(), when) for event_id, call in calls.items()
         )
 
     def orphan_expired(self, types: Iterable[str], now_us: int, *, closing: bool = False) -> int:
@@ -431,9 +444,7 @@ class Ledger:
             run_id = self._client.get(keys.current)
             item, attempt = cast("list[bytes | None]", self._client.hmget(keys.event(event_id), "item", "attempt"))
         run = cast("bytes", run_id or b"").decode()
-        heard = Heard(
-            "nobody knows: its worker died" if when == "dead" else "nobody knows: its worker froze, or lost Redis"
-        )
+        heard = Heard(f"nobody knows: its worker {_LOST.get(when, 'froze, or lost Redis')}")
         letter = encode_letter(
             item or b"null",
             Reason.POISON,
@@ -452,8 +463,7 @@ class Ledger:
                     keys.calls(worker_id),
                     keys.tally(run),
                     keys.failed,
-                    keys.window(window_id),
-                    *map(keys.window, budget),
+                    *(spell(one) for one in (window_id, *budget) for spell in (keys.window, keys.moved)),
                 ],
                 [
                     event_id,
@@ -467,6 +477,7 @@ class Ledger:
                     POISON_DEATHS,
                     letter,
                     trail.encode(run, int(attempt or 0) + 1, endpoint, Answer.UNKNOWN, heard),
+                    KEEP_SECONDS * 1000,
                 ],
             )
         )

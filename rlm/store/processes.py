@@ -25,6 +25,10 @@ HEARTBEAT_TTL_SECONDS = 10.0
 HEARTBEAT_SECONDS = 3.0
 
 _RECONNECT_SECONDS = 0.5
+#: A channel on which nothing was heard for so long is asked whether it is still there, seconds, and connected anew if
+#: no answer comes within so many more: what lies between forgets a silent connection, and tells neither end.
+_PING_SECONDS = 10.0
+_PONG_SECONDS = 5.0
 #: How long it is remembered that a worker's unexpected end was counted, milliseconds.
 _RESTARTED_MS = 3_600_000
 
@@ -231,9 +235,22 @@ class Waker:
                 with client.pubsub(ignore_subscribe_messages=True) as subscriber:  # type: ignore[no-untyped-call]
                     subscriber.subscribe(self._channel)
                     self._callback()
-                    while not self._stopped.is_set():
-                        if subscriber.get_message(timeout=_RECONNECT_SECONDS) is not None:
-                            self._callback()
+                    self._hear(subscriber)
                 client.close()
             except redis.RedisError:
                 system_clock.sleep(_RECONNECT_SECONDS)
+
+    def _hear(self, subscriber: Any) -> None:
+        heard_at, asked = system_clock.monotonic(), False
+        while not self._stopped.is_set():
+            message = subscriber.get_message(timeout=_RECONNECT_SECONDS)
+            silent_seconds = system_clock.monotonic() - heard_at
+            if message is not None:
+                heard_at, asked = system_clock.monotonic(), False
+                if message["type"] != "pong":
+                    self._callback()
+            elif silent_seconds > _PING_SECONDS + _PONG_SECONDS:
+                raise redis.ConnectionError("the channel is gone, and nobody said so")
+            elif silent_seconds > _PING_SECONDS and not asked:
+                subscriber.ping()
+                asked = True

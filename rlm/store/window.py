@@ -8,6 +8,8 @@ list as well, and a call takes a slot in both or in neither.
 
 from __future__ import annotations
 
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +18,7 @@ from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from rlm.endpoint import all_limited
+from rlm.errors import StoreError
 from rlm.event import type_of
 from rlm.store.connect import translated
 from rlm.store.scripts import Script, run_many
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from rlm.endpoint import Endpoint, Limit, Limited
     from rlm.store.keys import Keys
 
+#: So many slots are remembered, the newest, that count from a later moment than their calls were sent.
+MOST_MOVED = 100_000
 #: Slots are kept this long at least, for the log of calls sent; longer where a rule looks further back.
 KEEP_SECONDS = 24 * 3600
 
@@ -214,18 +219,50 @@ class Windows:
         """Give a slot back, by its own id, for which no call was sent."""
         self._move(endpoint, slot, call, "")
 
-    def block(self, endpoint: Endpoint, slot: Admitted, call: Call | None = None) -> Admitted:
-        """Block a slot for a period from now, for a call that left late or got no answer; return it as it is now."""
-        return self.restamp(endpoint, slot, call, 0.0)
+    def block(
+        self, endpoint: Endpoint, slot: Admitted, call: Call | None = None, *, left_late: bool = False
+    ) -> Admitted:
+        """Block a slot for a period from now, for a call that got no answer; return it as it is now.
+
+        `left_late`: it is for one that left only now.
+        """
+        return self._block(endpoint, slot, call, 0.0, left_late=left_late)
 
     def restamp(self, endpoint: Endpoint, slot: Admitted, call: Call | None, ago_seconds: float) -> Admitted:
         """Block a slot for a period from `ago_seconds` before now; never from before it was taken.
 
         It is for a call that may have been read later than its guard allows: return the slot as it is now.
         """
+        return self._block(endpoint, slot, call, ago_seconds, left_late=False)
+
+    def _block(
+        self, endpoint: Endpoint, slot: Admitted, call: Call | None, ago_seconds: float, *, left_late: bool
+    ) -> Admitted:
         noted = _note(endpoint.name, *(one.window_id for one in all_limited([endpoint])))
         stamp = self._move(endpoint, slot, call, noted, ago_seconds)
+        if not left_late:
+            self._note_sent(endpoint, slot.stamp, stamp, ago_seconds)
         return Admitted(stamp, suspect=slot.suspect)
+
+    def _note_sent(self, endpoint: Endpoint, sent: str, stamp: str, ago_seconds: float) -> None:
+        """Note when a call was sent whose slot was moved, to `stamp`, a period or more after that.
+
+        Sooner, all calls sent meanwhile were admitted beside it, so that no period comes to hold more than it may. If
+        the note is lost, the call counts as sent at its stamp.
+        """
+        limited = list(all_limited([endpoint]))
+        shortest_seconds = min(rule.seconds for one in limited for rule in one.limit.rules)
+        seconds = (int(stamp) - int(sent)) / _MICROSECONDS + ago_seconds
+        if stamp in {sent, "0"} or seconds < shortest_seconds:
+            return
+        with suppress(StoreError), translated(self._client):
+            pipeline = self._client.pipeline(transaction=False)
+            for one in limited:
+                key, longest_seconds = self._keys.moved(one.window_id), one.limit.longest_seconds + self._guard_seconds
+                pipeline.lpush(key, f"{stamp} {sent}")
+                pipeline.ltrim(key, 0, MOST_MOVED - 1)
+                pipeline.pexpire(key, round(1000 * max(KEEP_SECONDS, longest_seconds)))
+            pipeline.execute()
 
     def _move(self, endpoint: Endpoint, slot: Admitted, call: Call | None, noted: str, ago_seconds: float = 0.0) -> str:
         window, *budget = [self._keys.window(one.window_id) for one in all_limited([endpoint])]
@@ -338,6 +375,23 @@ class Windows:
                 "list[bytes]", self._client.lrange(self._keys.window(limited.window_id), 0, max(0, number - 1))
             )
         return [int(stamp) for stamp in found]
+
+    def sent(self, limited: Limited, number: int) -> list[int]:
+        """Return when the calls of the newest `number` slots were sent, microseconds of Redis time, oldest first.
+
+        That is when their slots were taken, also where a slot counts from later on.
+        """
+        with translated(self._client):
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.lrange(self._keys.window(limited.window_id), 0, max(0, number - 1))
+            pipeline.lrange(self._keys.moved(limited.window_id), 0, max(0, number - 1))
+            slots, moved = cast("tuple[list[bytes], list[bytes]]", pipeline.execute())
+        found = Counter(map(int, slots))
+        for stamp, sent in (map(int, one.split()) for one in moved):  # newest first: one may have been moved again
+            if found[stamp]:
+                found[stamp] -= 1
+                found[sent] += 1
+        return sorted(found.elements())
 
 
 def _note(endpoint: str, window_id: str, *budget: str) -> str:

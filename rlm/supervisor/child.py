@@ -92,6 +92,7 @@ class Child:
     left: bool = False
     ready: bool = False  #: it came up: it was ready once
     frozen: bool = False  #: it was found frozen, and told to end
+    cut: bool = False  #: it was ended because somebody wanted all to end at once, which is no fault of what it had
 
     @property
     def pid(self) -> int:

@@ -69,7 +69,7 @@ class Supervisor:
         self._started_at = system_clock.now()
         self.id = f"{socket.gethostname()}:{os.getpid()}:{round(self._started_at * 1000):x}"
         self._children: dict[str, Child] = {}
-        self._unfreed: set[str] = set()
+        self._unfreed: dict[str, bool] = {}  #: with whether it died, and was not ended for want of time
         self._restarted: list[str] = []
         self._spawned = 0
         self._failed_starts = 0
@@ -151,8 +151,10 @@ class Supervisor:
         limits = self._settings.workers
         wanted = min(max(self._store.processes.wanted(), limits.min), limits.max)
         supervisors = sorted(one.id for one in self._store.processes.alive(Role.SUPERVISOR))
-        if self.id not in supervisors:
-            return 0
+        if self.id not in supervisors:  # its entry went with a clock that was set, or with what Redis forgot
+            self._announced_at = float("-inf")
+            self._announce()
+            supervisors = sorted([*supervisors, self.id])
         return wanted // len(supervisors) + (supervisors.index(self.id) < wanted % len(supervisors))
 
     def _quietest(self, children: list[Child]) -> list[Child]:
@@ -193,7 +195,7 @@ class Supervisor:
             if child.death is not None:
                 self._selector.unregister(child.death)
             del self._children[child.worker_id]
-            self._unfreed.add(child.worker_id)
+            self._unfreed[child.worker_id] = not child.cut
             crash_point("supervisor.noticed")
             if not self._stop.graceful:
                 self._free_quietly()  # first of all: every millisecond here is one in which nobody sends its events
@@ -243,12 +245,12 @@ class Supervisor:
         if self._restarted:
             self._store.processes.count_restarts(self._restarted)
             self._restarted = []
-        for worker_id in list(self._unfreed):
-            self._free_worker(worker_id)
-            self._unfreed.discard(worker_id)
+        for worker_id, died in list(self._unfreed.items()):
+            self._free_worker(worker_id, died=died)
+            del self._unfreed[worker_id]
 
-    def _free_worker(self, worker_id: str) -> None:
-        taken = self._store.ledger.orphan_worker(worker_id)
+    def _free_worker(self, worker_id: str, *, died: bool) -> None:
+        taken = self._store.ledger.orphan_worker(worker_id, died=died)
         crash_point("supervisor.orphaned")
         taken += self._launcher.recover(worker_id)
         crash_point("supervisor.recovered")
@@ -313,16 +315,17 @@ class Supervisor:
             if not child.stopping:  # to a worker, a second TERM means at once
                 child.stop()
         while self._children:
-            if self._stop.immediate or system_clock.monotonic() > deadline:
-                self._kill_all()
+            if (hurried := self._stop.immediate) or system_clock.monotonic() > deadline:
+                self._kill_all(hurried=hurried)
             self._selector.select(0.1)
             self._wakeup.drain()
             self._reap()
         self._free_quietly()
 
-    def _kill_all(self) -> None:
+    def _kill_all(self, *, hurried: bool) -> None:
         for child in self._children.values():
             if not child.killed:
+                child.cut = hurried
                 self._kill(child)
 
     def _kill(self, child: Child) -> None:

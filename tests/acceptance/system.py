@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,8 @@ class System:
         self.config = directory / "rlm.toml"
         self.speed = speed
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        #: The ids of all events that were ever pushed here.
+        self.pushed: set[str] = set()
         self._env = {
             **({} if ticks else {"RLM_RUN__EVERY_SECONDS": str(A_DAY)}),
             **({"REDIS_URL": redis_url} if redis_url else {}),
@@ -157,7 +160,9 @@ class System:
         items = list(items)
         for start in range(0, len(items), 500):
             self.store.intake.push([json.dumps(item).encode() for item in items[start : start + 500]])
-        return [f"{item['id']}:{name}" for item in items for name in dict.fromkeys(item["events"])]
+        ids = [f"{item['id']}:{name}" for item in items for name in dict.fromkeys(item["events"])]
+        self.pushed.update(ids)
+        return ids
 
     def push_evenly(self, number: int, *, prefix: str = "e", seed: int = 1) -> list[str]:
         """Push `number` items of one event each, as many of each type, shuffled; return the ids of their events."""
@@ -207,14 +212,20 @@ class System:
     def assert_promises(
         self, event_ids: Iterable[str], records: Iterable[Mapping[str, Any]], *, refused: int = 0
     ) -> None:
-        """Nothing lost, stable keys, no limit exceeded as the API saw it, books that balance."""
+        """Nothing lost, stable keys, no limit exceeded as the API saw it, books that balance.
+
+        `event_ids` are those that must not be lost. A key that the API saw must be that of an event: one of these, one
+        that was pushed here besides, or one that was pushed by another program and is a dead letter.
+        """
         arrivals = self.api.arrivals
         events = set(event_ids)
 
-        lost = events - set(self.answered()) - self.pending() - {one["event_id"] for one in self.letters()}
+        letters = {one["event_id"] for one in self.letters()}
+        lost = events - set(self.answered()) - self.pending() - letters
         assert not lost, f"{len(lost)} events are lost, {sorted(lost)[:5]}"
 
-        assert {one.event_id for one in arrivals} <= events | {one["event_id"] for one in self.letters()}
+        unknown = {one.event_id for one in arrivals} - events - self.pushed - letters
+        assert not unknown, f"{len(unknown)} keys are those of no event, {sorted(map(str, unknown))[:5]}"
 
         assert sum(one.refused for one in self.api.summary().values()) == refused
         assert exceeded(arrivals, self.settings.endpoints.values()) == []
@@ -222,6 +233,25 @@ class System:
         for record in records:
             assert_balanced(record)
         assert books(self.store).faults == []
+        self.assert_counted()
+
+    def assert_counted(self) -> None:
+        """What a record has as leftover is what the next run found in the ledger, and of the last what is there now.
+
+        A record alone always balances: its leftover is what came less what was settled. An event that was settled
+        twice, or went without being settled, shows only where both are counted.
+        """
+        runs, names = self.store.runs, self.types
+        newest_first = runs.history(1000)
+        records = [one for run_id in reversed(newest_first) if (one := runs.record(run_id)) is not None]
+        for earlier, later in pairwise(records):
+            for name in names:
+                left, found = earlier["by_type"][name]["leftover"], later["by_type"][name]["carried_over"]
+                assert left == found, f"{earlier['run_id']} left {left} of {name}, {later['run_id']} found {found}"
+        counts = self.store.ledger.count(names)
+        if records and runs.current() is None and runs.history(1) == newest_first[:1]:  # no tick has come meanwhile
+            last = {name: records[-1]["by_type"][name]["leftover"] for name in names}
+            assert last == {name: counts[name].unsettled for name in names}, records[-1]["run_id"]
 
     def repeats(self) -> dict[str, int]:
         """Events that arrived more than once, and how often."""

@@ -8,10 +8,10 @@ from tests.acceptance.system import make_item
 
 pytestmark = pytest.mark.alone
 
-#: Two endpoints of 30 a minute that may have 40 a minute together: of 120 events 80 and no more fit into 90 seconds.
+#: Two endpoints of 30 a minute that may have 40 a minute together: of 120 events 80 and no more fit into 115 seconds.
 DOCUMENT = """
 [run]
-window_seconds = 90
+window_seconds = 115
 [types.SHARED]
 priority = 5
 processing_seconds = 1.0

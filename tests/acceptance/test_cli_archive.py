@@ -95,7 +95,7 @@ def test_what_a_run_adds_may_wait_for_its_end(inst):
     inst.start_run()
     inst.store.client.lpush(inst.store.keys.failed, *[b"{}"] * 10)
     few = findings(inst.json("doctor"))["archive"]
-    inst.store.client.lpush(inst.store.keys.failed, *[b"{}"] * ARCHIVED_SOON["dead letters"])
+    inst.store.client.lpush(inst.store.keys.failed, *[b"{}"] * ARCHIVED_SOON["dead letter"])
     many = findings(inst.json("doctor"))["archive"]
 
     assert few["ok"]

@@ -105,6 +105,9 @@ def test_a_scheduler_that_does_not_tick_is_warned_about(inst):
 
     assert found["severity"] == "warning"
     assert found["message"] == "it has not ticked for 700 s, where a tick is due every 180 s"
+
+    announce(inst, Role.SCHEDULER, process_id="host:2:standby")  # that has just come up: the other could have ticked
+    assert findings(inst.json("doctor"))["scheduler"]["message"].startswith("it has not ticked for 70")
     inst.start_run(1000)
     assert findings(inst.json("doctor"))["scheduler"]["ok"]
 
@@ -382,27 +385,30 @@ def test_nothing_configured_is_told_apart_from_a_file(tmp_path, monkeypatch, val
     assert "built-in defaults" in findings(json.loads(done.stdout))["configuration"]["message"]
 
 
-def test_a_living_system_is_well_before_in_and_after_a_run(system):
+def test_a_living_system_is_well_before_in_and_after_a_run(make_system):
     """Real processes: nothing to complain of, and the books balance at every look."""
-    faults = []
+    with make_system(env={"RLM_RUN__WINDOW_SECONDS": "60"}) as system:  # for a busy machine to be done, too
+        system.start_both()
+        faults = []
 
-    def closed():
-        faults.extend(books(system.store).faults)
-        return system.store.runs.record(run_id)
+        def closed():
+            faults.extend(books(system.store).faults)
+            return system.store.runs.record(run_id)
 
-    system.push_evenly(300)
-    before = json.loads(system.rlm("doctor", "--json").stdout)
-    run_id = system.ask_for_run()
-    wait_until(lambda: len(system.answered()) > 20, message="the run is in its middle")
+        system.push_evenly(300)
+        before = json.loads(system.rlm("doctor", "--json").stdout)
+        run_id = system.ask_for_run()
+        wait_until(lambda: len(system.answered()) > 20, timeout=30, message="the run is in its middle")
 
-    during = json.loads(system.rlm("doctor", "--json").stdout)
-    record = wait_until(closed, timeout=60, message="the run is closed")
-    after = json.loads(system.rlm("doctor", "--json").stdout)
+        during = json.loads(system.rlm("doctor", "--json").stdout)
+        record = wait_until(closed, timeout=60, message="the run is closed")
+        after = json.loads(system.rlm("doctor", "--json").stdout)
 
-    for document in (before, during, after):
-        bad = {found["name"]: found["message"] for found in document["findings"] if not found["ok"]}
-        slow = {name for name in bad if name.startswith("times.")}  # a busy machine may be slower than configured
-        assert bad.keys() <= {"workers"} | slow, bad
-    assert findings(during)["run"]["message"] == f"{run_id} is running"
-    assert record["counts"]["completed"] == 300
-    assert faults == []
+        for document in (before, during, after):
+            bad = {found["name"]: found["message"] for found in document["findings"] if not found["ok"]}
+            # A busy machine may be slower than configured, or than is well for the guard.
+            slow = {name for name in bad if name.startswith(("times.", "latency"))}
+            assert bad.keys() <= {"workers"} | slow, bad
+        assert findings(during)["run"]["message"] == f"{run_id} is running"
+        assert record["counts"]["completed"] == 300
+        assert faults == []

@@ -673,8 +673,10 @@ def foretold(plan):
 
 def test_a_run_leaves_over_what_the_plan_said(make_system):
     """The lowest priority and in it the newest wait, by type; carried over, they go before what is new."""
-    with make_system(env={"RLM_RUN__WINDOW_SECONDS": "4"}) as system:  # shorter than a period: each slot once
+    env = {"RLM_RUN__WINDOW_SECONDS": "5", "RLM_WORKERS__MIN": "6"}  # shorter than a period: each slot once
+    with make_system(env=env) as system:
         system.start_both()
+        wait_until(lambda: len(system.workers()) == 6, timeout=30, message="the workers are ready")
         events = system.push(
             [make_item(f"own{number}", steps.TYPE, THIRD_TYPE) for number in range(110)]
             + [make_item(f"low{number}", steps.TYPE, priority=1) for number in range(30)]

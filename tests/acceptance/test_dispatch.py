@@ -265,7 +265,7 @@ def test_a_call_on_a_connection_that_dies_just_then_is_not_sent_again(dispatcher
     with Server(lambda peer: peer.sock.shutdown(socket.SHUT_RDWR)) as server:
         target = endpoint(server.url)
         connection = dispatcher.connect(target, PATIENCE)
-        wait_until(lambda: server.open == 0, message="the server has closed it")
+        wait_until(lambda: server.connections == 1 and server.open == 0, message="the server has closed it")
 
         deadline = time.monotonic() + PATIENCE
         trouble = dispatcher.send(connection, target, request(), deadline)
@@ -671,6 +671,7 @@ def test_a_secret_that_cannot_be_sent_is_not_quoted(monkeypatch, dispatcher):
 
         assert trouble
         assert "s3cr3t" not in trouble
+        wait_until(lambda: server.connections == 1 and server.open == 0, message="the server has read to the end")
         assert server.requests == []
 
 

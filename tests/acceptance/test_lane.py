@@ -391,7 +391,7 @@ def test_a_call_without_an_answer_blocks_its_slot_from_its_end(make_bench, fault
         assert ended - began >= 400_000
         assert stamp >= began + 400_000
     assert began < stamp <= ended
-    assert ended - stamp < 100_000
+    assert ended - stamp < 300_000  # less than the call lasted that hung; it counts from its end
     assert bench.where() == {"backoff": 1}
     assert bench.tally() == {f"taken:{TYPE}": 1, f"errors:{FIRST}": 1, f"failing:{TYPE} {FIRST}": 1}
     assert bench.store.measures.completed(bench.run_id) == []
@@ -403,10 +403,10 @@ def test_a_call_without_an_answer_blocks_its_slot_from_its_end(make_bench, fault
 
 
 def test_an_answered_call_keeps_the_slot_it_had(bench):
-    """An answer that takes as long as calls take there proves that the server read it in time: the stamp stays."""
+    """An answer that takes no longer than calls take there proves that the server read it in time: the stamp stays."""
     bench.take()
-    bench.api.set_fault(FIRST, slow=10.0)
-    bench.store.measures.publish(bench.token, {(TYPE, FIRST): Expected(0.2, 0.25)})
+    bench.api.set_fault(FIRST, slow=10.0)  # 0.2 s; the rest of what it may take is for a busy machine
+    bench.store.measures.publish(bench.token, {(TYPE, FIRST): Expected(0.35, 0.4)})
     before = bench.now_us()
     bench.carry()
 
@@ -940,7 +940,7 @@ def test_a_connection_that_takes_long_is_part_of_the_call(make_bench):
         bench.carry()
         took = time.monotonic() - began
 
-    assert 0.45 < took < 0.7
+    assert 0.45 < took < 0.85, "one after the other they take 0.9"
 
 
 def test_a_server_killed_between_answer_and_settlement_loses_nothing(tmp_path):

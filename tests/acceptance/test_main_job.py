@@ -90,7 +90,9 @@ def test_a_tick_that_came_when_no_scheduler_lived_is_served_by_the_next_one(make
     with make_system(env={"RLM_RUN__WINDOW_SECONDS": str(A_DAY)}) as system:
         system.start_both()
         events = system.push_evenly(10)
-        wait_until(lambda: system.log("scheduler").count("conducts from now on") == 1, message="it conducts")
+        wait_until(
+            lambda: system.log("scheduler").count("conducts from now on") == 1, timeout=30, message="it conducts"
+        )
         system.stop("scheduler")
         assert system.store.runs.history(1) == []
 

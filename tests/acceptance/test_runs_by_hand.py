@@ -106,7 +106,7 @@ def test_the_scheduler_takes_a_start_up_and_one_run_at_a_time(system):
     events = system.push_evenly(900)
     started = json.loads(system.rlm("start", "--json").stdout)
     assert set(started) == documented("rlm start")
-    wait_until(lambda: len(system.answered()) > 50, message="the run is in its middle")
+    wait_until(lambda: len(system.answered()) > 50, timeout=30, message="the run is in its middle")
 
     second = system.rlm("start", check=False)
     status = json.loads(system.rlm("status", "--json").stdout)
@@ -148,7 +148,7 @@ def test_cancel_closes_a_run_whose_conductor_is_dead(make_system):
         system.start_both()
         events = system.push_evenly(600)
         run_id = system.ask_for_run()
-        wait_until(lambda: len(system.answered()) > 50, message="the run is in its middle")
+        wait_until(lambda: len(system.answered()) > 50, timeout=30, message="the run is in its middle")
         system.processes["scheduler"].kill()
         system.processes.pop("scheduler").wait()
 
@@ -164,10 +164,10 @@ def test_a_worker_started_by_hand_works_beside_the_others(make_system):
     with make_system() as system:
         system.start("scheduler")
         system.start("worker", "worker", "start")
-        wait_until(system.workers, message="the worker is ready")
+        wait_until(system.workers, timeout=30, message="the worker is ready")
         events = system.push_evenly(60)
         listed = json.loads(system.rlm("worker", "list", "--json").stdout)
-        wait_until(system.store.leases.holder, message="the scheduler leads")
+        wait_until(system.store.leases.holder, timeout=30, message="the scheduler leads")
 
         record = system.await_record(system.ask_for_run())
 

@@ -88,13 +88,13 @@ def test_a_wrong_password_is_exit_four(users_url, args):
     assert "refuses the login" in said
     assert f"Redis at {users_url}" in said
     assert "correct user and password in redis.url (or REDIS_URL)" in said
-    assert "see that it runs" not in said
+    assert "start it, or correct" not in said
     assert "wrong-password" not in said
 
 
 @pytest.mark.parametrize("args", COMMANDS, ids=" ".join)
 def test_missing_rights_are_exit_four(users_url, args):
-    """At the start every command says where the rights are listed."""
+    """At the start every command says where the rights are listed, or which of them it lacks first."""
     said = refused(url_of(users_url, "audit"), *args)
 
     assert "docs/security.md" in said or "+info" in said
@@ -107,7 +107,7 @@ def test_who_may_look_only_is_told_whose_rights_are_needed(users_url, args):
 
     assert f"Redis at {users_url}" in said
     assert "give the user of redis.url (or REDIS_URL) the rights that docs/security.md lists for RLM's user" in said
-    assert "see that it runs" not in said
+    assert "start it, or correct" not in said
 
 
 def refusals(system):

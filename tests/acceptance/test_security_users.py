@@ -75,7 +75,7 @@ def test_a_whole_system_needs_no_more_than_the_documented_user(guarded, make_sys
             return done.stdout
 
         system.start_both()
-        wait_until(system.workers, message="a worker is ready")
+        wait_until(system.workers, timeout=30, message="a worker is ready")
         items = [make_item(f"e{number}", system.types[number % 5]) for number in range(60)]
         with make_client(url("audit")) as audit:
             audit.lpush("wallet_audit_events", *(json.dumps(item) for item in items), "no JSON", b'{"id": "x"}')

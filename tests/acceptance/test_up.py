@@ -124,8 +124,10 @@ def test_runs_what_is_on_the_list_on_the_clock_and_stops_in_order(install):
     assert process.returncode == 0
     assert_in_order(output, "scheduler is asked", "scheduler ended with exit status 0", "supervisor is asked")
     assert_in_order(output, "supervisor is asked", "no worker is left", "supervisor ended with exit status 0")
-    with open_store(here.settings) as store:
-        assert store.runs.record(store.runs.history(1)[0])["counts"]["completed"] == 40
+    with open_store(here.settings) as store:  # on a busy machine it may take more than one window of two seconds
+        records = [store.runs.record(run_id) for run_id in store.runs.history(10)]
+    assert {one["trigger"] for one in records} == {"schedule"}
+    assert sum(one["counts"]["completed"] for one in records) == 40
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ class Watch(threading.Thread):
 
 def test_counters_agree_with_the_records_after_a_run_with_two_kills(make_system):
     """To the event and the call, over two runs, with API errors; no number ever goes back, nor with a new process."""
-    with make_system(speed=25) as system:
+    with make_system(speed=25, env={"RLM_RUN__WINDOW_SECONDS": "60"}) as system:  # for a busy machine to be done, too
         system.start("web", "web", "--port", "0", "--metrics-only")
         system.start_both()
         port = port_of(lambda: system.log("web"))
@@ -87,9 +87,13 @@ def test_counters_agree_with_the_records_after_a_run_with_two_kills(make_system)
         watch.start()
 
         run_id = system.ask_for_run()
+        killed = set()
         for number in (1, 2):
-            wait_until(lambda number=number: len(system.api.arrivals) > 30 * number and system.workers(), timeout=30)
-            os.kill(system.workers()[0], signal.SIGKILL)
+            wait_until(lambda number=number: len(system.api.arrivals) > 30 * number, timeout=30)
+            # One that was killed is in the register until its death is noticed.
+            pid = wait_until(lambda: set(system.workers()) - killed, timeout=30, message="one is ready").pop()
+            os.kill(pid, signal.SIGKILL)
+            killed.add(pid)
         records = [system.await_record(run_id)]
         events += system.push_evenly(30, prefix="second")
         records.append(system.await_record(system.ask_for_run()))

@@ -119,7 +119,7 @@ def test_a_ready_worker_says_so_and_works_when_woken(bench):
     bench.send(20)
     wait_until(lambda: completed(bench) == 20, message="all are completed")
 
-    assert bench.api.arrivals[0].at - sent_at < 0.5
+    assert bench.api.arrivals[0].at - sent_at < 2.0  # not woken, it would look after five
     assert len(bench.api.arrivals) == len({one.event_id for one in bench.api.arrivals}) == 20
     bench.check()
 
@@ -174,7 +174,7 @@ def test_a_second_signal_ends_a_worker_at_once(make_bench, signums):
     asked_at = time.monotonic()
 
     assert worker.status() == UNFIT
-    assert time.monotonic() - asked_at < 1.0
+    assert time.monotonic() - asked_at < 3.0  # the calls would take five
     assert bench.where() == {"inflight": 2}
     assert bench.store.ledger.orphan_worker(worker.id) == 2
     assert bench.where() == {"pending": 2}

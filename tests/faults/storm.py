@@ -186,6 +186,7 @@ class Storm:
         refused = {name: one.refused for name, one in system.api.summary().items() if one.refused}
         assert not refused, f"refused by their limit: {refused}"
         assert books(system.store).faults == []
+        system.assert_counted()
         if deadline is not None:
             from rlm.clock import system_clock
 

@@ -8,8 +8,9 @@ from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 
 
-def test_an_endpoint_that_never_answers_blocks_its_slots_and_no_other(system):
+def test_an_endpoint_that_never_answers_blocks_its_slots_and_no_other(unhurried):
     """Calls that hang are cut at their time-out and tried elsewhere, under the same key."""
+    system = unhurried
     primary = system.settings.event_types[0].endpoints[0].name
     system.api.set_fault(primary, hang=True)
     events = system.push_evenly(300)
@@ -23,8 +24,9 @@ def test_an_endpoint_that_never_answers_blocks_its_slots_and_no_other(system):
     assert_next_run(system)
 
 
-def test_errors_are_retried_until_they_succeed_or_the_attempts_are_spent(system):
+def test_errors_are_retried_until_they_succeed_or_the_attempts_are_spent(unhurried):
     """A third of all calls answers 500: most events are done in the end, the rest is left over, none is lost."""
+    system = unhurried
     system.api.set_fault("*", error_rate=0.33)
     events = system.push_evenly(300)
 

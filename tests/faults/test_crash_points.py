@@ -45,6 +45,7 @@ def place(tmp_path):
         yield tmp_path
 
 
+@pytest.mark.timeout(600)  # a minute on a quiet machine
 def test_a_scheduler_killed_at_any_point_is_succeeded_within_five_seconds(place):
     """Wherever a scheduler dies the standby goes on: one record, all done; an overdue run is closed, the rest left."""
     side_by_side(
@@ -151,7 +152,7 @@ def test_a_worker_killed_at_any_point_is_replaced_and_its_events_are_free_at_onc
         wait_until(lambda: len(system.workers()) == 6, timeout=30, message="six workers are ready")
         events = system.push_evenly(200)
         run_id = system.ask_for_run()
-        wait_until(lambda: len(system.answered()) > 6, message="calls are made")
+        wait_until(lambda: len(system.answered()) > 6, timeout=30, message="calls are made")
         for point in (*UNSENT, *SENT):
             await_others(system)
             system.arm("worker", point)
@@ -219,7 +220,7 @@ def kill_supervisor_at(system, point):
     """Kill a worker with calls under way, and its supervisor at a point; start another when the workers have left."""
     ready = wait_until(lambda: [pid for pid in system.workers() if alive(pid)], timeout=40, message="one is ready")
     await_others(system)
-    wait_until(lambda: system.inflight() >= 2, message="calls are under way")
+    wait_until(lambda: system.inflight() >= 2, timeout=30, message="calls are under way")
     system.arm("worker", point)
     os.kill(ready[0], signal.SIGKILL)
     died_at = system.await_crash("worker")

@@ -43,7 +43,7 @@ def test_a_poison_event_is_set_aside_and_its_mates_are_done(make_system, workers
     """With one worker all lanes die with it, thrice; its mates are carried again, and none is taken for poison."""
     with make_system(env={"RLM_WORKERS__MIN": str(workers), "RLM_WORKERS__MAX": str(workers)}) as system:
         system.start_both()
-        wait_until(lambda: len(system.workers()) == workers, message="the workers are ready")
+        wait_until(lambda: len(system.workers()) == workers, timeout=30, message="the workers are ready")
         events = system.push_evenly(40)
         poison = Poison(system, f"e0:{system.types[0]}")
         run_id = system.ask_for_run()
@@ -66,7 +66,7 @@ def test_an_event_one_death_short_of_poison_is_sent_though_every_lane_is_busy(ma
     env = {"RLM_WORKERS__MIN": "1", "RLM_WORKERS__MAX": "1", "RLM_WORKERS__THREADS": "4"}
     with make_system(env=env) as system:
         system.start_both()
-        wait_until(lambda: len(system.workers()) == 1, message="the worker is ready")
+        wait_until(lambda: len(system.workers()) == 1, timeout=30, message="the worker is ready")
         suspect = f"e0:{system.types[0]}"
         events = system.push_evenly(48)
         poison = Poison(system, suspect, POISON_DEATHS - 1)
@@ -83,3 +83,4 @@ def test_an_event_one_death_short_of_poison_is_sent_though_every_lane_is_busy(ma
         order = [one.event_id for one in system.api.arrivals if one.status == 200]
         assert order.index(suspect) < len(order) / 2, "it had to wait until nothing else was left"
         system.assert_promises(events, [record])
+        assert_next_run(system)

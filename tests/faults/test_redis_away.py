@@ -48,7 +48,7 @@ def test_away_for_a_second_in_mid_run(behind):
     system = behind
     events = system.push_evenly(150)
     run_id = system.ask_for_run()
-    wait_until(lambda: len(system.answered()) > 20, message="the run is in its middle")
+    wait_until(lambda: len(system.answered()) > 20, timeout=30, message="the run is in its middle")
 
     away(system)
     arrived = quiet(system)
@@ -108,7 +108,7 @@ def test_killed_and_restarted_with_its_file_in_mid_run(behind, monkeypatch):
     filler.execute()
     events = system.push_evenly(150)
     run_id = system.ask_for_run()
-    wait_until(lambda: len(system.answered()) > 20, message="the run is in its middle")
+    wait_until(lambda: len(system.answered()) > 20, timeout=30, message="the run is in its middle")
     command = ValkeyProcess._command
     # Each command of the file takes that many microseconds, so that the server says LOADING for a while.
     monkeypatch.setattr(ValkeyProcess, "_command", lambda self: [*command(self), "--key-load-delay", "300"])

@@ -11,18 +11,19 @@ from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 
 
-def test_a_killed_server_is_revived_and_the_run_goes_on(system):
+def test_a_killed_server_is_revived_and_the_run_goes_on(unhurried):
     """KILL for the embedded server: whoever needs it first starts it again, and nothing acknowledged is lost."""
-    events = system.push_evenly(900)
+    system = unhurried
+    events = system.push_evenly(400)
     run_id = system.ask_for_run()
-    wait_until(lambda: len(system.answered()) > 100, message="the run is in its middle")
+    wait_until(lambda: len(system.answered()) > 100, timeout=30, message="the run is in its middle")
     pid = system.store.client.info("server")["process_id"]
 
     os.kill(pid, signal.SIGKILL)
 
     record = wait_until(lambda: record_of(system, run_id), timeout=40, message="the run is closed")
     assert record["state"] == "completed", record["counts"]
-    assert record["counts"]["completed"] == 900
+    assert record["counts"]["completed"] == 400
     assert not system.repeats()
     system.assert_promises(events, [record])
     assert_next_run(system)
@@ -41,7 +42,7 @@ def test_a_server_away_beyond_the_deadline_fails_the_run_and_loses_nothing(short
     system = short
     events = system.push_evenly(1800)
     run_id = system.ask_for_run()
-    wait_until(lambda: len(system.answered()) > 100, message="the run is in its middle")
+    wait_until(lambda: len(system.answered()) > 100, timeout=30, message="the run is in its middle")
     pid = system.store.client.info("server")["process_id"]
     deadline = system.store.runs.current().deadline
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from rlm.embedded import EmbeddedServer
-from rlm.mockapi import exceeded
 from tests.acceptance.system import make_item
 from tests.wait import wait_until
 
@@ -128,7 +127,7 @@ def test_emptied_in_the_middle_of_a_run_no_limit_is_exceeded(quick, server, empt
 
     assert record["counts"]["completed"] == 20
     assert_held(quick, emptied_at)
-    assert exceeded(quick.api.arrivals, quick.settings.endpoints.values()) == []
+    quick.assert_promises(after, [record])
     assert set(after) <= set(quick.answered())
     assert_next_run_of(quick)
 

@@ -238,7 +238,21 @@ class Case:
             "limit": lambda: self._set_limit(rng.choice(list(self._limited)), lower=True),
             "endpoint": lambda: self._shut(what),
             "clock": lambda: world.step_clock(rng.choice((0.3, 2.0, 3600.0)) * (-1 if "back" in what else 1)),
+            "schedulers": self._stop_schedulers,
+            "hosts": lambda: self._step_hosts(-1 if "back" in what else 1),
         }[role]()
+
+    def _stop_schedulers(self) -> None:
+        """Tell them to leave (TERM): the one that conducts, or all of them at once, or nearly so."""
+        rng, world = self._rng, self.world
+        conductor, living = world.conductor(), world.living("scheduler")
+        for host in [conductor] if conductor and rng.random() < 0.5 else living:
+            if stop := world.stops.get(host):
+                world.loop.call_at(world.loop.now + rng.choice((0.0, rng.uniform(0.0, 0.3))), stop.ask)
+
+    def _step_hosts(self, direction: int) -> None:
+        """Set the clock of the hosts, by whole windows: else ticks would come at other times than those judged by."""
+        self.world.hosts_offset += direction * WINDOW_SECONDS * self._rng.choice((1, 2, 10, 1200))
 
     def _operate(self, what: str) -> None:
         runs = self.world.store.runs

@@ -41,6 +41,9 @@ MESSAGE_FAULTS = ("message lost", "message doubled", "message late", "wake-up lo
 API_FAULTS = ("429", "503", "500", "400", "hang", "late answer", "reset", "cut", "unsent", "refuse", "nobody")
 #: Where a clock may go.
 CLOCK_FAULTS = ("clock of redis forward", "clock of redis back")
+#: What no seed brings by itself: these are tried alone.
+HOST_FAULTS = ("hosts forward", "hosts back")
+STOP_FAULTS = ("schedulers stopped",)
 
 
 @dataclass(slots=True)

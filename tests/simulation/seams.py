@@ -40,12 +40,10 @@ class Clock:
 
     CLOCK_MONOTONIC = CLOCK_BOOTTIME = 0
 
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
-        self.sleep = loop.sleep
-
-    def time(self) -> float:
-        return EPOCH + self._loop.now
+    def __init__(self, world: World) -> None:
+        self._loop = world.loop
+        self.time = world.wall_clock
+        self.sleep = world.loop.sleep
 
     def monotonic(self) -> float:
         return self._loop.now
@@ -158,7 +156,7 @@ class Waker:
 
 
 class Ticking:
-    """Stands for APScheduler: a tick on each multiple of the period."""
+    """Stands for APScheduler: a tick on each multiple of the period; after a step back none until that is caught up."""
 
     def __init__(self, world: World, on_tick: Callable[[], None]) -> None:
         self._world, self._on_tick = world, on_tick
@@ -168,8 +166,9 @@ class Ticking:
     def _run(self) -> None:
         every, loop = self._world.settings.run.every_seconds, self._world.loop
         while not self._stopped:
-            now = EPOCH + loop.now
-            loop.sleep(max(0.0005, (now // every + 1) * every - now + 0.001))
+            due = (self._world.wall_clock() // every + 1) * every
+            while (left := due - self._world.wall_clock()) > 0:
+                loop.sleep(left + 0.001)
             self._on_tick()
 
     def shutdown(self, *, wait: bool) -> None:  # APScheduler's signature
@@ -191,7 +190,7 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
     state = random.getstate()
     disabled = logging.root.manager.disable
     patches: list[tuple[Any, str, Any]] = [
-        (rlm.clock, "time", Clock(loop)),
+        (rlm.clock, "time", Clock(world)),
         (rlm.store.store, "make_client", world.make_client),
         (actors.broker, "make_client", world.make_client),
         (actors.broker, "uuid4", lambda: f"m{next(numbers):06d}"),

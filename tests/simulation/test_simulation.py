@@ -12,6 +12,7 @@ import pytest
 from tests.simulation import __main__ as program
 from tests.simulation import mutants
 from tests.simulation.case import FAULTY_WINDOWS, play, settings_of, without_guard
+from tests.simulation.faults import HOST_FAULTS, STOP_FAULTS
 
 #: Seeds that are always played. A seed that once found something stays here.
 SEEDS = range(1, 16)
@@ -27,6 +28,15 @@ def test_windows_with_faults_keep_every_promise(seed):
     assert not verdict.complaints, program.failure(verdict)
     assert verdict.windows > verdict.faulty_windows == FAULTY_WINDOWS
     assert verdict.faults.total()
+
+
+@pytest.mark.parametrize(("seed", "focus"), [(1, HOST_FAULTS), (3, HOST_FAULTS), (1, STOP_FAULTS)])
+def test_clocks_that_are_set_and_schedulers_that_leave_keep_every_promise(seed, focus):
+    """Ticks go on though the clock of the hosts was set back; a run is handed over, or closed where all leave."""
+    verdict = play(seed, focus=focus)
+
+    assert not verdict.complaints, program.failure(verdict)
+    assert all(verdict.faults[kind] for kind in focus)
 
 
 def test_without_fencing_a_deposed_conductor_is_noticed():

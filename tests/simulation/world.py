@@ -68,7 +68,8 @@ class World:
         self.patched: list[Any] = []
         self.hosts: list[Host] = []
         self.workers: dict[str, Worker] = {}
-        self.redis_offset = 0.0
+        self.redis_offset = self.hosts_offset = 0.0
+        self.stops: dict[Host, seams.Stop] = {}
         self.stepped_at = float("-inf")
         self._away_until = 0.0
         self._pids: dict[Host | None, int] = {None: 1}
@@ -209,6 +210,10 @@ class World:
         else:
             self.loop.freeze(host, doom.seconds)
 
+    def wall_clock(self) -> float:
+        """Return the time as the hosts of the processes have it."""
+        return EPOCH + self.loop.now + self.hosts_offset
+
     def _publish(self, channel: str) -> None:
         for waker in list(self.listeners.get(channel, ())):
             if not self.faults.loses_wake_up():
@@ -282,7 +287,10 @@ class World:
     def _be_scheduler(self, host: Host) -> None:
         wakeup = seams.Wakeup(self.loop)
         store = Store(self.settings, "redis://simulated")
-        SchedulerService(store, self.settings, wakeup, seams.Stop(wakeup)).run()  # type: ignore[arg-type]
+        self.stops[host] = stop = seams.Stop(wakeup)
+        SchedulerService(store, self.settings, wakeup, stop).run()  # type: ignore[arg-type]
+        self.note(f"{host.name} leaves")
+        self.loop.kill(host)
 
     def _be_supervisor(self, host: Host) -> None:
         wakeup = seams.Wakeup(self.loop)

@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from rlm.settings import load_settings
+from rlm.signals import StopSignals, Wakeup
 from rlm.store import Store
+from scheduler.byhand import HandConductor
 from tests.store import steps
 from tests.store.windows import trust
 
@@ -81,3 +83,15 @@ def running(store, token):
         return steps.start_run(store, token, window_seconds=window_seconds)
 
     return start
+
+
+@pytest.fixture
+def conductor(store):
+    """A conductor in this process, which holds the lease."""
+    wakeup = Wakeup()
+    with StopSignals(wakeup) as stop:
+        made = HandConductor(store, wakeup, stop, allow_volatile=True)
+        made.campaign(1)
+        yield made
+        made.resign()
+    wakeup.close()

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import pytest
 
 from rlm import telemetry
+from rlm.cli.common import CommandError
 from rlm.cli.starting import conduct_here
 from rlm.errors import StoreError, StoreUnfitError, StoreUnreachableError
 from rlm.run import State
 from rlm.signals import StopSignals, Wakeup
+from rlm.store.processes import Process, Role
 from scheduler.byhand import HandConductor
 from scheduler.conductor import Conductor
+from tests.store import steps
 
 
 @pytest.fixture
@@ -95,3 +100,36 @@ def test_a_lease_that_cannot_be_given_up_is_no_failure(store, signals, monkeypat
     conductor.resign()
 
     assert "The lease runs out in 3 s" in caplog.text  # which is nothing to be looked at
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.FINISHING])
+def test_a_run_that_is_ended_by_hand_is_closed_whatever_state_it_was_left_in(store, signals, running, state):
+    """By a conductor that died while it released, or after it had marked the run as finishing."""
+    run = running(2)
+    store.client.hset(store.keys.lease, "expires_us", 0)
+    conductor = HandConductor(store, *signals)
+    conductor.campaign(1)
+    if state is State.FINISHING:
+        steps.finish(store, conductor._leader.token, run)
+
+    assert conductor.close_open("another") is None
+    record = conductor.close_open(run.id)
+    conductor.resign()
+
+    assert (record["run_id"], record["counts"]["leftover"]) == (run.id, 2)
+    assert store.runs.current() is None
+    assert conductor.close_open(run.id) is None
+
+
+def test_who_is_interrupted_while_an_older_run_is_finished_begins_no_other(store, signals, monkeypatch):
+    """It would be cancelled as it opens, with what waited taken into it."""
+    _, stop = signals
+    monkeypatch.setattr(telemetry, "set_up", lambda *_: None)
+    monkeypatch.setattr(HandConductor, "finish_open", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    store.processes.announce(Role.SUPERVISOR, Process(id="one that lives", pid=1, host="here", started_at=0.0))
+
+    with pytest.raises(CommandError, match="Interrupted before a run was started"):
+        conduct_here(store, *signals, None, allow_volatile=True)
+
+    assert stop.graceful
+    assert (store.runs.current(), store.runs.count(), store.leases.holder()) == (None, 0, None)

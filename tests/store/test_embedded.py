@@ -593,6 +593,23 @@ def test_a_directory_that_was_removed_keeps_nobody_from_leaving(data_dir):
         os.kill(pid, 0)
 
 
+@pytest.mark.timeout(30)
+def test_a_server_in_a_directory_made_anew_is_another_ones(data_dir):
+    """Who started one in the directory before it was removed ends that one, and leaves the new one alone."""
+    first, second = EmbeddedServer(data_dir), EmbeddedServer(data_dir)
+    first.join()
+    with redis.Redis(unix_socket_path=str(data_dir / "valkey.sock")) as client:
+        pid = client.info("server")["process_id"]
+    shutil.rmtree(data_dir)
+    with second:
+        first.leave()
+
+        with redis.Redis(unix_socket_path=str(data_dir / "valkey.sock")) as client:
+            assert client.ping()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
 def test_a_long_log_is_begun_anew_when_the_server_starts(data_dir, monkeypatch):
     """The old one is kept until the next becomes too long; a short one is appended to."""
     monkeypatch.setattr(process, "LOG_BYTES", 1000)

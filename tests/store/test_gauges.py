@@ -11,6 +11,7 @@ from rlm import closing
 from rlm.clock import system_clock
 from rlm.store.processes import Process, Role
 from rlm.store.window import Call
+from rlm.telemetry.counters import counters
 from rlm.telemetry.prometheus import MetricsPage
 from tests.store import looks, steps
 
@@ -50,6 +51,7 @@ def test_before_the_first_run_nothing_waits_and_nothing_is_missing(store, read):
         assert page("rlm_last_run_excess_calls", name) == 0
     assert page("rlm_runs_total", "failed") == 0
     assert page("rlm_worker_restarts_total") == 0
+    assert {one.value for one in counters(store.settings, store.totals.look())} == {0}
 
 
 def test_while_a_run_is_open_it_says_where_everything_is(store, token, running, read):
@@ -116,3 +118,16 @@ def test_of_two_rules_of_one_period_the_stricter_is_told(store, token, read):
 
     assert page("rlm_limit_calls", steps.ENDPOINT, "60") == 7
     assert page("rlm_limit_calls", steps.ENDPOINT, "3600") == 100
+
+
+def test_a_type_that_is_no_longer_configured_is_told_of_as_long_as_its_events_wait(store, read):
+    """Then its series ends; and how long Redis took for a round trip is a span, no moment."""
+    store.client.sadd(store.keys.types, "GONE", "LONG_GONE")
+    store.client.zadd(store.keys.pending("GONE"), {"x:GONE": 1})
+
+    page = read()
+
+    assert page("rlm_queue_events", "GONE", "pending") == 1
+    with pytest.raises(KeyError):
+        page("rlm_queue_events", "LONG_GONE", "pending")
+    assert 0 < page("rlm_redis_ping_seconds") < 60

@@ -82,6 +82,33 @@ def test_books_that_do_not_balance_are_told_of(store, close, alarms):
     assert "2 taken" in told.getMessage()
 
 
+def test_a_leftover_that_is_not_in_the_ledger_is_told_of(store, close, alarms):
+    """The record alone balances, for what it has as leftover is what came less what was settled."""
+    record = close()
+    store.client.delete(store.keys.pending(steps.TYPE))
+
+    Inspector(store).after_run(record)
+
+    told = alarms()["books_unbalanced"]
+    assert told.counts == {"faults": 1}
+    assert f"{steps.TYPE}: 1 left over by what came and was settled, but 0 are pending" in told.getMessage()
+
+
+def test_a_leftover_that_the_next_run_has_taken_up_is_no_alarm(store, close, alarms, running, token):
+    """Another conducts by then, whose run is open, or is closed as well."""
+    record = close()
+    run = running()
+    claim = steps.claim_next(store, token, run)
+    Inspector(store).after_run(record)
+    store.ledger.complete(claim, steps.ENDPOINT, 0.1)
+    steps.finish(store, token, run)
+    assert closing.close_run(store, run.id)
+
+    Inspector(store).after_run(record)
+
+    assert "books_unbalanced" not in alarms()
+
+
 @pytest.mark.parametrize(("most", "raised"), [(1, False), (0, False)])
 def test_few_dead_letters_are_no_alarm(store, close, alarms, most, raised):
     """As many as are put up with, or where nobody wants to hear of any."""

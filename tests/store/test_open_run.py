@@ -59,6 +59,17 @@ def test_leftovers_are_carried_over(store, token, left_over, number):
     assert looks.pending(store) == steps.event_ids(number)
 
 
+def test_leftovers_of_every_type_are_carried_over(store, token, left_over):
+    """Of the last in the list as of the first."""
+    for number, name in enumerate(store.known_types, start=1):
+        left_over(number, name)
+
+    open_run(store, token, steps.make_run(store))
+
+    carried = {f"carried:{name}": number for number, name in enumerate(store.known_types, start=1)}
+    assert {name: store.runs.tally(store.runs.current().id)[name] for name in carried} == carried
+
+
 def test_retried_dead_letters_count_as_taken(store, token, left_over):
     """They are pending from now on, in their order among the leftovers, and retried no more."""
     left_over(1)

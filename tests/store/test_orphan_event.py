@@ -75,6 +75,7 @@ def test_an_event_with_a_slot_may_have_been_sent(store, token, run, endpoint):
     assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, f"errors:{steps.ENDPOINT}": 1}
     (moved,) = store.windows.stamps(endpoint, 10)
     assert stamp < moved <= looks.redis_us(store)
+    assert store.windows.sent(endpoint, 10) == [stamp]
 
 
 def test_blocked_slots_keep_the_window_in_order(store, token, run, endpoint):
@@ -172,6 +173,20 @@ def test_an_event_that_workers_keep_dying_of_is_a_dead_letter(store, token, run,
     assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, f"failed:{steps.TYPE}": 1, **errors}
 
 
+def test_an_event_whose_workers_were_ended_in_haste_is_no_poison(store, token, run, endpoint):
+    """However often somebody wants all to end at once: it is pending again, an attempt being spent on each call."""
+    for _ in range(POISON_DEATHS + 1):
+        claim = steps.claim_next(store, token, run)
+        take_slot(store, claim, endpoint)
+        assert store.ledger.orphan_worker("worker-1", died=False) == 1
+
+    assert looks.letters(store) == []
+    assert looks.where(store, claim.event_id) == ["pending"]
+    event = looks.event(store, claim.event_id)
+    assert "deaths" not in event
+    assert event["attempt"] == str(POISON_DEATHS + 1)
+
+
 def test_deaths_count_over_runs(store, token, running):
     """What kills a worker a run is found out all the same."""
     run = running(1)
@@ -252,8 +267,9 @@ def orphan(store, run, event_id, worker, call="", when="dead"):
             keys.tally(run.id),
             keys.failed,
             keys.window(window_id),
+            keys.moved(window_id),
         ],
-        [event_id, worker, call, stamp, endpoint, when, steps.TYPE, 3_600_000, POISON_DEATHS, "{}", "[]"],
+        [event_id, worker, call, stamp, endpoint, when, steps.TYPE, 3_600_000, POISON_DEATHS, "{}", "[]", 60_000],
     )
 
 
@@ -327,6 +343,8 @@ def test_the_slot_in_the_budget_is_blocked_from_now_too(store, token, run, shari
     (moved,) = store.windows.stamps(one, 10)
     assert store.windows.stamps(budget, 10) == [moved, *others[::-1]]
     assert moved >= others[-1] > stamp
+    assert store.windows.sent(one, 10) == [stamp]
+    assert store.windows.sent(budget, 10) == [stamp, *others]
     assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, "errors:one": 1}
 
 

@@ -120,3 +120,13 @@ def test_a_paused_budget_pauses_all_that_hang_on_it(store):
 
     assert 28 < refusal(store, one) <= 30
     take(store, other)
+
+
+def test_only_the_newest_records_of_pauses_are_kept(store, endpoint, monkeypatch):
+    """As those of limits: else the list would grow for ever."""
+    monkeypatch.setattr("rlm.store.control.MOST_CHANGES", 3)
+
+    for number in range(5):
+        store.control.pause(endpoint, f"someone{number}@somewhere")
+
+    assert [one.by for one in store.changes.newest()] == [f"someone{number}@somewhere" for number in (4, 3, 2)]

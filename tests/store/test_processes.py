@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,6 +15,7 @@ from rlm.store.connect import make_client
 from rlm.store.processes import Process, Role, Waker, WorkerState
 from rlm.store.window import Call
 from tests.conftest import SERVERS, running_server
+from tests.faults.proxy import RedisProxy
 from tests.store import looks, steps
 from tests.store.windows import make_endpoint
 from tests.wait import wait_until
@@ -269,6 +271,35 @@ def test_a_stopped_waker_is_gone(store, channel):
     wait_until(lambda: dict(store.client.pubsub_numsub(channel)) == {channel.encode(): 0}, message="nobody listens")
     store.processes.wake("workers")
     assert calls.number == 1
+
+
+def test_a_waker_whose_connection_was_forgotten_on_the_way_listens_again(store, channel, monkeypatch):
+    """A firewall drops what was silent for long and tells neither end: it is asked for now and then, and found out."""
+    monkeypatch.setattr(processes, "_PING_SECONDS", 0.1)
+    monkeypatch.setattr(processes, "_PONG_SECONDS", 0.1)
+    with RedisProxy(target_of(store.url)) as proxy, listening(proxy.url, channel) as calls:
+        calls.wait_for(1)
+        heard = proxy.connections
+        wait_until(lambda: pinged(store), message="it has asked, and was answered")
+        assert (calls.number, proxy.connections) == (1, heard)
+
+        proxy.bytes_per_second = 1
+        wait_until(lambda: proxy.connections > heard, message="it connects anew")
+        proxy.bytes_per_second = 0
+        proxy.cut()  # those that still wait for their next byte
+
+        calls.wait_for(2)
+
+
+def pinged(store):
+    """Whether a client that listens has sent a PING."""
+    return any(one["cmd"] == "ping" and int(one["sub"]) for one in store.client.client_list())
+
+
+def target_of(url):
+    """Where a server listens: its port, or its socket."""
+    parts = urlsplit(url)
+    return parts.port or parts.path
 
 
 def test_a_waker_that_never_started_can_be_stopped(store, channel):

@@ -115,6 +115,15 @@ def test_an_endpoint_that_left_the_file_keeps_its_limit(store, token, with_limit
     assert in_force(store) == "30/minute"
 
 
+def test_only_the_newest_records_are_kept(store, token, with_limits, monkeypatch):
+    """However many limits a file changes at once."""
+    monkeypatch.setattr("rlm.store.store.MOST_CHANGES", 2)
+
+    with_limits(rebalance_api="9/minute").publish_limits(token)
+
+    assert len(store.changes.newest()) == 2
+
+
 def test_a_deposed_conductor_publishes_nothing(store, token, with_limits):
     """Under a token that is not the lease's nothing is written."""
     store.publish_limits(token)

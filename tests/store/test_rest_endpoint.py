@@ -83,6 +83,21 @@ def test_a_good_probe_opens_the_endpoint(store, endpoint):
     assert not any(slot.suspect for slot in take(store, endpoint, 10))
 
 
+def test_a_probe_that_fails_rests_the_endpoint_again(store, endpoint):
+    """Be it the first failure, after a throttle: as at first, not for as long as a probe might have taken."""
+    store.windows.rest(endpoint, 30)
+    pass_time(store, endpoint, 31)
+    take(store, endpoint)
+
+    assert fail(store, endpoint) == pytest.approx(4, abs=0.001)
+    assert 4 - SOON < refusal(store, endpoint) <= 4
+    pass_time(store, endpoint, 5)
+
+    (again,) = take(store, endpoint)
+    assert again.suspect
+    refusal(store, endpoint)
+
+
 def test_a_rest_during_a_probe_begins_anew(store, endpoint):
     """A probe that is throttled again rests the endpoint for what it asks, and is followed by one probe after that."""
     store.windows.rest(endpoint, 30)

@@ -101,3 +101,14 @@ def test_resuming_what_is_neither_changes_nothing(store, endpoint):
 
     with looks.nothing_changes(store):
         assert store.control.resume(endpoint, BY) == Resumed(paused=False, rested=False)
+
+
+def test_only_the_newest_records_of_resuming_are_kept(store, endpoint, monkeypatch):
+    """As those of pauses and limits."""
+    for _ in range(3):
+        store.control.pause(endpoint, BY)
+    monkeypatch.setattr("rlm.store.control.MOST_CHANGES", 2)
+
+    store.control.resume(endpoint, BY)
+
+    assert [one.what for one in store.changes.newest()] == [What.RESUME, What.PAUSE]

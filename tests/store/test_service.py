@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from rlm import closing, telemetry
+from rlm.clock import isoformat, system_clock
 from rlm.errors import FencedError, StoreError
-from rlm.run import Trigger
+from rlm.run import State, Trigger
 from rlm.signals import Wakeup
+from rlm.store.processes import Process, Role
 from scheduler.service import SchedulerService
 from scheduler.tick import open_run
 from tests.store import steps
@@ -72,3 +75,119 @@ def test_a_run_that_another_took_over_is_left_to_it(store, service, seen_to):
     told, looked_over = seen_to
     assert DUE not in dict(told)
     assert looked_over == []
+
+
+@pytest.fixture
+def at(monkeypatch):
+    """Set the wall clock of this host to a moment: `at(DUE)`."""
+
+    def set_to(moment):
+        monkeypatch.setattr(type(system_clock), "now", lambda _self: moment)
+
+    return set_to
+
+
+def test_a_tick_of_before_is_looked_for_until_redis_has_told_of_it(service, store, at, monkeypatch):
+    """The lease is taken and Redis fails right then: the tick that came while nobody conducted is served anyway."""
+    every = store.settings.run.every_seconds
+    store.runs.note_tick(DUE - every)
+    at(DUE + 7)
+    last_tick, failures = store.runs.last_tick, iter([StoreError("Redis failed")])
+
+    def fail_once():
+        for failure in failures:
+            raise failure
+        return last_tick()
+
+    monkeypatch.setattr(store.runs, "last_tick", fail_once)
+    service._ticks.take(service._last_due())
+
+    service._turn()
+    assert service._leader.token
+    assert last_tick() == DUE - every
+    service._turn()
+
+    assert last_tick() == DUE + 7
+
+
+def test_ticks_go_on_when_the_clock_is_set_back(service, store, at, seen_to):
+    """By an hour: APScheduler notes the next one in an hour, and nothing would be done until then."""
+    at(DUE)
+    service._turn()
+    store.runs.note_tick(DUE)
+    at(DUE - 3600 + 1)
+    push(store)
+
+    service._turn()
+
+    record = store.runs.recent(1)[0]
+    assert record["trigger"] == Trigger.SCHEDULE
+    assert record["started_at"] == isoformat(DUE - 3600)
+    assert store.runs.last_tick() == DUE - 3600 + 1
+
+
+def test_a_tick_whose_window_is_over_opens_no_run(service, store, at, monkeypatch, caplog):
+    """The run would be closed as it opens, with all left over: what waits is the next tick's."""
+    short = replace(store.settings, run=store.settings.run.model_copy(update={"window_seconds": 60.0}))
+    monkeypatch.setattr(service, "_settings", short)
+    store.runs.note_tick(DUE - short.run.every_seconds)
+    at(DUE + 61)
+    push(store)
+
+    service._turn()
+
+    assert "1 tick was missed" in caplog.text
+    assert store.runs.last_tick() == DUE + 61
+    assert store.runs.count() == 0
+    assert store.intake.waiting() == 1
+
+
+def push(store):
+    """Have something to do that takes no worker: an item that is none."""
+    store.intake.push([b"{"])
+
+
+def test_a_run_that_no_standby_takes_over_is_closed_by_who_leaves(service, store, monkeypatch):
+    """Both schedulers are stopped at once, and each still knows of the other: no run is left open for want of one."""
+    monkeypatch.setattr("scheduler.service.TAKEOVER_SECONDS", 0.1)
+    store.processes.announce(Role.SCHEDULER, Process(id="leaving, too", pid=1, host="there", started_at=0.0))
+    assert service._leader.campaign()
+    run_id = open_run(store, service._leader.token, Trigger.MANUAL, system_clock.now())
+    service._duty._stop.graceful = True
+
+    service._turn()
+    assert store.runs.current().id == run_id
+    service._sign_off()
+
+    assert store.runs.current() is None
+    assert store.runs.record(run_id)["state"] == "completed"
+    assert store.leases.holder() is None
+
+
+def test_a_run_that_a_standby_takes_over_is_left_to_it(service, store, monkeypatch):
+    """Whoever is to stop gives the lease up, waits until the other has it, and leaves the run as it is."""
+    store.processes.announce(Role.SCHEDULER, Process(id="standby", pid=1, host="there", started_at=0.0))
+    assert service._leader.campaign()
+    run_id = open_run(store, service._leader.token, Trigger.MANUAL, system_clock.now())
+    service._duty._stop.graceful = True
+    monkeypatch.setattr(store.processes, "wake", lambda _whom: store.leases.acquire("standby", 600))
+
+    service._sign_off()
+
+    assert store.runs.current().id == run_id
+    assert store.leases.holder() == "standby"
+
+
+def test_a_drain_is_handed_over_in_its_middle(service, store, monkeypatch):
+    """What is staged is drained by the standby, in the same run: by the next one it would come a window late."""
+    monkeypatch.setattr("rlm.store.intake.CHUNK_ITEMS", 1)
+    store.processes.announce(Role.SCHEDULER, Process(id="standby", pid=1, host="there", started_at=0.0))
+    steps.push(store, *steps.items(3, steps.TYPE))
+    assert service._leader.campaign()
+    open_run(store, service._leader.token, Trigger.MANUAL, system_clock.now())
+    monkeypatch.setattr(service._duty, "serve", lambda _run: setattr(service._duty._stop, "graceful", True))
+
+    service._turn()
+
+    assert store.runs.current().state == State.DRAINING
+    assert (store.ledger.count([steps.TYPE])[steps.TYPE].pending, store.intake.waiting()) == (1, 2)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rlm.errors import FencedError
+from rlm.store.epoch import Verdict
+from rlm.store.window import Refused
 from tests.store import steps
 from tests.store.windows import health, set_health
 
@@ -38,7 +40,7 @@ def test_the_deadline_and_the_leases_of_a_run_move(store, token, running, shift_
     inflight, released = store.keys.inflight(steps.TYPE), store.keys.released(steps.TYPE)
     before = {key: dict(store.client.zrange(key, 0, -1, withscores=True)) for key in (inflight, released)}
 
-    store.shift_stamps(token, run.id, shift_us, "it was set")
+    assert store.shift_stamps(token, run.id, shift_us, "it was set") == 1 + 1 + 2
 
     assert store.runs.current().deadline_us == deadline_us + shift_us
     after = dict(store.client.zrange(inflight, 0, -1, withscores=True))
@@ -54,6 +56,24 @@ def test_a_run_that_is_no_longer_open_is_left_alone(store, token, running):
     store.shift_stamps(token, "another", HOUR_US, "it was set")
 
     assert not store.client.exists(store.keys.run("another"))
+
+
+def test_how_far_moments_were_ever_moved_is_told_with_the_time(store, token):
+    """So that nobody moves them again for the same step: also who was not there."""
+    for shift_us in (HOUR_US, -3 * HOUR_US):
+        store.shift_stamps(token, "", shift_us, "it was set")
+
+    assert store.epochs.watch()[1] == -2 * HOUR_US
+    assert store.epochs.vouch(token).shifted_us == -2 * HOUR_US
+
+
+def test_no_slot_is_given_from_then_on_until_endpoints_were_held(store, token, endpoint):
+    """Whoever vouches for the server learns why."""
+    store.shift_stamps(token, "", HOUR_US, "it was set")
+
+    assert isinstance(store.windows.acquire(endpoint), Refused)
+    vouched = store.epochs.vouch(token)
+    assert (vouched.verdict, vouched.why) == (Verdict.FORGOT, "it was set")
 
 
 def test_a_deposed_conductor_moves_nothing(store, token, endpoint):

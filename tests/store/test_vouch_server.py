@@ -198,7 +198,7 @@ def test_where_distrust_stands_alone_nobody_vouches(fresh, token):
 def test_who_knows_nothing_cannot_tell_what_a_restarted_server_forgot(fresh, make_store, token, endpoint, tmp_path):
     """It may have been restored from a backup, the file here being gone with the rest: it gives no slots."""
     fresh.epochs.vouch(token)
-    take(fresh, endpoint, 3)
+    take(fresh, endpoint)
     restart(fresh)
     ignorant = make_store()
     ignorant.epochs._file._path = tmp_path / "of another host.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -26,6 +27,7 @@ class Planned:
 
     def __init__(self, monkeypatch, snapshot, cost=0.0):
         self.told = []
+        self.published = []
         self.now = 100.0
         self.cost = cost
         monkeypatch.setattr(forecast, "system_clock", SimpleNamespace(monotonic=lambda: self.now, now=lambda: self.now))
@@ -35,7 +37,7 @@ class Planned:
         nothing = SimpleNamespace(
             settings=None,
             processes=SimpleNamespace(wanted=lambda: 1),
-            runs=SimpleNamespace(advance=lambda *_, **__: None),
+            runs=SimpleNamespace(advance=lambda *_, forecast: self.published.append(json.loads(forecast))),
             measures=SimpleNamespace(publish=lambda *_: None),
         )
         run = SimpleNamespace(id="r", window_seconds=180.0)
@@ -46,9 +48,9 @@ class Planned:
         self.now += self.cost
         return PLAN
 
-    def look(self, counts, begun):
+    def look(self, counts, begun, first_release_at=99.0):
         scene = Scene({"T": counts}, {"t": View(30, 0.0, 0.0)}, 5, 100.0, begun={"T": begun})
-        self.forecaster.look(scene, ["w"], 99.0)
+        self.forecaster.look(scene, ["w"], first_release_at)
 
 
 def snapshot_of(counts, calls=0):
@@ -63,6 +65,23 @@ def test_an_event_in_flight_without_a_call_known_waits(monkeypatch):
     planned.look(counts, begun=30)
 
     assert planned.told == [({"T": 10 + 3 + 2 + 3}, {"T": 40 - 18})]
+
+
+@pytest.mark.parametrize(("first_release_at", "gone"), [(None, 0.0), (90.0, 10.0 + 2.0)])
+def test_a_forecast_is_of_the_whole_run_as_soon_as_it_has_released_something(monkeypatch, first_release_at, gone):
+    """What is still to come counts from now, the run from its first release; where nothing comes the last word stands.
+
+    Given a plan whose first call is in two seconds, and whose last answer is thirty seconds later.
+    """
+    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
+    plans = iter([replace(PLAN, first_call_seconds=2.0, forecast_seconds=30.0), replace(PLAN, forecast_seconds=0.0)])
+    monkeypatch.setattr(forecast, "plan_run", lambda *_, **__: next(plans))
+
+    for _ in range(2):
+        planned.look(Counts(pending=9), 0, first_release_at)
+        planned.now += 1.0
+
+    assert [one["forecast_seconds"] for one in planned.published] == [30.0 + gone, 30.0 + gone]
 
 
 @pytest.mark.parametrize(("cost", "gap"), [(0.001, REPLAN_SECONDS), (0.1, 0.1 * PLANNING_PART)])

@@ -215,6 +215,15 @@ def test_a_type_goes_first_while_it_has_had_less_than_its_share():
     assert chosen(begun={"HIGH": 40}, free=1) == {"LOW": 1, "HIGH": 9}
 
 
+@pytest.mark.parametrize("begun", [{}, {"HIGH": 40}])
+def test_a_type_with_a_share_gets_each_of_its_events_released_once(begun):
+    """It has two turns, for its share and by its priority; what it got in the first it does not get in the second."""
+    low = EventType("LOW", 1, 1.0, LOW.endpoints, share=0.2)
+    scene = Scene(counts(Counts(pending=2), Counts(pending=3)), views(high=99, low=99), 10, 60.0, begun=begun)
+
+    assert {name: len(names) for name, names in choose_releases(scene, (HIGH, low)).items()} == {"LOW": 3, "HIGH": 2}
+
+
 def test_a_budget_is_promised_once():
     """Endpoints that share a budget get no more releases than it has slots, whatever their own windows have."""
     budget = Budget("account", Limit.parse("30/minute"))

@@ -648,6 +648,20 @@ def test_calls_under_way_keep_their_lanes_and_count_in_the_forecast() -> None:
     assert after.first_call_seconds + after.forecast_seconds == pytest.approx(2.0)
 
 
+def test_what_remains_of_a_run_is_planned_as_exactly_as_the_run_but_for_a_part_of_the_guard() -> None:
+    """Slots come back in steps of a tenth of the guard there, so that planning is quick; never sooner than they do."""
+    kind = EventType("A", 1, 1.0, (endpoint("a", "2/minute"),))
+    windows = {"a": Window(ages=(12.341, 31.718))}
+
+    exact = plan_of({"A": 2}, types=(kind,), windows=windows)
+    quick = plan_of({"A": 2}, types=(kind,), windows=windows, progress=Progress())
+
+    assert exact.first_call_seconds == pytest.approx(60.5 - 31.718)
+    assert exact.forecast_seconds == pytest.approx(31.718 - 12.341 + 1.0)
+    assert 0 < quick.first_call_seconds - exact.first_call_seconds < 0.05
+    assert quick.forecast_seconds == pytest.approx(exact.forecast_seconds, abs=0.05)
+
+
 def test_a_call_that_is_overdue_is_expected_to_be_so_for_as_long_again() -> None:
     """Of a call of two seconds that has taken three, another is expected, and where that is too late, a leftover."""
     progress = Progress((Underway("REBALANCE_NEEDED", "rebalance_api", 3.0),))

@@ -123,6 +123,7 @@ class FakeStore:
         self.silence = Counter()
         self.restarts = 0
         self.orphaned = []
+        self.blamed = []
         self.revived = 0
         self.woken = []
 
@@ -158,9 +159,10 @@ class FakeStore:
         self._reach()
         self.restarts += len(worker_ids)
 
-    def orphan_worker(self, worker_id):
+    def orphan_worker(self, worker_id, *, died):
         self._reach()
         self.orphaned.append(worker_id)
+        self.blamed += [worker_id] if died else []
         return 1
 
     def wake(self, whom):
@@ -491,6 +493,16 @@ def test_a_share_follows_the_supervisors_that_come_and_go(host):
     assert len(host.running) == 4
 
 
+def test_a_supervisor_whose_entry_is_gone_makes_a_new_one_and_keeps_its_workers(host):
+    """The clock of Redis was set, or Redis forgot: nobody is told to leave for that."""
+    host.want(4)
+    host.store.entries[Role.SUPERVISOR].clear()
+    host.turn()
+
+    assert len(host.running) == 4
+    assert host.supervisor.id in host.store.entries[Role.SUPERVISOR]
+
+
 def test_while_redis_is_away_the_workers_stay_and_a_death_is_not_forgotten(host, caplog):
     """Nothing is spawned or stopped blindly; what a dead worker held is freed once Redis is back."""
     host.want(2)
@@ -557,7 +569,7 @@ def test_a_worker_that_is_leaving_already_is_not_asked_again(host):
 
 
 def test_a_second_signal_ends_every_worker_at_once(host, caplog):
-    """KILL for each that is left, once, and what they held is freed."""
+    """KILL for each that is left, once, and what they held is freed: that they died is no fault of it."""
     host.want(3)
     first, *rest = host.running
 
@@ -571,6 +583,7 @@ def test_a_second_signal_ends_every_worker_at_once(host, caplog):
     assert host.process(first).signals == [signal.SIGTERM]
     assert [host.process(one).signals for one in rest] == [[signal.SIGTERM, signal.SIGKILL]] * 2
     assert len(host.store.orphaned) == 3
+    assert not {one.worker_id for one in rest} & set(host.store.blamed)
     assert caplog.text.count("is ended at once") == 2
 
 
@@ -593,6 +606,7 @@ def test_the_grace_period_over_is_like_a_second_signal(host):
 
     assert before == [signal.SIGTERM]
     assert host.signals() == [[signal.SIGTERM, signal.SIGKILL]]
+    assert len(host.store.blamed) == 1
 
 
 def test_a_stop_while_redis_is_away_ends_all_the_same(host):

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler.tick import last_due, missed
+from scheduler.tick import is_served, last_due, missed
 
 
 @pytest.mark.parametrize(("now", "due"), [(360.0, 360.0), (361.5, 360.0), (539.9, 360.0), (0.5, 0.0)])
 def test_a_late_tick_is_that_of_the_last_multiple(now, due):
     """Ticks lie on multiples of the period, however late somebody looks."""
     assert last_due(now, 180.0) == due
+
+
+@pytest.mark.parametrize(
+    ("last", "now", "served"),
+    [
+        (None, 361.0, False),
+        (359.9, 361.0, False),
+        (360.0, 361.0, True),
+        (540.002, 539.95, True),  # by another host, whose clock is a little ahead
+        (540.002, 540.001, True),
+        (3960.0, 361.0, False),  # the clock was set back
+    ],
+)
+def test_a_tick_is_served_once_whichever_host_did_it(last, now, served):
+    """What was done at the time of a tick, or later, is not done again, unless that time is long to come."""
+    assert is_served(last, last_due(now, 180.0), now) is served
 
 
 @pytest.mark.parametrize(

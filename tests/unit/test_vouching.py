@@ -51,6 +51,7 @@ class Redis:
     def renew(self, _token, why, *, underway_seconds):
         self.distrust = ""
         self.held.append(why)
+        self.underway_seconds = underway_seconds
         self._reply()
 
     def _reply(self):
@@ -151,6 +152,34 @@ def test_a_step_that_only_a_standby_saw_is_followed_when_it_conducts(redis, make
 
     assert redis.shifted_us == 3_600_000_000
     assert len(redis.held) == 1
+
+
+def test_who_looks_on_after_a_step_was_followed_sees_none(redis, make_voucher):
+    """It was taken out of the time that it looks at; and so it is when it conducts."""
+    leader = make_voucher()
+    redis.ahead = 7.0
+    leader.check()
+    standby = Voucher(redis, mock.Mock(token=1), allow_volatile=False)
+
+    for _ in range(2):
+        standby.watch()
+    standby.check()
+
+    assert redis.shifted_us == 7_000_000
+    assert len(redis.held) == 1
+
+
+@pytest.mark.parametrize(("by_hand", "underway_seconds"), [({}, 1.0), ({"one": "5/hour"}, 1.0 + 3540.0)])
+def test_a_forgotten_limit_is_waited_for_as_long_as_it_was(redis, make_voucher, by_hand, underway_seconds):
+    """A call may take its time-out; one set by hand may have had a longer period than the file's, which holds again."""
+    redis.limits = lambda: by_hand
+    voucher = make_voucher()
+    redis.limits = dict
+    redis.vouch = lambda _token: Vouched(Verdict.FORGOT, 1_000_000_000, 0, "")
+
+    voucher.check()
+
+    assert redis.underway_seconds == underway_seconds
 
 
 def test_who_comes_after_one_that_died_before_it_held_holds(redis, make_voucher):

@@ -27,7 +27,8 @@ for index = 1, (#KEYS - 4) / 2 do
   local pending, retried, type = KEYS[3 + 2 * index], KEYS[4 + 2 * index], ARGV[at + index]
   redis.call('HINCRBY', tally, 'carried:' .. type, redis.call('ZCARD', pending))
   redis.call('HINCRBY', tally, 'taken:' .. type, redis.call('ZCARD', retried))
-  redis.call('ZUNIONSTORE', pending, 2, pending, retried)
+  local given = redis.call('ZRANGE', retried, 0, -1, 'WITHSCORES')  -- few, where a union would copy all leftovers
+  for place = 1, #given, 2 do redis.call('ZADD', pending, given[place + 1], given[place]) end
   redis.call('DEL', retried)
 end
 return run_id

@@ -6,29 +6,32 @@
 -- KEYS[5]  tally     hash of the open run's counts
 -- KEYS[6]  failed    the list of dead letters
 -- KEYS[7]  window    list of the endpoint's slots; any other key where the call had none
--- KEYS[8]  budget    list of the slots of the endpoint's budget; missing where it has none
+-- KEYS[8]  moved     list of those slots of that window that count from later than their calls were sent
+-- KEYS[9..] both     the same two of the endpoint's budget; missing where it has none
 -- ARGV[1]  event id
 -- ARGV[2]  worker    whose event it was
 -- ARGV[3]  call      the call as read from the worker's hash, as acquire_slot noted it, or empty
 -- ARGV[4]  stamp     of its slot, or empty
 -- ARGV[5]  endpoint  it was sent to, or empty
--- ARGV[6]  when      'dead': at once; 'expired': only if the lease has run out; 'closing': likewise, and nobody died
+-- ARGV[6]  when      'dead': at once; 'ended': likewise, and it died of no event; 'expired': only if the lease has run
+--          out; 'closing': likewise, and nobody died
 -- ARGV[7]  type
 -- ARGV[8]  dedupe_ms how long a failed event is remembered
 -- ARGV[9]  poison    number of deaths that make an event a dead letter
 -- ARGV[10] letter    that dead letter, JSON
 -- ARGV[11] entry     of the event's trail: the call, whose answer nobody knows, JSON; unused without a slot
+-- ARGV[12] kept_ms   how long is remembered which slots were moved, milliseconds
 -- Returns  'pending', 'failed', or '' where nothing was taken back
 -- Atomic because a slow worker may settle the event at the same moment: one of the two must lose.
 local event, inflight, pending, calls, tally, failed, window, budget =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[9]
 local event_id, worker, call, stamp, endpoint, when, type, dedupe_ms, poison, letter, entry =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10], ARGV[11]
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local lease = redis.call('ZSCORE', inflight, event_id)
 local owned = lease and redis.call('HGET', event, 'owner') == worker
-if when ~= 'dead' and owned and math.abs(lease) > now then return '' end
+if (when == 'expired' or when == 'closing') and owned and math.abs(lease) > now then return '' end
 if (redis.call('HGET', calls, event_id) or '') ~= call then return '' end
 redis.call('HDEL', calls, event_id)
 if stamp ~= '' and redis.call('LREM', window, 1, stamp) == 1 then
@@ -36,8 +39,11 @@ if stamp ~= '' and redis.call('LREM', window, 1, stamp) == 1 then
   local newest = tonumber(redis.call('LINDEX', window, 0) or 0)
   local newest_of_all = tonumber(budget and redis.call('LINDEX', budget, 0) or 0)
   local moved = string.format('%.0f', math.max(now, newest, newest_of_all))
-  redis.call('LPUSH', window, moved)
-  if budget then redis.call('LPUSH', budget, moved) end
+  for index = 7, #KEYS, 2 do
+    redis.call('LPUSH', KEYS[index], moved)
+    redis.call('LPUSH', KEYS[index + 1], moved .. ' ' .. stamp)
+    redis.call('PEXPIRE', KEYS[index + 1], ARGV[12])
+  end
 end
 if not owned then return '' end
 redis.call('ZREM', inflight, event_id)
@@ -48,7 +54,7 @@ if stamp ~= '' then
   local place = string.format('t%d', redis.call('HINCRBY', event, 'trail', 1) % 50)
   redis.call('HSET', event, 'last', endpoint, place, time[1] .. ' ' .. time[2] .. ' ' .. entry)
 end
-if when ~= 'closing' and redis.call('HINCRBY', event, 'deaths', 1) >= poison then
+if (when == 'dead' or when == 'expired') and redis.call('HINCRBY', event, 'deaths', 1) >= poison then
   redis.call('LPUSH', failed, letter)
   redis.call('HINCRBY', tally, 'failed:' .. type, 1)
   if dedupe_ms > 0 then

@@ -1,0 +1,196 @@
+"""A turn of the release loop: what it sends, when it first does, whom it waits for, and what it counts as begun."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.clock import system_clock
+from rlm.errors import FencedError, StoreError
+from rlm.store.processes import Process, Role, WorkerState
+from scheduler.release import ReleaseLoop
+from tests.store import looks, steps
+
+LANES = 5
+
+
+@pytest.fixture
+def start(store, conductor):
+    """Have a run with so many events of a type, and the loop that releases them: `start(7)`."""
+
+    def begin(number):
+        steps.push(store, *steps.items(number, steps.TYPE))
+        run = steps.start_run(store, conductor._leader.token)
+        inner = conductor._conductor
+        return ReleaseLoop(store, inner._broker, conductor._leader, inner._voucher, conductor._duty, run)
+
+    return begin
+
+
+def announce(store, worker_id, **facts):
+    revision = store.settings.revision
+    process = Process(worker_id, 1, "h", system_clock.now(), WorkerState.READY, LANES, revision, **facts)
+    store.processes.announce(Role.WORKER, process)
+
+
+def messages(store):
+    """How many messages are in the broker's queue."""
+    return store.client.llen(f"{store.keys.dramatiq}:rlm")
+
+
+def test_as_many_are_sent_as_there_are_lanes_and_it_is_noted_when_the_first_were(store, start):
+    """Whoever takes the run over knows since when it is under way; a later turn changes nothing of that."""
+    loop = start(7)
+    announce(store, "w1")
+    before = system_clock.now()
+
+    loop._turn()
+
+    counts = looks.counts(store)
+    assert (counts.released, counts.pending, messages(store)) == (LANES, 2, LANES)
+    first = store.runs.current().first_release_at
+    assert before <= first <= system_clock.now()
+    announce(store, "w2")
+    loop._looked_at = float("-inf")
+    loop._turn()
+    assert (looks.counts(store).released, messages(store)) == (7, 7)
+    assert store.runs.current().first_release_at == first
+    assert store.runs.current().workers_peak == 2
+
+
+def test_what_was_released_is_begun(store, start, conductor):
+    """By type, as a share of the run's calls needs it, whether it was carried over or is new."""
+    steps.push(store, *steps.items(2, steps.TYPE, first=100))
+    token = conductor._leader.token
+    before = steps.start_run(store, token)
+    steps.finish(store, token, before)
+    assert store.runs.close(before.id, {}, store.known_types, wanted=0) == 1
+    loop = start(5)
+    announce(store, "w1")
+    names = [steps.TYPE, steps.OTHER_TYPE]
+    assert loop._begun(store.ledger.count(names)) == {steps.TYPE: 0, steps.OTHER_TYPE: 0}
+
+    loop._turn()
+
+    assert loop._begun(store.ledger.count(names)) == {steps.TYPE: LANES, steps.OTHER_TYPE: 0}
+
+
+def test_the_first_release_waits_a_moment_for_the_rest_of_the_wanted_workers(store, start, conductor, monkeypatch):
+    """While they boot calls would be late on their way; it does not wait for those that do not come."""
+    loop = start(7)
+    store.processes.want(conductor._leader.token, 2)
+    announce(store, "w1", supervisor="s")
+
+    loop._turn()
+    assert messages(store) == 0
+
+    monkeypatch.setattr(loop, "_gathering_until", system_clock.monotonic())
+    loop._looked_at = float("-inf")
+    loop._turn()
+    assert messages(store) == LANES
+
+
+def test_more_workers_than_are_wanted_are_about_to_leave(store, start, conductor):
+    """Their lanes do not count; those of one that was started by hand do."""
+    loop = start(30)
+    store.processes.want(conductor._leader.token, 1)
+    for number in range(3):
+        announce(store, f"w{number}", supervisor="s")
+    announce(store, "by hand")
+
+    loop._turn()
+
+    assert messages(store) == 2 * LANES
+
+
+def test_a_cancelled_run_gets_no_more(store, start):
+    """The loop is over at its next look."""
+    loop = start(7)
+    announce(store, "w1")
+    store.runs.cancel(store.runs.current().id)
+
+    assert loop._turn() is None
+    assert loop.cancelled
+    assert messages(store) == 0
+
+
+def test_a_run_that_another_has_closed_is_nobodys_here(store, start, conductor):
+    """Its conductor stops at once."""
+    loop = start(1)
+    run = store.runs.current()
+    steps.finish(store, conductor._leader.token, run)
+    assert store.runs.close(run.id, {}, store.known_types, wanted=0) == 1
+
+    with pytest.raises(FencedError, match="was closed by another"):
+        loop._turn()
+
+
+def test_what_is_overdue_is_pending_again_at_the_next_look(store, start, conductor):
+    """A release that nobody claimed, a lease that ran out, a back-off that has ended."""
+    loop, keys = start(3), store.keys
+    token, run = conductor._leader.token, store.runs.current()
+    unclaimed, abandoned = steps.release(store, token, run, 2)
+    steps.claim(store, abandoned)
+    long_ago = looks.redis_us(store) - 1_000_000
+    store.client.zadd(keys.released(steps.TYPE), {unclaimed.event_id: long_ago})
+    store.client.zadd(keys.inflight(steps.TYPE), {abandoned.event_id: -long_ago})
+    store.client.zrem(keys.pending(steps.TYPE), steps.event_id(3))
+    store.client.zadd(keys.backoff(steps.TYPE), {steps.event_id(3): long_ago})
+
+    loop._turn()
+
+    assert [looks.where(store, one) for one in steps.event_ids(3)] == [["pending"]] * 3
+
+
+def test_a_limit_that_is_changed_holds_for_what_remains_and_for_its_forecast(store, start, conductor, monkeypatch):
+    """From the next look on."""
+    store.publish_limits(conductor._leader.token)
+    loop, told = start(7), []
+    monkeypatch.setattr(loop._forecaster, "take_up", told.append)
+    announce(store, "w1")
+    loop._turn()
+    assert told == []
+
+    store.control.limit(store.settings.endpoints[steps.ENDPOINT], "3/minute", "me")
+    loop._looked_at = float("-inf")
+    loop._turn()
+
+    (types,) = told
+    assert types == loop._types
+    assert [one.limit.text for one in types[0].endpoints if one.name == steps.ENDPOINT] == ["3/minute"]
+
+
+def test_workers_are_lacked_only_where_something_could_be_sent(store, start):
+    """Where every endpoint rests beyond the deadline nobody blames them: the run has leftovers, and did not fail."""
+    loop = start(1)
+    endpoints = store.settings.event_types[0].endpoints
+    for endpoint in endpoints:
+        store.windows.rest(endpoint, 1000)
+    assert loop._turn() is None
+    assert not loop.lacked_workers
+
+    for endpoint in endpoints:
+        store.control.resume(endpoint, "me")
+    assert loop._turn() is not None
+    assert loop.lacked_workers
+
+
+def test_leases_that_ran_out_while_redis_was_away_are_no_workers_fault(store, start, monkeypatch):
+    """None of them could settle anything; of the next look on they are to blame again."""
+    loop, real, looked, blameless = start(1), store.ledger.count, [], []
+
+    def count(names):
+        looked.append(names)
+        if len(looked) == 1:
+            raise StoreError("Redis is away")
+        if len(looked) == 3:
+            store.runs.cancel(store.runs.current().id)
+        return real(names)
+
+    monkeypatch.setattr(store.ledger, "count", count)
+    monkeypatch.setattr(store.ledger, "orphan_expired", lambda *_, closing: blameless.append(closing) or 0)
+    monkeypatch.setattr(loop._duty, "wait", lambda _: setattr(loop, "_looked_at", float("-inf")))
+
+    loop.run()
+
+    assert blameless == [True, False]
+    assert not loop.lost_redis

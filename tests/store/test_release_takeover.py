@@ -1,0 +1,72 @@
+"""A run that the release loop takes over: whose configuration it is, and how long it may last."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rlm.clock import system_clock
+from rlm.run import State
+from rlm.store.processes import Process, Role, WorkerState
+from scheduler.release import APART_SECONDS, ReleaseLoop
+from tests.store import looks, steps
+
+OLD = "of before"
+
+
+@pytest.fixture
+def take_over(store, conductor):
+    """Take a run over that began with another configuration; return the loop that releases it."""
+
+    def take(**changes):
+        token = conductor._leader.token
+        run = replace(steps.make_run(store), revision=OLD, **changes)
+        store.runs.open(token, run, store.known_types)
+        store.runs.advance(token, run.id, State.RUNNING)
+        inner = conductor._conductor
+        return ReleaseLoop(store, inner._broker, conductor._leader, inner._voucher, conductor._duty, run)
+
+    return take
+
+
+def look_around(loop, store):
+    """Have the loop look around, as if it had not for long."""
+    loop._looked_at = float("-inf")
+    loop._look_around(looks.redis_us(store))
+
+
+def announce(store, worker_id, revision):
+    store.processes.announce(
+        Role.WORKER,
+        Process(
+            id=worker_id, pid=1, host="here", started_at=0.0, state=WorkerState.READY, threads=5, revision=revision
+        ),
+    )
+
+
+def test_a_run_of_another_configuration_is_left_to_its_workers_and_taken_up_when_they_are_gone(store, take_over):
+    """Else nobody would claim anything until its deadline: the file was changed, and all was started anew."""
+    loop, own = take_over(), store.settings.revision
+    announce(store, "old", OLD)
+    announce(store, "new", own)
+
+    look_around(loop, store)
+    assert (store.runs.current().revision, loop._lanes) == (OLD, 5)
+    assert store.limits() == {}
+
+    store.processes.forget(Role.WORKER, "old")
+    look_around(loop, store)
+
+    assert (store.runs.current().revision, loop._lanes) == (own, 5)
+    assert store.limits() == {name: one.limit.text for name, one in store.settings.endpoints.items()}
+
+
+def test_a_run_that_outlived_a_clock_that_was_set_back_gets_no_more_than_its_window(store, take_over):
+    """By an hour, while nobody conducted: its deadline is an hour away, by the clock of Redis as by this one."""
+    begun = steps.make_run(store)
+    hour = {"deadline": begun.deadline + 3600, "deadline_us": begun.deadline_us + 3_600_000_000}
+    loop = take_over(**hour)
+
+    assert loop._deadline - system_clock.monotonic() <= begun.window_seconds
+    assert begun.window_seconds + APART_SECONDS < 3600

@@ -1,0 +1,27 @@
+"""Numbers on the command line: one that is out of all range is a slip of who typed it, no fault of RLM or of Redis."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from rlm.cli.group import rlm
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list", "9" * 20),
+        ("failed", "list", "9" * 20),
+        ("endpoint", "changes", "9" * 20),
+        ("status", "--follow", "--interval", "nan"),
+        ("queue", "monitor", "--interval", "nan"),
+        ("demo", "--speed", "nan"),
+    ],
+)
+def test_a_number_out_of_range_is_a_usage_error(words):
+    """It is named, with the range, before anything is opened."""
+    result = CliRunner().invoke(rlm, words)
+
+    assert result.exit_code == 2
+    assert f"{words[-1]!s} is not in the range" in result.stderr.replace("'", "")
