@@ -110,6 +110,25 @@ def books(store: Store) -> Books:
             return _books(run_id, names, found)
 
 
+def miscounted(store: Store, found: Books, record: Mapping[str, Any]) -> list[str]:
+    """Compare what a record has as leftover with what the ledger holds, by the books `found`: a sentence a type.
+
+    A record's leftover is what came less what was settled, so the record alone always balances. Nothing is compared
+    where another run was opened since, for that took the leftovers up.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    if found.run_id is not None or store.runs.history(1) != [record["run_id"]]:
+        return []
+    left = {name: record["by_type"].get(name, {}).get("leftover", 0) for name in found.by_type}
+    return [
+        f"{name}: {left[name]} left over by what came and was settled, but {account.counts.pending} are pending"
+        for name, account in found.by_type.items()
+        if account.counts.pending != left[name]
+    ]
+
+
 def _run_and_types(store: Store) -> tuple[str | None, list[str]]:
     names = store.known_types
     with translated(store.client):

@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rlm.alarms import Alarm, alarm
-from rlm.books import Books, books
+from rlm.books import books, miscounted
 from rlm.errors import StoreError
 from rlm.sent import excess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from rlm.store import Store
 
@@ -59,25 +59,13 @@ class Inspector:
 
     def _look_at_books(self, record: Mapping[str, Any]) -> None:
         found = books(self._store)
-        if faults := [*found.faults, *_faults_of(record), *self._miscounted(record, found)]:
+        if faults := [*found.faults, *_faults_of(record), *miscounted(self._store, found, record)]:
             log.error(
                 "The books do not balance after run %s: %s",
                 record["run_id"],
                 "; ".join(faults),
                 extra=alarm(Alarm.BOOKS_UNBALANCED, "inspect", counts={"faults": len(faults)}, run_id=record["run_id"]),
             )
-
-    def _miscounted(self, record: Mapping[str, Any], found: Books) -> Iterator[str]:
-        """Compare what a record has as leftover, which is what came less what was settled, with what the ledger holds.
-
-        Only as long as no other run was opened: that takes it up.
-        """
-        if found.run_id is not None or self._store.runs.history(1) != [record["run_id"]]:
-            return
-        for name, account in found.by_type.items():
-            left = record["by_type"].get(name, {}).get("leftover", 0)
-            if account.counts.pending != left:
-                yield f"{name}: {left} left over by what came and was settled, but {account.counts.pending} are pending"
 
     def _look_at_letters(self, record: Mapping[str, Any]) -> None:
         """Compare the dead letters with what is put up with, after a run that added to them."""

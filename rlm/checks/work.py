@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rlm.books import books
+from rlm.books import books, miscounted
 from rlm.checks.findings import fault, good, warning
 from rlm.clock import system_clock
 
@@ -46,9 +46,11 @@ def check_staging(store: Store) -> Iterator[Finding]:
 
 def check_books(store: Store) -> Iterator[Finding]:
     """Tell whether every event is accounted for."""
+    newest = store.runs.recent(1)
     found = books(store)
+    faults = [*found.faults, *(one for record in newest for one in miscounted(store, found, record))]
     remedy = "this is a fault of RLM: keep a copy of the data of Redis and its logs, and report it"
-    if not found.faults:
+    if not faults:
         yield good("books", f"they balance: {found.unsettled} events unsettled in the ledger")
-    for one in found.faults:
+    for one in faults:
         yield fault("books", one, remedy)

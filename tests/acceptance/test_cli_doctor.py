@@ -178,6 +178,19 @@ def test_books_that_do_not_balance_are_an_error(inst):
     assert "1 error, 2 warnings" in shown
 
 
+def test_a_leftover_that_is_gone_from_the_ledger_is_an_error(inst):
+    """The record of the last run says how many are to be there; of a run before it nothing is to be."""
+    inst.push(*steps.items(2, steps.TYPE))
+    inst.close_run(inst.start_run())
+    inst.close_run(inst.start_run())
+    assert findings(inst.json("doctor"))["books"]["ok"]
+
+    inst.store.client.zpopmin(inst.store.keys.pending(steps.TYPE))
+
+    found = findings(inst.json("doctor", code=1))["books"]
+    assert found["message"] == f"{steps.TYPE}: 2 left over by what came and was settled, but 1 are pending"
+
+
 def measure(inst, **milliseconds):
     """Have a run on record whose calls of the type took that long: `measure(inst, rebalance_api=[2800.0] * 20)`."""
     measured = {(steps.TYPE, endpoint): Measured(tuple(found)) for endpoint, found in milliseconds.items()}
