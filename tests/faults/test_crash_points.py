@@ -64,6 +64,7 @@ OVERDUE = ("drain.staged", "plan.written", "release.released", "release.enqueued
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("window_seconds", [150.0, 2.0], ids=["in time", "overdue"])
 @pytest.mark.parametrize("passage", [1, 2, 4])
 def test_a_scheduler_killed_at_a_later_passage_is_succeeded_too(place, passage, window_seconds):
@@ -106,7 +107,7 @@ def kill_conductor_at(system, point, window_seconds):
     answer = wait_until(reply, message="who asked for the run is answered")
     run_id = answer.get("run_id") or answer["open"]
     record = system.await_record(run_id, timeout=60)
-    if window_seconds < took:
+    if window_seconds < took and point != "request.seen":  # that run was opened by the successor
         closed = time.monotonic() - died_at
         assert closed < TAKEOVER_SECONDS, f"{point}: closed after {closed:.2f} s"
     system.await_standby()
