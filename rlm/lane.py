@@ -178,9 +178,10 @@ class Lanes:
             begins_by = min(deadline - needs, held_until - min(needs, endpoint.timeout_seconds))
             if now > begins_by:
                 continue
-            gives_up_at = min(deadline, held_until, now + endpoint.timeout_seconds)
             try:
-                connection = self._dispatcher.connect(endpoint, gives_up_at - now)
+                connection = self._dispatcher.connect(
+                    endpoint, min(deadline - now, held_until - now, endpoint.timeout_seconds)
+                )
             except UnreachableError as error:
                 outcome = Unreachable(str(error), None)
                 self._note_failure(endpoint, outcome)
@@ -196,7 +197,7 @@ class Lanes:
                 self._dispatcher.keep(endpoint, connection)
                 continue
             asked_at, slot = taken
-            waited_seconds = system_clock.monotonic() - claimed_at
+            begun_at = system_clock.monotonic()
             expected_seconds = call_seconds(event_type, endpoint.name, claim.expected)
             return self._call(
                 claim,
@@ -204,10 +205,11 @@ class Lanes:
                 connection,
                 slot,
                 asked_at,
-                gives_up_at,
+                # counted from here: what connecting and a slot took is not taken from the time it has to answer
+                min(deadline, held_until, begun_at + endpoint.timeout_seconds),
                 deadline,
                 expected_seconds,
-                waited_seconds,
+                begun_at - claimed_at,
             )
         return lambda: ledger.give_back(claim)
 

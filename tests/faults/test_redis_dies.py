@@ -31,9 +31,10 @@ def test_a_killed_server_is_revived_and_the_run_goes_on(unhurried):
 
 @pytest.fixture
 def short(make_system):
-    """A system whose window is half as long."""
-    with make_system(env={"RLM_RUN__WINDOW_SECONDS": "9"}) as made:
+    """A system whose window is half as long, with workers that are ready: no second of it goes by while they start."""
+    with make_system(env={"RLM_RUN__WINDOW_SECONDS": "9", "RLM_WORKERS__MIN": "4"}) as made:
         made.start_both()
+        wait_until(lambda: len(made.workers()) == 4, timeout=40, message="the workers are ready")
         yield made
 
 
@@ -42,7 +43,7 @@ def test_a_server_away_beyond_the_deadline_fails_the_run_and_loses_nothing(short
     system = short
     events = system.push_evenly(1800)
     run_id = system.ask_for_run()
-    wait_until(lambda: len(system.answered()) > 100, timeout=30, message="the run is in its middle")
+    wait_until(lambda: len(system.answered()) > 20, timeout=30, message="the run is under way")
     pid = system.store.client.info("server")["process_id"]
     deadline = system.store.runs.current().deadline
 
