@@ -17,13 +17,10 @@ def trouble(store: Store) -> str:
 
     Whoever can reach the port may read it, so it says neither where Redis is nor who may log in.
     """
-    away = "Redis does not answer; `rlm doctor` on this host says more"
-    if redis_trouble(store):
-        return away
     try:
         schedulers = store.processes.alive(Role.SCHEDULER)
     except StoreError:
-        return away
+        return "Redis does not answer; `rlm doctor` on this host says more"
     return "" if schedulers else "no scheduler lives; `rlm scheduler` starts one"
 
 
