@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import traceback
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -19,8 +19,9 @@ from rlm.errors import RLMError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: A file of RLM's own, from its package on.
-_OURS = re.compile(r".*/((?:rlm|scheduler|actors)/.*\.py)")
+#: Where RLM's packages are installed, and the packages: the name of a folder above them says nothing.
+_HOME = Path(__file__).parents[2]
+_PACKAGES = frozenset({"rlm", "scheduler", "actors"})
 
 
 @contextmanager
@@ -71,9 +72,17 @@ def _fault(error: Exception) -> str:
 
 def _where(error: Exception) -> str:
     """Name the last line of RLM's own that the error came through."""
-    found = [(_OURS.search(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    ours = [f" ({match[1]}:{line})" for match, line in found if match]
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f" ({place}:{frame.lineno})" for frame in frames if (place := _place(Path(frame.filename)))]
     return ours[-1] if ours else ""
+
+
+def _place(file: Path) -> str:
+    """Return the path of a file of RLM's own from its package on; '' for any other file."""
+    if not file.is_relative_to(_HOME):
+        return ""
+    place = file.relative_to(_HOME)
+    return place.as_posix() if place.parts[0] in _PACKAGES else ""
 
 
 def _masked(words: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from click.testing import CliRunner, Result
@@ -39,6 +39,21 @@ def test_an_error_nobody_foresaw_is_one_line(broken: None) -> None:
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("Error: LookupError: no such thing at redis://user:***@host/0 (rlm/cli/config.py:")
     assert "fault of RLM. Run it again with --debug" in done.stderr
+
+
+def test_a_fault_is_not_put_down_to_a_folder_called_rlm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file named is the last of RLM's packages, though a file of another program lies in a folder of that name."""
+    # Given an error that comes up in somebody else's file, below a folder called rlm
+    theirs: dict[str, Any] = {}
+    code = "def fail(*_, **__): raise LookupError('no such thing')"
+    exec(compile(code, "/home/u/rlm/tests/theirs.py", "exec"), theirs)  # the name of a file is all it needs
+    monkeypatch.setattr("rlm.settings.load_settings", theirs["fail"])
+
+    # When a command runs into it
+    done = run("config", "check")
+
+    # Then RLM's own file is named, from its package on
+    assert " (rlm/cli/config.py:" in done.stderr
 
 
 @pytest.mark.parametrize("words", [("--debug", "config", "check"), ("config", "check", "--debug"), ("config", "check")])
