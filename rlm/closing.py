@@ -7,7 +7,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from rlm.alarms import Alarm, alarm
-from rlm.clock import system_clock
 from rlm.crash import crash_point
 from rlm.measured import merge_run, quantile
 from rlm.run import Called, Run, State, make_record
@@ -37,7 +36,7 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
         if run is None or run.id != run_id or run.state is not State.FINISHING:
             return None
         types = store.known_types
-        while store.ledger.orphan_expired(types, store.windows.look(())[0], closing=True):
+        while store.ledger.orphan_expired(types, store.now_us(), closing=True):
             continue  # else what is noted of calls that nobody will report any more would stay
         if not store.runs.return_unsettled(run_id, types):
             return None
@@ -83,7 +82,7 @@ def record_so_far(store: Store, run: Run, tally: Mapping[str, int], *, measured:
         tally,
         names,
         called,
-        finished_at=system_clock.now(),
+        finished_at=run.moment(store.now_us()),
         restarted=restarted,
         budgets=_budgets_called(store, run, endpoints, called, measured=measured),
     )

@@ -123,8 +123,9 @@ class Conductor:
         self._duty.serve(run)
         self._hand_over(run)
         current = self._store.runs.current()
-        cancelled = current is None or current.cancelled
-        return not (cancelled or self._duty.stopping or system_clock.now() >= run.deadline)
+        if current is None or current.cancelled or self._duty.stopping:
+            return False
+        return current.left_seconds(self._store.now_us()) > 0
 
     def _plan(self, run: Run) -> None:
         """Plan what is pending; publish the limits, the plan, the wanted number of workers."""
@@ -140,7 +141,7 @@ class Conductor:
             {name: count.open for name, count in store.ledger.count([one.name for one in types]).items()},
             types,
             live_windows(store, list(endpoints.values()), ahead_seconds=START_SECONDS),
-            gone_seconds=system_clock.now() - run.started_at + START_SECONDS,
+            gone_seconds=run.window_seconds - self._left_seconds(run) + START_SECONDS,
             window_seconds=run.window_seconds,
             expected=expected,
         )
@@ -188,7 +189,7 @@ class Conductor:
         """Wait for the calls under way, have the end-of-run actor close the run, do it ourselves if that is late."""
         self._await_calls(run)
         crash_point("finish.awaited")
-        hurried = self._duty.hurried or system_clock.now() >= run.deadline
+        hurried = self._duty.hurried or self._left_seconds(run) <= 0
         if self._has_workers():
             try:
                 self._broker.enqueue_many([leftovers.message(run.id)])
@@ -206,11 +207,11 @@ class Conductor:
         record = close_run(self._store, run.id) or self._store.runs.record(run.id)
         if run.trigger is Trigger.SCHEDULE:
             well = record is None or record["state"] != State.FAILED
-            telemetry.tick_ended(self._store.settings, run.started_at, ok=well)
+            telemetry.tick_ended(self._store.settings, run.tick, ok=well)
         return record
 
     def _await_calls(self, run: Run) -> None:
-        until = system_clock.monotonic() + run.left_seconds(system_clock.now()) + OVERTIME_SECONDS
+        until = system_clock.monotonic() + self._left_seconds(run) + OVERTIME_SECONDS
         while system_clock.monotonic() < until and not self._duty.hurried:
             self._leader.keep()
             self._voucher.check()
@@ -218,6 +219,12 @@ class Conductor:
                 return
             self._duty.serve(run)
             system_clock.sleep(BUSY_SECONDS)
+
+    def _left_seconds(self, run: Run) -> float:
+        """Return the time to the deadline, negative after it; the run is read anew, for its clock may have been set."""
+        current = self._store.runs.current()
+        known = current if current is not None and current.id == run.id else run
+        return known.left_seconds(self._store.now_us())
 
     def _has_workers(self) -> bool:
         return any(one.state == WorkerState.READY for one in self._store.processes.alive(Role.WORKER))

@@ -94,7 +94,7 @@ class Forecaster:
         wanted = self._store.processes.wanted()
         snapshot = take_snapshot(self._store, self._names, self._limited, workers)
         plan = self._plan(scene, snapshot, wanted)
-        now = system_clock.now()
+        now = self._run.deadline - scene.remaining_seconds
         self._seconds = _seconds_in_all(plan, now, first_release_at) or self._seconds
         forecast = {
             "as_of": isoformat(now),

@@ -69,7 +69,7 @@ class ReleaseLoop:
         self._events = _events_of(store.runs.tally(run.id), self._names)
         self._looked_at = float("-inf")
         self._deadline_us = run.deadline_us - voucher.shifted_us
-        self._deadline = system_clock.monotonic() + run.left_seconds(system_clock.now())
+        self._deadline = system_clock.monotonic() + run.left_seconds(store.now_us())
         self._first_release_at = run.first_release_at
         self._lanes = 0
         self._workers: list[str] = []
@@ -140,7 +140,7 @@ class ReleaseLoop:
         self._could_send = True
         chosen = pace.choose_releases(scene, self._types)
         if chosen:
-            self._release(chosen)
+            self._release(chosen, self._run.deadline - remaining)
         self._forecaster.look(scene, self._workers, self._first_release_at)
         return self._pause(scene)
 
@@ -225,14 +225,15 @@ class ReleaseLoop:
         by_hand = sum(one.threads for one in workers if not one.supervisor)
         return by_hand + sum(sorted((one.threads for one in workers if one.supervisor), reverse=True)[:wanted])
 
-    def _release(self, chosen: Mapping[str, list[str]]) -> None:
+    def _release(self, chosen: Mapping[str, list[str]], now: float) -> None:
+        """Send a message for each of `chosen`; `now` is the run's time, seconds since 1970."""
         releases = self._store.ledger.release(self._leader.token, self._run.id, chosen)
         crash_point("release.released")
         self._broker.enqueue_many(dispatch.message(release) for release in releases)
         crash_point("release.enqueued")
         self._store.processes.wake("workers")
         if self._first_release_at is None:
-            self._first_release_at = system_clock.now()
+            self._first_release_at = now
             self._note(first_release_at=repr(self._first_release_at))
 
     def _note(self, **fields: str | float) -> None:

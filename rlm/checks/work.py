@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from rlm.books import books, miscounted
 from rlm.checks.findings import fault, good, warning
-from rlm.clock import system_clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +23,7 @@ def check_run(store: Store) -> Iterator[Finding]:
     if run is None:
         yield good("run", "none is open")
         return
-    overdue = system_clock.now() - run.deadline
+    overdue = -run.left_seconds(store.now_us())
     if overdue <= OVERDUE_SECONDS:
         yield good("run", f"{run.id} is {run.state}")
         return
