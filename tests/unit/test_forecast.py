@@ -40,7 +40,7 @@ class Planned:
             runs=SimpleNamespace(advance=lambda *_, forecast: self.published.append(json.loads(forecast))),
             measures=SimpleNamespace(publish=lambda *_: None),
         )
-        run = SimpleNamespace(id="r", window_seconds=180.0)
+        run = SimpleNamespace(id="r", window_seconds=180.0, deadline=200.0)
         self.forecaster = Forecaster(nothing, SimpleNamespace(token=1), run, [KIND])
 
     def plan(self, _settings, waiting, *_, progress, **__):
