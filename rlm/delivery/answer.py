@@ -39,13 +39,20 @@ class Answer:
         self.encoded = False
         #: It was read to its end.
         self.whole = False
-        #: Its connection may serve another call: it ended by its own framing, nothing followed it, neither end closes.
-        self.reusable = False
+        #: Something followed it in the same read, which nobody asked for.
+        self.surplus = False
+        self._keeps = False
+        self._interim = False
         self._received = 0
         self._fault = ""
         self._framed = False
         self._fields: list[tuple[bytes, bytes]] = []
-        self._parser = HttpResponseParser(self)
+        self._parser: HttpResponseParser | None = None
+
+    @property
+    def reusable(self) -> bool:
+        """Return whether its connection may serve another call: it ended by its own framing, and neither end closes."""
+        return self.whole and self._keeps and not self.surplus
 
     @property
     def room(self) -> int:
@@ -63,38 +70,53 @@ class Answer:
     def feed(self, data: bytes) -> None:
         """Take what came; empty where the connection ended.
 
-        The last byte is parsed apart: an answer that is whole without it is followed by something nobody asked for.
+        A header is parsed line by line, so that each ends where HTTP has it end, and an interim answer has no body
+        whatever it announces. The last byte is parsed apart: an answer that is whole without it is followed by
+        something nobody asked for.
 
         Raises:
-            BrokenAnswerError: this is no answer of HTTP/1.1, or it ended before its end.
+            BrokenAnswerError: this is no answer of HTTP/1.1.
+            ConnectionError: the connection ended before the answer did.
         """
         if not data:
             self._end()
             return
-        if not self._received and not data.startswith(b"H"):  # the parser would skip empty lines, and knows RTSP
-            raise BrokenAnswerError("it is not HTTP/1.1")
         self._received += len(data)
-        for part in (data[:-1], data[-1:]):
-            if self.whole:
-                self.reusable = False
+        at = 0
+        while at < len(data) and not self.status:
+            end = data.find(b"\n", at) + 1 or len(data)
+            self._parse_head(data[at:end])
+            at = end
+        for part in (data[at:-1], data[max(at, len(data) - 1) :]):
+            if part and self.whole:
+                self.surplus = True
             elif part:
                 self._parse(part)
 
     def close(self) -> None:
         """Part from the parser, which refers back to this object."""
-        del self._parser
+        self._parser = None
+
+    def _parse_head(self, part: bytes) -> None:
+        """Parse a line of a header, or a part of one; each header has a parser of its own."""
+        if self._parser is None and not part.startswith(b"H"):  # the parser would skip empty lines, and knows RTSP
+            raise BrokenAnswerError("it is not HTTP/1.1")
+        self._parse(part)
+        if self._interim:
+            self._parser, self._interim = None, False
 
     def _parse(self, part: bytes) -> None:
+        self._parser = self._parser or HttpResponseParser(self)
         try:
             self._parser.feed_data(part)
         except (HttpParserError, HttpParserUpgrade) as error:
             if not self.whole:
                 raise BrokenAnswerError(self._fault or f"it is not HTTP/1.1 ({error})") from None
-            self.reusable = False
+            self.surplus = True
 
     def _end(self) -> None:
         if not self.status or self._framed:
-            raise BrokenAnswerError("it ended before its end" if self._received else "the endpoint closed it")
+            raise ConnectionError("the endpoint closed it " + ("within its answer" if self._received else "unanswered"))
         self.whole = True
 
     # -- what the parser calls
@@ -106,15 +128,17 @@ class Answer:
 
     def on_headers_complete(self) -> None:
         """Look at the header of an interim answer, or of the final one."""
-        if self.status:
+        parser = self._parser
+        if self.status or parser is None:
             return
         fields, self._fields = self._fields, []
-        status = self._parser.get_status_code()
-        self._fault = _fault_of(status, self._parser.get_http_version())
+        status = parser.get_status_code()
+        self._fault = _fault_of(status, parser.get_http_version())
         if self._fault:
             raise BrokenAnswerError(self._fault)  # the parser stops, and tells `_parse`
-        if status in _FINAL:
-            self._take_head(status, fields)
+        self._interim = status in _INTERIM
+        if not self._interim:
+            self._take_head(status, fields, keeps=parser.should_keep_alive())
 
     def on_body(self, data: bytes) -> None:
         """Keep a part of the body."""
@@ -125,12 +149,12 @@ class Answer:
         """Note the end of the final answer."""
         self.whole = self.status != 0
 
-    def _take_head(self, status: int, fields: list[tuple[bytes, bytes]]) -> None:
+    def _take_head(self, status: int, fields: list[tuple[bytes, bytes]], *, keeps: bool) -> None:
         self.status = status
         self.retry_after = [value.decode("latin-1") for name, value in fields if name == b"retry-after"]
         self.encoded = any(name == b"content-encoding" and value.lower() != b"identity" for name, value in fields)
         self._framed = any(name in {_LENGTH, _CODING} for name, _ in fields)
-        self.reusable = self._parser.should_keep_alive() and not (status in _BODILESS and _has_body(fields))
+        self._keeps = keeps and not (status in _BODILESS and _has_body(fields))
 
 
 def _fault_of(status: int, version: str) -> str:

@@ -34,6 +34,8 @@ class Connection:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._opened_at = system_clock.monotonic()
+        #: The endpoint said something on it that nobody had asked for.
+        self.spoke = False
 
     @property
     def is_usable(self) -> bool:
@@ -49,7 +51,7 @@ class Connection:
         """
         try:
             self._sock.settimeout(0)
-            self._sock.recv(1)
+            self.spoke = self._sock.recv(1) != b""
         except (BlockingIOError, ssl.SSLWantReadError):
             return True
         except OSError:
@@ -81,7 +83,7 @@ class Connection:
                 answer.feed(self._sock.recv(min(room, _READ_BYTES)))
         finally:
             answer.close()
-        answer.reusable = answer.reusable and answer.whole
+        self.spoke = answer.surplus
         return answer
 
     def close(self) -> None:

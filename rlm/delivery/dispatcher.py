@@ -7,6 +7,7 @@ then `send`; then `receive`.
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 import threading
 from typing import TYPE_CHECKING
@@ -28,10 +29,16 @@ if TYPE_CHECKING:
     from rlm.delivery.request import Request
     from rlm.endpoint import Endpoint
 
+#: An endpoint that said something nobody had asked for gets a connection of its own for each call for so long,
+#: seconds. What it says late, while the next call is on its way, nobody could tell from the answer to that.
+DISTRUST_SECONDS = 600.0
+
 _EXCERPT_CHARACTERS = 200
 #: From this status on somebody wants to know what an answer says.
 _REFUSING = 300
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
+
+log = logging.getLogger(__name__)
 
 
 class Dispatcher:
@@ -45,6 +52,7 @@ class Dispatcher:
         self._resolve_headers = resolve_headers
         self._opener = Opener()
         self._idle: dict[str, list[Connection]] = {}
+        self._distrusted_until: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def connect(self, endpoint: Endpoint, seconds: float) -> Connection:
@@ -56,16 +64,17 @@ class Dispatcher:
         while connection := self._take(endpoint):
             if connection.is_usable:
                 return connection
-            connection.close()
+            self._drop(endpoint, connection)
         return self._opener.open(endpoint.url, seconds)
 
     def keep(self, endpoint: Endpoint, connection: Connection) -> None:
-        """Put a connection back that nothing is under way on; one that is not quiet is closed."""
-        if not connection.is_usable:
-            connection.close()
-            return
-        with self._lock:
-            self._idle.setdefault(endpoint.url, []).append(connection)
+        """Put a connection back that nothing is under way on; one that may not serve another call is closed."""
+        now = system_clock.monotonic()
+        if connection.is_usable and now >= self._distrusted_until.get(endpoint.url, now):
+            with self._lock:
+                self._idle.setdefault(endpoint.url, []).append(connection)
+        else:
+            self._drop(endpoint, connection)
 
     def send(self, connection: Connection, endpoint: Endpoint, request: Request, deadline: float) -> str:
         """Send a request by `deadline` (monotonic seconds); return '' when it left, else why it may not have.
@@ -82,7 +91,7 @@ class Dispatcher:
             connection.close()
             return "the request could not be sent: a configured header is not what HTTP allows"
         except OSError as error:
-            connection.close()
+            self._drop(endpoint, connection)
             return f"the request could not be sent whole: {self._redacted(endpoint, str(error))}"
         except RLMError:
             connection.close()
@@ -102,7 +111,7 @@ class Dispatcher:
         if answer.reusable:
             self.keep(endpoint, connection)
         else:
-            connection.close()
+            self._drop(endpoint, connection)
         excerpt = "" if answer.status < _REFUSING else self._excerpt(endpoint, answer)
         return classify(answer.status, answer.retry_after, excerpt, seconds, system_clock.now())
 
@@ -117,6 +126,28 @@ class Dispatcher:
         with self._lock:
             idle = self._idle.get(endpoint.url)
             return idle.pop() if idle else None
+
+    def _drop(self, endpoint: Endpoint, connection: Connection) -> None:
+        connection.close()
+        if connection.spoke:
+            self._distrust(endpoint)
+
+    def _distrust(self, endpoint: Endpoint) -> None:
+        """Keep no connection to the endpoint for a while, none of those that are kept now either."""
+        now = system_clock.monotonic()
+        with self._lock:
+            known = now < self._distrusted_until.get(endpoint.url, now)
+            self._distrusted_until[endpoint.url] = now + DISTRUST_SECONDS
+            idle = self._idle.pop(endpoint.url, [])
+        for connection in idle:
+            connection.close()
+        if not known:
+            log.warning(
+                "%s said something on its connection that nobody had asked for; it gets one for each call for %.0f s",
+                endpoint.name,
+                DISTRUST_SECONDS,
+                extra={"action": "distrust_endpoint", "endpoint": endpoint.name},
+            )
 
     def _excerpt(self, endpoint: Endpoint, answer: Answer) -> str:
         """Return the beginning of what an answer says, without secrets and safe to show."""
