@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from rlm.delivery.request import Request
     from rlm.endpoint import Endpoint
 
-#: An endpoint that said something nobody had asked for gets a connection of its own for each call for so long,
-#: seconds. What it says late, while the next call is on its way, nobody could tell from the answer to that.
+#: To an endpoint that spoke unasked no connection is kept for so long, seconds. Something it says late, while the next
+#: call is on its way, could not be told from the answer to that call.
 DISTRUST_SECONDS = 600.0
 
 _EXCERPT_CHARACTERS = 200
@@ -84,8 +84,8 @@ class Dispatcher:
         """
         try:
             message = render(request, endpoint.url, self._resolve_headers(endpoint))
-            if not connection.is_quiet:  # looked at again: a slot was taken since
-                raise ConnectionError("the connection ended, or said something nobody had asked for")
+            if not connection.is_quiet:  # looked at once more: taking a slot has taken time
+                raise ConnectionError("the endpoint closed the connection, or spoke unasked")
             connection.send(message, deadline)
         except ValueError:  # nothing of it is quoted: it is about a header, which may be a secret
             connection.close()
@@ -143,7 +143,7 @@ class Dispatcher:
             connection.close()
         if not known:
             log.warning(
-                "%s said something on its connection that nobody had asked for; it gets one for each call for %.0f s",
+                "%s spoke unasked on its connection; no connection to it is kept for %.0f s",
                 endpoint.name,
                 DISTRUST_SECONDS,
                 extra={"action": "distrust_endpoint", "endpoint": endpoint.name},

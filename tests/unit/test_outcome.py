@@ -43,7 +43,7 @@ def test_any_2xx_is_delivered(status):
     ],
 )
 def test_429_and_503_with_retry_after_throttle(status, retry_after, seconds):
-    """The endpoint wants a rest, the longest it asks for; of its own period if it did not say how long in words we know."""
+    """The endpoint wants a rest: the longest it asks for, or its own period if it asks for none."""
     assert outcome_of(status, *retry_after, excerpt="slow down") == Throttled(status, 0.25, seconds)
 
 
