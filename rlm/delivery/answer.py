@@ -20,6 +20,8 @@ _SWITCHING_PROTOCOLS = 101
 #: Final answers that end with their header, whatever body they announce.
 _BODILESS = frozenset({204, 304})
 _LENGTH, _CODING = b"content-length", b"transfer-encoding"
+#: What each of these headers says of a body that is not compressed.
+_PLAIN = {b"content-encoding": b"identity", _CODING: b"chunked"}
 _VERSIONS = ("1.0", "1.1")
 
 
@@ -94,7 +96,7 @@ class Answer:
                 self._parse(part)
 
     def close(self) -> None:
-        """Part from the parser, which refers back to this object."""
+        """Release the parser: it refers back to this object."""
         self._parser = None
 
     def _parse_head(self, part: bytes) -> None:
@@ -152,7 +154,7 @@ class Answer:
     def _take_head(self, status: int, fields: list[tuple[bytes, bytes]], *, keeps: bool) -> None:
         self.status = status
         self.retry_after = [value.decode("latin-1") for name, value in fields if name == b"retry-after"]
-        self.encoded = any(name == b"content-encoding" and value.lower() != b"identity" for name, value in fields)
+        self.encoded = any(value.lower() != _PLAIN[name] for name, value in fields if name in _PLAIN)
         self._framed = any(name in {_LENGTH, _CODING} for name, _ in fields)
         self._keeps = keeps and not (status in _BODILESS and _has_body(fields))
 

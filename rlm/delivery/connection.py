@@ -15,9 +15,9 @@ from rlm.errors import DispatchError
 if TYPE_CHECKING:
     from rlm.delivery.resolver import Addresses
 
-#: A connection serves calls for so long after it was opened, seconds. One that is busy never ends by itself, and
-#: would stay with an address that the host's name had when it was opened: so a change in DNS is followed within this
-#: time, and a call that is under way. Shorter would open connections that spare nothing; most names live 60 s or more.
+#: Maximum age of a connection at which it still gets another call, seconds. A busy one never ends by itself and would
+#: stay with the address it was opened to, whatever DNS says later. 60 s is the usual lifetime of a name that may move;
+#: opening one connection a minute costs nothing that could be measured.
 MAX_AGE_SECONDS = 60.0
 
 _PORTS = {"http": 80, "https": 443}
@@ -37,17 +37,15 @@ class Connection:
         #: The endpoint said something on it that nobody had asked for.
         self.spoke = False
 
-    @property
     def is_usable(self) -> bool:
         """Return whether it may serve another call: it is not too old, and quiet."""
-        return system_clock.monotonic() - self._opened_at < MAX_AGE_SECONDS and self.is_quiet
+        return system_clock.monotonic() - self._opened_at < MAX_AGE_SECONDS and self.is_quiet()
 
-    @property
     def is_quiet(self) -> bool:
         """Return whether nothing can be read: no end, and nothing that would be taken for the next answer.
 
-        The attempt itself has TLS work off what is meant for it alone, such as tickets. A byte that it reads is lost,
-        and the connection with it.
+        Reading is the only test that holds for TLS too, whose own messages, such as tickets, it takes in. A connection
+        that is not quiet has lost a byte by it, and must be closed.
         """
         try:
             self._sock.settimeout(0)
@@ -87,7 +85,7 @@ class Connection:
         return answer
 
     def close(self) -> None:
-        """Close it, without a farewell: nobody waits for one."""
+        """Close it at once; TLS is not wound down."""
         self._sock.close()
 
 
@@ -114,19 +112,17 @@ class Opener:
             raise UnreachableError(f"no connection to {host}:{port}: {error}") from error
 
     def _encrypt(self, sock: socket.socket, host: str, deadline: float) -> ssl.SSLSocket:
-        if self._context is None:
-            self._context = ssl.create_default_context()
-            self._context.set_alpn_protocols(["http/1.1"])
         try:
+            context = self._context = self._context or ssl.create_default_context()
             _limit(sock, deadline)
-            return self._context.wrap_socket(sock, server_hostname=host)
+            return context.wrap_socket(sock, server_hostname=host)
         except BaseException:
             sock.close()
             raise
 
 
 def _reach(addresses: Addresses, deadline: float) -> socket.socket:
-    """Connect to the first address that answers. None may take more than its part of the time, lest others get none."""
+    """Connect to the first address that answers. Each may take its share of the time that is left."""
     failure: OSError = OSError("its name has no address")
     for left, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
         now = system_clock.monotonic()

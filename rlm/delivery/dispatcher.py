@@ -62,7 +62,7 @@ class Dispatcher:
             UnreachableError: it refused or did not answer in time; nothing was sent.
         """
         while connection := self._take(endpoint):
-            if connection.is_usable:
+            if connection.is_usable():
                 return connection
             self._drop(endpoint, connection)
         return self._opener.open(endpoint.url, seconds)
@@ -70,7 +70,7 @@ class Dispatcher:
     def keep(self, endpoint: Endpoint, connection: Connection) -> None:
         """Put a connection back that nothing is under way on; one that may not serve another call is closed."""
         now = system_clock.monotonic()
-        if connection.is_usable and now >= self._distrusted_until.get(endpoint.url, now):
+        if connection.is_usable() and now >= self._distrusted_until.get(endpoint.url, now):
             with self._lock:
                 self._idle.setdefault(endpoint.url, []).append(connection)
         else:
@@ -84,7 +84,7 @@ class Dispatcher:
         """
         try:
             message = render(request, endpoint.url, self._resolve_headers(endpoint))
-            if not connection.is_quiet:  # looked at once more: taking a slot has taken time
+            if not connection.is_quiet():  # looked at once more: taking a slot has taken time
                 raise ConnectionError("the endpoint closed the connection, or spoke unasked")
             connection.send(message, deadline)
         except ValueError:  # nothing of it is quoted: it is about a header, which may be a secret

@@ -80,15 +80,14 @@ def _forms(secret: str) -> Iterator[str]:
 
     Texts from a wire are read as Latin-1, so what is UTF-8 there has another form here.
     """
-    utf8 = secret.encode(errors="replace")
-    yield from (secret, utf8.decode("latin-1"))
-    for written in (
-        quote(secret, safe="", errors="replace"),
-        quote(secret, errors="replace"),
-        quote_plus(secret, errors="replace"),
-    ):
-        yield from (written, _HEX.sub(lambda found: found[0].lower(), written))
-    in_json = json.dumps(secret)[1:-1]
-    yield from (in_json, in_json.replace("/", "\\/"))
-    yield from (html.escape(secret), html.escape(secret, quote=False))
-    yield from (base64.b64encode(utf8).decode().rstrip("="), base64.urlsafe_b64encode(utf8).decode().rstrip("="))
+    yield from _escaped(secret, json.dumps(secret)[1:-1])
+    for raw in {secret.encode(errors="replace"), secret.encode("latin-1", errors="replace")}:
+        plain = raw.decode("latin-1")
+        yield from _escaped(plain, json.dumps(plain, ensure_ascii=False)[1:-1])
+        for written in (quote(raw, safe=""), quote(raw), quote_plus(raw)):
+            yield from (written, _HEX.sub(lambda found: found[0].lower(), written))
+        yield from (base64.b64encode(raw).decode().rstrip("="), base64.urlsafe_b64encode(raw).decode().rstrip("="))
+
+
+def _escaped(plain: str, in_json: str) -> Iterator[str]:
+    yield from (plain, in_json, in_json.replace("/", "\\/"), html.escape(plain), html.escape(plain, quote=False))

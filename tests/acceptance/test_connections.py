@@ -142,7 +142,7 @@ def test_what_is_said_before_the_request_is_no_answer_to_it(sender):
     with Server(script) as server:
         target = endpoint(server.url)
         opened = sender.connect(target, PATIENCE)
-        wait_until(lambda: not opened.is_quiet, message="the answer is there")
+        wait_until(lambda: not opened.is_quiet(), message="the answer is there")
 
         trouble = sender.send(opened, target, request(), time.monotonic() + PATIENCE)
 

@@ -178,7 +178,7 @@ def test_a_body_that_does_not_end_is_cut_off_and_the_status_stands():
 
 
 @pytest.mark.parametrize(
-    ("value", "encoded"), [(b"gzip", True), (b"br, gzip", True), (b"identity", False), (b"Identity", False)]
+    ("value", "encoded"), [(b"gzip", True), (b"br, gzip", True), (b"identity\r\nX: y", False), (b"Identity", False)]
 )
 def test_a_compressed_body_is_known_as_such(value, encoded):
     """Nobody could read it, and a secret in it could not be found."""

@@ -27,6 +27,8 @@ FORMS = {
     ),
     "JSON": lambda text: json.dumps(text)[1:-1],
     "JSON of PHP": lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
+    "JSON in UTF-8": lambda text: json.dumps(text, ensure_ascii=False)[1:-1].encode().decode("latin-1"),
+    "Latin-1 parameter": lambda text: quote(text, safe="", encoding="latin-1"),
     "HTML": html.escape,
     "HTML text": lambda text: html.escape(text, quote=False),
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
