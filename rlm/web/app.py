@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -12,8 +13,11 @@ from rlm import __version__
 from rlm.telemetry.prometheus import CONTENT_TYPE, MetricsPage
 from rlm.web.access import allowed
 from rlm.web.health import trouble
+from rlm.web.hosts import KnownHosts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.requests import Request
 
     from rlm.store import Store
@@ -26,10 +30,11 @@ _OVERVIEW = f"""RLM {__version__}
 """
 
 
-def make_app(store: Store, token: str, *, metrics_only: bool = False) -> Starlette:
+def make_app(store: Store, token: str, hosts: Iterable[str], *, metrics_only: bool = False) -> Starlette:
     """Make the application over `store`. With a `token` nothing but `/healthz` is read without it.
 
-    `metrics_only`: there is no page for people, only what machines ask for.
+    `hosts`: what `Host` may name besides this host. `metrics_only`: there is no page for people, only what machines ask
+    for.
     """
     page = MetricsPage(store)
 
@@ -44,7 +49,8 @@ def make_app(store: Store, token: str, *, metrics_only: bool = False) -> Starlet
         return _refusal(request, token) or Response(page.write(), headers={**_HEADERS, "Content-Type": CONTENT_TYPE})
 
     machines = [Route("/healthz", healthz), Route("/metrics", metrics)]
-    app = Starlette(routes=machines if metrics_only else [Route("/", overview), *machines])
+    routes = machines if metrics_only else [Route("/", overview), *machines]
+    app = Starlette(routes=routes, middleware=[Middleware(KnownHosts, hosts)])
     app.router.redirect_slashes = False  # it would send a client to whatever host it says it asked
     return app
 
