@@ -16,7 +16,7 @@ from rlm.errors import ConfigurationError
 from rlm.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from rlm.mockapi import EndpointSummary, MockApi
 
@@ -75,7 +75,7 @@ def mock_api(
         api = MockApi(types, host=host, port=port, log_path=log_path)
         for name, fields in _faults(fail, fault).items():
             api.set_fault(name, **fields)
-        api.serve_forever(lambda: click.echo(_boot_line(api), err=True))
+        api.serve_forever(lambda: click.echo("\n".join(_boot_lines(api)), err=True))
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
     except OSError as error:
@@ -113,8 +113,15 @@ def _value(text: str) -> Any:
         return text  # a word, as in retry_after=date
 
 
-def _boot_line(api: MockApi) -> str:
-    return f"rlm mock-api {__version__}, pid {os.getpid()}, serves {len(api.summary())} endpoints on {api.url}"
+def _boot_lines(api: MockApi) -> Iterator[str]:
+    from rlm.web.access import is_loopback  # noqa: PLC0415 - a command loads what it needs when it runs
+
+    if others := [address for address in api.addresses if not is_loopback(address)]:
+        yield (
+            f"Warning: {', '.join(others)}: others can reach it; without a token they read every call, wallets and all, "
+            "and change its faults. Leave --host out to listen on 127.0.0.1 only"
+        )
+    yield f"rlm mock-api {__version__}, pid {os.getpid()}, serves {len(api.summary())} endpoints on {api.url}"
 
 
 def _table(summary: dict[str, EndpointSummary]) -> str:

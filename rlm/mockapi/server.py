@@ -59,6 +59,8 @@ class MockApi:
     ) -> None:
         self.host = host
         self.port = port
+        #: Those it listens on, once it does; a name may have several.
+        self.addresses: tuple[str, ...] = ()
         self._clock = clock
         self._service = Service(types, clock, log_path, seed)
         self._thread: threading.Thread | None = None
@@ -178,4 +180,5 @@ class MockApi:
             ) from error
         let_wait(server)
         self.port = server.sockets[0].getsockname()[1]
+        self.addresses = tuple(str(one.getsockname()[0]) for one in server.sockets)
         return server
