@@ -114,12 +114,10 @@ def _value(text: str) -> Any:
 
 
 def _boot_lines(api: MockApi) -> Iterator[str]:
-    from rlm.web.access import is_loopback  # noqa: PLC0415 - a command loads what it needs when it runs
-
-    if others := [address for address in api.addresses if not is_loopback(address)]:
+    if api.open_to:
         yield (
-            f"Warning: {', '.join(others)}: others can reach it; without a token they read every call, wallets and all, "
-            "and change its faults. Leave --host out to listen on 127.0.0.1 only"
+            f"Warning: whoever reaches {', '.join(api.open_to)} can read the log of calls and change the faults, for "
+            "there is no token; leave --host out to listen on 127.0.0.1 only"
         )
     yield f"rlm mock-api {__version__}, pid {os.getpid()}, serves {len(api.summary())} endpoints on {api.url}"
 

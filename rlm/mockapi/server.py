@@ -8,6 +8,7 @@ import signal
 import threading
 from concurrent.futures import Future
 from functools import partial
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Self
 
 from rlm.clock import system_clock
@@ -59,8 +60,8 @@ class MockApi:
     ) -> None:
         self.host = host
         self.port = port
-        #: Those it listens on, once it does; a name may have several.
-        self.addresses: tuple[str, ...] = ()
+        #: The addresses it listens on that other hosts may reach, once it does.
+        self.open_to: tuple[str, ...] = ()
         self._clock = clock
         self._service = Service(types, clock, log_path, seed)
         self._thread: threading.Thread | None = None
@@ -180,5 +181,6 @@ class MockApi:
             ) from error
         let_wait(server)
         self.port = server.sockets[0].getsockname()[1]
-        self.addresses = tuple(str(one.getsockname()[0]) for one in server.sockets)
+        addresses = [str(one.getsockname()[0]) for one in server.sockets]
+        self.open_to = tuple(one for one in addresses if not ip_address(one.partition("%")[0]).is_loopback)
         return server

@@ -334,9 +334,11 @@ def test_the_command_warns_where_others_can_reach_it(host, warned):
     command = [sys.executable, "-c", COMMAND, "--port", "0", "--host", host]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         lines = []
-        while not lines or "serves 1 endpoints" not in lines[-1]:
-            lines.append(process.stderr.readline())
+        while line := process.stderr.readline():
+            lines.append(line)
+            if "serves 1 endpoints" in line:
+                break
         process.terminate()
         process.wait(PATIENCE)
 
-    assert [line.startswith(f"Warning: {host}: others can reach it") for line in lines] == [True, False][not warned :]
+    assert [line.startswith(f"Warning: whoever reaches {host} ") for line in lines] == [True, False][not warned :]
