@@ -70,7 +70,7 @@ def identify(info: Mapping[str, Any]) -> tuple[str, str]:
 
 def judge(server: str, version: str) -> Finding:
     """Return what is known of a version of a server."""
-    name = "redis.advisories"
+    name = "advisories"
     numbers = _numbers(version)
     found = [one for one in ADVISORIES if numbers and one.concerns(server, numbers)]
     if not found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -50,7 +51,8 @@ def make_app(store: Store, token: str, hosts: Iterable[str], *, metrics_only: bo
 
     machines = [Route("/healthz", healthz), Route("/metrics", metrics)]
     routes = machines if metrics_only else [Route("/", overview), *machines]
-    app = Starlette(routes=routes, middleware=[Middleware(KnownHosts, hosts)])
+    middleware = [Middleware(KnownHosts, hosts)]
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _not_served})
     app.router.redirect_slashes = False  # it would send a client to whatever host it says it asked
     return app
 
@@ -61,6 +63,15 @@ def _refusal(request: Request, token: str) -> Response | None:
         return None
     response = _text("say `Authorization: Bearer TOKEN`, with the token of web.token\n", 401)
     response.headers["WWW-Authenticate"] = 'Bearer realm="rlm"'
+    return response
+
+
+def _not_served(_request: Request, error: Exception) -> Response:
+    """Answer what nothing is served for; a cache may keep such an answer too, if it is not told otherwise."""
+    if not isinstance(error, HTTPException):
+        raise error
+    response = _text(f"{error.detail}\n", error.status_code)
+    response.headers.update(error.headers or {})
     return response
 
 

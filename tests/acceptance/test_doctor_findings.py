@@ -88,7 +88,7 @@ def test_a_single_round_trip_that_takes_long_is_a_warning(inst, monkeypatch):
 
 def test_the_bundled_server_has_no_known_hole(inst):
     """Whoever runs RLM's scripts could take such a server over."""
-    ((verdict, message),) = found(inst, "redis.advisories")
+    ((verdict, message),) = found(inst, "advisories")
 
     assert (verdict, message.startswith("no hole in the scripting of Valkey ")) == ("ok", True)
 

@@ -186,7 +186,10 @@ def test_with_a_token_only_health_is_for_everybody(tmp_path, valkey_only_url):
         assert read(port, "/api/runs").status == 404
         assert read(port, "/metrics/").status == 404
         assert read(port, "/metrics", Connection="Upgrade", Upgrade="websocket").status == 401
-        assert HTTP.request("POST", f"http://127.0.0.1:{port}/metrics", headers=bearer(TOKEN)).status == 405
+        posted = HTTP.request("POST", f"http://127.0.0.1:{port}/metrics", headers=bearer(TOKEN))
+        assert (posted.status, posted.headers["Allow"]) == (405, "GET, HEAD")
+        refused = [posted, read(port, "/none"), read(port, "/healthz", Host="evil.example")]
+        assert {one.headers["Cache-Control"] for one in refused} == {"no-store"}
         told = [*(one.data for one in (*answers, *good)), title, (tmp_path / "web.log").read_bytes()]
         assert not any(TOKEN.encode() in one for one in told)
         assert len((tmp_path / "web.log").read_text().splitlines()) == 1  # that it serves; nobody can fill it
