@@ -1,4 +1,4 @@
-"""Known holes in the scripting of Redis and Valkey: whoever may run a script there could take the server over.
+"""Known holes in the scripting of Redis and Valkey: by most of them, who may run a script can take the server over.
 
 RLM's own user may load scripts, so its password is worth that much on a server with such a hole.
 """
@@ -75,7 +75,8 @@ def judge(server: str, version: str) -> Finding:
     found = [one for one in ADVISORIES if numbers and one.concerns(server, numbers)]
     if not found:
         return good(name, f"no hole in the scripting of {server} {version} is known to this RLM")
-    message = f"{server} {version} lets whoever may run a script take it over ({', '.join(one.holes for one in found)})"
+    holes = ", ".join(one.holes for one in found)
+    message = f"{server} {version} is known for holes that whoever may run a script can use ({holes})"
     least = max(_remedy(one, numbers) for one in found if numbers)
     upgrade = f"upgrade it to {'.'.join(map(str, least))} or later"
     return warning(name, message, f"{upgrade}, unless your distribution has patched it under its old version")
