@@ -187,7 +187,7 @@ def test_with_a_token_only_health_is_for_everybody(tmp_path, valkey_only_url):
         assert read(port, "/metrics/").status == 404
         assert read(port, "/metrics", Connection="Upgrade", Upgrade="websocket").status == 401
         posted = HTTP.request("POST", f"http://127.0.0.1:{port}/metrics", headers=bearer(TOKEN))
-        assert (posted.status, posted.headers["Allow"]) == (405, "GET, HEAD")
+        assert (posted.status, set(posted.headers["Allow"].split(", "))) == (405, {"GET", "HEAD"})
         refused = [posted, read(port, "/none"), read(port, "/healthz", Host="evil.example")]
         assert {one.headers["Cache-Control"] for one in refused} == {"no-store"}
         told = [*(one.data for one in (*answers, *good)), title, (tmp_path / "web.log").read_bytes()]
