@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from rlm.checks.advisories import check_advisories
 from rlm.checks.archive import check_archive
 from rlm.checks.configuration import check_configuration, unusable
 from rlm.checks.endpoints import check_endpoints
@@ -41,6 +42,7 @@ def _times(store: Store) -> Iterator[Finding]:
 
 #: What is looked at in Redis, by the name of its findings and in the order in which they are told.
 IN_REDIS: Mapping[str, Callable[[Store], Iterable[Finding]]] = {
+    "advisories": check_advisories,
     "latency": check_latency,
     "clock": check_clock,
     "memory": check_memory,
@@ -61,7 +63,7 @@ IN_REDIS: Mapping[str, Callable[[Store], Iterable[Finding]]] = {
     "books": check_books,
 }
 #: Those of them for which it does not matter what is configured.
-ANYWHERE = {name: IN_REDIS[name] for name in ("latency", "clock")}
+ANYWHERE = {name: IN_REDIS[name] for name in ("advisories", "latency", "clock")}
 
 
 def examine(settings: Settings, *, allow_volatile: bool) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from rlm.settings.fields import (
     Name,
     RateLimit,
     RedisURL,
+    WebHost,
     WebToken,
     list_name,
     seconds,
@@ -147,6 +148,12 @@ class WebSettings(Section):
         "`rlm web`.",
         allowed="empty, `env:NAME`, or 16 to 200 visible ASCII characters",
         repr=False,
+    )
+    hosts: list[WebHost] = setting(
+        [],
+        "What `Host` of a request may name, with any port, besides `localhost`, loopback addresses and the address at "
+        "which the request arrived; anything else is refused, `/healthz` too. A variable has them between commas.",
+        allowed='a list of names and addresses without port, ["rlm.example.com"]',
     )
 
 

@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from rlm.errors import ConfigurationError
 from rlm.settings.document import SECTIONS
@@ -94,8 +94,8 @@ def read_environment(
 ) -> tuple[dict[Place, Any], dict[Place, str], list[Fault]]:
     """Return the overrides by place, the variable behind each, and the variables that override nothing.
 
-    `REDIS_URL` counts as well, below `RLM_REDIS__URL`. A value becomes a number where the setting is one; what cannot
-    be converted is left for the validation to report. `types` and `budgets` are the names of the configured ones.
+    `REDIS_URL` counts as well, below `RLM_REDIS__URL`. A value becomes a number or a list where the setting is one;
+    what cannot be converted is left for the validation to report. `types` and `budgets` name the configured ones.
     """
     known = _known_variables(types, budgets)
     values: dict[Place, Any] = {}
@@ -144,7 +144,9 @@ def scalars(types: Iterable[str], budgets: Iterable[str]) -> Iterator[tuple[tupl
 
 
 def convert(text: str, kind: Any) -> Any:
-    """Make a number of `text` where a setting of that `kind` is one; the validation reports what is none."""
+    """Make a number or list of `text` if a setting of that `kind` is one; the validation reports what is none."""
+    if get_origin(kind) is list:
+        return [part.strip() for part in text.split(",") if part.strip()]
     number = next((one for one in (kind, *get_args(kind)) if one in (int, float)), str)
     try:
         return number(text)

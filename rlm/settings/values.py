@@ -186,6 +186,16 @@ def check_token_text(token: str) -> str:
     return token
 
 
+def check_web_host(host: str) -> str:
+    """Check one of `web.hosts`, and return it in one spelling: a name or an address, without brackets and port."""
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not _VISIBLE_ASCII.fullmatch(bare) or "/" in bare:
+        raise ValueError("a host is a name or an address, without scheme and port: rlm.example.com, 10.0.0.5")
+    if bare.count(":") == 1:
+        raise ValueError("a host has no port here: any is allowed")
+    return check_host(bare.lower()).strip("[]")
+
+
 def check_dsn(dsn: str) -> str:
     """Check `SENTRY_DSN` as far as it can be without connecting."""
     if not _DSN.fullmatch(dsn):

@@ -86,6 +86,13 @@ def test_a_single_round_trip_that_takes_long_is_a_warning(inst, monkeypatch):
     assert told[1].remedy.endswith("set run.guard_seconds to 0.6 or more")
 
 
+def test_the_bundled_server_has_no_known_hole(inst):
+    """Whoever runs RLM's scripts could take such a server over."""
+    ((verdict, message),) = found(inst, "advisories")
+
+    assert (verdict, message.startswith("no hole in the scripting of Valkey ")) == ("ok", True)
+
+
 # -- who leads, and of which version
 
 
