@@ -12,7 +12,7 @@ from rlm.settings.masking import MASK, mask_value
 from rlm.settings.toml import dotted, toml_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from rlm.settings.layers import Layers, Place
 
 _LONGEST_VALUE = 200
+#: A longer key is cut where it is shown, and is not compared with those there are.
+_LONGEST_KEY = 200
+#: Faults that are told one by one.
+_MOST_FAULTS = 100
 #: What pydantic puts behind the place of a table's entry when it means the key.
 _KEY_MARK = "[key]"
 #: What a key was probably meant to be whose value is not told though it is no key, and how alike it has to be.
@@ -40,6 +44,14 @@ class Fault:
         return f"{self.origin}: {self.subject}: {self.problem}"
 
 
+def listed(faults: Sequence[Fault]) -> str:
+    """Write faults, a line each; of very many the first."""
+    lines = [str(one) for one in faults[:_MOST_FAULTS]]
+    if more := len(faults) - len(lines):
+        lines.append(f"{faults[-1].origin}: and {more:,} more")
+    return "\n".join(lines)
+
+
 @dataclass(frozen=True, slots=True)
 class Sound:
     """A configuration without the values at `faulty` places: what rules between settings can be asked about."""
@@ -49,7 +61,7 @@ class Sound:
 
     def find(self, place: Place) -> Any:
         """Return the value at `place`, None where there is none or it is faulty already."""
-        spoiled = any(place[: len(faulty)] == faulty for faulty in self.faulty)
+        spoiled = any(place[:length] in self.faulty for length in range(len(place) + 1))
         return None if spoiled else self.layers.find(place)
 
     def fault(self, place: Place, problem: str) -> Fault:
@@ -59,8 +71,13 @@ class Sound:
 
 def fault(layers: Layers, place: Place, problem: str, value: Any = None) -> Fault:
     """Make the fault of the setting at `place`; without `value` its key is named alone."""
-    subject = dotted(place) if value is None else f"{dotted(place)} = {show(place, value)}"
+    key = _cut(dotted(place), _LONGEST_KEY)
+    subject = key if value is None else f"{key} = {show(place, value)}"
     return Fault(place, layers.blame(place), subject, problem)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def show(place: Place, value: Any) -> str:
@@ -68,15 +85,16 @@ def show(place: Place, value: Any) -> str:
     masked = mask_value(place, value)
     if isinstance(masked, dict | list) and masked:
         return "{...}" if isinstance(masked, dict) else "[...]"
-    text = toml_value(masked)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+    return _cut(toml_value(masked), _LONGEST_VALUE)
 
 
 def faults_of(error: ValidationError, layers: Layers) -> Iterator[Fault]:
     """Translate what pydantic found."""
-    for detail in error.errors(include_url=False):
+    for number, detail in enumerate(error.errors(include_url=False)):
         place = detail["loc"]
-        if place[-1] == _KEY_MARK:
+        if number >= _MOST_FAULTS:
+            yield Fault(place, layers.file_name, "", "")  # it is counted, and not told
+        elif place[-1] == _KEY_MARK:
             yield fault(layers, place[:-1], _problem(place[:-1], detail))
         elif detail["type"] == "missing":
             yield fault(layers, place, f"is missing; give {_allowed(place)}")
@@ -133,6 +151,8 @@ def _table(place: list[str | int]) -> str:
 
 def close_match(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
     """Return the known name that `name` was probably meant to be, upper and lower case aside."""
+    if len(name) > _LONGEST_KEY:
+        return None
     folded = {candidate.lower(): candidate for candidate in known}
     return next((folded[near] for near in difflib.get_close_matches(name.lower(), folded, n=1, cutoff=cutoff)), None)
 

@@ -11,7 +11,7 @@ from rlm.errors import ConfigurationError
 from rlm.settings.defaults import built_in_sections, built_in_types
 from rlm.settings.document import Document
 from rlm.settings.effective import Settings, settings_of
-from rlm.settings.faults import Fault, faults_of, show
+from rlm.settings.faults import Fault, faults_of, listed, show
 from rlm.settings.layers import Layers
 from rlm.settings.options import with_options
 from rlm.settings.rules import rule_faults
@@ -49,7 +49,7 @@ def load_settings(
     dsn = environ.get(DSN_VARIABLE) or None
     faults += _dsn_faults(dsn)
     if document is None or faults:
-        raise ConfigurationError("\n".join(map(str, faults)))
+        raise ConfigurationError(listed(faults))
     return settings_of(document, layers, dsn)
 
 

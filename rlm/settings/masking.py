@@ -22,10 +22,10 @@ _SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|auth|dsn|credential|signat
 #: An HTTP URL whose authority is a host and no more: an "@" further on belongs to its path.
 _PLAIN_HTTP = re.compile(r"https?://(\[[0-9a-f:.]+\]|[^/?#@:\[\]]+)(:\d+)?([/?#].*)?", re.IGNORECASE | re.DOTALL)
 #: Up to the *last* "@", because a password that was not percent-encoded may hold "/", "?" and "@" as well.
-_USERINFO = re.compile(r"(?P<start>(?:[a-z][a-z0-9+.-]*://)?)(?P<user>[^:@/?#]*:)?.*@", re.IGNORECASE | re.DOTALL)
-_PARAMETER = re.compile(r"(?P<start>[?&](?P<name>[^=&#]+)=)[^&#]+")
-#: A word with an address in it.
-_ADDRESS = re.compile(r"\S+://\S+")
+_USERINFO = re.compile(r"\A(?P<start>(?:[a-z][a-z0-9+.-]*://)?)(?P<user>[^:@/?#]*:)?.*@", re.IGNORECASE | re.DOTALL)
+#: What stands between the marks of a URL, of which the first `?` and each `&` begin a parameter.
+_PARAMETER = re.compile(r"(?P<mark>\A|[&#])(?P<text>[^&#]+)")
+_WORD = re.compile(r"\S+")
 
 
 class Headers(dict[str, str]):
@@ -43,12 +43,22 @@ def mask_url(url: str) -> str:
     """
     if not _PLAIN_HTTP.fullmatch(url):
         url = _USERINFO.sub(lambda found: f"{found['start']}{found['user'] or ''}{MASK}@", url, count=1)
-    return _PARAMETER.sub(lambda found: found["start"] + MASK if is_secret(found["name"]) else found[0], url)
+    return _PARAMETER.sub(_mask_parameter, url)
+
+
+def _mask_parameter(found: re.Match[str]) -> str:
+    before, text = "", found["text"]
+    if found["mark"] != "&" or text.startswith("="):
+        before, question, text = text.partition("?")
+        before += question
+    name, equals, value = text.partition("=")
+    hidden = name and value and is_secret(name)
+    return f"{found['mark']}{before}{name}{equals}{MASK if hidden else value}"
 
 
 def mask_urls(text: str) -> str:
     """Return a text with each address in it as `mask_url` has it."""
-    return _ADDRESS.sub(lambda found: mask_url(found[0]), text)
+    return _WORD.sub(lambda found: mask_url(found[0]) if "://" in found[0] else found[0], text)
 
 
 def mask_header(value: str) -> str:

@@ -18,7 +18,8 @@ ALLOWED = {"rlm": {"rlm"}, "actors": {"actors", "rlm"}, "scheduler": {"scheduler
 #: Redis or HTTP, and is in the middle.
 LAYERS = (
     {"rlm", "errors"},
-    {"clock", "circuit", "endpoint", "event", "run", "plan", "measured", "pace", "settings", "signals", "text"},
+    {"clock", "circuit", "endpoint", "event", "run", "plan", "measured", "pace", "settings", "signals", "text"}
+    | {"trust", "private"},
     {"store", "window", "delivery", "embedded", "lane", "..."},
     {"supervisor", "telemetry", "foreman"},
     {"cli", "web", "demo", "selftest", "view", "__main__"},
