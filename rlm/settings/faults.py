@@ -10,6 +10,7 @@ from rlm.settings.document import SECTIONS, model_at
 from rlm.settings.fields import words
 from rlm.settings.masking import MASK, mask_value
 from rlm.settings.toml import dotted, toml_value
+from rlm.text import cut, safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -59,7 +60,7 @@ class Sound:
 
 def fault(layers: Layers, place: Place, problem: str, value: Any = None) -> Fault:
     """Make the fault of the setting at `place`; without `value` its key is named alone."""
-    subject = dotted(place) if value is None else f"{dotted(place)} = {show(place, value)}"
+    subject = key_of(place) if value is None else f"{key_of(place)} = {show(place, value)}"
     return Fault(place, layers.blame(place), subject, problem)
 
 
@@ -68,8 +69,12 @@ def show(place: Place, value: Any) -> str:
     masked = mask_value(place, value)
     if isinstance(masked, dict | list) and masked:
         return "{...}" if isinstance(masked, dict) else "[...]"
-    text = toml_value(masked)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+    return cut(safe_line(toml_value(masked)), _LONGEST_VALUE)
+
+
+def key_of(place: Place) -> str:
+    """Write the key of a place as messages have it: a name in it may be anything, and of any length."""
+    return cut(safe_line(dotted(place)), _LONGEST_VALUE)
 
 
 def faults_of(error: ValidationError, layers: Layers) -> Iterator[Fault]:
@@ -103,7 +108,7 @@ def _allowed(place: Place) -> str:
         return words(model, str(key), "allowed")
     match parent:
         case ["types" | "budgets"]:
-            return f"a table, [{dotted(place)}]"
+            return f"a table, [{key_of(place)}]"
         case [*_, "endpoints"]:
             return '{ name = "...", url = "..." }'
         case _:
@@ -128,7 +133,7 @@ def _table(place: list[str | int]) -> str:
         case [*_, int()]:
             return "an endpoint"
         case _:
-            return f"[{dotted(tuple(place))}]"
+            return f"[{key_of(tuple(place))}]"
 
 
 def close_match(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:

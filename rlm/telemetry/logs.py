@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, TextIO
 
+from rlm.text import safe_line
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -55,7 +57,8 @@ class LineFormatter(logging.Formatter):
             line = f"{line}  [{facts}]"
         if record.exc_info:
             line = f"{line} | {self.formatException(record.exc_info)}"
-        line = line.encode("unicode_escape").decode("ascii") if not line.isprintable() else line
+        if not line.isprintable() or safe_line(line) != line:
+            line = line.encode("unicode_escape").decode("ascii")
         return f"{moment} {self._level(record.levelname)} {line}"
 
     def _level(self, name: str) -> str:
