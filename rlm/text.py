@@ -33,7 +33,7 @@ _JOINED = ("\u1160", "\u11ff")
 #: A text on a line with others has at most so many columns: an event id has 301.
 LONGEST_TEXT = 320
 #: A line of words for people is cut after so many columns, whatever it quotes.
-_LONGEST_LINE = 2000
+LONGEST_LINE = 2000
 _CUT = "..."
 
 
@@ -55,7 +55,7 @@ def safe_line(text: object) -> str:
 
 def safe_words(text: object) -> str:
     """Make words for people safe to print that may quote a text from outside: none of their lines is endless."""
-    return "\n".join(cut(line, _LONGEST_LINE) for line in safe(text).split("\n"))
+    return "\n".join(cut(line, LONGEST_LINE) for line in safe(text).split("\n"))
 
 
 def harmless(document: Any) -> Any:
