@@ -70,7 +70,7 @@ def _describe(found: Sequence[Shown], settings: Settings) -> None:
         show()
         title = styled(f"[{name}]" if name else "other", "title").ljust(width)
         fitted = _fitted(rows, max(width, width_of(title)))
-        fitting_table([title, *[""] * (len(fitted[0]) - 1)], fitted, lambda _index: False)
+        fitting_table([title, *[""] * (len(fitted[0]) - 1)], fitted, lambda _index: False, whole=True)
 
 
 def _fitted(rows: list[list[str]], width: int) -> list[list[str]]:

@@ -142,10 +142,15 @@ def print_json(document: Any) -> None:
     click.echo(safe(msgspec.json.format(msgspec.json.encode(document), indent=2).decode()))
 
 
-def table(headings: list[str], rows: list[list[str]], align: Callable[[int], bool] | None = None) -> None:
-    """Print a table; `align` tells which columns are numbers and stand to the right."""
+def table(
+    headings: list[str], rows: list[list[str]], align: Callable[[int], bool] | None = None, *, whole: bool = False
+) -> None:
+    """Print a table; `align` tells which columns are numbers and stand to the right.
+
+    Cells that are too long are cut, unless they are to be left `whole`, being the operator's own words.
+    """
     rows = [[safe_line(cell) for cell in row] for row in rows]
-    widths = _fitted(_widths(headings, rows), room())
+    widths = _widths(headings, rows) if whole else _fitted(_widths(headings, rows), room())
     rows = [[_cut(cell, width) for cell, width in zip(row, widths, strict=True)] for row in rows]
     numeric = align or (lambda index: index > 0)
     for row in [headings, *rows]:
@@ -181,6 +186,7 @@ def fitting_table(
     align: Callable[[int], bool] | None = None,
     *,
     spare: Sequence[str] = (),
+    whole: bool = False,
 ) -> None:
     """Print a table; on a terminal that is too narrow for it the columns in `spare` are left out, the first one first.
 
@@ -196,7 +202,8 @@ def fitting_table(
         if _over(headings, rows, kept) > 0:
             kept.remove(headings.index(name))
     headings, rows = [headings[index] for index in kept], [[row[index] for index in kept] for row in rows]
-    table(headings, list(_wrapped_rows(headings, rows)), lambda place: numeric(kept[place]))
+    rows = list(_wrapped_rows(headings, rows, whole=whole))
+    table(headings, rows, lambda place: numeric(kept[place]), whole=whole)
 
 
 def _over(headings: list[str], rows: list[list[str]], kept: list[int]) -> int:
@@ -205,19 +212,20 @@ def _over(headings: list[str], rows: list[list[str]], kept: list[int]) -> int:
     return sum(widths[index] + 2 for index in kept) - 2 - room()
 
 
-def _wrapped_rows(headings: list[str], rows: list[list[str]]) -> Iterator[list[str]]:
-    """Cut what is too long before the last column, which is wrapped to what is left then."""
+def _wrapped_rows(headings: list[str], rows: list[list[str]], *, whole: bool) -> Iterator[list[str]]:
+    """Cut what is too long before the last column, which is wrapped to what is left then; there a long word is cut."""
     *others, last = _widths(headings, rows)
-    others = _fitted(others, room() - min(last, 2 * _LEAST_WIDTH) - 2)
+    others = others if whole else _fitted(others, room() - min(last, 2 * _LEAST_WIDTH) - 2)
     left = room() - sum(others) - 2 * len(others) if others else last
     for row in rows:
         cells = [_cut(cell, width) for cell, width in zip(row[:-1], others, strict=True)]
-        yield from _wrapped_row([*cells, row[-1]], min(last, left))
+        for wrapped in _wrapped_row([*cells, row[-1]], min(last, left)):
+            yield wrapped if whole else [*wrapped[:-1], _cut(wrapped[-1], left if left >= _LEAST_WIDTH else last)]
 
 
 def _wrapped_row(row: list[str], width: int) -> Iterator[list[str]]:
-    """Wrap the last cell of a row, where that leaves more than a few characters; a word longer than that is cut."""
-    first, *more = [_cut(line, width) for line in _broken(row[-1], width)] if width >= _LEAST_WIDTH else [row[-1]]
+    """Wrap the last cell of a row, where that leaves more than a few characters."""
+    first, *more = _broken(row[-1], width) if width >= _LEAST_WIDTH else [row[-1]]
     yield [*row[:-1], first]
     yield from ([*[""] * (len(row) - 1), line] for line in more)
 

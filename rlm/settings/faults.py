@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 _LONGEST_VALUE = 200
 #: What pydantic puts behind the place of a table's entry when it means the key.
 _KEY_MARK = "[key]"
-#: What a key was probably meant to be whose value is not told though it is no key, and how alike it has to be.
-_SECRET_KEYS = ("password", "secret", "token", "api_key", "authorization", "credentials")
-_ALIKE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +62,22 @@ def fault(layers: Layers, place: Place, problem: str, value: Any = None) -> Faul
 
 
 def show(place: Place, value: Any) -> str:
-    """Write a value as the file has it: secrets masked, long texts cut, tables and lists folded."""
-    masked = mask_value(place, value)
-    if isinstance(masked, dict | list) and masked:
-        return "{...}" if isinstance(masked, dict) else "[...]"
+    """Write a value as the file has it: secrets masked, long texts cut, tables and lists folded.
+
+    A value whose key is none, or that stands where a table belongs, may be anything, hence a secret.
+    """
+    if isinstance(value, dict | list) and value:
+        return "{...}" if isinstance(value, dict) else "[...]"
+    masked = mask_value(place, value) if _is_setting(place) or value in ({}, []) else MASK
     return cut(safe_line(toml_value(masked)), _LONGEST_VALUE)
+
+
+def _is_setting(place: Place) -> bool:
+    """Return whether a single value belongs at `place`, which is not that of a table or a list of them."""
+    if "headers" in place[2:-1]:
+        return True
+    model = model_at(place[:-1]) if len(place) > 1 else None
+    return model is not None and place[-1] in model.model_fields and place[-1] != "endpoints"
 
 
 def key_of(place: Place) -> str:
@@ -86,8 +94,7 @@ def faults_of(error: ValidationError, layers: Layers) -> Iterator[Fault]:
         elif detail["type"] == "missing":
             yield fault(layers, place, f"is missing; give {_allowed(place)}")
         else:
-            hidden = detail["type"] == "extra_forbidden" and close_match(str(place[-1]), _SECRET_KEYS, _ALIKE)
-            yield fault(layers, place, _problem(place, detail), MASK if hidden else detail["input"])
+            yield fault(layers, place, _problem(place, detail), detail["input"])
 
 
 def _problem(place: Place, detail: ErrorDetails) -> str:

@@ -38,7 +38,7 @@ def settings(tmp_path):
         ("unix:///path/s.sock?db=2&password=pw", "unix:///path/s.sock?db=2&password=***"),
         ("user:pw@h:6379", "user:***@h:6379"),
         ("https://key@sentry.example.com/42", "https://***@sentry.example.com/42"),
-        ("http://h:80/@user?mail=a@b", "http://h:80/@user?mail=a@b"),
+        ("http://h:80/@user?mail=a@b", "http://h:80/***?mail=***"),
         ("http://u:p/w@h/", "http://u:***@h/"),
         ("redis://h?p%61ssword=pw", "redis://h?p%61ssword=***"),
         ("https://h/x?sig=k&design=1", "https://h/x?sig=***&design=1"),
