@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 _OURS = re.compile(r".*/((?:rlm|scheduler|actors)/.*\.py)")
 
 
+class LastWords(logging.Handler):
+    """Tells the warnings of a command that keeps no log: its own, and those of libraries, without secrets."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell a person."""
+        say(_masked(record.getMessage()))
+
+
 @contextmanager
 def orderly(ctx: click.Context) -> Iterator[None]:
     """Let a command end with one message and an exit code of `ExitCode`; with `--debug` the traceback goes before.
@@ -30,6 +38,7 @@ def orderly(ctx: click.Context) -> Iterator[None]:
     What click raises stays click's. A reader that went away and Ctrl-C end it without a word: its exit code is what a
     shell makes of the signal, 128 and its number.
     """
+    logging.lastResort = LastWords(logging.WARNING)
     try:
         yield
     except (click.ClickException, click.Abort, click.exceptions.Exit):
@@ -77,11 +86,12 @@ def _where(error: Exception) -> str:
 
 
 def _masked(words: str) -> str:
-    if "://" not in words:
+    """Mask secrets; where no configuration was loaded, none is known, and loading what masks would take too long."""
+    if "://" not in words and "rlm.settings.secrets" not in sys.modules:
         return words
-    from rlm.settings.masking import mask_urls  # noqa: PLC0415  # costs a tenth of a second, so only where it is needed
+    from rlm.settings.secrets import known  # noqa: PLC0415  # costs a tenth of a second, so only where it is needed
 
-    return mask_urls(words)
+    return known().mask(words)
 
 
 def _report(error: Exception) -> None:

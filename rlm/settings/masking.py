@@ -24,16 +24,16 @@ _SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|auth|dsn|credential|signat
 _PLAIN_HTTP = re.compile(r"https?://(\[[0-9a-f:.]+\]|[^/?#@:\[\]]+)(:\d+)?([/?#].*)?", re.IGNORECASE | re.DOTALL)
 #: Up to the *last* "@", because a password that was not percent-encoded may hold "/", "?" and "@" as well.
 _USERINFO = re.compile(r"(?P<start>(?:[a-z][a-z0-9+.-]*://)?)(?P<user>[^:@/?#]*:)?.*@", re.IGNORECASE | re.DOTALL)
-_PARAMETER = re.compile(r"(?P<start>[?&](?P<name>[^=&#]+)=)(?P<value>[^&#]+)")
+_PARAMETER = re.compile(r"(?P<start>[?&](?P<name>[^=&#?]+)=)(?P<value>[^&#]+)")
 #: An HTTP URL up to its path, and its path.
 _HTTP_PATH = re.compile(r"(?P<start>https?://[^/?#]*)(?P<path>/[^?#]*)", re.IGNORECASE)
 #: A piece of a path that is made of words and small numbers: `v1`, `rebalance_api`, `sendMessage`, `20231114`. All
 #: else may be a key, as the last pieces of a webhook are.
-_WORD = r"(?:(?:[a-z]{1,20}|[A-Z][a-z]{1,19})(?:[A-Z][a-z]{2,19}){0,3}[0-9]{0,2}|[A-Z]{1,4}|[0-9]{1,8})"
+_WORD = r"(?:(?:[a-z]{1,20}|[A-Z][a-z]{1,19})(?:[A-Z][a-z]{2,19}){0,3}[0-9]{0,2}|[A-Z]{1,7}|[0-9]{1,8})"
 _PLAIN_PIECE = re.compile(rf"(?=.{{0,60}}\Z){_WORD}?(?:[._-]{_WORD}){{0,6}}", re.DOTALL)
-#: A word with an address in it, without the punctuation behind it.
-_ADDRESS = re.compile(r"\S+://\S*[^\s)\]}>'\",.:;]")
-
+#: Words, one of which may be an address; and the punctuation that may stand behind that.
+_WORDS = re.compile(r"\S+")
+_BEHIND = ")]}>'\",.:;"
 
 #: The value of `redis.url` that is no URL, and how like it a value is that was meant to be it.
 EMBEDDED = "embedded"
@@ -57,7 +57,7 @@ def mask_url(url: str) -> str:
     values of parameters with the name of a secret. Any text is accepted, a malformed URL is masked where it could hold
     a password.
     """
-    if not _PLAIN_HTTP.fullmatch(url):
+    if "@" in url and not _PLAIN_HTTP.fullmatch(url):
         url = _USERINFO.sub(lambda found: f"{found['start']}{found['user'] or ''}{MASK}@", url, count=1)
     url = _HTTP_PATH.sub(_masked_path, url, count=1)
     return _PARAMETER.sub(lambda found: found["start"] + MASK if _hides(url, found) else found[0], url)
@@ -77,7 +77,7 @@ def _hides(url: str, parameter: re.Match[str]) -> bool:
 def url_secrets(url: str) -> Iterator[str]:
     """Return what `mask_url` masks in a URL, as it stands there."""
     address = url
-    if not _PLAIN_HTTP.fullmatch(url) and (userinfo := _USERINFO.match(url)):
+    if "@" in url and not _PLAIN_HTTP.fullmatch(url) and (userinfo := _USERINFO.match(url)):
         hidden = userinfo[0].removeprefix(userinfo["start"] + (userinfo["user"] or "")).removesuffix("@")
         yield hidden
         address = userinfo["start"] + url[userinfo.end() :]
@@ -88,7 +88,12 @@ def url_secrets(url: str) -> Iterator[str]:
 
 def mask_urls(text: str) -> str:
     """Return a text with each address in it as `mask_url` has it."""
-    return _ADDRESS.sub(lambda found: mask_url(found[0]), text)
+    return _WORDS.sub(lambda found: _masked_word(found[0]) if "://" in found[0] else found[0], text)
+
+
+def _masked_word(word: str) -> str:
+    address = word.rstrip(_BEHIND)
+    return mask_url(address) + word[len(address) :]
 
 
 def mask_header(value: str) -> str:
@@ -110,8 +115,8 @@ def mask_value(path: tuple[str | int, ...], value: Any) -> Any:
 
 def _is_word_or_host(value: Any) -> bool:
     """Return whether what is no URL may be shown where one belongs: it is `embedded`, nearly so, or a host alone."""
-    text = str(value)
-    return _HOST.fullmatch(text) is not None or SequenceMatcher(None, text.lower(), EMBEDDED).ratio() >= _NEARLY
+    text = str(value)[: 2 * len(EMBEDDED)]
+    return _HOST.fullmatch(str(value)) is not None or SequenceMatcher(None, text.lower(), EMBEDDED).ratio() >= _NEARLY
 
 
 def is_secret(name: str) -> bool:

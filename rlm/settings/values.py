@@ -188,7 +188,7 @@ def check_token_text(token: str) -> str:
 def check_dsn(dsn: str) -> str:
     """Check `SENTRY_DSN` as far as it can be without connecting."""
     if not _DSN.fullmatch(dsn):
-        raise ValueError("must be a Sentry DSN, https://<key>@<host>/<project number>; leave it unset for none")
+        raise ValueError("must be a Sentry DSN, https://KEY@HOST/PROJECT; leave it unset for none")
     return dsn
 
 

@@ -143,7 +143,7 @@ def test_values_that_do_not_go_together(faults, text, environ, line):
         ),
         (
             f"{TYPE}endpoints = [ {ENDPOINT[:-1]}, timeout = 1 }} ]",
-            "types.A.endpoints[0].timeout = \"***\": unknown key (did you mean 'timeout_seconds'?); an endpoint may have ",
+            "types.A.endpoints[0].timeout = \"***\": unknown key (did you mean 'timeout_seconds'?); an endpoint may ",
         ),
     ],
 )
