@@ -65,12 +65,12 @@ def mask_url(url: str) -> str:
 
 def _masked_path(found: re.Match[str]) -> str:
     pieces = found["path"].split("/")
-    return found["start"] + "/".join(piece if _PLAIN_PIECE.fullmatch(piece) else MASK for piece in pieces)
+    return found["start"] + "/".join(piece if is_plain(piece) else MASK for piece in pieces)
 
 
 def _hides(url: str, parameter: re.Match[str]) -> bool:
     """Return whether a parameter of a URL may hold a secret."""
-    plain = _PLAIN_PIECE.fullmatch(parameter["value"]) or not url.lower().startswith("http")
+    plain = is_plain(parameter["value"]) or not url.lower().startswith("http")
     return is_secret(parameter["name"]) or not plain
 
 
@@ -82,7 +82,7 @@ def url_secrets(url: str) -> Iterator[str]:
         yield hidden
         address = userinfo["start"] + url[userinfo.end() :]
     if path := _HTTP_PATH.match(address):
-        yield from (piece for piece in path["path"].split("/") if not _PLAIN_PIECE.fullmatch(piece))
+        yield from (piece for piece in path["path"].split("/") if not is_plain(piece))
     yield from (found["value"] for found in _PARAMETER.finditer(address) if _hides(address, found))
 
 
@@ -117,6 +117,11 @@ def _is_word_or_host(value: Any) -> bool:
     """Return whether what is no URL may be shown where one belongs: it is `embedded`, nearly so, or a host alone."""
     text = str(value)[: 2 * len(EMBEDDED)]
     return _HOST.fullmatch(str(value)) is not None or SequenceMatcher(None, text.lower(), EMBEDDED).ratio() >= _NEARLY
+
+
+def is_plain(text: str) -> bool:
+    """Return whether a text is made of words and small numbers, as a key hardly is."""
+    return _PLAIN_PIECE.fullmatch(text) is not None
 
 
 def is_secret(name: str) -> bool:

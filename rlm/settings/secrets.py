@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus, unquote
 
-from rlm.settings.masking import FROM_ENVIRONMENT, MASK, mask_urls, url_secrets
+from rlm.settings.masking import FROM_ENVIRONMENT, MASK, is_plain, is_secret, mask_urls, url_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -63,8 +63,13 @@ def _values(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
     for endpoint in (one for event_type in settings.event_types for one in event_type.endpoints):
         yield from url_secrets(endpoint.url)
         for name, value in endpoint.headers.items():
-            if name.lower() not in _HARMLESS_HEADERS:
+            if value.startswith(FROM_ENVIRONMENT) or is_secret(name) or not _is_harmless(name, value):
                 yield from _header_values(_resolved(value, environ))
+
+
+def _is_harmless(name: str, value: str) -> bool:
+    """Return whether a header in the file is none that hides anything: what is understood, or a plain word."""
+    return name.lower() in _HARMLESS_HEADERS or is_plain(value)
 
 
 def _resolved(value: str, environ: Mapping[str, str]) -> str:

@@ -155,7 +155,8 @@ def test_what_is_secret_is_known_in_every_spelling(tmp_path):
     """Of Redis, of headers in the file and in variables, of the web token, the DSN, a path and a parameter."""
     path = tmp_path / "rlm.toml"
     url = "https://hooks.example.com/services/T0/B0/p4thkey42?k=param/key42"
-    headers = '{ Authorization = "env:TOKEN", X-Api = "literal42", Basic = "env:BASIC", Accept = "text/plain" }'
+    headers = '{ Authorization = "env:TOKEN", X-Api = "l1teral42", Basic = "env:BASIC", Accept = "text/plain",'
+    headers += ' X-Stage = "production" }'
     path.write_text(
         '[redis]\nurl = "redis://user:pass%2Fword42@h:6379/0"\n[web]\ntoken = "env:WEB"\n'
         '[types.A]\nrate_limit = "1/second"'
@@ -168,7 +169,7 @@ def test_what_is_secret_is_known_in_every_spelling(tmp_path):
         "pass%2Fword42",
         "pass/word42",
         'env"token42',
-        "literal42",
+        "l1teral42",
         "webtoken42webtoken42",
         "basicpw42",
         "dsnkey42",
@@ -179,8 +180,8 @@ def test_what_is_secret_is_known_in_every_spelling(tmp_path):
         for spelling in (one, quote(one, safe=""), json.dumps(one)[1:-1], repr(one)[1:-1]):
             assert known().mask(f"say {spelling}, again") == "say ***, again", spelling
         assert one not in repr(known())
-    assert known().mask("GET /services/T0/B0/p4thkey42 of user at h:6379, text/plain") == (
-        "GET /services/T0/B0/*** of user at h:6379, text/plain"
+    assert known().mask("GET /services/T0/B0/p4thkey42 of user at h:6379, text/plain in production") == (
+        "GET /services/T0/B0/*** of user at h:6379, text/plain in production"
     )
     assert known().mask("at https://h/x/aB3dE5fG7?z=1, it says") == "at https://h/x/***?z=1, it says"
 
