@@ -89,7 +89,7 @@ class Lanes:
         """Carry one released event as far as it goes. Whatever happens it is settled, given back, or its lease ends."""
         event_type = self._types.get(type_of(release.event_id))
         if event_type is None:
-            self.outdated = True
+            self._look_at_revision()
             return
         longest = max(endpoint.timeout_seconds for one in self._types.values() for endpoint in one.endpoints)
         patient_until = system_clock.monotonic() + longest + LEASE_SLACK_SECONDS  # by then all leases of now have ended
@@ -101,6 +101,12 @@ class Lanes:
             system_clock.sleep(_ALONE_SECONDS)
         if why == "alone":
             system_clock.sleep(_ALONE_SECONDS)  # else it fetched the next event at once, and that in vain as well
+
+    def _look_at_revision(self) -> None:
+        """Note whether the open run has another configuration; the type of a forged claim check is in neither."""
+        with suppress(StoreError):
+            run = self._store.runs.current()
+            self.outdated |= run is not None and run.revision != self._settings.revision
 
     def _carry(self, release: Release, event_type: EventType, patient_until: float) -> str:
         """Carry it now; return why it was not claimed, or an empty string."""

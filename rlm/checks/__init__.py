@@ -21,7 +21,7 @@ from rlm.checks.times import check_times
 from rlm.checks.work import check_books, check_run, check_staging
 from rlm.embedded import running
 from rlm.errors import StoreError
-from rlm.settings.values import EMBEDDED
+from rlm.settings.masking import EMBEDDED
 from rlm.store import open_store
 
 if TYPE_CHECKING:

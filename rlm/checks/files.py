@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlm.checks.findings import fault, good, warning
-from rlm.settings.masking import MASK, is_secret
-from rlm.settings.values import EMBEDDED
+from rlm.settings.masking import EMBEDDED, MASK, is_secret
 from rlm.trust import Weakness, others, user_name, weakness
 
 if TYPE_CHECKING:

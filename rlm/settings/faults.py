@@ -10,6 +10,7 @@ from rlm.settings.document import SECTIONS, model_at
 from rlm.settings.fields import words
 from rlm.settings.masking import MASK, mask_value
 from rlm.settings.toml import dotted, toml_value
+from rlm.text import cut, safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,9 +27,6 @@ _LONGEST_KEY = 200
 _MOST_FAULTS = 100
 #: What pydantic puts behind the place of a table's entry when it means the key.
 _KEY_MARK = "[key]"
-#: What a key was probably meant to be whose value is not told though it is no key, and how alike it has to be.
-_SECRET_KEYS = ("password", "secret", "token", "api_key", "authorization", "credentials")
-_ALIKE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +69,32 @@ class Sound:
 
 def fault(layers: Layers, place: Place, problem: str, value: Any = None) -> Fault:
     """Make the fault of the setting at `place`; without `value` its key is named alone."""
-    key = _cut(dotted(place), _LONGEST_KEY)
-    subject = key if value is None else f"{key} = {show(place, value)}"
+    subject = key_of(place) if value is None else f"{key_of(place)} = {show(place, value)}"
     return Fault(place, layers.blame(place), subject, problem)
 
 
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[:longest]}..."
-
-
 def show(place: Place, value: Any) -> str:
-    """Write a value as the file has it: secrets masked, long texts cut, tables and lists folded."""
-    masked = mask_value(place, value)
-    if isinstance(masked, dict | list) and masked:
-        return "{...}" if isinstance(masked, dict) else "[...]"
-    return _cut(toml_value(masked), _LONGEST_VALUE)
+    """Write a value as the file has it: secrets masked, long texts cut, tables and lists folded.
+
+    A value whose key is none, or that stands where a table belongs, may be anything, hence a secret.
+    """
+    if isinstance(value, dict | list) and value:
+        return "{...}" if isinstance(value, dict) else "[...]"
+    masked = mask_value(place, value) if _is_setting(place) or value in ({}, []) else MASK
+    return cut(safe_line(toml_value(masked)), _LONGEST_VALUE)
+
+
+def _is_setting(place: Place) -> bool:
+    """Return whether a single value belongs at `place`, which is not that of a table or a list of them."""
+    if "headers" in place[2:-1]:
+        return True
+    model = model_at(place[:-1]) if len(place) > 1 else None
+    return model is not None and place[-1] in model.model_fields and place[-1] != "endpoints"
+
+
+def key_of(place: Place) -> str:
+    """Write the key of a place as messages have it: a name in it may be anything, and of any length."""
+    return cut(safe_line(dotted(place)), _LONGEST_VALUE)
 
 
 def faults_of(error: ValidationError, layers: Layers) -> Iterator[Fault]:
@@ -99,8 +108,7 @@ def faults_of(error: ValidationError, layers: Layers) -> Iterator[Fault]:
         elif detail["type"] == "missing":
             yield fault(layers, place, f"is missing; give {_allowed(place)}")
         else:
-            hidden = detail["type"] == "extra_forbidden" and close_match(str(place[-1]), _SECRET_KEYS, _ALIKE)
-            yield fault(layers, place, _problem(place, detail), MASK if hidden else detail["input"])
+            yield fault(layers, place, _problem(place, detail), detail["input"])
 
 
 def _problem(place: Place, detail: ErrorDetails) -> str:
@@ -121,7 +129,7 @@ def _allowed(place: Place) -> str:
         return words(model, str(key), "allowed")
     match parent:
         case ["types" | "budgets"]:
-            return f"a table, [{dotted(place)}]"
+            return f"a table, [{key_of(place)}]"
         case [*_, "endpoints"]:
             return '{ name = "...", url = "..." }'
         case _:
@@ -146,7 +154,7 @@ def _table(place: list[str | int]) -> str:
         case [*_, int()]:
             return "an endpoint"
         case _:
-            return f"[{dotted(tuple(place))}]"
+            return f"[{key_of(tuple(place))}]"
 
 
 def close_match(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:

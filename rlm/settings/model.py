@@ -21,7 +21,8 @@ from rlm.settings.fields import (
     setting,
     whole,
 )
-from rlm.settings.values import EMBEDDED, RESERVED_HEADERS
+from rlm.settings.masking import EMBEDDED
+from rlm.settings.values import RESERVED_HEADERS
 
 #: `workers.max` cannot be more.
 MOST_WORKERS: Final = 1000

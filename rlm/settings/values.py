@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from rlm.endpoint import Limit
 from rlm.settings.hosts import check_host
-from rlm.settings.masking import FROM_ENVIRONMENT, Headers
+from rlm.settings.masking import EMBEDDED, FROM_ENVIRONMENT, Headers
 
 #: Headers that RLM sets itself on every call, or that HTTP derives from the call.
 RESERVED_HEADERS = (
@@ -23,7 +23,6 @@ RESERVED_HEADERS = (
     "Transfer-Encoding",
     "User-Agent",
 )
-EMBEDDED = "embedded"
 
 _REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
 #: What may stand behind the `?` of a Redis URL; with `rediss://` also where certificates lie.
@@ -199,7 +198,7 @@ def check_web_host(host: str) -> str:
 def check_dsn(dsn: str) -> str:
     """Check `SENTRY_DSN` as far as it can be without connecting."""
     if not _DSN.fullmatch(dsn):
-        raise ValueError("must be a Sentry DSN, https://<key>@<host>/<project number>; leave it unset for none")
+        raise ValueError("must be a Sentry DSN, https://KEY@HOST/PROJECT; leave it unset for none")
     return dsn
 
 

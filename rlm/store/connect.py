@@ -18,8 +18,7 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 from rlm.embedded import EmbeddedServer
 from rlm.embedded.places import is_own_socket
 from rlm.errors import ConfigurationError, StoreError, StoreForbiddenError, StoreUnreachableError
-from rlm.settings.masking import mask_url
-from rlm.settings.values import EMBEDDED
+from rlm.settings.masking import EMBEDDED, mask_url
 from rlm.trust import require_regular
 
 if TYPE_CHECKING:

@@ -199,7 +199,7 @@ def test_masking_takes_no_time_and_misses_nothing():
     """Parameters behind every mark, of a text of any length."""
     assert mask_url("redis://h/0?a=1&password=p&b=2#c?token=t") == "redis://h/0?a=1&password=***&b=2#c?token=***"
     assert mask_url("http://h/a?b?api_key=k") == "http://h/a?b?api_key=***"
-    assert mask_url("http://h/&=?token=t") == "http://h/&=?token=***"
+    assert mask_url("http://h/&=?token=t") == "http://h/***?token=***"
     assert mask_urls("see redis://u:p@h/0 and no") == "see redis://u:***@h/0 and no"
     before = time.process_time()
 
