@@ -18,7 +18,7 @@ from rlm.delivery.connection import Opener
 from rlm.delivery.outcome import Unreachable, classify
 from rlm.delivery.request import render
 from rlm.errors import RLMError
-from rlm.settings.redaction import redact, secrets_of
+from rlm.settings.redaction import redact, secrets_of_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -157,7 +157,7 @@ class Dispatcher:
         return _UNPRINTABLE.sub(" ", text)[:_EXCERPT_CHARACTERS].strip()
 
     def _redacted(self, endpoint: Endpoint, text: str, *, torn: bool = False) -> str:
-        return redact(text, secrets_of(endpoint, self._resolve_headers(endpoint)), torn=torn)
+        return redact(text, secrets_of_call(endpoint, self._resolve_headers(endpoint)), torn=torn)
 
 
 def _no_answer(error: Exception, sent_at: float, deadline: float) -> str:

@@ -31,13 +31,13 @@ def redact(text: str, secrets: Iterable[str], *, torn: bool = False) -> str:
     To be called before a text is cut: half a secret is not found. Where the text is `torn`, cut off before it came
     here, as much of its end goes as could be the beginning of a secret.
     """
-    forms = sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
-    for form in forms:
+    written = sorted({form for secret in secrets for form in forms(secret)}, key=len, reverse=True)
+    for form in written:
         text = text.replace(form, MASK)
-    return text[: -len(forms[0])] if torn and forms else text
+    return text[: -len(written[0])] if torn and written else text
 
 
-def secrets_of(endpoint: Endpoint, sent: Mapping[str, str]) -> set[str]:
+def secrets_of_call(endpoint: Endpoint, sent: Mapping[str, str]) -> set[str]:
     """Return what is secret of a call: of its headers, as they are `sent`, and of its URL.
 
     A header is, if its value came from the environment or its name says so; of the URL are user and password, and
@@ -46,7 +46,7 @@ def secrets_of(endpoint: Endpoint, sent: Mapping[str, str]) -> set[str]:
     found: set[str] = set()
     for name, value in sent.items():
         if endpoint.headers.get(name, "").startswith(FROM_ENVIRONMENT) or is_secret(name):
-            found.update(_parts(value))
+            found.update(parts_of(value))
     found.update(_of_url(endpoint.url))
     return {secret for secret in found if len(secret) >= _SHORTEST}
 
@@ -60,7 +60,7 @@ def _of_url(url: str) -> Iterator[str]:
     yield from (raw.partition("=")[2] for raw in parts.query.split("&") if is_secret(raw.partition("=")[0]))
 
 
-def _parts(value: str) -> Iterator[str]:
+def parts_of(value: str) -> Iterator[str]:
     """Yield a header's value, what stands behind its scheme (`Bearer X`), its longer parts, and what `Basic` hides."""
     value = value.strip()
     yield value
@@ -75,7 +75,7 @@ def _parts(value: str) -> Iterator[str]:
         yield from (plain, plain.partition(":")[2])
 
 
-def _forms(secret: str) -> Iterator[str]:
+def forms(secret: str) -> Iterator[str]:
     """Yield the forms in which a secret may be written: as it is, and as URLs, JSON, HTML and base64 have it.
 
     Texts from a wire are read as Latin-1, so what is UTF-8 there has another form here.

@@ -6,13 +6,12 @@ be used, none is known; its faults mask what may be one.
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus, unquote
+from urllib.parse import unquote
 
 from rlm.settings.masking import FROM_ENVIRONMENT, MASK, is_plain, is_secret, mask_urls, url_secrets
+from rlm.settings.redaction import forms, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +28,9 @@ class Secrets:
     """Values nobody may see, in each spelling they may come in: as they are, percent-encoded, escaped, in base64."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        spellings = {spelling for value in values for spelling in _spellings(value) if len(spelling) >= _SHORTEST}
+        spellings = {
+            form for value in values for raw in (value, unquote(value)) if len(raw) >= _SHORTEST for form in forms(raw)
+        }
         longest_first = sorted(spellings, key=len, reverse=True)  # else what one begins with would leave its rest
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
@@ -41,14 +42,6 @@ class Secrets:
         if self._pattern is not None:
             text = self._pattern.sub(MASK, text)
         return mask_urls(text) if "://" in text else text
-
-
-def _spellings(value: str) -> Iterator[str]:
-    for spelled in (value, unquote(value)):
-        yield from (spelled, quote(spelled), quote(spelled, safe=""), quote_plus(spelled))
-        yield from (json.dumps(spelled)[1:-1], repr(spelled)[1:-1])
-        if len(spelled) >= _SHORTEST:
-            yield base64.b64encode(spelled.encode(errors="surrogatepass")).decode().rstrip("=")
 
 
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> Secrets:
@@ -64,7 +57,7 @@ def _values(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
         yield from url_secrets(endpoint.url)
         for name, value in endpoint.headers.items():
             if value.startswith(FROM_ENVIRONMENT) or is_secret(name) or not _is_harmless(name, value):
-                yield from _header_values(_resolved(value, environ))
+                yield from parts_of(_resolved(value, environ))
 
 
 def _is_harmless(name: str, value: str) -> bool:
@@ -74,18 +67,6 @@ def _is_harmless(name: str, value: str) -> bool:
 
 def _resolved(value: str, environ: Mapping[str, str]) -> str:
     return environ.get(value.removeprefix(FROM_ENVIRONMENT), "") if value.startswith(FROM_ENVIRONMENT) else value
-
-
-def _header_values(value: str) -> Iterator[str]:
-    """Return a header's value, and what follows its scheme (`Bearer`), of `Basic` also the password in it."""
-    yield value
-    scheme, _, credentials = value.partition(" ")
-    yield credentials
-    if scheme.lower() == "basic":
-        try:
-            yield base64.b64decode(credentials).decode(errors="replace").partition(":")[2]
-        except ValueError:
-            return
 
 
 _remembered = {"secrets": Secrets()}

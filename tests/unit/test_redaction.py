@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rlm.endpoint import Endpoint, Limit
 from rlm.settings.masking import MASK
-from rlm.settings.redaction import redact, secrets_of
+from rlm.settings.redaction import redact, secrets_of_call
 
 SECRET = "s3cr3t/ä+\"of&<the'house>"
 FORMS = {
@@ -75,7 +75,7 @@ def test_what_is_secret_of_a_header(headers, sent, expected):
     """What came from the environment, what a telling name holds, and its parts; not what is too short to be one."""
     values = {name: sent or value for name, value in headers.items()}
 
-    assert secrets_of(endpoint(**headers), values) == expected
+    assert secrets_of_call(endpoint(**headers), values) == expected
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_what_is_secret_of_a_header(headers, sent, expected):
 )
 def test_what_is_secret_of_a_url(url, expected):
     """User and password, what parameters hold that have a telling name, and what is long enough to be a secret."""
-    assert secrets_of(endpoint(url), {}) == expected
+    assert secrets_of_call(endpoint(url), {}) == expected
 
 
 def test_of_a_torn_text_the_end_goes_as_well():
