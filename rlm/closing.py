@@ -7,11 +7,14 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from rlm.alarms import Alarm, alarm
+from rlm.cause import Ended, alarmed, causes, verdict
 from rlm.crash import crash_point
+from rlm.endpoint import all_limited
 from rlm.measured import merge_run, quantile
 from rlm.run import Called, Run, State, make_record
 from rlm.store.measures import failing
 from rlm.totals import actual_seconds, of_run
+from rlm.waits import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +49,8 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
         record = record_so_far(store, run, tally)
         if (actual := actual_seconds(calls)) is not None:
             record["plan"]["actual_seconds"] = actual
+        if found := causes(_ended(store, run, record)):
+            record["why"] = [one.as_json() for one in found]
         kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run will need them again
         wanted = max(store.settings.workers.min, kept)
         measured = merge_run(store.measures.kept(), calls, failing(tally))
@@ -66,6 +71,23 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
             return record
         if closed is not None:
             return None
+
+
+def _ended(store: Store, run: Run, record: Mapping[str, Any]) -> Ended:
+    """Gather what is known of a run at its end."""
+    endpoints = store.endpoints()
+    limits = {one.name: one.limit.text for one in all_limited(endpoints.values())}
+    for kind in store.settings.event_types:
+        limits.setdefault(kind.name, endpoints[kind.endpoints[0].name].limit.text)
+    return Ended(
+        leftover={name: entry["leftover"] for name, entry in record["by_type"].items()},
+        spent=run.spent or {},
+        waits=Waits.read(run.waits, run.started_at),
+        window_seconds=run.window_seconds,
+        limits=limits,
+        cancelled=run.cancelled,
+        failure=run.failure,
+    )
 
 
 def record_so_far(store: Store, run: Run, tally: Mapping[str, int], *, measured: bool = True) -> dict[str, Any]:
@@ -145,7 +167,7 @@ def _tell(record: Mapping[str, Any]) -> None:
     counts = {key: record["counts"][key] for key in ("taken", "carried_over", "completed", "failed", "leftover")}
     if record["state"] == State.FAILED:
         level, extra = logging.ERROR, alarm(Alarm.RUN_FAILED, "close_run", counts=counts, run_id=record["run_id"])
-    elif record["state"] == State.PARTIAL:
+    elif record["state"] == State.PARTIAL and not alarmed(record.get("why", ())):
         level, extra = logging.WARNING, alarm(Alarm.LEFTOVERS, "close_run", counts=counts, run_id=record["run_id"])
     log.log(level, "Run %s closed: %s", record["run_id"], _sentence(record), extra=extra)
 
@@ -157,4 +179,5 @@ def _sentence(record: Mapping[str, Any]) -> str:
     parts += [
         f"{counts[key]} {key}" for key in ("completed", "failed", "leftover") if counts[key] or key == "completed"
     ]
-    return ", ".join(parts)
+    told = verdict(record.get("why", ()))
+    return ", ".join(parts) + (f". {told}" if told else "")

@@ -9,6 +9,7 @@ import msgspec
 
 from actors import leftovers
 from rlm import telemetry
+from rlm.cause import went_wrong
 from rlm.clock import system_clock
 from rlm.closing import close_run
 from rlm.crash import crash_point
@@ -171,13 +172,13 @@ class Conductor:
         if self._duty.stopping and self._duty.cancels:
             self._store.runs.cancel(run.id)
         self._hand_over(run)
-        fields = {}
+        fields: dict[str, str] = {}
         if loop.lost_redis:
             fields["failure"] = "Redis was away, or not fit, past the deadline"
         elif loop.lacked_workers and not loop.cancelled and not self._duty.stopping and self._unsettled():
             fields["failure"] = "no worker came up"
         crash_point("finish.due")
-        self._advance(run, State.FINISHING, **fields)
+        self._advance(run, State.FINISHING, **fields, **loop.account())
         crash_point("finish.marked")
 
     def _hand_over(self, run: Run) -> None:
@@ -206,7 +207,7 @@ class Conductor:
                 system_clock.sleep(BUSY_SECONDS)
         record = close_run(self._store, run.id) or self._store.runs.record(run.id)
         if run.trigger is Trigger.SCHEDULE:
-            well = record is None or record["state"] != State.FAILED
+            well = record is None or (record["state"] != State.FAILED and not went_wrong(record.get("why", ())))
             telemetry.tick_ended(self._store.settings, run.tick, ok=well)
         return record
 
