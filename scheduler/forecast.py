@@ -13,7 +13,7 @@ from rlm.endpoint import all_limited
 from rlm.measuring import Measuring
 from rlm.plan import Progress, Underway, Window
 from rlm.plan.situation import MANY_ENDPOINTS
-from rlm.planning import plan_run
+from rlm.planning import plan_run, start_seconds
 from rlm.run import State
 from rlm.store.snapshot import take_snapshot
 from rlm.text import counted
@@ -61,6 +61,7 @@ class Forecaster:
         self._short = 0
         self._seconds = 0.0
         self._leftover: int | None = None
+        self._begins_at: float | None = None
 
     @property
     def expected(self) -> Mapping[Pair, Expected]:
@@ -121,12 +122,13 @@ class Forecaster:
 
     def _plan(self, scene: Scene, snapshot: Snapshot, wanted: int, counted_on: int | None) -> Plan:
         waiting = _waiting(snapshot)
+        lead = self._lead_seconds(scene)
         return plan_run(
             self._store.settings,
             waiting,
             self._types,
-            {name: _window(ages, scene.views[name]) for name, ages in snapshot.ages.items()},
-            gone_seconds=self._run.window_seconds - scene.remaining_seconds,
+            {name: _window(ages, scene.views[name]).later(lead) for name, ages in snapshot.ages.items()},
+            gone_seconds=self._run.window_seconds - scene.remaining_seconds + lead,
             window_seconds=self._run.window_seconds,
             expected=self.expected,
             progress=Progress(
@@ -136,6 +138,13 @@ class Forecaster:
             workers=counted_on,
             at_least=wanted,
         )
+
+    def _lead_seconds(self, scene: Scene) -> float:
+        """Return how long it takes until a call can be made: where no worker is ready, until they have come up."""
+        now = system_clock.monotonic()
+        if self._begins_at is None:
+            self._begins_at = now + start_seconds(self._store)
+        return 0.0 if scene.lanes else max(0.0, self._begins_at - now)
 
     def _report(self, forecast: Mapping[str, Any]) -> None:
         """Log a forecast that promises more or less than the last told, but no more of them than somebody may read."""

@@ -44,6 +44,8 @@ LOOK_SECONDS = 0.1
 #: How long the first release waits for the rest of the wanted workers once one is ready, seconds: while they boot,
 #: calls are late on their way, and a slot's guard is for less.
 GATHER_SECONDS = 0.5
+#: The same as a part of the run's window, where that is shorter: to wait longer would cost more than it gains.
+GATHER_PART = 0.025
 #: How far the clocks of Redis and of this host may be apart, seconds: no run is open for longer after its deadline by
 #: this one, whatever became of that one.
 APART_SECONDS = 5.0
@@ -80,6 +82,8 @@ class ReleaseLoop:
         self._lanes = 0
         self._workers: list[str] = []
         self._gathering_until: float | None = None
+        self._planned_at = system_clock.monotonic()
+        self._cold = False
         self._could_send = False
         self._was_away = False
         self._outage = Outage(log, "release")
@@ -197,6 +201,7 @@ class ReleaseLoop:
         ready = [one for one in workers if one.state == WorkerState.READY]
         usable = [one for one in ready if one.revision == self._run.revision]
         wanted = max(store.processes.wanted(), store.settings.workers.min)
+        self._cold = self._cold or (self._first_release_at is None and not ready)
         self._team = self._watch.look(len(usable), wanted)
         self._lanes = self._count_lanes(usable, wanted)
         if len(ready) > self.workers_peak:
@@ -257,7 +262,9 @@ class ReleaseLoop:
         """Count the lanes there are for this run: more workers of a supervisor than are wanted are about to leave."""
         if self._first_release_at is None and workers and len(workers) < wanted:
             now = system_clock.monotonic()
-            self._gathering_until = self._gathering_until or now + GATHER_SECONDS
+            self._gathering_until = self._gathering_until or now + min(
+                GATHER_SECONDS, GATHER_PART * self._run.window_seconds
+            )
             if now < self._gathering_until:
                 return 0
         by_hand = sum(one.threads for one in workers if not one.supervisor)
@@ -272,6 +279,8 @@ class ReleaseLoop:
         self._store.processes.wake("workers")
         if self._first_release_at is None:
             self._first_release_at = now
+            if self._cold:
+                self._store.processes.note_coming_up(system_clock.monotonic() - self._planned_at)
             self._note(first_release_at=repr(self._first_release_at))
 
     def _note(self, **fields: str | float) -> None:

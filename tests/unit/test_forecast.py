@@ -35,6 +35,7 @@ class Planned:
         monkeypatch.setattr(forecast, "Measuring", lambda *_: SimpleNamespace(expected=dict, look=lambda: None))
         monkeypatch.setattr(forecast, "take_snapshot", lambda *_: snapshot)
         monkeypatch.setattr(forecast, "plan_run", self.plan)
+        monkeypatch.setattr(forecast, "start_seconds", lambda _: 0.0)
         nothing = SimpleNamespace(
             settings=None,
             processes=SimpleNamespace(wanted=lambda: 1),
