@@ -336,7 +336,7 @@ def test_on_a_low_terminal_workers_give_way():
 
 def test_where_no_worker_has_a_line_they_are_told_of_once():
     """`workers 3 of 3 ready` and then `and 3 more` would read as six."""
-    seen = drawn(picture_of(status(workers=3), 24), 80)
+    seen = drawn(picture_of(status(workers=3), 20), 80)
 
     assert "workers 3 of 3 ready" in seen
     assert "more worker" not in seen
