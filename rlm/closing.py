@@ -46,7 +46,7 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
         crash_point("close.returned")
         tally = store.runs.tally(run_id)
         calls = store.measures.completed(run_id)
-        record = record_so_far(store, run, tally)
+        record = record_so_far(store, run, tally, store.now_us())
         if (actual := actual_seconds(calls)) is not None:
             record["plan"]["actual_seconds"] = actual
         if found := causes(_ended(store, run, record)):
@@ -90,8 +90,10 @@ def _ended(store: Store, run: Run, record: Mapping[str, Any]) -> Ended:
     )
 
 
-def record_so_far(store: Store, run: Run, tally: Mapping[str, int], *, measured: bool = True) -> dict[str, Any]:
-    """Write the record that an open run, whose counts are `tally`, would leave if it were closed now.
+def record_so_far(
+    store: Store, run: Run, tally: Mapping[str, int], now_us: int, *, measured: bool = True
+) -> dict[str, Any]:
+    """Write the record that an open run, whose counts are `tally`, would leave if it were closed at `now_us`.
 
     Without `measured` its peaks and durations, which take longer to read the longer it goes on, are left at 0.
     """
@@ -104,7 +106,7 @@ def record_so_far(store: Store, run: Run, tally: Mapping[str, int], *, measured:
         tally,
         names,
         called,
-        finished_at=run.moment(store.now_us()),
+        finished_at=run.moment(now_us),
         restarted=restarted,
         budgets=_budgets_called(store, run, endpoints, called, measured=measured),
     )
