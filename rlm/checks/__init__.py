@@ -18,7 +18,7 @@ from rlm.checks.selftests import check_selftests
 from rlm.checks.sentry import check_sentry
 from rlm.checks.server import check_clock, check_latency, check_memory, check_redis
 from rlm.checks.times import check_times
-from rlm.checks.work import check_books, check_run, check_staging
+from rlm.checks.work import check_books, check_last_run, check_run, check_staging
 from rlm.embedded import running
 from rlm.errors import StoreError
 from rlm.settings.masking import EMBEDDED
@@ -52,6 +52,7 @@ IN_REDIS: Mapping[str, Callable[[Store], Iterable[Finding]]] = {
     "workers": check_workers,
     "versions": check_versions,
     "run": check_run,
+    "last run": check_last_run,
     "orphans": check_orphans,
     "stuck": check_stuck,
     "types": check_unknown_types,
