@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import secrets
@@ -15,7 +16,7 @@ import msgspec
 from rlm.clock import isoformat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 #: Levels of arrays and objects an item may nest.
 MAX_DEPTH = 100
@@ -30,6 +31,8 @@ _FIELDS = ("id", "wallet_name", "events", "priority")
 _QUOTED = tuple(f'"{name}"'.encode() for name in _FIELDS)
 _ITEM_ID = re.compile(r"[\x21-\x7e]{1,200}")
 _MAX_WALLET_NAME = 500
+#: How much of an item an excerpt keeps, bytes; of one that is not longer than that, the smaller number.
+_HEAD_BYTES, _SHORT_HEAD_BYTES = 4096, 1024
 
 
 class Reason(StrEnum):
@@ -65,6 +68,11 @@ class BadItemError(ValueError):
     def unknown_type(cls, name: str) -> BadItemError:
         """Return the error of an event whose type `name` is not in the configuration."""
         return cls(Reason.UNKNOWN_TYPE, f"{name!r} is not a configured type")
+
+    @classmethod
+    def too_large(cls, size: int, most: int) -> BadItemError:
+        """Return the error of an item of `size` bytes, where at most `most` are taken."""
+        return cls(Reason.TOO_LARGE, f"{size} bytes, at most {most} are taken (queue.max_item_bytes)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +126,7 @@ def decode_item(raw: bytes, max_bytes: int) -> Item:
 
 def _decode_document(raw: bytes, max_bytes: int) -> dict[str, Any]:
     if len(raw) > max_bytes:
-        raise BadItemError(Reason.TOO_LARGE, f"{len(raw)} bytes, at most {max_bytes} are taken (queue.max_item_bytes)")
+        raise BadItemError.too_large(len(raw), max_bytes)
     try:
         raw.decode()
     except UnicodeDecodeError as error:
@@ -198,11 +206,34 @@ def _priority(document: dict[str, Any]) -> int | None:
     return int(value)
 
 
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """What a letter keeps of an item that it does not hold whole: its first bytes, its size and its SHA-256 (hex)."""
+
+    head: bytes
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, raw: bytes) -> Excerpt:
+        """Return the excerpt of an item."""
+        return cls.of_pieces((raw,), len(raw))
+
+    @classmethod
+    def of_pieces(cls, pieces: Iterable[bytes], size: int) -> Excerpt:
+        """Return the excerpt of an item of `size` bytes that comes piece by piece."""
+        length = _HEAD_BYTES if size > _HEAD_BYTES else _SHORT_HEAD_BYTES
+        head, digest = b"", hashlib.sha256()
+        for piece in pieces:
+            head += piece[: length - len(head)]
+            digest.update(piece)
+        return cls(head, size, digest.hexdigest())
+
+
 def encode_letter(
-    raw: bytes, reason: Reason, detail: str, *, failed_at: float, run_id: str | None, event: str | None
+    item: bytes | Excerpt, reason: Reason, detail: str, *, failed_at: float, run_id: str | None, event: str | None
 ) -> bytes:
-    """Write a dead letter (CONTRACT 1) for the item `raw`; `failed_at` is in seconds since 1970."""
-    embedded = msgspec.Raw(raw) if reason not in NOT_EMBEDDABLE else {"base64": base64.b64encode(raw).decode()}
+    """Write a dead letter (CONTRACT 1) for `item`; `failed_at` is in seconds since 1970."""
     return msgspec.json.encode(
         {
             "id": secrets.token_hex(8),
@@ -211,6 +242,15 @@ def encode_letter(
             "failed_at": isoformat(failed_at),
             "run_id": run_id,
             "event_id": event,
-            "item": embedded,
+            "item": _embedded(item, reason),
         }
     )
+
+
+def _embedded(item: bytes | Excerpt, reason: Reason) -> object:
+    if isinstance(item, bytes) and reason is Reason.TOO_LARGE:
+        item = Excerpt.of(item)
+    if isinstance(item, Excerpt):
+        head = base64.b64encode(item.head).decode()
+        return {"base64": head, "truncated": True, "bytes": item.size, "sha256": item.sha256}
+    return {"base64": base64.b64encode(item).decode()} if reason in NOT_EMBEDDABLE else msgspec.Raw(item)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rlm.event import NOT_EMBEDDABLE, BadItemError
-from rlm.store.letters import is_letter
+from rlm.store.letters import TruncatedLetterError, is_letter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -68,6 +68,10 @@ def retry_letter(store: Store, raw: bytes) -> Outcome:
     try:
         if store.letters.retry(raw, priorities):
             return Outcome(handle)
+    except TruncatedLetterError as error:
+        return Outcome(
+            handle, f"{error}; push the item again, then remove the letter with `rlm failed drop {handle}`", kept=True
+        )
     except BadItemError as error:
         return Outcome(
             handle, f"{error}; correct the configuration, or drop it with `rlm failed drop {handle}`", kept=True

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from unicodedata import category
 
 #: Kinds of characters (Unicode's categories) that a terminal could take for commands, or that hide or turn around what
 #: stands beside them: controls, formats (bidirectional marks, zero-width ones, tags), separators of lines, surrogates.
 _UNSAFE = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
+
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+
+def is_name(text: str) -> bool:
+    """Return whether `text` can name a type or endpoint, and so be a part of event ids, Redis keys and metrics."""
+    return _NAME.fullmatch(text) is not None
 
 
 def safe(text: object, keep: str = "\n\t") -> str:

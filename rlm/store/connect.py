@@ -20,6 +20,7 @@ from rlm.embedded.places import is_own_socket
 from rlm.errors import ConfigurationError, StoreError, StoreForbiddenError, StoreUnreachableError
 from rlm.settings.masking import mask_url
 from rlm.settings.values import EMBEDDED
+from rlm.store.sizes import longest_bulk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +54,8 @@ def connected(settings: Settings) -> Iterator[EmbeddedServer | RemoteServer]:
     if settings.redis.url != EMBEDDED:
         yield RemoteServer(settings.redis.url)
         return
-    with EmbeddedServer(settings.data_dir, settings.redis.embedded_port) as server:
+    longest = longest_bulk(settings.queue.max_item_bytes)
+    with EmbeddedServer(settings.data_dir, settings.redis.embedded_port, longest) as server:
         yield server
 
 
