@@ -37,7 +37,9 @@ class TruncatedLetterError(BadItemError):
     """Raised when a letter cannot be retried because it holds only the beginning of its item: push the item again."""
 
 
-class _Envelope(msgspec.Struct):
+class Envelope(msgspec.Struct):
+    """What there is to a letter for whoever deals with it."""
+
     id: str
     reason: Reason
     event_id: str | None
@@ -94,8 +96,8 @@ class Letters:
         Raises:
             BadItemError: the letter's event cannot be sent: its type is not configured, or its item is bad.
         """
-        letter = msgspec.json.decode(raw, type=_Envelope)
-        if _is_excerpt(letter):
+        letter = msgspec.json.decode(raw, type=Envelope)
+        if is_excerpt(letter):
             raise TruncatedLetterError(letter.reason, "the letter holds only the beginning of its item")
         item, keys, event = _item_of(letter), self._keys, letter.event_id or ""
         if not event and letter.reason is Reason.UNKNOWN_TYPE:
@@ -119,7 +121,7 @@ class Letters:
 
     def drop(self, raw: bytes) -> bool:
         """Remove a letter for good and forget its event, if it failed with this letter; False when it was gone."""
-        event = _own_event(msgspec.json.decode(raw, type=_Envelope))
+        event = _own_event(msgspec.json.decode(raw, type=Envelope))
         return bool(self._drop(self._client, [self._keys.failed, self._keys.event(event)], [raw, event]))
 
     def held_bytes(self) -> int | None:
@@ -170,15 +172,15 @@ def is_letter(raw: bytes) -> bool:
     """Return whether an entry of the list is a letter that RLM wrote, or one like it."""
     try:
         msgspec.json.decode(raw)  # all of it, as its readers will
-        _item_of(msgspec.json.decode(raw, type=_Envelope))
+        _item_of(msgspec.json.decode(raw, type=Envelope))
     except (ValueError, TypeError, KeyError, RecursionError):  # others may push here too
         return False
     return True
 
 
-def _own_event(letter: _Envelope) -> str:
+def _own_event(letter: Envelope) -> str:
     """Return the id of a letter's event; "" where it has none, or one that is not its item's."""
-    if not letter.event_id or _is_excerpt(letter):  # an excerpt stands for an event that was never taken
+    if not letter.event_id or is_excerpt(letter):  # an excerpt stands for an event that was never taken
         return ""
     item = _item_of(letter)
     try:
@@ -197,7 +199,7 @@ def _is_own(event: str, item: Item) -> bool:
     return is_name(name) and name in item.types and event == event_id(item.id, name)
 
 
-def _is_excerpt(letter: _Envelope) -> bool:
+def is_excerpt(letter: Envelope) -> bool:
     """Return whether a letter holds an excerpt in place of its item: of these reasons none but RLM's looks like one."""
     if letter.reason not in {Reason.TOO_LARGE, Reason.UNKNOWN_TYPE}:
         return False
@@ -205,6 +207,6 @@ def _is_excerpt(letter: _Envelope) -> bool:
     return isinstance(held, dict) and set(held) == _EXCERPT
 
 
-def _item_of(letter: _Envelope) -> bytes:
+def _item_of(letter: Envelope) -> bytes:
     raw = bytes(letter.item)
     return base64.b64decode(msgspec.json.decode(raw)["base64"]) if letter.reason in NOT_EMBEDDABLE else raw

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 
 import pytest
@@ -36,29 +37,44 @@ class CutClient:
         self.connection_pool = client.connection_pool  # by which errors name the server
 
     def evalsha(self, *args):
+        return self._call(self._client.evalsha, *args)
+
+    def strlen(self, *args):
+        return self._call(self._client.strlen, *args)
+
+    def getrange(self, *args):
+        return self._call(self._client.getrange, *args)
+
+    def _call(self, command, *args):
         self.calls += 1
         if self.calls == self._at and not self._applied:
             raise redis.ConnectionError("cut before the server had it")
-        reply = self._client.evalsha(*args)
+        reply = command(*args)
         if self.calls == self._at:
             raise redis.ConnectionError("cut before the reply was back")
         return reply
 
 
+#: Two items that follow each other, none of which can be read; they are equal.
+GIANT = b"G" * 1_600_000
+#: To come upon a giant, to learn its size, to read it in three pieces and find that there is no more, to take it.
+PER_GIANT = 7
 #: Peek, take, peek; stage; peek and take three chunks; peek that nothing is left.
-CALL_SITES = 11
+CALL_SITES = 11 + 2 * PER_GIANT
 
 
 @pytest.fixture
 def scenario(store, token, run, small_chunks):
-    """Two items that a crash left staged, five that wait: good, bad, with duplicates, of several types."""
-    for name in ("stage_items", "peek_items", "take_chunk"):
+    """Two items that a crash left staged, seven that wait: good, bad, with duplicates, of several types, giants."""
+    for name in ("stage_items", "peek_items", "take_chunk", "take_giant"):
         store.client.script_load(Script(name).source)
     store.client.lpush(store.keys.processing, steps.item("i1", steps.TYPE), steps.item("i2", steps.TYPE))
     steps.push(
         store,
         steps.item("i3", steps.TYPE, steps.OTHER_TYPE),
         b"bad",
+        GIANT,
+        GIANT,
         steps.item("i1", steps.TYPE),
         steps.item("i4", "UNKNOWN", steps.OTHER_TYPE),
         steps.item("i5", steps.TYPE),
@@ -74,12 +90,15 @@ def assert_drained_once(store, run):
     """The scenario is in the ledger, nothing lost, nothing doubled."""
     assert looks.pending(store) == [steps.event_id(number) for number in (1, 2, 3, 5)]
     assert looks.pending(store, steps.OTHER_TYPE) == [steps.event_id(number, steps.OTHER_TYPE) for number in (3, 4)]
-    assert [one["reason"] for one in looks.letters(store)] == ["not_json", "unknown_type"]
+    assert sorted(one["reason"] for one in looks.letters(store)) == ["not_json", *["too_large"] * 2, "unknown_type"]
+    facts = {(one["item"]["bytes"], one["item"]["sha256"]) for one in looks.letters(store) if "bytes" in one["item"]}
+    assert facts == {(len(GIANT), hashlib.sha256(GIANT).hexdigest())}
+    assert not store.client.exists(store.keys.aside(store.keys.processing))
     assert looks.tally(store, run) == {
         f"taken:{steps.TYPE}": 4,
         f"taken:{steps.OTHER_TYPE}": 2,
         "duplicates": 1,
-        "invalid": 2,
+        "invalid": 4,
     }
     assert store.intake.waiting() == 0
 

@@ -13,8 +13,8 @@ from tests.store import looks, steps
 SCRIPT = Script("look_items")
 
 
-def look(store, skip=0, count=200, size=1_000_000, longest=1000):
-    return SCRIPT(store.client, [store.keys.events], [skip, count, size, longest])
+def look(store, skip=0, count=200, size=1_000_000, longest=1000, end="oldest"):
+    return SCRIPT(store.client, [store.keys.events], [skip, count, size, longest, end])
 
 
 def test_an_empty_list_has_nothing_to_read(store):
@@ -37,12 +37,13 @@ def test_page_by_page_every_item_is_read_once(store, number, page):
     items = steps.items(number, steps.TYPE)
     steps.push(store, *items)
 
-    read = []
-    while found := look(store, skip=len(read), count=page):
-        assert len(found) <= page
-        read += found
+    for end, expected in (("oldest", items), ("newest", items[::-1])):
+        read = []
+        while found := look(store, skip=len(read), count=page, end=end):
+            assert len(found) <= page
+            read += found
 
-    assert read == items
+        assert read == expected
 
 
 def test_items_that_arrive_meanwhile_do_not_shift_the_pages(store):
@@ -69,6 +70,15 @@ def test_an_item_that_is_too_long_comes_back_empty(store):
     steps.push(store, b"1" * 1001, b"2" * 1000, b"")
 
     assert look(store) == [b"", b"2" * 1000, b""]
+
+
+def test_what_is_passed_over_counts_as_read(store):
+    """Each giant is a page of its own, so that no look holds Redis up for several."""
+    steps.push(store, b"1", *[b"G" * 2000] * 3, b"2")
+
+    pages = [look(store, skip=skip, size=1500) for skip in range(5)]
+
+    assert pages == [[b"1"], [b""], [b""], [b""], [b"2"]]
 
 
 def test_reading_changes_nothing_however_often(store):

@@ -9,8 +9,7 @@
 -- ARGV[4]  longest  an entry of more bytes is set aside
 -- ARGV[5]  name     of KEYS[3], which nobody can guess
 -- Returns  the name of the oldest entry set aside or '', then the raw entries, oldest first
--- One script because the size of a list's element cannot be asked for, so that each look at a giant copies it; atomic
--- because a crash must leave a giant either in the list or set aside.
+-- Atomic because a giant must be in the list or set aside, whatever crashes; and each look at its size copies it.
 local list, aside, giant, lease = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, name = ARGV[1], ARGV[5]
 local count, bytes, longest = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
