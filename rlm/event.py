@@ -16,7 +16,7 @@ import msgspec
 from rlm.clock import isoformat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 #: Levels of arrays and objects an item may nest.
 MAX_DEPTH = 100
@@ -217,17 +217,28 @@ class Excerpt:
     @classmethod
     def of(cls, raw: bytes) -> Excerpt:
         """Return the excerpt of an item."""
-        return cls.of_pieces((raw,), len(raw))
+        excerpting = Excerpting(len(raw))
+        excerpting.add(raw)
+        return excerpting.excerpt()
 
-    @classmethod
-    def of_pieces(cls, pieces: Iterable[bytes], size: int) -> Excerpt:
-        """Return the excerpt of an item of `size` bytes that comes piece by piece."""
-        length = _HEAD_BYTES if size > _HEAD_BYTES else _SHORT_HEAD_BYTES
-        head, digest = b"", hashlib.sha256()
-        for piece in pieces:
-            head += piece[: length - len(head)]
-            digest.update(piece)
-        return cls(head, size, digest.hexdigest())
+
+class Excerpting:
+    """Makes the excerpt of an item of `size` bytes that comes piece by piece."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._length = _HEAD_BYTES if size > _HEAD_BYTES else _SHORT_HEAD_BYTES
+        self._head = b""
+        self._digest = hashlib.sha256()
+
+    def add(self, piece: bytes) -> None:
+        """Add the next piece."""
+        self._head += piece[: self._length - len(self._head)]
+        self._digest.update(piece)
+
+    def excerpt(self) -> Excerpt:
+        """Return the excerpt, once all pieces are added."""
+        return Excerpt(self._head, self._size, self._digest.hexdigest())
 
 
 def encode_letter(

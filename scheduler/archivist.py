@@ -90,4 +90,5 @@ class Archivist:
             letters.trim_giant(token, giant)
         if surplus:
             self._archive.append(Kind.FAILED, surplus, system_clock.now())
-        return bool(giant) or bool(surplus and letters.trim(token, surplus))
+        trimmed = letters.trim(token, surplus) if surplus else 0
+        return bool(giant) or trimmed > 0

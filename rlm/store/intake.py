@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from rlm.clock import system_clock
 from rlm.crash import crash_point
-from rlm.event import MAX_PRIORITY, BadItemError, Excerpt, decode_item, encode_letter
+from rlm.event import MAX_PRIORITY, BadItemError, Excerpt, Excerpting, decode_item, encode_letter
 from rlm.store.connect import translated
 from rlm.store.giants import Giants
 from rlm.store.scripts import Script
@@ -89,7 +89,7 @@ class Intake:
         self._staged = Giants(client, keys, keys.processing, longest_item(max_item_bytes))
 
     def drain(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
-        """Take everything that waits into the ledger, yielding the number of events taken after each chunk.
+        """Take everything that waits into the ledger, yielding the number of events taken after each chunk, 0 between.
 
         Staging is emptied first, then what is on the audit list at that moment is staged, once a run, and emptied.
         `priorities` holds each configured type's own priority. Between chunks the caller may stop, or prolong its
@@ -110,16 +110,22 @@ class Intake:
             if not giant and not items:
                 return
             if giant:
-                self._reject_giant(token, run_id, giant)
+                yield from self._reject_giant(token, run_id, giant)
             taken = self._take_chunk(token, run_id, items, priorities)[0] if items else 0
             if taken >= 0:
                 yield taken
 
-    def _reject_giant(self, token: int, run_id: str, name: str) -> None:
-        """Make a dead letter of a staged item that is too large to be read, in constant memory."""
+    def _reject_giant(self, token: int, run_id: str, name: str) -> Iterator[int]:
+        """Make a dead letter of a staged item that is too large to be read, in constant memory.
+
+        Yields 0 after each piece, for a lease does not last as long as the reading may take.
+        """
         size = self._staged.size(name)
-        excerpt = Excerpt.of_pieces(self._staged.pieces(name), size)
-        letter = _letter(excerpt, BadItemError.too_large(size, self._max_item_bytes), run_id)
+        excerpting = Excerpting(size)
+        for piece in self._staged.pieces(name):
+            excerpting.add(piece)
+            yield 0
+        letter = _letter(excerpting.excerpt(), BadItemError.too_large(size, self._max_item_bytes), run_id)
         names = self._keys
         keys = [
             names.lease,

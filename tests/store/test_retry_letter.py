@@ -23,7 +23,6 @@ BAD_ITEMS = {
     "wrong_type": b'{"id":"i9","wallet_name":"w","events":[7]}',
     "bad_value": b'{"id":"i 9","wallet_name":"w","events":["X"]}',
     "too_deep": b'{"id":"i9","wallet_name":"w","events":["X"],"deep":' + DEEP + b"}",
-    "too_large": b'{"id":"i9","wallet_name":"w","events":["X"],"blob":"' + b"x" * 70_000 + b'"}',
 }
 
 
