@@ -105,7 +105,7 @@ def item_pages(store: Store) -> Iterator[list[bytes]]:
     left, longest = MOST_ITEMS, store.settings.queue.max_item_bytes
     for items in (store.keys.processing, store.keys.events):
         skip = 0
-        while page := look(store.client, [items], [skip, min(left, _PAGE_ITEMS), _PAGE_BYTES, longest, "oldest"]):
+        while page := look(store.client, [items], [skip, min(left, _PAGE_ITEMS), _PAGE_BYTES, longest]):
             yield page
             skip += len(page)
             left -= len(page)

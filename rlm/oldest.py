@@ -61,5 +61,5 @@ def oldest_listed(store: Store) -> float | None:
         StoreError: Redis did not answer.
     """
     longest = store.settings.queue.max_item_bytes
-    items = Script("look_items")(store.client, [store.keys.events], [0, 1, _ITEM_BYTES, longest, "oldest"])
+    items = Script("look_items")(store.client, [store.keys.events], [0, 1, _ITEM_BYTES, longest])
     return stamped_at(items[0]) if items else None
