@@ -203,7 +203,7 @@ def test_push_reads_a_file_and_tells_how_much_waits(inst, tmp_path):
 
     assert inst.json("queue", "push", str(file)) == {"pushed": 1200, "waiting": 1201, "bad": 0, "refused": 0}
     assert queued(inst)[1:] == steps.items(1200, steps.TYPE)
-    assert inst.json("queue", "push", "-", input=b"") == {"pushed": 0, "waiting": 1201, "bad": 0}
+    assert inst.json("queue", "push", "-", input=b"") == {"pushed": 0, "waiting": 1201, "bad": 0, "refused": 0}
 
 
 def test_push_warns_about_lines_that_will_be_dead_letters(inst):

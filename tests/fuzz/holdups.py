@@ -7,16 +7,15 @@ for scripts, which RLM alone runs here; and seen by a client in another process,
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.store import steps
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
-    from pathlib import Path
 
     from rlm.store import Store
 
@@ -81,8 +80,6 @@ class Onlooker:
 
 
 def _store_of(config: str, url: str) -> Store:
-    from pathlib import Path
-
     from rlm.settings import load_settings
     from rlm.store import Store
 
@@ -97,7 +94,13 @@ def _drain_when_told(told: Connection, config: str, url: str) -> None:
         except EOFError:
             return
         taken = sum(store.intake.drain(token, run_id, steps.priorities(store)))
-        told.send((taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+        told.send((taken, _most_bytes()))
+
+
+def _most_bytes() -> int:
+    """Return the most memory that this process ever had; what `getrusage` tells may be that of its parent."""
+    (line,) = (one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def _ping_when_told(told: Connection, config: str, url: str) -> None:
