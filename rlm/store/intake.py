@@ -120,6 +120,7 @@ class Intake:
 
         Yields 0 after each piece, for a lease does not last as long as the reading may take.
         """
+        crash_point("drain.giant_aside")
         size = self._staged.size(name)
         excerpting = Excerpting(size)
         for piece in self._staged.pieces(name):
