@@ -30,8 +30,8 @@ CHUNK_ITEMS = 200
 CHUNK_BYTES = 1_000_000
 #: Bytes to be written for a chunk, and events and letters together, after which it ends as well: an item may make many
 #: of both, each of which holds the item, and Redis writes a chunk in one go.
-CHUNK_WRITTEN_BYTES = 2_000_000
-CHUNK_WRITTEN = 1000
+CHUNK_WRITTEN_BYTES = 1_000_000
+CHUNK_WRITTEN = 500
 #: Bytes of an item that its letters hold altogether; those beyond the first that exceed it hold an excerpt.
 WHOLE_BYTES = 256_000
 
