@@ -102,8 +102,6 @@ class Letters:
         if is_excerpt(letter):
             raise TruncatedLetterError(letter.reason, "the letter holds only the beginning of its item")
         item, keys, event = _item_of(letter), self._keys, letter.event_id or ""
-        if not event and letter.reason is Reason.UNKNOWN_TYPE:
-            raise BadItemError(letter.reason, "its type is no name that can be configured")
         if not event:
             return self._run_retry([keys.failed, keys.events, keys.retried("")], [raw, "", "", "", item, 0])
         name = type_of(event)
