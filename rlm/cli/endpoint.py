@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import pwd
 import socket
@@ -21,8 +20,9 @@ from rlm.cli.common import (
     store_of,
 )
 from rlm.cli.completing import limited_names
+from rlm.cli.durations import Duration
 from rlm.cli.printing import fitting_table, print_json, show, show_words, styled
-from rlm.text import counted
+from rlm.text import counted, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rlm.store import Store
 
 #: The longest pause that ends by itself, seconds.
-LONGEST_PAUSE_SECONDS = 366 * 86_400
+LONGEST_PAUSE_SECONDS = 366 * 86_400.0
 
 _LONGEST_WHO = 200
 #: What each health looks like; the others are a warning.
@@ -91,7 +91,7 @@ def _row(entry: dict[str, Any], circuits: Mapping[str, str]) -> list[str]:
 def _health(entry: dict[str, Any]) -> str:
     words = [styled(entry["circuit"], _LOOKS.get(entry["circuit"], "warn"))]
     if entry["circuit_seconds"] is not None:
-        words.append(f"{entry['circuit_seconds']:.1f} s")
+        words.append(span(entry["circuit_seconds"]))
     elif entry["circuit"] == "paused":
         words.append("until resumed")
     if entry["circuit_reason"]:
@@ -118,7 +118,13 @@ def _limit_note(entry: dict[str, Any]) -> str:
 
 @endpoint.command(epilog=examples("rlm endpoint pause rebalance_api", "rlm endpoint pause rebalance_api --for 600"))
 @name_argument
-@click.option("--for", "seconds", type=float, metavar="SECONDS", help="How long; else until it is resumed.")
+@click.option(
+    "--for",
+    "seconds",
+    type=Duration(longest=LONGEST_PAUSE_SECONDS),
+    metavar="DURATION",
+    help="How long; else until it is resumed.",
+)
 @config_option
 @json_option
 def pause(config: Path | None, name: str, seconds: float | None, as_json: bool) -> None:
@@ -127,18 +133,13 @@ def pause(config: Path | None, name: str, seconds: float | None, as_json: bool) 
     The others take its share. It holds at once, in a run under way as well; calls under way are not cut. Said again,
     the last word counts.
     """
-    if seconds is not None and not (math.isfinite(seconds) and 0 < seconds <= LONGEST_PAUSE_SECONDS):
-        raise click.UsageError(
-            f"--for {seconds:g}: must be a number of seconds above 0, at most {LONGEST_PAUSE_SECONDS} (366 days); "
-            "without it the pause lasts until `rlm endpoint resume`."
-        )
     by = who()
     with store_of(config) as store:
         store.control.pause(_found(store, name), by, seconds)
     if as_json:
         print_json({"name": name, "paused_seconds": seconds, "by": by})
     else:
-        until = f"`rlm endpoint resume {name}`" if seconds is None else f"{seconds:g} s have passed, or it is resumed"
+        until = f"`rlm endpoint resume {name}`" if seconds is None else f"{span(seconds)} have passed, or it is resumed"
         show_words(f"{name} is paused until {until}. Calls under way are not cut; no new one is sent to it.")
 
 
@@ -166,7 +167,7 @@ def resume(config: Path | None, name: str, as_json: bool) -> None:
     if not resumed.paused and not resumed.rested:
         show_words(f"{name} was neither paused nor resting for what it answered; nothing was changed.")
     if held > 0:
-        show_words(f"{name} is held for another {held:.1f} s all the same: its window cannot be trusted before.")
+        show_words(f"{name} is held for another {span(held)} all the same: its window cannot be trusted before.")
 
 
 @endpoint.command(

@@ -8,7 +8,7 @@ import click
 
 from rlm.cli.common import config_option, examples, json_option, store_of
 from rlm.cli.printing import fitting_table, print_json, show, show_words
-from rlm.text import counted, one_line
+from rlm.text import counted, one_line, span
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +100,7 @@ def _list_endpoints(endpoints: list[dict[str, Any]]) -> None:
             each["endpoint"],
             each["state"].replace("_", " ") + (f" ({each['budget']})" if each["budget"] else ""),
             f"{each['free']:,}",
-            "until resumed" if each["wait_seconds"] is None else f"{each['wait_seconds']:.1f} s",
+            "until resumed" if each["wait_seconds"] is None else span(each["wait_seconds"]),
         ]
         for each in endpoints
     ]

@@ -11,7 +11,7 @@ from rlm.cli.common import Group, config_option, confirm, dry_run_option, exampl
 from rlm.cli.printing import is_terminal, print_json, say, show, show_words, table
 from rlm.cli.watch import interval_option, watch
 from rlm.errors import StoreError
-from rlm.text import age, counted, one_line
+from rlm.text import counted, one_line, span
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,7 +93,7 @@ def _describe(found: dict[str, Any]) -> None:
         show_words("No event waits. `rlm queue push FILE` pushes items; `rlm demo` shows how it all works.")
         return
     show()
-    rows = [[name, f"{one['pending']:,}", age(one["oldest_seconds"])] for name, one in found["by_type"].items()]
+    rows = [[name, f"{one['pending']:,}", span(one["oldest_seconds"])] for name, one in found["by_type"].items()]
     table(["type", "pending", "oldest"], rows)
 
 

@@ -23,6 +23,7 @@ from rlm.cli.watch import FOLLOW_SECONDS, interval_option
 from rlm.clock import system_clock
 from rlm.errors import NoSuchRunError
 from rlm.run import State
+from rlm.text import span
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,7 +168,7 @@ def list_runs(config: Path | None, number: int, as_json: bool) -> None:
                 entry["run_id"],
                 styled(entry["state"], STATE_KINDS.get(entry["state"], "warn")),
                 entry["started_at"],
-                f"{entry['duration_seconds']:.1f} s",
+                span(entry["duration_seconds"]),
             ]
             + [str(entry["counts"][name]) for name in columns]
             for entry in entries

@@ -270,7 +270,7 @@ def test_an_event_in_back_off_says_how_long_and_what_it_has_behind_it(inst):
 
     assert state == "backing_off"
     assert sentence.startswith("waits ")
-    assert sentence.endswith(" s before its 2nd attempt (back-off)")
+    assert sentence.endswith((" s before its 2nd attempt (back-off)", " min before its 2nd attempt (back-off)"))
     assert [(one["endpoint"], one["answer"], one["seconds"]) for one in found["attempts"]] == [
         (steps.OVERFLOW, "throttled", 0.1),
         (steps.ENDPOINT, "error", 2.5),
