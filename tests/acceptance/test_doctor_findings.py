@@ -243,7 +243,10 @@ def test_events_that_wait_for_ever_are_stuck(inst):
 
     assert waiting == (
         "warn",
-        f"events of {steps.TYPE} that have waited in the ledger for more than 900 s: 2; {steps.event_id(1)} for 16:40 min",
+        (
+            f"events of {steps.TYPE} that have waited in the ledger for more than 900 s: 2; "
+            f"{steps.event_id(1)} for 16:40 min"
+        ),
     )
     assert late == ("warn", "events that should have left their back-off more than 5 s ago: 1")
 
