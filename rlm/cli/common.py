@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from rlm.cli.printing import say, say_error
-from rlm.errors import AmbiguousRunError, ConfigurationError, FencedError, NoSuchRunError, RLMError, StoreError
+from rlm.errors import (
+    AmbiguousRunError,
+    ConfigurationError,
+    FencedError,
+    NoSuchEndpointError,
+    NoSuchRunError,
+    RLMError,
+    StoreError,
+)
 from rlm.text import safe
 
 if TYPE_CHECKING:
@@ -109,7 +117,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 def exit_code_of(error: RLMError) -> ExitCode:
     """Return the exit code of an error."""
-    if isinstance(error, ConfigurationError | AmbiguousRunError):
+    if isinstance(error, ConfigurationError | AmbiguousRunError | NoSuchEndpointError):
         return ExitCode.USAGE
     if isinstance(error, NoSuchRunError):
         return ExitCode.NOT_FOUND
