@@ -199,9 +199,12 @@ def _priority(document: dict[str, Any]) -> int | None:
 
 
 def encode_letter(
-    raw: bytes, reason: Reason, detail: str, *, failed_at: float, run_id: str | None, event: str | None
+    raw: bytes, reason: Reason, detail: str, *, failed_at: float, run_id: str | None, event: str | None, **also: str
 ) -> bytes:
-    """Write a dead letter (CONTRACT 1) for the item `raw`; `failed_at` is in seconds since 1970."""
+    """Write a dead letter (CONTRACT 1) for the item `raw`; `failed_at` is in seconds since 1970.
+
+    What is known `also`, its `endpoint`, stands before the item.
+    """
     embedded = msgspec.Raw(raw) if reason not in NOT_EMBEDDABLE else {"base64": base64.b64encode(raw).decode()}
     return msgspec.json.encode(
         {
@@ -211,6 +214,7 @@ def encode_letter(
             "failed_at": isoformat(failed_at),
             "run_id": run_id,
             "event_id": event,
+            **also,
             "item": embedded,
         }
     )

@@ -327,6 +327,7 @@ class Ledger:
             failed_at=system_clock.now(),
             run_id=claim.release.run_id,
             event=claim.event_id,
+            endpoint=endpoint,
         )
         return bool(
             self._fail(
@@ -452,6 +453,7 @@ class Ledger:
             failed_at=system_clock.now(),
             run_id=run or None,
             event=event_id,
+            **({"endpoint": endpoint} if endpoint else {}),
         )
         return bool(
             self._orphan(
