@@ -9,6 +9,7 @@ import click
 
 from rlm.cli.common import Group, config_option, confirm, dry_run_option, examples, json_option, store_of, yes_option
 from rlm.cli.printing import is_terminal, print_json, say, show, show_words, table
+from rlm.cli.queueevents import drop, list_events
 from rlm.cli.watch import interval_option, watch
 from rlm.errors import StoreError
 from rlm.text import counted, one_line, span
@@ -26,7 +27,11 @@ MOST_WARNINGS = 20
 
 @click.group(cls=Group)
 def queue() -> None:
-    """See, watch, fill or clear the audit list."""
+    """See what waits, event by event or in numbers; push items, clear the audit list, drop leftovers."""
+
+
+queue.add_command(list_events)
+queue.add_command(drop)
 
 
 @queue.command(epilog=examples("rlm queue stats", "rlm queue stats --json | jq .by_type"))

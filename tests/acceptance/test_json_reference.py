@@ -83,6 +83,7 @@ def test_the_keys_of_queues_and_dead_letters(inst):
     inst.store.ledger.fail(steps.claim_next(inst.store, inst.token, run), Reason.REJECTED, "no", steps.ENDPOINT)
 
     assert set(keys(inst.json("queue", "stats"))) == documented("rlm queue stats")
+    assert set(keys(inst.json("queue", "list"))) == documented("rlm queue list")
     listed, groups = (set(keys(inst.json("failed", "list", *how))) for how in ([], ["--grouped"]))
     assert listed | groups == documented("rlm failed list")
     (letter,) = inst.json("failed", "list")
@@ -93,11 +94,13 @@ def test_the_keys_of_what_changes_queues_and_dead_letters(inst):
     """Done, refused, and tried."""
     pushed = inst.json("queue", "push", input=b"\n".join([*steps.items(2, steps.TYPE), b"[]"]))
     cleared = [inst.json("queue", "clear", *args) for args in (["--dry-run"], ["--yes"])]
+    dropped = [inst.json("queue", "drop", "--all", *args) for args in (["--dry-run"], [])]
     inst.push(b"no JSON", b"nor this", steps.item("i1", "NOT_CONFIGURED"))
     inst.start_run()
     unknown, *others = [one["id"] for one in inst.json("failed", "list")]
 
     assert set(pushed) == documented("rlm queue push")
+    assert set().union(*dropped) == documented("rlm queue drop")
     assert set().union(*cleared) == documented("rlm queue clear")
     for verb, done in (("retry", "retried"), ("drop", "dropped")):
         found = set(keys(inst.json("failed", verb, "--all", "--dry-run")))
