@@ -149,9 +149,13 @@ def test_schedulers_of_which_none_leads_are_a_warning(inst, monkeypatch):
         lambda: [one for one in found(inst, "leader") if one[0] == "warn"], message="the lease has run out"
     )
 
-    assert told == [("warn", f"nobody leads: {frozen} does not answer, and its lease ran out 0.0 s ago")]
+    silent = f"nobody leads: {frozen} does not answer, and its lease ran out "
+    ((verdict, message),) = told
+    assert (verdict, message.startswith(silent)) == ("warn", True)
     announce(inst, Role.SCHEDULER, "another")
-    assert found(inst, "leader") == [("warn", f"{told[0][1]}; nor does another take it")]
+    ((verdict, message),) = found(inst, "leader")
+    assert (verdict, message.startswith(silent)) == ("warn", True)
+    assert message.endswith(" s ago; nor does another take it")
     inst.store.processes.forget(Role.SCHEDULER, "another")
     inst.store.leases.release(frozen)
     assert found(inst, "leader") == [("warn", f"nobody leads, though {frozen} is in the register")]
