@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from rlm.event import BadItemError, decode_item
 from rlm.settings.faults import close_match, did_you_mean
 from rlm.store.connect import translated
+from rlm.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rlm.settings import Settings
     from rlm.store import Store
@@ -18,14 +19,64 @@ if TYPE_CHECKING:
 #: Items pushed at once at the most, and bytes of items after which a push is due.
 PUSH_ITEMS = 500
 PUSH_BYTES = 1_000_000
+#: Lines and types that are named of those with the same fault, the first.
+MOST_NAMED = 5
+
+
+@dataclass(slots=True)
+class Faulty:
+    """How many items have the same fault, on which lines the first of them, and the unknown types where that is it."""
+
+    items: int = 0
+    lines: list[int] = field(default_factory=list)
+    types: dict[str, None] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        if self.types:
+            more = ", ..." if len(self.types) == MOST_NAMED else ""
+            return f"({', '.join(self.types)}{more})"
+        more = f" and {self.items - len(self.lines):,} more" if self.items > len(self.lines) else ""
+        return f"({'line' if self.items == 1 else 'lines'} {', '.join(map(str, self.lines))}{more})"
 
 
 @dataclass(slots=True)
 class Pushed:
-    """How many items were pushed so far, and how many of the lines read so far will become dead letters."""
+    """How many items were pushed so far, and how many of the lines read so far will become dead letters.
+
+    `faults` has those by reason; `read` are all lines with an item.
+    """
 
     items: int = 0
     bad: int = 0
+    read: int = 0
+    faults: dict[str, Faulty] = field(default_factory=dict)
+
+    def note(self, line: int, flaws: Sequence[Flaw]) -> None:
+        """Count an item that will become a dead letter by its first flaw."""
+        self.bad += 1
+        faulty = self.faults.setdefault(flaws[0].reason, Faulty())
+        faulty.items += 1
+        if len(faulty.lines) < MOST_NAMED:
+            faulty.lines.append(line)
+        for flaw in flaws:
+            if flaw.type_name and len(faulty.types) < MOST_NAMED:
+                faulty.types[flaw.type_name] = None
+
+    def summary(self, *, would: bool = False) -> str:
+        """Say how many of the items read will, or would, become dead letters, and of what reasons; the most first."""
+        by_number = sorted(self.faults.items(), key=lambda one: -one[1].items)
+        parts = ", ".join(f"{faulty.items:,} {reason} {faulty}" for reason, faulty in by_number)
+        letters = "a dead letter" if self.bad == 1 else "dead letters"
+        verb = "would" if would else "will"
+        return f"{self.bad:,} of {counted(self.read, 'item')} {verb} become {letters}: {parts}"
+
+
+class Flaw(NamedTuple):
+    """Why an item will become a dead letter, or its event of an unknown type, which is named then."""
+
+    reason: str
+    detail: str
+    type_name: str = ""
 
 
 def push_lines(store: Store, lines: Iterable[bytes], pushed: Pushed) -> Iterator[str]:
@@ -38,13 +89,9 @@ def push_lines(store: Store, lines: Iterable[bytes], pushed: Pushed) -> Iterator
     """
     chunk: list[bytes] = []
     size = 0
-    for number, line in enumerate(lines, start=1):
-        item = line.rstrip(b"\r\n")
-        if not item.strip():
-            continue
-        if fault := fault_of(item, store.settings):
-            pushed.bad += 1
-            yield f"line {number}: {fault}"
+    for item, warning in check_lines(store.settings, lines, pushed):
+        if warning:
+            yield warning
         chunk.append(item)
         size += len(item)
         if len(chunk) == PUSH_ITEMS or size >= PUSH_BYTES:
@@ -54,6 +101,19 @@ def push_lines(store: Store, lines: Iterable[bytes], pushed: Pushed) -> Iterator
         _push(store, chunk, pushed)
 
 
+def check_lines(settings: Settings, lines: Iterable[bytes], pushed: Pushed) -> Iterator[tuple[bytes, str]]:
+    """Yield the item of each line that is not empty, and why it will become a dead letter, if it will; count that."""
+    for number, line in enumerate(lines, start=1):
+        item = line.rstrip(b"\r\n")
+        if not item.strip():
+            continue
+        pushed.read += 1
+        flaws = flaws_of(item, settings)
+        if flaws:
+            pushed.note(number, flaws)
+        yield item, f"line {number}: {_said(flaws[0], settings.types)}" if flaws else ""
+
+
 def _push(store: Store, chunk: list[bytes], pushed: Pushed) -> None:
     store.intake.push(chunk)
     pushed.items += len(chunk)
@@ -61,15 +121,23 @@ def _push(store: Store, chunk: list[bytes], pushed: Pushed) -> None:
 
 def fault_of(item: bytes, settings: Settings) -> str:
     """Say why an item will become a dead letter, at least for one of its types; empty where it will not."""
+    flaws = flaws_of(item, settings)
+    return _said(flaws[0], settings.types) if flaws else ""
+
+
+def flaws_of(item: bytes, settings: Settings) -> list[Flaw]:
+    """Return why an item will become a dead letter, or which of its types are unknown; nothing where all is well."""
     try:
         types = decode_item(item, settings.queue.max_item_bytes).types
     except BadItemError as error:
-        return f"{error.reason}: {error}"
-    for name in types:
-        if name not in settings.types:
-            unknown = BadItemError.unknown_type(name)
-            return f"{unknown.reason}: {unknown}{did_you_mean(close_match(name, settings.types))}"
-    return ""
+        return [Flaw(error.reason, str(error))]
+    unknown = [(name, BadItemError.unknown_type(name)) for name in types if name not in settings.types]
+    return [Flaw(error.reason, str(error), name) for name, error in unknown]
+
+
+def _said(flaw: Flaw, known: Iterable[str]) -> str:
+    near = did_you_mean(close_match(flaw.type_name, known)) if flaw.type_name else ""
+    return f"{flaw.reason}: {flaw.detail}{near}"
 
 
 def waiting_items(store: Store) -> int:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO
+from tempfile import SpooledTemporaryFile
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from rlm.cli.common import Group, config_option, confirm, dry_run_option, examples, json_option, store_of, yes_option
+from rlm.cli.common import (
+    CommandError,
+    Group,
+    config_option,
+    confirm,
+    dry_run_option,
+    examples,
+    json_option,
+    store_of,
+    yes_option,
+)
 from rlm.cli.printing import is_terminal, print_json, say, show, show_words, table
 from rlm.cli.queueevents import drop, list_events
 from rlm.cli.watch import interval_option, watch
@@ -17,12 +28,16 @@ from rlm.text import counted, one_line, span
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rlm.auditlist import Pushed
+    from rlm.store import Store
     from rlm.view import Output
 
 #: How often `rlm queue monitor` looks where nobody says otherwise, seconds.
 MONITOR_SECONDS = 2.0
 #: Warnings about lines that are printed; the others are only counted.
 MOST_WARNINGS = 20
+#: Bytes of items beyond which a strict push keeps them in a file until all are read.
+SPOOLED_BYTES = 10_000_000
 
 
 @click.group(cls=Group)
@@ -113,13 +128,14 @@ def _staged(staged: int) -> str:
     )
 )
 @click.argument("file", type=click.File("rb"), default="-", metavar="[FILE|-]")
+@click.option("--strict", is_flag=True, help="Push nothing if any item would become a dead letter, and exit with 1.")
 @config_option
 @json_option
-def push(config: Path | None, file: BinaryIO, as_json: bool) -> None:
+def push(config: Path | None, file: BinaryIO, *, strict: bool, as_json: bool) -> None:
     """Push items onto the audit list: JSON lines from FILE, or from stdin.
 
     Each line that is not empty is pushed as it is, the first line being the oldest item. A line that will become a dead
-    letter is pushed, too, and warned about.
+    letter is pushed, too, and warned about, one by one and in sum.
     """
     from rlm.auditlist import Pushed, push_lines, waiting_items  # noqa: PLC0415
     from rlm.store.fitness import check_fitness  # noqa: PLC0415
@@ -128,9 +144,11 @@ def push(config: Path | None, file: BinaryIO, as_json: bool) -> None:
     if file.isatty():
         say("Reading items from the terminal, one JSON object a line; Ctrl-D ends.")
     pushed = Pushed()
-    with store_of(config) as store:
+    with store_of(config) as store, SpooledTemporaryFile(SPOOLED_BYTES) as checked:
+        if strict:
+            _require_good(store, file, checked, as_json=as_json)
         try:
-            for warning in push_lines(store, file, pushed):
+            for warning in push_lines(store, checked if strict else file, pushed):
                 if pushed.bad <= MOST_WARNINGS:
                     say(f"Warning: {one_line(warning, 200)}")
         except StoreError:
@@ -140,10 +158,10 @@ def push(config: Path | None, file: BinaryIO, as_json: bool) -> None:
         full = [one for one in check_fitness(store.client).warnings if one.name == "memory"]
     for one in full:
         say(f"Warning: Redis is nearly full: {one.message}; {one.remedy}.")
-    if pushed.bad > MOST_WARNINGS:
-        say(f"Warning: {pushed.bad:,} lines in all will become dead letters.")
+    if pushed.bad:
+        say(f"Warning: {pushed.summary()}.")
     if as_json:
-        print_json({"pushed": pushed.items, "waiting": waiting, "bad": pushed.bad})
+        print_json(_as_json(pushed, waiting))
     elif not pushed.items:
         show_words(
             "Nothing was pushed: there is no line with an item. `rlm queue push --help` shows what one looks like."
@@ -151,6 +169,30 @@ def push(config: Path | None, file: BinaryIO, as_json: bool) -> None:
     else:
         show_words(f"{counted(pushed.items, 'item')} pushed; {waiting:,} on the audit list now.")
         show_words(_then(conducted=conducted))
+
+
+def _require_good(store: Store, lines: BinaryIO, checked: IO[bytes], *, as_json: bool) -> None:
+    """Read all lines into `checked`; end the command if any item would become a dead letter."""
+    from rlm.auditlist import Pushed, check_lines, waiting_items  # noqa: PLC0415
+
+    read = Pushed()
+    for item, warning in check_lines(store.settings, lines, read):
+        checked.write(item + b"\n")
+        if warning and read.bad <= MOST_WARNINGS:
+            say(f"Warning: {one_line(warning, 200)}")
+    checked.seek(0)
+    if read.bad:
+        if as_json:
+            print_json(_as_json(read, waiting_items(store)))
+        raise CommandError(f"Nothing was pushed: {read.summary(would=True)}.")
+
+
+def _as_json(pushed: Pushed, waiting: int) -> dict[str, Any]:
+    faults = [
+        {"reason": reason, "items": one.items, "lines": one.lines, "types": list(one.types)}
+        for reason, one in pushed.faults.items()
+    ]
+    return {"pushed": pushed.items, "waiting": waiting, "bad": pushed.bad, "faults": faults}
 
 
 def _then(*, conducted: bool) -> str:
