@@ -76,7 +76,7 @@ def read_file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"file {path}{_syntax_error(str(error), text)}") from None
+        raise ConfigurationError(f"{path}{_syntax_error(str(error), text)}") from None
 
 
 def _syntax_error(message: str, text: str) -> str:
@@ -86,7 +86,7 @@ def _syntax_error(message: str, text: str) -> str:
         return f": is not valid TOML: {message}"
     lines = text.split("\n")
     line, column = found["line"] or len(lines), found["column"] or len(lines[-1]) + 1
-    return f", line {line}, column {column}: is not valid TOML: {message[: found.start()]}"
+    return f":{line}:{column}: is not valid TOML: {message[: found.start()]}"
 
 
 def read_environment(
