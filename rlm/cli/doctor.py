@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import ExitCode, config_option, examples, json_option
+from rlm.cli.common import ExitCode, config_option, examples, json_option, tell_new_server
 from rlm.cli.printing import print_json, show, styled
 from rlm.cli.processes import volatile_option
 from rlm.cli.verdicts import show_verdict
@@ -56,6 +56,7 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
     except ConfigurationError as error:
         _print(_without(error, config, allow_volatile=allow_volatile), as_json=as_json, verbose=verbose)
         raise
+    tell_new_server(settings)
     findings = list(examine(settings, allow_volatile=allow_volatile))
     _print(findings, as_json=as_json, verbose=verbose)
     if code := _exit_code(findings, strict=strict):
