@@ -132,6 +132,8 @@ def test_the_keys_of_an_event_explained(inst):
     found = [inst.json("explain", steps.event_id(number)) for number in (1, 2)]
     item = inst.json("explain", "i2")
 
+    found.append(inst.json("explain", "wallet of i1"))
+
     assert without_empty({key for one in found for key in keys(one)}) == documented("rlm explain")
     assert list(item) == ["item_id", "events"]
     assert set(item["events"][0]) == set(found[0])
