@@ -8,7 +8,7 @@ import click
 
 from rlm.cli.common import Group, config_option, examples, json_option, number_argument, store_of
 from rlm.cli.printing import fitting_table, print_json, show, show_words, styled
-from rlm.cli.steer import limit, pause, resume
+from rlm.cli.steer import limit, names_alike, pause, resume
 from rlm.text import counted, span
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ endpoint.add_command(limit)
 def list_endpoints(config: Path | None, as_json: bool) -> None:
     """List endpoints and budgets: limit, calls used and free, health.
 
-    Next is in how many seconds a slot is free, "-" where it is paused until resumed.
+    Next is when a slot is free, "-" where it is paused until resumed.
     """
     from rlm.endpoints import endpoint_list  # noqa: PLC0415  # a command loads what it needs when it runs
 
@@ -50,11 +50,11 @@ def list_endpoints(config: Path | None, as_json: bool) -> None:
     circuits = {entry["name"]: entry["circuit"] for entry in entries}
     rows = [_row(entry, circuits) for entry in entries]
     fitting_table(headings, rows, lambda index: 2 < index < 7, spare=["of", "failures"])  # noqa: PLR2004  # the numbers
-    notes = [_limit_note(entry) for entry in entries if entry["limit_by"] != "file"]
-    if notes:
+    by_hand = [entry for entry in entries if entry["limit_by"] != "file"]
+    if by_hand:
         show()
-    for note in notes:
-        show_words(note)
+    for names, alike in names_alike(by_hand, ("limit", "limit_by")):
+        show_words(_limit_note(names, alike))
 
 
 def _row(entry: dict[str, Any], circuits: Mapping[str, str]) -> list[str]:
@@ -65,7 +65,7 @@ def _row(entry: dict[str, Any], circuits: Mapping[str, str]) -> list[str]:
         entry["limit"],
         str(entry["used"]),
         str(entry["free"]),
-        "-" if wait is None else f"{wait:.1f}",
+        "now" if wait == 0 else span(wait),
         str(entry["failures"]),
         _health(entry) + _budget_health(entry["budget"], circuits),
     ]
@@ -90,11 +90,11 @@ def _budget_health(budget: str | None, circuits: Mapping[str, str]) -> str:
     return "" if circuit == "closed" else f"; its budget {budget} is {circuit}"
 
 
-def _limit_note(entry: dict[str, Any]) -> str:
+def _limit_note(names: str, entry: dict[str, Any]) -> str:
     if entry["limit_by"] is None:
-        return f"{entry['name']}: {entry['limit']} is not what the file has; no record is kept of who set it."
+        return f"{names}: {entry['limit']} is not what the file has; no record is kept of who set it."
     return (
-        f"{entry['name']}: {entry['limit']} was set by {entry['limit_by']} at {entry['limit_at']} and holds until the "
+        f"{names}: {entry['limit']} was set by {entry['limit_by']} at {entry['limit_at']} and holds until the "
         "file's value for it changes."
     )
 

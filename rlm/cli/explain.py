@@ -44,7 +44,7 @@ def explain(config: Path | None, event: str, as_json: bool) -> None:
             found = tell(store, event)
         except NoSuchRunError:
             of_wallet = events_of_wallet(store, event.encode("utf-8", "backslashreplace").decode())
-            if not of_wallet["found"]:
+            if not event or not of_wallet["found"]:
                 raise
             print_json(of_wallet) if as_json else _list_events(of_wallet)
             return
@@ -66,12 +66,9 @@ def _list_events(of_wallet: dict[str, Any]) -> None:
     ]
     fitting_table(["event", "state", "since", "dead letter"], rows, lambda _index: False, spare=["dead letter"])
     show()
-    more = (
-        " There may be more: `rlm queue list --wallet` and `rlm failed list --search` go on."
-        if of_wallet["more"]
-        else ""
-    )
-    show_words(f"{counted(len(rows), 'event')} of this wallet; `rlm explain EVENT` tells of one.{more}")
+    show_words(f"{counted(len(rows), 'event')} of this wallet; `rlm explain EVENT` tells of one.")
+    if of_wallet["more"]:
+        show_words("There may be more: `rlm queue list --wallet NAME` and `rlm failed list --search NAME` go on.")
 
 
 def _describe(one: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -121,7 +122,9 @@ def _describe(found: dict[str, Any]) -> None:
         return
     if found["next"]:
         show()
-        show_words(f"It goes on behind these: `rlm queue list --after {found['next']}` with the same options.")
+        show_words(
+            f"It goes on behind these: `rlm queue list --after {shlex.quote(found['next'])}` with the same options."
+        )
 
 
 @click.command(

@@ -17,7 +17,7 @@ from rlm.errors import StoreError
 from rlm.text import counted, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from rlm.endpoint import Limited
@@ -70,10 +70,13 @@ def pause(
     if as_json:
         _print_json(changed, names)
         return
-    until = f"{span(seconds)} have passed, or it is resumed" if seconds is not None else "`rlm endpoint resume {}`"
-    for one in changed:
-        show_words(f"{one['name']} is paused until {until.format(one['name'])}.")
-    show_words(f"Calls under way are not cut; no new one is sent to {'it' if len(changed) == 1 else 'them'}.")
+    are, them = ("is", "it") if len(changed) == 1 else ("are", "them")
+    paused = [one["name"] for one in changed]
+    until = f"`rlm endpoint resume {' '.join(paused)}`"
+    if seconds is not None:
+        until = f"{span(seconds)} have passed, or `rlm endpoint resume`"
+    show_words(f"{', '.join(paused)} {are} paused until {until}.")
+    show_words(f"Calls under way are not cut; no new one is sent to {them}.")
 
 
 @click.command(epilog=examples("rlm endpoint resume rebalance_api", "rlm endpoint resume --type REBALANCE_NEEDED"))
@@ -98,20 +101,20 @@ def resume(config: Path | None, names: tuple[str, ...], type_name: str | None, a
     if as_json:
         _print_json(changed, names)
         return
+    for told, alike in names_alike(changed, ("paused", "rested")):
+        _tell_resumed(told, alike)
     for one in changed:
-        _tell_resumed(one)
+        if (held := one["held_seconds"]) > 0:
+            show_words(f"{one['name']} is held for another {span(held)}: its window cannot be trusted before.")
 
 
-def _tell_resumed(one: dict[str, Any]) -> None:
-    name, held = one["name"], one["held_seconds"]
+def _tell_resumed(names: str, one: dict[str, Any]) -> None:
     if one["paused"]:
-        show_words(f"{name} is no longer paused.")
+        show_words(f"No longer paused: {names}.")
     if one["rested"]:
-        show_words(f"{name} rests no longer for what it answered; its next call is a probe.")
+        show_words(f"No longer resting for what was answered, the next call being a probe: {names}.")
     if not one["paused"] and not one["rested"]:
-        show_words(f"{name} was neither paused nor resting for what it answered; nothing was changed.")
-    if held > 0:
-        show_words(f"{name} is held for another {span(held)} all the same: its window cannot be trusted before.")
+        show_words(f"Neither paused nor resting for what was answered, so nothing was changed: {names}.")
 
 
 @click.command(
@@ -148,8 +151,8 @@ def limit(config: Path | None, names: tuple[str, ...], rate: str, type_name: str
     if as_json:
         _print_json(changed, names)
         return
-    for one in changed:
-        _tell_limit(one)
+    for told, alike in names_alike(changed, ("from",)):
+        _tell_limit(told, alike)
     if any(one["from"] != rate for one in changed):
         show_words(
             f"{'It holds' if len(changed) == 1 else 'They hold'} until the file's value changes; `rlm endpoint "
@@ -157,12 +160,20 @@ def limit(config: Path | None, names: tuple[str, ...], rate: str, type_name: str
         )
 
 
-def _tell_limit(one: dict[str, Any]) -> None:
-    name, before, rate = one["name"], one["from"], one["to"]
+def _tell_limit(names: str, one: dict[str, Any]) -> None:
+    before, rate = one["from"], one["to"]
     if before == rate:
-        show_words(f"The limit of {name} was {before} already; nothing was changed.")
+        show_words(f"The limit of {names} was {before} already; nothing was changed.")
     else:
-        show_words(f"The limit of {name} was {before} and is {rate} from now on, for the calls already made as well.")
+        show_words(f"The limit of {names} was {before} and is {rate} from now on, for the calls already made as well.")
+
+
+def names_alike(entries: Iterable[dict[str, Any]], keys: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Put the names of entries together in which the same stands under `keys`, each time with the last of them."""
+    alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for one in entries:
+        alike.setdefault(tuple(one[key] for key in keys), []).append(one)
+    return [(", ".join(one["name"] for one in group), group[-1]) for group in alike.values()]
 
 
 def _change(

@@ -180,7 +180,7 @@ def test_a_pause_without_an_end_lasts_until_resumed(inst):
     paused = entry(inst)
     assert (paused["circuit_seconds"], paused["next_slot_seconds"], paused["paused_until"]) == (None, None, None)
 
-    assert "no longer paused" in inst.rlm("endpoint", "resume", "rebalance_api").stdout
+    assert "No longer paused" in inst.rlm("endpoint", "resume", "rebalance_api").stdout
 
     assert (entry(inst)["circuit"], entry(inst)["paused_by"], entry(inst)["free"]) == ("closed", None, 3)
     assert "nothing was changed" in inst.rlm("endpoint", "resume", "rebalance_api").stdout
