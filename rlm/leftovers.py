@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rlm.explain.facts import Place
 from rlm.store.connect import translated
 from rlm.store.ledger import CHUNK
-from rlm.waiting import redis_now, walk
+from rlm.waiting import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +62,6 @@ def drop_leftovers(store: Store, wanted: EventFilter, most: int) -> Dropped:
 
 def _leftovers(store: Store, wanted: EventFilter) -> Iterator[str]:
     """Yield the ids of the leftovers that fit."""
-    now = redis_now(store)
+    now = store.now_us() / 1_000_000
     of_leftovers = replace(wanted, states=frozenset({Place.LEFTOVER}))
     return (one.event_id for _, one in walk(store, of_leftovers) if one is not None and wanted.fits(one, now))

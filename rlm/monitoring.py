@@ -60,7 +60,7 @@ class Monitor:
             and {
                 "run_id": run.id,
                 "state": run.state,
-                "seconds_left": round(max(0.0, run.deadline - system_clock.now()), 3),
+                "seconds_left": round(max(0.0, run.left_seconds(store.now_us())), 3),
             },
             "trend": self._told(),
             "last_leftovers": [one["counts"]["leftover"] for one in reversed(records)],

@@ -105,24 +105,23 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, A
 
     A view that is drawn over and over does without what is `measured`: see `record_so_far`.
     """
-    now = system_clock.now()
-    known = record_so_far(store, run, store.runs.tally(run.id), measured=measured)
-    _add_counts(store, known["by_type"])
     now_us, standings = _standing(store)
+    known = record_so_far(store, run, store.runs.tally(run.id), now_us, measured=measured)
+    _add_counts(store, known["by_type"])
     for name, entry in standings.items():
         known["by_endpoint" if name in known["by_endpoint"] else "by_budget"][name] |= entry
     del known["finished_at"]
     known["workers"] |= _workers(store, now_us)
     forecast = {"forecast": dict(run.forecast)} if run.forecast else {}
+    now = run.moment(now_us)
     called_seconds = None if run.first_release_at is None else round(max(0.0, now - run.first_release_at), 3)
-    left_seconds = round(max(0.0, run.deadline - now), 3)
     return {
         **known,
         **forecast,
         "state": run.state,
         "conductor": store.leases.holder(),
         "as_of": isoformat(now),
-        "seconds_left": left_seconds,
+        "seconds_left": round(max(0.0, run.left_seconds(now_us)), 3),
         "called_seconds": called_seconds,
     }
 
@@ -132,7 +131,7 @@ def _standing(store: Store) -> tuple[int, dict[str, dict[str, Any]]]:
     try:
         return standing(store, store.endpoints().values())
     except StoreForbiddenError:
-        return round(system_clock.now() * 1_000_000), {}
+        return store.now_us(), {}
 
 
 def _add_counts(store: Store, by_type: dict[str, dict[str, Any]]) -> None:

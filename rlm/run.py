@@ -66,9 +66,11 @@ def make_run_id(started_at: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An open run as it stands in Redis. Times in seconds since 1970, `deadline_us` by the clock of Redis.
+    """An open run as it stands in Redis. Times in seconds since 1970, by the clock of Redis as it was when it opened.
 
-    `plan` is the one it began with, `forecast` what is expected of it now.
+    `deadline_us` follows that clock where it is set, microseconds. `tick` is the tick that it serves, by the clock of
+    the scheduler's host. `plan` is the one it began with, `forecast` what is expected of it now; `waits` are what its
+    events waited for so far, as `rlm.waits.Waits` has it, and `spent` those that had all their attempts, at its end.
     """
 
     id: str
@@ -86,10 +88,20 @@ class Run:
     failure: str = ""
     workers_peak: int = 0
     restarts_before: int = 0
+    tick: float = 0.0
+    waits: Mapping[str, Any] | None = None
+    spent: Mapping[str, int] | None = None
 
-    def left_seconds(self, now: float) -> float:
-        """Return the time to the deadline; where the clock was set back since it opened, no more than its window."""
-        return min(self.deadline - now, self.window_seconds)
+    def left_seconds(self, now_us: int) -> float:
+        """Return the time to the deadline, negative after it; `now_us` is the time of Redis, microseconds.
+
+        Where its clock was set back, and nobody has noted that yet, it is no more than the window.
+        """
+        return min((self.deadline_us - now_us) / 1_000_000, self.window_seconds)
+
+    def moment(self, now_us: int) -> float:
+        """Return the time of Redis `now_us` as this run counts time, whatever its clock was set to meanwhile."""
+        return self.deadline - self.left_seconds(now_us)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def compliance(store: Store, since_seconds: float) -> dict[str, Any]:
         StoreError: Redis did not answer.
     """
     endpoints = store.endpoints()
-    now_us = store.windows.look(())[0]
+    now_us = store.now_us()
     since_us = max(0, now_us - round(since_seconds * _MICROSECONDS))
     found = {one.name: _judge(store, one, since_us) for one in all_limited(endpoints.values())}
     known_us, known_why = _known_from(store, found, since_us, now_us)
@@ -57,7 +57,7 @@ def excess(store: Store, since: float) -> dict[str, int]:
     Raises:
         StoreError: Redis did not answer.
     """
-    now_us = store.windows.look(())[0]
+    now_us = store.now_us()
     ago = max(0.0, now_us / _MICROSECONDS - since)
     limited = list(all_limited(store.endpoints().values()))
     changes = store.changes.newest()

@@ -118,7 +118,7 @@ def waiting_page(store: Store, wanted: EventFilter, number: int, after: Mark | N
         StoreError: Redis did not answer.
     """
     found: list[Waiter] = []
-    now, looked, last = redis_now(store), 0, after
+    now, looked, last = store.now_us() / _MICROSECONDS, 0, after
     for mark, event in walk(store, wanted, after):
         if len(found) == number or looked == MOST_LOOKED:
             return WaitingPage(found, last)
@@ -151,14 +151,7 @@ def page_document(page: WaitingPage, now: float) -> dict[str, Any]:
 
 def list_waiting(store: Store, wanted: EventFilter, number: int, after: Mark | None = None) -> dict[str, Any]:
     """Return a page of what waits as `rlm queue list` prints it; see `waiting_page`."""
-    return page_document(waiting_page(store, wanted, number, after), redis_now(store))
-
-
-def redis_now(store: Store) -> float:
-    """Return the time by the clock of Redis, seconds since 1970."""
-    with translated(store.client):
-        seconds, microseconds = store.client.time()
-    return float(seconds) + float(microseconds) / _MICROSECONDS
+    return page_document(waiting_page(store, wanted, number, after), store.now_us() / _MICROSECONDS)
 
 
 def walk(store: Store, wanted: EventFilter, after: Mark | None = None) -> Iterator[tuple[Mark, Waiter | None]]:

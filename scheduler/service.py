@@ -185,8 +185,8 @@ class SchedulerService:
     def _go_on(self, run: Run) -> None:
         """Conduct a run that was left open, by another or when Redis failed. Its tick may not have been noted."""
         runs = self._store.runs
-        if run.trigger is Trigger.SCHEDULE and (runs.last_tick() or 0.0) < run.started_at:
-            runs.note_tick(run.started_at)
+        if run.trigger is Trigger.SCHEDULE and (runs.last_tick() or 0.0) < run.tick:
+            runs.note_tick(run.tick)
         self._conduct(run)
 
     def _start(self, request: str) -> None:

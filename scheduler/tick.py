@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: How far the clocks of two schedulers' hosts may be apart, seconds: a tick that one has served is served by no other.
 APART_SECONDS = 5.0
+#: Up to here the clocks of Redis and of this host say the same, seconds: a run then starts when its tick says.
+AGREE_SECONDS = 1.0
 
 
 def last_due(now: float, every_seconds: float) -> float:
@@ -47,23 +49,27 @@ def is_anything_to_do(store: Store) -> bool:
     )
 
 
-def open_run(store: Store, token: int, trigger: Trigger, started_at: float) -> str:
-    """Open a run that counts from `started_at` (seconds since 1970); return the id of the run that is open now.
+def open_run(store: Store, token: int, trigger: Trigger, tick: float) -> str:
+    """Open a run that counts from `tick` (seconds since 1970, by this host's clock); return the id of the open run.
+
+    In its record times are by the clock of Redis. Where both clocks agree to `AGREE_SECONDS` the tick's time stands.
 
     Raises FencedError for a `token` that is not the lease's.
     """
     window_seconds = store.settings.run.window_seconds
-    deadline = started_at + window_seconds
-    now_us, _ = store.windows.look(())
+    now, now_us = system_clock.now(), store.now_us()
+    ahead_seconds = now_us / 1_000_000 - now
+    started_at = tick if abs(ahead_seconds) <= AGREE_SECONDS else tick + ahead_seconds
     run = Run(
         id=make_run_id(started_at),
         state=State.DRAINING,
         trigger=trigger,
         started_at=started_at,
-        deadline=deadline,
-        deadline_us=now_us + round((deadline - system_clock.now()) * 1_000_000),
+        deadline=started_at + window_seconds,
+        deadline_us=now_us + round((tick + window_seconds - now) * 1_000_000),
         window_seconds=window_seconds,
         revision=store.settings.revision,
+        tick=tick,
     )
     opened = store.runs.open(token, run, store.known_types)
     crash_point("run.opened")

@@ -45,7 +45,7 @@ def check_orphans(store: Store) -> Iterator[Finding]:
 
 def _orphans(store: Store) -> Iterator[Finding]:
     alive = _alive(store)
-    now_us, _ = store.windows.look(())
+    now_us = store.now_us()
     owners: Counter[str] = Counter()
     overdue = unclaimed = 0
     for name in store.known_types:
@@ -73,7 +73,7 @@ def _alive(store: Store) -> set[str]:
 
 def check_stuck(store: Store) -> Iterator[Finding]:
     """Look for events that have waited for more runs than they may fail in, and for back-offs that nobody ends."""
-    now_us, _ = store.windows.look(())
+    now_us = store.now_us()
     long = store.settings.retry.max_runs * store.settings.run.every_seconds
     found = list(_waiting_long(store, now_us / _MICROSECONDS, long))
     if store.runs.current() and (late := _late_backoffs(store, now_us)):

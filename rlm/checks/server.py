@@ -12,7 +12,7 @@ from rlm.checks.findings import good, warning
 from rlm.clock import isoformat, system_clock
 from rlm.endpoint import all_limited
 from rlm.explain.words import moment
-from rlm.settings.values import EMBEDDED
+from rlm.settings.masking import EMBEDDED
 from rlm.store.connect import address, translated
 from rlm.store.fitness import check_fitness
 
@@ -109,7 +109,7 @@ def _ms(seconds: float) -> str:
 def check_clock(store: Store) -> Iterator[Finding]:
     """Compare the clock of Redis with this host's; the time of the question is no difference."""
     asked_at = system_clock.now()
-    now_us, _ = store.windows.look(())
+    now_us = store.now_us()
     answered_at = system_clock.now()
     ahead = now_us / 1_000_000 - min(max(now_us / 1_000_000, asked_at), answered_at)
     if abs(ahead) <= CLOCK_SECONDS:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rlm.books import books, miscounted
+from rlm.cause import verdict, went_wrong
 from rlm.checks.findings import fault, good, warning
-from rlm.clock import system_clock
 from rlm.text import span
 
 if TYPE_CHECKING:
@@ -25,12 +25,24 @@ def check_run(store: Store) -> Iterator[Finding]:
     if run is None:
         yield good("run", "none is open")
         return
-    overdue = system_clock.now() - run.deadline
+    overdue = -run.left_seconds(store.now_us())
     if overdue <= OVERDUE_SECONDS:
         yield good("run", f"{run.id} is {run.state}")
         return
     message = f"{run.id} should have been closed {span(overdue)} ago"
     yield fault("run", message, "start a scheduler, which closes it, or close it with `rlm cancel`; nothing is lost")
+
+
+def check_last_run(store: Store) -> Iterator[Finding]:
+    """Return what is to be said of the last run: that it failed, or why it left events over."""
+    for record in store.runs.recent(1):
+        why = record.get("why", [])
+        told = f"{record['run_id']} ended {record['state']}{f': {verdict(why)}' if why else ''}"
+        if went_wrong(why):
+            remedy = "mend what is named; nothing is lost, and the next run takes what was left over first"
+            yield warning("last run", told, remedy)
+        else:
+            yield good("last run", told)
 
 
 def check_staging(store: Store) -> Iterator[Finding]:

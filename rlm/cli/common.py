@@ -20,7 +20,7 @@ from rlm.errors import (
     RLMError,
     StoreError,
 )
-from rlm.text import safe
+from rlm.text import safe_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,7 +130,7 @@ class CommandError(click.ClickException):
     """Raised to end a command with a message and an exit code."""
 
     def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
-        super().__init__(safe(message))
+        super().__init__(safe_words(message))
         self.exit_code = int(code)  # type: ignore[misc]  # click's own way
 
     def show(self, file: Any = None) -> None:  # noqa: ARG002  # click's signature
@@ -144,7 +144,7 @@ def confirm(question: str, done: str = "removed") -> None:
     `done` is what was not done then: "Nothing was removed."
     """
     try:
-        agreed = click.confirm(safe(question), err=True)
+        agreed = click.confirm(safe_words(question), err=True)
     except click.Abort:  # there is nobody to ask, or Ctrl-C
         say("")
         agreed = False
@@ -176,7 +176,7 @@ def new_server(settings: Settings) -> str:
 
     A folder that has one was told of before. So are the processes that a command starts: theirs is there by then.
     """
-    from rlm.settings.values import EMBEDDED  # noqa: PLC0415  # see store_of
+    from rlm.settings.masking import EMBEDDED  # noqa: PLC0415  # see store_of
 
     if settings.source is not None or settings.redis.url != EMBEDDED or settings.data_dir.exists():
         return ""

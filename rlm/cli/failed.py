@@ -20,7 +20,7 @@ from rlm.cli.completing import letter_ids
 from rlm.cli.letterchoice import found_letters, letter_filter
 from rlm.cli.letterdeal import drop, retry
 from rlm.cli.printing import fitting_table, print_json, show, show_words
-from rlm.text import counted, one_line, safe_line
+from rlm.text import counted, cut, one_line, safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,7 +155,7 @@ def _show_letter(raw: bytes) -> None:
     letter = msgspec.json.decode(raw)
     for name, value in letter.items():
         if name != "item":
-            show(safe_line(f"{name}: {'-' if value is None else value}"))
+            show(cut(safe_line(f"{name}: {'-' if value is None else value}"), ITEM_WIDTH))
     text = item_text(raw)
     if letter["reason"] in NOT_EMBEDDABLE:  # the line breaks are its own, not those of JSON laid out
         text = safe_line(text)

@@ -62,7 +62,7 @@ def _look(store: Store, asked: str) -> tuple[list[Whereabouts], int]:
             return found, 0
         searched = search_items(store, asked)
         if searched.queued:
-            now = store.windows.look(())[0] / 1_000_000
+            now = store.now_us() / 1_000_000
             return [Whereabouts(one, now, Place.QUEUED, queued=each) for one, each in searched.queued.items()], 0
         unread = searched.unread
         if not searched.moving:
@@ -80,7 +80,7 @@ def _in_ledger(store: Store, asked: str) -> Iterator[Whereabouts]:
 def _with_letters(store: Store, asked: str, found: list[Whereabouts]) -> list[Whereabouts]:
     letters = search_letters(store, asked)
     if not found:
-        now = store.windows.look(())[0] / 1_000_000
+        now = store.now_us() / 1_000_000
         return [Whereabouts(one, now, Place.FAILED, letter=letter) for one, letter in letters.items()]
     return [
         replace(event, letter=letters.get(event.event_id)) if event.place is Place.FAILED else event for event in found

@@ -9,6 +9,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from rlm.errors import RLMError
+from rlm.trust import read_trusted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -34,8 +37,8 @@ def located(faults: Sequence[Fault], file: Path | None) -> list[Fault]:
     if file is None or not any(one.origin == named for one in faults):
         return list(faults)
     try:
-        lines = lines_of(file.read_bytes().decode("utf-8-sig"))
-    except (OSError, ValueError):  # it was changed or removed since it was read
+        lines = lines_of(read_trusted(file).decode("utf-8-sig"))
+    except (RLMError, OSError, ValueError):  # it was changed or removed since it was read
         lines = {}
     return [replace(one, origin=_place(file, one.place, lines)) if one.origin == named else one for one in faults]
 

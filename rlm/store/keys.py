@@ -42,6 +42,7 @@ changes                    list    records of changed limits, pauses and resumes
 wanted                     string  number of workers wanted; written by the conductor
 dropped                    hash    `run`, a closed one, and `events:TYPE`, its leftovers that were dropped by hand;
                                    until leftovers of a newer one are
+coming_up                  string  seconds that workers take to come up where none is ready; written by the conductor
 restarts                   string  workers that ended unexpectedly, ever; written by the supervisors
 restarted:WORKER           string  a mark that its unexpected end has been counted; an hour
 processes:ROLE             set     ids of the workers, supervisors or schedulers that may be alive; a worker's until
@@ -91,6 +92,7 @@ class Keys:
         self.expected = f"{prefix}:expected"
         self.wanted = f"{prefix}:wanted"
         self.dropped = f"{prefix}:dropped"
+        self.coming_up = f"{prefix}:coming_up"
         self.restarts = f"{prefix}:restarts"
         self.requests = f"{prefix}:requests"
         self.dramatiq = f"{prefix}:dramatiq"

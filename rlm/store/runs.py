@@ -52,6 +52,7 @@ class Runs:
             "deadline_us": run.deadline_us,
             "window_seconds": repr(run.window_seconds),
             "revision": run.revision,
+            "tick": repr(run.tick),
         }
         args: list[str | int] = [token, run.id, len(fields)]
         for name, value in fields.items():
@@ -276,4 +277,7 @@ def _read_run(run_id: str, fields: Mapping[bytes, bytes]) -> Run:
         failure=text.get("failure", ""),
         workers_peak=int(text.get("workers_peak", 0)),
         restarts_before=int(text.get("restarts_before", 0)),
+        tick=float(text.get("tick", text["started_at"])),
+        waits=msgspec.json.decode(text["waits"]) if "waits" in text else None,
+        spent=msgspec.json.decode(text["spent"]) if "spent" in text else None,
     )

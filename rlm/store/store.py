@@ -64,6 +64,12 @@ class Store:
         self._publish_limits = Script("publish_limits")
         self._shift_stamps = Script("shift_stamps")
 
+    def now_us(self) -> int:
+        """Return the time by the clock of Redis, microseconds since 1970: that of a run's record, whoever writes it."""
+        with translated(self.client):
+            seconds, microseconds = self.client.time()
+        return seconds * 1_000_000 + microseconds
+
     def publish_limits(self, token: int) -> None:
         """Publish the file's limits, except where one set by hand stands: workers go by what is published.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from types import SimpleNamespace
 
 import pytest
 
-from rlm import closing, telemetry
-from rlm.clock import isoformat, system_clock
+from rlm import closing, report, telemetry
+from rlm.clock import system_clock
 from rlm.errors import FencedError, StoreError
 from rlm.run import State, Trigger
 from rlm.signals import Wakeup
@@ -77,6 +78,11 @@ def test_a_run_that_another_took_over_is_left_to_it(store, service, seen_to):
     assert looked_over == []
 
 
+def seconds(moment):
+    """Read a time of a record, seconds since 1970."""
+    return datetime.fromisoformat(moment).timestamp()
+
+
 @pytest.fixture
 def at(monkeypatch):
     """Set the wall clock of this host to a moment: `at(DUE)`."""
@@ -122,8 +128,44 @@ def test_ticks_go_on_when_the_clock_is_set_back(service, store, at, seen_to):
 
     record = store.runs.recent(1)[0]
     assert record["trigger"] == Trigger.SCHEDULE
-    assert record["started_at"] == isoformat(DUE - 3600)
     assert store.runs.last_tick() == DUE - 3600 + 1
+
+
+@pytest.mark.parametrize("ahead_seconds", [300.0, -300.0])
+def test_times_of_a_run_are_those_of_redis(service, store, monkeypatch, ahead_seconds):
+    """Whatever the clocks of the hosts say that open, look at and close it: 300 s ahead or behind."""
+    # Given a host whose clock is off, and a run that it opens for a tick of a second ago
+    real = type(system_clock).now
+    monkeypatch.setattr(type(system_clock), "now", lambda clock: real(clock) + ahead_seconds)
+    assert service._leader.campaign()
+    tick = system_clock.now() - 1
+    run_id = open_run(store, service._leader.token, Trigger.SCHEDULE, tick)
+    run = store.runs.current()
+
+    # When somebody looks at it there, and it is closed
+    now = store.now_us() / 1_000_000
+    seen = report.status(store, run_id)
+    steps.finish(store, service._leader.token, run)
+    record = closing.close_run(store, run_id)
+
+    # Then all its times are by the clock of Redis, and its tick's is by that of the host
+    assert run.tick == tick
+    assert seconds(record["started_at"]) == pytest.approx(now - 1, abs=1)
+    assert seconds(record["deadline"]) == pytest.approx(now - 1 + run.window_seconds, abs=1)
+    assert seconds(seen["as_of"]) == pytest.approx(now, abs=1)
+    assert seconds(record["finished_at"]) == pytest.approx(now, abs=1)
+    assert record["duration_seconds"] == pytest.approx(1, abs=1)
+    assert seen["seconds_left"] == pytest.approx(run.window_seconds - 1, abs=1)
+
+
+def test_a_tick_is_its_runs_start_where_the_clocks_agree(service, store):
+    """To the microsecond: a run is found by its tick."""
+    assert service._leader.campaign()
+    tick = round(system_clock.now()) - 2.0
+
+    open_run(store, service._leader.token, Trigger.SCHEDULE, tick)
+
+    assert store.runs.current().started_at == tick
 
 
 def test_a_tick_whose_window_is_over_opens_no_run(service, store, at, monkeypatch, caplog):

@@ -46,7 +46,7 @@ def test_a_fault_is_not_put_down_to_a_folder_called_rlm(monkeypatch: pytest.Monk
     # Given an error that comes up in somebody else's file, below a folder called rlm
     theirs: dict[str, Any] = {}
     code = "def fail(*_, **__): raise LookupError('no such thing')"
-    exec(compile(code, "/home/u/rlm/tests/theirs.py", "exec"), theirs)  # the name of a file is all it needs
+    exec(compile(code, "/opt/rlm/tests/theirs.py", "exec"), theirs)  # the name of a file is all it needs
     monkeypatch.setattr("rlm.settings.load_settings", theirs["fail"])
 
     # When a command runs into it
