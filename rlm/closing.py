@@ -15,12 +15,14 @@ from rlm.run import Called, Run, State, make_record
 from rlm.store.measures import failing
 from rlm.text import span
 from rlm.totals import actual_seconds, of_run
+from rlm.usage import usage
 from rlm.waits import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rlm.endpoint import Endpoint, Limited
+    from rlm.measured import Completed
     from rlm.store import Store
 
 #: How a call may have been answered, as it is counted by endpoint.
@@ -50,6 +52,7 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
         record = record_so_far(store, run, tally, store.now_us())
         if (actual := actual_seconds(calls)) is not None:
             record["plan"]["actual_seconds"] = actual
+            record["used"] = _used(store, record, calls, actual)
         if found := causes(_ended(store, run, record)):
             record["why"] = [one.as_json() for one in found]
         kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run will need them again
@@ -72,6 +75,26 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
             return record
         if closed is not None:
             return None
+
+
+def _used(store: Store, record: Mapping[str, Any], calls: Sequence[Completed], seconds: float) -> dict[str, Any]:
+    """Return what a run used, in `seconds` from its first call to its last answer, of the types it had events of."""
+    endpoints = store.endpoints()
+    with_events = [name for name, entry in record["by_type"].items() if entry["taken"] + entry["carried_over"]]
+    limits = {
+        each.name: endpoints[each.name].limit
+        for kind in store.settings.event_types
+        if kind.name in with_events
+        for each in kind.endpoints
+    }
+    return usage(
+        calls,
+        {name: entry["calls"] for name, entry in record["by_endpoint"].items()},
+        limits,
+        lanes=record["workers"]["peak"] * record["plan"]["threads"],
+        seconds=seconds,
+        guard_seconds=store.settings.run.guard_seconds,
+    )
 
 
 def _ended(store: Store, run: Run, record: Mapping[str, Any]) -> Ended:

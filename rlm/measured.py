@@ -39,7 +39,7 @@ class Completed(NamedTuple):
     """A completed call, and the milliseconds from when it was sent to its answer.
 
     `waited_ms` are those from its event's claim to its slot; `at_us` is when its answer was written, microseconds of
-    Redis time, 0 where that is not known.
+    Redis time, and `age_ms` are from when its event was taken to its answer; both are 0 where that is not known.
     """
 
     type: str
@@ -47,6 +47,7 @@ class Completed(NamedTuple):
     milliseconds: float
     waited_ms: float = 0.0
     at_us: int = 0
+    age_ms: float = 0.0
 
     @property
     def pair(self) -> Pair:

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from rlm.measured import Completed
 
 #: What the histograms are of, and their bounds in seconds: `call` from when a call was sent to its answer, `wait` from
-#: an event's claim to its call's slot, `run` from a run's start to its close, `forecast` by how much the plan was off.
+#: an event's claim to its call's slot, `answer` from when an event was taken to the answer that completed it, `run`
+#: from a run's start to its close, `forecast` by how much the plan was off.
 BOUNDS: Final[Mapping[str, tuple[float, ...]]] = {
     "call": (0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 30),
     "wait": (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+    "answer": (1, 5, 15, 30, 60, 120, 180, 300, 600, 1800, 3600),
     "run": (1, 5, 15, 30, 60, 90, 120, 150, 180, 300, 600, 1800, 3600),
     "forecast": (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 }
@@ -80,6 +82,7 @@ def of_calls(calls: Iterable[Completed]) -> Counter[str]:
     for call in calls:
         observe(fields, "call", call.milliseconds / 1000, call.endpoint)
         observe(fields, "wait", call.waited_ms / 1000, call.endpoint)
+        observe(fields, "answer", call.age_ms / 1000, call.type)
     return fields
 
 

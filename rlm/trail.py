@@ -48,7 +48,7 @@ class Attempt:
     """One call of the trail. `at` is when its end was written, seconds since 1970 by the clock of Redis.
 
     `number` is the `attempt` that its body said; a throttled call is not counted, so the next one says the same.
-    `endpoint` is empty where it is not known.
+    `endpoint` and `host`, the worker's, are empty where they are not known.
     """
 
     at: float
@@ -58,6 +58,7 @@ class Attempt:
     answer: Answer
     text: str
     seconds: float | None
+    host: str = ""
 
 
 class _Entry(msgspec.Struct, array_like=True, frozen=True):
@@ -67,13 +68,14 @@ class _Entry(msgspec.Struct, array_like=True, frozen=True):
     answer: Answer
     text: str
     seconds: float | None
+    host: str = ""
 
 
-def encode(run_id: str, number: int, endpoint: str, answer: Answer, heard: Heard) -> bytes:
-    """Write an entry, to be put behind the time."""
+def encode(run_id: str, number: int, endpoint: str, answer: Answer, heard: Heard, worker_id: str = "") -> bytes:
+    """Write an entry, to be put behind the time; of `worker_id` the host is kept, which it begins with."""
     text = heard.text[:TEXT_LENGTH].encode("utf-8", "backslashreplace").decode()  # an error may quote what is no text
     seconds = None if heard.seconds is None else round(heard.seconds, 3)
-    return msgspec.json.encode(_Entry(run_id, number, endpoint, answer, text, seconds))
+    return msgspec.json.encode(_Entry(run_id, number, endpoint, answer, text, seconds, worker_id.partition(":")[0]))
 
 
 def read(fields: Mapping[bytes, bytes]) -> list[Attempt]:
@@ -92,4 +94,4 @@ def _read(field: bytes) -> Attempt:
     seconds, microseconds, raw = field.split(b" ", 2)
     entry = msgspec.json.decode(raw, type=_Entry)
     at = float(seconds) + float(microseconds) / 1_000_000
-    return Attempt(at, entry.run_id, entry.number, entry.endpoint, entry.answer, entry.text, entry.seconds)
+    return Attempt(at, entry.run_id, entry.number, entry.endpoint, entry.answer, entry.text, entry.seconds, entry.host)

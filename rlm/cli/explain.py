@@ -112,11 +112,12 @@ def _list_attempts(one: dict[str, Any]) -> None:
             each["answer"],
             "-" if each["seconds"] is None else f"{each['seconds']:.2f} s",
             one_line(each["text"], ANSWER_WIDTH),
+            each["host"] or "-",
         ]
         for each in attempts
     ]
-    headings = ["attempt", "ended", "endpoint", "answer", "took", "in words"]
-    fitting_table(headings, rows, lambda index: index in {0, 4}, spare=["answer"])
+    headings = ["attempt", "ended", "endpoint", "answer", "took", "in words", "host"]
+    fitting_table(headings, rows, lambda index: index in {0, 4}, spare=["host", "answer"])
 
 
 def _list_endpoints(endpoints: list[dict[str, Any]]) -> None:

@@ -129,6 +129,7 @@ def _attempt(one: Attempt) -> dict[str, Any]:
         "answer": one.answer,
         "text": one.text,
         "seconds": one.seconds,
+        "host": one.host or None,
     }
 
 

@@ -493,7 +493,7 @@ class Ledger:
                     self._dedupe_ms,
                     POISON_DEATHS,
                     letter,
-                    trail.encode(run, int(attempt or 0) + 1, endpoint, Answer.UNKNOWN, heard),
+                    trail.encode(run, int(attempt or 0) + 1, endpoint, Answer.UNKNOWN, heard, worker_id),
                     KEEP_SECONDS * 1000,
                 ],
             )
@@ -553,4 +553,4 @@ class Ledger:
 
 def _entry(claim: Claim, endpoint: str, answer: Answer, heard: Heard) -> bytes:
     """Write the entry that a call leaves in its event's trail."""
-    return trail.encode(claim.release.run_id, claim.attempt + 1, endpoint, answer, heard)
+    return trail.encode(claim.release.run_id, claim.attempt + 1, endpoint, answer, heard, claim.worker_id)

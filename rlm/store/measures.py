@@ -102,8 +102,8 @@ def _failing(tally: Mapping[str, int]) -> Iterable[tuple[Pair, int]]:
 def read_completed(raw: bytes) -> Completed:
     """Read a completed call as `complete_event` writes it."""
     endpoint, type_name, milliseconds, *more = raw.decode().split(" ")
-    waited_ms, at_us = more or ("0", "0")  # a worker of an older version writes neither
-    return Completed(type_name, endpoint, float(milliseconds), float(waited_ms), int(at_us))
+    waited_ms, at_us, age_ms, *_ = (*more, "0", "0", "0")  # a worker of an older version writes fewer
+    return Completed(type_name, endpoint, float(milliseconds), float(waited_ms), int(at_us), float(age_ms))
 
 
 def write_expected(expected: Expected) -> str:

@@ -125,7 +125,7 @@ class Runs:
             note = cast("bytes | None", self._client.hget(self._keys.calls((owner or b"").decode()), event_id))
         endpoint = note.decode().split("|")[2] if note else ""
         heard = Heard("nobody knows: its run was closed before it was answered")
-        return trail.encode(run_id, int(attempt or 0) + 1, endpoint, Answer.UNKNOWN, heard)
+        return trail.encode(run_id, int(attempt or 0) + 1, endpoint, Answer.UNKNOWN, heard, (owner or b"").decode())
 
     def close(
         self,

@@ -64,6 +64,7 @@ METRICS: Final = (
     _counter("rlm_calls_total", "Calls by how they ended.", "endpoint", "answer"),
     _counter("rlm_claims_unsent_total", "Claims given back without a call: no slot, no time, or no Redis.", "type"),
     _histogram("rlm_call_duration_seconds", "From when a completed call was sent to its answer.", "endpoint"),
+    _histogram("rlm_event_answer_seconds", "Of completed events: from when they were taken to their answer.", "type"),
     _histogram("rlm_slot_wait_seconds", "Of completed calls: from their event's claim to their slot.", "endpoint"),
     # Limits
     _gauge("rlm_limit_calls", "Calls allowed in any such period, as in force now.", "endpoint", "period"),

@@ -53,6 +53,9 @@ def counters(settings: Settings, totals: Mapping[str, int]) -> Iterator[Sample]:
         found = histograms(totals, what)
         for name in endpoints:
             yield from _histogram(metric, {"endpoint": name}, found.get(name) or _empty(what))
+    answers = histograms(totals, "answer")
+    for name in types:
+        yield from _histogram("rlm_event_answer_seconds", {"type": name}, answers.get(name) or _empty("answer"))
     for metric, what in (("rlm_run_duration_seconds", "run"), ("rlm_forecast_error_seconds", "forecast")):
         yield from _histogram(metric, {}, histograms(totals, what).get("") or _empty(what))
 

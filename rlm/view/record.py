@@ -66,6 +66,8 @@ def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
             style=QUIET,
         )
     )
+    if used := words.used(record):
+        parts.append(Text(used, style=QUIET))
     return [*parts, *(Text(told, style=QUIET) for told in words.troubles(record)), *_intake(counts)]
 
 

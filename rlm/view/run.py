@@ -83,7 +83,8 @@ def head(found: Mapping[str, Any]) -> list[RenderableType]:
     bar = Bar((max(0.0, window - left), "█", "cyan"), (left, "░", QUIET), widest=WIDEST)
     grid.add_row(bar, Text(words.countdown(found), style="bold cyan"))
     expected = words.forecast(found)
-    parts: list[RenderableType] = [grid, Text(expected.words, style="green" if expected.fits else "yellow")]
+    parts: list[RenderableType] = [grid, Text(words.progress(found))]
+    parts.append(Text(expected.words, style="green" if expected.fits else "yellow"))
     if expected.binds:
         parts.append(Text(safe_line(expected.binds), style=QUIET))
     return parts

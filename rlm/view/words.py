@@ -106,7 +106,26 @@ def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
     if to_go <= 0:
         return "done any moment now"
     spare = found["seconds_left"] - to_go
-    return f"done in {span(to_go)}, {span(max(0.0, spare))} before the deadline"
+    return f"finishes in {span(to_go)} ({span(max(0.0, spare))} to spare)"
+
+
+def progress(found: Mapping[str, Any]) -> str:
+    """Say of an open run how much is done of all, how fast it is called, and how many calls failed."""
+    counts = counts_in_all(found)
+    told = [f"{counts.completed:,} of {counted(counts.total, 'event')} done"]
+    told += [counted(counts.failed, "dead letter")] if counts.failed else []
+    return ", ".join([*told, *_calling(found)])
+
+
+def _calling(found: Mapping[str, Any]) -> list[str]:
+    """Say how fast an open run calls, and how many calls were answered otherwise than well."""
+    called = found["called_seconds"]
+    calls, errors, throttled = (
+        sum(one[key] for one in found["by_endpoint"].values()) for key in ("calls", "errors", "throttled")
+    )
+    told = [f"{calls * 60 / called:,.0f} calls a minute"] if called and calls else []
+    told += [counted(errors, "error")] if errors else []
+    return told + ([f"{throttled:,} throttled"] if throttled else [])
 
 
 def workers(found: Mapping[str, Any]) -> str:
@@ -129,6 +148,17 @@ def summary(record: Mapping[str, Any]) -> str:
 def outcome(counts: Mapping[str, int]) -> str:
     """Write what became of a run's events."""
     return f"{counts['completed']:,} completed, {counts['failed']:,} failed, {counts['leftover']:,} left over"
+
+
+def used(record: Mapping[str, Any]) -> str:
+    """Say how much of what there was a run used, and how old answers were; an empty text where that is not known."""
+    if (one := record.get("used")) is None:
+        return ""
+    ages = f"{span(one['answered_p50_seconds'])}, 19 of 20 in {span(one['answered_p95_seconds'])}"
+    return (
+        f"{one['calls_per_minute']:,.0f} calls a minute; {one['lanes']:.0%} of the lanes' time and {one['slots']:.0%} "
+        f"of the slots used; half were answered in {ages} from intake"
+    )
 
 
 def unconducted(found: Mapping[str, Any]) -> str:
@@ -208,6 +238,7 @@ def line(found: Mapping[str, Any]) -> str:
     counts = counts_in_all(found)
     words = [f"run {found['run_id']} {found['state']}: {counts.completed:,} of {counts.total:,} completed"]
     words += [f"{counts.under_way:,} under way, {counts.waiting:,} waiting, {counts.failed:,} failed"]
+    words += [", ".join(calling)] if (calling := _calling(found)) else []
     words += [f"workers {workers(found)}", countdown(found), forecast(found).words, *unwell(found)]
     words += [why] if (why := unconducted(found)) else []
     return "; ".join(words)

@@ -146,7 +146,7 @@ def test_draws_a_picture_on_a_terminal(place):
     os.close(leader)
 
     assert process.returncode == 0
-    for words in (b"s left of", b"before the deadline", b"REBALANCE_NEEDED", b"lanes busy", b"The API refused nothing"):
+    for words in (b"s left of", b"to spare", b"REBALANCE_NEEDED", b"lanes busy", b"The API refused nothing"):
         assert words in drawn
     assert drawn.rindex(b"\x1b[?25h") > drawn.rindex(b"\x1b[?25l")
 

@@ -73,7 +73,7 @@ def test_the_keys_of_runs(inst):
     record, listed = set(keys(inst.json("result"))), set(keys(inst.json("list")))
 
     assert record == documented("rlm result") - CONDUCTED
-    ended = {"finished_at", "plan.actual_seconds", *(one for one in record if one.startswith("why"))}
+    ended = {"finished_at", "plan.actual_seconds", *(one for one in record if one.startswith(("why", "used")))}
     assert running == (record - ended) | (documented("rlm status") - CONDUCTED - {"last", "last_tick"})
     assert idle == {"state", "last", "last_tick"}
     assert listed == documented("rlm list")

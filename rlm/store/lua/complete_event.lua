@@ -4,7 +4,8 @@
 -- KEYS[3]  calls     hash of the worker: event id -> its call
 -- KEYS[4]  tally     hash of the run's counts
 -- KEYS[5]  timings   list of the run, for each completed call: endpoint, type, milliseconds that it took, milliseconds
---                    from its event's claim to its slot, microseconds of Redis time of its answer
+--                    from its event's claim to its slot, microseconds of Redis time of its answer, milliseconds from
+--                    when its event was taken to its answer
 -- ARGV[1]  event id
 -- ARGV[2]  worker
 -- ARGV[3]  release      number of the release it was claimed under
@@ -19,7 +20,7 @@
 local event, inflight, calls, tally, timings = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local event_id, worker, release, type, endpoint, duration_ms, dedupe_ms, entry, waited_ms =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
-local claim = redis.call('HMGET', event, 'owner', 'release')
+local claim = redis.call('HMGET', event, 'owner', 'release', 'taken_at')
 if claim[1] ~= worker or claim[2] == release then redis.call('HDEL', calls, event_id) end  -- else: a newer claim's
 if claim[1] ~= worker or claim[2] ~= release then return 0 end
 if redis.call('ZREM', inflight, event_id) == 0 then return 0 end
@@ -27,7 +28,8 @@ redis.call('HINCRBY', tally, 'completed:' .. type, 1)
 redis.call('HINCRBY', tally, 'delivered:' .. endpoint, 1)
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000000 + time[2])
-redis.call('RPUSH', timings, table.concat({endpoint, type, duration_ms, waited_ms, now}, ' '))
+local age_ms = string.format('%.0f', math.max(0, now / 1000 - (tonumber(claim[3]) or now / 1000000) * 1000))
+redis.call('RPUSH', timings, table.concat({endpoint, type, duration_ms, waited_ms, now, age_ms}, ' '))
 if dedupe_ms > 0 then
   redis.call('HDEL', event, 'item', 'owner')
   redis.call('HSET', event, 'state', 'completed', 'last', endpoint)
