@@ -35,6 +35,10 @@ class StoreUnfitError(StoreError):
     """Raised when a Redis is reachable but would lose events. The message names the setting and the remedy."""
 
 
+class StoreGarbledError(StoreError):
+    """Raised when a key holds what cannot be there. The leader sets it aside; `rlm doctor` names it."""
+
+
 class FencedError(StoreError):
     """Raised when a newer conductor holds the lease: nothing was written, stop conducting at once."""
 

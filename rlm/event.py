@@ -30,6 +30,7 @@ _FIELDS = ("id", "wallet_name", "events", "priority")
 _QUOTED = tuple(f'"{name}"'.encode() for name in _FIELDS)
 _ITEM_ID = re.compile(r"[\x21-\x7e]{1,200}")
 _MAX_WALLET_NAME = 500
+_TYPE = re.compile(rb"[A-Za-z0-9_.-]{1,100}")
 
 
 class Reason(StrEnum):
@@ -93,6 +94,11 @@ class Item:
 def event_id(item_id: str, type_name: str) -> str:
     """Name the event that is `type_name` of item `item_id`. Types hold no colon, so `type_of` undoes it."""
     return f"{item_id}:{type_name}"
+
+
+def is_type_name(raw: bytes) -> bool:
+    """Return whether a type may be called so."""
+    return _TYPE.fullmatch(raw) is not None
 
 
 def type_of(event: str) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rlm.store import Store
     from scheduler.duty import Duty
     from scheduler.leader import Leader
+    from scheduler.mender import Mender
 
 #: From a plan to the first call of its run, seconds: workers start, a message travels.
 START_SECONDS = 0.3
@@ -47,13 +48,21 @@ class Conductor:
     """Conducts one run at a time. Every write carries the lease's token, so that a deposed one changes nothing."""
 
     def __init__(
-        self, store: Store, broker: ClaimCheckBroker, leader: Leader, duty: Duty, *, allow_volatile: bool = False
+        self,
+        store: Store,
+        broker: ClaimCheckBroker,
+        leader: Leader,
+        duty: Duty,
+        mender: Mender,
+        *,
+        allow_volatile: bool = False,
     ) -> None:
         """Conduct with the lease of `leader`; with `allow_volatile` on a Redis without an append-only file too."""
         self._store = store
         self._broker = broker
         self._leader = leader
         self._duty = duty
+        self._mender = mender
         self._voucher = Voucher(store, leader, allow_volatile=allow_volatile)
 
     def vouch(self) -> str:
@@ -165,7 +174,7 @@ class Conductor:
 
     def _release(self, run: Run) -> None:
         """Release until the run is to end, and mark it finishing: from then on nothing is claimed."""
-        loop = ReleaseLoop(self._store, self._broker, self._leader, self._voucher, self._duty, run)
+        loop = ReleaseLoop(self._store, self._broker, self._leader, self._voucher, self._duty, self._mender, run)
         loop.run()
         if self._duty.stopping and self._duty.cancels:
             self._store.runs.cancel(run.id)

@@ -24,6 +24,7 @@ from scheduler.conductor import Conductor, HandedOverError
 from scheduler.duty import Duty
 from scheduler.housekeeping import Housekeeper
 from scheduler.leader import Leader
+from scheduler.mender import Mender
 from scheduler.tick import is_anything_to_do, is_served, last_due, missed, open_run
 from scheduler.ticking import Ticks, TickTrigger
 
@@ -59,8 +60,11 @@ class SchedulerService:
         self._ticks = Ticks(self._last_due())
         self._leader = Leader(store.leases)
         self._duty = Duty(store, wakeup, stop, self._leader.owner)
+        self._mender = Mender(store, self._leader)
         broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
-        self._conductor = Conductor(store, broker, self._leader, self._duty, allow_volatile=allow_volatile)
+        self._conductor = Conductor(
+            store, broker, self._leader, self._duty, self._mender, allow_volatile=allow_volatile
+        )
         self._housekeeper = Housekeeper(store, broker, self._leader)
         self._started_at = system_clock.now()
         self._stopped = threading.Event()
@@ -130,16 +134,24 @@ class SchedulerService:
         except StoreError as error:
             self._outage.tell(error, "no run is started meanwhile")
             revive(self._store)
+            self._mend_after(error)
             self._duty.wait(AWAY_SECONDS)
         else:
             self._outage.over()
             self._duty.wait(IDLE_SECONDS)
+
+    def _mend_after(self, error: StoreError) -> None:
+        try:
+            self._mender.after(error)
+        except FencedError:
+            self._leader.token = 0  # the next turn sees who conducts
 
     def _take_office(self) -> bool:
         """Tell whether this scheduler conducts. Where it does from now on, a tick may have come when nobody did."""
         if not self._leader.campaign():
             return False
         if self._leader.token != self._in_office:
+            self._mender.mend(deep=True)
             if self._store.runs.last_tick() is not None:
                 self._ticks.remember()  # also one of before this process began; where it was served, no harm is done
             self._in_office = self._leader.token  # not before: where Redis failed, the next turn looks again
@@ -148,6 +160,7 @@ class SchedulerService:
     def _lead(self) -> None:
         """Finish what is open, then serve who asks, then a tick that is due, until there is nothing to do."""
         while not self._duty.stopping and self._leader.campaign():
+            self._mender.step()
             unfit = self._conductor.vouch()
             run = self._store.runs.current()
             if run is not None:
@@ -172,6 +185,7 @@ class SchedulerService:
 
     def _start(self, request: str) -> None:
         crash_point("request.seen")
+        self._mender.mend(deep=False)
         run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, system_clock.now())
         self._store.runs.answer(request, {"run_id": run_id})
         self._conduct_open()
@@ -207,6 +221,7 @@ class SchedulerService:
             return
         crash_point("tick.due")
         telemetry.tick_began(self._settings, due)
+        self._mender.mend(deep=False)
         if work := is_anything_to_do(self._store):
             open_run(self._store, self._leader.token, Trigger.SCHEDULE, due)
         self._store.runs.note_tick(now)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from rlm.clock import system_clock
-from rlm.store.connect import address, translated
+from rlm.store.connect import ESCAPED, address, translated
 from rlm.store.scripts import Script
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ class Epochs:
         self._vouch = Script("vouch_server")
         self._renew = Script("renew_epoch")
 
+    @translated()
     def vouch(self, token: int) -> Vouched:
         """Vouch for the server that answers, if it has forgotten nothing: only then do workers get slots from it.
 
@@ -142,9 +143,12 @@ class Epochs:
         reply = self._vouch(self._client, [self._keys.lease, self._keys.epoch], [token, *seen, secrets.token_hex(8)])
         now_us, shifted_us, verdict, born, epoch_id, slots, why = reply
         if verdict not in {b"forgot", b"unknown"}:
-            self._know(Epoch(int(born), epoch_id.decode(), int(slots)))
-        return Vouched(Verdict(verdict.decode()), int(now_us), int(shifted_us), why.decode())
+            self._know(Epoch(int(born), epoch_id.decode(errors=ESCAPED), int(slots)))
+        return Vouched(
+            Verdict(verdict.decode(errors=ESCAPED)), int(now_us), int(shifted_us), why.decode(errors=ESCAPED)
+        )
 
+    @translated()
     def renew(self, token: int, why: str, *, underway_seconds: float = 0.0) -> None:
         """Begin a new epoch, in which each window is held for its longest period from now, whatever that will be.
 
@@ -165,8 +169,9 @@ class Epochs:
                 round(underway_seconds * _MICROSECONDS),
             ],
         )
-        self._know(Epoch(int(reply[0]), reply[1].decode(), 0))
+        self._know(Epoch(int(reply[0]), reply[1].decode(errors=ESCAPED), 0))
 
+    @translated()
     def watch(self) -> tuple[int, int]:
         """Remember what Redis has, without a verdict: a standby does, so that it knows when it has to conduct.
 
@@ -178,16 +183,20 @@ class Epochs:
             pipeline.hmget(self._keys.epoch, ["born", "id", "slots", "shifted_us", "since"])
             (seconds, microseconds), (born, epoch_id, slots, shifted_us, since) = pipeline.execute()
         if born and epoch_id and slots:
-            seen, known = Epoch(int(born), epoch_id.decode(), int(slots)), self._known or self._file.read()
+            seen, known = (
+                Epoch(int(born), epoch_id.decode(errors=ESCAPED), int(slots)),
+                self._known or self._file.read(),
+            )
             if known is None or _follows(known, seen, renewed=bool(since)):
                 self._known = seen  # the file is the conductor's, who has seen more by then
         return seconds * _MICROSECONDS + microseconds, int(shifted_us or 0)
 
+    @translated()
     def last_renewal(self) -> Renewal | None:
         """Return when and why windows could last not be trusted, or None."""
         with translated(self._client):
             since, why = cast("list[bytes | None]", self._client.hmget(self._keys.epoch, ["since", "why"]))
-        return Renewal(int(since) / _MICROSECONDS, why.decode()) if since and why else None
+        return Renewal(int(since) / _MICROSECONDS, why.decode(errors=ESCAPED)) if since and why else None
 
     def close(self) -> None:
         """Save what is known where this process conducted, for the next conductor of this host."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rlm.event import Reason
     from rlm.store.keys import Keys
+    from rlm.store.quarantine import Quarantine
     from rlm.store.scripts import Argument
 
 #: Items a chunk holds at the most.
@@ -27,6 +28,9 @@ CHUNK_ITEMS = 200
 CHUNK_BYTES = 1_000_000
 #: Bytes of dead letters after which it ends: an item may make many, and each holds the item.
 CHUNK_LETTER_BYTES = 8_000_000
+
+#: What `take_chunk` returns where a key that is to be an event's holds something else.
+_NO_HASH = -2
 
 #: A step of priority in an event's order score. 2^42 arrivals fit in a step, and 100 steps in a double.
 PRIORITY_STEP = 2**42
@@ -58,9 +62,10 @@ class _Chunk:
 class Intake:
     """The drain. It belongs to the conductor: every step carries the fencing token and the run it drains for."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, max_item_bytes: int) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, quarantine: Quarantine, max_item_bytes: int) -> None:
         self._client = client
         self._keys = keys
+        self._quarantine = quarantine
         self._max_item_bytes = max_item_bytes
         self._stage = Script("stage_items")
         self._peek = Script("peek_items")
@@ -84,7 +89,7 @@ class Intake:
 
     def _empty_staging(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
         while items := self._peek(self._client, [self._keys.processing], [CHUNK_ITEMS, CHUNK_BYTES]):
-            taken, _duplicates = self._take_chunk(token, run_id, items, priorities)
+            taken, _ = self._take_chunk(token, run_id, items, priorities)
             if taken >= 0:
                 yield taken
 
@@ -120,6 +125,9 @@ class Intake:
             keys += [names.event(entry.event_id), names.pending(entry.type)]
             args += [entry.item, entry.event_id, entry.type, entry.wallet_name, entry.priority]
         taken, duplicates = self._take(self._client, keys, args)
+        if taken == _NO_HASH:  # else its item would be taken for a duplicate, and nobody would have it
+            event = names.event(chunk.entries[duplicates - 1].event_id)
+            self._quarantine.set_aside(token, event, "is no hash, as an event is")
         return taken, duplicates
 
     def _sort(self, raw: bytes, index: int, run_id: str, priorities: Mapping[str, int], chunk: _Chunk) -> None:
@@ -137,10 +145,16 @@ class Intake:
                 unknown = BadItemError.unknown_type(event.type)
                 chunk.letters.append(_letter(raw, unknown.reason, unknown.detail, run_id, event.id))
 
+    @translated()
     def ever_taken(self) -> int:
         """Count the events that were ever taken into the ledger."""
         with translated(self._client):
             return int(cast("bytes | None", self._client.get(self._keys.sequence)) or 0)
+
+    def begin_sequence(self, number: int) -> None:
+        """Begin to count arrivals with `number`, where the count was lost."""
+        with translated(self._client):
+            self._client.set(self._keys.sequence, number, nx=True)
 
     def waiting(self) -> int:
         """Count the items on the audit list and in staging."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from rlm.store.connect import translated
+from rlm.store.connect import ESCAPED, translated
 from rlm.store.scripts import Script
 
 if TYPE_CHECKING:
     import redis
 
     from rlm.store.keys import Keys
+    from rlm.store.quarantine import Quarantine
 
 
+#: What is wrong with one that nobody can take.
+_NO_LEASE = "is no lease: a hash with a token that is a number is expected"
 #: Owner and end of the lease, and the clock of Redis: seconds and microseconds.
 _Found = tuple[list["bytes | None"], tuple[int, int]]
 
@@ -29,15 +32,25 @@ class Tenure:
 class Leases:
     """Takes, prolongs and gives up the lease that allows to conduct runs."""
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, quarantine: Quarantine) -> None:
         self._client = client
         self._keys = keys
+        self._quarantine = quarantine
         self._acquire = Script("acquire_lease")
         self._release = Script("release_lease")
 
+    @translated()
     def acquire(self, owner: str, ttl_seconds: float) -> int:
         """Take or prolong the lease for `ttl_seconds`; return its fencing token, 0 while another holds it."""
-        token, _ = self._acquire(self._client, [self._keys.lease], [owner, round(ttl_seconds * 1_000_000)])
+        lease = self._keys.lease
+        note, where = self._quarantine.note(lease, _NO_LEASE)
+        token, _, aside = self._acquire(
+            self._client,
+            [lease, where, self._keys.quarantine],
+            [owner, round(ttl_seconds * 1_000_000), note],
+        )
+        if aside:
+            self._quarantine.tell(lease, _NO_LEASE, where)
         return int(token)
 
     def release(self, owner: str) -> bool:
@@ -49,6 +62,7 @@ class Leases:
         tenure = self.tenure()
         return tenure.owner if tenure and tenure.left_seconds > 0 else None
 
+    @translated()
     def tenure(self) -> Tenure | None:
         """Tell who took the lease last, even where it has run out; None where nobody has, or it was given up."""
         with translated(self._client):
@@ -58,8 +72,9 @@ class Leases:
             (owner, expires), (seconds, microseconds) = cast("_Found", tuple(pipeline.execute()))
         if owner is None or expires is None:
             return None
-        return Tenure(owner.decode(), (int(expires) - seconds * 1_000_000 - microseconds) / 1_000_000)
+        return Tenure(owner.decode(errors=ESCAPED), (int(expires) - seconds * 1_000_000 - microseconds) / 1_000_000)
 
+    @translated()
     def token(self) -> int:
         """Return the newest fencing token that was given out, 0 before the first."""
         with translated(self._client):

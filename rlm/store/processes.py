@@ -11,7 +11,7 @@ import msgspec
 import redis
 
 from rlm.clock import system_clock
-from rlm.store.connect import make_client, translated
+from rlm.store.connect import ESCAPED, make_client, translated
 from rlm.store.scripts import Script
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ class Processes:
         """Name the processes of a role that have not signed off and are no longer heard of; see `scheduler.janitor`."""
         return [one for one, entry in self._entries(role).items() if entry is None]
 
+    @translated()
     def _entries(self, role: Role) -> dict[str, Process | None]:
         """Read the register of a role, by id; None for those that are no longer heard of, or are no processes.
 
@@ -124,7 +125,10 @@ class Processes:
         makes a new one in a moment; the others would be taken for living for as long as that.
         """
         with translated(self._client):
-            ids = sorted(one.decode() for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))))
+            ids = sorted(
+                one.decode(errors=ESCAPED)
+                for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role)))
+            )
             pipeline = self._client.pipeline(transaction=False)
             for one in ids:
                 pipeline.get(self._keys.process(role, one))
@@ -143,6 +147,7 @@ class Processes:
                 pipeline.hlen(self._keys.calls(worker_id))
             return cast("list[int]", pipeline.execute())
 
+    @translated()
     def lanes(self, worker_ids: Sequence[str]) -> list[list[Lane]]:
         """Return for each worker what its busy lanes have in hand, those longest under way first."""
         with translated(self._client):
@@ -166,11 +171,13 @@ class Processes:
         marks = [self._keys.restarted(one) for one in worker_ids]
         return int(self._count_restarts(self._client, [self._keys.restarts, *marks], [_RESTARTED_MS]))
 
+    @translated()
     def restarts(self) -> int:
         """Return how many workers ended unexpectedly, ever."""
         with translated(self._client):
             return int(cast("bytes | None", self._client.get(self._keys.restarts)) or 0)
 
+    @translated()
     def wanted(self) -> int:
         """Return how many workers the conductor wants, over all hosts."""
         with translated(self._client):
@@ -202,8 +209,8 @@ def _lanes(notes: Mapping[bytes, bytes]) -> list[Lane]:
     """Read what a worker noted of its lanes; of an event that has no slot yet it notes nothing but its id."""
     found = []
     for event_id, note in notes.items():
-        _window, stamp, endpoint = [*note.decode().split("|"), "", ""][:3] if note else ("", "", "")
-        found.append(Lane(event_id.decode(), endpoint or None, int(stamp) if stamp else None))
+        _window, stamp, endpoint = [*note.decode(errors=ESCAPED).split("|"), "", ""][:3] if note else ("", "", "")
+        found.append(Lane(event_id.decode(errors=ESCAPED), endpoint or None, int(stamp) if stamp else None))
     return sorted(found, key=lambda lane: (lane.taken_us is None, lane.taken_us or 0, lane.event_id))
 
 

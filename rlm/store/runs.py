@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from rlm import trail
+from rlm.errors import StoreGarbledError
 from rlm.run import Run, State, Trigger
-from rlm.store.connect import translated
+from rlm.store.connect import ESCAPED, names_of, translated
 from rlm.store.ledger import CHUNK
 from rlm.store.scripts import Script
 from rlm.trail import Answer, Heard
@@ -37,6 +38,8 @@ class Runs:
         self._return_unsettled = Script("return_unsettled")
         self._close = Script("close_run")
         self._trim = Script("trim_records")
+        self._restore = Script("restore_run")
+        self._restate = Script("restate_tally")
 
     def open(self, token: int, run: Run, types: Sequence[str]) -> str:
         """Open `run`, carrying over what is unsettled of `types`; return the id of the run that is open now.
@@ -60,16 +63,56 @@ class Runs:
         reply = self._open(
             self._client, [keys.lease, keys.current, keys.run(run.id), keys.tally(run.id), *per_type], [*args, *types]
         )
-        return cast("bytes", reply).decode()
+        return cast("bytes", reply).decode(errors=ESCAPED)
 
+    @translated()
     def current(self) -> Run | None:
         """Return the open run, or None."""
         with translated(self._client):
             run_id = cast("bytes | None", self._client.get(self._keys.current))
             if run_id is None:
                 return None
-            fields = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.run(run_id.decode())))
-        return _read_run(run_id.decode(), fields) if fields else None
+            fields = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.run(run_id.decode(errors=ESCAPED))))
+        return _read_run(run_id.decode(errors=ESCAPED), fields) if fields else None
+
+    def left_open(self) -> list[str]:
+        """Name the runs of which there is a hash that can be read, the newest first, whatever is open."""
+        with translated(self._client):
+            found = names_of(self._client, self._keys.family("run"))
+        ids = sorted((one.rpartition(":")[2] for one in found), reverse=True)
+        return [run_id for run_id in ids if self._is_readable(run_id)]
+
+    def _is_readable(self, run_id: str) -> bool:
+        try:
+            with translated(self._client):
+                _read_run(run_id, cast("dict[bytes, bytes]", self._client.hgetall(self._keys.run(run_id))))
+        except StoreGarbledError:
+            return False
+        return True
+
+    def restore(self, token: int, run_id: str) -> bool:
+        """Make a run the open one again of which only that is lost; False where one is open.
+
+        Raises FencedError for a `token` that is not the lease's.
+        """
+        return bool(self._restore(self._client, [self._keys.lease, self._keys.current], [token, run_id]))
+
+    def restate(self, token: int, run_id: str, types: Sequence[str]) -> bool:
+        """State anew what the open run carried over, such that its books balance; False when it is not open.
+
+        Raises FencedError for a `token` that is not the lease's.
+        """
+        keys = self._keys
+        zsets = [key for name in types for key in (keys.pending(name), *keys.holders(name))]
+        names = [keys.lease, keys.current, keys.tally(run_id), *zsets]
+        return bool(self._restate(self._client, names, [token, run_id, *types]))
+
+    def list_again(self) -> None:
+        """Write the list of runs anew, where it was lost, by the ids of the records, which sort by time."""
+        with translated(self._client):
+            ids = sorted(cast("list[bytes]", self._client.hkeys(self._keys.records)), reverse=True)
+            if ids and not self._client.exists(self._keys.runs):
+                self._client.rpush(self._keys.runs, *ids)
 
     def is_open(self, run_id: str) -> bool:
         """Tell whether this is the open run."""
@@ -89,7 +132,7 @@ class Runs:
     def cancel(self, run_id: str) -> State | None:
         """Ask the conductor to end a run now; return the state it was in, None when it is not open."""
         state = self._cancel(self._client, [self._keys.current, self._keys.run(run_id)], [run_id])
-        return State(state.decode()) if state else None
+        return State(state.decode(errors=ESCAPED)) if state else None
 
     def return_unsettled(self, run_id: str, types: Sequence[str]) -> bool:
         """Make everything pending again that a finishing run did not settle; False when it is no longer finishing."""
@@ -103,7 +146,9 @@ class Runs:
         keys = self._keys
         while True:
             with translated(self._client):
-                ids = [one.decode() for one in cast("list[bytes]", self._client.zrange(holder, 0, CHUNK - 1))]
+                ids = [
+                    one.decode(errors=ESCAPED) for one in cast("list[bytes]", self._client.zrange(holder, 0, CHUNK - 1))
+                ]
             if not ids:
                 return True
             sent = holder == keys.inflight(name)
@@ -116,13 +161,15 @@ class Runs:
             if returned < 0:
                 return False
 
+    @translated()
     def _cut_entry(self, run_id: str, event_id: str) -> bytes:
         """Write what the trail says of a call that may be under way while its run is closed."""
         with translated(self._client):
             told = cast("list[bytes | None]", self._client.hmget(self._keys.event(event_id), "owner", "attempt"))
             owner, attempt = told
-            note = cast("bytes | None", self._client.hget(self._keys.calls((owner or b"").decode()), event_id))
-        endpoint = note.decode().split("|")[2] if note else ""
+            owner_id = (owner or b"").decode(errors=ESCAPED)
+            note = cast("bytes | None", self._client.hget(self._keys.calls(owner_id), event_id))
+        endpoint = [*(note or b"").decode(errors=ESCAPED).split("|"), "", ""][2]
         heard = Heard("nobody knows: its run was closed before it was answered")
         return trail.encode(run_id, int(attempt or 0) + 1, endpoint, Answer.UNKNOWN, heard)
 
@@ -162,12 +209,14 @@ class Runs:
         )
         return None if reply < 0 else int(reply)
 
+    @translated()
     def tally(self, run_id: str) -> dict[str, int]:
         """Read the counts of an open run, `what:name` -> number."""
         with translated(self._client):
             found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.tally(run_id)))
-        return {name.decode(): int(number) for name, number in found.items()}
+        return {name.decode(errors=ESCAPED): int(number) for name, number in found.items()}
 
+    @translated()
     def record(self, run_id: str) -> dict[str, Any] | None:
         """Return the record of a closed run, or None."""
         with translated(self._client):
@@ -177,8 +226,10 @@ class Runs:
     def history(self, number: int) -> list[str]:
         """Return the ids of the last `number` closed runs, newest first."""
         with translated(self._client):
-            return [one.decode() for one in cast("list[bytes]", self._client.lrange(self._keys.runs, 0, number - 1))]
+            found = cast("list[bytes]", self._client.lrange(self._keys.runs, 0, number - 1))
+        return [one.decode(errors=ESCAPED) for one in found]
 
+    @translated()
     def recent(self, number: int) -> list[dict[str, Any]]:
         """Return the records of the last `number` closed runs, newest first."""
         ids = self.history(number)
@@ -204,7 +255,7 @@ class Runs:
                 return {}
             ids = cast("list[bytes]", self._client.lrange(self._keys.runs, -number, -1))[::-1]
             found = cast("list[bytes | None]", self._client.hmget(self._keys.records, ids))
-        return {one.decode(): record or b"null" for one, record in zip(ids, found, strict=True)}
+        return {one.decode(errors=ESCAPED): record or b"null" for one, record in zip(ids, found, strict=True)}
 
     def trim(self, token: int, run_ids: Sequence[str]) -> int:
         """Remove the oldest records, which are `run_ids` and archived; return how many. May be repeated.
@@ -213,6 +264,7 @@ class Runs:
         """
         return int(self._trim(self._client, [self._keys.lease, self._keys.records, self._keys.runs], [token, *run_ids]))
 
+    @translated()
     def last_tick(self) -> float | None:
         """Return when the scheduler last ticked, seconds since 1970."""
         with translated(self._client):
@@ -236,7 +288,7 @@ class Runs:
         """Return the oldest request to start a run, or None. It stays until it is answered, for its taker may die."""
         with translated(self._client):
             raw = cast("bytes | None", self._client.lindex(self._keys.requests, -1))
-        return None if raw is None else raw.decode()
+        return None if raw is None else raw.decode(errors=ESCAPED)
 
     def withdraw(self, request_id: str) -> bool:
         """Take a request back; False when it has been answered."""
@@ -251,6 +303,7 @@ class Runs:
             pipeline.lrem(self._keys.requests, 1, request_id)
             pipeline.execute()
 
+    @translated()
     def reply(self, request_id: str) -> dict[str, Any] | None:
         """Return the answer to a request, None while there is none."""
         with translated(self._client):
@@ -259,7 +312,7 @@ class Runs:
 
 
 def _read_run(run_id: str, fields: Mapping[bytes, bytes]) -> Run:
-    text = {name.decode(): value.decode() for name, value in fields.items()}
+    text = {name.decode(errors=ESCAPED): value.decode(errors=ESCAPED) for name, value in fields.items()}
     return Run(
         id=run_id,
         state=State(text["state"]),

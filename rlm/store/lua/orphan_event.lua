@@ -30,7 +30,9 @@ local event_id, worker, call, stamp, endpoint, when, type, dedupe_ms, poison, le
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local lease = redis.call('ZSCORE', inflight, event_id)
-local owned = lease and redis.call('HGET', event, 'owner') == worker
+local told = redis.pcall('HMGET', event, 'owner', 'score')
+local readable = not told.err and tonumber(told[2] or nil)
+local owned = lease and (not readable or told[1] == worker)
 if (when == 'expired' or when == 'closing') and owned and math.abs(lease) > now then return '' end
 if (redis.call('HGET', calls, event_id) or '') ~= call then return '' end
 redis.call('HDEL', calls, event_id)
@@ -46,6 +48,14 @@ if stamp ~= '' and redis.call('LREM', window, 1, stamp) == 1 then
   end
 end
 if not owned then return '' end
+if not readable then  -- first among the pending, to be found out when it is released
+  redis.call('ZADD', pending, '0', event_id)
+  redis.call('ZREM', inflight, event_id)
+  return 'pending'
+end
+redis.call('HLEN', tally)  -- what is refused is so before anything is changed
+redis.call('LLEN', failed)
+redis.call('ZCARD', pending)
 redis.call('ZREM', inflight, event_id)
 redis.call('HDEL', event, 'owner')
 if stamp ~= '' then
@@ -66,5 +76,5 @@ if (when == 'dead' or when == 'expired') and redis.call('HINCRBY', event, 'death
   end
   return 'failed'
 end
-redis.call('ZADD', pending, redis.call('HGET', event, 'score'), event_id)
+redis.call('ZADD', pending, told[2], event_id)
 return 'pending'
