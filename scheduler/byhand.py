@@ -13,7 +13,6 @@ from scheduler.conductor import Conductor
 from scheduler.duty import Duty
 from scheduler.housekeeping import Housekeeper
 from scheduler.leader import LEASE_SECONDS, Leader
-from scheduler.mender import Mender
 from scheduler.tick import open_run
 
 if TYPE_CHECKING:
@@ -34,11 +33,9 @@ class HandConductor:
         self._stop = stop
         self._leader = Leader(store.leases)
         self._duty = Duty(store, wakeup, stop, self._leader.owner, cancels=True)
-        self._mender = Mender(store, self._leader)
         broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
-        self._conductor = Conductor(
-            store, broker, self._leader, self._duty, self._mender, allow_volatile=allow_volatile
-        )
+        self._conductor = Conductor(store, broker, self._leader, self._duty, allow_volatile=allow_volatile)
+        self._mender = self._conductor.mender
         self._housekeeper = Housekeeper(store, broker, self._leader)
 
     def campaign(self, seconds: float) -> None:

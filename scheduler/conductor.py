@@ -53,7 +53,6 @@ class Conductor:
         broker: ClaimCheckBroker,
         leader: Leader,
         duty: Duty,
-        mender: Mender,
         *,
         allow_volatile: bool = False,
     ) -> None:
@@ -62,7 +61,6 @@ class Conductor:
         self._broker = broker
         self._leader = leader
         self._duty = duty
-        self._mender = mender
         self._voucher = Voucher(store, leader, allow_volatile=allow_volatile)
 
     def vouch(self) -> str:
@@ -76,6 +74,11 @@ class Conductor:
         """
         self._voucher.check()
         return self._voucher.unfit
+
+    @property
+    def mender(self) -> Mender:
+        """What mends keys that hold what they cannot, for whoever conducts."""
+        return self._voucher.mender
 
     def watch(self) -> None:
         """Look on while another conducts, so as to know what it knew.
@@ -174,7 +177,7 @@ class Conductor:
 
     def _release(self, run: Run) -> None:
         """Release until the run is to end, and mark it finishing: from then on nothing is claimed."""
-        loop = ReleaseLoop(self._store, self._broker, self._leader, self._voucher, self._duty, self._mender, run)
+        loop = ReleaseLoop(self._store, self._broker, self._leader, self._voucher, self._duty, run)
         loop.run()
         if self._duty.stopping and self._duty.cancels:
             self._store.runs.cancel(run.id)

@@ -171,7 +171,7 @@ class Mender:
             store.runs.restate(token, run_id, store.known_types)
 
     def _reopen(self, flaw: Flaw) -> None:
-        """Write what is needed to close a run of which nothing is left: its events are leftovers, its record says why."""
+        """Write what closing takes of a run of which nothing is left: its events are leftovers, its record says why."""
         store, now = self._store, system_clock.now()
         seconds, microseconds = store.client.time()
         store.runs.advance(

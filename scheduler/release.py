@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from rlm.store.processes import Process
     from scheduler.duty import Duty
     from scheduler.leader import Leader
-    from scheduler.mender import Mender
     from scheduler.vouching import Voucher
 
 #: How long a turn waits: where events wait for lanes, and at the most, seconds.
@@ -60,7 +59,6 @@ class ReleaseLoop:
         leader: Leader,
         voucher: Voucher,
         duty: Duty,
-        mender: Mender,
         run: Run,
     ) -> None:
         self._store = store
@@ -68,7 +66,6 @@ class ReleaseLoop:
         self._leader = leader
         self._voucher = voucher
         self._duty = duty
-        self._mender = mender
         self._run = run
         self._limits = store.limits()
         self._types = types_in_force(store)
@@ -114,7 +111,7 @@ class ReleaseLoop:
                 self._was_away = True
                 self._outage.tell(error, "nothing is released meanwhile", run_id=self._run.id)
                 revive(self._store)
-                self._mender.after(error)
+                self._voucher.mender.after(error)
                 if self._duty.stopping:
                     raise
                 self.lost_redis = system_clock.monotonic() > self._deadline
@@ -163,7 +160,7 @@ class ReleaseLoop:
         if system_clock.monotonic() - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = system_clock.monotonic()
-        self._mender.step()
+        self._voucher.mender.step()
         self._take_up_limits()
         store = self._store
         workers = store.processes.alive(Role.WORKER)

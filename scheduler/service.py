@@ -24,7 +24,6 @@ from scheduler.conductor import Conductor, HandedOverError
 from scheduler.duty import Duty
 from scheduler.housekeeping import Housekeeper
 from scheduler.leader import Leader
-from scheduler.mender import Mender
 from scheduler.tick import is_anything_to_do, is_served, last_due, missed, open_run
 from scheduler.ticking import Ticks, TickTrigger
 
@@ -60,11 +59,9 @@ class SchedulerService:
         self._ticks = Ticks(self._last_due())
         self._leader = Leader(store.leases)
         self._duty = Duty(store, wakeup, stop, self._leader.owner)
-        self._mender = Mender(store, self._leader)
         broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
-        self._conductor = Conductor(
-            store, broker, self._leader, self._duty, self._mender, allow_volatile=allow_volatile
-        )
+        self._conductor = Conductor(store, broker, self._leader, self._duty, allow_volatile=allow_volatile)
+        self._mender = self._conductor.mender
         self._housekeeper = Housekeeper(store, broker, self._leader)
         self._started_at = system_clock.now()
         self._stopped = threading.Event()

@@ -120,7 +120,8 @@ def _sentinel_client(url: str, options: dict[str, Any]) -> redis.Redis:
     login = {
         name: unquote(value) for name, value in (("username", parts.username), ("password", parts.password)) if value
     }
-    sentinel = Sentinel(sentinels, sentinel_kwargs=options, **options, **login)  # type: ignore[no-untyped-call]
+    asking = {name: value for name, value in options.items() if name != "command_packer"}  # that is a connection's
+    sentinel = Sentinel(sentinels, sentinel_kwargs=asking, **options, **login)  # type: ignore[no-untyped-call]
     client: redis.Redis = sentinel.master_for(unquote(service), db=int(db or 0))  # type: ignore[no-untyped-call]
     return client
 

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 #: conductor dies in the same moment as Redis.
 SAVE_SECONDS = 0.1
 
+#: No epoch was born later than so long from now, seconds: a clock may have been set back since. Nor has any more slots.
+AHEAD_SECONDS = 366 * 86_400
+MOST_SLOTS = 2**53
+
 _MICROSECONDS = 1_000_000
 
 log = logging.getLogger(__name__)
@@ -76,6 +80,11 @@ class Renewal:
     why: str
 
 
+def _is_sane(epoch: Epoch, now: float) -> bool:
+    """Return whether an epoch can be one; what cannot is not to be gone by, nor remembered."""
+    return 0 < epoch.born <= (now + AHEAD_SECONDS) * _MICROSECONDS and 0 <= epoch.slots < MOST_SLOTS
+
+
 class EpochFile:
     """What a conductor has seen of the epoch, for the next one on this host. Whatever the disk says, work goes on."""
 
@@ -88,7 +97,8 @@ class EpochFile:
     def read(self) -> Epoch | None:
         """Return what was saved; None where there is nothing that can be read."""
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=Epoch)
+            found = msgspec.json.decode(self._path.read_bytes(), type=Epoch)
+            return found if _is_sane(found, system_clock.now()) else None
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -143,7 +153,7 @@ class Epochs:
         reply = self._vouch(self._client, [self._keys.lease, self._keys.epoch], [token, *seen, secrets.token_hex(8)])
         now_us, shifted_us, verdict, born, epoch_id, slots, why = reply
         if verdict not in {b"forgot", b"unknown"}:
-            self._know(Epoch(int(born), epoch_id.decode(errors=ESCAPED), int(slots)))
+            self._know(Epoch(int(born), epoch_id.decode(), int(slots)))
         return Vouched(
             Verdict(verdict.decode(errors=ESCAPED)), int(now_us), int(shifted_us), why.decode(errors=ESCAPED)
         )
@@ -187,7 +197,7 @@ class Epochs:
                 Epoch(int(born), epoch_id.decode(errors=ESCAPED), int(slots)),
                 self._known or self._file.read(),
             )
-            if known is None or _follows(known, seen, renewed=bool(since)):
+            if _is_sane(seen, seconds) and (known is None or _follows(known, seen, renewed=bool(since))):
                 self._known = seen  # the file is the conductor's, who has seen more by then
         return seconds * _MICROSECONDS + microseconds, int(shifted_us or 0)
 
@@ -204,6 +214,8 @@ class Epochs:
             self._file.save(self._known, at_once=True)
 
     def _know(self, epoch: Epoch) -> None:
+        if not _is_sane(epoch, system_clock.now()):
+            raise ValueError(f"no epoch was born then, or has so many slots: {epoch}")
         self._known, self._conducted = epoch, True
         self._file.save(epoch)
 

@@ -10,6 +10,7 @@ from rlm.clock import system_clock
 from rlm.crash import crash_point
 from rlm.event import MAX_PRIORITY, BadItemError, decode_item, encode_letter
 from rlm.store.connect import translated
+from rlm.store.quarantine import Quarantine
 from rlm.store.scripts import Script
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from rlm.event import Reason
     from rlm.store.keys import Keys
-    from rlm.store.quarantine import Quarantine
     from rlm.store.scripts import Argument
 
 #: Items a chunk holds at the most.
@@ -62,10 +62,10 @@ class _Chunk:
 class Intake:
     """The drain. It belongs to the conductor: every step carries the fencing token and the run it drains for."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, quarantine: Quarantine, max_item_bytes: int) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, max_item_bytes: int) -> None:
         self._client = client
         self._keys = keys
-        self._quarantine = quarantine
+        self._quarantine = Quarantine(client, keys)
         self._max_item_bytes = max_item_bytes
         self._stage = Script("stage_items")
         self._peek = Script("peek_items")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from rlm.clock import system_clock
 from rlm.endpoint import all_limited
 from rlm.errors import StoreError
 from rlm.event import is_type_name
@@ -105,7 +106,7 @@ def _always(store: Store, now_us: int) -> Iterator[_Place]:
     yield _Place("expected", keys.expected, Kind.HASH, test=_both(sound.is_text, sound.is_expected))
     yield _Place("records", keys.records, Kind.HASH, test=_both(sound.is_run_id, sound.is_record), deep=True)
     yield _Place("runs", keys.runs, Kind.LIST, test=sound.is_run_id)
-    latest = now + max(AHEAD_SECONDS, store.settings.run.every_seconds)
+    latest = max(now, system_clock.now()) + max(AHEAD_SECONDS, store.settings.run.every_seconds)
     yield _Place("last_tick", keys.last_tick, Kind.STRING, test=lambda raw: sound.is_moment(raw, latest))
     yield _Place("budgets", keys.budgets, Kind.HASH, test=_is_budget)
     yield _Place("limits", keys.limits, Kind.HASH, test=_both(sound.is_text, sound.is_limit))

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from rlm.store.connect import ESCAPED, translated
+from rlm.store.quarantine import Quarantine
 from rlm.store.scripts import Script
 
 if TYPE_CHECKING:
     import redis
 
     from rlm.store.keys import Keys
-    from rlm.store.quarantine import Quarantine
 
 
 #: What is wrong with one that nobody can take.
@@ -32,10 +32,10 @@ class Tenure:
 class Leases:
     """Takes, prolongs and gives up the lease that allows to conduct runs."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, quarantine: Quarantine) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._client = client
         self._keys = keys
-        self._quarantine = quarantine
+        self._quarantine = Quarantine(client, keys)
         self._acquire = Script("acquire_lease")
         self._release = Script("release_lease")
 

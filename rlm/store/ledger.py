@@ -14,6 +14,7 @@ from rlm.endpoint import ANSWER_SLACK_SECONDS
 from rlm.event import BadItemError, Reason, decode_item, encode_letter, is_type_name, type_of
 from rlm.store.connect import ESCAPED, names_of, translated
 from rlm.store.measures import read_expected
+from rlm.store.quarantine import Quarantine
 from rlm.store.scripts import Call, Script, run_many
 from rlm.store.window import KEEP_SECONDS
 from rlm.text import safe_line
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from rlm.measured import Pair
     from rlm.plan.values import Expected
     from rlm.store.keys import Keys
-    from rlm.store.quarantine import Quarantine
 
 #: A release that nobody claims is void after this many seconds, and its event pending again.
 CLAIM_SECONDS = 1.0
@@ -125,10 +125,10 @@ class Counts:
 class Ledger:
     """The verbs of the ledger. Every one may be repeated: the second time changes nothing."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, quarantine: Quarantine, dedupe_seconds: float) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, dedupe_seconds: float) -> None:
         self._client = client
         self._keys = keys
-        self._quarantine = quarantine
+        self._quarantine = Quarantine(client, keys)
         self._dedupe_ms = round(dedupe_seconds * 1000)
         self._release = Script("release_events")
         self._claim = Script("claim_event")

@@ -1,8 +1,7 @@
 -- Takes events into the ledger again whose place in it was lost: they are in no zset of their type, and not settled.
 -- KEYS[1]  lease   hash with the fencing token
 -- KEYS[2]  target  where they go: the pending zset of their type, or the retried one
--- KEYS[3..8]       every zset of the type: pending, released, inflight, backoff, spent, retried
--- KEYS[9..] hash of each event
+-- KEYS[3..] every zset of the type: pending, released, inflight, backoff, spent, retried; then the hash of each event
 -- ARGV[1]  token
 -- ARGV[2..] id of each event
 -- Returns  how many were taken in

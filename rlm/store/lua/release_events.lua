@@ -29,10 +29,12 @@ local function is_sound(event)
 end
 for index = 1, #KEYS - 4 do
   local event, event_id, endpoint = KEYS[4 + index], ARGV[2 + 2 * index], ARGV[3 + 2 * index]
-  numbers[index] = 0
-  if not is_sound(event) then
+  if not redis.call('ZSCORE', pending, event_id) then
+    numbers[index] = 0
+  elseif not is_sound(event) then
     numbers[index] = -1
-  elseif redis.call('ZREM', pending, event_id) == 1 then
+  else
+    redis.call('ZREM', pending, event_id)
     numbers[index] = redis.call('HINCRBY', event, 'release', 1)
     redis.call('HSET', event, 'endpoint', endpoint)
     redis.call('ZADD', released, due, event_id)

@@ -31,8 +31,8 @@ for index = 1, #KEYS - 4 do
     redis.pcall('HDEL', event, 'owner')
     if sent == '1' and tonumber(lease) > 0 then
       redis.pcall('HINCRBY', event, 'attempt', 1)
-      local time, written = redis.call('TIME'), redis.pcall('HINCRBY', event, 'trail', 1)
-      local place = string.format('t%d', tonumber(written) and written % 50 or 0)
+      local time = redis.call('TIME')
+      local place = string.format('t%d', (tonumber(redis.pcall('HINCRBY', event, 'trail', 1)) or 0) % 50)
       redis.pcall('HSET', event, place, time[1] .. ' ' .. time[2] .. ' ' .. entry)
     end
     redis.call('ZADD', pending, score_of(event), event_id)

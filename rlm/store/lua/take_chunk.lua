@@ -33,14 +33,11 @@ for index = 1, items do
   end
 end
 at = at + items
-redis.call('LLEN', failed)  -- what is refused is so before anything is changed
-redis.call('HLEN', tally)
-redis.call('SCARD', types)
-redis.call('INCRBY', sequence, 0)
+local checks = {[failed] = 'LLEN', [tally] = 'HLEN', [types] = 'SCARD', [sequence] = 'STRLEN'}
+for key, command in pairs(checks) do redis.call(command, key) end  -- refused, it is before anything is changed
 for index = 1, events do
   redis.call('ZCARD', KEYS[7 + 2 * index])
-  local held = redis.pcall('HLEN', KEYS[6 + 2 * index])
-  if type(held) == 'table' then return {-2, index} end
+  if type(redis.pcall('HLEN', KEYS[6 + 2 * index])) == 'table' then return {-2, index} end
 end
 for index = 1, letters do
   redis.call('LPUSH', failed, ARGV[at + index])
