@@ -16,7 +16,7 @@ from rlm.crash import crash_point
 from rlm.dispatch import Delivered, Outcome, Rejected, Request, Throttled, Unreachable, UnreachableError
 from rlm.endpoint import FIRST_BACKOFF_SECONDS, in_force
 from rlm.errors import StoreError
-from rlm.event import Reason, type_of
+from rlm.event import BadItemError, Reason, decode_item, type_of
 from rlm.measured import call_seconds, needed_seconds
 from rlm.store.ledger import Claim, Release, Unclaimed
 from rlm.store.window import Admitted, Call, Refused
@@ -172,6 +172,9 @@ class Lanes:
         No call outlasts the run's deadline, nor `held_until`, from when on the lease is left for settling it.
         """
         ledger, deadline = self._store.ledger, claimed_at + claim.remaining_seconds
+        if unsound := _unsound(claim):
+            reason, detail = unsound
+            return lambda: ledger.fail(claim, reason, f"in the ledger it stands as what no item is: {detail}", "")
         for endpoint in _candidates(claim, event_type):
             now = system_clock.monotonic()
             needs = needed_seconds(event_type, endpoint.name, claim.expected)
@@ -403,6 +406,18 @@ class Lanes:
         if number is None:
             number = self._numbered.number = next(self._numbers)
         return number
+
+
+def _unsound(claim: Claim) -> tuple[Reason, str] | None:
+    """Tell why an event cannot be sent as it stands in the ledger; it was sound when it was taken."""
+    try:
+        decode_item(claim.item, len(claim.item))
+        claim.wallet_name.encode()
+    except BadItemError as error:
+        return error.reason, error.detail
+    except UnicodeEncodeError:
+        return Reason.BAD_VALUE, "its wallet_name is no text"
+    return None
 
 
 def _candidates(claim: Claim, event_type: EventType) -> Iterator[Endpoint]:

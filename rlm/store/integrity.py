@@ -44,6 +44,8 @@ _LENGTHS = {
     Kind.ZSET: "ZCARD",
     "stream": "XLEN",
 }
+#: What `PTTL` says of a key that never expires.
+_NEVER = -1
 #: Families whose flaws cost the whole key: half of it would say something else.
 _WHOLE = {"epoch", "run"}
 
@@ -88,6 +90,7 @@ def inspect(store: Store, *, deep: bool) -> list[Flaw]:
     flaws = _retyped(store, places)
     wrong = {one.key for one in flaws}
     looked_at = [one for one in places if one.key not in wrong and one.test and (deep or not one.deep)]
+    flaws += _endless(store, [one for one in places if one.family == "alone" and one.key not in wrong])
     flaws += filter(None, map(_misplaced, looked_at, _read(store, looked_at, deep=deep)))
     return flaws + ([lost] if lost and lost.key not in {one.key for one in flaws} else [])
 
@@ -200,6 +203,21 @@ def _type_of(store: Store, key: str) -> str:
         if not isinstance(_asked(store, command, key), redis.ResponseError):
             return str(kind)
     return "key of some module"
+
+
+def _endless(store: Store, places: Sequence[_Place]) -> list[Flaw]:
+    """Find the keys that never expire, as they should: a worker would be kept free for ever."""
+    with translated(store.client):
+        pipeline = store.client.pipeline(transaction=False)
+        for one in places:
+            pipeline.pttl(one.key)
+        left = pipeline.execute() if places else []
+    wrong = "is a string, as it should be, and never expires"
+    return [
+        Flaw(one.family, one.key, one.kind, wrong, one.of)
+        for one, milliseconds in zip(places, left, strict=True)
+        if milliseconds == _NEVER
+    ]
 
 
 def _read(store: Store, places: Sequence[_Place], *, deep: bool) -> Iterator[list[tuple[bytes, ...]]]:

@@ -24,6 +24,10 @@ HEARTBEAT_TTL_SECONDS = 10.0
 #: How often a process announces itself, seconds.
 HEARTBEAT_SECONDS = 3.0
 
+#: No process starts later (the year 9999), nor has more lanes.
+LATEST = 253_402_300_799.0
+MOST_LANES = 1_000_000_000
+
 _RECONNECT_SECONDS = 0.5
 #: A channel on which nothing was heard for so long is asked whether it is still there, seconds, and connected anew if
 #: no answer comes within so many more: what lies between forgets a silent connection, and tells neither end.
@@ -200,9 +204,11 @@ class Processes:
 def _read(entry: bytes) -> Process | None:
     """Read an entry of the register; None for what another program wrote there."""
     try:
-        return msgspec.json.decode(entry, type=Process)
+        found = msgspec.json.decode(entry, type=Process)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+    possible = 0 <= found.started_at <= LATEST and 0 <= found.threads <= MOST_LANES
+    return found if possible else None
 
 
 def _lanes(notes: Mapping[bytes, bytes]) -> list[Lane]:

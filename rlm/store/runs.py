@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +14,8 @@ from rlm.run import Run, State, Trigger
 from rlm.store.connect import ESCAPED, names_of, translated
 from rlm.store.ledger import CHUNK
 from rlm.store.scripts import Script
+from rlm.store.sound import is_record
+from rlm.text import safe_line
 from rlm.trail import Answer, Heard
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     import redis
 
     from rlm.store.keys import Keys
+
+log = logging.getLogger(__name__)
 
 #: Milliseconds the answer to a request is kept for the one who asked.
 _REPLY_MS = 60_000
@@ -216,12 +221,11 @@ class Runs:
             found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.tally(run_id)))
         return {name.decode(errors=ESCAPED): int(number) for name, number in found.items()}
 
-    @translated()
     def record(self, run_id: str) -> dict[str, Any] | None:
-        """Return the record of a closed run, or None."""
+        """Return the record of a closed run, or None, also where what is kept of it is no record."""
         with translated(self._client):
             raw = cast("bytes | None", self._client.hget(self._keys.records, run_id))
-        return None if raw is None else cast("dict[str, Any]", msgspec.json.decode(raw))
+        return _read_record(run_id, raw)
 
     def history(self, number: int) -> list[str]:
         """Return the ids of the last `number` closed runs, newest first."""
@@ -229,15 +233,14 @@ class Runs:
             found = cast("list[bytes]", self._client.lrange(self._keys.runs, 0, number - 1))
         return [one.decode(errors=ESCAPED) for one in found]
 
-    @translated()
     def recent(self, number: int) -> list[dict[str, Any]]:
-        """Return the records of the last `number` closed runs, newest first."""
+        """Return the records of the last `number` closed runs, newest first; those that are none are left out."""
         ids = self.history(number)
         if not ids:
             return []
         with translated(self._client):
             found = cast("list[bytes | None]", self._client.hmget(self._keys.records, ids))
-        return [msgspec.json.decode(raw) for raw in found if raw is not None]
+        return [one for run_id, raw in zip(ids, found, strict=True) if (one := _read_record(run_id, raw)) is not None]
 
     def count(self) -> int:
         """Count the records."""
@@ -309,6 +312,19 @@ class Runs:
         with translated(self._client):
             raw = cast("bytes | None", self._client.get(self._keys.reply(request_id)))
         return None if raw is None else cast("dict[str, Any]", msgspec.json.decode(raw))
+
+
+def _read_record(run_id: str, raw: bytes | None) -> dict[str, Any] | None:
+    if raw is None:
+        return None
+    if is_record(raw):
+        return cast("dict[str, Any]", msgspec.json.decode(raw))
+    log.warning(
+        "What is kept of run %s is no record, and left out; see `rlm doctor`",
+        safe_line(run_id),
+        extra={"action": "read_record"},
+    )
+    return None
 
 
 def _read_run(run_id: str, fields: Mapping[bytes, bytes]) -> Run:
