@@ -216,7 +216,7 @@ def encode_letter(
             "detail": detail,
             "failed_at": isoformat(failed_at),
             "run_id": run_id,
-            "event_id": event,
+            "event_id": event if event and event.isascii() else None,  # as every event's is
             "item": embedded,
         }
     )

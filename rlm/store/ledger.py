@@ -188,7 +188,7 @@ class Ledger:
             f"{safe_line(event)} {wrong}",
             failed_at=system_clock.now(),
             run_id=run_id,
-            event=event_id if is_type_name(type_of(event_id).encode(errors=ESCAPED)) and event_id.isascii() else None,
+            event=event_id,
         )
         names = [keys.lease, event, keys.pending(name), keys.tally(run_id), keys.failed]
         self._fail_pending(self._client, names, [token, event_id, name, self._dedupe_ms, letter])

@@ -1,4 +1,4 @@
-"""Every key family, poisoned in every way: as another type, with garbage, with bytes that are no text, with absurdities."""
+"""Every key family, poisoned in every way: another type, garbage, bytes that are no text, absurd numbers."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ FIELDS = {
 }
 #: The type that is poisoned where a key belongs to one; events of the others go on.
 POISONED = "ALPHA"
-#: The id of a run that nobody opened, and of an event that nobody pushed.
+#: The id of a run that nobody opened, and of an item that nobody pushed.
 GHOST_RUN = "20261125T101500123Z-1a2b"
+GHOST = "ghost"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def families(store: Store, worker: str) -> dict[str, tuple[str, str]]:
     scheduler = store.leases.holder() or "nobody:1:1"
     run = store.runs.current()
     run_id = run.id if run else GHOST_RUN
-    event = f"ghost:{POISONED}"
+    waiting = store.client.zrange(keys.pending(POISONED), 0, 0)
+    event = waiting[0].decode(errors="replace") if waiting else f"{GHOST}:{POISONED}"
     zsets = ("pending", "backoff", "spent", "released", "inflight", "retried")
     return {
         "events": (keys.events, "list"),
@@ -117,13 +119,13 @@ def all_poisons(store: Store, worker: str) -> Iterator[Poison]:
     for family, (key, kind) in families(store, worker).items():
         if family in {"run", "tally", "timings"} and store.runs.current() is None:
             continue
-        yield Poison(family, "type", key, _retype(key, kind), named=family not in REWRITTEN)
+        yield Poison(family, "type", key, _retype(family, key, kind), named=family not in REWRITTEN)
         if family in ONLY_TYPE:
             continue
         for how, value in VALUES.items():
             apply = _write(family, key, kind, value)
             named = family not in REWRITTEN | FREE and how in {"garbage", "undecodable"}
-            yield Poison(family, how, key, apply, named=named and kind != "zset" and family != "event")
+            yield Poison(family, how, key, apply, named=(named and kind != "zset") or family == "event")
     yield Poison("current", "ghost", store.keys.current, lambda client: client.set(store.keys.current, GHOST_RUN))
     year_3000 = lambda client: client.set(store.keys.last_tick, "32503680000.0")  # noqa: E731
     yield Poison("last_tick", "future", store.keys.last_tick, year_3000)
@@ -131,15 +133,23 @@ def all_poisons(store: Store, worker: str) -> Iterator[Poison]:
     yield Poison("wanted", "many", store.keys.wanted, many, named=False)
 
 
-def _retype(key: str, kind: str) -> Callable[[redis.Redis], object]:
+def _retype(family: str, key: str, kind: str) -> Callable[[redis.Redis], object]:
     def apply(client: redis.Redis) -> None:
         client.delete(key)
         if kind == "string":
             client.rpush(key, "another type")
         else:
             client.set(key, "another type")
+        _make_pending(client, family, key)
 
     return apply
+
+
+def _make_pending(client: redis.Redis, family: str, key: str) -> None:
+    """An event is one only where it is somewhere."""
+    prefix, _, event = key.partition(":event:")
+    if family == "event" and event.startswith(GHOST):
+        client.zadd(f"{prefix}:pending:{POISONED}", {event: 1.0})
 
 
 def _write(family: str, key: str, kind: str, value: bytes) -> Callable[[redis.Redis], object]:
@@ -147,9 +157,7 @@ def _write(family: str, key: str, kind: str, value: bytes) -> Callable[[redis.Re
         known = FIELDS.get(family.partition("-")[0], ())
         fields = [*client.hkeys(key), *(one.encode() for one in known)]
         client.hset(key, mapping={**dict.fromkeys(fields, value), value: value})
-        if family == "event":  # it is an event only where it is somewhere
-            prefix, _, _ = key.partition(":event:")
-            client.zadd(f"{prefix}:pending:{POISONED}", {f"ghost:{POISONED}": 1.0})
+        _make_pending(client, family, key)
 
     def write_list(client: redis.Redis) -> None:
         client.lpush(key, value)

@@ -6,16 +6,19 @@ uv run python -m tests.faults.sweep [--open] [--only FAMILY]
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlm.checks import examine
 from rlm.embedded import EmbeddedServer
+from rlm.errors import StoreError
 from tests.acceptance.system import System, make_item
 from tests.faults.poisons import all_poisons
 from tests.wait import wait_until
@@ -129,10 +132,17 @@ class Patient:
         return len(events - self._answered(events))
 
     def _answered(self, events: set[str]) -> set[str]:
+        """Those that were answered in time, or are dead letters: the one that was poisoned may become one."""
         until = time.monotonic() + PATIENCE_SECONDS
-        while not events <= set(self.system.answered()) and time.monotonic() < until:
-            time.sleep(0.02)
-        return set(self.system.answered())
+        while not events <= (done := self._done()) and time.monotonic() < until:
+            time.sleep(0.05)
+        return done
+
+    def _done(self) -> set[str]:
+        system, letters = self.system, set()
+        with suppress(StoreError):
+            letters = {one["event_id"] for one in system.letters()}
+        return set(system.answered()) | letters
 
     def suffer(self, poison: Poison, number: int, *, during: bool) -> Outcome:
         """Apply a poison, in the middle of a run or while there is nothing to do, and see what becomes of it."""
@@ -144,10 +154,7 @@ class Patient:
             wait_until(lambda: set(system.answered()) & events, timeout=10, message="a run is in its middle")
         poison.apply(system.store.client)
         named = self._named(poison)
-        if during:
-            missing = len(events - self._answered(events))
-        else:
-            missing = self._push_and_await(name)
+        missing = len(events - self._answered(events)) if during else self._push_and_await(name)
         died = "; ".join(one for one in ("scheduler", "supervisor") if system.processes[one].poll() is not None)
         died = died or ("worker" if "ended unexpectedly" in system.log("supervisor")[log:] else "")
         named = named or self._named(poison)
@@ -176,10 +183,6 @@ class Patient:
 
 def pid_kill(pid: int) -> None:
     """Kill a worker of a system that is given up."""
-    import os
-    import signal
-    from contextlib import suppress
-
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
