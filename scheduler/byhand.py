@@ -54,7 +54,7 @@ class HandConductor:
                     f"{self._store.leases.holder()} conducts the runs and does not answer; see `rlm doctor`."
                 )
             self._duty.wait(_CAMPAIGN_SECONDS)
-        self._mender.mend(deep=True)
+        self._mender.mend()
         if unfit := self._conductor.vouch():
             raise StoreUnfitError(unfit)
 

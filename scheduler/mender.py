@@ -37,6 +37,7 @@ class Mender:
         self._store = store
         self._leader = leader
         self._looked_at = float("-inf")
+        self._untidy = False
         after: dict[str, Callable[[Flaw], object]] = {
             "types": self._find_types,
             "sequence": self._begin_sequence,
@@ -58,37 +59,49 @@ class Mender:
     def step(self) -> None:
         """Look now and then at what is looked at quickly.
 
-        Raises:
+        Raises, as the others here do:
             FencedError: another conductor took over.
             StoreError: Redis did not answer.
         """
         if system_clock.monotonic() - self._looked_at >= LOOK_SECONDS:
-            self.mend(deep=False)
+            self._look(deep=False, records=False)
+
+    def before_run(self) -> None:
+        """Look at what is looked at quickly, for a run is about to open."""
+        self._untidy = True
+        self._look(deep=False, records=False)
+
+    def tidy(self) -> None:
+        """Look at the records as well, once after each run, while there is nothing else to do."""
+        if self._untidy:
+            self._untidy = False
+            self._look(deep=False, records=True)
+
+    def mend(self) -> None:
+        """Look at all there is, large lists through and through."""
+        self._look(deep=True, records=True)
 
     def after(self, error: StoreError) -> None:
-        """Look at everything where Redis refused something, for a key may hold what it cannot."""
-        unlike = FencedError | StoreUnreachableError | StoreForbiddenError
-        if isinstance(error, unlike) or not self._leader.token:
+        """Look at all there is where Redis refused something, for a key may hold what it cannot.
+
+        Raises FencedError where another conductor took over.
+        """
+        if isinstance(error, FencedError | StoreUnreachableError | StoreForbiddenError) or not self._leader.token:
             return
         if system_clock.monotonic() - self._looked_at < AGAIN_SECONDS:
             return
         try:
-            self.mend(deep=True)
+            self.mend()
+        except FencedError:
+            raise
         except StoreError as trouble:
             log.info("What Redis holds could not be mended yet: %s", trouble, extra={"action": "mend"})
 
-    def mend(self, *, deep: bool) -> int:
-        """Mend all that is found; return how many keys. With `deep` large ones are looked through.
-
-        Raises:
-            FencedError: another conductor took over.
-            StoreError: Redis did not answer.
-        """
+    def _look(self, *, deep: bool, records: bool) -> None:
         self._looked_at = system_clock.monotonic()
-        flaws = inspect(self._store, deep=deep)
+        flaws = inspect(self._store, deep=deep, records=records)
         for flaw in sorted(flaws, key=lambda one: one.family != "quarantine"):  # the register first: all go into it
             self._mend(flaw)
-        return len(flaws)
 
     def _mend(self, flaw: Flaw) -> None:
         if flaw.family == "lease":

@@ -17,6 +17,7 @@ from rlm.pace import Scene
 from rlm.planning import types_in_force
 from rlm.run import State
 from rlm.store import revive
+from rlm.store.connect import translated
 from rlm.store.processes import Role, WorkerState
 from scheduler.forecast import Forecaster
 
@@ -104,7 +105,8 @@ class ReleaseLoop:
         """
         while True:
             try:
-                pause = self._turn()
+                with translated(self._store.client):  # whatever stands in Redis is no reason to end
+                    pause = self._turn()
             except FencedError:
                 raise
             except StoreError as error:

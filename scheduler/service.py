@@ -19,6 +19,7 @@ from rlm.errors import FencedError, StoreError
 from rlm.outage import Outage
 from rlm.run import Trigger
 from rlm.store import revive
+from rlm.store.connect import translated
 from rlm.store.processes import HEARTBEAT_SECONDS, Process, Role, Waker
 from scheduler.conductor import Conductor, HandedOverError
 from scheduler.duty import Duty
@@ -117,11 +118,8 @@ class SchedulerService:
     def _turn(self) -> None:
         """Do what there is to do, then wait. Trouble with Redis is waited out; a lost lease makes this a standby."""
         try:
-            if self._take_office():
-                self._lead()
-            else:
-                self._lost_sight_of = None  # whoever conducts now sees to it
-                self._conductor.watch()
+            with translated(self._store.client):  # whatever stands in Redis is no reason to end
+                self._schedule()
         except FencedError as error:
             self._leader.token = 0
             self._lost_sight_of = None
@@ -137,6 +135,13 @@ class SchedulerService:
             self._outage.over()
             self._duty.wait(IDLE_SECONDS)
 
+    def _schedule(self) -> None:
+        if self._take_office():
+            self._lead()
+        else:
+            self._lost_sight_of = None  # whoever conducts now sees to it
+            self._conductor.watch()
+
     def _mend_after(self, error: StoreError) -> None:
         try:
             self._mender.after(error)
@@ -148,7 +153,7 @@ class SchedulerService:
         if not self._leader.campaign():
             return False
         if self._leader.token != self._in_office:
-            self._mender.mend(deep=True)
+            self._mender.mend()
             if self._store.runs.last_tick() is not None:
                 self._ticks.remember()  # also one of before this process began; where it was served, no harm is done
             self._in_office = self._leader.token  # not before: where Redis failed, the next turn looks again
@@ -171,6 +176,7 @@ class SchedulerService:
             elif self._ticks.take(self._last_due()):
                 self._try_tick()
             elif not self._housekeeper.step():
+                self._mender.tidy()
                 return
 
     def _go_on(self, run: Run) -> None:
@@ -182,7 +188,7 @@ class SchedulerService:
 
     def _start(self, request: str) -> None:
         crash_point("request.seen")
-        self._mender.mend(deep=False)
+        self._mender.before_run()
         run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, system_clock.now())
         self._store.runs.answer(request, {"run_id": run_id})
         self._conduct_open()
@@ -199,6 +205,7 @@ class SchedulerService:
 
     def _tick(self) -> None:
         """Open the run of a tick, then note the tick: one that is noted was served, whoever dies in between."""
+        self._mender.before_run()
         now, run_settings = system_clock.now(), self._settings.run
         due = last_due(now, run_settings.every_seconds)
         last = self._store.runs.last_tick()
@@ -218,7 +225,6 @@ class SchedulerService:
             return
         crash_point("tick.due")
         telemetry.tick_began(self._settings, due)
-        self._mender.mend(deep=False)
         if work := is_anything_to_do(self._store):
             open_run(self._store, self._leader.token, Trigger.SCHEDULE, due)
         self._store.runs.note_tick(now)

@@ -21,7 +21,7 @@ MOST_NAMED = 10
 
 def check_keys(store: Store) -> Iterator[Finding]:
     """Tell which keys hold what cannot be there, of what type they should be and are, and what is in quarantine."""
-    flaws, asides = inspect(store, deep=True), store.quarantine.all()
+    flaws, asides = inspect(store, deep=True, records=True), store.quarantine.all()
     for flaw in flaws:
         remedy = (
             "nothing, while a scheduler leads: it sets this aside within seconds and goes on; else start one "

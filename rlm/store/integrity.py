@@ -71,11 +71,10 @@ class _Place:
     kind: Kind
     of: str = ""
     test: Callable[..., bool] | None = None
-    deep: bool = False
 
 
-def inspect(store: Store, *, deep: bool) -> list[Flaw]:
-    """Return what is wrong; not `deep`, large keys are looked at by their ends, and records not at all.
+def inspect(store: Store, *, deep: bool, records: bool) -> list[Flaw]:
+    """Return what is wrong; not `deep`, lists are looked at by their ends, and records only where they are asked for.
 
     Raises:
         StoreError: Redis did not answer.
@@ -89,7 +88,7 @@ def inspect(store: Store, *, deep: bool) -> list[Flaw]:
     places += _of_run(store, run_id) if run_id else []
     flaws = _retyped(store, places)
     wrong = {one.key for one in flaws}
-    looked_at = [one for one in places if one.key not in wrong and one.test and (deep or not one.deep)]
+    looked_at = [one for one in places if one.key not in wrong and one.test and (records or one.family != "records")]
     flaws += _endless(store, [one for one in places if one.family == "alone" and one.key not in wrong])
     flaws += filter(None, map(_misplaced, looked_at, _read(store, looked_at, deep=deep)))
     return flaws + ([lost] if lost and lost.key not in {one.key for one in flaws} else [])
@@ -107,7 +106,7 @@ def _always(store: Store, now_us: int) -> Iterator[_Place]:
     yield _Place("totals", keys.totals, Kind.HASH, test=_both(sound.is_text, sound.is_count))
     yield _Place("measured", keys.measured, Kind.HASH, test=_both(sound.is_text, sound.is_measured))
     yield _Place("expected", keys.expected, Kind.HASH, test=_both(sound.is_text, sound.is_expected))
-    yield _Place("records", keys.records, Kind.HASH, test=_both(sound.is_run_id, sound.is_record), deep=True)
+    yield _Place("records", keys.records, Kind.HASH, test=_both(sound.is_run_id, sound.is_record))
     yield _Place("runs", keys.runs, Kind.LIST, test=sound.is_run_id)
     latest = max(now, system_clock.now()) + max(AHEAD_SECONDS, store.settings.run.every_seconds)
     yield _Place("last_tick", keys.last_tick, Kind.STRING, test=lambda raw: sound.is_moment(raw, latest))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from typing import TYPE_CHECKING, Any, cast
 
@@ -272,7 +273,11 @@ class Runs:
         """Return when the scheduler last ticked, seconds since 1970."""
         with translated(self._client):
             raw = cast("bytes | None", self._client.get(self._keys.last_tick))
-        return None if raw is None else float(raw)
+        if raw is None:
+            return None
+        if not math.isfinite(at := float(raw)):
+            raise ValueError(f"no moment: {raw!r}")
+        return at
 
     def note_tick(self, at: float) -> None:
         """Note when the scheduler ticked, seconds since 1970."""

@@ -110,6 +110,8 @@ def families(store: Store, worker: str) -> dict[str, tuple[str, str]]:
 ONLY_TYPE = {"dramatiq-queue", "dramatiq-messages", "dramatiq-heartbeats", "dramatiq-acks", "alone"}
 #: What an announcement writes anew every few seconds, whatever stands there.
 REWRITTEN = {"process-worker", "process-scheduler", "wanted", "expected", "dramatiq-heartbeats"}
+#: What there is only while a run is open.
+OF_RUN = {"run", "tally", "timings"}
 #: What others may write here as well, so that rubbish in it is no flaw: dead letters, and passed over.
 FREE = {"events", "processing", "failed", "requests"}
 
@@ -117,8 +119,6 @@ FREE = {"events", "processing", "failed", "requests"}
 def all_poisons(store: Store, worker: str) -> Iterator[Poison]:
     """Every family in every way, for the keys of this installation as it is now."""
     for family, (key, kind) in families(store, worker).items():
-        if family in {"run", "tally", "timings"} and store.runs.current() is None:
-            continue
         yield Poison(family, "type", key, _retype(family, key, kind), named=family not in REWRITTEN)
         if family in ONLY_TYPE:
             continue

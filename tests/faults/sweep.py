@@ -20,7 +20,7 @@ from rlm.checks import examine
 from rlm.embedded import EmbeddedServer
 from rlm.errors import StoreError
 from tests.acceptance.system import System, make_item
-from tests.faults.poisons import all_poisons
+from tests.faults.poisons import OF_RUN, all_poisons
 from tests.wait import wait_until
 
 if TYPE_CHECKING:
@@ -101,12 +101,18 @@ class Patient:
         options = {"document": DOCUMENT, "speed": 1.0, "redis_url": server.url, "ticks": True}
         self.system = self._stack.enter_context(System(place, **options))
         self.system.start_both()
-        self.worker = wait_until(self._a_worker, timeout=40, message="a worker is ready")
+        self.worker = wait_until(self.a_worker, timeout=40, message="a worker is ready")
         self._deliver("first")
 
-    def _a_worker(self) -> str:
+    def a_worker(self) -> str:
+        """The id of one that is ready, once two are."""
         ready = [one for one in self.system.store.processes.alive("worker") if one.state == "ready"]
         return ready[0].id if len(ready) > 1 else ""
+
+    def poisons(self) -> dict[str, Poison]:
+        """Everything it can be poisoned with as it is now, by name."""
+        self.worker = self.a_worker() or self.worker
+        return {one.name: one for one in all_poisons(self.system.store, self.worker)}
 
     def renew(self) -> None:
         """Put another system in the place of this one."""
@@ -144,7 +150,7 @@ class Patient:
             letters = {one["event_id"] for one in system.letters()}
         return set(system.answered()) | letters
 
-    def suffer(self, poison: Poison, number: int, *, during: bool) -> Outcome:
+    def suffer(self, poison_name: str, number: int, *, during: bool) -> Outcome:
         """Apply a poison, in the middle of a run or while there is nothing to do, and see what becomes of it."""
         system = self.system
         log = len(system.log("supervisor"))
@@ -152,6 +158,7 @@ class Patient:
         if during:
             events = set(system.push([make_item(f"{name}{n}", one) for n in range(12) for one in system.types]))
             wait_until(lambda: set(system.answered()) & events, timeout=10, message="a run is in its middle")
+        poison = self.poisons()[poison_name]
         poison.apply(system.store.client)
         named = self._named(poison)
         missing = len(events - self._answered(events)) if during else self._push_and_await(name)
@@ -192,22 +199,17 @@ def sweep(
 ) -> Iterator[Outcome]:
     """Poison everything that is `wanted`, one after the other; yield what became of each."""
     with Patient(directory) as patient:
-        names = [one.name for one in _of(patient, during=during).values() if wanted(one)]
+        names = [one.name for one in patient.poisons().values() if wanted(one)]
         for number, name in enumerate(names):
-            poison = _of(patient, during=during).get(name)
-            if poison is None:
+            if name.partition("-")[0] in OF_RUN and not during:
                 continue
             try:
-                outcome = patient.suffer(poison, number, during=during)
+                outcome = patient.suffer(name, number, during=during)
             except Exception as error:  # noqa: BLE001
                 outcome = Outcome(name, -1, f"{type(error).__name__}: {error}"[:150], False, "")
             yield outcome
             if not outcome.ok:
                 patient.renew()
-
-
-def _of(patient: Patient, *, during: bool) -> dict[str, Poison]:
-    return {one.name: one for one in all_poisons(patient.system.store, patient.worker)}
 
 
 def main() -> int:

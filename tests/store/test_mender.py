@@ -63,7 +63,7 @@ def test_every_poison_is_found_and_mended_at_one_look(store, leader, mender, mon
     for poison in poisons.all_poisons(store, "w1"):
         poison.apply(store.client)
         _mend(leader, mender)
-        if found := inspect(store, deep=True):
+        if found := inspect(store, deep=True, records=True):
             left[poison.name] = found
 
     assert left == {}
@@ -91,7 +91,7 @@ def _mend(leader, mender):
         with suppress(FencedError, StoreError):
             leader.token = 0
             leader.campaign()
-            mender.mend(deep=True)
+            mender.mend()
 
 
 def test_the_events_of_a_lost_zset_are_found_again(store, mender, running):
@@ -100,7 +100,7 @@ def test_the_events_of_a_lost_zset_are_found_again(store, mender, running):
     before = looks.pending(store)
     store.client.set(store.keys.pending(steps.TYPE), "another type")
 
-    mender.mend(deep=False)
+    mender.before_run()
 
     assert looks.pending(store) == before
     assert books(store).faults == []
@@ -128,7 +128,7 @@ def test_a_window_that_held_what_it_cannot_opens_after_its_longest_period(store,
     else:
         store.client.hset(key, "rest_until_us", "garbage")
 
-    mender.mend(deep=False)
+    mender.before_run()
 
     view = store.windows.look([endpoint])[1][endpoint.name]
     assert view.held_seconds > endpoint.limit.longest_seconds
@@ -144,7 +144,7 @@ def test_a_limit_set_by_hand_is_set_again(store, mender):
     store.client.delete(store.keys.limits)
     store.client.set(store.keys.limits, "another type")
 
-    mender.mend(deep=False)
+    mender.before_run()
 
     assert store.limits() == {endpoint.name: "3/minute"}
 
@@ -155,7 +155,7 @@ def test_a_run_of_which_nothing_is_left_is_closed_with_its_events_left_over(stor
     steps.release(store, mender._leader.token, run, 2)
     store.client.delete(store.keys.run(run.id))
 
-    mender.mend(deep=False)
+    mender.before_run()
     record = close_run(store, run.id)
 
     assert record["state"] == "failed"
@@ -171,7 +171,7 @@ def test_events_go_on_in_their_order_where_the_count_of_arrivals_was_lost(store,
     store.client.delete(store.keys.sequence)
     store.client.rpush(store.keys.sequence, "another type")
 
-    mender.mend(deep=False)
+    mender.before_run()
     steps.push(store, steps.item("later", steps.TYPE))
     steps.finish(store, mender._leader.token, run)
     close_run(store, run.id)
