@@ -200,6 +200,7 @@ class Conductor:
         """Wait for the calls under way, have the end-of-run actor close the run, do it ourselves if that is late."""
         self._await_calls(run)
         crash_point("finish.awaited")
+        self.mender.before_close()
         hurried = self._duty.hurried or system_clock.now() >= run.deadline
         if self._has_workers():
             try:

@@ -71,6 +71,10 @@ class Mender:
         self._untidy = True
         self._look(deep=False, records=False)
 
+    def before_close(self) -> None:
+        """Look at what is looked at quickly, for the counts of a run are about to become its record."""
+        self._look(deep=False, records=False)
+
     def tidy(self) -> None:
         """Look at the records as well, once after each run, while there is nothing else to do."""
         if self._untidy:

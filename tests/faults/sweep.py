@@ -156,7 +156,8 @@ class Patient:
         log = len(system.log("supervisor"))
         name = f"e{number}-"
         if during:
-            events = set(system.push([make_item(f"{name}{n}", one) for n in range(12) for one in system.types]))
+            many = 40 if poison_name.startswith("event-") else 12  # an event has to wait, to be poisoned while it does
+            events = set(system.push([make_item(f"{name}{n}", one) for n in range(many) for one in system.types]))
             wait_until(lambda: set(system.answered()) & events, timeout=10, message="a run is in its middle")
         poison = self.poisons()[poison_name]
         poison.apply(system.store.client)
