@@ -32,6 +32,8 @@ ENDS = 50
 MOST_ENTRIES = 100
 #: A clock that was set back may have left a last tick this far ahead, seconds.
 AHEAD_SECONDS = 86_400.0
+#: No endpoint rests for longer, but for one whose longest period is: it may ask for a day.
+LONGEST_REST_SECONDS = 31 * 86_400.0
 #: So many workers are wanted at the most.
 MOST_WORKERS = 1_000_000
 
@@ -132,12 +134,17 @@ def _of_types(store: Store) -> Iterator[_Place]:
 
 
 def _of_windows(store: Store, now_us: int) -> Iterator[_Place]:
-    keys = store.keys
+    keys, limited = store.keys, list(all_limited(store.settings.endpoints.values()))
+    in_force = limited
+    with suppress(StoreError, ValueError):  # that key is a flaw of its own
+        in_force = list(all_limited(store.endpoints().values()))
+    longest = max(one.limit.longest_seconds for one in [*limited, *in_force])
+    latest_us = now_us + round(1_000_000 * max(LONGEST_REST_SECONDS, 2 * longest))
 
     def is_health(field: bytes, value: bytes) -> bool:
-        return sound.is_health_field(field, value, now_us)
+        return sound.is_health_field(field, value, latest_us)
 
-    for one in all_limited(store.settings.endpoints.values()):
+    for one in limited:
         yield _Place("window", keys.window(one.window_id), Kind.LIST, one.name, sound.is_stamp)
         yield _Place("moved", keys.moved(one.window_id), Kind.LIST, one.name, sound.is_moved)
         yield _Place("health", keys.health(one.window_id), Kind.HASH, one.name, is_health)

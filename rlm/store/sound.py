@@ -32,9 +32,10 @@ _NOTE = re.compile(rb"[0-9a-f]+\|\d{1,17}\|[A-Za-z0-9_.-]{1,100}(\|[0-9a-f]+)?")
 def is_text(raw: bytes) -> bool:
     """Whether it is text."""
     try:
-        return bool(raw.decode())
+        raw.decode()
     except UnicodeDecodeError:
         return False
+    return True
 
 
 def is_whole(raw: bytes) -> bool:
@@ -120,10 +121,10 @@ def is_epoch_field(field: bytes, value: bytes) -> bool:
     return is_whole(value) if field == b"shifted_us" else is_text(value)
 
 
-def is_health_field(field: bytes, value: bytes, now_us: int) -> bool:
-    """Whether a field of an endpoint's health holds what it may: no rest but a pause ends in a month or later."""
+def is_health_field(field: bytes, value: bytes, latest_us: int) -> bool:
+    """Whether a field of an endpoint's health holds what it may: no rest but a pause ends after `latest_us`."""
     if field in {b"rest_until_us", b"held_until_us", b"probe_until_us"}:
-        return is_count(value) and int(value) < now_us + MONTH_US
+        return is_count(value) and int(value) <= latest_us
     if field == b"paused_until_us":
         return _STAMP.fullmatch(value) is not None or re.fullmatch(rb"\d{18}", value) is not None
     if field == b"paused_at":
@@ -131,10 +132,6 @@ def is_health_field(field: bytes, value: bytes, now_us: int) -> bool:
     if field in {b"failures", b"kept_us"}:
         return is_count(value)
     return is_text(value)
-
-
-#: No rest is longer: a day that an endpoint asked for, or the longest period that anybody configures.
-MONTH_US = 31 * 86_400_000_000
 
 
 def _reads(read: Callable[[], object]) -> bool:

@@ -18,6 +18,7 @@ for index = 3, #ARGV do
   local told = redis.call('HMGET', tally, 'completed:' .. type, 'failed:' .. type, 'taken:' .. type, 'carried:' .. type)
   for place = 1, 4 do told[place] = tonumber(told[place]) or 0 end
   local missing = unsettled + told[1] + told[2] - told[3] - told[4]
-  if missing ~= 0 then redis.call('HINCRBY', tally, 'carried:' .. type, missing) end
+  local carried = math.max(told[4] + missing, 0)  -- else too much was counted as taken, what was settled being lost
+  redis.call('HSET', tally, 'carried:' .. type, carried, 'taken:' .. type, told[3] + missing - (carried - told[4]))
 end
 return 1
