@@ -46,7 +46,9 @@ _LENGTHS = {
     Kind.ZSET: "ZCARD",
     "stream": "XLEN",
 }
-#: What `PTTL` says of a key that never expires.
+#: Families whose keys expire, and what `PTTL` says of one that never does: a worker would be kept free, or taken for
+#: living, for ever.
+_EXPIRING = {"alone", "process"}
 _NEVER = -1
 #: Families whose flaws cost the whole key: half of it would say something else.
 _WHOLE = {"epoch", "run"}
@@ -91,7 +93,7 @@ def inspect(store: Store, *, deep: bool, records: bool) -> list[Flaw]:
     flaws = _retyped(store, places)
     wrong = {one.key for one in flaws}
     looked_at = [one for one in places if one.key not in wrong and one.test and (records or one.family != "records")]
-    flaws += _endless(store, [one for one in places if one.family == "alone" and one.key not in wrong])
+    flaws += _endless(store, [one for one in places if one.family in _EXPIRING and one.key not in wrong])
     flaws += filter(None, map(_misplaced, looked_at, _read(store, looked_at, deep=deep)))
     return flaws + ([lost] if lost and lost.key not in {one.key for one in flaws} else [])
 
@@ -212,7 +214,7 @@ def _type_of(store: Store, key: str) -> str:
 
 
 def _endless(store: Store, places: Sequence[_Place]) -> list[Flaw]:
-    """Find the keys that never expire, as they should: a worker would be kept free for ever."""
+    """Find the keys that never expire, though they should."""
     with translated(store.client):
         pipeline = store.client.pipeline(transaction=False)
         for one in places:

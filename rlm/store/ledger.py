@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -16,6 +15,7 @@ from rlm.store.connect import ESCAPED, names_of, translated
 from rlm.store.measures import read_expected
 from rlm.store.quarantine import Quarantine
 from rlm.store.scripts import Call, Script, run_many
+from rlm.store.sound import is_note
 from rlm.store.window import KEEP_SECONDS
 from rlm.text import safe_line
 from rlm.trail import Answer, Heard
@@ -40,7 +40,6 @@ HOLD_SECONDS = 1.0
 CHUNK = 200
 
 _MICROSECONDS = 1_000_000
-_NOTE = re.compile(r"[0-9a-f]+\|\d{1,17}\|[A-Za-z0-9_.-]{1,100}(\|[0-9a-f]+)?")
 _NOTHING = Heard()
 #: What became of a worker, by how its events are taken back.
 _LOST = {"dead": "died", "ended": "was ended"}
@@ -496,7 +495,9 @@ class Ledger:
 
     @translated()
     def _take_back(self, event_id: str, worker_id: str, call: str, when: str) -> int:
-        window_id, stamp, endpoint, *budget = call.split("|") if _NOTE.fullmatch(call) else ("", "", "")
+        window_id, stamp, endpoint, *budget = (
+            call.split("|") if call and is_note(call.encode(errors=ESCAPED)) else ("", "", "")
+        )
         name, keys = type_of(event_id), self._keys
         with translated(self._client):
             run_id = self._client.get(keys.current)

@@ -24,6 +24,8 @@ HEARTBEAT_TTL_SECONDS = 10.0
 #: How often a process announces itself, seconds.
 HEARTBEAT_SECONDS = 3.0
 
+#: What `PTTL` says of a key that never expires.
+_ENDLESS = -1
 #: No process starts later (the year 9999), nor has more lanes.
 LATEST = 253_402_300_799.0
 MOST_LANES = 1_000_000_000
@@ -162,13 +164,19 @@ class Processes:
         return [_lanes(one) for one in notes]
 
     def silences(self, role: Role, process_ids: Sequence[str]) -> list[float]:
-        """Return how long ago each process announced itself, seconds; `HEARTBEAT_TTL_SECONDS` where it was longer."""
+        """Return how long ago each process announced itself, seconds; `HEARTBEAT_TTL_SECONDS` where it was longer.
+
+        An entry that never expires is none of its own: somebody wrote over that, just now for all that is known.
+        """
         with translated(self._client):
             pipeline = self._client.pipeline(transaction=False)
             for process_id in process_ids:
                 pipeline.pttl(self._keys.process(role, process_id))
             left = cast("list[int]", pipeline.execute())
-        return [HEARTBEAT_TTL_SECONDS - max(0, milliseconds) / 1000 for milliseconds in left]
+        return [
+            0.0 if milliseconds == _ENDLESS else HEARTBEAT_TTL_SECONDS - max(0, milliseconds) / 1000
+            for milliseconds in left
+        ]
 
     def count_restarts(self, worker_ids: Sequence[str]) -> int:
         """Count workers that ended unexpectedly and were replaced, each once; return how many were not counted yet."""
