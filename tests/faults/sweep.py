@@ -163,6 +163,8 @@ class Patient:
         poison.apply(system.store.client)
         named = self._named(poison)
         missing = len(events - self._answered(events)) if during else self._push_and_await(name)
+        if during and not missing:  # what was put into a run from outside stands in its books, until the next one
+            missing = self._deliver(f"{name}next-", 1)
         died = "; ".join(one for one in ("scheduler", "supervisor") if system.processes[one].poll() is not None)
         died = died or ("worker" if "ended unexpectedly" in system.log("supervisor")[log:] else "")
         named = named or self._named(poison)
