@@ -10,13 +10,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from rlm.alarms import Alarm, alarm
 from rlm.clock import system_clock
 from rlm.crash import crash_point
 from rlm.dispatch import Delivered, Outcome, Rejected, Request, Throttled, Unreachable, UnreachableError
 from rlm.endpoint import FIRST_BACKOFF_SECONDS, in_force
 from rlm.errors import StoreError
-from rlm.event import BadItemError, Reason, decode_item, type_of
+from rlm.event import Reason, type_of
 from rlm.measured import call_seconds, needed_seconds
 from rlm.store.ledger import Claim, Release, Unclaimed
 from rlm.store.window import Admitted, Call, Refused
@@ -409,14 +411,14 @@ class Lanes:
 
 
 def _unsound(claim: Claim) -> tuple[Reason, str] | None:
-    """Tell why an event cannot be sent as it stands in the ledger; it was sound when it was taken."""
+    """Tell why an event cannot be sent as it stands in the ledger; it could be when it was taken."""
     try:
-        decode_item(claim.item, len(claim.item))
         claim.wallet_name.encode()
-    except BadItemError as error:
-        return error.reason, error.detail
+        msgspec.json.decode(claim.item)
     except UnicodeEncodeError:
         return Reason.BAD_VALUE, "its wallet_name is no text"
+    except (ValueError, RecursionError) as error:
+        return Reason.NOT_JSON, f"not JSON: {error}"
     return None
 
 
