@@ -13,6 +13,7 @@ from rlm.store import keys
 from rlm.store.families import FAMILIES
 from rlm.store.integrity import inspect
 from rlm.store.processes import Process, Role
+from scheduler.duty import MOST_ASKS, Duty
 from scheduler.leader import Leader
 from scheduler.mender import Mender
 from tests.faults import poisons
@@ -179,3 +180,26 @@ def test_events_go_on_in_their_order_where_the_count_of_arrivals_was_lost(store,
     steps.start_run(store, mender._leader.token)
 
     assert [*before, f"later:{steps.TYPE}"] == looks.pending(store)
+
+
+def test_a_record_that_is_none_is_left_out_and_told_of(store, running, mender, caplog):
+    """The others are shown: `rlm list` and `rlm result` are of these."""
+    run = running(1)
+    steps.finish(store, mender._leader.token, run)
+    record = close_run(store, run.id)
+    store.client.hset(store.keys.records, "20991231T000000000Z-dead", b"[]")
+    store.client.lpush(store.keys.runs, "20991231T000000000Z-dead")
+
+    assert store.runs.recent(5) == [record]
+    assert store.runs.record("20991231T000000000Z-dead") is None
+    assert "20991231T000000000Z-dead is no record" in caplog.text
+
+
+def test_who_floods_the_list_of_requests_does_not_hold_a_run_up(store, running):
+    """So many are answered at each look, the others at the next."""
+    run = running(1)
+    store.client.lpush(store.keys.requests, *(f"r{index}" for index in range(MOST_ASKS + 5)))
+
+    Duty(store, None, None, "me").serve(run)
+
+    assert store.client.llen(store.keys.requests) == 5
