@@ -39,7 +39,7 @@ OF_COMMANDS = {
     "retry_letter",
     "set_limit",
 }
-#: Scripts of a server that lost its memory, whose clock was set, or whose keys were poisoned; they have their own tests.
+#: Scripts of a server that lost its memory, whose clock was set, or whose keys were poisoned; each has its tests.
 OF_DISASTERS = {"adopt_events", "renew_epoch", "restate_tally", "restore_run", "set_aside", "shift_stamps"}
 #: A site that a scenario reaches only now and then is waited for so many rounds of it.
 ROUNDS = 4
