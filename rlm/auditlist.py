@@ -9,7 +9,7 @@ from rlm.event import BadItemError, decode_item
 from rlm.settings.faults import close_match, did_you_mean
 from rlm.store.connect import translated
 from rlm.store.sizes import longest_item
-from rlm.text import counted
+from rlm.text import counted, cut, safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +22,8 @@ PUSH_ITEMS = 500
 PUSH_BYTES = 1_000_000
 #: Lines and types that are named of those with the same fault, the first.
 MOST_NAMED = 5
+#: Columns of an unknown type's name.
+LONGEST_NAME = 60
 
 
 @dataclass(slots=True)
@@ -35,7 +37,7 @@ class Faulty:
     def __str__(self) -> str:
         if self.types:
             more = ", ..." if len(self.types) == MOST_NAMED else ""
-            return f"({', '.join(self.types)}{more})"
+            return f"({', '.join(cut(safe_line(one), LONGEST_NAME) for one in self.types)}{more})"
         more = f" and {self.items - len(self.lines):,} more" if self.items > len(self.lines) else ""
         return f"({'line' if self.items == 1 else 'lines'} {', '.join(map(str, self.lines))}{more})"
 
