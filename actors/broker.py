@@ -6,40 +6,40 @@ no results here, and an acknowledgement that cannot be made is no reason to stop
 
 from __future__ import annotations
 
-import logging
 import threading
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import uuid4
 
-import redis
-from dramatiq import Message
-from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.errors import ConnectionClosed, DecodeError
 
+from actors.consumer import WakefulConsumer
+from actors.messages import QUEUE, read_message
 from rlm.store.connect import make_client, translated
+from rlm.telemetry.bounded import Bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-#: The one queue: dispatches, and the end of a run.
-QUEUE = "rlm"
-#: An idle consumer looks for itself after this many seconds, should a wake-up have been lost.
-IDLE_SECONDS = 5.0
+    from dramatiq import Message
 
-#: Milliseconds the stock consumer may sleep after an empty fetch: we do the waiting.
-_INNER_TIMEOUT_MS = 1
-
-log = logging.getLogger(__name__)
+#: One word about dropped messages in this time, seconds.
+_QUIET_SECONDS: Final = 60.0
 
 
 class ClaimCheckBroker(RedisBroker):
-    """A Redis broker without delay queues, whose consumers wait to be woken instead of polling."""
+    """A Redis broker without delay queues, whose consumers wait to be woken instead of polling.
+
+    Its consumers share what one that lost Redis leaves to its successor: which messages are `held`, by identity, in the
+    lanes or on their way there; whether there is something to fetch (`woken`); whether to end (`stopping`); and the
+    bound on what is told of `dropped` messages.
+    """
 
     def __init__(self, url: str, namespace: str) -> None:
         super().__init__(client=make_client(url), middleware=[], namespace=namespace)  # type: ignore[no-untyped-call]
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
+        self.woken = threading.Event()
+        self.stopping = threading.Event()
+        self.held: set[int] = set()
+        self.dropped = Bounded(_QUIET_SECONDS)
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue without its delay queue: nothing is ever delayed, and a consumer less polls."""
@@ -48,19 +48,18 @@ class ClaimCheckBroker(RedisBroker):
             self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
 
-    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:  # noqa: ARG002  # dramatiq's signature
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> WakefulConsumer:  # noqa: ARG002  # dramatiq's signature
         """Return a consumer that sleeps until `wake` where there is nothing to fetch, or nobody to hand it to."""
-        inner = super().consume(queue_name, prefetch, _INNER_TIMEOUT_MS)
-        return WakefulConsumer(inner, self._wake, self._stopping)
+        return WakefulConsumer(self, prefetch)
 
     def wake(self) -> None:
         """Wake the consumers: there are messages."""
-        self._wake.set()
+        self.woken.set()
 
     def stop_fetching(self) -> None:
         """Fetch no more: the worker is about to stop."""
-        self._stopping.set()
-        self._wake.set()
+        self.stopping.set()
+        self.woken.set()
 
     def enqueue_many(self, messages: Iterable[Message[Any]]) -> None:
         """Enqueue messages in one round trip.
@@ -90,87 +89,34 @@ class ClaimCheckBroker(RedisBroker):
         with translated(self.client):
             ids = cast("set[bytes]", self.client.smembers(self._acks(broker_id)))
             data = cast("list[bytes | None]", self.client.hmget(self._messages(), list(ids))) if ids else []
-        return [message for message in map(_decode, data) if message is not None]
+        return [message for message in map(read_message, data) if message is not None]
 
     def forget(self, broker_id: str) -> None:
         """Delete what a worker that has ended had fetched, and its heartbeat: its claim checks are void."""
         with translated(self.client):
-            ids = cast("set[bytes]", self.client.smembers(self._acks(broker_id)))
-            pipeline = self.client.pipeline(transaction=True)
-            if ids:
-                pipeline.hdel(self._messages(), *ids)
-            pipeline.delete(self._acks(broker_id))
+            pipeline = self._deletion(broker_id)
             pipeline.zrem(f"{self.namespace}:__heartbeats__", broker_id)
             pipeline.execute()
+
+    def delete_fetched(self) -> None:
+        """Delete what this worker has fetched, nothing of which it has in hand any more.
+
+        Raises:
+            StoreError: it may have been deleted, or not.
+        """
+        with translated(self.client):
+            self._deletion(self.broker_id).execute()
+
+    def _deletion(self, broker_id: str) -> Any:
+        ids = cast("set[bytes]", self.client.smembers(self._acks(broker_id)))
+        pipeline = self.client.pipeline(transaction=True)
+        if ids:
+            pipeline.hdel(self._messages(), *ids)
+        pipeline.delete(self._acks(broker_id))
+        return pipeline
 
     def _acks(self, broker_id: str) -> str:
         return f"{self.namespace}:__acks__.{broker_id}.{QUEUE}"
 
     def _messages(self) -> str:
         return f"{self.namespace}:{QUEUE}.msgs"
-
-
-def _decode(data: bytes | None) -> Message[Any] | None:
-    try:
-        return None if data is None else Message.decode(data)
-    except DecodeError:
-        return None
-
-
-class WakefulConsumer(Consumer):
-    """Wraps the stock consumer: sleeps until woken where that would poll, and survives any trouble with Redis."""
-
-    def __init__(self, inner: Consumer, wake: threading.Event, stopping: threading.Event) -> None:
-        self._inner: Any = inner
-        self._wake = wake
-        self._stopping = stopping
-
-    def __next__(self) -> MessageProxy | None:
-        """Return the next message, or None to let the thread look around."""
-        if self._inner.message_cache:
-            return self._next()
-        if self._stopping.is_set():
-            threading.Event().wait(0.01)  # the thread is about to be told to end
-            return None
-        self._wake.clear()
-        if self._inner.outstanding_message_count < self._inner.prefetch:
-            try:
-                message = self._next()
-            except redis.RedisError as error:  # the stock one lets time-outs and refusals end its thread
-                raise ConnectionClosed(error) from error  # type: ignore[no-untyped-call]
-            if message is not None or self._inner.message_cache:
-                return message
-        if not self._stopping.is_set():
-            self._wake.wait(IDLE_SECONDS)
-        return None
-
-    def _next(self) -> MessageProxy | None:
-        try:
-            return cast("MessageProxy | None", next(self._inner))
-        except DecodeError as error:  # the stock one would forget those fetched with it
-            log.warning("A message that cannot be read is passed over: %s", error, extra={"action": "fetch"})
-            return None
-
-    def ack(self, message: MessageProxy) -> None:
-        """Acknowledge a message. Where Redis is away it stays fetched, and goes when this worker does."""
-        try:
-            self._inner.ack(message)
-        except (redis.RedisError, ConnectionClosed) as error:
-            log.info("A message could not be acknowledged, which does no harm: %s", error, extra={"action": "ack"})
-        self._wake.set()
-
-    def nack(self, message: MessageProxy) -> None:
-        """Treat a failed message as done: the event it stood for is in the ledger."""
-        self.ack(message)
-
-    def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Put messages back that no lane has begun. Where Redis is away their releases become void by themselves."""
-        held: Sequence[MessageProxy] = list(messages)
-        try:
-            self._inner.requeue(held)
-        except redis.RedisError as error:
-            log.info("%d messages could not be put back: %s", len(held), error, extra={"action": "requeue"})
-
-    def close(self) -> None:
-        """Close the stock consumer."""
-        self._inner.close()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 
-from actors.broker import QUEUE
+from actors.messages import QUEUE
 from rlm.store.ledger import Release
 
 if TYPE_CHECKING:

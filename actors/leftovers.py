@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 
-from actors.broker import QUEUE
+from actors.messages import QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

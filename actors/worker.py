@@ -23,7 +23,7 @@ from rlm import __version__, signals, telemetry
 from rlm.clock import system_clock
 from rlm.closing import close_run
 from rlm.crash import crash_point
-from rlm.dispatch import Dispatcher
+from rlm.delivery import Dispatcher
 from rlm.errors import StoreError
 from rlm.lane import Lanes
 from rlm.settings import load_settings, resolve_headers
@@ -45,7 +45,7 @@ _LANE_TIMEOUT_MS = 200
 #: Seconds beyond the longest call that a graceful stop may take.
 _GRACE_SLACK_SECONDS = 2.0
 
-#: The exit status of a worker that ended because it could not go on (a dead consumer, the grace period over).
+#: The exit status of a worker that ended because it could not go on (a dead consumer or lane, the grace period over).
 UNFIT = 70
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,8 @@ class WorkerProcess:
             reason = self._work()
             log.info("Worker %s stops: %s", self._id, reason, extra={"action": "stop_worker"})
         finally:
-            clean = self._wind_down() and self._consumes()
+            whole = self._is_whole()  # afterwards all of its threads have ended
+            clean = self._wind_down() and whole
             waker.stop()
             self._dispatcher.close()
         if not clean:
@@ -168,12 +169,14 @@ class WorkerProcess:
                 return "its supervisor is gone"
             if self._lanes.outdated:
                 return "the open run has another configuration"
-            if not self._consumes():
-                return "its consumer died"
+            if not self._is_whole():
+                return "its consumer or a lane died"
 
-    def _consumes(self) -> bool:
-        """Tell whether no consumer has died on us: one that ended because it was told to has not."""
-        return not any(one.running and not one.is_alive() for one in self._worker.consumers.values())
+    def _is_whole(self) -> bool:
+        """Return whether no lane and no consumer has died on us: one that ended because it was told to has not."""
+        consumers, lanes = self._worker.consumers.values(), self._worker.workers
+        died = any(one.running and not one.is_alive() for one in consumers)
+        return not died and not any(one.running and not one.is_alive() for one in lanes)
 
     def _announce(self, state: WorkerState) -> None:
         process = Process(

@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rlm.clock import isoformat
-from rlm.errors import ArchiveError
+from rlm.errors import ArchiveError, UnsafeError
+from rlm.private import open_own, opened_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-#: Nobody else has anything to do in the directory, or with the files.
-_DIRECTORY_MODE = 0o700
-_FILE_MODE = 0o600
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
 
@@ -51,22 +49,14 @@ class Archive:
         """
         path = self.directory / f"{kind}-{isoformat(now)[:7]}.jsonl"
         try:
-            self._make_directory()
-            new = not path.exists()
-            with _opened(path) as file:
-                _append(file, b"".join(_line(entry) for entry in entries))
-            if new:
-                _sync_directory(self.directory)
-        except OSError as error:
-            raise ArchiveError(f"the archive {str(path)!r} cannot be written ({error.strerror or error})") from error
+            with opened_directory(self.directory) as directory:
+                with _opened(directory, path.name) as file:
+                    _append(file, b"".join(_line(entry) for entry in entries))
+                os.fsync(directory)  # the name of a new file
+        except (OSError, UnsafeError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise ArchiveError(f"the archive {str(path)!r} cannot be written ({why})") from error
         return path
-
-    def _make_directory(self) -> None:
-        if not self.directory.is_dir():
-            self.directory.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-            self.directory.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
-        if self.directory.stat().st_uid != os.geteuid():
-            raise PermissionError(None, "the directory is another user's")
 
     def files(self, kind: Kind | None = None) -> list[Path]:
         """Return the files, of one kind or all, the oldest first by kind; none where there is no archive yet.
@@ -96,10 +86,9 @@ def _line(entry: bytes) -> bytes:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def _opened(directory: int, name: str) -> Iterator[int]:
     """Open a file to append to, alone: a conductor that was deposed and does not know it may be writing as well."""
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    file = os.open(path, flags, _FILE_MODE)
+    file = open_own(directory, name, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield file
@@ -120,11 +109,3 @@ def _append(file: int, data: bytes) -> None:
     except OSError:
         os.ftruncate(file, size)
         raise
-
-
-def _sync_directory(directory: Path) -> None:
-    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

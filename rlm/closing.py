@@ -7,11 +7,14 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from rlm.alarms import Alarm, alarm
+from rlm.cause import Ended, alarmed, causes, verdict
 from rlm.crash import crash_point
+from rlm.endpoint import all_limited
 from rlm.measured import merge_run, quantile
 from rlm.run import Called, Run, State, make_record
 from rlm.store.measures import failing
 from rlm.totals import actual_seconds, of_run
+from rlm.waits import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,9 +46,11 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
         crash_point("close.returned")
         tally = store.runs.tally(run_id)
         calls = store.measures.completed(run_id)
-        record = record_so_far(store, run, tally)
+        record = record_so_far(store, run, tally, store.now_us())
         if (actual := actual_seconds(calls)) is not None:
             record["plan"]["actual_seconds"] = actual
+        if found := causes(_ended(store, run, record)):
+            record["why"] = [one.as_json() for one in found]
         kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run will need them again
         wanted = max(store.settings.workers.min, kept)
         measured = merge_run(store.measures.kept(), calls, failing(tally))
@@ -68,8 +73,27 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
             return None
 
 
-def record_so_far(store: Store, run: Run, tally: Mapping[str, int], *, measured: bool = True) -> dict[str, Any]:
-    """Write the record that an open run, whose counts are `tally`, would leave if it were closed now.
+def _ended(store: Store, run: Run, record: Mapping[str, Any]) -> Ended:
+    """Gather what is known of a run at its end."""
+    endpoints = store.endpoints()
+    limits = {one.name: one.limit.text for one in all_limited(endpoints.values())}
+    for kind in store.settings.event_types:
+        limits.setdefault(kind.name, endpoints[kind.endpoints[0].name].limit.text)
+    return Ended(
+        leftover={name: entry["leftover"] for name, entry in record["by_type"].items()},
+        spent=run.spent or {},
+        waits=Waits.read(run.waits, run.started_at),
+        window_seconds=run.window_seconds,
+        limits=limits,
+        cancelled=run.cancelled,
+        failure=run.failure,
+    )
+
+
+def record_so_far(
+    store: Store, run: Run, tally: Mapping[str, int], now_us: int, *, measured: bool = True
+) -> dict[str, Any]:
+    """Write the record that an open run, whose counts are `tally`, would leave if it were closed at `now_us`.
 
     Without `measured` its peaks and durations, which take longer to read the longer it goes on, are left at 0.
     """
@@ -82,7 +106,7 @@ def record_so_far(store: Store, run: Run, tally: Mapping[str, int], *, measured:
         tally,
         names,
         called,
-        finished_at=run.moment(store.now_us()),
+        finished_at=run.moment(now_us),
         restarted=restarted,
         budgets=_budgets_called(store, run, endpoints, called, measured=measured),
     )
@@ -145,7 +169,7 @@ def _tell(record: Mapping[str, Any]) -> None:
     counts = {key: record["counts"][key] for key in ("taken", "carried_over", "completed", "failed", "leftover")}
     if record["state"] == State.FAILED:
         level, extra = logging.ERROR, alarm(Alarm.RUN_FAILED, "close_run", counts=counts, run_id=record["run_id"])
-    elif record["state"] == State.PARTIAL:
+    elif record["state"] == State.PARTIAL and not alarmed(record.get("why", ())):
         level, extra = logging.WARNING, alarm(Alarm.LEFTOVERS, "close_run", counts=counts, run_id=record["run_id"])
     log.log(level, "Run %s closed: %s", record["run_id"], _sentence(record), extra=extra)
 
@@ -157,4 +181,5 @@ def _sentence(record: Mapping[str, Any]) -> str:
     parts += [
         f"{counts[key]} {key}" for key in ("completed", "failed", "leftover") if counts[key] or key == "completed"
     ]
-    return ", ".join(parts)
+    told = verdict(record.get("why", ()))
+    return ", ".join(parts) + (f". {told}" if told else "")

@@ -35,6 +35,13 @@ class StoreUnfitError(StoreError):
     """Raised when a Redis is reachable but would lose events. The message names the setting and the remedy."""
 
 
+class UnsafeError(ConfigurationError, StoreError):
+    """Raised when another user could change or replace a file or directory that RLM reads, runs or writes.
+
+    For a command it is a fault of the configuration. Who retries while Redis is away retries this as well.
+    """
+
+
 class FencedError(StoreError):
     """Raised when a newer conductor holds the lease: nothing was written, stop conducting at once."""
 

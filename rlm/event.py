@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from rlm.clock import isoformat
+from rlm.text import cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,8 @@ _FIELDS = ("id", "wallet_name", "events", "priority")
 _QUOTED = tuple(f'"{name}"'.encode() for name in _FIELDS)
 _ITEM_ID = re.compile(r"[\x21-\x7e]{1,200}")
 _MAX_WALLET_NAME = 500
+#: The name of an unknown type is quoted up to here: no configured one is longer.
+_MAX_TYPE_NAME = 100
 
 
 class Reason(StrEnum):
@@ -64,7 +67,7 @@ class BadItemError(ValueError):
     @classmethod
     def unknown_type(cls, name: str) -> BadItemError:
         """Return the error of an event whose type `name` is not in the configuration."""
-        return cls(Reason.UNKNOWN_TYPE, f"{name!r} is not a configured type")
+        return cls(Reason.UNKNOWN_TYPE, f"{cut(name, _MAX_TYPE_NAME)!r} is not a configured type")
 
 
 @dataclass(frozen=True, slots=True)

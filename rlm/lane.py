@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rlm.alarms import Alarm, alarm
 from rlm.clock import system_clock
 from rlm.crash import crash_point
-from rlm.dispatch import Delivered, Outcome, Rejected, Request, Throttled, Unreachable, UnreachableError
+from rlm.delivery import Delivered, Outcome, Rejected, Request, Throttled, Unreachable, UnreachableError
 from rlm.endpoint import FIRST_BACKOFF_SECONDS, in_force
 from rlm.errors import StoreError
 from rlm.event import Reason, type_of
@@ -25,9 +25,7 @@ from rlm.trail import Heard
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from urllib3.connection import HTTPConnection
-
-    from rlm.dispatch import Dispatcher
+    from rlm.delivery import Connection, Dispatcher
     from rlm.endpoint import Endpoint, EventType
     from rlm.settings import Settings
     from rlm.store import Store
@@ -91,7 +89,7 @@ class Lanes:
         """Carry one released event as far as it goes. Whatever happens it is settled, given back, or its lease ends."""
         event_type = self._types.get(type_of(release.event_id))
         if event_type is None:
-            self.outdated = True
+            self._look_at_revision()
             return
         longest = max(endpoint.timeout_seconds for one in self._types.values() for endpoint in one.endpoints)
         patient_until = system_clock.monotonic() + longest + LEASE_SLACK_SECONDS  # by then all leases of now have ended
@@ -103,6 +101,12 @@ class Lanes:
             system_clock.sleep(_ALONE_SECONDS)
         if why == "alone":
             system_clock.sleep(_ALONE_SECONDS)  # else it fetched the next event at once, and that in vain as well
+
+    def _look_at_revision(self) -> None:
+        """Note whether the open run has another configuration; the type of a forged claim check is in neither."""
+        with suppress(StoreError):
+            run = self._store.runs.current()
+            self.outdated |= run is not None and run.revision != self._settings.revision
 
     def _carry(self, release: Release, event_type: EventType, patient_until: float) -> str:
         """Carry it now; return why it was not claimed, or an empty string."""
@@ -243,7 +247,7 @@ class Lanes:
         self,
         claim: Claim,
         endpoint: Endpoint,
-        connection: HTTPConnection,
+        connection: Connection,
         slot: Admitted,
         asked_at: float,
         gives_up_at: float,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rlm.endpoint import ANSWER_SLACK_SECONDS, FIRST_BACKOFF_SECONDS, all_limited
 from rlm.plan import Capacity, Horizon, Plan, Window, compute_plan
+from rlm.store.processes import Role, WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +22,23 @@ if TYPE_CHECKING:
 #: What a lane needs from the answer of a call to the beginning of its next: settle, fetch, claim, take a slot; seconds.
 #: Measured on a machine of two cores with 3 to 20 workers, the embedded server writing through to its disk.
 TURNAROUND_SECONDS = 0.01
+
+
+#: From a plan to the first call of its run where a worker is ready, seconds: a message travels.
+START_SECONDS = 0.3
+#: The same where none is, and it was never measured here: a supervisor's template loads, and workers come up.
+COMING_UP_SECONDS = 1.5
+
+
+def start_seconds(store: Store) -> float:
+    """Return how long after its plan a run makes its first call: no sooner than its workers come up, as measured here.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    if any(one.state == WorkerState.READY for one in store.processes.alive(Role.WORKER)):
+        return START_SECONDS
+    return max(START_SECONDS, store.processes.coming_up_seconds() or COMING_UP_SECONDS)
 
 
 def types_in_force(store: Store) -> tuple[EventType, ...]:

@@ -85,9 +85,9 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, A
 
     A view that is drawn over and over does without what is `measured`: see `record_so_far`.
     """
-    known = record_so_far(store, run, store.runs.tally(run.id), measured=measured)
-    _add_counts(store, known["by_type"])
     now_us, standings = _standing(store)
+    known = record_so_far(store, run, store.runs.tally(run.id), now_us, measured=measured)
+    _add_counts(store, known["by_type"])
     for name, entry in standings.items():
         known["by_endpoint" if name in known["by_endpoint"] else "by_budget"][name] |= entry
     del known["finished_at"]

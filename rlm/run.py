@@ -69,7 +69,8 @@ class Run:
     """An open run as it stands in Redis. Times in seconds since 1970, by the clock of Redis as it was when it opened.
 
     `deadline_us` follows that clock where it is set, microseconds. `tick` is the tick that it serves, by the clock of
-    the scheduler's host. `plan` is the one it began with, `forecast` what is expected of it now.
+    the scheduler's host. `plan` is the one it began with, `forecast` what is expected of it now; `waits` are what its
+    events waited for so far, as `rlm.waits.Waits` has it, and `spent` those that had all their attempts, at its end.
     """
 
     id: str
@@ -88,6 +89,8 @@ class Run:
     workers_peak: int = 0
     restarts_before: int = 0
     tick: float = 0.0
+    waits: Mapping[str, Any] | None = None
+    spent: Mapping[str, int] | None = None
 
     def left_seconds(self, now_us: int) -> float:
         """Return the time to the deadline, negative after it; `now_us` is the time of Redis, microseconds.

@@ -1,21 +1,51 @@
-"""Words for people: texts from outside made safe to show, numbers with their nouns, ages. Pure."""
+"""Words for people: texts from outside made safe to show, numbers with their nouns, ages. Pure.
+
+Here and nowhere else it is decided what of a text shows, how wide it is, and where it is cut.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-from unicodedata import category
+from typing import TYPE_CHECKING, Any
+from unicodedata import category, east_asian_width
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: Kinds of characters (Unicode's categories) that a terminal could take for commands, or that hide or turn around what
-#: stands beside them: controls, formats (bidirectional marks, zero-width ones, tags), separators of lines, surrogates.
-_UNSAFE = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
+#: stands beside them: controls, formats (bidirectional marks, zero-width ones, tags), separators of lines, surrogates;
+#: and those of which nobody knows what they look like: private and unassigned ones.
+_UNSAFE = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"})
+#: Letters, signs and marks that do not show: fillers of Hangul, variation selectors, the blank of Braille and others.
+_BLANK = frozenset(
+    map(
+        chr,
+        (
+            *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0x1D159, 0x13441, 0x13442, 0x16FE4),
+            *(*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)),
+        ),
+    )
+)
+#: Marks that combine with the letter before them; and how many one letter may have, which no language needs more of.
+_MARKS = frozenset({"Mn", "Me"})
+_MOST_MARKS = 4
+#: Vowels and finals of Hangul, which are drawn into the letter before them.
+_JOINED = ("\u1160", "\u11ff")
+#: A text on a line with others has at most so many columns: an event id has 301.
+LONGEST_TEXT = 320
+#: A line of words for people is cut after so many columns, whatever it quotes.
+LONGEST_LINE = 2000
+_CUT = "..."
 
 
 def safe(text: object, keep: str = "\n\t") -> str:
-    """Make text from outside safe to print: what a terminal could take for commands becomes visible, as JSON has it."""
+    """Make text from outside safe to print: what a terminal could take for commands becomes visible, as JSON has it.
+
+    So does what does not show, and what is heaped upon one letter.
+    """
     told = str(text)
-    if told.isprintable():
+    if told.isascii() and told.isprintable():
         return told
-    return "".join(_visible(one) if category(one) in _UNSAFE and one not in keep else one for one in told)
+    return "".join(_seen(told, keep))
 
 
 def safe_line(text: object) -> str:
@@ -23,19 +53,61 @@ def safe_line(text: object) -> str:
     return safe(text, keep="")
 
 
+def safe_words(text: object) -> str:
+    """Make words for people safe to print that may quote a text from outside: none of their lines is endless."""
+    return "\n".join(cut(line, LONGEST_LINE) for line in safe(text).split("\n"))
+
+
 def harmless(document: Any) -> Any:
-    """Return a document of JSON with every text in it as `safe_line` has it, to be drawn whoever wrote it."""
+    """Return a document of JSON with every text in it cut and as `safe_line` has it, to be drawn whoever wrote it."""
     if isinstance(document, dict):
-        return {safe_line(name): harmless(value) for name, value in document.items()}
+        return {cut(safe_line(name), LONGEST_TEXT): harmless(value) for name, value in document.items()}
     if isinstance(document, list):
         return [harmless(value) for value in document]
-    return safe_line(document) if isinstance(document, str) else document
+    return cut(safe_line(document), LONGEST_TEXT) if isinstance(document, str) else document
+
+
+def _seen(text: str, keep: str) -> Iterator[str]:
+    """Go through a text, writing out what does not show and marks that have no letter of their own."""
+    marks = _MOST_MARKS  # one at the beginning would change what stands before the text
+    for one in text:
+        kind = category(one)
+        if kind in _MARKS:
+            marks += 1
+        else:
+            marks = _MOST_MARKS if kind in _UNSAFE or one.isspace() else 0
+        hidden = kind in _UNSAFE or one in _BLANK or marks > _MOST_MARKS
+        yield _visible(one) if hidden and one not in keep else one
 
 
 def _visible(character: str) -> str:
     """Write a character as JSON escapes it, so that what is printed as JSON still says the same."""
     units = character.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def columns(text: str) -> int:
+    """Return how many columns of a terminal a safe text takes."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    if category(character) in _MARKS or _JOINED[0] <= character <= _JOINED[1]:
+        return 0
+    return 2 if east_asian_width(character) in "WF" else 1
+
+
+def cut(text: str, width: int) -> str:
+    """Cut a safe text that takes more than `width` columns."""
+    if columns(text) <= width:
+        return text
+    kept, taken = 0, len(_CUT)
+    for one in text:
+        taken += _columns(one)
+        if taken > width:
+            break
+        kept += 1
+    return f"{text[:kept]}{_CUT}"
 
 
 def counted(number: int, noun: str) -> str:
@@ -54,6 +126,5 @@ def age(seconds: float | None) -> str:
 
 
 def one_line(text: object, width: int) -> str:
-    """Put a text into one line of at most `width` characters, for a table."""
-    line = " ".join(str(text).split())
-    return line if len(line) <= width else f"{line[: width - 3]}..."
+    """Put a text from outside into one line of at most `width` columns, for a table."""
+    return cut(safe_line(" ".join(str(text).split())), width)

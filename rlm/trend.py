@@ -1,4 +1,4 @@
-"""How the queues move: rates and growth over the last minutes, from samples of what waits, each of one instant."""
+"""How the queues move: rates and growth over the last minute, from samples of what waits, each of one instant."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 #: How far back the samples go, seconds.
 HISTORY_SECONDS: Final = 600.0
+#: Rates and growth are those of the last so many seconds: what has stopped is not said to go on.
+RECENT_SECONDS: Final = 60.0
 #: Samples kept at the most: with shorter pauses between them they go back less far.
 MOST_SAMPLES: Final = 3600
 #: Rates and growth are told from so many seconds of samples on.
@@ -64,9 +69,17 @@ class Trend:
         return self.samples[-1].at - self.samples[0].at if self.samples else 0.0
 
     @property
+    def recent(self) -> list[Sample]:
+        """The samples of the last `RECENT_SECONDS`, the oldest first."""
+        return [one for one in self.samples if one.at >= self.samples[-1].at - RECENT_SECONDS]
+
+    @property
     def waiting(self) -> list[float]:
         """The events that waited at each sample, in items or in the ledger."""
-        return [one.in_ledger + one.items * self.events_per_item for one in self.samples]
+        return self._waiting(self.samples)
+
+    def _waiting(self, samples: Iterable[Sample]) -> list[float]:
+        return [one.in_ledger + one.items * self.events_per_item for one in samples]
 
     @property
     def arriving(self) -> float | None:
@@ -75,7 +88,7 @@ class Trend:
         What arrives while a drain empties the list is not seen, so that time does not count.
         """
         number, seconds = 0, 0.0
-        for before, after in pairwise(self.samples):
+        for before, after in pairwise(self.recent):
             if after.taken == before.taken and after.items >= before.items:
                 number += after.items - before.items
                 seconds += after.at - before.at
@@ -84,10 +97,11 @@ class Trend:
     @property
     def settled(self) -> float | None:
         """Events completed or failed in a minute, None while that is not known."""
-        if self.seconds < KNOWN_FROM_SECONDS:
+        recent = self.recent
+        if self.seconds < KNOWN_FROM_SECONDS or len(recent) < 2:  # noqa: PLR2004  # a rate takes two
             return None
-        gone = (_settled(before, after) for before, after in pairwise(self.samples))
-        return sum(gone) * _MINUTE / self.seconds
+        gone = (_settled(before, after) for before, after in pairwise(recent))
+        return sum(gone) * _MINUTE / (recent[-1].at - recent[0].at)
 
     @property
     def settled_each(self) -> list[float]:
@@ -100,9 +114,10 @@ class Trend:
 
         It is the slope of the straight line nearest to the samples.
         """
-        if self.seconds < KNOWN_FROM_SECONDS:
+        recent = self.recent
+        if self.seconds < KNOWN_FROM_SECONDS or len(recent) < 2:  # noqa: PLR2004  # a slope takes two
             return None
-        times, waiting = [one.at - self.samples[0].at for one in self.samples], self.waiting
+        times, waiting = [one.at - recent[0].at for one in recent], self._waiting(recent)
         mean_time, mean = sum(times) / len(times), sum(waiting) / len(waiting)
         above = sum((at - mean_time) * (number - mean) for at, number in zip(times, waiting, strict=True))
         return above * _MINUTE / sum((at - mean_time) ** 2 for at in times)

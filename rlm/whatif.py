@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 _NUMBERED = re.compile(r"(?P<stem>.*_)(?P<number>\d+)")
 
+#: A plan says of an endpoint that its calls fail where this part of them is expected to.
+WORTH_TELLING = 0.005
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -58,6 +61,14 @@ class Case:
     def suspect(self) -> list[str]:
         """The endpoints that failed and have not answered well since: no plan counts on them."""
         return [name for name, window in self.windows.items() if window.suspect]
+
+    @property
+    def failing(self) -> dict[str, float]:
+        """The endpoints of whose calls some are expected to fail, by what was measured, and which part of them."""
+        rates: dict[str, float] = {}
+        for (_, endpoint), expected in self.expected.items():
+            rates[endpoint] = max(rates.get(endpoint, 0.0), expected.error_rate)
+        return {name: rate for name, rate in sorted(rates.items()) if rate >= WORTH_TELLING}
 
     def assumed(self) -> dict[str, Any]:
         """Return what `rlm plan --json` says of what is not so today."""

@@ -9,12 +9,13 @@ import msgspec
 
 from actors import leftovers
 from rlm import telemetry
+from rlm.cause import went_wrong
 from rlm.clock import system_clock
 from rlm.closing import close_run
 from rlm.crash import crash_point
 from rlm.errors import StoreError
 from rlm.measuring import learned
-from rlm.planning import live_windows, plan_run, types_in_force
+from rlm.planning import live_windows, plan_run, start_seconds, types_in_force
 from rlm.run import State, Trigger
 from rlm.store.processes import Role, WorkerState
 from scheduler.release import BUSY_SECONDS, ReleaseLoop
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from scheduler.duty import Duty
     from scheduler.leader import Leader
 
-#: From a plan to the first call of its run, seconds: workers start, a message travels.
-START_SECONDS = 0.3
 #: Calls are cut at the deadline; what their workers say of it within this many seconds still counts.
 OVERTIME_SECONDS = 0.25
 #: How long the end-of-run actor has to close a run before the conductor does it, seconds; and past the deadline.
@@ -136,12 +135,13 @@ class Conductor:
         store.measures.publish(self._leader.token, expected)
         crash_point("plan.limits_published")
         endpoints = {endpoint.name: endpoint for one in types for endpoint in one.endpoints}
+        begins_in = start_seconds(store)
         plan = plan_run(
             store.settings,
             {name: count.open for name, count in store.ledger.count([one.name for one in types]).items()},
             types,
-            live_windows(store, list(endpoints.values()), ahead_seconds=START_SECONDS),
-            gone_seconds=run.window_seconds - self._left_seconds(run) + START_SECONDS,
+            live_windows(store, list(endpoints.values()), ahead_seconds=begins_in),
+            gone_seconds=run.window_seconds - self._left_seconds(run) + begins_in,
             window_seconds=run.window_seconds,
             expected=expected,
         )
@@ -171,13 +171,13 @@ class Conductor:
         if self._duty.stopping and self._duty.cancels:
             self._store.runs.cancel(run.id)
         self._hand_over(run)
-        fields = {}
+        fields: dict[str, str] = {}
         if loop.lost_redis:
             fields["failure"] = "Redis was away, or not fit, past the deadline"
         elif loop.lacked_workers and not loop.cancelled and not self._duty.stopping and self._unsettled():
             fields["failure"] = "no worker came up"
         crash_point("finish.due")
-        self._advance(run, State.FINISHING, **fields)
+        self._advance(run, State.FINISHING, **fields, **loop.account())
         crash_point("finish.marked")
 
     def _hand_over(self, run: Run) -> None:
@@ -206,7 +206,7 @@ class Conductor:
                 system_clock.sleep(BUSY_SECONDS)
         record = close_run(self._store, run.id) or self._store.runs.record(run.id)
         if run.trigger is Trigger.SCHEDULE:
-            well = record is None or record["state"] != State.FAILED
+            well = record is None or (record["state"] != State.FAILED and not went_wrong(record.get("why", ())))
             telemetry.tick_ended(self._store.settings, run.tick, ok=well)
         return record
 

@@ -13,9 +13,10 @@ from rlm.endpoint import all_limited
 from rlm.measuring import Measuring
 from rlm.plan import Progress, Underway, Window
 from rlm.plan.situation import MANY_ENDPOINTS
-from rlm.planning import plan_run
+from rlm.planning import plan_run, start_seconds
 from rlm.run import State
 from rlm.store.snapshot import take_snapshot
+from rlm.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rlm.store.snapshot import Snapshot
     from rlm.store.window import View
     from scheduler.leader import Leader
+    from scheduler.team import Team
 
 #: How often what remains is planned anew, seconds: so soon the forecast and the number of workers follow a change.
 REPLAN_SECONDS = 0.25
@@ -59,6 +61,7 @@ class Forecaster:
         self._short = 0
         self._seconds = 0.0
         self._leftover: int | None = None
+        self._begins_at: float | None = None
 
     @property
     def expected(self) -> Mapping[Pair, Expected]:
@@ -71,10 +74,11 @@ class Forecaster:
         self._limited = all_limited(end for one in types for end in one.endpoints)
         self._plan_next_at = float("-inf")
 
-    def look(self, scene: Scene, workers: Sequence[str], first_release_at: float | None) -> None:
+    def look(self, scene: Scene, workers: Sequence[str], team: Team, first_release_at: float | None) -> None:
         """Plan what remains, where the last plan is old enough; publish the forecast, and the workers it takes.
 
-        `workers` are the ids of all that may have calls under way, `first_release_at` is in seconds since 1970.
+        `workers` are the ids of all that may have calls under way, `team` says how many there are to count on;
+        `first_release_at` is in seconds since 1970.
 
         Raises:
             FencedError: another conductor took over.
@@ -87,13 +91,13 @@ class Forecaster:
         self._measuring.look()
         self._tell_workers()
         if len(self._limited) <= MANY_ENDPOINTS:  # with more it would take seconds, so there the first plan stands
-            self._forecast(scene, workers, first_release_at)
+            self._forecast(scene, workers, team, first_release_at)
         self._plan_next_at = max(self._plan_next_at, began + PLANNING_PART * (system_clock.monotonic() - began))
 
-    def _forecast(self, scene: Scene, workers: Sequence[str], first_release_at: float | None) -> None:
+    def _forecast(self, scene: Scene, workers: Sequence[str], team: Team, first_release_at: float | None) -> None:
         wanted = self._store.processes.wanted()
         snapshot = take_snapshot(self._store, self._names, self._limited, workers)
-        plan = self._plan(scene, snapshot, wanted)
+        plan = self._plan(scene, snapshot, wanted, team.counted_on)
         now = self._run.deadline - scene.remaining_seconds
         self._seconds = _seconds_in_all(plan, now, first_release_at) or self._seconds
         forecast = {
@@ -101,35 +105,46 @@ class Forecaster:
             "forecast_seconds": round(self._seconds, 3),
             "expected_leftover": plan.expected_leftover + sum(count.spent for count in snapshot.counts.values()),
             "workers": plan.workers,
-            "binds": plan.binds,
+            "binds": _binds(plan, team),
+            "shortage": team.shortage,
         }
         self._store.runs.advance(
             self._leader.token, self._run.id, State.RUNNING, forecast=msgspec.json.encode(forecast).decode()
         )
         self._report(forecast)
-        self._scale(plan.workers, wanted)
+        if not team.shortage:
+            self._scale(plan.workers, wanted)
 
     def _tell_workers(self) -> None:
         if self.expected is not self._published:
             self._published = self.expected
             self._store.measures.publish(self._leader.token, self._published)
 
-    def _plan(self, scene: Scene, snapshot: Snapshot, wanted: int) -> Plan:
+    def _plan(self, scene: Scene, snapshot: Snapshot, wanted: int, counted_on: int | None) -> Plan:
         waiting = _waiting(snapshot)
+        lead = self._lead_seconds(scene)
         return plan_run(
             self._store.settings,
             waiting,
             self._types,
-            {name: _window(ages, scene.views[name]) for name, ages in snapshot.ages.items()},
-            gone_seconds=self._run.window_seconds - scene.remaining_seconds,
+            {name: _window(ages, scene.views[name]).later(lead) for name, ages in snapshot.ages.items()},
+            gone_seconds=self._run.window_seconds - scene.remaining_seconds + lead,
             window_seconds=self._run.window_seconds,
             expected=self.expected,
             progress=Progress(
                 tuple(Underway(call.type, call.endpoint, call.age_seconds) for call in snapshot.calls),
                 {name: max(0, _taken_up(scene, name) - number) for name, number in waiting.items()},
             ),
+            workers=counted_on,
             at_least=wanted,
         )
+
+    def _lead_seconds(self, scene: Scene) -> float:
+        """Return how long it takes until a call can be made: where no worker is ready, until they have come up."""
+        now = system_clock.monotonic()
+        if self._begins_at is None:
+            self._begins_at = now + start_seconds(self._store)
+        return 0.0 if scene.lanes else max(0.0, self._begins_at - now)
 
     def _report(self, forecast: Mapping[str, Any]) -> None:
         """Log a forecast that promises more or less than the last told, but no more of them than somebody may read."""
@@ -162,6 +177,13 @@ class Forecaster:
                 wanted,
                 extra={"action": "scale", "run_id": self._run.id},
             )
+
+
+def _binds(plan: Plan, team: Team) -> str:
+    """Say what binds: of workers that lack, that they do, if all would else be done or more of it."""
+    if not team.shortage or not plan.expected_leftover:
+        return plan.binds
+    return f"{team.shortage}: {counted(plan.expected_leftover, 'event')} will be left over"
 
 
 def _waiting(snapshot: Snapshot) -> dict[str, int]:

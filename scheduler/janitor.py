@@ -31,6 +31,21 @@ MOST_AT_ONCE = 50
 log = logging.getLogger(__name__)
 
 
+def report_death(store: Store, role: Role, process_id: str) -> None:
+    """Take a scheduler or a supervisor off the register that died, and raise the alarm.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    store.processes.forget(role, process_id)
+    log.warning(
+        "The %s %s has not been heard of, and never signed off: it, or its host, died",
+        role,
+        process_id,
+        extra=alarm(Alarm.PROCESS_DIED, "forget_process"),
+    )
+
+
 class Janitor:
     """Forgets who was not heard of for long, workers for longer than any lease lasts; only between runs.
 
@@ -76,13 +91,7 @@ class Janitor:
         if role is Role.WORKER:
             self._forget_worker(process_id)
             return
-        self._store.processes.forget(role, process_id)
-        log.warning(
-            "The %s %s has not been heard of, and never signed off: it, or its host, died",
-            role,
-            process_id,
-            extra=alarm(Alarm.PROCESS_DIED, "forget_process"),
-        )
+        report_death(self._store, role, process_id)
 
     def _forget_worker(self, worker_id: str) -> None:
         self._store.ledger.orphan_worker(worker_id)

@@ -6,6 +6,8 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from actors import dispatch
 from rlm import pace
 from rlm.clock import system_clock
@@ -18,7 +20,9 @@ from rlm.planning import types_in_force
 from rlm.run import State
 from rlm.store import revive
 from rlm.store.processes import Role, WorkerState
+from rlm.waits import Waits
 from scheduler.forecast import Forecaster
+from scheduler.team import Team, TeamWatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,11 +44,15 @@ LOOK_SECONDS = 0.1
 #: How long the first release waits for the rest of the wanted workers once one is ready, seconds: while they boot,
 #: calls are late on their way, and a slot's guard is for less.
 GATHER_SECONDS = 0.5
+#: The same as a part of the run's window, where that is shorter: to wait longer would cost more than it gains.
+GATHER_PART = 0.025
 #: How far the clocks of Redis and of this host may be apart, seconds: no run is open for longer after its deadline by
 #: this one, whatever became of that one.
 APART_SECONDS = 5.0
 #: How long Redis is left alone when it is away, seconds.
 AWAY_SECONDS = 0.2
+#: How often it is written down what the events waited for, seconds.
+NOTE_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +82,16 @@ class ReleaseLoop:
         self._lanes = 0
         self._workers: list[str] = []
         self._gathering_until: float | None = None
+        self._planned_at = system_clock.monotonic()
+        self._cold = False
         self._could_send = False
         self._was_away = False
         self._outage = Outage(log, "release")
+        self._watch = TeamWatch(store, run.id)
+        self._team = Team(0, 0, supervised=True)
+        self._waits = Waits.read(run.waits, run.started_at)
+        self._waits_noted_at = system_clock.monotonic()
+        self._interrupted = False
         #: Most workers ready at one time.
         self.workers_peak = run.workers_peak
         #: Whether somebody asked to end the run.
@@ -102,7 +117,7 @@ class ReleaseLoop:
             except FencedError:
                 raise
             except StoreError as error:
-                self._was_away = True
+                self._was_away = self._interrupted = True
                 self._outage.tell(error, "nothing is released meanwhile", run_id=self._run.id)
                 revive(self._store)
                 if self._duty.stopping:
@@ -133,16 +148,41 @@ class ReleaseLoop:
             self.lost_redis = self.lost_redis or bool(self._voucher.unfit)
             return None
         if self._voucher.unfit:
+            self._interrupted = True
             return AWAY_SECONDS
         scene = Scene(counts, views, self._lanes, remaining, self._forecaster.expected, self._begun(counts))
+        self._follow_waits(scene)
         if not pace.can_send(scene, self._types):
+            self._waits.give_up(scene, self._types, begun=self._first_release_at is not None)
             return None
         self._could_send = True
         chosen = pace.choose_releases(scene, self._types)
         if chosen:
             self._release(chosen, self._run.deadline - remaining)
-        self._forecaster.look(scene, self._workers, self._first_release_at)
+        self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
         return self._pause(scene)
+
+    def _follow_waits(self, scene: Scene) -> None:
+        """Note what the waiting events wait for; now and then in Redis, for whoever takes over and whoever looks."""
+        begun = self._first_release_at is not None
+        now = self._run.deadline - scene.remaining_seconds
+        self._waits.look(now, scene, self._types, begun=begun, away=self._interrupted)
+        self._interrupted = False
+        if system_clock.monotonic() - self._waits_noted_at >= NOTE_SECONDS:
+            self._waits_noted_at = system_clock.monotonic()
+            self._note(waits=msgspec.json.encode(self._waits.as_json()).decode())
+
+    def account(self) -> dict[str, str]:
+        """Return the fields of the run that say why events are left over: what they waited for, which were spent.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        spent = {name: count.spent for name, count in self._store.ledger.count(self._names).items() if count.spent}
+        return {
+            "waits": msgspec.json.encode(self._waits.as_json()).decode(),
+            "spent": msgspec.json.encode(spent).decode(),
+        }
 
     def _begun(self, counts: Mapping[str, Counts]) -> dict[str, int]:
         """Count by type the events of the run that have been released at least once, and not in vain."""
@@ -159,7 +199,11 @@ class ReleaseLoop:
         self._workers = [one.id for one in workers]
         self._adopt(workers)
         ready = [one for one in workers if one.state == WorkerState.READY]
-        self._lanes = self._count_lanes([one for one in ready if one.revision == self._run.revision])
+        usable = [one for one in ready if one.revision == self._run.revision]
+        wanted = max(store.processes.wanted(), store.settings.workers.min)
+        self._cold = self._cold or (self._first_release_at is None and not ready)
+        self._team = self._watch.look(len(usable), wanted)
+        self._lanes = self._count_lanes(usable, wanted)
         if len(ready) > self.workers_peak:
             self.workers_peak = len(ready)
             self._note(workers_peak=self.workers_peak)
@@ -214,12 +258,13 @@ class ReleaseLoop:
             extra={"action": "take_up_limits", "run_id": self._run.id},
         )
 
-    def _count_lanes(self, workers: Sequence[Process]) -> int:
+    def _count_lanes(self, workers: Sequence[Process], wanted: int) -> int:
         """Count the lanes there are for this run: more workers of a supervisor than are wanted are about to leave."""
-        wanted = max(self._store.processes.wanted(), self._store.settings.workers.min)
         if self._first_release_at is None and workers and len(workers) < wanted:
             now = system_clock.monotonic()
-            self._gathering_until = self._gathering_until or now + GATHER_SECONDS
+            self._gathering_until = self._gathering_until or now + min(
+                GATHER_SECONDS, GATHER_PART * self._run.window_seconds
+            )
             if now < self._gathering_until:
                 return 0
         by_hand = sum(one.threads for one in workers if not one.supervisor)
@@ -234,6 +279,8 @@ class ReleaseLoop:
         self._store.processes.wake("workers")
         if self._first_release_at is None:
             self._first_release_at = now
+            if self._cold:
+                self._store.processes.note_coming_up(system_clock.monotonic() - self._planned_at)
             self._note(first_release_at=repr(self._first_release_at))
 
     def _note(self, **fields: str | float) -> None:

@@ -37,7 +37,12 @@ class Voucher:
     """What a conductor vouches for Redis with. One for each process: what it remembers is what it goes by."""
 
     def __init__(self, store: Store, leader: Leader, *, allow_volatile: bool) -> None:
-        """Vouch for the Redis of `store`, which need not keep an append-only file with `allow_volatile`."""
+        """Vouch for the Redis of `store`, which need not keep an append-only file with `allow_volatile`.
+
+        Raises:
+            UnsafeError: the directory in which the epoch is remembered is another user's.
+        """
+        store.epochs.claim()
         self._store = store
         self._leader = leader
         self._allow_volatile = allow_volatile

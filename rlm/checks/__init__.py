@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from rlm.checks.advisories import check_advisories
 from rlm.checks.archive import check_archive
 from rlm.checks.configuration import check_configuration, unusable
 from rlm.checks.endpoints import check_endpoints
@@ -17,10 +18,10 @@ from rlm.checks.selftests import check_selftests
 from rlm.checks.sentry import check_sentry
 from rlm.checks.server import check_clock, check_latency, check_memory, check_redis
 from rlm.checks.times import check_times
-from rlm.checks.work import check_books, check_run, check_staging
+from rlm.checks.work import check_books, check_last_run, check_run, check_staging
 from rlm.embedded import running
 from rlm.errors import StoreError
-from rlm.settings.values import EMBEDDED
+from rlm.settings.masking import EMBEDDED
 from rlm.store import open_store
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def _times(store: Store) -> Iterator[Finding]:
 
 #: What is looked at in Redis, by the name of its findings and in the order in which they are told.
 IN_REDIS: Mapping[str, Callable[[Store], Iterable[Finding]]] = {
+    "advisories": check_advisories,
     "latency": check_latency,
     "clock": check_clock,
     "memory": check_memory,
@@ -50,6 +52,7 @@ IN_REDIS: Mapping[str, Callable[[Store], Iterable[Finding]]] = {
     "workers": check_workers,
     "versions": check_versions,
     "run": check_run,
+    "last run": check_last_run,
     "orphans": check_orphans,
     "stuck": check_stuck,
     "types": check_unknown_types,
@@ -61,7 +64,7 @@ IN_REDIS: Mapping[str, Callable[[Store], Iterable[Finding]]] = {
     "books": check_books,
 }
 #: Those of them for which it does not matter what is configured.
-ANYWHERE = {name: IN_REDIS[name] for name in ("latency", "clock")}
+ANYWHERE = {name: IN_REDIS[name] for name in ("advisories", "latency", "clock")}
 
 
 def examine(settings: Settings, *, allow_volatile: bool) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rlm.checks.findings import fault
 from rlm.errors import StoreError, StoreUnreachableError
-from rlm.settings.masking import mask_urls
+from rlm.settings.secrets import known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,7 +35,7 @@ class Examination:
         except StoreError as error:
             self.note(name, error)
         except Exception as error:  # noqa: BLE001  # whatever it is, the other checks are to be made
-            message = f"this could not be looked at: {type(error).__name__}: {mask_urls(str(error))}"
+            message = f"this could not be looked at: {type(error).__name__}: {known().mask(str(error))}"
             yield fault(name, message, "see what the others say; if it stays, it is a fault of RLM: report it")
 
     def note(self, name: str, error: StoreError) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import shlex
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlm.checks.findings import good, warning
-from rlm.settings.masking import MASK, is_secret
+from rlm.checks.findings import fault, good, warning
+from rlm.settings.masking import EMBEDDED, MASK, is_secret
+from rlm.trust import Weakness, others, user_name, weakness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,12 +19,12 @@ if TYPE_CHECKING:
     from rlm.store.fitness import Finding
 
 _OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def check_files(settings: Settings) -> Iterator[Finding]:
     """Look who may read and change the files of `settings`; what does not exist is nobody's to read."""
-    found = [*_configuration(settings), *_dotenv(settings)]
+    found = [*_configuration(settings), *_procfile(settings), *_dotenv(settings)]
+    found += _folder(settings)
     for directory, what in ((settings.data_dir, "holds the data of the ledger"), (settings.archive_dir, "holds items")):
         found += _private(directory, what)
     yield from found or [good("files", "nobody else can change the configuration or read what is secret")]
@@ -50,6 +49,24 @@ def _holds_secret(settings: Settings) -> bool:
     return any(".headers." not in one.key or is_secret(one.key.rpartition(".headers.")[2]) for one in in_file)
 
 
+def _folder(settings: Settings) -> Iterator[Finding]:
+    """Look who could put another data directory in the place of the embedded server's."""
+    if settings.redis.url != EMBEDDED:
+        return
+    try:
+        found = weakness(settings.data_dir.parent)
+    except OSError:  # the server tells of it
+        return
+    if found:
+        message = f"{settings.data_dir} holds the data of the ledger, and is refused: {found.what}"
+        yield fault("files", message, found.remedy)
+
+
+def _procfile(settings: Settings) -> Iterator[Finding]:
+    root = settings.source.parent if settings.source else Path.cwd()
+    yield from _closed(root / "Procfile", "has the commands of `rlm up`", secret=False)
+
+
 def _dotenv(settings: Settings) -> Iterator[Finding]:
     """Look at the `.env` here, which `rlm up` reads, and at the one beside the data directory."""
     for directory in dict.fromkeys((Path.cwd(), settings.data_dir.parent)):
@@ -57,21 +74,40 @@ def _dotenv(settings: Settings) -> Iterator[Finding]:
 
 
 def _closed(path: Path, what: str, *, secret: bool) -> Iterator[Finding]:
-    mode, others = _modes(path)
-    if others & _OTHERS_WRITE:
-        message = f"{path} {what}: others can change where calls go (mode {mode:03o})"
-        yield warning("files", message, f"chmod go-w {shlex.quote(str(path))}")
-    if secret and others & _OTHERS_READ:
+    if not os.path.lexists(path):
+        return
+    try:
+        found = weakness(path)
+    except OSError as error:
+        found = Weakness(f"it cannot be looked at ({error.strerror})", "make that possible, or remove it")
+    if found:
+        yield fault("files", f"{path} {what}, so it is refused: {found.what}", found.remedy)
+    mode, may = _modes(path)
+    if secret and may & _OTHERS_READ:
         yield warning("files", f"{path} {what}: others can read it (mode {mode:03o})", _chmod(600, path))
 
 
 def _private(directory: Path, what: str) -> Iterator[Finding]:
-    mode, others = _modes(directory)
-    if others:
+    if foreign := _foreign(directory):
+        remedy = "run RLM and its commands as its owner, or see what it is and remove it"
+        yield fault("files", f"{directory} {what}, and {foreign}, so nothing is written there", remedy)
+        return
+    mode, may = _modes(directory)
+    if may:
         yield warning("files", f"{directory} {what}, and others can enter it (mode {mode:03o})", _chmod(700, directory))
     if mode and not os.access(directory, os.W_OK | os.X_OK):
         message = f"{directory} {what}, and this user ({os.geteuid()}) cannot write there"
         yield warning("files", message, "run RLM and its commands as its owner, or give it to the user they run as")
+
+
+def _foreign(directory: Path) -> str:
+    try:
+        facts = directory.lstat()
+    except OSError:
+        return ""
+    if stat.S_ISLNK(facts.st_mode):
+        return f"is a link, made by {user_name(facts.st_uid)}"
+    return "" if facts.st_uid == os.geteuid() else f"belongs to {user_name(facts.st_uid)}"
 
 
 def _chmod(mode: int, path: Path) -> str:
@@ -79,23 +115,9 @@ def _chmod(mode: int, path: Path) -> str:
 
 
 def _modes(path: Path) -> tuple[int, int]:
-    """Return the permissions of a file or directory, and those of others; 0 where there is none, or none to be seen.
-
-    What a group may counts only where that is not its owner's own, as many systems make one for each user.
-    """
+    """Return the permissions of a file or directory, and those of others; 0 where there is none, or none to be seen."""
     try:
         facts = path.stat()
     except OSError:
         return 0, 0
-    mode = stat.S_IMODE(facts.st_mode)
-    own = _is_of_one(facts.st_uid, facts.st_gid)
-    return mode, mode & (stat.S_IRWXO if own else stat.S_IRWXG | stat.S_IRWXO)
-
-
-def _is_of_one(uid: int, gid: int) -> bool:
-    """Tell whether a group is a user's own: named as the user, and nobody else is put into it."""
-    try:
-        owner, group = pwd.getpwuid(uid).pw_name, grp.getgrgid(gid)
-    except KeyError:
-        return False
-    return group.gr_name == owner and set(group.gr_mem) <= {owner}
+    return stat.S_IMODE(facts.st_mode), others(facts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rlm import __version__
-from rlm.checks.findings import good, warning
+from rlm.checks.findings import fault, good, warning
 from rlm.clock import system_clock
 from rlm.store.processes import Role, WorkerState
 
@@ -50,7 +50,10 @@ def check_supervisor(store: Store) -> Iterator[Finding]:
     """Tell whether a supervisor runs, with this configuration, and where."""
     supervisors = store.processes.alive(Role.SUPERVISOR)
     if not supervisors:
-        yield _none(store, Role.SUPERVISOR, "no worker is started")
+        lacking = _none(store, Role.SUPERVISOR, "no worker is started")
+        run = store.runs.current()  # one that is open lacks them now
+        by_hand = any(not one.supervisor for one in store.processes.alive(Role.WORKER))
+        yield lacking if run is None or by_hand else fault(lacking.name, lacking.message, lacking.remedy)
     elif stale := _of_another_configuration(store, supervisors):
         yield warning("supervisor", f"{stale} runs another configuration", "restart it")
     else:

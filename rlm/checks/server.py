@@ -12,7 +12,7 @@ from rlm.checks.findings import good, warning
 from rlm.clock import isoformat, system_clock
 from rlm.endpoint import all_limited
 from rlm.explain.words import moment
-from rlm.settings.values import EMBEDDED
+from rlm.settings.masking import EMBEDDED
 from rlm.store.connect import address, translated
 from rlm.store.fitness import check_fitness
 

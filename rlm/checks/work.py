@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rlm.books import books, miscounted
+from rlm.cause import verdict, went_wrong
 from rlm.checks.findings import fault, good, warning
 
 if TYPE_CHECKING:
@@ -29,6 +30,18 @@ def check_run(store: Store) -> Iterator[Finding]:
         return
     message = f"{run.id} should have been closed {overdue:.0f} s ago"
     yield fault("run", message, "start a scheduler, which closes it, or close it with `rlm cancel`; nothing is lost")
+
+
+def check_last_run(store: Store) -> Iterator[Finding]:
+    """Return what is to be said of the last run: that it failed, or why it left events over."""
+    for record in store.runs.recent(1):
+        why = record.get("why", [])
+        told = f"{record['run_id']} ended {record['state']}{f': {verdict(why)}' if why else ''}"
+        if went_wrong(why):
+            remedy = "mend what is named; nothing is lost, and the next run takes what was left over first"
+            yield warning("last run", told, remedy)
+        else:
+            yield good("last run", told)
 
 
 def check_staging(store: Store) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ import click
 
 from rlm.cli.printing import say, say_error
 from rlm.errors import ConfigurationError, FencedError, NoSuchRunError, RLMError, StoreError
-from rlm.text import safe
+from rlm.text import safe_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,7 +122,7 @@ class CommandError(click.ClickException):
     """Raised to end a command with a message and an exit code."""
 
     def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
-        super().__init__(safe(message))
+        super().__init__(safe_words(message))
         self.exit_code = int(code)  # type: ignore[misc]  # click's own way
 
     def show(self, file: Any = None) -> None:  # noqa: ARG002  # click's signature
@@ -136,7 +136,7 @@ def confirm(question: str, done: str = "removed") -> None:
     `done` is what was not done then: "Nothing was removed."
     """
     try:
-        agreed = click.confirm(safe(question), err=True)
+        agreed = click.confirm(safe_words(question), err=True)
     except click.Abort:  # there is nobody to ask, or Ctrl-C
         say("")
         agreed = False

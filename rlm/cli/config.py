@@ -44,7 +44,7 @@ def show_settings(config: Path | None, keys: tuple[str, ...], as_json: bool) -> 
     """Show every setting, its value, and where that comes from.
 
     That is "default", the file, or the name of an environment variable. KEY shows only that one, or all of a section or
-    a type. Passwords, tokens and the values of headers are masked.
+    a type. Passwords, tokens, the values of headers and keys in URLs are masked.
     """
     from rlm.settings import load_settings  # noqa: PLC0415  # a command loads what it needs when it runs
 
@@ -70,7 +70,7 @@ def _describe(found: Sequence[Shown], settings: Settings) -> None:
         show()
         title = styled(f"[{name}]" if name else "other", "title").ljust(width)
         fitted = _fitted(rows, max(width, width_of(title)))
-        fitting_table([title, *[""] * (len(fitted[0]) - 1)], fitted, lambda _index: False)
+        fitting_table([title, *[""] * (len(fitted[0]) - 1)], fitted, lambda _index: False, whole=True)
 
 
 def _fitted(rows: list[list[str]], width: int) -> list[list[str]]:

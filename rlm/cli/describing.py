@@ -9,7 +9,7 @@ from rlm.cli.following import picture_of, show_picture
 from rlm.cli.printing import is_terminal, print_json, say_error, show, show_words, table
 from rlm.run import State
 from rlm.text import counted
-from rlm.view.words import troubles, unconducted
+from rlm.view.words import forecast, troubles, unconducted
 
 
 def show_record(found: dict[str, Any], *, as_json: bool) -> None:
@@ -50,10 +50,8 @@ def _describe_plan(found: dict[str, Any]) -> None:
     )
     if "forecast" in found:
         now = found["forecast"]
-        show_words(
-            f"By now: done {now['forecast_seconds']:.1f} s after the first call, {now['expected_leftover']} left over, "
-            f"with {counted(now['workers'], 'worker')}. {_sentence(now['binds'])}"
-        )
+        expected = forecast(found).words
+        show_words(f"By now: {expected}, with {counted(now['workers'], 'worker')}. {_sentence(now['binds'])}")
     elif "seconds_left" not in found:
         for told in troubles(found):
             show_words(_sentence(told))

@@ -24,7 +24,7 @@ from rlm.cli.common import (
 )
 from rlm.cli.completing import letter_ids
 from rlm.cli.printing import fitting_table, print_json, say_error, show, show_words
-from rlm.text import counted, one_line, safe_line
+from rlm.text import counted, cut, one_line, safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -101,7 +101,7 @@ def show_letter(config: Path | None, handle: str, as_json: bool) -> None:
     letter = msgspec.json.decode(raw)
     for name, value in letter.items():
         if name != "item":
-            show(safe_line(f"{name}: {'-' if value is None else value}"))
+            show(cut(safe_line(f"{name}: {'-' if value is None else value}"), ITEM_WIDTH))
     text = item_text(raw)
     if letter["reason"] in NOT_EMBEDDABLE:  # the line breaks are its own, not those of JSON laid out
         text = safe_line(text)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlm.cli.printing import show, show_words, table
-from rlm.text import counted
+from rlm.text import counted, safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ class Forecast:
 
     def as_json(self) -> dict[str, Any]:
         """Return the document of the plan with what is added to it."""
-        document = self.plan.as_json()
+        document = self.plan.as_json() | {"failing": self.case.failing}
         for name, part in document["by_type"].items():
             chosen = self.left_over[name]
             part["left_over_by_priority"] = {str(priority): number for priority, number in chosen.by_priority.items()}
@@ -68,6 +68,7 @@ def describe(found: Forecast, waiting: Waiting) -> None:
     else:
         show_words("No call can begin in time to be answered before the deadline.")
     show_words(f"{sentence(plan.binds)}.")
+    _failing(found)
     _left_over(found)
 
 
@@ -129,6 +130,13 @@ def _until_done(found: Forecast) -> None:
     show_words(
         f"Used until then: {used.lanes:.0%} of the time of the lanes, {used.endpoints:.0%} of the endpoints' slots."
     )
+
+
+def _failing(found: Forecast) -> None:
+    """Say which calls are expected to fail: a plan that is another than yesterday's for it says so."""
+    if failing := found.case.failing:
+        told = ", ".join(f"{rate:.0%} of those to {safe_line(name)}" for name, rate in failing.items())
+        show_words(f"Calls are expected to fail, as in the last runs: {told}.")
 
 
 def _is_late(plan: Plan) -> bool:

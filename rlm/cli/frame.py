@@ -24,6 +24,14 @@ _HOME = Path(__file__).parents[2]
 _PACKAGES = frozenset({"rlm", "scheduler", "actors"})
 
 
+class LastWords(logging.Handler):
+    """Tells the warnings of a command that keeps no log: its own, and those of libraries, without secrets."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell a person."""
+        say(_masked(record.getMessage()))
+
+
 @contextmanager
 def orderly(ctx: click.Context) -> Iterator[None]:
     """Let a command end with one message and an exit code of `ExitCode`; with `--debug` the traceback goes before.
@@ -31,6 +39,7 @@ def orderly(ctx: click.Context) -> Iterator[None]:
     What click raises stays click's. A reader that went away and Ctrl-C end it without a word: its exit code is what a
     shell makes of the signal, 128 and its number.
     """
+    logging.lastResort = LastWords(logging.WARNING)
     try:
         yield
     except (click.ClickException, click.Abort, click.exceptions.Exit):
@@ -86,11 +95,12 @@ def _place(file: Path) -> str:
 
 
 def _masked(words: str) -> str:
-    if "://" not in words:
+    """Mask secrets; where no configuration was loaded, none is known, and loading what masks would take too long."""
+    if "://" not in words and "rlm.settings.secrets" not in sys.modules:
         return words
-    from rlm.settings.masking import mask_urls  # noqa: PLC0415  # costs a tenth of a second, so only where it is needed
+    from rlm.settings.secrets import known  # noqa: PLC0415  # costs a tenth of a second, so only where it is needed
 
-    return mask_urls(words)
+    return known().mask(words)
 
 
 def _report(error: Exception) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,10 @@ import click
 
 from rlm.cli.common import CommandError, config_option, confirm, examples, json_option, yes_option
 from rlm.cli.printing import print_json, say, show, show_words
+from rlm.errors import UnsafeError
+from rlm.private import replace_in
 from rlm.text import counted
+from rlm.trust import weakness
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,16 +104,15 @@ def _write(directory: Path, files: Mapping[str, str]) -> None:
 
 def _write_whole(path: Path, text: str, mode: int) -> None:
     """Write a file or, on a full disk, leave all as it was; one that is there keeps its mode, and the links to it."""
+    if path.is_symlink() and (found := weakness(path)):
+        raise UnsafeError(f"file {path}: {found.what}", found.remedy)
     path = path.resolve()
-    new = path.with_name(f"{path.name}.new")
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        new.touch(mode)
-        new.write_text(text, encoding="utf-8")
-        if path.exists():
-            new.chmod(path.stat().st_mode)
-        new.replace(path)
+        kept = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+        replace_in(directory, path.name, text.encode(), mode, kept)
     finally:
-        new.unlink(missing_ok=True)
+        os.close(directory)
 
 
 def _show_files(directory: Path, files: Mapping[str, str], kept: list[str]) -> None:

@@ -16,7 +16,7 @@ from rlm.errors import ConfigurationError
 from rlm.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from rlm.mockapi import EndpointSummary, MockApi
 
@@ -75,7 +75,7 @@ def mock_api(
         api = MockApi(types, host=host, port=port, log_path=log_path)
         for name, fields in _faults(fail, fault).items():
             api.set_fault(name, **fields)
-        api.serve_forever(lambda: click.echo(_boot_line(api), err=True))
+        api.serve_forever(lambda: click.echo("\n".join(_boot_lines(api)), err=True))
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
     except OSError as error:
@@ -113,8 +113,13 @@ def _value(text: str) -> Any:
         return text  # a word, as in retry_after=date
 
 
-def _boot_line(api: MockApi) -> str:
-    return f"rlm mock-api {__version__}, pid {os.getpid()}, serves {len(api.summary())} endpoints on {api.url}"
+def _boot_lines(api: MockApi) -> Iterator[str]:
+    if api.open_to:
+        yield (
+            f"Warning: whoever reaches {', '.join(api.open_to)} can read the log of calls and change the faults, for "
+            "there is no token; leave --host out to listen on 127.0.0.1 only"
+        )
+    yield f"rlm mock-api {__version__}, pid {os.getpid()}, serves {len(api.summary())} endpoints on {api.url}"
 
 
 def _table(summary: dict[str, EndpointSummary]) -> str:

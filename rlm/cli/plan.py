@@ -178,10 +178,10 @@ def _cases(
     store: Store, settings: Settings, add: Iterable[str], workers: int | None, *, asked: bool, fresh: bool
 ) -> list[Case]:
     """Return today's case, and after it the one asked for if one was."""
+    from rlm.planning import start_seconds  # noqa: PLC0415  # a command loads what it needs when it runs
     from rlm.whatif import as_it_is, as_it_might_be  # noqa: PLC0415
-    from scheduler.conductor import START_SECONDS  # noqa: PLC0415  # the time a run takes to its first call
 
-    today = as_it_is(store, START_SECONDS, fresh=fresh)
+    today = as_it_is(store, start_seconds(store), fresh=fresh)
     return [today, as_it_might_be(store, today, settings, add, workers, fresh=fresh)] if asked else [today]
 
 

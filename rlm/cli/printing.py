@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from rlm.clock import isoformat, system_clock
-from rlm.text import safe, safe_line
+from rlm.text import LONGEST_TEXT, columns, cut, safe, safe_line, safe_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ _LOOKS = {"ok": "32", "warn": "33", "error": "1;31", "busy": "36", "title": "1",
 
 
 #: Marks a styled text until it is printed. Nobody outside this process can know it, so no text from outside is styled.
-_MARK = f"\ue000{secrets.token_hex(8)}"
+_MARK = f"<{secrets.token_hex(8)}:"
 
 
 _MARKS = re.compile(f"{_MARK}([a-z]*);")
@@ -37,6 +37,8 @@ _WORDS = re.compile(r"( *)((?:`[^`]*`|[^ ])+)")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\.\d+Z")
 #: Columns of a table are not made narrower than this.
 _LEAST_WIDTH = 12
+#: What takes no more columns is not cut in a table, however narrow the terminal: ids, which one types, and times.
+_WHOLE_WIDTH = 25
 
 
 def is_terminal(*, err: bool = False) -> bool:
@@ -68,7 +70,7 @@ def _rendered(text: str, *, coloured: bool) -> str:
 
 def say(text: str) -> None:
     """Tell a person something on stderr, on a terminal wrapped at words."""
-    click.echo(_rendered(_wrapped(text, err=True), coloured=is_coloured(err=True)), err=True)
+    click.echo(_rendered(_wrapped(safe_words(text), err=True), coloured=is_coloured(err=True)), err=True)
 
 
 def say_error(words: str) -> None:
@@ -131,8 +133,8 @@ def room() -> int:
 
 
 def width_of(cell: str) -> int:
-    """Return how many characters of a text are seen: its marks are not."""
-    return len(_MARKS.sub("", cell))
+    """Return how many columns a text takes: its marks take none."""
+    return columns(_MARKS.sub("", cell))
 
 
 def print_json(document: Any) -> None:
@@ -140,10 +142,16 @@ def print_json(document: Any) -> None:
     click.echo(safe(msgspec.json.format(msgspec.json.encode(document), indent=2).decode()))
 
 
-def table(headings: list[str], rows: list[list[str]], align: Callable[[int], bool] | None = None) -> None:
-    """Print a table; `align` tells which columns are numbers and stand to the right."""
+def table(
+    headings: list[str], rows: list[list[str]], align: Callable[[int], bool] | None = None, *, whole: bool = False
+) -> None:
+    """Print a table; `align` tells which columns are numbers and stand to the right.
+
+    Cells that are too long are cut, unless they are to be left `whole`, being the operator's own words.
+    """
     rows = [[safe_line(cell) for cell in row] for row in rows]
-    widths = [max(width_of(row[index]) for row in [headings, *rows]) for index in range(len(headings))]
+    widths = _widths(headings, rows) if whole else _fitted(_widths(headings, rows), room())
+    rows = [[_cut(cell, width) for cell, width in zip(row, widths, strict=True)] for row in rows]
     numeric = align or (lambda index: index > 0)
     for row in [headings, *rows]:
         cells = [
@@ -153,17 +161,37 @@ def table(headings: list[str], rows: list[list[str]], align: Callable[[int], boo
         show("  ".join(cells).rstrip())
 
 
+def _widths(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(width_of, column)) for column in zip(headings, *rows, strict=True)]
+
+
+def _fitted(widths: Sequence[int], most: int) -> list[int]:
+    """Narrow the widest columns until all take `most`, as far as an id or a time stays whole; none is endless."""
+    fitted = [min(width, LONGEST_TEXT) for width in widths]
+    while (over := sum(fitted) + 2 * (len(fitted) - 1) - most) > 0 and max(fitted) > _WHOLE_WIDTH:
+        widest = fitted.index(max(fitted))
+        second = max((one for one in fitted if one < fitted[widest]), default=0)
+        fitted[widest] = max(_WHOLE_WIDTH, second, fitted[widest] - over)
+    return fitted
+
+
+def _cut(cell: str, width: int) -> str:
+    """Cut a cell that is wider than its column; its marks go with what they colour."""
+    return cell if width_of(cell) <= width else cut(_MARKS.sub("", cell), width)
+
+
 def fitting_table(
     headings: list[str],
     rows: list[list[str]],
     align: Callable[[int], bool] | None = None,
     *,
     spare: Sequence[str] = (),
+    whole: bool = False,
 ) -> None:
     """Print a table; on a terminal that is too narrow for it the columns in `spare` are left out, the first one first.
 
-    Before that its times are shortened, and if both is not enough the last column is wrapped. Anywhere else all of it
-    is printed: who reads a pipe counts on the columns.
+    Before that its times are shortened, and if both is not enough long cells are cut, and the last column is wrapped.
+    Anywhere else all of it is printed that is not endless: who reads a pipe counts on the columns.
     """
     numeric = align or (lambda index: index > 0)
     rows = [[safe_line(cell) for cell in row] for row in rows]
@@ -173,15 +201,26 @@ def fitting_table(
     for name in spare:
         if _over(headings, rows, kept) > 0:
             kept.remove(headings.index(name))
-    *others, last = (max(width_of(row[index]) for row in [headings, *rows]) for index in kept)
-    width = last - max(0, _over(headings, rows, kept))
-    cut = [one for row in rows for one in _wrapped_row([row[index] for index in kept], width if others else last)]
-    table([headings[index] for index in kept], cut, lambda place: numeric(kept[place]))
+    headings, rows = [headings[index] for index in kept], [[row[index] for index in kept] for row in rows]
+    rows = list(_wrapped_rows(headings, rows, whole=whole))
+    table(headings, rows, lambda place: numeric(kept[place]), whole=whole)
 
 
 def _over(headings: list[str], rows: list[list[str]], kept: list[int]) -> int:
-    """Return by how many characters these columns of a table are wider than there is room."""
-    return sum(max(width_of(row[index]) for row in [headings, *rows]) + 2 for index in kept) - 2 - room()
+    """Return by how many columns of the terminal these columns of a table are wider than there is room."""
+    widths = _widths(headings, rows)
+    return sum(widths[index] + 2 for index in kept) - 2 - room()
+
+
+def _wrapped_rows(headings: list[str], rows: list[list[str]], *, whole: bool) -> Iterator[list[str]]:
+    """Cut what is too long before the last column, which is wrapped to what is left then; there a long word is cut."""
+    *others, last = _widths(headings, rows)
+    others = others if whole else _fitted(others, room() - min(last, 2 * _LEAST_WIDTH) - 2)
+    left = room() - sum(others) - 2 * len(others) if others else last
+    for row in rows:
+        cells = [_cut(cell, width) for cell, width in zip(row[:-1], others, strict=True)]
+        for wrapped in _wrapped_row([*cells, row[-1]], min(last, left)):
+            yield wrapped if whole else [*wrapped[:-1], _cut(wrapped[-1], left if left >= _LEAST_WIDTH else last)]
 
 
 def _wrapped_row(row: list[str], width: int) -> Iterator[list[str]]:

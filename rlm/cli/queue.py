@@ -62,12 +62,12 @@ def monitor(config: Path | None, interval: float | None, as_json: bool) -> None:
     20 runs, as that of `rlm plan --windows 20`.
     """
     from rlm.monitoring import Monitor  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.planning import start_seconds  # noqa: PLC0415  # a command loads what it needs when it runs
     from rlm.view import Drawn, JSONLines, Lines, QueuePicture  # noqa: PLC0415
     from rlm.view.queue import queue_line  # noqa: PLC0415
-    from scheduler.conductor import START_SECONDS  # noqa: PLC0415  # the time a run takes to its first call
 
     with store_of(config) as store:
-        seen = Monitor(store, START_SECONDS)
+        seen = Monitor(store, start_seconds(store))
         output: Output
         if as_json:
             output = JSONLines(show, say)

@@ -106,7 +106,7 @@ def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: 
 
     root = settings.source.parent if settings.source else Path.cwd()
     procfile = root / "Procfile"
-    if not procfile.exists():
+    if not os.path.lexists(procfile):
         commands = _default_commands(allow_volatile=allow_volatile)
     elif allow_volatile:
         raise click.UsageError(f"--allow-volatile belongs behind the commands that stand in {procfile}.")
@@ -127,8 +127,10 @@ def _default_commands(*, allow_volatile: bool) -> dict[str, str]:
 def _read_procfile(path: Path) -> dict[str, str]:
     from honcho.environ import parse_procfile  # noqa: PLC0415
 
+    from rlm.trust import read_trusted_text  # noqa: PLC0415
+
     try:
-        commands: dict[str, str] = parse_procfile(path.read_text(encoding="utf-8")).processes
+        commands: dict[str, str] = parse_procfile(read_trusted_text(path)).processes
     except (OSError, UnicodeDecodeError, AssertionError) as error:
         raise ConfigurationError(f"file {path}: cannot be used: {error}") from error
     if not commands:
@@ -139,8 +141,10 @@ def _read_procfile(path: Path) -> dict[str, str]:
 def _read_dotenv(path: Path) -> dict[str, str]:
     from honcho.environ import parse  # noqa: PLC0415
 
+    from rlm.trust import read_trusted_text  # noqa: PLC0415
+
     try:
-        variables: dict[str, str] = parse(path.read_text(encoding="utf-8")) if path.exists() else {}
+        variables: dict[str, str] = parse(read_trusted_text(path)) if os.path.lexists(path) else {}
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"file {path}: cannot be used: {error}; a line of it is NAME=value") from error
     return variables

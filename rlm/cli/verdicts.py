@@ -6,7 +6,7 @@ import shutil
 from textwrap import wrap
 
 from rlm.cli.printing import is_terminal, show, styled
-from rlm.text import safe_line
+from rlm.text import LONGEST_LINE, cut, safe_line
 
 #: What each verdict looks like.
 _LOOKS = {"ok": "ok", "warn": "warn", "fail": "error"}
@@ -41,5 +41,5 @@ def _columns(name: str, message: str, remedy: str, names: int, width: int) -> li
 
 def _lines(text: str, width: int) -> list[str]:
     """Wrap a text, at words where that can be; without a width it stays one line."""
-    line = safe_line(text)
+    line = cut(safe_line(text), LONGEST_LINE)
     return (wrap(line, width, break_on_hyphens=False) if width else [line]) or [""]

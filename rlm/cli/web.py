@@ -35,12 +35,15 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> Non
 
     On another address than the loopback interface's it starts only with a token (web.token), which all but /healthz
     then ask for, as "Authorization: Bearer TOKEN".
+
+    The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
     """
     from rlm.settings import load_settings  # noqa: PLC0415  # a command loads what it needs when it runs
     from rlm.web.access import read_token  # noqa: PLC0415
     from rlm.web.serve import bind, serve  # noqa: PLC0415
 
-    token = read_token(load_settings(config).web.token, os.environ)
+    settings = load_settings(config).web
+    token = read_token(settings.token, os.environ)
     with bind(host, port, has_token=bool(token)) as bound:
         where = _url(bound)
         with long_running(config, "web") as (store, wakeup, stop):
@@ -51,7 +54,8 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> Non
             log.info("Serving %s/metrics and %s/healthz, %s", where, where, asked, extra={"action": "serve"})
             if reason := redis_trouble(store):
                 log.warning("Nothing can be read yet: %s", reason, extra={"action": "serve"})
-            serve(make_app(store, token, metrics_only=metrics_only), bound, wakeup, stop)
+            app = make_app(store, token, settings.hosts, metrics_only=metrics_only)
+            serve(app, bound, wakeup, stop)
 
 
 def _url(bound: socket.socket) -> str:

@@ -51,8 +51,9 @@ def _outcome(verdict: Verdict) -> Iterator[str]:
     )
     yield f"{counts['completed']:,} completed, {counts['failed']:,} failed, {counts['leftover']:,} left over."
     if counts["leftover"]:
-        yield "That is all the limits allow in one window. Nothing is lost: what is left over"
-        yield "stays in the ledger, and the next run would take it first."
+        for one in record.get("why", ()):
+            yield f"{one['sentence'][:1].upper()}{one['sentence'][1:]}."
+        yield "Nothing is lost: what is left over stays in the ledger, and the next run would take it first."
 
 
 def _forecast(verdict: Verdict) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from rlm.clock import system_clock
 from rlm.errors import StoreError
+from rlm.private import CAREFUL, FILE_MODE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +30,7 @@ class FileLock:
     """
 
     def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | CAREFUL, FILE_MODE)
 
     def __enter__(self) -> Self:
         return self
@@ -60,9 +62,11 @@ class FileLock:
 def held(path: Path) -> bool:
     """Return whether anyone holds the lock at `path`; makes no file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
+        descriptor = os.open(path, os.O_RDONLY | CAREFUL)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ELOOP}:  # a link is no lock of ours
+            return False
+        raise
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

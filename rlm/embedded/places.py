@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
-from rlm.errors import StoreError
+from rlm.errors import UnsafeError
+from rlm.private import claim_directory, is_own_directory
 
 SOCKET_NAME = "valkey.sock"
 #: A socket's path must fit in 104 bytes (macOS; 108 on Linux), its end included.
@@ -32,37 +34,17 @@ def is_own_socket(path: Path) -> bool:
     return path.name == SOCKET_NAME and (short or (place / "server.lock").exists())
 
 
-def claim_data_dir(directory: Path) -> None:
-    """Make `directory` and close it to everybody else.
-
-    Raises:
-        StoreError: it is another user's.
-    """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _require_own(directory)
-    directory.chmod(0o700)
-
-
 def claim_socket_dir(directory: Path) -> None:
     """Make `directory`, which lies where everybody may write.
 
     Raises:
-        StoreError: somebody else made it, or may enter it.
+        UnsafeError: somebody else made it, or may enter it, or could put another in its place.
     """
-    directory.mkdir(mode=0o700, exist_ok=True)
-    _require_own(directory)
-    mode = stat.S_IMODE(directory.lstat().st_mode)
-    if mode & 0o077:
-        raise StoreError(
-            f"{str(directory)!r} is open to others (mode {mode:03o}), so a socket is not safe in it: "
-            "remove it, or keep the configuration in a directory with a shorter path"
-        )
-
-
-def _require_own(directory: Path) -> None:
-    facts = directory.lstat()
-    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
-        raise StoreError(
-            f"{str(directory)!r} is not a directory of user {os.geteuid()} but of {facts.st_uid}, "
-            "so the embedded server cannot be kept in it: run as its owner, or use another directory"
-        )
+    with suppress(FileNotFoundError):
+        mode = stat.S_IMODE(directory.lstat().st_mode)
+        if is_own_directory(directory) and mode & 0o077:
+            raise UnsafeError(
+                f"{str(directory)!r} is open to others (mode {mode:03o}), so a socket is not safe in it",
+                "remove it, or keep the configuration in a directory with a shorter path",
+            )
+    claim_directory(directory)

@@ -18,6 +18,7 @@ from rlm.embedded.locks import POLL_SECONDS, FileLock, held
 from rlm.embedded.places import claim_socket_dir, socket_path
 from rlm.embedded.spawn import spawn
 from rlm.errors import StoreError
+from rlm.private import CAREFUL, FILE_MODE
 
 #: How long a server may take until it answers, seconds: it reads its append-only file first.
 START_SECONDS = 30.0
@@ -158,7 +159,7 @@ class ValkeyProcess:
         return serves
 
     def _start(self, lock: FileLock) -> None:
-        log = os.open(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        log = os.open(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | CAREFUL, FILE_MODE)
         try:
             self._child = spawn(self._command(), lock.descriptor, log)
             self._child_lock = os.fstat(lock.descriptor)

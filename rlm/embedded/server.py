@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
 from rlm.embedded.locks import FileLock, alone, held
-from rlm.embedded.places import claim_data_dir
 from rlm.embedded.process import ValkeyProcess
 from rlm.errors import StoreError
+from rlm.private import claim_directory, is_own_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ class EmbeddedServer:
 
     def __init__(self, data_dir: Path, port: int = 0) -> None:
         """Name the server of `data_dir`. With `port` it listens on that port of 127.0.0.1 as well."""
-        self.data_dir = data_dir.resolve()
+        self.data_dir = _located(data_dir)
         self._port = port
         self._process = ValkeyProcess(self.data_dir)
         self._users: FileLock | None = None
@@ -80,7 +80,7 @@ class EmbeddedServer:
     @contextmanager
     def _directory(self) -> Iterator[None]:
         try:
-            claim_data_dir(self.data_dir)
+            claim_directory(self.data_dir)
             yield
         except OSError as error:
             raise StoreError(
@@ -121,5 +121,10 @@ class EmbeddedServer:
 
 
 def running(data_dir: Path) -> bool:
-    """Return whether a server runs in `data_dir`; starts nothing."""
-    return held(data_dir.resolve() / "server.lock")
+    """Return whether a server of this user runs in `data_dir`; starts nothing."""
+    return is_own_directory(data_dir) and held(_located(data_dir) / "server.lock")
+
+
+def _located(data_dir: Path) -> Path:
+    """Return one path for the directory whatever links lead to it; if it is a link itself, that is not followed."""
+    return data_dir.parent.resolve() / data_dir.name

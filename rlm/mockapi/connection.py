@@ -17,6 +17,7 @@ from rlm.mockapi.faults import NoAnswer
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from rlm.connections import Ceiling
     from rlm.mockapi.arrivals import Arrival
 
 #: SO_LINGER with a time of zero: closing sends a reset instead of a goodbye.
@@ -49,18 +50,36 @@ class Service(Protocol):
 class Connection(asyncio.Protocol):
     """Reads one request after another. What a client sends before its answer is there waits."""
 
-    def __init__(self, service: Service, monotonic: Callable[[], float], alive: set[Connection]) -> None:
+    def __init__(
+        self, service: Service, monotonic: Callable[[], float], alive: set[Connection], ceiling: Ceiling
+    ) -> None:
         self._service = service
         self._monotonic = monotonic
         self._alive = alive
+        self._ceiling = ceiling
+        self.peer = ""
+        self.since = 0.0
         self._buffer = bytearray()
         self._head: wire.Head | None = None
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered, or never will be."""
+        return self._busy
+
+    def cut(self) -> None:
+        """Close the connection at once, and no longer count it."""
+        self._alive.discard(self)
+        self.reset()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport; asyncio calls this once."""
+        """Keep the transport, and take a place among the connections; asyncio calls this once."""
+        self._ceiling.make_room(self._alive)
         self._transport = cast("asyncio.Transport", transport)
+        self.peer = (transport.get_extra_info("peername") or ("",))[0]
+        self.since = self._monotonic()
         self._alive.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why it went makes no difference
@@ -132,5 +151,6 @@ class Connection(asyncio.Protocol):
             self._transport.close()
             return
         self._busy = False
+        self.since = self._monotonic()
         if self._buffer:  # sent before its turn, so it is read, and arrives, now
             asyncio.get_running_loop().call_soon(self.data_received, b"")

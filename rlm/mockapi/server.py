@@ -8,9 +8,11 @@ import signal
 import threading
 from concurrent.futures import Future
 from functools import partial
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Self
 
 from rlm.clock import system_clock
+from rlm.connections import AT_A_TURN, Ceiling, let_wait
 from rlm.errors import ConfigurationError
 from rlm.mockapi.connection import Connection
 from rlm.mockapi.service import Service
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     from rlm.endpoint import EventType
     from rlm.mockapi.arrivals import Arrival, EndpointSummary
 
-#: Clients that may wait to be let in; a whole system's workers connect in the same instant.
-_BACKLOG = 1024
+#: Connections at once, far more than the lanes of one host; one more takes the place of another.
+_MOST_CONNECTIONS = 10_000
 
 
 class MockApi:
@@ -58,6 +60,8 @@ class MockApi:
     ) -> None:
         self.host = host
         self.port = port
+        #: The addresses it listens on that other hosts may reach, once it does.
+        self.open_to: tuple[str, ...] = ()
         self._clock = clock
         self._service = Service(types, clock, log_path, seed)
         self._thread: threading.Thread | None = None
@@ -161,17 +165,22 @@ class MockApi:
 
     async def _listen(self, alive: set[Connection]) -> asyncio.Server:
         loop = asyncio.get_running_loop()
+        ceiling = Ceiling(_MOST_CONNECTIONS)
+        loop.set_exception_handler(ceiling.on_loop_error)
 
         def connect() -> Connection:
-            return Connection(self._service, self._clock.monotonic, alive)
+            return Connection(self._service, self._clock.monotonic, alive, ceiling)
 
         try:
-            server = await loop.create_server(connect, self.host, self.port, backlog=_BACKLOG)
+            server = await loop.create_server(connect, self.host, self.port, backlog=AT_A_TURN)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
             raise ConfigurationError(
                 f"port {self.port} on {self.host} is in use; end what listens there, or choose another with --port"
             ) from error
+        let_wait(server)
         self.port = server.sockets[0].getsockname()[1]
+        addresses = [str(one.getsockname()[0]) for one in server.sockets]
+        self.open_to = tuple(one for one in addresses if not ip_address(one.partition("%")[0]).is_loopback)
         return server

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rlm.plan.gate import NEVER, SECOND, Shut, ticks
 from rlm.plan.simulate import simulate
+from rlm.plan.situation import MANY_ENDPOINTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,8 +46,10 @@ def what_binds(situation: Situation, choice: Choice, capacity: Capacity, horizon
     plenty = choice.alone if situation.must_be_quick and situation.separable else _plenty(situation, capacity)
     most = _workers(capacity.max_workers) + (" (the maximum)" if capacity.min_workers < capacity.max_workers else "")
     lanes = 0 if situation.must_be_quick else capacity.max_workers * capacity.threads
+    # Whether a budget binds is looked at under way too: one simulation, where any type has a budget.
+    free = None if len(situation.gates) > MANY_ENDPOINTS else _without_budgets(situation, capacity)
     if course.leftover:
-        return _leftover(situation, course, plenty, lanes, most)
+        return _leftover(situation, course, plenty, free, lanes, most)
     target, soonest = ticks(horizon.target_seconds), _at(situation, plenty.forecast)
     if course.forecast <= target and plenty.forecast < WORTH_IT * course.forecast:
         done = f"with {_workers(choice.workers)} all is done at {_at(situation, course.forecast)}, before the target of"
@@ -55,7 +58,7 @@ def what_binds(situation: Situation, choice: Choice, capacity: Capacity, horizon
         return (
             f"workers bind: with {most} all is done at {_at(situation, best.forecast)}; with more it could be {soonest}"
         )
-    return _end(situation, course, plenty, lanes)
+    return _end(situation, course, plenty, free, lanes)
 
 
 def _plenty(situation: Situation, capacity: Capacity) -> Course:
@@ -64,7 +67,14 @@ def _plenty(situation: Situation, capacity: Capacity) -> Course:
     return simulate(situation, max(lanes, situation.events + len(situation.busy)))
 
 
-def _leftover(situation: Situation, course: Course, plenty: Course, lanes: int, most: str) -> str:
+def _without_budgets(situation: Situation, capacity: Capacity) -> Course | None:
+    """See what it comes to on all workers where no endpoint has a budget; None where none has one."""
+    if not any(route.budget for demand in situation.demands if demand.events for route in demand.routes):
+        return None
+    return simulate(situation.without_budgets(), capacity.max_workers * capacity.threads)
+
+
+def _leftover(situation: Situation, course: Course, plenty: Course, free: Course | None, lanes: int, most: str) -> str:
     """Say why events are left over."""
     late = [demand for demand in situation.demands if demand.events and course.left[demand.name]]
     limited = [demand for demand in late if any(route.latest >= 0 for route in demand.routes)]
@@ -78,9 +88,7 @@ def _leftover(situation: Situation, course: Course, plenty: Course, lanes: int, 
         return f"calls under way bind: {_events(course.leftover)} not expected to be answered before the deadline"
     if not limited:
         return f"the deadline binds: in {_seconds(situation.deadline)} there is no time for a call of {_names(late)}"
-    budgets = _budgets(limited)
-    binds = lanes and budgets and simulate(situation.without_budgets(), lanes).leftover < course.leftover
-    reason = _all_shut(situation, limited) or (budgets if binds else _limits(limited))
+    reason = _all_shut(situation, limited) or _reason(course, limited, free)
     number = sum(course.left[demand.name] for demand in limited)
     change = "however many workers" if plenty.leftover >= course.leftover else f"with more workers {plenty.leftover:,}"
     return (
@@ -89,7 +97,17 @@ def _leftover(situation: Situation, course: Course, plenty: Course, lanes: int, 
     )
 
 
-def _end(situation: Situation, course: Course, plenty: Course, lanes: int) -> str:
+def _reason(course: Course, limited: Sequence[Demand], free: Course | None) -> str:
+    """Say whose limits or budgets leave events over; of both, how many each."""
+    budgeted = [one for one in limited if free and _budgets([one]) and free.left[one.name] < course.left[one.name]]
+    others = [one for one in limited if one not in budgeted]
+    if not budgeted or not others:
+        return _budgets(budgeted) or _limits(others)
+    by_budget, by_limit = (sum(course.left[one.name] for one in part) for part in (budgeted, others))
+    return f"{_budgets(budgeted)} ({by_budget:,} of {_names(budgeted)}) and {_limits(others)} ({by_limit:,})"
+
+
+def _end(situation: Situation, course: Course, plenty: Course, free: Course | None, lanes: int) -> str:
     """Say what the end waits for where more workers would make little difference."""
     last = max(plenty.starts, key=lambda start: start.at + start.takes)
     if last.at + last.takes < plenty.forecast:
@@ -105,7 +123,7 @@ def _end(situation: Situation, course: Course, plenty: Course, lanes: int) -> st
         change = f"with more workers the end could be {soonest} instead of {end}"
         besides = "they and "
     budgets = _budgets(limited)
-    binds = lanes and budgets and simulate(situation.without_budgets(), lanes).forecast < WORTH_IT * course.forecast
+    binds = budgets and free and free.forecast < WORTH_IT * course.forecast
     return (
         f"{budgets if binds else _limits(limited)} until {_at(situation, last.at)}; "
         f"{change}{_sooner(situation, course, limited, lanes, besides)}{_resting(situation, limited)}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from rlm.settings.masking import EMBEDDED
 from rlm.settings.toml import toml_document, toml_key
-from rlm.settings.values import EMBEDDED
 
 if TYPE_CHECKING:
     from rlm.endpoint import Endpoint, EventType, Limit

@@ -10,9 +10,10 @@ from rlm.settings.document import SECTIONS, model_at
 from rlm.settings.fields import words
 from rlm.settings.masking import MASK, mask_value
 from rlm.settings.toml import dotted, toml_value
+from rlm.text import cut, safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
     from rlm.settings.layers import Layers, Place
 
 _LONGEST_VALUE = 200
+#: A longer key is cut where it is shown, and is not compared with those there are.
+_LONGEST_KEY = 200
+#: Faults that are told one by one.
+_MOST_FAULTS = 100
 #: What pydantic puts behind the place of a table's entry when it means the key.
 _KEY_MARK = "[key]"
-#: What a key was probably meant to be whose value is not told though it is no key, and how alike it has to be.
-_SECRET_KEYS = ("password", "secret", "token", "api_key", "authorization", "credentials")
-_ALIKE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,14 @@ class Fault:
         return f"{self.origin}: {self.subject}: {self.problem}"
 
 
+def listed(faults: Sequence[Fault]) -> str:
+    """Write faults, a line each; of very many the first."""
+    lines = [str(one) for one in faults[:_MOST_FAULTS]]
+    if more := len(faults) - len(lines):
+        lines.append(f"{faults[-1].origin}: and {more:,} more")
+    return "\n".join(lines)
+
+
 @dataclass(frozen=True, slots=True)
 class Sound:
     """A configuration without the values at `faulty` places: what rules between settings can be asked about."""
@@ -49,7 +59,7 @@ class Sound:
 
     def find(self, place: Place) -> Any:
         """Return the value at `place`, None where there is none or it is faulty already."""
-        spoiled = any(place[: len(faulty)] == faulty for faulty in self.faulty)
+        spoiled = any(place[:length] in self.faulty for length in range(len(place) + 1))
         return None if spoiled else self.layers.find(place)
 
     def fault(self, place: Place, problem: str) -> Fault:
@@ -59,30 +69,46 @@ class Sound:
 
 def fault(layers: Layers, place: Place, problem: str, value: Any = None) -> Fault:
     """Make the fault of the setting at `place`; without `value` its key is named alone."""
-    subject = dotted(place) if value is None else f"{dotted(place)} = {show(place, value)}"
+    subject = key_of(place) if value is None else f"{key_of(place)} = {show(place, value)}"
     return Fault(place, layers.blame(place), subject, problem)
 
 
 def show(place: Place, value: Any) -> str:
-    """Write a value as the file has it: secrets masked, long texts cut, tables and lists folded."""
-    masked = mask_value(place, value)
-    if isinstance(masked, dict | list) and masked:
-        return "{...}" if isinstance(masked, dict) else "[...]"
-    text = toml_value(masked)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+    """Write a value as the file has it: secrets masked, long texts cut, tables and lists folded.
+
+    A value whose key is none, or that stands where a table belongs, may be anything, hence a secret.
+    """
+    if isinstance(value, dict | list) and value:
+        return "{...}" if isinstance(value, dict) else "[...]"
+    masked = mask_value(place, value) if _is_setting(place) or value in ({}, []) else MASK
+    return cut(safe_line(toml_value(masked)), _LONGEST_VALUE)
+
+
+def _is_setting(place: Place) -> bool:
+    """Return whether a single value belongs at `place`, which is not that of a table or a list of them."""
+    if "headers" in place[2:-1]:
+        return True
+    model = model_at(place[:-1]) if len(place) > 1 else None
+    return model is not None and place[-1] in model.model_fields and place[-1] != "endpoints"
+
+
+def key_of(place: Place) -> str:
+    """Write the key of a place as messages have it: a name in it may be anything, and of any length."""
+    return cut(safe_line(dotted(place)), _LONGEST_VALUE)
 
 
 def faults_of(error: ValidationError, layers: Layers) -> Iterator[Fault]:
     """Translate what pydantic found."""
-    for detail in error.errors(include_url=False):
+    for number, detail in enumerate(error.errors(include_url=False)):
         place = detail["loc"]
-        if place[-1] == _KEY_MARK:
+        if number >= _MOST_FAULTS:
+            yield Fault(place, layers.file_name, "", "")  # it is counted, and not told
+        elif place[-1] == _KEY_MARK:
             yield fault(layers, place[:-1], _problem(place[:-1], detail))
         elif detail["type"] == "missing":
             yield fault(layers, place, f"is missing; give {_allowed(place)}")
         else:
-            hidden = detail["type"] == "extra_forbidden" and close_match(str(place[-1]), _SECRET_KEYS, _ALIKE)
-            yield fault(layers, place, _problem(place, detail), MASK if hidden else detail["input"])
+            yield fault(layers, place, _problem(place, detail), detail["input"])
 
 
 def _problem(place: Place, detail: ErrorDetails) -> str:
@@ -103,7 +129,7 @@ def _allowed(place: Place) -> str:
         return words(model, str(key), "allowed")
     match parent:
         case ["types" | "budgets"]:
-            return f"a table, [{dotted(place)}]"
+            return f"a table, [{key_of(place)}]"
         case [*_, "endpoints"]:
             return '{ name = "...", url = "..." }'
         case _:
@@ -128,11 +154,13 @@ def _table(place: list[str | int]) -> str:
         case [*_, int()]:
             return "an endpoint"
         case _:
-            return f"[{dotted(tuple(place))}]"
+            return f"[{key_of(tuple(place))}]"
 
 
 def close_match(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
     """Return the known name that `name` was probably meant to be, upper and lower case aside."""
+    if len(name) > _LONGEST_KEY:
+        return None
     folded = {candidate.lower(): candidate for candidate in known}
     return next((folded[near] for near in difflib.get_close_matches(name.lower(), folded, n=1, cutoff=cutoff)), None)
 

@@ -16,6 +16,7 @@ from rlm.settings.values import (
     check_list_name,
     check_name,
     check_redis_url,
+    check_web_host,
     check_web_token,
 )
 
@@ -27,6 +28,7 @@ HeaderName = Annotated[str, AfterValidator(check_header_name)]
 HeaderValue = Annotated[str, AfterValidator(check_header_value)]
 HeaderTable = Annotated[dict[HeaderName, HeaderValue], AfterValidator(check_headers)]
 RedisURL = Annotated[str, AfterValidator(check_redis_url)]
+WebHost = Annotated[str, AfterValidator(check_web_host)]
 WebToken = Annotated[str, AfterValidator(check_web_token)]
 EndpointURL = Annotated[str, AfterValidator(check_endpoint_url)]
 

@@ -57,10 +57,11 @@ class Layers:
 
     def where(self, place: Place) -> str:
         """Tell where the value at `place` comes from."""
-        if place in self.told:
-            return OPTION
-        if place in self.variables:
-            return f"environment {self.variables[place]}"
+        for end in range(len(place), 0, -1):  # what is in a list was given with the list
+            if place[:end] in self.told:
+                return OPTION
+            if place[:end] in self.variables:
+                return f"environment {self.variables[place[:end]]}"
         return self.file_name if _dig(self.file, place) is not None else "default"
 
     def blame(self, place: Place) -> str:

@@ -11,10 +11,11 @@ from rlm.errors import ConfigurationError
 from rlm.settings.defaults import built_in_sections, built_in_types
 from rlm.settings.document import Document
 from rlm.settings.effective import Settings, settings_of
-from rlm.settings.faults import Fault, faults_of, show
+from rlm.settings.faults import Fault, faults_of, listed, show
 from rlm.settings.layers import Layers
 from rlm.settings.options import with_options
 from rlm.settings.rules import rule_faults
+from rlm.settings.secrets import remember, secrets_of
 from rlm.settings.sources import choose_file, read_environment, read_file
 from rlm.settings.values import check_dsn
 
@@ -49,8 +50,10 @@ def load_settings(
     dsn = environ.get(DSN_VARIABLE) or None
     faults += _dsn_faults(dsn)
     if document is None or faults:
-        raise ConfigurationError("\n".join(map(str, faults)))
-    return settings_of(document, layers, dsn)
+        raise ConfigurationError(listed(faults))
+    settings = settings_of(document, layers, dsn)
+    remember(secrets_of(settings, environ))
+    return settings
 
 
 def load_sound(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings | None:
@@ -74,7 +77,9 @@ def load_sound(path: Path | None = None, environ: Mapping[str, str] = os.environ
     document, wrong = _validate(sound)
     if document is None or wrong or any(rule_faults(sound, frozenset(), environ)):
         return None
-    return settings_of(document, sound, None)
+    settings = settings_of(document, sound, None)
+    remember(secrets_of(settings, environ))
+    return settings
 
 
 def _without(tables: dict[str, Any], names: set[str]) -> dict[str, Any]:

@@ -14,13 +14,15 @@ from rlm.settings.fields import (
     Name,
     RateLimit,
     RedisURL,
+    WebHost,
     WebToken,
     list_name,
     seconds,
     setting,
     whole,
 )
-from rlm.settings.values import EMBEDDED, RESERVED_HEADERS
+from rlm.settings.masking import EMBEDDED
+from rlm.settings.values import RESERVED_HEADERS
 
 #: `workers.max` cannot be more.
 MOST_WORKERS: Final = 1000
@@ -147,6 +149,12 @@ class WebSettings(Section):
         "`rlm web`.",
         allowed="empty, `env:NAME`, or 16 to 200 visible ASCII characters",
         repr=False,
+    )
+    hosts: list[WebHost] = setting(
+        [],
+        "What `Host` of a request may name, with any port, besides `localhost`, loopback addresses and the address at "
+        "which the request arrived; anything else is refused, `/healthz` too. A variable has them between commas.",
+        allowed='a list of names and addresses without port, ["rlm.example.com"]',
     )
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from rlm.errors import ConfigurationError
 from rlm.settings.document import SECTIONS
 from rlm.settings.faults import Fault, close_match, did_you_mean, show
 from rlm.settings.model import BudgetSettings, TypeSettings
+from rlm.trust import read_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +26,11 @@ PREFIX = "RLM_"
 SEPARATOR = "__"
 
 _TOML_POSITION = re.compile(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
+#: More parts than any key of RLM has. The parser takes time by the square of their number: a minute for 50,000.
+_MOST_PARTS = 50
+_LONG_KEY = re.compile(
+    rf"""(?<![\w\\-])(?:(?:"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+'|[A-Za-z0-9_-]++)[ \t]*+\.[ \t]*+){{{_MOST_PARTS}}}"""
+)
 
 
 def choose_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -38,7 +45,7 @@ def choose_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     if path is not None:
         return _existing(path, "--config")
     usual = current_directory() / FILE_NAME
-    return usual if usual.exists() else None
+    return usual if os.path.lexists(usual) else None
 
 
 def current_directory() -> Path:
@@ -65,14 +72,18 @@ def read_file(path: Path) -> dict[str, Any]:
     """Return the tables of a TOML file.
 
     Raises:
+        UnsafeError: another user could change it, or it is no regular file.
         ConfigurationError: it cannot be read, is not UTF-8 or not TOML; the message has line and column.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_trusted(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"file {path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except OSError as error:
         raise ConfigurationError(f"file {path}: cannot be read: {error.strerror}") from error
+    if found := _LONG_KEY.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        raise ConfigurationError(f"file {path}, line {line}: is not valid: a key has at most {_MOST_PARTS} parts")
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -94,8 +105,8 @@ def read_environment(
 ) -> tuple[dict[Place, Any], dict[Place, str], list[Fault]]:
     """Return the overrides by place, the variable behind each, and the variables that override nothing.
 
-    `REDIS_URL` counts as well, below `RLM_REDIS__URL`. A value becomes a number where the setting is one; what cannot
-    be converted is left for the validation to report. `types` and `budgets` are the names of the configured ones.
+    `REDIS_URL` counts as well, below `RLM_REDIS__URL`. A value becomes a number or a list where the setting is one;
+    what cannot be converted is left for the validation to report. `types` and `budgets` name the configured ones.
     """
     known = _known_variables(types, budgets)
     values: dict[Place, Any] = {}
@@ -144,7 +155,9 @@ def scalars(types: Iterable[str], budgets: Iterable[str]) -> Iterator[tuple[tupl
 
 
 def convert(text: str, kind: Any) -> Any:
-    """Make a number of `text` where a setting of that `kind` is one; the validation reports what is none."""
+    """Make a number or list of `text` if a setting of that `kind` is one; the validation reports what is none."""
+    if get_origin(kind) is list:
+        return [part.strip() for part in text.split(",") if part.strip()]
     number = next((one for one in (kind, *get_args(kind)) if one in (int, float)), str)
     try:
         return number(text)

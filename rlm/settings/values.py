@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from rlm.endpoint import Limit
 from rlm.settings.hosts import check_host
-from rlm.settings.masking import FROM_ENVIRONMENT, Headers
+from rlm.settings.masking import EMBEDDED, FROM_ENVIRONMENT, Headers
 
 #: Headers that RLM sets itself on every call, or that HTTP derives from the call.
 RESERVED_HEADERS = (
@@ -23,7 +23,6 @@ RESERVED_HEADERS = (
     "Transfer-Encoding",
     "User-Agent",
 )
-EMBEDDED = "embedded"
 
 _REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
 #: What may stand behind the `?` of a Redis URL; with `rediss://` also where certificates lie.
@@ -186,10 +185,20 @@ def check_token_text(token: str) -> str:
     return token
 
 
+def check_web_host(host: str) -> str:
+    """Check one of `web.hosts`, and return it in one spelling: a name or an address, without brackets and port."""
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not _VISIBLE_ASCII.fullmatch(bare) or "/" in bare:
+        raise ValueError("a host is a name or an address, without scheme and port: rlm.example.com, 10.0.0.5")
+    if bare.count(":") == 1:
+        raise ValueError("a host has no port here: any is allowed")
+    return check_host(bare.lower()).strip("[]")
+
+
 def check_dsn(dsn: str) -> str:
     """Check `SENTRY_DSN` as far as it can be without connecting."""
     if not _DSN.fullmatch(dsn):
-        raise ValueError("must be a Sentry DSN, https://<key>@<host>/<project number>; leave it unset for none")
+        raise ValueError("must be a Sentry DSN, https://KEY@HOST/PROJECT; leave it unset for none")
     return dsn
 
 

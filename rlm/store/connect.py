@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ssl
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -18,8 +18,8 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 from rlm.embedded import EmbeddedServer
 from rlm.embedded.places import is_own_socket
 from rlm.errors import ConfigurationError, StoreError, StoreForbiddenError, StoreUnreachableError
-from rlm.settings.masking import mask_url
-from rlm.settings.values import EMBEDDED
+from rlm.settings.masking import EMBEDDED, mask_url
+from rlm.trust import require_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SENTINEL_SCHEME = "redis+sentinel"
 SENTINEL_PORT = 26379
+#: Parameters of a URL that name files which are read.
+_CERTIFICATES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 #: Where a person says which Redis it is: the setting, and the variable that goes before it.
 URL_SETTING = "redis.url (or REDIS_URL)"
 
@@ -64,7 +66,7 @@ def make_client(url: str, *, socket_timeout: float = 5.0) -> redis.Redis:
     sending the command again, which redis-py would do by itself: what was lost may have been carried out.
 
     Raises:
-        ConfigurationError: `url` names no Redis.
+        ConfigurationError: `url` names no Redis, or as a certificate what is no file of a certificate's size.
     """
     options: dict[str, Any] = {
         "socket_timeout": socket_timeout,
@@ -74,6 +76,7 @@ def make_client(url: str, *, socket_timeout: float = 5.0) -> redis.Redis:
         "protocol": 2,  # the same replies from every version of redis-py, and no more to agree on when connecting
     }
     try:
+        _check_certificates(url)
         if url.startswith(f"{SENTINEL_SCHEME}://"):
             return _sentinel_client(url, options)
         return redis.Redis.from_url(url, **options)
@@ -82,6 +85,14 @@ def make_client(url: str, *, socket_timeout: float = 5.0) -> redis.Redis:
             f"{URL_SETTING} {mask_url(url)!r} names no Redis; write redis://host:6379/0, rediss://, unix:///path "
             f"or {SENTINEL_SCHEME}://host:{SENTINEL_PORT},host:{SENTINEL_PORT}/service/0"
         ) from None  # its message may quote a piece of the password
+
+
+def _check_certificates(url: str) -> None:
+    """See that what is to be read is a file: a pipe would be waited for. One that is missing is told of elsewhere."""
+    for name, value in parse_qsl(urlsplit(url).query):
+        if name in _CERTIFICATES:
+            with suppress(OSError):
+                require_regular(Path(value))
 
 
 def _sentinel_client(url: str, options: dict[str, Any]) -> redis.Redis:

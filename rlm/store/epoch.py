@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import secrets
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, cast
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from rlm.clock import system_clock
+from rlm.errors import UnsafeError
+from rlm.private import opened_directory, read_own, replace_own
 from rlm.store.connect import address, translated
 from rlm.store.scripts import Script
 
@@ -85,13 +87,22 @@ class EpochFile:
         self._saved_at = float("-inf")
         self._refused = False
 
+    def claim(self) -> None:
+        """See that the directory is this user's alone; that it cannot be made or written, `save` tells.
+
+        Raises:
+            UnsafeError: it is not.
+        """
+        with suppress(OSError), opened_directory(self._path.parent):
+            pass
+
     def read(self) -> Epoch | None:
         """Return what was saved; None where there is nothing that can be read."""
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=Epoch)
+            return msgspec.json.decode(read_own(self._path), type=Epoch)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (OSError, UnsafeError, msgspec.DecodeError, UnicodeDecodeError) as error:
             log.warning(
                 "%s cannot be read, so a Redis that forgot slots while nobody conducted goes unnoticed: %s",
                 self._path,
@@ -107,12 +118,9 @@ class EpochFile:
             return
         self._saved, self._saved_at = epoch, now
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            beside = self._path.with_suffix(f".{os.getpid()}")
-            beside.write_bytes(msgspec.json.encode(asdict(epoch)))
-            beside.replace(self._path)
+            replace_own(self._path, msgspec.json.encode(asdict(epoch)))
             self._refused = False
-        except OSError as error:
+        except (OSError, UnsafeError) as error:
             if not self._refused:
                 log.warning("%s cannot be written: %s", self._path, error, extra={"action": "save_epoch"})
             self._refused = True
@@ -131,6 +139,14 @@ class Epochs:
         self._conducted = False
         self._vouch = Script("vouch_server")
         self._renew = Script("renew_epoch")
+
+    def claim(self) -> None:
+        """Claim the directory of the file, before anything is read of it or written.
+
+        Raises:
+            UnsafeError: another user made it, or could write to it.
+        """
+        self._file.claim()
 
     def vouch(self, token: int) -> Vouched:
         """Vouch for the server that answers, if it has forgotten nothing: only then do workers get slots from it.

@@ -40,6 +40,7 @@ budgets                    hash    window id of an endpoint -> that of the budge
 limits, limits:filed       hash    endpoint or budget name -> its limit in force, and as the file last had it
 changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
 wanted                     string  number of workers wanted; written by the conductor
+coming_up                  string  seconds that workers take to come up where none is ready; written by the conductor
 restarts                   string  workers that ended unexpectedly, ever; written by the supervisors
 restarted:WORKER           string  a mark that its unexpected end has been counted; an hour
 processes:ROLE             set     ids of the workers, supervisors or schedulers that may be alive; a worker's until
@@ -88,6 +89,7 @@ class Keys:
         self.measured = f"{prefix}:measured"
         self.expected = f"{prefix}:expected"
         self.wanted = f"{prefix}:wanted"
+        self.coming_up = f"{prefix}:coming_up"
         self.restarts = f"{prefix}:restarts"
         self.requests = f"{prefix}:requests"
         self.dramatiq = f"{prefix}:dramatiq"

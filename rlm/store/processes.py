@@ -171,6 +171,18 @@ class Processes:
         with translated(self._client):
             return int(cast("bytes | None", self._client.get(self._keys.restarts)) or 0)
 
+    def coming_up_seconds(self) -> float | None:
+        """Return how long workers take to come up where none is ready, as the last runs saw it; None if none did."""
+        with translated(self._client):
+            found = cast("bytes | None", self._client.get(self._keys.coming_up))
+        return None if found is None else float(found)
+
+    def note_coming_up(self, seconds: float) -> None:
+        """Note how long workers took to come up; the average with what was known before is kept."""
+        known = self.coming_up_seconds()
+        with translated(self._client):
+            self._client.set(self._keys.coming_up, repr(seconds if known is None else (known + seconds) / 2))
+
     def wanted(self) -> int:
         """Return how many workers the conductor wants, over all hosts."""
         with translated(self._client):

@@ -278,4 +278,6 @@ def _read_run(run_id: str, fields: Mapping[bytes, bytes]) -> Run:
         workers_peak=int(text.get("workers_peak", 0)),
         restarts_before=int(text.get("restarts_before", 0)),
         tick=float(text.get("tick", text["started_at"])),
+        waits=msgspec.json.decode(text["waits"]) if "waits" in text else None,
+        spent=msgspec.json.decode(text["spent"]) if "spent" in text else None,
     )

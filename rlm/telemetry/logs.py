@@ -1,4 +1,7 @@
-"""Log lines on stderr: text for a person, JSON for a program, the same facts in both, control characters escaped."""
+"""Log lines on stderr: text for a person, JSON for a program, the same facts in both.
+
+What does not show is escaped, what is known to be secret is masked, whoever logs it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ import threading
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, TextIO
+
+from rlm.settings.secrets import known
+from rlm.text import safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +61,9 @@ class LineFormatter(logging.Formatter):
             line = f"{line}  [{facts}]"
         if record.exc_info:
             line = f"{line} | {self.formatException(record.exc_info)}"
-        line = line.encode("unicode_escape").decode("ascii") if not line.isprintable() else line
+        line = known().mask(line)
+        if not line.isprintable() or safe_line(line) != line:
+            line = line.encode("unicode_escape").decode("ascii")
         return f"{moment} {self._level(record.levelname)} {line}"
 
     def _level(self, name: str) -> str:
@@ -81,7 +89,7 @@ class JsonFormatter(logging.Formatter):
             "role": self._role,
             "pid": record.process,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": known().mask(record.getMessage()),
         }
         facts = {name: getattr(record, name, None) for name in FACTS}
         facts["worker"] = facts["worker"] or self._worker
@@ -89,12 +97,12 @@ class JsonFormatter(logging.Formatter):
         if counts := getattr(record, "counts", None):
             told["counts"] = counts
         if record.exc_info:
-            told["exception"] = self.formatException(record.exc_info)
+            told["exception"] = known().mask(self.formatException(record.exc_info))
         return json.dumps(told, default=str)
 
 
 def _plain(fact: object) -> int | str:
-    return fact if isinstance(fact, int) else str(fact)
+    return fact if isinstance(fact, int) else known().mask(str(fact))
 
 
 def log_format(environ: Mapping[str, str], stream: TextIO) -> LogFormat:
@@ -124,7 +132,7 @@ def set_up(role: str, worker: str = "") -> None:
     level = _level_of(os.environ.get(LEVEL_VARIABLE, ""))
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(role, worker))
-    handler.addFilter(lambda record: record.levelno >= (level if _is_own(record) else logging.WARNING))
+    handler.addFilter(lambda record: record.levelno >= (level if _is_own(record) else max(level, logging.WARNING)))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -133,6 +141,7 @@ def set_up(role: str, worker: str = "") -> None:
     # A scheduler that is late says so by starting late; and RLM remembers the tick.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     threading.excepthook = _log_end_of_thread
+    logging.captureWarnings(True)  # else Python writes them itself, whatever they quote
     # A consumer without Redis tries again twice a second. That Redis is away RLM tells itself, as no error of its own.
     logging.getLogger(CONSUMER).addFilter(_is_no_outage)
 

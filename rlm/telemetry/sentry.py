@@ -17,6 +17,7 @@ from sentry_sdk.utils import BadDsn, event_from_exception
 from rlm import __version__
 from rlm.alarms import Alarm
 from rlm.errors import ConfigurationError
+from rlm.settings.secrets import known
 from rlm.telemetry.bounded import Bounded
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def _sentence(record: logging.LogRecord) -> str:
 
 
 def _strip(event: Event, _hint: Hint) -> Event | None:
-    """Keep what is allowed, by name, and of an exception its type and place: its words may quote a payload."""
+    """Keep what is allowed, by name, without known secrets; of an exception type and place: its words may quote."""
     kept: Any = {key: event[key] for key in _ALLOWED if key in event}  # type: ignore[literal-required]
     if "contexts" in kept:
         numbers = (kept["contexts"] or {}).get(CONTEXT, {})
@@ -178,4 +179,13 @@ def _strip(event: Event, _hint: Hint) -> Event | None:
             del kept["contexts"]
     for exception in (kept.get("exception") or {}).get("values", []):
         exception["value"] = ""
-    return kept  # type: ignore[no-any-return]
+    return _masked(kept)  # type: ignore[no-any-return]
+
+
+def _masked(told: Any) -> Any:
+    """Return what is to be sent without the secrets of this process."""
+    if isinstance(told, dict):
+        return {key: _masked(value) for key, value in told.items()}
+    if isinstance(told, list | tuple):
+        return [_masked(value) for value in told]
+    return known().mask(told) if isinstance(told, str) else told

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from rlm.clock import isoformat, system_clock
-from rlm.text import safe_line
+from rlm.text import LONGEST_LINE, LONGEST_TEXT, cut, safe_line
 from rlm.view.words import clock
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Drawn:
     def trouble(self, why: str) -> None:
         """Say above the last picture that it is out of date, and for how long."""
         ago = f"{system_clock.monotonic() - self._seen_at:.0f} s"
-        note = Text(f"Out of date for {ago}, trying again: {safe_line(why)}", style="bold red")
+        note = Text(f"Out of date for {ago}, trying again: {cut(safe_line(why), LONGEST_TEXT)}", style="bold red")
         note_lines = len(self._console.render_lines(note))
         picture = [self._picture(self._last, note_lines)] if self._last else []
         self._live.update(Group(note, *picture, Text()), refresh=True)
@@ -135,7 +135,7 @@ class Lines:
         self._lost, self._seen = True, None
 
     def _tell(self, text: str) -> None:
-        self._write(f"{clock(isoformat(system_clock.now()))}  {safe_line(text)}")
+        self._write(f"{clock(isoformat(system_clock.now()))}  {cut(safe_line(text), LONGEST_LINE)}")
 
 
 class JSONLines:

@@ -57,16 +57,22 @@ def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
     done = (
         f"done {words.span(plan['forecast_seconds'])} after the first call" if plan["forecast_seconds"] else "no call"
     )
-    actual = f", in fact {words.span(plan['actual_seconds'])}" if "actual_seconds" in plan else ""
-    left = f", {plan['expected_leftover']:,} left over" if plan["expected_leftover"] else ", nothing left over"
+    actual = f"done {words.span(plan['actual_seconds'])} after it" if "actual_seconds" in plan else "no call completed"
+    parts.append(
+        Text(f"planned: {counted(plan['workers'], 'worker')}, {done}, {_left(plan['expected_leftover'])}", style=QUIET)
+    )
     parts.append(
         Text(
-            f"planned: {counted(plan['workers'], 'worker')}, {done}{actual}{left}; "
-            f"{team['peak']} worked, {team['restarted']} replaced",
+            f"in fact: {counted(team['peak'], 'worker')}, {actual}, {_left(counts['leftover'])}; "
+            f"{team['restarted']} replaced",
             style=QUIET,
         )
     )
     return [*parts, *(Text(told, style=QUIET) for told in words.troubles(record)), *_intake(counts)]
+
+
+def _left(leftover: int) -> str:
+    return f"{leftover:,} left over" if leftover else "nothing left over"
 
 
 def _intake(counts: Mapping[str, int]) -> list[RenderableType]:

@@ -30,10 +30,9 @@ def team(found: Mapping[str, Any], room: int | None) -> list[RenderableType]:
     shown = each if room is None or len(each) <= room else each[: max(0, room - 1)]
     if shown:
         parts.append(_Rows(shown))
-    if hidden := each[len(shown) :]:
+    if shown and (hidden := each[len(shown) :]):  # with none shown the line above has told of all
         busy = sum(one["busy"] for one in hidden)
-        if room is None or room > 0:
-            parts.append(Text(f"and {counted(len(hidden), 'worker')} more, {busy} lanes busy", style=_QUIET))
+        parts.append(Text(f"and {counted(len(hidden), 'more worker')}, {busy} lanes busy", style=_QUIET))
     return parts
 
 

@@ -100,17 +100,19 @@ def forecast(found: Mapping[str, Any]) -> Forecast:
         return Forecast("finishing: calls under way are awaited, nothing more is sent", "", fits=True)
     expected = found.get("forecast") or found["plan"]
     left = expected["expected_leftover"]
-    when = _done(found, expected["forecast_seconds"])
+    when = _done(found, expected)
     if not left:
         return Forecast(f"{when}; all of it fits", "", fits=True)
     return Forecast(f"{when}; {counted(left, 'event')} will be left over", expected.get("binds", ""), fits=False)
 
 
-def _done(found: Mapping[str, Any], forecast_seconds: float) -> str:
+def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
     """Say when the last event that fits is answered."""
-    called = found["called_seconds"]
+    called, forecast_seconds = found["called_seconds"], expected["forecast_seconds"]
     if called is None and not forecast_seconds:
         return "no call is expected to begin"
+    if expected.get("shortage") and not expected["workers"]:
+        return "nothing is being sent"
     if called is None:
         return f"done {span(forecast_seconds)} after the first call, which is to come"
     to_go = forecast_seconds - called
@@ -150,10 +152,8 @@ def unconducted(found: Mapping[str, Any]) -> str:
 
 
 def troubles(record: Mapping[str, Any]) -> list[str]:
-    """Say of a finished run what went wrong: what was expected to bind, calls that failed, dead letters."""
-    plan, told = record["plan"], []
-    if record["counts"]["leftover"] and plan["expected_leftover"] and plan.get("binds"):
-        told.append(f"as it was planned: {safe_line(plan['binds'])}")
+    """Say of a finished run why events were left over, that calls failed, that there are dead letters."""
+    told = [safe_line(one["sentence"]) for one in record.get("why", ())]
     entries = record["by_endpoint"].values()
     calls, errors, throttled = (sum(one[key] for one in entries) for key in ("calls", "errors", "throttled"))
     if errors:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -12,8 +14,11 @@ from rlm import __version__
 from rlm.telemetry.prometheus import CONTENT_TYPE, MetricsPage
 from rlm.web.access import allowed
 from rlm.web.health import trouble
+from rlm.web.hosts import KnownHosts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.requests import Request
 
     from rlm.store import Store
@@ -26,10 +31,11 @@ _OVERVIEW = f"""RLM {__version__}
 """
 
 
-def make_app(store: Store, token: str, *, metrics_only: bool = False) -> Starlette:
+def make_app(store: Store, token: str, hosts: Iterable[str], *, metrics_only: bool = False) -> Starlette:
     """Make the application over `store`. With a `token` nothing but `/healthz` is read without it.
 
-    `metrics_only`: there is no page for people, only what machines ask for.
+    `hosts`: what `Host` may name besides this host. `metrics_only`: there is no page for people, only what machines ask
+    for.
     """
     page = MetricsPage(store)
 
@@ -44,7 +50,9 @@ def make_app(store: Store, token: str, *, metrics_only: bool = False) -> Starlet
         return _refusal(request, token) or Response(page.write(), headers={**_HEADERS, "Content-Type": CONTENT_TYPE})
 
     machines = [Route("/healthz", healthz), Route("/metrics", metrics)]
-    app = Starlette(routes=machines if metrics_only else [Route("/", overview), *machines])
+    routes = machines if metrics_only else [Route("/", overview), *machines]
+    middleware = [Middleware(KnownHosts, hosts)]
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _not_served})
     app.router.redirect_slashes = False  # it would send a client to whatever host it says it asked
     return app
 
@@ -55,6 +63,15 @@ def _refusal(request: Request, token: str) -> Response | None:
         return None
     response = _text("say `Authorization: Bearer TOKEN`, with the token of web.token\n", 401)
     response.headers["WWW-Authenticate"] = 'Bearer realm="rlm"'
+    return response
+
+
+def _not_served(_request: Request, error: Exception) -> Response:
+    """Answer what nothing is served for; a cache may keep such an answer too, if it is not told otherwise."""
+    if not isinstance(error, HTTPException):
+        raise error
+    response = _text(f"{error.detail}\n", error.status_code)
+    response.headers.update(error.headers or {})
     return response
 
 

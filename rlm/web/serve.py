@@ -6,11 +6,14 @@ import logging
 import select
 import socket
 import threading
+from asyncio import get_running_loop
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
 
+from rlm.connections import AT_A_TURN, Ceiling, let_wait
 from rlm.errors import ConfigurationError, ListenError
 from rlm.web.access import is_loopback
 from rlm.web.connection import Connection
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Answers under way when the process is to end have this long, seconds. Nothing is lost with one that is cut.
 GRACE_SECONDS = 1
-#: Connections at once; who comes beyond them is told to come later (503).
+#: Connections at once; one more takes the place of another. Far more requests than that at once are refused (503).
 MOST_CONNECTIONS = 100
 #: How often the loop looks whether the server still serves, seconds.
 _LOOK_SECONDS = 1.0
@@ -58,16 +61,32 @@ def bind(host: str, port: int, *, has_token: bool) -> socket.socket:
     return bound
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's, which accepts clients a few at a turn, so that the ceiling holds before the next come."""
+
+    def __init__(self, config: uvicorn.Config, ceiling: Ceiling) -> None:
+        super().__init__(config)
+        self._ceiling = ceiling
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        get_running_loop().set_exception_handler(self._ceiling.on_loop_error)
+        await super().startup(sockets)
+        for server in self.servers:
+            let_wait(server)
+
+
 def serve(app: Starlette, bound: socket.socket, wakeup: Wakeup, stop: StopSignals) -> None:
     """Serve `app` on a bound socket until a signal; TERM ends it at once, which nobody loses anything by.
 
     Raises:
         RuntimeError: the server ended by itself.
     """
+    ceiling = Ceiling(MOST_CONNECTIONS)
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http=Connection,
+        http=partial(Connection, ceiling),  # type: ignore[arg-type]  # uvicorn calls it, and does nothing else
         ws="none",
         lifespan="off",
         log_config=None,
@@ -75,10 +94,11 @@ def serve(app: Starlette, bound: socket.socket, wakeup: Wakeup, stop: StopSignal
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=MOST_CONNECTIONS,
+        backlog=AT_A_TURN,
+        limit_concurrency=ceiling.most + 1,  # requests under way, those of connections that were cut included
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, ceiling)
     with closing(bound):
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="uvicorn", daemon=True)
         thread.start()

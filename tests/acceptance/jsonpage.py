@@ -16,6 +16,7 @@ NAMES = {
     "left_over_by_priority": "PRIORITY",
     "settings": "KEY",
     "api": "ENDPOINT",
+    "failing": "ENDPOINT",
     "budgets": "BUDGET",
 }
 #: These are looked at as a whole: the same plan again, what people pushed, the record of a demo.

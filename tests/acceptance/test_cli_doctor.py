@@ -344,7 +344,7 @@ def test_a_redis_that_cannot_be_reached_is_a_finding_and_exit_four(inst, tmp_pat
 
     assert [found["name"] for found in document["findings"]] == ["configuration", "files", "sentry", "redis"]
     assert "nobody.sock" in findings(document)["redis"]["message"]
-    assert "so not looked at: latency, clock, " in findings(document)["redis"]["message"]
+    assert "so not looked at: advisories, latency, clock, " in findings(document)["redis"]["message"]
     assert "redis.url" in findings(document)["redis"]["remedy"]
     assert "1 error" in inst.rlm("doctor", code=4).stdout
 

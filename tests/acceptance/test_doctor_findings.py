@@ -86,6 +86,13 @@ def test_a_single_round_trip_that_takes_long_is_a_warning(inst, monkeypatch):
     assert told[1].remedy.endswith("set run.guard_seconds to 0.6 or more")
 
 
+def test_the_bundled_server_has_no_known_hole(inst):
+    """Whoever runs RLM's scripts could take such a server over."""
+    ((verdict, message),) = found(inst, "advisories")
+
+    assert (verdict, message.startswith("no hole in the scripting of Valkey ")) == ("ok", True)
+
+
 # -- who leads, and of which version
 
 
@@ -266,24 +273,26 @@ def test_events_of_types_that_are_not_configured_are_told_before_they_are_dead_l
 # -- files, Sentry, what a self-test left
 
 
-def test_files_that_others_can_read_or_change_are_warnings_with_the_command_to_type(tmp_path, valkey_only_url):
-    """A configuration with a secret, `.env`, the data directory; without a secret reading is no matter."""
+def test_files_that_others_can_read_are_warnings_with_the_command_to_type(tmp_path, valkey_only_url):
+    """A configuration with a secret, `.env`, the data directory; one that others can change is an error."""
     secret = '[types.T]\nrate_limit = "1/second"\nendpoints = [{ name = "a", url = "http://h/a", headers = '
     sections = secret + '{ Authorization = "Bearer secret-of-mine" } }]\n'
     with Installation(tmp_path, valkey_only_url, sections) as inst:
         inst.config.chmod(0o600)
         assert [verdict for verdict, _ in found(inst, "files")] == ["ok"]
 
-        inst.config.chmod(0o646)
+        inst.config.chmod(0o644)
         (tmp_path / ".env").write_text("SENTRY_DSN=x")
         (tmp_path / ".env").chmod(0o604)
         inst.settings.data_dir.mkdir(exist_ok=True)
         inst.settings.data_dir.chmod(0o705)
         shown = inst.rlm("doctor").stdout
+        inst.config.chmod(0o646)
+        refused = inst.rlm("doctor", code=2).stdout
 
-    assert "secret-of-mine" not in shown
+    assert "secret-of-mine" not in shown + refused
+    assert f"> chmod go-w {inst.config}" in refused
     for command, path in (
-        ("chmod go-w", inst.config),
         ("chmod 600", inst.config),
         ("chmod 600", tmp_path / ".env"),
         ("chmod 700", inst.settings.data_dir),

@@ -647,9 +647,18 @@ def test_a_worker_of_another_revision_claims_nothing_and_says_so(bench):
 
 def test_a_type_that_this_worker_does_not_know_makes_it_outdated(bench):
     """An event of a type that came with a newer configuration is left to a newer worker."""
-    bench.lanes.carry(Release("i:NEW_TYPE", bench.run_id, 1))
+    outdated = bench.make_lanes("w2", revision="another")
+    outdated.carry(Release("i:NEW_TYPE", bench.run_id, 1))
 
-    assert bench.lanes.outdated
+    assert outdated.outdated
+    assert bench.calls() == []
+
+
+def test_a_forged_type_does_not_make_a_worker_outdated(bench):
+    """The run has its own configuration: whoever writes such a claim check cannot send the worker away."""
+    bench.lanes.carry(Release("i:NO_TYPE", bench.run_id, 1))
+
+    assert not bench.lanes.outdated
     assert bench.calls() == []
 
 

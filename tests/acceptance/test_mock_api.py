@@ -326,3 +326,19 @@ def test_the_command_serves_until_it_is_told_to_end(number):
     assert (process.returncode, err) == (0, "")
     assert json.loads(out)["a"] == {"calls": 3, "accepted": 2, "refused": 1, "cut": 0, "most": 2, "limit": "2/minute"}
     assert {f"ENDPOINT.{key}" for key in json.loads(out)["a"]} == documented("rlm mock-api")
+
+
+@pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("127.0.0.1", False), ("localhost", False)])
+def test_the_command_warns_where_others_can_reach_it(host, warned):
+    """In one line on stderr, before the one that says where it serves."""
+    command = [sys.executable, "-c", COMMAND, "--port", "0", "--host", host]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        lines = []
+        while line := process.stderr.readline():
+            lines.append(line)
+            if "serves 1 endpoints" in line:
+                break
+        process.terminate()
+        process.wait(PATIENCE)
+
+    assert [line.startswith(f"Warning: whoever reaches {host} ") for line in lines] == [True, False][not warned :]

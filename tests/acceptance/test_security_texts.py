@@ -12,15 +12,39 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlm.cli.group import rlm
-from rlm.event import Reason
+from rlm.event import BadItemError, Reason
 from rlm.store.processes import Process, Role
 from rlm.telemetry.logs import LineFormatter
-from rlm.text import safe, safe_line
+from rlm.text import columns, safe, safe_line
 from tests.acceptance.cli import Installation
 from tests.store import steps
 
+#: Letters, marks and signs that nobody sees, and what nobody knows the looks of: private and unassigned.
+UNSEEN = (
+    "\u3164\ufe0f\ufe0e\u034f\U000e0100\u115f\u1160\u17b4\u17b5\u180b\u180e\u2800\uffa0\ue000\U000f0000\u0378\ufff0"
+)
+#: A letter under a heap of marks, and marks that have no letter.
+HEAPED = "z" + "\u0301" * 300, "\u0301x", "a \u20dd"
+#: What people write: it stays as it is. The last one has the most marks on one letter.
+HONEST = [
+    "Zoë Straße",
+    "مُحَمَّد",
+    "हिन्दी क्षत्रिय",
+    "தமிழ்",
+    "ไทยน้ำ",
+    "בְּרֵאשִׁ֖ית",
+    "한국어",
+    "日本語 ガ",
+    "Việt",
+    "😀👍",
+    "བོད་ཡིག",
+]
+
 #: OSC, CSI, C1, bidirectional, zero-width, tags, soft hyphen, line breaks of every kind, a lookalike of our own output.
-HOSTILE = "\x1b]0;x\x07\x1b[2J\x9b31m\x85\u202e\u2066\u200b\ufeff\U000e0041\xad\u061c\u2028\r\nok  all is well\x00\x7f"
+HOSTILE = (
+    "\x1b]0;x\x07\x1b[2J\x9b31m\x85\u202e\u2066\u200b\ufeff\U000e0041\xad\u061c\u2028\r\nok  all is well\x00\x7f"
+    + UNSEEN
+)
 #: What a person's terminal may get of it.
 HARMLESS = {"\n"}
 
@@ -32,7 +56,8 @@ FIXED = [
 
 def unsafe(text):
     """The characters of `text` that a terminal could take for commands, or that do not show."""
-    return {one for one in text if category(one) in {"Cc", "Cf", "Zl", "Zp", "Cs"} and one not in HARMLESS}
+    kinds = {"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"}
+    return {one for one in text if (category(one) in kinds or one in UNSEEN) and one not in HARMLESS}
 
 
 @pytest.fixture
@@ -108,3 +133,68 @@ def test_a_log_record_is_one_line_that_shows(text):
 
     assert line.isprintable()
     line.encode("utf-8")
+
+
+def test_what_does_not_show_is_written_out():
+    """Each by itself, alone and beside a letter, in a line of the log as well; JSON means the same by it."""
+    for one in UNSEEN:
+        for text in (one, f"a{one}b"):
+            assert one not in safe(text), hex(ord(one))
+            assert json.loads(f'"{safe(text)}"') == text
+            record = logging.LogRecord("rlm", logging.ERROR, "", 1, "%s", (text,), None)
+            assert one not in LineFormatter().format(record)
+
+
+@pytest.mark.parametrize("text", HEAPED, ids=["heap", "first", "after a space"])
+def test_marks_are_not_heaped_upon_a_letter_nor_upon_what_is_before_the_text(text):
+    """A few may combine with a letter; the others, and those without one, are written out."""
+    shown = safe_line(text)
+
+    assert sum(category(one) in {"Mn", "Me"} for one in shown) <= 4
+    assert category(shown[0]) not in {"Mn", "Me"}
+    assert json.loads(f'"{shown}"') == text
+
+
+@pytest.mark.parametrize("text", HONEST)
+def test_what_people_write_stays_readable(text):
+    """In any script: letters with their marks, wide ones, emoji."""
+    assert safe_line(text) == text
+
+
+def test_no_line_is_wider_than_the_terminal_whatever_is_in_it(installation, monkeypatch):
+    """A type of 40,000 characters, one of wide ones, one of such as do not show: a table has 80 columns.
+
+    Elsewhere a line has as many as it needs, but never so many.
+    """
+    types = ["A" * 40_000, "漢" * 5_000, "\u3164" * 3_000, "z" + "\u0301" * 5_000]
+    installation.store.processes.announce(
+        Role.WORKER, Process("w" * 40_000, 1, "h" * 40_000, 0.0, "ready", 1, "r", "s")
+    )
+    letters = [
+        {
+            "id": f"{number:016x}",
+            "reason": "unknown_type",
+            "detail": f"{name!r} is none",
+            "failed_at": "x",
+            "run_id": None,
+        }
+        | {"event_id": f"i:{name}", "item": {"id": "i", "events": [name]}}
+        for number, name in enumerate(types)
+    ]
+    for letter in letters:
+        installation.store.client.lpush(installation.settings.queue.failed, json.dumps(letter))
+    monkeypatch.setenv("COLUMNS", "80")
+    for terminal in (True, False):
+        monkeypatch.setattr("rlm.cli.printing.is_terminal", lambda terminal=terminal, **_options: terminal)
+        for args in (*FIXED, ["failed", "show", letters[0]["id"]]):
+            done = CliRunner().invoke(rlm, [*args, "--config", str(installation.config)])
+            most = 80 if terminal and args[-1] == "list" else 4100
+            wide = [line for line in done.output.splitlines() if columns(line) > most]
+            assert wide == [], (args, terminal, [columns(line) for line in wide])
+
+
+def test_the_name_of_an_unknown_type_is_quoted_up_to_the_length_of_a_known_one():
+    """In the detail of its letter, which is shown in tables and in logs."""
+    detail = BadItemError.unknown_type("A" * 40_000).detail
+
+    assert detail == f"'{'A' * 97}...' is not a configured type"

@@ -130,9 +130,19 @@ def test_a_whole_system_needs_no_more_than_the_documented_user(guarded, make_sys
 
 @pytest.mark.parametrize("words", FORBIDDEN, ids=" ".join)
 def test_what_rlm_does_not_need_its_user_may_not(valkey_users, words):
-    """Another key, another channel, the server's settings, scripts of one's own, wiping it: refused."""
+    """Another key, another channel, the server's settings, a script on the spot, wiping it: refused."""
     with make_client(valkey_users("rlm")) as client, pytest.raises(redis.exceptions.NoPermissionError):
         client.execute_command(*words)
+
+
+def test_whoever_is_rlms_user_can_run_lua_within_its_keys(valkey_users):
+    """The page says so: scripts that may be loaded may be anybody's, though they reach no other key."""
+    with make_client(valkey_users("rlm")) as client:
+        assert client.evalsha(client.script_load("return 6 * 7"), 0) == 42
+        reach = client.script_load("return redis.call('GET', KEYS[1])")
+        assert client.evalsha(reach, 1, "rlm:none") is None
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            client.evalsha(reach, 1, "somebody:elses")
 
 
 @pytest.mark.parametrize(

@@ -11,31 +11,18 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 
 from rlm.settings import load_settings
 from rlm.store import open_store
-from rlm.store.processes import Process, Role
+from tests.acceptance.webprocess import HTTP, port_of, read, scheduler_alive, web
 from tests.conftest import running_server
 from tests.wait import wait_until
 
 TOKEN = "a-token-of-24-characters"
-HTTP = urllib3.PoolManager(retries=False, timeout=20)
-
-
-def port_of(log):
-    """Wait until the process serves, and return on which port."""
-    served = re.compile(r"http://127\.0\.0\.1:(\d+)/metrics")
-    return wait_until(lambda: served.search(log()), timeout=20, message="rlm web serves")[1]
-
-
-def read(port, path="/metrics", **headers):
-    return HTTP.request("GET", f"http://127.0.0.1:{port}{path}", headers=headers)
 
 
 def scrape(port):
@@ -138,34 +125,6 @@ def assert_agree(scraped, records):
     assert sum(one["by_endpoint"][name]["errors"] for one in records for name in one["by_endpoint"]) > 0
 
 
-@contextmanager
-def web(directory, redis_url, **env):
-    """Run it alone in front of a Redis; yield the process and its port."""
-    log = directory / "web.log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rlm", "web", "--port", "0"],
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=file,
-            env={**os.environ, "REDIS_URL": redis_url, **env},
-        )
-    try:
-        yield process, port_of(log.read_text)
-    finally:
-        process.kill()
-        process.wait(20)
-
-
-@contextmanager
-def scheduler_alive(directory, redis_url):
-    """Have a scheduler on the register, as its heartbeat would."""
-    with open_store(load_settings(None, {"REDIS_URL": redis_url})) as store:
-        store.processes.announce(Role.SCHEDULER, Process("s", 1, "h", time.time()))
-        yield
-
-
 def test_says_that_redis_is_away_and_never_an_old_number(tmp_path, monkeypatch):
     """503 and `rlm_up 0`, alone; when it is back, all is as it was, without a restart."""
     monkeypatch.chdir(tmp_path)
@@ -225,12 +184,28 @@ def test_with_a_token_only_health_is_for_everybody(tmp_path, valkey_only_url):
         assert {one.headers["Cache-Control"] for one in (*answers, *good)} == {"no-store"}
         assert read(port, "/healthz").status == 503  # no scheduler, and no token asked for
         assert read(port, "/api/runs").status == 404
-        assert read(port, "/metrics/", Host="elsewhere.example").status == 404
+        assert read(port, "/metrics/").status == 404
         assert read(port, "/metrics", Connection="Upgrade", Upgrade="websocket").status == 401
-        assert HTTP.request("POST", f"http://127.0.0.1:{port}/metrics", headers=bearer(TOKEN)).status == 405
+        posted = HTTP.request("POST", f"http://127.0.0.1:{port}/metrics", headers=bearer(TOKEN))
+        assert (posted.status, set(posted.headers["Allow"].split(", "))) == (405, {"GET", "HEAD"})
+        refused = [posted, read(port, "/none"), read(port, "/healthz", Host="evil.example")]
+        assert {one.headers["Cache-Control"] for one in refused} == {"no-store"}
         told = [*(one.data for one in (*answers, *good)), title, (tmp_path / "web.log").read_bytes()]
         assert not any(TOKEN.encode() in one for one in told)
         assert len((tmp_path / "web.log").read_text().splitlines()) == 1  # that it serves; nobody can fill it
+
+
+def test_a_page_of_somebody_else_cannot_read_what_is_served(tmp_path, valkey_only_url):
+    """Its host leads here, and it may not be named, for `/healthz` neither; one of web.hosts may."""
+    hosts, names = {"RLM_WEB__HOSTS": "rlm.example.com"}, ("evil.example", "rlm.example.com", "127.0.0.1")
+    with web(tmp_path, valkey_only_url, **hosts) as (_process, port):
+        for path, good in (("/metrics", 200), ("/healthz", 503), ("/", 200), ("/none", 404)):
+            assert [read(port, path, Host=f"{name}:{port}").status for name in names] == [421, good, good]
+
+    with web(tmp_path, valkey_only_url, "--host", "0.0.0.0", RLM_WEB__TOKEN=TOKEN) as (_process, port):
+        assert read(port, **bearer(TOKEN)).status == 200
+        assert read(port, Host="evil.example", **bearer(TOKEN)).status == 421
+        assert read(port).status == 401
 
 
 def bearer(token):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import pickle
 import statistics
 import threading
 import time
@@ -15,7 +17,9 @@ import pytest
 import redis
 from dramatiq.brokers.redis import RedisBroker
 
-from actors.broker import IDLE_SECONDS, QUEUE, ClaimCheckBroker
+from actors.broker import ClaimCheckBroker
+from actors.consumer import IDLE_SECONDS
+from actors.messages import QUEUE
 from rlm.errors import StoreUnreachableError
 from rlm.store.connect import make_client
 from rlm.store.processes import Waker
@@ -25,6 +29,40 @@ from tests.wait import wait_until
 #: Seconds until something that ought to have happened has not.
 PATIENCE = 10.0
 ACTOR = "note"
+
+
+def messages(*numbers):
+    return [
+        dramatiq.Message(queue_name=QUEUE, actor_name=ACTOR, args=(number,), kwargs={}, options={})
+        for number in numbers
+    ]
+
+
+def forged(**fields):
+    """A message as RLM writes it, but for these fields."""
+    (genuine,) = messages(17)
+    return json.dumps({**genuine.asdict(), "options": {"redis_message_id": "r"}, **fields}).encode()
+
+
+#: What another program may put into the queue. Each would end or stop a thread of dramatiq's, or hold up a place there.
+FORGED = [
+    *(None, b"", b"\xff", b"{", b"[]", b"17", b"null", b'{"queue_name": "rlm"}', pickle.dumps({"queue_name": QUEUE})),
+    *(b"[" * 100_000, b"x" * 10_000_000, forged(more=1)),
+    *(forged(queue_name=name) for name in ("another", f"{QUEUE}.DQ", "", None, 1, [])),
+    *(forged(actor_name=name) for name in ("stranger", "", None, 7, [], {})),
+    *(forged(args=args) for args in ([], [1, 2], ["1"], [1.5], [True], [None], [[]], [-1], [10**30], "17", {}, None)),
+    *(forged(args=[text]) for text in ("x" * 500, "\u202e", "\ud800")),
+    *(forged(kwargs=kwargs) for kwargs in ({"number": 1}, [], None, "")),
+    *(forged(message_id=one) for one in ([], {}, None, 1, "m" * 500, "\ud800")),
+    *(forged(options=one) for one in ({}, [], None, "", {"redis_message_id": []}, {"redis_message_id": 1})),
+    *(
+        forged(options={"redis_message_id": "r", **more})
+        for more in (
+            *({"eta": None}, {"eta": 1}, {"eta": 10**15}, {"eta": "soon"}, {"throws": "x"}, {"throws": [1]}),
+            *({"pipe_target": {}}, {"retries": 99}, {"on_success": ACTOR}, {"max_age": 0}, {"requeue_timestamp": []}),
+        )
+    ),
+]
 
 
 @pytest.fixture
@@ -52,7 +90,7 @@ def make_broker(valkey_only_url, namespace):
         broker.broker_id = f"worker-{len(brokers)}"
         broker.noted = []
 
-        def note(number):
+        def note(number: int) -> None:
             act(number)
             broker.noted.append((number, time.monotonic()))
 
@@ -84,13 +122,6 @@ def working(broker, threads=2, prefetch=None):
         assert not any(thread.is_alive() for thread in (*worker.workers, *worker.consumers.values()))
 
 
-def messages(*numbers):
-    return [
-        dramatiq.Message(queue_name=QUEUE, actor_name=ACTOR, args=(number,), kwargs={}, options={})
-        for number in numbers
-    ]
-
-
 def noted(broker):
     return [number for number, _ in broker.noted]
 
@@ -101,7 +132,7 @@ def acks(client, namespace, broker):
 
 def asleep(broker):
     """Tell whether the consumer sleeps: somebody waits for the wake-up, and it is not set."""
-    return bool(broker._wake._cond._waiters) and not broker._wake.is_set()
+    return bool(broker.woken._cond._waiters) and not broker.woken.is_set()
 
 
 # -- queues and messages
@@ -218,7 +249,7 @@ def wait_or_none(condition, seconds):
 
 def test_a_lost_wake_up_costs_latency_only(broker):
     """A message that nobody told of is found by the consumer's own look."""
-    with mock.patch("actors.broker.IDLE_SECONDS", 0.2), working(broker):
+    with mock.patch("actors.consumer.IDLE_SECONDS", 0.2), working(broker):
         wait_until(lambda: asleep(broker), message="the consumer sleeps")
         broker.enqueue_many(messages(1))
 
@@ -419,26 +450,49 @@ def test_a_message_for_an_actor_that_is_not_there_is_dropped(broker, client, nam
 
 
 def poison(client, namespace, data):
-    """Put something into the queue that is no message."""
+    """Put something into the queue that is none of RLM's messages; None: no more than an id."""
     message_id = str(uuid4())
-    client.hset(f"{namespace}:{QUEUE}.msgs", message_id, data)
+    if data is not None:
+        client.hset(f"{namespace}:{QUEUE}.msgs", message_id, data)
     client.rpush(f"{namespace}:{QUEUE}", message_id)
 
 
-@pytest.mark.parametrize("data", [b"\xff", b"{", b"[]", b"17", b'{"queue_name": "rlm"}'])
-def test_a_message_that_cannot_be_read_strands_no_other(broker, client, namespace, data):
-    """One in the middle of a batch is passed over: those fetched with it are done, and those that come later."""
+@pytest.mark.parametrize("data", FORGED, ids=range(len(FORGED)))
+def test_a_forged_message_ends_no_thread_and_strands_no_other(broker, client, namespace, data, caplog):
+    """Between others it is dropped, with one word in the log; those fetched with it are done, and those after it."""
     broker.enqueue_many(messages(1))
-    poison(client, namespace, data)
+    for _ in range(4):
+        poison(client, namespace, data)
     broker.enqueue_many(messages(2, 3))
-    with working(broker, threads=1, prefetch=4) as worker:
+    with working(broker, threads=1, prefetch=2) as worker:
         (consumer,) = worker.consumers.values()
         wait_until(lambda: noted(broker) == [1, 2, 3], timeout=1.0, message="the others were done at once")
         broker.enqueue_many(messages(4))
         broker.wake()
         wait_until(lambda: noted(broker)[3:] == [4], timeout=1.0, message="a later one was done at once")
+        wait_until(
+            lambda: not client.keys(f"{namespace}:{QUEUE}*") and not client.keys(f"{namespace}:__acks__*"),
+            message="nothing is left of them",
+        )
 
         assert consumer.is_alive()
+        assert all(lane.is_alive() for lane in worker.workers)
+    assert [one.message for one in caplog.records if one.levelname != "DEBUG"] == [
+        "A message that is none of RLM's is dropped"
+    ]
+
+
+def test_what_is_in_hand_is_not_deleted_with_what_was_dropped(make_broker, client, namespace):
+    """A forged message stays fetched until nothing else is, whatever it calls itself."""
+    go = threading.Event()
+    broker = make_broker(lambda _number: go.wait(PATIENCE))
+    poison(client, namespace, b"{")
+    broker.enqueue_many(messages(1))
+    with working(broker, threads=1, prefetch=2):
+        wait_until(lambda: broker.held and asleep(broker), message="one is in hand, and the consumer sleeps")
+        assert [one.args for one in broker.fetched_by(broker.broker_id)] == [(1,)]
+        go.set()
+        wait_until(lambda: acks(client, namespace, broker) == 0, message="all are gone")
 
 
 # -- what a dead worker leaves

@@ -11,7 +11,8 @@ import pytest
 from dramatiq.brokers.stub import StubBroker
 
 from actors import dispatch, leftovers
-from actors.broker import QUEUE, ClaimCheckBroker
+from actors.broker import ClaimCheckBroker
+from actors.messages import QUEUE
 from rlm.store.connect import make_client
 from rlm.store.ledger import Release
 from tests.wait import wait_until

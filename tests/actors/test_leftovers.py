@@ -11,7 +11,8 @@ import pytest
 from dramatiq.brokers.stub import StubBroker
 
 from actors import leftovers
-from actors.broker import QUEUE, ClaimCheckBroker
+from actors.broker import ClaimCheckBroker
+from actors.messages import QUEUE
 from rlm.closing import close_run
 from rlm.run import State
 from tests.bench import FIRST, TYPE, Bench

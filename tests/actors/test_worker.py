@@ -24,18 +24,26 @@ ROOT = Path(__file__).parents[2]
 #: Seconds until something that ought to have happened has not.
 PATIENCE = 15.0
 THREADS = 5
+#: A program that is `rlm`, but for a lane of dramatiq's, which ends at its first message.
+MORTAL_LANES = """
+import dramatiq.worker
+from rlm.cli.group import rlm
+def end(self, message): raise SystemError("it ends")
+dramatiq.worker.WorkerThread.process_message = end
+rlm(prog_name="rlm")
+"""
 
 
 class Started:
     """A worker started by hand, `rlm worker start`, in a session of its own."""
 
-    def __init__(self, bench, config=None):
+    def __init__(self, bench, config=None, program=("-m", "rlm")):
         self.bench = bench
         self.log = bench.config.with_suffix(".log")
         before = {one.id for one in bench.store.processes.alive(Role.WORKER)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "rlm", "worker", "start", "--config", str(config or bench.config)],
+                [sys.executable, *program, "worker", "start", "--config", str(config or bench.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -76,8 +84,8 @@ def make_bench(valkey_only_url, tmp_path):
         bench.workers = []
         opened.append(bench)
 
-        def start(config=None):
-            bench.workers.append(Started(bench, config))
+        def start(config=None, **options):
+            bench.workers.append(Started(bench, config, **options))
             return bench.workers[-1]
 
         def send(number, **more):
@@ -178,6 +186,18 @@ def test_a_second_signal_ends_a_worker_at_once(make_bench, signums):
     assert bench.where() == {"inflight": 2}
     assert bench.store.ledger.orphan_worker(worker.id) == 2
     assert bench.where() == {"pending": 2}
+    bench.check()
+
+
+def test_a_worker_whose_lane_has_died_ends_and_is_in_the_register_no_more(bench):
+    """It would hold a place among the workers, and fetch for a lane that carries nothing; now it is replaced."""
+    worker = bench.start(program=("-c", MORTAL_LANES))
+    bench.take(1)
+    bench.send(1)
+
+    assert worker.status() == UNFIT
+    assert worker.entries() == []
+    assert "its consumer or a lane died" in worker.log.read_text()
     bench.check()
 
 

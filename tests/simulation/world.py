@@ -12,7 +12,9 @@ import dramatiq
 import redis
 
 from actors import dispatch, leftovers
-from actors.broker import IDLE_SECONDS, QUEUE, ClaimCheckBroker
+from actors.broker import ClaimCheckBroker
+from actors.consumer import IDLE_SECONDS
+from actors.messages import QUEUE
 from rlm.closing import close_run
 from rlm.errors import StoreError
 from rlm.lane import Lanes

@@ -96,6 +96,8 @@ def test_the_same_type_twice_is_one_event():
         (item_with(x=float("nan")), Reason.NOT_JSON, "not JSON"),
         (item_with(x=float("inf")), Reason.NOT_JSON, "not JSON"),
         (item_with(x=-float("inf")), Reason.NOT_JSON, "not JSON"),
+        (item_with(x="@").replace(b'"@"', b"1e400"), Reason.NOT_JSON, "out of range"),
+        (item_with(x="@").replace(b'"@"', b"9" * 4301), Reason.NOT_JSON, "out of range"),
         (item_with(wallet_name="@").replace(b"@", b"\\ud800"), Reason.NOT_JSON, "surrogate"),
         (b"\xff", Reason.NOT_UTF8, "not UTF-8 at byte 0"),
         (item_with(x="@").replace(b"@", b"\xc3"), Reason.NOT_UTF8, "not UTF-8 at byte "),
@@ -319,3 +321,11 @@ def test_the_reasons_are_the_contracts():
         "poison",
     }
     assert BadItemError.unknown_type("X\n").detail == r"'X\n' is not a configured type"
+
+
+@pytest.mark.parametrize("number", [b"18446744073709551617", b"-9223372036854775809", b"9" * 4300, b"1e-400", b"1.0"])
+def test_a_number_that_is_long_is_no_fault(number):
+    """RLM does not go by it; the API gets it digit by digit (docs/security.md)."""
+    raw = item_with(x="@").replace(b'"@"', number)
+
+    assert decode_item(raw, 65536).id

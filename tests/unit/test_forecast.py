@@ -17,6 +17,7 @@ from rlm.store.snapshot import CallUnderway, Snapshot
 from rlm.store.window import View
 from scheduler import forecast
 from scheduler.forecast import PLANNING_PART, REPLAN_SECONDS, Forecaster
+from scheduler.team import Team
 
 KIND = EventType("T", 1, 1.0, (Endpoint("t", "http://localhost/t", Limit.parse("30/minute"), 10.0),))
 PLAN = Plan(1, 5, 0.0, 1.0, 1.0, 0, {}, (), Utilisation(0.0, 0.0), "nothing binds")
@@ -34,6 +35,7 @@ class Planned:
         monkeypatch.setattr(forecast, "Measuring", lambda *_: SimpleNamespace(expected=dict, look=lambda: None))
         monkeypatch.setattr(forecast, "take_snapshot", lambda *_: snapshot)
         monkeypatch.setattr(forecast, "plan_run", self.plan)
+        monkeypatch.setattr(forecast, "start_seconds", lambda _: 0.0)
         nothing = SimpleNamespace(
             settings=None,
             processes=SimpleNamespace(wanted=lambda: 1),
@@ -50,7 +52,7 @@ class Planned:
 
     def look(self, counts, begun, first_release_at=99.0):
         scene = Scene({"T": counts}, {"t": View(30, 0.0, 0.0)}, 5, 100.0, begun={"T": begun})
-        self.forecaster.look(scene, ["w"], first_release_at)
+        self.forecaster.look(scene, ["w"], Team(1, 1, supervised=True), first_release_at)
 
 
 def snapshot_of(counts, calls=0):

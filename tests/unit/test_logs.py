@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import re
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from rlm.cli.processes import scheduler
 from rlm.errors import StoreUnreachableError
 from rlm.foreman import ALARM_COLOUR
 from rlm.outage import Outage
+from rlm.settings.secrets import Secrets, remember
 from rlm.telemetry.lines import JsonPrinter, TextPrinter
 from rlm.telemetry.logs import FACTS, KEYS, JsonFormatter, LineFormatter, LogFormat, is_coloured, log_format
 
@@ -54,6 +56,54 @@ def full_record():
 
 
 # -- the forms
+
+
+@pytest.mark.parametrize("formatter", [LineFormatter(), JsonFormatter("worker")], ids=["text", "json"])
+def test_what_is_secret_is_masked_in_both_forms_whoever_logs_it(formatter):
+    """In the sentence, its values, a fact and a traceback; in an address also what only looks like a secret."""
+    remember(Secrets(["hunter2 hunter2"]))
+    try:
+        error = (ValueError, ValueError("hunter2 hunter2"), None)
+        record = record_of("hunter2 hunter2 and %s", "https://h/aB3dE5fG7", exc_info=error)
+        record.name, record.event_id = "urllib3.connectionpool", "hunter2 hunter2"
+        line = formatter.format(record)
+    finally:
+        remember(Secrets())
+
+    assert "hunter2" not in line
+    assert "aB3dE5fG7" not in line
+    assert line.count("***") == 4
+
+
+FOREIGN = """
+import logging, sys, warnings
+from rlm.settings import load_settings
+from rlm import telemetry
+telemetry.set_up(load_settings(), "worker")
+for name in ("urllib3", "uvicorn", "apscheduler", "dramatiq", "redis", "asyncio", "hpack.x"):
+    logging.getLogger(name).setLevel(logging.DEBUG)
+    for level in ("debug", "info", "warning"):
+        getattr(logging.getLogger(name), level)("%s of %s, hunter2", level, name)
+warnings.warn("hunter2")
+logging.getLogger("rlm.x").debug("own")
+"""
+
+
+def test_what_libraries_say_below_a_warning_does_not_come_out_and_the_rest_is_masked(tmp_path):
+    """Whatever level is asked for, and though a library raised its own; Python's warnings too."""
+    environ = {"RLM_LOG": "debug", "RLM_LOG_FORMAT": "text", "RLM_WEB__TOKEN": "env:T", "T": "hunter2", "PATH": ""}
+    said = subprocess.run(
+        [sys.executable, "-c", FOREIGN],
+        cwd=tmp_path,
+        env=environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+
+    assert "hunter2" not in said
+    assert re.findall(r"(\w+) of", said) == ["warning"] * 7
+    assert " own" in said
 
 
 def test_a_line_of_json_has_every_key_that_is_documented():

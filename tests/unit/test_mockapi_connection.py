@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlm.connections import Ceiling
 from rlm.mockapi.arrivals import Arrival
 from rlm.mockapi.connection import Connection, Reply
 
@@ -26,6 +27,9 @@ class Line:
         self.arrival = arrival
         self.noted = []
 
+    def get_extra_info(self, name):
+        return None
+
     def write(self, data):
         self.noted.append((data[:12], self.arrival.status))
 
@@ -34,7 +38,7 @@ def test_an_answer_is_noted_before_anybody_can_have_it():
     """Who was answered, and looks into the log at once, finds that it was."""
     arrival = Arrival(0.0, "a", "i:T", 1, "r", None, accepted=True)
     line = Line(arrival)
-    connection = Connection(Answering(Reply(200, b"{}", arrival=arrival)), lambda: 0.0, set())
+    connection = Connection(Answering(Reply(200, b"{}", arrival=arrival)), lambda: 0.0, set(), Ceiling(10))
     connection.connection_made(line)
 
     connection.data_received(b"POST /a HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")

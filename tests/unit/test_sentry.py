@@ -15,6 +15,7 @@ import sentry_sdk
 from rlm import telemetry
 from rlm.alarms import Alarm, alarm
 from rlm.errors import ConfigurationError
+from rlm.settings.secrets import Secrets, remember
 from rlm.telemetry import crons, sentry
 from rlm.telemetry.bounded import MOST_CAUSES, Bounded
 from rlm.telemetry.sentry import ERRORS, Reporter, _strip, fingerprint_of, set_up
@@ -128,6 +129,17 @@ def test_what_is_not_allowed_by_name_is_taken_out(key):
 
     assert key not in kept
     assert PAYLOAD not in json.dumps(kept)
+
+
+def test_known_secrets_are_masked_wherever_they_stand():
+    """In tags, numbers' names, a place in the code: what is sent passes the masking of the log."""
+    remember(Secrets(["hunter2"]))
+    try:
+        kept = _strip({"tags": {"endpoint": "hunter2"}, "fingerprint": ["hunter2"], "transaction": "at hunter2"}, {})
+    finally:
+        remember(Secrets())
+
+    assert kept == {"tags": {"endpoint": "***"}, "fingerprint": ["***"], "transaction": "at ***"}
 
 
 def test_a_check_in_is_kept_whole():

@@ -72,7 +72,7 @@ def faults(tmp_path, monkeypatch):
         ("redis", "url", '"redis://"', '"embedded" or a URL with redis://'),
         ("redis", "url", '"redis://h:port"', "the port must be 1 to 65535"),
         ("redis", "url", '"unix://socket"', "unix:///path"),
-        ("redis", "url", "6379", '"embedded" or a URL'),
+        ("redis", "url", '"redis.internal"', '"embedded" or a URL'),
     ],
 )
 def test_wrong_value(faults, section, key, value, allowed):
@@ -88,7 +88,7 @@ def test_longest_texts(faults):
     lines = faults(f'[queue]\nevents = "{"e" * 300}"\n[redis]\nprefix = "{"p" * 51}"\n')
 
     assert [line.split(" = ")[0] for line in lines] == ["file FILE: redis.prefix", "file FILE: queue.events"]
-    assert "e" * 199 + "...: " in lines[1]
+    assert "e" * 190 + "...: " in lines[1]
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ def test_values_that_do_not_go_together(faults, text, environ, line):
     [
         (
             "[run]\ntarget_ = 1",
-            "run.target_ = 1: unknown key (did you mean 'target'?); [run] may have window_seconds, ",
+            "run.target_ = \"***\": unknown key (did you mean 'target'?); [run] may have window_seconds, ",
         ),
-        ("[run]\nthreads = 1", "run.threads = 1: unknown key (did you mean 'workers.threads'?); [run] may have "),
+        ("[run]\nthreads = 1", "run.threads = \"***\": unknown key (did you mean 'workers.threads'?); [run] may have "),
         (
             "[wrokers]\nmax = 1",
             "wrokers = {...}: unknown key (did you mean 'workers'?); the file may have redis, queue, ",
@@ -139,11 +139,11 @@ def test_values_that_do_not_go_together(faults, text, environ, line):
         ("[web]\ntokn = 'hunter2'", "web.tokn = \"***\": unknown key (did you mean 'token'?); [web] may have "),
         (
             f'{TYPE}endpoints = [ {ENDPOINT} ]\nrate = "x"',
-            "types.A.rate = \"x\": unknown key (did you mean 'rate_limit'?); [types.A] may have ",
+            "types.A.rate = \"***\": unknown key (did you mean 'rate_limit'?); [types.A] may have ",
         ),
         (
             f"{TYPE}endpoints = [ {ENDPOINT[:-1]}, timeout = 1 }} ]",
-            "types.A.endpoints[0].timeout = 1: unknown key (did you mean 'timeout_seconds'?); an endpoint may have ",
+            "types.A.endpoints[0].timeout = \"***\": unknown key (did you mean 'timeout_seconds'?); an endpoint may ",
         ),
     ],
 )
@@ -157,12 +157,15 @@ def test_unknown_key(faults, text, line):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("run = 3", "run = 3: must be a table, [run]"),
-        ("budgets = 3", "budgets = 3: must be a table for each of them, [budgets.NAME]"),
-        ("[budgets]\nx = 1", "budgets.x = 1: must be a table, [budgets.x]"),
-        ("types = 3", "types = 3: must be one or more tables, [types.NAME]; leave `types` out for the built-in ones"),
+        ("run = 3", 'run = "***": must be a table, [run]'),
+        ("budgets = 3", 'budgets = "***": must be a table for each of them, [budgets.NAME]'),
+        ("[budgets]\nx = 1", 'budgets.x = "***": must be a table, [budgets.x]'),
+        (
+            "types = 3",
+            'types = "***": must be one or more tables, [types.NAME]; leave `types` out for the built-in ones',
+        ),
         ("[types]", "types = {}: must be one or more tables, [types.NAME]; leave `types` out for the built-in ones"),
-        ("[types]\nA = 1", "types.A = 1: must be a table, [types.A]"),
+        ("[types]\nA = 1", 'types.A = "***": must be a table, [types.A]'),
         (
             f"{TYPE}endpoints = []",
             "types.A.endpoints = []: a type needs at least one endpoint, { name = ..., url = ... }",
@@ -171,7 +174,7 @@ def test_unknown_key(faults, text, line):
             f"{TYPE}endpoints = {ENDPOINT}",
             "types.A.endpoints = {...}: must be a list of one or more tables, { name = ..., url = ... }, primary first",
         ),
-        (f"{TYPE}endpoints = ['http://h']", 'types.A.endpoints[0] = "http://h": must be { name = "...", url = "..." }'),
+        (f"{TYPE}endpoints = ['http://h']", 'types.A.endpoints[0] = "***": must be { name = "...", url = "..." }'),
     ],
 )
 def test_wrong_shape(faults, text, line):
@@ -181,7 +184,7 @@ def test_wrong_shape(faults, text, line):
 
 def test_override_does_not_hide_that_a_section_is_no_table(faults):
     """A variable for a section does not make up for a file that has no table there."""
-    assert faults("workers = 3", RLM_WORKERS__MAX="4") == ["file FILE: workers = 3: must be a table, [workers]"]
+    assert faults("workers = 3", RLM_WORKERS__MAX="4") == ['file FILE: workers = "***": must be a table, [workers]']
 
 
 def test_what_is_missing(faults):
@@ -257,7 +260,7 @@ def test_wrong_endpoint_url(faults, url, problem):
     """An endpoint's URL is http or https with a host, and nothing that would not reach the server as it stands."""
     (line,) = faults(f'{TYPE}endpoints = [ {{ name = "a", url = "{url}" }} ]')
 
-    assert line.startswith(f'file FILE: types.A.endpoints[0].url = "{url}": ')
+    assert line.startswith("file FILE: types.A.endpoints[0].url = ")
     assert problem in line
 
 
@@ -321,7 +324,7 @@ ACCOUNT = '[budgets.account]\nrate_limit = "2/second"\n'
         ),
         ("[budgets.account]", 'budgets.account.rate_limit: is missing; give a limit such as "60/minute"'),
         ('[budgets.account]\nrate_limit = "x"', 'budgets.account.rate_limit = "x": must be a limit above zero'),
-        (f"{ACCOUNT}limit = 1", "budgets.account.limit = 1: unknown key (did you mean 'rate_limit'?); "),
+        (f"{ACCOUNT}limit = 1", "budgets.account.limit = \"***\": unknown key (did you mean 'rate_limit'?); "),
         (f'{ACCOUNT}[budgets."a b"]\nrate_limit = "2/second"', 'budgets."a b": a name has 1 to 100 letters'),
     ],
 )
@@ -453,10 +456,10 @@ def test_header_variable_that_is_not_set(faults):
         (
             "RLM_WORKER__MAX",
             "1",
-            "environment: RLM_WORKER__MAX = \"1\": no such setting (did you mean 'RLM_WORKERS__MAX'?)",
+            "environment: RLM_WORKER__MAX = \"***\": no such setting (did you mean 'RLM_WORKERS__MAX'?)",
         ),
         ("RLM_REDIS__PASSWORD", "hunter2", 'environment: RLM_REDIS__PASSWORD = "***": no such setting'),
-        ("RLM_TYPES__OTHER__PRIORITY", "1", 'environment: RLM_TYPES__OTHER__PRIORITY = "1": no such setting'),
+        ("RLM_TYPES__OTHER__PRIORITY", "1", 'environment: RLM_TYPES__OTHER__PRIORITY = "***": no such setting'),
         ("REDIS_URL", "h:6379", 'environment REDIS_URL: redis.url = "h:6379": must be "embedded" or'),
         ("SENTRY_DSN", "https://hunter2", 'environment: SENTRY_DSN = "***": must be a Sentry DSN'),
     ],
@@ -474,7 +477,7 @@ def test_variable_that_fits_two_types(faults):
 
     (line,) = faults(text.format("ab") + text.format("AB"), RLM_TYPES__AB__PRIORITY="1")
 
-    assert line == 'environment: RLM_TYPES__AB__PRIORITY = "1": may mean ab or AB; set it in the file'
+    assert line == 'environment: RLM_TYPES__AB__PRIORITY = "***": may mean ab or AB; set it in the file'
 
 
 def test_all_faults_at_once(faults):

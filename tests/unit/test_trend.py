@@ -31,6 +31,15 @@ def test_items_that_arrive_are_counted_but_while_a_drain_empties_the_list():
     assert found.arriving == pytest.approx(60.0)
 
 
+def test_what_has_stopped_a_minute_ago_is_not_said_to_go_on():
+    """600 items came in the first minute, and then none for two."""
+    found = trend(*((float(at), 10 * min(at, 60), 0, 0) for at in range(0, 180, 5)))
+
+    assert found.arriving == 0
+    assert found.growth == pytest.approx(0)
+    assert found.direction is Direction.STEADY
+
+
 def test_what_leaves_the_ledger_is_settled_though_more_is_taken_meanwhile():
     """10 were taken and the ledger grew by 4, so 6 were settled; then 4 more."""
     found = trend((0.0, 0, 10, 100), (10.0, 0, 14, 110), (20.0, 0, 10, 110))

@@ -331,7 +331,15 @@ def test_on_a_low_terminal_workers_give_way():
     lines = drawn(picture_of(status(workers=20), 30), 80).splitlines()
 
     assert len(lines) == 30
-    assert any("more, " in line and "lanes busy" in line for line in lines)
+    assert any("more workers, " in line and "lanes busy" in line for line in lines)
+
+
+def test_where_no_worker_has_a_line_they_are_told_of_once():
+    """`workers 3 of 3 ready` and then `and 3 more` would read as six."""
+    seen = drawn(picture_of(status(workers=3), 20), 80)
+
+    assert "workers 3 of 3 ready" in seen
+    assert "more worker" not in seen
 
 
 def test_of_many_types_those_without_events_are_left_out():

@@ -1,0 +1,105 @@
+"""The workers there are beside those that are wanted: how many a forecast may count on, and what is said of a lack."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rlm.alarms import Alarm, alarm
+from rlm.clock import system_clock
+from rlm.store.processes import HEARTBEAT_SECONDS, Role
+from rlm.text import counted
+from scheduler.janitor import report_death
+
+if TYPE_CHECKING:
+    from rlm.store import Store
+
+#: A supervisor that was not heard of for longer is not counted on, seconds: it speaks every `HEARTBEAT_SECONDS`.
+HEARD_SECONDS = HEARTBEAT_SECONDS + 1.0
+#: Workers that lack are counted on for so long more, seconds: one that died is replaced within a second.
+PATIENCE_SECONDS = 2.0
+#: The same before the first of a run has come up: its supervisor's template may have to load first.
+FIRST_PATIENCE_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """How many workers are `ready` of those `wanted`, and how many of them a forecast may count on.
+
+    `supervised`: somebody lives who starts more. `shortage` says in words what is wrong, empty where as many are ready
+    as are wanted, or are on their way.
+    """
+
+    ready: int
+    wanted: int
+    supervised: bool
+    shortage: str = ""
+
+    @property
+    def counted_on(self) -> int | None:
+        """How many workers there will be for the rest of the run; None where as many as are wanted come."""
+        return self.ready if self.shortage else None
+
+
+class TeamWatch:
+    """Follows the workers of one run, and raises the alarm where there are none and nobody starts any."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._short_since: float | None = None
+        self._met = False
+        self._told = False
+
+    def look(self, ready: int, wanted: int) -> Team:
+        """Return what is to be made of `ready` workers where so many are `wanted`.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        self._met = self._met or ready > 0
+        if ready >= wanted:
+            self._short_since = None
+            return Team(ready, wanted, supervised=True)
+        now = system_clock.monotonic()
+        self._short_since = now if self._short_since is None else self._short_since
+        short_seconds = now - self._short_since
+        supervisors = [one.id for one in self._store.processes.alive(Role.SUPERVISOR)]
+        silences = self._store.processes.silences(Role.SUPERVISOR, supervisors) if supervisors else []
+        supervised = any(silence <= HEARD_SECONDS for silence in silences)
+        if short_seconds < self._patience_seconds(known=bool(supervisors)):
+            return Team(ready, wanted, supervised)
+        if not supervisors:
+            self._tell(wanted)
+        return Team(ready, wanted, supervised, _shortage(ready, wanted, supervised=supervised))
+
+    def _patience_seconds(self, *, known: bool) -> float:
+        """Return how long workers that lack are counted on. Where Redis was away nobody is known for a heartbeat."""
+        if not known:
+            return HEARD_SECONDS
+        return PATIENCE_SECONDS if self._met else FIRST_PATIENCE_SECONDS
+
+    def _tell(self, wanted: int) -> None:
+        """Raise the alarm once: that a supervisor died, or where none ever was, that no worker is going to come."""
+        if self._told:
+            return
+        self._told = True
+        dead = self._store.processes.missing(Role.SUPERVISOR)
+        for one in dead:
+            report_death(self._store, Role.SUPERVISOR, one)
+        if not dead:
+            log.error(
+                "Run %s wants %s, and no supervisor lives that starts any: `rlm up` or `rlm supervisor` starts one",
+                self._run_id,
+                counted(wanted, "worker"),
+                extra=alarm(Alarm.NO_WORKER, "lack_workers", counts={"wanted": wanted}, run_id=self._run_id),
+            )
+
+
+def _shortage(ready: int, wanted: int, *, supervised: bool) -> str:
+    there = "no worker is ready" if not ready else f"{counted(ready, 'worker')} {'is' if ready == 1 else 'are'} ready"
+    why = "they do not come up: the log of the supervisor says why" if supervised else "no supervisor is heard of"
+    return f"{there} of {wanted} wanted, and {why}"

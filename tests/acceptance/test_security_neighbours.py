@@ -1,0 +1,383 @@
+"""Two users of one host: nothing of one is read, written or run by the other, and an honest one notices nothing.
+
+What the other user leaves is made here and given to a user id without an account. RLM is run by root, as in the
+worst case: no permission would stop it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import stat
+import tempfile
+import traceback
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from rlm.archive import Archive, Kind
+from rlm.cli.completing import _url
+from rlm.cli.group import rlm
+from rlm.embedded import EmbeddedServer, places, process, running
+from rlm.errors import ArchiveError, UnsafeError
+from rlm.private import claim_directory
+from rlm.settings import load_settings
+from rlm.store.epoch import Epoch, EpochFile
+from tests.wait import wait_until
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="files are given to another user, which only root can do"),
+    pytest.mark.timeout(60),
+]
+
+OTHER, HONEST = 64001, 64002
+NOVEMBER = 1_795_600_000.0
+TYPE = '[types.T]\nrate_limit = "1/second"\nendpoints = [{ name = "a", url = "http://127.0.0.1:9/a" }]\n'
+
+
+def give(path, uid=OTHER):
+    """Have `path`, not what it leads to, belong to another user."""
+    os.chown(path, uid, uid, follow_symlinks=False)
+
+
+def run(*words, code=None):
+    done = CliRunner().invoke(rlm, words)
+    assert code in {None, done.exit_code}, (words, done.exit_code, done.output, done.exception)
+    return done
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current directory of whoever runs RLM, in which everybody may make files, as in /tmp."""
+    place = tmp_path / "folder"
+    place.mkdir()
+    place.chmod(0o1777)
+    monkeypatch.chdir(place)
+    return place
+
+
+@pytest.fixture
+def victim(tmp_path):
+    """A directory of root's with a file in it; neither changes."""
+    place = tmp_path / "victim"
+    place.mkdir(mode=0o755)
+    file = place / "passwd"
+    file.write_text("root")
+    yield file
+    assert file.read_text() == "root"
+    assert [entry.name for entry in place.iterdir()] == ["passwd"]
+    assert stat.S_IMODE(place.stat().st_mode) == 0o755
+
+
+@contextmanager
+def listener(path):
+    """Be a server at a socket that nobody is to speak to."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        server.setblocking(False)
+        yield
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+# -- the data directory
+
+
+@pytest.mark.parametrize("kind", ["link", "directory"])
+def test_a_data_directory_that_another_made_is_refused(folder, victim, kind):
+    """With what is in it: no link is followed, no server started, and doctor names it."""
+    data_dir = folder / ".rlm"
+    if kind == "link":
+        data_dir.symlink_to(victim.parent)
+    else:
+        data_dir.mkdir()
+        for name in ("valkey.log", "server.lock", "users.lock", "start.lock"):
+            (data_dir / name).symlink_to(victim)
+    give(data_dir)
+
+    refused = run("queue", "stats", code=2)
+    doctor = run("doctor", "--json")
+
+    assert str(data_dir) in refused.output
+    assert str(OTHER) in refused.output
+    assert doctor.exit_code == 4
+    (found,) = [one for one in json.loads(doctor.stdout)["findings"] if one["name"] == "files"]
+    assert not found["ok"]
+    assert str(data_dir) in found["message"]
+    assert str(OTHER) in found["message"]
+
+
+@pytest.mark.parametrize("link", ["symbolic", "hard", "foreign"])
+def test_what_another_left_in_an_open_data_directory_is_refused(folder, victim, link):
+    """It was open to everybody once; whatever name it has, it is not written, and it is refused the next time too."""
+    data_dir = folder / ".rlm"
+    for name in ("epoch-1.json", "archive", "appendonlydir", "valkey.log", "server.lock", "users.lock", "valkey.sock"):
+        data_dir.mkdir()
+        data_dir.chmod(0o777)
+        planted = data_dir / name
+        if link == "hard":
+            planted.hardlink_to(victim)
+        elif link == "symbolic":
+            planted.symlink_to(victim)
+        else:
+            planted.write_text("")
+            give(planted)
+
+        for _ in range(2):
+            assert str(planted) in run("queue", "stats", code=2).output
+        assert not running(data_dir)
+        shutil.rmtree(data_dir)
+
+
+def test_a_folder_in_which_others_can_rename_keeps_no_server(folder):
+    """They could put another `.rlm` in its place; with the sticky bit they could not."""
+    folder.chmod(0o777)
+
+    refused = run("queue", "stats", code=2)
+
+    assert f"chmod go-w {folder}" in refused.output
+    (found,) = [one for one in json.loads(run("doctor", "--json").stdout)["findings"] if one["name"] == "files"]
+    assert found["remedy"] == f"chmod go-w {folder}"
+    assert not (folder / ".rlm").exists()
+
+
+def test_epoch_and_archive_go_nowhere_else(folder, victim, caplog):
+    """With any Redis: links that were laid in time are not followed, and the conductor of a run refuses."""
+    data_dir = folder / ".rlm"
+    data_dir.mkdir()
+    for name in ("epoch-1.json", f"epoch-1.{os.getpid()}", "archive"):
+        (data_dir / name).symlink_to(victim if name != "archive" else victim.parent)
+    give(data_dir)
+    epochs, archive = EpochFile(data_dir / "epoch-1.json"), Archive(data_dir / "archive")
+
+    epochs.save(Epoch(1, "a", 1), at_once=True)
+
+    assert "cannot be written" in caplog.text
+    assert epochs.read() is None
+    with pytest.raises(UnsafeError, match=str(OTHER)):
+        epochs.claim()
+    with pytest.raises(ArchiveError, match="archive"):
+        archive.append(Kind.RECORDS, [b"{}"], NOVEMBER)
+
+
+def test_no_scheduler_runs_on_the_data_directory_of_another(folder, valkey_only_url, monkeypatch):
+    """Neither with a Redis of one's own: what it remembers of slots would be another's word."""
+    monkeypatch.setenv("REDIS_URL", valkey_only_url)
+    (folder / ".rlm").mkdir()
+    give(folder / ".rlm")
+
+    assert str(folder / ".rlm") in run("scheduler", code=2).output
+
+
+def test_a_link_in_our_own_data_directory_is_replaced_or_refused(tmp_path, victim):
+    """Whoever made it: the epoch file is replaced as a whole, the archive appends to no link."""
+    data_dir = tmp_path / ".rlm"
+    data_dir.mkdir(mode=0o700)
+    (data_dir / "epoch-1.json").symlink_to(victim)
+    (data_dir / "archive").symlink_to(victim.parent)
+    epochs = EpochFile(data_dir / "epoch-1.json")
+
+    epochs.save(Epoch(1, "a", 1), at_once=True)
+
+    assert epochs.read() == Epoch(1, "a", 1)
+    with pytest.raises(ArchiveError, match="link"):
+        Archive(data_dir / "archive").append(Kind.RECORDS, [b"{}"], NOVEMBER)
+
+
+# -- sockets
+
+
+def test_a_server_that_waits_at_our_socket_is_not_spoken_to(tmp_path, monkeypatch):
+    """The place of sockets in /tmp can be foretold, and made by another beforehand."""
+    short = Path(tempfile.mkdtemp(prefix="rlm-t-"))
+    short.chmod(0o1777)
+    monkeypatch.setattr(places, "SHORT_PLACE", short)
+    data_dir = tmp_path / ("d" * 60) / ("e" * 60)
+    place = places.socket_path(data_dir).parent
+    try:
+        place.mkdir(mode=0o700)
+        with listener(place / "valkey.sock"):
+            give(place)
+            with pytest.raises(UnsafeError, match=rf"{place}.* of {OTHER}"):
+                EmbeddedServer(data_dir).join()
+    finally:
+        shutil.rmtree(short)
+
+
+def test_a_shell_completes_nothing_from_a_server_of_another(folder):
+    """The other holds the lock of a server, and listens."""
+    data_dir = folder / ".rlm"
+    data_dir.mkdir()
+    with listener(data_dir / "valkey.sock"), (data_dir / "server.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        give(data_dir)
+
+        assert _url(load_settings(None, {})) is None
+        assert not running(data_dir)
+
+
+# -- configuration, .env, Procfile
+
+
+def by_another(path):
+    give(path)
+
+
+def open_to_all(path):
+    path.chmod(0o666)
+
+
+def open_to_a_group(path):
+    path.chmod(0o664)
+    os.chown(path, 0, OTHER)
+
+
+def link_of_another(path):
+    mine = path.rename(path.with_name("mine"))
+    path.symlink_to(mine)
+    give(path)
+
+
+def in_a_folder_of_another(path):
+    give(path.parent)
+
+
+def in_a_folder_open_to_all(path):
+    path.parent.chmod(0o777)
+
+
+WEAK = [by_another, open_to_all, open_to_a_group, link_of_another, in_a_folder_of_another, in_a_folder_open_to_all]
+
+
+@pytest.fixture
+def etc(tmp_path, monkeypatch):
+    """The current directory, of root's alone."""
+    place = tmp_path / "etc"
+    place.mkdir(mode=0o755)
+    monkeypatch.chdir(place)
+    return place
+
+
+@pytest.mark.parametrize("weaken", WEAK, ids=lambda one: one.__name__)
+def test_a_configuration_that_another_could_change_is_refused(etc, tmp_path, weaken):
+    """Nothing is sent to the Redis that it names; the message has what mends it, and doctor and `config check` too."""
+    config = etc / "rlm.toml"
+    with listener(tmp_path / "redis.sock"):
+        config.write_text(f'[redis]\nurl = "unix://{tmp_path / "redis.sock"}"\n')
+        load_settings(config, {})
+        weaken(config)
+
+        for words in (("queue", "stats"), ("status", "--config", str(config)), ("config", "check"), ("up",)):
+            output = run(*words, code=2).output
+            assert f"file {config}: " in output
+            assert "chmod" in output or "chown" in output or "remove the link" in output
+        doctor = json.loads(run("doctor", "--json", code=2).stdout)
+
+    assert next(one["verdict"] for one in doctor["findings"] if one["name"] == "files") == "fail"
+    assert not (etc / ".rlm").exists()
+
+
+@pytest.mark.parametrize("name", ["Procfile", ".env"])
+@pytest.mark.parametrize("weaken", WEAK[:4], ids=lambda one: one.__name__)
+def test_no_command_and_no_variable_of_another_is_taken(etc, name, weaken):
+    """Beside a configuration that is ours."""
+    (etc / "rlm.toml").write_text(TYPE)
+    path = etc / name
+    path.write_text("a: touch ran; sleep 60\n" if name == "Procfile" else "REDIS_URL=redis://127.0.0.1:1\n")
+    weaken(path)
+
+    refused = run("up", code=2)
+    doctor = json.loads(run("doctor", "--json").stdout)
+
+    assert f"file {path}: " in refused.output
+    assert not (etc / "ran").exists()
+    assert [one["verdict"] for one in doctor["findings"] if str(path) in one["message"]][:1] == ["fail"]
+
+
+def test_init_writes_through_no_link_of_another(folder, victim):
+    """Neither through the file itself nor through one beside it whose name can be foretold."""
+    for name in ("rlm.toml.new", "Procfile.new", ".env.example.new"):
+        (folder / name).symlink_to(victim)
+        give(folder / name)
+    run("init", code=0)
+    (folder / "rlm.toml").unlink()
+    (folder / "rlm.toml").symlink_to(victim)
+    give(folder / "rlm.toml")
+
+    assert "remove the link" in run("init", "--force", "--yes", code=2).output
+
+
+# -- the honest
+
+
+def test_the_defaults_need_no_file(folder):
+    """In /tmp, beside everybody else's files, the server of one user is that one's alone."""
+    give(Path(tempfile.mkdtemp(dir=folder)))
+    before = os.umask(0)
+    try:
+        with EmbeddedServer(folder / ".rlm"):
+            modes = {stat.S_IMODE(path.stat().st_mode) for path in (folder / ".rlm").iterdir() if path.is_file()}
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((folder / ".rlm").stat().st_mode) == 0o700
+    assert modes <= {0o600}
+    run("config", "check", code=0)
+
+
+def as_user(uid, work):
+    """Do `work` in a process of that user, whose umask lets its own group write."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            os.umask(0o002)
+            work()
+        except BaseException:  # noqa: BLE001  # the process ends here, whatever it is
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_user_whose_group_may_write_works_as_before(tmp_path, monkeypatch):
+    """Many systems make a group for each user and a umask of 002: nobody else is in that group."""
+    home = Path(tempfile.mkdtemp(prefix="rlm-t-"))
+    give(home, HONEST)
+    monkeypatch.chdir(home)
+    data_dir = home / "work" / ".rlm"
+
+    def work():
+        (home / "work").mkdir()
+        config = home / "work" / "rlm.toml"
+        config.write_text(TYPE)
+        assert stat.S_IMODE(config.stat().st_mode) == 0o664
+        assert load_settings(config, {}).source == config
+        claim_directory(data_dir)
+        EpochFile(data_dir / "epoch-1.json").save(Epoch(1, "a", 1), at_once=True)
+        assert EpochFile(data_dir / "epoch-1.json").read() == Epoch(1, "a", 1)
+        path = Archive(data_dir / "archive").append(Kind.RECORDS, [b"{}"], NOVEMBER)
+        assert {stat.S_IMODE(one.stat().st_mode) for one in (path, data_dir / "epoch-1.json")} == {0o600}
+        if os.access(process.binary_path(), os.X_OK):  # it may lie in the home directory of root
+            with EmbeddedServer(data_dir):
+                pass
+
+    try:
+        with EmbeddedServer(tmp_path / "warm"):  # the child cannot import what root alone may read
+            pass
+        as_user(HONEST, work)
+        wait_until(lambda: not running(data_dir), message="its server has stopped")
+        with pytest.raises(UnsafeError, match=f"run RLM as {HONEST}"):
+            EmbeddedServer(data_dir).join()
+        with pytest.raises(UnsafeError, match=f"run RLM as {HONEST}"):
+            load_settings(home / "work" / "rlm.toml", {})
+    finally:
+        shutil.rmtree(home)

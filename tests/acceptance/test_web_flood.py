@@ -1,0 +1,96 @@
+"""More connections than a server has file descriptors: it answers all the same, and its log stays small."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import subprocess
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from tests.acceptance.webprocess import rlm, scheduler_alive, web
+from tests.wait import wait_until
+
+#: More than the server has descriptors, which is what `ulimit -n` says nearly everywhere.
+CLIENTS, DESCRIPTORS = 1300, 1024
+MOST_LOG_BYTES = 10_000
+
+
+@pytest.fixture(autouse=True)
+def _room_for_clients():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < CLIENTS + 200:
+        pytest.skip(f"this process may have {hard} file descriptors at most")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, CLIENTS + 200), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def answer(port, request=b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+    """Ask on a connection of its own, and return the status line; all of it if that is an error."""
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as client:
+        client.sendall(request)
+        said = client.recv(1000)
+    return said if said.startswith(b"HTTP/1.1 5") else said.partition(b"\r\n")[0]
+
+
+@contextmanager
+def crowd(port, address, said=b""):
+    """Hold the connections of all clients, and ask for an answer after each fifty; yield what was answered."""
+    answers = []
+    with ExitStack() as stack:
+        for number in range(CLIENTS):
+            client = stack.enter_context(socket.socket())
+            client.bind((address(number), 0))
+            client.connect(("127.0.0.1", int(port)))
+            client.sendall(said)
+            if number % 50 == 0:
+                answers.append(answer(port))
+        yield answers
+
+
+def one_client(_number):
+    return "127.0.0.1"
+
+
+def many_clients(number):
+    return f"127.0.{number // 250}.{number % 250 + 2}"
+
+
+def test_the_health_check_is_answered_and_the_log_stays_small(tmp_path, valkey_only_url):
+    """With more idle connections than descriptors, from one client and from many, silent or with half a request."""
+    with (
+        scheduler_alive(tmp_path, valkey_only_url),
+        web(tmp_path, valkey_only_url, descriptors=DESCRIPTORS) as (process, port),
+    ):
+        for address, said in ((one_client, b""), (many_clients, b"GET / HTTP/1.1\r\nX-Half: a h")):
+            with crowd(port, address, said) as answers:
+                answers += [answer(port) for _ in range(20)]
+                assert set(answers) == {b"HTTP/1.1 200 OK"}
+        assert process.poll() is None
+        log = (tmp_path / "web.log").read_text()
+        assert len(log) < MOST_LOG_BYTES
+        assert log.count("100 connections") == 1
+
+
+@pytest.mark.long
+def test_the_mock_api_answers_as_well(tmp_path):
+    """It closes the oldest connections, those with a call under way last."""
+    command = rlm("mock-api", "--port", "0", descriptors=DESCRIPTORS)
+    log = tmp_path / "mock.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=file, stdout=file)
+    try:
+        port = wait_until(lambda: "serves" in log.read_text() and log.read_text().rsplit(":", 1)[1], timeout=20)
+        call = b"POST /rebalance_api HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
+        with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as under_way:
+            under_way.sendall(call)
+            with crowd(port, one_client) as answers:
+                summary = answer(port, b"GET /_mock/summary HTTP/1.1\r\n\r\n")
+                assert under_way.recv(1000).startswith(b"HTTP/1.1 200")
+        assert (set(answers), summary) == ({b"HTTP/1.1 404 Not Found"}, b"HTTP/1.1 200 OK")
+        assert log.stat().st_size < MOST_LOG_BYTES
+    finally:
+        process.kill()
+        process.wait(20)

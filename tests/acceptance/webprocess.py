@@ -1,0 +1,80 @@
+"""`rlm web` as a process, for the tests that ask it something."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import urllib3
+
+from rlm.settings import load_settings
+from rlm.store import open_store
+from rlm.store.processes import Process, Role
+from tests.wait import wait_until
+
+HTTP = urllib3.PoolManager(retries=False, timeout=20)
+
+
+def port_of(log):
+    """Wait until the process serves, and return on which port."""
+    served = re.compile(r"http://[\d.]+:(\d+)/metrics")
+    return wait_until(lambda: served.search(log()), timeout=20, message="rlm web serves")[1]
+
+
+def read(port, path="/metrics", **headers):
+    return HTTP.request("GET", f"http://127.0.0.1:{port}{path}", headers=headers)
+
+
+def rlm(*words, descriptors=None):
+    """The command line of a process that may have so many file descriptors."""
+    limit = ["bash", "-c", 'ulimit -n "$0"; exec "$@"', str(descriptors)] if descriptors else []
+    return [*limit, sys.executable, "-m", "rlm", *words]
+
+
+@contextmanager
+def web(directory, redis_url, *options, descriptors=None, **env):
+    """Run it alone in front of a Redis, with so many file descriptors; yield the process and its port."""
+    log = directory / "web.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            rlm("web", "--port", "0", *options, descriptors=descriptors),
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=file,
+            env={**os.environ, "REDIS_URL": redis_url, **env},
+        )
+    try:
+        yield process, port_of(log.read_text)
+    finally:
+        process.kill()
+        process.wait(20)
+
+
+@contextmanager
+def scheduler_alive(directory, redis_url):
+    """Have a scheduler on the register, with a heartbeat, however slow this machine is."""
+    ended = threading.Event()
+
+    def beat():
+        store.processes.announce(Role.SCHEDULER, Process("s", 1, "h", time.time()))
+
+    def go_on():
+        while not ended.wait(0.5):
+            beat()
+
+    with open_store(load_settings(None, {"REDIS_URL": redis_url})) as store:
+        beat()
+        heart = threading.Thread(target=go_on)
+        heart.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            heart.join()
+            store.processes.forget(Role.SCHEDULER, "s")

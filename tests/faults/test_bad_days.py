@@ -1,0 +1,200 @@
+"""Bad days: what RLM says of one, while it lasts and afterwards, is what happened, on every face and with one alarm."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import time
+
+import pytest
+
+from rlm import report
+from rlm.store.processes import Role
+from tests.acceptance.system import make_item
+from tests.faults.test_processes_die import assert_next_run
+from tests.wait import wait_until
+
+#: Within so long of a change its cause is named, seconds.
+NAMED_SECONDS = 5.0
+
+
+def alarms(system):
+    """The alarms that were raised, by their words, as the logs of all processes have them."""
+    lines = [line for name in ("scheduler", "supervisor") for line in system.log(name).splitlines()]
+    told = [json.loads(line) for line in lines if line.startswith("{")]
+    return [one["alarm"] for one in told if "alarm" in one]
+
+
+@pytest.fixture
+def bad_day(make_system):
+    """A system whose logs are JSON, so that their alarms can be read."""
+
+    def make(**more):
+        env = {"RLM_LOG_FORMAT": "json", **more.pop("env", {})}
+        return make_system(env=env, **more)
+
+    return make
+
+
+def forecast(system):
+    """What the open run is expected to come to by now."""
+    return report.status(system.store, None).get("forecast") or {}
+
+
+def test_a_run_whose_supervisor_is_killed_counts_the_workers_there_are(bad_day):
+    """Status, doctor, record, log and alarm name it; the forecast no longer promises what nobody will do."""
+    with bad_day() as system:
+        system.start_both()
+        events = system.push_evenly(900)
+        run_id = system.ask_for_run()
+        wait_until(lambda: len(system.answered()) > 60, timeout=30, message="the run is under way")
+
+        # When the only supervisor is killed, whose workers leave with it
+        system.stop("supervisor", signal.SIGKILL)
+        killed_at = time.monotonic()
+
+        # Then it is said within seconds, with what will be left over
+        wait_until(lambda: forecast(system).get("shortage"), timeout=NAMED_SECONDS + 1, message="the lack is named")
+        assert time.monotonic() - killed_at < NAMED_SECONDS
+        status = system.rlm("status").stdout
+        told = forecast(system)
+        assert "No worker is ready of" in status, status
+        assert "wanted, and no supervisor is heard of" in status, status
+        assert "all of it fits" not in status
+        assert "however many workers" not in status
+        doctor = system.rlm("doctor", check=False)
+        assert doctor.returncode == 1, doctor.stdout
+        assert "no worker is started" in doctor.stdout
+
+        record = system.await_record(run_id)
+        left = record["counts"]["leftover"]
+        assert left > 300
+        assert abs(told["expected_leftover"] - left) <= 0.02 * len(events)
+        assert [one["cause"] for one in record["why"]] == ["workers"]
+        result = system.rlm("result").stdout
+        assert record["why"][0]["sentence"] in re.sub(r"\s+", " ", result)
+        assert alarms(system) == ["process_died"]
+        system.assert_promises(events, [record])
+        system.start("supervisor")
+        assert_next_run(system)
+
+
+def test_a_run_without_a_supervisor_says_so_from_its_first_seconds(bad_day):
+    """Not that all of it fits, until it fails."""
+    with bad_day() as system:
+        system.start("scheduler")
+        wait_until(system.store.leases.holder, timeout=40, message="a scheduler holds the lease")
+        events = system.push_evenly(100)
+        run_id = system.ask_for_run()
+        asked_at = time.monotonic()
+
+        wait_until(lambda: forecast(system).get("shortage"), timeout=NAMED_SECONDS + 2, message="the lack is named")
+
+        assert time.monotonic() - asked_at < NAMED_SECONDS + 1  # and a second until it is planned
+        assert forecast(system)["expected_leftover"] == 100
+        assert "nothing is being sent; 100 events will be left over" in system.rlm("status").stdout
+        record = system.await_record(run_id)
+        assert record["state"] == "failed"
+        assert [one["cause"] for one in record["why"]] == ["failed"]
+        assert alarms(system) == ["no_worker", "run_failed"]
+        system.assert_promises(events, [record])
+        system.start("supervisor")
+        assert_next_run(system)
+
+
+BUDGET = """
+[types.A]
+priority = 5
+processing_seconds = 2.0
+rate_limit = "30/minute"
+endpoints = [ { name = "a1", url = "http://127.0.0.1:1/a1", budget = "account" },
+              { name = "a2", url = "http://127.0.0.1:1/a2", budget = "account" } ]
+[types.B]
+priority = 1
+processing_seconds = 1.0
+rate_limit = "30/minute"
+endpoints = [ { name = "b1", url = "http://127.0.0.1:1/b1" } ]
+[budgets.account]
+rate_limit = "60/minute"
+"""
+
+
+def changed_in_mid_run(system, *command):
+    """Begin a run of 120 events of A and 150 of B, run a command in it; return what was said then, and its record."""
+    system.start_both()
+    items = [make_item(f"{name}{index}", name) for name, number in (("A", 120), ("B", 150)) for index in range(number)]
+    events = system.push(items)
+    run_id = system.ask_for_run()
+    wait_until(lambda: len(system.answered()) > 30, timeout=30, message="the run is under way")
+    system.rlm(*command)
+    changed_at = time.monotonic()
+    told = {}
+
+    def look():
+        nonlocal told
+        if not told or time.monotonic() < changed_at + 2:  # so long it may take until the forecast follows
+            told = forecast(system) or told
+        return system.store.runs.record(run_id)
+
+    record = wait_until(look, timeout=40, message="the run is closed")
+    system.assert_promises(events, [record])
+    return told, record
+
+
+def test_a_budget_lowered_in_mid_run_is_named_and_no_other_types_leftovers_are_its(bad_day):
+    """B is left over by its own limit."""
+    with bad_day(document=BUDGET) as system:
+        told, record = changed_in_mid_run(system, "endpoint", "limit", "account", "10 per 6 second")
+
+        left = {name: entry["leftover"] for name, entry in record["by_type"].items()}
+        assert left["A"] > 20
+        assert left["B"] > 20
+        assert "the budget account binds" in told["binds"], told
+        assert abs(told["expected_leftover"] - sum(left.values())) <= 0.02 * 270, (told, left)
+        why = {one["cause"]: one for one in record["why"]}
+        assert set(why) == {"budget", "limit"}, record["why"]
+        assert why["budget"]["types"] == ["A"]
+        assert why["budget"]["leftover"] == left["A"]
+        assert "account (10 per 6 second)" in why["budget"]["sentence"]
+        assert why["limit"]["types"] == ["B"]
+        assert alarms(system) == ["leftovers"]
+
+
+def test_endpoints_paused_in_mid_run_are_named(bad_day):
+    """All of a type: its limit has nothing to do with it."""
+    with bad_day(document=BUDGET) as system:
+        told, record = changed_in_mid_run(system, "endpoint", "pause", "b1")
+
+        assert "b1 is paused until resumed" in told["binds"], told
+        why = {tuple(one["types"]): one for one in record["why"]}
+        assert why["B",]["cause"] == "paused", record["why"]
+        assert "b1 was paused" in why["B",]["sentence"]
+
+
+SLOW_START = "import sys, time\nif 'rlm' in ' '.join(sys.orig_argv): time.sleep(2.5)\n"
+
+
+@pytest.mark.long
+def test_workers_that_come_up_late_are_planned_for(bad_day, tmp_path):
+    """The first run learns how long they take here; the next says beforehand that this leaves events over."""
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    (slow / "sitecustomize.py").write_text(SLOW_START)
+    with bad_day(env={"RLM_RUN__WINDOW_SECONDS": "8"}, env_of={"supervisor": {"PYTHONPATH": str(slow)}}) as system:
+        system.start("scheduler")
+        wait_until(system.store.leases.holder, timeout=40, message="a scheduler holds the lease")
+        events, records = [], []
+        for prefix in ("learn", "foretell"):
+            system.start("supervisor")
+            wait_until(lambda: system.store.processes.alive(Role.SUPERVISOR), timeout=40, message="a supervisor lives")
+            events += system.push_evenly(700, prefix=prefix)
+            records.append(system.await_record(system.ask_for_run()))
+            system.stop("supervisor")
+            wait_until(lambda: not system.workers(), timeout=20, message="the workers have left")
+
+        assert [one["cause"] for record in records for one in record["why"]] == ["start", "start"]
+        foretold = [record["plan"]["expected_leftover"] for record in records]
+        in_truth = [record["counts"]["leftover"] for record in records]
+        assert foretold[1] - records[0]["counts"]["leftover"] > 0.5 * (in_truth[1] - in_truth[0]), (foretold, in_truth)
+        system.assert_promises(events, records)

@@ -1,0 +1,122 @@
+"""Why events were left over: one cause for those that waited longest for the same, with its number and its words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rlm.cause import ATTEMPTS, CANCELLED, DEADLINE, FAILED, Ended, alarmed, causes, verdict, went_wrong
+from rlm.waits import Obstacle, Wait, Waits
+
+LIMIT, WORKERS, LANES = Wait(Obstacle.LIMIT), Wait(Obstacle.WORKERS), Wait(Obstacle.LANES)
+
+
+def ended(leftover: dict[str, int], waits: dict[str, dict[Wait, float]], **more: Any) -> Ended:
+    facts = {"spent": {}, "window_seconds": 60.0, "limits": {"A": "30/minute", "account": "10/minute"}, **more}
+    return Ended(leftover=leftover, waits=Waits(0.0, waits), **facts)
+
+
+def test_nothing_left_over_has_no_cause() -> None:
+    """Whatever was waited for."""
+    assert causes(ended({"A": 0}, {"A": {WORKERS: 40.0}})) == []
+
+
+@pytest.mark.parametrize(
+    ("wait", "words"),
+    [
+        (LIMIT, "the limit of A (30/minute) lets no more through"),
+        (Wait(Obstacle.BUDGET, "account"), "the budget account (10/minute) lets no more through"),
+        (WORKERS, "no worker was ready for 40 s"),
+        (LANES, "all lanes were busy for 40 s"),
+        (Wait(Obstacle.START), "no call was made in the first 40 s"),
+        (Wait(Obstacle.PAUSED, "a1"), "a1 was paused"),
+        (Wait(Obstacle.RESTING, "a1"), "a1 was resting or probed"),
+        (Wait(Obstacle.REDIS), "Redis was away or not fit for 40 s"),
+        (Wait(Obstacle.CONDUCTOR), "nobody conducted for 40 s"),
+    ],
+)
+def test_what_was_waited_for_longest_is_the_cause(wait: Wait, words: str) -> None:
+    """With the number it left over."""
+    (found,) = causes(ended({"A": 1234}, {"A": {wait: 40.0, Wait(Obstacle.LIMIT, "short"): 1.0}}))
+
+    assert (found.word, found.types, found.leftover) == (wait.obstacle, ("A",), 1234)
+    assert found.sentence == f"1,234 events left over: {words}"
+
+
+def test_types_that_waited_for_the_same_are_told_together_and_others_apart() -> None:
+    """No type's leftovers are counted as another's cause."""
+    waits = {"A": {LIMIT: 40.0}, "B": {LIMIT: 30.0}, "C": {Wait(Obstacle.BUDGET, "account"): 30.0}}
+
+    found = causes(ended({"A": 10, "B": 20, "C": 7}, waits))
+
+    assert [(one.word, one.types, one.leftover) for one in found] == [("limit", ("A", "B"), 30), ("budget", ("C",), 7)]
+    assert found[0].sentence == "30 events left over: the limits of A and B let no more through"
+
+
+def test_what_went_wrong_besides_is_told_where_it_took_long_enough() -> None:
+    """A pause of a twentieth of the window is; a moment without a worker is not."""
+    waits = {"A": {LIMIT: 40.0, Wait(Obstacle.PAUSED, "a1"): 12.0, WORKERS: 0.4}}
+
+    (found,) = causes(ended({"A": 9}, waits))
+
+    assert (
+        found.sentence == "9 events left over: the limit of A (30/minute) lets no more through; besides, a1 was paused"
+    )
+
+
+def test_endpoints_shut_for_the_same_reason_count_together() -> None:
+    """Two that rested for a third of the time each weigh more than the full third one."""
+    waits = {"A": {LIMIT: 20.0, Wait(Obstacle.RESTING, "a1"): 19.0, Wait(Obstacle.RESTING, "a2"): 19.0}}
+
+    (found,) = causes(ended({"A": 9}, waits))
+
+    assert found.sentence == "9 events left over: a1 and a2 were resting or probed"
+
+
+def test_spent_attempts_are_a_cause_of_their_own() -> None:
+    """Those events waited for nothing any more."""
+    found = causes(ended({"A": 12}, {"A": {LIMIT: 5.0}}, spent={"A": 8}))
+
+    assert [(one.word, one.leftover) for one in found] == [(ATTEMPTS, 8), ("limit", 4)]
+
+
+def test_what_waited_for_nothing_was_cut_by_the_deadline() -> None:
+    """Its call was under way."""
+    (found,) = causes(ended({"A": 1}, {}))
+
+    assert found.word == DEADLINE
+    assert found.sentence == "1 event left over: the deadline came while calls for A were under way"
+
+
+def test_a_run_that_was_cancelled_or_failed_says_just_that() -> None:
+    """What its events waited for until then is no cause."""
+    waits = {"A": {WORKERS: 40.0}}
+
+    cancelled, failed = (
+        causes(ended({"A": 1}, waits, **more)) for more in ({"cancelled": True}, {"failure": "no worker came up"})
+    )
+
+    assert [(one.word, one.sentence) for one in cancelled] == [(CANCELLED, "1 event left over: the run was cancelled")]
+    assert [(one.word, one.sentence) for one in failed] == [(FAILED, "1 event left over: no worker came up")]
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong", "told"),
+    [
+        (["limit", "budget"], False, False),
+        (["paused"], False, False),
+        (["cancelled"], False, False),
+        (["workers"], True, True),
+        (["limit", "workers"], True, False),
+        (["lanes"], True, False),
+        ([], False, False),
+    ],
+)
+def test_what_went_wrong_and_what_raised_an_alarm_of_its_own(words: list[str], wrong: bool, told: bool) -> None:
+    """A record's causes say it, by their words alone."""
+    why = [{"cause": word, "sentence": word} for word in words]
+
+    assert went_wrong(why) == wrong
+    assert alarmed(why) == told
+    assert verdict(why) == "; ".join(words)

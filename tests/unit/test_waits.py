@@ -1,0 +1,105 @@
+"""What waiting events wait for at one moment, and what that comes to over a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rlm.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.pace import Scene
+from rlm.store.ledger import Counts
+from rlm.store.window import View
+from rlm.waits import GAP_SECONDS, Obstacle, Wait, Waits, waits_of
+
+LIMIT = Limit.parse("30/minute")
+BUDGET = Budget("account", Limit.parse("10/minute"))
+FREE, FULL = View(5, 0.0, 0.0), View(0, 20.0, 0.0)
+PAUSED = View(0, 60.0, 60.0, paused_seconds=60.0)
+RESTING = View(0, 5.0, 5.0, suspect=True)
+HELD = View(0, 60.0, 60.0, held_seconds=60.0)
+
+
+def kind(*names: str, budget: Budget | None = None) -> EventType:
+    return EventType("T", 1, 2.0, tuple(Endpoint(one, f"http://h/{one}", LIMIT, 10.0, budget=budget) for one in names))
+
+
+def scene(
+    views: dict[str, View], *, pending: int = 9, inflight: int = 0, lanes: int = 5, remaining: float = 60.0
+) -> Scene:
+    return Scene({"T": Counts(pending=pending, inflight=inflight)}, views, lanes, remaining)
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (scene({"a": FREE}), {}),
+        (scene({"a": FREE}, pending=0, lanes=0), {}),
+        (scene({"a": FREE}, remaining=1.0), {}),
+        (scene({"a": FREE}, lanes=0), {Wait(Obstacle.WORKERS): 1.0}),
+        (scene({"a": FREE}, inflight=5), {Wait(Obstacle.LANES): 1.0}),
+        (scene({"a": FULL}, inflight=5), {Wait(Obstacle.LIMIT): 1.0}),
+        (scene({"a": PAUSED}), {Wait(Obstacle.PAUSED, "a"): 1.0}),
+        (scene({"a": RESTING}), {Wait(Obstacle.RESTING, "a"): 1.0}),
+        (scene({"a": HELD}), {Wait(Obstacle.HELD, "a"): 1.0}),
+    ],
+)
+def test_what_is_in_the_way_is_named(seen: Scene, expected: dict[Wait, float]) -> None:
+    """Nothing where an event is about to go, none waits, or there is no time for a call."""
+    assert waits_of(seen, kind("a"), begun=True) == expected
+
+
+def test_before_the_first_call_a_missing_worker_is_one_that_comes_up() -> None:
+    """Whether it comes is known only later."""
+    assert waits_of(scene({"a": FREE}, lanes=0), kind("a"), begun=False) == {Wait(Obstacle.START): 1.0}
+
+
+def test_of_several_endpoints_each_counts_for_its_part() -> None:
+    """Three are full and one is paused: a quarter of the time is the pause's."""
+    found = waits_of(scene({"a": FULL, "b": FULL, "c": FULL, "d": PAUSED}), kind("a", "b", "c", "d"), begun=True)
+
+    assert found == {Wait(Obstacle.LIMIT): 0.75, Wait(Obstacle.PAUSED, "d"): 0.25}
+
+
+def test_a_full_budget_is_told_from_a_full_endpoint() -> None:
+    """The one with the later slot is in the way."""
+    seen = scene({"a": FREE, "account": FULL})
+
+    assert waits_of(seen, kind("a", budget=BUDGET), begun=True) == {Wait(Obstacle.BUDGET, "account"): 1.0}
+
+
+def look(waits: Waits, now: float, views: dict[str, View], **more: Any) -> None:
+    options = {"begun": True, "away": False, **{key: more.pop(key) for key in ("begun", "away") if key in more}}
+    waits.look(now, scene(views, **more), [kind("a")], **options)
+
+
+def test_time_is_put_down_to_what_is_seen_at_its_end() -> None:
+    """And what was written down is read back the same."""
+    waits = Waits(100.0)
+
+    look(waits, 100.5, {"a": FULL})
+    look(waits, 101.5, {"a": PAUSED})
+    look(waits, 102.0, {"a": FULL}, away=True)
+    look(waits, 102.0 + GAP_SECONDS + 1, {"a": FULL})
+
+    told = {"limit": 0.5, "paused a": 1.0, "redis": 0.5, "conductor": GAP_SECONDS + 1}
+    assert waits.as_json() == {"until": 102.0 + GAP_SECONDS + 1, "by_type": {"T": told}}
+    assert Waits.read(waits.as_json(), 0.0) == waits
+
+
+def test_the_time_before_the_first_look_is_that_of_the_start() -> None:
+    """However long the drain took: somebody conducted."""
+    waits = Waits.read(None, 100.0)
+
+    look(waits, 110.0, {"a": FREE}, lanes=0, begun=False)
+
+    assert waits.by_type == {"T": {Wait(Obstacle.START): 10.0}}
+
+
+def test_where_no_slot_comes_any_more_the_rest_of_the_window_is_waited_for_in_vain() -> None:
+    """The run ends early, and that is what its events are left over for."""
+    waits = Waits(100.0)
+
+    waits.give_up(scene({"a": PAUSED}, remaining=50.0), [kind("a")], begun=True)
+
+    assert waits.by_type == {"T": {Wait(Obstacle.PAUSED, "a"): 50.0}}

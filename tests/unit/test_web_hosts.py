@@ -1,0 +1,108 @@
+"""Which hosts a request may name: a page of somebody else's must not be able to read what is served here."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from rlm.errors import ConfigurationError
+from rlm.settings import load_settings
+from rlm.web.hosts import KnownHosts
+
+
+def ask(*said, listed=(), server=("127.0.0.1", 8088)):
+    """Return the status of a request with these `Host` headers; 200 is what the application says."""
+    sent = []
+
+    async def app(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "headers": [(b"host", one.encode("latin-1")) for one in said], "server": server}
+    asyncio.run(KnownHosts(app, listed)(scope, None, send))
+    return sent[0]["status"]
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "LocalHost:8088", "127.0.0.1:8088", "127.9.8.7", "[::1]", "[0:0::1]:80", "[::ffff:127.0.0.1]"],
+)
+def test_this_host_is_always_allowed(host):
+    """By any of its loopback names, with any port."""
+    assert ask(host) == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "evil.example:8088", "localhost.evil.example", "127.0.0.1.evil.example", "localhost."),
+        *("127.1", "2130706433", "0.0.0.0", "10.0.0.5", "[2001:db8::1]", "[::]", "127.0.0.256"),
+    ],
+)
+def test_others_are_not(host):
+    """Also those that only look like this host."""
+    assert ask(host) == 421
+
+
+@pytest.mark.parametrize(
+    "said",
+    [(), ("",), ("localhost", "localhost"), ("localhost,evil",), ("a b",), ("user@localhost",), ("[::1",)],
+    ids=str,
+)
+def test_one_host_must_be_named(said):
+    """None, two, or what is no host."""
+    assert ask(*said) == 400
+
+
+def test_those_of_web_hosts_are_allowed(tmp_path):
+    """From the file, or a variable; in any case and spelling."""
+    file = tmp_path / "rlm.toml"
+    file.write_text('[web]\nhosts = ["RLM.example.com", "[2001:DB8:0::1]", "10.0.0.5"]\n')
+    for hosts in (
+        load_settings(file, {}).web.hosts,
+        load_settings(file, {"RLM_WEB__HOSTS": "rlm.example.com, 2001:db8::1,10.0.0.5"}).web.hosts,
+    ):
+        allowed = ["rlm.example.com:8088", "Rlm.Example.COM", "[2001:db8::1]:80", "10.0.0.5"]
+        assert [ask(host, listed=hosts) for host in allowed] == [200] * 4
+        assert ask("www.rlm.example.com", listed=hosts) == 421
+
+
+@pytest.mark.parametrize("server", [("10.0.0.5", 8088), ("::ffff:10.0.0.5", 8088)])
+def test_the_address_at_which_the_request_arrived_is_allowed(server):
+    """It is no name that could be made to lead here: a probe or Prometheus needs no setting."""
+    assert ask("10.0.0.5:8088", server=server) == 200
+    assert ask("10.0.0.6", server=server) == 421
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ('["rlm.example.com:80"]', "no port"),
+        ('["http://rlm.example.com"]', "without scheme"),
+        ('["*"]', "name of letters"),
+        ('[""]', "name or an address"),
+        ('["127.1"]', "four decimal numbers"),
+        ('"rlm.example.com"', "must be a list"),
+    ],
+)
+def test_what_is_no_host_is_a_fault_of_the_configuration(tmp_path, value, message):
+    """The message names the entry and what is allowed."""
+    file = tmp_path / "rlm.toml"
+    file.write_text(f"[web]\nhosts = {value}\n")
+
+    with pytest.raises(ConfigurationError, match=rf"web\.hosts.*{message}"):
+        load_settings(file, {})
+
+
+def test_a_list_from_a_variable_is_told_as_such(tmp_path):
+    """Each of its entries comes from there."""
+    (tmp_path / "rlm.toml").write_text("")
+    shown = load_settings(tmp_path / "rlm.toml", {"RLM_WEB__HOSTS": "a.example,b.example"}).shown
+
+    assert [(one.value, one.where) for one in shown if one.key.startswith("web.hosts")] == [
+        ("a.example", "environment RLM_WEB__HOSTS"),
+        ("b.example", "environment RLM_WEB__HOSTS"),
+    ]
