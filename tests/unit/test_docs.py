@@ -279,6 +279,21 @@ def test_the_run_worked_out_by_hand_is_what_the_plan_computes():
         assert 60 * int(minute) + float(second) == pytest.approx(180.3 + float(after))
 
 
+def test_the_shares_worked_out_are_what_the_plan_computes(tmp_path):
+    """The table of docs/howto.md: so many of each type are done with what stands before it set."""
+    page = Page(DOCS / "howto.md")
+    file = tmp_path / "rlm.toml"
+    file.write_text(next(block for kind, block in page.blocks if kind == "toml" and "[budgets." in block))
+    counts = {"REBALANCE_NEEDED": 150, "REPORT_DUE": 50}
+    rows = re.findall(r"^\| (nothing|`--set ([\w.]+)=(\S+)`).*? \| (\d+) \| (\d+) \|$", page.text, re.MULTILINE)
+    assert len(rows) > 1
+
+    for _, key, value, *done in rows:
+        settings = load_settings(file, {f"RLM_{key.upper().replace('.', '__')}": value} if key else {})
+        plan = plan_run(settings, counts, settings.event_types, {})
+        assert [counts[name] - plan.by_type[name].expected_leftover for name in counts] == list(map(int, done)), key
+
+
 # -- the project's own rules
 
 
