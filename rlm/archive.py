@@ -11,6 +11,7 @@ import fcntl
 import os
 from contextlib import contextmanager
 from enum import StrEnum
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,7 +21,7 @@ from rlm.errors import ArchiveError, UnsafeError
 from rlm.private import open_own, opened_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
@@ -47,11 +48,22 @@ class Archive:
         Raises:
             ArchiveError: the disk refused, or the directory cannot be used.
         """
+        return self._append(kind, [b"".join(_line(entry) for entry in entries)], now)
+
+    def append_giant(self, kind: Kind, pieces: Iterable[bytes], now: float) -> Path:
+        """Append one entry that comes in pieces, as base64, in constant memory; else as `append` does.
+
+        All pieces but the last have a multiple of 3 bytes. What was written is cut off again if `pieces` raises.
+        """
+        encoded = (base64.b64encode(piece) for piece in pieces)
+        return self._append(kind, chain([b'{"base64":"'], encoded, [b'"}\n']), now)
+
+    def _append(self, kind: Kind, parts: Iterable[bytes], now: float) -> Path:
         path = self.directory / f"{kind}-{isoformat(now)[:7]}.jsonl"
         try:
             with opened_directory(self.directory) as directory:
                 with _opened(directory, path.name) as file:
-                    _append(file, b"".join(_line(entry) for entry in entries))
+                    _append(file, parts)
                 os.fsync(directory)  # the name of a new file
         except (OSError, UnsafeError) as error:
             why = getattr(error, "strerror", None) or error
@@ -96,16 +108,17 @@ def _opened(directory: int, name: str) -> Iterator[int]:
         os.close(file)
 
 
-def _append(file: int, data: bytes) -> None:
-    """Append and sync; what was written of `data` when the disk refused is cut off again."""
+def _append(file: int, parts: Iterable[bytes]) -> None:
+    """Append and sync; what was written of `parts` when the disk refused, or Redis, is cut off again."""
     size = os.fstat(file).st_size
     if size and os.pread(file, 1, size - 1) != b"\n":  # a crash cut the last line short: it stays by itself
-        data = b"\n" + data
+        parts = chain([b"\n"], parts)
     try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(file, rest) :]
+        for part in parts:
+            rest = memoryview(part)
+            while rest:
+                rest = rest[os.write(file, rest) :]
         os.fsync(file)
-    except OSError:
+    except BaseException:
         os.ftruncate(file, size)
         raise

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from rlm.event import BadItemError, decode_item
 from rlm.settings.faults import close_match, did_you_mean
 from rlm.store.connect import translated
+from rlm.store.sizes import longest_item
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,25 +23,38 @@ PUSH_BYTES = 1_000_000
 
 @dataclass(slots=True)
 class Pushed:
-    """How many items were pushed so far, and how many of the lines read so far will become dead letters."""
+    """How many items were pushed so far; of the lines read, how many will be dead letters or were too long to push."""
 
     items: int = 0
     bad: int = 0
+    refused: int = 0
+
+
+def read_lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
+    """Yield the lines of a file in constant memory; of one of more than `longest` bytes, its first `longest` + 1."""
+    while line := file.readline(longest + 1):
+        yield line
+        while len(line) > longest and not line.endswith(b"\n"):
+            line = file.readline(longest + 1) or b"\n"
 
 
 def push_lines(store: Store, lines: Iterable[bytes], pushed: Pushed) -> Iterator[str]:
     """Push each line that is not empty as it is, the first as the oldest, in constant memory; count in `pushed`.
 
-    Yields a warning for each line that will become a dead letter, as it comes to it.
+    Yields a warning for each line that will become a dead letter, or is too long even to be one, as it comes to it.
 
     Raises:
         StoreError: Redis failed; whether the items after `pushed.items` were pushed is not known.
     """
     chunk: list[bytes] = []
-    size = 0
+    size, longest = 0, longest_item(store.settings.queue.max_item_bytes)
     for number, line in enumerate(lines, start=1):
         item = line.rstrip(b"\r\n")
         if not item.strip():
+            continue
+        if len(item) > longest:
+            pushed.refused += 1
+            yield f"line {number}: not pushed, for it has more than {longest:,} bytes"
             continue
         if fault := fault_of(item, store.settings):
             pushed.bad += 1

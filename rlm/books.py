@@ -144,7 +144,7 @@ def _read(store: Store, run_id: str | None, names: Sequence[str]) -> list[Any]:
         pipeline.get(keys.current)
         pipeline.smembers(keys.types)
         pipeline.hgetall(keys.tally(run_id or ""))
-        for key in (keys.events, keys.processing, keys.failed):
+        for key in (keys.events, keys.processing, keys.aside(keys.processing), keys.failed):
             pipeline.llen(key)
         for name in names:
             for key in (keys.pending(name), *keys.holders(name), keys.retried(name)):
@@ -154,10 +154,10 @@ def _read(store: Store, run_id: str | None, names: Sequence[str]) -> list[Any]:
 
 
 def _books(run_id: str | None, names: Sequence[str], found: Sequence[Any]) -> Books:
-    (seconds, microseconds), _, _, tally, events, staged, letters, *counted = found
+    (seconds, microseconds), _, _, tally, events, staged, aside, letters, *counted = found
     counts = {what.decode(): int(number) for what, number in tally.items()}
     accounts = dict(zip(names, _accounts(names, counts, counted), strict=True))
-    return Books(seconds + microseconds / 1_000_000, run_id, events, staged, letters, accounts)
+    return Books(seconds + microseconds / 1_000_000, run_id, events, staged + aside, letters, accounts)
 
 
 def _accounts(names: Sequence[str], tally: Mapping[str, int], counted: Sequence[int]) -> Iterator[Account]:

@@ -45,6 +45,7 @@ POINTS: Final = {
     "run.opened": Point("scheduler/tick.py:open_run", "the run is open; its tick is not noted, nobody is answered"),
     "tick.noted": Point(f"{_SERVICE}:_tick", "the tick is noted, and its run, if there is anything to do, is open"),
     "drain.staged": Point("rlm/store/intake.py:drain", "the audit list is staged; nothing of it is in the ledger"),
+    "drain.giant_aside": Point("rlm/store/intake.py:_reject_giant", "a giant is set aside; there is no letter of it"),
     "drain.chunk_taken": Point(f"{_CONDUCTOR}:_drain", "a chunk is in the ledger; the rest is staged"),
     "drain.done": Point(f"{_CONDUCTOR}:conduct", "all is in the ledger; the run is still draining"),
     "plan.limits_published": Point(f"{_CONDUCTOR}:_plan", "the limits are published; there is no plan"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import secrets
@@ -33,6 +34,8 @@ _ITEM_ID = re.compile(r"[\x21-\x7e]{1,200}")
 _MAX_WALLET_NAME = 500
 #: The name of an unknown type is quoted up to here: no configured one is longer.
 _MAX_TYPE_NAME = 100
+#: How much of an item an excerpt keeps, bytes; of one that is not longer than that, the smaller number.
+_HEAD_BYTES, _SHORT_HEAD_BYTES = 4096, 1024
 
 
 class Reason(StrEnum):
@@ -68,6 +71,11 @@ class BadItemError(ValueError):
     def unknown_type(cls, name: str) -> BadItemError:
         """Return the error of an event whose type `name` is not in the configuration."""
         return cls(Reason.UNKNOWN_TYPE, f"{cut(name, _MAX_TYPE_NAME)!r} is not a configured type")
+
+    @classmethod
+    def too_large(cls, size: int, most: int) -> BadItemError:
+        """Return the error of an item of `size` bytes, where at most `most` are taken."""
+        return cls(Reason.TOO_LARGE, f"{size} bytes, at most {most} are taken (queue.max_item_bytes)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +129,7 @@ def decode_item(raw: bytes, max_bytes: int) -> Item:
 
 def _decode_document(raw: bytes, max_bytes: int) -> dict[str, Any]:
     if len(raw) > max_bytes:
-        raise BadItemError(Reason.TOO_LARGE, f"{len(raw)} bytes, at most {max_bytes} are taken (queue.max_item_bytes)")
+        raise BadItemError.too_large(len(raw), max_bytes)
     try:
         raw.decode()
     except UnicodeDecodeError as error:
@@ -201,11 +209,45 @@ def _priority(document: dict[str, Any]) -> int | None:
     return int(value)
 
 
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """What a letter keeps of an item that it does not hold whole: its first bytes, its size and its SHA-256 (hex)."""
+
+    head: bytes
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, raw: bytes) -> Excerpt:
+        """Return the excerpt of an item."""
+        excerpting = Excerpting(len(raw))
+        excerpting.add(raw)
+        return excerpting.excerpt()
+
+
+class Excerpting:
+    """Makes the excerpt of an item of `size` bytes that comes piece by piece."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._length = _HEAD_BYTES if size > _HEAD_BYTES else _SHORT_HEAD_BYTES
+        self._head = b""
+        self._digest = hashlib.sha256()
+
+    def add(self, piece: bytes) -> None:
+        """Add the next piece."""
+        self._head += piece[: self._length - len(self._head)]
+        self._digest.update(piece)
+
+    def excerpt(self) -> Excerpt:
+        """Return the excerpt, once all pieces are added."""
+        return Excerpt(self._head, self._size, self._digest.hexdigest())
+
+
 def encode_letter(
-    raw: bytes, reason: Reason, detail: str, *, failed_at: float, run_id: str | None, event: str | None
+    item: bytes | Excerpt, reason: Reason, detail: str, *, failed_at: float, run_id: str | None, event: str | None
 ) -> bytes:
-    """Write a dead letter (CONTRACT 1) for the item `raw`; `failed_at` is in seconds since 1970."""
-    embedded = msgspec.Raw(raw) if reason not in NOT_EMBEDDABLE else {"base64": base64.b64encode(raw).decode()}
+    """Write a dead letter (CONTRACT 1) for `item`; `failed_at` is in seconds since 1970."""
     return msgspec.json.encode(
         {
             "id": secrets.token_hex(8),
@@ -214,6 +256,15 @@ def encode_letter(
             "failed_at": isoformat(failed_at),
             "run_id": run_id,
             "event_id": event,
-            "item": embedded,
+            "item": _embedded(item, reason),
         }
     )
+
+
+def _embedded(item: bytes | Excerpt, reason: Reason) -> object:
+    if isinstance(item, bytes) and reason is Reason.TOO_LARGE:
+        item = Excerpt.of(item)
+    if isinstance(item, Excerpt):
+        head = base64.b64encode(item.head).decode()
+        return {"base64": head, "truncated": True, "bytes": item.size, "sha256": item.sha256}
+    return {"base64": base64.b64encode(item).decode()} if reason in NOT_EMBEDDABLE else msgspec.Raw(item)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rlm.event import NOT_EMBEDDABLE, BadItemError
-from rlm.store.letters import is_letter
+from rlm.store.letters import Envelope, TruncatedLetterError, is_excerpt, is_letter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -50,15 +50,21 @@ def handle_of(raw: bytes) -> str:
 
 def item_text(raw: bytes) -> str:
     """Write the item of a letter for a person: laid out where it is JSON, else as it came, what is no text escaped."""
-    letter = msgspec.json.decode(raw, type=_Letter)
-    if letter.reason not in NOT_EMBEDDABLE:
+    letter = msgspec.json.decode(raw, type=Envelope)
+    if is_excerpt(letter):
+        held = msgspec.json.decode(letter.item)
+        head = base64.b64decode(held["base64"])
+        told = f"the first {len(head):,} of {held['bytes']:,} bytes, SHA-256 of all {held['sha256']}:"
+        return f"{told} {head.decode(errors='backslashreplace')}"
+    if is_text(raw):
         return msgspec.json.format(bytes(letter.item), indent=2).decode()
     return base64.b64decode(msgspec.json.decode(letter.item)["base64"]).decode(errors="backslashreplace")
 
 
-class _Letter(msgspec.Struct):
-    reason: str
-    item: msgspec.Raw
+def is_text(raw: bytes) -> bool:
+    """Return whether a letter holds its item as JSON, not as base64."""
+    letter = msgspec.json.decode(raw, type=Envelope)
+    return letter.reason not in NOT_EMBEDDABLE and not is_excerpt(letter)
 
 
 def retry_letter(store: Store, raw: bytes) -> Outcome:
@@ -68,6 +74,10 @@ def retry_letter(store: Store, raw: bytes) -> Outcome:
     try:
         if store.letters.retry(raw, priorities):
             return Outcome(handle)
+    except TruncatedLetterError as error:
+        return Outcome(
+            handle, f"{error}; push the item again, then remove the letter with `rlm failed drop {handle}`", kept=True
+        )
     except BadItemError as error:
         return Outcome(
             handle, f"{error}; correct the configuration, or drop it with `rlm failed drop {handle}`", kept=True

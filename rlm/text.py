@@ -5,6 +5,7 @@ Here and nowhere else it is decided what of a text shows, how wide it is, and wh
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 from unicodedata import category, east_asian_width
 
@@ -35,6 +36,14 @@ LONGEST_TEXT = 320
 #: A line of words for people is cut after so many columns, whatever it quotes.
 LONGEST_LINE = 2000
 _CUT = "..."
+
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+
+def is_name(text: str) -> bool:
+    """Return whether `text` can name a type or endpoint, and so be a part of event ids, Redis keys and metrics."""
+    return _NAME.fullmatch(text) is not None
 
 
 def safe(text: object, keep: str = "\n\t") -> str:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Archivist:
-    """Moves run records beyond `run.history` and dead letters beyond `queue.failed_max`, a chunk at a time.
+    """Moves run records beyond `run.history` and dead letters beyond their two bounds, a chunk at a time.
 
     Each step carries the lease's token, so that a deposed conductor removes nothing.
     """
@@ -50,7 +50,7 @@ class Archivist:
             continue
 
     def step(self) -> bool:
-        """Move a chunk; tell whether there was one. Without a run in between, the first time there is none is the last.
+        """Move a chunk; return whether there was one. Once there was none, a run must end before there may be another.
 
         Raises:
             FencedError: another scheduler conducts by now.
@@ -83,7 +83,12 @@ class Archivist:
         return bool(surplus) and self._store.runs.trim(self._leader.token, list(surplus)) > 0
 
     def _move_letters(self) -> bool:
-        letters = self._store.letters.surplus(self._store.settings.queue.failed_max)
-        if letters:
-            self._archive.append(Kind.FAILED, letters, system_clock.now())
-        return bool(letters) and self._store.letters.trim(self._leader.token, letters) > 0
+        queue, letters, token = self._store.settings.queue, self._store.letters, self._leader.token
+        giant, surplus = letters.surplus(token, queue.failed_max, queue.failed_max_bytes)
+        if giant:
+            self._archive.append_giant(Kind.FAILED, letters.pieces(giant), system_clock.now())
+            letters.trim_giant(token, giant)
+        if surplus:
+            self._archive.append(Kind.FAILED, surplus, system_clock.now())
+        trimmed = letters.trim(token, surplus) if surplus else 0
+        return bool(giant) or trimmed > 0

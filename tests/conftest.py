@@ -95,11 +95,15 @@ def _no_settings_from_outside(monkeypatch):
     monkeypatch.setenv("RLM_LOG_FORMAT", "text")  # what processes log into files is read by those who test
 
 
+#: What the servers admit, bytes: more than RLM's own does, for a Redis of one's own may.
+LONGEST_BULK = 64_000_000
+
+
 @contextmanager
 def running_server(kind: str, data_dir: Path) -> Iterator[str]:
     """Run a server of one of the `SERVERS` in `data_dir`, set up as the embedded one is, and yield its URL."""
     binary = process.binary_path() if kind == "valkey" else _redis_server()
-    server = EmbeddedServer(data_dir)
+    server = EmbeddedServer(data_dir, longest=LONGEST_BULK)
     with mock.patch.object(process, "binary_path", return_value=binary):
         server.join()
     try:

@@ -18,12 +18,24 @@ if TYPE_CHECKING:
 #: So many beyond their bound one run may add, which the archivist moves within seconds of its end.
 ARCHIVED_SOON = {"run record": 1, "dead letter": 1000}
 
+_ACL = "allow the user of redis.url to ask (ACL SETUSER name +memory|usage)"
 _REMEDY = "make room on its disk, see who owns the directory, or name another in archive.directory"
+_SOON = f"a scheduler archives them after each run; if they stay, its log says why: {_REMEDY}"
 
 
 def check_archive(store: Store) -> Iterator[Finding]:
     """Tell what the archive on this host takes, and whether what should be in it still waits in Redis."""
     yield _archive(store)
+    yield from _check_bytes(store)
+
+
+def _check_bytes(store: Store) -> Iterator[Finding]:
+    held, most = store.letters.held_bytes(), store.settings.queue.failed_max_bytes
+    if held is None:
+        yield warning("archive", "queue.failed_max_bytes is not kept to: MEMORY USAGE is forbidden", _ACL)
+    elif held > most and not store.runs.current():
+        megabytes = f"{held / 1e6:,.1f} MB of Redis, more than {most / 1e6:,.1f}"
+        yield warning("archive", f"dead letters take {megabytes} (queue.failed_max_bytes)", _SOON)
 
 
 def _archive(store: Store) -> Finding:
@@ -44,8 +56,7 @@ def _archive(store: Store) -> Finding:
     if archive.directory.exists() and not (archive.directory.is_dir() and access(archive.directory, W_OK)):
         return warning("archive", f"{archive.directory} cannot be written to{told}", _REMEDY)
     if any(number > soon[what] for what, number in surplus.items()):
-        remedy = f"a scheduler does that after each run; if they stay, its log says why: {_REMEDY}"
-        return warning("archive", told.removeprefix("; "), remedy)
+        return warning("archive", told.removeprefix("; "), _SOON)
     if not files:
         return good("archive", f"empty on this host; what Redis is not to keep goes to {archive.directory}{told}")
     return good("archive", f"{len(files)} files of {size / 1e6:,.1f} MB in {archive.directory}{told}")

@@ -8,13 +8,17 @@ from statistics import median
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from redis.exceptions import ResponseError
+
 from rlm.checks.findings import good, warning
 from rlm.clock import isoformat, system_clock
 from rlm.endpoint import all_limited
+from rlm.errors import StoreError
 from rlm.explain.words import moment
 from rlm.settings.masking import EMBEDDED
 from rlm.store.connect import address, translated
 from rlm.store.fitness import check_fitness
+from rlm.store.sizes import longest_bulk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 CLOCK_SECONDS = 1.0
 #: So long it is told that the windows could not be trusted, seconds.
 TOLD_SECONDS = 24 * 3600.0
+#: A Redis that admits items of more than so many times what RLM needs is worth a warning.
+FAR = 16
 #: Round trips that are timed.
 PINGS = 20
 #: The slowest of them may take this share of `run.guard_seconds`: the rest is for the call's own way to its server.
@@ -44,6 +50,27 @@ def check_redis(store: Store, *, allow_volatile: bool) -> Iterator[Finding]:
     yield good("redis", f"reached at {address(store.client)}")
     yield check_transport(store.settings.redis.url)
     yield from (replace(found, name=f"redis.{found.name}") for found in fitness.findings)
+    yield from _check_bulk(store)
+
+
+def _check_bulk(store: Store) -> Iterator[Finding]:
+    """Look how large an item Redis admits; nothing where this user may not ask, as the documented one may not."""
+    try:
+        with translated(store.client):
+            admitted = int(store.client.config_get("proto-max-bulk-len").get("proto-max-bulk-len") or 0)
+    except (ResponseError, StoreError):
+        return
+    if not admitted:
+        return
+    needed = longest_bulk(store.settings.queue.max_item_bytes)
+    message = f"it admits items of {admitted:,} bytes, RLM needs {needed:,} (proto-max-bulk-len)"
+    if admitted > FAR * needed:
+        remedy = f"CONFIG SET proto-max-bulk-len {needed}, unless other programs need more: giants hold all others up"
+        yield warning("redis.bulk", message, remedy)
+    elif admitted < needed:
+        yield warning("redis.bulk", message, f"set proto-max-bulk-len to {needed}: a long dead letter would be refused")
+    else:
+        yield good("redis.bulk", message)
 
 
 def check_transport(url: str) -> Finding:

@@ -142,4 +142,4 @@ def _look_for_letters(client: redis.Redis, keys: Keys) -> Iterable[str]:
     from rlm.letters import handle_of  # noqa: PLC0415
     from rlm.store.letters import Letters  # noqa: PLC0415
 
-    return map(handle_of, Letters(client, keys).all())
+    return map(handle_of, Letters(client, keys, max_item_bytes=0).all())  # those of megabytes are not offered

@@ -90,8 +90,7 @@ def _detail(letter: dict[str, Any]) -> str:
 @json_option
 def show_letter(config: Path | None, handle: str, as_json: bool) -> None:
     """Show one dead letter with its item."""
-    from rlm.event import NOT_EMBEDDABLE  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.letters import item_text  # noqa: PLC0415
+    from rlm.letters import is_text, item_text  # noqa: PLC0415  # a command loads what it needs when it runs
 
     with store_of(config) as store:
         raw = _found(store, [handle])[handle]
@@ -103,7 +102,7 @@ def show_letter(config: Path | None, handle: str, as_json: bool) -> None:
         if name != "item":
             show(cut(safe_line(f"{name}: {'-' if value is None else value}"), ITEM_WIDTH))
     text = item_text(raw)
-    if letter["reason"] in NOT_EMBEDDABLE:  # the line breaks are its own, not those of JSON laid out
+    if not is_text(raw):  # the line breaks are its own, not those of JSON laid out
         text = safe_line(text)
     show(f"item: {text[:ITEM_WIDTH]}")
     if len(text) > ITEM_WIDTH:

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from rlm.cli.common import Group, config_option, confirm, dry_run_option, examples, json_option, store_of, yes_option
+from rlm.cli.common import (
+    ExitCode,
+    Group,
+    config_option,
+    confirm,
+    dry_run_option,
+    examples,
+    json_option,
+    store_of,
+    yes_option,
+)
 from rlm.cli.printing import is_terminal, print_json, say, show, show_words, table
 from rlm.cli.watch import interval_option, watch
 from rlm.errors import StoreError
@@ -16,6 +26,7 @@ from rlm.text import age, counted, one_line
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rlm.auditlist import Pushed
     from rlm.view import Output
 
 #: How often `rlm queue monitor` looks where nobody says otherwise, seconds.
@@ -114,19 +125,22 @@ def push(config: Path | None, file: BinaryIO, as_json: bool) -> None:
     """Push items onto the audit list: JSON lines from FILE, or from stdin.
 
     Each line that is not empty is pushed as it is, the first line being the oldest item. A line that will become a dead
-    letter is pushed, too, and warned about.
+    letter is pushed, too, and warned about; one of more than a megabyte, or `queue.max_item_bytes` where that is more,
+    is not, and the command exits with 1.
     """
-    from rlm.auditlist import Pushed, push_lines, waiting_items  # noqa: PLC0415
+    from rlm.auditlist import Pushed, push_lines, read_lines, waiting_items  # noqa: PLC0415
     from rlm.store.fitness import check_fitness  # noqa: PLC0415
     from rlm.store.processes import Role  # noqa: PLC0415
+    from rlm.store.sizes import longest_item  # noqa: PLC0415
 
     if file.isatty():
         say("Reading items from the terminal, one JSON object a line; Ctrl-D ends.")
     pushed = Pushed()
     with store_of(config) as store:
         try:
-            for warning in push_lines(store, file, pushed):
-                if pushed.bad <= MOST_WARNINGS:
+            lines = read_lines(file, longest_item(store.settings.queue.max_item_bytes) + len(b"\r\n"))
+            for warning in push_lines(store, lines, pushed):
+                if pushed.bad + pushed.refused <= MOST_WARNINGS:
                     say(f"Warning: {one_line(warning, 200)}")
         except StoreError:
             say(f"{counted(pushed.items, 'item')} had been pushed before this; whether the next were is not known.")
@@ -137,9 +151,18 @@ def push(config: Path | None, file: BinaryIO, as_json: bool) -> None:
         say(f"Warning: Redis is nearly full: {one.message}; {one.remedy}.")
     if pushed.bad > MOST_WARNINGS:
         say(f"Warning: {pushed.bad:,} lines in all will become dead letters.")
+    if pushed.refused:
+        say(f"{counted(pushed.refused, 'line')} not pushed, being too long (queue.max_item_bytes).")
     if as_json:
-        print_json({"pushed": pushed.items, "waiting": waiting, "bad": pushed.bad})
-    elif not pushed.items:
+        print_json({"pushed": pushed.items, "waiting": waiting, "bad": pushed.bad, "refused": pushed.refused})
+    else:
+        _describe_push(pushed, waiting, conducted=conducted)
+    if pushed.refused:
+        raise SystemExit(int(ExitCode.FAILED))
+
+
+def _describe_push(pushed: Pushed, waiting: int, *, conducted: bool) -> None:
+    if not pushed.items:
         show_words(
             "Nothing was pushed: there is no line with an item. `rlm queue push --help` shows what one looks like."
         )

@@ -74,6 +74,18 @@ class ValkeyProcess:
                 f"{str(self._data_dir)!r}, so RLM did not start it: stop it and try again"
             )
 
+    def admit(self, longest: int) -> None:
+        """Refuse commands with an argument of more than `longest` bytes, before they are read: nothing copies a giant.
+
+        Raises:
+            StoreError: the server does not answer any more.
+        """
+        try:
+            with self._connect() as client:
+                client.config_set("proto-max-bulk-len", longest)
+        except redis.RedisError as error:
+            raise StoreError(f"the embedded server of {str(self._data_dir)!r} does not answer: {error}") from error
+
     def listen(self, port: int) -> None:
         """Listen on loopback `port` too, where programs other than RLM expect it.
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+#: What a server admits by itself, bytes.
+LONGEST_BULK = 512 * 1024 * 1024
+
+
 class EmbeddedServer:
     """This process's use of the Valkey server in a directory: one server a directory, whoever starts it.
 
@@ -29,10 +33,14 @@ class EmbeddedServer:
         ...     client = make_client(server.url)
     """
 
-    def __init__(self, data_dir: Path, port: int = 0) -> None:
-        """Name the server of `data_dir`. With `port` it listens on that port of 127.0.0.1 as well."""
+    def __init__(self, data_dir: Path, port: int = 0, longest: int = LONGEST_BULK) -> None:
+        """Name the server of `data_dir`. With `port` it listens on that port of 127.0.0.1 as well.
+
+        A command with an argument of more than `longest` bytes is refused before it is read.
+        """
         self.data_dir = _located(data_dir)
         self._port = port
+        self._longest = longest
         self._process = ValkeyProcess(self.data_dir)
         self._users: FileLock | None = None
         self._joined_by = 0
@@ -52,6 +60,7 @@ class EmbeddedServer:
         """
         with self._directory(), alone(self.data_dir / "start.lock"):
             self._process.ensure()
+            self._process.admit(self._longest)
             self._enter()
             self._listen()
         return self.url

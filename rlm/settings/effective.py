@@ -155,7 +155,7 @@ def _revision(document: Document, event_types: tuple[EventType, ...]) -> str:
     facts = [
         [_facts(event_type) for event_type in event_types],
         document.retry.model_dump(),
-        document.queue.model_dump(exclude={"failed_max"}),
+        document.queue.model_dump(exclude={"failed_max", "failed_max_bytes"}),
         document.redis.prefix,
         document.run.guard_seconds,
         document.workers.threads,

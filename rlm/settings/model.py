@@ -66,7 +66,7 @@ class QueueSettings(Section):
     processing: ListName = list_name("wallet_audit_processing", "The drain's staging list; empty between drains.")
     failed: ListName = list_name("wallet_audit_failed", "The list of dead letters.")
     max_item_bytes: int = whole(
-        65536, "Items larger than this become dead letters.", lowest=1024, highest=512 * 1024 * 1024
+        65536, "Items larger than this become dead letters.", lowest=1024, highest=64 * 1024 * 1024
     )
     dedupe_seconds: float = seconds(
         3600.0,
@@ -75,6 +75,12 @@ class QueueSettings(Section):
     )
     failed_max: int = whole(
         100_000, "Dead letters kept on the list; when a run has closed, the oldest beyond them are archived.", lowest=1
+    )
+    failed_max_bytes: int = whole(
+        256 * 1024 * 1024,
+        "Bytes of Redis' memory that those dead letters take; the oldest beyond them are archived as well.",
+        lowest=1_000_000,
+        highest=10**12,
     )
     failed_alarm: int = whole(
         1000,

@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from rlm.endpoint import Limit
 from rlm.settings.hosts import check_host
 from rlm.settings.masking import EMBEDDED, FROM_ENVIRONMENT, Headers
+from rlm.text import is_name
 
 #: Headers that RLM sets itself on every call, or that HTTP derives from the call.
 RESERVED_HEADERS = (
@@ -38,7 +39,6 @@ _LARGEST = 10**9
 _LONGEST_HEADER = 8000
 _WEB_TOKEN = re.compile(r"[!-~]{16,200}")
 _LONGEST_URL = 8000
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")
@@ -48,7 +48,7 @@ _DSN = re.compile(r"https?://[^@/\s]+@[^@/\s]+/(?:[^\s@?#]*/)?\d+")
 
 def check_name(name: str) -> str:
     """Check the name of a type or endpoint: it becomes part of event ids, Redis keys and metrics."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise ValueError("a name has 1 to 100 letters, digits and `_`, `.`, `-` (no colon, no space)")
     return name
 

@@ -19,6 +19,7 @@ from rlm.embedded import EmbeddedServer
 from rlm.embedded.places import is_own_socket
 from rlm.errors import ConfigurationError, StoreError, StoreForbiddenError, StoreUnreachableError
 from rlm.settings.masking import EMBEDDED, mask_url
+from rlm.store.sizes import longest_bulk
 from rlm.trust import require_regular
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def connected(settings: Settings) -> Iterator[EmbeddedServer | RemoteServer]:
     if settings.redis.url != EMBEDDED:
         yield RemoteServer(settings.redis.url)
         return
-    with EmbeddedServer(settings.data_dir, settings.redis.embedded_port) as server:
+    longest = longest_bulk(settings.queue.max_item_bytes)
+    with EmbeddedServer(settings.data_dir, settings.redis.embedded_port, longest) as server:
         yield server
 
 

@@ -5,7 +5,10 @@ key (after the prefix)     type    what it holds; who writes it; how long it liv
 =========================  ======  ===========================================================================
 (`queue.events`)           list    items of the audit system, which pushes left; the drain takes them away
 (`queue.processing`)       list    the drain's staging; empty between drains
-(`queue.failed`)           list    dead letters, newest first; until retried, dropped or archived (`queue.failed_max`)
+(`queue.failed`)           list    dead letters, newest first; until retried, dropped or archived
+aside:LIST                 list    names of the giants of a list, those staged or dead letters too large to be read;
+                                   until each is a dead letter, or archived
+giant:NAME                 string  one of them
 lease                      hash    who conducts: owner, expires_us, token (the fencing number, which only grows)
 sequence                   string  counter of arrivals: the age of an event
 epoch                      hash    what the memory of Redis is vouched for with: born, id, server, slots ever taken; and
@@ -93,6 +96,14 @@ class Keys:
         self.restarts = f"{prefix}:restarts"
         self.requests = f"{prefix}:requests"
         self.dramatiq = f"{prefix}:dramatiq"
+
+    def aside(self, entries: str) -> str:
+        """Return the list of names of what was set aside from the list `entries`."""
+        return f"{self._prefix}:aside:{entries}"
+
+    def giant(self, name: str) -> str:
+        """Return the string that holds what was set aside under a name."""
+        return f"{self._prefix}:giant:{name}"
 
     def event(self, event_id: str) -> str:
         """Return the hash of one event."""

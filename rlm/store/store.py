@@ -54,7 +54,7 @@ class Store:
         self.runs = Runs(self.client, self.keys)
         self.measures = Measures(self.client, self.keys, settings.endpoints)
         self.totals = Totals(self.client, self.keys)
-        self.letters = Letters(self.client, self.keys)
+        self.letters = Letters(self.client, self.keys, settings.queue.max_item_bytes)
         self.leases = Leases(self.client, self.keys)
         self.processes = Processes(self.client, self.keys)
         self.windows = Windows(self.client, self.keys, settings.run.guard_seconds)

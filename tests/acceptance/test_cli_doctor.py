@@ -306,6 +306,20 @@ def test_windows_that_could_not_be_trusted_are_told_with_the_end_of_it(inst):
     assert "Every endpoint was held until " in memory()
 
 
+@pytest.mark.parametrize(("admitted", "ok"), [(512_000_000, False), (64_000_000, True), (2_000_000, False)])
+def test_what_redis_admits_is_compared_with_what_rlm_needs(inst, admitted, ok):
+    """More by far lets a giant hold everybody up, less would refuse a long dead letter; the remedy says what to set."""
+    before = inst.store.client.config_get("proto-max-bulk-len")["proto-max-bulk-len"]
+    inst.store.client.config_set("proto-max-bulk-len", admitted)
+    try:
+        found = findings(inst.json("doctor"))["redis.bulk"]
+    finally:
+        inst.store.client.config_set("proto-max-bulk-len", before)
+
+    assert found["ok"] == ok
+    assert ok or "proto-max-bulk-len" in found["remedy"]
+
+
 def test_items_left_in_staging_are_a_warning(inst):
     """A drain was cut short; the next run takes them."""
     inst.store.client.lpush(inst.store.keys.processing, b"1", b"2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -116,7 +117,7 @@ def test_show_prints_one_letter_with_its_item(inst):
     [
         (b"{not json", Reason.NOT_JSON, "item: {not json"),
         (b"\xff\xfe\x1b[31m", Reason.NOT_UTF8, "item: \\xff\\xfe\\u001b[31m"),
-        (b"x" * 5000, Reason.TOO_LARGE, "and 1,000 more characters"),
+        (b"x" * 5000, Reason.NOT_JSON, "and 1,000 more characters"),
     ],
 )
 def test_show_makes_text_of_what_is_not_json(inst, item, reason, expected):
@@ -125,6 +126,22 @@ def test_show_makes_text_of_what_is_not_json(inst, item, reason, expected):
 
     assert expected in inst.rlm("failed", "show", handle).stdout
     assert set(inst.json("failed", "show", handle)["item"]) == {"base64"}
+
+
+def test_show_and_retry_say_what_is_left_of_an_item_that_was_too_large(inst):
+    """Its beginning, its size, its SHA-256; a retry is refused with what to do, and the letter stays."""
+    raw = b"\x1b[2J" + b"x" * 50_000
+    handle = letter(inst, raw, Reason.TOO_LARGE)
+
+    shown = inst.rlm("failed", "show", handle).stdout
+    refused = inst.rlm("failed", "retry", handle, code=1).stderr
+
+    sha256 = hashlib.sha256(raw).hexdigest()
+    assert f"item: the first 4,096 of 50,004 bytes, SHA-256 of all {sha256}: \\u001b[2Jxxx" in shown
+    item = inst.json("failed", "show", handle)["item"]
+    assert (item["truncated"], item["bytes"], item["sha256"]) == (True, 50_004, sha256)
+    assert "only the beginning of its item; push the item again" in " ".join(refused.split())
+    assert ids(inst) == [handle]
 
 
 def test_show_of_an_unknown_id_is_not_found(inst):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
 
 from rlm import backlog
-from rlm.auditlist import PUSH_BYTES, PUSH_ITEMS, Pushed, push_lines
+from rlm.auditlist import PUSH_BYTES, PUSH_ITEMS, Pushed, push_lines, read_lines
 from rlm.clock import isoformat, system_clock
 from rlm.errors import StoreUnreachableError
 from rlm.event import Reason
 from rlm.store.intake import Intake
+from rlm.store.sizes import READABLE_BYTES
 from tests.acceptance.cli import Installation
 from tests.store import steps
 
@@ -199,9 +201,9 @@ def test_push_reads_a_file_and_tells_how_much_waits(inst, tmp_path):
     file.write_bytes(b"\n".join(steps.items(1200, steps.TYPE)))
     inst.push(steps.item("earlier", steps.TYPE))
 
-    assert inst.json("queue", "push", str(file)) == {"pushed": 1200, "waiting": 1201, "bad": 0}
+    assert inst.json("queue", "push", str(file)) == {"pushed": 1200, "waiting": 1201, "bad": 0, "refused": 0}
     assert queued(inst)[1:] == steps.items(1200, steps.TYPE)
-    assert inst.json("queue", "push", "-", input=b"") == {"pushed": 0, "waiting": 1201, "bad": 0}
+    assert inst.json("queue", "push", "-", input=b"") == {"pushed": 0, "waiting": 1201, "bad": 0, "refused": 0}
 
 
 def test_push_warns_about_lines_that_will_be_dead_letters(inst):
@@ -216,7 +218,7 @@ def test_push_warns_about_lines_that_will_be_dead_letters(inst):
 
     done = inst.rlm("queue", "push", "--json", input=b"\n".join(lines))
 
-    assert json.loads(done.stdout) == {"pushed": 5, "waiting": 5, "bad": 4}
+    assert json.loads(done.stdout) == {"pushed": 5, "waiting": 5, "bad": 4, "refused": 0}
     warnings = done.stderr.splitlines()
     assert [warning.split(":")[1:3] for warning in warnings] == [
         [" line 2", " not_json"],
@@ -232,7 +234,7 @@ def test_push_warns_of_the_first_bad_lines_only(inst):
     """A file of something else does not flood the terminal."""
     done = inst.rlm("queue", "push", "--json", input=b"bad\n" * 700)
 
-    assert json.loads(done.stdout) == {"pushed": 700, "waiting": 700, "bad": 700}
+    assert json.loads(done.stdout) == {"pushed": 700, "waiting": 700, "bad": 700, "refused": 0}
     assert len(done.stderr.splitlines()) == 21
     assert "700 lines in all" in done.stderr
 
@@ -252,6 +254,35 @@ def test_push_holds_no_more_than_a_chunk(inst):
         list(push_lines(inst.store, lines(2 * most + 1, line), pushed))
         assert pushed.items == 2 * most + 1
         assert max(unread) == most - 1
+
+
+def test_push_refuses_lines_that_are_too_long_even_for_a_dead_letter(inst):
+    """They are named and counted, exit 1; the lines around them are pushed, and one at the bound is."""
+    first, last, most = *steps.items(2, steps.TYPE), b"m" * READABLE_BYTES
+    lines = b"\r\n".join([first, b"x" * (READABLE_BYTES + 1), b"y" * 5_000_000, most, last, b"z" * 3_000_000])
+
+    done = inst.rlm("queue", "push", "--json", input=lines, code=1)
+
+    assert json.loads(done.stdout) == {"pushed": 3, "waiting": 3, "bad": 1, "refused": 3}
+    assert queued(inst) == [first, most, last]
+    for number in (2, 3, 6):
+        assert f"line {number}: not pushed, for it has more than 1,000,000 bytes" in done.stderr
+    assert "3 lines not pushed" in done.stderr
+
+
+def test_a_line_is_read_in_constant_memory():
+    """However long: what is beyond the bound is read away."""
+    read = []
+
+    class Watched(io.BytesIO):
+        def readline(self, size=-1):
+            read.append(line := super().readline(size))
+            return line
+
+    file = Watched(b"x" * 1000 + b"\n12345\n123456\n" + b"y" * 1000)
+
+    assert list(read_lines(file, 5)) == [b"xxxxxx", b"12345\n", b"123456", b"yyyyyy"]
+    assert max(map(len, read)) == 6
 
 
 def test_push_says_how_far_it_came_when_redis_fails(inst, monkeypatch):

@@ -80,10 +80,13 @@ def play_points(directory, points, *, window_seconds=150.0, number=EVENTS):
         events, records = [], []
         for point in points:
             events += system.push_evenly(number, prefix=point.replace(":", "-"))
+            if point == "drain.giant_aside":
+                system.store.intake.push([b"G" * 2_000_000])
             records.append(kill_conductor_at(system, point, window_seconds))
             if window_seconds > 10 and number <= EVENTS:
                 assert records[-1]["counts"]["completed"] == number, (point, records[-1]["counts"])
         assert sorted(system.store.runs.history(100)) == sorted(one["run_id"] for one in records), "one record each"
+        assert [one["reason"] for one in system.letters()] == ["too_large"] * points.count("drain.giant_aside")
         assert not system.repeats()
         system.assert_promises(events, records)
         assert_next_run(system)

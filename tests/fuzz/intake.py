@@ -2,15 +2,20 @@
 
 Run it for as long as one likes, on a server of its own:
 
-    uv run python -m tests.fuzz.intake --random 1000000 --mutated 100000 --seed 1
+    uv run python -m tests.fuzz.intake --random 1000000 --mutated 100000 --sized 1000000 --seed 1
+
+`--giant` is the size in MB of one item pushed among the sized ones, and `--aof` has Redis keep its file as in life.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import base64
+import hashlib
 import json
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -23,11 +28,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from rlm.event import NOT_EMBEDDABLE, Reason
-from tests.fuzz.items import mutated_item, random_item
+from tests.fuzz.items import mutated_item, random_item, sized_item
 from tests.store import steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rlm.store import Store
 
@@ -35,10 +40,14 @@ if TYPE_CHECKING:
 BATCH = 5000
 #: A drain of so many takes a second or two; one that takes this long hangs, seconds.
 HANG_SECONDS = 120
+#: Whose letters may hold the beginning of an item, and items longer than this.
+EXCERPTED = {Reason.TOO_LARGE, Reason.UNKNOWN_TYPE}
+LEAST_EXCERPT = 2000
 #: What JSON allows around a value, and its readers drop.
 WHITESPACE = b" \t\r\n"
 
 Maker: TypeAlias = "Callable[[random.Random, Sequence[str]], bytes]"
+Drain: TypeAlias = "Callable[[int, str], int]"
 
 
 @dataclass
@@ -58,36 +67,39 @@ class Figures:
             setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
 
-def fuzz(store: Store, make: Maker, number: int, seed: str) -> Figures:
+def fuzz(store: Store, make: Maker, number: int, seed: str, drain: Drain | None = None, giant: int = 0) -> Figures:
     """Push `number` made items through the real drain and check, batch by batch, what became of each.
 
-    `store` is empty, and is again afterwards. A batch is made from `seed` and its number alone.
+    `store` is empty, and is again afterwards. A batch is made from `seed` and its number alone. `drain` takes token and
+    run id and returns how many events were taken. With `giant`, an item of so many bytes is in the midst of the first.
     """
     types = [one.name for one in store.settings.event_types]
     total = Figures()
     for batch in range(0, number, BATCH):
         source = random.Random(f"{seed} {batch}")
         items = [make(source, types) for _ in range(min(BATCH, number - batch))]
+        if giant and not batch:
+            items.insert(len(items) // 2, b"G" * giant)
         try:
             with _no_hang():
-                total.add(_drain(store, items))
+                total.add(_drain(store, items, drain))
         except BaseException:
             print(f"in the batch at {batch} of seed {seed!r}", file=sys.stderr)
             raise
     return total
 
 
-def _drain(store: Store, items: list[bytes]) -> Figures:
+def _drain(store: Store, items: list[bytes], drain: Drain | None) -> Figures:
     """Drain `items` in a run of their own and check that the sum is right."""
     token = store.leases.acquire(steps.CONDUCTOR, 600)
     run = steps.open_run(store, token)
     for start in range(0, len(items), 500):
         steps.push(store, *items[start : start + 500])
-    taken = steps.drain(store, token, run)
+    taken = drain(token, run.id) if drain else steps.drain(store, token, run)
 
     letters = list(store.letters.all())
     tally = store.runs.tally(run.id)
-    rejected, unknown = _sort(letters)
+    rejected, unknown = _sort(letters, {_facts(item): item for item in items if len(item) > LEAST_EXCERPT})
     accepted = Counter(item.strip(WHITESPACE) for item in items)
     accepted.subtract(rejected)
     assert min(accepted.values(), default=0) >= 0, "a dead letter holds what was never pushed"
@@ -107,8 +119,17 @@ def _drain(store: Store, items: list[bytes]) -> Figures:
     return figures
 
 
-def _sort(letters: Sequence[bytes]) -> tuple[Counter[bytes], Counter[tuple[str, str]]]:
-    """Return the items that were rejected whole, and the events of an unknown type; each letter is one or the other."""
+def _facts(item: bytes) -> tuple[int, str]:
+    return len(item), hashlib.sha256(item).hexdigest()
+
+
+def _sort(
+    letters: Sequence[bytes], large: Mapping[tuple[int, str], bytes]
+) -> tuple[Counter[bytes], Counter[tuple[str, str]]]:
+    """Return the items that were rejected whole, and the events of an unknown type; each letter is one or the other.
+
+    `large` are items by their size and SHA-256, by which a letter with the beginning of one names it.
+    """
     rejected: Counter[bytes] = Counter()
     unknown: Counter[tuple[str, str]] = Counter()
     for raw in letters:
@@ -116,16 +137,32 @@ def _sort(letters: Sequence[bytes]) -> tuple[Counter[bytes], Counter[tuple[str, 
         assert list(letter) == ["id", "reason", "detail", "failed_at", "run_id", "event_id", "item"], letter
         reason = Reason(letter["reason"])
         assert letter["detail"], letter
-        item = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])["item"]
-        whole = base64.b64decode(letter["item"]["base64"]) if reason in NOT_EMBEDDABLE else bytes(item)
-        if letter["event_id"] is None:
+        whole = _whole(raw, letter, large)
+        if reason is not Reason.UNKNOWN_TYPE:
+            assert letter["event_id"] is None
             rejected[whole.strip(WHITESPACE)] += 1
         else:
-            item_id, event = json.loads(whole)["id"], letter["event_id"]
-            assert reason is Reason.UNKNOWN_TYPE
-            assert event.startswith(f"{item_id}:")
-            unknown[item_id, event.removeprefix(f"{item_id}:")] += 1
+            item_id = json.loads(whole)["id"]
+            name = ast.literal_eval(letter["detail"].removesuffix(" is not a configured type"))
+            assert letter["event_id"] == (
+                f"{item_id}:{name}" if re.fullmatch(r"[\w.-]{1,100}", name, re.ASCII) else None
+            )
+            unknown[item_id, name] += 1
     return rejected, unknown
+
+
+def _whole(raw: bytes, letter: dict[str, Any], large: Mapping[tuple[int, str], bytes]) -> bytes:
+    """Return the item of a letter, whose beginning it may hold."""
+    held = letter["item"]
+    if Reason(letter["reason"]) in EXCERPTED and set(held) == {"base64", "truncated", "bytes", "sha256"}:
+        whole, head = large[held["bytes"], held["sha256"]], base64.b64decode(held["base64"])
+        assert 1024 <= len(head) < len(whole)
+        assert whole.startswith(head)
+        return whole
+    assert letter["reason"] != Reason.TOO_LARGE
+    if letter["reason"] in NOT_EMBEDDABLE:
+        return base64.b64decode(held["base64"])
+    return bytes(msgspec.json.decode(raw, type=dict[str, msgspec.Raw])["item"])
 
 
 def _events(raw: bytes) -> list[tuple[str, str]]:
@@ -181,6 +218,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--random", type=int, default=1_000_000, help="random items")
     parser.add_argument("--mutated", type=int, default=100_000, help="good items that something happened to")
+    parser.add_argument("--sized", type=int, default=1_000_000, help="good items of any size")
+    parser.add_argument("--giant", type=float, default=4.0, help="MB of one item among those")
+    parser.add_argument("--aof", action="store_true", help="have Redis keep its append-only file")
     parser.add_argument("--seed", default="1")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
@@ -192,16 +232,25 @@ def _run(directory: Path, given: argparse.Namespace) -> Iterator[str]:
     from rlm.settings import load_settings
     from rlm.store import Store
     from tests.conftest import running_server
+    from tests.fuzz.holdups import Onlooker
 
     config = directory / "rlm.toml"
     config.write_text("")
     with running_server("valkey", directory / "data") as url:
         store = Store(load_settings(config, {}), url)
-        store.client.config_set("appendonly", "no")  # gigabytes, and of no concern here
+        store.client.config_set("proto-max-bulk-len", 512_000_000)
+        store.client.config_set("appendonly", "yes" if given.aof else "no")  # gigabytes
         for name, make, number in (("random", random_item, given.random), ("mutated", mutated_item, given.mutated)):
             began = time.monotonic()
             found = fuzz(store, make, number, f"{given.seed} {name}")
             yield f"{name}, seed {given.seed}: {found}, {time.monotonic() - began:.0f} s"
+        onlooker = Onlooker(store, config)
+        try:
+            giant, began = int(given.giant * 1_000_000), time.monotonic()
+            found = fuzz(store, sized_item, given.sized, f"{given.seed} sized", onlooker.drain, giant)
+            yield f"sized, seed {given.seed}: {found}, {time.monotonic() - began:.0f} s; {onlooker.strain}"
+        finally:
+            onlooker.close()
         store.close()
 
 

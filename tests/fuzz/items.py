@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
+#: `queue.max_item_bytes` by default.
+BOUND = 65_536
 FIELDS = ("id", "wallet_name", "events", "priority", "worker_id", "timestamp", "retry_count", "note", "")
 #: Pieces of which token soup is made; each has once been trouble for some reader of JSON.
 TOKENS = (
@@ -29,6 +31,7 @@ TOKENS = (
     ),
     *(b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\xe2\x80\xae", b"\xe2\x80\xa8", b"\x1b]0;x\x07", b"\x9b31m", b"\xc2\x9b"),
 )
+_TYPES = ("NO_SUCH_TYPE",)
 _TEXTS = (
     "",
     "i1",
@@ -72,6 +75,20 @@ def good_item(random: random.Random, types: Sequence[str]) -> dict[str, Any]:
     if random.random() < 0.5:
         document |= {"priority": random.randrange(101), "n": _value(random, types, 2)}
     return document
+
+
+def sized_item(random: random.Random, types: Sequence[str]) -> bytes:
+    """Write a good item of any size up to the bound, or a bit more; most are small, as they are in life."""
+    document = {
+        "id": f"i{random.getrandbits(64)}",
+        "wallet_name": "wallet",
+        "events": random.choices((*types, *types, *_TYPES), k=random.randrange(1, 4)),
+    }
+    if random.random() < 0.001:
+        document["events"] = [f"X{index}" for index in range(100)]
+    size = random.choices((300, 8000, BOUND + 500, 900_000), (900, 90, 10, 0.1))[0]
+    raw = json.dumps(document).encode()
+    return raw[:-1] + b', "x": "' + b"x" * (random.randrange(size) - len(raw)) + b'"}'
 
 
 def mutated_item(random: random.Random, types: Sequence[str]) -> bytes:

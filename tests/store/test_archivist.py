@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 
 import pytest
+from redis.exceptions import NoPermissionError
 
+from rlm.checks.archive import check_archive
 from rlm.errors import FencedError, StoreError
 from scheduler import archivist as archiving
 from scheduler.archivist import Archivist
@@ -83,6 +86,84 @@ def test_a_backlog_is_moved_in_chunks(kept, leader, archivist):
     assert steps_taken == 5
     assert [one["id"] for one in archived(kept, "failed")] == [str(number) for number in range(996)]
     assert not archivist.step()
+
+
+def test_letters_are_bounded_in_bytes_as_well(make_store, leader, tmp_path):
+    """However few they are: the newest stay, up to the bound, and none is lost or there twice."""
+    queue, archive = {"failed_max_bytes": 1_000_000}, {"directory": str(tmp_path / "archive")}
+    store = make_store(queue=queue, archive=archive)
+    for index in range(40):
+        store.client.lpush(store.keys.failed, json.dumps({"id": index, "item": "x" * 60_000}))
+
+    archivist = Archivist(store, leader)
+    while archivist.step():
+        continue
+
+    kept = [json.loads(raw)["id"] for raw in store.client.lrange(store.keys.failed, 0, -1)]
+    assert 14 <= len(kept) <= 16
+    assert [one["id"] for one in archived(store, "failed")] + kept[::-1] == list(range(40))
+    assert store.letters.held_bytes() <= 1_000_000
+
+
+def test_without_leave_to_ask_only_their_number_is_bounded(kept, leader, archivist, monkeypatch):
+    """As by the user of Redis that an earlier page wrote out; `rlm doctor` says so."""
+    monkeypatch.setattr(kept.client, "memory_usage", refuse)
+    fill(kept, leader, 6)
+
+    archivist.work()
+
+    assert kept.letters.count() == 4
+    assert [one.message for one in check_archive(kept) if not one.ok] == [
+        "queue.failed_max_bytes is not kept to: MEMORY USAGE is forbidden"
+    ]
+
+
+def refuse(*_args, **_options):
+    raise NoPermissionError("NOPERM")
+
+
+def test_doctor_warns_of_letters_that_take_too_much(make_store):
+    """While no run is open, after which they are archived."""
+    store = make_store(queue={"failed_max_bytes": 1_000_000})
+    store.client.lpush(store.keys.failed, b"x" * 2_050_000)
+
+    (found,) = [one for one in check_archive(store) if not one.ok]
+
+    assert found.message == "dead letters take 2.1 MB of Redis, more than 1.0 (queue.failed_max_bytes)"
+
+
+def test_a_foreign_giant_is_archived_whole_in_pieces(kept, leader, archivist):
+    """What nobody could read at once is on disk as base64, and what stood around it as ever."""
+    giant = bytes(range(256)) * 20_000
+    kept.client.lpush(kept.keys.failed, b'{"id": 1}', giant, *[json.dumps({"id": index}) for index in range(2, 7)])
+
+    while archivist.step():
+        continue
+
+    first, *others = archived(kept, "failed")
+    assert base64.b64decode(first["base64"]) == giant
+    assert others == [{"id": 1}, {"id": 2}]
+    assert kept.letters.count() == 4
+    assert not kept.client.exists(kept.keys.aside(kept.keys.failed))
+
+
+def test_a_redis_that_fails_amid_a_giant_leaves_no_line(kept, leader, archivist, monkeypatch):
+    """It is archived again, whole, once Redis answers."""
+    kept.client.lpush(kept.keys.failed, b"G" * 3_000_000, *[json.dumps({"id": index}) for index in range(4)])
+
+    def pieces(_giant):
+        yield b"GGG"
+        raise StoreError("cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kept.letters, "pieces", pieces)
+        archivist.work()
+    assert archived(kept, "failed") == []
+
+    again = Archivist(kept, leader)
+    while again.step():
+        continue
+    assert [base64.b64decode(one["base64"]) for one in archived(kept, "failed")] == [b"G" * 3_000_000]
 
 
 def test_work_ends_when_its_time_is_over(kept, leader, archivist):

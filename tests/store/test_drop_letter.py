@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.store import looks, steps
@@ -112,3 +114,44 @@ def test_of_two_equal_letters_one_drop_removes_one(store, letter):
 
     assert newest(store) == letter
     assert store.letters.count() == 1
+
+
+def test_a_letter_does_not_take_another_events_memory_with_it(store, token, running):
+    """`i1` with the unknown type `x:TYPE` is not `i1:x` with the type TYPE, whatever id a letter names."""
+    steps.push(store, steps.item("i1:x", steps.TYPE))
+    run = steps.start_run(store, token)
+    assert store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1)
+    close(store, token, run)
+    letter = reject_at_intake(store, token, steps.item("i1", f"x:{steps.TYPE}"))
+    older = json.dumps({**json.loads(letter), "event_id": f"i1:x:{steps.TYPE}"}).encode()  # as RLM wrote them once
+    store.client.lpush(store.keys.failed, older)
+
+    assert store.letters.drop(letter)
+    assert store.letters.drop(older)
+
+    assert looks.letters(store) == []
+    assert looks.event(store, f"i1:x:{steps.TYPE}")["state"] == "completed"
+
+
+def test_only_the_letter_with_which_an_event_failed_takes_its_memory(store, token, letter):
+    """An older letter of the same event goes alone, and so does one of an event that was completed since."""
+    store.letters.retry(letter, steps.priorities(store))
+    store.client.lpush(store.keys.failed, letter)  # somebody put it back
+    run = steps.start_run(store, token)
+    newer = reject(store, token, run)
+    close(store, token, run)
+
+    assert store.letters.drop(letter)
+    assert looks.event(store, EVENT)["state"] == "failed"
+
+    assert store.letters.drop(newer)
+    assert looks.event(store, EVENT) == {}
+
+
+def test_an_event_that_failed_before_it_knew_its_letter_is_forgotten(store, letter):
+    """As it was written by an earlier RLM."""
+    store.client.hdel(store.keys.event(EVENT), "letter")
+
+    assert store.letters.drop(letter)
+
+    assert looks.event(store, EVENT) == {}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -21,7 +22,11 @@ from rlm.embedded import EmbeddedServer, locks, places, process, running
 from rlm.embedded.locks import FileLock
 from rlm.embedded.spawn import spawn
 from rlm.errors import StoreError
+from rlm.event import Reason, encode_letter
+from rlm.settings import load_settings
+from rlm.store import open_store
 from rlm.store.connect import make_client
+from rlm.store.sizes import longest_bulk, longest_letter
 from tests.wait import wait_until
 
 USER = """
@@ -151,6 +156,41 @@ def test_the_first_user_starts_it_and_the_last_stops_it(data_dir):
     assert not (data_dir / "valkey.sock").exists()
     with EmbeddedServer(data_dir) as third, client_of(third) as client:
         assert client.get("k") == b"v"
+
+
+def test_a_giant_is_refused_at_the_door(tmp_path):
+    """As RLM starts it: the producer gets an error before Redis has read it, and what RLM writes itself comes in."""
+    (tmp_path / "rlm.toml").write_text("")
+    settings = load_settings(tmp_path / "rlm.toml", {})
+    most = longest_bulk(settings.queue.max_item_bytes)
+
+    with open_store(settings) as store:
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                store.intake.push([b"x" * (most + 1)])
+        assert store.intake.waiting() == 0
+        store.intake.push([b"x" * most, b"good"])
+        assert store.intake.waiting() == 2
+
+
+def test_who_joins_later_says_what_is_admitted(data_dir):
+    """A larger `queue.max_item_bytes` holds as soon as a process has it."""
+    first, second = EmbeddedServer(data_dir, longest=2_000_000), EmbeddedServer(data_dir, longest=3_000_000)
+    with first, second, client_of(first) as client:
+        assert client.config_get("proto-max-bulk-len") == {"proto-max-bulk-len": "3000000"}
+
+
+@pytest.mark.parametrize("max_item_bytes", [1024, 65_536, 64 * 1024 * 1024])
+def test_what_rlm_writes_itself_is_admitted(max_item_bytes):
+    """The longest dead letter, and the record of a run over 10,000 endpoints with the longest names."""
+    letter = encode_letter(
+        b"\xff" * max_item_bytes, Reason.NOT_UTF8, "x" * 1000, failed_at=0.0, run_id="x" * 30, event=None
+    )
+    figures = dict.fromkeys(("calls", "completed", "throttled", "errors", "peak_in_window", "p50_ms", "p95_ms"), 10**6)
+    by_endpoint = {"x" * 95 + f"{index:05}": {**figures, "limit": "30/minute"} for index in range(10_000)}
+
+    assert len(letter) < longest_letter(max_item_bytes)
+    assert max(len(letter), len(json.dumps(by_endpoint))) < longest_bulk(max_item_bytes)
 
 
 def test_joining_and_leaving_twice_changes_nothing(data_dir):

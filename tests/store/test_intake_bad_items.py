@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 
@@ -57,6 +58,14 @@ BAD_ITEMS = {
 }
 
 
+def assert_excerpt(held, raw):
+    """What a letter holds of `raw` is its beginning, and facts by which to find the whole elsewhere."""
+    head = base64.b64decode(held.pop("base64"))
+    assert held == {"truncated": True, "bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+    assert 1024 <= len(head) < len(raw)
+    assert raw.startswith(head)
+
+
 @pytest.mark.parametrize(("raw", "reason"), BAD_ITEMS.values(), ids=BAD_ITEMS)
 def test_a_bad_item_is_a_dead_letter(store, token, run, raw, reason):
     """It says why, and holds the item, as it stands where JSON allows it; the items around it are taken."""
@@ -69,7 +78,9 @@ def test_a_bad_item_is_a_dead_letter(store, token, run, raw, reason):
     assert letter["detail"]
     assert (letter["run_id"], letter["event_id"]) == (run.id, None)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", letter["failed_at"])
-    if reason in {Reason.NOT_JSON, Reason.NOT_UTF8, Reason.TOO_DEEP, Reason.TOO_LARGE}:
+    if reason is Reason.TOO_LARGE:
+        assert_excerpt(letter["item"], raw)
+    elif reason in {Reason.NOT_JSON, Reason.NOT_UTF8, Reason.TOO_DEEP}:
         assert base64.b64decode(letter["item"].pop("base64")) == raw
         assert letter["item"] == {}
     else:
@@ -139,7 +150,7 @@ def test_letters_have_handles_of_their_own(store, token, run):
 
 
 def test_an_item_of_ten_megabytes_is_a_dead_letter(store, token, run):
-    """It is kept in full, and the items around it are taken."""
+    """Its beginning and its facts are kept, and the items around it are taken."""
     huge = steps.item("huge", steps.TYPE, more="x" * 10_000_000)
     steps.push(store, steps.item("i1", steps.TYPE), huge, steps.item("i2", steps.TYPE))
 
@@ -147,7 +158,8 @@ def test_an_item_of_ten_megabytes_is_a_dead_letter(store, token, run):
 
     (letter,) = looks.letters(store)
     assert letter["reason"] == "too_large"
-    assert base64.b64decode(letter["item"]["base64"]) == huge
+    assert_excerpt(letter["item"], huge)
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, "invalid": 1}
     assert looks.pending(store) == steps.event_ids(2)
 
 
@@ -161,3 +173,34 @@ def test_items_of_many_unknown_types_do_not_swell_a_chunk(store, token, run):
     assert sum(chunks) == 1
     assert len(chunks) > 1
     assert store.letters.count() == 20_000
+
+
+def test_the_letters_of_one_item_do_not_hold_it_a_hundred_times(store, token, run):
+    """The first ones hold it whole, the others its beginning; each stands for its own type."""
+    raw = bad(events=[f"X{one}" for one in range(100)], n="x" * 60_000)
+    steps.push(store, raw)
+
+    steps.drain(store, token, run)
+
+    letters = looks.letters(store)
+    assert [one["event_id"] for one in letters] == [f"i1:X{one}" for one in range(100)]
+    whole = [one for one in letters if one["item"] == json.loads(raw)]
+    assert whole == letters[: len(whole)]
+    assert 1 <= len(whole) <= 4
+    for one in letters[len(whole) :]:
+        assert_excerpt(one["item"], raw)
+    assert store.letters.held_bytes() < 1_000_000
+    assert looks.tally(store, run) == {"invalid": 100}
+
+
+def test_a_type_that_is_no_valid_name_has_no_event_id(store, token, run):
+    """It could be that of another event: `i1` with the type `x:T`, and `i1:x` with the type `T`."""
+    names = [f"x:{steps.TYPE}", "", "a b", "\u202e", "x" * 101]
+    steps.push(store, bad(events=[*names, "GOOD.name-1"]))
+
+    steps.drain(store, token, run)
+
+    assert [(one["reason"], one["event_id"]) for one in looks.letters(store)] == [
+        *[("unknown_type", None)] * len(names),
+        ("unknown_type", "i1:GOOD.name-1"),
+    ]

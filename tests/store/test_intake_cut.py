@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 
 import pytest
 import redis
 
 from rlm.errors import FencedError, StoreUnreachableError
-from rlm.store import intake
+from rlm.store import giants, intake
 from rlm.store.intake import Intake
 from rlm.store.scripts import Script
 from tests.store import looks, steps
@@ -36,29 +37,47 @@ class CutClient:
         self.connection_pool = client.connection_pool  # by which errors name the server
 
     def evalsha(self, *args):
+        return self._call(self._client.evalsha, *args)
+
+    def strlen(self, *args):
+        return self._call(self._client.strlen, *args)
+
+    def getrange(self, *args):
+        return self._call(self._client.getrange, *args)
+
+    def _call(self, command, *args):
         self.calls += 1
         if self.calls == self._at and not self._applied:
             raise redis.ConnectionError("cut before the server had it")
-        reply = self._client.evalsha(*args)
+        reply = command(*args)
         if self.calls == self._at:
             raise redis.ConnectionError("cut before the reply was back")
         return reply
 
 
+#: An item that is too large to be read, here.
+GIANT = b"G" * 70_000
+#: To come upon a giant, to learn its size, to read it in three pieces and find that there is no more, to take it.
+PER_GIANT = 7
 #: Peek, take, peek; stage; peek and take three chunks; peek that nothing is left.
-CALL_SITES = 11
+CALL_SITES = 11 + 2 * PER_GIANT
 
 
 @pytest.fixture
-def scenario(store, token, run, small_chunks):
-    """Two items that a crash left staged, five that wait: good, bad, with duplicates, of several types."""
-    for name in ("stage_items", "peek_items", "take_chunk"):
+def scenario(store, token, run, small_chunks, monkeypatch):
+    """Two items that a crash left staged, seven that wait: good, bad, with duplicates, of several types, giants."""
+    monkeypatch.setattr(intake, "longest_item", lambda max_item_bytes: max_item_bytes)
+    monkeypatch.setattr(giants, "PIECE_BYTES", 30_000)
+    store.intake = Intake(store.client, store.keys, 65_536)
+    for name in ("stage_items", "peek_items", "take_chunk", "take_giant"):
         store.client.script_load(Script(name).source)
     store.client.lpush(store.keys.processing, steps.item("i1", steps.TYPE), steps.item("i2", steps.TYPE))
     steps.push(
         store,
         steps.item("i3", steps.TYPE, steps.OTHER_TYPE),
         b"bad",
+        GIANT,
+        GIANT,
         steps.item("i1", steps.TYPE),
         steps.item("i4", "UNKNOWN", steps.OTHER_TYPE),
         steps.item("i5", steps.TYPE),
@@ -74,12 +93,15 @@ def assert_drained_once(store, run):
     """The scenario is in the ledger, nothing lost, nothing doubled."""
     assert looks.pending(store) == [steps.event_id(number) for number in (1, 2, 3, 5)]
     assert looks.pending(store, steps.OTHER_TYPE) == [steps.event_id(number, steps.OTHER_TYPE) for number in (3, 4)]
-    assert [one["reason"] for one in looks.letters(store)] == ["not_json", "unknown_type"]
+    assert sorted(one["reason"] for one in looks.letters(store)) == ["not_json", *["too_large"] * 2, "unknown_type"]
+    facts = {(one["item"]["bytes"], one["item"]["sha256"]) for one in looks.letters(store) if "bytes" in one["item"]}
+    assert facts == {(len(GIANT), hashlib.sha256(GIANT).hexdigest())}
+    assert not store.client.exists(store.keys.aside(store.keys.processing))
     assert looks.tally(store, run) == {
         f"taken:{steps.TYPE}": 4,
         f"taken:{steps.OTHER_TYPE}": 2,
         "duplicates": 1,
-        "invalid": 2,
+        "invalid": 4,
     }
     assert store.intake.waiting() == 0
 
@@ -123,7 +145,16 @@ def test_a_drain_cut_anywhere_is_resumed_by_a_successor(store, token, scenario, 
     assert_drained_once(store, scenario)
 
 
-@pytest.mark.parametrize("chunks", range(5))
+#: How often a drain of the scenario yields: after each chunk, each piece of a giant, and each giant without a chunk.
+YIELDS = 12
+
+
+def test_the_scenario_has_so_many_moments_in_between(store, token, scenario):
+    """If the drain ever yields more often, there are more moments at which to abandon it."""
+    assert len(drain_by(store, store.client, token, scenario)) == YIELDS
+
+
+@pytest.mark.parametrize("chunks", range(YIELDS + 1))
 def test_a_drain_abandoned_between_chunks_is_resumed_by_a_successor(store, token, scenario, chunks):
     """The first conductor was frozen there; waking up while items are still staged, it is fenced."""
     drain = store.intake.drain(token, scenario.id, steps.priorities(store))
@@ -131,7 +162,7 @@ def test_a_drain_abandoned_between_chunks_is_resumed_by_a_successor(store, token
         next(drain)
     successor = steps.take_over(store)
 
-    if chunks < 4:
+    if chunks < YIELDS:
         with looks.nothing_changes(store), pytest.raises(FencedError):
             list(drain)
     steps.drain(store, successor, scenario)
@@ -141,25 +172,25 @@ def test_a_drain_abandoned_between_chunks_is_resumed_by_a_successor(store, token
     assert_drained_once(store, scenario)
 
 
-@pytest.mark.parametrize("chunks", range(5))
+@pytest.mark.parametrize("chunks", range(YIELDS + 1))
 def test_a_conductor_that_wakes_up_after_its_successor_changes_nothing(store, token, scenario, chunks):
-    """It finds staging empty: before it staged it is fenced, after that there is nothing left to do."""
+    """It finds staging empty: before it staged it is fenced, and so amid a giant; else there is nothing left to do."""
     drain = store.intake.drain(token, scenario.id, steps.priorities(store))
     for _ in range(chunks):
         next(drain)
     steps.drain(store, steps.take_over(store), scenario)
 
     with looks.nothing_changes(store):
-        if chunks < 2:
-            with pytest.raises(FencedError):
-                list(drain)
-        else:
+        try:
             assert list(drain) == []
+            assert chunks >= 2
+        except FencedError:
+            assert chunks < YIELDS
 
     assert_drained_once(store, scenario)
 
 
-@pytest.mark.parametrize("chunks", range(4))
+@pytest.mark.parametrize("chunks", range(YIELDS))
 def test_a_server_that_forgets_the_scripts_is_told_them_again(store, token, scenario, chunks):
     """As after a restart or a failover, between any two chunks."""
     drain = store.intake.drain(token, scenario.id, steps.priorities(store))

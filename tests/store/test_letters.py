@@ -33,9 +33,9 @@ JUNK = (
 )
 
 
-def write(number):
+def write(number, **fields):
     """Write a letter as RLM does."""
-    raw = steps.item(f"i{number}", steps.TYPE)
+    raw = steps.item(f"i{number}", steps.TYPE, **fields)
     event = steps.event_id(number)
     return encode_letter(raw, Reason.REJECTED, "422", failed_at=number, run_id="r", event=event)
 
@@ -57,6 +57,27 @@ def test_all_are_read_newest_first_page_by_page(store, monkeypatch, number):
 
     assert list(store.letters.all()) == written[::-1]
     assert store.letters.count() == number
+
+
+def test_large_letters_are_read_a_few_at_a_time(store, monkeypatch):
+    """A page is about a megabyte, so that Redis is not held up by whoever looks."""
+    written = [write(index, blob="x" * (100 if index % 50 else 60_000)) for index in range(300)]
+    for letter in written:
+        store.client.lpush(store.keys.failed, letter)
+    for index in range(30):
+        written.append(write(index, blob="x" * 60_000))
+        store.client.lpush(store.keys.failed, written[-1])
+    pages = []
+    lrange = store.client.lrange
+
+    def note(*args):
+        pages.append(sum(map(len, page := lrange(*args))))
+        return page
+
+    monkeypatch.setattr(store.client, "lrange", note)
+
+    assert list(store.letters.all()) == written[::-1]
+    assert max(pages) < 2_000_000
 
 
 def test_a_letter_is_found_by_its_handle(store, token, running):

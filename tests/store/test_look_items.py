@@ -71,6 +71,15 @@ def test_an_item_that_is_too_long_comes_back_empty(store):
     assert look(store) == [b"", b"2" * 1000, b""]
 
 
+def test_what_is_passed_over_counts_as_read(store):
+    """Each giant is a page of its own, so that no look holds Redis up for several."""
+    steps.push(store, b"1", *[b"G" * 2000] * 3, b"2")
+
+    pages = [look(store, skip=skip, size=1500) for skip in range(5)]
+
+    assert pages == [[b"1"], [b""], [b""], [b""], [b"2"]]
+
+
 def test_reading_changes_nothing_however_often(store):
     """The same items are there for whoever reads next."""
     steps.push(store, *steps.items(30, steps.TYPE))

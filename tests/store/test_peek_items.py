@@ -1,18 +1,42 @@
-"""peek_items: the oldest staged items are read, up to a number of bytes, and stay where they are.
+"""peek_items: the oldest staged items are read, up to a number of bytes, and stay where they are; but for giants.
 
-It carries no token: it changes nothing, and take_chunk checks what was read.
+It checks its token only where it sets one aside: else it changes nothing, and take_chunk checks what was read.
 """
 
 from __future__ import annotations
 
-from rlm.store.scripts import Script
+import pytest
+
+from rlm.errors import FencedError
+from rlm.store.giants import Giants
 from tests.store import looks, steps
 
-SCRIPT = Script("peek_items")
+LONGEST = 1000
+
+
+def giants(store):
+    return Giants(store.client, store.keys, store.keys.processing, LONGEST)
+
+
+def look(store, token=0, count=200, size=1_000_000):
+    """Peek; return the name of the oldest giant, "" without one, and the items."""
+    return giants(store).peek(token, count, size)
 
 
 def peek(store, count=200, size=1_000_000):
-    return SCRIPT(store.client, [store.keys.processing], [count, size])
+    giant, items = look(store, count=count, size=size)
+    assert giant == ""
+    return items
+
+
+def aside(store):
+    """What was set aside, oldest first."""
+    names = store.client.lrange(store.keys.aside(store.keys.processing), 0, -1)[::-1]
+    return [b"".join(giants(store).pieces(name.decode())) for name in names]
+
+
+def staged(store):
+    return store.client.lrange(store.keys.processing, 0, -1)[::-1]
 
 
 def fill(store, *items):
@@ -87,3 +111,67 @@ def test_readers_at_once_read_the_same(store):
     chunks = steps.at_once(*[lambda: peek(store, count=20)] * 10)
 
     assert chunks == [steps.items(20, steps.TYPE)] * 10
+
+
+def test_a_giant_is_set_aside_in_the_same_step(store, token):
+    """It is no longer in the list, and nobody has received it; those before it are read, those behind it wait."""
+    fill(store, b"1", b"2", b"G" * (LONGEST + 1), b"3")
+
+    giant, items = look(store, token)
+
+    assert items == [b"1", b"2"]
+    assert aside(store) == [b"G" * (LONGEST + 1)]
+    assert giants(store).size(giant) == LONGEST + 1
+    assert staged(store) == [b"1", b"2", b"3"]
+
+
+def test_one_that_is_just_small_enough_is_read(store, token):
+    """The bound itself is no giant."""
+    fill(store, b"G" * LONGEST)
+
+    assert look(store, token) == ("", [b"G" * LONGEST])
+
+
+def test_giants_are_set_aside_one_a_step_the_oldest_first(store, token):
+    """A step copies one at most, wherever it stands; equal ones are told apart."""
+    large = [b"G" * 2000, b"G" * 2000, b"H" * 3000]
+    fill(store, large[0], b"1", large[1], large[2])
+
+    names = {look(store, token)[0] for _ in range(4)}
+
+    assert len(names) == 1
+    assert aside(store) == large
+    assert staged(store) == [b"1"]
+
+
+def test_a_deposed_conductor_sets_nothing_aside(store, token):
+    """And learns that it is deposed."""
+    fill(store, b"1", b"G" * 2000)
+    steps.take_over(store)
+
+    with looks.nothing_changes(store), pytest.raises(FencedError):
+        look(store, token)
+
+
+def test_an_item_cannot_pass_for_a_giant(store, token):
+    """Whatever an item holds, the name of another's giant included, it stays an item."""
+    fill(store, b"G" * 2000)
+    giant, _ = look(store, token)
+    fill(store, giant.encode(), b"2")
+    fill(store, b"H" * 2000)
+
+    assert look(store, token)[1] == [giant.encode(), b"2"]
+    assert aside(store) == [b"G" * 2000, b"H" * 2000]
+
+
+def test_a_giant_is_read_in_pieces(store, token, monkeypatch):
+    """All of it, whatever its length; one that was taken meanwhile is empty."""
+    monkeypatch.setattr("rlm.store.giants.PIECE_BYTES", 300)
+    large = [bytes(index % 256 for index in range(size)) for size in (1001, 1199, 1200, 1201)]
+    for one in large:
+        fill(store, one)
+        look(store, token)
+
+    assert aside(store) == large
+    assert list(giants(store).pieces("unknown")) == []
+    assert giants(store).size("unknown") == 0

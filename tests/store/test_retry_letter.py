@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from rlm.event import BadItemError, Reason
+from rlm.event import BadItemError, Reason, encode_letter
 from rlm.run import State
+from rlm.store.letters import TruncatedLetterError
 from tests.store import looks, steps
 from tests.store.deadletters import close, newest, reject, reject_at_intake, retry
 
@@ -22,7 +23,6 @@ BAD_ITEMS = {
     "wrong_type": b'{"id":"i9","wallet_name":"w","events":[7]}',
     "bad_value": b'{"id":"i 9","wallet_name":"w","events":["X"]}',
     "too_deep": b'{"id":"i9","wallet_name":"w","events":["X"],"deep":' + DEEP + b"}",
-    "too_large": b'{"id":"i9","wallet_name":"w","events":["X"],"blob":"' + b"x" * 70_000 + b'"}',
 }
 
 
@@ -186,15 +186,46 @@ def test_a_letter_without_an_event_puts_its_item_back(store, token, reason):
     assert store.client.llen(store.keys.events) == 2
 
 
-def test_an_item_put_back_is_judged_anew(store, token, make_store):
-    """What was too large is taken by the next run once `queue.max_item_bytes` allows it."""
-    raw = steps.item("i1", steps.TYPE, blob="x" * 70_000)
+def test_an_item_put_back_is_judged_anew(store, token):
+    """What was too large when a letter still held all of it is taken by the next run once it is allowed."""
+    raw = steps.item("i1", steps.TYPE, blob="x" * 50_000)
+    letter = encode_letter(raw, Reason.NOT_JSON, "", failed_at=0, run_id=None, event=None)
+    letter = letter.replace(b"not_json", b"too_large")
+    store.client.lpush(store.keys.failed, letter)
+
+    assert retry(store, letter)
+
+    assert looks.tally(store, steps.start_run(store, token)) == {f"taken:{steps.TYPE}": 1}
+
+
+@pytest.mark.parametrize("number", [0, 99])
+def test_a_letter_that_holds_only_the_beginning_of_its_item_stays(store, token, number):
+    """Whether the item was too large, or others of its letters hold it whole."""
+    types = [f"X{index}" for index in range(100)] if number else [steps.TYPE]
+    letter = reject_at_intake(store, token, steps.item("i1", *types, blob="x" * (60_000 if number else 70_000)))
+
+    with looks.nothing_changes(store), pytest.raises(TruncatedLetterError, match="only the beginning of its item"):
+        store.letters.retry(letter, dict.fromkeys(types, 1))
+
+
+def test_what_looks_like_a_beginning_is_an_item(store, token):
+    """If somebody pushes it, with fields of these names: it is put back whole."""
+    raw = b'{"base64": "", "truncated": true, "bytes": 1, "sha256": ""}'
     letter = reject_at_intake(store, token, raw)
-    larger = make_store(queue={"max_item_bytes": 100_000})
 
-    assert retry(larger, letter)
+    assert retry(store, letter)
 
-    assert looks.tally(larger, steps.start_run(larger, token)) == {f"taken:{steps.TYPE}": 1}
+    assert store.client.lrange(store.keys.events, 0, -1) == [raw]
+
+
+def test_the_letter_of_a_type_that_is_no_valid_name_puts_its_item_back(store, token):
+    """It has no event: whatever of the item is good and was taken is a duplicate then."""
+    raw = steps.item("i1", f"x:{steps.TYPE}")
+    letter = reject_at_intake(store, token, raw)
+
+    assert retry(store, letter)
+
+    assert store.client.lrange(store.keys.events, 0, -1) == [raw]
 
 
 def test_a_type_that_is_not_configured_cannot_be_retried(store, token):

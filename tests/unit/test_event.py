@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from datetime import datetime, timedelta
 
@@ -15,6 +16,8 @@ from rlm.event import (
     NOT_EMBEDDABLE,
     BadItemError,
     Event,
+    Excerpt,
+    Excerpting,
     Item,
     Reason,
     decode_item,
@@ -283,7 +286,7 @@ def test_a_letter_embeds_the_item_as_it_came(reason):
     }
 
 
-@pytest.mark.parametrize("reason", sorted(NOT_EMBEDDABLE))
+@pytest.mark.parametrize("reason", sorted(NOT_EMBEDDABLE - {Reason.TOO_LARGE}))
 def test_a_letter_holds_what_is_no_json_in_base64(reason):
     """What would break the letter is kept in it to the last byte all the same."""
     raw = b'\xff\x00{"not": json\n'
@@ -293,6 +296,25 @@ def test_a_letter_holds_what_is_no_json_in_base64(reason):
     assert document["item"] == {"base64": base64.b64encode(raw).decode()}
     assert (document["run_id"], document["event_id"]) == (None, None)
     assert datetime.fromisoformat(document["failed_at"]).utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize(("size", "kept"), [(1025, 1024), (4096, 1024), (4097, 4096), (2_000_000, 4096)])
+def test_a_letter_holds_the_beginning_of_what_is_too_large(size, kept):
+    """Never all of it: its size and SHA-256 say what the whole is, whether it was read at once or in pieces."""
+    raw = bytes(index % 256 for index in range(size))
+    excerpting = Excerpting(size)
+    for start in range(0, size, 1000):
+        excerpting.add(raw[start : start + 1000])
+
+    document = json.loads(encode_letter(raw, Reason.TOO_LARGE, "why", failed_at=0.0, run_id=None, event=None))
+
+    assert excerpting.excerpt() == Excerpt.of(raw)
+    assert document["item"] == {
+        "base64": base64.b64encode(raw[:kept]).decode(),
+        "truncated": True,
+        "bytes": size,
+        "sha256": hashlib.sha256(raw).hexdigest(),
+    }
 
 
 def test_every_letter_has_a_handle_of_its_own():

@@ -35,6 +35,7 @@ if dedupe_ms > 0 then
   local time = redis.call('TIME')
   local place = string.format('t%d', redis.call('HINCRBY', event, 'trail', 1) % 50)
   redis.call('HSET', event, 'state', 'failed', place, time[1] .. ' ' .. time[2] .. ' ' .. entry)
+  redis.call('HSET', event, 'letter', redis.sha1hex(letter))  -- which alone may have it forgotten
   redis.call('PEXPIRE', event, dedupe_ms)
 else
   redis.call('DEL', event)

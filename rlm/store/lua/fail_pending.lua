@@ -19,7 +19,7 @@ redis.call('LPUSH', failed, letter)
 redis.call('HINCRBY', tally, 'failed:' .. type, 1)
 if dedupe_ms > 0 then
   redis.call('HDEL', event, 'item')
-  redis.call('HSET', event, 'state', 'failed')
+  redis.call('HSET', event, 'state', 'failed', 'letter', redis.sha1hex(letter))
   redis.call('PEXPIRE', event, dedupe_ms)
 else
   redis.call('DEL', event)

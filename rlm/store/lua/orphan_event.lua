@@ -59,7 +59,7 @@ if (when == 'dead' or when == 'expired') and redis.call('HINCRBY', event, 'death
   redis.call('HINCRBY', tally, 'failed:' .. type, 1)
   if dedupe_ms > 0 then
     redis.call('HDEL', event, 'item')
-    redis.call('HSET', event, 'state', 'failed')
+    redis.call('HSET', event, 'state', 'failed', 'letter', redis.sha1hex(letter))
     redis.call('PEXPIRE', event, dedupe_ms)
   else
     redis.call('DEL', event)
