@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -101,14 +102,20 @@ def item_pages(store: Store) -> Iterator[list[bytes]]:
 
     Of an item that is too large to be taken an empty one comes.
     """
-    look = Script("look_items")
-    left, longest = MOST_ITEMS, store.settings.queue.max_item_bytes
+    left = MOST_ITEMS
     for items in (store.keys.processing, store.keys.events):
-        skip = 0
-        while page := look(store.client, [items], [skip, min(left, _PAGE_ITEMS), _PAGE_BYTES, longest]):
+        for page in list_pages(store, items, most=left):
             yield page
-            skip += len(page)
             left -= len(page)
+
+
+def list_pages(store: Store, items: str, skip: int = 0, most: int = sys.maxsize) -> Iterator[list[bytes]]:
+    """Yield pages of a list of items, at most `most` of them, the oldest first and without the `skip` oldest."""
+    look, longest = Script("look_items"), store.settings.queue.max_item_bytes
+    while page := look(store.client, [items], [skip, min(most, _PAGE_ITEMS), _PAGE_BYTES, longest]):
+        yield page
+        skip += len(page)
+        most -= len(page)
 
 
 def _events_of(page: Sequence[bytes], store: Store, found: Waiting) -> Iterator[_Read]:

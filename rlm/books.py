@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rlm.store.connect import translated
@@ -51,7 +51,7 @@ class Account:
 class Books:
     """The accounts of all types and the lengths of the three lists, at one instant: `now`, by the clock of Redis.
 
-    `run_id` names the open run, None between runs.
+    `run_id` names the open run, None between runs. `dropped` says of which run how many leftovers were dropped by hand.
     """
 
     now: float
@@ -60,6 +60,7 @@ class Books:
     staged: int
     letters: int
     by_type: Mapping[str, Account]
+    dropped: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def unsettled(self) -> int:
@@ -113,15 +114,20 @@ def books(store: Store) -> Books:
 def miscounted(store: Store, found: Books, record: Mapping[str, Any]) -> list[str]:
     """Compare what a record has as leftover with what the ledger holds, by the books `found`: a sentence a type.
 
-    A record's leftover is what came less what was settled, so the record alone always balances. Nothing is compared
-    where another run was opened since, for that took the leftovers up.
+    A record's leftover is what came less what was settled, so the record alone always balances. What was dropped by
+    hand since then is no longer there. Nothing is compared where another run was opened since, for that took the
+    leftovers up.
 
     Raises:
         StoreError: Redis did not answer.
     """
     if found.run_id is not None or store.runs.history(1) != [record["run_id"]]:
         return []
-    left = {name: record["by_type"].get(name, {}).get("leftover", 0) for name in found.by_type}
+    dropped = found.dropped if found.dropped.get("run") == record["run_id"] else {}
+    left = {
+        name: record["by_type"].get(name, {}).get("leftover", 0) - int(dropped.get(f"events:{name}", 0))
+        for name in found.by_type
+    }
     return [
         f"{name}: {left[name]} left over by what came and was settled, but {account.counts.pending} are pending"
         for name, account in found.by_type.items()
@@ -146,6 +152,7 @@ def _read(store: Store, run_id: str | None, names: Sequence[str]) -> list[Any]:
         pipeline.hgetall(keys.tally(run_id or ""))
         for key in (keys.events, keys.processing, keys.aside(keys.processing), keys.failed):
             pipeline.llen(key)
+        pipeline.hgetall(keys.dropped)
         for name in names:
             for key in (keys.pending(name), *keys.holders(name), keys.retried(name)):
                 pipeline.zcard(key)
@@ -154,10 +161,11 @@ def _read(store: Store, run_id: str | None, names: Sequence[str]) -> list[Any]:
 
 
 def _books(run_id: str | None, names: Sequence[str], found: Sequence[Any]) -> Books:
-    (seconds, microseconds), _, _, tally, events, staged, aside, letters, *counted = found
+    (seconds, microseconds), _, _, tally, events, staged, aside, letters, gone, *counted = found
     counts = {what.decode(): int(number) for what, number in tally.items()}
     accounts = dict(zip(names, _accounts(names, counts, counted), strict=True))
-    return Books(seconds + microseconds / 1_000_000, run_id, events, staged + aside, letters, accounts)
+    dropped = {name.decode(): value.decode() for name, value in gone.items()}
+    return Books(seconds + microseconds / 1_000_000, run_id, events, staged + aside, letters, accounts, dropped)
 
 
 def _accounts(names: Sequence[str], tally: Mapping[str, int], counted: Sequence[int]) -> Iterator[Account]:

@@ -13,6 +13,7 @@ from rlm.endpoint import all_limited
 from rlm.measured import merge_run, quantile
 from rlm.run import Called, Run, State, make_record
 from rlm.store.measures import failing
+from rlm.text import span
 from rlm.totals import actual_seconds, of_run
 from rlm.waits import Waits
 
@@ -177,7 +178,7 @@ def _tell(record: Mapping[str, Any]) -> None:
 def _sentence(record: Mapping[str, Any]) -> str:
     counts = record["counts"]
     why = f" ({record['failure']})" if record.get("failure") else ""
-    parts = [f"{record['state']}{why} after {record['duration_seconds']:.1f} s"]
+    parts = [f"{record['state']}{why} after {span(record['duration_seconds'])}"]
     parts += [
         f"{counts[key]} {key}" for key in ("completed", "failed", "leftover") if counts[key] or key == "completed"
     ]

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlm.circuit import ENDLESS_SECONDS, Circuit, circuit_of
 from rlm.clock import isoformat
 from rlm.endpoint import Budget, all_limited
+from rlm.errors import NoSuchEndpointError
 from rlm.lane import FAILING
+from rlm.settings.faults import close_match, did_you_mean
 from rlm.store.changes import BY_FILE, What
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from rlm.endpoint import Endpoint, Limit, Limited
+    from rlm.settings import Settings
     from rlm.store import Store
     from rlm.store.changes import Change
     from rlm.store.control import Health
     from rlm.store.window import View
+
+_Named = TypeVar("_Named")
 
 
 def endpoint_list(store: Store) -> list[dict[str, Any]]:
@@ -48,6 +54,36 @@ def endpoint_list(store: Store) -> list[dict[str, Any]]:
     ]
 
 
+def choose_limited(settings: Settings, names: Sequence[str], type_name: str | None = None) -> list[Limited]:
+    """Return the endpoints and budgets that are meant, each once: those named, and all endpoints of the type.
+
+    A name with `*`, `?` or `[` in it is a pattern and stands for the endpoints whose names match; no budget does, for
+    that would reach endpoints which do not.
+
+    Raises:
+        NoSuchEndpointError: one of them is not in the configuration, or a pattern matches nothing.
+    """
+    known = {one.name: one for one in all_limited(settings.endpoints.values())}
+    found: dict[str, Limited] = {}
+    for name in names:
+        is_pattern = name not in known and set(name) & set("*?[")
+        matching = [one for one in settings.endpoints if fnmatchcase(one, name)] if is_pattern else [name]
+        if not matching:
+            raise NoSuchEndpointError(f"No endpoint matches {name!r}. `rlm endpoint list` shows those there are.")
+        found |= {one: _known("endpoint or budget", one, known) for one in matching}
+    if type_name is not None:
+        of_type = _known("type", type_name, settings.types).endpoints
+        found |= {one.name: settings.endpoints[one.name] for one in of_type}
+    return list(found.values())
+
+
+def _known(what: str, name: str, known: Mapping[str, _Named]) -> _Named:
+    if name not in known:
+        near = did_you_mean(close_match(name, known))
+        raise NoSuchEndpointError(f"No {what} is named {name!r}{near}. `rlm endpoint list` shows those there are.")
+    return known[name]
+
+
 def standing(store: Store, endpoints: Iterable[Endpoint]) -> tuple[int, dict[str, dict[str, Any]]]:
     """Tell how endpoints, as they are in force, and their budgets stand: the time there, and by name what they have.
 
@@ -74,16 +110,26 @@ def standing(store: Store, endpoints: Iterable[Endpoint]) -> tuple[int, dict[str
     return now_us, found
 
 
-def change_entry(change: Change) -> dict[str, Any]:
-    """Return a change as `rlm endpoint changes` prints it."""
-    return {
-        "at": isoformat(change.at),
-        "by": change.by,
-        "name": change.name,
-        "what": change.what,
-        "from": change.before,
-        "to": change.after,
-    }
+def changes_made(store: Store, number: int) -> list[dict[str, Any]]:
+    """Return the newest `number` changes, newest first, as `rlm endpoint changes` prints them.
+
+    That the file's limit of an endpoint was published for the first time is on record, too, and changed nothing.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    made = [one for one in store.changes.newest() if one.what is not What.LIMIT or one.before is not None]
+    return [
+        {
+            "at": isoformat(one.at),
+            "by": one.by,
+            "name": one.name,
+            "what": one.what,
+            "from": one.before,
+            "to": one.after,
+        }
+        for one in made[:number]
+    ]
 
 
 def _newest_limits(changes: Sequence[Change]) -> dict[str, Change]:

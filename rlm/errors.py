@@ -54,6 +54,14 @@ class NoSuchRunError(RunError):
     """Raised when a run (or an event) is not known. `rlm list` names the runs."""
 
 
+class AmbiguousRunError(RunError):
+    """Raised when what was typed of a run's id begins the ids of several. The message names them; type more of it."""
+
+
+class NoSuchEndpointError(RLMError):
+    """Raised when no endpoint, budget or type of the configuration is named so. `rlm endpoint list` has the names."""
+
+
 class ArchiveError(RLMError):
     """Raised when the archive cannot be written. Nothing is removed from Redis meanwhile; make room, or its owner's."""
 

@@ -245,9 +245,19 @@ class Excerpting:
 
 
 def encode_letter(
-    item: bytes | Excerpt, reason: Reason, detail: str, *, failed_at: float, run_id: str | None, event: str | None
+    item: bytes | Excerpt,
+    reason: Reason,
+    detail: str,
+    *,
+    failed_at: float,
+    run_id: str | None,
+    event: str | None,
+    **also: str,
 ) -> bytes:
-    """Write a dead letter (CONTRACT 1) for `item`; `failed_at` is in seconds since 1970."""
+    """Write a dead letter (CONTRACT 1) for `item`; `failed_at` is in seconds since 1970.
+
+    What is known `also`, its `endpoint`, stands before the item.
+    """
     return msgspec.json.encode(
         {
             "id": secrets.token_hex(8),
@@ -256,6 +266,7 @@ def encode_letter(
             "failed_at": isoformat(failed_at),
             "run_id": run_id,
             "event_id": event,
+            **also,
             "item": _embedded(item, reason),
         }
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rlm.event import NOT_EMBEDDABLE, BadItemError
+from rlm.letterfilter import hopeless
 from rlm.store.letters import Envelope, TruncatedLetterError, is_excerpt, is_letter
 
 if TYPE_CHECKING:
@@ -22,11 +23,15 @@ _PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one letter; `refused` says why nothing did, empty where it was done; `kept`: it is still there."""
+    """What became of one letter; `refused` says why nothing did, empty where it was done; `kept`: it is still there.
+
+    One that is `left` was not tried, for that could not succeed.
+    """
 
     id: str
     refused: str = ""
     kept: bool = False
+    left: bool = False
 
 
 def find_letters(store: Store, ids: Iterable[str]) -> dict[str, bytes]:
@@ -89,21 +94,29 @@ def retry_letter(store: Store, raw: bytes) -> Outcome:
     )
 
 
+def retry_unless_hopeless(store: Store, raw: bytes) -> Outcome:
+    """Retry a letter as `retry_letter` does, but leave one whose item would only become a dead letter again."""
+    why = hopeless(raw, store.settings.queue.max_item_bytes)
+    return Outcome(handle_of(raw), why, kept=True, left=True) if why else retry_letter(store, raw)
+
+
 def drop_letter(store: Store, raw: bytes) -> Outcome:
     """Remove a letter for good and forget its event."""
     handle = handle_of(raw)
     return Outcome(handle, "" if store.letters.drop(raw) else "it is no longer there; somebody else has removed it")
 
 
-def deal_with_oldest(store: Store, most: int, deal: Callable[[Store, bytes], Outcome]) -> Iterator[Outcome]:
-    """Deal with the `most` oldest letters, oldest first, in constant memory, yielding each outcome.
+def deal_with_oldest(
+    store: Store, most: int, deal: Callable[[Store, bytes], Outcome], fits: Callable[[bytes], bool] = lambda _raw: True
+) -> Iterator[Outcome]:
+    """Deal with the `most` oldest letters that fit, oldest first, in constant memory, yielding each outcome.
 
     Those that come meanwhile are newer, so they stay.
     """
     kept = 0
     while most > 0 and (page := store.letters.oldest(kept, _PAGE)):
         for raw in page:
-            if not is_letter(raw):
+            if not is_letter(raw) or not fits(raw):
                 kept += 1
             elif most > 0:
                 most -= 1

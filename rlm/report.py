@@ -10,7 +10,7 @@ from rlm.books import books
 from rlm.clock import isoformat, system_clock
 from rlm.closing import record_so_far
 from rlm.endpoints import standing
-from rlm.errors import NoSuchRunError, StoreForbiddenError
+from rlm.errors import AmbiguousRunError, NoSuchRunError, StoreForbiddenError
 from rlm.store.processes import Role, WorkerState
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 #: The state of a status while no run is open.
 IDLE = "idle"
+#: Runs that are looked at for one whose id begins as asked, the newest, and so many of them are named.
+_MOST_RUNS = 100_000
+_MOST_NAMED = 5
 
 
 def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[str, Any]:
@@ -45,6 +48,23 @@ def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[s
         "last": newest[0] if newest else None,
         "last_tick": None if last_tick is None else isoformat(last_tick),
     }
+
+
+def find_run(store: Store, prefix: str | None) -> str | None:
+    """Return the id of the run, open or on record, whose id begins with `prefix`; without any, `prefix` itself.
+
+    Raises:
+        AmbiguousRunError: there are several.
+    """
+    if not prefix:
+        return prefix
+    run = store.runs.current()
+    known = dict.fromkeys([run.id] if run else []) | dict.fromkeys(store.runs.history(_MOST_RUNS))
+    found = [one for one in known if one.startswith(prefix)]
+    if len(found) > 1 and prefix not in found:
+        more = f" and {len(found) - _MOST_NAMED:,} more" if len(found) > _MOST_NAMED else ""
+        raise AmbiguousRunError(f"{prefix!r} begins the ids of several runs: {', '.join(found[:_MOST_NAMED])}{more}.")
+    return prefix if prefix in found or not found else found[0]
 
 
 def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:

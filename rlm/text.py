@@ -1,4 +1,4 @@
-"""Words for people: texts from outside made safe to show, numbers with their nouns, ages. Pure.
+"""Words for people: texts from outside made safe to show, numbers with their nouns, durations. Pure.
 
 Here and nowhere else it is decided what of a text shows, how wide it is, and where it is cut.
 """
@@ -36,6 +36,10 @@ LONGEST_TEXT = 320
 #: A line of words for people is cut after so many columns, whatever it quotes.
 LONGEST_LINE = 2000
 _CUT = "..."
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+#: Below so many seconds their tenths are told, from so many on days.
+_TENTHS_BELOW, _DAYS_FROM = 10, 2 * _DAY
 
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
@@ -124,14 +128,23 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def age(seconds: float | None) -> str:
-    """Write how long ago something was, in its largest unit; a dash where that is not known."""
+def span(seconds: float | None) -> str:
+    """Write how long something takes, as it is read at a glance; a dash where that is not known.
+
+    `8.3 s`, `47 s`, `2:07 min`, `3:05 h`, `4.2 d`: so RLM writes every duration, except for the figures of a plan and
+    configured values, which are seconds as they stand there.
+    """
     if seconds is None:
         return "-"
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    if seconds < _TENTHS_BELOW:
+        return f"{seconds:.1f} s"
+    if round(seconds) < _MINUTE:
+        return f"{seconds:.0f} s"
+    if round(seconds) < _HOUR:
+        return "{}:{:02d} min".format(*divmod(round(seconds), _MINUTE))
+    if seconds < _DAYS_FROM:
+        return "{}:{:02d} h".format(*divmod(round(seconds / _MINUTE), _MINUTE))
+    return f"{seconds / _DAY:.1f} d"
 
 
 def one_line(text: object, width: int) -> str:

@@ -25,12 +25,13 @@ log = logging.getLogger(__name__)
 
 
 class Leader:
-    """One process's claim to conduct. `token` is 0 while another holds the lease."""
+    """One process's claim to conduct. `token` is 0 while another holds the lease, who is the `holder` then."""
 
     def __init__(self, leases: Leases) -> None:
         self._leases = leases
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.token = 0
+        self.holder = ""
         self._renewed_at = float("-inf")
 
     def campaign(self) -> bool:
@@ -38,7 +39,8 @@ class Leader:
         now = system_clock.monotonic()
         if self.token and now - self._renewed_at < RENEW_SECONDS:
             return True
-        before, self.token = self.token, self._leases.acquire(self.owner, LEASE_SECONDS)
+        before = self.token
+        self.token, self.holder = self._leases.contend(self.owner, LEASE_SECONDS)
         self._renewed_at = now
         if self.token and not before:
             log.info("%s conducts from now on (token %d)", self.owner, self.token, extra={"action": "take_lease"})

@@ -67,6 +67,8 @@ class SchedulerService:
         self._outage = Outage(log, "schedule")
         #: The run that Redis failed in: where it is closed when Redis is back, its end is still to be seen to.
         self._lost_sight_of: Run | None = None
+        #: Who leads while this one stands by, as it was last told.
+        self._told_leader = ""
         #: The token of the lease with which a tick was looked for that came when nobody conducted.
         self._in_office = 0
 
@@ -138,12 +140,29 @@ class SchedulerService:
     def _take_office(self) -> bool:
         """Tell whether this scheduler conducts. Where it does from now on, a tick may have come when nobody did."""
         if not self._leader.campaign():
+            self._tell_leader()
             return False
+        self._told_leader = ""
         if self._leader.token != self._in_office:
             if self._store.runs.last_tick() is not None:
                 self._ticks.remember()  # also one of before this process began; where it was served, no harm is done
             self._in_office = self._leader.token  # not before: where Redis failed, the next turn looks again
         return True
+
+    def _tell_leader(self) -> None:
+        """Log that this scheduler stands by and who leads, whenever that is another."""
+        leader = self._leader.holder
+        if leader == self._told_leader:
+            return
+        self._told_leader = leader
+        host, _, process = leader.partition(":")
+        log.info(
+            "Scheduler %s stands by, and takes over if the one that leads ends or falls silent: host %s, pid %s",
+            self._leader.owner,
+            host,
+            process.partition(":")[0],
+            extra={"action": "stand_by"},
+        )
 
     def _lead(self) -> None:
         """Finish what is open, then serve who asks, then a tick that is due, until there is nothing to do."""

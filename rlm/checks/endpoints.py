@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rlm.circuit import Circuit
 from rlm.endpoints import endpoint_list
 from rlm.store.fitness import Finding, Severity
+from rlm.text import span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -78,7 +79,7 @@ def _of_one(alike: Sequence[Entry]) -> tuple[str, str]:
 def _of_several(alike: Sequence[Entry]) -> tuple[str, str]:
     """Say the same of several, and how long the last of them takes."""
     first, seconds = alike[0], [one["circuit_seconds"] for one in alike]
-    until = "until resumed" if first["circuit_seconds"] is None else f"the last for another {max(seconds):.0f} s"
+    until = "until resumed" if first["circuit_seconds"] is None else f"the last for another {span(max(seconds))}"
     words, remedy = _OF_SEVERAL[first["circuit"]]
     by = f", by {first['paused_by'] or 'somebody'}" if first["circuit"] == Circuit.PAUSED else ""
     why = words.format(until=until, reason=first["circuit_reason"])
@@ -88,7 +89,7 @@ def _of_several(alike: Sequence[Entry]) -> tuple[str, str]:
 
 def _paused(entry: Entry) -> tuple[str, str]:
     name, seconds = entry["name"], entry["circuit_seconds"]
-    until = "until resumed" if seconds is None else f"for another {seconds:.0f} s"
+    until = "until resumed" if seconds is None else f"for another {span(seconds)}"
     since = f", since {entry['paused_at']}" if entry["paused_at"] else ""
     return (
         f"{name} is paused {until}, by {entry['paused_by'] or 'somebody'}{since}",
@@ -99,7 +100,7 @@ def _paused(entry: Entry) -> tuple[str, str]:
 def _held(entry: Entry) -> tuple[str, str]:
     as_well = f"; it is paused as well, by {entry['paused_by']}" if entry["paused_by"] else ""
     return (
-        f"{entry['name']} is held for another {entry['circuit_seconds']:.0f} s: its window cannot be trusted{as_well}",
+        f"{entry['name']} is held for another {span(entry['circuit_seconds'])}: its window cannot be trusted{as_well}",
         "nothing: it ends by itself, and not before no limit can be exceeded",
     )
 
@@ -107,7 +108,7 @@ def _held(entry: Entry) -> tuple[str, str]:
 def _open(entry: Entry) -> tuple[str, str]:
     name = entry["name"]
     return (
-        f"{name} rests for another {entry['circuit_seconds']:.0f} s: it is {entry['circuit_reason']}",
+        f"{name} rests for another {span(entry['circuit_seconds'])}: it is {entry['circuit_reason']}",
         f"`rlm result` counts its errors; once it is well, `rlm endpoint resume {name}` has it called at once",
     )
 

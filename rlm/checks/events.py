@@ -12,6 +12,7 @@ from rlm.checks.findings import good, warning
 from rlm.event import BadItemError, decode_item
 from rlm.store.connect import translated
 from rlm.store.processes import Role
+from rlm.text import span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,7 +95,7 @@ def _waiting_long(store: Store, now: float, long: float) -> Iterator[Finding]:
             number = sum(wait > long for wait in waits.values())
             message = f"events of {name} that have waited in the ledger for more than {long:g} s: {number:,}"
             remedy = f"`rlm explain {oldest}` says what it waits for, `rlm plan --windows 10` whether that ends"
-            yield warning("stuck", f"{message}; {oldest} for {waits[oldest]:.0f} s", remedy)
+            yield warning("stuck", f"{message}; {oldest} for {span(waits[oldest])}", remedy)
 
 
 def _late_backoffs(store: Store, now_us: int) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rlm.checks.findings import good, warning
 from rlm.clock import system_clock
 from rlm.store.processes import Role
+from rlm.text import span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +44,7 @@ def check_leader(store: Store) -> Iterator[Finding]:
 def _held(store: Store, tenure: Tenure, schedulers: list[Process]) -> Finding:
     others = [one.id for one in schedulers if one.id != tenure.owner]
     if _has_died(tenure.owner) and not _is_prolonged(store, tenure):
-        message = f"{tenure.owner} holds the lease for another {tenure.left_seconds:.1f} s, and is dead"
+        message = f"{tenure.owner} holds the lease for another {span(tenure.left_seconds)}, and is dead"
         if others:
             return warning("leader", message, f"nothing: {others[0]} takes it then")
         return warning("leader", message, "`rlm up` or `rlm scheduler` starts another")
@@ -67,10 +68,10 @@ def _vacant(tenure: Tenure | None, schedulers: list[Process]) -> Finding:
         return warning("leader", f"nobody leads, though {names} is in the register", _REMEDY)
     vacant = -tenure.left_seconds
     if vacant <= TAKEOVER_SECONDS and any(one.id != tenure.owner for one in schedulers):
-        return good("leader", f"the lease of {tenure.owner} ran out {vacant:.1f} s ago, another is about to take it")
+        return good("leader", f"the lease of {tenure.owner} ran out {span(vacant)} ago, another is about to take it")
     state = "is dead" if _has_died(tenure.owner) else "does not answer"
     others = ", ".join(one.id for one in schedulers if one.id != tenure.owner)
-    message = f"nobody leads: {tenure.owner} {state}, and its lease ran out {vacant:.0f} s ago"
+    message = f"nobody leads: {tenure.owner} {state}, and its lease ran out {span(vacant)} ago"
     message += f"; nor does {others} take it" if others else ""
     return warning("leader", message, _REMEDY)
 

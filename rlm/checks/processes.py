@@ -8,6 +8,7 @@ from rlm import __version__
 from rlm.checks.findings import fault, good, warning
 from rlm.clock import system_clock
 from rlm.store.processes import Role, WorkerState
+from rlm.text import span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,7 +41,7 @@ def check_scheduler(store: Store) -> Iterator[Finding]:
     since = max(last or 0.0, min(one.started_at for one in schedulers))
     late = system_clock.now() - since - MISSED_TICKS * every
     if late > 0 and store.runs.current() is None:
-        message = f"it has not ticked for {late + MISSED_TICKS * every:.0f} s, where a tick is due every {every:g} s"
+        message = f"it has not ticked for {span(late + MISSED_TICKS * every)}, where a tick is due every {every:g} s"
         yield warning("scheduler", message, "read its log, and restart it")
         return
     yield good("scheduler", f"{len(schedulers)} running, {holder or 'none yet'} leads")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rlm.books import books, miscounted
 from rlm.cause import verdict, went_wrong
 from rlm.checks.findings import fault, good, warning
+from rlm.text import span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,7 @@ def check_run(store: Store) -> Iterator[Finding]:
     if overdue <= OVERDUE_SECONDS:
         yield good("run", f"{run.id} is {run.state}")
         return
-    message = f"{run.id} should have been closed {overdue:.0f} s ago"
+    message = f"{run.id} should have been closed {span(overdue)} ago"
     yield fault("run", message, "start a scheduler, which closes it, or close it with `rlm cancel`; nothing is lost")
 
 

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from rlm.cli.printing import say, say_error
-from rlm.errors import ConfigurationError, FencedError, NoSuchRunError, RLMError, StoreError
+from rlm.errors import (
+    AmbiguousRunError,
+    ConfigurationError,
+    FencedError,
+    NoSuchEndpointError,
+    NoSuchRunError,
+    RLMError,
+    StoreError,
+)
 from rlm.text import safe_words
 
 if TYPE_CHECKING:
@@ -109,7 +117,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 def exit_code_of(error: RLMError) -> ExitCode:
     """Return the exit code of an error."""
-    if isinstance(error, ConfigurationError):
+    if isinstance(error, ConfigurationError | AmbiguousRunError | NoSuchEndpointError):
         return ExitCode.USAGE
     if isinstance(error, NoSuchRunError):
         return ExitCode.NOT_FOUND
@@ -163,6 +171,27 @@ class NumberRange(click.FloatRange):
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say how many it would be, and change nothing.")
 
 
+def new_server(settings: Settings) -> str:
+    """Say that there is no configuration here, if that is about to make an embedded server; else nothing.
+
+    A folder that has one was told of before. So are the processes that a command starts: theirs is there by then.
+    """
+    from rlm.settings.masking import EMBEDDED  # noqa: PLC0415  # see store_of
+
+    if settings.source is not None or settings.redis.url != EMBEDDED or settings.data_dir.exists():
+        return ""
+    return (
+        "There is no configuration (no --config, no RLM_CONFIG, no ./rlm.toml): the built-in defaults are used, and an "
+        f"embedded server of its own is made in {settings.data_dir}. `rlm init` writes a configuration to begin with."
+    )
+
+
+def tell_new_server(settings: Settings) -> None:
+    """Tell a person what `new_server` says, before it is made."""
+    if words := new_server(settings):
+        say(words)
+
+
 @contextmanager
 def store_of(config: Path | None) -> Iterator[Store]:
     """Load the settings and open their store, the embedded server being started where that is configured."""
@@ -178,6 +207,7 @@ def opened(settings: Settings) -> Iterator[Store]:
     from rlm.store import open_store  # noqa: PLC0415  # see store_of
     from rlm.store.connect import translated  # noqa: PLC0415
 
+    tell_new_server(settings)
     with open_store(settings) as store:
         with translated(store.client):
             store.client.ping()

@@ -52,6 +52,11 @@ def limited_names(ctx: click.Context, _param: click.Parameter, incomplete: str) 
     return _of_settings(ctx, incomplete, lambda settings: [*settings.endpoints, *settings.budgets])
 
 
+def endpoint_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete with endpoints."""
+    return _of_settings(ctx, incomplete, lambda settings: settings.endpoints)
+
+
 def mock_endpoints(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Complete the endpoint before `=` or `.`."""
     return _of_settings(ctx, incomplete, lambda settings: settings.endpoints)

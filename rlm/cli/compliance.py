@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rlm.cli.common import ExitCode, config_option, examples, json_option, store_of
+from rlm.cli.durations import Duration
 from rlm.cli.printing import fitting_table, print_json, show, show_words, styled
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
-    """Read a length of time, a number and its unit; in seconds."""
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhd])", value, re.ASCII)
-    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
-    if seconds <= 0:
-        raise click.BadParameter(f"{value!r} is no length of time; write for example 90s, 15m, 24h or 2d")
-    return seconds
 
 
 @click.command(epilog=examples("rlm compliance", "rlm compliance --since 2d --json | jq .ok"))
 @click.option(
     "--since",
     "since_seconds",
-    metavar="TIME",
-    callback=_seconds,
+    type=Duration(),
+    metavar="DURATION",
     default="24h",
     show_default=True,
     help="How far to look back.",

@@ -8,7 +8,7 @@ from rlm.cli.common import ExitCode
 from rlm.cli.following import picture_of, show_picture
 from rlm.cli.printing import is_terminal, print_json, say_error, show, show_words, table
 from rlm.run import State
-from rlm.text import counted
+from rlm.text import counted, span
 from rlm.view.words import forecast, troubles, unconducted
 
 
@@ -32,8 +32,8 @@ def tell(record: dict[str, Any], *, as_json: bool) -> None:
 
 def describe(found: dict[str, Any]) -> None:
     """Print a run, open or finished, for a person."""
-    took = f"{found['duration_seconds']:.1f} s"
-    left = f", {found['seconds_left']:.0f} s left" if "seconds_left" in found else f" after {took}"
+    took = f"{span(found['duration_seconds'])}"
+    left = f", {span(found['seconds_left'])} left" if "seconds_left" in found else f" after {took}"
     show_words(f"Run {found['run_id']} ({found['trigger']}): {found['state']}{left}")
     if why := unconducted(found):
         show_words(_sentence(why))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import ExitCode, config_option, examples, json_option
+from rlm.cli.common import ExitCode, config_option, examples, json_option, tell_new_server
 from rlm.cli.printing import print_json, show, styled
 from rlm.cli.processes import volatile_option
 from rlm.cli.verdicts import show_verdict
@@ -22,21 +22,24 @@ if TYPE_CHECKING:
 
 #: What a finding's severity is called, on the screen and in the JSON.
 VERDICTS = {"warning": "warn", "error": "fail"}
+_WORST_FIRST = ["fail", "warn", "ok"]
 
 
 @click.command(
     epilog=examples(
         "rlm doctor",
+        "rlm doctor -v                      # what is well, too",
         "rlm doctor --strict                # in a health check: warnings count, too",
         "rlm doctor --json | jq '.findings[] | select(.ok | not)'",
     )
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 where there is a warning, too.")
+@click.option("--verbose", "-v", is_flag=True, help="Show what is well, too, each on a line.")
 @volatile_option
 @config_option
 @json_option
-def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, as_json: bool) -> None:
-    """Check the installation; say what is wrong and what to do.
+def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: bool, as_json: bool) -> None:
+    """Check the installation; say what is wrong and what to do: what failed first, then warnings.
 
     Looks at the configuration and who may read it, Sentry, Redis (fit, near, its clock, what it forgot), who runs and
     who leads, the open run, events that do not get on, endpoints, how long calls take, and the books. What cannot be
@@ -51,10 +54,11 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, as_json: 
     try:
         settings = load_settings(config)
     except ConfigurationError as error:
-        _print(_without(error, config, allow_volatile=allow_volatile), as_json=as_json)
+        _print(_without(error, config, allow_volatile=allow_volatile), as_json=as_json, verbose=verbose)
         raise
+    tell_new_server(settings)
     findings = list(examine(settings, allow_volatile=allow_volatile))
-    _print(findings, as_json=as_json)
+    _print(findings, as_json=as_json, verbose=verbose)
     if code := _exit_code(findings, strict=strict):
         raise SystemExit(int(code))
 
@@ -86,12 +90,12 @@ def verdict(found: Finding) -> str:
     return "ok" if found.ok else VERDICTS[found.severity.value]
 
 
-def _print(findings: Sequence[Finding], *, as_json: bool) -> None:
+def _print(findings: Sequence[Finding], *, as_json: bool, verbose: bool) -> None:
     if as_json:
         ok = not any(verdict(found) == "fail" for found in findings)
         print_json({"ok": ok, "findings": [_as_json(found) for found in findings]})
     else:
-        _describe(findings)
+        _describe(findings, verbose=verbose)
 
 
 def _as_json(found: Finding) -> dict[str, Any]:
@@ -105,10 +109,14 @@ def _as_json(found: Finding) -> dict[str, Any]:
     }
 
 
-def _describe(findings: Sequence[Finding]) -> None:
-    names = max(len(safe_line(found.name)) for found in findings)
-    for found in findings:
+def _describe(findings: Sequence[Finding], *, verbose: bool) -> None:
+    """Show the findings, the worst first; what is well in one line, unless asked for."""
+    shown = sorted((one for one in findings if verbose or not one.ok), key=lambda one: _WORST_FIRST.index(verdict(one)))
+    names = max((len(safe_line(found.name)) for found in shown), default=0)
+    for found in shown:
         show_verdict(verdict(found), found.name, found.message, "" if found.ok else found.remedy, names)
+    if well := sum(found.ok for found in findings) if not verbose else 0:
+        show(f"{styled('ok', 'ok')}    {counted(well, 'check')} found nothing wrong; -v shows each")
     show()
     show(_summary([verdict(found) for found in findings]))
 

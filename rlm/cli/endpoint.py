@@ -1,49 +1,32 @@
-"""`rlm endpoint`: how the endpoints stand; pause and resume one; change a limit on the live system."""
+"""`rlm endpoint`: how the endpoints stand, and what was changed on the live system; rlm/cli/steer.py changes it."""
 
 from __future__ import annotations
 
-import math
-import os
-import pwd
-import socket
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import (
-    CommandError,
-    ExitCode,
-    Group,
-    config_option,
-    examples,
-    json_option,
-    number_argument,
-    store_of,
-)
-from rlm.cli.completing import limited_names
+from rlm.cli.common import Group, config_option, examples, json_option, number_argument, store_of
 from rlm.cli.printing import fitting_table, print_json, show, show_words, styled
-from rlm.text import counted
+from rlm.cli.steer import limit, names_alike, pause, resume
+from rlm.text import counted, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from rlm.endpoint import Limited
-    from rlm.store import Store
-
-#: The longest pause that ends by itself, seconds.
-LONGEST_PAUSE_SECONDS = 366 * 86_400
-
-_LONGEST_WHO = 200
 #: What each health looks like; the others are a warning.
 _LOOKS = {"closed": "ok", "open": "error", "held": "error"}
-
-name_argument = click.argument("name", metavar="NAME", shell_complete=limited_names)
 
 
 @click.group(cls=Group)
 def endpoint() -> None:
     """See the endpoints and budgets; pause, resume, change a limit."""
+
+
+endpoint.add_command(pause)
+endpoint.add_command(resume)
+endpoint.add_command(limit)
 
 
 @endpoint.command(
@@ -54,7 +37,7 @@ def endpoint() -> None:
 def list_endpoints(config: Path | None, as_json: bool) -> None:
     """List endpoints and budgets: limit, calls used and free, health.
 
-    Next is in how many seconds a slot is free, "-" where it is paused until resumed.
+    Next is when a slot is free, "-" where it is paused until resumed.
     """
     from rlm.endpoints import endpoint_list  # noqa: PLC0415  # a command loads what it needs when it runs
 
@@ -67,11 +50,11 @@ def list_endpoints(config: Path | None, as_json: bool) -> None:
     circuits = {entry["name"]: entry["circuit"] for entry in entries}
     rows = [_row(entry, circuits) for entry in entries]
     fitting_table(headings, rows, lambda index: 2 < index < 7, spare=["of", "failures"])  # noqa: PLR2004  # the numbers
-    notes = [_limit_note(entry) for entry in entries if entry["limit_by"] != "file"]
-    if notes:
+    by_hand = [entry for entry in entries if entry["limit_by"] != "file"]
+    if by_hand:
         show()
-    for note in notes:
-        show_words(note)
+    for names, alike in names_alike(by_hand, ("limit", "limit_by")):
+        show_words(_limit_note(names, alike))
 
 
 def _row(entry: dict[str, Any], circuits: Mapping[str, str]) -> list[str]:
@@ -82,7 +65,7 @@ def _row(entry: dict[str, Any], circuits: Mapping[str, str]) -> list[str]:
         entry["limit"],
         str(entry["used"]),
         str(entry["free"]),
-        "-" if wait is None else f"{wait:.1f}",
+        "now" if wait == 0 else span(wait),
         str(entry["failures"]),
         _health(entry) + _budget_health(entry["budget"], circuits),
     ]
@@ -91,7 +74,7 @@ def _row(entry: dict[str, Any], circuits: Mapping[str, str]) -> list[str]:
 def _health(entry: dict[str, Any]) -> str:
     words = [styled(entry["circuit"], _LOOKS.get(entry["circuit"], "warn"))]
     if entry["circuit_seconds"] is not None:
-        words.append(f"{entry['circuit_seconds']:.1f} s")
+        words.append(span(entry["circuit_seconds"]))
     elif entry["circuit"] == "paused":
         words.append("until resumed")
     if entry["circuit_reason"]:
@@ -107,99 +90,13 @@ def _budget_health(budget: str | None, circuits: Mapping[str, str]) -> str:
     return "" if circuit == "closed" else f"; its budget {budget} is {circuit}"
 
 
-def _limit_note(entry: dict[str, Any]) -> str:
+def _limit_note(names: str, entry: dict[str, Any]) -> str:
     if entry["limit_by"] is None:
-        return f"{entry['name']}: {entry['limit']} is not what the file has; no record is kept of who set it."
+        return f"{names}: {entry['limit']} is not what the file has; no record is kept of who set it."
     return (
-        f"{entry['name']}: {entry['limit']} was set by {entry['limit_by']} at {entry['limit_at']} and holds until the "
+        f"{names}: {entry['limit']} was set by {entry['limit_by']} at {entry['limit_at']} and holds until the "
         "file's value for it changes."
     )
-
-
-@endpoint.command(epilog=examples("rlm endpoint pause rebalance_api", "rlm endpoint pause rebalance_api --for 600"))
-@name_argument
-@click.option("--for", "seconds", type=float, metavar="SECONDS", help="How long; else until it is resumed.")
-@config_option
-@json_option
-def pause(config: Path | None, name: str, seconds: float | None, as_json: bool) -> None:
-    """Send no new call to an endpoint, or to any of a budget.
-
-    The others take its share. It holds at once, in a run under way as well; calls under way are not cut. Said again,
-    the last word counts.
-    """
-    if seconds is not None and not (math.isfinite(seconds) and 0 < seconds <= LONGEST_PAUSE_SECONDS):
-        raise click.UsageError(
-            f"--for {seconds:g}: must be a number of seconds above 0, at most {LONGEST_PAUSE_SECONDS} (366 days); "
-            "without it the pause lasts until `rlm endpoint resume`."
-        )
-    by = who()
-    with store_of(config) as store:
-        store.control.pause(_found(store, name), by, seconds)
-    if as_json:
-        print_json({"name": name, "paused_seconds": seconds, "by": by})
-    else:
-        until = f"`rlm endpoint resume {name}`" if seconds is None else f"{seconds:g} s have passed, or it is resumed"
-        show_words(f"{name} is paused until {until}. Calls under way are not cut; no new one is sent to it.")
-
-
-@endpoint.command(epilog=examples("rlm endpoint resume rebalance_api"))
-@name_argument
-@config_option
-@json_option
-def resume(config: Path | None, name: str, as_json: bool) -> None:
-    """End a pause, and a rest for what an endpoint answered.
-
-    Where it was throttled or failing, its next call is its probe then.
-    A rest because its window cannot be trusted stands: what was sent is not known, so a limit might be exceeded.
-    """
-    with store_of(config) as store:
-        limited = _found(store, name)
-        resumed = store.control.resume(limited, who())
-        held = store.windows.look([limited])[1][name].held_seconds
-    if as_json:
-        print_json({"name": name, "paused": resumed.paused, "rested": resumed.rested, "held_seconds": round(held, 3)})
-        return
-    if resumed.paused:
-        show_words(f"{name} is no longer paused.")
-    if resumed.rested:
-        show_words(f"{name} rests no longer for what it answered; its next call is a probe.")
-    if not resumed.paused and not resumed.rested:
-        show_words(f"{name} was neither paused nor resting for what it answered; nothing was changed.")
-    if held > 0:
-        show_words(f"{name} is held for another {held:.1f} s all the same: its window cannot be trusted before.")
-
-
-@endpoint.command(
-    epilog=examples(
-        "rlm endpoint limit rebalance_api 20/minute", 'rlm endpoint limit rebalance_api "5/second; 1000/hour"'
-    )
-)
-@name_argument
-@click.argument("rate", metavar="RATE")
-@config_option
-@json_option
-def limit(config: Path | None, name: str, rate: str, as_json: bool) -> None:
-    """Change the limit of an endpoint or a budget now, to RATE.
-
-    RATE is written as in the file: "20/minute", "5/second; 1000/hour". It applies at once to the same window,
-    which keeps its history: nothing is allowed twice. It holds until the file's value for it changes.
-    """
-    from rlm.settings.values import check_limit  # noqa: PLC0415  # a command loads what it needs when it runs
-
-    try:
-        rate = check_limit(" ".join(rate.split()))
-    except ValueError as error:
-        raise CommandError(f"RATE {rate!r}: {error}", ExitCode.USAGE) from None
-    by = who()
-    with store_of(config) as store:
-        before = store.control.limit(_found(store, name), rate, by)
-    if as_json:
-        print_json({"name": name, "from": before, "to": rate, "by": by})
-    elif before == rate:
-        show_words(f"The limit of {name} was {before} already; nothing was changed.")
-    else:
-        show_words(f"The limit of {name} was {before} and is {rate} from now on, for the calls already made as well.")
-        show_words("It holds until the file's value for it changes; `rlm endpoint changes` shows who changed what.")
 
 
 @endpoint.command(epilog=examples("rlm endpoint changes", "rlm endpoint changes 100 --json"))
@@ -209,41 +106,18 @@ def limit(config: Path | None, name: str, rate: str, as_json: bool) -> None:
 def changes(config: Path | None, number: int, as_json: bool) -> None:
     """List the last N changes (20), newest first.
 
-    They are of limits, pauses and resumes. The newest 1000 are kept.
+    They are of limits, pauses and resumes. The newest 1000 are kept. That the file's limits were published for the
+    first time is no change.
     """
-    from rlm.endpoints import change_entry  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.endpoints import changes_made  # noqa: PLC0415  # a command loads what it needs when it runs
 
     with store_of(config) as store:
-        entries = [change_entry(one) for one in store.changes.newest(number)]
+        entries = changes_made(store, number)
     if as_json:
         print_json(entries)
     elif not entries:
-        show_words("Nothing was changed yet. The limits of the file are put on record when a run is planned.")
+        show_words("Nothing was changed yet: limits are as the file has them.")
     else:
         names = ["at", "by", "name", "what", "from", "to"]
         rows = [["-" if entry[name] is None else entry[name] for name in names] for entry in entries]
         fitting_table(names, rows, lambda _index: False)
-
-
-def who() -> str:
-    """Name who runs this command, `user@host`, for the record of changes."""
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a user without an entry, as in some containers
-        user = str(os.getuid())
-    name = f"{user}@{socket.gethostname()}"[:_LONGEST_WHO]
-    return name.encode("utf-8", "replace").decode()
-
-
-def _found(store: Store, name: str) -> Limited:
-    """Find an endpoint or a budget by its name, as the configuration has it."""
-    from rlm.endpoint import all_limited  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.settings.faults import close_match, did_you_mean  # noqa: PLC0415
-
-    known = {one.name: one for one in all_limited(store.settings.endpoints.values())}
-    if name not in known:
-        near = did_you_mean(close_match(name, known))
-        raise CommandError(
-            f"No endpoint or budget is named {name!r}{near}. `rlm endpoint list` shows those there are.", ExitCode.USAGE
-        )
-    return known[name]

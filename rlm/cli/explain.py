@@ -8,7 +8,8 @@ import click
 
 from rlm.cli.common import config_option, examples, json_option, store_of
 from rlm.cli.printing import fitting_table, print_json, show, show_words
-from rlm.text import counted, one_line
+from rlm.errors import NoSuchRunError
+from rlm.text import counted, one_line, span
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +22,7 @@ ANSWER_WIDTH = 80
     epilog=examples(
         "rlm explain a-1                     # all events of an item",
         "rlm explain a-1:REBALANCE_NEEDED    # one of them",
+        "rlm explain wallet_001              # which events of a wallet there are",
     )
 )
 @click.argument("event", metavar="EVENT")
@@ -29,13 +31,23 @@ ANSWER_WIDTH = 80
 def explain(config: Path | None, event: str, as_json: bool) -> None:
     """Say where one event is, what it waits for, and each attempt with its endpoint, time and answer.
 
-    EVENT is an event id, ITEM:TYPE, or the id of an item, which stands for all its events. What is settled is known for
-    queue.dedupe_seconds. On the audit list the 100,000 oldest items are looked at. Exits with 3 where it is not known.
+    EVENT is an event id, ITEM:TYPE, or the id of an item, which stands for all its events. The name of a wallet, if no
+    item has it for its id, lists the events of it that are under way, wait or are dead letters. What is settled is
+    known for queue.dedupe_seconds. On the audit list the 100,000 oldest items are looked at. Exits with 3 where it is
+    not known.
     """
     from rlm.explain import explain as tell  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.wallet import events_of_wallet  # noqa: PLC0415
 
     with store_of(config) as store:
-        found = tell(store, event)
+        try:
+            found = tell(store, event)
+        except NoSuchRunError:
+            of_wallet = events_of_wallet(store, event.encode("utf-8", "backslashreplace").decode())
+            if not event or not of_wallet["found"]:
+                raise
+            print_json(of_wallet) if as_json else _list_events(of_wallet)
+            return
     if as_json:
         alone = len(found) == 1 and found[0]["event_id"] == event
         print_json(found[0] if alone else {"item_id": event, "events": found})
@@ -44,6 +56,19 @@ def explain(config: Path | None, event: str, as_json: bool) -> None:
         if index:
             show()
         _describe(one)
+
+
+def _list_events(of_wallet: dict[str, Any]) -> None:
+    """List the events of a wallet."""
+    rows = [
+        [one["event_id"] or "-", one["state"].replace("_", " "), one["since"] or "-", one["letter"] or "-"]
+        for one in of_wallet["found"]
+    ]
+    fitting_table(["event", "state", "since", "dead letter"], rows, lambda _index: False, spare=["dead letter"])
+    show()
+    show_words(f"{counted(len(rows), 'event')} of this wallet; `rlm explain EVENT` tells of one.")
+    if of_wallet["more"]:
+        show_words("There may be more: `rlm queue list --wallet NAME` and `rlm failed list --search NAME` go on.")
 
 
 def _describe(one: dict[str, Any]) -> None:
@@ -100,7 +125,7 @@ def _list_endpoints(endpoints: list[dict[str, Any]]) -> None:
             each["endpoint"],
             each["state"].replace("_", " ") + (f" ({each['budget']})" if each["budget"] else ""),
             f"{each['free']:,}",
-            "until resumed" if each["wait_seconds"] is None else f"{each['wait_seconds']:.1f} s",
+            "until resumed" if each["wait_seconds"] is None else span(each["wait_seconds"]),
         ]
         for each in endpoints
     ]

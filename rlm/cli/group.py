@@ -34,7 +34,7 @@ COMMANDS = {
     "result": ("runs", "result", "Show the record of the last run, or of another."),
     "list": ("runs", "list_runs", "List recent runs, newest first."),
     "cancel": ("runs", "cancel", "End a run now; nothing is lost."),
-    "queue": ("queue", "queue", "See, fill or clear the audit list."),
+    "queue": ("queue", "queue", "See what waits; push, clear, drop."),
     "failed": ("failed", "failed", "See dead letters; retry or drop them."),
     "plan": ("plan", "plan", "Forecast a run for what waits now, or for given counts."),
     "endpoint": ("endpoint", "endpoint", "See the endpoints; pause, resume, change a limit."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import Group, config_option, examples, json_option, store_of
+from rlm.cli.common import Group, config_option, examples, json_option, new_server, store_of
 from rlm.cli.printing import fitting_table, is_terminal, print_json, show_words, styled
 from rlm.clock import isoformat
 from rlm.text import one_line
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from rlm.signals import StopSignals, Wakeup
     from rlm.store import Store
+
+log = logging.getLogger(__name__)
 
 #: Characters of a host's name that a terminal is shown.
 _LONGEST_HOST = 24
@@ -66,6 +69,8 @@ def long_running(config: Path | None, role: str) -> Iterator[tuple[Store, Wakeup
         settings = load_settings(config)
         telemetry.set_up(settings, role)
         setproctitle(f"rlm {role}")
+        if words := new_server(settings):
+            log.warning("%s", words, extra={"action": "use_defaults"})
         with open_store(settings) as store:
             yield store, wakeup, stop
 

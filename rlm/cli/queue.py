@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO
+from tempfile import SpooledTemporaryFile
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from rlm.cli.common import (
+    CommandError,
     ExitCode,
     Group,
     config_option,
@@ -19,25 +21,35 @@ from rlm.cli.common import (
     yes_option,
 )
 from rlm.cli.printing import is_terminal, print_json, say, show, show_words, table
+from rlm.cli.queueevents import drop, list_events
 from rlm.cli.watch import interval_option, watch
 from rlm.errors import StoreError
-from rlm.text import age, counted, one_line
+from rlm.text import counted, one_line, span
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from rlm.auditlist import Pushed
+    from rlm.store import Store
+    from rlm.store.fitness import Finding
     from rlm.view import Output
 
 #: How often `rlm queue monitor` looks where nobody says otherwise, seconds.
 MONITOR_SECONDS = 2.0
 #: Warnings about lines that are printed; the others are only counted.
 MOST_WARNINGS = 20
+#: Bytes of items beyond which a strict push keeps them in a file until all are read.
+SPOOLED_BYTES = 10_000_000
 
 
 @click.group(cls=Group)
 def queue() -> None:
-    """See, watch, fill or clear the audit list."""
+    """See what waits, event by event or in numbers; push items, clear the audit list, drop leftovers."""
+
+
+queue.add_command(list_events)
+queue.add_command(drop)
 
 
 @queue.command(epilog=examples("rlm queue stats", "rlm queue stats --json | jq .by_type"))
@@ -104,7 +116,7 @@ def _describe(found: dict[str, Any]) -> None:
         show_words("No event waits. `rlm queue push FILE` pushes items; `rlm demo` shows how it all works.")
         return
     show()
-    rows = [[name, f"{one['pending']:,}", age(one["oldest_seconds"])] for name, one in found["by_type"].items()]
+    rows = [[name, f"{one['pending']:,}", span(one["oldest_seconds"])] for name, one in found["by_type"].items()]
     table(["type", "pending", "oldest"], rows)
 
 
@@ -119,14 +131,15 @@ def _staged(staged: int) -> str:
     )
 )
 @click.argument("file", type=click.File("rb"), default="-", metavar="[FILE|-]")
+@click.option("--strict", is_flag=True, help="Push nothing if any item would become a dead letter, and exit with 1.")
 @config_option
 @json_option
-def push(config: Path | None, file: BinaryIO, as_json: bool) -> None:
+def push(config: Path | None, file: BinaryIO, *, strict: bool, as_json: bool) -> None:
     """Push items onto the audit list: JSON lines from FILE, or from stdin.
 
     Each line that is not empty is pushed as it is, the first line being the oldest item. A line that will become a dead
-    letter is pushed, too, and warned about; one of more than a megabyte, or `queue.max_item_bytes` where that is more,
-    is not, and the command exits with 1.
+    letter is pushed, too, and warned about, one by one and in sum; one of more than a megabyte, or
+    `queue.max_item_bytes` if that is more, is not, and the command exits with 1.
     """
     from rlm.auditlist import Pushed, push_lines, read_lines, waiting_items  # noqa: PLC0415
     from rlm.store.fitness import check_fitness  # noqa: PLC0415
@@ -136,10 +149,12 @@ def push(config: Path | None, file: BinaryIO, as_json: bool) -> None:
     if file.isatty():
         say("Reading items from the terminal, one JSON object a line; Ctrl-D ends.")
     pushed = Pushed()
-    with store_of(config) as store:
+    with store_of(config) as store, SpooledTemporaryFile(SPOOLED_BYTES) as checked:
+        lines = read_lines(file, longest_item(store.settings.queue.max_item_bytes) + len(b"\r\n"))
+        if strict:
+            _require_good(store, lines, checked, as_json=as_json)
         try:
-            lines = read_lines(file, longest_item(store.settings.queue.max_item_bytes) + len(b"\r\n"))
-            for warning in push_lines(store, lines, pushed):
+            for warning in push_lines(store, checked if strict else lines, pushed):
                 if pushed.bad + pushed.refused <= MOST_WARNINGS:
                     say(f"Warning: {one_line(warning, 200)}")
         except StoreError:
@@ -147,18 +162,22 @@ def push(config: Path | None, file: BinaryIO, as_json: bool) -> None:
             raise
         waiting, conducted = waiting_items(store), bool(store.processes.alive(Role.SCHEDULER))
         full = [one for one in check_fitness(store.client).warnings if one.name == "memory"]
-    for one in full:
-        say(f"Warning: Redis is nearly full: {one.message}; {one.remedy}.")
-    if pushed.bad > MOST_WARNINGS:
-        say(f"Warning: {pushed.bad:,} lines in all will become dead letters.")
-    if pushed.refused:
-        say(f"{counted(pushed.refused, 'line')} not pushed, being too long (queue.max_item_bytes).")
+    _warn(pushed, full)
     if as_json:
-        print_json({"pushed": pushed.items, "waiting": waiting, "bad": pushed.bad, "refused": pushed.refused})
+        print_json(_as_json(pushed, waiting))
     else:
         _describe_push(pushed, waiting, conducted=conducted)
     if pushed.refused:
         raise SystemExit(int(ExitCode.FAILED))
+
+
+def _warn(pushed: Pushed, full: Iterable[Finding]) -> None:
+    for one in full:
+        say(f"Warning: Redis is nearly full: {one.message}; {one.remedy}.")
+    if pushed.bad:
+        say(f"Warning: {pushed.summary()}.")
+    if pushed.refused:
+        say(f"{counted(pushed.refused, 'line')} not pushed, being too long (queue.max_item_bytes).")
 
 
 def _describe_push(pushed: Pushed, waiting: int, *, conducted: bool) -> None:
@@ -169,6 +188,33 @@ def _describe_push(pushed: Pushed, waiting: int, *, conducted: bool) -> None:
     else:
         show_words(f"{counted(pushed.items, 'item')} pushed; {waiting:,} on the audit list now.")
         show_words(_then(conducted=conducted))
+
+
+def _require_good(store: Store, lines: Iterable[bytes], checked: IO[bytes], *, as_json: bool) -> None:
+    """Read all lines into `checked`; end the command if any item would become a dead letter."""
+    from rlm.auditlist import Pushed, check_lines, waiting_items  # noqa: PLC0415
+
+    read = Pushed()
+    for item, warning in check_lines(store.settings, lines, read):
+        checked.write(item + b"\n")
+        if warning and read.bad + read.refused <= MOST_WARNINGS:
+            say(f"Warning: {one_line(warning, 200)}")
+    checked.seek(0)
+    if read.bad or read.refused:
+        if as_json:
+            print_json(_as_json(read, waiting_items(store)))
+        too_long = [f"{counted(read.refused, 'line')} too long to push"] if read.refused else []
+        told = "; ".join([*([read.summary(would=True)] if read.bad else []), *too_long])
+        raise CommandError(f"Nothing was pushed: {told}.")
+
+
+def _as_json(pushed: Pushed, waiting: int) -> dict[str, Any]:
+    faults = [
+        {"reason": reason, "items": one.items, "lines": one.lines, "types": list(one.types)}
+        for reason, one in pushed.faults.items()
+    ]
+    counts = {"pushed": pushed.items, "waiting": waiting, "bad": pushed.bad, "refused": pushed.refused}
+    return {**counts, "faults": faults}
 
 
 def _then(*, conducted: bool) -> str:

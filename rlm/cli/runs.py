@@ -23,6 +23,7 @@ from rlm.cli.watch import FOLLOW_SECONDS, interval_option
 from rlm.clock import system_clock
 from rlm.errors import NoSuchRunError
 from rlm.run import State
+from rlm.text import span
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,6 +102,8 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
 def status(config: Path | None, run_id: str | None, *, follow: bool, interval: float | None, as_json: bool) -> None:
     """Show the current run: phase, countdown, progress by type, endpoint and budget, workers. Or that run.
 
+    RUN is the id of a run, or as much of its beginning as no other has.
+
     With --follow the picture is drawn over and over on a terminal; elsewhere there is a line whenever something has
     changed, with --json a document a line. Without RUN it goes on from run to run. Ctrl-C ends the view, not the run.
     """
@@ -112,11 +115,11 @@ def status(config: Path | None, run_id: str | None, *, follow: bool, interval: f
 
     if follow:
         with store_of(config) as store:
-            follow_status(store, run_id, interval or FOLLOW_SECONDS, as_json=as_json)
+            follow_status(store, report.find_run(store, run_id), interval or FOLLOW_SECONDS, as_json=as_json)
         return
     pretty = is_terminal() and not as_json
     with store_of(config) as store:
-        found = report.status(store, run_id, measured=not pretty)
+        found = report.status(store, report.find_run(store, run_id), measured=not pretty)
         if not as_json:
             found = beside(store, found)
     if as_json:
@@ -134,12 +137,15 @@ def status(config: Path | None, run_id: str | None, *, follow: bool, interval: f
 @config_option
 @json_option
 def result(config: Path | None, run_id: str | None, as_json: bool) -> None:
-    """Show the record of the last finished run, or of that one."""
+    """Show the record of the last finished run, or of that one.
+
+    RUN is the id of a run, or as much of its beginning as no other has.
+    """
     from rlm import report  # noqa: PLC0415  # a command loads what it needs when it runs
     from rlm.cli.describing import show_record  # noqa: PLC0415
 
     with store_of(config) as store:
-        found = report.record(store, run_id)
+        found = report.record(store, report.find_run(store, run_id))
     show_record(found, as_json=as_json)
 
 
@@ -167,7 +173,7 @@ def list_runs(config: Path | None, number: int, as_json: bool) -> None:
                 entry["run_id"],
                 styled(entry["state"], STATE_KINDS.get(entry["state"], "warn")),
                 entry["started_at"],
-                f"{entry['duration_seconds']:.1f} s",
+                span(entry["duration_seconds"]),
             ]
             + [str(entry["counts"][name]) for name in columns]
             for entry in entries
@@ -185,13 +191,16 @@ def list_runs(config: Path | None, number: int, as_json: bool) -> None:
 @config_option
 @json_option
 def cancel(config: Path | None, run_id: str | None, as_json: bool) -> None:
-    """End the current (or that) run now: calls under way are awaited, what was not sent is leftover."""
-    from rlm import signals  # noqa: PLC0415  # a command loads what it needs when it runs
+    """End the current (or that) run now: calls under way are awaited, what was not sent is leftover.
+
+    RUN is the id of a run, or as much of its beginning as no other has.
+    """
+    from rlm import report, signals  # noqa: PLC0415  # a command loads what it needs when it runs
     from rlm.cli.describing import tell  # noqa: PLC0415
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop, store_of(config) as store:
-        run = store.runs.current()
+        run, run_id = store.runs.current(), report.find_run(store, run_id)
         if run is None or run_id not in {None, run.id}:
             raise NoSuchRunError(f"Run {run_id!r} is not open." if run_id else "No run is open; nothing to cancel.")
         store.runs.cancel(run.id)

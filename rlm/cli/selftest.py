@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import ExitCode, config_option, examples, json_option
+from rlm.cli.common import ExitCode, config_option, examples, json_option, tell_new_server
 from rlm.cli.printing import print_json, say, show, styled
 from rlm.cli.processes import volatile_option
 from rlm.cli.verdicts import show_verdict
@@ -41,6 +41,7 @@ def test(*, config: Path | None, allow_volatile: bool, as_json: bool) -> None:
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop:
         settings = load_settings(config)
+        tell_new_server(settings)
         tell = (lambda _: None) if as_json else _show
         outcome = self_test(settings, tell, wakeup, stop, allow_volatile=allow_volatile)
     if as_json:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 from click.core import ParameterSource
 
-from rlm.cli.common import config_option, examples
+from rlm.cli.common import config_option, examples, tell_new_server
 from rlm.cli.processes import log_format_option, volatile_option
 from rlm.errors import ConfigurationError
 
@@ -61,6 +61,7 @@ def up(config: Path | None, allow_volatile: bool) -> None:
         settings = load_settings(config, environ)
         entries = _entries(settings, environ, allow_volatile=allow_volatile)
         longest = max(endpoint.timeout_seconds for endpoint in settings.endpoints.values())
+        tell_new_server(settings)
         with connected(settings) as server:
             foreman = Foreman(entries, _printer(environ, sys.stdout), wakeup, stop, longest + GRACE_SLACK_SECONDS)
             foreman.say(_where(settings, server.url))

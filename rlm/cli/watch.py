@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import NumberRange
+from rlm.cli.durations import Duration
 from rlm.clock import system_clock
 from rlm.errors import StoreError
 
@@ -35,9 +35,9 @@ def interval_option(default: float) -> Callable[[Any], Any]:
     """Make the option of how often to look."""
     return click.option(
         "--interval",
-        type=NumberRange(SHORTEST_SECONDS, LONGEST_SECONDS),
-        metavar="SECONDS",
-        help=f"Look this often.  [default: {default:g}]",
+        type=Duration(SHORTEST_SECONDS, LONGEST_SECONDS),
+        metavar="DURATION",
+        help=f"Look this often.  [default: {default:g}s]",
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rlm.clock import isoformat
 from rlm.explain.facts import Door, Place
 from rlm.run import State
+from rlm.text import span
 from rlm.trail import Answer
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _stopped(run: Run, scene: Scene) -> str:
         return f"run {run.id} is still {run.state}, and nothing is released before it is running"
     left = max(0.0, scene.remaining_seconds)
     if left < scene.needs_seconds:
-        return f"run {run.id} has {left:.1f} s left, too little for a call, so it will be left over"
+        return f"run {run.id} has {span(left)} left, too little for a call, so it will be left over"
     return ""
 
 
@@ -104,7 +105,7 @@ def _shut(gates: Sequence[Gate]) -> str:
     doors = Counter(gate.door for gate in gates)
     waiting = [gate for gate in gates if gate.wait_seconds is not None]
     first = min(waiting, key=lambda gate: gate.wait_seconds or 0.0, default=None)
-    when = f"the next slot is free in {first.wait_seconds:.1f} s" if first else "until resumed by hand"
+    when = f"the next slot is free in {span(first.wait_seconds)}" if first else "until resumed by hand"
     if len(gates) == 1:
         return f"its endpoint {gates[0].endpoint} is {_named(gates[0].door, 1)}, {when}"
     at = f" at {first.endpoint}" if first else ""
@@ -133,7 +134,7 @@ def _barred(scene: Scene) -> str:
     (gate,) = gates
     endpoint = f"its endpoint {gate.endpoint}"
     what = f"the budget {gate.budget} of {endpoint}" if gate.budget else endpoint
-    until = "until resumed" if gate.wait_seconds is None else f"for another {gate.wait_seconds:.0f} s"
+    until = "until resumed" if gate.wait_seconds is None else f"for another {span(gate.wait_seconds)}"
     return f"; {what} is {gate.door} {until}"
 
 
@@ -144,7 +145,7 @@ def _count(number: int) -> str:
 def _released(event: Whereabouts, scene: Scene) -> str:
     meant = f" for {event.endpoint}" if event.endpoint else ""
     left = event.due - event.now
-    void = f"else it is pending again in {left:.1f} s" if left > 0 else "so it is about to be pending again"
+    void = f"else it is pending again in {span(left)}" if left > 0 else "so it is about to be pending again"
     workers = "" if scene.ready else "; no worker is ready"
     return f"is released{meant}, and no worker has claimed it yet, {void}{workers}"
 
@@ -155,15 +156,15 @@ def _in_flight(event: Whereabouts, scene: Scene) -> str:
         endpoint, since = event.called
         what = (
             f"is in flight at {endpoint}, its {ordinal(event.attempt + 1)} attempt, since "
-            f"{moment(since, event.now)}, {max(0.0, event.now - since):.1f} s, in {by}"
+            f"{moment(since, event.now)}, {span(max(0.0, event.now - since))}, in {by}"
         )
     else:
         what = f"is claimed by {by} and has no slot yet"
     over = event.now - event.due
     if over > 0:
-        return f"{what}, whose lease ran out {over:.1f} s ago: it is taken back as soon as somebody conducts"
+        return f"{what}, whose lease ran out {span(over)} ago: it is taken back as soon as somebody conducts"
     if event.worker not in scene.workers:
-        return f"{what}, which is no longer heard of: it is taken back in {-over:.1f} s at the latest"
+        return f"{what}, which is no longer heard of: it is taken back in {span(-over)} at the latest"
     return what
 
 
@@ -173,7 +174,7 @@ def _backing_off(event: Whereabouts, scene: Scene) -> str:
         return f"is about to be pending again for its {ordinal(event.attempt + 1)} attempt: its back-off is over"
     late = scene.run and scene.remaining_seconds < left + (scene.needs_seconds or 0.0)
     end = ", which is too late for this run, so it will be left over" if late else ""
-    return f"waits {left:.1f} s before its {ordinal(event.attempt + 1)} attempt (back-off){end}"
+    return f"waits {span(left)} before its {ordinal(event.attempt + 1)} attempt (back-off){end}"
 
 
 def _spent(event: Whereabouts, scene: Scene) -> str:
@@ -199,7 +200,7 @@ def _completed(event: Whereabouts, _scene: Scene) -> str:
     done = event.attempts[-1] if event.attempts else None
     if done is None or done.answer is not Answer.COMPLETED:
         return f"is completed by {event.last} at its {ordinal(event.attempt)} attempt"
-    after = f", {max(0.0, done.at - event.taken_at):.1f} s after it was taken" if event.taken_at else ""
+    after = f", {span(max(0.0, done.at - event.taken_at))} after it was taken" if event.taken_at else ""
     when = moment(done.at, event.now)
     return f"was completed at {when} by {done.endpoint} at its {ordinal(done.number)} attempt{after}"
 

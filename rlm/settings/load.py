@@ -13,6 +13,7 @@ from rlm.settings.document import Document
 from rlm.settings.effective import Settings, settings_of
 from rlm.settings.faults import Fault, faults_of, listed, show
 from rlm.settings.layers import Layers
+from rlm.settings.lines import located
 from rlm.settings.options import with_options
 from rlm.settings.rules import rule_faults
 from rlm.settings.secrets import remember, secrets_of
@@ -50,7 +51,7 @@ def load_settings(
     dsn = environ.get(DSN_VARIABLE) or None
     faults += _dsn_faults(dsn)
     if document is None or faults:
-        raise ConfigurationError(listed(faults))
+        raise ConfigurationError(listed(located(faults, source)))
     settings = settings_of(document, layers, dsn)
     remember(secrets_of(settings, environ))
     return settings

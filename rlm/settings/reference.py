@@ -67,12 +67,12 @@ An empty `RLM_CONFIG`, `REDIS_URL` or `SENTRY_DSN` counts as unset.
 
 ## When something is wrong
 
-Every command stops with exit code 2 and says, a line for each fault, which file or variable, which key, what value and
-what is allowed. All faults are reported at once (of more than 100 the first), and a misspelt key with the one that was
-probably meant:
+Every command stops with exit code 2 and says, a line for each fault, which file and line or which variable, which key,
+what value and what is allowed. All faults are reported at once (of more than 100 the first), and a misspelt key with
+the one that was probably meant:
 
 ```text
-file /etc/rlm.toml: run.target = 1.5: must be a number above 0, at most 1
+/etc/rlm.toml:12: run.target = 1.5: must be a number above 0, at most 1
 environment RLM_WORKERS__MAX: workers.max = "many": must be a whole number from 1 to 1000
 ```
 

@@ -83,11 +83,11 @@ def read_file(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"file {path}: cannot be read: {error.strerror}") from error
     if found := _LONG_KEY.search(text):
         line = text.count("\n", 0, found.start()) + 1
-        raise ConfigurationError(f"file {path}, line {line}: is not valid: a key has at most {_MOST_PARTS} parts")
+        raise ConfigurationError(f"{path}:{line}: is not valid: a key has at most {_MOST_PARTS} parts")
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"file {path}{_syntax_error(str(error), text)}") from None
+        raise ConfigurationError(f"{path}{_syntax_error(str(error), text)}") from None
 
 
 def _syntax_error(message: str, text: str) -> str:
@@ -97,7 +97,7 @@ def _syntax_error(message: str, text: str) -> str:
         return f": is not valid TOML: {message}"
     lines = text.split("\n")
     line, column = found["line"] or len(lines), found["column"] or len(lines[-1]) + 1
-    return f", line {line}, column {column}: is not valid TOML: {message[: found.start()]}"
+    return f":{line}:{column}: is not valid TOML: {message[: found.start()]}"
 
 
 def read_environment(

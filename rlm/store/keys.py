@@ -43,6 +43,8 @@ budgets                    hash    window id of an endpoint -> that of the budge
 limits, limits:filed       hash    endpoint or budget name -> its limit in force, and as the file last had it
 changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
 wanted                     string  number of workers wanted; written by the conductor
+dropped                    hash    `run`, a closed one, and `events:TYPE`, its leftovers that were dropped by hand;
+                                   until leftovers of a newer one are
 coming_up                  string  seconds that workers take to come up where none is ready; written by the conductor
 restarts                   string  workers that ended unexpectedly, ever; written by the supervisors
 restarted:WORKER           string  a mark that its unexpected end has been counted; an hour
@@ -92,6 +94,7 @@ class Keys:
         self.measured = f"{prefix}:measured"
         self.expected = f"{prefix}:expected"
         self.wanted = f"{prefix}:wanted"
+        self.dropped = f"{prefix}:dropped"
         self.coming_up = f"{prefix}:coming_up"
         self.restarts = f"{prefix}:restarts"
         self.requests = f"{prefix}:requests"

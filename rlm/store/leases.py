@@ -37,8 +37,12 @@ class Leases:
 
     def acquire(self, owner: str, ttl_seconds: float) -> int:
         """Take or prolong the lease for `ttl_seconds`; return its fencing token, 0 while another holds it."""
-        token, _ = self._acquire(self._client, [self._keys.lease], [owner, round(ttl_seconds * 1_000_000)])
-        return int(token)
+        return self.contend(owner, ttl_seconds)[0]
+
+    def contend(self, owner: str, ttl_seconds: float) -> tuple[int, str]:
+        """Take or prolong the lease as `acquire` does; return the fencing token or 0, and who holds it now."""
+        token, holder = self._acquire(self._client, [self._keys.lease], [owner, round(ttl_seconds * 1_000_000)])
+        return int(token), holder.decode()
 
     def release(self, owner: str) -> bool:
         """Give the lease up; False when it was no longer the owner's."""

@@ -133,6 +133,7 @@ class Ledger:
         self._orphan = Script("orphan_event")
         self._return_release = Script("return_release")
         self._promote = Script("promote_events")
+        self._drop = Script("drop_pending")
 
     def release(
         self, token: int, run_id: str, wanted: Mapping[str, Sequence[str]], claim_seconds: float = CLAIM_SECONDS
@@ -327,6 +328,7 @@ class Ledger:
             failed_at=system_clock.now(),
             run_id=claim.release.run_id,
             event=claim.event_id,
+            endpoint=endpoint,
         )
         return bool(
             self._fail(
@@ -375,6 +377,20 @@ class Ledger:
             if not goes_on():
                 break
         return failed
+
+    def drop(self, event_ids: Sequence[str]) -> tuple[int, bool]:
+        """Remove events for good that are left over, and forget them.
+
+        Returns how many, and whether a run is open: then nothing is left over, but that run's.
+        """
+        keys = self._keys
+        calls: list[Call] = []
+        for event_id in event_ids:
+            name = type_of(event_id)
+            names = [keys.current, keys.event(event_id), keys.pending(name), keys.runs, keys.dropped]
+            calls.append((self._drop, names, [event_id, name]))
+        replies = run_many(self._client, calls)
+        return replies.count(1), -1 in replies
 
     def void_fetched(self, releases: Iterable[Release]) -> int:
         """Make released events pending again whose messages a worker had fetched when it died; return how many."""
@@ -452,6 +468,7 @@ class Ledger:
             failed_at=system_clock.now(),
             run_id=run or None,
             event=event_id,
+            **({"endpoint": endpoint} if endpoint else {}),
         )
         return bool(
             self._orphan(

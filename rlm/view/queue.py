@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from rlm.text import age, counted, safe_line
+from rlm.text import counted, safe_line, span
 from rlm.trend import Direction
 from rlm.view import words
 from rlm.view.bars import Bar, Name, curve
@@ -64,7 +64,7 @@ def _facts(found: Mapping[str, Any]) -> Table:
     staged = f", {found['staged']:,} in staging" if found["staged"] else ""
     grid.add_row("audit list", Text(f"{counted(found['events'], 'item')}{staged}"))
     if run := found["run"]:
-        told = Text(f"{found['processing']:,} not settled, {words.span(run['seconds_left'])} left; ")
+        told = Text(f"{found['processing']:,} not settled, {span(run['seconds_left'])} left; ")
         grid.add_row("open run", told.append_text(state_text(run["state"])))
     else:
         grid.add_row("leftovers", Text(counted(found["leftover"], "event")))
@@ -105,7 +105,7 @@ def _rate(number: float | None, noun: str) -> str:
 
 
 def _span(told: Mapping[str, Any]) -> str:
-    return f"over the last {words.span(told['seconds'])}" if told["seconds"] else ""
+    return f"over the last {span(told['seconds'])}" if told["seconds"] else ""
 
 
 def _types(by_type: Mapping[str, Any]) -> Table:
@@ -117,7 +117,7 @@ def _types(by_type: Mapping[str, Any]) -> Table:
     most = max((one["pending"] for one in by_type.values()), default=0)
     for name, one in by_type.items():
         bar: RenderableType = Bar((one["pending"], "█", "cyan"), (most - one["pending"], " ", "")) if most else Text()
-        numbers = (f"{one['pending']:,}" if one["pending"] else "-", age(one["oldest_seconds"]))
+        numbers = (f"{one['pending']:,}" if one["pending"] else "-", span(one["oldest_seconds"]))
         table.add_row(Name(name, "" if one["pending"] else QUIET), bar, *map(Text, numbers))
     return table
 
@@ -140,7 +140,7 @@ def queue_line(found: Mapping[str, Any]) -> str:
         f"{counted(found['events'] + found['staged'], 'item')} waiting",
         f"{found['processing'] + found['leftover'] + found['retried']:,} in the ledger",
         f"{counted(found['failed'], 'dead letter')}",
-        f"oldest {age(max(ages, default=None))}",
+        f"oldest {span(max(ages, default=None))}",
         f"arriving {_rate(told['arriving_per_minute'], 'item')}",
         f"settled {_rate(told['settled_per_minute'], 'event')}",
         "trend not known yet" if direction == Direction.UNKNOWN else str(direction),

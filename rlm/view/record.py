@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from rlm.text import counted, safe_line
+from rlm.text import counted, safe_line, span
 from rlm.view import words
 from rlm.view.bars import Bar, Name
 from rlm.view.run import BORDER, LISTED_ENDPOINTS, QUIET, WIDEST, panel, title_of
@@ -47,17 +47,15 @@ def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
     """Say what became of a run, and how that compares with its plan."""
     counts, plan, team = record["counts"], record["plan"], record["workers"]
     began, ended = words.clock(record["started_at"]), words.clock(record["finished_at"])
-    took = f"{words.span(record['duration_seconds'])} of {words.span(record['window_seconds'])}"
+    took = f"{span(record['duration_seconds'])} of {span(record['window_seconds'])}"
     parts: list[RenderableType] = [Text(f"{began} to {ended} UTC, {took}: {words.outcome(counts)}")]
     if record.get("failure"):
         parts.append(Text(safe_line(record["failure"]), style="bold red"))
     if not any(one["taken"] + one["carried_over"] for one in record["by_type"].values()):
         parts.append(Text("there was no event to send", style=QUIET))
         return [*parts, *(Text(told, style=QUIET) for told in words.troubles(record)), *_intake(counts)]
-    done = (
-        f"done {words.span(plan['forecast_seconds'])} after the first call" if plan["forecast_seconds"] else "no call"
-    )
-    actual = f"done {words.span(plan['actual_seconds'])} after it" if "actual_seconds" in plan else "no call completed"
+    done = f"done {span(plan['forecast_seconds'])} after the first call" if plan["forecast_seconds"] else "no call"
+    actual = f"done {span(plan['actual_seconds'])} after it" if "actual_seconds" in plan else "no call completed"
     parts.append(
         Text(f"planned: {counted(plan['workers'], 'worker')}, {done}, {_left(plan['expected_leftover'])}", style=QUIET)
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from rlm.text import counted, safe_line
+from rlm.text import counted, safe_line, span
 from rlm.view import words
 from rlm.view.run import QUIET, WIDEST, panel, state_text
 
@@ -54,21 +54,21 @@ def last_run(found: Mapping[str, Any]) -> Text:
     record = found["last_record"]
     if record is None:
         return Text(f"none yet; `rlm start{'' if found['schedulers'] else ' --wait'}` starts one now")
-    when = f"{safe_line(record['run_id'])}, {words.span(found['last_ended_seconds'])} ago, "
+    when = f"{safe_line(record['run_id'])}, {span(found['last_ended_seconds'])} ago, "
     return Text(when).append_text(state_text(record["state"])).append(words.summary(record)[len(record["state"]) :])
 
 
 def _last_tick(found: Mapping[str, Any]) -> str:
     if found["last_tick"] is None:
         return "none yet"
-    return f"{words.clock(found['last_tick'])} UTC, {words.span(found['last_tick_seconds'])} ago"
+    return f"{words.clock(found['last_tick'])} UTC, {span(found['last_tick_seconds'])} ago"
 
 
 def next_tick(found: Mapping[str, Any]) -> Text:
     """Say when the next run starts by itself, which needs a scheduler that lives."""
     if not found["schedulers"]:
         return Text("none: no scheduler is running; `rlm up` or `rlm scheduler` starts one", style="bold red")
-    return Text(f"{words.clock(found['next_tick'])} UTC, in {words.span(found['next_tick_seconds'])}", style="cyan")
+    return Text(f"{words.clock(found['next_tick'])} UTC, in {span(found['next_tick_seconds'])}", style="cyan")
 
 
 def waiting(one: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from rlm.text import counted, safe_line
+from rlm.text import counted, safe_line, span
 from rlm.view import words
 from rlm.view.bars import lanes
 
@@ -78,4 +78,4 @@ def _call(call: Mapping[str, Any]) -> str:
     event = safe_line(call["event_id"].rpartition(":")[0] or call["event_id"])
     if call["endpoint"] is None:
         return f"{event} waits for a slot"
-    return f"{event} at {safe_line(call['endpoint'])} {words.span(call['seconds'] or 0)}"
+    return f"{event} at {safe_line(call['endpoint'])} {span(call['seconds'] or 0)}"

@@ -6,14 +6,12 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlm.run import State
-from rlm.text import counted, safe_line
+from rlm.text import counted, safe_line, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _MINUTE, _HOUR = 60, 3600
-#: Below so many seconds their tenths are told.
-_TENTHS_BELOW = 10
 
 #: So many endpoints that are not well are named; of the others only the number is told.
 MOST_NAMED = 3
@@ -43,17 +41,6 @@ class Counted(NamedTuple):
     def waiting(self) -> int:
         """Those that nobody has in hand."""
         return self.total - self.completed - self.failed - self.under_way
-
-
-def span(seconds: float) -> str:
-    """Write how long something takes, as it is read at a glance: `8.3 s`, `47 s`, `2:07 min`, `3:05 h`."""
-    if seconds < _TENTHS_BELOW:
-        return f"{seconds:.1f} s"
-    if round(seconds) < _MINUTE:
-        return f"{seconds:.0f} s"
-    if round(seconds) < _HOUR:
-        return "{}:{:02d} min".format(*divmod(round(seconds), _MINUTE))
-    return "{}:{:02d} h".format(*divmod(round(seconds / _MINUTE), _MINUTE))
 
 
 def clock(moment: str) -> str:

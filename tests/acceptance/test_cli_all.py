@@ -14,6 +14,7 @@ from rlm.cli.group import COMMANDS, rlm
 
 #: What commands must be given besides options.
 ARGUMENTS = {
+    "queue drop": ["--all"],
     "failed show": ["x"],
     "failed retry": ["x"],
     "failed drop": ["x"],

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rlm.cli import failed
+from rlm.cli import letterdeal
 from rlm.event import Reason, encode_letter
 from rlm.letters import Outcome
 from tests.acceptance.cli import Installation
@@ -55,7 +55,8 @@ def test_a_dry_run_with_dead_letters_counts_and_changes_nothing(inst, letters, c
 
     # Then the number is told and all are still there
     assert f"3 dead letters would be {done}" in said
-    assert printed == {done: [], "refused": [], f"would_be_{done}": 1}
+    of_retry = {"left": [], "would_be_left": 0} if command == "retry" else {}
+    assert printed == {done: [], "refused": [], f"would_be_{done}": 1, **of_retry}
     assert "No dead letter 'nobody'" in unknown.stderr
     assert len(inst.json("failed", "list")) == 3
 
@@ -72,7 +73,7 @@ def test_what_comes_while_somebody_is_asked_stays(inst, letters, monkeypatch, co
         client.lpush(failed, new)
 
     client.rpush(failed, b"no letter")
-    monkeypatch.setattr("rlm.cli.failed.confirm", think)
+    monkeypatch.setattr("rlm.cli.letterdeal.confirm", think)
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True, raising=False)
 
     # When they say yes
@@ -104,7 +105,7 @@ def test_of_many_letters_that_are_refused_some_are_named(capsys):
     outcomes = [Outcome(str(number), "no such type") for number in range(8)]
 
     # When that is told
-    failed._tell(outcomes, "retried", as_json=True)
+    letterdeal._tell(outcomes, "retried", as_json=True)
 
     # Then five are named and three counted
     told = capsys.readouterr()

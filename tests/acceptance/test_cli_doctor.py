@@ -63,19 +63,36 @@ def test_an_installation_with_nothing_started_is_no_error(inst):
 
 
 def test_with_everything_running_all_is_well(inst):
-    """A person reads one line for each thing, and a last one."""
+    """A person reads that in one line, and with -v a line for each thing."""
     announce(inst, Role.SCHEDULER)
     announce(inst, Role.SUPERVISOR)
     inst.store.leases.acquire("host:1:abc", 60)
     inst.store.processes.want(inst.token + 1, 1)
     announce(inst, Role.WORKER, state=WorkerState.READY, threads=5)
 
-    shown = inst.rlm("doctor").stdout
+    in_short, shown = inst.rlm("doctor").stdout, inst.rlm("doctor", "-v").stdout
 
+    assert len(in_short.splitlines()) == 3
+    assert f"{len(shown.splitlines()) - 2} checks found nothing wrong" in in_short
+    assert in_short.endswith("\nAll is well.\n")
     assert shown.endswith("\nAll is well.\n")
     assert str(inst.config) in shown
     assert "host:1:abc leads" in shown
     assert "1 ready of 1 wanted" in shown
+
+
+def test_what_is_wrong_comes_first_the_worst_before_all(inst):
+    """What is well is a line, unless asked for; a program gets all of it, in the order of the checks."""
+    inst.store.client.zadd(inst.store.keys.inflight(steps.TYPE), {steps.event_id(1): 1})
+
+    verdicts = [line.split()[0] for line in inst.rlm("doctor", code=1).stdout.splitlines() if line[:1].isalpha()]
+    each = [line.split()[0] for line in inst.rlm("doctor", "-v", code=1).stdout.splitlines() if line[:1].isalpha()]
+
+    assert verdicts[0] == "fail"
+    assert verdicts == sorted(verdicts, key=["fail", "warn", "ok"].index)
+    assert verdicts.count("ok") == 1
+    assert each == sorted(each, key=["fail", "warn", "ok"].index)
+    assert len(each) == len(inst.json("doctor", code=1)["findings"])
 
 
 def test_a_run_conducted_by_hand_needs_no_scheduler(inst):
@@ -104,10 +121,10 @@ def test_a_scheduler_that_does_not_tick_is_warned_about(inst):
     found = findings(inst.json("doctor"))["scheduler"]
 
     assert found["severity"] == "warning"
-    assert found["message"] == "it has not ticked for 700 s, where a tick is due every 180 s"
+    assert found["message"] == "it has not ticked for 11:40 min, where a tick is due every 180 s"
 
     announce(inst, Role.SCHEDULER, process_id="host:2:standby")  # that has just come up: the other could have ticked
-    assert findings(inst.json("doctor"))["scheduler"]["message"].startswith("it has not ticked for 70")
+    assert findings(inst.json("doctor"))["scheduler"]["message"].startswith("it has not ticked for 11:4")
     inst.start_run(1000)
     assert findings(inst.json("doctor"))["scheduler"]["ok"]
 
@@ -161,7 +178,7 @@ def test_an_open_run_is_told_and_an_overdue_one_is_an_error(inst):
 
     assert document["ok"] is False
     assert findings(document)["run"]["severity"] == "error"
-    assert "60 s ago" in findings(document)["run"]["message"]
+    assert "1:0" in findings(document)["run"]["message"]
     assert "rlm cancel" in findings(document)["run"]["remedy"]
 
 

@@ -9,7 +9,8 @@ import socket
 import pytest
 from click.testing import CliRunner
 
-from rlm.cli import endpoint as command
+from rlm.cli import steer
+from rlm.cli.endpoint import endpoint
 from rlm.store.window import Admitted
 from tests.acceptance.cli import Installation
 from tests.store import looks, steps
@@ -137,7 +138,7 @@ def test_a_paused_budget_is_told_at_its_endpoints(inst):
 
 def test_the_help_says_each_command_in_a_whole_sentence(inst):
     """None is cut at the edge of a terminal."""
-    shown = CliRunner().invoke(command.endpoint, ["--help"]).stdout
+    shown = CliRunner().invoke(endpoint, ["--help"]).stdout
 
     assert all(name in shown for name in ("list", "pause", "resume", "limit", "changes"))
     assert "..." not in shown.partition("Commands:")[2]
@@ -179,7 +180,7 @@ def test_a_pause_without_an_end_lasts_until_resumed(inst):
     paused = entry(inst)
     assert (paused["circuit_seconds"], paused["next_slot_seconds"], paused["paused_until"]) == (None, None, None)
 
-    assert "no longer paused" in inst.rlm("endpoint", "resume", "rebalance_api").stdout
+    assert "No longer paused" in inst.rlm("endpoint", "resume", "rebalance_api").stdout
 
     assert (entry(inst)["circuit"], entry(inst)["paused_by"], entry(inst)["free"]) == ("closed", None, 3)
     assert "nothing was changed" in inst.rlm("endpoint", "resume", "rebalance_api").stdout
@@ -215,7 +216,7 @@ def test_a_limit_is_set_and_what_was_is_told(inst):
     shown = inst.rlm("endpoint", "limit", "rebalance_api", "1 per  0.5 second ; 2/minute").stdout
 
     assert "was 3/minute and is 1 per 0.5 second ; 2/minute from now on" in shown
-    assert "until the file's value for it changes" in shown
+    assert "until the file's value changes" in shown
     listed = entry(inst)
     assert (listed["limit"], listed["limit_by"]) == ("1 per 0.5 second ; 2/minute", ME)
     inst.store.publish_limits(inst.token)
@@ -264,17 +265,71 @@ def test_an_unknown_name_is_a_mistake_with_a_guess(inst, what):
     assert "'rebalance_apy' (did you mean 'rebalance_api'?)" in told
 
 
+def test_a_change_of_the_file_is_listed(inst):
+    """It is one to what was in force before."""
+    inst.store.client.hset(inst.store.keys.limits, "rebalance_api", "9/minute")
+    inst.store.client.hdel(inst.store.keys.limits_filed, "rebalance_api")
+    inst.store.publish_limits(inst.token)
+
+    (change,) = inst.json("endpoint", "changes")
+    assert (change["by"], change["from"], change["to"]) == ("file", "9/minute", "3/minute")
+
+
+# -- several at once
+
+
+def circuits(inst):
+    return {one["name"]: one["circuit"] for one in inst.json("endpoint", "list")}
+
+
+@pytest.mark.parametrize(
+    "which",
+    [
+        ["rebalance_api", "overflow_rebalance_api_1"],
+        ["*rebalance_*"],
+        ["--type", steps.TYPE],
+        ["rebalance_api", "over*", "--type", steps.TYPE],
+    ],
+)
+def test_several_are_changed_at_once(inst, which):
+    """Those named, a type's, or all endpoints that match a pattern; a budget is only ever named."""
+    names = ["rebalance_api", "overflow_rebalance_api_1"]
+
+    paused = inst.json("endpoint", "pause", *which, "--for", "10m")["endpoints"]
+    assert [(one["name"], one["paused_seconds"]) for one in paused] == [(name, 600.0) for name in names]
+    assert [name for name, circuit in circuits(inst).items() if circuit == "paused"] == names
+    assert all(name in inst.rlm("endpoint", "resume", *which).stdout for name in names)
+    assert set(circuits(inst).values()) == {"closed"}
+    limited = inst.json("endpoint", "limit", *which, "2/minute")["endpoints"]
+    assert [(one["name"], one["from"], one["to"]) for one in limited] == [(n, "3/minute", "2/minute") for n in names]
+
+
+def test_a_pattern_of_all_pauses_no_budget(inst):
+    """Which would reach further than the names say."""
+    inst.rlm("endpoint", "pause", "*")
+
+    assert {name for name, circuit in circuits(inst).items() if circuit == "paused"} == set(inst.settings.endpoints)
+
+
+@pytest.mark.parametrize("which", [["rebalance_api", "nobody"], ["x*"], ["--type", "REBALANCE"], []])
+def test_if_one_of_several_is_unknown_none_is_changed(inst, which):
+    """A usage error that says where the names are."""
+    with looks.nothing_changes(inst.store):
+        assert "rlm endpoint list" in inst.rlm("endpoint", "pause", *which, code=2).stderr
+
+
 def test_the_changes_are_listed_newest_first(inst):
-    """Whoever made them, the file among them; as many as are asked for."""
+    """Whoever made them; as many as are asked for. That the file's limits were published is no change."""
+    assert inst.json("endpoint", "changes") == []
     inst.rlm("endpoint", "limit", "rebalance_api", "5/minute")
     inst.rlm("endpoint", "pause", "account", "--for", "9.5")
 
-    newest, before, first = inst.json("endpoint", "changes", "3")
+    assert len(inst.json("endpoint", "changes", "1")) == 1
+    newest, before = inst.json("endpoint", "changes", "3")
 
-    assert newest.pop("at") > before.pop("at") > first.pop("at")
+    assert newest.pop("at") > before.pop("at")
     assert newest == {"by": ME, "name": "account", "what": "pause", "from": None, "to": "9.5 s"}
     assert before == {"by": ME, "name": "rebalance_api", "what": "limit", "from": "3/minute", "to": "5/minute"}
-    assert (first["by"], first["from"]) == ("file", None)
     assert "5/minute" in inst.rlm("endpoint", "changes").stdout
 
 
@@ -291,9 +346,9 @@ def test_a_user_without_a_name_is_told_by_number(monkeypatch):
     def unknown(_uid):
         raise KeyError
 
-    monkeypatch.setattr(command.pwd, "getpwuid", unknown)
+    monkeypatch.setattr(steer.pwd, "getpwuid", unknown)
 
-    assert command.who() == f"{os.getuid()}@{socket.gethostname()}"
+    assert steer.who() == f"{os.getuid()}@{socket.gethostname()}"
 
 
 def test_status_tells_what_is_not_closed(inst):

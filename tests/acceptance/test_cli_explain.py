@@ -270,7 +270,7 @@ def test_an_event_in_back_off_says_how_long_and_what_it_has_behind_it(inst):
 
     assert state == "backing_off"
     assert sentence.startswith("waits ")
-    assert sentence.endswith(" s before its 2nd attempt (back-off)")
+    assert sentence.endswith((" s before its 2nd attempt (back-off)", " min before its 2nd attempt (back-off)"))
     assert [(one["endpoint"], one["answer"], one["seconds"]) for one in found["attempts"]] == [
         (steps.OVERFLOW, "throttled", 0.1),
         (steps.ENDPOINT, "error", 2.5),
@@ -413,3 +413,36 @@ def test_an_event_that_a_drain_moves_meanwhile_is_found(inst, monkeypatch, momen
     monkeypatch.setattr(search, "item_pages", pages_while_it_moves)
 
     assert tell(inst)[0] == {"staged": "queued", "taken": "pending"}[moment]
+
+
+# -- by wallet
+
+
+def test_a_wallet_lists_its_events_wherever_they_are(inst):
+    """Under way, waiting, on the audit list, dead letters; each with its state, for `rlm explain` to tell of it."""
+    mine = {"wallet_name": "W\u00e4llet 1"}
+    inst.push(*(steps.item(f"m{number}", steps.TYPE, **mine) for number in range(3)), steps.item("x", steps.TYPE))
+    run = inst.start_run(window_seconds=600)
+    inst.store.ledger.fail(claim(inst, run), Reason.REJECTED, "no", steps.ENDPOINT)
+    claim(inst, run)
+    inst.push(steps.item("m3", steps.TYPE, **mine))
+
+    document = inst.json("explain", "W\u00e4llet 1")
+
+    assert [(one["event_id"], one["state"], one["letter"] is not None) for one in document["found"]] == [
+        (f"m1:{steps.TYPE}", "in_flight", False),
+        (f"m2:{steps.TYPE}", "pending", False),
+        (f"m3:{steps.TYPE}", "queued", False),
+        (f"m0:{steps.TYPE}", "failed", True),
+    ]
+    assert document["more"] is False
+    shown = inst.rlm("explain", "W\u00e4llet 1").stdout
+    assert f"m2:{steps.TYPE}" in shown
+    assert "4 events of this wallet" in shown
+
+
+def test_a_wallet_without_events_is_exit_three(inst):
+    """As an event that nobody knows."""
+    inst.push(*steps.items(2, steps.TYPE))
+
+    assert "No event or item 'wallet of' is known" in inst.rlm("explain", "wallet of", code=3).stderr

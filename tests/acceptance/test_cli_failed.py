@@ -161,7 +161,7 @@ def test_retry_makes_the_events_pending_and_removes_the_letters(inst):
 
     done = inst.json("failed", "retry", first, third)
 
-    assert done == {"retried": [first, third], "refused": []}
+    assert done == {"retried": [first, third], "refused": [], "left": []}
     assert ids(inst) == [second]
     assert looks.where(inst.store, steps.event_id(1)) == ["retried"]
     run = inst.start_run()
@@ -251,7 +251,7 @@ def test_the_same_id_twice_is_one_letter(inst):
     """It is retried once, and that is no failure."""
     (handle,) = letters_of_events(inst, 1)
 
-    assert inst.json("failed", "retry", handle, handle) == {"retried": [handle], "refused": []}
+    assert inst.json("failed", "retry", handle, handle) == {"retried": [handle], "refused": [], "left": []}
 
 
 # -- drop

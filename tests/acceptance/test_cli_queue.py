@@ -201,9 +201,10 @@ def test_push_reads_a_file_and_tells_how_much_waits(inst, tmp_path):
     file.write_bytes(b"\n".join(steps.items(1200, steps.TYPE)))
     inst.push(steps.item("earlier", steps.TYPE))
 
-    assert inst.json("queue", "push", str(file)) == {"pushed": 1200, "waiting": 1201, "bad": 0, "refused": 0}
+    good = {"waiting": 1201, "bad": 0, "refused": 0, "faults": []}
+    assert inst.json("queue", "push", str(file)) == {"pushed": 1200, **good}
     assert queued(inst)[1:] == steps.items(1200, steps.TYPE)
-    assert inst.json("queue", "push", "-", input=b"") == {"pushed": 0, "waiting": 1201, "bad": 0, "refused": 0}
+    assert inst.json("queue", "push", "-", input=b"") == {"pushed": 0, **good}
 
 
 def test_push_warns_about_lines_that_will_be_dead_letters(inst):
@@ -218,8 +219,14 @@ def test_push_warns_about_lines_that_will_be_dead_letters(inst):
 
     done = inst.rlm("queue", "push", "--json", input=b"\n".join(lines))
 
-    assert json.loads(done.stdout) == {"pushed": 5, "waiting": 5, "bad": 4, "refused": 0}
-    warnings = done.stderr.splitlines()
+    printed = json.loads(done.stdout)
+    assert [printed[key] for key in ("pushed", "waiting", "bad")] == [5, 5, 4]
+    assert printed["faults"][2] == {"reason": "unknown_type", "items": 1, "lines": [4], "types": ["REBALANCE_NEDED"]}
+    *warnings, summed_up = done.stderr.splitlines()
+    assert summed_up.endswith(
+        "4 of 5 items will become dead letters: 1 not_json (line 2), 1 not_object (line 3), "
+        "1 unknown_type (REBALANCE_NEDED), 1 not_utf8 (line 5)."
+    )
     assert [warning.split(":")[1:3] for warning in warnings] == [
         [" line 2", " not_json"],
         [" line 3", " not_object"],
@@ -234,9 +241,25 @@ def test_push_warns_of_the_first_bad_lines_only(inst):
     """A file of something else does not flood the terminal."""
     done = inst.rlm("queue", "push", "--json", input=b"bad\n" * 700)
 
-    assert json.loads(done.stdout) == {"pushed": 700, "waiting": 700, "bad": 700, "refused": 0}
+    printed = json.loads(done.stdout)
+    assert [printed[key] for key in ("pushed", "waiting", "bad")] == [700, 700, 700]
     assert len(done.stderr.splitlines()) == 21
-    assert "700 lines in all" in done.stderr
+    assert "700 of 700 items will become dead letters: 700 not_json (lines 1, 2, 3, 4, 5 and 695 more)" in done.stderr
+
+
+def test_a_strict_push_refuses_all_if_any_would_be_a_dead_letter(inst):
+    """What is wrong is said; nothing is pushed. Without a fault all is, as it is."""
+    good = steps.items(700, steps.TYPE)
+    bad = [*good, steps.item("x", "FOO"), steps.item("y", "FOO", "BAR", steps.TYPE), b"bad"]
+
+    done = inst.rlm("queue", "push", "--strict", "--json", input=b"\n".join(bad), code=1)
+    assert json.loads(done.stdout)["pushed"] == 0
+    assert "Nothing was pushed: 3 of 703 items would become dead letters: " in done.stderr
+    assert "2 unknown_type (FOO, BAR), 1 not_json (line 703)" in done.stderr
+    assert queued(inst) == []
+
+    assert inst.json("queue", "push", "--strict", input=b"\r\n".join(good))["pushed"] == 700
+    assert queued(inst) == good
 
 
 def test_push_holds_no_more_than_a_chunk(inst):
@@ -263,7 +286,13 @@ def test_push_refuses_lines_that_are_too_long_even_for_a_dead_letter(inst):
 
     done = inst.rlm("queue", "push", "--json", input=lines, code=1)
 
-    assert json.loads(done.stdout) == {"pushed": 3, "waiting": 3, "bad": 1, "refused": 3}
+    printed = json.loads(done.stdout)
+    assert {key: printed[key] for key in printed if key != "faults"} == {
+        "pushed": 3,
+        "waiting": 3,
+        "bad": 1,
+        "refused": 3,
+    }
     assert queued(inst) == [first, most, last]
     for number in (2, 3, 6):
         assert f"line {number}: not pushed, for it has more than 1,000,000 bytes" in done.stderr

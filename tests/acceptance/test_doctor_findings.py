@@ -117,7 +117,7 @@ def test_a_lease_that_a_dead_process_holds_is_a_warning(inst, monkeypatch):
     ((verdict, message),) = found(inst, "leader")
     assert verdict == "warn"
     assert message.startswith(f"{dead} holds the lease for another ")
-    assert message.endswith(" s, and is dead")
+    assert message.endswith((" s, and is dead", " min, and is dead"))
 
     announce(inst, Role.SCHEDULER, "another")
     assert "another takes it then" in inst.rlm("doctor").stdout
@@ -156,9 +156,13 @@ def test_schedulers_of_which_none_leads_are_a_warning(inst, monkeypatch):
         lambda: [one for one in found(inst, "leader") if one[0] == "warn"], message="the lease has run out"
     )
 
-    assert told == [("warn", f"nobody leads: {frozen} does not answer, and its lease ran out 0 s ago")]
+    silent = f"nobody leads: {frozen} does not answer, and its lease ran out "
+    ((verdict, message),) = told
+    assert (verdict, message.startswith(silent)) == ("warn", True)
     announce(inst, Role.SCHEDULER, "another")
-    assert found(inst, "leader") == [("warn", f"{told[0][1]}; nor does another take it")]
+    ((verdict, message),) = found(inst, "leader")
+    assert (verdict, message.startswith(silent)) == ("warn", True)
+    assert message.endswith(" s ago; nor does another take it")
     inst.store.processes.forget(Role.SCHEDULER, "another")
     inst.store.leases.release(frozen)
     assert found(inst, "leader") == [("warn", f"nobody leads, though {frozen} is in the register")]
@@ -250,7 +254,10 @@ def test_events_that_wait_for_ever_are_stuck(inst):
 
     assert waiting == (
         "warn",
-        f"events of {steps.TYPE} that have waited in the ledger for more than 900 s: 2; {steps.event_id(1)} for 1000 s",
+        (
+            f"events of {steps.TYPE} that have waited in the ledger for more than 900 s: 2; "
+            f"{steps.event_id(1)} for 16:40 min"
+        ),
     )
     assert late == ("warn", "events that should have left their back-off more than 5 s ago: 1")
 

@@ -86,26 +86,31 @@ def test_the_keys_of_queues_and_dead_letters(inst):
     inst.store.ledger.fail(steps.claim_next(inst.store, inst.token, run), Reason.REJECTED, "no", steps.ENDPOINT)
 
     assert set(keys(inst.json("queue", "stats"))) == documented("rlm queue stats")
-    assert set(keys(inst.json("failed", "list"))) == documented("rlm failed list")
+    assert set(keys(inst.json("queue", "list"))) == documented("rlm queue list")
+    listed, groups = (set(keys(inst.json("failed", "list", *how))) for how in ([], ["--grouped"]))
+    assert listed | groups == documented("rlm failed list")
     (letter,) = inst.json("failed", "list")
     assert set(inst.json("failed", "show", letter["id"])) == set(letter)
 
 
 def test_the_keys_of_what_changes_queues_and_dead_letters(inst):
     """Done, refused, and tried."""
-    pushed = inst.json("queue", "push", input=b"\n".join([*steps.items(2, steps.TYPE), b"[]"]))
+    pushed = inst.json("queue", "push", input=b"\n".join([*steps.items(2, steps.TYPE), b"[]", steps.item("x", "X")]))
     cleared = [inst.json("queue", "clear", *args) for args in (["--dry-run"], ["--yes"])]
+    dropped = [inst.json("queue", "drop", "--all", *args) for args in (["--dry-run"], [])]
     inst.push(b"no JSON", b"nor this", steps.item("i1", "NOT_CONFIGURED"))
     inst.start_run()
     unknown, *others = [one["id"] for one in inst.json("failed", "list")]
 
-    assert set(pushed) == documented("rlm queue push")
+    assert without_empty(set(keys(pushed))) == documented("rlm queue push")
+    assert set().union(*dropped) == documented("rlm queue drop")
     assert set().union(*cleared) == documented("rlm queue clear")
     for verb, done in (("retry", "retried"), ("drop", "dropped")):
         found = set(keys(inst.json("failed", verb, "--all", "--dry-run")))
         found |= set(keys(inst.json("failed", verb, others.pop())))
+        found |= set(keys(inst.json("failed", verb, "--reason", "not_json"))) if verb == "retry" else set()
         found |= set(keys(inst.json("failed", "retry", unknown, code=1)))
-        assert without_empty(found) - {done, "retried"} == documented(f"rlm failed {verb}")
+        assert without_empty(found) - {done, "retried", "left"} == documented(f"rlm failed {verb}")
 
 
 def test_the_keys_of_the_monitor(inst, monkeypatch):
@@ -129,6 +134,8 @@ def test_the_keys_of_an_event_explained(inst):
     inst.store.ledger.fail(steps.claim_next(inst.store, inst.token, run), Reason.REJECTED, "no", steps.ENDPOINT)
     found = [inst.json("explain", steps.event_id(number)) for number in (1, 2)]
     item = inst.json("explain", "i2")
+
+    found.append(inst.json("explain", "wallet of i1"))
 
     assert without_empty({key for one in found for key in keys(one)}) == documented("rlm explain")
     assert list(item) == ["item_id", "events"]

@@ -29,7 +29,7 @@ def test_a_failed_event_is_a_dead_letter(store, run, claim):
     assert fail(store, claim)
 
     (letter,) = looks.letters(store)
-    assert set(letter) == {"id", "reason", "detail", "failed_at", "run_id", "event_id", "item"}
+    assert set(letter) == {"id", "reason", "detail", "failed_at", "run_id", "event_id", "endpoint", "item"}
     assert (letter["reason"], letter["detail"]) == ("rejected", "answered 404")
     assert (letter["run_id"], letter["event_id"]) == (run.id, claim.event_id)
     assert letter["item"] == {"id": "i1", "wallet_name": "wallet of i1", "events": [steps.TYPE]}

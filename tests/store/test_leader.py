@@ -49,8 +49,8 @@ def test_who_stands_by_does_not_lead_however_often_it_asks(store, one, pass_time
 
 def test_the_lease_is_prolonged_now_and_then(store, one, pass_time, monkeypatch):
     """Not with each turn of a loop that keeps it."""
-    asked, real = [], store.leases.acquire
-    monkeypatch.setattr(store.leases, "acquire", lambda *args: (asked.append(args), real(*args))[1])
+    asked, real = [], store.leases.contend
+    monkeypatch.setattr(store.leases, "contend", lambda *args: (asked.append(args), real(*args))[1])
 
     for _ in range(30):
         pass_time(RENEW_SECONDS / 8)

@@ -92,12 +92,12 @@ def test_a_letter_is_found_by_its_handle(store, token, running):
 
 
 def test_a_rejected_event_leaves_a_letter_of_the_contract(store, token, running):
-    """The letter has exactly the contract's fields, with the item embedded as it came."""
+    """The letter has the contract's fields and the endpoint that was called, with the item embedded as it came."""
     run = running(1)
     reject(store, token, run)
 
     (letter,) = looks.letters(store)
-    assert list(letter) == ["id", "reason", "detail", "failed_at", "run_id", "event_id", "item"]
+    assert list(letter) == ["id", "reason", "detail", "failed_at", "run_id", "event_id", "endpoint", "item"]
     assert (letter["reason"], letter["detail"]) == ("rejected", "422")
     assert (letter["run_id"], letter["event_id"]) == (run.id, steps.event_id(1))
     assert letter["item"] == json.loads(steps.item("i1", steps.TYPE))

@@ -233,3 +233,26 @@ def test_a_drain_is_handed_over_in_its_middle(service, store, monkeypatch):
 
     assert store.runs.current().state == State.DRAINING
     assert (store.ledger.count([steps.TYPE])[steps.TYPE].pending, store.intake.waiting()) == (1, 2)
+
+
+def test_who_stands_by_says_so_and_who_leads_whenever_that_changes(store, service, caplog):
+    """Once for each leader: its host and process; and again after it has led itself."""
+    caplog.set_level("INFO", logger="scheduler.service")
+
+    def turn():
+        caplog.clear()
+        service._take_office()
+        return [record.message for record in caplog.records if "stands by" in record.message]
+
+    store.leases.acquire("web-1:17:abcd", 600)
+    (told,) = turn()
+    assert "host web-1, pid 17" in told
+    assert turn() == []
+    store.leases.release("web-1:17:abcd")
+    store.leases.acquire("web-2:5:abcd", 600)
+    assert "host web-2, pid 5" in turn()[0]
+    store.leases.release("web-2:5:abcd")
+    assert turn() == []
+    service._leader.resign()
+    store.leases.acquire("web-2:5:abcd", 600)
+    assert "host web-2, pid 5" in turn()[0]

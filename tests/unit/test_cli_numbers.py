@@ -14,8 +14,6 @@ from rlm.cli.group import rlm
         ("list", "9" * 20),
         ("failed", "list", "9" * 20),
         ("endpoint", "changes", "9" * 20),
-        ("status", "--follow", "--interval", "nan"),
-        ("queue", "monitor", "--interval", "nan"),
         ("demo", "--speed", "nan"),
     ],
 )

@@ -88,7 +88,7 @@ def test_the_windows_of_several_endpoints_are_theirs():
     ("gates", "words"),
     [
         ([gate(door=Door.PAUSED, wait=None)], "; its endpoint api is paused until resumed"),
-        ([gate(door=Door.HELD, wait=5.0)], "; its endpoint api is held for another 5 s"),
+        ([gate(door=Door.HELD, wait=5.0)], "; its endpoint api is held for another 5.0 s"),
         (
             [Gate("api", Door.PAUSED, 0, None, "account")],
             "; the budget account of its endpoint api is paused until resumed",

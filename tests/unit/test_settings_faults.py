@@ -19,7 +19,7 @@ ENDPOINT = '{ name = "a", url = "http://h/a" }'
 
 @pytest.fixture
 def faults(tmp_path, monkeypatch):
-    """Load the given text and return the lines of the error, the path of the file written as FILE."""
+    """Load the given text and return the lines of the error, the path of the file and its line written as FILE."""
     monkeypatch.chdir(tmp_path)
 
     def faults(text="", **environ):
@@ -27,7 +27,8 @@ def faults(tmp_path, monkeypatch):
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         with pytest.raises(ConfigurationError) as caught:
             load_settings(environ=environ)
-        return str(caught.value).replace(str(path), "FILE").split("\n")
+        lines = str(caught.value).replace(str(path), "FILE").split("\n")
+        return [re.sub(r"^FILE(:\d+)?: ", "FILE: ", line) for line in lines]
 
     return faults
 
@@ -79,7 +80,7 @@ def test_wrong_value(faults, section, key, value, allowed):
     """A value that a setting cannot have is named with file, key and what is allowed."""
     (line,) = faults(f"[{section}]\n{key} = {value}\n")
 
-    assert line.startswith(f"file FILE: {section}.{key} = {value}: ")
+    assert line.startswith(f"FILE: {section}.{key} = {value}: ")
     assert allowed in line
 
 
@@ -87,7 +88,7 @@ def test_longest_texts(faults):
     """A list's name is at most 200 characters long, a prefix 50; the message cuts what is too long."""
     lines = faults(f'[queue]\nevents = "{"e" * 300}"\n[redis]\nprefix = "{"p" * 51}"\n')
 
-    assert [line.split(" = ")[0] for line in lines] == ["file FILE: redis.prefix", "file FILE: queue.events"]
+    assert [line.split(" = ")[0] for line in lines] == ["FILE: redis.prefix", "FILE: queue.events"]
     assert "e" * 190 + "...: " in lines[1]
 
 
@@ -97,17 +98,17 @@ def test_longest_texts(faults):
         (
             "[run]\nwindow_seconds = 181",
             {},
-            "file FILE: run.window_seconds = 181: must be at most run.every_seconds, which is 180 (default)",
+            "FILE: run.window_seconds = 181: must be at most run.every_seconds, which is 180 (default)",
         ),
         (
             "[run]\nevery_seconds = 60",
             {},
-            "file FILE: run.every_seconds = 60: must be at least run.window_seconds, which is 180 (default)",
+            "FILE: run.every_seconds = 60: must be at least run.window_seconds, which is 180 (default)",
         ),
         (
             "[workers]\nmin = 5\nmax = 4",
             {},
-            "file FILE: workers.min = 5: must be at most workers.max, which is 4 (file FILE)",
+            "FILE: workers.min = 5: must be at most workers.max, which is 4 (file FILE)",
         ),
         (
             "",
@@ -151,7 +152,7 @@ def test_unknown_key(faults, text, line):
     """A key that does not exist is named with the one that was probably meant and those there are."""
     (found,) = faults(text)
 
-    assert found.startswith(f"file FILE: {line}")
+    assert found.startswith(f"FILE: {line}")
 
 
 @pytest.mark.parametrize(
@@ -179,12 +180,12 @@ def test_unknown_key(faults, text, line):
 )
 def test_wrong_shape(faults, text, line):
     """A table or list where something else stands is named as one."""
-    assert faults(text) == [f"file FILE: {line}"]
+    assert faults(text) == [f"FILE: {line}"]
 
 
 def test_override_does_not_hide_that_a_section_is_no_table(faults):
     """A variable for a section does not make up for a file that has no table there."""
-    assert faults("workers = 3", RLM_WORKERS__MAX="4") == ['file FILE: workers = "***": must be a table, [workers]']
+    assert faults("workers = 3", RLM_WORKERS__MAX="4") == ['FILE: workers = "***": must be a table, [workers]']
 
 
 def test_what_is_missing(faults):
@@ -192,10 +193,10 @@ def test_what_is_missing(faults):
     lines = faults("[types.A]\n[types.B]\nendpoints = [ {} ]")
 
     assert [line.split("; give")[0] for line in lines] == [
-        "file FILE: types.A.endpoints: is missing",
-        "file FILE: types.B.endpoints[0].name: is missing",
-        "file FILE: types.B.endpoints[0].url: is missing",
-        "file FILE: types.B.rate_limit: is missing",
+        "FILE: types.A.endpoints: is missing",
+        "FILE: types.B.endpoints[0].name: is missing",
+        "FILE: types.B.endpoints[0].url: is missing",
+        "FILE: types.B.rate_limit: is missing",
     ]
 
 
@@ -218,7 +219,7 @@ def test_wrong_value_of_a_type(faults, key, value):
     lines = faults(f"[types.A]\n{key} = {value}\nendpoints = [ {ENDPOINT[:-1]}, rate_limit = '1/second' }} ]")
 
     assert len(lines) == 1
-    assert lines[0].startswith(f"file FILE: types.A.{key} = {value}: ")
+    assert lines[0].startswith(f"FILE: types.A.{key} = {value}: ")
 
 
 @pytest.mark.parametrize("text", ["31", "0/second", "5/fortnight", "", "1/second;", f"1 per {'9' * 400} second"])
@@ -226,7 +227,7 @@ def test_wrong_limit(faults, text):
     """A rate limit that is none, or would let nothing through, is refused."""
     (line,) = faults(f"{TYPE}endpoints = [ {ENDPOINT[:-1]}, rate_limit = '{text}' }} ]")
 
-    assert line.startswith("file FILE: types.A.endpoints[0].rate_limit = ")
+    assert line.startswith("FILE: types.A.endpoints[0].rate_limit = ")
 
 
 @pytest.mark.parametrize("name", ["a b", "a:b", "ä", "n" * 101, ""])
@@ -237,7 +238,7 @@ def test_wrong_names(faults, name):
     )
 
     assert len(lines) == 2
-    assert lines[0].startswith(f'file FILE: types."{name}": ' if len(name) < 100 else f"file FILE: types.{name}: ")
+    assert lines[0].startswith(f'FILE: types."{name}": ' if len(name) < 100 else f"FILE: types.{name}: ")
     assert ".endpoints[0].name = " in lines[1]
 
 
@@ -260,7 +261,7 @@ def test_wrong_endpoint_url(faults, url, problem):
     """An endpoint's URL is http or https with a host, and nothing that would not reach the server as it stands."""
     (line,) = faults(f'{TYPE}endpoints = [ {{ name = "a", url = "{url}" }} ]')
 
-    assert line.startswith("file FILE: types.A.endpoints[0].url = ")
+    assert line.startswith("FILE: types.A.endpoints[0].url = ")
     assert problem in line
 
 
@@ -268,7 +269,7 @@ def test_password_in_an_endpoint_url(faults):
     """A user or password in an endpoint's URL is refused without showing it."""
     (line,) = faults(f'{TYPE}endpoints = [ {{ name = "a", url = "http://u:hunter2@h/" }} ]')
 
-    assert line.startswith('file FILE: types.A.endpoints[0].url = "http://u:***@h/": must not hold a user or password')
+    assert line.startswith('FILE: types.A.endpoints[0].url = "http://u:***@h/": must not hold a user or password')
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "reddis"])
@@ -300,7 +301,7 @@ def test_one_name_one_url_one_limit(faults, second, line):
     """Two readings of a name or a URL are a fault that names both places."""
     text = f'{TYPE}endpoints = [ {ENDPOINT} ]\n[types.B]\nrate_limit = "1/second"\nendpoints = [ {second} ]'
 
-    assert faults(text) == [f"file FILE: {line} (see types.A.endpoints[0])"]
+    assert faults(text) == [f"FILE: {line} (see types.A.endpoints[0])"]
 
 
 def one_type(name, endpoints, more=""):
@@ -332,7 +333,7 @@ def test_wrong_budget(faults, budgets, line):
     """A budget that is not there, or has no limit, is named with what was probably meant."""
     first, *_ = faults(f"{one_type('A', WITH_BUDGET)}{budgets}")
 
-    assert first.startswith(f"file FILE: {line}")
+    assert first.startswith(f"FILE: {line}")
 
 
 def test_budget_that_nobody_names(faults):
@@ -340,7 +341,7 @@ def test_budget_that_nobody_names(faults):
     problem = "no endpoint names this budget, so it would limit nothing; name it or take it out"
 
     for text in (ACCOUNT, one_type("A", ENDPOINT) + ACCOUNT):
-        assert faults(text) == [f"file FILE: budgets.account = {{...}}: {problem}"]
+        assert faults(text) == [f"FILE: budgets.account = {{...}}: {problem}"]
 
 
 def test_budget_with_the_name_of_an_endpoint(faults):
@@ -348,7 +349,7 @@ def test_budget_with_the_name_of_an_endpoint(faults):
     text = one_type("A", ENDPOINT[:-1] + ', budget = "a" }') + '[budgets.a]\nrate_limit = "2/second"'
 
     assert faults(text) == [
-        "file FILE: budgets.a = {...}: an endpoint has this name; give one of them another (see types.A.endpoints[0])"
+        "FILE: budgets.a = {...}: an endpoint has this name; give one of them another (see types.A.endpoints[0])"
     ]
 
 
@@ -363,7 +364,7 @@ def test_one_budget_an_endpoint(faults, first, second, line):
     """An endpoint of several types has the same budget in all of them."""
     text = one_type("A", first) + one_type("B", second) + ACCOUNT
 
-    assert faults(text) == [f"file FILE: types.B.endpoints[0].{line} (see types.A.endpoints[0])"]
+    assert faults(text) == [f"FILE: types.B.endpoints[0].{line} (see types.A.endpoints[0])"]
 
 
 def test_shares_above_one(faults):
@@ -374,7 +375,7 @@ def test_shares_above_one(faults):
     )
     problem = "the shares of all types must be at most 1 together; A 0.5 + C 0.4 + D 0.25 is more"
 
-    assert faults(text) == [f"file FILE: types.D.share = 0.25: {problem}"]
+    assert faults(text) == [f"FILE: types.D.share = 0.25: {problem}"]
     assert faults(text, RLM_TYPES__D__SHARE="0.6")[0].startswith(
         "environment RLM_TYPES__D__SHARE: types.D.share = 0.6: "
     )
@@ -406,9 +407,7 @@ def test_reserved_header(faults, name):
     """Headers that RLM sets cannot be configured, in any case."""
     (line,) = faults(f'{TYPE}endpoints = [ {ENDPOINT[:-1]}, headers = {{ {name} = "x" }} }} ]')
 
-    assert line.startswith(
-        f"file FILE: types.A.endpoints[0].headers.{name}: RLM sets this header itself; reserved are "
-    )
+    assert line.startswith(f"FILE: types.A.endpoints[0].headers.{name}: RLM sets this header itself; reserved are ")
 
 
 @pytest.mark.parametrize(
@@ -429,7 +428,7 @@ def test_wrong_header(faults, header, problem):
     """A header that could not be sent as one line is refused, and its value not shown."""
     (line,) = faults(f"{TYPE}endpoints = [ {ENDPOINT[:-1]}, headers = {{ {header} }} }} ]")
 
-    assert line.startswith("file FILE: types.A.endpoints[0].headers")
+    assert line.startswith("FILE: types.A.endpoints[0].headers")
     assert problem in line
     assert "hunter2" not in line
 
@@ -437,7 +436,7 @@ def test_wrong_header(faults, header, problem):
 def test_header_variable_that_is_not_set(faults):
     """A header from the environment is a fault when its variable is not there, naming header and variable."""
     text = f'{TYPE}endpoints = [ {ENDPOINT[:-1]}, headers = {{ Authorization = "env:API_TOKEN" }} }} ]'
-    key = 'file FILE: types.A.endpoints[0].headers.Authorization = "env:API_TOKEN"'
+    key = 'FILE: types.A.endpoints[0].headers.Authorization = "env:API_TOKEN"'
 
     assert faults(text) == [
         f"{key}: header Authorization: the environment variable API_TOKEN is not set or empty; set it"
@@ -502,23 +501,23 @@ def test_all_faults_at_once(faults):
 
     assert [re.split(" = |: RLM sets", line)[0] for line in lines] == [
         "environment: RLM_X__Y",
-        "file FILE: run.target",
+        "FILE: run.target",
         "environment RLM_RUN__HISTORY: run.history",
-        "file FILE: types.A.endpoints[1].url",
-        "file FILE: types.A.endpoints[1].headers.Host",
-        "file FILE: workers.min",
-        "file FILE: types.A.endpoints[2].name",
+        "FILE: types.A.endpoints[1].url",
+        "FILE: types.A.endpoints[1].headers.Host",
+        "FILE: workers.min",
+        "FILE: types.A.endpoints[2].name",
     ]
 
 
 @pytest.mark.parametrize(
     ("text", "start"),
     [
-        ("[run]\ntarget 1\n", "file FILE, line 2, column 8: is not valid TOML: "),
-        ("[run]\ntarget = ", "file FILE, line 2, column 10: is not valid TOML: "),
-        ("x = [\n  1,", "file FILE, line 2, column 5: is not valid TOML: "),
-        (f"x = {'9' * 5000}", "file FILE: is not valid TOML: "),
-        (f"x = {'[' * 5000}", "file FILE: is not valid TOML: "),
+        ("[run]\ntarget 1\n", "FILE:2:8: is not valid TOML: "),
+        ("[run]\ntarget = ", "FILE:2:10: is not valid TOML: "),
+        ("x = [\n  1,", "FILE:2:5: is not valid TOML: "),
+        (f"x = {'9' * 5000}", "FILE: is not valid TOML: "),
+        (f"x = {'[' * 5000}", "FILE: is not valid TOML: "),
         (b"[run]\n# \xe9\n", "file FILE: is not UTF-8 (byte 8)"),
     ],
 )

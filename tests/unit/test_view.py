@@ -427,7 +427,7 @@ def test_the_queues_show_how_they_move():
 def test_the_queues_in_a_line():
     """The same for a pipe."""
     assert queue_line(queues()) == (
-        "1,203 items waiting; 41 in the ledger; 2 dead letters; oldest 1 min; arriving 120 items/min; "
+        "1,203 items waiting; 41 in the ledger; 2 dead letters; oldest 1:01 min; arriving 120 items/min; "
         "settled not known yet; growing; forecast: the leftovers grow by 12 a window"
     )
     unknown = {"trend": queues()["trend"] | {"direction": "unknown"}, "by_type": {}, "outlook": None}
@@ -537,12 +537,3 @@ def test_a_curve_of_many_values_is_as_wide_as_its_room():
 def test_a_name_is_cut_in_its_middle():
     """Names of endpoints differ at their ends."""
     assert bars.cut(Text("overflow_rebalance_api_1"), 12, "…").plain == "overf…_api_1"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "told"),
-    [(0.04, "0.0 s"), (9.94, "9.9 s"), (47.2, "47 s"), (59.6, "1:00 min"), (127, "2:07 min"), (11100, "3:05 h")],
-)
-def test_a_span_is_read_at_a_glance(seconds, told):
-    """Seconds with tenths only where they are few."""
-    assert words.span(seconds) == told

@@ -1,0 +1,167 @@
+"""`rlm failed retry` and `drop`: send dead letters into the next run, or remove them for good."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from rlm.cli.common import ExitCode, confirm, examples, store_of
+from rlm.cli.completing import letter_ids
+from rlm.cli.letterchoice import Dealing, deal_options, found_letters, letter_filter
+from rlm.cli.printing import print_json, say, say_error, show_words
+from rlm.text import counted, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from rlm.letterfilter import LetterFilter
+    from rlm.letters import Outcome
+    from rlm.store import Store
+
+#: Letters that are refused are named, up to so many; the others are only counted.
+MOST_REFUSED = 5
+#: Characters of the ids of letters that are printed for a person.
+IDS_WIDTH = 400
+
+ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=letter_ids)
+
+
+@click.command(
+    epilog=examples(
+        "rlm failed retry 3f2a9c51d07e8b46",
+        "rlm failed retry --endpoint balance_check_api --since 24h",
+        "rlm failed retry --all --dry-run",
+        "rlm failed retry --all --yes    # in a script",
+    )
+)
+@ids_argument
+@letter_filter
+@deal_options
+def retry(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: Dealing) -> None:
+    """Send the events of dead letters into the next run, as if they were new: those named, those that fit, or --all.
+
+    A letter is removed and its event made pending in one step, attempts and runs at zero; no duplicate is looked for. A
+    letter without an event puts its item back on the audit list. Where none is named it asks first, on a terminal, and
+    leaves those that would only become dead letters again: no JSON, say, or too large. Exits with 1 if any cannot be
+    retried.
+    """
+    from rlm.letters import retry_letter, retry_unless_hopeless  # noqa: PLC0415  # a command loads what it needs
+
+    _check_choice(ids, chosen, how)
+    with store_of(config) as store:
+        total = 0 if ids and not how.dry_run else _count(store, ids, chosen)
+        left = 0 if ids else _count_hopeless(store, chosen)
+        if how.dry_run:
+            _tell_of(total - left, "retried", left, as_json=how.as_json)
+            return
+        # Nothing is lost by it, so a script is not held up.
+        if total > left and not how.yes and sys.stdin.isatty():
+            confirm(f"Retry {counted(total - left, 'dead letter')}?", "retried")
+        outcomes = list(_deal(store, ids, total, retry_letter if ids else retry_unless_hopeless, chosen))
+    _tell(outcomes, "retried", as_json=how.as_json)
+    if not how.as_json and any(not one.refused for one in outcomes):
+        show_words("They go out with the next run; `rlm start` starts one now.")
+    _exit(outcomes)
+
+
+@click.command(
+    epilog=examples(
+        "rlm failed drop 3f2a9c51d07e8b46",
+        "rlm failed drop --reason not_json --dry-run",
+        "rlm failed drop --all --yes    # in a script",
+    )
+)
+@ids_argument
+@letter_filter
+@deal_options
+def drop(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: Dealing) -> None:
+    """Remove dead letters for good: those named, those that fit, or --all. Asks first where none is named.
+
+    Their event ids are forgotten, too: the same event seen again is a new one, no duplicate.
+    """
+    from rlm.letters import drop_letter  # noqa: PLC0415  # a command loads what it needs when it runs
+
+    _check_choice(ids, chosen, how)
+    with store_of(config) as store:
+        total = 0 if ids and not how.dry_run else _count(store, ids, chosen)
+        if how.dry_run:
+            _tell_of(total, "dropped", as_json=how.as_json)
+            return
+        if total and not how.yes:
+            confirm(f"Drop {counted(total, 'dead letter')} for good?", "dropped")
+        outcomes = list(_deal(store, ids, total, drop_letter, chosen))
+    _tell(outcomes, "dropped", as_json=how.as_json)
+    _exit(outcomes)
+
+
+def _count(store: Store, ids: Sequence[str], chosen: LetterFilter) -> int:
+    """Count the letters that are named, or that fit; what else others have put onto the list is none."""
+    return len(found_letters(store, ids)) if ids else sum(map(chosen.fits, store.letters.all()))
+
+
+def _count_hopeless(store: Store, chosen: LetterFilter) -> int:
+    from rlm.letterfilter import hopeless  # noqa: PLC0415  # a command loads what it needs when it runs
+
+    most = store.settings.queue.max_item_bytes
+    return sum(bool(hopeless(raw, most)) for raw in filter(chosen.fits, store.letters.all()))
+
+
+def _tell_of(total: int, done: str, left: int = 0, *, as_json: bool) -> None:
+    """Say how many letters it would be."""
+    if as_json:
+        of_retry = {"left": [], "would_be_left": left} if done == "retried" else {}
+        print_json({done: [], "refused": [], f"would_be_{done}": total, **of_retry})
+    else:
+        show_words(f"{counted(total, 'dead letter')} would be {done}. Nothing was changed.")
+        if left:
+            show_words(f"{counted(left, 'more')} would be left: a retry cannot succeed.")
+
+
+def _check_choice(ids: Sequence[str], chosen: LetterFilter, how: Dealing) -> None:
+    if bool(ids) == (how.every or bool(chosen)):
+        raise click.UsageError(
+            "Name dead letters by their ids, or say which with options, or --all; `rlm failed list` shows them."
+        )
+
+
+def _deal(
+    store: Store, ids: Sequence[str], total: int, deal: Callable[[Store, bytes], Outcome], chosen: LetterFilter
+) -> Iterator[Outcome]:
+    """Deal with the letters named, or with the `total` that were there and fit; if one is not known, with none."""
+    from rlm.letters import deal_with_oldest  # noqa: PLC0415  # a command loads what it needs when it runs
+
+    if not ids:
+        yield from deal_with_oldest(store, total, deal, chosen.fits)
+        return
+    for raw in found_letters(store, ids).values():
+        yield deal(store, raw)
+
+
+def _tell(outcomes: Sequence[Outcome], done: str, *, as_json: bool) -> None:
+    left = [one for one in outcomes if one.left]
+    refused = [one for one in outcomes if one.refused and not one.left]
+    succeeded = [one.id for one in outcomes if not one.refused]
+    for one in refused[:MOST_REFUSED]:
+        say_error(f"dead letter {one.id} is not {done}: {one.refused}")
+    if (more := len(refused) - MOST_REFUSED) > 0:
+        say_error(f"{counted(more, 'more dead letter')} {'is' if more == 1 else 'are'} not {done}; --json has them all")
+    if left:
+        them = "it" if len(left) == 1 else "them"
+        why = one_line(f"{left[0].id}: {left[0].refused}", IDS_WIDTH)
+        say(f"Warning: {counted(len(left), 'dead letter')} left, for a retry of {them} cannot succeed ({why}).")
+    if as_json:
+        told = {"refused": refused, **({"left": left} if done == "retried" else {})}
+        entries = {name: [{"id": one.id, "reason": one.refused} for one in each] for name, each in told.items()}
+        print_json({done: succeeded, **entries})
+    elif not outcomes:
+        show_words(f"There are no dead letters to deal with; nothing was {done}.")
+    elif succeeded:
+        show_words(f"{counted(len(succeeded), 'dead letter')} {done}: {one_line(', '.join(succeeded), IDS_WIDTH)}")
+
+
+def _exit(outcomes: Sequence[Outcome]) -> None:
+    if any(one.refused and not one.left for one in outcomes):
+        raise SystemExit(int(ExitCode.FAILED))

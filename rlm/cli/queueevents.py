@@ -1,0 +1,189 @@
+"""`rlm queue list` and `drop`: the events that wait, one by one; leftovers that nobody wants any more."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from rlm.cli.common import (
+    CommandError,
+    config_option,
+    confirm,
+    dry_run_option,
+    examples,
+    json_option,
+    number_argument,
+    store_of,
+    yes_option,
+)
+from rlm.cli.completing import type_names
+from rlm.cli.durations import Duration
+from rlm.cli.printing import fitting_table, print_json, show, show_words
+from rlm.explain.facts import Place
+from rlm.text import counted, span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from rlm.store import Store
+    from rlm.waiting import EventFilter
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+
+_STATES = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.RETRIED, Place.QUEUED)
+_AFTER_IT = "Wait for its end, or `rlm cancel` it; then drop what it left over."
+_OPTIONS = [
+    click.option(
+        "--type", "types", metavar="TYPE", multiple=True, shell_complete=type_names, help="Those of this type."
+    ),
+    click.option("--wallet", metavar="NAME", default="", help="Those of this wallet."),
+    click.option("--item", metavar="ID", default="", help="Those of this item."),
+    click.option("--older-than", "older_seconds", type=Duration(), metavar="DURATION", help="Those that wait so long."),
+]
+
+
+def event_filter(command: _Command) -> _Command:
+    """Give a command the options that say which events it is about, and what they say as `wanted`."""
+
+    @functools.wraps(command)
+    def filtered(*args: Any, **options: Any) -> Any:
+        from rlm.waiting import EventFilter  # noqa: PLC0415  # a command loads what it needs when it runs
+
+        types, wallet, item = frozenset(options.pop("types")), options.pop("wallet"), options.pop("item")
+        states = frozenset(map(Place, options.pop("states", ())))
+        item = item.encode("utf-8", "backslashreplace").decode()  # what is no text is no id either
+        wanted = EventFilter(types, wallet, item, options.pop("older_seconds"), states)
+        return command(*args, wanted=wanted, **options)
+
+    for option in reversed(_OPTIONS):
+        filtered = option(filtered)
+    return filtered  # type: ignore[return-value]  # what click makes of a command takes the options
+
+
+@click.command(
+    "list",
+    epilog=examples(
+        "rlm queue list",
+        "rlm queue list --wallet wallet_001",
+        "rlm queue list 100 --state leftover --type REBALANCE_NEEDED --older-than 10m",
+        "rlm queue list 1000 --json | jq -r '.events[].event_id'",
+    ),
+)
+@number_argument
+@event_filter
+@click.option(
+    "--state",
+    "states",
+    metavar="STATE",
+    multiple=True,
+    type=click.Choice([one.value for one in _STATES]),
+    help=f"Those that are {', '.join(_STATES[:-1])} or {_STATES[-1]}.",
+)
+@click.option("--after", metavar="MARK", help="Go on there: what the page before said.")
+@config_option
+@json_option
+def list_events(config: Path | None, number: int, wanted: EventFilter, after: str | None, as_json: bool) -> None:
+    """List the first N events that wait (20): type by type in their order, then those in items on the audit list.
+
+    They are pending in the open run, or left over by the last; in back-off before another attempt; out of attempts in
+    this run; retried by hand; queued in an item. What is under way shows `rlm status`. An option said several times
+    means any of what it said. At most 100,000 are looked at, for the next `--after` goes on.
+    """
+    from rlm.waiting import Mark, list_waiting  # noqa: PLC0415  # a command loads what it needs when it runs
+
+    mark = Mark.read(after) if after is not None else None
+    if after is not None and mark is None:
+        raise click.UsageError(f"--after {after!r}: no page ends there; take what the page before said.")
+    with store_of(config) as store:
+        found = list_waiting(store, wanted, number, mark)
+    print_json(found) if as_json else _describe(found)
+
+
+def _describe(found: dict[str, Any]) -> None:
+    rows = [
+        [
+            one["event_id"],
+            one["state"].replace("_", " ") + (f" {span(one['due_in_seconds'])}" if one["due_in_seconds"] else ""),
+            "-" if one["priority"] is None else str(one["priority"]),
+            span(one["waiting_seconds"]),
+            one["wallet_name"],
+        ]
+        for one in found["events"]
+    ]
+    if rows:
+        headings = ["event", "state", "priority", "waits for", "wallet"]
+        fitting_table(headings, rows, lambda index: index in {2, 3}, spare=["priority"])
+    elif not found["next"]:
+        show_words("No such event waits. `rlm queue stats` shows what is where, `rlm explain EVENT` tells of one.")
+        return
+    if found["next"]:
+        show()
+        show_words(
+            f"It goes on behind these: `rlm queue list --after {shlex.quote(found['next'])}` with the same options."
+        )
+
+
+@click.command(
+    epilog=examples(
+        "rlm queue drop --wallet wallet_001 --dry-run",
+        "rlm queue drop --type REBALANCE_NEEDED --older-than 24h",
+        "rlm queue drop --all --yes    # in a script",
+    )
+)
+@event_filter
+@click.option("--all", "every", is_flag=True, help="All of them.")
+@yes_option
+@dry_run_option
+@config_option
+@json_option
+def drop(config: Path | None, wanted: EventFilter, *, every: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Remove events for good that are left over by the last run: those that fit, or --all. Asks first.
+
+    Their ids are forgotten, too: the same event seen again is a new one, no duplicate. While a run is open nothing is
+    left over, and nothing is dropped: what that run does not send will be.
+    """
+    from rlm.leftovers import count_leftovers, drop_leftovers  # noqa: PLC0415  # a command loads what it needs
+    from rlm.waiting import EventFilter  # noqa: PLC0415
+
+    if every == (wanted != EventFilter()):
+        raise click.UsageError("Say which leftovers with options, or --all; `rlm queue list` shows them.")
+    with store_of(config) as store:
+        _refuse_open(store)
+        total = count_leftovers(store, wanted)
+        if dry_run:
+            _tell_of(total, as_json=as_json)
+            return
+        if total and not yes:
+            confirm(f"Drop {counted(total, 'leftover event')} for good?", "dropped")
+        done = drop_leftovers(store, wanted, total)
+    if as_json:
+        print_json({"dropped": done.number})
+    if done.is_open:
+        before = f"{counted(done.number, 'event')} dropped before that. " if done.number else ""
+        raise CommandError(f"A run was opened meanwhile and took the others up. {before}{_AFTER_IT}")
+    if not as_json:
+        _tell(done.number)
+
+
+def _refuse_open(store: Store) -> None:
+    run = store.runs.current()
+    if run is not None:
+        raise CommandError(f"Run {run.id} is open, so nothing is left over. {_AFTER_IT}")
+
+
+def _tell_of(total: int, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"dropped": 0, "would_be_dropped": total})
+    else:
+        show_words(f"{counted(total, 'leftover event')} would be dropped. Nothing was changed.")
+
+
+def _tell(dropped: int) -> None:
+    if dropped:
+        show_words(f"{counted(dropped, 'leftover event')} dropped, and forgotten: pushed again, they are new.")
+    else:
+        show_words("Nothing to drop: no such event is left over. `rlm queue list` shows what waits.")

@@ -1,0 +1,75 @@
+"""A command in a folder without a configuration says what it is about to do there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from rlm.cli.group import rlm
+from rlm.errors import StoreError
+
+MADE = "an embedded server of its own is made in"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder, in which nothing is configured."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*words):
+    return CliRunner().invoke(rlm, words)
+
+
+def test_a_server_that_is_about_to_be_made_is_told_of_once(folder):
+    """On stderr, so that the document stands alone; the second command finds it there."""
+    first, second = (run("queue", "stats", "--json") for _ in range(2))
+
+    assert f"{MADE} {folder / '.rlm'}" in first.stderr
+    assert "rlm init" in first.stderr
+    assert json.loads(first.stdout)["events"] == 0
+    assert second.stderr == ""
+
+
+@pytest.mark.parametrize("words", [["queue", "stats"], ["up"], ["doctor"], ["test"]])
+def test_it_is_told_before_it_is_made(folder, monkeypatch, words):
+    """So that it can be stopped, and also where it fails."""
+
+    def fail(*_anything):
+        raise StoreError("no server")
+
+    for place in ("store.open_store", "store.connect.connected", "checks.examine", "selftest.self_test"):
+        monkeypatch.setattr(f"rlm.{place}", fail)
+
+    assert run(*words).stderr.splitlines()[0].count(MADE) == 1
+    assert not (folder / ".rlm").exists()
+
+
+@pytest.mark.parametrize("words", [["queue", "stats", "--help"], ["config", "show"], ["completion", "bash"]])
+def test_what_makes_no_server_says_nothing(folder, words):
+    """Help, and what only reads the configuration."""
+    assert run(*words).stderr == ""
+    assert not (folder / ".rlm").exists()
+
+
+def test_with_a_configuration_there_is_nothing_to_tell(folder):
+    """It is where the server is to be."""
+    (folder / "rlm.toml").write_text("[workers]\nmax = 2\n")
+
+    assert run("queue", "stats").stderr == ""
+
+
+@pytest.mark.long
+def test_the_children_of_a_command_do_not_repeat_it(folder):
+    """`rlm start --wait` has a supervisor of its own, and workers."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("RLM_", "REDIS_URL"))}
+    command = [sys.executable, "-P", "-m", "rlm", "start", "--wait", "--json"]
+    done = subprocess.run(command, env=clean, check=True, capture_output=True, text=True, timeout=60)
+
+    assert done.stderr.count(MADE) == 1

@@ -1,0 +1,130 @@
+"""`rlm failed` with options that say which letters are meant, in groups or one by one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rlm.clock import system_clock
+from rlm.event import Reason, encode_letter
+from tests.acceptance.cli import Installation
+from tests.store import steps
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    with Installation(tmp_path, valkey_only_url) as made:
+        yield made
+
+
+@pytest.fixture
+def ids(inst):
+    """Five letters of different kinds, by name; the first is the oldest."""
+    now = system_clock.now()
+
+    def put(item, reason, detail, age=0.0, event=None, **also):
+        raw = encode_letter(item, reason, detail, failed_at=now - age, run_id="r", event=event, **also)
+        inst.store.client.lpush(inst.store.keys.failed, raw)
+        return json.loads(raw)["id"]
+
+    first, second, third = (steps.item(f"i{n}", steps.TYPE, wallet_name=f"Wället {n}") for n in (1, 2, 3))
+    answered = "rebalance_api answered HTTP"
+    at = {"endpoint": steps.ENDPOINT}
+    return {
+        "old": put(first, Reason.REJECTED, f"{answered} 422: no", 7200, steps.event_id(1), **at),
+        "new": put(second, Reason.REJECTED, f"{answered} 422: never", 0, steps.event_id(2), **at),
+        "other": put(third, Reason.REJECTED, f"{answered} 404", 0, steps.event_id(3), **at),
+        "not_json": put(b"{wallet 9", Reason.NOT_JSON, "not JSON"),
+        "too_large": put(b"x" * 5000, Reason.TOO_LARGE, "5000 bytes"),
+    }
+
+
+def listed(inst, ids, *how):
+    found = [one["id"] for one in inst.json("failed", "list", *how)]
+    return {name for name, handle in ids.items() if handle in found}
+
+
+@pytest.mark.parametrize(
+    ("how", "names"),
+    [
+        (["--type", steps.TYPE], {"old", "new", "other"}),
+        (["--type", "NOBODY"], set()),
+        (["--reason", "not_json", "--reason", "too_large"], {"not_json", "too_large"}),
+        (["--endpoint", steps.ENDPOINT, "--since", "1h"], {"new", "other"}),
+        (["--search", "wÄLLET 2"], {"new"}),
+        (["--search", "i1:"], {"old"}),
+        (["--search", "wallet 9"], {"not_json"}),
+        (["--search", "http 404"], {"other"}),
+    ],
+)
+def test_letters_are_chosen_by_what_is_known_of_them(inst, ids, how, names):
+    """All that is asked for must fit; of one option said several times any does."""
+    assert listed(inst, ids, *how) == names
+    assert {one["id"] for one in inst.json("failed", "show", *how)} == {ids[name] for name in names}
+
+
+def test_alike_letters_are_grouped(inst, ids):
+    """How many, for what reason, with which answer of which endpoint; the largest group first."""
+    groups = inst.json("failed", "list", "--grouped")
+
+    first = groups[0]
+    assert (first["letters"], first["reason"], first["answer"]) == (2, "rejected", "HTTP 422")
+    assert (first["endpoint"], first["type"], first["newest_id"]) == (steps.ENDPOINT, steps.TYPE, ids["new"])
+    assert first["oldest"] < first["newest"]
+    assert {(one["reason"], one["answer"]) for one in groups[1:]} == {
+        ("rejected", "HTTP 404"),
+        ("not_json", None),
+        ("too_large", None),
+    }
+    lines = inst.rlm("failed", "list", "1", "--grouped").stdout.splitlines()
+    assert lines[1].split()[:5] == ["2", "rejected", "HTTP", "422", steps.ENDPOINT]
+    assert "1 of 4 groups" in lines[-1]
+
+
+def test_those_chosen_are_dropped_and_no_others(inst, ids):
+    """Counted and asked for first, as all of them are."""
+    said = inst.rlm("failed", "drop", "--reason", "rejected", "--since", "1h", input="n\n", code=1).stderr
+    assert "Drop 2 dead letters" in said
+    assert inst.json("failed", "drop", "--search", "422", "--dry-run")["would_be_dropped"] == 2
+
+    dropped = inst.json("failed", "drop", "--reason", "rejected", "--since", "1h", "--yes")["dropped"]
+
+    assert set(dropped) == {ids["new"], ids["other"]}
+    assert listed(inst, ids) == {"old", "not_json", "too_large"}
+
+
+def test_a_retry_of_all_leaves_what_cannot_succeed_and_says_so(inst, ids):
+    """They would be dead letters again in the next run; the others are sent. That is no failure."""
+    assert inst.json("failed", "retry", "--all", "--dry-run")["would_be_left"] == 2
+
+    done = inst.rlm("failed", "retry", "--all", "--json")
+
+    printed = json.loads(done.stdout)
+    assert set(printed["retried"]) == {ids["old"], ids["new"], ids["other"]}
+    assert {one["id"] for one in printed["left"]} == {ids["not_json"], ids["too_large"]}
+    assert "2 dead letters left" in done.stderr
+    assert listed(inst, ids) == {"not_json", "too_large"}
+    assert inst.json("queue", "stats")["events"] == 0
+
+
+def test_one_that_is_named_is_retried_all_the_same(inst, ids):
+    """Whoever names it knows why."""
+    assert inst.json("failed", "retry", ids["not_json"])["retried"] == [ids["not_json"]]
+
+
+def test_ids_and_options_are_not_mixed(inst, ids):
+    """Which of both would be meant cannot be known."""
+    for command in ("show", "retry", "drop"):
+        assert "rlm failed list" in inst.rlm("failed", command, ids["old"], "--search", "x", code=2).stderr
+        assert "rlm failed list" in inst.rlm("failed", command, code=2).stderr
+
+
+def test_a_letter_of_an_event_that_was_sent_names_its_endpoint(inst):
+    """So it can be chosen by that."""
+    inst.push(*steps.items(1, steps.TYPE))
+    run = inst.start_run()
+    inst.store.ledger.fail(steps.claim_next(inst.store, inst.token, run), Reason.REJECTED, "no", steps.OVERFLOW)
+
+    assert len(inst.json("failed", "list", "--endpoint", steps.OVERFLOW)) == 1
+    assert inst.json("failed", "list", "--endpoint", steps.ENDPOINT) == []

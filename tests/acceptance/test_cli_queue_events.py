@@ -1,0 +1,177 @@
+"""`rlm queue list` and `drop`: what waits, one by one and page by page; leftovers that nobody wants."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from rlm import waiting
+from rlm.waiting import EventFilter, Mark, waiting_page
+from tests.acceptance.cli import Installation
+from tests.store import looks, steps
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    with Installation(tmp_path, valkey_only_url) as made:
+        yield made
+
+
+def listed(inst, *how):
+    return {one["event_id"]: one["state"] for one in inst.json("queue", "list", *how)["events"]}
+
+
+def leave_over(inst, *items):
+    """Have items left over by a run."""
+    inst.push(*items)
+    inst.close_run(inst.start_run())
+
+
+def test_every_state_in_which_an_event_waits_is_listed(inst):
+    """What is under way or settled is not."""
+    inst.push(*steps.items(5, steps.TYPE))
+    run = inst.start_run(600)
+    claims = [steps.claim_next(inst.store, inst.token, run) for _ in range(3)]
+    inst.store.ledger.retry(claims[0], steps.ENDPOINT, 60)
+    inst.store.ledger.spend(claims[1], steps.ENDPOINT)
+    inst.push(steps.item("new", steps.TYPE, steps.OTHER_TYPE, priority=7), b"no JSON")
+
+    assert listed(inst) == {
+        steps.event_id(4): "pending",
+        steps.event_id(5): "pending",
+        steps.event_id(1): "backing_off",
+        steps.event_id(2): "spent",
+        f"new:{steps.TYPE}": "queued",
+        f"new:{steps.OTHER_TYPE}": "queued",
+    }
+    (backing_off,) = inst.json("queue", "list", "--state", "backing_off")["events"]
+    assert 50 < backing_off["due_in_seconds"] <= 90
+    assert inst.json("queue", "list", "--item", "new")["events"][0]["priority"] == 7
+
+
+def test_events_are_chosen_by_type_wallet_item_and_age(inst):
+    """All that is asked for must fit; the age is by the item's timestamp, else by its arrival."""
+    old = (datetime.now(UTC) - timedelta(hours=3)).isoformat()
+    leave_over(
+        inst,
+        steps.item("a", steps.TYPE, steps.OTHER_TYPE, timestamp=old),
+        steps.item("b", steps.TYPE, wallet_name="Wället"),
+    )
+    inst.push(steps.item("c", steps.TYPE, wallet_name="Wället"))
+
+    a, a_other, b, c = f"a:{steps.TYPE}", f"a:{steps.OTHER_TYPE}", f"b:{steps.TYPE}", f"c:{steps.TYPE}"
+    assert set(listed(inst)) == {a, a_other, b, c}
+    assert set(listed(inst, "--type", steps.OTHER_TYPE)) == {a_other}
+    assert set(listed(inst, "--wallet", "Wället")) == {b, c}
+    assert set(listed(inst, "--wallet", "Wället", "--state", "leftover")) == {b}
+    assert set(listed(inst, "--item", "a")) == {a, a_other}
+    assert set(listed(inst, "--older-than", "2h")) == {a, a_other}
+    assert listed(inst, "--older-than", "4h") == {}
+    assert "No such event waits" in inst.rlm("queue", "list", "--wallet", "nobody").stdout
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 7])
+def test_pages_hold_every_event_once_in_order(inst, monkeypatch, page):
+    """Across types, states and lists, also within an item of several types and where many have the same score."""
+    monkeypatch.setattr(waiting, "_PAGE", 2)
+    inst.push(*steps.items(4, steps.TYPE, steps.OTHER_TYPE))
+    inst.start_run(600)
+    backing_off = {f"e{number}:{steps.TYPE}": 5 for number in range(5)}
+    inst.store.client.zadd(inst.store.keys.backoff(steps.TYPE), backing_off)
+    for one in backing_off:
+        inst.store.client.hset(inst.store.keys.event(one), mapping={"item": b"{}", "wallet": "w", "score": "0"})
+    inst.push(*steps.items(3, steps.TYPE, steps.OTHER_TYPE, first=7))
+    whole = list(listed(inst, "1000"))
+    assert len(whole) == 8 + 5 + 6
+
+    found, after = [], []
+    while True:
+        document = inst.json("queue", "list", str(page), *after)
+        found += [one["event_id"] for one in document["events"]]
+        if document["next"] is None:
+            break
+        after = ["--after", document["next"]]
+
+    assert found == whole
+
+
+def test_a_page_goes_on_where_the_event_before_it_is_gone(inst):
+    """None is passed over for that."""
+    leave_over(inst, *steps.items(4, steps.TYPE))
+    first = waiting_page(inst.store, EventFilter(), 2)
+    inst.store.client.zrem(inst.store.keys.pending(steps.TYPE), steps.event_id(2))
+
+    rest = waiting_page(inst.store, EventFilter(), 9, first.after)
+
+    assert [one.event_id for one in rest.events] == [steps.event_id(3), steps.event_id(4)]
+
+
+def test_a_page_ends_after_so_many_events_were_looked_at(inst, monkeypatch):
+    """Where few fit; the next one goes on from there."""
+    monkeypatch.setattr(waiting, "MOST_LOOKED", 3)
+    leave_over(inst, *steps.items(4, steps.TYPE), steps.item("x", steps.TYPE, wallet_name="w"))
+
+    first = inst.json("queue", "list", "--wallet", "w")
+    assert first["events"] == []
+    assert "goes on" in inst.rlm("queue", "list", "--wallet", "w").stdout
+    assert set(listed(inst, "--wallet", "w", "--after", first["next"])) == {f"x:{steps.TYPE}"}
+
+
+@pytest.mark.parametrize("mark", ["", "x", "pending:T:x:y", "list::1:y", "pending:T:1"])
+def test_what_is_no_mark_is_a_usage_error(inst, mark):
+    """It is what a page said, as it was."""
+    assert Mark.read(mark) is None
+    assert "no page ends there" in inst.rlm("queue", "list", "--after", mark, code=2).stderr
+
+
+# -- drop
+
+
+def test_leftovers_are_dropped_by_the_same_filters(inst):
+    """Counted and asked for first; what is retried by hand, or queued, stays."""
+    leave_over(inst, *steps.items(3, steps.TYPE), steps.item("x", steps.TYPE, wallet_name="w"))
+    inst.push(steps.item("y", steps.TYPE, wallet_name="w"))
+
+    assert inst.json("queue", "drop", "--wallet", "w", "--dry-run") == {"dropped": 0, "would_be_dropped": 1}
+    said = inst.rlm("queue", "drop", "--wallet", "w", input="n\n", code=1).stderr
+    assert "Drop 1 leftover event for good?" in said
+    assert "Nothing was dropped" in said
+    assert len(listed(inst)) == 5
+    assert inst.json("queue", "drop", "--wallet", "w", "--yes") == {"dropped": 1}
+
+    assert set(listed(inst)) == {*steps.event_ids(3), f"y:{steps.TYPE}"}
+    assert "3 leftover events dropped" in inst.rlm("queue", "drop", "--all", "--yes").stdout
+    assert "Nothing to drop" in inst.rlm("queue", "drop", "--all").stdout
+    assert all(one["ok"] for one in inst.json("doctor")["findings"] if one["name"] == "books")
+
+
+def test_while_a_run_is_open_nothing_is_dropped(inst):
+    """It has taken them up; the message names it and says what to do."""
+    leave_over(inst, *steps.items(3, steps.TYPE))
+    run = inst.start_run()
+
+    with looks.nothing_changes(inst.store):
+        said = inst.rlm("queue", "drop", "--all", "--yes", code=1).stderr
+
+    assert run.id in said
+    assert "rlm cancel" in said
+
+
+def test_a_run_that_opens_while_somebody_is_asked_has_them(inst, monkeypatch):
+    """None is taken from its books, and that is told."""
+    leave_over(inst, *steps.items(3, steps.TYPE))
+    monkeypatch.setattr("rlm.cli.queueevents.confirm", lambda *_words: inst.start_run())
+
+    done = inst.rlm("queue", "drop", "--all", "--json", code=1)
+
+    assert json.loads(done.stdout) == {"dropped": 0}
+    assert "A run was opened meanwhile" in done.stderr
+    assert looks.counts(inst.store).pending == 3
+
+
+def test_which_leftovers_must_be_said(inst):
+    """Some by their options, or all of them, and not both."""
+    for how in ([], ["--all", "--wallet", "w"]):
+        assert "rlm queue list" in inst.rlm("queue", "drop", *how, code=2).stderr

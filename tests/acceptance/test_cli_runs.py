@@ -1,0 +1,48 @@
+"""Runs by a prefix of their id, wherever one is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.report import find_run
+from tests.acceptance.cli import Installation
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    with Installation(tmp_path, valkey_only_url) as made:
+        yield made
+
+
+def test_a_run_is_named_by_as_much_of_its_id_as_no_other_has(inst):
+    """The open one and those on record, in every command that takes one."""
+    first = inst.start_run()
+    inst.close_run(first)
+    second = inst.start_run()
+    unique = first.id[: next(at for at, (a, b) in enumerate(zip(first.id, second.id, strict=True)) if a != b) + 1]
+
+    assert inst.json("result", unique)["run_id"] == first.id
+    assert inst.json("status", unique)["run_id"] == first.id
+    assert inst.json("status", second.id[:-1])["run_id"] == second.id
+    assert first.id in inst.rlm("status", unique, "--follow").stdout
+    assert "is not open" in inst.rlm("cancel", unique, code=3).stderr
+
+
+def test_a_prefix_of_several_runs_is_a_usage_error_that_names_them(inst):
+    """Nothing is guessed; an id that is one run's and begins another's is that run's."""
+    run = inst.start_run()
+    inst.close_run(run)
+    inst.store.client.lpush(inst.store.keys.runs, f"{run.id}-longer")
+
+    for command in ("status", "result", "cancel"):
+        said = inst.rlm(command, run.id[:-1], code=2).stderr
+        assert all(name in said for name in (run.id, f"{run.id}-longer"))
+    assert find_run(inst.store, run.id) == run.id
+
+
+def test_what_begins_no_run_is_exit_three(inst):
+    """As an id that is unknown ever was; nothing at all names no run, either."""
+    inst.close_run(inst.start_run())
+
+    assert "No run 'x' is known" in inst.rlm("result", "x", code=3).stderr
+    assert "No run '' is known" in inst.rlm("result", "", code=3).stderr
