@@ -168,7 +168,7 @@ def test_every_exit_code_is_explained():
     own = [int(code) for code in ExitCode if code < 128]  # from there on they are those of a shell
 
     assert [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)] == [int(code) for code in ExitCode]
-    told = re.search(r"Exit codes: (.+?) \(\[all\]", Page(README).prose, re.DOTALL)
+    told = re.search(r"Exit\s+codes: (.+?)\s+\(\[all\]", Page(README).prose, re.DOTALL)
     assert told
     assert [int(code) for code in re.findall(r"\b\d\b", told[1])] == own
 
