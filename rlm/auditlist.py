@@ -9,7 +9,7 @@ from rlm.event import BadItemError, decode_item
 from rlm.settings.faults import close_match, did_you_mean
 from rlm.store.connect import translated
 from rlm.store.sizes import longest_item
-from rlm.text import counted
+from rlm.text import counted, cut, safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +24,10 @@ PUSH_BYTES = 1_000_000
 MOST_NAMED = 5
 
 
+#: An unknown type is named up to here, columns.
+LONGEST_NAME = 100
+
+
 @dataclass(slots=True)
 class Faulty:
     """How many items have the same fault, on which lines the first of them, and the unknown types where that is it."""
@@ -35,7 +39,8 @@ class Faulty:
     def __str__(self) -> str:
         if self.types:
             more = ", ..." if len(self.types) == MOST_NAMED else ""
-            return f"({', '.join(self.types)}{more})"
+            named = (cut(safe_line(name), LONGEST_NAME) for name in self.types)
+            return f"({', '.join(named)}{more})"
         more = f" and {self.items - len(self.lines):,} more" if self.items > len(self.lines) else ""
         return f"({'line' if self.items == 1 else 'lines'} {', '.join(map(str, self.lines))}{more})"
 
