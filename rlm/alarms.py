@@ -38,6 +38,7 @@ class Alarm(StrEnum):
     REDIS_UNFIT = "redis_unfit", "Redis is not fit: it would lose what it is told"
     REDIS_FORGOT = "redis_forgot", "Redis cannot be trusted to know all calls"
     CLOCK_STEPPED = "clock_stepped", "The clock of Redis stepped"
+    KEY_SET_ASIDE = "key_set_aside", "A key in Redis held what it cannot, and was set aside"
     NO_ARCHIVE = "no_archive", "Run records and dead letters cannot be archived"
 
 

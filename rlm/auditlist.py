@@ -22,10 +22,8 @@ PUSH_ITEMS = 500
 PUSH_BYTES = 1_000_000
 #: Lines and types that are named of those with the same fault, the first.
 MOST_NAMED = 5
-
-
-#: An unknown type is named up to here, columns.
-LONGEST_NAME = 100
+#: Columns of an unknown type's name.
+LONGEST_NAME = 60
 
 
 @dataclass(slots=True)
@@ -39,8 +37,7 @@ class Faulty:
     def __str__(self) -> str:
         if self.types:
             more = ", ..." if len(self.types) == MOST_NAMED else ""
-            named = (cut(safe_line(name), LONGEST_NAME) for name in self.types)
-            return f"({', '.join(named)}{more})"
+            return f"({', '.join(cut(safe_line(one), LONGEST_NAME) for one in self.types)}{more})"
         more = f" and {self.items - len(self.lines):,} more" if self.items > len(self.lines) else ""
         return f"({'line' if self.items == 1 else 'lines'} {', '.join(map(str, self.lines))}{more})"
 

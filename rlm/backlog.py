@@ -14,7 +14,7 @@ from rlm.books import books
 from rlm.event import BadItemError, decode_item
 from rlm.order import ranks_in_ledger
 from rlm.plan.sacrifice import Ranks
-from rlm.store.connect import translated
+from rlm.store.connect import ESCAPED, translated
 from rlm.store.scripts import Script
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _since(store: Store, zset: str, start: int, number: int) -> list[float | Non
         ids = cast("list[bytes]", store.client.zrange(zset, start, start + number - 1))
         pipeline = store.client.pipeline(transaction=False)
         for one in ids:
-            pipeline.hmget(store.keys.event(one.decode()), "item", "taken_at")
+            pipeline.hmget(store.keys.event(one.decode(errors=ESCAPED)), "item", "taken_at")
         entries = pipeline.execute()
     return [waits_since(item, taken_at) for item, taken_at in entries]
 

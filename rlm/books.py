@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rlm.store.connect import translated
+from rlm.event import is_type_name
+from rlm.store.connect import ESCAPED, translated
 from rlm.store.ledger import Counts
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class Books:
         )
 
 
+@translated()
 def books(store: Store) -> Books:
     """Read the books of this instant, in one transaction.
 
@@ -107,7 +109,9 @@ def books(store: Store) -> Books:
         run_id, names = _run_and_types(store)
         found = _read(store, run_id, names)
         # What was asked for depends on the run and the types; where they changed meanwhile, ask again.
-        if found[1] == (run_id.encode() if run_id else None) and {one.decode() for one in found[2]} <= set(names):
+        if found[1] == (run_id.encode(errors=ESCAPED) if run_id else None) and {
+            one.decode() for one in found[2] if is_type_name(one)
+        } <= set(names):
             return _books(run_id, names, found)
 
 
@@ -139,7 +143,7 @@ def _run_and_types(store: Store) -> tuple[str | None, list[str]]:
     names = store.known_types
     with translated(store.client):
         run_id: Any = store.client.get(store.keys.current)
-    return (run_id.decode() if run_id else None), names
+    return (run_id.decode(errors=ESCAPED) if run_id else None), names
 
 
 def _read(store: Store, run_id: str | None, names: Sequence[str]) -> list[Any]:
@@ -162,7 +166,7 @@ def _read(store: Store, run_id: str | None, names: Sequence[str]) -> list[Any]:
 
 def _books(run_id: str | None, names: Sequence[str], found: Sequence[Any]) -> Books:
     (seconds, microseconds), _, _, tally, events, staged, aside, letters, gone, *counted = found
-    counts = {what.decode(): int(number) for what, number in tally.items()}
+    counts = {what.decode(errors=ESCAPED): int(number) for what, number in tally.items()}
     accounts = dict(zip(names, _accounts(names, counts, counted), strict=True))
     dropped = {name.decode(): value.decode() for name, value in gone.items()}
     return Books(seconds + microseconds / 1_000_000, run_id, events, staged + aside, letters, accounts, dropped)

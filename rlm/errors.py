@@ -35,6 +35,10 @@ class StoreUnfitError(StoreError):
     """Raised when a Redis is reachable but would lose events. The message names the setting and the remedy."""
 
 
+class StoreGarbledError(StoreError):
+    """Raised when a key holds what cannot be there. The leader sets it aside; `rlm doctor` names it."""
+
+
 class UnsafeError(ConfigurationError, StoreError):
     """Raised when another user could change or replace a file or directory that RLM reads, runs or writes.
 

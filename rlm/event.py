@@ -36,6 +36,7 @@ _MAX_WALLET_NAME = 500
 _MAX_TYPE_NAME = 100
 #: How much of an item an excerpt keeps, bytes; of one that is not longer than that, the smaller number.
 _HEAD_BYTES, _SHORT_HEAD_BYTES = 4096, 1024
+_TYPE = re.compile(rb"[A-Za-z0-9_.-]{1,100}")
 
 
 class Reason(StrEnum):
@@ -104,6 +105,11 @@ class Item:
 def event_id(item_id: str, type_name: str) -> str:
     """Name the event that is `type_name` of item `item_id`. Types hold no colon, so `type_of` undoes it."""
     return f"{item_id}:{type_name}"
+
+
+def is_type_name(raw: bytes) -> bool:
+    """Return whether a type may be called so."""
+    return _TYPE.fullmatch(raw) is not None
 
 
 def type_of(event: str) -> str:
@@ -265,7 +271,7 @@ def encode_letter(
             "detail": detail,
             "failed_at": isoformat(failed_at),
             "run_id": run_id,
-            "event_id": event,
+            "event_id": event if event and event.isascii() else None,  # as every event's is
             **also,
             "item": _embedded(item, reason),
         }

@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from rlm.alarms import Alarm, alarm
 from rlm.clock import system_clock
 from rlm.crash import crash_point
@@ -176,6 +178,9 @@ class Lanes:
         No call outlasts the run's deadline, nor `held_until`, from when on the lease is left for settling it.
         """
         ledger, deadline = self._store.ledger, claimed_at + claim.remaining_seconds
+        if unsound := _unsound(claim):
+            reason, detail = unsound
+            return lambda: ledger.fail(claim, reason, f"in the ledger it stands as what no item is: {detail}", "")
         for endpoint in _candidates(claim, event_type):
             now = system_clock.monotonic()
             needs = needed_seconds(event_type, endpoint.name, claim.expected)
@@ -407,6 +412,18 @@ class Lanes:
         if number is None:
             number = self._numbered.number = next(self._numbers)
         return number
+
+
+def _unsound(claim: Claim) -> tuple[Reason, str] | None:
+    """Tell why an event cannot be sent as it stands in the ledger; it could be when it was taken."""
+    try:
+        claim.wallet_name.encode()
+        msgspec.json.decode(claim.item)
+    except UnicodeEncodeError:
+        return Reason.BAD_VALUE, "its wallet_name is no text"
+    except (ValueError, RecursionError) as error:
+        return Reason.NOT_JSON, f"not JSON: {error}"
+    return None
 
 
 def _candidates(claim: Claim, event_type: EventType) -> Iterator[Endpoint]:

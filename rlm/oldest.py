@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from rlm.backlog import stamped_at, waits_since
-from rlm.store.connect import translated
+from rlm.store.connect import ESCAPED, translated
 from rlm.store.intake import PRIORITY_STEP
 from rlm.store.scripts import Script
 
@@ -37,7 +37,7 @@ def oldest_pending(store: Store, types: Sequence[str]) -> dict[str, float]:
         lowest = {}
         for name, reply in replies.items():
             for event_id, score in reply:
-                first.setdefault(name, []).append(event_id.decode())
+                first.setdefault(name, []).append(event_id.decode(errors=ESCAPED))
                 lowest[name] = (int(score) // PRIORITY_STEP + 1) * PRIORITY_STEP
     return _earliest(store, first)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from rlm.event import MAX_PRIORITY
 from rlm.plan.sacrifice import Ranks
-from rlm.store.connect import translated
+from rlm.store.connect import ESCAPED, translated
 from rlm.store.intake import PRIORITY_STEP, order_offset
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _by_event(store: Store, zset: str) -> Iterator[int]:
                 return
             pipeline = store.client.pipeline(transaction=False)
             for one in ids:
-                pipeline.hget(store.keys.event(one.decode()), "score")
+                pipeline.hget(store.keys.event(one.decode(errors=ESCAPED)), "score")
             scores = pipeline.execute()
         yield from (MAX_PRIORITY - int(score) // PRIORITY_STEP for score in scores if score is not None)
         start += len(ids)

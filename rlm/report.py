@@ -25,6 +25,8 @@ IDLE = "idle"
 #: Runs that are looked at for one whose id begins as asked, the newest, and so many of them are named.
 _MOST_RUNS = 100_000
 _MOST_NAMED = 5
+#: So many records are tried, the newest, where that of the last run cannot be read.
+_TRIED = 10
 
 
 def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[str, Any]:
@@ -185,10 +187,11 @@ def record(store: Store, run_id: str | None) -> dict[str, Any]:
         NoSuchRunError: it is unknown or not finished, or none has finished yet.
     """
     if run_id is None:
-        newest = store.runs.history(1)
+        newest = store.runs.history(_TRIED)
         if not newest:
             raise NoSuchRunError("No run has finished yet. Start one with `rlm start --wait`.")
-        run_id = newest[0]
+        readable = (one for one in newest if store.runs.record(one) is not None)
+        run_id = next(readable, newest[0])
     found = store.runs.record(run_id) if run_id.isascii() else None  # every id is ASCII
     if found is None:
         run = store.runs.current()

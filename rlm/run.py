@@ -64,6 +64,14 @@ def make_run_id(started_at: float) -> str:
     return f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}Z-{secrets.token_hex(2)}"
 
 
+def started_at_of(run_id: str) -> float | None:
+    """Return when a run started by its name, seconds since 1970; None where that says nothing."""
+    try:
+        return datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%S%f%z").timestamp()
+    except ValueError:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """An open run as it stands in Redis. Times in seconds since 1970, by the clock of Redis as it was when it opened.

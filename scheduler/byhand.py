@@ -35,6 +35,7 @@ class HandConductor:
         self._duty = Duty(store, wakeup, stop, self._leader.owner, cancels=True)
         broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
         self._conductor = Conductor(store, broker, self._leader, self._duty, allow_volatile=allow_volatile)
+        self._mender = self._conductor.mender
         self._housekeeper = Housekeeper(store, broker, self._leader)
 
     def campaign(self, seconds: float) -> None:
@@ -53,6 +54,7 @@ class HandConductor:
                     f"{self._store.leases.holder()} conducts the runs and does not answer; see `rlm doctor`."
                 )
             self._duty.wait(_CAMPAIGN_SECONDS)
+        self._mender.mend()
         if unfit := self._conductor.vouch():
             raise StoreUnfitError(unfit)
 

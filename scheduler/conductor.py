@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rlm.store import Store
     from scheduler.duty import Duty
     from scheduler.leader import Leader
+    from scheduler.mender import Mender
 
 #: Calls are cut at the deadline; what their workers say of it within this many seconds still counts.
 OVERTIME_SECONDS = 0.25
@@ -46,7 +47,13 @@ class Conductor:
     """Conducts one run at a time. Every write carries the lease's token, so that a deposed one changes nothing."""
 
     def __init__(
-        self, store: Store, broker: ClaimCheckBroker, leader: Leader, duty: Duty, *, allow_volatile: bool = False
+        self,
+        store: Store,
+        broker: ClaimCheckBroker,
+        leader: Leader,
+        duty: Duty,
+        *,
+        allow_volatile: bool = False,
     ) -> None:
         """Conduct with the lease of `leader`; with `allow_volatile` on a Redis without an append-only file too."""
         self._store = store
@@ -66,6 +73,11 @@ class Conductor:
         """
         self._voucher.check()
         return self._voucher.unfit
+
+    @property
+    def mender(self) -> Mender:
+        """What mends keys that hold what they cannot, for whoever conducts."""
+        return self._voucher.mender
 
     def watch(self) -> None:
         """Look on while another conducts, so as to know what it knew.
@@ -189,6 +201,7 @@ class Conductor:
         """Wait for the calls under way, have the end-of-run actor close the run, do it ourselves if that is late."""
         self._await_calls(run)
         crash_point("finish.awaited")
+        self.mender.before_close()
         hurried = self._duty.hurried or self._left_seconds(run) <= 0
         if self._has_workers():
             try:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from rlm.store import Store
 
 
+#: So many asks are answered at once: who floods the list does not hold the run up.
+MOST_ASKS = 100
+
+
 class Duty:
     """Shared by the service and the run it conducts: one thread, one place to wait."""
 
@@ -44,8 +48,10 @@ class Duty:
         self._wakeup.drain()
 
     def serve(self, run: Run) -> None:
-        """Tell everybody who asked for a run that this one is under way."""
-        while (request := self._store.runs.next_request()) is not None:
+        """Tell those who asked for a run that this one is under way."""
+        for _ in range(MOST_ASKS):
+            if (request := self._store.runs.next_request()) is None:
+                return
             self._store.runs.answer(request, {"open": run.id})
 
     def standby(self) -> bool:

@@ -19,6 +19,7 @@ from rlm.pace import Scene
 from rlm.planning import types_in_force
 from rlm.run import State
 from rlm.store import revive
+from rlm.store.connect import translated
 from rlm.store.processes import Role, WorkerState
 from rlm.waits import Waits
 from scheduler.forecast import Forecaster
@@ -61,7 +62,13 @@ class ReleaseLoop:
     """Releases the events of one run until there is nothing left that can be sent, or the run is to end."""
 
     def __init__(
-        self, store: Store, broker: ClaimCheckBroker, leader: Leader, voucher: Voucher, duty: Duty, run: Run
+        self,
+        store: Store,
+        broker: ClaimCheckBroker,
+        leader: Leader,
+        voucher: Voucher,
+        duty: Duty,
+        run: Run,
     ) -> None:
         self._store = store
         self._broker = broker
@@ -113,13 +120,15 @@ class ReleaseLoop:
         """
         while True:
             try:
-                pause = self._turn()
+                with translated(self._store.client):  # whatever stands in Redis is no reason to end
+                    pause = self._turn()
             except FencedError:
                 raise
             except StoreError as error:
                 self._was_away = self._interrupted = True
                 self._outage.tell(error, "nothing is released meanwhile", run_id=self._run.id)
                 revive(self._store)
+                self._voucher.mender.after(error)
                 if self._duty.stopping:
                     raise
                 self.lost_redis = system_clock.monotonic() > self._deadline
@@ -193,6 +202,7 @@ class ReleaseLoop:
         if system_clock.monotonic() - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = system_clock.monotonic()
+        self._voucher.mender.step()
         self._take_up_limits()
         store = self._store
         workers = store.processes.alive(Role.WORKER)

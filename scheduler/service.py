@@ -19,6 +19,7 @@ from rlm.errors import FencedError, StoreError
 from rlm.outage import Outage
 from rlm.run import Trigger
 from rlm.store import revive
+from rlm.store.connect import translated
 from rlm.store.processes import HEARTBEAT_SECONDS, Process, Role, Waker
 from scheduler.conductor import Conductor, HandedOverError
 from scheduler.duty import Duty
@@ -61,6 +62,7 @@ class SchedulerService:
         self._duty = Duty(store, wakeup, stop, self._leader.owner)
         broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
         self._conductor = Conductor(store, broker, self._leader, self._duty, allow_volatile=allow_volatile)
+        self._mender = self._conductor.mender
         self._housekeeper = Housekeeper(store, broker, self._leader)
         self._started_at = system_clock.now()
         self._stopped = threading.Event()
@@ -118,11 +120,8 @@ class SchedulerService:
     def _turn(self) -> None:
         """Do what there is to do, then wait. Trouble with Redis is waited out; a lost lease makes this a standby."""
         try:
-            if self._take_office():
-                self._lead()
-            else:
-                self._lost_sight_of = None  # whoever conducts now sees to it
-                self._conductor.watch()
+            with translated(self._store.client):  # whatever stands in Redis is no reason to end
+                self._schedule()
         except FencedError as error:
             self._leader.token = 0
             self._lost_sight_of = None
@@ -132,10 +131,24 @@ class SchedulerService:
         except StoreError as error:
             self._outage.tell(error, "no run is started meanwhile")
             revive(self._store)
+            self._mend_after(error)
             self._duty.wait(AWAY_SECONDS)
         else:
             self._outage.over()
             self._duty.wait(IDLE_SECONDS)
+
+    def _schedule(self) -> None:
+        if self._take_office():
+            self._lead()
+        else:
+            self._lost_sight_of = None  # whoever conducts now sees to it
+            self._conductor.watch()
+
+    def _mend_after(self, error: StoreError) -> None:
+        try:
+            self._mender.after(error)
+        except FencedError:
+            self._leader.token = 0  # the next turn sees who conducts
 
     def _take_office(self) -> bool:
         """Tell whether this scheduler conducts. Where it does from now on, a tick may have come when nobody did."""
@@ -144,6 +157,7 @@ class SchedulerService:
             return False
         self._told_leader = ""
         if self._leader.token != self._in_office:
+            self._mender.mend()
             if self._store.runs.last_tick() is not None:
                 self._ticks.remember()  # also one of before this process began; where it was served, no harm is done
             self._in_office = self._leader.token  # not before: where Redis failed, the next turn looks again
@@ -167,6 +181,7 @@ class SchedulerService:
     def _lead(self) -> None:
         """Finish what is open, then serve who asks, then a tick that is due, until there is nothing to do."""
         while not self._duty.stopping and self._leader.campaign():
+            self._mender.step()
             unfit = self._conductor.vouch()
             run = self._store.runs.current()
             if run is not None:
@@ -180,6 +195,7 @@ class SchedulerService:
             elif self._ticks.take(self._last_due()):
                 self._try_tick()
             elif not self._housekeeper.step():
+                self._mender.tidy()
                 return
 
     def _go_on(self, run: Run) -> None:
@@ -191,6 +207,7 @@ class SchedulerService:
 
     def _start(self, request: str) -> None:
         crash_point("request.seen")
+        self._mender.before_run()
         run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, system_clock.now())
         self._store.runs.answer(request, {"run_id": run_id})
         self._conduct_open()
@@ -207,6 +224,7 @@ class SchedulerService:
 
     def _tick(self) -> None:
         """Open the run of a tick, then note the tick: one that is noted was served, whoever dies in between."""
+        self._mender.before_run()
         now, run_settings = system_clock.now(), self._settings.run
         due = last_due(now, run_settings.every_seconds)
         last = self._store.runs.last_tick()

@@ -15,6 +15,7 @@ from rlm.endpoint import all_limited, in_force
 from rlm.errors import StoreUnfitError
 from rlm.store.epoch import Verdict
 from rlm.store.fitness import require_fit
+from scheduler.mender import Mender
 from scheduler.stepguard import StepGuard
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Voucher:
         self._allow_volatile = allow_volatile
         self._fit_until = float("-inf")
         self._step_guard = StepGuard()
+        self.mender = Mender(store, leader)
         self._limits: dict[str, str] = {}
         #: Why this Redis is not fit to be told anything more; empty where it is.
         self.unfit = ""

@@ -12,6 +12,7 @@ from rlm.checks.endpoints import check_endpoints
 from rlm.checks.events import check_orphans, check_stuck, check_unknown_types
 from rlm.checks.examination import Examination
 from rlm.checks.files import check_file, check_files
+from rlm.checks.keys import check_keys
 from rlm.checks.leader import check_leader
 from rlm.checks.processes import check_scheduler, check_supervisor, check_versions, check_workers
 from rlm.checks.selftests import check_selftests
@@ -46,6 +47,7 @@ IN_REDIS: Mapping[str, Callable[[Store], Iterable[Finding]]] = {
     "latency": check_latency,
     "clock": check_clock,
     "memory": check_memory,
+    "keys": check_keys,
     "scheduler": check_scheduler,
     "leader": check_leader,
     "supervisor": check_supervisor,

@@ -10,7 +10,7 @@ from rlm.backlog import item_pages
 from rlm.books import books
 from rlm.checks.findings import good, warning
 from rlm.event import BadItemError, decode_item
-from rlm.store.connect import translated
+from rlm.store.connect import ESCAPED, translated
 from rlm.store.processes import Role
 from rlm.text import span
 
@@ -145,7 +145,7 @@ def _unknown_in_items(store: Store, known: set[str]) -> tuple[Counter[str], int]
 def _scores(store: Store, zset: str) -> dict[str, float]:
     with translated(store.client):
         found = cast("list[tuple[bytes, float]]", store.client.zrange(zset, 0, MOST_EVENTS - 1, withscores=True))
-    return {one.decode(): score for one, score in found}
+    return {one.decode(errors=ESCAPED): score for one, score in found}
 
 
 def _fields(store: Store, event_ids: Sequence[str], field: str) -> list[str]:
@@ -154,7 +154,7 @@ def _fields(store: Store, event_ids: Sequence[str], field: str) -> list[str]:
         pipeline = store.client.pipeline(transaction=False)
         for one in event_ids:
             pipeline.hget(store.keys.event(one), field)
-        return [(value or b"").decode() for value in (pipeline.execute() if event_ids else [])]
+        return [(value or b"").decode(errors=ESCAPED) for value in (pipeline.execute() if event_ids else [])]
 
 
 def _counted(numbers: dict[str, int] | Counter[str]) -> str:

@@ -49,5 +49,5 @@ class Examination:
         for error, names in self._refused.values():
             missing = [name for name in names if name != "redis"]
             seen = f"; so not looked at: {', '.join(missing)}" if missing else ""
-            remedy = error.remedy or "do what it says; docs/reliability.md has a list of symptoms"
+            remedy = error.remedy or "do what it says; docs/troubleshooting.md goes by symptom"
             yield fault("redis", f"{error.what}{seen}", remedy)

@@ -52,9 +52,10 @@ def check_supervisor(store: Store) -> Iterator[Finding]:
     supervisors = store.processes.alive(Role.SUPERVISOR)
     if not supervisors:
         lacking = _none(store, Role.SUPERVISOR, "no worker is started")
-        run = store.runs.current()  # one that is open lacks them now
-        by_hand = any(not one.supervisor for one in store.processes.alive(Role.WORKER))
-        yield lacking if run is None or by_hand else fault(lacking.name, lacking.message, lacking.remedy)
+        lacks_now = store.runs.current() is not None and store.processes.wanted() > len(
+            store.processes.alive(Role.WORKER)
+        )
+        yield fault(lacking.name, lacking.message, lacking.remedy) if lacks_now else lacking
     elif stale := _of_another_configuration(store, supervisors):
         yield warning("supervisor", f"{stale} runs another configuration", "restart it")
     else:

@@ -155,7 +155,7 @@ def check_memory(store: Store) -> Iterator[Finding]:
     now, until = system_clock.now(), _held_until(store, found.at)
     ends = moment(until, now).partition(".")[0]
     message = f"{isoformat(found.at)}: {found.why}. Every endpoint {'is' if until > now else 'was'} held until {ends}"
-    remedy = "find out why (docs/reliability.md, under its symptom); events that Redis lost RLM cannot bring back"
+    remedy = "find out why (docs/troubleshooting.md, under its symptom); events that Redis lost RLM cannot bring back"
     yield warning("memory", message, remedy)
 
 

@@ -23,7 +23,7 @@ from rlm.cli.completing import type_names
 from rlm.cli.durations import Duration
 from rlm.cli.printing import fitting_table, print_json, show, show_words
 from rlm.explain.facts import Place
-from rlm.text import counted, span
+from rlm.text import counted, safe_line, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,9 +122,8 @@ def _describe(found: dict[str, Any]) -> None:
         return
     if found["next"]:
         show()
-        show_words(
-            f"It goes on behind these: `rlm queue list --after {shlex.quote(found['next'])}` with the same options."
-        )
+        mark = safe_line(shlex.quote(found["next"]))  # it has the id of an item, which others choose
+        show_words(f"It goes on behind these: `rlm queue list --after {mark}` with the same options.")
 
 
 @click.command(

@@ -12,7 +12,7 @@ from rlm.event import type_of
 from rlm.explain.facts import Door, Gate, Place, Scene, Whereabouts, number
 from rlm.measured import needed_seconds
 from rlm.planning import types_in_force
-from rlm.store.connect import translated
+from rlm.store.connect import ESCAPED, translated
 from rlm.store.processes import Role, WorkerState
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def look_at_event(store: Store, event_id: str) -> Whereabouts | None:
     if not fields:
         return None
     place, score = _place(fields, dict(zip(zsets, scores, strict=True)), is_open=current is not None)
-    worker = fields.get(b"owner", b"").decode()
+    worker = fields.get(b"owner", b"").decode(errors=ESCAPED)
     now = seconds + microseconds / _MICROSECONDS
     return Whereabouts(
         event_id,
@@ -62,7 +62,7 @@ def look_at_event(store: Store, event_id: str) -> Whereabouts | None:
         due=abs(score) / _MICROSECONDS,
         position=None if rank is None else rank + 1,
         of=None if rank is None else pending,
-        endpoint=fields.get(b"endpoint", b"").decode(),
+        endpoint=fields.get(b"endpoint", b"").decode(errors=ESCAPED),
         worker=worker,
         called=_call(store, worker, event_id) if place is Place.IN_FLIGHT else None,
         attempt=number(fields, b"attempt"),
@@ -73,8 +73,8 @@ def look_at_event(store: Store, event_id: str) -> Whereabouts | None:
         unsent=number(fields, b"unsent"),
         calls=trail.written_in(fields),
         taken_at=float(fields[b"taken_at"]) if b"taken_at" in fields else None,
-        taken_in=fields[b"taken_in"].decode() if b"taken_in" in fields else None,
-        last=fields.get(b"last", b"").decode(),
+        taken_in=fields[b"taken_in"].decode(errors=ESCAPED) if b"taken_in" in fields else None,
+        last=fields.get(b"last", b"").decode(errors=ESCAPED),
         attempts=tuple(trail.read(fields)),
     )
 
@@ -85,7 +85,7 @@ def _place(
     for place, score in scores.items():
         if score is not None:
             return (Place.LEFTOVER if place is Place.PENDING and not is_open else place), score
-    state = fields.get(b"state", b"").decode()
+    state = fields.get(b"state", b"").decode(errors=ESCAPED)
     return (Place(state) if state in {Place.COMPLETED, Place.FAILED} else Place.NOWHERE), 0.0
 
 
@@ -95,7 +95,7 @@ def _call(store: Store, worker: str, event_id: str) -> tuple[str, float] | None:
         note = cast("bytes | None", store.client.hget(store.keys.calls(worker), event_id))
     if not note:
         return None
-    _window, stamp, endpoint, *_budget = note.decode().split("|")
+    _window, stamp, endpoint, *_budget = note.decode(errors=ESCAPED).split("|")
     return endpoint, int(stamp) / _MICROSECONDS
 
 

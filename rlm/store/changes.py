@@ -81,6 +81,7 @@ class Changes:
             pipeline.ltrim(self._keys.changes, 0, MOST_CHANGES - 1)
             pipeline.execute()
 
+    @translated()
     def newest(self, number: int = MOST_CHANGES) -> list[Change]:
         """Return the newest `number` changes, newest first.
 
@@ -90,6 +91,15 @@ class Changes:
         with translated(self._client):
             found = cast("list[bytes]", self._client.lrange(self._keys.changes, 0, max(0, number - 1)))
         return [_read(raw) for raw in found]
+
+    @staticmethod
+    def is_change(raw: bytes) -> bool:
+        """Return whether an entry of the list is a change."""
+        try:
+            _read(raw)
+        except (ValueError, RecursionError):
+            return False
+        return True
 
     def limits(self, name: str) -> list[tuple[float, str]]:
         """Return the limits that an endpoint or a budget had; see `limits_of`.

@@ -6,18 +6,25 @@ import ssl
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError, NoPermissionError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from rlm.embedded import EmbeddedServer
 from rlm.embedded.places import is_own_socket
-from rlm.errors import ConfigurationError, StoreError, StoreForbiddenError, StoreUnreachableError
+from rlm.errors import (
+    ConfigurationError,
+    StoreError,
+    StoreForbiddenError,
+    StoreGarbledError,
+    StoreUnreachableError,
+)
 from rlm.settings.masking import EMBEDDED, mask_url
 from rlm.store.sizes import longest_bulk
 from rlm.trust import require_regular
@@ -33,6 +40,12 @@ SENTINEL_PORT = 26379
 _CERTIFICATES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 #: Where a person says which Redis it is: the setting, and the variable that goes before it.
 URL_SETTING = "redis.url (or REDIS_URL)"
+
+
+#: How names are read that need not be text: bytes that are none come through, and go back as they were.
+ESCAPED = "surrogateescape"
+#: What reading a key raises that holds something else than RLM writes there.
+_UNREADABLE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,7 @@ def make_client(url: str, *, socket_timeout: float = 5.0) -> redis.Redis:
         "socket_connect_timeout": socket_timeout,
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
+        "command_packer": _Packer(),
         "protocol": 2,  # the same replies from every version of redis-py, and no more to agree on when connecting
     }
     try:
@@ -97,6 +111,18 @@ def _check_certificates(url: str) -> None:
                 require_regular(Path(value))
 
 
+class _Packer(HiredisRespSerializer):
+    """Packs commands; a name that was read as `ESCAPED` is sent as it was."""
+
+    def pack(self, *args: Any) -> Any:
+        """Return what goes over the wire."""
+        try:
+            return super().pack(*args)
+        except UnicodeEncodeError:
+            raw: list[Any] = [one.encode(errors=ESCAPED) if isinstance(one, str) else one for one in args]
+            return super().pack(*raw)
+
+
 def _sentinel_client(url: str, options: dict[str, Any]) -> redis.Redis:
     """Ask the sentinels of `url` for the master at each connection; user and password are the master's."""
     parts = urlsplit(url)
@@ -107,7 +133,8 @@ def _sentinel_client(url: str, options: dict[str, Any]) -> redis.Redis:
     login = {
         name: unquote(value) for name, value in (("username", parts.username), ("password", parts.password)) if value
     }
-    sentinel = Sentinel(sentinels, sentinel_kwargs=options, **options, **login)  # type: ignore[no-untyped-call]
+    asking = {name: value for name, value in options.items() if name != "command_packer"}  # that is a connection's
+    sentinel = Sentinel(sentinels, sentinel_kwargs=asking, **options, **login)  # type: ignore[no-untyped-call]
     client: redis.Redis = sentinel.master_for(unquote(service), db=int(db or 0))  # type: ignore[no-untyped-call]
     return client
 
@@ -123,14 +150,24 @@ def _host_and_port(place: str) -> tuple[str, int]:
 def translated(client: redis.Redis | None = None) -> Iterator[None]:
     """Turn what redis-py raises into RLM's errors, which say where that Redis is if `client` is given.
 
+    So is what reading its answers raises, where something else stands there than RLM writes.
+
     Raises:
         StoreUnreachableError: it cannot be reached, or not yet; whether the command was carried out is not known.
+        StoreGarbledError: a key holds what it cannot.
         StoreError: it refused.
     """
     try:
         yield
     except redis.RedisError as error:
         raise _in_own_words(error, client) from error
+    except _UNREADABLE as error:
+        what = f"{place(client)} holds what RLM cannot read ({type(error).__name__}: {error})"
+        raise StoreGarbledError(what, _NAMES_IT) from error
+
+
+#: What to do about it.
+_NAMES_IT = "`rlm doctor` names the key; a scheduler sets it aside"
 
 
 def _in_own_words(error: redis.RedisError, client: redis.Redis | None) -> StoreError:
@@ -142,7 +179,8 @@ def _in_own_words(error: redis.RedisError, client: redis.Redis | None) -> StoreE
     if isinstance(error, BusyLoadingError):
         return StoreUnreachableError(f"{where} is still loading its data", "wait and try again")
     if not isinstance(error, redis.ConnectionError | redis.TimeoutError):
-        return StoreError(f"{where} refused a command: {error}")
+        what = f"{where} refused a command: {error}"
+        return StoreGarbledError(what, _NAMES_IT) if "WRONGTYPE" in str(error) else StoreError(what)
     if (distrust := _distrust(error)) is not None:
         remedy = (
             "name the CA that signed its certificate with "
@@ -155,6 +193,17 @@ def _in_own_words(error: redis.RedisError, client: redis.Redis | None) -> StoreE
         if isinstance(error, redis.TimeoutError):  # it lives
             remedy = "it is the embedded server, and hangs: see whether its host is overloaded, else end its process"
     return StoreUnreachableError(f"{where} cannot be reached ({error})", remedy)
+
+
+def names_of(client: redis.Redis, pattern: str) -> list[str]:
+    """Find the keys of a pattern: by SCAN, or where the user may not use that by KEYS, which holds all others up."""
+    try:
+        found = list(client.scan_iter(match=pattern, count=1000))
+    except redis.ResponseError as error:
+        if not is_forbidden(error):
+            raise
+        found = cast("list[bytes]", client.keys(pattern))
+    return sorted({one.decode(errors=ESCAPED) for one in found})
 
 
 def place(client: redis.Redis | None) -> str:

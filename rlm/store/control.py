@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from rlm.store.changes import MOST_CHANGES, What, record_of
-from rlm.store.connect import translated
+from rlm.store.connect import ESCAPED, translated
 from rlm.store.scripts import Script
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Control:
             [keys.limits, keys.limits_filed, keys.changes],
             [limited.name, limit, limited.limit.text, MOST_CHANGES, record],
         )
-        return cast("bytes", before).decode()
+        return cast("bytes", before).decode(errors=ESCAPED)
 
     def pause(self, limited: Limited, by: str, seconds: float | None = None) -> None:
         """Let no new call go to `limited`, for `seconds` or until it is resumed. Calls under way are not cut.
@@ -93,6 +93,7 @@ class Control:
         paused, rested = self._resume(self._client, self._both(limited), [MOST_CHANGES, record])
         return Resumed(bool(paused), bool(rested))
 
+    @translated()
     def health(self, limited: Sequence[Limited]) -> dict[str, Health]:
         """Return what is known of each, by name.
 
@@ -114,7 +115,7 @@ def _read_health(failures: bytes | None, by: bytes | None, at: bytes | None, unt
     ends = until_us is not None and int(until_us) < _FOREVER_US // 2  # it is moved with a clock that steps
     return Health(
         int(failures or 0),
-        (by or b"").decode(),
+        (by or b"").decode(errors=ESCAPED),
         float(at) if at else None,
         int(until_us) / _MICROSECONDS if until_us and ends else None,
     )

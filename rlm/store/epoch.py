@@ -19,7 +19,7 @@ import msgspec
 from rlm.clock import system_clock
 from rlm.errors import UnsafeError
 from rlm.private import opened_directory, read_own, replace_own
-from rlm.store.connect import address, translated
+from rlm.store.connect import ESCAPED, address, translated
 from rlm.store.scripts import Script
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 #: How often what was seen is written to the file at most, seconds: slots of so long may be forgotten unseen where the
 #: conductor dies in the same moment as Redis.
 SAVE_SECONDS = 0.1
+
+#: No epoch was born later than so long from now, seconds: a clock may have been set back since. Nor has any more slots.
+AHEAD_SECONDS = 366 * 86_400
+MOST_SLOTS = 2**53
 
 _MICROSECONDS = 1_000_000
 
@@ -78,6 +82,11 @@ class Renewal:
     why: str
 
 
+def _is_sane(epoch: Epoch, now: float) -> bool:
+    """Return whether an epoch can be one; what cannot is not to be gone by, nor remembered."""
+    return 0 < epoch.born <= (now + AHEAD_SECONDS) * _MICROSECONDS and 0 <= epoch.slots < MOST_SLOTS
+
+
 class EpochFile:
     """What a conductor has seen of the epoch, for the next one on this host. Whatever the disk says, work goes on."""
 
@@ -99,7 +108,8 @@ class EpochFile:
     def read(self) -> Epoch | None:
         """Return what was saved; None where there is nothing that can be read."""
         try:
-            return msgspec.json.decode(read_own(self._path), type=Epoch)
+            found = msgspec.json.decode(read_own(self._path), type=Epoch)
+            return found if _is_sane(found, system_clock.now()) else None
         except FileNotFoundError:
             return None
         except (OSError, UnsafeError, msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -148,6 +158,7 @@ class Epochs:
         """
         self._file.claim()
 
+    @translated()
     def vouch(self, token: int) -> Vouched:
         """Vouch for the server that answers, if it has forgotten nothing: only then do workers get slots from it.
 
@@ -159,8 +170,11 @@ class Epochs:
         now_us, shifted_us, verdict, born, epoch_id, slots, why = reply
         if verdict not in {b"forgot", b"unknown"}:
             self._know(Epoch(int(born), epoch_id.decode(), int(slots)))
-        return Vouched(Verdict(verdict.decode()), int(now_us), int(shifted_us), why.decode())
+        return Vouched(
+            Verdict(verdict.decode(errors=ESCAPED)), int(now_us), int(shifted_us), why.decode(errors=ESCAPED)
+        )
 
+    @translated()
     def renew(self, token: int, why: str, *, underway_seconds: float = 0.0) -> None:
         """Begin a new epoch, in which each window is held for its longest period from now, whatever that will be.
 
@@ -181,8 +195,9 @@ class Epochs:
                 round(underway_seconds * _MICROSECONDS),
             ],
         )
-        self._know(Epoch(int(reply[0]), reply[1].decode(), 0))
+        self._know(Epoch(int(reply[0]), reply[1].decode(errors=ESCAPED), 0))
 
+    @translated()
     def watch(self) -> tuple[int, int]:
         """Remember what Redis has, without a verdict: a standby does, so that it knows when it has to conduct.
 
@@ -194,16 +209,20 @@ class Epochs:
             pipeline.hmget(self._keys.epoch, ["born", "id", "slots", "shifted_us", "since"])
             (seconds, microseconds), (born, epoch_id, slots, shifted_us, since) = pipeline.execute()
         if born and epoch_id and slots:
-            seen, known = Epoch(int(born), epoch_id.decode(), int(slots)), self._known or self._file.read()
-            if known is None or _follows(known, seen, renewed=bool(since)):
+            seen, known = (
+                Epoch(int(born), epoch_id.decode(errors=ESCAPED), int(slots)),
+                self._known or self._file.read(),
+            )
+            if _is_sane(seen, seconds) and (known is None or _follows(known, seen, renewed=bool(since))):
                 self._known = seen  # the file is the conductor's, who has seen more by then
         return seconds * _MICROSECONDS + microseconds, int(shifted_us or 0)
 
+    @translated()
     def last_renewal(self) -> Renewal | None:
         """Return when and why windows could last not be trusted, or None."""
         with translated(self._client):
             since, why = cast("list[bytes | None]", self._client.hmget(self._keys.epoch, ["since", "why"]))
-        return Renewal(int(since) / _MICROSECONDS, why.decode()) if since and why else None
+        return Renewal(int(since) / _MICROSECONDS, why.decode(errors=ESCAPED)) if since and why else None
 
     def close(self) -> None:
         """Save what is known where this process conducted, for the next conductor of this host."""
@@ -211,6 +230,8 @@ class Epochs:
             self._file.save(self._known, at_once=True)
 
     def _know(self, epoch: Epoch) -> None:
+        if not _is_sane(epoch, system_clock.now()):
+            raise ValueError(f"no epoch was born then, or has so many slots: {epoch}")
         self._known, self._conducted = epoch, True
         self._file.save(epoch)
 

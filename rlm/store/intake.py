@@ -11,6 +11,7 @@ from rlm.crash import crash_point
 from rlm.event import MAX_PRIORITY, BadItemError, Excerpt, Excerpting, decode_item, encode_letter
 from rlm.store.connect import translated
 from rlm.store.giants import Giants
+from rlm.store.quarantine import Quarantine
 from rlm.store.scripts import Script
 from rlm.store.sizes import longest_item
 from rlm.text import is_name
@@ -34,6 +35,9 @@ CHUNK_WRITTEN_BYTES = 1_000_000
 CHUNK_WRITTEN = 500
 #: Bytes of an item that its letters hold altogether; those beyond the first that exceed it hold an excerpt.
 WHOLE_BYTES = 256_000
+
+#: What `take_chunk` returns where a key that is to be an event's holds something else.
+_NO_HASH = -2
 
 #: A step of priority in an event's order score. 2^42 arrivals fit in a step, and 100 steps in a double.
 PRIORITY_STEP = 2**42
@@ -82,6 +86,7 @@ class Intake:
     def __init__(self, client: redis.Redis, keys: Keys, max_item_bytes: int) -> None:
         self._client = client
         self._keys = keys
+        self._quarantine = Quarantine(client, keys)
         self._max_item_bytes = max_item_bytes
         self._stage = Script("stage_items")
         self._take = Script("take_chunk")
@@ -170,6 +175,9 @@ class Intake:
             keys += [names.event(entry.event_id), names.pending(entry.type)]
             args += [entry.item, entry.event_id, entry.type, entry.wallet_name, entry.priority]
         taken, duplicates = self._take(self._client, keys, args)
+        if taken == _NO_HASH:  # else its item would be taken for a duplicate, and nobody would have it
+            event = names.event(chunk.entries[duplicates - 1].event_id)
+            self._quarantine.set_aside(token, event, "is no hash, as an event is")
         return taken, duplicates
 
     def _sort(self, raw: bytes, index: int, run_id: str, priorities: Mapping[str, int], chunk: _Chunk) -> None:
@@ -186,10 +194,16 @@ class Intake:
         for letter in _unknown(raw, item, priorities, run_id):
             chunk.add_letter(letter)
 
+    @translated()
     def ever_taken(self) -> int:
         """Count the events that were ever taken into the ledger."""
         with translated(self._client):
             return int(cast("bytes | None", self._client.get(self._keys.sequence)) or 0)
+
+    def begin_sequence(self, number: int) -> None:
+        """Begin to count arrivals with `number`, where the count was lost."""
+        with translated(self._client):
+            self._client.set(self._keys.sequence, number, nx=True)
 
     def waiting(self) -> int:
         """Count the items on the audit list and in staging, those that are set aside among them."""

@@ -55,6 +55,8 @@ calls:WORKER               hash    event id -> the call under way in one of the 
 alone:WORKER               string  id of the event that it carries alone, suspected of killing it; empty: kept free
 requests                   list    asks to start a run (JSON), taken by the scheduler
 reply:ID                   string  the answer to one of them; a minute
+quarantine                 hash    key set aside -> which it was, what was wrong, when (JSON): rlm/store/quarantine.py
+quarantine:KEY:MS          any     what a key held that could not stand there; until somebody deletes it
 wake:WHOM                  -       pub/sub channel that wakes workers, supervisors, or the scheduler
 dramatiq:*                 -       the broker's own: messages, which are claim checks and may be lost
 (PREFIX-test-*)            -       beside the prefix: those of self-tests; see rlm/store/selftests.py
@@ -98,6 +100,7 @@ class Keys:
         self.coming_up = f"{prefix}:coming_up"
         self.restarts = f"{prefix}:restarts"
         self.requests = f"{prefix}:requests"
+        self.quarantine = f"{prefix}:quarantine"
         self.dramatiq = f"{prefix}:dramatiq"
 
     def aside(self, entries: str) -> str:
@@ -183,6 +186,18 @@ class Keys:
     def reply(self, request_id: str) -> str:
         """Return the answer to one request."""
         return f"{self._prefix}:reply:{request_id}"
+
+    def set_aside(self, key: str, at: float) -> str:
+        """Return where what stood in `key` goes that was set aside at `at` (seconds since 1970)."""
+        return f"{self.quarantine}:{key.removeprefix(f'{self._prefix}:')}:{round(at * 1000)}"
+
+    def family(self, name: str) -> str:
+        """Return the pattern of all keys of a family, `event` for one; no prefix holds anything that patterns mean."""
+        return f"{self._prefix}:{name}:*"
+
+    def brokers(self, name: str) -> str:
+        """Return a key of the broker's own."""
+        return f"{self.dramatiq}:{name}"
 
     def wake(self, whom: str) -> str:
         """Return the channel that wakes `workers`, `supervisors` or `scheduler`."""

@@ -5,20 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
+import redis
+
 from rlm import trail
 from rlm.clock import system_clock
 from rlm.endpoint import ANSWER_SLACK_SECONDS
-from rlm.event import Reason, encode_letter, type_of
-from rlm.store.connect import translated
+from rlm.event import BadItemError, Reason, decode_item, encode_letter, is_type_name, type_of
+from rlm.store.connect import ESCAPED, names_of, translated
 from rlm.store.measures import read_expected
+from rlm.store.quarantine import Quarantine
 from rlm.store.scripts import Call, Script, run_many
+from rlm.store.sound import is_note
 from rlm.store.window import KEEP_SECONDS
+from rlm.text import safe_line
 from rlm.trail import Answer, Heard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    import redis
     from redis.client import Pipeline
 
     from rlm.measured import Pair
@@ -123,6 +127,7 @@ class Ledger:
     def __init__(self, client: redis.Redis, keys: Keys, dedupe_seconds: float) -> None:
         self._client = client
         self._keys = keys
+        self._quarantine = Quarantine(client, keys)
         self._dedupe_ms = round(dedupe_seconds * 1000)
         self._release = Script("release_events")
         self._claim = Script("claim_event")
@@ -134,6 +139,7 @@ class Ledger:
         self._return_release = Script("return_release")
         self._promote = Script("promote_events")
         self._drop = Script("drop_pending")
+        self._adopt = Script("adopt_events")
 
     def release(
         self, token: int, run_id: str, wanted: Mapping[str, Sequence[str]], claim_seconds: float = CLAIM_SECONDS
@@ -147,8 +153,8 @@ class Ledger:
             pipeline = self._client.pipeline(transaction=False)
             for name, endpoints in wanted.items():
                 pipeline.zrange(self._keys.pending(name), 0, len(endpoints) - 1)
-            found = [[one.decode() for one in ids] for ids in pipeline.execute()]
-        calls = []
+            found = [[one.decode(errors=ESCAPED) for one in ids] for ids in pipeline.execute()]
+        calls: list[Call] = []
         for (name, endpoints), ids in zip(wanted.items(), found, strict=True):
             keys = [self._keys.lease, self._keys.current, self._keys.pending(name), self._keys.released(name)]
             args: list[str | int] = [token, run_id, round(claim_seconds * _MICROSECONDS)]
@@ -157,13 +163,47 @@ class Ledger:
                 args += [event_id, endpoint]
             calls.append((self._release, keys, args))
         numbers = run_many(self._client, calls)
-        return [
-            Release(event_id, run_id, number)
-            for ids, released in zip(found, numbers, strict=True)
-            for event_id, number in zip(ids, released, strict=False)
-            if number
-        ]
+        releases = []
+        for name, ids, released in zip(wanted, found, numbers, strict=True):
+            for event_id, number in zip(ids, released, strict=False):
+                if number > 0:
+                    releases.append(Release(event_id, run_id, number))
+                elif number < 0:
+                    self._condemn(token, run_id, name, event_id)
+        return releases
 
+    def _condemn(self, token: int, run_id: str, name: str, event_id: str) -> None:
+        """Make a dead letter of a pending event that cannot be sent, for its hash is none or not one of an event."""
+        keys, fields = self._keys, self._fields(event_id, "item")
+        event, item = keys.event(event_id), fields[0] or b"null"
+        wrong = "is not the hash of an event that can be sent"
+        self._quarantine.set_aside(token, event, wrong)
+        try:
+            decode_item(item, len(item))
+        except BadItemError as error:
+            item, wrong = b"null", f"{wrong} ({error})"
+        letter = encode_letter(
+            item,
+            Reason.BAD_VALUE,
+            f"{safe_line(event)} {wrong}",
+            failed_at=system_clock.now(),
+            run_id=run_id,
+            event=event_id,
+        )
+        names = [keys.lease, event, keys.pending(name), keys.tally(run_id), keys.failed]
+        self._fail_pending(self._client, names, [token, event_id, name, self._dedupe_ms, letter])
+
+    def _fields(self, event_id: str, *fields: str) -> list[bytes | None]:
+        """Read fields of an event, as if it had none where its key holds no hash."""
+        with translated(self._client):
+            try:
+                return cast("list[bytes | None]", self._client.hmget(self._keys.event(event_id), fields))
+            except redis.ResponseError as error:
+                if "WRONGTYPE" not in str(error):
+                    raise
+                return [None] * len(fields)
+
+    @translated()
     def claim(
         self,
         release: Release,
@@ -218,21 +258,25 @@ class Ledger:
             ],
         )
         if reply[0] != b"claimed":
-            return Unclaimed(reply[0].decode())
+            return Unclaimed(reply[0].decode(errors=ESCAPED))
         _, remaining, wallet, item, endpoint, attempt, tries, runs, last, *told = reply
         published, limits = told[: len(endpoints)], told[len(endpoints) :]
         return Claim(
             release,
             worker_id,
             int(remaining) / _MICROSECONDS,
-            wallet.decode(),
+            wallet.decode(errors=ESCAPED),
             item,
-            endpoint.decode(),
+            endpoint.decode(errors=ESCAPED),
             int(attempt),
             int(tries),
             int(runs),
-            last.decode(),
-            {limited: limit.decode() for limited, limit in zip([*endpoints, *budgets], limits, strict=True) if limit},
+            last.decode(errors=ESCAPED),
+            {
+                limited: limit.decode(errors=ESCAPED)
+                for limited, limit in zip([*endpoints, *budgets], limits, strict=True)
+                if limit
+            },
             {(name, endpoint): read_expected(one) for endpoint, one in zip(endpoints, published, strict=True) if one},
         )
 
@@ -427,6 +471,7 @@ class Ledger:
                 promoted += int(self._promote(self._client, keys, ids))
         return promoted
 
+    @translated()
     def orphan_worker(self, worker_id: str, *, died: bool = True) -> int:
         """Take back everything a dead worker had claimed; its slots stay blocked from now. Return how many events.
 
@@ -436,7 +481,8 @@ class Ledger:
         with translated(self._client):
             calls = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.calls(worker_id)))
         return sum(
-            self._take_back(event_id.decode(), worker_id, call.decode(), when) for event_id, call in calls.items()
+            self._take_back(event_id.decode(errors=ESCAPED), worker_id, call.decode(errors=ESCAPED), when)
+            for event_id, call in calls.items()
         )
 
     def orphan_expired(self, types: Iterable[str], now_us: int, *, closing: bool = False) -> int:
@@ -447,19 +493,32 @@ class Ledger:
         taken = 0
         for name in types:
             for event_id in self._due(self._keys.inflight(name), now_us, since=-now_us):
+                owner = self._fields(event_id, "owner")[0] or b""
                 with translated(self._client):
-                    owner = cast("bytes | None", self._client.hget(self._keys.event(event_id), "owner")) or b""
-                    call = cast("bytes | None", self._client.hget(self._keys.calls(owner.decode()), event_id)) or b""
-                taken += self._take_back(event_id, owner.decode(), call.decode(), "closing" if closing else "expired")
+                    call = (
+                        cast(
+                            "bytes | None", self._client.hget(self._keys.calls(owner.decode(errors=ESCAPED)), event_id)
+                        )
+                        or b""
+                    )
+                taken += self._take_back(
+                    event_id,
+                    owner.decode(errors=ESCAPED),
+                    call.decode(errors=ESCAPED),
+                    "closing" if closing else "expired",
+                )
         return taken
 
+    @translated()
     def _take_back(self, event_id: str, worker_id: str, call: str, when: str) -> int:
-        window_id, stamp, endpoint, *budget = call.split("|") if call else ("", "", "")
+        window_id, stamp, endpoint, *budget = (
+            call.split("|") if call and is_note(call.encode(errors=ESCAPED)) else ("", "", "")
+        )
         name, keys = type_of(event_id), self._keys
         with translated(self._client):
             run_id = self._client.get(keys.current)
-            item, attempt = cast("list[bytes | None]", self._client.hmget(keys.event(event_id), "item", "attempt"))
-        run = cast("bytes", run_id or b"").decode()
+        item, attempt = self._fields(event_id, "item", "attempt")
+        run = cast("bytes", run_id or b"").decode(errors=ESCAPED)
         heard = Heard(f"nobody knows: its worker {_LOST.get(when, 'froze, or lost Redis')}")
         letter = encode_letter(
             item or b"null",
@@ -493,16 +552,42 @@ class Ledger:
                     self._dedupe_ms,
                     POISON_DEATHS,
                     letter,
-                    trail.encode(run, int(attempt or 0) + 1, endpoint, Answer.UNKNOWN, heard, worker_id),
+                    trail.encode(run, _whole(attempt) + 1, endpoint, Answer.UNKNOWN, heard, worker_id),
                     KEEP_SECONDS * 1000,
                 ],
             )
         )
 
-    def types(self) -> list[str]:
-        """Name the types that have or had events in the ledger."""
+    def adopt(self, token: int, type_name: str, target: str) -> int:
+        """Find the unsettled events of a type again that are in none of its zsets, and put them into `target`.
+
+        Raises FencedError for a `token` that is not the lease's.
+        """
+        keys = self._keys
         with translated(self._client):
-            return sorted(one.decode() for one in cast("set[bytes]", self._client.smembers(self._keys.types)))
+            found = names_of(self._client, keys.event(f"*:{type_name}"))
+        zsets = [keys.pending(type_name), *keys.holders(type_name), keys.retried(type_name)]
+        ids = [one.removeprefix(keys.event("")) for one in found]
+        chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
+        calls: list[Call] = [
+            (self._adopt, [keys.lease, target, *zsets, *map(keys.event, chunk)], [token, *chunk]) for chunk in chunks
+        ]
+        return sum(run_many(self._client, calls))
+
+    def find_types(self) -> None:
+        """Find the types again that have events in the ledger, where their names were lost."""
+        keys = self._keys
+        with translated(self._client):
+            zsets = [keys.pending, keys.backoff, keys.spent, keys.released, keys.inflight, keys.retried]
+            found = {type_of(one) for spell in zsets for one in names_of(self._client, spell("*"))}
+            if found:
+                self._client.sadd(keys.types, *found)
+
+    def types(self) -> list[str]:
+        """Name the types that have or had events in the ledger; what cannot be the name of one is passed over."""
+        with translated(self._client):
+            found = cast("set[bytes]", self._client.smembers(self._keys.types))
+        return sorted(one.decode() for one in found if is_type_name(one))
 
     def count(self, types: Sequence[str]) -> dict[str, Counts]:
         """Count the events of each type by where they are, all at one instant."""
@@ -543,12 +628,16 @@ class Ledger:
 
     def _first(self, zset: str) -> list[str]:
         with translated(self._client):
-            return [one.decode() for one in cast("list[bytes]", self._client.zrange(zset, 0, CHUNK - 1))]
+            return [one.decode(errors=ESCAPED) for one in cast("list[bytes]", self._client.zrange(zset, 0, CHUNK - 1))]
 
     def _due(self, zset: str, now_us: int, since: int = 0) -> list[str]:
         with translated(self._client):
             found = self._client.zrangebyscore(zset, since, now_us, start=0, num=CHUNK)
-        return [one.decode() for one in cast("list[bytes]", found)]
+        return [one.decode(errors=ESCAPED) for one in cast("list[bytes]", found)]
+
+
+def _whole(raw: bytes | None) -> int:
+    return int(raw) if raw and raw.isdigit() else 0
 
 
 def _entry(claim: Claim, endpoint: str, answer: Answer, heard: Heard) -> bytes:

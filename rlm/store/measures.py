@@ -8,7 +8,7 @@ import msgspec
 
 from rlm.measured import Completed, Measured
 from rlm.plan.values import Expected
-from rlm.store.connect import translated
+from rlm.store.connect import ESCAPED, translated
 from rlm.store.scripts import Script
 
 if TYPE_CHECKING:
@@ -33,12 +33,14 @@ class Measures:
         self._endpoints = endpoints
         self._publish = Script("publish_expected")
 
+    @translated()
     def completed(self, run_id: str, first: int = 0) -> list[Completed]:
         """Read the completed calls of an open run in the order of their answers, from the one numbered `first` on."""
         with translated(self._client):
             found = cast("list[bytes]", self._client.lrange(self._keys.timings(run_id), first, -1))
         return [read_completed(one) for one in found]
 
+    @translated()
     def follow(self, run_id: str, first: int) -> tuple[list[Completed], dict[Pair, int]]:
         """Read the completed calls from the one numbered `first` on, and how many have failed so far, in one go."""
         with translated(self._client):
@@ -46,9 +48,10 @@ class Measures:
             pipeline.lrange(self._keys.timings(run_id), first, -1)
             pipeline.hgetall(self._keys.tally(run_id))
             found, tally = pipeline.execute()
-        counts = {name.decode(): int(number) for name, number in tally.items()}
+        counts = {name.decode(errors=ESCAPED): int(number) for name, number in tally.items()}
         return [read_completed(one) for one in found], failing(counts)
 
+    @translated()
     def kept(self) -> dict[Pair, Measured]:
         """Return what is kept of earlier runs for the configured endpoints."""
         names = {endpoint.window_id: name for name, endpoint in self._endpoints.items()}
@@ -56,7 +59,7 @@ class Measures:
             found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.measured))
         kept = {}
         for field, value in found.items():
-            type_name, _, window_id = field.decode().rpartition(" ")
+            type_name, _, window_id = field.decode(errors=ESCAPED).rpartition(" ")
             if window_id in names:
                 kept[type_name, names[window_id]] = msgspec.json.decode(value, type=Measured)
         return kept
@@ -79,11 +82,12 @@ class Measures:
             args += [f"{type_name} {endpoint}", write_expected(one)]
         self._publish(self._client, [self._keys.lease, self._keys.expected], args)
 
+    @translated()
     def published(self) -> dict[Pair, Expected]:
         """Return what the workers are told."""
         with translated(self._client):
             found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.expected))
-        pairs = ((field.decode().partition(" "), read_expected(value)) for field, value in found.items())
+        pairs = ((field.decode(errors=ESCAPED).partition(" "), read_expected(value)) for field, value in found.items())
         return {(type_name, endpoint): one for (type_name, _, endpoint), one in pairs}
 
 
@@ -101,7 +105,7 @@ def _failing(tally: Mapping[str, int]) -> Iterable[tuple[Pair, int]]:
 
 def read_completed(raw: bytes) -> Completed:
     """Read a completed call as `complete_event` writes it."""
-    endpoint, type_name, milliseconds, *more = raw.decode().split(" ")
+    endpoint, type_name, milliseconds, *more = raw.decode(errors=ESCAPED).split(" ")
     waited_ms, at_us, age_ms, *_ = (*more, "0", "0", "0")  # a worker of an older version writes fewer
     return Completed(type_name, endpoint, float(milliseconds), float(waited_ms), int(at_us), float(age_ms))
 

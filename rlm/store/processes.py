@@ -11,7 +11,7 @@ import msgspec
 import redis
 
 from rlm.clock import system_clock
-from rlm.store.connect import make_client, translated
+from rlm.store.connect import ESCAPED, make_client, translated
 from rlm.store.scripts import Script
 
 if TYPE_CHECKING:
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 HEARTBEAT_TTL_SECONDS = 10.0
 #: How often a process announces itself, seconds.
 HEARTBEAT_SECONDS = 3.0
+
+#: What `PTTL` says of a key that never expires.
+_ENDLESS = -1
+#: No process starts later (the year 9999), nor has more lanes.
+LATEST = 253_402_300_799.0
+MOST_LANES = 1_000_000_000
 
 _RECONNECT_SECONDS = 0.5
 #: A channel on which nothing was heard for so long is asked whether it is still there, seconds, and connected anew if
@@ -117,6 +123,7 @@ class Processes:
         """Name the processes of a role that have not signed off and are no longer heard of; see `scheduler.janitor`."""
         return [one for one, entry in self._entries(role).items() if entry is None]
 
+    @translated()
     def _entries(self, role: Role) -> dict[str, Process | None]:
         """Read the register of a role, by id; None for those that are no longer heard of, or are no processes.
 
@@ -124,7 +131,10 @@ class Processes:
         makes a new one in a moment; the others would be taken for living for as long as that.
         """
         with translated(self._client):
-            ids = sorted(one.decode() for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))))
+            ids = sorted(
+                one.decode(errors=ESCAPED)
+                for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role)))
+            )
             pipeline = self._client.pipeline(transaction=False)
             for one in ids:
                 pipeline.get(self._keys.process(role, one))
@@ -143,6 +153,7 @@ class Processes:
                 pipeline.hlen(self._keys.calls(worker_id))
             return cast("list[int]", pipeline.execute())
 
+    @translated()
     def lanes(self, worker_ids: Sequence[str]) -> list[list[Lane]]:
         """Return for each worker what its busy lanes have in hand, those longest under way first."""
         with translated(self._client):
@@ -153,36 +164,46 @@ class Processes:
         return [_lanes(one) for one in notes]
 
     def silences(self, role: Role, process_ids: Sequence[str]) -> list[float]:
-        """Return how long ago each process announced itself, seconds; `HEARTBEAT_TTL_SECONDS` where it was longer."""
+        """Return how long ago each process announced itself, seconds; `HEARTBEAT_TTL_SECONDS` where it was longer.
+
+        An entry that never expires is none of its own: somebody wrote over that, just now for all that is known.
+        """
         with translated(self._client):
             pipeline = self._client.pipeline(transaction=False)
             for process_id in process_ids:
                 pipeline.pttl(self._keys.process(role, process_id))
             left = cast("list[int]", pipeline.execute())
-        return [HEARTBEAT_TTL_SECONDS - max(0, milliseconds) / 1000 for milliseconds in left]
+        return [
+            0.0 if milliseconds == _ENDLESS else HEARTBEAT_TTL_SECONDS - max(0, milliseconds) / 1000
+            for milliseconds in left
+        ]
 
     def count_restarts(self, worker_ids: Sequence[str]) -> int:
         """Count workers that ended unexpectedly and were replaced, each once; return how many were not counted yet."""
         marks = [self._keys.restarted(one) for one in worker_ids]
         return int(self._count_restarts(self._client, [self._keys.restarts, *marks], [_RESTARTED_MS]))
 
+    @translated()
     def restarts(self) -> int:
         """Return how many workers ended unexpectedly, ever."""
         with translated(self._client):
             return int(cast("bytes | None", self._client.get(self._keys.restarts)) or 0)
 
+    @translated()
     def coming_up_seconds(self) -> float | None:
         """Return how long workers take to come up where none is ready, as the last runs saw it; None if none did."""
         with translated(self._client):
             found = cast("bytes | None", self._client.get(self._keys.coming_up))
         return None if found is None else float(found)
 
+    @translated()
     def note_coming_up(self, seconds: float) -> None:
         """Note how long workers took to come up; the average with what was known before is kept."""
         known = self.coming_up_seconds()
         with translated(self._client):
             self._client.set(self._keys.coming_up, repr(seconds if known is None else (known + seconds) / 2))
 
+    @translated()
     def wanted(self) -> int:
         """Return how many workers the conductor wants, over all hosts."""
         with translated(self._client):
@@ -205,17 +226,19 @@ class Processes:
 def _read(entry: bytes) -> Process | None:
     """Read an entry of the register; None for what another program wrote there."""
     try:
-        return msgspec.json.decode(entry, type=Process)
+        found = msgspec.json.decode(entry, type=Process)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+    possible = 0 <= found.started_at <= LATEST and 0 <= found.threads <= MOST_LANES
+    return found if possible else None
 
 
 def _lanes(notes: Mapping[bytes, bytes]) -> list[Lane]:
     """Read what a worker noted of its lanes; of an event that has no slot yet it notes nothing but its id."""
     found = []
     for event_id, note in notes.items():
-        _window, stamp, endpoint = [*note.decode().split("|"), "", ""][:3] if note else ("", "", "")
-        found.append(Lane(event_id.decode(), endpoint or None, int(stamp) if stamp else None))
+        _window, stamp, endpoint = [*note.decode(errors=ESCAPED).split("|"), "", ""][:3] if note else ("", "", "")
+        found.append(Lane(event_id.decode(errors=ESCAPED), endpoint or None, int(stamp) if stamp else None))
     return sorted(found, key=lambda lane: (lane.taken_us is None, lane.taken_us or 0, lane.event_id))
 
 

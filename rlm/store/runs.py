@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import secrets
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from rlm import trail
+from rlm.errors import StoreGarbledError
 from rlm.run import Run, State, Trigger
-from rlm.store.connect import translated
+from rlm.store.connect import ESCAPED, names_of, translated
 from rlm.store.ledger import CHUNK
 from rlm.store.scripts import Script
+from rlm.store.sound import is_record
+from rlm.text import safe_line
 from rlm.trail import Answer, Heard
 
 if TYPE_CHECKING:
@@ -20,6 +25,8 @@ if TYPE_CHECKING:
     import redis
 
     from rlm.store.keys import Keys
+
+log = logging.getLogger(__name__)
 
 #: Milliseconds the answer to a request is kept for the one who asked.
 _REPLY_MS = 60_000
@@ -37,6 +44,8 @@ class Runs:
         self._return_unsettled = Script("return_unsettled")
         self._close = Script("close_run")
         self._trim = Script("trim_records")
+        self._restore = Script("restore_run")
+        self._restate = Script("restate_tally")
 
     def open(self, token: int, run: Run, types: Sequence[str]) -> str:
         """Open `run`, carrying over what is unsettled of `types`; return the id of the run that is open now.
@@ -61,16 +70,56 @@ class Runs:
         reply = self._open(
             self._client, [keys.lease, keys.current, keys.run(run.id), keys.tally(run.id), *per_type], [*args, *types]
         )
-        return cast("bytes", reply).decode()
+        return cast("bytes", reply).decode(errors=ESCAPED)
 
+    @translated()
     def current(self) -> Run | None:
         """Return the open run, or None."""
         with translated(self._client):
             run_id = cast("bytes | None", self._client.get(self._keys.current))
             if run_id is None:
                 return None
-            fields = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.run(run_id.decode())))
-        return _read_run(run_id.decode(), fields) if fields else None
+            fields = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.run(run_id.decode(errors=ESCAPED))))
+        return _read_run(run_id.decode(errors=ESCAPED), fields) if fields else None
+
+    def left_open(self) -> list[str]:
+        """Name the runs of which there is a hash that can be read, the newest first, whatever is open."""
+        with translated(self._client):
+            found = names_of(self._client, self._keys.family("run"))
+        ids = sorted((one.rpartition(":")[2] for one in found), reverse=True)
+        return [run_id for run_id in ids if self._is_readable(run_id)]
+
+    def _is_readable(self, run_id: str) -> bool:
+        try:
+            with translated(self._client):
+                _read_run(run_id, cast("dict[bytes, bytes]", self._client.hgetall(self._keys.run(run_id))))
+        except StoreGarbledError:
+            return False
+        return True
+
+    def restore(self, token: int, run_id: str) -> bool:
+        """Make a run the open one again of which only that is lost; False where one is open.
+
+        Raises FencedError for a `token` that is not the lease's.
+        """
+        return bool(self._restore(self._client, [self._keys.lease, self._keys.current], [token, run_id]))
+
+    def restate(self, token: int, run_id: str, types: Sequence[str]) -> bool:
+        """State anew what the open run carried over, such that its books balance; False when it is not open.
+
+        Raises FencedError for a `token` that is not the lease's.
+        """
+        keys = self._keys
+        zsets = [key for name in types for key in (keys.pending(name), *keys.holders(name))]
+        names = [keys.lease, keys.current, keys.tally(run_id), *zsets]
+        return bool(self._restate(self._client, names, [token, run_id, *types]))
+
+    def list_again(self) -> None:
+        """Write the list of runs anew, where it was lost, by the ids of the records, which sort by time."""
+        with translated(self._client):
+            ids = sorted(cast("list[bytes]", self._client.hkeys(self._keys.records)), reverse=True)
+            if ids and not self._client.exists(self._keys.runs):
+                self._client.rpush(self._keys.runs, *ids)
 
     def is_open(self, run_id: str) -> bool:
         """Tell whether this is the open run."""
@@ -90,7 +139,7 @@ class Runs:
     def cancel(self, run_id: str) -> State | None:
         """Ask the conductor to end a run now; return the state it was in, None when it is not open."""
         state = self._cancel(self._client, [self._keys.current, self._keys.run(run_id)], [run_id])
-        return State(state.decode()) if state else None
+        return State(state.decode(errors=ESCAPED)) if state else None
 
     def return_unsettled(self, run_id: str, types: Sequence[str]) -> bool:
         """Make everything pending again that a finishing run did not settle; False when it is no longer finishing."""
@@ -104,7 +153,9 @@ class Runs:
         keys = self._keys
         while True:
             with translated(self._client):
-                ids = [one.decode() for one in cast("list[bytes]", self._client.zrange(holder, 0, CHUNK - 1))]
+                ids = [
+                    one.decode(errors=ESCAPED) for one in cast("list[bytes]", self._client.zrange(holder, 0, CHUNK - 1))
+                ]
             if not ids:
                 return True
             sent = holder == keys.inflight(name)
@@ -117,13 +168,15 @@ class Runs:
             if returned < 0:
                 return False
 
+    @translated()
     def _cut_entry(self, run_id: str, event_id: str) -> bytes:
         """Write what the trail says of a call that may be under way while its run is closed."""
         with translated(self._client):
             told = cast("list[bytes | None]", self._client.hmget(self._keys.event(event_id), "owner", "attempt"))
             owner, attempt = told
-            note = cast("bytes | None", self._client.hget(self._keys.calls((owner or b"").decode()), event_id))
-        endpoint = note.decode().split("|")[2] if note else ""
+            owner_id = (owner or b"").decode(errors=ESCAPED)
+            note = cast("bytes | None", self._client.hget(self._keys.calls(owner_id), event_id))
+        endpoint = [*(note or b"").decode(errors=ESCAPED).split("|"), "", ""][2]
         heard = Heard("nobody knows: its run was closed before it was answered")
         return trail.encode(run_id, int(attempt or 0) + 1, endpoint, Answer.UNKNOWN, heard, (owner or b"").decode())
 
@@ -163,31 +216,33 @@ class Runs:
         )
         return None if reply < 0 else int(reply)
 
+    @translated()
     def tally(self, run_id: str) -> dict[str, int]:
         """Read the counts of an open run, `what:name` -> number."""
         with translated(self._client):
             found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.tally(run_id)))
-        return {name.decode(): int(number) for name, number in found.items()}
+        return {name.decode(errors=ESCAPED): int(number) for name, number in found.items()}
 
     def record(self, run_id: str) -> dict[str, Any] | None:
-        """Return the record of a closed run, or None."""
+        """Return the record of a closed run, or None, also where what is kept of it is no record."""
         with translated(self._client):
             raw = cast("bytes | None", self._client.hget(self._keys.records, run_id))
-        return None if raw is None else cast("dict[str, Any]", msgspec.json.decode(raw))
+        return _read_record(run_id, raw)
 
     def history(self, number: int) -> list[str]:
         """Return the ids of the last `number` closed runs, newest first."""
         with translated(self._client):
-            return [one.decode() for one in cast("list[bytes]", self._client.lrange(self._keys.runs, 0, number - 1))]
+            found = cast("list[bytes]", self._client.lrange(self._keys.runs, 0, number - 1))
+        return [one.decode(errors=ESCAPED) for one in found]
 
     def recent(self, number: int) -> list[dict[str, Any]]:
-        """Return the records of the last `number` closed runs, newest first."""
+        """Return the records of the last `number` closed runs, newest first; those that are none are left out."""
         ids = self.history(number)
         if not ids:
             return []
         with translated(self._client):
             found = cast("list[bytes | None]", self._client.hmget(self._keys.records, ids))
-        return [msgspec.json.decode(raw) for raw in found if raw is not None]
+        return [one for run_id, raw in zip(ids, found, strict=True) if (one := _read_record(run_id, raw)) is not None]
 
     def count(self) -> int:
         """Count the records."""
@@ -205,7 +260,7 @@ class Runs:
                 return {}
             ids = cast("list[bytes]", self._client.lrange(self._keys.runs, -number, -1))[::-1]
             found = cast("list[bytes | None]", self._client.hmget(self._keys.records, ids))
-        return {one.decode(): record or b"null" for one, record in zip(ids, found, strict=True)}
+        return {one.decode(errors=ESCAPED): record or b"null" for one, record in zip(ids, found, strict=True)}
 
     def trim(self, token: int, run_ids: Sequence[str]) -> int:
         """Remove the oldest records, which are `run_ids` and archived; return how many. May be repeated.
@@ -214,11 +269,16 @@ class Runs:
         """
         return int(self._trim(self._client, [self._keys.lease, self._keys.records, self._keys.runs], [token, *run_ids]))
 
+    @translated()
     def last_tick(self) -> float | None:
         """Return when the scheduler last ticked, seconds since 1970."""
         with translated(self._client):
             raw = cast("bytes | None", self._client.get(self._keys.last_tick))
-        return None if raw is None else float(raw)
+        if raw is None:
+            return None
+        if not math.isfinite(at := float(raw)):
+            raise ValueError(f"no moment: {raw!r}")
+        return at
 
     def note_tick(self, at: float) -> None:
         """Note when the scheduler ticked, seconds since 1970."""
@@ -237,7 +297,7 @@ class Runs:
         """Return the oldest request to start a run, or None. It stays until it is answered, for its taker may die."""
         with translated(self._client):
             raw = cast("bytes | None", self._client.lindex(self._keys.requests, -1))
-        return None if raw is None else raw.decode()
+        return None if raw is None else raw.decode(errors=ESCAPED)
 
     def withdraw(self, request_id: str) -> bool:
         """Take a request back; False when it has been answered."""
@@ -252,6 +312,7 @@ class Runs:
             pipeline.lrem(self._keys.requests, 1, request_id)
             pipeline.execute()
 
+    @translated()
     def reply(self, request_id: str) -> dict[str, Any] | None:
         """Return the answer to a request, None while there is none."""
         with translated(self._client):
@@ -259,8 +320,21 @@ class Runs:
         return None if raw is None else cast("dict[str, Any]", msgspec.json.decode(raw))
 
 
+def _read_record(run_id: str, raw: bytes | None) -> dict[str, Any] | None:
+    if raw is None:
+        return None
+    if is_record(raw):
+        return cast("dict[str, Any]", msgspec.json.decode(raw))
+    log.warning(
+        "What is kept of run %s is no record, and left out; see `rlm doctor`",
+        safe_line(run_id),
+        extra={"action": "read_record"},
+    )
+    return None
+
+
 def _read_run(run_id: str, fields: Mapping[bytes, bytes]) -> Run:
-    text = {name.decode(): value.decode() for name, value in fields.items()}
+    text = {name.decode(errors=ESCAPED): value.decode(errors=ESCAPED) for name, value in fields.items()}
     return Run(
         id=run_id,
         state=State(text["state"]),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from rlm.event import type_of
-from rlm.store.connect import translated
+from rlm.store.connect import ESCAPED, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +39,7 @@ class Snapshot:
     calls: tuple[CallUnderway, ...]
 
 
+@translated()
 def take_snapshot(
     store: Store, types: Sequence[str], limited: Sequence[Limited], worker_ids: Sequence[str]
 ) -> Snapshot:
@@ -70,5 +71,7 @@ def _calls(workers: Sequence[dict[bytes, bytes]], now_us: int) -> Iterator[CallU
     for notes in workers:
         for event_id, note in notes.items():
             if note:  # else it is claimed and has no slot yet
-                _window, stamp, endpoint, *_ = note.decode().split("|")
-                yield CallUnderway(type_of(event_id.decode()), endpoint, max(0, now_us - int(stamp)) / _MICROSECONDS)
+                _window, stamp, endpoint, *_ = note.decode(errors=ESCAPED).split("|")
+                yield CallUnderway(
+                    type_of(event_id.decode(errors=ESCAPED)), endpoint, max(0, now_us - int(stamp)) / _MICROSECONDS
+                )

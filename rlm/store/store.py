@@ -12,7 +12,7 @@ from rlm.endpoint import all_limited, in_force
 from rlm.errors import StoreError
 from rlm.outage import TOLD_SECONDS
 from rlm.store.changes import BY_FILE, MOST_CHANGES, Changes, What, record_of
-from rlm.store.connect import connected, make_client, translated
+from rlm.store.connect import ESCAPED, connected, make_client, translated
 from rlm.store.control import Control
 from rlm.store.epoch import Epochs
 from rlm.store.intake import Intake
@@ -22,6 +22,7 @@ from rlm.store.ledger import Ledger
 from rlm.store.letters import Letters
 from rlm.store.measures import Measures
 from rlm.store.processes import Processes
+from rlm.store.quarantine import Quarantine
 from rlm.store.runs import Runs
 from rlm.store.scripts import Script
 from rlm.store.totals import Totals
@@ -49,6 +50,7 @@ class Store:
         self.told_until = float("-inf")  #: when it may be told again that it cannot be started, monotonic seconds
         self.client: redis.Redis = make_client(url)
         self.keys = Keys(settings)
+        self.quarantine = Quarantine(self.client, self.keys)
         self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes)
         self.ledger = Ledger(self.client, self.keys, settings.queue.dedupe_seconds)
         self.runs = Runs(self.client, self.keys)
@@ -88,7 +90,7 @@ class Store:
         """Return the limits in force, by the name of the endpoint or the budget, as text."""
         with translated(self.client):
             found = cast("dict[bytes, bytes]", self.client.hgetall(self.keys.limits))
-        return {name.decode(): limit.decode() for name, limit in found.items()}
+        return {name.decode(errors=ESCAPED): limit.decode(errors=ESCAPED) for name, limit in found.items()}
 
     def endpoints(self) -> dict[str, Endpoint]:
         """Return the configured endpoints, by name, with the limits in force, their budgets' as well."""

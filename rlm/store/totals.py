@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, cast
 
-from rlm.store.connect import translated
+from rlm.store.connect import ESCAPED, translated
 from rlm.store.measures import read_completed
 from rlm.totals import of_calls
 
@@ -35,6 +35,7 @@ class Totals:
         self._last: bytes | None = None
         self._calls: Counter[str] = Counter()
 
+    @translated()
     def look(self) -> Counter[str]:
         """Return the totals, the tally of the open run and what its calls add, all of one instant.
 
@@ -55,7 +56,7 @@ class Totals:
         """
         keys = self._keys
         with translated(self._client):
-            run_id = (cast("bytes | None", self._client.get(keys.current)) or b"").decode()
+            run_id = (cast("bytes | None", self._client.get(keys.current)) or b"").decode(errors=ESCAPED)
             if run_id != self._run_id:
                 self._forget(run_id)
             pipeline = self._client.pipeline(transaction=True)
@@ -64,7 +65,7 @@ class Totals:
             pipeline.hgetall(keys.tally(run_id))
             pipeline.lrange(keys.timings(run_id), max(0, self._read - 1), -1)
             current, totals, tally, timings = pipeline.execute()
-        if (current or b"").decode() != run_id:
+        if (current or b"").decode(errors=ESCAPED) != run_id:
             return None
         if self._last is not None and timings[:1] != [self._last]:
             self._forget(run_id)
@@ -76,5 +77,5 @@ class Totals:
         found = Counter(self._calls)
         for fields in (totals, tally):
             for name, number in fields.items():
-                found[name.decode()] += int(number)
+                found[name.decode(errors=ESCAPED)] += int(number)
         return found

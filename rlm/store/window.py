@@ -20,7 +20,7 @@ from limits.strategies import MovingWindowRateLimiter
 from rlm.endpoint import all_limited
 from rlm.errors import StoreError
 from rlm.event import type_of
-from rlm.store.connect import translated
+from rlm.store.connect import ESCAPED, translated
 from rlm.store.scripts import Script, run_many
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class WindowStorage(RedisStorage):
                 args += [amount, round((seconds + self._guard_seconds) * _MICROSECONDS)]
         granted, wait, stamp, suspect = self._acquire(self._client, keys, args)
         if granted:
-            return Admitted(stamp.decode(), suspect=bool(suspect))
+            return Admitted(stamp.decode(errors=ESCAPED), suspect=bool(suspect))
         return Refused(None if wait < 0 else wait / _MICROSECONDS)
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
@@ -274,7 +274,7 @@ class Windows:
             round(max(0.0, ago_seconds) * _MICROSECONDS),
         ]
         reply = self._return_slot(self._client, keys, args)
-        return cast("bytes", reply).decode()
+        return cast("bytes", reply).decode(errors=ESCAPED)
 
     def rest(self, endpoint: Endpoint, seconds: float) -> float:
         """Rest an endpoint for `seconds` for all workers, as it asked; return how long it rests from now, seconds."""
@@ -307,13 +307,14 @@ class Windows:
         for endpoint in endpoints:
             window_id, budget = endpoint.window_id, endpoint.budget
             budget_id = budget.window_id if budget else ""
-            if counted.get(window_id.encode(), b"").decode() != budget_id:
+            if counted.get(window_id.encode(), b"").decode(errors=ESCAPED) != budget_id:
                 longest = budget.limit.longest_seconds + self._guard_seconds if budget else 0
                 both = [key for one in (window_id, budget_id) for key in (keys.window(one), keys.health(one))]
                 args: list[str | int] = [token, window_id, budget_id, round(1000 * max(KEEP_SECONDS, longest))]
                 calls.append((self._join, [keys.lease, keys.budgets, *both], args))
         run_many(self._client, calls)
 
+    @translated()
     def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, View]]:
         """Look at several windows at one instant: the time there (microseconds of Redis time), a view by name."""
         keys, args = [self._keys.epoch], [KEEP_SECONDS * _MICROSECONDS]
@@ -341,6 +342,7 @@ class Windows:
             amount = max(rule.amount for rule in one.limit.rules)
             pipeline.lrange(self._keys.window(one.window_id), 0, amount - 1)
 
+    @translated()
     def read_ages(
         self, replies: Sequence[list[bytes]], limited: Sequence[Limited], now_us: int
     ) -> dict[str, tuple[float, ...]]:
@@ -368,6 +370,7 @@ class Windows:
         keys = [self._keys.window(one.window_id) for one, _ in asked]
         return cast("list[int]", self._count(self._client, keys, args))
 
+    @translated()
     def stamps(self, limited: Limited, number: int) -> list[int]:
         """Return the stamps of the newest `number` slots, microseconds of Redis time, newest first."""
         with translated(self._client):
@@ -376,6 +379,7 @@ class Windows:
             )
         return [int(stamp) for stamp in found]
 
+    @translated()
     def sent(self, limited: Limited, number: int) -> list[int]:
         """Return when the calls of the newest `number` slots were sent, microseconds of Redis time, oldest first.
 

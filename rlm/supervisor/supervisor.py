@@ -15,6 +15,7 @@ from rlm.crash import crash_point
 from rlm.errors import StoreError
 from rlm.outage import Outage
 from rlm.store import revive
+from rlm.store.connect import translated
 from rlm.store.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
 from rlm.supervisor.child import Child, watch_death
 from rlm.supervisor.silence import BOOT_SECONDS, Silences
@@ -108,10 +109,11 @@ class Supervisor:
         """Reap, free, announce, end the frozen, scale, each once; then wait. Redis may be away meanwhile."""
         self._reap()
         try:
-            self._free()
-            self._announce()
-            self._end_frozen()
-            self._scale()
+            with translated():  # whatever stands in Redis is no reason to end
+                self._free()
+                self._announce()
+                self._end_frozen()
+                self._scale()
         except StoreError as error:
             self._silences.forget()
             self._outage.tell(error, "the workers stay as they are")

@@ -172,7 +172,7 @@ def test_an_open_run_is_told_and_an_overdue_one_is_an_error(inst):
     inst.push(*steps.items(2, steps.TYPE))
     run = inst.start_run(window_seconds=1000)
     assert findings(inst.json("doctor"))["run"]["message"] == f"{run.id} is running"
-    inst.store.client.hset(inst.store.keys.run(run.id), "deadline", repr(system_clock.now() - 60))
+    inst.store.client.hset(inst.store.keys.run(run.id), "deadline_us", inst.store.now_us() - 60_000_000)
 
     document = inst.json("doctor", code=1)
 

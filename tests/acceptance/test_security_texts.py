@@ -50,6 +50,13 @@ HARMLESS = {"\n"}
 
 FIXED = [
     *(["status"], ["list"], ["result"], ["queue", "stats"], ["failed", "list"], ["worker", "list"], ["doctor"]),
+    *(
+        ["queue", "list"],
+        ["queue", "list", "1"],
+        ["failed", "list", "--grouped"],
+        ["failed", "show", "--since", "9999d"],
+    ),
+    *(["explain", HOSTILE], ["endpoint", "changes"]),
     *(["plan"], ["endpoint", "list"], ["explain", f"i1:{steps.TYPE}"], ["compliance"]),
 ]
 

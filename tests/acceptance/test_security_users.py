@@ -122,6 +122,7 @@ def test_a_whole_system_needs_no_more_than_the_documented_user(guarded, make_sys
             ("list",),
             ("worker", "list"),
             ("failed", "list"),
+            ("compliance",),
             ("endpoint", "changes"),
         ):
             command(*args, user="watcher")
@@ -170,7 +171,7 @@ def test_who_adds_cannot_read_and_who_looks_cannot_change(valkey_users, user, wo
 
 @pytest.mark.parametrize(
     "args",
-    [("endpoint", "list"), ("explain", "e1"), ("compliance",), ("queue", "stats"), ("plan",), ("doctor",)],
+    [("endpoint", "list"), ("explain", "e1"), ("queue", "stats"), ("plan",), ("doctor",)],
     ids=" ".join,
 )
 def test_the_watcher_has_no_command_that_runs_a_script(valkey_users, args):

@@ -40,7 +40,7 @@ def fill(store, leader, number, *, first=0):
     for index in range(first, first + number):
         run = steps.open_run(store, leader.token)
         steps.finish(store, leader.token, run)
-        store.runs.close(run.id, {"run_id": run.id, "number": index}, [], wanted=0)
+        store.runs.close(run.id, steps.record_of(run_id=run.id, number=index), [], wanted=0)
         store.client.lpush(store.keys.failed, json.dumps({"id": f"letter {index}"}))
 
 

@@ -9,7 +9,7 @@ from rlm.event import Reason
 from rlm.run import State
 from tests.store import looks, losses, steps
 
-RECORD = {"run_id": "r", "state": "completed"}
+RECORD = steps.record_of(run_id="r", state="completed")
 
 
 def close(store, run, record=RECORD, types=(steps.TYPE,), wanted=0, measured=None):
@@ -61,7 +61,7 @@ def test_no_record_is_removed(store, token):
     for number in range(5):
         runs.append(steps.open_run(store, token))
         steps.finish(store, token, runs[-1])
-        close(store, runs[-1], {"number": number})
+        close(store, runs[-1], steps.record_of(number=number))
 
     assert store.runs.history(10) == [run.id for run in runs[::-1]]
     assert [store.runs.record(run.id)["number"] for run in runs] == [0, 1, 2, 3, 4]
@@ -124,10 +124,12 @@ def test_of_twenty_calls_at_once_one_closes(store, token, running):
     run = running()
     steps.finish(store, token, run)
 
-    closed = steps.at_once(*[lambda number=number: close(store, run, {"by": number}) for number in range(20)])
+    closed = steps.at_once(
+        *[lambda number=number: close(store, run, steps.record_of(by=number)) for number in range(20)]
+    )
 
     assert sorted(closed) == [0] * 19 + [1]
-    assert store.runs.record(run.id) == {"by": closed.index(1)}
+    assert store.runs.record(run.id)["by"] == closed.index(1)
     assert store.runs.history(10) == [run.id]
 
 

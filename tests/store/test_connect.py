@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from rlm.embedded import EmbeddedServer, process, running
-from rlm.errors import ConfigurationError, StoreError, StoreUnreachableError
+from rlm.errors import ConfigurationError, StoreError, StoreGarbledError, StoreUnreachableError
 from rlm.settings import load_settings
 from rlm.store.connect import address, connected, goes_by_sentinel, make_client, translated
 from tests.wait import wait_until
@@ -123,10 +123,17 @@ def test_a_loading_server_is_to_be_waited_for():
         raise redis.exceptions.BusyLoadingError("Redis is loading the dataset in memory")
 
 
+@pytest.mark.parametrize("error", [KeyError("k"), ValueError("v"), UnicodeDecodeError("utf-8", b"", 0, 1, "w")])
+def test_what_cannot_be_read_is_a_fault_of_what_redis_holds(error):
+    """Whoever reads it tries again: a scheduler sets the key aside meanwhile."""
+    with pytest.raises(StoreGarbledError, match=type(error).__name__), translated():
+        raise error
+
+
 def test_other_errors_pass_as_they_are():
-    """Only what redis-py raises is translated."""
-    with pytest.raises(KeyError), translated():
-        raise KeyError("k")
+    """What is neither redis-py's nor of reading is not translated."""
+    with pytest.raises(OSError, match="disk"), translated():
+        raise OSError("disk")
 
 
 @pytest.mark.parametrize(

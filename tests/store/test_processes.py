@@ -12,7 +12,7 @@ import pytest
 from rlm.embedded import EmbeddedServer
 from rlm.store import processes
 from rlm.store.connect import make_client
-from rlm.store.processes import Process, Role, Waker, WorkerState
+from rlm.store.processes import HEARTBEAT_TTL_SECONDS, Process, Role, Waker, WorkerState
 from rlm.store.window import Call
 from tests.conftest import SERVERS, running_server
 from tests.faults.proxy import RedisProxy
@@ -321,3 +321,10 @@ def test_a_waker_listens_again_after_the_server_was_restarted(tmp_path, kind):
                 calls.wait_for(2 * starts)
 
         assert calls.number == 4
+
+
+def test_an_entry_that_never_expires_is_nobodys_silence(store):
+    """Somebody wrote over it: a living worker writes it anew in a moment, and must not be ended as frozen before."""
+    store.client.set(store.keys.process(Role.WORKER, "w1"), "-1")
+
+    assert store.processes.silences(Role.WORKER, ["w1", "gone"]) == [0.0, HEARTBEAT_TTL_SECONDS]

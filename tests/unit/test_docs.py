@@ -19,6 +19,7 @@ from rlm.settings.model import EndpointSettings, TypeSettings
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+DOCS = ROOT / "docs"
 PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DECISIONS = sorted((ROOT / "docs" / "adr").glob("*.md"))
 
@@ -40,6 +41,8 @@ TOP_LEVEL = {
 REGISTRIES = ("pypi" + ".org", "pythonhosted" + ".org", "registry." + "npmjs", "proxy.golang" + ".org")
 LOCK = "uv" + ".lock"
 MACHINE_PATHS = ("/" + "work/", "../" + "shared", "/" + "home/", "/" + "root/")
+#: So long is the README at the most.
+MOST_LINES = 200
 #: The folders that belong to the project.
 FOLDERS = "rlm|actors|scheduler|tests|benchmarks|docs"
 
@@ -160,10 +163,14 @@ def test_a_flag_that_stands_alone_is_one_of_some_command(page):
 
 
 def test_every_exit_code_is_explained():
-    """The README's table of exit codes has those of `ExitCode`, no more and no less."""
-    table = Page(README).text.partition("| exit code | meaning |")[2].partition("\n\n")[0]
+    """Troubleshooting has those of `ExitCode`, no more and no less; the README those that are RLM's own."""
+    table = Page(DOCS / "troubleshooting.md").text.partition("| exit code | meaning |")[2].partition("\n\n")[0]
+    own = [int(code) for code in ExitCode if code < 128]  # from there on they are those of a shell
 
     assert [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)] == [int(code) for code in ExitCode]
+    told = re.search(r"Exit\s+codes: (.+?)\s+\(\[all\]", Page(README).prose, re.DOTALL)
+    assert told
+    assert [int(code) for code in re.findall(r"\b\d\b", told[1])] == own
 
 
 # -- settings
@@ -198,15 +205,16 @@ def test_every_variable_named_exists(page):
     assert {name for name in named if not name.startswith(("RLM_TYPES__", "RLM_BUDGETS__"))} - known == set()
 
 
-def test_the_readmes_configuration_is_right(tmp_path):
-    """Every block of TOML in the README is a configuration that loads."""
-    blocks = [block for kind, block in Page(README).blocks if kind == "toml"]
+@pytest.mark.parametrize("path", [README, DOCS / "howto.md"], ids=lambda path: path.name)
+def test_the_configuration_shown_is_right(tmp_path, path):
+    """Every block of TOML in the README and the how-tos is a configuration that loads."""
+    blocks = [block for kind, block in Page(path).blocks if kind == "toml"]
     assert blocks
 
     for block in blocks:
-        path = tmp_path / "rlm.toml"
-        path.write_text(block)
-        load_settings(path, {})
+        file = tmp_path / "rlm.toml"
+        file.write_text(block)
+        load_settings(file, {})
 
 
 # -- set-up, links, places
@@ -239,25 +247,25 @@ def test_every_file_named_exists(page):
 
 
 def test_every_decision_is_written_alike_and_linked():
-    """The records of decisions are numbered without a gap, have the four parts, and the README links each."""
+    """The records of decisions are numbered without a gap, have the four parts, and docs/development.md links each."""
     assert [path.name[:4] for path in DECISIONS] == [f"{number:04}" for number in range(1, len(DECISIONS) + 1)]
 
-    readme = Page(README).text
+    links = Page(DOCS / "development.md").text
     for number, path in enumerate(DECISIONS, start=1):
         headings = re.findall(r"^#+ (.+)$", Page(path).prose, re.MULTILINE)
         assert headings[0].startswith(f"{number}. ")
         assert headings[1:] == ["Context", "Decision", "Consequences", "How we would notice it is wrong"], path.name
-        assert f"(docs/adr/{path.name})" in readme
+        assert f"(adr/{path.name})" in links
 
 
 # -- the worked example
 
 
 def test_the_run_worked_out_by_hand_is_what_the_plan_computes():
-    """The README's timeline has the plan's fillings, its end, its bound and its number of workers, to a tenth."""
+    """The timeline of docs/example.md has the plan's fillings, end, bound and number of workers, to a tenth."""
     settings = load_settings(None, {})
     plan = plan_run(settings, {"OPEN_ORDER_DETECTED": 150}, settings.event_types, {})
-    text = Page(README).text.partition("## A run worked out by hand")[2].partition("\n## ")[0]
+    text = Page(DOCS / "example.md").text
     rows = re.findall(r"^\| 12:(\d+):([\d.]+) \| ([\d.]+) \| (\d+) \|", text, re.MULTILINE)
 
     said = re.search(rf"{plan.workers} worker of {plan.threads} lanes, done ([\d.]+) s after the first call", text)
@@ -271,7 +279,30 @@ def test_the_run_worked_out_by_hand_is_what_the_plan_computes():
         assert 60 * int(minute) + float(second) == pytest.approx(180.3 + float(after))
 
 
+def test_the_shares_worked_out_are_what_the_plan_computes(tmp_path):
+    """The table of docs/howto.md: so many of each type are done with what stands before it set."""
+    page = Page(DOCS / "howto.md")
+    file = tmp_path / "rlm.toml"
+    file.write_text(next(block for kind, block in page.blocks if kind == "toml" and "[budgets." in block))
+    counts = {"REBALANCE_NEEDED": 150, "REPORT_DUE": 50}
+    rows = re.findall(r"^\| (nothing|`--set ([\w.]+)=(\S+)`).*? \| (\d+) \| (\d+) \|$", page.text, re.MULTILINE)
+    assert len(rows) > 1
+
+    for _, key, value, *done in rows:
+        settings = load_settings(file, {f"RLM_{key.upper().replace('.', '__')}": value} if key else {})
+        plan = plan_run(settings, counts, settings.event_types, {})
+        assert [counts[name] - plan.by_type[name].expected_leftover for name in counts] == list(map(int, done)), key
+
+
 # -- the project's own rules
+
+
+def test_the_readme_is_short():
+    """What is better told on a page of docs/ stands there, and the README links every page."""
+    text = Page(README).text
+
+    assert text.count("\n") <= MOST_LINES
+    assert {path.name for path in DOCS.glob("*.md") if f"(docs/{path.name}" not in text} == set()
 
 
 def test_the_top_level_is_short():

@@ -84,15 +84,14 @@ def test_every_metric_that_a_query_names_exists_with_its_labels():
             assert labels <= {*metric.labels, *OF_PROMETHEUS}, query
 
 
-def test_every_alert_leads_to_its_row_of_the_runbook():
+def test_every_alert_leads_to_its_symptom():
     """And says how bad it is, and what it is about."""
     text = ALERTS.read_text()
-    runbook = (ROOT / "docs" / "reliability.md").read_text().partition("## Runbook")[2]
-    symptoms = re.findall(r'^ +runbook: docs/reliability\.md#runbook, "(.+)"$', text, re.MULTILINE)
+    titles = re.findall(r"^## (.+)$", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+    symptoms = re.findall(r"^ +runbook: docs/troubleshooting\.md#(.+)$", text, re.MULTILINE)
 
     assert len(symptoms) == text.count("- alert:") == text.count("summary:") == text.count("severity:")
-    for symptom in symptoms:
-        assert re.search(rf"^\| [^|]*{re.escape(symptom)}", runbook, re.MULTILINE), symptom
+    assert set(symptoms) - {title.lower().replace(" ", "-") for title in titles} == set()
 
 
 def test_the_page_reads_back_as_it_was_written():

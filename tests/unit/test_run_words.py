@@ -71,7 +71,7 @@ def test_the_forecast_of_an_open_run_counts_its_workers(capsys, workers, words):
     """One worker is no workers."""
     forecast = {"forecast_seconds": 1.0, "expected_leftover": 0, "workers": workers, "binds": BINDS}
 
-    describe(run(leftover=5, seconds_left=3.0, forecast=forecast))
+    describe(run(leftover=5, seconds_left=3.0, called_seconds=0.5, forecast=forecast))
 
     told = capsys.readouterr().out
     assert f"{words}T{BINDS[1:]}.\n" in told

@@ -1,19 +1,30 @@
 -- Takes the conductor's lease if nobody holds it, or prolongs it for its holder.
--- KEYS[1]  lease   hash: owner, token, expires_us
+-- KEYS[1]  lease       hash: owner, token, expires_us
+-- KEYS[2]  quarantine  where goes what is no lease; a name that nothing has
+-- KEYS[3]  register    hash: key set aside -> what it was, JSON
 -- ARGV[1]  owner   who asks
 -- ARGV[2]  ttl_us  how long the lease lasts from now, microseconds
--- Returns  {token, owner}: the asker's fencing token, or 0 and who holds the lease
+-- ARGV[3]  note    for the register
+-- Returns  {token, owner, aside}: the asker's fencing token, or 0 and who holds the lease; 1 where a key that was no
+--          lease, or whose token was no number, was set aside for it, else 0
 -- Atomic because two schedulers ask at once, and a token may be given out only once.
-local lease = KEYS[1]
-local owner, ttl_us = ARGV[1], tonumber(ARGV[2])
+--          What is no lease is set aside here, for nobody has a token before.
+local lease, quarantine, register = KEYS[1], KEYS[2], KEYS[3]
+local owner, ttl_us, note = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local held = redis.call('HMGET', lease, 'owner', 'expires_us', 'token')
-if held[1] and held[1] ~= owner and tonumber(held[2]) > now then
-  if tonumber(held[2]) > now + ttl_us then  -- the clock was set back: its holder prolongs it again, if it is alive
+local held, aside = redis.pcall('HMGET', lease, 'owner', 'expires_us', 'token'), 0
+if held.err or held[3] and (not string.match(held[3], '^%d+$') or #held[3] > 15) then
+  redis.call('RENAME', lease, quarantine)
+  redis.pcall('HSET', register, quarantine, note)  -- the register may be no hash either
+  held, aside = {}, 1
+end
+local expires = tonumber(held[2] or 0) or 0
+if held[1] and held[1] ~= owner and expires > now then
+  if expires > now + ttl_us then  -- the clock was set back: its holder prolongs it again, if it is alive
     redis.call('HSET', lease, 'expires_us', string.format('%.0f', now + ttl_us))
   end
-  return {0, held[1]}
+  return {0, held[1], aside}
 end
 local token = held[3]
 if not token then redis.call('HSET', lease, 'token', time[1]) end  -- a Redis that came back empty gives none out twice
@@ -21,4 +32,4 @@ if held[1] ~= owner then
   token = redis.call('HINCRBY', lease, 'token', 1)
 end
 redis.call('HSET', lease, 'owner', owner, 'expires_us', string.format('%.0f', now + ttl_us))
-return {tonumber(token), owner}
+return {tonumber(token), owner, aside}

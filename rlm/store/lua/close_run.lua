@@ -26,17 +26,20 @@ end
 for index = 10, #KEYS do
   if redis.call('EXISTS', KEYS[index]) == 1 then return -1 end
 end
+redis.call('LLEN', runs)  -- what is refused is so before anything is changed
+redis.call('HLEN', measured)
+redis.call('HLEN', totals)
+local counts = redis.call('HGETALL', tally)
 redis.call('HSET', records, run_id, record)
 redis.call('LPUSH', runs, run_id)
 for index = 5, 4 + 2 * fields, 2 do
   redis.call('HSET', measured, ARGV[index], ARGV[index + 1])
 end
-local counts = redis.call('HGETALL', tally)
 for index = 1, #counts, 2 do
-  redis.call('HINCRBY', totals, counts[index], counts[index + 1])
+  redis.pcall('HINCRBY', totals, counts[index], counts[index + 1])  -- one that is no number costs itself
 end
 for index = 5 + 2 * fields, #ARGV, 2 do
-  redis.call('HINCRBY', totals, ARGV[index], ARGV[index + 1])
+  redis.pcall('HINCRBY', totals, ARGV[index], ARGV[index + 1])
 end
 redis.call('SET', wanted, workers)
 redis.call('DEL', current, run, tally, timings)

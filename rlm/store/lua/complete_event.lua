@@ -23,8 +23,10 @@ local event_id, worker, release, type, endpoint, duration_ms, dedupe_ms, entry, 
 local claim = redis.call('HMGET', event, 'owner', 'release', 'taken_at')
 if claim[1] ~= worker or claim[2] == release then redis.call('HDEL', calls, event_id) end  -- else: a newer claim's
 if claim[1] ~= worker or claim[2] ~= release then return 0 end
-if redis.call('ZREM', inflight, event_id) == 0 then return 0 end
+if not redis.call('ZSCORE', inflight, event_id) then return 0 end
+redis.call('LLEN', timings)  -- what is refused is so before anything is changed
 redis.call('HINCRBY', tally, 'completed:' .. type, 1)
+redis.call('ZREM', inflight, event_id)
 redis.call('HINCRBY', tally, 'delivered:' .. endpoint, 1)
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000000 + time[2])

@@ -21,9 +21,11 @@ local event_id, worker, release, type, endpoint, failing, dedupe_ms, letter, ent
 local claim = redis.call('HMGET', event, 'owner', 'release')
 if claim[1] ~= worker or claim[2] == release then redis.call('HDEL', calls, event_id) end  -- else: a newer claim's
 if claim[1] ~= worker or claim[2] ~= release then return 0 end
-if redis.call('ZREM', inflight, event_id) == 0 then return 0 end
-redis.call('LPUSH', failed, letter)
+if not redis.call('ZSCORE', inflight, event_id) then return 0 end
+redis.call('LLEN', failed)  -- what is refused is so before anything is changed
 redis.call('HINCRBY', tally, 'failed:' .. type, 1)
+redis.call('ZREM', inflight, event_id)
+redis.call('LPUSH', failed, letter)
 redis.call('HINCRBY', tally, 'errors:' .. endpoint, 1)
 if failing == '1' then
   redis.call('HINCRBY', tally, 'failing:' .. type .. ' ' .. endpoint, 1)

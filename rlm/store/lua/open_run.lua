@@ -17,6 +17,7 @@ local open = redis.call('GET', current)
 if open then
   return open
 end
+for index = 5, #KEYS do redis.call('ZCARD', KEYS[index]) end  -- what is refused is so before anything is changed
 redis.call('SET', current, run_id)
 redis.call('HSET', run, 'run_id', run_id)
 for index = 1, fields do

@@ -6,7 +6,7 @@
 -- KEYS[5]  tally     hash of the open run's counts
 -- KEYS[6]  failed    the list of dead letters
 -- KEYS[7]  window    list of the endpoint's slots; any other key where the call had none
--- KEYS[8]  moved     list of those slots of that window that count from later than their calls were sent
+-- KEYS[8]  moved     list of those of its slots that count from later than their calls were sent
 -- KEYS[9..] both     the same two of the endpoint's budget; missing where it has none
 -- ARGV[1]  event id
 -- ARGV[2]  worker    whose event it was
@@ -30,15 +30,17 @@ local event_id, worker, call, stamp, endpoint, when, type, dedupe_ms, poison, le
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local lease = redis.call('ZSCORE', inflight, event_id)
-local owned = lease and redis.call('HGET', event, 'owner') == worker
+local told = redis.pcall('HMGET', event, 'owner', 'score')
+local owned = lease and (not tonumber(told[2] or nil) or told[1] == worker)
 if (when == 'expired' or when == 'closing') and owned and math.abs(lease) > now then return '' end
 if (redis.call('HGET', calls, event_id) or '') ~= call then return '' end
+for place, command in ipairs({'ZCARD', 'HLEN', 'HLEN', 'LLEN'}) do redis.call(command, KEYS[2 + place]) end  -- or refused
 redis.call('HDEL', calls, event_id)
 if stamp ~= '' and redis.call('LREM', window, 1, stamp) == 1 then
   if budget then redis.call('LREM', budget, 1, stamp) end
-  local newest = tonumber(redis.call('LINDEX', window, 0) or 0)
-  local newest_of_all = tonumber(budget and redis.call('LINDEX', budget, 0) or 0)
-  local moved = string.format('%.0f', math.max(now, newest, newest_of_all))
+  local moved = now
+  for index = 7, #KEYS, 2 do moved = math.max(moved, tonumber(redis.call('LINDEX', KEYS[index], 0) or 0)) end
+  moved = string.format('%.0f', moved)
   for index = 7, #KEYS, 2 do
     redis.call('LPUSH', KEYS[index], moved)
     redis.call('LPUSH', KEYS[index + 1], moved .. ' ' .. stamp)
@@ -47,6 +49,7 @@ if stamp ~= '' and redis.call('LREM', window, 1, stamp) == 1 then
 end
 if not owned then return '' end
 redis.call('ZREM', inflight, event_id)
+if not tonumber(told[2] or nil) then return redis.call('ZADD', pending, '0', event_id) and 'pending' end  -- see release_events
 redis.call('HDEL', event, 'owner')
 if stamp ~= '' then
   redis.call('HINCRBY', tally, 'errors:' .. endpoint, 1)
@@ -57,14 +60,10 @@ end
 if (when == 'dead' or when == 'expired') and redis.call('HINCRBY', event, 'deaths', 1) >= poison then
   redis.call('LPUSH', failed, letter)
   redis.call('HINCRBY', tally, 'failed:' .. type, 1)
-  if dedupe_ms > 0 then
-    redis.call('HDEL', event, 'item')
-    redis.call('HSET', event, 'state', 'failed', 'letter', redis.sha1hex(letter))
-    redis.call('PEXPIRE', event, dedupe_ms)
-  else
-    redis.call('DEL', event)
-  end
+  redis.call('HDEL', event, 'item')
+  redis.call('HSET', event, 'state', 'failed', 'letter', redis.sha1hex(letter))
+  redis.call('PEXPIRE', event, dedupe_ms)  -- 0: it is gone at once
   return 'failed'
 end
-redis.call('ZADD', pending, redis.call('HGET', event, 'score'), event_id)
+redis.call('ZADD', pending, told[2], event_id)
 return 'pending'

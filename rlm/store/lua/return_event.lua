@@ -22,6 +22,8 @@ local event_id, worker, release, run_id, where, delay_us, answer, endpoint, fail
 local claim = redis.call('HMGET', event, 'owner', 'release', 'score', 'tries_in')
 if claim[1] ~= worker or claim[2] == release then redis.call('HDEL', calls, event_id) end  -- else: a newer claim's
 if claim[1] ~= worker or claim[2] ~= release then return 0 end
+redis.call('ZCARD', target)  -- what is refused is so before anything is changed
+redis.call('HLEN', tally)
 if redis.call('ZREM', inflight, event_id) == 0 then return 0 end
 redis.call('HDEL', event, 'owner')
 local score, time = claim[3], redis.call('TIME')

@@ -14,11 +14,11 @@ local returned = 0
 for index = 1, #KEYS - 2 do
   local event, event_id, release = KEYS[2 + index], ARGV[2 * index], ARGV[1 + 2 * index]
   local due = redis.call('ZSCORE', released, event_id)
-  local told = redis.call('HMGET', event, 'release', 'score')
+  local told = redis.pcall('HMGET', event, 'release', 'score')
   local meant = release == '' or told[1] == release
   if due and meant and (when == 'dead' or tonumber(due) <= now) then
     redis.call('ZREM', released, event_id)
-    redis.call('ZADD', pending, told[2], event_id)
+    redis.call('ZADD', pending, tonumber(told[2] or nil) and told[2] or '0', event_id)
     returned = returned + 1
   end
 end

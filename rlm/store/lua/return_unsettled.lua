@@ -15,22 +15,27 @@ local run_id, sent = ARGV[1], ARGV[2]
 if redis.call('GET', current) ~= run_id or redis.call('HGET', run, 'state') ~= 'finishing' then
   return -1
 end
+local function score_of(event)  -- of one that cannot be read: first, to be found out when it is released
+  local score = redis.pcall('HGET', event, 'score')
+  return type(score) == 'string' and tonumber(score) and score or '0'
+end
 local returned = 0
+redis.call('ZCARD', pending)  -- refused here, it is before anything is changed
 for index = 1, #KEYS - 4 do
   local event, event_id, entry = KEYS[4 + index], ARGV[1 + 2 * index], ARGV[2 + 2 * index]
   local lease = redis.call('ZSCORE', holder, event_id)
   if lease then
     redis.call('ZREM', holder, event_id)
-    redis.call('HINCRBY', event, 'release', 1)
-    redis.call('HINCRBY', event, 'closings', 1)  -- that is no release
-    redis.call('HDEL', event, 'owner')
+    redis.pcall('HINCRBY', event, 'release', 1)
+    redis.pcall('HINCRBY', event, 'closings', 1)  -- that is no release
+    redis.pcall('HDEL', event, 'owner')
     if sent == '1' and tonumber(lease) > 0 then
-      redis.call('HINCRBY', event, 'attempt', 1)
+      redis.pcall('HINCRBY', event, 'attempt', 1)
       local time = redis.call('TIME')
-      local place = string.format('t%d', redis.call('HINCRBY', event, 'trail', 1) % 50)
-      redis.call('HSET', event, place, time[1] .. ' ' .. time[2] .. ' ' .. entry)
+      local place = string.format('t%d', (tonumber(redis.pcall('HINCRBY', event, 'trail', 1)) or 0) % 50)
+      redis.pcall('HSET', event, place, time[1] .. ' ' .. time[2] .. ' ' .. entry)
     end
-    redis.call('ZADD', pending, redis.call('HGET', event, 'score'), event_id)
+    redis.call('ZADD', pending, score_of(event), event_id)
     returned = returned + 1
   end
 end

@@ -15,7 +15,8 @@
 -- ARGV[6]  base      a priority step in the order score
 -- then the SHA-1 of each item as it was read, oldest first; then the letters;
 -- then for each event: index of its item, event id, type, wallet, priority
--- Returns  {taken, duplicates}, or {-1, 0} when staging is no longer as it was read and nothing was written
+-- Returns  {taken, duplicates}, or {-1, 0} when staging is no longer as it was read and nothing was written; {-2, index}
+--          where the hash of that event is none, and nothing was written either
 -- Atomic because a crash, a lost reply or a late second conductor must neither lose nor double an item.
 local lease, run, tally, staging, failed, types, sequence =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
@@ -32,6 +33,12 @@ for index = 1, items do
   end
 end
 at = at + items
+local checks = {[failed] = 'LLEN', [tally] = 'HLEN', [types] = 'SCARD', [sequence] = 'STRLEN'}
+for key, command in pairs(checks) do redis.call(command, key) end  -- refused, it is before anything is changed
+for index = 1, events do
+  redis.call('ZCARD', KEYS[7 + 2 * index])
+  if type(redis.pcall('HLEN', KEYS[6 + 2 * index])) == 'table' then return {-2, index} end
+end
 for index = 1, letters do
   redis.call('LPUSH', failed, ARGV[at + index])
 end

@@ -1,0 +1,11 @@
+-- Makes a run the open one again of which there is everything but the word that it is open.
+-- KEYS[1]  lease    hash with the fencing token
+-- KEYS[2]  current  id of the open run
+-- ARGV[1]  token
+-- ARGV[2]  run id
+-- Returns  1 restored, 0 a run is open
+-- Atomic because no two runs may be open.
+local lease, current = KEYS[1], KEYS[2]
+local token, run_id = ARGV[1], ARGV[2]
+if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+return redis.call('SETNX', current, run_id)

@@ -1,0 +1,207 @@
+"""The mender: what stands in a key that cannot be there is set aside under the lease, and what it cost is made good."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from rlm.clock import system_clock
+from rlm.endpoint import all_limited
+from rlm.errors import FencedError, StoreError, StoreForbiddenError, StoreUnreachableError
+from rlm.run import State, Trigger, started_at_of
+from rlm.store.changes import BY_FILE, What
+from rlm.store.integrity import inspect
+from scheduler.tick import open_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rlm.store import Store
+    from rlm.store.integrity import Flaw
+    from scheduler.leader import Leader
+
+#: How often it looks of itself, seconds; whatever Redis refuses has it look at once, but not more often than the other.
+LOOK_SECONDS = 3.0
+AGAIN_SECONDS = 0.2
+
+#: Zsets whose events are found again by their hashes.
+_LEDGER = ("pending", "backoff", "spent", "released", "inflight", "retried")
+
+log = logging.getLogger(__name__)
+
+
+class Mender:
+    """Mends what `inspect` finds. What fails closed stands before the key is gone: a rest for a window."""
+
+    def __init__(self, store: Store, leader: Leader) -> None:
+        self._store = store
+        self._leader = leader
+        self._looked_at = float("-inf")
+        self._untidy = False
+        after: dict[str, Callable[[Flaw], object]] = {
+            "types": self._find_types,
+            "sequence": self._begin_sequence,
+            "runs": self._list_runs,
+            "tally": self._restate,
+            "current": self._restore_run,
+            "run": self._reopen,
+            **dict.fromkeys(_LEDGER, self._adopt),
+        }
+        self._after = after
+        self._then: dict[str, Callable[[Flaw], tuple[str, Mapping[str, str | int]]]] = {
+            "window": self._hold,
+            "health": self._hold,
+            "epoch": self._distrust,
+            "limits": self._limits_by_hand,
+            "filed": self._limits_filed,
+        }
+
+    def step(self) -> None:
+        """Look now and then at what is looked at quickly.
+
+        Raises, as the others here do:
+            FencedError: another conductor took over.
+            StoreError: Redis did not answer.
+        """
+        if system_clock.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self._look(deep=False, records=False)
+
+    def before_run(self) -> None:
+        """Look at what is looked at quickly, for a run is about to open."""
+        self._untidy = True
+        self._look(deep=False, records=False)
+
+    def before_close(self) -> None:
+        """Look at what is looked at quickly, for the counts of a run are about to become its record."""
+        self._look(deep=False, records=False)
+
+    def tidy(self) -> None:
+        """Look at the records as well, once after each run, while there is nothing else to do."""
+        if self._untidy:
+            self._untidy = False
+            self._look(deep=False, records=True)
+
+    def mend(self) -> None:
+        """Look at all there is, large lists through and through."""
+        self._look(deep=True, records=True)
+
+    def after(self, error: StoreError) -> None:
+        """Look at all there is where Redis refused something, for a key may hold what it cannot.
+
+        Raises FencedError where another conductor took over.
+        """
+        if isinstance(error, FencedError | StoreUnreachableError | StoreForbiddenError) or not self._leader.token:
+            return
+        if system_clock.monotonic() - self._looked_at < AGAIN_SECONDS:
+            return
+        try:
+            self.mend()
+        except FencedError:
+            raise
+        except StoreError as trouble:
+            log.info("What Redis holds could not be mended yet: %s", trouble, extra={"action": "mend"})
+
+    def _look(self, *, deep: bool, records: bool) -> None:
+        self._looked_at = system_clock.monotonic()
+        flaws = inspect(self._store, deep=deep, records=records)
+        for flaw in sorted(flaws, key=lambda one: one.family != "quarantine"):  # the register first: all go into it
+            self._mend(flaw)
+
+    def _mend(self, flaw: Flaw) -> None:
+        if flaw.family == "lease":
+            return  # whoever takes or prolongs it does
+        lost = flaw.family == "current" and bool(flaw.of)
+        if not lost:
+            then = self._then[flaw.family](flaw) if flaw.family in self._then else None
+            kind = str(flaw.kind) if flaw.entries else ""
+            token = self._leader.token
+            self._store.quarantine.set_aside(token, flaw.key, flaw.wrong, kind=kind, entries=flaw.entries, then=then)
+        if lost:
+            self._reopen(flaw)
+        elif flaw.family in self._after:
+            self._after[flaw.family](flaw)
+
+    # -- what stands in the place of a key from the instant on that it is gone
+
+    def _hold(self, flaw: Flaw) -> tuple[str, Mapping[str, str | int]]:
+        """Rest an endpoint or a budget for its longest period: calls that it got may be among what was lost."""
+        store, settings = self._store, self._store.settings
+        limited = {one.name: one for one in all_limited(settings.endpoints.values())}
+        try:
+            in_force = {one.name: one for one in all_limited(store.endpoints().values())}
+        except (StoreError, ValueError):
+            in_force = limited
+        longest = max(one[flaw.of].limit.longest_seconds for one in (limited, in_force))
+        underway = max(one.timeout_seconds for one in settings.endpoints.values())
+        seconds = longest + settings.run.guard_seconds + underway
+        return store.keys.health(limited[flaw.of].window_id), {"held_until_us": f"+{round(seconds * 1_000_000)}"}
+
+    def _distrust(self, flaw: Flaw) -> tuple[str, Mapping[str, str | int]]:
+        """Have nobody vouched for: a new epoch begins, with a rest for every endpoint."""
+        return self._store.keys.epoch, {"distrust": f"{flaw.key} held what it cannot"}
+
+    def _limits_by_hand(self, _flaw: Flaw) -> tuple[str, Mapping[str, str | int]]:
+        """Set the limits again that were set by hand and hold until the file's change."""
+        try:
+            changes = self._store.changes.newest()
+        except StoreError:
+            changes = []
+        newest = {one.name: one for one in reversed(changes) if one.what is What.LIMIT and one.after}
+        by_hand = {name: one.after for name, one in newest.items() if one.by != BY_FILE and one.after}
+        return self._store.keys.limits, by_hand
+
+    def _limits_filed(self, _flaw: Flaw) -> tuple[str, Mapping[str, str | int]]:
+        """Note the file's limits as published: else those set by hand would go back to them."""
+        limited = all_limited(self._store.settings.endpoints.values())
+        return self._store.keys.limits_filed, {one.name: one.limit.text for one in limited}
+
+    # -- what is made good afterwards
+
+    def _adopt(self, flaw: Flaw) -> None:
+        """Find the events again whose place was lost, by their hashes."""
+        target = flaw.key if flaw.family == "retried" else self._store.keys.pending(flaw.of)
+        adopted = self._store.ledger.adopt(self._leader.token, flaw.of, target)
+        log.warning("%d events of %s are found again", adopted, flaw.of, extra={"action": "adopt"})
+
+    def _find_types(self, _flaw: Flaw) -> None:
+        self._store.ledger.find_types()
+
+    def _begin_sequence(self, _flaw: Flaw) -> None:
+        """Begin the count of arrivals anew, beyond all that were: so many milliseconds have passed since 1970."""
+        self._store.intake.begin_sequence(round(system_clock.now() * 1000))
+
+    def _list_runs(self, _flaw: Flaw) -> None:
+        self._store.runs.list_again()
+
+    def _restate(self, flaw: Flaw) -> None:
+        self._store.runs.restate(self._leader.token, flaw.of, self._store.known_types)
+
+    def _restore_run(self, _flaw: Flaw) -> None:
+        """Find the run again that was open, by its hash; where there is none, open one for the events it left."""
+        store, token = self._store, self._leader.token
+        for run_id in store.runs.left_open():
+            if store.runs.restore(token, run_id):
+                return
+        counts = store.ledger.count(store.known_types).values()
+        if any(one.unsettled - one.pending for one in counts):
+            run_id = open_run(store, token, Trigger.MANUAL, system_clock.now())
+            store.runs.restate(token, run_id, store.known_types)
+
+    def _reopen(self, flaw: Flaw) -> None:
+        """Write what closing takes of a run of which nothing is left: its events are leftovers, its record says why."""
+        store, now = self._store, system_clock.now()
+        seconds, microseconds = store.client.time()
+        store.runs.advance(
+            self._leader.token,
+            flaw.of,
+            State.FINISHING,
+            trigger=Trigger.MANUAL,
+            started_at=repr(min(now, started_at_of(flaw.of) or now)),
+            deadline=repr(now),
+            deadline_us=seconds * 1_000_000 + microseconds,
+            window_seconds=repr(store.settings.run.window_seconds),
+            revision=store.settings.revision,
+            failure=f"what was known of it is lost: {flaw.key} {flaw.wrong}"[:200].encode("ascii", "replace").decode(),
+        )
+        store.runs.restate(self._leader.token, flaw.of, store.known_types)
+        log.error("Run %s is closed, for %s %s", flaw.of, flaw.key, flaw.wrong, extra={"action": "close_lost_run"})

@@ -1,0 +1,105 @@
+"""docs/item.md says of each item it shows what the intake's own decoder makes of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from rlm.event import BadItemError, Reason, decode_item, encode_letter
+from rlm.settings import load_settings
+
+PAGE = (Path(__file__).parents[2] / "docs" / "item.md").read_text(encoding="utf-8")
+SETTINGS = load_settings(None, {})
+#: The configured types, without which an event is of an unknown one.
+KNOWN = {one.name for one in SETTINGS.event_types}
+
+
+def section(title):
+    return PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def table(title):
+    """Yield the rows of the table under a heading, each cell without its backticks."""
+    rows = [line for line in section(title).splitlines() if line.startswith("| `")]
+    for row in rows:
+        yield [cell.strip().strip("`") for cell in re.split(r" *\| *", row.strip("|"))]
+
+
+def json_block(title):
+    return re.search(r"```json\n(.*?)```", section(title), re.DOTALL)[1]
+
+
+def outcome_of(text):
+    """Return the ids of the events that an item becomes, and the codes of the letters."""
+    try:
+        item = decode_item(text.encode(), SETTINGS.queue.max_item_bytes)
+    except BadItemError as error:
+        return [], [error.reason]
+    events = list(item.events)
+    unknown = [Reason.UNKNOWN_TYPE for one in events if one.type not in KNOWN]
+    return [one.id for one in events if one.type in KNOWN], unknown
+
+
+def test_the_item_shown_is_taken():
+    """All of it: one event for each of its types, and none of its fields is a fault."""
+    shown = json.loads(json_block("What does it look like?"))
+
+    events, codes = outcome_of(json_block("What does it look like?"))
+
+    assert events == [f"{shown['id']}:{name}" for name in shown["events"]]
+    assert codes == []
+
+
+def test_every_good_item_becomes_the_events_beside_it():
+    """Each row: an item, and the ids of its events."""
+    rows = list(table("How many events is it?"))
+    assert rows
+
+    for text, events in rows:
+        assert outcome_of(text) == (events.split("`, `"), []), text
+
+
+def test_every_bad_item_becomes_a_letter_with_the_code_before_it():
+    """Each row with an example: the decoder gives that code, and no event of it is taken."""
+    rows = [(code, example) for code, _, example in table("What becomes of a bad item?") if example]
+
+    assert {code: outcome_of(example) for code, example in rows} == {code: ([], [code]) for code, _ in rows}
+    assert rows
+
+
+def test_every_code_is_on_the_page():
+    """Those of `Reason`, no more and no less, in their order."""
+    assert [row[0] for row in table("What becomes of a bad item?")] == list(Reason)
+
+
+def test_the_letter_shown_is_what_is_written():
+    """With the keys in their order; only its id is random."""
+    shown = json.loads(json_block("What does a dead letter look like?"))
+    item = json.dumps(shown["item"]).encode()
+
+    with pytest.raises(BadItemError) as caught:
+        decode_item(item, SETTINGS.queue.max_item_bytes)
+    fault = caught.value
+    written = encode_letter(
+        item, fault.reason, fault.detail, failed_at=1_703_169_180.012, run_id=shown["run_id"], event=None
+    )
+
+    assert list(json.loads(written).items())[1:] == list(shown.items())[1:]
+    assert len(json.loads(written)["id"]) == len(shown["id"])
+    named = {key for row in table("What does a dead letter look like?") for key in row[0].split("`, `")}
+    assert named == set(shown)
+
+
+def test_the_letter_of_what_is_too_large_has_the_form_shown():
+    """The beginning of the item, and what it was: the keys that the page has."""
+    raw = b"x" * 100_000
+    letter = encode_letter(raw, Reason.TOO_LARGE, "", failed_at=0.0, run_id=None, event=None)
+    kept = json.loads(letter)["item"]
+
+    form = re.search(r'`(\{"base64": "...", "truncated".*?\})`', section("What does a dead letter look like?"))[1]
+    assert list(json.loads(form.replace("N", "0"))) == list(kept)
+    assert kept["truncated"] is True
+    assert kept["bytes"] == len(raw)
