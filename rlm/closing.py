@@ -12,6 +12,7 @@ from rlm.crash import crash_point
 from rlm.endpoint import all_limited
 from rlm.measured import merge_run, quantile
 from rlm.run import Called, Run, State, make_record
+from rlm.store.changes import What
 from rlm.store.measures import failing
 from rlm.text import span
 from rlm.totals import actual_seconds, of_run
@@ -142,6 +143,7 @@ def _endpoints_called(
     durations: dict[str, list[float]] = {}
     for call in store.measures.completed(run.id) if measured else ():
         durations.setdefault(call.endpoint, []).append(call.milliseconds)
+    before = _limits_before(store, run) if measured else {}
     called = {}
     for name, endpoint in endpoints.items():
         answers = {what: tally.get(f"{what}:{name}", 0) for what in _ANSWERS}
@@ -149,6 +151,7 @@ def _endpoints_called(
         called[name] = Called(
             **answers,
             limit=endpoint.limit.text,
+            limit_before=before.get(name, ""),
             peak=_peak(store, run, endpoint) if measured and any(answers.values()) else 0,
             p50_ms=quantile(milliseconds, 0.50),
             p95_ms=quantile(milliseconds, 0.95),
@@ -156,15 +159,25 @@ def _endpoints_called(
     return called
 
 
+def _limits_before(store: Store, run: Run) -> dict[str, str]:
+    """Return by name the limits that endpoints and budgets had when the run began, of those changed since."""
+    began_at = (run.deadline_us / 1_000_000) - run.window_seconds
+    changed = [one for one in store.changes.newest() if one.what is What.LIMIT and one.at >= began_at]
+    return {one.name: one.before for one in changed if one.before}  # they come newest first: the first change stays
+
+
 def _budgets_called(
     store: Store, run: Run, endpoints: Mapping[str, Endpoint], called: Mapping[str, Called], *, measured: bool
 ) -> dict[str, Called]:
+    before = _limits_before(store, run) if measured else {}
     found = {}
     for budget in {one.budget.name: one.budget for one in endpoints.values() if one.budget}.values():
         members = [called[name] for name, one in endpoints.items() if one.budget == budget]
         answers = {what: sum(getattr(one, what) for one in members) for what in _ANSWERS}
         peak = _peak(store, run, budget) if measured and any(answers.values()) else 0
-        found[budget.name] = Called(**answers, limit=budget.limit.text, peak=peak)
+        found[budget.name] = Called(
+            **answers, limit=budget.limit.text, limit_before=before.get(budget.name, ""), peak=peak
+        )
     return found
 
 

@@ -11,6 +11,7 @@ from rlm.clock import isoformat, system_clock
 from rlm.closing import record_so_far
 from rlm.endpoints import standing
 from rlm.errors import AmbiguousRunError, NoSuchRunError, StoreForbiddenError
+from rlm.settings.masking import EMBEDDED, mask_url
 from rlm.store.processes import Role, WorkerState
 
 if TYPE_CHECKING:
@@ -67,6 +68,17 @@ def find_run(store: Store, prefix: str | None) -> str | None:
         more = f" and {len(found) - _MOST_NAMED:,} more" if len(found) > _MOST_NAMED else ""
         raise AmbiguousRunError(f"{prefix!r} begins the ids of several runs: {', '.join(found[:_MOST_NAMED])}{more}.")
     return prefix if prefix in found or not found else found[0]
+
+
+def looked_at(store: Store) -> dict[str, Any]:
+    """Return what a view shows of the installation it is of: its configuration file or None, its Redis, its prefix."""
+    settings = store.settings
+    redis = mask_url(settings.redis.url)
+    return {
+        "config": None if settings.source is None else str(settings.source),
+        "redis": f"{redis} ({settings.data_dir})" if redis == EMBEDDED else redis,
+        "prefix": settings.redis.prefix,
+    }
 
 
 def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:

@@ -116,6 +116,7 @@ class Run:
 class Called:
     """What one endpoint did in a run: calls by answer, its limit, most slots in any period, milliseconds a call.
 
+    `limit_before` is the one that the run began with, if that was another.
     Of a budget, what its endpoints did together; the milliseconds are left to them.
     """
 
@@ -123,6 +124,7 @@ class Called:
     throttled: int = 0
     errors: int = 0
     limit: str = ""
+    limit_before: str = ""
     peak: int = 0
     p50_ms: float = 0
     p95_ms: float = 0
@@ -201,6 +203,7 @@ def _called_counts(called: Called) -> dict[str, Any]:
         "errors": called.errors,
         "peak_in_window": called.peak,
         "limit": called.limit,
+        **({"limit_before": called.limit_before} if called.limit_before else {}),
     }
 
 

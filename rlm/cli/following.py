@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 
 def beside(store: Store, found: dict[str, Any]) -> dict[str, Any]:
-    """Add to a status what a view shows beside it while no run is open."""
-    return report.at_rest(store, found) if found["state"] == report.IDLE else found
+    """Add to a status what a view shows beside it: the installation, and while no run is open how that stands."""
+    if found["state"] == report.IDLE:
+        found = report.at_rest(store, found)
+    return {**found, **report.looked_at(store)} if found["state"] == report.IDLE or is_open(found) else found
 
 
 def is_open(found: Mapping[str, Any]) -> bool:

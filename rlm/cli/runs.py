@@ -89,7 +89,7 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
 @click.command(
     epilog=examples(
         "rlm status",
-        "rlm status --follow                     # until Ctrl-C, from run to run",
+        "rlm status --follow                     # until q or Ctrl-C, from run to run",
         "rlm status 20261125T101500123Z-1a2b -f  # until that run is closed",
         "rlm status --json | jq .seconds_left",
     )

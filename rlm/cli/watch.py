@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli.durations import Duration
-from rlm.clock import system_clock
+from rlm.cli.keys import keyboard
 from rlm.errors import StoreError
 
 if TYPE_CHECKING:
@@ -48,19 +48,20 @@ def watch(
     interval: float,
     is_last: Callable[[dict[str, Any]], bool] = lambda _document: False,
 ) -> dict[str, Any] | None:
-    """Show what `look` returns every `interval` seconds; return the last document, or None when a signal came.
+    """Show what `look` returns every `interval` seconds; return the last document, None for a signal or a typed `q`.
 
     Redis may go away meanwhile: that is shown, and the view goes on when it is back.
     """
     try:
-        with detachable(), output:
+        with detachable(), keyboard() as typed, output:
             while True:
                 document = look_once(store, look, output)
                 if document is not None:
                     output.show(document)
                 if document is not None and is_last(document):
                     return document
-                system_clock.sleep(interval)
+                if typed.wait(interval):
+                    return None
     except Detached:
         return None
 

@@ -124,11 +124,16 @@ def _endpoints(shown: Mapping[str, Any], width: int) -> Table:
             *_numbers((one["calls"], "")),
             *(_numbers((one["completed"], "green")) if wide else ()),
             *_numbers((one["throttled"], "yellow"), (one["errors"], "bold red"), (one["peak_in_window"], "")),
-            Name(one["limit"], QUIET),
+            Name(_limit(one), QUIET),
             *_numbers((round(one.get("p50_ms", 0)), "")),
             *(_numbers((round(one.get("p95_ms", 0)), "")) if wide else ()),
         )
     return table
+
+
+def _limit(one: Mapping[str, Any]) -> str:
+    """Write a limit, and the one that the run began with: its peak may be of that one's time."""
+    return f"{one['limit']}, was {one['limit_before']}" if one.get("limit_before") else str(one["limit"])
 
 
 def _numbers(*pairs: tuple[int, str]) -> list[Text]:

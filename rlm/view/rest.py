@@ -46,7 +46,9 @@ def rest_rows(found: Mapping[str, Any]) -> list[tuple[str, Text]]:
         rows.append(("dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")))
     if unwell := words.unwell(found):
         rows.append(("endpoints", Text("; ".join(unwell), style="yellow")))
-    return [*rows, ("workers", Text(_workers(found)))]
+    rows.append(("workers", Text(_workers(found))))
+    told = words.looked_at(found)
+    return [*rows, *([("looking at", Text(told, style=QUIET))] if told else [])]
 
 
 def last_run(found: Mapping[str, Any]) -> Text:

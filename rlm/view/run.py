@@ -50,6 +50,8 @@ class RunPicture:
         width = min(options.max_width, WIDEST)
         inside = options.update(width=max(1, width - BORDER), height=None)
         parts = [*head(self.found), Text(), *_body(self.found, inside.max_width)]
+        if told := words.looked_at(self.found):
+            parts.insert(0, Text(told, style=QUIET, no_wrap=True, overflow="ellipsis"))
         drawn = console.render_lines(Group(*parts), inside, pad=False)
         room = None if self.height is None else self.height - len(drawn) - 4
         yield panel(title_of(self.found, self.title), [*parts, Text(), *team(self.found, room)], width)

@@ -150,6 +150,13 @@ def outcome(counts: Mapping[str, int]) -> str:
     return f"{counts['completed']:,} completed, {counts['failed']:,} failed, {counts['leftover']:,} left over"
 
 
+def looked_at(found: Mapping[str, Any]) -> str:
+    """Say which installation a status is of, an empty text where it does not tell."""
+    if "redis" not in found:
+        return ""
+    return f"{found['config'] or 'the built-in defaults'}, Redis {found['redis']}, prefix {found['prefix']}"
+
+
 def used(record: Mapping[str, Any]) -> str:
     """Say how much of what there was a run used, and how old answers were; an empty text where that is not known."""
     if (one := record.get("used")) is None:

@@ -20,6 +20,8 @@ from tests.store import steps
 CONDUCTED = {
     "plan.binds",
     "failure",
+    "by_endpoint.ENDPOINT.limit_before",
+    "by_budget.BUDGET.limit_before",
     *(f"forecast.{key}" for key in ("as_of", "forecast_seconds", "expected_leftover", "workers", "binds", "shortage")),
 }
 

@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from rlm.cli import watch as module
 from rlm.cli.watch import Detached, detachable, watch
+from rlm.clock import system_clock
 from rlm.errors import NoSuchRunError, StoreUnreachableError
 
 
@@ -45,7 +45,7 @@ class Store:
 def pauses(monkeypatch):
     """The pauses that were made, none of which takes time."""
     made = []
-    monkeypatch.setattr(module.system_clock.__class__, "sleep", lambda _self, seconds: made.append(seconds))
+    monkeypatch.setattr(type(system_clock), "sleep", lambda _self, seconds: made.append(seconds))
     return made
 
 
