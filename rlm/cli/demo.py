@@ -62,7 +62,7 @@ def demo(*, events: int, speed: float | None, real_time: bool, config: Path | No
         print_json(verdict.as_json())
     else:
         show()
-        for line in summary(verdict):
+        for line in summary(verdict, settings.event_types):
             show(line)
     if verdict.broken:
         raise SystemExit(int(ExitCode.FAILED))

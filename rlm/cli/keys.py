@@ -31,21 +31,22 @@ class Keyboard:
             system_clock.sleep(seconds)
             return False
         until = system_clock.monotonic() + seconds
-        while self._file is not None and (left := until - system_clock.monotonic()) > 0:
+        while (left := until - system_clock.monotonic()) > 0:
             ready, _, _ = select.select([self._file], [], [], left)
-            if ready and self._pressed():
+            typed = _read(self._file) if ready else None
+            if typed == b"":  # the terminal is gone, and would be ready for ever
+                self._file = None
+                return False
+            if typed and QUIT & set(typed):
                 return True
         return False
 
-    def _pressed(self) -> bool:
-        """Read what was typed; return whether it was to quit. A terminal that is gone is read no more."""
-        try:
-            typed = os.read(self._file, 1024) if self._file is not None else b""
-        except OSError:
-            typed = b""
-        if not typed:
-            self._file = None
-        return bool(QUIT & set(typed))
+
+def _read(file: int) -> bytes:
+    try:
+        return os.read(file, 1024)
+    except OSError:
+        return b""
 
 
 @contextmanager

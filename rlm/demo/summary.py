@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from rlm.demo.phrases import counted
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rlm.demo.verdict import Verdict
+    from rlm.endpoint import EventType
     from rlm.mockapi import EndpointSummary
     from rlm.settings import Settings
 
@@ -24,16 +26,17 @@ def prologue(settings: Settings, events: int, speed: float) -> list[str]:
     ]
     if speed != 1:
         lines.append(f"All times are divided by {speed:g}: a window of {window / speed:g} s stands for {window:g} s.")
-    return [*lines, "The run is started on request, as by `rlm start`, not to wait for a tick.", ""]
+    lines.append("The run is started on request, as by `rlm start`, not to wait for a tick.")
+    return [*lines, "Starting the server, a scheduler, a supervisor and a first worker...", ""]
 
 
-def summary(verdict: Verdict) -> list[str]:
-    """Say what happened, how that compares with the forecast, what the API saw, and where to go next."""
+def summary(verdict: Verdict, types: Sequence[EventType]) -> list[str]:
+    """Say what happened, how that compares with the forecast, what the API saw by type, and where to go next."""
     return [
         *_outcome(verdict),
         *_forecast(verdict),
         "",
-        *_tables(verdict),
+        *_tables(verdict, types),
         *_api(verdict),
         *(f"NOT AS PROMISED: {one}." for one in verdict.broken),
         "",
@@ -52,8 +55,9 @@ def _outcome(verdict: Verdict) -> Iterator[str]:
     yield f"{counts['completed']:,} completed, {counts['failed']:,} failed, {counts['leftover']:,} left over."
     if counts["leftover"]:
         for one in record.get("why", ()):
-            yield f"{one['sentence'][:1].upper()}{one['sentence'][1:]}."
-        yield "Nothing is lost: what is left over stays in the ledger, and the next run would take it first."
+            yield from wrap(f"{one['sentence'][:1].upper()}{one['sentence'][1:]}.", 80)
+        yield "Nothing is lost: what is left over stays in the ledger,"
+        yield "and the next run would take it first."
 
 
 def _forecast(verdict: Verdict) -> Iterator[str]:
@@ -85,8 +89,20 @@ def _api(verdict: Verdict) -> Iterator[str]:
         yield "No event came twice."
 
 
-def _tables(verdict: Verdict) -> Iterator[str]:
-    yield from seen_table("endpoint", verdict.api)
+def _tables(verdict: Verdict, types: Sequence[EventType]) -> Iterator[str]:
+    """Lay out what the API saw by type, so that it fits a screen: of its endpoints in all, and the highest peak."""
+    headings = ["seen by the API", "endpoints", "calls", "refused", "highest peak", "limit of each"]
+    rows = [headings]
+    for kind in types:
+        seen = [verdict.api[one.name] for one in kind.endpoints]
+        calls, refused, peak = (
+            sum(one.calls for one in seen),
+            sum(one.refused for one in seen),
+            max(one.most for one in seen),
+        )
+        rows.append([kind.name, f"{len(seen):,}", f"{calls:,}", f"{refused:,}", f"{peak:,}", seen[0].limit])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    yield from (_row(row, widths) for row in rows)
     yield ""
     if verdict.budgets:
         yield from seen_table("budget", verdict.budgets)

@@ -88,7 +88,7 @@ def test_tells_a_pipe_in_plain_lines_what_happened(place):
         "Forecast: ",
         "Outcome: ",
         "The API refused nothing: 60 calls",
-        "overflow_balance_check_api_3",
+        "BALANCE_CHECK_REQUIRED ",
         "`rlm init`",
     ):
         assert words in out

@@ -95,7 +95,7 @@ def test_a_budget_is_held_to_as_the_limits_are(most, broken):
 
     assert verdict.broken == broken
     assert verdict.as_json()["budgets"] == seen
-    assert [line for line in summary(verdict) if line.startswith("account")] == seen_table("budget", seen)[1:]
+    assert [line for line in summary(verdict, types) if line.startswith("account")] == seen_table("budget", seen)[1:]
 
 
 def test_calls_of_another_run_do_not_count_as_this_ones():
@@ -107,7 +107,7 @@ def test_calls_of_another_run_do_not_count_as_this_ones():
 
 def test_the_summary_says_in_words_what_happened():
     """Counts, forecast against outcome, what the API saw, and where to go next."""
-    text = "\n".join(summary(judged()))
+    text = "\n".join(summary(judged(), TYPES))
 
     for words in (
         "4 events in 3 items",
@@ -125,7 +125,9 @@ def test_the_summary_says_in_words_what_happened():
 def test_the_summary_says_what_was_refused_doubled_and_left():
     """Bad news is not hidden."""
     again = [*ALL[:3], arrival(12.0, "e0:T"), arrival(12.1, "e3:T", accepted=False)]
-    text = "\n".join(summary(judged(again, refused=1, unsettled=1, completed=3, leftover=1, expected_leftover=1)))
+    text = "\n".join(
+        summary(judged(again, refused=1, unsettled=1, completed=3, leftover=1, expected_leftover=1), TYPES)
+    )
 
     assert "The API refused 1 call of 5." in text
     assert "1 event came more than once" in text
@@ -136,7 +138,7 @@ def test_the_summary_says_what_was_refused_doubled_and_left():
 
 def test_no_call_at_all_is_said_too():
     """A run without a worker has no outcome to compare."""
-    assert "No call was answered." in summary(judged([], state="failed", completed=0, leftover=4, unsettled=4))
+    assert "No call was answered." in summary(judged([], state="failed", completed=0, leftover=4, unsettled=4), TYPES)
 
 
 def test_the_table_stands_in_columns():
@@ -152,3 +154,17 @@ def test_the_prologue_says_what_time_means():
 
     assert "All times are divided by 10: a window of 18 s stands for 180 s." in prologue(settings, 900, 10.0)
     assert not any("divided" in line for line in prologue(settings, 900, 1.0))
+
+
+def test_the_summary_fits_a_screen():
+    """24 lines of 80 columns, with the built-in types and everything that there is to be told."""
+    types = load_settings(None, {}).event_types
+    seen = {one.name: EndpointSummary(1, 1, 1, 0, 30, one.limit.text) for kind in types for one in kind.endpoints}
+    counts = {"leftover": 1, "completed": 3, "expected_leftover": 1}
+    facts = {"events": 4, "unsettled": 1, "items": 3, "speed": 10.0}
+    verdict = judge(record(**counts), types, [], seen, {}, **facts)
+
+    lines = summary(verdict, types)
+
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
