@@ -11,6 +11,7 @@ from rlm.checks.archive import ARCHIVED_SOON
 from rlm.clock import system_clock
 from tests.acceptance.cli import Installation
 from tests.acceptance.test_cli_doctor import findings
+from tests.store import steps
 
 
 @pytest.fixture
@@ -48,10 +49,9 @@ def test_the_list_of_runs_ends_with_where_older_ones_are(inst, archive):
     """Where it shows all there are; not in JSON."""
     inst.close_run(inst.start_run())
     (run_id,) = inst.store.runs.history(5)
-    record = {
+    record = steps.record_of() | {
         "run_id": run_id,
         "state": "completed",
-        "started_at": "",
         "duration_seconds": 1.0,
         "counts": dict.fromkeys(("taken", "carried_over", "completed", "failed", "leftover"), 0),
     }

@@ -45,11 +45,12 @@ def test_1_it_ran_and_failed(inst):
     assert exits(inst, "queue", "clear") == 1
 
 
-def test_1_what_another_program_wrote_cannot_be_read(inst):
-    """Where it is RLM's own keys that hold nothing RLM can read, that is told as a possibility."""
+def test_4_what_another_program_wrote_cannot_be_read(inst):
+    """A Redis whose keys hold what is not RLM's is not fit for use, and a scheduler makes it so again."""
     inst.store.client.set(inst.store.keys.last_tick, "no time")
 
-    assert "fault of RLM, or another program wrote into its keys" in inst.rlm("status", code=1).stderr
+    said = inst.rlm("status", code=4).stderr
+    assert "`rlm doctor` names the key; a scheduler sets it aside" in said
 
 
 def test_2_usage_or_configuration(inst):

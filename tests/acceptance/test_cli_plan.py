@@ -514,7 +514,7 @@ def record_ticks(inst, *taken):
     for number, of_types in enumerate(taken):
         at = (started - number * timedelta(seconds=180)).isoformat()
         by_type = {name: {"taken": number} for name, number in of_types.items()}
-        record_run(inst, f"run{number}", {"started_at": at, "by_type": by_type})
+        record_run(inst, f"run{number}", steps.record_of(started_at=at, by_type=by_type))
     return started
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 OF_COMMANDS = {
     "cancel_run",
     "drop_letter",
+    "drop_pending",
     "look_items",
     "pause_endpoint",
     "resume_endpoint",
