@@ -160,8 +160,13 @@ class Patient:
             events = set(system.push([make_item(f"{name}{n}", one) for n in range(many) for one in system.types]))
             wait_until(lambda: set(system.answered()) & events, timeout=10, message="a run is in its middle")
         poison = self.poisons()[poison_name]
-        poison.apply(system.store.client)
-        named = self._named(poison)
+        scheduler = system.processes["scheduler"]
+        scheduler.send_signal(signal.SIGSTOP)  # else it may have mended the key before doctor looks
+        try:
+            poison.apply(system.store.client)
+            named = self._named(poison)
+        finally:
+            scheduler.send_signal(signal.SIGCONT)
         missing = len(events - self._answered(events)) if during else self._push_and_await(name)
         if during and not missing:  # what was put into a run from outside stands in its books, until the next one
             missing = self._deliver(f"{name}next-", 1)
