@@ -23,7 +23,7 @@ from rlm import __version__, signals, telemetry
 from rlm.clock import system_clock
 from rlm.closing import close_run
 from rlm.crash import crash_point
-from rlm.dispatch import Dispatcher
+from rlm.delivery import Dispatcher
 from rlm.errors import StoreError
 from rlm.lane import Lanes
 from rlm.settings import load_settings, resolve_headers

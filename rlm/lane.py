@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rlm.alarms import Alarm, alarm
 from rlm.clock import system_clock
 from rlm.crash import crash_point
-from rlm.dispatch import Delivered, Outcome, Rejected, Request, Throttled, Unreachable, UnreachableError
+from rlm.delivery import Delivered, Outcome, Rejected, Request, Throttled, Unreachable, UnreachableError
 from rlm.endpoint import FIRST_BACKOFF_SECONDS, in_force
 from rlm.errors import StoreError
 from rlm.event import Reason, type_of
@@ -25,9 +25,7 @@ from rlm.trail import Heard
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from urllib3.connection import HTTPConnection
-
-    from rlm.dispatch import Dispatcher
+    from rlm.delivery import Connection, Dispatcher
     from rlm.endpoint import Endpoint, EventType
     from rlm.settings import Settings
     from rlm.store import Store
@@ -243,7 +241,7 @@ class Lanes:
         self,
         claim: Claim,
         endpoint: Endpoint,
-        connection: HTTPConnection,
+        connection: Connection,
         slot: Admitted,
         asked_at: float,
         gives_up_at: float,

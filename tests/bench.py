@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from uuid import uuid4
 
-from rlm.dispatch import Dispatcher
+from rlm.delivery import Dispatcher
 from rlm.event import type_of
 from rlm.lane import Lanes
 from rlm.mockapi import MockApi, exceeded

@@ -247,7 +247,7 @@ def test_an_error_is_one_envelope_with_ids_and_without_a_payload(ingest):
 
 REFUSED = """
 from pathlib import Path
-from rlm.dispatch import Dispatcher
+from rlm.delivery import Dispatcher
 from rlm.lane import Lanes
 from rlm.settings import resolve_headers
 from rlm.store import open_store

@@ -37,10 +37,10 @@ class TlsServer:
 @contextmanager
 def tls_server(directory: Path) -> Iterator[TlsServer]:
     """Run it in `directory`. The bundled Valkey is built without TLS, so this is Debian's `redis-server`."""
-    binary, openssl = _program("redis-server"), _program("openssl")
+    binary, openssl = program("redis-server"), program("openssl")
     directory.mkdir(parents=True, exist_ok=True)
     ca = make_ca(openssl, directory, "ca")
-    key, certificate = _make_certificate(openssl, directory, ca)
+    key, certificate = make_certificate(openssl, directory, ca)
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -83,7 +83,7 @@ def make_ca(openssl: str, directory: Path, name: str) -> Path:
 _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 
-def _make_certificate(openssl: str, directory: Path, ca: Path) -> tuple[Path, Path]:
+def make_certificate(openssl: str, directory: Path, ca: Path) -> tuple[Path, Path]:
     """Make a certificate for `localhost`, and no other name, signed by `ca`; return its key and it."""
     key, request, certificate = (directory / f"server.{what}" for what in ("key", "csr", "pem"))
     extensions = directory / "names"
@@ -98,7 +98,7 @@ def _run(*command: object) -> None:
     subprocess.run([str(word) for word in command], check=True, capture_output=True, timeout=30)
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     found = shutil.which(name)
     if found is None and os.environ.get("CI"):
         pytest.fail(f"{name} is not installed, and CI tests TLS with it: apt-get install redis-server openssl")

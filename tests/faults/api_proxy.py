@@ -10,6 +10,10 @@ from urllib.parse import urlsplit
 
 from tests.faults.proxy import Proxy, first_of
 
+#: How long after an interim answer the real one comes, seconds.
+INTERIM_SECONDS = 0.15
+_INTERIM = (b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n", b"HTTP/1.1 102 Processing\r\n\r\n")
+
 
 class Answer(StrEnum):
     """What becomes of an answer, or of the request for it."""
@@ -21,6 +25,8 @@ class Answer(StrEnum):
     RESET = "reset after the body was read"
     #: Half of the answer comes, then the connection ends.
     HALF = "half"
+    #: An interim answer comes at once, the real one `INTERIM_SECONDS` later.
+    INTERIM = "interim"
     #: The connection, kept from the last call, is reset just when the next request comes.
     STALE = "stale"
 
@@ -67,6 +73,9 @@ class ApiProxy(Proxy):
             reply = await _head(up_reader)
             reply += await up_reader.readexactly(_length(reply))
             await asyncio.sleep(self._random.uniform(0, self.back))
+            if answer is Answer.INTERIM:
+                await self.write(writer, self._random.choice(_INTERIM))
+                await asyncio.sleep(INTERIM_SECONDS)
             if answer is Answer.RESET or not reply:
                 return
             await self.write(writer, reply[: len(reply) // 2] if answer is Answer.HALF else reply)

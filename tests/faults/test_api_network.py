@@ -129,6 +129,28 @@ def test_an_answer_that_comes_after_the_time_out_changes_nothing(proxied):
     assert_survived(system, events, record)
 
 
+def test_an_interim_answer_settles_nothing_and_each_event_gets_its_own(proxied):
+    """103 or 102 first, the real answer 0.15 s later: what the API decided by event is what became of the event."""
+    system, proxy = proxied
+    system.api.set_fault("*", error_rate=0.3, status=422)
+    proxy.answer = Answer.INTERIM
+    events = system.push_evenly(40, prefix="interim")
+
+    record = system.await_record(system.ask_for_run())
+
+    system.api.set_fault("*")
+    decided = {one.event_id: one.status for one in system.api.arrivals if one.event_id in events}
+    letters = {one["event_id"]: one["detail"] for one in system.letters() if one["event_id"] in events}
+    assert set(decided) == set(events)
+    assert {event for event, status in decided.items() if status == 422} == set(letters)
+    assert all("HTTP 422" in detail for detail in letters.values())
+    assert record["counts"]["completed"] == Counter(decided.values())[200]
+    assert record["counts"]["failed"] == len(letters) > 0
+    assert system.repeats().keys().isdisjoint(events)
+    system.assert_promises(system.pushed, [record])
+    assert_next_run(system)
+
+
 def test_a_line_of_a_kilobyte_a_second_is_slow_and_no_more(proxied):
     """What does not get through in time is sent again; no call is read beyond its limit."""
     system, proxy = proxied

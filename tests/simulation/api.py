@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rlm.dispatch import Outcome, Unreachable, UnreachableError, classify
+from rlm.delivery import Outcome, Unreachable, UnreachableError
+from rlm.delivery.outcome import classify
 
 if TYPE_CHECKING:
-    from rlm.dispatch import Request
+    from rlm.delivery import Request
     from rlm.endpoint import Endpoint
     from tests.simulation.loop import Host
     from tests.simulation.world import World
@@ -51,7 +52,7 @@ class _Connection:
 
 
 class SimulatedDispatcher:
-    """Stands for `rlm.dispatch.Dispatcher` in one worker."""
+    """Stands for `rlm.delivery.Dispatcher` in one worker."""
 
     def __init__(self, world: World, host: Host) -> None:
         self._world = world
@@ -116,4 +117,5 @@ class SimulatedDispatcher:
         if connection.breaks:
             return Unreachable(f"the connection broke after {waited:.1f} s: reset", None)
         arrival.answered = True
-        return classify(arrival.status or 0, connection.headers or {}, "", waited)
+        retry_after = [value for name, value in (connection.headers or {}).items() if name == "retry-after"]
+        return classify(arrival.status or 0, retry_after, "", waited, loop.now)

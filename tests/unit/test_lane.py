@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from rlm import lane
-from rlm.dispatch import Delivered, Unreachable
+from rlm.delivery import Delivered, Unreachable
 from rlm.endpoint import Endpoint, EventType, Limit
 from rlm.lane import LEASE_SLACK_SECONDS, Lanes
 from rlm.store.ledger import Claim, Release

@@ -19,13 +19,24 @@ ALLOWED = {"rlm": {"rlm"}, "actors": {"actors", "rlm"}, "scheduler": {"scheduler
 LAYERS = (
     {"rlm", "errors"},
     {"clock", "circuit", "endpoint", "event", "run", "plan", "measured", "pace", "settings", "signals", "text"},
-    {"store", "window", "dispatch", "embedded", "lane", "..."},
+    {"store", "window", "delivery", "embedded", "lane", "..."},
     {"supervisor", "telemetry", "foreman"},
     {"cli", "web", "demo", "selftest", "view", "__main__"},
 )
 #: These compute, and know neither Redis nor HTTP nor the command line.
 CORE = ("errors", "clock", "circuit", "endpoint", "event", "run", "plan", "measured", "pace", "settings", "text")
-OUTSIDE = {"redis", "urllib3", "dramatiq", "limits", "click", "sentry_sdk", "apscheduler", "http", "socket"}
+OUTSIDE = {
+    "redis",
+    "urllib3",
+    "httptools",
+    "dramatiq",
+    "limits",
+    "click",
+    "sentry_sdk",
+    "apscheduler",
+    "http",
+    "socket",
+}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,20 @@
+"""The HTTP call: one event to one endpoint, and one classified outcome. Knows nothing of Redis."""
+
+from __future__ import annotations
+
+from rlm.delivery.connection import Connection, UnreachableError
+from rlm.delivery.dispatcher import Dispatcher
+from rlm.delivery.outcome import Delivered, Outcome, Rejected, Throttled, Unreachable
+from rlm.delivery.request import Request
+
+__all__ = [
+    "Connection",
+    "Delivered",
+    "Dispatcher",
+    "Outcome",
+    "Rejected",
+    "Request",
+    "Throttled",
+    "Unreachable",
+    "UnreachableError",
+]

@@ -1,0 +1,172 @@
+"""One answer of HTTP/1.1, fed as it arrives. llhttp parses; what it lets pass is checked here.
+
+Interim answers (1xx) are read and forgotten: the one that counts comes after them. An answer that is not exactly what
+HTTP/1.1 allows is no answer, because what it means could be guessed in two ways.
+"""
+
+from __future__ import annotations
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from rlm.errors import DispatchError
+
+#: Bytes of an answer that are read so that its connection can be used again; one that sends more is cut.
+MAX_ANSWER_BYTES = 262_144
+#: Bytes until the header of the final answer must have ended, interim answers included.
+MAX_HEAD_BYTES = 65_536
+
+_INTERIM, _FINAL = range(100, 200), range(200, 600)
+_SWITCHING_PROTOCOLS = 101
+#: Final answers that end with their header, whatever body they announce.
+_BODILESS = frozenset({204, 304})
+_LENGTH, _CODING = b"content-length", b"transfer-encoding"
+#: What each of these headers says of a body that is not compressed.
+_PLAIN = {b"content-encoding": b"identity", _CODING: b"chunked"}
+_VERSIONS = ("1.0", "1.1")
+
+
+class BrokenAnswerError(DispatchError):
+    """Raised when what came is no whole answer of HTTP/1.1; whether the event was taken is not known."""
+
+
+class Answer:
+    """An answer under way. `status` is 0 until the header of the final answer has ended."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        #: Every `Retry-After` of the final answer.
+        self.retry_after: list[str] = []
+        self.body = bytearray()
+        #: The body is compressed: nothing that people could read.
+        self.encoded = False
+        #: It was read to its end.
+        self.whole = False
+        #: Something followed it in the same read, which nobody asked for.
+        self.surplus = False
+        self._keeps = False
+        self._interim = False
+        self._received = 0
+        self._fault = ""
+        self._framed = False
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._parser: HttpResponseParser | None = None
+
+    @property
+    def reusable(self) -> bool:
+        """Return whether its connection may serve another call: it ended by its own framing, and neither end closes."""
+        return self.whole and self._keeps and not self.surplus
+
+    @property
+    def room(self) -> int:
+        """How many more bytes may be read of it; 0 where it is cut off, though its status stands.
+
+        Raises:
+            BrokenAnswerError: its header does not end.
+        """
+        if self.status:
+            return max(0, MAX_ANSWER_BYTES - self._received)
+        if self._received >= MAX_HEAD_BYTES:
+            raise BrokenAnswerError(f"its header is longer than {MAX_HEAD_BYTES // 1024} KiB")
+        return MAX_HEAD_BYTES - self._received
+
+    def feed(self, data: bytes) -> None:
+        """Take what came; empty where the connection ended.
+
+        A header is parsed line by line, so that each ends where HTTP has it end, and an interim answer has no body
+        whatever it announces. The last byte is parsed apart: an answer that is whole without it is followed by
+        something nobody asked for.
+
+        Raises:
+            BrokenAnswerError: this is no answer of HTTP/1.1.
+            ConnectionError: the connection ended before the answer did.
+        """
+        if not data:
+            self._end()
+            return
+        self._received += len(data)
+        at = 0
+        while at < len(data) and not self.status:
+            end = data.find(b"\n", at) + 1 or len(data)
+            self._parse_head(data[at:end])
+            at = end
+        for part in (data[at:-1], data[max(at, len(data) - 1) :]):
+            if part and self.whole:
+                self.surplus = True
+            elif part:
+                self._parse(part)
+
+    def close(self) -> None:
+        """Release the parser: it refers back to this object."""
+        self._parser = None
+
+    def _parse_head(self, part: bytes) -> None:
+        """Parse a line of a header, or a part of one; each header has a parser of its own."""
+        if self._parser is None and not part.startswith(b"H"):  # the parser would skip empty lines, and knows RTSP
+            raise BrokenAnswerError("it is not HTTP/1.1")
+        self._parse(part)
+        if self._interim:
+            self._parser, self._interim = None, False
+
+    def _parse(self, part: bytes) -> None:
+        self._parser = self._parser or HttpResponseParser(self)
+        try:
+            self._parser.feed_data(part)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            if not self.whole:
+                raise BrokenAnswerError(self._fault or f"it is not HTTP/1.1 ({error})") from None
+            self.surplus = True
+
+    def _end(self) -> None:
+        if not self.status or self._framed:
+            raise ConnectionError("the endpoint closed it " + ("within its answer" if self._received else "unanswered"))
+        self.whole = True
+
+    # -- what the parser calls
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note a header; one that comes after the header's end is a trailer, and says nothing."""
+        if not self.status:
+            self._fields.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Look at the header of an interim answer, or of the final one."""
+        parser = self._parser
+        if self.status or parser is None:
+            return
+        fields, self._fields = self._fields, []
+        status = parser.get_status_code()
+        self._fault = _fault_of(status, parser.get_http_version())
+        if self._fault:
+            raise BrokenAnswerError(self._fault)  # the parser stops, and tells `_parse`
+        self._interim = status in _INTERIM
+        if not self._interim:
+            self._take_head(status, fields, keeps=parser.should_keep_alive())
+
+    def on_body(self, data: bytes) -> None:
+        """Keep a part of the body."""
+        if not self.whole:
+            self.body += data
+
+    def on_message_complete(self) -> None:
+        """Note the end of the final answer."""
+        self.whole = self.status != 0
+
+    def _take_head(self, status: int, fields: list[tuple[bytes, bytes]], *, keeps: bool) -> None:
+        self.status = status
+        self.retry_after = [value.decode("latin-1") for name, value in fields if name == b"retry-after"]
+        self.encoded = any(value.lower() != _PLAIN[name] for name, value in fields if name in _PLAIN)
+        self._framed = any(name in {_LENGTH, _CODING} for name, _ in fields)
+        self._keeps = keeps and not (status in _BODILESS and _has_body(fields))
+
+
+def _fault_of(status: int, version: str) -> str:
+    if version not in _VERSIONS:
+        return f"its version of HTTP is {version}"
+    if status == _SWITCHING_PROTOCOLS:
+        return "it switches protocols (HTTP 101), which nobody asked for"
+    return "" if status in _INTERIM or status in _FINAL else f"HTTP {status} is no status"
+
+
+def _has_body(fields: list[tuple[bytes, bytes]]) -> bool:
+    """Return whether a header announces a body of more than nothing."""
+    return any(name == _CODING or (name == _LENGTH and value.strip(b" \t0") != b"") for name, value in fields)

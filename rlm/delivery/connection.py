@@ -1,0 +1,152 @@
+"""One connection to an endpoint: opened, used for one call after the other, each step by a deadline, and given up."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from rlm.clock import system_clock
+from rlm.delivery.answer import Answer
+from rlm.delivery.resolver import Resolver
+from rlm.errors import DispatchError
+
+if TYPE_CHECKING:
+    from rlm.delivery.resolver import Addresses
+
+#: Maximum age of a connection at which it still gets another call, seconds. A busy one never ends by itself and would
+#: stay with the address it was opened to, whatever DNS says later. 60 s is the usual lifetime of a name that may move;
+#: opening one connection a minute costs nothing that could be measured.
+MAX_AGE_SECONDS = 60.0
+
+_PORTS = {"http": 80, "https": 443}
+_READ_BYTES = 65_536
+
+
+class UnreachableError(DispatchError):
+    """Raised when no connection to an endpoint could be opened; nothing was sent."""
+
+
+class Connection:
+    """An open connection, with TLS or without. One call at a time."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._opened_at = system_clock.monotonic()
+        #: The endpoint said something on it that nobody had asked for.
+        self.spoke = False
+
+    def is_usable(self) -> bool:
+        """Return whether it may serve another call: it is not too old, and quiet."""
+        return system_clock.monotonic() - self._opened_at < MAX_AGE_SECONDS and self.is_quiet()
+
+    def is_quiet(self) -> bool:
+        """Return whether nothing can be read: no end, and nothing that would be taken for the next answer.
+
+        Reading is the only test that holds for TLS too, whose own messages, such as tickets, it takes in. A connection
+        that is not quiet has lost a byte by it, and must be closed.
+        """
+        try:
+            self._sock.settimeout(0)
+            self.spoke = self._sock.recv(1) != b""
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return True
+        except OSError:
+            return False
+        return False
+
+    def send(self, data: bytes, deadline: float) -> None:
+        """Send all of `data` by `deadline` (monotonic seconds).
+
+        Raises:
+            OSError: it could not be sent, or not in time; some of it may have been.
+        """
+        left = memoryview(data)
+        while left:
+            _limit(self._sock, deadline)
+            left = left[self._sock.send(left) :]
+
+    def receive(self, deadline: float) -> Answer:
+        """Read one answer by `deadline` (monotonic seconds), to its end or to the most that is read.
+
+        Raises:
+            BrokenAnswerError: what came is no answer.
+            OSError: the connection broke, or no whole answer came in time.
+        """
+        answer = Answer()
+        try:
+            while not answer.whole and (room := answer.room):
+                _limit(self._sock, deadline)
+                answer.feed(self._sock.recv(min(room, _READ_BYTES)))
+        finally:
+            answer.close()
+        self.spoke = answer.surplus
+        return answer
+
+    def close(self) -> None:
+        """Close it at once; TLS is not wound down."""
+        self._sock.close()
+
+
+class Opener:
+    """Opens connections, all with one context of TLS: certificates are checked against what the host trusts."""
+
+    def __init__(self) -> None:
+        self._resolver = Resolver()
+        self._context: ssl.SSLContext | None = None
+
+    def open(self, url: str, seconds: float) -> Connection:
+        """Return a new connection to the host of `url`, made within `seconds`: its name, TCP and TLS in all.
+
+        Raises:
+            UnreachableError: it refused, did not answer in time, or is not who it should be; nothing was sent.
+        """
+        deadline = system_clock.monotonic() + seconds
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+        try:
+            sock = _reach(self._resolver.resolve(host, port, seconds), deadline)
+            return Connection(self._encrypt(sock, host, deadline) if parts.scheme == "https" else sock)
+        except (OSError, UnicodeError) as error:  # the latter of a name that cannot be one
+            raise UnreachableError(f"no connection to {host}:{port}: {error}") from error
+
+    def _encrypt(self, sock: socket.socket, host: str, deadline: float) -> ssl.SSLSocket:
+        try:
+            context = self._context = self._context or ssl.create_default_context()
+            _limit(sock, deadline)
+            return context.wrap_socket(sock, server_hostname=host)
+        except BaseException:
+            sock.close()
+            raise
+
+
+def _reach(addresses: Addresses, deadline: float) -> socket.socket:
+    """Connect to the first address that answers. Each may take its share of the time that is left."""
+    failure: OSError = OSError("its name has no address")
+    for left, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
+        now = system_clock.monotonic()
+        try:
+            return _connect(socket.socket(family, kind, protocol), address, now + (deadline - now) / left)
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+def _connect(sock: socket.socket, address: Any, deadline: float) -> socket.socket:
+    try:
+        _limit(sock, deadline)
+        sock.connect(address)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _limit(sock: socket.socket, deadline: float) -> None:
+    """Have the socket's next step end by `deadline` (monotonic seconds)."""
+    left = deadline - system_clock.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    sock.settimeout(left)

@@ -1,0 +1,166 @@
+"""A server on loopback that plays a script on each connection, and a call to it as a lane makes it."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from contextlib import suppress
+
+from rlm.delivery import Request, Unreachable
+from rlm.endpoint import Endpoint, Limit
+
+#: Seconds until something that ought to have happened has not.
+PATIENCE = 10.0
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+ITEM = b'{"id":"i","wallet_name":"w","events":["T"]}'
+
+
+class Peer:
+    """One connection as the server sees it."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self._buffer = b""
+
+    def request(self):
+        """Read one request: its head as text, its body; None at the end of the connection."""
+        while b"\r\n\r\n" not in self._buffer:
+            if not self._more():
+                return None
+        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        length = int(headers.get("content-length", 0))
+        while len(self._buffer) < length:
+            if not self._more():
+                return None
+        body, self._buffer = self._buffer[:length], self._buffer[length:]
+        return head.decode("latin-1"), body
+
+    def send(self, data):
+        self.sock.sendall(data)
+
+    def trickle(self, data):
+        """Send a byte each 0.1 s until the client has had enough; never ends by itself."""
+        while True:
+            for byte in data:
+                self.send(bytes([byte]))
+                self.sock.settimeout(0.1)
+                try:
+                    if not self.sock.recv(1):
+                        return
+                except TimeoutError:
+                    continue
+
+    def until_closed(self):
+        while self._more():
+            pass
+
+    def reset(self):
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def _more(self):
+        data = self.sock.recv(65536)
+        self._buffer += data
+        return bool(data)
+
+
+class Server:
+    """A server on loopback that plays a script on each connection."""
+
+    def __init__(self, script):
+        self._script = script
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/path"
+        self.requests = []
+        self.connections = 0
+        self.open = 0
+        self._socks = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def _accept(self):
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self.open += 1
+            self._socks.append(sock)
+            thread = threading.Thread(target=self._play, args=(sock,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _play(self, sock):
+        peer = Peer(sock)
+        read = peer.request
+
+        def request():
+            found = read()
+            if found is not None:
+                self.requests.append(found)
+            return found
+
+        peer.request = request
+        with sock, suppress(OSError):
+            self._script(peer)
+        self.open -= 1
+
+    def close(self):
+        for sock in (self._listener, *self._socks):
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc):
+        self.close()
+
+
+def answering(*answers):
+    """Script: answer each request, by turns; the last answer stands for all that follow."""
+
+    def script(peer):
+        number = 0
+        while peer.request():
+            peer.send(answers[min(number, len(answers) - 1)])
+            number += 1
+
+    return script
+
+
+def once(act):
+    """Script: read one request, then `act`."""
+
+    def script(peer):
+        if peer.request():
+            act(peer)
+
+    return script
+
+
+def endpoint(url, headers=None, name="api"):
+    return Endpoint(name, url, Limit.parse("30/minute"), 10.0, headers or {})
+
+
+def request(number=1, item=ITEM):
+    return Request(f"i{number}:T", "T", "w", "r1", 1, item)
+
+
+def call(dispatcher, target, wanted=None, seconds=PATIENCE):
+    """Connect, send, receive, as a lane does."""
+    deadline = time.monotonic() + seconds
+    connection = dispatcher.connect(target, seconds)
+    trouble = dispatcher.send(connection, target, wanted or request(), deadline)
+    if trouble:
+        return Unreachable(trouble, None)
+    return dispatcher.receive(connection, target, time.monotonic(), deadline)

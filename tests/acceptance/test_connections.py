@@ -1,0 +1,381 @@
+"""The connections that calls go over: what is kept, for how long, and what never is; names, TLS, races at their end."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import socket
+import ssl
+import threading
+import time
+
+import pytest
+
+from rlm.delivery import (
+    Delivered,
+    Dispatcher,
+    Rejected,
+    Throttled,
+    Unreachable,
+    UnreachableError,
+    connection,
+    dispatcher,
+)
+from rlm.settings import resolve_headers
+from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, once, request
+from tests.acceptance.tlsserver import make_ca, make_certificate, program
+from tests.wait import wait_until
+
+REFUSED = b"HTTP/1.1 422 No\r\nContent-Length: 2\r\n\r\nno"
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+
+
+@pytest.fixture
+def sender():
+    sender = Dispatcher(resolve_headers)
+    yield sender
+    sender.close()
+
+
+def pausing(*answers):
+    """Script: answer each request by turns, each answer in pieces with 0.05 s between them."""
+
+    def script(peer):
+        number = 0
+        while peer.request():
+            for piece in answers[number % len(answers)]:
+                peer.send(piece)
+                time.sleep(0.05)
+            number += 1
+
+    return script
+
+
+@pytest.mark.parametrize("interim", [HINTS, b"HTTP/1.1 102 Processing\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"])
+def test_an_interim_answer_is_not_the_answer_and_the_next_call_gets_its_own(sender, interim):
+    """The real answer comes later: each of the calls gets that, over one connection."""
+    with Server(pausing([interim, OK], [interim, interim, REFUSED])) as server:
+        outcomes = [call(sender, endpoint(server.url), request(number)) for number in range(4)]
+
+        assert [type(outcome) for outcome in outcomes] == [Delivered, Rejected] * 2
+        assert server.connections == 1
+
+
+def test_an_interim_answer_alone_is_none(sender):
+    """A Retry-After in it asks nobody for a rest, and its connection is not used again while it owes an answer."""
+    hints = b"HTTP/1.1 103 Early Hints\r\nRetry-After: 7\r\n\r\n"
+    with Server(pausing([hints, hints], [b"HTTP/1.1 429 X\r\nContent-Length: 0\r\n\r\n"])) as server:
+        first = call(sender, endpoint(server.url), seconds=0.3)
+
+        assert first == Unreachable("no answer within 0.3 s", None)
+        wait_until(lambda: server.open == 0, message="the connection is closed")
+    with Server(answering(hints + b"HTTP/1.1 429 X\r\nContent-Length: 0\r\n\r\n")) as server:
+        assert call(sender, endpoint(server.url)) == Throttled(429, pytest.approx(0, abs=1), None)
+
+
+def test_switching_protocols_is_no_answer(sender):
+    """Nobody asked for another protocol, so whatever follows is not ours."""
+    with Server(answering(b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n" + OK)) as server:
+        outcome = call(sender, endpoint(server.url))
+
+        assert isinstance(outcome, Unreachable)
+        assert outcome.seconds is None
+        assert "it switches protocols (HTTP 101)" in outcome.detail
+        wait_until(lambda: server.open == 0, message="the connection is closed")
+
+
+def test_an_answer_cut_at_any_byte_fails_its_call_and_no_other(sender):
+    """A connection that ends or breaks within an answer: that call got none, the next one gets its own."""
+    cuts = list(range(len(HINTS + REFUSED)))
+
+    def script(peer):
+        if peer.request():
+            peer.send((HINTS + REFUSED)[: cuts[0]])
+            if cuts[0] % 2:
+                peer.reset()
+
+    with Server(script) as server:
+        for at in list(cuts):
+            outcome = call(sender, endpoint(server.url), request(at))
+
+            assert isinstance(outcome, Unreachable), at
+            assert outcome.seconds is None
+            cuts.pop(0)
+
+
+def test_who_speaks_unasked_gets_a_connection_for_each_call(sender, caplog):
+    """What came with an answer, or lies on a kept connection, is nobody's answer; from then on none is kept."""
+    with Server(answering(OK + REFUSED)) as server:
+        outcomes = [call(sender, endpoint(server.url), request(number)) for number in range(3)]
+
+        assert [type(outcome) for outcome in outcomes] == [Delivered] * 3
+        assert server.connections == 3
+    assert [record.getMessage() for record in caplog.records if "unasked" in record.getMessage()] == [
+        "api spoke unasked on its connection; no connection to it is kept for 600 s"
+    ]
+
+
+def test_trust_comes_back(sender, monkeypatch):
+    """After a while connections are kept again."""
+    monkeypatch.setattr(dispatcher, "DISTRUST_SECONDS", 0.1)
+
+    def script(peer):
+        while peer.request():
+            peer.send(OK + REFUSED if len(server.requests) == 1 else OK)
+
+    with Server(script) as server:
+        call(sender, endpoint(server.url))
+        time.sleep(0.11)
+        for number in range(3):
+            call(sender, endpoint(server.url), request(number))
+
+        assert server.connections == 2
+
+
+def test_what_is_said_before_the_request_is_no_answer_to_it(sender):
+    """An answer that was there first is refused before anything is sent, on a new connection and on a kept one."""
+
+    def script(peer):
+        peer.send(OK)
+        peer.until_closed()
+
+    with Server(script) as server:
+        target = endpoint(server.url)
+        opened = sender.connect(target, PATIENCE)
+        wait_until(lambda: not opened.is_quiet(), message="the answer is there")
+
+        trouble = sender.send(opened, target, request(), time.monotonic() + PATIENCE)
+
+        assert trouble == "the request could not be sent whole: the endpoint closed the connection, or spoke unasked"
+        wait_until(lambda: server.open == 0, message="the connection is closed")
+        assert server.requests == []
+
+
+def test_an_answer_before_the_whole_request_is_none(sender):
+    """A server that refuses half a request and hangs up leaves a call that was not sent whole."""
+
+    def script(peer):
+        peer.sock.recv(1000)
+        peer.send(REFUSED)
+        peer.reset()
+
+    with Server(script) as server:
+        target = endpoint(server.url)
+        big = request(item=b'{"x":"' + b"y" * 20_000_000 + b'"}')
+
+        outcome = call(sender, target, big)
+
+        assert isinstance(outcome, Unreachable)
+        assert outcome.seconds is None
+        assert outcome.detail.startswith("the request could not be sent whole: ")
+
+
+def test_a_kept_connection_that_ends_as_it_is_taken_is_replaced_or_reported(sender):
+    """Whenever a server gives up idle connections, a call is delivered or known to have failed, and never repeated."""
+
+    def script(peer):
+        if peer.request():
+            peer.send(OK)
+            peer.sock.settimeout(0.001 * (len(server.requests) % 3))
+            peer.request()
+
+    with Server(script) as server:
+        outcomes = [call(sender, endpoint(server.url), request(number)) for number in range(200)]
+
+        assert {type(outcome) for outcome in outcomes} <= {Delivered, Unreachable}
+        keys = [head.split("Idempotency-Key: ")[1].split("\r\n")[0] for head, _ in server.requests]
+        assert len(keys) == len(set(keys))
+        assert set(keys) >= {f"i{number}:T" for number, one in enumerate(outcomes) if isinstance(one, Delivered)}
+
+
+def test_a_connection_is_given_up_with_its_age(sender, monkeypatch):
+    """However busy it is, it is not used for longer: so a host that moved is followed."""
+    monkeypatch.setattr(connection, "MAX_AGE_SECONDS", 0.2)
+    with Server(answering(OK)) as old, Server(answering(OK)) as new:
+        where = [old.port]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: [_found(where[0])])
+        target = endpoint("http://api.test/")
+        call(sender, target)
+        where[0] = new.port
+        until = time.monotonic() + 0.4
+        while time.monotonic() < until:
+            assert call(sender, target).status == 200
+
+        assert old.connections == 1
+        assert len(old.requests) > 1
+        assert len(new.requests) > 1
+        assert new.connections <= 2
+
+
+def _found(port):
+    return socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port)
+
+
+def test_a_resolver_that_hangs_holds_no_call_and_one_thread(sender, monkeypatch):
+    """Each call waits its own time for the name, one look-up does for all, and once it answers calls go on."""
+    answers, asked = threading.Event(), []
+    with Server(answering(OK)) as server:
+
+        def hang(*_args, flags=0, **_options):
+            if flags & socket.AI_NUMERICHOST:
+                raise socket.gaierror("it is a name")
+            asked.append(threading.current_thread())
+            answers.wait(PATIENCE)
+            return [_found(server.port)]
+
+        monkeypatch.setattr(socket, "getaddrinfo", hang)
+        target = endpoint("http://api.test/")
+        failures = []
+
+        def connect():
+            began = time.monotonic()
+            with pytest.raises(UnreachableError, match=r"no connection to api\.test:80: .*name"):
+                sender.connect(target, 0.2)
+            failures.append(time.monotonic() - began)
+
+        for _ in range(2):
+            lanes = [threading.Thread(target=connect) for _ in range(10)]
+            for lane in lanes:
+                lane.start()
+            for lane in lanes:
+                lane.join(PATIENCE)
+
+        assert len(failures) == 20
+        assert all(0.19 <= took < 0.5 for took in failures)
+        assert len(asked) == 1
+        assert asked[0].daemon
+        answers.set()
+        asked[0].join(PATIENCE)
+        assert call(sender, target).status == 200
+        assert len(asked) == 2
+
+
+def test_each_address_of_a_host_has_its_part_of_the_time(sender, monkeypatch):
+    """One that never answers does not take the time of the next."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, Server(answering(OK)) as server:
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        found = [_found(full.getsockname()[1]), _found(server.port)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: found)
+
+        opened = sender.connect(endpoint("http://api.test/"), 0.4)
+
+        opened.close()
+        for one in waiting:
+            one.close()
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory):
+    """The certificate of a CA, and a server's context with one of it for `localhost`."""
+    place = tmp_path_factory.mktemp("tls")
+    ca = make_ca(program("openssl"), place, "ca")
+    key, certificate = make_certificate(program("openssl"), place, ca)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return ca, context
+
+
+def encrypted(context, script):
+    """The script, spoken over TLS."""
+
+    def over_tls(peer):
+        with context.wrap_socket(peer.sock, server_side=True) as peer.sock:
+            script(peer)
+
+    return over_tls
+
+
+def test_calls_over_tls_share_a_connection_and_its_tickets_are_no_answer(sender, certified, monkeypatch):
+    """What TLS says for itself is not taken for something unasked, not even where no call has been made yet."""
+    ca, context = certified
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    with Server(encrypted(context, answering(HINTS + OK, REFUSED))) as server:
+        target = endpoint(f"https://localhost:{server.port}/")
+        sender.keep(target, sender.connect(target, PATIENCE))
+        outcomes = [call(sender, target, request(number)) for number in range(3)]
+
+        assert [outcome.status for outcome in outcomes] == [200, 422, 422]
+        assert server.connections == 1
+        assert server.requests[0][0].startswith("POST / HTTP/1.1\r\nHost: localhost:")
+        sender.close()  # the server waits for that
+
+
+def test_what_comes_unasked_over_tls_is_no_answer_either(sender, certified, monkeypatch):
+    """The kept connection is given up for what lies on it, decrypted or not."""
+    ca, context = certified
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    with Server(encrypted(context, answering(OK + REFUSED))) as server:
+        outcomes = [call(sender, endpoint(f"https://localhost:{server.port}/")) for _ in range(2)]
+
+        assert [outcome.status for outcome in outcomes] == [200, 200]
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize(("host", "trusted"), [("localhost", False), ("127.0.0.1", True)])
+def test_a_server_that_cannot_prove_who_it_is_gets_nothing(sender, certified, monkeypatch, host, trusted):
+    """An unknown CA, or a certificate for another name: no connection, so no request."""
+    ca, context = certified
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    with Server(encrypted(context, answering(OK))) as server:
+        with pytest.raises(UnreachableError, match=rf"no connection to {host}:{server.port}: .*certificate"):
+            sender.connect(endpoint(f"https://{host}:{server.port}/"), PATIENCE)
+
+        assert server.requests == []
+
+
+def test_a_handshake_that_hangs_and_a_reader_that_does_not_read_end_in_time(sender, certified, monkeypatch):
+    """Over TLS each step has one deadline as well."""
+    ca, context = certified
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    with Server(Peer.until_closed) as silent:
+        began = time.monotonic()
+        with pytest.raises(UnreachableError, match="timed out"):
+            sender.connect(endpoint(f"https://localhost:{silent.port}/"), 0.2)
+        assert 0.19 <= time.monotonic() - began < 0.5
+    done = threading.Event()
+    with Server(encrypted(context, lambda _peer: done.wait(PATIENCE))) as deaf:
+        target = endpoint(f"https://localhost:{deaf.port}/")
+        opened = sender.connect(target, PATIENCE)
+        began = time.monotonic()
+        trouble = sender.send(opened, target, request(item=b'"' + b"y" * 20_000_000 + b'"'), began + 0.3)
+        done.set()
+
+        assert trouble.startswith("the request could not be sent whole: ")
+        assert 0.29 <= time.monotonic() - began < 0.8
+
+
+def test_an_answer_that_trickles_over_tls_is_cut_at_the_deadline(sender, certified, monkeypatch):
+    """A byte each 0.1 s, each of them in time."""
+    ca, context = certified
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    with Server(encrypted(context, once(lambda peer: peer.trickle(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100)))) as server:
+        outcome = call(sender, endpoint(f"https://localhost:{server.port}/"), seconds=0.5)
+
+        assert outcome == Unreachable("no answer within 0.5 s", None)
+
+
+def test_a_request_over_one_connection_leaves_no_cycle_behind(sender):
+    """What a call leaves is freed at once, without the garbage collector."""
+    with Server(answering(OK)) as server:
+        call(sender, endpoint(server.url))
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(5):
+                call(sender, endpoint(server.url), request(number))
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
+
+
+def test_no_part_of_the_way_logs_by_itself(sender, caplog):
+    """Nothing of a URL or a header can end up in the log by a library's own words."""
+    caplog.set_level(logging.DEBUG)
+    with Server(answering(b"HTTP/1.1 200 OK\r\nBad Header\r\n\r\n")) as server:
+        call(sender, endpoint(f"{server.url}?api_key=s3cr3t-of-mine"))
+
+    assert caplog.records == []

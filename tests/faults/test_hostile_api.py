@@ -1,0 +1,147 @@
+"""An API that shifts, doubles, splits, cuts and delays its answers: each event gets the answer that was meant for it.
+
+What the API decided is judged by `tests/faults/hostile_judge.py`, call by call. Left out are calls that no client can
+judge: those that were answered by bytes which came unasked while the request was on its way.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import random
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rlm.delivery import Delivered, Dispatcher, Rejected, Request, Throttled, Unreachable, dispatcher
+from tests.acceptance.scripted import endpoint
+from tests.faults.hostile_api import ALL_TRICKS, HostileApi
+from tests.faults.hostile_judge import misjudged, reused
+from tests.faults.hostile_plan import word_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TIMEOUT_SECONDS = 0.6
+LANES = 6
+#: Seconds that threads of the server have to see that their clients are gone.
+PATIENCE = 10.0
+WORDS = {Delivered: "delivered", Rejected: "rejected", Throttled: "throttled", Unreachable: "retry"}
+
+
+class Recorder:
+    """Sends events with as many lanes as there are, and writes down what each call was taken for."""
+
+    def __init__(self, api: HostileApi, call: Callable[[str, str, int], str | None]) -> None:
+        self.recorded: dict[tuple[str, int], str] = {}
+        self._api = api
+        self._call = call
+
+    def send(self, calls: int) -> None:
+        """Make so many calls, each event at most four times, each time as another attempt."""
+        left = iter(range(calls))
+        lanes = [threading.Thread(target=self._lane, args=(number, left)) for number in range(LANES)]
+        for lane in lanes:
+            lane.start()
+        for lane in lanes:
+            lane.join()
+
+    def _lane(self, number: int, left) -> None:
+        for event in itertools.count():
+            for attempt in range(1, 5):
+                if next(left, None) is None:
+                    return
+                event_id = f"i{number}-{event}:T"
+                word = self._call(self._api.url("/x"), event_id, attempt)
+                if word:
+                    self.recorded[event_id, attempt] = word
+                if word in {"delivered", "rejected"}:
+                    break
+
+
+def by_dispatcher(sender):
+    """Call as a lane does: connect, a slot's round trip, send, receive."""
+
+    def call(url, event_id, attempt):
+        target = endpoint(url)
+        connection = sender.connect(target, TIMEOUT_SECONDS)
+        until = time.monotonic() + TIMEOUT_SECONDS
+        if sender.send(connection, target, Request(event_id, "T", "w", "r1", attempt, b"{}"), until):
+            return None  # it may have been read or not
+        return WORDS[type(sender.receive(connection, target, time.monotonic(), until))]
+
+    return call
+
+
+def judge(calls, seed):
+    """Make calls with a dispatcher; what it took each for is what the API decided."""
+    sender = Dispatcher(lambda _endpoint: {})
+    with HostileApi(seed, TIMEOUT_SECONDS) as api:
+        recorder = Recorder(api, by_dispatcher(sender))
+        recorder.send(calls)
+        sender.close()
+        for thread in list(api._threads):  # what was sent is read before the server leaves
+            thread.join(PATIENCE)
+    print(f"seed {seed}: {len(api.calls)} calls read over {max(one.connection for one in api.calls)} connections")
+
+    assert api.faults == []
+    assert misjudged(api.calls, recorder.recorded) == []
+    assert reused(api.calls) == []
+    return api
+
+
+def trusting(monkeypatch):
+    """Have connections kept to an API however it spoke: so that what is kept and what is not is all that protects."""
+    monkeypatch.setattr(dispatcher, "DISTRUST_SECONDS", 0.0)
+
+
+def test_each_event_gets_the_answer_that_was_meant_for_it(monkeypatch):
+    """All tricks, several lanes, connections kept wherever that is right."""
+    trusting(monkeypatch)
+    api = judge(600, random.randrange(10_000))
+
+    assert max(one.connection for one in api.calls) < 0.8 * len(api.calls), "connections are kept"
+    assert len({one.trick for one in api.calls}) > 30
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("trusts", [True, False])
+def test_ten_thousand_calls_and_not_one_event_with_anothers_answer(monkeypatch, trusts):
+    """Every trick is met, many times."""
+    if trusts:
+        trusting(monkeypatch)
+    api = judge(10_000, random.randrange(10_000))
+
+    assert len(api.calls) > 9_000
+    assert {one.trick for one in api.calls} | {one.poisoned_by for one in api.calls} >= set(ALL_TRICKS)
+
+
+def test_who_believes_what_it_reads_is_caught():
+    """The judge is worth something: a client that keeps its connection whatever comes is found out."""
+    local, links = threading.local(), []
+
+    def call(url, event_id, attempt):
+        if not hasattr(local, "link"):
+            local.link = http.client.HTTPConnection(url.split("/")[2], timeout=TIMEOUT_SECONDS)
+            links.append(local.link)
+        headers = {"Idempotency-Key": event_id, "Content-Type": "application/json"}
+        try:
+            local.link.request("POST", "/x", json.dumps({"event_id": event_id, "attempt": attempt}), headers)
+            reply = local.link.getresponse()
+            reply.read()
+        except (OSError, http.client.HTTPException, ValueError, OverflowError):
+            local.link.close()
+            return "retry"
+        return word_for(reply.status, reply.getheader("Retry-After"))
+
+    with HostileApi(1, TIMEOUT_SECONDS) as api:
+        recorder = Recorder(api, call)
+        recorder.send(200)
+    for link in links:
+        link.close()
+
+    assert api.faults == []
+    assert misjudged(api.calls, recorder.recorded) != []
