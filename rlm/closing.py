@@ -10,14 +10,16 @@ from rlm.alarms import Alarm, alarm
 from rlm.cause import Ended, alarmed, causes, verdict
 from rlm.crash import crash_point
 from rlm.endpoint import all_limited
+from rlm.endpoints import told_of
 from rlm.measured import merge_run, quantile
 from rlm.run import Called, Run, State, make_record
 from rlm.store.measures import failing
 from rlm.totals import actual_seconds, of_run
+from rlm.trouble import every_call_failed, in_words, troubles_of
 from rlm.waits import Waits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from rlm.endpoint import Endpoint, Limited
     from rlm.store import Store
@@ -67,7 +69,7 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
             crash_point("close.recorded")
             store.processes.wake("supervisors")
             store.processes.wake("scheduler")
-            _tell(record)
+            _tell(record, types_told(store, run.started_at))
             return record
         if closed is not None:
             return None
@@ -101,7 +103,7 @@ def record_so_far(
     restarted = store.processes.restarts() - run.restarts_before if run.plan else 0
     endpoints = store.endpoints()
     called = _endpoints_called(store, run, tally, endpoints, measured=measured)
-    return make_record(
+    record = make_record(
         run,
         tally,
         names,
@@ -110,6 +112,9 @@ def record_so_far(
         restarted=restarted,
         budgets=_budgets_called(store, run, endpoints, called, measured=measured),
     )
+    if troubles := troubles_of(tally, endpoints):
+        record["troubles"] = troubles
+    return record
 
 
 def _endpoints_called(
@@ -163,14 +168,25 @@ def most_in_any(stamps: Sequence[int], span: int) -> int:
     return most
 
 
-def _tell(record: Mapping[str, Any]) -> None:
-    """Say how a run ended. That events were left over is worth a look, unless somebody wanted the run to end."""
+def types_told(store: Store, since: float) -> set[str]:
+    """Name the types of which an endpoint has raised an alarm, as `told_of` has it."""
+    endpoints = told_of(store, since)
+    return {kind.name for kind in store.settings.event_types if any(one.name in endpoints for one in kind.endpoints)}
+
+
+def _tell(record: Mapping[str, Any], types: Collection[str]) -> None:
+    """Say how a run ended. That events were left over is worth a look, unless somebody wanted the run to end.
+
+    `types` are those whose endpoints have raised an alarm, as `types_told` has it.
+    """
     level, extra = logging.INFO, {"action": "close_run", "run_id": record["run_id"]}
     counts = {key: record["counts"][key] for key in ("taken", "carried_over", "completed", "failed", "leftover")}
     if record["state"] == State.FAILED:
         level, extra = logging.ERROR, alarm(Alarm.RUN_FAILED, "close_run", counts=counts, run_id=record["run_id"])
-    elif record["state"] == State.PARTIAL and not alarmed(record.get("why", ())):
+    elif record["state"] == State.PARTIAL and not alarmed(record.get("why", ()), types):
         level, extra = logging.WARNING, alarm(Alarm.LEFTOVERS, "close_run", counts=counts, run_id=record["run_id"])
+    elif every_call_failed(record):
+        level = logging.WARNING
     log.log(level, "Run %s closed: %s", record["run_id"], _sentence(record), extra=extra)
 
 
@@ -181,5 +197,5 @@ def _sentence(record: Mapping[str, Any]) -> str:
     parts += [
         f"{counts[key]} {key}" for key in ("completed", "failed", "leftover") if counts[key] or key == "completed"
     ]
-    told = verdict(record.get("why", ()))
-    return ", ".join(parts) + (f". {told}" if told else "")
+    sentences = [verdict(record.get("why", ())), in_words(record.get("troubles", ()))]
+    return ". ".join([", ".join(parts), *filter(None, sentences)])

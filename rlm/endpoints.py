@@ -74,6 +74,20 @@ def standing(store: Store, endpoints: Iterable[Endpoint]) -> tuple[int, dict[str
     return now_us, found
 
 
+def told_of(store: Store, since: float) -> set[str]:
+    """Name the endpoints of which an alarm tells: raised since then (seconds since 1970), or before and not over yet.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    health = store.control.health(list(store.endpoints().values()))
+    return {
+        name
+        for name, one in health.items()
+        if one.failures >= FAILING or (one.opened_at is not None and one.opened_at >= since)
+    }
+
+
 def change_entry(change: Change) -> dict[str, Any]:
     """Return a change as `rlm endpoint changes` prints it."""
     return {

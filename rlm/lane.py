@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rlm.alarms import Alarm, alarm
 from rlm.clock import system_clock
 from rlm.crash import crash_point
-from rlm.delivery import Delivered, Outcome, Rejected, Request, Throttled, Unreachable, UnreachableError
+from rlm.delivery import Delivered, Outcome, Rejected, Request, Throttled, Unreachable, UnreachableError, kinds
 from rlm.endpoint import FIRST_BACKOFF_SECONDS, in_force
 from rlm.errors import StoreError
 from rlm.event import Reason, type_of
@@ -40,6 +40,8 @@ LEASE_SLACK_SECONDS = 2.0
 FAILING = 5
 FIRST_REST_SECONDS = 1.0
 
+#: What is said besides of an endpoint that refuses all it is sent.
+_REFUSED_MEANWHILE = "; what waits is kept, and `rlm failed retry --reason rejected` sends what it refused again"
 _SETTLE_AGAIN_SECONDS = 0.05
 #: A lane rests for so long whose worker carries another event alone, or has to end others first, seconds.
 _ALONE_SECONDS = 0.25
@@ -181,7 +183,7 @@ class Lanes:
                     endpoint, min(deadline - now, held_until - now, endpoint.timeout_seconds)
                 )
             except UnreachableError as error:
-                outcome = Unreachable(str(error), None)
+                outcome = Unreachable(str(error), None, error.kind)
                 self._note_failure(endpoint, outcome)
                 return self._try_again(claim, endpoint, outcome)
             crash_point("worker.connected")
@@ -266,11 +268,7 @@ class Lanes:
             with suppress(StoreError):
                 slot = self._store.windows.block(endpoint, slot, call, left_late=True)  # as if taken only now
                 late, asked_at = False, sent_at
-        outcome = (
-            Unreachable(trouble, None)
-            if trouble
-            else self._dispatcher.receive(connection, endpoint, sent_at, gives_up_at)
-        )
+        outcome = trouble or self._dispatcher.receive(connection, endpoint, sent_at, gives_up_at)
         crash_point("worker.answered")
         cut = gives_up_at == deadline <= system_clock.monotonic()
         # A call worked off faster than most was read later than this. To go by the fastest would be safe, and have most
@@ -308,6 +306,8 @@ class Lanes:
                 )
             case Unreachable() as outcome if not sent.cut:
                 self._note_failure(endpoint, outcome)
+            case Rejected(of_endpoint=True) as outcome:
+                self._note_failure(endpoint, outcome)
             case Delivered() | Rejected() if sent.slot.suspect:
                 if windows.reopen(endpoint):
                     log.info(
@@ -316,19 +316,23 @@ class Lanes:
                         extra={"action": "reopen_endpoint", "endpoint": endpoint.name},
                     )
 
-    def _note_failure(self, endpoint: Endpoint, outcome: Unreachable) -> None:
-        """Count a failure of an endpoint; say so, once over all workers, when by that it is rested."""
+    def _note_failure(self, endpoint: Endpoint, outcome: Unreachable | Rejected) -> None:
+        """Count a failure of an endpoint; say so, once over all workers, when by that it is rested.
+
+        Where it refuses whatever it is sent, what still waits is kept for when it is mended.
+        """
         failed = self._store.windows.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING)
         if failed.opened:
             # What an endpoint answered may hold what it was sent, so of an answer the status alone is told.
             why = outcome.detail if outcome.seconds is None else outcome.detail.partition(":")[0]
             log.warning(
                 "%s failed %d times in a row, the last time with: %s; it rests, first %.1f s, then twice as long each "
-                "time, and is probed",
+                "time, and is probed%s",
                 endpoint.name,
                 FAILING,
                 why,
                 failed.rest_seconds,
+                _REFUSED_MEANWHILE if isinstance(outcome, Rejected) else "",
                 extra=alarm(Alarm.BREAKER_OPEN, "rest_endpoint", counts={"failures": FAILING}, endpoint=endpoint.name),
             )
 
@@ -338,11 +342,11 @@ class Lanes:
             case Delivered(status=status, seconds=seconds):
                 waited = sent.waited_seconds
                 return lambda: ledger.complete(claim, name, seconds, f"HTTP {status}", waited_seconds=waited)
-            case Throttled(status=status, seconds=seconds, retry_after=rest):
+            case Throttled(status=status, seconds=seconds, retry_after=rest, kind=kind):
                 asked = "" if rest is None else f", asked for a rest of {rest:.1f} s"
-                return lambda: ledger.throttle(claim, name, Heard(f"HTTP {status}{asked}", seconds))
-            case Rejected(detail=detail, seconds=seconds):
-                heard = Heard(detail, seconds)
+                return lambda: ledger.throttle(claim, name, Heard(f"HTTP {status}{asked}", seconds, kind))
+            case Rejected(detail=detail, seconds=seconds, kind=kind):
+                heard = Heard(detail, seconds, kind)
                 return lambda: ledger.fail(claim, Reason.REJECTED, f"{name} answered {detail}", name, heard)
             case Unreachable() as outcome:
                 return self._try_again(claim, sent.endpoint, outcome, cut=sent.cut)
@@ -352,7 +356,8 @@ class Lanes:
     ) -> Callable[[], bool]:
         ledger, retry, name = self._store.ledger, self._settings.retry, endpoint.name
         tries = claim.tries + 1
-        heard = Heard(f"{outcome.detail}, cut by the run's deadline" if cut else outcome.detail, outcome.seconds)
+        told = f"{outcome.detail}, cut by the run's deadline" if cut else outcome.detail
+        heard = Heard(told, outcome.seconds, kinds.DEADLINE if cut else outcome.kind)
         if cut or tries < retry.max_attempts:
             delay = FIRST_BACKOFF_SECONDS * 2 ** (tries - 1) * random.uniform(0.5, 1.5)
             return lambda: ledger.retry(claim, name, delay, heard, cut=cut)

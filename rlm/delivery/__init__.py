@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlm.delivery.connection import Connection, UnreachableError
+from rlm.delivery.connection import Connection, Opener, UnreachableError
 from rlm.delivery.dispatcher import Dispatcher
 from rlm.delivery.outcome import Delivered, Outcome, Rejected, Throttled, Unreachable
 from rlm.delivery.request import Request
@@ -11,6 +11,7 @@ __all__ = [
     "Connection",
     "Delivered",
     "Dispatcher",
+    "Opener",
     "Outcome",
     "Rejected",
     "Request",

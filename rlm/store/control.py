@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MICROSECONDS = 1_000_000
 #: `paused_until_us` of a pause that lasts until it is resumed: the end of the year 9999, as `pause_endpoint` writes it.
 _FOREVER_US = 253_402_300_799_000_000
-_HEALTH = ("failures", "paused_by", "paused_at", "paused_until_us")
+_HEALTH = ("failures", "paused_by", "paused_at", "paused_until_us", "opened_us")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,14 @@ class Health:
     """What is known of an endpoint or a budget beside its window: failures in a row, its last pause and whose that was.
 
     Times are in seconds since 1970. `paused_until` is None for a pause without an end, and where there was none.
+    `opened_at` is when it last came to rest for its failures, which raised an alarm.
     """
 
     failures: int
     paused_by: str
     paused_at: float | None
     paused_until: float | None
+    opened_at: float | None = None
 
 
 class Control:
@@ -110,11 +112,14 @@ class Control:
         return [self._keys.health(limited.window_id), self._keys.changes]
 
 
-def _read_health(failures: bytes | None, by: bytes | None, at: bytes | None, until_us: bytes | None) -> Health:
+def _read_health(
+    failures: bytes | None, by: bytes | None, at: bytes | None, until_us: bytes | None, opened_us: bytes | None
+) -> Health:
     ends = until_us is not None and int(until_us) < _FOREVER_US // 2  # it is moved with a clock that steps
     return Health(
         int(failures or 0),
         (by or b"").decode(),
         float(at) if at else None,
         int(until_us) / _MICROSECONDS if until_us and ends else None,
+        int(opened_us) / _MICROSECONDS if opened_us else None,
     )

@@ -21,7 +21,7 @@ inflight:TYPE              zset    claimed events, by the end of their lease; ne
 retried:TYPE               zset    dead letters retried by hand, pending from the next run on
 current                    string  id of the open run; absent between runs
 run:ID                     hash    the open run: state, deadline, plan; until it is closed
-tally:ID                   hash    its counts, `what:name`, and `failing:TYPE ENDPOINT`; until it is closed
+tally:ID                   hash    its counts, `what:name`, and `failing:TYPE ENDPOINT`, `trouble:ENDPOINT WHAT`; until
 timings:ID                 list    its completed calls, as `complete_event` writes them; until it is closed
 totals                     hash    what is counted over all runs, the fields of tallies and those of rlm/totals.py;
                                    it only grows, by each run that is closed

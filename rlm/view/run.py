@@ -164,6 +164,8 @@ def _notes(found: Mapping[str, Any]) -> list[RenderableType]:
         notes.append(Text(f"! {why}", style="bold red"))
     if unwell := words.unwell(found):
         notes.append(Text(f"! {'; '.join(unwell)}", style="yellow"))
+    if failed := words.failed_calls(found):
+        notes.append(Text(f"! {failed}", style="yellow"))
     counts = found["counts"]
     told = [
         f"{counted(counts[key], noun)}"

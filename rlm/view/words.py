@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rlm import trouble
 from rlm.run import State
 from rlm.text import counted, safe_line
 
@@ -154,16 +155,23 @@ def unconducted(found: Mapping[str, Any]) -> str:
 def troubles(record: Mapping[str, Any]) -> list[str]:
     """Say of a finished run why events were left over, that calls failed, that there are dead letters."""
     told = [safe_line(one["sentence"]) for one in record.get("why", ())]
-    entries = record["by_endpoint"].values()
-    calls, errors, throttled = (sum(one[key] for one in entries) for key in ("calls", "errors", "throttled"))
-    if errors:
-        told.append(f"{errors:,} of {counted(calls, 'call')} failed: `rlm explain EVENT` says how each of an event did")
-    if throttled:
-        told.append(f"{throttled:,} of {counted(calls, 'call')} were throttled: an API allows less than RLM was told")
+    if failed := failed_calls(record):
+        told.append(failed)
     if dead := record["counts"]["failed"] + record["counts"]["invalid"]:
         became = "1 became a dead letter" if dead == 1 else f"{dead:,} became dead letters"
         told.append(f"{became}: `rlm failed list` says why")
     return told
+
+
+def failed_calls(found: Mapping[str, Any]) -> str:
+    """Say of a run, open or finished, how many of its calls were not answered well, and why; empty where all were."""
+    entries = found["by_endpoint"].values()
+    calls, errors, throttled = (sum(one[key] for one in entries) for key in ("calls", "errors", "throttled"))
+    if not errors + throttled:
+        return ""
+    became = " or ".join(word for word, number in (("failed", errors), ("were throttled", throttled)) if number)
+    why = trouble.in_words(found.get("troubles", ()))  # records of older versions have none
+    return f"{errors + throttled:,} of {counted(calls, 'call')} {became}{f': {safe_line(why)}' if why else ''}"
 
 
 def unwell(found: Mapping[str, Any]) -> list[str]:

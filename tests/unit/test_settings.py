@@ -76,6 +76,7 @@ def test_built_in_values(here):
         "dedupe_seconds": 3600,
         "failed_max": 100_000,
         "failed_alarm": 1000,
+        "failed_alarm_share": 0.1,
     }
     assert settings.run.model_dump() == {
         "window_seconds": 180,

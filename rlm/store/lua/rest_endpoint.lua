@@ -1,5 +1,5 @@
 -- Rests an endpoint for all workers at once; when the rest is over a single probe may reopen it.
--- KEYS[1]  health  hash of the endpoint: rest_until_us, probing, probe_until_us, failures
+-- KEYS[1]  health  hash of the endpoint: rest_until_us, probing, probe_until_us, failures, opened_us
 -- ARGV[1]  rest_us    how long, microseconds; for a failure: the first rest, doubled with each further failure
 -- ARGV[2]  longest_us a failure never rests it longer
 -- ARGV[3]  failing    number of failures in a row from which on it is rested, while it is probed after any; 0: rest it
@@ -18,6 +18,7 @@ if failing > 0 then
   if rested_until > now then return { math.ceil(rested_until - now), 0 } end
   local failures = redis.call('HINCRBY', health, 'failures', 1)
   opened = failures == failing and 1 or 0
+  if opened == 1 then redis.call('HSET', health, 'opened_us', string.format('%.0f', now)) end
   if failures < failing and not redis.call('HGET', health, 'probing') then return { 0, 0 } end
   rest_us = math.min(longest_us, rest_us * 2 ^ math.max(0, math.min(failures - failing, 30)))
 end
