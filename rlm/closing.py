@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.alarms import Alarm, alarm
 from rlm.cause import Ended, alarmed, causes, verdict
+from rlm.compliance import most_in_any
 from rlm.crash import crash_point
 from rlm.endpoint import all_limited
 from rlm.endpoints import told_of
 from rlm.measured import merge_run, quantile
+from rlm.refusals import ALARMING, limits_too_high
 from rlm.run import Called, Run, State, make_record
 from rlm.store.measures import failing
 from rlm.totals import actual_seconds, of_run
@@ -19,7 +21,7 @@ from rlm.trouble import every_call_failed, in_words, troubles_of
 from rlm.waits import Waits
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     from rlm.endpoint import Endpoint, Limited
     from rlm.store import Store
@@ -114,6 +116,8 @@ def record_so_far(
     )
     if troubles := troubles_of(tally, endpoints):
         record["troubles"] = troubles
+    if too_high := limits_too_high(store, run.started_at):
+        record["limits_too_high"] = [one.as_json() for one in too_high]
     return record
 
 
@@ -158,19 +162,10 @@ def _peak(store: Store, run: Run, limited: Limited) -> int:
     return most_in_any(sent, round(rule.seconds * 1_000_000))
 
 
-def most_in_any(stamps: Sequence[int], span: int) -> int:
-    """Return the most of the ascending `stamps` that lie within any half-open interval of length `span`."""
-    most, first = 0, 0
-    for last, stamp in enumerate(stamps):
-        while stamp - stamps[first] >= span:
-            first += 1
-        most = max(most, last - first + 1)
-    return most
-
-
 def types_told(store: Store, since: float) -> set[str]:
-    """Name the types of which an endpoint has raised an alarm, as `told_of` has it."""
-    endpoints = told_of(store, since)
+    """Name the types of which an endpoint has raised an alarm, for its failures or for its limit."""
+    refusing = {one.endpoint.name for one in limits_too_high(store) if one.refusals.calls >= ALARMING}
+    endpoints = told_of(store, since) | refusing
     return {kind.name for kind in store.settings.event_types if any(one.name in endpoints for one in kind.endpoints)}
 
 

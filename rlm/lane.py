@@ -13,11 +13,22 @@ from typing import TYPE_CHECKING
 from rlm.alarms import Alarm, alarm
 from rlm.clock import system_clock
 from rlm.crash import crash_point
-from rlm.delivery import Delivered, Outcome, Rejected, Request, Throttled, Unreachable, UnreachableError, kinds
+from rlm.delivery import (
+    TOO_MANY_REQUESTS,
+    Delivered,
+    Outcome,
+    Rejected,
+    Request,
+    Throttled,
+    Unreachable,
+    UnreachableError,
+    kinds,
+)
 from rlm.endpoint import FIRST_BACKOFF_SECONDS, in_force
 from rlm.errors import StoreError
 from rlm.event import Reason, type_of
 from rlm.measured import call_seconds, needed_seconds
+from rlm.refusals import ALARMING, limits_too_high
 from rlm.store.ledger import Claim, Release, Unclaimed
 from rlm.store.window import Admitted, Call, Refused
 from rlm.trail import Heard
@@ -41,7 +52,7 @@ FAILING = 5
 FIRST_REST_SECONDS = 1.0
 
 #: What is said besides of an endpoint that refuses all it is sent.
-_REFUSED_MEANWHILE = "; what waits is kept, and `rlm failed retry --reason rejected` sends what it refused again"
+_REFUSED_MEANWHILE = "; what waits is kept, and `rlm failed retry` sends what it refused again"
 _SETTLE_AGAIN_SECONDS = 0.05
 #: A lane rests for so long whose worker carries another event alone, or has to end others first, seconds.
 _ALONE_SECONDS = 0.25
@@ -295,9 +306,9 @@ class Lanes:
         elif sent.counts_from is not None:
             windows.restamp(endpoint, sent.slot, sent.call, system_clock.monotonic() - sent.counts_from)
         match sent.outcome:
-            case Throttled(retry_after=seconds):
+            case Throttled(status=status, retry_after=seconds):
                 rest = endpoint.limit.longest_seconds if seconds is None else seconds
-                windows.rest(endpoint, rest)
+                self._rest(sent, rest, status)
                 log.info(
                     "%s asked for a rest of %.1f s; the others take its share",
                     endpoint.name,
@@ -314,6 +325,27 @@ class Lanes:
                         "%s answers again, and is called as its limit allows",
                         endpoint.name,
                         extra={"action": "reopen_endpoint", "endpoint": endpoint.name},
+                    )
+
+    def _rest(self, sent: _Sent, seconds: float, status: int) -> None:
+        """Rest an endpoint as it asked; say so, once over all workers, where its limit is set too high."""
+        windows, endpoint = self._store.windows, sent.endpoint
+        if status != TOO_MANY_REQUESTS:
+            windows.rest(endpoint, seconds)
+            return
+        if windows.refuse(endpoint, seconds, sent.slot) == ALARMING:
+            for found in limits_too_high(self._store):
+                if found.endpoint.name == endpoint.name:
+                    log.warning(
+                        "%s; set it with %s",
+                        found.sentence,
+                        found.remedy,
+                        extra=alarm(
+                            Alarm.LIMIT_TOO_HIGH,
+                            "rest_endpoint",
+                            counts={"refused_call": found.refusals.nth},
+                            endpoint=endpoint.name,
+                        ),
                     )
 
     def _note_failure(self, endpoint: Endpoint, outcome: Unreachable | Rejected) -> None:

@@ -8,6 +8,8 @@ from unicodedata import category
 #: Kinds of characters (Unicode's categories) that a terminal could take for commands, or that hide or turn around what
 #: stands beside them: controls, formats (bidirectional marks, zero-width ones, tags), separators of lines, surrogates.
 _UNSAFE = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
+_TEEN = range(11, 14)
+_SUFFIXES = {1: "st", 2: "nd", 3: "rd"}
 
 
 def safe(text: object, keep: str = "\n\t") -> str:
@@ -36,6 +38,12 @@ def _visible(character: str) -> str:
     """Write a character as JSON escapes it, so that what is printed as JSON still says the same."""
     units = character.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def ordinal(number: int) -> str:
+    """Write a number as a place in an order: `1st`, `12th`, `1,203rd`."""
+    suffix = "th" if number % 100 in _TEEN else _SUFFIXES.get(number % 10, "th")
+    return f"{number:,}{suffix}"
 
 
 def counted(number: int, noun: str) -> str:

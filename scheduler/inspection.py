@@ -10,6 +10,7 @@ from rlm.alarms import Alarm, alarm
 from rlm.books import books, miscounted
 from rlm.endpoints import told_of
 from rlm.errors import StoreError
+from rlm.refusals import forget_what_is_over
 from rlm.sent import excess
 from rlm.trouble import refused_by
 
@@ -36,6 +37,7 @@ class Inspector:
             self._look_at_limits(record)
             self._look_at_books(record)
             self._look_at_letters(record)
+            forget_what_is_over(self._store)
         except StoreError as error:
             log.info(
                 "Run %s is not looked over, for Redis failed: %s",

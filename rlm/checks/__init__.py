@@ -12,6 +12,7 @@ from rlm.checks.events import check_orphans, check_stuck, check_unknown_types
 from rlm.checks.examination import Examination
 from rlm.checks.files import check_file, check_files
 from rlm.checks.leader import check_leader
+from rlm.checks.limits import check_limits
 from rlm.checks.processes import check_scheduler, check_supervisor, check_versions, check_workers
 from rlm.checks.reach import check_reach
 from rlm.checks.selftests import check_selftests
@@ -56,6 +57,7 @@ IN_REDIS: Mapping[str, Callable[[Store], Iterable[Finding]]] = {
     "stuck": check_stuck,
     "types": check_unknown_types,
     "endpoints": check_endpoints,
+    "limits": check_limits,
     "archive": check_archive,
     "times": _times,
     "selftest": check_selftests,

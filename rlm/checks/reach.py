@@ -9,7 +9,6 @@ from rlm.checks.findings import good, warning
 from rlm.clock import system_clock
 from rlm.delivery import Opener, UnreachableError
 from rlm.endpoint import target_of
-from rlm.text import counted
 from rlm.trouble import address_of
 
 if TYPE_CHECKING:
@@ -44,11 +43,16 @@ def check_reach(settings: Settings) -> Iterator[Finding]:
     for some, why in failed[:MOST_FINDINGS]:
         yield warning("reach", f"{address_of(some[0].url)}: {why} ({_named(some)})", _REMEDY)
     if len(failed) > MOST_FINDINGS:
-        yield warning("reach", f"and {counted(len(failed) - MOST_FINDINGS, 'address')} more like that", _REMEDY)
+        yield warning("reach", f"and {len(failed) - MOST_FINDINGS:,} more addresses like that", _REMEDY)
     if len(tried) < len(by_target):
-        yield good("reach", f"{len(by_target) - len(tried)} of {len(by_target)} addresses: there was no time to try")
+        untried = len(by_target) - len(tried)
+        yield good("reach", f"{untried:,} of {_addresses(len(by_target))}: there was no time to try")
     elif not failed:
-        yield good("reach", f"a connection to each of {counted(len(by_target), 'address')} can be opened")
+        yield good("reach", f"each can be connected to: {_addresses(len(by_target))}")
+
+
+def _addresses(number: int) -> str:
+    return "1 address" if number == 1 else f"{number:,} addresses"
 
 
 def _try(opener: Opener, url: str, ends_at: float) -> str | None:

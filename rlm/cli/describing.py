@@ -10,7 +10,7 @@ from rlm.cli.printing import is_terminal, print_json, say_error, show, show_word
 from rlm.run import State
 from rlm.text import counted
 from rlm.trouble import every_call_failed, in_words
-from rlm.view.words import failed_calls, forecast, troubles, unconducted
+from rlm.view.words import call_troubles, forecast, troubles, unconducted
 
 
 def show_record(found: dict[str, Any], *, as_json: bool) -> None:
@@ -60,9 +60,8 @@ def _describe_plan(found: dict[str, Any]) -> None:
         now = found["forecast"]
         expected = forecast(found).words
         show_words(f"By now: {expected}, with {counted(now['workers'], 'worker')}. {_sentence(now['binds'])}")
-    for one in [failed_calls(found)] if "seconds_left" in found else troubles(found):
-        if one:
-            show_words(_sentence(one))
+    for one in call_troubles(found) if "seconds_left" in found else troubles(found):
+        show_words(_sentence(one))
     show_words(
         f"Workers: {plan['workers']} planned, of {plan['threads']} lanes each; {workers['peak']} at the most, "
         f"{workers['restarted']} replaced"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: A `Retry-After` beyond this many seconds is taken for a mistake and shortened to it.
 MAX_RETRY_AFTER_SECONDS = 86_400.0
 
-_TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
+TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
 _SUCCESS, _REFUSALS = range(200, 300), range(300, 500)
 _TRY_AGAIN = frozenset({408, 425})
 
@@ -85,7 +85,7 @@ def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: flo
     """
     if status in _SUCCESS:
         return Delivered(status, seconds)
-    if status == _TOO_MANY_REQUESTS or (status == _UNAVAILABLE and retry_after):
+    if status == TOO_MANY_REQUESTS or (status == _UNAVAILABLE and retry_after):
         return Throttled(status, seconds, _longest(retry_after, now))
     detail = f"HTTP {status}{f': {excerpt}' if excerpt else ''}"
     if status in _REFUSALS and status not in _TRY_AGAIN:

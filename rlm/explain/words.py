@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rlm.clock import isoformat
 from rlm.explain.facts import Door, Place
 from rlm.run import State
+from rlm.text import ordinal
 from rlm.trail import Answer
 
 if TYPE_CHECKING:
@@ -18,21 +19,13 @@ if TYPE_CHECKING:
     from rlm.run import Run
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_TEEN = range(11, 14)
 #: What shuts an endpoint though its limit does not.
 _BARS = frozenset({Door.PAUSED, Door.HELD, Door.RESTING})
-_SUFFIXES = {1: "st", 2: "nd", 3: "rd"}
 
 
 def sentence(event: Whereabouts, scene: Scene) -> str:
     """Say where an event is, and where it waits, what for."""
     return " ".join(f"{event.event_id} {_SENTENCES[event.place](event, scene)}".split())
-
-
-def ordinal(number: int) -> str:
-    """Write a number as a place in an order: `1st`, `12th`, `1,203rd`."""
-    suffix = "th" if number % 100 in _TEEN else _SUFFIXES.get(number % 10, "th")
-    return f"{number:,}{suffix}"
 
 
 def moment(at: float, now: float) -> str:

@@ -33,7 +33,8 @@ last_tick                  string  when the scheduler last ticked, seconds since
 window:URLHASH             list    stamps of the slots taken, newest first; 24 h, or the longest rule
 moved:URLHASH              list    `STAMP SENT` of slots that count from a period or more after their calls were sent,
                                    newest first; as long as the window
-health:URLHASH             hash    an endpoint's rest, pause, probe, failures in a row, how far back its slots are kept
+health:URLHASH             hash    an endpoint's rest, pause, probe, failures in a row, calls it refused
+                                   within its limit, how far back its slots are kept
 window:, ...:NAMEHASH      all     the same of a budget, whose slots are those of its endpoints together
 budgets                    hash    window id of an endpoint -> that of the budget that its calls are counted on; both of
                                    them -> when that ended

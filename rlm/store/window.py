@@ -278,17 +278,36 @@ class Windows:
 
     def rest(self, endpoint: Endpoint, seconds: float) -> float:
         """Rest an endpoint for `seconds` for all workers, as it asked; return how long it rests from now, seconds."""
-        return self._rest_by(endpoint, seconds, seconds, failing=0).rest_seconds
+        return self._rest_by(endpoint, seconds, seconds, failing=0)[0].rest_seconds
+
+    def refuse(self, endpoint: Endpoint, seconds: float, slot: Admitted) -> int:
+        """Rest an endpoint that refused the call of `slot` as one too many, and note the how-manieth that was.
+
+        That is of those in the shortest period of its limit, the lowest number standing. A probe's says nothing.
+        Return how many refusals are noted under this limit by now, 0 where this one is not: see `Refusals`.
+        """
+        period_us = round(min(rule.seconds for rule in endpoint.limit.rules) * _MICROSECONDS)
+        refused: list[str | int] = ["" if slot.suspect else slot.stamp, period_us, endpoint.limit.text]
+        return self._rest_by(endpoint, seconds, seconds, failing=0, refused=refused)[1]
 
     def fail(self, endpoint: Endpoint, *, first_rest_seconds: float, failing: int) -> Failed:
         """Count a failure; from `failing` in a row on the endpoint rests, twice as long each time, a period at most."""
         longest_seconds = endpoint.limit.longest_seconds
-        return self._rest_by(endpoint, first_rest_seconds, longest_seconds, failing=failing)
+        return self._rest_by(endpoint, first_rest_seconds, longest_seconds, failing=failing)[0]
 
-    def _rest_by(self, endpoint: Endpoint, seconds: float, longest_seconds: float, *, failing: int) -> Failed:
-        args = [round(seconds * _MICROSECONDS), round(longest_seconds * _MICROSECONDS), failing]
-        rest_us, opened = self._rest(self._client, [self._keys.health(endpoint.window_id)], args)
-        return Failed(rest_us / _MICROSECONDS, opened=bool(opened))
+    def _rest_by(
+        self,
+        endpoint: Endpoint,
+        seconds: float,
+        longest_seconds: float,
+        *,
+        failing: int,
+        refused: Sequence[str | int] = ("", 0, ""),
+    ) -> tuple[Failed, int]:
+        keys = [self._keys.health(endpoint.window_id), self._keys.window(endpoint.window_id)]
+        args = [round(seconds * _MICROSECONDS), round(longest_seconds * _MICROSECONDS), failing, *refused]
+        rest_us, opened, noted = self._rest(self._client, keys, args)
+        return Failed(rest_us / _MICROSECONDS, opened=bool(opened)), noted
 
     def reopen(self, endpoint: Endpoint) -> bool:
         """End the probing of an endpoint that answered well; tell whether it was probed."""

@@ -11,6 +11,7 @@ from rlm.circuit import Circuit, circuit_of
 from rlm.clock import system_clock
 from rlm.endpoint import all_limited
 from rlm.oldest import oldest_listed, oldest_pending
+from rlm.refusals import limits_too_high
 from rlm.run import MOVES, State
 from rlm.sent import excess
 from rlm.store.connect import translated
@@ -135,6 +136,7 @@ def _age(now: float, since: float | None) -> float:
 def _limits(store: Store) -> Iterator[Sample]:
     limited = all_limited(store.endpoints().values())
     used, (_, views) = store.windows.used(limited), store.windows.look(limited)
+    refused = {one.endpoint.name: one.refusals.nth for one in limits_too_high(store)}
     for one in limited:
         rules = sorted(zip(one.limit.rules, used[one.name], strict=True), key=lambda pair: -pair[0].amount)
         # Of several rules of one period the strictest binds, and a series must not stand on the page twice.
@@ -144,6 +146,7 @@ def _limits(store: Store) -> Iterator[Sample]:
             yield Sample("rlm_limit_calls", labels, amount)
             yield Sample("rlm_limit_used_calls", labels, number)
         yield Sample("rlm_next_slot_seconds", {"endpoint": one.name}, views[one.name].wait_seconds)
+        yield Sample("rlm_endpoint_refused_call", {"endpoint": one.name}, refused.get(one.name, 0))
         circuit = circuit_of(views[one.name])
         for state in Circuit:
             yield Sample("rlm_endpoint_circuit", {"endpoint": one.name, "state": state}, int(state is circuit))

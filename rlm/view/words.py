@@ -155,12 +155,17 @@ def unconducted(found: Mapping[str, Any]) -> str:
 def troubles(record: Mapping[str, Any]) -> list[str]:
     """Say of a finished run why events were left over, that calls failed, that there are dead letters."""
     told = [safe_line(one["sentence"]) for one in record.get("why", ())]
-    if failed := failed_calls(record):
-        told.append(failed)
+    told += call_troubles(record)
     if dead := record["counts"]["failed"] + record["counts"]["invalid"]:
         became = "1 became a dead letter" if dead == 1 else f"{dead:,} became dead letters"
         told.append(f"{became}: `rlm failed list` says why")
     return told
+
+
+def call_troubles(found: Mapping[str, Any]) -> list[str]:
+    """Say of a run, open or finished, what went wrong with its calls, and which limits are set too high."""
+    too_high = [safe_line(f"{one['sentence']}: {one['remedy']}") for one in found.get("limits_too_high", ())]
+    return [*filter(None, [failed_calls(found)]), *too_high]
 
 
 def failed_calls(found: Mapping[str, Any]) -> str:

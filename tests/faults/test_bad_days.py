@@ -12,7 +12,10 @@ from contextlib import contextmanager
 import pytest
 
 from rlm import report
+from rlm.endpoint import Limit
+from rlm.mockapi.limiter import StrictWindow
 from rlm.store.processes import Role
+from rlm.text import ordinal
 from rlm.view.words import failed_calls, unwell
 from tests.acceptance.system import make_item
 from tests.faults.test_processes_die import assert_next_run
@@ -307,3 +310,40 @@ def closed_port():
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]
+
+
+TIGHT = """
+[types.ALPHA]
+priority = 5
+processing_seconds = 0.1
+rate_limit = "30 per 10 second"
+endpoints = [ { name = "tight", url = "http://127.0.0.1:1/tight" } ]
+"""
+
+
+def test_a_limit_set_too_high_is_named_with_the_one_to_set(bad_day):
+    """By what was seen; the command that is named ends it."""
+    with bad_day(document=TIGHT, speed=1, env=READY | {"RLM_RUN__WINDOW_SECONDS": "9"}) as system:
+        system.api._service._by_name["tight"]._windows[0] = StrictWindow(Limit.parse("5 per 10 second"))
+        begin(system)
+        events = system.push([make_item(f"e{index}", "ALPHA") for index in range(20)])
+        run_id = system.ask_for_run()
+        assert named(system, run_id, "HTTP 429") < NAMED_SECONDS
+        record = system.await_record(run_id)
+
+        (told,) = record["limits_too_high"]
+        limit = system.settings.endpoints["tight"].limit.text
+        sentence = f"tight refused the {ordinal(told['refused_call'])} call in 10 s; you set {limit}"
+        assert told["refused_call"] in {5, 6}  # of two sent at once either may arrive first
+        assert told["sentence"] == sentence
+        assert told["remedy"] == f"`rlm endpoint limit tight '{told['suggested']}'`"
+        assert f"{sentence}: {told['remedy']}" in on_one_line(system.rlm("result").stdout)
+        assert sentence in on_one_line(system.rlm("doctor", check=False).stdout)
+        assert [one["cause"] for one in record["why"]] == ["resting"]
+        assert alarms(system) == ["limit_too_high"]
+        assert record["counts"]["completed"] == 5
+        assert set(events) == set(system.answered()) | system.pending()
+
+        system.rlm("endpoint", "limit", "tight", told["suggested"])
+
+        assert "no endpoint refuses what its limit allows" in on_one_line(system.rlm("doctor", check=False).stdout)

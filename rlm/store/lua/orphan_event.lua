@@ -49,8 +49,7 @@ if not owned then return '' end
 redis.call('ZREM', inflight, event_id)
 redis.call('HDEL', event, 'owner')
 if stamp ~= '' then
-  redis.call('HINCRBY', tally, 'errors:' .. endpoint, 1)
-  redis.call('HINCRBY', tally, 'trouble:' .. endpoint .. ' worker lost', 1)
+  for _, what in ipairs({'errors:%s', 'trouble:%s worker lost'}) do redis.call('HINCRBY', tally, what:format(endpoint), 1) end
   redis.call('HINCRBY', event, 'attempt', 1)
   local place = string.format('t%d', redis.call('HINCRBY', event, 'trail', 1) % 50)
   redis.call('HSET', event, 'last', endpoint, place, time[1] .. ' ' .. time[2] .. ' ' .. entry)
