@@ -52,9 +52,9 @@ class TooHigh:
 
     @property
     def remedy(self) -> str:
-        """Name the command that sets the limit."""
+        """Name the command that sets the limit, and the other one that it may be."""
         budget = self.endpoint.budget
-        other = f", or lower its budget {budget.name}" if budget else ""
+        other = f" (or lower its budget {budget.name})" if budget else ""
         return f"`rlm endpoint limit {self.endpoint.name} '{self.suggested}'`{other}"
 
     def as_json(self) -> dict[str, Any]:

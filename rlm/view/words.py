@@ -164,7 +164,10 @@ def troubles(record: Mapping[str, Any]) -> list[str]:
 
 def call_troubles(found: Mapping[str, Any]) -> list[str]:
     """Say of a run, open or finished, what went wrong with its calls, and which limits are set too high."""
-    too_high = [safe_line(f"{one['sentence']}: {one['remedy']}") for one in found.get("limits_too_high", ())]
+    too_high = [
+        safe_line(f"a limit is too high: {one['sentence']}; {one['remedy']} sets it")
+        for one in found.get("limits_too_high", ())
+    ]
     return [*filter(None, [failed_calls(found)]), *too_high]
 
 

@@ -829,7 +829,7 @@ def test_redis_gone_between_answer_and_settlement_is_waited_for(bench):
     ("verb", "fault", "failures", "where"),
     [
         ("reopen", {}, 1, {}),
-        ("rest", {"throttle": 30}, 0, {"pending": 1}),
+        ("refuse", {"throttle": 30}, 0, {"pending": 1}),
         ("fail", {"status": 500}, 0, {"backoff": 1}),
         ("block", {"hang": True}, 0, {"backoff": 1}),
         ("block", {"reset": True}, 0, {"backoff": 1}),
@@ -852,7 +852,7 @@ def test_redis_gone_just_after_the_answer_changes_no_outcome(make_bench, verb, f
     assert len(calls) == 4
     assert bench.where() == where
     assert len(bench.calls()) == 1
-    if verb == "rest":
+    if verb == "refuse":
         assert bench.store.windows.look([first])[1][FIRST].rest_seconds > 28
     if verb == "block":
         assert ended - bench.stamps()[0] < 200_000

@@ -269,6 +269,7 @@ def test_an_expired_token_costs_a_few_events_and_not_the_backlog(bad_day):
         system.assert_promises(events, [record, later])
 
 
+@pytest.mark.long
 def test_an_api_that_cannot_be_reached_is_named_with_why_and_where(bad_day):
     """By the command that waited, which fails, by record, log, doctor and result."""
     with closed_port() as port:
@@ -316,32 +317,33 @@ TIGHT = """
 [types.ALPHA]
 priority = 5
 processing_seconds = 0.1
-rate_limit = "30 per 10 second"
+rate_limit = "30 per 2 second"
 endpoints = [ { name = "tight", url = "http://127.0.0.1:1/tight" } ]
 """
 
 
+@pytest.mark.long
 def test_a_limit_set_too_high_is_named_with_the_one_to_set(bad_day):
     """By what was seen; the command that is named ends it."""
-    with bad_day(document=TIGHT, speed=1, env=READY | {"RLM_RUN__WINDOW_SECONDS": "9"}) as system:
-        system.api._service._by_name["tight"]._windows[0] = StrictWindow(Limit.parse("5 per 10 second"))
+    with bad_day(document=TIGHT, speed=1, env=READY | {"RLM_RUN__WINDOW_SECONDS": "8"}) as system:
+        system.api._service._by_name["tight"]._windows[0] = StrictWindow(Limit.parse("5 per 2 second"))
         begin(system)
-        events = system.push([make_item(f"e{index}", "ALPHA") for index in range(20)])
+        events = system.push([make_item(f"e{index}", "ALPHA") for index in range(60)])
         run_id = system.ask_for_run()
         assert named(system, run_id, "HTTP 429") < NAMED_SECONDS
         record = system.await_record(run_id)
 
         (told,) = record["limits_too_high"]
         limit = system.settings.endpoints["tight"].limit.text
-        sentence = f"tight refused the {ordinal(told['refused_call'])} call in 10 s; you set {limit}"
-        assert told["refused_call"] in {5, 6}  # of two sent at once either may arrive first
+        sentence = f"tight refused the {ordinal(told['refused_call'])} call in 2 s; you set {limit}"
+        assert 2 < told["refused_call"] <= 6  # the lowest seen: of those sent at once any may arrive last
         assert told["sentence"] == sentence
         assert told["remedy"] == f"`rlm endpoint limit tight '{told['suggested']}'`"
-        assert f"{sentence}: {told['remedy']}" in on_one_line(system.rlm("result").stdout)
+        assert f"A limit is too high: {sentence}; {told['remedy']} sets it." in on_one_line(system.rlm("result").stdout)
         assert sentence in on_one_line(system.rlm("doctor", check=False).stdout)
         assert [one["cause"] for one in record["why"]] == ["resting"]
         assert alarms(system) == ["limit_too_high"]
-        assert record["counts"]["completed"] == 5
+        assert record["counts"]["completed"] >= 10
         assert set(events) == set(system.answered()) | system.pending()
 
         system.rlm("endpoint", "limit", "tight", told["suggested"])

@@ -279,7 +279,7 @@ def test_it_is_over_once_as_many_were_sent_in_a_period_and_none_refused(store, t
     store.windows.reopen(endpoint)
     pass_time(store, endpoint, 70)
     at_us = int(store.client.hget(store.keys.health(endpoint.window_id), "refused_us"))
-    set_health(store, endpoint, refused_us=at_us - 140_000_000)
+    set_health(store, endpoint, refused_us=at_us - 70_000_000)
     take(store, endpoint, 4)
     assert len(limits_too_high(store)) == 1  # the period is not over yet
     pass_time(store, endpoint, 65)
