@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rlm.circuit import WELL
 from rlm.cli.common import ExitCode
 from rlm.cli.following import picture_of, show_picture
 from rlm.cli.printing import is_terminal, print_json, say_error, show, show_words, table
@@ -84,13 +85,13 @@ def _describe_calls(found: dict[str, Any]) -> None:
     if by_budget:
         _table_by("budget", by_budget, called)
     resting = [
-        f"{name} {entry['circuit']}"
+        f"{name} is {entry['health']}"
         for name, entry in [*found["by_endpoint"].items(), *by_budget.items()]
-        if entry.get("circuit", "closed") != "closed"
+        if entry.get("health", "ok") not in WELL
     ]
     if resting:
         show()
-        show_words(f"Not closed: {', '.join(resting)}; see `rlm endpoint list`")
+        show_words(f"{', '.join(resting)}: see `rlm endpoint list`")
 
 
 def describe_rest(found: dict[str, Any]) -> None:

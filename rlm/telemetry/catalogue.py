@@ -71,6 +71,7 @@ METRICS: Final = (
     _gauge("rlm_limit_used_calls", "Calls of the last such period, up to now.", "endpoint", "period"),
     _gauge("rlm_next_slot_seconds", "Until the next slot is free; 0 where one is.", "endpoint"),
     _gauge("rlm_endpoint_circuit", "1 for the state that its circuit is in, else 0.", "endpoint", "state"),
+    _gauge("rlm_endpoint_health", "1 for the word that its health is in, else 0.", "endpoint", "health"),
     _gauge("rlm_endpoint_refused_call", "How-manieth of a period was refused though its limit allows it.", "endpoint"),
     _gauge("rlm_last_run_peak_calls", "Most calls of the last run in any period of the first rule.", "endpoint"),
     _gauge("rlm_last_run_excess_calls", "By how many the last run exceeded the limit in force then.", "endpoint"),

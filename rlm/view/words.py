@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlm import trouble
+from rlm.circuit import WELL
 from rlm.run import State
 from rlm.text import counted, safe_line
 
@@ -186,7 +187,7 @@ def unwell(found: Mapping[str, Any]) -> list[str]:
     """Say to which endpoints and budgets calls do not go as their limits allow, and why; those alike together."""
     alike: dict[tuple[Any, ...], list[tuple[str, Mapping[str, Any]]]] = {}
     for name, entry in shut(found).items():
-        reason = entry["circuit"], entry.get("circuit_reason"), entry.get("circuit_seconds") is None
+        reason = entry["health"], entry.get("circuit_reason"), entry.get("circuit_seconds") is None
         alike.setdefault(reason, []).append((name, entry))
     return [_unwell(group) for group in alike.values()]
 
@@ -194,7 +195,7 @@ def unwell(found: Mapping[str, Any]) -> list[str]:
 def shut(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return the endpoints and budgets that are not well, by name."""
     entries = found["by_endpoint"] | found.get("by_budget", {})
-    return {name: entry for name, entry in entries.items() if entry.get("circuit", "closed") != "closed"}
+    return {name: entry for name, entry in entries.items() if entry.get("health", "ok") not in WELL}
 
 
 def _unwell(alike: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
@@ -208,12 +209,10 @@ def _unwell(alike: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 
 
 def health(entry: Mapping[str, Any]) -> str:
-    """Write the health of an endpoint: its circuit, why, and for how much longer."""
-    if entry.get("circuit", "closed") == "closed":
-        return "ok"
+    """Write the health of an endpoint, why, and for how much longer."""
     why = f" ({entry['circuit_reason']})" if entry.get("circuit_reason") else ""
     left = f" for {span(entry['circuit_seconds'])}" if entry.get("circuit_seconds") is not None else ""
-    return f"{entry['circuit']}{why}{left}"
+    return f"{entry['health']}{why}{left}"
 
 
 def in_short(seconds: float) -> str:
