@@ -21,13 +21,13 @@ WORTH_A_WORD: Final = 0.05
 IN_ORDER: Final = frozenset({Obstacle.LIMIT, Obstacle.BUDGET})
 #: Obstacles for which there is an alarm while they stand in the way.
 ALARMED: Final = frozenset({Obstacle.WORKERS, Obstacle.REDIS, Obstacle.HELD})
-#: Causes that are the trouble of endpoints; whether one has raised an alarm is known of the endpoint.
-OF_ENDPOINTS: Final = frozenset({Obstacle.RESTING, "attempts"})
 #: So many endpoints, budgets or types are named; of others only the number is told.
 MOST_NAMED: Final = 3
 
 #: The other causes, beside the obstacles: how the run ended, or how its calls did.
 CANCELLED, FAILED, ATTEMPTS, DEADLINE = "cancelled", "failed", "attempts", "deadline"
+#: Causes that are the trouble of endpoints; whether one has raised an alarm is known of the endpoint.
+OF_ENDPOINTS: Final = frozenset({Obstacle.RESTING, ATTEMPTS})
 
 #: What is said of each obstacle: for how many `{seconds}` it stood in the way; of endpoints only which were shut then,
 #: `{name}`, for they may have been so while others let calls through.

@@ -57,6 +57,7 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
             record["why"] = [one.as_json() for one in found]
         kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run will need them again
         wanted = max(store.settings.workers.min, kept)
+        types_with_alarm = types_told(store, run.started_at)  # before it is closed: what fails then is done again
         measured = merge_run(store.measures.kept(), calls, failing(tally))
         crash_point("close.counted")
         closed = store.runs.close(
@@ -71,7 +72,7 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
             crash_point("close.recorded")
             store.processes.wake("supervisors")
             store.processes.wake("scheduler")
-            _tell(record, types_told(store, run.started_at))
+            _tell(record, types_with_alarm)
             return record
         if closed is not None:
             return None

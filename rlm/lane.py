@@ -28,7 +28,7 @@ from rlm.endpoint import FIRST_BACKOFF_SECONDS, in_force
 from rlm.errors import StoreError
 from rlm.event import Reason, type_of
 from rlm.measured import call_seconds, needed_seconds
-from rlm.refusals import ALARMING, limits_too_high
+from rlm.refusals import ALARMING, TooHigh
 from rlm.store.ledger import Claim, Release, Unclaimed
 from rlm.store.window import Admitted, Call, Refused
 from rlm.trail import Heard
@@ -333,20 +333,17 @@ class Lanes:
         if status != TOO_MANY_REQUESTS:
             windows.rest(endpoint, seconds)
             return
-        if windows.refuse(endpoint, seconds, sent.slot) == ALARMING:
-            for found in limits_too_high(self._store):
-                if found.endpoint.name == endpoint.name:
-                    log.warning(
-                        "%s; set it with %s",
-                        found.sentence,
-                        found.remedy,
-                        extra=alarm(
-                            Alarm.LIMIT_TOO_HIGH,
-                            "rest_endpoint",
-                            counts={"refused_call": found.refusals.nth},
-                            endpoint=endpoint.name,
-                        ),
-                    )
+        refusals = windows.refuse(endpoint, seconds, sent.slot)
+        if refusals is not None and refusals.calls == ALARMING:
+            found = TooHigh(endpoint, refusals)
+            log.warning(
+                "A limit is too high: %s; %s sets it",
+                found.sentence,
+                found.remedy,
+                extra=alarm(
+                    Alarm.LIMIT_TOO_HIGH, "rest_endpoint", counts={"refused_call": refusals.nth}, endpoint=endpoint.name
+                ),
+            )
 
     def _note_failure(self, endpoint: Endpoint, outcome: Unreachable | Rejected) -> None:
         """Count a failure of an endpoint; say so, once over all workers, when by that it is rested.

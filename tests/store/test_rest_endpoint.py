@@ -213,7 +213,8 @@ def test_a_rest_leaves_the_window_alone(store, endpoint):
 def refuse(store, endpoint, number=1, **more):
     """Take slots, and have the call of the newest be refused as too many; return how many refusals are noted."""
     *_, slot = [store.windows.acquire(endpoint) for _ in range(number)]
-    return store.windows.refuse(endpoint, 0.0, replace(slot, **{"suspect": False, **more}))
+    noted = store.windows.refuse(endpoint, 0.0, replace(slot, **{"suspect": False, **more}))
+    return noted.calls if noted else 0
 
 
 def refusals(store, endpoint):

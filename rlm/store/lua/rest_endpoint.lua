@@ -11,7 +11,7 @@
 -- ARGV[6]  limit      that limit, in words
 -- Returns  how long it rests from now, microseconds, 0 when it is not rested; and 1 when by this very failure the
 --          endpoint came to rest, else 0: a probe that fails later is nothing new; and how many refusals are noted
---          by now under this limit, 0 where this is none that is
+--          by now under this limit, 0 where this is none that is; and the lowest number that one of them had in its period
 -- Atomic because many workers learn the same thing at the same moment, and the longest rest must stand.
 local health, window = KEYS[1], KEYS[2]
 local rest_us, longest_us, failing = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -22,17 +22,17 @@ local opened = 0
 local rested_until = tonumber(redis.call('HGET', health, 'rest_until_us') or 0)
 if failing > 0 then
   -- A call from before the rest: nothing new.
-  if rested_until > now then return { math.ceil(rested_until - now), 0, 0 } end
+  if rested_until > now then return { math.ceil(rested_until - now), 0, 0, 0 } end
   local failures = redis.call('HINCRBY', health, 'failures', 1)
   opened = failures == failing and 1 or 0
   if opened == 1 then redis.call('HSET', health, 'opened_us', string.format('%.0f', now)) end
-  if failures < failing and not redis.call('HGET', health, 'probing') then return { 0, 0, 0 } end
+  if failures < failing and not redis.call('HGET', health, 'probing') then return { 0, 0, 0, 0 } end
   rest_us = math.min(longest_us, rest_us * 2 ^ math.max(0, math.min(failures - failing, 30)))
 end
 local until_us = math.max(now + rest_us, rested_until)
 redis.call('HSET', health, 'rest_until_us', string.format('%.0f', until_us), 'probing', '1')
 redis.call('HDEL', health, 'probe_until_us')
-local noted = 0
+local noted, nth = 0, 0
 if period_us > 0 and stamp then
   local function younger(than)  -- how many slots, the newest being first: by halving
     local low, high = 0, redis.call('LLEN', window)
@@ -42,7 +42,7 @@ if period_us > 0 and stamp then
     end
     return low
   end
-  local nth = younger(stamp - period_us) - younger(stamp)
+  nth = younger(stamp - period_us) - younger(stamp)
   if redis.call('HGET', health, 'refused_limit') ~= limit then
     redis.call('HDEL', health, 'refused_nth', 'refused_calls', 'refused_us')
   end
@@ -55,4 +55,4 @@ end
 if noted > 0 or (period_us > 0 and redis.call('HEXISTS', health, 'refused_us') == 1) then
   redis.call('HSET', health, 'refused_us', string.format('%.0f', now))
 end
-return { math.ceil(until_us - now), opened, noted }
+return { math.ceil(until_us - now), opened, noted, nth }
