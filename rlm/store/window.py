@@ -285,10 +285,13 @@ class Windows:
     def refuse(self, endpoint: Endpoint, seconds: float, slot: Admitted) -> Refusals | None:
         """Rest an endpoint that refused the call of `slot` as one too many, and note the how-manieth that was.
 
-        That is of those in the shortest period of its limit, the lowest number standing. A probe's says nothing.
+        That is of those in the shortest period of its limit, the lowest number standing. A probe's says nothing. The
+        guard is counted in: so long after its slot a call may be read, and without it those would lack which the
+        endpoint still counts when a period has just passed here.
         Return what is noted under this limit by now; None where this refusal is not.
         """
-        period_us = round(min(rule.seconds for rule in endpoint.limit.rules) * _MICROSECONDS)
+        shortest_seconds = min(rule.seconds for rule in endpoint.limit.rules)
+        period_us = round((shortest_seconds + self._guard_seconds) * _MICROSECONDS)
         refused: list[str | int] = ["" if slot.suspect else slot.stamp, period_us, endpoint.limit.text]
         _, noted, nth = self._rest_by(endpoint, seconds, seconds, failing=0, refused=refused)
         return Refusals(endpoint.limit.text, nth, noted, system_clock.now()) if noted else None

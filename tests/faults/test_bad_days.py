@@ -336,7 +336,7 @@ def test_a_limit_set_too_high_is_named_with_the_one_to_set(bad_day):
         (told,) = record["limits_too_high"]
         limit = system.settings.endpoints["tight"].limit.text
         sentence = f"tight refused the {ordinal(told['refused_call'])} call in 2 s; you set {limit}"
-        assert 2 < told["refused_call"] <= 6  # the lowest seen: of those sent at once any may arrive last
+        assert told["refused_call"] in {5, 6}  # of those sent at once either may arrive first
         assert told["sentence"] == sentence
         assert told["remedy"] == f"`rlm endpoint limit tight '{told['suggested']}'`"
         assert f"A limit is too high: {sentence}; {told['remedy']} sets it." in on_one_line(system.rlm("result").stdout)

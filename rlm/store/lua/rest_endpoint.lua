@@ -7,7 +7,7 @@
 -- ARGV[3]  failing    number of failures in a row from which on it is rested, while it is probed after any; 0: rest it
 --          now, whatever came before
 -- ARGV[4]  stamp      of the slot of a call that was refused as one too many; empty for any other, and for a probe
--- ARGV[5]  period_us  the shortest period of the limit that it was called by, microseconds; 0: it refused no call
+-- ARGV[5]  period_us  the shortest period of its limit, and the guard, microseconds; 0: it refused no call
 -- ARGV[6]  limit      that limit, in words
 -- Returns  how long it rests from now, microseconds, 0 when it is not rested; and 1 when by this very failure the
 --          endpoint came to rest, else 0: a probe that fails later is nothing new; and how many refusals are noted
