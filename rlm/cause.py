@@ -13,7 +13,7 @@ from rlm.text import counted
 from rlm.waits import Obstacle, Wait, Waits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 #: What took less than this part of the run's window is not worth a word beside what took longest.
 WORTH_A_WORD: Final = 0.05
@@ -26,6 +26,8 @@ MOST_NAMED: Final = 3
 
 #: The other causes, beside the obstacles: how the run ended, or how its calls did.
 CANCELLED, FAILED, ATTEMPTS, DEADLINE = "cancelled", "failed", "attempts", "deadline"
+#: Causes that are the trouble of endpoints; whether one has raised an alarm is known of the endpoint.
+OF_ENDPOINTS: Final = frozenset({Obstacle.RESTING, ATTEMPTS})
 
 #: What is said of each obstacle: for how many `{seconds}` it stood in the way; of endpoints only which were shut then,
 #: `{name}`, for they may have been so while others let calls through.
@@ -93,9 +95,14 @@ def verdict(why: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(one["sentence"] for one in why)
 
 
-def alarmed(why: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether every cause of a record has raised an alarm of its own by the time its run ends."""
-    return bool(why) and all(one["cause"] in ALARMED for one in why)
+def alarmed(why: Sequence[Mapping[str, Any]], types: Collection[str] = ()) -> bool:
+    """Return whether every cause of a record has raised an alarm of its own by the time its run ends.
+
+    `types` are those of which an endpoint has: then so has what it keeps from being sent.
+    """
+    return bool(why) and all(
+        one["cause"] in ALARMED or (one["cause"] in OF_ENDPOINTS and set(types) & set(one["types"])) for one in why
+    )
 
 
 def went_wrong(why: Sequence[Mapping[str, Any]]) -> bool:

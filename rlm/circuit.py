@@ -1,4 +1,7 @@
-"""The circuit of an endpoint or a budget, in one word: whether calls go through, and why not."""
+"""The health of an endpoint or a budget, in one of six words: whether calls go through, and why not.
+
+It is decided here and nowhere else; lists, views, plans, explanations, checks and metrics say the same word.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,29 @@ class Circuit(StrEnum):
 
     HELD = "held"  # none goes: its window cannot be trusted
     PAUSED = "paused"  # none goes: an operator said so
-    OPEN = "open"  # none goes: it rests for what it answered
-    HALF_OPEN = "half-open"  # one at a time goes, until one is answered well
-    CLOSED = "closed"  # calls go as the limit allows
+    RESTING = "resting"  # none goes: it rests for what it answered
+    PROBING = "probing"  # one at a time goes, until one is answered well
+    FULL = "full"  # none goes: all slots of its limit are taken
+    OK = "ok"  # calls go as the limit allows
+
+    @property
+    def former(self) -> str:
+        """The word that the key `circuit` of the JSON and the metric `rlm_endpoint_circuit` have for it."""
+        return _FORMER.get(self, self.value)
+
+
+_FORMER: Final = {
+    Circuit.RESTING: "open",
+    Circuit.PROBING: "half-open",
+    Circuit.FULL: "closed",
+    Circuit.OK: "closed",
+}
+#: Those in which the limit alone decides.
+WELL: Final = frozenset({Circuit.OK, Circuit.FULL})
 
 
 class Resting(Protocol):
-    """What is seen of a window: see `rlm.store.window.View`."""
+    """What is seen of a rest: see `rlm.store.window.View`, and `rlm.plan.values.Window`."""
 
     @property
     def rest_seconds(self) -> float:
@@ -43,12 +62,29 @@ class Resting(Protocol):
         ...
 
 
-def circuit_of(view: Resting) -> Circuit:
-    """Return the state of a circuit."""
-    if view.held_seconds > 0:
+class Seen(Resting, Protocol):
+    """A rest, and how many slots are free."""
+
+    @property
+    def free(self) -> int:
+        """Slots free now."""
+        ...
+
+
+def shut_by(rest: Resting) -> Circuit | None:
+    """Return what keeps calls from going as the limit allows; None where nothing does."""
+    if rest.held_seconds > 0:
         return Circuit.HELD
-    if view.paused_seconds > 0:
+    if rest.paused_seconds > 0:
         return Circuit.PAUSED
-    if view.rest_seconds > 0:
-        return Circuit.OPEN
-    return Circuit.HALF_OPEN if view.suspect else Circuit.CLOSED
+    if rest.rest_seconds > 0:
+        return Circuit.RESTING
+    return Circuit.PROBING if rest.suspect else None
+
+
+def circuit_of(view: Seen, budget: Seen | None = None) -> Circuit:
+    """Return the health of an endpoint or a budget; one whose `budget` is full has no slot either."""
+    if shut := shut_by(view):
+        return shut
+    full = view.free <= 0 or (budget is not None and circuit_of(budget) is Circuit.FULL)
+    return Circuit.FULL if full else Circuit.OK

@@ -8,19 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.alarms import Alarm, alarm
 from rlm.cause import Ended, alarmed, causes, verdict
+from rlm.compliance import most_in_any
 from rlm.crash import crash_point
 from rlm.endpoint import all_limited
+from rlm.endpoints import told_of
 from rlm.measured import merge_run, quantile
+from rlm.refusals import ALARMING, limits_too_high
 from rlm.run import Called, Run, State, make_record
 from rlm.store.changes import What
 from rlm.store.measures import failing
 from rlm.text import span
 from rlm.totals import actual_seconds, of_run
+from rlm.trouble import every_call_failed, in_words, troubles_of
 from rlm.usage import usage
 from rlm.waits import Waits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from rlm.endpoint import Endpoint, Limited
     from rlm.measured import Completed
@@ -58,6 +62,7 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
             record["why"] = [one.as_json() for one in found]
         kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run will need them again
         wanted = max(store.settings.workers.min, kept)
+        types_with_alarm = types_told(store, run.started_at)  # before it is closed: what fails then is done again
         measured = merge_run(store.measures.kept(), calls, failing(tally))
         crash_point("close.counted")
         closed = store.runs.close(
@@ -72,7 +77,7 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
             crash_point("close.recorded")
             store.processes.wake("supervisors")
             store.processes.wake("scheduler")
-            _tell(record)
+            _tell(record, types_with_alarm)
             return record
         if closed is not None:
             return None
@@ -126,7 +131,7 @@ def record_so_far(
     restarted = store.processes.restarts() - run.restarts_before if run.plan else 0
     endpoints = store.endpoints()
     called = _endpoints_called(store, run, tally, endpoints, measured=measured)
-    return make_record(
+    record = make_record(
         run,
         tally,
         names,
@@ -135,6 +140,11 @@ def record_so_far(
         restarted=restarted,
         budgets=_budgets_called(store, run, endpoints, called, measured=measured),
     )
+    if troubles := troubles_of(tally, endpoints):
+        record["troubles"] = troubles
+    if too_high := limits_too_high(store, run.started_at):
+        record["limits_too_high"] = [one.as_json() for one in too_high]
+    return record
 
 
 def _endpoints_called(
@@ -190,24 +200,26 @@ def _peak(store: Store, run: Run, limited: Limited) -> int:
     return most_in_any(sent, round(rule.seconds * 1_000_000))
 
 
-def most_in_any(stamps: Sequence[int], span: int) -> int:
-    """Return the most of the ascending `stamps` that lie within any half-open interval of length `span`."""
-    most, first = 0, 0
-    for last, stamp in enumerate(stamps):
-        while stamp - stamps[first] >= span:
-            first += 1
-        most = max(most, last - first + 1)
-    return most
+def types_told(store: Store, since: float) -> set[str]:
+    """Name the types of which an endpoint has raised an alarm, for its failures or for its limit."""
+    refusing = {one.endpoint.name for one in limits_too_high(store) if one.refusals.calls >= ALARMING}
+    endpoints = told_of(store, since) | refusing
+    return {kind.name for kind in store.settings.event_types if any(one.name in endpoints for one in kind.endpoints)}
 
 
-def _tell(record: Mapping[str, Any]) -> None:
-    """Say how a run ended. That events were left over is worth a look, unless somebody wanted the run to end."""
+def _tell(record: Mapping[str, Any], types: Collection[str]) -> None:
+    """Say how a run ended. That events were left over is worth a look, unless somebody wanted the run to end.
+
+    `types` are those whose endpoints have raised an alarm, as `types_told` has it.
+    """
     level, extra = logging.INFO, {"action": "close_run", "run_id": record["run_id"]}
     counts = {key: record["counts"][key] for key in ("taken", "carried_over", "completed", "failed", "leftover")}
     if record["state"] == State.FAILED:
         level, extra = logging.ERROR, alarm(Alarm.RUN_FAILED, "close_run", counts=counts, run_id=record["run_id"])
-    elif record["state"] == State.PARTIAL and not alarmed(record.get("why", ())):
+    elif record["state"] == State.PARTIAL and not alarmed(record.get("why", ()), types):
         level, extra = logging.WARNING, alarm(Alarm.LEFTOVERS, "close_run", counts=counts, run_id=record["run_id"])
+    elif every_call_failed(record):
+        level = logging.WARNING
     log.log(level, "Run %s closed: %s", record["run_id"], _sentence(record), extra=extra)
 
 
@@ -218,5 +230,5 @@ def _sentence(record: Mapping[str, Any]) -> str:
     parts += [
         f"{counts[key]} {key}" for key in ("completed", "failed", "leftover") if counts[key] or key == "completed"
     ]
-    told = verdict(record.get("why", ()))
-    return ", ".join(parts) + (f". {told}" if told else "")
+    sentences = [verdict(record.get("why", ())), in_words(record.get("troubles", ()))]
+    return ". ".join([", ".join(parts), *filter(None, sentences)])

@@ -89,3 +89,13 @@ def _fullest(stamps: Sequence[int], first: int, last: int, span: int) -> tuple[i
         if index - begin + 1 >= most:
             most, at_us = index - begin + 1, end
     return most, at_us
+
+
+def most_in_any(stamps: Sequence[int], span: int) -> int:
+    """Return the most of the ascending `stamps` that lie within any half-open interval of length `span`."""
+    most, first = 0, 0
+    for last, stamp in enumerate(stamps):
+        while stamp - stamps[first] >= span:
+            first += 1
+        most = max(most, last - first + 1)
+    return most

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ FIRST_BACKOFF_SECONDS = 0.5
 #: Seconds of each granularity, as the `limits` library counts them (a month is 30 days, a year 12 months).
 GRANULARITIES = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 2592000, "year": 31104000}
 
+_PORTS = {"http": 80, "https": 443}
 #: Of a text whose blanks are single ones: several places for any number of blanks in a row take a cube of time to fail.
 _RULE = re.compile(
     r"(?P<amount>\d+) ?(?:/|per ) ?(?P<multiple>\d+(?:\.\d+)?)? ?(?P<unit>[a-z]+?)s?",
@@ -68,6 +70,12 @@ def _parse_rule(part: str, text: str) -> Rule:
     if amount < 1 or seconds <= 0:
         raise ValueError(f"{text!r} would never let a call through; the amount and the period must be above zero")
     return Rule(amount, seconds)
+
+
+def target_of(url: str) -> tuple[str, int, str]:
+    """Return the host and the port that calls to `url` go to, and its scheme."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or _PORTS[parts.scheme], parts.scheme
 
 
 class Limited(Protocol):

@@ -48,7 +48,7 @@ def endpoint_list(store: Store) -> list[dict[str, Any]]:
             **_limit(one, set_by.get(one.name), store.settings.endpoints),
             "used": _use(one.limit, ages[one.name], guard)[0],
             **_slots([views[name] for name in (one.name, _budget(one)) if name]),
-            **_health(views[one.name], health[one.name]),
+            **_health(one, views, health[one.name]),
         }
         for one in limited
     ]
@@ -99,15 +99,29 @@ def standing(store: Store, endpoints: Iterable[Endpoint]) -> tuple[int, dict[str
     found = {}
     for one in limited:
         used, allowed = _use(one.limit, ages[one.name], store.settings.run.guard_seconds)
-        told = _health(views[one.name], health[one.name])
+        told = _health(one, views, health[one.name])
         found[one.name] = {
             "types": _types(store, one),
             "used": used,
             "allowed": allowed,
             **_slots([views[name] for name in (one.name, _budget(one)) if name]),
-            **{key: told[key] for key in ("circuit", "circuit_seconds", "circuit_reason")},
+            **{key: told[key] for key in ("health", "circuit", "circuit_seconds", "circuit_reason")},
         }
     return now_us, found
+
+
+def told_of(store: Store, since: float) -> set[str]:
+    """Name the endpoints of which an alarm tells: raised since then (seconds since 1970), or before and not over yet.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    health = store.control.health(list(store.endpoints().values()))
+    return {
+        name
+        for name, one in health.items()
+        if one.failures >= FAILING or (one.opened_at is not None and one.opened_at >= since)
+    }
 
 
 def changes_made(store: Store, number: int) -> list[dict[str, Any]]:
@@ -177,17 +191,19 @@ def _slots(views: Sequence[View]) -> dict[str, Any]:
     return {"free": free, "next_slot_seconds": None if wait > ENDLESS_SECONDS else round(wait, 3)}
 
 
-def _health(view: View, health: Health) -> dict[str, Any]:
-    circuit, paused = circuit_of(view), view.paused_seconds > 0
+def _health(limited: Limited, views: Mapping[str, View], health: Health) -> dict[str, Any]:
+    view, budget = views[limited.name], views.get(_budget(limited) or "")
+    circuit, paused = circuit_of(view, budget), view.paused_seconds > 0
     why = {
-        Circuit.OPEN: "failing" if health.failures >= FAILING else "throttled",
+        Circuit.RESTING: "failing" if health.failures >= FAILING else "throttled",
         Circuit.HELD: "its window cannot be trusted",
     }
-    left = {Circuit.OPEN: view.rest_seconds, Circuit.HELD: view.held_seconds}
+    left = {Circuit.RESTING: view.rest_seconds, Circuit.HELD: view.held_seconds}
     if health.paused_until is not None:
         left[Circuit.PAUSED] = view.paused_seconds
     return {
-        "circuit": circuit,
+        "health": circuit,
+        "circuit": circuit.former,
         "circuit_seconds": round(left[circuit], 3) if circuit in left else None,
         "circuit_reason": why.get(circuit),
         "paused_by": health.paused_by if paused else None,

@@ -15,11 +15,22 @@ import msgspec
 from rlm.alarms import Alarm, alarm
 from rlm.clock import system_clock
 from rlm.crash import crash_point
-from rlm.delivery import Delivered, Outcome, Rejected, Request, Throttled, Unreachable, UnreachableError
+from rlm.delivery import (
+    TOO_MANY_REQUESTS,
+    Delivered,
+    Outcome,
+    Rejected,
+    Request,
+    Throttled,
+    Unreachable,
+    UnreachableError,
+    kinds,
+)
 from rlm.endpoint import FIRST_BACKOFF_SECONDS, in_force
 from rlm.errors import StoreError
 from rlm.event import Reason, type_of
 from rlm.measured import call_seconds, needed_seconds
+from rlm.refusals import ALARMING, TooHigh
 from rlm.store.ledger import Claim, Release, Unclaimed
 from rlm.store.window import Admitted, Call, Refused
 from rlm.trail import Heard
@@ -42,6 +53,8 @@ LEASE_SLACK_SECONDS = 2.0
 FAILING = 5
 FIRST_REST_SECONDS = 1.0
 
+#: What is said besides of an endpoint that refuses all it is sent.
+_REFUSED_MEANWHILE = "; what waits is kept, and `rlm failed retry` sends what it refused again"
 _SETTLE_AGAIN_SECONDS = 0.05
 #: A lane rests for so long whose worker carries another event alone, or has to end others first, seconds.
 _ALONE_SECONDS = 0.25
@@ -192,7 +205,7 @@ class Lanes:
                     endpoint, min(deadline - now, held_until - now, endpoint.timeout_seconds)
                 )
             except UnreachableError as error:
-                outcome = Unreachable(str(error), None)
+                outcome = Unreachable(str(error), None, error.kind)
                 self._note_failure(endpoint, outcome)
                 return self._try_again(claim, endpoint, outcome)
             crash_point("worker.connected")
@@ -277,11 +290,7 @@ class Lanes:
             with suppress(StoreError):
                 slot = self._store.windows.block(endpoint, slot, call, left_late=True)  # as if taken only now
                 late, asked_at = False, sent_at
-        outcome = (
-            Unreachable(trouble, None)
-            if trouble
-            else self._dispatcher.receive(connection, endpoint, sent_at, gives_up_at)
-        )
+        outcome = trouble or self._dispatcher.receive(connection, endpoint, sent_at, gives_up_at)
         crash_point("worker.answered")
         cut = gives_up_at == deadline <= system_clock.monotonic()
         # A call worked off faster than most was read later than this. To go by the fastest would be safe, and have most
@@ -308,9 +317,9 @@ class Lanes:
         elif sent.counts_from is not None:
             windows.restamp(endpoint, sent.slot, sent.call, system_clock.monotonic() - sent.counts_from)
         match sent.outcome:
-            case Throttled(retry_after=seconds):
+            case Throttled(status=status, retry_after=seconds):
                 rest = endpoint.limit.longest_seconds if seconds is None else seconds
-                windows.rest(endpoint, rest)
+                self._rest(sent, rest, status)
                 log.info(
                     "%s asked for a rest of %.1f s; the others take its share",
                     endpoint.name,
@@ -318,6 +327,8 @@ class Lanes:
                     extra={"action": "rest_endpoint", "endpoint": endpoint.name},
                 )
             case Unreachable() as outcome if not sent.cut:
+                self._note_failure(endpoint, outcome)
+            case Rejected(of_endpoint=True) as outcome:
                 self._note_failure(endpoint, outcome)
             case Delivered() | Rejected() if sent.slot.suspect:
                 if windows.reopen(endpoint):
@@ -327,19 +338,41 @@ class Lanes:
                         extra={"action": "reopen_endpoint", "endpoint": endpoint.name},
                     )
 
-    def _note_failure(self, endpoint: Endpoint, outcome: Unreachable) -> None:
-        """Count a failure of an endpoint; say so, once over all workers, when by that it is rested."""
+    def _rest(self, sent: _Sent, seconds: float, status: int) -> None:
+        """Rest an endpoint as it asked; say so, once over all workers, where its limit is set too high."""
+        windows, endpoint = self._store.windows, sent.endpoint
+        if status != TOO_MANY_REQUESTS:
+            windows.rest(endpoint, seconds)
+            return
+        refusals = windows.refuse(endpoint, seconds, sent.slot)
+        if refusals is not None and refusals.calls == ALARMING:
+            found = TooHigh(endpoint, refusals)
+            log.warning(
+                "A limit is too high: %s; %s sets it",
+                found.sentence,
+                found.remedy,
+                extra=alarm(
+                    Alarm.LIMIT_TOO_HIGH, "rest_endpoint", counts={"refused_call": refusals.nth}, endpoint=endpoint.name
+                ),
+            )
+
+    def _note_failure(self, endpoint: Endpoint, outcome: Unreachable | Rejected) -> None:
+        """Count a failure of an endpoint; say so, once over all workers, when by that it is rested.
+
+        Where it refuses whatever it is sent, what still waits is kept for when it is mended.
+        """
         failed = self._store.windows.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING)
         if failed.opened:
             # What an endpoint answered may hold what it was sent, so of an answer the status alone is told.
             why = outcome.detail if outcome.seconds is None else outcome.detail.partition(":")[0]
             log.warning(
                 "%s failed %d times in a row, the last time with: %s; it rests, first %.1f s, then twice as long each "
-                "time, and is probed",
+                "time, and is probed%s",
                 endpoint.name,
                 FAILING,
                 why,
                 failed.rest_seconds,
+                _REFUSED_MEANWHILE if isinstance(outcome, Rejected) else "",
                 extra=alarm(Alarm.BREAKER_OPEN, "rest_endpoint", counts={"failures": FAILING}, endpoint=endpoint.name),
             )
 
@@ -349,11 +382,11 @@ class Lanes:
             case Delivered(status=status, seconds=seconds):
                 waited = sent.waited_seconds
                 return lambda: ledger.complete(claim, name, seconds, f"HTTP {status}", waited_seconds=waited)
-            case Throttled(status=status, seconds=seconds, retry_after=rest):
+            case Throttled(status=status, seconds=seconds, retry_after=rest, kind=kind):
                 asked = "" if rest is None else f", asked for a rest of {rest:.1f} s"
-                return lambda: ledger.throttle(claim, name, Heard(f"HTTP {status}{asked}", seconds))
-            case Rejected(detail=detail, seconds=seconds):
-                heard = Heard(detail, seconds)
+                return lambda: ledger.throttle(claim, name, Heard(f"HTTP {status}{asked}", seconds, kind))
+            case Rejected(detail=detail, seconds=seconds, kind=kind):
+                heard = Heard(detail, seconds, kind)
                 return lambda: ledger.fail(claim, Reason.REJECTED, f"{name} answered {detail}", name, heard)
             case Unreachable() as outcome:
                 return self._try_again(claim, sent.endpoint, outcome, cut=sent.cut)
@@ -363,7 +396,8 @@ class Lanes:
     ) -> Callable[[], bool]:
         ledger, retry, name = self._store.ledger, self._settings.retry, endpoint.name
         tries = claim.tries + 1
-        heard = Heard(f"{outcome.detail}, cut by the run's deadline" if cut else outcome.detail, outcome.seconds)
+        told = f"{outcome.detail}, cut by the run's deadline" if cut else outcome.detail
+        heard = Heard(told, outcome.seconds, kinds.DEADLINE if cut else outcome.kind)
         if cut or tries < retry.max_attempts:
             delay = FIRST_BACKOFF_SECONDS * 2 ** (tries - 1) * random.uniform(0.5, 1.5)
             return lambda: ledger.retry(claim, name, delay, heard, cut=cut)

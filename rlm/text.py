@@ -42,6 +42,10 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _TENTHS_BELOW, _DAYS_FROM = 10, 2 * _DAY
 
 
+#: The ends of ordinals.
+_TEEN = range(11, 14)
+_SUFFIXES = {1: "st", 2: "nd", 3: "rd"}
+
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
@@ -121,6 +125,12 @@ def cut(text: str, width: int) -> str:
             break
         kept += 1
     return f"{text[:kept]}{_CUT}"
+
+
+def ordinal(number: int) -> str:
+    """Write a number as a place in an order: `1st`, `12th`, `1,203rd`."""
+    suffix = "th" if number % 100 in _TEEN else _SUFFIXES.get(number % 10, "th")
+    return f"{number:,}{suffix}"
 
 
 def counted(number: int, noun: str) -> str:

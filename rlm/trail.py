@@ -37,10 +37,14 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What was heard of a call: the answer in words, and how many seconds it took; None where there was no answer."""
+    """What was heard of a call: the answer in words, and how many seconds it took; None where there was no answer.
+
+    `kind` is the word in which it is counted among the troubles of its run; empty where it is none.
+    """
 
     text: str = ""
     seconds: float | None = None
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

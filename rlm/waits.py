@@ -58,8 +58,8 @@ class Wait:
 _SHUT: Final = {
     Circuit.HELD: Obstacle.HELD,
     Circuit.PAUSED: Obstacle.PAUSED,
-    Circuit.OPEN: Obstacle.RESTING,
-    Circuit.HALF_OPEN: Obstacle.RESTING,
+    Circuit.RESTING: Obstacle.RESTING,
+    Circuit.PROBING: Obstacle.RESTING,
 }
 
 

@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.alarms import Alarm, alarm
 from rlm.books import books, miscounted
+from rlm.endpoints import told_of
 from rlm.errors import StoreError
+from rlm.refusals import forget_what_is_over
 from rlm.sent import excess
+from rlm.trouble import refused_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rlm.store import Store
+
+#: Fewer dead letters of a run raise no alarm, however large a part of it they are.
+LEAST_LETTERS = 5
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +37,7 @@ class Inspector:
             self._look_at_limits(record)
             self._look_at_books(record)
             self._look_at_letters(record)
+            forget_what_is_over(self._store)
         except StoreError as error:
             log.info(
                 "Run %s is not looked over, for Redis failed: %s",
@@ -70,15 +77,17 @@ class Inspector:
     def _look_at_letters(self, record: Mapping[str, Any]) -> None:
         """Compare the dead letters with what is put up with, after a run that added to them."""
         most, counts = self._store.settings.queue.failed_alarm, record["counts"]
-        if not most or not counts["failed"] + counts["invalid"]:
+        added = counts["failed"] + counts["invalid"]
+        if not added:
             return
         letters = self._store.letters.count()
-        if letters > most:
+        if (most and letters > most) or self._are_many(record, added):
             log.warning(
-                "There are %d dead letters, %d more since run %s began; see `rlm failed list`",
+                "There are %d dead letters, %d more since run %s began, which completed %d; see `rlm failed list`",
                 letters,
-                counts["failed"] + counts["invalid"],
+                added,
                 record["run_id"],
+                counts["completed"],
                 extra=alarm(
                     Alarm.DEAD_LETTERS,
                     "inspect",
@@ -86,6 +95,13 @@ class Inspector:
                     run_id=record["run_id"],
                 ),
             )
+
+    def _are_many(self, record: Mapping[str, Any], added: int) -> bool:
+        """Return whether too large a part of what a run settled became dead letters, those told of already left out."""
+        share = self._store.settings.queue.failed_alarm_share
+        began_at = datetime.fromisoformat(record["started_at"]).timestamp()
+        untold = added - refused_by(record, told_of(self._store, began_at))
+        return bool(share) and untold >= LEAST_LETTERS and untold > share * (added + record["counts"]["completed"])
 
 
 def _faults_of(record: Mapping[str, Any]) -> list[str]:

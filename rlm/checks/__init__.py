@@ -14,7 +14,9 @@ from rlm.checks.examination import Examination
 from rlm.checks.files import check_file, check_files
 from rlm.checks.keys import check_keys
 from rlm.checks.leader import check_leader
+from rlm.checks.limits import check_limits
 from rlm.checks.processes import check_scheduler, check_supervisor, check_versions, check_workers
+from rlm.checks.reach import check_reach
 from rlm.checks.selftests import check_selftests
 from rlm.checks.sentry import check_sentry
 from rlm.checks.server import check_clock, check_latency, check_memory, check_redis
@@ -59,6 +61,7 @@ IN_REDIS: Mapping[str, Callable[[Store], Iterable[Finding]]] = {
     "stuck": check_stuck,
     "types": check_unknown_types,
     "endpoints": check_endpoints,
+    "limits": check_limits,
     "archive": check_archive,
     "times": _times,
     "selftest": check_selftests,
@@ -75,6 +78,7 @@ def examine(settings: Settings, *, allow_volatile: bool) -> Iterator[Finding]:
     yield from here.make("configuration", partial(check_configuration, settings), needs_redis=False)
     yield from here.make("files", partial(check_files, settings), needs_redis=False)
     yield from here.make("sentry", partial(check_sentry, settings), needs_redis=False)
+    yield from here.make("reach", partial(check_reach, settings), needs_redis=False)
     yield from _in_redis(here, settings, IN_REDIS, allow_volatile=allow_volatile)
 
 

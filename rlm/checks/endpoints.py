@@ -29,9 +29,14 @@ def check_endpoints(store: Store) -> Iterator[Finding]:
         StoreError: Redis did not answer.
     """
     entries = endpoint_list(store)
-    shut = {entry["name"]: entry for entry in entries if entry["circuit"] in _WORDS}
+    shut = {entry["name"]: entry for entry in entries if entry["health"] in _WORDS}
+    probing = [entry["name"] for entry in entries if entry["health"] == Circuit.PROBING]
+    if probing:
+        told = f"probing, one call at a time until one is answered well: {_named(probing)}"
+        yield Finding("endpoints", ok=True, message=told)
     if not shut:
-        yield Finding("endpoints", ok=True, message="every one may be called as its limit allows")
+        if not probing:
+            yield Finding("endpoints", ok=True, message="every one may be called as its limit allows")
         return
     for alike in _alike(shut.values()):
         yield _warning(*(_of_one if len(alike) == 1 else _of_several)(alike))
@@ -46,7 +51,7 @@ def _alike(entries: Iterable[Entry]) -> list[list[Entry]]:
     """Put those together that get no call for the same reason."""
     found: dict[object, list[Entry]] = {}
     for one in entries:
-        reason = one["circuit"], one["circuit_reason"], one["paused_by"], one["circuit_seconds"] is None
+        reason = one["health"], one["circuit_reason"], one["paused_by"], one["circuit_seconds"] is None
         found.setdefault(reason, []).append(one)
     return list(found.values())
 
@@ -73,15 +78,15 @@ def _warning(message: str, remedy: str) -> Finding:
 
 def _of_one(alike: Sequence[Entry]) -> tuple[str, str]:
     (entry,) = alike
-    return _WORDS[entry["circuit"]](entry)
+    return _WORDS[entry["health"]](entry)
 
 
 def _of_several(alike: Sequence[Entry]) -> tuple[str, str]:
     """Say the same of several, and how long the last of them takes."""
     first, seconds = alike[0], [one["circuit_seconds"] for one in alike]
     until = "until resumed" if first["circuit_seconds"] is None else f"the last for another {span(max(seconds))}"
-    words, remedy = _OF_SEVERAL[first["circuit"]]
-    by = f", by {first['paused_by'] or 'somebody'}" if first["circuit"] == Circuit.PAUSED else ""
+    words, remedy = _OF_SEVERAL[first["health"]]
+    by = f", by {first['paused_by'] or 'somebody'}" if first["health"] == Circuit.PAUSED else ""
     why = words.format(until=until, reason=first["circuit_reason"])
     also = f"; paused as well, by {first['paused_by']}" if first["paused_by"] and not by else ""
     return f"{len(alike):,} {why}{by}{also}: {_named([one['name'] for one in alike])}", remedy
@@ -105,7 +110,7 @@ def _held(entry: Entry) -> tuple[str, str]:
     )
 
 
-def _open(entry: Entry) -> tuple[str, str]:
+def _resting(entry: Entry) -> tuple[str, str]:
     name = entry["name"]
     return (
         f"{name} rests for another {span(entry['circuit_seconds'])}: it is {entry['circuit_reason']}",
@@ -113,11 +118,11 @@ def _open(entry: Entry) -> tuple[str, str]:
     )
 
 
-#: By the circuit of what gets no call: what to say of it, and the remedy.
+#: By the health of what gets no call: what to say of it, and the remedy.
 _WORDS: Final[Mapping[str, Callable[[Entry], tuple[str, str]]]] = {
     Circuit.PAUSED: _paused,
     Circuit.HELD: _held,
-    Circuit.OPEN: _open,
+    Circuit.RESTING: _resting,
 }
 #: What is said of several, and the remedy.
 _OF_SEVERAL: Final[Mapping[str, tuple[str, str]]] = {
@@ -126,7 +131,7 @@ _OF_SEVERAL: Final[Mapping[str, tuple[str, str]]] = {
         "are held, {until}, as their windows cannot be trusted",
         "nothing: it ends by itself, and not before no limit can be exceeded",
     ),
-    Circuit.OPEN: (
+    Circuit.RESTING: (
         "rest, {until}, as they are {reason}",
         "`rlm result` counts their errors; once one is well, `rlm endpoint resume NAME` has it called at once",
     ),

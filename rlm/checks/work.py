@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from rlm import trouble
 from rlm.books import books, miscounted
 from rlm.cause import verdict, went_wrong
 from rlm.checks.findings import fault, good, warning
 from rlm.text import span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from rlm.store import Store
     from rlm.store.fitness import Finding
@@ -37,12 +38,19 @@ def check_last_run(store: Store) -> Iterator[Finding]:
     """Return what is to be said of the last run: that it failed, or why it left events over."""
     for record in store.runs.recent(1):
         why = record.get("why", [])
-        told = f"{record['run_id']} ended {record['state']}{f': {verdict(why)}' if why else ''}"
-        if went_wrong(why):
-            remedy = "mend what is named; nothing is lost, and the next run takes what was left over first"
-            yield warning("last run", told, remedy)
+        troubles = trouble.in_words(record.get("troubles", ()))
+        said = "; ".join(filter(None, [verdict(why), f"calls went wrong: {troubles}" if troubles else ""]))
+        told = f"{record['run_id']} ended {record['state']}{f': {said}' if said else ''}"
+        if went_wrong(why) or trouble.ill(record):
+            yield warning("last run", told, _remedy(record))
         else:
             yield good("last run", told)
+
+
+def _remedy(record: Mapping[str, Any]) -> str:
+    letters = record["counts"]["failed"]
+    again = "; `rlm failed retry` sends the dead letters again" if letters else ""
+    return f"mend what is named; nothing is lost, and the next run takes what was left over first{again}"
 
 
 def check_staging(store: Store) -> Iterator[Finding]:

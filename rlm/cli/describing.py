@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from rlm.circuit import WELL
 from rlm.cli.common import ExitCode
 from rlm.cli.following import picture_of, show_picture
 from rlm.cli.printing import is_terminal, print_json, say_error, show, show_words, table
 from rlm.run import State
 from rlm.text import counted, span
-from rlm.view.words import forecast, troubles, unconducted
+from rlm.trouble import every_call_failed, in_words
+from rlm.view.words import call_troubles, forecast, troubles, unconducted
 
 
 def show_record(found: dict[str, Any], *, as_json: bool) -> None:
@@ -22,9 +24,16 @@ def show_record(found: dict[str, Any], *, as_json: bool) -> None:
         describe(found)
 
 
-def tell(record: dict[str, Any], *, as_json: bool) -> None:
-    """Print a record; a run that failed makes the command fail."""
+def tell(record: dict[str, Any], *, as_json: bool, waited: bool = False) -> None:
+    """Print a record; a run that failed makes the command fail, where it `waited` one in which every call did as well.
+
+    Raises:
+        SystemExit: it did.
+    """
     show_record(record, as_json=as_json)
+    if waited and every_call_failed(record):
+        say_error(f"every call of run {record['run_id']} failed: {in_words(record.get('troubles', ()))}")
+        raise SystemExit(int(ExitCode.FAILED))
     if record["state"] == State.FAILED:
         say_error(f"run {record['run_id']} failed: {record['failure']}")
         raise SystemExit(int(ExitCode.FAILED))
@@ -52,9 +61,8 @@ def _describe_plan(found: dict[str, Any]) -> None:
         now = found["forecast"]
         expected = forecast(found).words
         show_words(f"By now: {expected}, with {counted(now['workers'], 'worker')}. {_sentence(now['binds'])}")
-    elif "seconds_left" not in found:
-        for told in troubles(found):
-            show_words(_sentence(told))
+    for one in call_troubles(found) if "seconds_left" in found else troubles(found):
+        show_words(_sentence(one))
     show_words(
         f"Workers: {plan['workers']} planned, of {plan['threads']} lanes each; {workers['peak']} at the most, "
         f"{workers['restarted']} replaced"
@@ -77,13 +85,13 @@ def _describe_calls(found: dict[str, Any]) -> None:
     if by_budget:
         _table_by("budget", by_budget, called)
     resting = [
-        f"{name} {entry['circuit']}"
+        f"{name} is {entry['health']}"
         for name, entry in [*found["by_endpoint"].items(), *by_budget.items()]
-        if entry.get("circuit", "closed") != "closed"
+        if entry.get("health", "ok") not in WELL
     ]
     if resting:
         show()
-        show_words(f"Not closed: {', '.join(resting)}; see `rlm endpoint list`")
+        show_words(f"{', '.join(resting)}: see `rlm endpoint list`")
 
 
 def describe_rest(found: dict[str, Any]) -> None:

@@ -41,9 +41,9 @@ _WORST_FIRST = ["fail", "warn", "ok"]
 def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: bool, as_json: bool) -> None:
     """Check the installation; say what is wrong and what to do: what failed first, then warnings.
 
-    Looks at the configuration and who may read it, Sentry, Redis (fit, near, its clock, what it forgot), who runs and
-    who leads, the open run, events that do not get on, endpoints, how long calls take, and the books. What cannot be
-    looked at is told, and the rest is looked at all the same.
+    Looks at the configuration and who may read it, Sentry, whether each endpoint can be connected to, Redis (fit,
+    near, its clock, what it forgot), who runs and who leads, the open run, events that do not get on, endpoints,
+    how long calls take, and the books. What cannot be looked at is told, and the rest is looked at all the same.
 
     Exits with 0 if nothing failed, warnings or not; 1 if something did; 4 if that is Redis; 2 if it is the
     configuration.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: What each health looks like; the others are a warning.
-_LOOKS = {"closed": "ok", "open": "error", "held": "error"}
+_LOOKS = {"ok": "ok", "full": "ok", "resting": "error", "held": "error"}
 
 
 @click.group(cls=Group)
@@ -30,7 +30,7 @@ endpoint.add_command(limit)
 
 
 @endpoint.command(
-    "list", epilog=examples("rlm endpoint list", "rlm endpoint list --json | jq '.[] | select(.circuit != \"closed\")'")
+    "list", epilog=examples("rlm endpoint list", "rlm endpoint list --json | jq '.[] | select(.health != \"ok\")'")
 )
 @config_option
 @json_option
@@ -47,8 +47,8 @@ def list_endpoints(config: Path | None, as_json: bool) -> None:
         print_json(entries)
         return
     headings = ["name", "of", "limit", "used", "free", "next", "failures", "health"]
-    circuits = {entry["name"]: entry["circuit"] for entry in entries}
-    rows = [_row(entry, circuits) for entry in entries]
+    healths = {entry["name"]: entry["health"] for entry in entries}
+    rows = [_row(entry, healths) for entry in entries]
     fitting_table(headings, rows, lambda index: 2 < index < 7, spare=["of", "failures"])  # noqa: PLR2004  # the numbers
     by_hand = [entry for entry in entries if entry["limit_by"] != "file"]
     if by_hand:
@@ -57,7 +57,7 @@ def list_endpoints(config: Path | None, as_json: bool) -> None:
         show_words(_limit_note(names, alike))
 
 
-def _row(entry: dict[str, Any], circuits: Mapping[str, str]) -> list[str]:
+def _row(entry: dict[str, Any], healths: Mapping[str, str]) -> list[str]:
     wait = entry["next_slot_seconds"]
     return [
         entry["name"],
@@ -67,27 +67,27 @@ def _row(entry: dict[str, Any], circuits: Mapping[str, str]) -> list[str]:
         str(entry["free"]),
         "now" if wait == 0 else span(wait),
         str(entry["failures"]),
-        _health(entry) + _budget_health(entry["budget"], circuits),
+        _health(entry) + _budget_health(entry["budget"], healths),
     ]
 
 
 def _health(entry: dict[str, Any]) -> str:
-    words = [styled(entry["circuit"], _LOOKS.get(entry["circuit"], "warn"))]
+    words = [styled(entry["health"], _LOOKS.get(entry["health"], "warn"))]
     if entry["circuit_seconds"] is not None:
         words.append(span(entry["circuit_seconds"]))
-    elif entry["circuit"] == "paused":
+    elif entry["health"] == "paused":
         words.append("until resumed")
     if entry["circuit_reason"]:
         words.append(f"({entry['circuit_reason']})")
     if entry["paused_by"]:
-        words.append(f"{'' if entry['circuit'] == 'paused' else 'and paused '}by {entry['paused_by']}")
+        words.append(f"{'' if entry['health'] == 'paused' else 'and paused '}by {entry['paused_by']}")
     return " ".join(words)
 
 
-def _budget_health(budget: str | None, circuits: Mapping[str, str]) -> str:
+def _budget_health(budget: str | None, healths: Mapping[str, str]) -> str:
     """Say of an endpoint what its budget keeps from it, whatever its own health."""
-    circuit = circuits.get(budget or "", "closed")
-    return "" if circuit == "closed" else f"; its budget {budget} is {circuit}"
+    health = healths.get(budget or "", "ok")
+    return "" if health == "ok" else f"; its budget {budget} is {health}"
 
 
 def _limit_note(names: str, entry: dict[str, Any]) -> str:

@@ -60,13 +60,13 @@ def changes(found: Mapping[str, Any]) -> Hashable:
         return found["state"], found["last"]
     if not is_open(found):
         return found["run_id"], found["state"]
-    circuits = tuple((name, entry["circuit"]) for name, entry in shut(found).items())
+    healths = tuple((name, entry["health"]) for name, entry in shut(found).items())
     return (
         found["run_id"],
         found["state"],
         counts_in_all(found),
         found["workers"]["ready"],
-        circuits,
+        healths,
         unconducted(found),
     )
 

@@ -55,7 +55,8 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     of its own. Interrupted, it cancels a run it conducts, and lets go of one it does not.
 
     With --wait its progress is shown on stderr: drawn on a terminal, elsewhere a line every 10 s in which something has
-    changed. Of a run conducted here the log tells, which a terminal shows above the picture.
+    changed. Of a run conducted here the log tells, which a terminal shows above the picture. Exits with 1 if the run
+    failed, or every call of it did.
     """
     if interval is not None and not wait:
         raise click.UsageError("--interval is for --wait: how often to look")
@@ -83,7 +84,7 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
         started = {"run_id": run_id, "state": State.DRAINING}
         print_json(started) if as_json else show_words(f"Run {run_id} has started; follow it with `rlm status`.")
     else:
-        tell(record, as_json=as_json)
+        tell(record, as_json=as_json, waited=True)
 
 
 @click.command(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from rlm.delivery.connection import Connection, UnreachableError
+from rlm.delivery.connection import Connection, Opener, UnreachableError
 from rlm.delivery.dispatcher import Dispatcher
-from rlm.delivery.outcome import Delivered, Outcome, Rejected, Throttled, Unreachable
+from rlm.delivery.outcome import TOO_MANY_REQUESTS, Delivered, Outcome, Rejected, Throttled, Unreachable
 from rlm.delivery.request import Request
 
 __all__ = [
+    "TOO_MANY_REQUESTS",
     "Connection",
     "Delivered",
     "Dispatcher",
+    "Opener",
     "Outcome",
     "Rejected",
     "Request",

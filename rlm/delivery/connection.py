@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 import ssl
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from rlm.clock import system_clock
+from rlm.delivery import kinds
 from rlm.delivery.answer import Answer
 from rlm.delivery.resolver import Resolver
+from rlm.endpoint import target_of
 from rlm.errors import DispatchError
 
 if TYPE_CHECKING:
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 #: opening one connection a minute costs nothing that could be measured.
 MAX_AGE_SECONDS = 60.0
 
-_PORTS = {"http": 80, "https": 443}
 _READ_BYTES = 65_536
 
 
 class UnreachableError(DispatchError):
-    """Raised when no connection to an endpoint could be opened; nothing was sent."""
+    """Raised when no connection to an endpoint could be opened; nothing was sent. `kind` is why, in a word."""
+
+    def __init__(self, message: str, kind: str = kinds.NO_WAY) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class Connection:
@@ -103,13 +107,12 @@ class Opener:
             UnreachableError: it refused, did not answer in time, or is not who it should be; nothing was sent.
         """
         deadline = system_clock.monotonic() + seconds
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+        host, port, scheme = target_of(url)
         try:
             sock = _reach(self._resolver.resolve(host, port, seconds), deadline)
-            return Connection(self._encrypt(sock, host, deadline) if parts.scheme == "https" else sock)
+            return Connection(self._encrypt(sock, host, deadline) if scheme == "https" else sock)
         except (OSError, UnicodeError) as error:  # the latter of a name that cannot be one
-            raise UnreachableError(f"no connection to {host}:{port}: {error}") from error
+            raise UnreachableError(f"no connection to {host}:{port}: {error}", kinds.of_error(error)) from error
 
     def _encrypt(self, sock: socket.socket, host: str, deadline: float) -> ssl.SSLSocket:
         try:

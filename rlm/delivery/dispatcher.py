@@ -13,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from rlm.clock import system_clock
+from rlm.delivery import kinds
 from rlm.delivery.answer import BrokenAnswerError
 from rlm.delivery.connection import Opener
 from rlm.delivery.outcome import Unreachable, classify
@@ -76,8 +77,8 @@ class Dispatcher:
         else:
             self._drop(endpoint, connection)
 
-    def send(self, connection: Connection, endpoint: Endpoint, request: Request, deadline: float) -> str:
-        """Send a request by `deadline` (monotonic seconds); return '' when it left, else why it may not have.
+    def send(self, connection: Connection, endpoint: Endpoint, request: Request, deadline: float) -> Unreachable | None:
+        """Send a request by `deadline` (monotonic seconds); return None when it left, else why it may not have.
 
         Where it did not, the connection is closed. What an endpoint says before it has the whole request is read only
         if the whole request leaves; else it is no answer.
@@ -89,14 +90,16 @@ class Dispatcher:
             connection.send(message, deadline)
         except ValueError:  # nothing of it is quoted: it is about a header, which may be a secret
             connection.close()
-            return "the request could not be sent: a configured header is not what HTTP allows"
+            told = "the request could not be sent: a configured header is not what HTTP allows"
+            return Unreachable(told, None, kinds.BAD_HEADER)
         except OSError as error:
             self._drop(endpoint, connection)
-            return f"the request could not be sent whole: {self._redacted(endpoint, str(error))}"
+            told = f"the request could not be sent whole: {self._redacted(endpoint, str(error))}"
+            return Unreachable(told, None, kinds.of_error(error))
         except RLMError:
             connection.close()
             raise
-        return ""
+        return None
 
     def receive(self, connection: Connection, endpoint: Endpoint, sent_at: float, deadline: float) -> Outcome:
         """Read the answer by `deadline` (monotonic seconds) and classify it. The connection is kept or closed."""
@@ -106,7 +109,8 @@ class Dispatcher:
                 raise TimeoutError
         except (OSError, BrokenAnswerError) as error:
             connection.close()
-            return Unreachable(self._redacted(endpoint, _no_answer(error, sent_at, deadline)), None)
+            detail, kind = _no_answer(error, sent_at, deadline)
+            return Unreachable(self._redacted(endpoint, detail), None, kind)
         seconds = system_clock.monotonic() - sent_at
         if answer.reusable:
             self.keep(endpoint, connection)
@@ -160,10 +164,11 @@ class Dispatcher:
         return redact(text, secrets_of_call(endpoint, self._resolve_headers(endpoint)), torn=torn)
 
 
-def _no_answer(error: Exception, sent_at: float, deadline: float) -> str:
+def _no_answer(error: Exception, sent_at: float, deadline: float) -> tuple[str, str]:
+    """Say why there is no answer, in words and in the one word in which that is counted."""
     now = system_clock.monotonic()
     if isinstance(error, TimeoutError) or now >= deadline:
-        return f"no answer within {now - sent_at:.1f} s"
+        return f"no answer within {now - sent_at:.1f} s", kinds.NO_ANSWER
     if isinstance(error, BrokenAnswerError):
-        return f"a broken answer after {now - sent_at:.1f} s: {error}"
-    return f"the connection broke after {now - sent_at:.1f} s: {error}"
+        return f"a broken answer after {now - sent_at:.1f} s: {error}", kinds.BROKEN
+    return f"the connection broke after {now - sent_at:.1f} s: {error}", kinds.of_error(error)

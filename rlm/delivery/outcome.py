@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, TypeAlias
 
+from rlm.delivery import kinds
+from rlm.trouble import OF_ENDPOINT
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: A `Retry-After` beyond this many seconds is taken for a mistake and shortened to it.
 MAX_RETRY_AFTER_SECONDS = 86_400.0
 
-_TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
+TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
 _SUCCESS, _REFUSALS = range(200, 300), range(300, 500)
 _TRY_AGAIN = frozenset({408, 425})
 
@@ -35,6 +38,11 @@ class Throttled:
     seconds: float
     retry_after: float | None
 
+    @property
+    def kind(self) -> str:
+        """In which word it is counted."""
+        return kinds.of_status(self.status)
+
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
@@ -44,13 +52,27 @@ class Rejected:
     seconds: float
     detail: str
 
+    @property
+    def kind(self) -> str:
+        """In which word it is counted."""
+        return kinds.of_status(self.status)
+
+    @property
+    def of_endpoint(self) -> bool:
+        """Return whether it speaks of the endpoint: several of these in a row are its trouble, not the events'."""
+        return self.status in OF_ENDPOINT
+
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """The event may be sent again: 408, 425, other 5xx, or no answer at all, then `seconds` is None."""
+    """The event may be sent again: 408, 425, other 5xx, or no answer at all, then `seconds` is None.
+
+    `kind` is the word in which it is counted, see `rlm.delivery.kinds`.
+    """
 
     detail: str
     seconds: float | None
+    kind: str
 
 
 Outcome: TypeAlias = Delivered | Throttled | Rejected | Unreachable
@@ -63,12 +85,12 @@ def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: flo
     """
     if status in _SUCCESS:
         return Delivered(status, seconds)
-    if status == _TOO_MANY_REQUESTS or (status == _UNAVAILABLE and retry_after):
+    if status == TOO_MANY_REQUESTS or (status == _UNAVAILABLE and retry_after):
         return Throttled(status, seconds, _longest(retry_after, now))
     detail = f"HTTP {status}{f': {excerpt}' if excerpt else ''}"
     if status in _REFUSALS and status not in _TRY_AGAIN:
         return Rejected(status, seconds, detail)
-    return Unreachable(detail, seconds)
+    return Unreachable(detail, seconds, kinds.of_status(status))
 
 
 def parse_retry_after(value: str, now: float) -> float | None:

@@ -136,7 +136,8 @@ def _attempt(one: Attempt) -> dict[str, Any]:
 def _gate(gate: Gate) -> dict[str, Any]:
     return {
         "endpoint": gate.endpoint,
-        "state": gate.door,
+        "state": gate.state,
+        "health": gate.health,
         "budget": gate.budget,
         "free": gate.free,
         "wait_seconds": None if gate.wait_seconds is None else round(gate.wait_seconds, 3),

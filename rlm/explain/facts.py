@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from rlm.circuit import Circuit
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -30,30 +32,29 @@ class Place(StrEnum):
     NOWHERE = "nowhere"
 
 
-class Door(StrEnum):
-    """Whether an endpoint lets a call through now, and if not, why; the values are what the JSON shows."""
-
-    FREE = "free"
-    FULL = "full"
-    OUT_OF_BUDGET = "out_of_budget"
-    PROBED = "probed"
-    RESTING = "resting"
-    HELD = "held"
-    PAUSED = "paused"
-
-
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One endpoint of a type: its free slots, its budget's too, and in how many seconds there is one; None for never.
+    """One endpoint of a type: its health, slots free with its budget's, seconds until there is one; None for never.
+
+    The health is its budget's where that is what shuts it.
 
     `budget` names the budget where that is what shuts it.
     """
 
     endpoint: str
-    door: Door
+    health: Circuit
     free: int
     wait_seconds: float | None
     budget: str | None = None
+
+    @property
+    def state(self) -> str:
+        """The word that the key `state` of the JSON has for it."""
+        if self.free > 0:
+            return "free"
+        if self.health is Circuit.FULL and self.budget:
+            return "out_of_budget"
+        return "probed" if self.health is Circuit.PROBING else self.health.value
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from rlm import trail
-from rlm.circuit import ENDLESS_SECONDS
+from rlm.circuit import ENDLESS_SECONDS, circuit_of
 from rlm.clock import system_clock
 from rlm.endpoint import all_limited
 from rlm.event import type_of
-from rlm.explain.facts import Door, Gate, Place, Scene, Whereabouts, number
+from rlm.explain.facts import Gate, Place, Scene, Whereabouts, number
 from rlm.measured import needed_seconds
 from rlm.planning import types_in_force
 from rlm.store.connect import ESCAPED, translated
@@ -131,24 +131,11 @@ def look_around(store: Store, type_name: str) -> Scene:
 
 def _gate(endpoint: Endpoint, views: Mapping[str, View]) -> Gate:
     own = views[endpoint.name]
-    door, binds = _door(own), own
+    health, binds = circuit_of(own), own
     budget = views[endpoint.budget.name] if endpoint.budget else None
     named = None
     if budget and endpoint.budget and budget.wait_seconds > own.wait_seconds:
-        door, binds, named = _door(budget), budget, endpoint.budget.name
-        door = Door.OUT_OF_BUDGET if door is Door.FULL else door
+        health, binds, named = circuit_of(budget), budget, endpoint.budget.name
     free = min(own.free, budget.free) if budget else own.free
     wait = binds.wait_seconds
-    return Gate(endpoint.name, door, free, wait if wait < ENDLESS_SECONDS else None, named)
-
-
-def _door(view: View) -> Door:
-    if view.paused_seconds > 0:
-        return Door.PAUSED
-    if view.held_seconds > 0:
-        return Door.HELD
-    if view.rest_seconds > 0:
-        return Door.RESTING
-    if view.free > 0:
-        return Door.FREE
-    return Door.PROBED if view.suspect else Door.FULL
+    return Gate(endpoint.name, health, free, wait if wait < ENDLESS_SECONDS else None, named)

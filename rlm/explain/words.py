@@ -6,10 +6,11 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from rlm.circuit import Circuit
 from rlm.clock import isoformat
-from rlm.explain.facts import Door, Place
+from rlm.explain.facts import Place
 from rlm.run import State
-from rlm.text import span
+from rlm.text import ordinal, span
 from rlm.trail import Answer
 
 if TYPE_CHECKING:
@@ -19,21 +20,13 @@ if TYPE_CHECKING:
     from rlm.run import Run
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_TEEN = range(11, 14)
 #: What shuts an endpoint though its limit does not.
-_BARS = frozenset({Door.PAUSED, Door.HELD, Door.RESTING})
-_SUFFIXES = {1: "st", 2: "nd", 3: "rd"}
+_BARS = frozenset({Circuit.PAUSED, Circuit.HELD, Circuit.RESTING})
 
 
 def sentence(event: Whereabouts, scene: Scene) -> str:
     """Say where an event is, and where it waits, what for."""
     return " ".join(f"{event.event_id} {_SENTENCES[event.place](event, scene)}".split())
-
-
-def ordinal(number: int) -> str:
-    """Write a number as a place in an order: `1st`, `12th`, `1,203rd`."""
-    suffix = "th" if number % 100 in _TEEN else _SUFFIXES.get(number % 10, "th")
-    return f"{number:,}{suffix}"
 
 
 def moment(at: float, now: float) -> str:
@@ -70,7 +63,7 @@ def _why(event: Whereabouts, scene: Scene) -> str:
         return stopped
     if not scene.ready:
         return f"no worker is ready, of {scene.wanted} wanted"
-    free = sum(gate.free for gate in scene.gates if gate.door is Door.FREE)
+    free = sum(gate.free for gate in scene.gates)
     return _free(event, scene, free) if free else _shut(scene.gates)
 
 
@@ -102,40 +95,42 @@ def _free(event: Whereabouts, scene: Scene, free: int) -> str:
 
 
 def _shut(gates: Sequence[Gate]) -> str:
-    doors = Counter(gate.door for gate in gates)
+    healths = Counter(gate.health for gate in gates)
     waiting = [gate for gate in gates if gate.wait_seconds is not None]
     first = min(waiting, key=lambda gate: gate.wait_seconds or 0.0, default=None)
     when = f"the next slot is free in {span(first.wait_seconds)}" if first else "until resumed by hand"
     if len(gates) == 1:
-        return f"its endpoint {gates[0].endpoint} is {_named(gates[0].door, 1)}, {when}"
+        return f"{_whose(gates[0])} is {_named(gates[0].health, 1)}, {when}"
     at = f" at {first.endpoint}" if first else ""
-    if len(doors) == 1:
-        (door,) = doors
+    if len(healths) == 1:
+        (health,) = healths
         both = "both its" if len(gates) == 2 else f"all {_count(len(gates))}"  # noqa: PLR2004  # as people say it
-        return f"{both} endpoints are {_named(door, len(gates))}, {when}{at}"
-    kinds = ", ".join(f"{number} {_named(door, number)}" for door, number in doors.items())
+        return f"{both} endpoints are {_named(health, len(gates))}, {when}{at}"
+    kinds = ", ".join(f"{number} {_named(health, number)}" for health, number in healths.items())
     return f"none of its {_count(len(gates))} endpoints lets a call through ({kinds}), {when}{at}"
 
 
-def _named(door: Door, number: int) -> str:
+def _whose(gate: Gate) -> str:
+    """Name what lets nothing through: an endpoint, or its budget."""
+    endpoint = f"its endpoint {gate.endpoint}"
+    return f"the budget {gate.budget} of {endpoint}" if gate.budget else endpoint
+
+
+def _named(health: Circuit, number: int) -> str:
     windows = "its window" if number == 1 else "their windows"
-    return {Door.PROBED: "being probed", Door.HELD: f"held, {windows} not to be trusted"}.get(
-        door, door.value.replace("_", " ")
-    )
+    return f"held, {windows} not to be trusted" if health is Circuit.HELD else health.value
 
 
 def _barred(scene: Scene) -> str:
     """Say, after what else is said, that no call is let through for a reason beside the limits; else nothing."""
     gates = scene.gates
-    if not gates or any(gate.door not in _BARS for gate in gates):
+    if not gates or any(gate.health not in _BARS for gate in gates):
         return ""
     if len(gates) > 1:
         return f"; {_shut(gates)}"
     (gate,) = gates
-    endpoint = f"its endpoint {gate.endpoint}"
-    what = f"the budget {gate.budget} of {endpoint}" if gate.budget else endpoint
     until = "until resumed" if gate.wait_seconds is None else f"for another {span(gate.wait_seconds)}"
-    return f"; {what} is {gate.door} {until}"
+    return f"; {_whose(gate)} is {gate.health} {until}"
 
 
 def _count(number: int) -> str:

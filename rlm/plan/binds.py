@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rlm.plan.gate import NEVER, SECOND, Shut, ticks
+from rlm.circuit import Circuit
+from rlm.plan.gate import NEVER, SECOND, ticks
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import MANY_ENDPOINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rlm.plan.course import Course
     from rlm.plan.gate import Gate
@@ -25,12 +26,12 @@ MOST_ADDED: Final = 3
 MOST_NAMED: Final = 3
 
 #: What is said of one that is shut, and of many, by the reason.
-_WORDS: Final = {
-    "suspect": ("is not counted on until it answers well", "are not counted on until they answer well"),
+_WORDS: Final[Mapping[str, tuple[str, str]]] = {
+    Circuit.PROBING: ("is not counted on until it answers well", "are not counted on until they answer well"),
     "endless": ("is paused until resumed", "are paused until resumed"),
-    "paused": ("is paused until {}", "are paused until {} at the latest"),
-    "held": ("is held until {}", "are held until {} at the latest"),
-    "rests": ("rests until {}", "rest until {} at the latest"),
+    Circuit.PAUSED: ("is paused until {}", "are paused until {} at the latest"),
+    Circuit.HELD: ("is held until {}", "are held until {} at the latest"),
+    Circuit.RESTING: ("rests until {}", "rest until {} at the latest"),
 }
 _ORDINALS: Final = ("", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
@@ -204,7 +205,7 @@ def _shut(situation: Situation, demands: Sequence[Demand]) -> list[Gate]:
 
 def _is_paused(situation: Situation, demands: Sequence[Demand]) -> bool:
     """Tell whether an operator's pause is among what binds: to end that comes before any other endpoint."""
-    return any(gate.shut is Shut.PAUSED for gate in _shut(situation, demands))
+    return any(gate.shut is Circuit.PAUSED for gate in _shut(situation, demands))
 
 
 def _resting(situation: Situation, demands: Sequence[Demand]) -> str:
@@ -226,11 +227,7 @@ def _told(situation: Situation, why: str, gates: Sequence[Gate]) -> list[str]:
 
 
 def _why(gate: Gate) -> str:
-    if gate.shut is Shut.SUSPECT:
-        return "suspect"
-    if gate.rest == NEVER:
-        return "endless"
-    return {Shut.PAUSED: "paused", Shut.HELD: "held"}.get(gate.shut, "rests")
+    return "endless" if gate.rest == NEVER and gate.shut is not Circuit.PROBING else gate.shut
 
 
 def _events(number: int) -> str:

@@ -7,10 +7,9 @@ time is equal and is handled as one group, whatever the number of events in it.
 from __future__ import annotations
 
 from collections import Counter, deque
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from rlm.circuit import ENDLESS_SECONDS
+from rlm.circuit import ENDLESS_SECONDS, Circuit, shut_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,15 +33,6 @@ def duration(seconds: float) -> int:
     return max(1, ticks(seconds))
 
 
-class Shut(StrEnum):
-    """Why a gate lets nothing through until its rest ends."""
-
-    RESTS = "rests"
-    HELD = "held"
-    PAUSED = "paused"
-    SUSPECT = "suspect"
-
-
 class Gate:
     """The rules of an endpoint or a budget with the slots taken; a slot is free only where every rule has one.
 
@@ -52,7 +42,7 @@ class Gate:
 
     __slots__ = ("counts", "name", "opens", "rest", "shut")
 
-    def __init__(self, name: str, rest: int, shut: Shut, counts: list[_Count]) -> None:
+    def __init__(self, name: str, rest: int, shut: Circuit, counts: list[_Count]) -> None:
         self.name = name
         self.rest = rest
         self.shut = shut
@@ -117,15 +107,12 @@ class Gate:
         return opens
 
 
-def _why_shut(window: Window) -> Shut:
-    """Say for which of several reasons it stays shut the longest."""
+def _why_shut(window: Window) -> Circuit:
+    """Return its health just before calls go again, which is what they wait for in the end."""
     if window.rest_seconds > ENDLESS_SECONDS:  # nothing else has no end
-        return Shut.PAUSED
-    if window.suspect:
-        return Shut.SUSPECT
-    if 0 < window.rest_seconds <= window.held_seconds:
-        return Shut.HELD
-    return Shut.PAUSED if 0 < window.rest_seconds <= window.paused_seconds else Shut.RESTS
+        return Circuit.PAUSED
+    last = 0.0 if window.suspect else 1 / SECOND
+    return shut_by(window.later(max(0.0, window.rest_seconds - last))) or Circuit.OK
 
 
 class _Count:

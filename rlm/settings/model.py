@@ -88,6 +88,14 @@ class QueueSettings(Section):
         "0: never.",
         lowest=0,
     )
+    failed_alarm_share: float = setting(
+        0.1,
+        "The same where a run settled five events or more as dead letters, and more than this part of all it settled. "
+        "Those that an endpoint refused which has raised an alarm by that are not counted. 0: never.",
+        allowed="a number from 0 to 1",
+        ge=0,
+        le=1,
+    )
 
 
 class RunSettings(Section):

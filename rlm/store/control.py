@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _MICROSECONDS = 1_000_000
 #: `paused_until_us` of a pause that lasts until it is resumed: the end of the year 9999, as `pause_endpoint` writes it.
 _FOREVER_US = 253_402_300_799_000_000
-_HEALTH = ("failures", "paused_by", "paused_at", "paused_until_us")
+_REFUSED = ("refused_limit", "refused_nth", "refused_calls", "refused_us")
+_HEALTH = ("failures", "paused_by", "paused_at", "paused_until_us", "opened_us", *_REFUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +33,34 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusals:
+    """Calls that an endpoint refused as too many though its `limit` allows them.
+
+    `nth` is the lowest number, of those in the shortest period of the limit, that one of them had; `at` is when the
+    newest was refused, seconds since 1970.
+    """
+
+    limit: str
+    nth: int
+    calls: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """What is known of an endpoint or a budget beside its window: failures in a row, its last pause and whose that was.
 
     Times are in seconds since 1970. `paused_until` is None for a pause without an end, and where there was none.
+    `opened_at` is when it last came to rest for its failures, which raised an alarm.
+    `refusals` are those of calls that its limit allows, if any, see `rlm.refusals`.
     """
 
     failures: int
     paused_by: str
     paused_at: float | None
     paused_until: float | None
+    opened_at: float | None = None
+    refusals: Refusals | None = None
 
 
 class Control:
@@ -107,15 +126,39 @@ class Control:
             found = pipeline.execute()
         return {one.name: _read_health(*told) for one, told in zip(limited, found, strict=True)}
 
+    def forget_refusals(self, limited: Limited) -> None:
+        """Forget that calls of `limited` were refused: so many were answered well since.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        with translated(self._client):
+            self._client.hdel(self._keys.health(limited.window_id), *_REFUSED)
+
     def _both(self, limited: Limited) -> list[str]:
         return [self._keys.health(limited.window_id), self._keys.changes]
 
 
-def _read_health(failures: bytes | None, by: bytes | None, at: bytes | None, until_us: bytes | None) -> Health:
+def _read_health(
+    failures: bytes | None,
+    by: bytes | None,
+    at: bytes | None,
+    until_us: bytes | None,
+    opened_us: bytes | None,
+    *refused: bytes | None,
+) -> Health:
     ends = until_us is not None and int(until_us) < _FOREVER_US // 2  # it is moved with a clock that steps
     return Health(
         int(failures or 0),
         (by or b"").decode(errors=ESCAPED),
         float(at) if at else None,
         int(until_us) / _MICROSECONDS if until_us and ends else None,
+        int(opened_us) / _MICROSECONDS if opened_us else None,
+        _read_refusals(*refused),
     )
+
+
+def _read_refusals(limit: bytes | None, nth: bytes | None, calls: bytes | None, at_us: bytes | None) -> Refusals | None:
+    if not (limit and nth and calls and at_us):
+        return None
+    return Refusals(limit.decode(), int(nth), int(calls), int(at_us) / _MICROSECONDS)

@@ -24,7 +24,7 @@ inflight:TYPE              zset    claimed events, by the end of their lease; ne
 retried:TYPE               zset    dead letters retried by hand, pending from the next run on
 current                    string  id of the open run; absent between runs
 run:ID                     hash    the open run: state, deadline, plan; until it is closed
-tally:ID                   hash    its counts, `what:name`, and `failing:TYPE ENDPOINT`; until it is closed
+tally:ID                   hash    its counts, `what:name`, and `failing:TYPE ENDPOINT`, `trouble:ENDPOINT WHAT`; until
 timings:ID                 list    its completed calls, as `complete_event` writes them; until it is closed
 totals                     hash    what is counted over all runs, the fields of tallies and those of rlm/totals.py;
                                    it only grows, by each run that is closed
@@ -36,7 +36,8 @@ last_tick                  string  when the scheduler last ticked, seconds since
 window:URLHASH             list    stamps of the slots taken, newest first; 24 h, or the longest rule
 moved:URLHASH              list    `STAMP SENT` of slots that count from a period or more after their calls were sent,
                                    newest first; as long as the window
-health:URLHASH             hash    an endpoint's rest, pause, probe, failures in a row, how far back its slots are kept
+health:URLHASH             hash    an endpoint's rest, pause, probe, failures in a row, calls it refused
+                                   within its limit, how far back its slots are kept
 window:, ...:NAMEHASH      all     the same of a budget, whose slots are those of its endpoints together
 budgets                    hash    window id of an endpoint -> that of the budget that its calls are counted on; both of
                                    them -> when that ended

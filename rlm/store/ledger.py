@@ -121,6 +121,20 @@ class Counts:
         return self.unsettled - self.spent
 
 
+@dataclass(frozen=True, slots=True)
+class _Called:
+    """A call that did not settle its event: as what it is `counted`, at which endpoint, how it was answered.
+
+    `failing`: the endpoint failed for the moment.
+    """
+
+    counted: str
+    endpoint: str
+    answer: Answer
+    heard: Heard
+    failing: bool = False
+
+
 class Ledger:
     """The verbs of the ledger. Every one may be repeated: the second time changes nothing."""
 
@@ -316,8 +330,7 @@ class Ledger:
 
     def throttle(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Make an event pending again that `endpoint` throttled: no attempt is spent. False when the claim was lost."""
-        entry = _entry(claim, endpoint, Answer.THROTTLED, heard)
-        return self._give_back(claim, "pending", "throttled", endpoint, entry=entry)
+        return self._give_back(claim, "pending", _Called("throttled", endpoint, Answer.THROTTLED, heard))
 
     def retry(
         self, claim: Claim, endpoint: str, delay_seconds: float, heard: Heard = _NOTHING, *, cut: bool = False
@@ -326,25 +339,15 @@ class Ledger:
 
         `cut`: its call was cut by the run's deadline, which is no failing of the endpoint.
         """
-        entry = _entry(claim, endpoint, Answer.ERROR, heard)
-        return self._give_back(claim, "backoff", "errors", endpoint, delay_seconds, failing=not cut, entry=entry)
+        called = _Called("errors", endpoint, Answer.ERROR, heard, failing=not cut)
+        return self._give_back(claim, "backoff", called, delay_seconds)
 
     def spend(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Leave an event to the next run, its attempts of this run being spent."""
-        entry = _entry(claim, endpoint, Answer.ERROR, heard)
-        return self._give_back(claim, "spent", "errors", endpoint, failing=True, entry=entry)
+        return self._give_back(claim, "spent", _Called("errors", endpoint, Answer.ERROR, heard, failing=True))
 
-    def _give_back(
-        self,
-        claim: Claim,
-        where: str,
-        answer: str = "",
-        endpoint: str = "",
-        delay_seconds: float = 0.0,
-        *,
-        failing: bool = False,
-        entry: bytes = b"",
-    ) -> bool:
+    def _give_back(self, claim: Claim, where: str, called: _Called | None = None, delay_seconds: float = 0.0) -> bool:
+        """Give an event back to `where`, with the call that was made for it, if one was."""
         target = {"pending": self._keys.pending, "backoff": self._keys.backoff, "spent": self._keys.spent}[where]
         return bool(
             self._return(
@@ -355,10 +358,11 @@ class Ledger:
                     claim.release.run_id,
                     where,
                     round(delay_seconds * _MICROSECONDS),
-                    answer,
-                    endpoint,
-                    claim.type if failing else "",
-                    entry,
+                    called.counted if called else "",
+                    called.endpoint if called else "",
+                    claim.type if called and called.failing else "",
+                    _entry(claim, called.endpoint, called.answer, called.heard) if called else b"",
+                    called.heard.kind if called else "",
                 ],
             )
         )
@@ -386,6 +390,7 @@ class Ledger:
                     self._dedupe_ms,
                     letter,
                     _entry(claim, endpoint, Answer.REJECTED if reason is Reason.REJECTED else Answer.ERROR, heard),
+                    heard.kind,
                 ],
             )
         )

@@ -139,8 +139,10 @@ def is_health_field(field: bytes, value: bytes, latest_us: int) -> bool:
         return _STAMP.fullmatch(value) is not None or re.fullmatch(rb"\d{18}", value) is not None
     if field == b"paused_at":
         return is_moment(value, math.inf) and float(value) < MOST
-    if field in {b"failures", b"kept_us"}:
+    if field in {b"failures", b"kept_us", b"opened_us", b"refused_us", b"refused_nth", b"refused_calls"}:
         return is_count(value)
+    if field == b"refused_limit":
+        return is_limit(value)
     return is_text(value)
 
 

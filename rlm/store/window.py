@@ -17,10 +17,12 @@ from limits import RateLimitItemPerSecond
 from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 
+from rlm.clock import system_clock
 from rlm.endpoint import all_limited
 from rlm.errors import StoreError
 from rlm.event import type_of
 from rlm.store.connect import ESCAPED, translated
+from rlm.store.control import Refusals
 from rlm.store.scripts import Script, run_many
 
 if TYPE_CHECKING:
@@ -278,17 +280,40 @@ class Windows:
 
     def rest(self, endpoint: Endpoint, seconds: float) -> float:
         """Rest an endpoint for `seconds` for all workers, as it asked; return how long it rests from now, seconds."""
-        return self._rest_by(endpoint, seconds, seconds, failing=0).rest_seconds
+        return self._rest_by(endpoint, seconds, seconds, failing=0)[0].rest_seconds
+
+    def refuse(self, endpoint: Endpoint, seconds: float, slot: Admitted) -> Refusals | None:
+        """Rest an endpoint that refused the call of `slot` as one too many, and note the how-manieth that was.
+
+        That is of those in the shortest period of its limit, the lowest number standing. A probe's says nothing. The
+        guard is counted in: so long after its slot a call may be read, and without it those would lack which the
+        endpoint still counts when a period has just passed here.
+        Return what is noted under this limit by now; None where this refusal is not.
+        """
+        shortest_seconds = min(rule.seconds for rule in endpoint.limit.rules)
+        period_us = round((shortest_seconds + self._guard_seconds) * _MICROSECONDS)
+        refused: list[str | int] = ["" if slot.suspect else slot.stamp, period_us, endpoint.limit.text]
+        _, noted, nth = self._rest_by(endpoint, seconds, seconds, failing=0, refused=refused)
+        return Refusals(endpoint.limit.text, nth, noted, system_clock.now()) if noted else None
 
     def fail(self, endpoint: Endpoint, *, first_rest_seconds: float, failing: int) -> Failed:
         """Count a failure; from `failing` in a row on the endpoint rests, twice as long each time, a period at most."""
         longest_seconds = endpoint.limit.longest_seconds
-        return self._rest_by(endpoint, first_rest_seconds, longest_seconds, failing=failing)
+        return self._rest_by(endpoint, first_rest_seconds, longest_seconds, failing=failing)[0]
 
-    def _rest_by(self, endpoint: Endpoint, seconds: float, longest_seconds: float, *, failing: int) -> Failed:
-        args = [round(seconds * _MICROSECONDS), round(longest_seconds * _MICROSECONDS), failing]
-        rest_us, opened = self._rest(self._client, [self._keys.health(endpoint.window_id)], args)
-        return Failed(rest_us / _MICROSECONDS, opened=bool(opened))
+    def _rest_by(
+        self,
+        endpoint: Endpoint,
+        seconds: float,
+        longest_seconds: float,
+        *,
+        failing: int,
+        refused: Sequence[str | int] = ("", 0, ""),
+    ) -> tuple[Failed, int, int]:
+        keys = [self._keys.health(endpoint.window_id), self._keys.window(endpoint.window_id)]
+        args = [round(seconds * _MICROSECONDS), round(longest_seconds * _MICROSECONDS), failing, *refused]
+        rest_us, opened, noted, nth = self._rest(self._client, keys, args)
+        return Failed(rest_us / _MICROSECONDS, opened=bool(opened)), noted, nth
 
     def reopen(self, endpoint: Endpoint) -> bool:
         """End the probing of an endpoint that answered well; tell whether it was probed."""

@@ -62,6 +62,7 @@ METRICS: Final = (
     _counter("rlm_duplicate_events_total", "Events dropped at intake as duplicates."),
     _counter("rlm_invalid_items_total", "Dead letters written at intake."),
     _counter("rlm_calls_total", "Calls by how they ended.", "endpoint", "answer"),
+    _counter("rlm_call_troubles_total", "Calls not answered well, by what happened to them.", "endpoint", "what"),
     _counter("rlm_claims_unsent_total", "Claims given back without a call: no slot, no time, or no Redis.", "type"),
     _histogram("rlm_call_duration_seconds", "From when a completed call was sent to its answer.", "endpoint"),
     _histogram("rlm_event_answer_seconds", "Of completed events: from when they were taken to their answer.", "type"),
@@ -71,6 +72,8 @@ METRICS: Final = (
     _gauge("rlm_limit_used_calls", "Calls of the last such period, up to now.", "endpoint", "period"),
     _gauge("rlm_next_slot_seconds", "Until the next slot is free; 0 where one is.", "endpoint"),
     _gauge("rlm_endpoint_circuit", "1 for the state that its circuit is in, else 0.", "endpoint", "state"),
+    _gauge("rlm_endpoint_health", "1 for the word that its health is in, else 0.", "endpoint", "health"),
+    _gauge("rlm_endpoint_refused_call", "How-manieth of a period was refused though its limit allows it.", "endpoint"),
     _gauge("rlm_last_run_peak_calls", "Most calls of the last run in any period of the first rule.", "endpoint"),
     _gauge("rlm_last_run_excess_calls", "By how many the last run exceeded the limit in force then.", "endpoint"),
     # Runs

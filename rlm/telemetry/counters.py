@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rlm.run import MOVES, State
 from rlm.totals import BOUNDS, Histogram, histograms
+from rlm.trouble import counted_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -47,8 +48,14 @@ def counters(settings: Settings, totals: Mapping[str, int]) -> Iterator[Sample]:
     for name in endpoints:
         for answer, field in ANSWERS.items():
             yield Sample("rlm_calls_total", {"endpoint": name, "answer": answer}, totals.get(f"{field}:{name}", 0))
+    for name, what, number in counted_in(totals):
+        yield Sample("rlm_call_troubles_total", {"endpoint": name, "what": what}, number)
     for state in sorted(MOVES[State.FINISHING]):
         yield Sample("rlm_runs_total", {"state": state}, totals.get(f"runs:{state}", 0))
+    yield from _histograms(types, endpoints, totals)
+
+
+def _histograms(types: Iterable[str], endpoints: Iterable[str], totals: Mapping[str, int]) -> Iterator[Sample]:
     for metric, what in (("rlm_call_duration_seconds", "call"), ("rlm_slot_wait_seconds", "wait")):
         found = histograms(totals, what)
         for name in endpoints:

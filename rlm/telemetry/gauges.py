@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from rlm.books import books
 from rlm.circuit import Circuit, circuit_of
 from rlm.clock import system_clock
-from rlm.endpoint import all_limited
+from rlm.endpoint import Endpoint, all_limited
 from rlm.oldest import oldest_listed, oldest_pending
+from rlm.refusals import limits_too_high
 from rlm.run import MOVES, State
 from rlm.sent import excess
 from rlm.store.connect import translated
@@ -135,6 +136,7 @@ def _age(now: float, since: float | None) -> float:
 def _limits(store: Store) -> Iterator[Sample]:
     limited = all_limited(store.endpoints().values())
     used, (_, views) = store.windows.used(limited), store.windows.look(limited)
+    refused = {one.endpoint.name: one.refusals.nth for one in limits_too_high(store)}
     for one in limited:
         rules = sorted(zip(one.limit.rules, used[one.name], strict=True), key=lambda pair: -pair[0].amount)
         # Of several rules of one period the strictest binds, and a series must not stand on the page twice.
@@ -144,9 +146,13 @@ def _limits(store: Store) -> Iterator[Sample]:
             yield Sample("rlm_limit_calls", labels, amount)
             yield Sample("rlm_limit_used_calls", labels, number)
         yield Sample("rlm_next_slot_seconds", {"endpoint": one.name}, views[one.name].wait_seconds)
-        circuit = circuit_of(views[one.name])
-        for state in Circuit:
-            yield Sample("rlm_endpoint_circuit", {"endpoint": one.name, "state": state}, int(state is circuit))
+        yield Sample("rlm_endpoint_refused_call", {"endpoint": one.name}, refused.get(one.name, 0))
+        budget = views.get(one.budget.name) if isinstance(one, Endpoint) and one.budget else None
+        health = circuit_of(views[one.name], budget)
+        for word in Circuit:
+            yield Sample("rlm_endpoint_health", {"endpoint": one.name, "health": word}, int(word is health))
+        for state in dict.fromkeys(word.former for word in Circuit):
+            yield Sample("rlm_endpoint_circuit", {"endpoint": one.name, "state": state}, int(state == health.former))
 
 
 def _open_run(store: Store) -> Iterator[Sample]:

@@ -167,6 +167,7 @@ def _notes(found: Mapping[str, Any]) -> list[RenderableType]:
         notes.append(Text(f"! {why}", style="bold red"))
     if unwell := words.unwell(found):
         notes.append(Text(f"! {'; '.join(unwell)}", style="yellow"))
+    notes += [Text(f"! {one}", style="yellow") for one in words.call_troubles(found)]
     counts = found["counts"]
     told = [
         f"{counted(counts[key], noun)}"

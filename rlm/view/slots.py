@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from rlm.circuit import WELL
 from rlm.view import words
 from rlm.view.bars import Bar, Name
 
@@ -45,8 +46,8 @@ def use_cells(found: Mapping[str, Any], types: Sequence[str], room: int) -> dict
 
 def _cell(entry: Mapping[str, Any]) -> Text:
     use = f"{entry['used']}/{entry['allowed']}"
-    if entry["circuit"] != "closed":
-        return Text(entry["circuit"], style="red")
+    if entry["health"] not in WELL:
+        return Text(entry["health"], style="red")
     if entry["free"] > 0:
         return Text(use, style="" if entry["used"] else _QUIET)
     return Text.assemble((use, "yellow"), (f" {words.next_slot(entry)}", _QUIET))
@@ -92,7 +93,7 @@ def _listed(what: str, entries: Mapping[str, Any], width: int) -> Table:
 
 
 def _row(name: str, entry: Mapping[str, Any]) -> list[RenderableType]:
-    full, closed = entry["free"] <= 0, entry["circuit"] == "closed"
+    full, well = entry["free"] <= 0, entry["health"] in WELL
     left = max(0, entry["allowed"] - entry["used"])
     return [
         Name(name),
@@ -100,5 +101,5 @@ def _row(name: str, entry: Mapping[str, Any]) -> list[RenderableType]:
         Text(f"{entry['used']}/{entry['allowed']}", style="yellow" if full else ""),
         Text(words.next_slot(entry), style="" if full else _QUIET),
         Name(entry["limit"], _QUIET),
-        Name(words.health(entry), "green" if closed else "red"),
+        Name(words.health(entry), "green" if well else "red"),
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rlm import trouble
+from rlm.circuit import WELL
 from rlm.run import State
 from rlm.text import counted, safe_line, span
 
@@ -178,23 +180,38 @@ def unconducted(found: Mapping[str, Any]) -> str:
 def troubles(record: Mapping[str, Any]) -> list[str]:
     """Say of a finished run why events were left over, that calls failed, that there are dead letters."""
     told = [safe_line(one["sentence"]) for one in record.get("why", ())]
-    entries = record["by_endpoint"].values()
-    calls, errors, throttled = (sum(one[key] for one in entries) for key in ("calls", "errors", "throttled"))
-    if errors:
-        told.append(f"{errors:,} of {counted(calls, 'call')} failed: `rlm explain EVENT` says how each of an event did")
-    if throttled:
-        told.append(f"{throttled:,} of {counted(calls, 'call')} were throttled: an API allows less than RLM was told")
+    told += call_troubles(record)
     if dead := record["counts"]["failed"] + record["counts"]["invalid"]:
         became = "1 became a dead letter" if dead == 1 else f"{dead:,} became dead letters"
         told.append(f"{became}: `rlm failed list` says why")
     return told
 
 
+def call_troubles(found: Mapping[str, Any]) -> list[str]:
+    """Say of a run, open or finished, what went wrong with its calls, and which limits are set too high."""
+    too_high = [
+        safe_line(f"a limit is too high: {one['sentence']}; {one['remedy']} sets it")
+        for one in found.get("limits_too_high", ())
+    ]
+    return [*filter(None, [failed_calls(found)]), *too_high]
+
+
+def failed_calls(found: Mapping[str, Any]) -> str:
+    """Say of a run, open or finished, how many of its calls were not answered well, and why; empty where all were."""
+    entries = found["by_endpoint"].values()
+    calls, errors, throttled = (sum(one[key] for one in entries) for key in ("calls", "errors", "throttled"))
+    if not errors + throttled:
+        return ""
+    became = " or ".join(word for word, number in (("failed", errors), ("were throttled", throttled)) if number)
+    why = trouble.in_words(found.get("troubles", ()))  # records of older versions have none
+    return f"{errors + throttled:,} of {counted(calls, 'call')} {became}{f': {safe_line(why)}' if why else ''}"
+
+
 def unwell(found: Mapping[str, Any]) -> list[str]:
     """Say to which endpoints and budgets calls do not go as their limits allow, and why; those alike together."""
     alike: dict[tuple[Any, ...], list[tuple[str, Mapping[str, Any]]]] = {}
     for name, entry in shut(found).items():
-        reason = entry["circuit"], entry.get("circuit_reason"), entry.get("circuit_seconds") is None
+        reason = entry["health"], entry.get("circuit_reason"), entry.get("circuit_seconds") is None
         alike.setdefault(reason, []).append((name, entry))
     return [_unwell(group) for group in alike.values()]
 
@@ -202,7 +219,7 @@ def unwell(found: Mapping[str, Any]) -> list[str]:
 def shut(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return the endpoints and budgets that are not well, by name."""
     entries = found["by_endpoint"] | found.get("by_budget", {})
-    return {name: entry for name, entry in entries.items() if entry.get("circuit", "closed") != "closed"}
+    return {name: entry for name, entry in entries.items() if entry.get("health", "ok") not in WELL}
 
 
 def _unwell(alike: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
@@ -216,12 +233,10 @@ def _unwell(alike: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 
 
 def health(entry: Mapping[str, Any]) -> str:
-    """Write the health of an endpoint: its circuit, why, and for how much longer."""
-    if entry.get("circuit", "closed") == "closed":
-        return "ok"
+    """Write the health of an endpoint, why, and for how much longer."""
     why = f" ({entry['circuit_reason']})" if entry.get("circuit_reason") else ""
     left = f" for {span(entry['circuit_seconds'])}" if entry.get("circuit_seconds") is not None else ""
-    return f"{entry['circuit']}{why}{left}"
+    return f"{entry['health']}{why}{left}"
 
 
 def in_short(seconds: float) -> str:

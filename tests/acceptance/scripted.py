@@ -8,7 +8,7 @@ import threading
 import time
 from contextlib import suppress
 
-from rlm.delivery import Request, Unreachable
+from rlm.delivery import Request
 from rlm.endpoint import Endpoint, Limit
 
 #: Seconds until something that ought to have happened has not.
@@ -162,5 +162,5 @@ def call(dispatcher, target, wanted=None, seconds=PATIENCE):
     connection = dispatcher.connect(target, seconds)
     trouble = dispatcher.send(connection, target, wanted or request(), deadline)
     if trouble:
-        return Unreachable(trouble, None)
+        return trouble
     return dispatcher.receive(connection, target, time.monotonic(), deadline)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from rlm.cli import steer
 from rlm.cli.endpoint import endpoint
 from rlm.store.window import Admitted
+from rlm.telemetry.gauges import Gauges
 from tests.acceptance.cli import Installation
 from tests.store import looks, steps
 from tests.store.windows import pass_time, set_health
@@ -97,7 +98,7 @@ def test_of_several_rules_the_one_with_the_fewest_left_is_told(inst):
 
 
 def test_the_circuit_is_told_with_why_and_for_how_long(inst):
-    """Throttled, failing, half-open, held; the one of a budget too."""
+    """Throttled, failing, probing, held; the one of a budget too."""
     windows, ends = inst.store.windows, inst.store.endpoints()
     windows.rest(ends["rebalance_api"], 40)
     for _ in range(5):
@@ -106,11 +107,11 @@ def test_the_circuit_is_told_with_why_and_for_how_long(inst):
 
     listed = {one["name"]: one for one in inst.json("endpoint", "list")}
 
-    told = {name: (one["circuit"], one["circuit_reason"]) for name, one in listed.items()}
+    told = {name: (one["health"], one["circuit_reason"]) for name, one in listed.items()}
     assert told == {
-        "rebalance_api": ("open", "throttled"),
-        "overflow_rebalance_api_1": ("closed", None),
-        "open_order_api": ("open", "failing"),
+        "rebalance_api": ("resting", "throttled"),
+        "overflow_rebalance_api_1": ("ok", None),
+        "open_order_api": ("resting", "failing"),
         "account": ("held", "its window cannot be trusted"),
     }
     assert 35 < listed["rebalance_api"]["circuit_seconds"] <= 40
@@ -118,8 +119,8 @@ def test_the_circuit_is_told_with_why_and_for_how_long(inst):
     assert listed["open_order_api"]["failures"] == 5
 
     pass_time(inst.store, ends["rebalance_api"], 41)
-    assert entry(inst)["circuit"] == "half-open"
-    assert "half-open" in inst.rlm("endpoint", "list").stdout
+    assert (entry(inst)["health"], entry(inst)["circuit"]) == ("probing", "half-open")
+    assert "probing" in inst.rlm("endpoint", "list").stdout
 
 
 def test_a_paused_budget_is_told_at_its_endpoints(inst):
@@ -132,7 +133,7 @@ def test_a_paused_budget_is_told_at_its_endpoints(inst):
     waits = {one["name"]: one["next_slot_seconds"] for one in listed}
     assert waits == {"rebalance_api": None, "overflow_rebalance_api_1": None, "open_order_api": 0, "account": None}
     row = next(line for line in rows if line.startswith("rebalance_api "))
-    assert row.endswith("  -         0  closed; its budget account is paused")
+    assert row.endswith("  -         0  ok; its budget account is paused")
     assert any("budget of 1 type " in line for line in rows)
 
 
@@ -365,4 +366,34 @@ def test_status_tells_what_is_not_closed(inst):
         "open_order_api": "open",
     }
     assert found["by_budget"]["account"]["circuit"] == "paused"
-    assert "Not closed: open_order_api open, account paused;" in inst.rlm("status").stdout
+    assert "open_order_api is resting, account is paused: see" in inst.rlm("status").stdout
+
+
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [
+        ({}, "ok"),
+        ({"rest_until_us": 50}, "resting"),
+        ({"rest_until_us": 50, "paused_until_us": 90}, "paused"),
+        ({"held_until_us": 50, "paused_until_us": 90}, "held"),
+        ({"probing": None}, "probing"),
+    ],
+)
+def test_every_face_has_the_same_word_for_a_state(inst, state, word):
+    """List, status, explanation and metrics, also where an endpoint is held and paused."""
+    one = inst.settings.endpoints["rebalance_api"]
+    inst.push(*steps.items(1, steps.TYPE))
+    inst.start_run()
+    now_us = inst.store.now_us()
+    told = {name: 1 if left is None else now_us + left * 1_000_000 for name, left in state.items()}
+    set_health(inst.store, one, **told)
+
+    (explained,) = [
+        each for each in inst.json("explain", f"i1:{steps.TYPE}")["endpoints"] if each["endpoint"] == one.name
+    ]
+    samples = [each for each in Gauges(inst.store).look() if each.name == "rlm_endpoint_health" and each.value]
+
+    assert entry(inst)["health"] == word
+    assert inst.json("status")["by_endpoint"][one.name]["health"] == word
+    assert explained["health"] == word
+    assert [each.labels["health"] for each in samples if each.labels["endpoint"] == one.name] == [word]

@@ -67,7 +67,7 @@ def test_an_interim_answer_alone_is_none(sender):
     with Server(pausing([hints, hints], [b"HTTP/1.1 429 X\r\nContent-Length: 0\r\n\r\n"])) as server:
         first = call(sender, endpoint(server.url), seconds=0.3)
 
-        assert first == Unreachable("no answer within 0.3 s", None)
+        assert first == Unreachable("no answer within 0.3 s", None, "no answer in time")
         wait_until(lambda: server.open == 0, message="the connection is closed")
     with Server(answering(hints + b"HTTP/1.1 429 X\r\nContent-Length: 0\r\n\r\n")) as server:
         assert call(sender, endpoint(server.url)) == Throttled(429, pytest.approx(0, abs=1), None)
@@ -146,7 +146,9 @@ def test_what_is_said_before_the_request_is_no_answer_to_it(sender):
 
         trouble = sender.send(opened, target, request(), time.monotonic() + PATIENCE)
 
-        assert trouble == "the request could not be sent whole: the endpoint closed the connection, or spoke unasked"
+        assert trouble.detail == (
+            "the request could not be sent whole: the endpoint closed the connection, or spoke unasked"
+        )
         wait_until(lambda: server.open == 0, message="the connection is closed")
         assert server.requests == []
 
@@ -344,7 +346,7 @@ def test_a_handshake_that_hangs_and_a_reader_that_does_not_read_end_in_time(send
         trouble = sender.send(opened, target, request(item=b'"' + b"y" * 20_000_000 + b'"'), began + 0.3)
         done.set()
 
-        assert trouble.startswith("the request could not be sent whole: ")
+        assert trouble.detail.startswith("the request could not be sent whole: ")
         assert 0.29 <= time.monotonic() - began < 0.8
 
 
@@ -355,7 +357,7 @@ def test_an_answer_that_trickles_over_tls_is_cut_at_the_deadline(sender, certifi
     with Server(encrypted(context, once(lambda peer: peer.trickle(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100)))) as server:
         outcome = call(sender, endpoint(f"https://localhost:{server.port}/"), seconds=0.5)
 
-        assert outcome == Unreachable("no answer within 0.5 s", None)
+        assert outcome == Unreachable("no answer within 0.5 s", None, "no answer in time")
 
 
 def test_a_request_over_one_connection_leaves_no_cycle_behind(sender):

@@ -12,6 +12,7 @@ from rlm.event import Reason
 from rlm.measured import Measured
 from rlm.monitoring import Monitor
 from rlm.store.processes import Process, Role
+from rlm.trail import Heard
 from tests.acceptance.cli import WITH_BUDGET, Installation
 from tests.acceptance.jsonpage import documented, keys, sections, without_empty
 from tests.store import steps
@@ -63,9 +64,14 @@ def test_the_keys_of_a_plan(inst):
 def test_the_keys_of_runs(inst):
     """Open, finished, listed, and when there is none."""
     idle = set(inst.json("status"))
-    inst.push(*steps.items(2, steps.TYPE))
+    inst.push(*steps.items(3, steps.TYPE))
     run = inst.start_run()
     inst.store.ledger.complete(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 0.1)
+    endpoint = inst.store.endpoints()[steps.ENDPOINT]
+    *_, slot = [inst.store.windows.acquire(endpoint) for _ in range(2)]
+    inst.store.windows.refuse(endpoint, 0.0, slot)
+    refused = Heard("no", kind="connection refused")
+    inst.store.ledger.retry(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 60, refused)
     inst.store.processes.announce(Role.WORKER, Process("worker-1", 1, "host", 0.0, "ready", 5))
     assert set(keys(inst.json("worker", "list"))) == documented("rlm worker list")
     steps.claim_next(inst.store, inst.token, run)

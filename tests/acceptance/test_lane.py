@@ -124,7 +124,7 @@ def test_a_throttled_event_goes_elsewhere_and_spends_nothing(bench, fault, rest)
     bench.carry()
 
     assert bench.where() == {"pending": 1}
-    assert bench.tally() == {f"taken:{TYPE}": 1, f"throttled:{FIRST}": 1}
+    assert bench.tally() == {f"taken:{TYPE}": 1, f"throttled:{FIRST}": 1, f"trouble:{FIRST} HTTP 429": 1}
     _, views = bench.store.windows.look(list(bench.settings.endpoints.values()))
     assert rest - 1.5 <= views[FIRST].rest_seconds <= rest + 1.0
     assert (views[FIRST].free, views[SECOND].free > 0) == (0, True)
@@ -253,7 +253,8 @@ def test_a_rejected_event_is_a_dead_letter_at_once(bench, status):
     (letter,) = bench.letters()
     assert (letter["reason"], letter["event_id"], letter["run_id"]) == ("rejected", event_id, bench.run_id)
     assert letter["detail"].startswith(f"{FIRST} answered HTTP {status}")
-    assert bench.tally() == {f"taken:{TYPE}": 1, f"failed:{TYPE}": 1, f"errors:{FIRST}": 1}
+    counted = {f"errors:{FIRST}": 1, f"trouble:{FIRST} HTTP {status}": 1}
+    assert bench.tally() == {f"taken:{TYPE}": 1, f"failed:{TYPE}": 1, **counted}
     bench.check()
 
 
@@ -393,7 +394,9 @@ def test_a_call_without_an_answer_blocks_its_slot_from_its_end(make_bench, fault
     assert began < stamp <= ended
     assert ended - stamp < 300_000  # less than the call lasted that hung; it counts from its end
     assert bench.where() == {"backoff": 1}
-    assert bench.tally() == {f"taken:{TYPE}": 1, f"errors:{FIRST}": 1, f"failing:{TYPE} {FIRST}": 1}
+    what = "no answer in time" if "hang" in fault else "connection cut"
+    failed = {f"errors:{FIRST}": 1, f"failing:{TYPE} {FIRST}": 1, f"trouble:{FIRST} {what}": 1}
+    assert bench.tally() == {f"taken:{TYPE}": 1, **failed}
     assert bench.store.measures.completed(bench.run_id) == []
 
     bench.promote()
@@ -580,7 +583,8 @@ def test_a_call_under_way_at_the_deadline_is_cut_and_spends_no_run(make_bench):
 
     assert -0.3 < bench.deadline_in() <= 0
     assert bench.where() == {"backoff": 1}
-    assert bench.tally() == {f"taken:{TYPE}": 1, f"errors:{FIRST}": 1}
+    cut = {f"errors:{FIRST}": 1, f"trouble:{FIRST} cut by the deadline": 1}
+    assert bench.tally() == {f"taken:{TYPE}": 1, **cut}
     assert bench.letters() == []
     assert bench.event(event_id)["attempt"] == "1"
     (stamp,) = bench.stamps()
@@ -834,7 +838,7 @@ def test_redis_gone_between_answer_and_settlement_is_waited_for(bench):
     ("verb", "fault", "failures", "where"),
     [
         ("reopen", {}, 1, {}),
-        ("rest", {"throttle": 30}, 0, {"pending": 1}),
+        ("refuse", {"throttle": 30}, 0, {"pending": 1}),
         ("fail", {"status": 500}, 0, {"backoff": 1}),
         ("block", {"hang": True}, 0, {"backoff": 1}),
         ("block", {"reset": True}, 0, {"backoff": 1}),
@@ -857,7 +861,7 @@ def test_redis_gone_just_after_the_answer_changes_no_outcome(make_bench, verb, f
     assert len(calls) == 4
     assert bench.where() == where
     assert len(bench.calls()) == 1
-    if verb == "rest":
+    if verb == "refuse":
         assert bench.store.windows.look([first])[1][FIRST].rest_seconds > 28
     if verb == "block":
         assert ended - bench.stamps()[0] < 200_000
@@ -917,7 +921,7 @@ def test_an_answer_after_the_claim_was_lost_changes_nothing(bench, caplog):
         bench.carry()
 
     assert bench.where() == {"pending": 1}
-    assert bench.tally() == {f"taken:{TYPE}": 1, f"errors:{FIRST}": 1}
+    assert bench.tally() == {f"taken:{TYPE}": 1, f"errors:{FIRST}": 1, f"trouble:{FIRST} worker lost": 1}
     assert "came after its claim was lost" in caplog.text
     bench.check()
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import time
+from contextlib import contextmanager
 
 import pytest
 
 from rlm import report
+from rlm.endpoint import Limit
+from rlm.mockapi.limiter import StrictWindow
 from rlm.store.processes import Role
+from rlm.text import ordinal
+from rlm.view.words import failed_calls, unwell
 from tests.acceptance.system import make_item
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
@@ -198,3 +204,148 @@ def test_workers_that_come_up_late_are_planned_for(bad_day, tmp_path):
         in_truth = [record["counts"]["leftover"] for record in records]
         assert foretold[1] - records[0]["counts"]["leftover"] > 0.5 * (in_truth[1] - in_truth[0]), (foretold, in_truth)
         system.assert_promises(events, records)
+
+
+ALIKE = """
+[types.ALPHA]
+priority = 5
+processing_seconds = 0.5
+rate_limit = "3000/minute"
+endpoints = [ { name = "alpha", url = "http://127.0.0.1:1/alpha" } ]
+"""
+
+
+#: A worker that is there before the run: how long it takes to come up is no part of these.
+READY = {"RLM_WORKERS__MIN": "1"}
+
+
+def begin(system):
+    """Start the processes and wait until a worker is ready."""
+    system.start_both()
+    wait_until(system.workers, timeout=40, message="a worker is ready")
+
+
+def named(system, run_id, words):
+    """Wait until the status of an open run says `words`, or how its record does; return within how long, seconds."""
+    began = time.monotonic()
+
+    def said():
+        found = report.status(system.store, run_id)
+        return words in " ".join([failed_calls(found), *unwell(found)])
+
+    wait_until(said, timeout=NAMED_SECONDS + 1, message=f"{words!r} is said")
+    return time.monotonic() - began
+
+
+def test_an_expired_token_costs_a_few_events_and_not_the_backlog(bad_day):
+    """The endpoint rests and is probed, one alarm says why, and what waits is done once the token is a good one."""
+    with bad_day(document=ALIKE, env=READY | {"RLM_RUN__WINDOW_SECONDS": "5"}) as system:
+        begin(system)
+        system.api.set_fault("alpha", status=401)
+        events = system.push([make_item(f"e{index}", "ALPHA") for index in range(100)])
+        run_id = system.ask_for_run()
+        assert named(system, run_id, "HTTP 401") < NAMED_SECONDS
+        record = system.await_record(run_id)
+
+        failed = record["counts"]["failed"]
+        assert 5 <= failed < 30
+        assert (record["state"], record["counts"]["leftover"]) == ("partial", 100 - failed)
+        address = system.api.url.removeprefix("http://")
+        assert record["troubles"] == [{"endpoint": "alpha", "address": address, "what": "HTTP 401", "calls": failed}]
+        assert [one["cause"] for one in record["why"]] == ["resting"]
+        words = f"{failed} x HTTP 401, {address}, alpha"
+        assert words in on_one_line(system.rlm("result").stdout)
+        doctor = system.rlm("doctor", check=False)
+        assert words in on_one_line(doctor.stdout)
+        assert alarms(system) == ["breaker_open"]
+
+        # When the token is a good one again, and what was refused is retried
+        system.api.set_fault("alpha")
+        system.rlm("failed", "retry", "--all", "--yes")
+        later = system.await_record(system.ask_for_run())
+
+        assert (later["state"], later["counts"]["completed"]) == ("completed", 100)
+        assert alarms(system) == ["breaker_open"]
+        system.assert_promises(events, [record, later])
+
+
+@pytest.mark.long
+def test_an_api_that_cannot_be_reached_is_named_with_why_and_where(bad_day):
+    """By the command that waited, which fails, by record, log, doctor and result."""
+    with closed_port() as port:
+        env = {"RLM_RUN__WINDOW_SECONDS": "12"}
+        with bad_day(document=ALIKE, front=lambda _url: f"http://127.0.0.1:{port}", env=env) as system:
+            events = system.push([make_item(f"e{index}", "ALPHA") for index in range(3)])
+
+            waited = system.rlm("start", "--wait", "--json", check=False)
+
+            assert waited.returncode == 1, waited.stderr
+            record = json.loads(waited.stdout)
+            calls = record["by_endpoint"]["alpha"]["errors"]
+            words = f"{calls} x connection refused, 127.0.0.1:{port}, alpha"
+            (trouble,) = record["troubles"]
+            assert trouble == {
+                "endpoint": "alpha",
+                "address": f"127.0.0.1:{port}",
+                "what": "connection refused",
+                "calls": calls,
+            }
+            assert f"every call of run {record['run_id']} failed: {words}" in on_one_line(waited.stderr)
+            lines = [json.loads(line) for line in waited.stderr.splitlines() if line.startswith("{")]
+            assert words in next(one["message"] for one in lines if one["action"] == "close_run")
+            assert [one["alarm"] for one in lines if "alarm" in one] == ["breaker_open"], record["why"]
+            assert f"{calls} of {calls} calls failed: {words}" in on_one_line(system.rlm("result").stdout)
+            doctor = on_one_line(system.rlm("doctor", check=False).stdout)
+            assert words in doctor
+            assert f"127.0.0.1:{port}: connection refused (alpha)" in doctor
+            system.assert_promises(events, [record])
+
+
+def on_one_line(text):
+    return re.sub(r"\s+", " ", text)
+
+
+@contextmanager
+def closed_port():
+    """A port of loopback on which nobody listens, and nobody else will."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+TIGHT = """
+[types.ALPHA]
+priority = 5
+processing_seconds = 0.1
+rate_limit = "30 per 2 second"
+endpoints = [ { name = "tight", url = "http://127.0.0.1:1/tight" } ]
+"""
+
+
+@pytest.mark.long
+def test_a_limit_set_too_high_is_named_with_the_one_to_set(bad_day):
+    """By what was seen; the command that is named ends it."""
+    with bad_day(document=TIGHT, speed=1, env=READY | {"RLM_RUN__WINDOW_SECONDS": "8"}) as system:
+        system.api._service._by_name["tight"]._windows[0] = StrictWindow(Limit.parse("5 per 2 second"))
+        begin(system)
+        events = system.push([make_item(f"e{index}", "ALPHA") for index in range(60)])
+        run_id = system.ask_for_run()
+        assert named(system, run_id, "HTTP 429") < NAMED_SECONDS
+        record = system.await_record(run_id)
+
+        (told,) = record["limits_too_high"]
+        limit = system.settings.endpoints["tight"].limit.text
+        sentence = f"tight refused the {ordinal(told['refused_call'])} call in 2 s; you set {limit}"
+        assert told["refused_call"] in {5, 6}  # of those sent at once either may arrive first
+        assert told["sentence"] == sentence
+        assert told["remedy"] == f"`rlm endpoint limit tight '{told['suggested']}'`"
+        assert f"A limit is too high: {sentence}; {told['remedy']} sets it." in on_one_line(system.rlm("result").stdout)
+        assert sentence in on_one_line(system.rlm("doctor", check=False).stdout)
+        assert [one["cause"] for one in record["why"]] == ["resting"]
+        assert alarms(system) == ["limit_too_high"]
+        assert record["counts"]["completed"] >= 10
+        assert set(events) == set(system.answered()) | system.pending()
+
+        system.rlm("endpoint", "limit", "tight", told["suggested"])
+
+        assert "no endpoint refuses what its limit allows" in on_one_line(system.rlm("doctor", check=False).stdout)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rlm.delivery import Outcome, Unreachable, UnreachableError
+from rlm.delivery import Outcome, Unreachable, UnreachableError, kinds
 from rlm.delivery.outcome import classify
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ class SimulatedDispatcher:
         fault = world.faults.connecting(endpoint.name)
         if fault == "refuse":
             world.loop.sleep(0.001)
-            raise UnreachableError(f"no connection to {endpoint.name}: refused")
+            raise UnreachableError(f"no connection to {endpoint.name}: refused", kinds.REFUSED)
         if fault == "nobody":
             world.loop.sleep(seconds)
-            raise UnreachableError(f"no connection to {endpoint.name}: timed out")
+            raise UnreachableError(f"no connection to {endpoint.name}: timed out", kinds.NO_ANSWER)
         world.loop.sleep(world.rng.uniform(0.0001, 0.003))
         return _Connection()
 
@@ -77,13 +77,15 @@ class SimulatedDispatcher:
     def close(self) -> None:
         """Connections cost nothing here."""
 
-    def send(self, connection: _Connection, endpoint: Endpoint, request: Request, deadline: float) -> str:
+    def send(
+        self, connection: _Connection, endpoint: Endpoint, request: Request, deadline: float
+    ) -> Unreachable | None:
         """Send: the call is on its way from this instant, whatever becomes of its worker."""
         world, rng, now = self._world, self._world.rng, self._world.loop.now
         world.judge_sending(request.event_id, endpoint.name, self._host)
         answer = world.faults.answer(endpoint.name, request.event_id)
         if answer.unsent:
-            return "the request could not be sent whole: cut"
+            return Unreachable("the request could not be sent whole: cut", None, kinds.CUT)
         arrival = Arrival(
             at=now + rng.uniform(0.0, WAY_SHARE * world.guard_seconds),
             endpoint=endpoint.name,
@@ -100,10 +102,10 @@ class SimulatedDispatcher:
             world.count("worker killed by an event")
             world.loop.kill(self._host)
         if answer.cut:
-            return "the request could not be sent whole: cut"
+            return Unreachable("the request could not be sent whole: cut", None, kinds.CUT)
         connection.arrival, connection.headers, connection.breaks = arrival, answer.headers, answer.breaks
         connection.answer_at = arrival.at + answer.seconds
-        return ""
+        return None
 
     def receive(self, connection: _Connection, endpoint: Endpoint, sent_at: float, deadline: float) -> Outcome:
         """Wait for the answer, by the deadline."""
@@ -113,9 +115,9 @@ class SimulatedDispatcher:
         loop.sleep(max(0.0, min(connection.answer_at if comes else deadline, deadline) - loop.now))
         waited = loop.now - sent_at
         if not comes or loop.now >= deadline:
-            return Unreachable(f"no answer within {waited:.1f} s", None)
+            return Unreachable(f"no answer within {waited:.1f} s", None, kinds.NO_ANSWER)
         if connection.breaks:
-            return Unreachable(f"the connection broke after {waited:.1f} s: reset", None)
+            return Unreachable(f"the connection broke after {waited:.1f} s: reset", None, kinds.CUT)
         arrival.answered = True
         retry_after = [value for name, value in (connection.headers or {}).items() if name == "retry-after"]
         return classify(arrival.status or 0, retry_after, "", waited, loop.now)

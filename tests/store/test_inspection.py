@@ -10,6 +10,7 @@ import pytest
 from rlm import closing
 from rlm.errors import StoreUnreachableError
 from rlm.event import Reason
+from rlm.lane import FAILING
 from scheduler.inspection import Inspector
 from tests.store import steps
 from tests.store.windows import take
@@ -148,3 +149,37 @@ def test_a_redis_that_fails_meanwhile_stops_nobody(store, close, alarms, monkeyp
     Inspector(store).after_run(record)
 
     assert "is not looked over" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("failed", "completed", "share", "raised"),
+    [(5, 20, 0.1, True), (4, 0, 0.1, False), (5, 45, 0.1, False), (5, 0, 0.0, False), (9, 0, 1.0, False)],
+)
+def test_dead_letters_that_are_a_large_part_of_a_run_are_told_of(
+    store, close, alarms, failed, completed, share, raised
+):
+    """Of five or more, whatever their number is beside `queue.failed_alarm`."""
+    queue = store.settings.queue.model_copy(update={"failed_alarm_share": share})
+    store.settings = replace(store.settings, queue=queue)
+    record = close()
+    record["counts"] |= {"failed": failed, "completed": completed}
+
+    Inspector(store).after_run(record)
+
+    assert ("dead_letters" in alarms()) is raised
+
+
+def test_what_an_endpoint_refused_that_has_raised_an_alarm_is_told_of_once(store, close, alarms):
+    """Those dead letters have their cause there; others count all the same."""
+    record = close()
+    record["counts"] |= {"failed": 9}
+    record["troubles"] = [{"endpoint": steps.ENDPOINT, "address": None, "what": "HTTP 401", "calls": 5}]
+    endpoint = store.endpoints()[steps.ENDPOINT]
+    for _ in range(FAILING):
+        store.windows.fail(endpoint, first_rest_seconds=1.0, failing=FAILING)
+
+    Inspector(store).after_run(record)
+    assert "dead_letters" not in alarms()
+    Inspector(store).after_run({**record, "counts": record["counts"] | {"failed": 10}})
+
+    assert "dead_letters" in alarms()

@@ -63,6 +63,11 @@ def test_an_event_without_a_slot_is_pending_in_its_old_place(store, token, run):
     assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2}
 
 
+def lost(endpoint, calls=1):
+    """What a tally holds of calls whose worker was lost."""
+    return {f"errors:{endpoint}": calls, f"trouble:{endpoint} worker lost": calls}
+
+
 def test_an_event_with_a_slot_may_have_been_sent(store, token, run, endpoint):
     """An attempt is spent and the call is an error of its endpoint, whose slot is blocked from now."""
     claim = steps.claim_next(store, token, run)
@@ -72,7 +77,7 @@ def test_an_event_with_a_slot_may_have_been_sent(store, token, run, endpoint):
 
     event = looks.event(store, claim.event_id)
     assert (event["deaths"], event["attempt"], event["last"]) == ("1", "1", steps.ENDPOINT)
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, f"errors:{steps.ENDPOINT}": 1}
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, **lost(steps.ENDPOINT)}
     (moved,) = store.windows.stamps(endpoint, 10)
     assert stamp < moved <= looks.redis_us(store)
     assert store.windows.sent(endpoint, 10) == [stamp]
@@ -169,7 +174,7 @@ def test_an_event_that_workers_keep_dying_of_is_a_dead_letter(store, token, run,
     assert left["state"] == "failed"
     assert not {"item", "owner"} & set(left)
     assert 3_500_000 < store.client.pttl(store.keys.event(claim.event_id)) <= 3_600_000
-    errors = {f"errors:{steps.ENDPOINT}": POISON_DEATHS} if sent else {}
+    errors = lost(steps.ENDPOINT, POISON_DEATHS) if sent else {}
     assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, f"failed:{steps.TYPE}": 1, **errors}
 
 
@@ -345,7 +350,7 @@ def test_the_slot_in_the_budget_is_blocked_from_now_too(store, token, run, shari
     assert moved >= others[-1] > stamp
     assert store.windows.sent(one, 10) == [stamp]
     assert store.windows.sent(budget, 10) == [stamp, *others]
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, "errors:one": 1}
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, **lost("one")}
 
 
 def test_a_note_without_a_budget_is_read_as_it_was_written(store, token, run, sharing):

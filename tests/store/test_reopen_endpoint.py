@@ -21,7 +21,7 @@ def test_reopening_forgets_failures_and_probing(store, endpoint):
 
     assert store.windows.reopen(endpoint)
 
-    assert set(health(store, endpoint)) == {"kept_us"}
+    assert set(health(store, endpoint)) == {"kept_us", "opened_us"}
     assert look(store, endpoint).free == 99
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from rlm.refusals import TooHigh, forget_what_is_over, limits_too_high
 from rlm.store.window import Admitted, Refused
 from tests.store import steps
 from tests.store.windows import health, look, make_endpoint, pass_time, refusal, set_health, take
@@ -205,3 +208,83 @@ def test_a_rest_leaves_the_window_alone(store, endpoint):
     pass_time(store, full, 6)
 
     assert 54 - SOON < refusal(store, full) <= 54.5
+
+
+def refuse(store, endpoint, number=1, **more):
+    """Take slots, and have the call of the newest be refused as too many; return how many refusals are noted."""
+    *_, slot = [store.windows.acquire(endpoint) for _ in range(number)]
+    noted = store.windows.refuse(endpoint, 0.0, replace(slot, **{"suspect": False, **more}))
+    return noted.calls if noted else 0
+
+
+def refusals(store, endpoint):
+    return store.control.health([endpoint])[endpoint.name].refusals
+
+
+def test_a_call_refused_as_too_many_is_noted_with_how_manieth_it_was(store, endpoint):
+    """Of those of its period; the lowest stands."""
+    take(store, endpoint, 3)
+    pass_time(store, endpoint, 61)
+
+    noted = [refuse(store, endpoint, 6), refuse(store, endpoint)]
+
+    assert noted == [1, 2]
+    told = refusals(store, endpoint)
+    assert (told.limit, told.nth, told.calls) == (endpoint.limit.text, 6, 2)
+
+
+def test_of_several_rules_the_shortest_period_counts(store):
+    """The suggestion lowers that one."""
+    endpoint = make_endpoint("90 per 60 second; 50 per 5 second")
+    take(store, endpoint, 4)
+    pass_time(store, endpoint, 6)
+
+    refuse(store, endpoint, 3)
+
+    assert refusals(store, endpoint).nth == 3
+    assert TooHigh(endpoint, refusals(store, endpoint)).suggested == "90 per 60 second; 2 per 5 second"
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["the first of its period", "a probe"])
+def test_a_refusal_that_says_nothing_of_a_number_is_not_noted(store, endpoint, first):
+    """It rests the endpoint like any other."""
+    take(store, endpoint, 0 if first else 5)
+
+    assert refuse(store, endpoint, suspect=not first) == 0
+
+    assert refusals(store, endpoint) is None
+    assert look(store, endpoint).suspect
+
+
+def test_another_limit_begins_anew(store, endpoint):
+    """What was refused under the one before says nothing of it."""
+    refuse(store, endpoint, 6)
+    store.windows.reopen(endpoint)
+    lower = make_endpoint("50 per 60 second", timeout_seconds=10)
+
+    assert refuse(store, lower, 3) == 1
+
+    assert (refusals(store, lower).limit, refusals(store, lower).nth) == ("50 per 60 second", 9)
+
+
+def test_it_is_over_once_as_many_were_sent_in_a_period_and_none_refused(store, token):
+    """Or once the limit is another; both are forgotten, so that the next one is an alarm again."""
+    endpoint = store.endpoints()[steps.ENDPOINT]
+    refuse(store, endpoint, 4)
+    assert [one.sentence for one in limits_too_high(store)] == [
+        f"{steps.ENDPOINT} refused the 4th call in 60 s; you set {endpoint.limit.text}"
+    ]
+    forget_what_is_over(store)
+    assert refusals(store, endpoint)
+
+    store.windows.reopen(endpoint)
+    pass_time(store, endpoint, 70)
+    at_us = int(store.client.hget(store.keys.health(endpoint.window_id), "refused_us"))
+    set_health(store, endpoint, refused_us=at_us - 70_000_000)
+    take(store, endpoint, 4)
+    assert len(limits_too_high(store)) == 1  # the period is not over yet
+    pass_time(store, endpoint, 65)
+
+    assert limits_too_high(store) == []
+    forget_what_is_over(store)
+    assert refusals(store, endpoint) is None

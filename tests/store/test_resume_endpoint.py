@@ -30,7 +30,7 @@ def test_a_paused_endpoint_is_as_it_was(store, endpoint, seconds):
 
     assert health(store, endpoint) == before
     assert look(store, endpoint).free == 99
-    assert circuit_of(look(store, endpoint)) is Circuit.CLOSED
+    assert circuit_of(look(store, endpoint)) is Circuit.OK
 
 
 def test_a_rest_for_what_it_answered_ends_and_its_next_call_is_a_probe(store, endpoint):
@@ -41,7 +41,7 @@ def test_a_rest_for_what_it_answered_ends_and_its_next_call_is_a_probe(store, en
 
     view = look(store, endpoint)
     assert view.free == 1
-    assert circuit_of(view) is Circuit.HALF_OPEN
+    assert circuit_of(view) is Circuit.PROBING
     (probe,) = take(store, endpoint)
     assert probe.suspect
     refusal(store, endpoint)

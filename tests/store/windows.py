@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: What tells one moment of Redis time in an endpoint's health.
 _MOMENTS = ("rest_until_us", "held_until_us", "paused_until_us", "probe_until_us")
+#: What is no whole number there.
+_WORDS = {b"paused_by", b"paused_at", b"refused_limit"}
 
 
 def make_endpoint(
@@ -34,9 +36,9 @@ def stamps(store: Store, limited: Limited) -> list[int]:
 
 
 def health(store: Store, limited: Limited) -> dict[str, int]:
-    """Read what is known of an endpoint's or a budget's health, but for who paused it."""
+    """Read the numbers that are known of an endpoint's or a budget's health."""
     found = cast("dict[bytes, bytes]", store.client.hgetall(store.keys.health(limited.window_id)))
-    return {name.decode(): int(value) for name, value in found.items() if name not in {b"paused_by", b"paused_at"}}
+    return {name.decode(): int(value) for name, value in found.items() if name not in _WORDS}
 
 
 def set_health(store: Store, limited: Limited, **fields: int) -> None:

@@ -11,11 +11,11 @@ from rlm.store.window import View
 @pytest.mark.parametrize(
     ("view", "state"),
     [
-        (View(3, 0, 0), Circuit.CLOSED),
-        (View(0, 20, 0), Circuit.CLOSED),
-        (View(1, 0, 0, suspect=True), Circuit.HALF_OPEN),
-        (View(0, 20, 0, suspect=True), Circuit.HALF_OPEN),
-        (View(0, 20, 20, suspect=True), Circuit.OPEN),
+        (View(3, 0, 0), Circuit.OK),
+        (View(0, 20, 0), Circuit.FULL),
+        (View(1, 0, 0, suspect=True), Circuit.PROBING),
+        (View(0, 20, 0, suspect=True), Circuit.PROBING),
+        (View(0, 20, 20, suspect=True), Circuit.RESTING),
         (View(0, 20, 20, paused_seconds=20), Circuit.PAUSED),
         (View(0, 90, 90, suspect=True, paused_seconds=20), Circuit.PAUSED),
         (View(0, 90, 90, suspect=True, held_seconds=20, paused_seconds=90), Circuit.HELD),
@@ -24,3 +24,26 @@ from rlm.store.window import View
 def test_the_state_is_told_by_what_stands_in_the_way(view, state):
     """A full window alone is no reason to call a circuit open."""
     assert circuit_of(view) is state
+
+
+def test_one_whose_budget_is_full_has_no_slot_either():
+    """A budget that is shut says so itself."""
+    full, paused = View(0, 20, 0), View(0, 20, 20, paused_seconds=20)
+
+    assert circuit_of(View(3, 0, 0), full) is Circuit.FULL
+    assert circuit_of(View(3, 0, 0), paused) is Circuit.OK
+    assert circuit_of(View(0, 20, 20), full) is Circuit.RESTING
+
+
+def test_the_older_words_are_still_those_of_the_json_and_the_metric():
+    """Whoever reads them goes on."""
+    told = {word.value: word.former for word in Circuit}
+
+    assert told == {
+        "held": "held",
+        "paused": "paused",
+        "resting": "open",
+        "probing": "half-open",
+        "full": "closed",
+        "ok": "closed",
+    }

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm.closing import _tell, most_in_any
+from rlm.closing import _tell
+from rlm.compliance import most_in_any
 
 STAMPS = st.lists(st.integers(0, 60), max_size=25).map(sorted)
 
@@ -39,9 +40,9 @@ def test_the_end_of_a_run_is_told_as_loudly_as_it_matters(caplog, state, level, 
     """Leftovers are worth a look, but for who wanted the run to end; a run that failed needs somebody, and says why."""
     caplog.set_level("INFO")
     counts = {"taken": 3, "carried_over": 0, "completed": 1, "failed": 0, "leftover": 2}
-    record = {"run_id": "r1", "state": state, "duration_seconds": 9.0, "counts": counts}
+    record = {"run_id": "r1", "state": state, "duration_seconds": 9.0, "counts": counts, "by_endpoint": {}}
 
-    _tell({**record, "failure": "no worker came up"} if state == "failed" else record)
+    _tell({**record, "failure": "no worker came up"} if state == "failed" else record, ())
 
     (told,) = caplog.records
     assert (told.levelname, told.run_id, getattr(told, "alarm", None)) == (level, "r1", cause)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.explain.facts import Door, Gate, Place, Scene, Whereabouts
+from rlm.circuit import Circuit
+from rlm.explain.facts import Gate, Place, Scene, Whereabouts
 from rlm.explain.words import moment, ordinal, sentence
 from rlm.run import Run, State, Trigger
 
@@ -30,8 +31,8 @@ def scene(*gates, ready=1, **changes):
     return Scene(**{**facts, **changes})
 
 
-def gate(name="api", door=Door.FULL, wait=3.2, free=0):
-    return Gate(name, door, free, wait)
+def gate(name="api", health=Circuit.FULL, wait=3.2, free=0):
+    return Gate(name, health, free, wait)
 
 
 def pending(*gates, **changes):
@@ -72,12 +73,12 @@ def test_endpoints_that_are_all_shut_for_the_same_reason():
 
     assert pending(gate()) == "its endpoint api is full, the next slot is free in 3.2 s"
     assert pending(*both) == "both its endpoints are full, the next slot is free in 3.2 s at b"
-    assert pending(gate(door=Door.PAUSED, wait=None)) == "its endpoint api is paused, until resumed by hand"
+    assert pending(gate(health=Circuit.PAUSED, wait=None)) == "its endpoint api is paused, until resumed by hand"
 
 
 def test_the_windows_of_several_endpoints_are_theirs():
     """As people say it: its window, their windows."""
-    held = gate("a", Door.HELD), gate("b", Door.HELD)
+    held = gate("a", Circuit.HELD), gate("b", Circuit.HELD)
 
     assert pending(held[0]) == "its endpoint a is held, its window not to be trusted, the next slot is free in 3.2 s"
     assert pending(*held).startswith("both its endpoints are held, their windows not to be trusted, ")
@@ -87,17 +88,20 @@ def test_the_windows_of_several_endpoints_are_theirs():
 @pytest.mark.parametrize(
     ("gates", "words"),
     [
-        ([gate(door=Door.PAUSED, wait=None)], "; its endpoint api is paused until resumed"),
-        ([gate(door=Door.HELD, wait=5.0)], "; its endpoint api is held for another 5.0 s"),
+        ([gate(health=Circuit.PAUSED, wait=None)], "; its endpoint api is paused until resumed"),
+        ([gate(health=Circuit.HELD, wait=5.0)], "; its endpoint api is held for another 5.0 s"),
         (
-            [Gate("api", Door.PAUSED, 0, None, "account")],
+            [Gate("api", Circuit.PAUSED, 0, None, "account")],
             "; the budget account of its endpoint api is paused until resumed",
         ),
         (
-            [gate("a", Door.PAUSED, None), gate("b", Door.PAUSED, None)],
+            [gate("a", Circuit.PAUSED, None), gate("b", Circuit.PAUSED, None)],
             "; both its endpoints are paused, until resumed",
         ),
-        ([gate("a", Door.PAUSED, None), gate("b", Door.RESTING)], "(1 paused, 1 resting), the next slot is free in"),
+        (
+            [gate("a", Circuit.PAUSED, None), gate("b", Circuit.RESTING)],
+            "(1 paused, 1 resting), the next slot is free in",
+        ),
     ],
 )
 @pytest.mark.parametrize("place", [Place.LEFTOVER, Place.SPENT])
@@ -112,11 +116,10 @@ def test_what_is_left_over_says_what_shuts_all_its_endpoints(place, gates, words
 
 def test_an_endpoint_out_of_budget_or_being_probed_is_not_free_though_nothing_rests():
     """Slots that cannot be used are none."""
-    gates = gate("a", Door.OUT_OF_BUDGET, free=0), gate("b", Door.PROBED, wait=1.0)
+    gates = gate("a", Circuit.FULL), gate("b", Circuit.PROBING, wait=1.0)
 
     assert pending(*gates) == (
-        "none of its two endpoints lets a call through (1 out of budget, 1 being probed), the next slot is free in "
-        "1.0 s at b"
+        "none of its two endpoints lets a call through (1 full, 1 probing), the next slot is free in 1.0 s at b"
     )
 
 

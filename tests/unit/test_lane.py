@@ -74,12 +74,13 @@ class Api:
 
     def send(self, connection, _endpoint, _request, _deadline):
         self.sent.append((connection, self._clock.time))
-        return ""
 
     def receive(self, connection, _endpoint, sent_at, deadline):
         answers_at = sent_at + self.answering.get(connection, 0)
         self._clock.time = min(answers_at, deadline)
-        return Delivered(200, self._clock.time - sent_at) if answers_at < deadline else Unreachable("no answer", None)
+        if answers_at < deadline:
+            return Delivered(200, self._clock.time - sent_at)
+        return Unreachable("no answer", None, "no answer in time")
 
     def fail(self, _endpoint, **_options):
         return Failed(1.0, opened=self.opened)
@@ -207,10 +208,10 @@ def test_a_slot_that_comes_too_late_for_the_deadline_is_given_back(scene):
     ("outcome", "told"),
     [
         (
-            Unreachable("no connection to host:80: refused", None),
+            Unreachable("no connection to host:80: refused", None, "connection refused"),
             "no connection to host:80: refused; it",
         ),
-        (Unreachable("HTTP 500: no such wallet_001", 0.1), "HTTP 500; it rests"),
+        (Unreachable("HTTP 500: no such wallet_001", 0.1, "HTTP 500"), "HTTP 500; it rests"),
     ],
 )
 def test_an_endpoint_that_comes_to_rest_is_told_with_what_it_said_last(scene, caplog, outcome, told):

@@ -47,12 +47,15 @@ def test_a_run_whose_calls_failed_says_so(capsys):
     endpoint = {"calls": 9, "errors": 8, "throttled": 1, "completed": 0, "peak_in_window": 1, "limit": "9/minute"}
     record = run(leftover=5)
     record["by_endpoint"]["a"] = endpoint | {"p50_ms": 0, "p95_ms": 0}
+    record["troubles"] = [
+        {"endpoint": "a", "address": "host:80", "what": what, "calls": calls}
+        for what, calls in (("HTTP 503", 8), ("HTTP 429", 1))
+    ]
 
     describe(record)
 
     told = capsys.readouterr().out
-    assert "8 of 9 calls failed: `rlm explain EVENT` says how" in told
-    assert "1 of 9 calls were throttled" in told
+    assert "9 of 9 calls failed or were throttled: 8 x HTTP 503, host:80, a; 1 x HTTP 429, host:80, a.\n" in told
     assert "As it was planned" not in told
 
 

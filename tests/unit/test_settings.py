@@ -77,6 +77,7 @@ def test_built_in_values(here):
         "failed_max": 100_000,
         "failed_max_bytes": 256 * 1024 * 1024,
         "failed_alarm": 1000,
+        "failed_alarm_share": 0.1,
     }
     assert settings.run.model_dump() == {
         "window_seconds": 180,

@@ -40,7 +40,7 @@ def endpoint(types, used=12, **more):
         "free": 30 - used,
         "next_slot_seconds": 0 if used < 30 else 12.3,
     }
-    return {**counted, **standing, "limit": "30/minute", "circuit": "closed", "circuit_seconds": None, **more}
+    return {**counted, **standing, "limit": "30/minute", "health": "ok", "circuit_seconds": None, **more}
 
 
 def worker(pid, busy=3, **more):
@@ -242,10 +242,10 @@ def test_what_does_not_fit_is_told_with_what_binds():
 def test_an_endpoint_that_is_not_well_is_named():
     """With its circuit and for how much longer, though its cell says no more than the circuit."""
     found = status()
-    ill = {"circuit": "open", "circuit_reason": "failing", "circuit_seconds": 12.0}
+    ill = {"health": "resting", "circuit_reason": "failing", "circuit_seconds": 12.0}
     found["by_endpoint"]["overflow_new_balance_2"] |= ill
 
-    assert "! overflow_new_balance_2 open (failing) for 12 s" in drawn(picture_of(found), 80)
+    assert "! overflow_new_balance_2 resting (failing) for 12 s" in drawn(picture_of(found), 80)
 
 
 def test_endpoints_that_are_not_well_for_the_same_reason_are_told_together():
@@ -253,9 +253,9 @@ def test_endpoints_that_are_not_well_for_the_same_reason_are_told_together():
     # Given a run whose endpoints are held but for two, which fail
     found = status()
     for number, one in enumerate(found["by_endpoint"].values()):
-        one |= {"circuit": "held", "circuit_reason": None, "circuit_seconds": 12.0 + number}
+        one |= {"health": "held", "circuit_reason": None, "circuit_seconds": 12.0 + number}
     for name in ("new_balance_0", "overflow_new_balance_1"):
-        found["by_endpoint"][name] |= {"circuit": "open", "circuit_reason": "failing"}
+        found["by_endpoint"][name] |= {"health": "resting", "circuit_reason": "failing"}
 
     # When they are told
     held, failing = words.unwell(found)
@@ -263,7 +263,7 @@ def test_endpoints_that_are_not_well_for_the_same_reason_are_told_together():
     # Then that takes a line, or two
     assert held.startswith("18 held for up to 31 s: rebalance_needed_0, ")
     assert held.endswith(" and 15 more")
-    assert failing == "2 open (failing) for up to 25 s: new_balance_0, overflow_new_balance_1"
+    assert failing == "2 resting (failing) for up to 25 s: new_balance_0, overflow_new_balance_1"
 
 
 def test_of_many_endpoints_those_without_a_call_are_left_out_of_a_record():
@@ -317,7 +317,7 @@ def test_who_may_not_see_the_slots_sees_the_rest(width):
     """A user who only looks on is told nothing of slots and health; the picture has the types all the same."""
     found = status()
     for entry in found["by_endpoint"].values():
-        for key in ("types", "used", "allowed", "free", "next_slot_seconds", "circuit", "circuit_seconds"):
+        for key in ("types", "used", "allowed", "free", "next_slot_seconds", "health", "circuit_seconds"):
             del entry[key]
 
     seen = drawn(picture_of(found), width)
@@ -388,7 +388,7 @@ def test_a_terminal_of_no_columns_is_as_wide_as_it_says(monkeypatch):
 def test_between_runs_it_says_what_comes_next():
     """What ran last, the next tick, what waits, and dead letters."""
     found = rest()
-    found["by_endpoint"]["overflow_rebalance_needed_1"]["circuit"] = "paused"
+    found["by_endpoint"]["overflow_rebalance_needed_1"]["health"] = "paused"
     picture = drawn(picture_of(found), 100)
 
     for told in (

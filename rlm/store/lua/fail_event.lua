@@ -13,11 +13,12 @@
 -- ARGV[7]  dedupe_ms    how long the event is remembered, to recognise duplicates
 -- ARGV[8]  letter       the dead letter, JSON
 -- ARGV[9]  entry        of the event's trail: the call and its answer, JSON
+-- ARGV[10] kind         the word in which the answer is counted among the run's troubles, or empty
 -- Returns  1 settled, 0 the claim was no longer the worker's and nothing was changed
 -- Atomic because the letter and the event must never exist both, nor neither.
 local event, inflight, calls, tally, failed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local event_id, worker, release, type, endpoint, failing, dedupe_ms, letter, entry =
-  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
+local event_id, worker, release, type, endpoint, failing, dedupe_ms, letter, entry, kind =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10]
 local claim = redis.call('HMGET', event, 'owner', 'release')
 if claim[1] ~= worker or claim[2] == release then redis.call('HDEL', calls, event_id) end  -- else: a newer claim's
 if claim[1] ~= worker or claim[2] ~= release then return 0 end
@@ -30,6 +31,7 @@ redis.call('HINCRBY', tally, 'errors:' .. endpoint, 1)
 if failing == '1' then
   redis.call('HINCRBY', tally, 'failing:' .. type .. ' ' .. endpoint, 1)
 end
+if kind ~= '' then redis.call('HINCRBY', tally, 'trouble:' .. endpoint .. ' ' .. kind, 1) end
 redis.call('HSET', event, 'last', endpoint)
 redis.call('HINCRBY', event, 'attempt', 1)
 if dedupe_ms > 0 then

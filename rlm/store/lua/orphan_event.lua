@@ -52,7 +52,7 @@ redis.call('ZREM', inflight, event_id)
 if not tonumber(told[2] or nil) then return redis.call('ZADD', pending, '0', event_id) and 'pending' end  -- see release_events
 redis.call('HDEL', event, 'owner')
 if stamp ~= '' then
-  redis.call('HINCRBY', tally, 'errors:' .. endpoint, 1)
+  for _, what in ipairs({'errors:%s', 'trouble:%s worker lost'}) do redis.call('HINCRBY', tally, what:format(endpoint), 1) end
   redis.call('HINCRBY', event, 'attempt', 1)
   local place = string.format('t%d', redis.call('HINCRBY', event, 'trail', 1) % 50)
   redis.call('HSET', event, 'last', endpoint, place, time[1] .. ' ' .. time[2] .. ' ' .. entry)

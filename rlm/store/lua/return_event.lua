@@ -14,11 +14,12 @@
 -- ARGV[8]  endpoint     name of the endpoint called
 -- ARGV[9]  failing      type of the event where the endpoint failed for the moment, else empty
 -- ARGV[10] entry        of the event's trail: the call and its answer, JSON; unused where no call was made
+-- ARGV[11] kind         the word in which the answer is counted among the run's troubles, or empty
 -- Returns  1 given back, 0 the claim was no longer the worker's and nothing was changed
 -- Atomic because a worker given up for dead may come back after its event went to another.
 local event, inflight, calls, tally, target = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local event_id, worker, release, run_id, where, delay_us, answer, endpoint, failing, entry =
-  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local event_id, worker, release, run_id, where, delay_us, answer, endpoint, failing, entry, kind =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
 local claim = redis.call('HMGET', event, 'owner', 'release', 'score', 'tries_in')
 if claim[1] ~= worker or claim[2] == release then redis.call('HDEL', calls, event_id) end  -- else: a newer claim's
 if claim[1] ~= worker or claim[2] ~= release then return 0 end
@@ -42,6 +43,7 @@ end
 if failing ~= '' then
   redis.call('HINCRBY', tally, 'failing:' .. failing .. ' ' .. endpoint, 1)
 end
+if kind ~= '' then redis.call('HINCRBY', tally, 'trouble:' .. endpoint .. ' ' .. kind, 1) end
 if answer == 'errors' then
   redis.call('HINCRBY', event, 'attempt', 1)
   if claim[4] ~= run_id then

@@ -1,0 +1,77 @@
+"""What went wrong with calls: counted by endpoint and word, and told in words with where."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.endpoint import Endpoint, Limit
+from rlm.trouble import MOST_ENTRIES, address_of, every_call_failed, in_words, refused_by, troubles_of
+
+ONE, TWO = (
+    Endpoint(name, f"https://user:secret@api.example/{name}", Limit.parse("9/minute"), 1.0) for name in ("one", "two")
+)
+
+
+def trouble(endpoint, what, calls, address="api.example:443"):
+    return {"endpoint": endpoint, "address": address, "what": what, "calls": calls}
+
+
+def test_each_count_of_the_tally_is_an_entry_the_most_calls_first():
+    """Other fields are none, and one that is no longer configured has no address."""
+    tally = {
+        "errors:one": 9,
+        "trouble:one HTTP 503": 2,
+        "trouble:two connection refused": 7,
+        "trouble:gone HTTP 401": 1,
+    }
+
+    assert troubles_of(tally, {"one": ONE, "two": TWO}) == [
+        trouble("two", "connection refused", 7),
+        trouble("one", "HTTP 503", 2),
+        trouble("gone", "HTTP 401", 1, None),
+    ]
+
+
+def test_a_record_holds_so_many_of_them_and_no_more():
+    """Those with the most calls."""
+    found = troubles_of({f"trouble:e{number} HTTP 500": number for number in range(1, 300)}, {})
+
+    assert [one["calls"] for one in found] == list(range(299, 299 - MOST_ENTRIES, -1))
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("http://api.example/x?key=s3cret", "api.example:80"),
+        ("https://me:s3cret@api.example", "api.example:443"),
+        ("http://[::1]:81/", "[::1]:81"),
+    ],
+)
+def test_an_address_is_host_and_port_and_nothing_that_may_be_a_secret(url, address):
+    """Whatever else the URL holds."""
+    assert address_of(url) == address
+
+
+def test_those_alike_at_one_address_are_told_together():
+    """And of many the first are named."""
+    alike = [trouble(f"e{number}", "HTTP 401", 2) for number in range(5)]
+    others = [trouble("a", what, 1, "host:1") for what in ("HTTP 500", "HTTP 502", "HTTP 503")]
+
+    assert in_words([trouble("one", "connection refused", 3)]) == "3 x connection refused, api.example:443, one"
+    assert in_words([*others, *alike]) == (
+        "10 x HTTP 401, api.example:443, e0, e1, e2 and 2 more; 1 x HTTP 500, host:1, a; 1 x HTTP 502, host:1, a; "
+        "and 1 more, see `rlm result --json`"
+    )
+
+
+@pytest.mark.parametrize(("calls", "completed", "failed"), [(0, 0, False), (3, 0, True), (3, 1, False)])
+def test_every_call_failed_where_there_were_some_and_none_was_answered_well(calls, completed, failed):
+    """A run without a call failed in none."""
+    assert every_call_failed({"by_endpoint": {"one": {"calls": calls, "completed": completed}}}) is failed
+
+
+def test_what_an_endpoint_refuses_whatever_it_is_sent_is_counted_apart():
+    """Not what speaks of the event, nor that of another endpoint."""
+    found = [trouble("one", "HTTP 401", 4), trouble("one", "HTTP 422", 8), trouble("two", "HTTP 404", 16)]
+
+    assert refused_by({"troubles": found}, {"one"}) == 4
