@@ -92,8 +92,18 @@ def check_workers(store: Store) -> Iterator[Finding]:
         )
     elif ready + coming >= wanted:
         yield good("workers", message)
+    elif shortage := _shortage(store):
+        yield fault(
+            "workers", shortage, "start a supervisor (`rlm up` or `rlm supervisor`); where one runs, read its log"
+        )
     else:
         yield warning("workers", message, "start a supervisor; where one runs, its log says why, or wait a moment")
+
+
+def _shortage(store: Store) -> str:
+    """Return what the open run lacks, as its conductor sees it; empty where it lacks nothing, or none is open."""
+    run = store.runs.current()
+    return str((run.forecast or {}).get("shortage", "")) if run else ""
 
 
 def _is_coming_up(worker: Process) -> bool:

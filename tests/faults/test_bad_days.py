@@ -71,7 +71,7 @@ def test_a_run_whose_supervisor_is_killed_counts_the_workers_there_are(bad_day):
         assert "however many workers" not in status
         doctor = system.rlm("doctor", check=False)
         assert doctor.returncode == 1, doctor.stdout
-        assert "no worker is started" in doctor.stdout
+        assert "no worker is ready of" in doctor.stdout
 
         record = system.await_record(run_id)
         left = record["counts"]["leftover"]
