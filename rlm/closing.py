@@ -55,7 +55,7 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
         tally = store.runs.tally(run_id)
         calls = store.measures.completed(run_id)
         record = record_so_far(store, run, tally, store.now_us())
-        if (actual := actual_seconds(calls)) is not None:
+        if (actual := actual_seconds(calls, _released_us(run))) is not None:
             record["plan"]["actual_seconds"] = actual
             record["used"] = _used(store, record, calls, actual)
         if found := causes(_ended(store, run, record)):
@@ -81,6 +81,13 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
             return record
         if closed is not None:
             return None
+
+
+def _released_us(run: Run) -> int | None:
+    """Return when the run's first event was released, microseconds by the clock of Redis as it is now."""
+    if run.first_release_at is None:
+        return None
+    return run.deadline_us - round((run.deadline - run.first_release_at) * 1_000_000)
 
 
 def _used(store: Store, record: Mapping[str, Any], calls: Sequence[Completed], seconds: float) -> dict[str, Any]:

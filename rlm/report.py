@@ -192,6 +192,14 @@ def _worker(worker: Process, lanes: Sequence[Lane], now_us: int) -> dict[str, An
     }
 
 
+def none_finished(store: Store) -> str:
+    """Say that there is no record, and what to type: another thing if a run is under way."""
+    run = store.runs.current()
+    if run is not None:
+        return f"No run has finished yet; {run.id} is under way, see `rlm status`."
+    return "No run has finished yet. Start one with `rlm start --wait`."
+
+
 def record(store: Store, run_id: str | None) -> dict[str, Any]:
     """Return the record of the run named, or of the last one that finished.
 
@@ -201,7 +209,7 @@ def record(store: Store, run_id: str | None) -> dict[str, Any]:
     if run_id is None:
         newest = store.runs.history(_TRIED)
         if not newest:
-            raise NoSuchRunError("No run has finished yet. Start one with `rlm start --wait`.")
+            raise NoSuchRunError(none_finished(store))
         readable = (one for one in newest if store.runs.record(one) is not None)
         run_id = next(readable, newest[0])
     found = store.runs.record(run_id) if run_id.isascii() else None  # every id is ASCII

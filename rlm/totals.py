@@ -30,6 +30,9 @@ BOUNDS: Final[Mapping[str, tuple[float, ...]]] = {
     "forecast": (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 }
 
+#: A first call follows its release within this time, seconds.
+TRAVEL_SECONDS = 1.0
+
 _MICROSECONDS = 1_000_000
 #: Only of these does a plan say when they end; others were cut off.
 _FORESEEN = frozenset({"completed", "partial"})
@@ -110,10 +113,16 @@ def forecast_error(record: Mapping[str, Any]) -> float | None:
     return float(plan["actual_seconds"]) - float(plan["forecast_seconds"])
 
 
-def actual_seconds(calls: Sequence[Completed]) -> float | None:
-    """Return how long it was from the first completed call to the last answer; None where that is not known."""
+def actual_seconds(calls: Sequence[Completed], released_us: int | None = None) -> float | None:
+    """Return how long it was from the first call to the last answer that completed an event; None if that is not known.
+
+    The first call is the first that was completed, or one at `released_us` (microseconds of Redis time), when the run's
+    first event was released, if that was more than `TRAVEL_SECONDS` before: its first calls failed then.
+    """
     timed = [call for call in calls if call.at_us]
     if not timed:
         return None
     began_us = min(call.at_us - call.milliseconds * 1000 for call in timed)
+    if released_us is not None and began_us - released_us > TRAVEL_SECONDS * _MICROSECONDS:
+        began_us = released_us
     return round((max(call.at_us for call in timed) - began_us) / _MICROSECONDS, 3)

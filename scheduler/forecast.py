@@ -100,12 +100,13 @@ class Forecaster:
         plan = self._plan(scene, snapshot, wanted, team.counted_on)
         now = self._run.deadline - scene.remaining_seconds
         self._seconds = _seconds_in_all(plan, now, first_release_at) or self._seconds
+        spent = sum(count.spent for count in snapshot.counts.values())
         forecast = {
             "as_of": isoformat(now),
             "forecast_seconds": round(self._seconds, 3),
-            "expected_leftover": plan.expected_leftover + sum(count.spent for count in snapshot.counts.values()),
+            "expected_leftover": plan.expected_leftover + spent,
             "workers": plan.workers,
-            "binds": _binds(plan, team),
+            "binds": _binds(plan, team, spent),
             "shortage": team.shortage,
         }
         self._store.runs.advance(
@@ -179,11 +180,12 @@ class Forecaster:
             )
 
 
-def _binds(plan: Plan, team: Team) -> str:
-    """Say what binds: of workers that lack, that they do, if all would else be done or more of it."""
-    if not team.shortage or not plan.expected_leftover:
-        return plan.binds
-    return f"{team.shortage}: {counted(plan.expected_leftover, 'event')} will be left over"
+def _binds(plan: Plan, team: Team, spent: int) -> str:
+    """Say what binds: of workers that lack, that they do, if events are left over; and that attempts are `spent`."""
+    told = plan.binds
+    if team.shortage and plan.expected_leftover:
+        told = f"{team.shortage}: {counted(plan.expected_leftover, 'event')} will be left over"
+    return f"{told}; {counted(spent, 'event')} had all attempts of this run" if spent else told
 
 
 def _waiting(snapshot: Snapshot) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -16,8 +17,9 @@ from rlm.errors import ConfigurationError
 from rlm.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from rlm.endpoint import EventType
     from rlm.mockapi import EndpointSummary, MockApi
 
 
@@ -75,7 +77,7 @@ def mock_api(
         api = MockApi(types, host=host, port=port, log_path=log_path)
         for name, fields in _faults(fail, fault).items():
             api.set_fault(name, **fields)
-        api.serve_forever(lambda: click.echo("\n".join(_boot_lines(api)), err=True))
+        api.serve_forever(lambda: click.echo("\n".join(_boot_lines(api, types)), err=True))
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
     except OSError as error:
@@ -113,13 +115,16 @@ def _value(text: str) -> Any:
         return text  # a word, as in retry_after=date
 
 
-def _boot_lines(api: MockApi) -> Iterator[str]:
+def _boot_lines(api: MockApi, types: Sequence[EventType]) -> Iterator[str]:
     if api.open_to:
         yield (
             f"Warning: whoever reaches {', '.join(api.open_to)} can read the log of calls and change the faults, for "
             "there is no token; leave --host out to listen on 127.0.0.1 only"
         )
     yield f"rlm mock-api {__version__}, pid {os.getpid()}, serves {len(api.summary())} endpoints on {api.url}"
+    urls = [urlsplit(one.url) for kind in types for one in kind.endpoints]
+    if not any(one.port == urlsplit(api.url).port for one in urls):
+        yield f"Warning: no endpoint of the configuration leads here; they lead to {urls[0].netloc} and the like"
 
 
 def _table(summary: dict[str, EndpointSummary]) -> str:

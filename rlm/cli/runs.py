@@ -96,7 +96,7 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     )
 )
 @click.argument("run_id", metavar="[RUN]", required=False, shell_complete=run_ids)
-@click.option("--follow", "-f", is_flag=True, help="Go on showing it, until the run named is closed, or Ctrl-C.")
+@click.option("--follow", "-f", is_flag=True, help="Go on showing it, until the run named is closed, `q` or Ctrl-C.")
 @interval_option(FOLLOW_SECONDS)
 @config_option
 @json_option
@@ -156,17 +156,19 @@ def result(config: Path | None, run_id: str | None, as_json: bool) -> None:
 @json_option
 def list_runs(config: Path | None, number: int, as_json: bool) -> None:
     """List the last N runs (20), newest first."""
-    from rlm.archive import Archive, Kind  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm import report  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.archive import Archive, Kind  # noqa: PLC0415
 
     keys = ("run_id", "state", "started_at", "duration_seconds", "counts")
     with store_of(config) as store:
         records = store.runs.recent(number)
         older = Archive(store.settings.archive_dir).hint(Kind.RECORDS) if len(records) < number else ""
+        nothing = "" if records else report.none_finished(store)
     entries = [{key: record[key] for key in keys} for record in records]
     if as_json:
         print_json(entries)
     elif not entries:
-        show_words("No run has finished yet. Start one with `rlm start --wait`.")
+        show_words(nothing)
     else:
         columns = ["taken", "carried_over", "completed", "failed", "leftover"]
         rows = [

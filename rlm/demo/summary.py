@@ -91,7 +91,7 @@ def _api(verdict: Verdict) -> Iterator[str]:
 
 def _tables(verdict: Verdict, types: Sequence[EventType]) -> Iterator[str]:
     """Lay out what the API saw by type, so that it fits a screen: of its endpoints in all, and the highest peak."""
-    headings = ["seen by the API", "endpoints", "calls", "refused", "highest peak", "limit of each"]
+    headings = ["seen by the API", "endpoints", "calls", "refused", "peak", "limit"]
     rows = [headings]
     for kind in types:
         seen = [verdict.api[one.name] for one in kind.endpoints]

@@ -114,10 +114,14 @@ def look_around(store: Store, type_name: str) -> Scene:
     ready = [one for one in workers if one.state == WorkerState.READY]
     every_seconds = store.settings.run.every_seconds
     scheduled = bool(store.processes.alive(Role.SCHEDULER))
+    run = store.runs.current()
+    next_tick = (system_clock.now() // every_seconds + 1) * every_seconds
+    if run is not None:  # runs never overlap: a tick that comes meanwhile waits for its end
+        next_tick = max(next_tick, system_clock.now() + run.left_seconds(now_us))
     return Scene(
         now=now_us / _MICROSECONDS,
-        run=store.runs.current(),
-        next_run_at=(system_clock.now() // every_seconds + 1) * every_seconds if scheduled else None,
+        run=run,
+        next_run_at=next_tick if scheduled else None,
         gates=tuple(_gate(one, views) for one in endpoints),
         needs_seconds=min(needs) if needs else None,
         ready=len(ready),

@@ -37,7 +37,7 @@ class RecordPicture:
         parts = [*outcome(one), Text(), _types(one)]
         if self.endpoints:
             shown, unused = _endpoints_shown(one)
-            parts += [Text(), *([_endpoints(shown, width - BORDER)] if shown else [])]
+            parts += [Text(), *([_endpoints(shown, width - BORDER)] if shown else []), *_limits_changed(shown)]
             if unused:
                 parts.append(Text(f"and {unused:,} more without a call" if shown else "no call was made", style=QUIET))
         yield panel(title_of(one, self.title), parts, width)
@@ -124,11 +124,16 @@ def _endpoints(shown: Mapping[str, Any], width: int) -> Table:
             *_numbers((one["calls"], "")),
             *(_numbers((one["completed"], "green")) if wide else ()),
             *_numbers((one["throttled"], "yellow"), (one["errors"], "bold red"), (one["peak_in_window"], "")),
-            Name(_limit(one), QUIET),
+            Name(one["limit"], QUIET),
             *_numbers((round(one.get("p50_ms", 0)), "")),
             *(_numbers((round(one.get("p95_ms", 0)), "")) if wide else ()),
         )
     return table
+
+
+def _limits_changed(shown: Mapping[str, Any]) -> list[RenderableType]:
+    told = [f"{safe_line(name)} {_limit(one)}" for name, one in shown.items() if one.get("limit_before")]
+    return [Text(f"limits changed in this run: {'; '.join(told)}", style=QUIET)] if told else []
 
 
 def _limit(one: Mapping[str, Any]) -> str:

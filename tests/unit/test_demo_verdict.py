@@ -159,7 +159,7 @@ def test_the_prologue_says_what_time_means():
 def test_the_summary_fits_a_screen():
     """24 lines of 80 columns, with the built-in types and everything that there is to be told."""
     types = load_settings(None, {}).event_types
-    seen = {one.name: EndpointSummary(1, 1, 1, 0, 30, one.limit.text) for kind in types for one in kind.endpoints}
+    seen = {one.name: EndpointSummary(1, 1, 1, 0, 30, "30 per 6.0 second") for kind in types for one in kind.endpoints}
     counts = {"leftover": 1, "completed": 3, "expected_leftover": 1}
     facts = {"events": 4, "unsettled": 1, "items": 3, "speed": 10.0}
     verdict = judge(record(**counts), types, [], seen, {}, **facts)
