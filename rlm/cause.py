@@ -25,7 +25,7 @@ ALARMED: Final = frozenset({Obstacle.WORKERS, Obstacle.REDIS, Obstacle.HELD})
 MOST_NAMED: Final = 3
 
 #: The other causes, beside the obstacles: how the run ended, or how its calls did.
-CANCELLED, FAILED, ATTEMPTS, DEADLINE = "cancelled", "failed", "attempts", "deadline"
+CANCELLED, FAILED, STOPPED, ATTEMPTS, DEADLINE = "cancelled", "failed", "stopped", "attempts", "deadline"
 #: Causes that are the trouble of endpoints; whether one has raised an alarm is known of the endpoint.
 OF_ENDPOINTS: Final = frozenset({Obstacle.RESTING, ATTEMPTS})
 
@@ -76,6 +76,7 @@ class Ended:
     limits: Mapping[str, str]
     cancelled: bool = False
     failure: str = ""
+    stopped: str = ""
 
 
 def causes(run: Ended) -> list[Cause]:
@@ -83,8 +84,9 @@ def causes(run: Ended) -> list[Cause]:
     left = {name: number for name, number in run.leftover.items() if number}
     if not left:
         return []
-    if run.cancelled or run.failure:
-        word, why = (FAILED, run.failure) if run.failure else (CANCELLED, "the run was cancelled")
+    if run.cancelled or run.failure or run.stopped:
+        word, why = (STOPPED, run.stopped) if run.stopped else (CANCELLED, "the run was cancelled")
+        word, why = (FAILED, run.failure) if run.failure else (word, why)
         return [Cause(word, tuple(left), sum(left.values()), f"{_left_over(sum(left.values()))}: {why}")]
     found = [*_spent(run, left), *_waited(run, left)]
     return sorted(found, key=lambda one: -one.leftover)
@@ -107,7 +109,7 @@ def alarmed(why: Sequence[Mapping[str, Any]], types: Collection[str] = ()) -> bo
 
 def went_wrong(why: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether any cause of a record is more than the limits, or an operator's order."""
-    return any(one["cause"] not in {*IN_ORDER, Obstacle.PAUSED, CANCELLED} for one in why)
+    return any(one["cause"] not in {*IN_ORDER, Obstacle.PAUSED, CANCELLED, STOPPED} for one in why)
 
 
 def _spent(run: Ended, left: Mapping[str, int]) -> Iterator[Cause]:

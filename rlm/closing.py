@@ -124,6 +124,7 @@ def _ended(store: Store, run: Run, record: Mapping[str, Any]) -> Ended:
         limits=limits,
         cancelled=run.cancelled,
         failure=run.failure,
+        stopped=run.stopped,
     )
 
 
@@ -149,7 +150,7 @@ def record_so_far(
     )
     if troubles := troubles_of(tally, endpoints):
         record["troubles"] = troubles
-    if too_high := limits_too_high(store, run.started_at):
+    if too_high := limits_too_high(store, run.started_at, endpoints):
         record["limits_too_high"] = [one.as_json() for one in too_high]
     return record
 

@@ -14,6 +14,8 @@ from rlm.compliance import most_in_any
 from rlm.text import ordinal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rlm.endpoint import Endpoint
     from rlm.store import Store
     from rlm.store.control import Refusals
@@ -71,13 +73,15 @@ class TooHigh:
         }
 
 
-def limits_too_high(store: Store, since: float = 0.0) -> list[TooHigh]:
+def limits_too_high(store: Store, since: float = 0.0, endpoints: Mapping[str, Endpoint] | None = None) -> list[TooHigh]:
     """Return the limits that are too high, of those refused a call since then (seconds since 1970).
+
+    `endpoints` are those in force, by name, where they have been read already.
 
     Raises:
         StoreError: Redis did not answer.
     """
-    endpoints = store.endpoints()
+    endpoints = store.endpoints() if endpoints is None else endpoints
     health = store.control.health(list(endpoints.values()))
     found = [TooHigh(one, told) for name, one in endpoints.items() if (told := health[name].refusals)]
     standing = [one for one in found if one.refusals.limit == one.endpoint.limit.text and one.refusals.at >= since]

@@ -94,6 +94,7 @@ class Run:
     first_release_at: float | None = None
     cancelled: bool = False
     failure: str = ""
+    stopped: str = ""
     workers_peak: int = 0
     restarts_before: int = 0
     tick: float = 0.0

@@ -18,6 +18,7 @@ from rlm.measuring import learned
 from rlm.planning import live_windows, plan_run, start_seconds, types_in_force
 from rlm.run import State, Trigger
 from rlm.store.processes import Role, WorkerState
+from rlm.text import span
 from scheduler.release import BUSY_SECONDS, ReleaseLoop
 from scheduler.vouching import Voucher
 
@@ -188,6 +189,8 @@ class Conductor:
             fields["failure"] = "Redis was away, or not fit, past the deadline"
         elif loop.lacked_workers and not loop.cancelled and not self._duty.stopping and self._unsettled():
             fields["failure"] = "no worker came up"
+        elif self._duty.stopping and not self._duty.cancels and (left := self._left_seconds(run)) > 0:
+            fields["stopped"] = f"the scheduler was told to stop {span(left)} before the deadline"
         crash_point("finish.due")
         self._advance(run, State.FINISHING, **fields, **loop.account())
         crash_point("finish.marked")

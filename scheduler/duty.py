@@ -5,7 +5,8 @@ from __future__ import annotations
 import select
 from typing import TYPE_CHECKING
 
-from rlm.store.processes import Role
+from rlm.clock import system_clock
+from rlm.store.processes import HEARTBEAT_TTL_SECONDS, Role
 
 if TYPE_CHECKING:
     from rlm.run import Run
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 #: So many asks are answered at once: who floods the list does not hold the run up.
 MOST_ASKS = 100
+#: So long after Redis has answered again an outage is counted as one of a moment ago, seconds.
+LATELY_SECONDS = HEARTBEAT_TTL_SECONDS
 
 
 class Duty:
@@ -31,6 +34,16 @@ class Duty:
         self.cancels = cancels
         #: A run was to be handed over, and nobody took the lease: whoever else is known is about to stop as well.
         self.forsaken = False
+        self._failed_at = float("-inf")
+
+    def note_outage(self) -> None:
+        """Note that Redis did not answer just now."""
+        self._failed_at = system_clock.monotonic()
+
+    @property
+    def lately_away(self) -> bool:
+        """Whether Redis was away a moment ago: who lives may not be heard of yet, and a run may have stood still."""
+        return system_clock.monotonic() - self._failed_at < LATELY_SECONDS
 
     @property
     def stopping(self) -> bool:

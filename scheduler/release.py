@@ -94,11 +94,11 @@ class ReleaseLoop:
         self._could_send = False
         self._was_away = False
         self._outage = Outage(log, "release")
-        self._watch = TeamWatch(store, run.id)
+        self._watch = TeamWatch(store, run.id, duty)
         self._team = Team(0, 0, supervised=True)
         self._waits = Waits.read(run.waits, run.started_at)
         self._waits_noted_at = system_clock.monotonic()
-        self._interrupted = False
+        self._interrupted = duty.lately_away  # a run that is taken over then has stood still for that
         #: Most workers ready at one time.
         self.workers_peak = run.workers_peak
         #: Whether somebody asked to end the run.
@@ -126,6 +126,7 @@ class ReleaseLoop:
                 raise
             except StoreError as error:
                 self._was_away = self._interrupted = True
+                self._duty.note_outage()
                 self._outage.tell(error, "nothing is released meanwhile", run_id=self._run.id)
                 revive(self._store)
                 self._voucher.mender.after(error)
@@ -153,13 +154,14 @@ class ReleaseLoop:
         self._look_around(now_us)
         if self.cancelled or self._duty.stopping:
             return None
+        scene = Scene(counts, views, self._lanes, remaining, self._forecaster.expected, self._begun(counts))
         if remaining <= 0:
-            self.lost_redis = self.lost_redis or bool(self._voucher.unfit)
+            self.lost_redis = self.lost_redis or self._interrupted or bool(self._voucher.unfit)
+            self._follow_waits(scene)
             return None
         if self._voucher.unfit:
             self._interrupted = True
             return AWAY_SECONDS
-        scene = Scene(counts, views, self._lanes, remaining, self._forecaster.expected, self._begun(counts))
         self._follow_waits(scene)
         if not pace.can_send(scene, self._types):
             self._waits.give_up(scene, self._types, begun=self._first_release_at is not None)

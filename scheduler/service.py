@@ -129,6 +129,7 @@ class SchedulerService:
         except HandedOverError as error:
             log.info("Run %s is left to a standby", error, extra={"action": "hand_over"})
         except StoreError as error:
+            self._duty.note_outage()
             self._outage.tell(error, "no run is started meanwhile")
             revive(self._store)
             self._mend_after(error)

@@ -14,6 +14,7 @@ from scheduler.janitor import report_death
 
 if TYPE_CHECKING:
     from rlm.store import Store
+    from scheduler.duty import Duty
 
 #: A supervisor that was not heard of for longer is not counted on, seconds: it speaks every `HEARTBEAT_SECONDS`.
 HEARD_SECONDS = HEARTBEAT_SECONDS + 1.0
@@ -21,6 +22,8 @@ HEARD_SECONDS = HEARTBEAT_SECONDS + 1.0
 PATIENCE_SECONDS = 2.0
 #: The same before the first of a run has come up: its supervisor's template may have to load first.
 FIRST_PATIENCE_SECONDS = 5.0
+#: The same where no supervisor is in the register at all.
+UNKNOWN_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +50,10 @@ class Team:
 class TeamWatch:
     """Follows the workers of one run, and raises the alarm where there are none and nobody starts any."""
 
-    def __init__(self, store: Store, run_id: str) -> None:
+    def __init__(self, store: Store, run_id: str, duty: Duty) -> None:
         self._store = store
         self._run_id = run_id
+        self._duty = duty
         self._short_since: float | None = None
         self._met = False
         self._told = False
@@ -77,9 +81,9 @@ class TeamWatch:
         return Team(ready, wanted, supervised, _shortage(ready, wanted, supervised=supervised))
 
     def _patience_seconds(self, *, known: bool) -> float:
-        """Return how long workers that lack are counted on. Where Redis was away nobody is known for a heartbeat."""
+        """Return how long workers that lack are counted on. After Redis was away nobody is known for a heartbeat."""
         if not known:
-            return HEARD_SECONDS
+            return HEARD_SECONDS if self._duty.lately_away else UNKNOWN_SECONDS
         return PATIENCE_SECONDS if self._met else FIRST_PATIENCE_SECONDS
 
     def _tell(self, wanted: int) -> None:

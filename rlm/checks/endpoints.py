@@ -114,7 +114,7 @@ def _resting(entry: Entry) -> tuple[str, str]:
     name = entry["name"]
     return (
         f"{name} rests for another {span(entry['circuit_seconds'])}: it is {entry['circuit_reason']}",
-        f"`rlm result` counts its errors; once it is well, `rlm endpoint resume {name}` has it called at once",
+        f"`rlm status`, or after the run `rlm result`, counts its errors; `rlm endpoint resume {name}` calls it now",
     )
 
 
@@ -133,6 +133,6 @@ _OF_SEVERAL: Final[Mapping[str, tuple[str, str]]] = {
     ),
     Circuit.RESTING: (
         "rest, {until}, as they are {reason}",
-        "`rlm result` counts their errors; once one is well, `rlm endpoint resume NAME` has it called at once",
+        "`rlm status`, or after the run `rlm result`, counts their errors; `rlm endpoint resume NAME` calls one now",
     ),
 }

@@ -63,6 +63,7 @@ class Scene:
 
     `next_run_at` is None where no scheduler is alive. `needs_seconds` must be left of a run for a call to be begun,
     None for a type that is no longer configured. `lanes` are those of the ready workers, `busy` the claims they hold.
+    `conducted`: somebody holds the lease.
     """
 
     now: float
@@ -76,6 +77,7 @@ class Scene:
     busy: int
     workers: frozenset[str]
     max_runs: int
+    conducted: bool = True
 
     @property
     def remaining_seconds(self) -> float:

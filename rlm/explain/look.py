@@ -130,6 +130,7 @@ def look_around(store: Store, type_name: str) -> Scene:
         busy=sum(store.processes.busy([one.id for one in ready])),
         workers=frozenset(one.id for one in workers),
         max_runs=store.settings.retry.max_runs,
+        conducted=store.leases.holder() is not None,
     )
 
 

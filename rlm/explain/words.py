@@ -73,6 +73,8 @@ def _stopped(run: Run, scene: Scene) -> str:
         return "its type is no longer configured, so it becomes a dead letter when the next run starts"
     if run.cancelled or run.state is State.FINISHING:
         return f"run {run.id} is ending, so it will be left over; {_next_run(scene)}"
+    if not scene.conducted:
+        return f"nobody conducts run {run.id}: `rlm up` or `rlm scheduler` goes on with it"
     if run.state is not State.RUNNING:
         return f"run {run.id} is still {run.state}, and nothing is released before it is running"
     left = max(0.0, scene.remaining_seconds)

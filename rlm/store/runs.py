@@ -349,6 +349,7 @@ def _read_run(run_id: str, fields: Mapping[bytes, bytes]) -> Run:
         first_release_at=float(text["first_release_at"]) if "first_release_at" in text else None,
         cancelled="cancelled" in text,
         failure=text.get("failure", ""),
+        stopped=text.get("stopped", ""),
         workers_peak=int(text.get("workers_peak", 0)),
         restarts_before=int(text.get("restarts_before", 0)),
         tick=float(text.get("tick", text["started_at"])),

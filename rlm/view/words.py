@@ -88,6 +88,8 @@ def forecast(found: Mapping[str, Any]) -> Forecast:
     if found["state"] == State.FINISHING:
         return Forecast("finishing: calls under way are awaited, nothing more is sent", "", fits=True)
     expected = found.get("forecast") or found["plan"]
+    if unconducted(found):
+        return Forecast("nothing more is sent until somebody conducts it", "", fits=False)
     left = expected["expected_leftover"]
     when = _done(found, expected)
     if not left:

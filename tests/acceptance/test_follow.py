@@ -24,7 +24,7 @@ from tests.store import steps
 from tests.wait import wait_until
 
 #: Commands and pipelines of one redraw, each a round trip.
-MOST_TRIPS = 16
+MOST_TRIPS = 17
 
 #: Makes what stands behind it the foreground process of its terminal, as a shell would: Ctrl-C is for it.
 TAKE_TERMINAL = (

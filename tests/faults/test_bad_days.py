@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -349,3 +350,42 @@ def test_a_limit_set_too_high_is_named_with_the_one_to_set(bad_day):
         system.rlm("endpoint", "limit", "tight", told["suggested"])
 
         assert "no endpoint refuses what its limit allows" in on_one_line(system.rlm("doctor", check=False).stdout)
+
+
+def test_a_run_frozen_past_its_deadline_is_put_down_to_redis(bad_day):
+    """Whoever closes it then: the run failed, and no limit is blamed."""
+    with bad_day(env={"RLM_RUN__WINDOW_SECONDS": "8"}) as system:
+        system.start_both()
+        events = system.push_evenly(600)
+        run_id = system.ask_for_run()
+        wait_until(lambda: len(system.answered()) > 30, timeout=30, message="the run is under way")
+        server = int(system.store.client.info("server")["process_id"])
+
+        os.kill(server, signal.SIGSTOP)
+        time.sleep(10.0)
+        os.kill(server, signal.SIGCONT)
+
+        record = system.await_record(run_id)
+        assert record["state"] == "failed", record
+        assert [one["cause"] for one in record["why"]] == ["failed"]
+        assert "Redis was away" in record["why"][0]["sentence"]
+        system.assert_promises(events, [record])
+        assert_next_run(system)
+
+
+def test_a_run_cut_short_by_a_stop_says_so(bad_day):
+    """No limit and no worker is blamed for what nobody tried."""
+    with bad_day() as system:
+        system.start_both()
+        events = system.push_evenly(900)
+        run_id = system.ask_for_run()
+        wait_until(lambda: len(system.answered()) > 30, timeout=30, message="the run is under way")
+
+        system.stop("scheduler")
+
+        record = system.await_record(run_id)
+        assert [one["cause"] for one in record["why"]] == ["stopped"], record["why"]
+        assert "the scheduler was told to stop" in system.rlm("result").stdout
+        system.assert_promises(events, [record])
+        system.start("scheduler")
+        assert_next_run(system)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rlm.cause import ATTEMPTS, CANCELLED, DEADLINE, FAILED, Ended, alarmed, causes, verdict, went_wrong
+from rlm.cause import ATTEMPTS, CANCELLED, DEADLINE, FAILED, STOPPED, Ended, alarmed, causes, verdict, went_wrong
 from rlm.waits import Obstacle, Wait, Waits
 
 LIMIT, WORKERS, LANES = Wait(Obstacle.LIMIT), Wait(Obstacle.WORKERS), Wait(Obstacle.LANES)
@@ -120,3 +120,14 @@ def test_what_went_wrong_and_what_raised_an_alarm_of_its_own(words: list[str], w
     assert went_wrong(why) == wrong
     assert alarmed(why) == told
     assert verdict(why) == "; ".join(words)
+
+
+def test_a_run_whose_scheduler_was_told_to_stop_says_so() -> None:
+    """It is an order, nothing that went wrong; what its events waited for until then is no cause."""
+    (found,) = causes(
+        ended({"A": 9}, {"A": {WORKERS: 4.0}}, stopped="the scheduler was told to stop 28 s before the deadline")
+    )
+
+    assert found.word == STOPPED
+    assert found.sentence == "9 events left over: the scheduler was told to stop 28 s before the deadline"
+    assert not went_wrong([found.as_json()])
