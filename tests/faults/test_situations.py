@@ -148,13 +148,25 @@ DAYS = {
     "the scheduler killed and started again": Day(middle=kill("scheduler", again=True), may_ring=("process_died",)),
     "an API four times slower": Day(before=faults(a1={"slow": 4.0}, a2={"slow": 4.0})),
     "an API that answers 500": Day(
-        before=fault("c1", status=500), causes={"C": "resting"}, alarms=("breaker_open", "leftovers"), state="partial"
+        before=fault("c1", status=500),
+        causes={"C": "resting"},
+        alarms=("breaker_open",),
+        may_ring=("leftovers",),
+        state="partial",
     ),
     "an API that is down": Day(
-        before=fault("c1", down=True), causes={"C": "resting"}, alarms=("breaker_open", "leftovers"), state="partial"
+        before=fault("c1", down=True),
+        causes={"C": "resting"},
+        alarms=("breaker_open",),
+        may_ring=("leftovers",),
+        state="partial",
     ),
     "an API that does not answer": Day(
-        before=fault("c1", hang=True), causes={"C": "resting"}, alarms=("breaker_open", "leftovers"), state="partial"
+        before=fault("c1", hang=True),
+        causes={"C": "resting"},
+        alarms=("breaker_open",),
+        may_ring=("leftovers",),
+        state="partial",
     ),
     "an API that asks for a rest": Day(
         before=fault("c1", throttle=60.0),
