@@ -22,6 +22,8 @@ from rlm.private import CAREFUL, FILE_MODE
 
 #: How long a server may take until it answers, seconds: it reads its append-only file first.
 START_SECONDS = 30.0
+#: How long it may leave a question unanswered, seconds. One that still reads its file answers, with a refusal.
+SILENT_SECONDS = 10.0
 #: A server that is started beside a longer log than this begins a new one, and the old one replaces `valkey.log.1`.
 LOG_BYTES = 10_000_000
 #: How long it may take to stop, seconds.
@@ -62,7 +64,7 @@ class ValkeyProcess:
         """Start it unless it runs, an orphan included; return once it answers.
 
         Raises:
-            StoreError: it ended at once, does not answer in `START_SECONDS`, or serves another directory.
+            StoreError: it ended at once, does not answer in `START_SECONDS`, is frozen, or serves another directory.
         """
         if self.socket_path.parent != self._data_dir:
             claim_socket_dir(self.socket_path.parent)
@@ -143,7 +145,10 @@ class ValkeyProcess:
 
     def _connect(self) -> redis.Redis:
         return redis.Redis(
-            unix_socket_path=str(self.socket_path), socket_timeout=5.0, retry=Retry(NoBackoff(), 0), protocol=2
+            unix_socket_path=str(self.socket_path),
+            socket_timeout=SILENT_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
         )
 
     def _await_answer(self, client: redis.Redis) -> str:
@@ -151,7 +156,7 @@ class ValkeyProcess:
         deadline = system_clock.monotonic() + START_SECONDS
         log_start = self._log_size()
         started = False
-        while (serves := _data_of(client)) is None:
+        while (serves := self._data_of(client)) is None:
             with FileLock(self.lock_path) as lock:
                 if lock.try_alone():
                     status = self._reap()
@@ -169,6 +174,20 @@ class ValkeyProcess:
                 )
             system_clock.sleep(POLL_SECONDS)
         return serves
+
+    def _data_of(self, client: redis.Redis) -> str | None:
+        """Return where a server that has read its file keeps its data; None where none answers yet."""
+        try:
+            client.ping()  # refused while it reads the file, when the other is not
+            return str(client.config_get("dir")["dir"])
+        except redis.TimeoutError as error:
+            raise StoreError(
+                f"the embedded server of {str(self._data_dir)!r} runs and takes connections, but has answered nothing "
+                f"for {SILENT_SECONDS:g} s: it is stopped (SIGSTOP), or its disk or this machine stands still; "
+                f"let it go on, or end it: no event is lost"
+            ) from error
+        except redis.ConnectionError:  # none there, not yet, no more, or still reading
+            return None
 
     def _start(self, lock: FileLock) -> None:
         log = os.open(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | CAREFUL, FILE_MODE)
@@ -216,12 +235,3 @@ class ValkeyProcess:
         with self._log_path.open("rb") as log:
             log.seek(max(start, size - LOG_TAIL_BYTES))
             return f" Its log {str(self._log_path)!r}:\n{log.read().decode(errors='replace').strip()}"
-
-
-def _data_of(client: redis.Redis) -> str | None:
-    """Return where a server that has read its file keeps its data; None where none answers."""
-    try:
-        client.ping()  # refused while it reads the file, when the other is not
-        return str(client.config_get("dir")["dir"])
-    except (redis.ConnectionError, redis.TimeoutError):  # none there, not yet, no more, still reading, or frozen
-        return None

@@ -43,7 +43,7 @@ def explain(store: Store, asked: str) -> list[dict[str, Any]]:
     """
     asked = asked.encode("utf-8", "backslashreplace").decode()  # what is no text is no id either
     found, unread = _look(store, asked)
-    if not found or any(event.place is Place.FAILED for event in found):
+    if not _is_one_in_hand(found, asked):
         found = _with_letters(store, asked, found)
     if not found:
         raise NoSuchRunError(_unknown(store, asked, unread))
@@ -77,14 +77,22 @@ def _in_ledger(store: Store, asked: str) -> Iterator[Whereabouts]:
             yield event
 
 
+def _is_one_in_hand(found: list[Whereabouts], asked: str) -> bool:
+    """Return whether an event was asked for, not an item, and it is no dead letter."""
+    return any(event.event_id == asked and event.place is not Place.FAILED for event in found)
+
+
 def _with_letters(store: Store, asked: str, found: list[Whereabouts]) -> list[Whereabouts]:
+    """Add to each event that failed its letter, and the dead letters of events never taken or forgotten."""
     letters = search_letters(store, asked)
-    if not found:
-        now = store.now_us() / 1_000_000
-        return [Whereabouts(one, now, Place.FAILED, letter=letter) for one, letter in letters.items()]
-    return [
-        replace(event, letter=letters.get(event.event_id)) if event.place is Place.FAILED else event for event in found
+    known = [
+        replace(event, letter=letters.pop(event.event_id, None)) if event.place is Place.FAILED else event
+        for event in found
     ]
+    named = {event.event_id for event in known}
+    now = store.now_us() / 1_000_000
+    others = [Whereabouts(one, now, Place.FAILED, letter=letter) for one, letter in letters.items() if one not in named]
+    return [*known, *others]
 
 
 def _unknown(store: Store, asked: str, unread: int) -> str:

@@ -384,6 +384,18 @@ def test_a_dead_letter_of_a_whole_item_is_found_by_the_items_id(inst):
     assert (found["state"], found["type"], found["letter"]["reason"]) == ("failed", None, "missing_field")
 
 
+def test_an_item_shows_its_dead_letters_beside_what_is_under_way(inst):
+    """An event of an unknown type was never taken: only its letter knows it."""
+    inst.push(steps.item("i1", steps.TYPE, "UNKNOWN"))
+    inst.start_run()
+
+    found = inst.json("explain", "i1")["events"]
+
+    assert [(one["event_id"], one["state"]) for one in found] == [(EVENT, "pending"), ("i1:UNKNOWN", "failed")]
+    assert found[1]["letter"]["reason"] == "unknown_type"
+    assert inst.json("explain", EVENT)["state"] == "pending"
+
+
 def test_it_changes_nothing(inst):
     """Whatever is asked."""
     inst.push(*steps.items(2, steps.TYPE))

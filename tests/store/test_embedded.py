@@ -320,6 +320,22 @@ def test_one_that_is_starting_is_awaited_and_not_doubled(data_dir, monkeypatch):
         assert servers_of(data_dir) == []
 
 
+def test_one_that_is_stopped_is_an_error_long_before_a_slow_start_is(data_dir, monkeypatch):
+    """It takes connections and says nothing: who joins hears so, and starts no other; let go on, it serves again."""
+    monkeypatch.setattr(process, "SILENT_SECONDS", 0.2)
+    with EmbeddedServer(data_dir) as member:
+        (server,) = servers_of(data_dir)
+        os.kill(server, signal.SIGSTOP)
+        try:
+            with pytest.raises(StoreError, match=r"answered nothing for 0\.2 s: it is stopped"):
+                EmbeddedServer(data_dir).join()
+        finally:
+            os.kill(server, signal.SIGCONT)
+
+        assert servers_of(data_dir) == [server]
+        assert member.join() == member.url
+
+
 def test_another_process_that_does_not_get_on_is_an_error(data_dir, monkeypatch):
     """Who has to wait for ever to start or stop gives up, naming the lock."""
     monkeypatch.setattr(locks, "WAIT_SECONDS", 0.05)
