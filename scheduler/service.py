@@ -21,6 +21,7 @@ from rlm.run import Trigger
 from rlm.store import revive
 from rlm.store.connect import translated
 from rlm.store.processes import HEARTBEAT_SECONDS, Process, Role, Waker
+from scheduler.changes import ChangeTeller
 from scheduler.conductor import Conductor, HandedOverError
 from scheduler.duty import Duty
 from scheduler.housekeeping import Housekeeper
@@ -278,9 +279,11 @@ class SchedulerService:
             revision=self._settings.revision,
             version=__version__,
         )
+        changes = ChangeTeller(self._store)
         while True:
             try:
                 self._store.processes.announce(Role.SCHEDULER, process)
+                changes.tell(aloud=bool(self._leader.token))
             except StoreError as error:
                 log.info("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
             if self._stopped.wait(HEARTBEAT_SECONDS):
