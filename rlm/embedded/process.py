@@ -23,7 +23,7 @@ from rlm.private import CAREFUL, FILE_MODE
 #: How long a server may take until it answers, seconds: it reads its append-only file first.
 START_SECONDS = 30.0
 #: How long it may leave a question unanswered, seconds. One that still reads its file answers, with a refusal.
-SILENT_SECONDS = 10.0
+SILENT_SECONDS = 5.0
 #: A server that is started beside a longer log than this begins a new one, and the old one replaces `valkey.log.1`.
 LOG_BYTES = 10_000_000
 #: How long it may take to stop, seconds.

@@ -65,6 +65,15 @@ class EmbeddedServer:
             self._listen()
         return self.url
 
+    def revive(self) -> None:
+        """Join again if the server has ended; one that lives and does not answer is not waited for.
+
+        Raises:
+            StoreError: it cannot be started, or its port is taken.
+        """
+        if not running(self.data_dir):
+            self.join()
+
     def leave(self) -> None:
         """Stop using the server, which ends with its last user. Without a join, and in a fork, nothing happens to it.
 

@@ -53,7 +53,7 @@ def self_test(
     with suppress(BrokenOffError):
         try:
             with connected(settings) as server:
-                store = Store(settings, server.url, server.join)
+                store = Store(settings, server.url, server.revive)
                 try:
                     _Test(store, outcome, steps, wakeup, stop, allow_volatile=allow_volatile).run()
                 finally:

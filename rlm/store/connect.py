@@ -54,14 +54,13 @@ class RemoteServer:
 
     url: str
 
-    def join(self) -> str:
-        """Return its URL: there is nothing to start."""
-        return self.url
+    def revive(self) -> None:
+        """Do nothing: others see to it."""
 
 
 @contextmanager
 def connected(settings: Settings) -> Iterator[EmbeddedServer | RemoteServer]:
-    """Yield the server of `settings`; the embedded one is kept running meanwhile, and its `join` revives it.
+    """Yield the server of `settings`; the embedded one is kept running meanwhile, and `revive` starts it again.
 
     Raises:
         StoreError: the embedded server cannot be started or stopped.

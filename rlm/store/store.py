@@ -130,7 +130,7 @@ class Store:
 def open_store(settings: Settings) -> Iterator[Store]:
     """Open the store of `settings`, starting the embedded server where that is configured and nobody has."""
     with connected(settings) as server:
-        store = Store(settings, server.url, server.join)
+        store = Store(settings, server.url, server.revive)
         try:
             yield store
         finally:
