@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from rlm.text import counted
+from rlm.text import counted, named
 from rlm.waits import Obstacle, Wait, Waits
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _left_over(number: int) -> str:
 def _names(names: Sequence[str]) -> str:
     if len(names) <= MOST_NAMED:
         return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-    return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"
+    return named(names, MOST_NAMED)
 
 
 def _seconds(seconds: float) -> str:

@@ -13,6 +13,7 @@ from rlm.endpoints import standing
 from rlm.errors import AmbiguousRunError, NoSuchRunError, StoreForbiddenError
 from rlm.settings.masking import EMBEDDED, mask_url
 from rlm.store.processes import Role, WorkerState
+from rlm.text import named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,8 +66,7 @@ def find_run(store: Store, prefix: str | None) -> str | None:
     known = dict.fromkeys([run.id] if run else []) | dict.fromkeys(store.runs.history(_MOST_RUNS))
     found = [one for one in known if one.startswith(prefix)]
     if len(found) > 1 and prefix not in found:
-        more = f" and {len(found) - _MOST_NAMED:,} more" if len(found) > _MOST_NAMED else ""
-        raise AmbiguousRunError(f"{prefix!r} begins the ids of several runs: {', '.join(found[:_MOST_NAMED])}{more}.")
+        raise AmbiguousRunError(f"{prefix!r} begins the ids of several runs: {named(found, _MOST_NAMED)}.")
     return prefix if prefix in found or not found else found[0]
 
 

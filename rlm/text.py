@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unicodedata import category, east_asian_width
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 #: Kinds of characters (Unicode's categories) that a terminal could take for commands, or that hide or turn around what
 #: stands beside them: controls, formats (bidirectional marks, zero-width ones, tags), separators of lines, surrogates;
@@ -136,6 +136,12 @@ def ordinal(number: int) -> str:
 def counted(number: int, noun: str) -> str:
     """Write a number with its noun: `1 event`, `1,785 events`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def named(names: Sequence[str], most: int) -> str:
+    """Write the first `most` names, and how many others there are: `a, b and 1,785 more`."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def span(seconds: float | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.endpoint import target_of
+from rlm.text import named
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -71,8 +72,7 @@ def in_words(troubles: Sequence[Entry]) -> str:
 
 def _group(what: str, address: str | None, entries: Sequence[Entry]) -> str:
     calls, names = sum(one["calls"] for one in entries), [one["endpoint"] for one in entries]
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join([f"{calls:,} x {what}", *([address] if address else []), *names[:MOST_NAMED]]) + more
+    return ", ".join([f"{calls:,} x {what}", *([address] if address else []), named(names, MOST_NAMED)])
 
 
 def every_call_failed(record: Entry) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rlm.circuit import Circuit
 from rlm.endpoints import endpoint_list
 from rlm.store.fitness import Finding, Severity
-from rlm.text import span
+from rlm.text import named, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ def check_endpoints(store: Store) -> Iterator[Finding]:
     shut = {entry["name"]: entry for entry in entries if entry["health"] in _WORDS}
     probing = [entry["name"] for entry in entries if entry["health"] == Circuit.PROBING]
     if probing:
-        told = f"probing, one call at a time until one is answered well: {_named(probing)}"
+        told = f"probing, one call at a time until one is answered well: {named(probing, MOST_NAMED)}"
         yield Finding("endpoints", ok=True, message=told)
     if not shut:
         if not probing:
@@ -42,7 +42,8 @@ def check_endpoints(store: Store) -> Iterator[Finding]:
         yield _warning(*(_of_one if len(alike) == 1 else _of_several)(alike))
     if idle := _without_endpoint(store, entries, shut):
         yield _warning(
-            f"no endpoint of {_named(idle)} can be called now; a run leaves over what none opens for in its time",
+            f"no endpoint of {named(idle, MOST_NAMED)} can be called now; "
+            "a run leaves over what none opens for in its time",
             "see those above; `rlm plan` says what the next run can do",
         )
 
@@ -54,11 +55,6 @@ def _alike(entries: Iterable[Entry]) -> list[list[Entry]]:
         reason = one["health"], one["circuit_reason"], one["paused_by"], one["circuit_seconds"] is None
         found.setdefault(reason, []).append(one)
     return list(found.values())
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
-    return f"{', '.join(names[:MOST_NAMED])}{more}"
 
 
 def _without_endpoint(store: Store, entries: Sequence[Entry], shut: Mapping[str, object]) -> list[str]:
@@ -89,7 +85,7 @@ def _of_several(alike: Sequence[Entry]) -> tuple[str, str]:
     by = f", by {first['paused_by'] or 'somebody'}" if first["health"] == Circuit.PAUSED else ""
     why = words.format(until=until, reason=first["circuit_reason"])
     also = f"; paused as well, by {first['paused_by']}" if first["paused_by"] and not by else ""
-    return f"{len(alike):,} {why}{by}{also}: {_named([one['name'] for one in alike])}", remedy
+    return f"{len(alike):,} {why}{by}{also}: {named([one['name'] for one in alike], MOST_NAMED)}", remedy
 
 
 def _paused(entry: Entry) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from rlm.checks.findings import good, warning
 from rlm.event import BadItemError, decode_item
 from rlm.store.connect import ESCAPED, translated
 from rlm.store.processes import Role
-from rlm.text import span
+from rlm.text import named, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ def check_orphans(store: Store) -> Iterator[Finding]:
     run, missing = store.runs.current(), store.processes.missing(Role.WORKER)
     found = list(_orphans(store)) if run else []
     if missing:
-        message = f"{_named(missing)}: not heard of any more, and nobody has cleaned up after them"
+        message = f"{named(missing, MOST_NAMED)}: not heard of any more, and nobody has cleaned up after them"
         remedy = "nothing: their supervisor does, else the scheduler between two runs; see why they died (the log)"
         found.append(warning("orphans", message, remedy))
     yield from found or [good("orphans", "every event under way is in the hands of a worker that lives")]
@@ -57,7 +57,9 @@ def _orphans(store: Store) -> Iterator[Finding]:
             unclaimed += store.client.zcount(store.keys.released(name), "-inf", before)
     alive |= _alive(store)  # some have come up or left meanwhile, with all that they had in hand
     if dead := {owner: number for owner, number in owners.items() if owner not in alive}:
-        message = f"events in the hands of workers that are gone: {sum(dead.values()):,} ({_named(list(dead))})"
+        message = (
+            f"events in the hands of workers that are gone: {sum(dead.values()):,} ({named(list(dead), MOST_NAMED)})"
+        )
         yield warning("orphans", message, _CONDUCT)
     if overdue:
         message = f"events whose lease ran out more than {OVERDUE_SECONDS:g} s ago, and nobody took them back"
@@ -158,9 +160,4 @@ def _fields(store: Store, event_ids: Sequence[str], field: str) -> list[str]:
 
 
 def _counted(numbers: dict[str, int] | Counter[str]) -> str:
-    return _named([f"{number:,} of {name}" for name, number in numbers.items()])
-
-
-def _named(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    return named([f"{number:,} of {name}" for name, number in numbers.items()], MOST_NAMED)

@@ -8,7 +8,7 @@ from rlm import __version__
 from rlm.checks.findings import fault, good, warning
 from rlm.clock import system_clock
 from rlm.store.processes import Role, WorkerState
-from rlm.text import span
+from rlm.text import named, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,7 +68,8 @@ def _none(store: Store, role: Role, so: str) -> Finding:
     remedy = f"`rlm up` or `rlm {role}` starts one"
     if not (missing := store.processes.missing(role)):
         return warning(role, f"none is running, so {so}", remedy)
-    message = f"none is heard of, so {so}; {_named(missing)} did not sign off: it hangs, died, or Redis is far from it"
+    gone = named(missing, MOST_NAMED)
+    message = f"none is heard of, so {so}; {gone} did not sign off: it hangs, died, or Redis is far from it"
     return warning(role, message, f"see on its host whether it still runs (host:pid), end it if so; {remedy}")
 
 
@@ -86,7 +87,7 @@ def check_workers(store: Store) -> Iterator[Finding]:
     if stale:
         yield warning(
             "workers",
-            f"{message}; of another configuration: {_named(stale)}",
+            f"{message}; of another configuration: {named(stale, MOST_NAMED)}",
             "wait a moment: a supervisor of this configuration replaces its own; restart the supervisor of those that "
             "stay, or a worker that was started by hand",
         )
@@ -121,11 +122,6 @@ def check_versions(store: Store) -> Iterator[Finding]:
     if not others:
         yield good("versions", f"every process is rlm {__version__}, as this command is")
         return
-    told = "; ".join(f"rlm {version}: {_named(names)}" for version, names in others.items())
+    told = "; ".join(f"rlm {version}: {named(names, MOST_NAMED)}" for version, names in others.items())
     remedy = "restart them one by one, which loses nothing, or use their `rlm` here; mix versions no longer than needed"
     yield warning("versions", f"this command is rlm {__version__}, others are {told}", remedy)
-
-
-def _named(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")

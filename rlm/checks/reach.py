@@ -9,6 +9,7 @@ from rlm.checks.findings import good, warning
 from rlm.clock import system_clock
 from rlm.delivery import Opener, UnreachableError
 from rlm.endpoint import target_of
+from rlm.text import named
 from rlm.trouble import address_of
 
 if TYPE_CHECKING:
@@ -68,5 +69,4 @@ def _try(opener: Opener, url: str, ends_at: float) -> str | None:
 
 
 def _named(endpoints: list[Endpoint]) -> str:
-    more = f" and {len(endpoints) - MOST_NAMED:,} more" if len(endpoints) > MOST_NAMED else ""
-    return ", ".join(one.name for one in endpoints[:MOST_NAMED]) + more
+    return named([one.name for one in endpoints], MOST_NAMED)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rlm import trouble
 from rlm.circuit import WELL
 from rlm.run import State
-from rlm.text import counted, safe_line, span
+from rlm.text import counted, named, safe_line, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -229,9 +229,8 @@ def _unwell(alike: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     longest = max((entry for _, entry in alike), key=lambda entry: entry.get("circuit_seconds") or 0.0)
     if len(alike) == 1:
         return f"{names[0]} {health(longest)}"
-    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
     told = health(longest).replace(" for ", " for up to ")
-    return f"{len(alike):,} {told}: {', '.join(names[:MOST_NAMED])}{more}"
+    return f"{len(alike):,} {told}: {named(names, MOST_NAMED)}"
 
 
 def health(entry: Mapping[str, Any]) -> str:
