@@ -1,4 +1,4 @@
-"""Who may import whom: `scheduler -> actors -> rlm`, and inside `rlm` from the surfaces down to a pure core."""
+"""The floors of the house: which folder may import which. Imports for types count like any other."""
 
 from __future__ import annotations
 
@@ -12,20 +12,25 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("rlm", "actors", "scheduler")
-#: What each package may import of the three, anywhere in a file.
-ALLOWED = {"rlm": {"rlm"}, "actors": {"actors", "rlm"}, "scheduler": {"scheduler", "actors", "rlm"}}
-#: Inside `rlm`, from the bottom up: a module imports its own layer and those below. What is named in no layer talks to
-#: Redis or HTTP, and is in the middle.
-LAYERS = (
-    {"rlm", "errors"},
-    {"clock", "circuit", "endpoint", "event", "run", "plan", "measured", "pace", "settings", "signals", "text"}
-    | {"trust", "private"},
-    {"store", "window", "delivery", "embedded", "lane", "..."},
-    {"supervisor", "telemetry", "foreman"},
-    {"cli", "web", "demo", "selftest", "view", "__main__"},
+#: From the ground up: a folder imports from itself and from those that stand before it.
+FLOORS = (
+    "rlm/core",
+    "rlm/settings",
+    "rlm/plan",
+    "rlm/ledger",
+    "rlm/delivery",
+    "rlm/processes",
+    "rlm/admin",
+    "rlm/telemetry",
+    "rlm/terminal",
+    "rlm/web",
+    "actors",
+    "scheduler",
+    "rlm/sandbox",
+    "rlm/cli",
 )
-#: These compute, and know neither Redis nor HTTP nor the command line.
-CORE = ("errors", "clock", "circuit", "endpoint", "event", "run", "plan", "measured", "pace", "settings", "text")
+#: These compute: they know neither Redis nor HTTP nor the command line.
+PURE = ("rlm/core", "rlm/settings", "rlm/plan")
 OUTSIDE = {
     "redis",
     "urllib3",
@@ -38,6 +43,8 @@ OUTSIDE = {
     "http",
     "socket",
 }
+#: What may lie in `rlm/` beside the folders.
+LOOSE = {"__init__.py", "__main__.py", "py.typed"}
 
 
 @dataclass(frozen=True)
@@ -80,80 +87,79 @@ def _walk(node, file, *, in_function, for_types):
 IMPORTS = [found for package in PACKAGES for path in (ROOT / package).rglob("*.py") for found in imports_of(path)]
 
 
-def area(file):
-    """Name the area of `rlm` that a file belongs to: `store` for rlm/store/keys.py, `run` for rlm/run.py."""
-    parts = Path(file).with_suffix("").parts
-    return "rlm" if parts == ("rlm", "__init__") else parts[1]
+def floor(module):
+    """Return the floor of a module, None for one that is not of this project, or for the version in `rlm` itself."""
+    parts = module.split(".")
+    if parts[0] in {"actors", "scheduler"}:
+        return parts[0]
+    named = "/".join(parts[:2])
+    return named if parts[0] == "rlm" and named != "rlm/__version__" else None
 
 
-def layer(name):
-    middle = next(number for number, names in enumerate(LAYERS) if "..." in names)
-    return next((number for number, names in enumerate(LAYERS) if name in names), middle)
+def floor_of_file(file):
+    module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    return None if module in {"rlm", "rlm.__main__"} else floor(module)
 
 
-def test_the_three_packages_point_one_way():
-    """Nothing points back; only a command of `rlm/cli` may reach up, inside a function."""
+def test_every_folder_has_its_floor():
+    """A new folder is given its place here before anything is put into it, and nothing lies loose."""
+    lying = {path.name for path in (ROOT / "rlm").iterdir() if path.name != "__pycache__"}
+
+    assert lying - LOOSE == {name.removeprefix("rlm/") for name in FLOORS if name.startswith("rlm/")}
+
+
+def test_imports_go_down():
+    """No file uses what stands on a higher floor, not in a function and not for its types either."""
     wrong = [
-        found
+        f"{found.file}: {found.module}"
         for found in IMPORTS
-        if found.top in PACKAGES
-        and found.top not in ALLOWED[found.file.partition("/")[0]]
-        and not (found.file.startswith("rlm/cli/") and found.in_function)
+        if (own := floor_of_file(found.file)) and (other := floor(found.module))
+        if FLOORS.index(other) > FLOORS.index(own)
     ]
-
-    assert wrong == []
-
-
-def test_inside_rlm_imports_go_down():
-    """A module uses its own layer and those below; what it names for its types alone is no use."""
-    wrong = []
-    for found in IMPORTS:
-        if found.top != "rlm" or not found.file.startswith("rlm/") or found.for_types:
-            continue
-        name = found.module.split(".")[1]
-        target = name if (ROOT / "rlm" / name).is_dir() or (ROOT / "rlm" / f"{name}.py").exists() else "rlm"
-        if layer(target) > layer(area(found.file)):
-            wrong.append(found)
 
     assert wrong == []
 
 
 def test_errors_import_nothing():
     """Everything may raise them, so they stand on nothing."""
-    assert [found.module for found in IMPORTS if found.file == "rlm/errors.py"] == ["__future__.annotations"]
+    assert [found.module for found in IMPORTS if found.file == "rlm/core/errors.py"] == ["__future__.annotations"]
 
 
-def test_the_core_names_nothing_of_the_outside():
-    """Not one file of the pure core imports a library of the outside, not even in a function."""
+def test_what_computes_names_nothing_of_the_outside():
+    """Not one file of the pure floors imports a library of the outside, not even in a function."""
     wrong = [
         found
         for found in IMPORTS
-        if found.file.startswith("rlm/")
-        and area(found.file) in CORE
-        and (found.top in OUTSIDE or found.module.startswith(("urllib.request", "rlm.store", "rlm.cli")))
+        if floor_of_file(found.file) in PURE
+        and (found.top in OUTSIDE or found.module.startswith("urllib.request"))
         and not found.for_types
     ]
 
     assert wrong == []
 
 
-def test_the_core_loads_nothing_of_the_outside():
-    """Imported for real, in an interpreter of its own, the core pulls in no client of Redis, HTTP or a broker."""
-    code = f"import sys, {', '.join(f'rlm.{name}' for name in CORE)}; print(*sys.modules)"
+def test_what_computes_loads_nothing_of_the_outside():
+    """Imported for real, in an interpreter of its own, the pure floors pull in no client of Redis, HTTP or a broker."""
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for folder in PURE
+        for path in (ROOT / folder).glob("*.py")
+    ]
+    code = f"import sys, {', '.join(names)}; print(*sys.modules)"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
 
     loaded = set(done.stdout.split())
     assert not loaded & (OUTSIDE - {"http", "socket"})  # the standard library is free to import its own
-    assert not [name for name in loaded if name.startswith(("rlm.store", "rlm.cli", "actors", "scheduler"))]
+    assert {floor(name) for name in loaded} - {None} == set(PURE)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_only_the_clock_asks_what_time_it_is(package):
-    """Time comes from `rlm/clock.py`, so that a test can set it: nobody else imports `time`."""
+    """Time comes from `rlm/core/clock.py`, so that a test can set it: nobody else imports `time`."""
     files = [found.file for found in IMPORTS if found.top == "time" and found.file.startswith(f"{package}/")]
 
-    assert files == (["rlm/clock.py"] if package == "rlm" else [])
+    assert files == (["rlm/core/clock.py"] if package == "rlm" else [])
 
 
 def test_nobody_asks_datetime_what_time_it_is_either():
