@@ -8,27 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rlm.clock import isoformat, system_clock
-from rlm.endpoint import all_limited
-from rlm.measuring import Measuring
+from rlm.admin.planning import plan_run, start_seconds
+from rlm.core.clock import isoformat, system_clock
+from rlm.core.endpoint import all_limited
+from rlm.core.run import State
+from rlm.core.text import counted
+from rlm.ledger.snapshot import take_snapshot
+from rlm.ledger.tracker import Measuring
 from rlm.plan import Progress, Underway, Window
 from rlm.plan.situation import MANY_ENDPOINTS
-from rlm.planning import plan_run, start_seconds
-from rlm.run import State
-from rlm.store.snapshot import take_snapshot
-from rlm.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rlm.endpoint import EventType
-    from rlm.measured import Pair
-    from rlm.pace import Scene
+    from rlm.core.endpoint import EventType
+    from rlm.core.expected import Pair
+    from rlm.core.run import Run
+    from rlm.ledger import Store
+    from rlm.ledger.snapshot import Snapshot
+    from rlm.ledger.windows import View
     from rlm.plan import Expected, Plan
-    from rlm.run import Run
-    from rlm.store import Store
-    from rlm.store.snapshot import Snapshot
-    from rlm.store.window import View
+    from rlm.plan.pace import Scene
     from scheduler.leader import Leader
     from scheduler.team import Team
 

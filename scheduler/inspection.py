@@ -6,18 +6,18 @@ import logging
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rlm.alarms import Alarm, alarm
-from rlm.books import books, miscounted
-from rlm.endpoints import told_of
-from rlm.errors import StoreError
-from rlm.refusals import forget_what_is_over
-from rlm.sent import excess
-from rlm.trouble import refused_by
+from rlm.admin.endpoints import told_of
+from rlm.core.alarms import Alarm, alarm
+from rlm.core.errors import StoreError
+from rlm.core.trouble import refused_by
+from rlm.ledger.reading.books import books, miscounted
+from rlm.ledger.reading.calls import excess
+from rlm.ledger.refusals import forget_what_is_over
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rlm.store import Store
+    from rlm.ledger import Store
 
 #: Fewer dead letters of a run raise no alarm, however large a part of it they are.
 LEAST_LETTERS = 5

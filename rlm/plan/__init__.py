@@ -30,7 +30,7 @@ from rlm.plan.workers import choose_workers
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from rlm.endpoint import EventType
+    from rlm.core.endpoint import EventType
     from rlm.plan.course import Course, Start
 
 __all__ = [

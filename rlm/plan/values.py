@@ -41,7 +41,7 @@ class Expected:
     """What calls of one type to one endpoint are like, as measured.
 
     A call takes `seconds` (the median); one is begun where `needed_seconds` are left before the deadline (nearly all
-    take no longer, see `rlm.measured`); `error_rate` is the part of them that fails and is tried again.
+    take no longer, see `rlm.core.expected`); `error_rate` is the part of them that fails and is tried again.
     """
 
     seconds: float

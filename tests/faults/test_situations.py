@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rlm import report
-from rlm.store.processes import Role
+from rlm.admin import report
+from rlm.ledger.processes import Role
 from tests.acceptance.system import make_item
 from tests.faults.test_bad_days import NAMED_SECONDS, forecast
 from tests.faults.test_processes_die import assert_next_run

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from rlm.store.window import Admitted, View
+from rlm.ledger.windows import Admitted, View
 from tests.store import looks
 from tests.store.windows import (
     look,

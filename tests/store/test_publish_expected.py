@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.errors import FencedError
+from rlm.core.errors import FencedError
 from rlm.plan.values import Expected
 from tests.store import looks, steps
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.circuit import Circuit, circuit_of
-from rlm.store.window import View
+from rlm.core.health import Circuit, circuit_of
+from rlm.ledger.windows import View
 
 
 @pytest.mark.parametrize(

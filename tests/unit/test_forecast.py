@@ -9,12 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlm.endpoint import Endpoint, EventType, Limit
-from rlm.pace import Scene
+from rlm.core.endpoint import Endpoint, EventType, Limit
+from rlm.ledger.events import Counts
+from rlm.ledger.snapshot import CallUnderway, Snapshot
+from rlm.ledger.windows import View
 from rlm.plan import Plan, Utilisation
-from rlm.store.ledger import Counts
-from rlm.store.snapshot import CallUnderway, Snapshot
-from rlm.store.window import View
+from rlm.plan.pace import Scene
 from scheduler import forecast
 from scheduler.forecast import PLANNING_PART, REPLAN_SECONDS, Forecaster
 from scheduler.team import Team

@@ -182,7 +182,7 @@ def test_nobody_asks_datetime_what_time_it_is_either():
         ("import time", ("time", False, False)),
         ("from time import sleep", ("time.sleep", False, False)),
         ("def f():\n    import scheduler.tick", ("scheduler.tick", True, False)),
-        ("if TYPE_CHECKING:\n    from rlm.store import Store", ("rlm.store.Store", False, True)),
+        ("if TYPE_CHECKING:\n    from rlm.ledger import Store", ("rlm.ledger.Store", False, True)),
         ("class A:\n    try:\n        import x\n    except E:\n        pass", ("x", False, False)),
     ],
 )

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm.endpoint import ANSWER_SLACK_SECONDS, EventType
-from rlm.measured import (
+from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType
+from rlm.core.expected import (
     CHANGED_CALLS,
     CHANGED_TIMES,
     HIGHEST_ERROR_RATE,

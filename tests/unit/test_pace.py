@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.pace import AHEAD_SECONDS, BURST_EVENTS, Scene, can_send, choose_releases, next_slot_seconds
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.ledger.events import Counts
+from rlm.ledger.windows import View
+from rlm.plan.pace import AHEAD_SECONDS, BURST_EVENTS, Scene, can_send, choose_releases, next_slot_seconds
 from rlm.plan.values import Expected
-from rlm.store.ledger import Counts
-from rlm.store.window import View
 
 
 def endpoint(name: str) -> Endpoint:

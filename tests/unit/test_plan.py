@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rlm.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.plan import Capacity, Expected, Horizon, Plan, Progress, Underway, Window, compute_plan
 from rlm.plan.gate import SECOND
 from rlm.plan.simulate import simulate

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from rlm.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.pace import Scene
-from rlm.store.ledger import Counts
-from rlm.store.window import View
-from rlm.waits import GAP_SECONDS, Obstacle, Wait, Waits, waits_of
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.ledger.events import Counts
+from rlm.ledger.windows import View
+from rlm.plan.pace import Scene
+from rlm.plan.waits import GAP_SECONDS, Obstacle, Wait, Waits, waits_of
 
 LIMIT = Limit.parse("30/minute")
 BUDGET = Budget("account", Limit.parse("10/minute"))
