@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rlm.core.endpoint import EventType
-    from rlm.core.expected import Pair
+    from rlm.core.expected import Expected, Pair
     from rlm.core.run import Run
+    from rlm.core.window import WindowState
     from rlm.ledger import Store
     from rlm.ledger.snapshot import Snapshot
-    from rlm.ledger.windows import View
-    from rlm.plan import Expected, Plan
+    from rlm.plan import Plan
     from rlm.plan.pace import Scene
     from scheduler.leader import Leader
     from scheduler.team import Team
@@ -209,5 +209,5 @@ def _seconds_in_all(plan: Plan, now: float, first_release_at: float | None) -> f
     return now - first_release_at + plan.first_call_seconds + plan.forecast_seconds
 
 
-def _window(ages: tuple[float, ...], view: View) -> Window:
+def _window(ages: tuple[float, ...], view: WindowState) -> Window:
     return Window(ages, view.rest_seconds, view.suspect, view.held_seconds, view.paused_seconds)

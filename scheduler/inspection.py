@@ -6,7 +6,6 @@ import logging
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.endpoints import told_of
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.errors import StoreError
 from rlm.core.trouble import refused_by
@@ -100,7 +99,8 @@ class Inspector:
         """Return whether too large a part of what a run settled became dead letters, those told of already left out."""
         share = self._store.settings.queue.failed_alarm_share
         began_at = datetime.fromisoformat(record["started_at"]).timestamp()
-        untold = added - refused_by(record, told_of(self._store, began_at))
+        alarmed = self._store.control.alarmed(list(self._store.endpoints().values()), began_at)
+        untold = added - refused_by(record, alarmed)
         return bool(share) and untold >= LEAST_LETTERS and untold > share * (added + record["counts"]["completed"])
 
 

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from actors.broker import ClaimCheckBroker
+    from rlm.core.counts import Counts
     from rlm.core.run import Run
     from rlm.ledger import Store
-    from rlm.ledger.events import Counts
     from rlm.ledger.processes import Process
     from scheduler.duty import Duty
     from scheduler.leader import Leader

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rlm.core.clock import isoformat
 from rlm.core.endpoint import Budget, all_limited
 from rlm.core.errors import NoSuchEndpointError
-from rlm.core.health import ENDLESS_SECONDS, Circuit, circuit_of
-from rlm.delivery.lane import FAILING
+from rlm.core.health import ENDLESS_SECONDS, FAILING, Circuit, circuit_of
 from rlm.ledger.changes import BY_FILE, What
 from rlm.settings.faults import close_match, did_you_mean
 
@@ -17,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from rlm.core.endpoint import Endpoint, Limit, Limited
+    from rlm.core.window import WindowState
     from rlm.ledger import Store
     from rlm.ledger.changes import Change
     from rlm.ledger.control import Health
-    from rlm.ledger.windows import View
     from rlm.settings import Settings
 
 _Named = TypeVar("_Named")
@@ -110,20 +109,6 @@ def standing(store: Store, endpoints: Iterable[Endpoint]) -> tuple[int, dict[str
     return now_us, found
 
 
-def told_of(store: Store, since: float) -> set[str]:
-    """Name the endpoints of which an alarm tells: raised since then (seconds since 1970), or before and not over yet.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
-    health = store.control.health(list(store.endpoints().values()))
-    return {
-        name
-        for name, one in health.items()
-        if one.failures >= FAILING or (one.opened_at is not None and one.opened_at >= since)
-    }
-
-
 def changes_made(store: Store, number: int) -> list[dict[str, Any]]:
     """Return the newest `number` changes, newest first, as `rlm endpoint changes` prints them.
 
@@ -184,14 +169,14 @@ def _use(limit: Limit, ages: Sequence[float], guard_seconds: float) -> tuple[int
     return min(counted, key=lambda one: one[1] - one[0])
 
 
-def _slots(views: Sequence[View]) -> dict[str, Any]:
+def _slots(views: Sequence[WindowState]) -> dict[str, Any]:
     """Tell the slots free now, and when the next is, which is not known where one of both is paused without an end."""
     free = min(view.free for view in views)
     wait = max(0.0 if view.free > 0 else view.wait_seconds for view in views)
     return {"free": free, "next_slot_seconds": None if wait > ENDLESS_SECONDS else round(wait, 3)}
 
 
-def _health(limited: Limited, views: Mapping[str, View], health: Health) -> dict[str, Any]:
+def _health(limited: Limited, views: Mapping[str, WindowState], health: Health) -> dict[str, Any]:
     view, budget = views[limited.name], views.get(_budget(limited) or "")
     circuit, paused = circuit_of(view, budget), view.paused_seconds > 0
     why = {

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rlm.core.endpoint import Endpoint, EventType
-    from rlm.core.expected import Pair
+    from rlm.core.expected import Expected, Pair
     from rlm.ledger import Store
-    from rlm.plan.values import Expected, Progress
+    from rlm.plan.values import Progress
     from rlm.settings import Settings
 
 

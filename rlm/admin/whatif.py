@@ -23,12 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from rlm.core.endpoint import Endpoint, EventType, Limited
-    from rlm.core.expected import Pair
+    from rlm.core.expected import Expected, Pair
     from rlm.ledger import Store
     from rlm.plan import Plan
     from rlm.plan.course import Course, Start
     from rlm.plan.outlook import Outlook
-    from rlm.plan.values import Expected
     from rlm.settings import Settings
 
 _NUMBERED = re.compile(r"(?P<stem>.*_)(?P<number>\d+)")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from rlm.admin.explain.facts import Place
 from rlm.cli.common import (
     CommandError,
     config_option,
@@ -23,6 +22,7 @@ from rlm.cli.common import (
 from rlm.cli.completing import type_names
 from rlm.cli.durations import Duration
 from rlm.cli.printing import fitting_table, print_json, show, show_words
+from rlm.core.place import Place
 from rlm.core.text import counted, safe_line, span
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS
-from rlm.plan.values import Expected
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +32,19 @@ HIGHEST_ERROR_RATE = 0.5
 
 #: A type and an endpoint, by name.
 Pair: TypeAlias = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What calls of one type to one endpoint are like, as measured.
+
+    A call takes `seconds` (the median); one is begun where `needed_seconds` are left before the deadline (nearly all
+    take no longer); `error_rate` is the part of them that fails and is tried again.
+    """
+
+    seconds: float
+    needed_seconds: float
+    error_rate: float = 0.0
 
 
 class Completed(NamedTuple):

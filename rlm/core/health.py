@@ -10,6 +10,8 @@ from typing import Final, Protocol
 
 #: A pause or a wait beyond this is one without an end, seconds: what is to end by itself may last a year.
 ENDLESS_SECONDS: Final = 10 * 365 * 86_400
+#: An endpoint that failed so often in a row is rested.
+FAILING: Final = 5
 
 
 class Circuit(StrEnum):
@@ -39,7 +41,7 @@ WELL: Final = frozenset({Circuit.OK, Circuit.FULL})
 
 
 class Resting(Protocol):
-    """What is seen of a rest: see `rlm.ledger.windows.View`, and `rlm.plan.values.Window`."""
+    """What is seen of a rest: see `rlm.core.window.WindowState`, and `rlm.plan.values.Window`."""
 
     @property
     def rest_seconds(self) -> float:

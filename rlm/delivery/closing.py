@@ -6,7 +6,6 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.endpoints import told_of
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.compliance import most_in_any
 from rlm.core.endpoint import all_limited
@@ -211,7 +210,7 @@ def _peak(store: Store, run: Run, limited: Limited) -> int:
 def types_told(store: Store, since: float) -> set[str]:
     """Name the types of which an endpoint has raised an alarm, for its failures or for its limit."""
     refusing = {one.endpoint.name for one in limits_too_high(store) if one.refusals.calls >= ALARMING}
-    endpoints = told_of(store, since) | refusing
+    endpoints = store.control.alarmed(list(store.endpoints().values()), since) | refusing
     return {kind.name for kind in store.settings.event_types if any(one.name in endpoints for one in kind.endpoints)}
 
 

@@ -19,6 +19,7 @@ from rlm.core.errors import StoreError
 from rlm.core.event import Reason, type_of
 from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
+from rlm.core.health import FAILING
 from rlm.core.trail import Heard
 from rlm.delivery import (
     TOO_MANY_REQUESTS,
@@ -49,8 +50,7 @@ LEAVING_SHARE = 0.4
 LEAVING_TRIES_SECONDS = 1.0
 #: A lease lasts one call: its time-out and this many seconds, half of them for what comes before it, half to settle it.
 LEASE_SLACK_SECONDS = 2.0
-#: An endpoint that failed so often in a row is rested; for the first time this long, seconds.
-FAILING = 5
+#: How long an endpoint that keeps failing is rested for the first time, seconds.
 FIRST_REST_SECONDS = 1.0
 
 #: What is said besides of an endpoint that refuses all it is sent.

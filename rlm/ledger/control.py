@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from rlm.core.health import FAILING
 from rlm.ledger.changes import MOST_CHANGES, What, record_of
 from rlm.ledger.connect import ESCAPED, translated
 from rlm.ledger.scripts import Script
@@ -125,6 +126,18 @@ class Control:
                 pipeline.hmget(self._keys.health(one.window_id), _HEALTH)
             found = pipeline.execute()
         return {one.name: _read_health(*told) for one, told in zip(limited, found, strict=True)}
+
+    def alarmed(self, endpoints: Sequence[Limited], since: float) -> set[str]:
+        """Return the names of the endpoints that raised an alarm since (seconds since 1970), or still fail.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        return {
+            name
+            for name, one in self.health(endpoints).items()
+            if one.failures >= FAILING or (one.opened_at is not None and one.opened_at >= since)
+        }
 
     def forget_refusals(self, limited: Limited) -> None:
         """Forget that calls of `limited` were refused: so many were answered well since.

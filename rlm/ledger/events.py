@@ -9,6 +9,7 @@ import redis
 
 from rlm.core import trail
 from rlm.core.clock import system_clock
+from rlm.core.counts import Counts
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS
 from rlm.core.event import BadItemError, Reason, decode_item, encode_letter, is_type_name, type_of
 from rlm.core.text import safe_line
@@ -25,9 +26,8 @@ if TYPE_CHECKING:
 
     from redis.client import Pipeline
 
-    from rlm.core.expected import Pair
+    from rlm.core.expected import Expected, Pair
     from rlm.ledger.keys import Keys
-    from rlm.plan.values import Expected
 
 #: A release that nobody claims is void after this many seconds, and its event pending again.
 CLAIM_SECONDS = 1.0
@@ -94,31 +94,6 @@ class Unclaimed:
     """
 
     why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Events of one type by where they are.
-
-    `pending` are those that may be released now; `boarding` are those among `inflight` that have no slot yet.
-    """
-
-    pending: int = 0
-    released: int = 0
-    inflight: int = 0
-    backoff: int = 0
-    spent: int = 0
-    boarding: int = 0
-
-    @property
-    def unsettled(self) -> int:
-        """All of them."""
-        return self.pending + self.released + self.inflight + self.backoff + self.spent
-
-    @property
-    def open(self) -> int:
-        """Those that this run may still send."""
-        return self.unsettled - self.spent
 
 
 @dataclass(frozen=True, slots=True)

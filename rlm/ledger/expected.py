@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from rlm.core.expected import Completed, Measured
+from rlm.core.expected import Completed, Expected, Measured
 from rlm.ledger.connect import ESCAPED, translated
 from rlm.ledger.scripts import Script
-from rlm.plan.values import Expected
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

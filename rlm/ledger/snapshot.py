@@ -14,9 +14,9 @@ from rlm.ledger.connect import ESCAPED, translated
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from rlm.core.counts import Counts
     from rlm.core.endpoint import Limited
     from rlm.ledger import Store
-    from rlm.ledger.events import Counts
 
 _MICROSECONDS = 1_000_000
 

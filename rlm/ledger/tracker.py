@@ -10,9 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from rlm.core.endpoint import EventType
-    from rlm.core.expected import Pair
+    from rlm.core.expected import Expected, Pair
     from rlm.ledger import Store
-    from rlm.plan.values import Expected
 
 
 def learned(store: Store, types: Sequence[EventType]) -> dict[Pair, Expected]:

@@ -21,6 +21,7 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
 from rlm.core.event import type_of
+from rlm.core.window import WindowState
 from rlm.ledger.connect import ESCAPED, translated
 from rlm.ledger.control import Refusals
 from rlm.ledger.scripts import Script, run_many
@@ -59,23 +60,6 @@ class Refused:
     """No slot is free. `retry_after` is when to ask again, in seconds; None for never."""
 
     retry_after: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """How the window of an endpoint or a budget looks: slots free now, seconds until the next is, of rest left.
-
-    An endpoint's leaves its budget out, which has a view of its own. `suspect`: it rested for what it answered, and no
-    probe has been answered well since. `rest_seconds` is the longest of all rests; `held_seconds` are of the one that
-    it has because its window cannot be trusted, `paused_seconds` of an operator's pause.
-    """
-
-    free: int
-    wait_seconds: float
-    rest_seconds: float
-    suspect: bool = False
-    held_seconds: float = 0.0
-    paused_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +324,7 @@ class Windows:
         run_many(self._client, calls)
 
     @translated()
-    def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, View]]:
+    def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, WindowState]]:
         """Look at several windows at one instant: the time there (microseconds of Redis time), a view by name."""
         keys, args = [self._keys.epoch], [KEEP_SECONDS * _MICROSECONDS]
         for one in limited:
@@ -350,7 +334,7 @@ class Windows:
                 args += [rule.amount, round((rule.seconds + self._guard_seconds) * _MICROSECONDS)]
         now, *views = self._look(self._client, keys, args)
         return int(now), {
-            one.name: View(free, wait / _MICROSECONDS, rest / _MICROSECONDS, bool(suspect), *_seconds(more))
+            one.name: WindowState(free, wait / _MICROSECONDS, rest / _MICROSECONDS, bool(suspect), *_seconds(more))
             for one, (free, wait, rest, suspect, *more) in zip(limited, views, strict=True)
         }
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rlm.core.endpoint import EventType, Limited
+    from rlm.core.expected import Expected
     from rlm.plan.course import Course, Start
-    from rlm.plan.values import Capacity, Expected, Horizon
+    from rlm.plan.values import Capacity, Horizon
 
 _FRESH = Window()
 

@@ -13,11 +13,10 @@ from rlm.core.expected import call_seconds, needed_seconds
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from rlm.core.counts import Counts
     from rlm.core.endpoint import Endpoint, EventType
-    from rlm.core.expected import Pair
-    from rlm.ledger.events import Counts
-    from rlm.ledger.windows import View
-    from rlm.plan.values import Expected
+    from rlm.core.expected import Expected, Pair
+    from rlm.core.window import WindowState
 
 #: A message takes about this long from its release to its claim, seconds: lanes free by then are counted on.
 AHEAD_SECONDS = 0.05
@@ -36,7 +35,7 @@ class Scene:
     """
 
     counts: Mapping[str, Counts]
-    views: Mapping[str, View]
+    views: Mapping[str, WindowState]
     lanes: int
     remaining_seconds: float
     expected: Mapping[Pair, Expected] = field(default_factory=dict)

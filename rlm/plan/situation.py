@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from rlm.core.endpoint import all_limited
+from rlm.core.expected import Expected
 from rlm.plan.gate import Gate, duration, ticks
-from rlm.plan.values import Expected, Progress, Window
+from rlm.plan.values import Progress, Window
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

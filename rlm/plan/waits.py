@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rlm.core.endpoint import Endpoint, EventType
-    from rlm.ledger.windows import View
+    from rlm.core.window import WindowState
     from rlm.plan.pace import Scene
 
 #: Looks further apart than this were not made by one conductor at work, seconds: nobody conducted in between.
@@ -83,7 +83,7 @@ def waits_of(scene: Scene, kind: EventType, *, begun: bool) -> dict[Wait, float]
     return found
 
 
-def _at(endpoint: Endpoint, views: Mapping[str, View]) -> Wait:
+def _at(endpoint: Endpoint, views: Mapping[str, WindowState]) -> Wait:
     """Return why an endpoint admits no call now."""
     view, budget = views[endpoint.name], endpoint.budget
     if (circuit := circuit_of(view)) in _SHUT:

@@ -16,12 +16,13 @@ import pytest
 
 from rlm.core.endpoint import FIRST_BACKOFF_SECONDS, Budget, Limit
 from rlm.core.errors import StoreUnreachableError
+from rlm.core.expected import Expected
+from rlm.core.health import FAILING
 from rlm.core.run import State
-from rlm.delivery.lane import FAILING, LEASE_SLACK_SECONDS
+from rlm.delivery.lane import LEASE_SLACK_SECONDS
 from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.events import POISON_DEATHS, Claim, Release
 from rlm.ledger.windows import Admitted
-from rlm.plan.values import Expected
 from tests.bench import FIRST, SECOND, TYPE, Bench
 from tests.wait import wait_until
 

@@ -12,9 +12,9 @@ from tests.store.steps import TYPE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rlm.core.counts import Counts
     from rlm.core.run import Run
     from rlm.ledger import Store
-    from rlm.ledger.events import Counts
 
 
 def where(store: Store, event_id: str) -> list[str]:

@@ -9,8 +9,8 @@ import pytest
 
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.event import Reason
+from rlm.core.health import FAILING
 from rlm.delivery import closing
-from rlm.delivery.lane import FAILING
 from scheduler.inspection import Inspector
 from tests.store import steps
 from tests.store.windows import take

@@ -8,11 +8,10 @@ from dataclasses import replace
 import pytest
 
 from rlm.core.event import Reason
-from rlm.core.expected import MEASURED_CALLS, Measured
+from rlm.core.expected import MEASURED_CALLS, Expected, Measured
 from rlm.delivery import closing
 from rlm.ledger import Store
 from rlm.ledger.tracker import Measuring, learned
-from rlm.plan.values import Expected
 from tests.store import looks, steps
 
 PAIR = (steps.TYPE, steps.ENDPOINT)

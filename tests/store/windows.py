@@ -9,8 +9,8 @@ from rlm.ledger.windows import Admitted, Refused
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Limited
+    from rlm.core.window import WindowState
     from rlm.ledger import Store
-    from rlm.ledger.windows import View
 
 #: What tells one moment of Redis time in an endpoint's health.
 _MOMENTS = ("rest_until_us", "held_until_us", "paused_until_us", "probe_until_us")
@@ -90,7 +90,7 @@ def refusal(store: Store, endpoint: Endpoint) -> float:
     return refused.retry_after
 
 
-def look(store: Store, limited: Limited) -> View:
+def look(store: Store, limited: Limited) -> WindowState:
     """Look at one window."""
     return store.windows.look([limited])[1][limited.name]
 

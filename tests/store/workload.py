@@ -6,10 +6,11 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+from rlm.core.counts import Counts
 from rlm.core.event import Reason
 from rlm.core.run import State
 from rlm.delivery import closing
-from rlm.ledger.events import Claim, Counts
+from rlm.ledger.events import Claim
 from rlm.ledger.windows import Call
 from tests.store import looks, steps
 

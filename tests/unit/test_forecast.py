@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from rlm.core.counts import Counts
 from rlm.core.endpoint import Endpoint, EventType, Limit
-from rlm.ledger.events import Counts
+from rlm.core.window import WindowState
 from rlm.ledger.snapshot import CallUnderway, Snapshot
-from rlm.ledger.windows import View
 from rlm.plan import Plan, Utilisation
 from rlm.plan.pace import Scene
 from scheduler import forecast
@@ -51,7 +51,7 @@ class Planned:
         return PLAN
 
     def look(self, counts, begun, first_release_at=99.0):
-        scene = Scene({"T": counts}, {"t": View(30, 0.0, 0.0)}, 5, 100.0, begun={"T": begun})
+        scene = Scene({"T": counts}, {"t": WindowState(30, 0.0, 0.0)}, 5, 100.0, begun={"T": begun})
         self.forecaster.look(scene, ["w"], Team(1, 1, supervised=True), first_release_at)
 
 

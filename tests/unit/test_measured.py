@@ -18,6 +18,7 @@ from rlm.core.expected import (
     MEASURED_NOW,
     NEWEST_DURATIONS,
     Completed,
+    Expected,
     Following,
     Measured,
     call_seconds,
@@ -26,7 +27,6 @@ from rlm.core.expected import (
     needed_seconds,
     quantile,
 )
-from rlm.plan.values import Expected
 
 TYPE = EventType("T", priority=1, processing_seconds=2.0, endpoints=())
 PAIR, OTHER = ("T", "one"), ("T", "two")

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Rule, all_limited, in_order_of_use
-from rlm.plan import Capacity, Expected, Horizon, Plan, Progress, Underway, Window, compute_plan
+from rlm.core.expected import Expected
+from rlm.plan import Capacity, Horizon, Plan, Progress, Underway, Window, compute_plan
 from rlm.plan.division import divide
 from rlm.plan.gate import SECOND
 from rlm.plan.simulate import simulate

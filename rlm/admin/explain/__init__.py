@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.explain.facts import Place, Whereabouts
+from rlm.admin.explain.facts import Whereabouts
 from rlm.admin.explain.look import look_around, look_at_event
 from rlm.admin.explain.search import search_items, search_letters
 from rlm.admin.explain.words import sentence
 from rlm.core.clock import isoformat
 from rlm.core.errors import NoSuchRunError
 from rlm.core.event import event_id, type_of
+from rlm.core.place import Place
 from rlm.ledger.archive import Archive, Kind
 from rlm.ledger.reading.backlog import MOST_ITEMS
 

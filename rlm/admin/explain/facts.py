@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from rlm.core.health import Circuit
@@ -11,25 +10,9 @@ from rlm.core.health import Circuit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rlm.core.place import Place
     from rlm.core.run import Run
     from rlm.core.trail import Attempt
-
-
-class Place(StrEnum):
-    """Where an event is; the values are what the JSON shows."""
-
-    QUEUED = "queued"
-    PENDING = "pending"
-    RELEASED = "released"
-    IN_FLIGHT = "in_flight"
-    BACKING_OFF = "backing_off"
-    SPENT = "spent"
-    LEFTOVER = "leftover"
-    RETRIED = "retried"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    #: In the ledger and yet nowhere: that would be a fault of RLM.
-    NOWHERE = "nowhere"
 
 
 @dataclass(frozen=True, slots=True)

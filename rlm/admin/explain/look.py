@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from rlm.admin.explain.facts import Gate, Place, Scene, Whereabouts, number
+from rlm.admin.explain.facts import Gate, Scene, Whereabouts, number
 from rlm.admin.planning import types_in_force
 from rlm.core import trail
 from rlm.core.clock import system_clock
@@ -12,6 +12,7 @@ from rlm.core.endpoint import all_limited
 from rlm.core.event import type_of
 from rlm.core.expected import needed_seconds
 from rlm.core.health import ENDLESS_SECONDS, circuit_of
+from rlm.core.place import Place
 from rlm.ledger.connect import ESCAPED, translated
 from rlm.ledger.processes import Role, WorkerState
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rlm.core.endpoint import Endpoint
+    from rlm.core.window import WindowState
     from rlm.ledger import Store
-    from rlm.ledger.windows import View
 
 _MICROSECONDS = 1_000_000
 
@@ -134,7 +135,7 @@ def look_around(store: Store, type_name: str) -> Scene:
     )
 
 
-def _gate(endpoint: Endpoint, views: Mapping[str, View]) -> Gate:
+def _gate(endpoint: Endpoint, views: Mapping[str, WindowState]) -> Gate:
     own = views[endpoint.name]
     health, binds = circuit_of(own), own
     budget = views[endpoint.budget.name] if endpoint.budget else None

@@ -6,9 +6,9 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rlm.admin.explain.facts import Place
 from rlm.core.clock import isoformat
 from rlm.core.health import Circuit
+from rlm.core.place import Place
 from rlm.core.run import State
 from rlm.core.text import ordinal, span
 from rlm.core.trail import Answer

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rlm.core.counts import Counts
 from rlm.core.event import is_type_name
 from rlm.ledger.connect import ESCAPED, translated
-from rlm.ledger.events import Counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

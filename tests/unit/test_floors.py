@@ -93,7 +93,7 @@ def floor(module):
     if parts[0] in {"actors", "scheduler"}:
         return parts[0]
     named = "/".join(parts[:2])
-    return named if parts[0] == "rlm" and named != "rlm/__version__" else None
+    return named if parts[0] == "rlm" and named not in {"rlm", "rlm/__version__"} else None
 
 
 def floor_of_file(file):
