@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
-
 from rlm.settings.fields import Name, setting
 from rlm.settings.model import (
     ArchiveSettings,
@@ -25,44 +23,20 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
-class Document(BaseSettings):
-    """The whole configuration as it is written."""
+class Document(Section):
+    """The whole configuration as it is written, all layers merged."""
 
-    model_config = SettingsConfigDict(strict=True, frozen=True, extra="forbid", case_sensitive=True)
-
-    redis: RedisSettings = setting(RedisSettings(), "Redis", allowed="a table, [redis]")
-    queue: QueueSettings = setting(QueueSettings(), "Queue", allowed="a table, [queue]")
-    run: RunSettings = setting(RunSettings(), "Run", allowed="a table, [run]")
-    workers: WorkersSettings = setting(WorkersSettings(), "Workers", allowed="a table, [workers]")
-    retry: RetrySettings = setting(RetrySettings(), "Retry", allowed="a table, [retry]")
-    archive: ArchiveSettings = setting(ArchiveSettings(), "Archive", allowed="a table, [archive]")
-    web: WebSettings = setting(WebSettings(), "Web", allowed="a table, [web]")
+    redis: RedisSettings
+    queue: QueueSettings
+    run: RunSettings
+    workers: WorkersSettings
+    retry: RetrySettings
+    archive: ArchiveSettings
+    web: WebSettings
     types: dict[Name, TypeSettings] = setting(
         ..., "Types", allowed="one or more tables, [types.NAME]; leave `types` out for the built-in ones", min_length=1
     )
     budgets: dict[Name, BudgetSettings] = setting({}, "Budgets", allowed="a table for each of them, [budgets.NAME]")
-
-    @classmethod
-    def merge(cls, layers: tuple[dict[str, Any], ...]) -> Document:
-        """Return what the tables of `layers` say together; the first that has a value wins.
-
-        Raises:
-            ValidationError: values are not what the fields allow.
-        """
-        values: dict[str, Any] = {"layers": layers}
-        return cls(**values)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is the library's
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read from the given layers alone: which variables count depends on the types that the file names."""
-        return tuple(InitSettingsSource(settings_cls, layer) for layer in init_settings()["layers"])
 
 
 #: The sections with one table each.
@@ -75,6 +49,15 @@ SECTIONS: dict[str, type[Section]] = {
     "archive": ArchiveSettings,
     "web": WebSettings,
 }
+
+
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Return the tables of `below` with those of `above` put over them, key by key; a list replaces a list."""
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
 
 
 def model_at(path: tuple[str | int, ...]) -> type[BaseModel] | None:

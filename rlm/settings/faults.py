@@ -126,7 +126,7 @@ def _allowed(place: Place) -> str:
     *parent, key = place
     model = model_at(tuple(parent))
     if model and key in model.model_fields:
-        return words(model, str(key), "allowed")
+        return words(model, str(key), "allowed") or f"a table, [{key}]"
     match parent:
         case ["types" | "budgets"]:
             return f"a table, [{key_of(place)}]"

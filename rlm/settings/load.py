@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from rlm.core.errors import ConfigurationError
 from rlm.settings.defaults import built_in_sections, built_in_types
-from rlm.settings.document import Document
+from rlm.settings.document import Document, merged
 from rlm.settings.effective import Settings, settings_of
 from rlm.settings.faults import Fault, faults_of, listed, show
 from rlm.settings.layers import Layers
@@ -115,7 +116,7 @@ def _put(tables: dict[Any, Any], place: Place, value: Any) -> None:
 
 def _validate(layers: Layers) -> tuple[Document | None, list[Fault]]:
     try:
-        return Document.merge(layers.tables), []
+        return Document.model_validate(reduce(merged, reversed(layers.tables))), []
     except ValidationError as error:
         return None, list(faults_of(error, layers))
 
