@@ -16,7 +16,7 @@ from rlm.plan.carry import carried, course_of
 from rlm.plan.longrun import LongRun
 from rlm.plan.outlook import look_ahead
 from rlm.plan.values import Window
-from rlm.settings.layers import OPTION
+from rlm.settings.document import OPTION
 from rlm.settings.toml import dotted
 
 if TYPE_CHECKING:

@@ -78,15 +78,15 @@ def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_ru
 
 
 def _files() -> dict[str, str]:
-    from rlm.settings.template import (  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.settings.reference import (  # noqa: PLC0415  # a command loads what it needs when it runs
+        PROCFILE,
         configuration_template,
         environment_template,
-        procfile_template,
     )
 
     return {
         "rlm.toml": configuration_template(),
-        "Procfile": procfile_template(),
+        "Procfile": PROCFILE,
         _EXAMPLE: environment_template(),
     }
 

@@ -19,7 +19,7 @@ from rlm.delivery.answer import BrokenAnswerError
 from rlm.delivery.connection import Opener
 from rlm.delivery.outcome import Unreachable, classify
 from rlm.delivery.request import render
-from rlm.settings.redaction import redact, secrets_of_call
+from rlm.settings.secrets import redact, secrets_of_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

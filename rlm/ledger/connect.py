@@ -27,7 +27,7 @@ from rlm.core.trust import require_regular
 from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.embedded.places import is_own_socket
 from rlm.ledger.sizes import longest_bulk
-from rlm.settings.masking import EMBEDDED, mask_url
+from rlm.settings.secrets import EMBEDDED, mask_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

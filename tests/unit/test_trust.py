@@ -17,7 +17,7 @@ from rlm.core.errors import ConfigurationError, UnsafeError
 from rlm.core.trust import LARGEST_FILE, is_private_group, read_trusted, weakness
 from rlm.ledger.connect import make_client
 from rlm.settings import load_settings
-from rlm.settings.masking import mask_url, mask_urls
+from rlm.settings.secrets import mask_url, mask_urls
 
 #: A file that takes longer is not read in a time that anybody waits.
 SECONDS = 5.0

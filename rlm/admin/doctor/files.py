@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rlm.admin.doctor.findings import fault, good, warning
 from rlm.core.trust import Weakness, others, user_name, weakness
-from rlm.settings.masking import EMBEDDED, MASK, is_secret
+from rlm.settings.secrets import EMBEDDED, MASK, is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
