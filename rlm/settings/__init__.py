@@ -4,33 +4,11 @@ from __future__ import annotations
 
 from rlm.settings.effective import Settings, Shown, settings_under
 from rlm.settings.load import load_settings, load_sound
-from rlm.settings.model import (
-    ArchiveSettings,
-    BudgetSettings,
-    EndpointSettings,
-    QueueSettings,
-    RedisSettings,
-    RetrySettings,
-    RunSettings,
-    TypeSettings,
-    WebSettings,
-    WorkersSettings,
-)
 from rlm.settings.secrets import mask_url, resolve_headers, resolve_token
 
 __all__ = [
-    "ArchiveSettings",
-    "BudgetSettings",
-    "EndpointSettings",
-    "QueueSettings",
-    "RedisSettings",
-    "RetrySettings",
-    "RunSettings",
     "Settings",
     "Shown",
-    "TypeSettings",
-    "WebSettings",
-    "WorkersSettings",
     "load_settings",
     "load_sound",
     "mask_url",

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.core.errors import ConfigurationError
 from rlm.settings.document import leaves
-from rlm.settings.faults import close_match, did_you_mean
 from rlm.settings.secrets import (
     FROM_ENVIRONMENT,
     MASK,
@@ -89,17 +87,6 @@ class Settings:
     def archive_dir(self) -> Path:
         """Where run records and dead letters are archived on this host."""
         return self.data_dir.parent / (self.archive.directory or f"{_DATA_FOLDER}/archive")
-
-    def where(self, key: str) -> str:
-        """Return the origin of a key's value (`run.target`): "default", "environment NAME", "file PATH" or "--set".
-
-        Raises:
-            ConfigurationError: there is no such key.
-        """
-        known = {shown.key: shown.where for shown in self.shown}
-        if key not in known:
-            raise ConfigurationError(f"there is no setting {key!r}{did_you_mean(close_match(key, known))}")
-        return known[key]
 
 
 def settings_of(document: Document, layers: Layers, sentry_dsn: str | None) -> Settings:
