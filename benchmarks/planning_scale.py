@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.harness.report import put_between
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.expected import Expected
-from rlm.plan import Capacity, Horizon, Progress, Underway, Window, compute_plan
+from rlm.core.window import WindowState
+from rlm.plan import Capacity, Horizon, Progress, Underway, compute_plan
 from rlm.plan.situation import MANY_ENDPOINTS
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _midway(case: Case, types: tuple[EventType, ...]) -> dict[str, Any]:
     pairs = [(one, end.name) for one in types for end in one.endpoints]
     ages = tuple(5.0 + 3 * number for number in range(15))
     return {
-        "windows": {name: Window(ages) for _, name in pairs},
+        "windows": {name: WindowState(ages=ages) for _, name in pairs},
         "expected": {
             (one.name, name): Expected(1.1 * one.processing_seconds, 1.3 * one.processing_seconds, case.error_rate)
             for one, name in pairs

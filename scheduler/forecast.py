@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +16,7 @@ from rlm.core.run import State
 from rlm.core.text import counted
 from rlm.ledger.snapshot import take_snapshot
 from rlm.ledger.tracker import Measuring
-from rlm.plan import Progress, Underway, Window
+from rlm.plan import Progress, Underway
 from rlm.plan.situation import MANY_ENDPOINTS
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import EventType
     from rlm.core.expected import Expected, Pair
     from rlm.core.run import Run
-    from rlm.core.window import WindowState
     from rlm.ledger import Store
     from rlm.ledger.snapshot import Snapshot
     from rlm.plan import Plan
@@ -128,7 +128,7 @@ class Forecaster:
             self._store.settings,
             waiting,
             self._types,
-            {name: _window(ages, scene.views[name]).later(lead) for name, ages in snapshot.ages.items()},
+            {name: replace(scene.views[name], ages=ages).later(lead) for name, ages in snapshot.ages.items()},
             gone_seconds=self._run.window_seconds - scene.remaining_seconds + lead,
             window_seconds=self._run.window_seconds,
             expected=self.expected,
@@ -207,7 +207,3 @@ def _seconds_in_all(plan: Plan, now: float, first_release_at: float | None) -> f
     if first_release_at is None or not plan.forecast_seconds:
         return plan.forecast_seconds
     return now - first_release_at + plan.first_call_seconds + plan.forecast_seconds
-
-
-def _window(ages: tuple[float, ...], view: WindowState) -> Window:
-    return Window(ages, view.rest_seconds, view.suspect, view.held_seconds, view.paused_seconds)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from actors.broker import ClaimCheckBroker
-    from rlm.core.counts import Counts
     from rlm.core.run import Run
+    from rlm.core.trail import Counts
     from rlm.ledger import Store
     from rlm.ledger.processes import Process
     from scheduler.duty import Duty

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, FIRST_BACKOFF_SECONDS, all_limited
 from rlm.ledger.processes import Role, WorkerState
-from rlm.plan import Capacity, Horizon, Plan, Window, compute_plan
+from rlm.plan import Capacity, Horizon, Plan, compute_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rlm.core.endpoint import Endpoint, EventType
     from rlm.core.expected import Expected, Pair
+    from rlm.core.window import WindowState
     from rlm.ledger import Store
     from rlm.plan.values import Progress
     from rlm.settings import Settings
@@ -50,7 +51,7 @@ def types_in_force(store: Store) -> tuple[EventType, ...]:
     )
 
 
-def live_windows(store: Store, endpoints: Sequence[Endpoint], *, ahead_seconds: float = 0.0) -> dict[str, Window]:
+def live_windows(store: Store, endpoints: Sequence[Endpoint], *, ahead_seconds: float = 0.0) -> dict[str, WindowState]:
     """Return what the windows will hold `ahead_seconds` from now if no call is made, by name.
 
     They are those of the endpoints and of the budgets that these name.
@@ -58,12 +59,7 @@ def live_windows(store: Store, endpoints: Sequence[Endpoint], *, ahead_seconds: 
     limited = all_limited(endpoints)
     now_us, views = store.windows.look(limited)
     ages = store.windows.ages(limited, now_us)
-    return {
-        name: Window(ages[name], view.rest_seconds, view.suspect, view.held_seconds, view.paused_seconds).later(
-            ahead_seconds
-        )
-        for name, view in views.items()
-    }
+    return {name: replace(view, ages=ages[name]).later(ahead_seconds) for name, view in views.items()}
 
 
 def capacity_of(settings: Settings, at_least: int = 0) -> Capacity:
@@ -89,7 +85,7 @@ def plan_run(
     settings: Settings,
     backlog: Mapping[str, int],
     types: Sequence[EventType],
-    windows: Mapping[str, Window],
+    windows: Mapping[str, WindowState],
     *,
     gone_seconds: float = 0.0,
     window_seconds: float | None = None,

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.admin.planning import capacity_of, horizon_of, live_windows, plan_run, types_in_force
 from rlm.core.endpoint import all_limited, in_force
+from rlm.core.window import WindowState
 from rlm.ledger.tracker import learned
 from rlm.ledger.windows import Windows
 from rlm.plan.carry import carried, course_of
 from rlm.plan.longrun import LongRun
 from rlm.plan.outlook import look_ahead
-from rlm.plan.values import Window
 from rlm.settings.document import OPTION
 from rlm.settings.toml import dotted
 
@@ -45,7 +45,7 @@ class Case:
 
     settings: Settings
     types: tuple[EventType, ...]
-    windows: Mapping[str, Window]
+    windows: Mapping[str, WindowState]
     expected: Mapping[Pair, Expected]
     gone_seconds: float
     workers: int | None = None
@@ -94,12 +94,12 @@ class Case:
         settings = self.settings
         horizon, capacity = horizon_of(settings, self.gone_seconds), capacity_of(settings)
 
-        def plan(events: Mapping[str, int], windows: Mapping[str, Window]) -> Course:
+        def plan(events: Mapping[str, int], windows: Mapping[str, WindowState]) -> Course:
             return course_of(
                 events, self.types, windows, capacity, horizon, workers=self.workers, expected=self.expected
             )
 
-        def carry(windows: Mapping[str, Window], starts: Sequence[Start]) -> Mapping[str, Window]:
+        def carry(windows: Mapping[str, WindowState], starts: Sequence[Start]) -> Mapping[str, WindowState]:
             return carried(windows, starts, self.types, settings.run.every_seconds, settings.run.guard_seconds)
 
         long_run = LongRun.of(self.types, self.suspect, settings.run.every_seconds, settings.run.guard_seconds)
@@ -176,7 +176,7 @@ def _free_name(kind: EventType, taken: set[str]) -> str:
     return next(name for number in itertools.count(first) if (name := f"{stem}{number}") not in taken)
 
 
-def _windows_anew(store: Store, today: Case, types: Sequence[EventType], settings: Settings) -> dict[str, Window]:
+def _windows_anew(store: Store, today: Case, types: Sequence[EventType], settings: Settings) -> dict[str, WindowState]:
     """Read the windows of which today's limits show another part, or nothing: a limit may count further back."""
     known = {one.window_id: one for one in _limited(today.types)}
     guard_seconds = settings.run.guard_seconds
@@ -188,9 +188,9 @@ def _windows_anew(store: Store, today: Case, types: Sequence[EventType], setting
         same = before and (before.name, before.limit) == (one.name, one.limit)
         if not same or guard_seconds != today.settings.run.guard_seconds:
             ages = _ages(look, [one], now_us, today)
-            anew[one.name] = replace(today.windows[before.name], ages=ages) if before else Window(ages)
+            anew[one.name] = replace(today.windows[before.name], ages=ages) if before else WindowState(ages=ages)
     for name, joining in _joining(today.types, types).items():
-        window = anew.get(name) or today.windows.get(name, Window())
+        window = anew.get(name) or today.windows.get(name, WindowState())
         anew[name] = replace(window, ages=(*window.ages, *_ages(look, joining, now_us, today)))
     return anew
 

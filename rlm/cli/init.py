@@ -13,9 +13,8 @@ import click
 from rlm.cli.common import CommandError, config_option, confirm, examples, json_option, yes_option
 from rlm.cli.printing import print_json, say, show, show_words
 from rlm.core.errors import UnsafeError
-from rlm.core.private import replace_in
+from rlm.core.files import replace_in, weakness
 from rlm.core.text import counted
-from rlm.core.trust import weakness
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

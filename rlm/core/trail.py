@@ -1,8 +1,8 @@
-"""The trail of an event: the calls that were made for it, each with its endpoint, its answer and how long it took.
+"""Where an event is, and its trail: the calls that were made for it, each with endpoint, answer and duration.
 
-It lives in the event's own hash and dies with it. An entry is a field of its own, `t` and a number below `LENGTH`; the
-field `trail` counts the entries that were ever written, so that each takes the place of the oldest, in constant work.
-The script that settles or gives back an event writes its entry in the same step, the time by Redis before it:
+The trail lives in the event's own hash and dies with it. Each entry is a field, `t` and a number below `LENGTH`; the
+field `trail` counts all entries ever written, so that a new one replaces the oldest in constant work. The script that
+settles or gives back an event writes its entry in the same step, with the time by Redis in front:
 `seconds microseconds entry`.
 """
 
@@ -23,7 +23,49 @@ LENGTH = 50
 TEXT_LENGTH = 200
 
 
-class Answer(StrEnum):
+class Place(StrEnum):
+    """Where an event is. The values are those of the JSON."""
+
+    QUEUED = "queued"
+    PENDING = "pending"
+    RELEASED = "released"
+    IN_FLIGHT = "in_flight"
+    BACKING_OFF = "backing_off"
+    SPENT = "spent"
+    LEFTOVER = "leftover"
+    RETRIED = "retried"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    #: In the ledger, but in none of its places: that would be a fault of RLM.
+    NOWHERE = "nowhere"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Events of one type by where they are.
+
+    `pending` are those that may be released now; `boarding` are those among `inflight` that have no slot yet.
+    """
+
+    pending: int = 0
+    released: int = 0
+    inflight: int = 0
+    backoff: int = 0
+    spent: int = 0
+    boarding: int = 0
+
+    @property
+    def unsettled(self) -> int:
+        """All of them."""
+        return self.pending + self.released + self.inflight + self.backoff + self.spent
+
+    @property
+    def open(self) -> int:
+        """Those that this run may still send."""
+        return self.unsettled - self.spent
+
+
+class CallEnd(StrEnum):
     """How a call ended; the values are what Redis and the JSON show."""
 
     COMPLETED = "completed"
@@ -59,27 +101,29 @@ class Attempt:
     run_id: str
     number: int
     endpoint: str
-    answer: Answer
+    answer: CallEnd
     text: str
     seconds: float | None
     host: str = ""
 
 
-class _Entry(msgspec.Struct, array_like=True, frozen=True):
+class _TrailEntry(msgspec.Struct, array_like=True, frozen=True):
     run_id: str
     number: int
     endpoint: str
-    answer: Answer
+    answer: CallEnd
     text: str
     seconds: float | None
     host: str = ""
 
 
-def encode(run_id: str, number: int, endpoint: str, answer: Answer, heard: Heard, worker_id: str = "") -> bytes:
+def encode(run_id: str, number: int, endpoint: str, answer: CallEnd, heard: Heard, worker_id: str = "") -> bytes:
     """Write an entry, to be put behind the time; of `worker_id` the host is kept, which it begins with."""
     text = heard.text[:TEXT_LENGTH].encode("utf-8", "backslashreplace").decode()  # an error may quote what is no text
     seconds = None if heard.seconds is None else round(heard.seconds, 3)
-    return msgspec.json.encode(_Entry(run_id, number, endpoint, answer, text, seconds, worker_id.partition(":")[0]))
+    return msgspec.json.encode(
+        _TrailEntry(run_id, number, endpoint, answer, text, seconds, worker_id.partition(":")[0])
+    )
 
 
 def read(fields: Mapping[bytes, bytes]) -> list[Attempt]:
@@ -96,6 +140,6 @@ def written_in(fields: Mapping[bytes, bytes]) -> int:
 
 def _read(field: bytes) -> Attempt:
     seconds, microseconds, raw = field.split(b" ", 2)
-    entry = msgspec.json.decode(raw, type=_Entry)
+    entry = msgspec.json.decode(raw, type=_TrailEntry)
     at = float(seconds) + float(microseconds) / 1_000_000
     return Attempt(at, entry.run_id, entry.number, entry.endpoint, entry.answer, entry.text, entry.seconds, entry.host)

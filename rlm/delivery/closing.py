@@ -12,9 +12,8 @@ from rlm.core.endpoint import all_limited
 from rlm.core.expected import merge_run, quantile
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Called, Run, State, make_record
+from rlm.core.tally import actual_seconds, every_call_failed, in_words, of_run, troubles_of
 from rlm.core.text import span
-from rlm.core.totals import actual_seconds, of_run
-from rlm.core.trouble import every_call_failed, in_words, troubles_of
 from rlm.delivery.usage import usage
 from rlm.ledger.changes import What
 from rlm.ledger.expected import failing

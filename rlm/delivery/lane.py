@@ -19,8 +19,8 @@ from rlm.core.errors import StoreError
 from rlm.core.event import Reason, type_of
 from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
-from rlm.core.health import FAILING
 from rlm.core.trail import Heard
+from rlm.core.window import FAILING
 from rlm.delivery import (
     TOO_MANY_REQUESTS,
     Delivered,

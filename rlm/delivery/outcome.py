@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, TypeAlias
 
-from rlm.core.trouble import OF_ENDPOINT
+from rlm.core.tally import OF_ENDPOINT
 from rlm.delivery import kinds
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from rlm.core.errors import (
     StoreGarbledError,
     StoreUnreachableError,
 )
-from rlm.core.trust import require_regular
+from rlm.core.files import require_regular
 from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.embedded.places import is_own_socket
 from rlm.ledger.sizes import longest_bulk

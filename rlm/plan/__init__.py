@@ -11,10 +11,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from rlm.core.expected import Expected
+from rlm.core.window import WindowState
 from rlm.plan.binds import what_binds
 from rlm.plan.gate import SECOND
 from rlm.plan.situation import Situation
-from rlm.plan.values import Capacity, Horizon, Plan, Progress, Release, TypePlan, Underway, Utilisation, Window
+from rlm.plan.values import Capacity, Horizon, Plan, Progress, Release, TypePlan, Underway, Utilisation
 from rlm.plan.workers import choose_workers
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ __all__ = [
     "TypePlan",
     "Underway",
     "Utilisation",
-    "Window",
+    "WindowState",
     "compute_plan",
 ]
 
@@ -44,7 +45,7 @@ RELEASE_SHARE: Final = 0.25
 def compute_plan(
     backlog: Mapping[str, int],
     types: Sequence[EventType],
-    windows: Mapping[str, Window],
+    windows: Mapping[str, WindowState],
     capacity: Capacity,
     horizon: Horizon,
     *,

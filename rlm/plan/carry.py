@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rlm.core.endpoint import all_limited
+from rlm.core.window import WindowState
 from rlm.plan.gate import SECOND, ticks
 from rlm.plan.situation import Situation
-from rlm.plan.values import Window
 from rlm.plan.workers import choose_workers
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from rlm.plan.course import Course, Start
     from rlm.plan.values import Capacity, Horizon
 
-_FRESH = Window()
+_FRESH = WindowState()
 
 
 def course_of(
     backlog: Mapping[str, int],
     types: Sequence[EventType],
-    windows: Mapping[str, Window],
+    windows: Mapping[str, WindowState],
     capacity: Capacity,
     horizon: Horizon,
     *,
@@ -42,12 +42,12 @@ def course_of(
 
 
 def carried(
-    windows: Mapping[str, Window],
+    windows: Mapping[str, WindowState],
     starts: Sequence[Start],
     types: Iterable[EventType],
     seconds: float,
     guard_seconds: float,
-) -> dict[str, Window]:
+) -> dict[str, WindowState]:
     """Return what the windows of endpoints and budgets hold `seconds` later, these calls having begun meanwhile."""
     endpoints = {endpoint.name: endpoint for kind in types for endpoint in kind.endpoints}
     limited = {name: [one.name for one in all_limited([endpoint])] for name, endpoint in endpoints.items()}
@@ -63,8 +63,8 @@ def carried(
 
 
 def _later(
-    window: Window, one: Limited, calls: Sequence[tuple[int, int]], seconds: float, guard_seconds: float
-) -> Window:
+    window: WindowState, one: Limited, calls: Sequence[tuple[int, int]], seconds: float, guard_seconds: float
+) -> WindowState:
     """Keep the calls that still count, the newest as many as a rule allows: older ones cannot keep anything shut."""
     most = max(rule.amount for rule in one.limit.rules)
     span = one.limit.longest_seconds + guard_seconds

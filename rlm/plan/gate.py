@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
-from rlm.core.health import ENDLESS_SECONDS, Circuit, shut_by
+from rlm.core.window import ENDLESS_SECONDS, Circuit, shut_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rlm.core.endpoint import Limited, Rule
-    from rlm.plan.values import Window
+    from rlm.core.window import WindowState
 
 #: Ticks in a second.
 SECOND: Final = 1_000_000
@@ -50,7 +50,7 @@ class Gate:
         self.opens = self._next_opening()
 
     @classmethod
-    def of(cls, limited: Limited, window: Window, guard_seconds: float, grain: int = 1) -> Gate:
+    def of(cls, limited: Limited, window: WindowState, guard_seconds: float, grain: int = 1) -> Gate:
         """Make the gate of an endpoint or a budget as its window stands at the start.
 
         Slots come back at multiples of `grain` ticks, no sooner than they do.
@@ -107,7 +107,7 @@ class Gate:
         return opens
 
 
-def _why_shut(window: Window) -> Circuit:
+def _why_shut(window: WindowState) -> Circuit:
     """Return its health just before calls go again, which is what they wait for in the end."""
     if window.rest_seconds > ENDLESS_SECONDS:  # nothing else has no end
         return Circuit.PAUSED

@@ -11,8 +11,8 @@ from rlm.plan.longrun import LongRun
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from rlm.core.window import WindowState
     from rlm.plan.course import Course, Start
-    from rlm.plan.values import Window
 
 #: Windows over which a trend is measured, or a whole cycle of the limits where that is longer. Twice as many without a
 #: change of it, and nothing new is to be expected.
@@ -198,10 +198,10 @@ def _events(number: float) -> str:
 def look_ahead(
     backlog: Mapping[str, int],
     arrivals: Mapping[str, float],
-    windows: Mapping[str, Window],
+    windows: Mapping[str, WindowState],
     number: int,
-    plan: Callable[[Mapping[str, int], Mapping[str, Window]], Course],
-    carry: Callable[[Mapping[str, Window], Sequence[Start]], Mapping[str, Window]],
+    plan: Callable[[Mapping[str, int], Mapping[str, WindowState]], Course],
+    carry: Callable[[Mapping[str, WindowState], Sequence[Start]], Mapping[str, WindowState]],
     long_run: LongRun = ANYTHING,
 ) -> Outlook:
     """Plan up to `number` windows one after the other, fewer once nothing new is to be expected.

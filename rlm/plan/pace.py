@@ -13,9 +13,9 @@ from rlm.core.expected import call_seconds, needed_seconds
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from rlm.core.counts import Counts
     from rlm.core.endpoint import Endpoint, EventType
     from rlm.core.expected import Expected, Pair
+    from rlm.core.trail import Counts
     from rlm.core.window import WindowState
 
 #: A message takes about this long from its release to its claim, seconds: lanes free by then are counted on.

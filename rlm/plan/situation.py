@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from rlm.core.endpoint import all_limited
 from rlm.core.expected import Expected
+from rlm.core.window import WindowState
 from rlm.plan.gate import Gate, duration, ticks
-from rlm.plan.values import Progress, Window
+from rlm.plan.values import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ GRAINS_OF_GUARD: Final = 10
 #: Above so many endpoints and budgets not all is looked at that more workers or endpoints would change.
 MANY_ENDPOINTS: Final = 1000
 
-_FRESH = Window()
+_FRESH = WindowState()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Situation:
         cls,
         backlog: Mapping[str, int],
         types: Sequence[EventType],
-        windows: Mapping[str, Window],
+        windows: Mapping[str, WindowState],
         horizon: Horizon,
         turnaround_seconds: float = 0.0,
         expected: Mapping[tuple[str, str], Expected] | None = None,
@@ -193,7 +194,7 @@ def _budget(endpoint: Endpoint) -> str | None:
 
 
 def _gates(
-    types: Sequence[EventType], windows: Mapping[str, Window], horizon: Horizon, *, under_way: bool
+    types: Sequence[EventType], windows: Mapping[str, WindowState], horizon: Horizon, *, under_way: bool
 ) -> dict[str, Gate]:
     guard = horizon.guard_seconds
     grain = max(1, ticks(guard) // GRAINS_OF_GUARD) if under_way else 1

@@ -2,38 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """What the window of an endpoint, or of a budget, holds when the plan is made.
-
-    `ages` are the seconds since each call that may still count, in any order; those too old to count do no harm.
-    `rest_seconds` is how long the endpoint gets no call yet, for whatever reason; `held_seconds` how long because its
-    window cannot be trusted, `paused_seconds` because an operator said so. `suspect`: it failed, and no probe has been
-    answered well since. It is not counted on, whenever its rest ends.
-    """
-
-    ages: tuple[float, ...] = ()
-    rest_seconds: float = 0.0
-    suspect: bool = False
-    held_seconds: float = 0.0
-    paused_seconds: float = 0.0
-
-    def later(self, seconds: float) -> Window:
-        """Return it as it will be `seconds` later, if no call is made."""
-        return replace(
-            self,
-            ages=tuple(age + seconds for age in self.ages),
-            rest_seconds=max(0.0, self.rest_seconds - seconds),
-            held_seconds=max(0.0, self.held_seconds - seconds),
-            paused_seconds=max(0.0, self.paused_seconds - seconds),
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from rlm.core.health import Circuit, circuit_of
+from rlm.core.window import Circuit, circuit_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

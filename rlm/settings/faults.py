@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.errors import RLMError
+from rlm.core.files import read_trusted
 from rlm.core.text import cut, safe_line
-from rlm.core.trust import read_trusted
 from rlm.settings.document import SECTIONS, model_at
 from rlm.settings.model import words
 from rlm.settings.secrets import MASK, mask_value

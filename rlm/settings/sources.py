@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from rlm.core.errors import ConfigurationError
-from rlm.core.trust import read_trusted
+from rlm.core.files import read_trusted
 from rlm.settings.document import OPTION, SECTIONS
 from rlm.settings.faults import Fault, close_match, did_you_mean, show
 from rlm.settings.model import BudgetSettings, EndpointSettings, TypeSettings

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlm.core.counts import Counts
 from rlm.core.endpoint import Endpoint, EventType, Limit
+from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.ledger.snapshot import CallUnderway, Snapshot
 from rlm.plan import Plan, Utilisation

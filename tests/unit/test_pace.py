@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.core.counts import Counts
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.expected import Expected
+from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.plan.pace import AHEAD_SECONDS, BURST_EVENTS, Scene, can_send, choose_releases, next_slot_seconds
 

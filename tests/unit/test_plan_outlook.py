@@ -7,7 +7,8 @@ import re
 import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.plan import Capacity, Horizon, Window
+from rlm.core.window import WindowState
+from rlm.plan import Capacity, Horizon
 from rlm.plan.carry import carried, course_of
 from rlm.plan.course import Course, Start
 from rlm.plan.longrun import LongRun
@@ -202,7 +203,7 @@ def test_a_first_window_with_little_to_do_is_not_taken_for_the_rule():
 
 def test_windows_carry_over():
     """Slots taken late in a window are not back at the start of the next: a period has to pass."""
-    full = {f"a{index}": Window((0.0,) * 30) for index in range(4)}
+    full = {f"a{index}": WindowState(ages=(0.0,) * 30) for index in range(4)}
 
     fresh, late = outlook(360, 360, 2), outlook(360, 360, 2, windows=full)
 
@@ -293,19 +294,21 @@ def test_what_is_carried_counts_from_the_next_start():
         Start(170_000_000, TYPE, "a0", 1, TAKES),
     ]
 
-    found = carried({"a0": Window((5.0,), rest_seconds=200.0, suspect=True)}, calls, (kind(number=2),), EVERY, GUARD)
+    found = carried(
+        {"a0": WindowState(ages=(5.0,), rest_seconds=200.0, suspect=True)}, calls, (kind(number=2),), EVERY, GUARD
+    )
 
-    assert found["a0"] == Window((10.0, 30.0, 30.0, 30.0), rest_seconds=20.0, suspect=True)
-    assert found["a1"] == Window()
+    assert found["a0"] == WindowState(ages=(10.0, 30.0, 30.0, 30.0), rest_seconds=20.0, suspect=True)
+    assert found["a1"] == WindowState()
 
 
 def test_what_an_endpoint_is_shut_for_is_carried():
     """A pause and a hold last so much less at the next start."""
-    shut = Window(rest_seconds=200.0, held_seconds=190.0, paused_seconds=100.0)
+    shut = WindowState(rest_seconds=200.0, held_seconds=190.0, paused_seconds=100.0)
 
     found = carried({"a0": shut}, [], (kind(number=2),), EVERY, GUARD)
 
-    assert found["a0"] == Window(rest_seconds=20.0, held_seconds=10.0)
+    assert found["a0"] == WindowState(rest_seconds=20.0, held_seconds=10.0)
 
 
 def test_a_call_counts_for_the_budget_of_its_endpoint():
@@ -315,7 +318,7 @@ def test_a_call_counts_for_the_budget_of_its_endpoint():
 
     found = carried({}, calls, (kind(number=2, budget=account),), EVERY, GUARD)
 
-    assert found["account"] == Window((5.0, 10.0, 10.0))
+    assert found["account"] == WindowState(ages=(5.0, 10.0, 10.0))
 
 
 def test_what_no_rule_counts_any_more_is_not_carried():

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Rule, all_limited, in_order_of_use
 from rlm.core.expected import Expected
-from rlm.plan import Capacity, Horizon, Plan, Progress, Underway, Window, compute_plan
+from rlm.core.window import WindowState
+from rlm.plan import Capacity, Horizon, Plan, Progress, Underway, compute_plan
 from rlm.plan.division import divide
 from rlm.plan.gate import SECOND
 from rlm.plan.simulate import simulate
@@ -37,7 +38,7 @@ class Case:
 
     backlog: dict[str, int]
     types: tuple[EventType, ...]
-    windows: dict[str, Window]
+    windows: dict[str, WindowState]
     deadline: float
     guard: float
     threads: int
@@ -79,7 +80,7 @@ class Case:
 RULES = st.builds(Rule, amount=st.integers(1, 4), seconds=PERIODS)
 LIMITS = st.lists(RULES, min_size=1, max_size=2).map(lambda rules: Limit("as drawn", tuple(rules)))
 WINDOWS = st.builds(
-    Window,
+    WindowState,
     ages=st.lists(EIGHTHS, max_size=5).map(tuple),
     rest_seconds=st.just(0.0) | EIGHTHS,
     suspect=st.sampled_from([False, False, False, True]),
@@ -172,7 +173,7 @@ class EventByEvent:
             due = self.case.takes(kind, call.endpoint) - call.age_seconds
             answered = due if due > 0 else min(-due, TIMEOUT - call.age_seconds)
             self.lanes.append(answered)
-            if self.case.windows.get(call.endpoint, Window()).suspect:
+            if self.case.windows.get(call.endpoint, WindowState()).suspect:
                 self.left[call.type] += 1
                 self.begun[call.type] = max(0, self.begun[call.type] - 1)
             elif answered <= self.case.deadline:
@@ -209,7 +210,7 @@ class EventByEvent:
         return True
 
     def free(self, one: Limited, at: float) -> int:
-        window = self.case.windows.get(one.name, Window())
+        window = self.case.windows.get(one.name, WindowState())
         if window.suspect or at < window.rest_seconds:
             return 0
         counted = [

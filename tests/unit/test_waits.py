@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from rlm.core.counts import Counts
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.plan.pace import Scene
 from rlm.plan.waits import GAP_SECONDS, Obstacle, Wait, Waits, waits_of

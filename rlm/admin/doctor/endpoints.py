@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin.endpoints import endpoint_list
-from rlm.core.health import Circuit
 from rlm.core.text import named, span
+from rlm.core.window import Circuit
 from rlm.ledger.fitness import Finding, Severity
 
 if TYPE_CHECKING:

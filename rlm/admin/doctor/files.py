@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlm.admin.doctor.findings import fault, good, warning
-from rlm.core.trust import Weakness, others, user_name, weakness
+from rlm.core.files import Weakness, others, user_name, weakness
 from rlm.settings.secrets import EMBEDDED, MASK, is_secret
 
 if TYPE_CHECKING:
