@@ -25,7 +25,7 @@ from benchmarks.harness.report import put_between
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.expected import Expected
 from rlm.core.window import WindowState
-from rlm.plan import Capacity, Horizon, Progress, Underway, compute_plan
+from rlm.plan import Capacity, Horizon, RunProgress, Underway, Workload, compute_plan
 from rlm.plan.situation import MANY_ENDPOINTS
 
 if TYPE_CHECKING:
@@ -74,12 +74,12 @@ class Case:
         """Tell whether the conductor would plan the rest of such a run again and again."""
         return self.types * self.endpoints <= MANY_ENDPOINTS
 
-    def progress(self) -> Progress:
+    def progress(self) -> RunProgress:
         """Return a run's middle: a call under way on every lane, half of each window begun."""
         types = self.event_types()
         pairs = itertools.cycle((one.name, end.name) for one in types for end in one.endpoints)
         underway = (Underway(*pair, age_seconds=0.3) for pair in itertools.islice(pairs, self.lanes))
-        return Progress(tuple(underway), {one.name: 15 * self.endpoints for one in types})
+        return RunProgress(tuple(underway), {one.name: 15 * self.endpoints for one in types})
 
 
 CASES = [
@@ -109,8 +109,8 @@ def measure(case: Case) -> dict[str, float | None]:
     capacity = Capacity(0, case.lanes // THREADS, THREADS, turnaround_seconds=0.01)
     midway = _midway(case, types) if case.is_planned_anew else None
     return {
-        "plan": _median_seconds(lambda: compute_plan(backlog, types, {}, capacity, BEFORE)),
-        "replan": _median_seconds(lambda: compute_plan(backlog, types, capacity=capacity, horizon=MIDWAY, **midway))
+        "plan": _median_seconds(lambda: compute_plan(Workload(backlog, types), capacity, BEFORE)),
+        "replan": _median_seconds(lambda: compute_plan(Workload(backlog, types, **midway), capacity, MIDWAY))
         if midway
         else None,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10),

@@ -16,7 +16,7 @@ from rlm.core.run import State
 from rlm.core.text import counted
 from rlm.ledger.snapshot import take_snapshot
 from rlm.ledger.tracker import Measuring
-from rlm.plan import Progress, Underway
+from rlm.plan import RunProgress, Underway, Workload
 from rlm.plan.situation import MANY_ENDPOINTS
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.ledger.snapshot import Snapshot
     from rlm.plan import Plan
-    from rlm.plan.pace import Scene
+    from rlm.plan.pace import ReleaseState
     from scheduler.leader import Leader
     from scheduler.team import Team
 
@@ -74,7 +74,7 @@ class Forecaster:
         self._limited = all_limited(end for one in types for end in one.endpoints)
         self._plan_next_at = float("-inf")
 
-    def look(self, scene: Scene, workers: Sequence[str], team: Team, first_release_at: float | None) -> None:
+    def look(self, scene: ReleaseState, workers: Sequence[str], team: Team, first_release_at: float | None) -> None:
         """Plan what remains, where the last plan is old enough; publish the forecast, and the workers it takes.
 
         `workers` are the ids of all that may have calls under way, `team` says how many there are to count on;
@@ -94,7 +94,9 @@ class Forecaster:
             self._forecast(scene, workers, team, first_release_at)
         self._plan_next_at = max(self._plan_next_at, began + PLANNING_PART * (system_clock.monotonic() - began))
 
-    def _forecast(self, scene: Scene, workers: Sequence[str], team: Team, first_release_at: float | None) -> None:
+    def _forecast(
+        self, scene: ReleaseState, workers: Sequence[str], team: Team, first_release_at: float | None
+    ) -> None:
         wanted = self._store.processes.wanted()
         snapshot = take_snapshot(self._store, self._names, self._limited, workers)
         plan = self._plan(scene, snapshot, wanted, team.counted_on)
@@ -121,26 +123,29 @@ class Forecaster:
             self._published = self.expected
             self._store.measures.publish(self._leader.token, self._published)
 
-    def _plan(self, scene: Scene, snapshot: Snapshot, wanted: int, counted_on: int | None) -> Plan:
+    def _plan(self, scene: ReleaseState, snapshot: Snapshot, wanted: int, counted_on: int | None) -> Plan:
         waiting = _waiting(snapshot)
         lead = self._lead_seconds(scene)
-        return plan_run(
-            self._store.settings,
+        workload = Workload(
             waiting,
             self._types,
-            {name: replace(scene.views[name], ages=ages).later(lead) for name, ages in snapshot.ages.items()},
-            gone_seconds=self._run.window_seconds - scene.remaining_seconds + lead,
-            window_seconds=self._run.window_seconds,
-            expected=self.expected,
-            progress=Progress(
+            {name: replace(scene.windows[name], ages=ages).later(lead) for name, ages in snapshot.ages.items()},
+            self.expected,
+            RunProgress(
                 tuple(Underway(call.type, call.endpoint, call.age_seconds) for call in snapshot.calls),
                 {name: max(0, _taken_up(scene, name) - number) for name, number in waiting.items()},
             ),
+        )
+        return plan_run(
+            self._store.settings,
+            workload,
+            gone_seconds=self._run.window_seconds - scene.remaining_seconds + lead,
+            window_seconds=self._run.window_seconds,
             workers=counted_on,
             at_least=wanted,
         )
 
-    def _lead_seconds(self, scene: Scene) -> float:
+    def _lead_seconds(self, scene: ReleaseState) -> float:
         """Return how long it takes until a call can be made: where no worker is ready, until they have come up."""
         now = system_clock.monotonic()
         if self._begins_at is None:
@@ -197,7 +202,7 @@ def _waiting(snapshot: Snapshot) -> dict[str, int]:
     }
 
 
-def _taken_up(scene: Scene, name: str) -> int:
+def _taken_up(scene: ReleaseState, name: str) -> int:
     """Return how many events of a type the run has in all."""
     return scene.begun[name] + scene.counts[name].pending
 

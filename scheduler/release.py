@@ -20,8 +20,7 @@ from rlm.ledger.connect import translated
 from rlm.ledger.outage import Outage
 from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import pace
-from rlm.plan.pace import Scene
-from rlm.plan.waits import Waits
+from rlm.plan.pace import ReleaseState, Waits
 from scheduler.forecast import Forecaster
 from scheduler.team import Team, TeamWatch
 
@@ -154,7 +153,7 @@ class ReleaseLoop:
         self._look_around(now_us)
         if self.cancelled or self._duty.stopping:
             return None
-        scene = Scene(counts, views, self._lanes, remaining, self._forecaster.expected, self._begun(counts))
+        scene = ReleaseState(counts, views, self._lanes, remaining, self._forecaster.expected, self._begun(counts))
         if remaining <= 0:
             self.lost_redis = self.lost_redis or self._interrupted or bool(self._voucher.unfit)
             self._follow_waits(scene)
@@ -173,7 +172,7 @@ class ReleaseLoop:
         self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
         return self._pause(scene)
 
-    def _follow_waits(self, scene: Scene) -> None:
+    def _follow_waits(self, scene: ReleaseState) -> None:
         """Note what the waiting events wait for; now and then in Redis, for whoever takes over and whoever looks."""
         begun = self._first_release_at is not None
         now = self._run.deadline - scene.remaining_seconds
@@ -298,7 +297,7 @@ class ReleaseLoop:
     def _note(self, **fields: str | float) -> None:
         self._store.runs.advance(self._leader.token, self._run.id, State.RUNNING, **fields)
 
-    def _pause(self, scene: Scene) -> float:
+    def _pause(self, scene: ReleaseState) -> float:
         wait = pace.next_slot_seconds(scene, self._types)
         if wait is None:
             return QUIET_SECONDS

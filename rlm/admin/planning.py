@@ -10,13 +10,12 @@ from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Capacity, Horizon, Plan, compute_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from rlm.core.endpoint import Endpoint, EventType
-    from rlm.core.expected import Expected, Pair
     from rlm.core.window import WindowState
     from rlm.ledger import Store
-    from rlm.plan.values import Progress
+    from rlm.plan import Workload
     from rlm.settings import Settings
 
 
@@ -83,29 +82,17 @@ def horizon_of(settings: Settings, gone_seconds: float = 0.0, window_seconds: fl
 
 def plan_run(
     settings: Settings,
-    backlog: Mapping[str, int],
-    types: Sequence[EventType],
-    windows: Mapping[str, WindowState],
+    workload: Workload,
     *,
     gone_seconds: float = 0.0,
     window_seconds: float | None = None,
     workers: int | None = None,
     at_least: int = 0,
-    expected: Mapping[Pair, Expected] | None = None,
-    progress: Progress | None = None,
 ) -> Plan:
     """Plan a run of which `gone_seconds` will have passed when it can make its first call.
 
-    `window_seconds` is the run's own where it is not the settings'; `workers` fixes their number, which is
-    `at_least` so many. `expected` is what was measured of calls, `progress` how far a run is whose rest is planned.
+    `window_seconds` is the run's own window if it is not that of the settings; `workers` fixes their number, of which
+    `at_least` so many are there already.
     """
-    return compute_plan(
-        backlog,
-        types,
-        windows,
-        capacity_of(settings, at_least),
-        horizon_of(settings, gone_seconds, window_seconds),
-        workers=workers,
-        expected=expected,
-        progress=progress,
-    )
+    capacity = capacity_of(settings, at_least).exactly(workers)
+    return compute_plan(workload, capacity, horizon_of(settings, gone_seconds, window_seconds))

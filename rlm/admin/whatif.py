@@ -13,9 +13,9 @@ from rlm.core.endpoint import all_limited, in_force
 from rlm.core.window import WindowState
 from rlm.ledger.tracker import learned
 from rlm.ledger.windows import Windows
-from rlm.plan.carry import carried, course_of
-from rlm.plan.longrun import LongRun
-from rlm.plan.outlook import look_ahead
+from rlm.plan import Workload
+from rlm.plan.ahead import carried, course_of, look_ahead
+from rlm.plan.outlook import LongRun
 from rlm.settings.document import OPTION
 from rlm.settings.toml import dotted
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from rlm.core.expected import Expected, Pair
     from rlm.ledger import Store
     from rlm.plan import Plan
-    from rlm.plan.course import Course, Start
     from rlm.plan.outlook import Outlook
+    from rlm.plan.situation import Course, Start
     from rlm.settings import Settings
 
 _NUMBERED = re.compile(r"(?P<stem>.*_)(?P<number>\d+)")
@@ -79,31 +79,24 @@ class Case:
 
     def plan(self, backlog: Mapping[str, int]) -> Plan:
         """Plan a run that starts now."""
-        return plan_run(
-            self.settings,
-            backlog,
-            self.types,
-            self.windows,
-            gone_seconds=self.gone_seconds,
-            workers=self.workers,
-            expected=self.expected,
-        )
+        return plan_run(self.settings, self._workload(backlog), gone_seconds=self.gone_seconds, workers=self.workers)
 
     def outlook(self, backlog: Mapping[str, int], arrivals: Mapping[str, float], number: int) -> Outlook:
         """Plan up to `number` runs one after the other; `arrivals` come between the starts of two, by type."""
-        settings = self.settings
-        horizon, capacity = horizon_of(settings, self.gone_seconds), capacity_of(settings)
+        run, horizon = self.settings.run, horizon_of(self.settings, self.gone_seconds)
+        capacity = capacity_of(self.settings).exactly(self.workers)
 
-        def plan(events: Mapping[str, int], windows: Mapping[str, WindowState]) -> Course:
-            return course_of(
-                events, self.types, windows, capacity, horizon, workers=self.workers, expected=self.expected
-            )
+        def plan(workload: Workload) -> Course:
+            return course_of(workload, capacity, horizon)
 
-        def carry(windows: Mapping[str, WindowState], starts: Sequence[Start]) -> Mapping[str, WindowState]:
-            return carried(windows, starts, self.types, settings.run.every_seconds, settings.run.guard_seconds)
+        def carry(workload: Workload, starts: Sequence[Start]) -> Mapping[str, WindowState]:
+            return carried(workload, starts, run.every_seconds, run.guard_seconds)
 
-        long_run = LongRun.of(self.types, self.suspect, settings.run.every_seconds, settings.run.guard_seconds)
-        return look_ahead(backlog, arrivals, self.windows, number, plan, carry, long_run)
+        long_run = LongRun.of(self.types, self.suspect, run.every_seconds, run.guard_seconds)
+        return look_ahead(self._workload(backlog), arrivals, number, plan, carry, long_run)
+
+    def _workload(self, backlog: Mapping[str, int]) -> Workload:
+        return Workload(backlog, self.types, self.windows, self.expected)
 
 
 def as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:

@@ -1,4 +1,4 @@
-"""Endpoints, their limits, and the order in which a type's endpoints are used."""
+"""Endpoints, event types and their limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
 #: What a call needs beyond its expected time to be answered before a deadline, seconds: its way, a thread that waits.
 ANSWER_SLACK_SECONDS = 0.02
@@ -180,30 +180,3 @@ class EventType:
         last = self.endpoints[-1]
         shared = len({one.budget for one in self.endpoints}) == 1
         return replace(last, name=name, limit=self.limit or last.limit, budget=last.budget if shared else None)
-
-
-def in_order_of_use(free: Mapping[str, int], endpoints: tuple[Endpoint, ...]) -> Iterator[str]:
-    """Name the endpoint of each free slot, in the order of use: the primary's first, then the overflows' evenly.
-
-    `free` holds the free slots by the name of endpoint or budget; one that is missing has none. Evenly means that the
-    overflow endpoint with the most free slots is next, ties going by the configured order. A slot at an endpoint with
-    a budget takes one of the budget's too.
-    """
-    left = dict(free)
-    primary, *overflow = endpoints
-    while _has_slot(left, primary):
-        yield take_slot(left, primary)
-    while usable := [endpoint for endpoint in overflow if _has_slot(left, endpoint)]:
-        yield take_slot(left, max(usable, key=lambda endpoint: left[endpoint.name]))
-
-
-def _has_slot(free: Mapping[str, int], endpoint: Endpoint) -> bool:
-    return free.get(endpoint.name, 0) > 0 and (endpoint.budget is None or free.get(endpoint.budget.name, 0) > 0)
-
-
-def take_slot(free: dict[str, int], endpoint: Endpoint) -> str:
-    """Take a slot of `endpoint` out of `free`, and one of its budget; return its name."""
-    free[endpoint.name] -= 1
-    if endpoint.budget is not None:
-        free[endpoint.budget.name] -= 1
-    return endpoint.name

@@ -78,7 +78,7 @@ class Run:
 
     `deadline_us` follows that clock where it is set, microseconds. `tick` is the tick that it serves, by the clock of
     the scheduler's host. `plan` is the one it began with, `forecast` what is expected of it now; `waits` are what its
-    events waited for so far, as `rlm.plan.waits.Waits` has it, and `spent` those that had all their
+    events waited for so far, as `rlm.plan.pace.Waits` has it, and `spent` those that had all their
     attempts, at its end.
     """
 

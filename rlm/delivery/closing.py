@@ -19,7 +19,7 @@ from rlm.ledger.changes import What
 from rlm.ledger.expected import failing
 from rlm.ledger.refusals import ALARMING, limits_too_high
 from rlm.plan.cause import Ended, alarmed, causes, verdict
-from rlm.plan.waits import Waits
+from rlm.plan.pace import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

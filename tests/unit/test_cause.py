@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rlm.plan.cause import ATTEMPTS, CANCELLED, DEADLINE, FAILED, STOPPED, Ended, alarmed, causes, verdict, went_wrong
-from rlm.plan.waits import Obstacle, Wait, Waits
+from rlm.plan.pace import Obstacle, Wait, Waits
 
 LIMIT, WORKERS, LANES = Wait(Obstacle.LIMIT), Wait(Obstacle.WORKERS), Wait(Obstacle.LANES)
 

@@ -14,7 +14,7 @@ from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.ledger.snapshot import CallUnderway, Snapshot
 from rlm.plan import Plan, Utilisation
-from rlm.plan.pace import Scene
+from rlm.plan.pace import ReleaseState
 from scheduler import forecast
 from scheduler.forecast import PLANNING_PART, REPLAN_SECONDS, Forecaster
 from scheduler.team import Team
@@ -45,13 +45,13 @@ class Planned:
         run = SimpleNamespace(id="r", window_seconds=180.0, deadline=200.0)
         self.forecaster = Forecaster(nothing, SimpleNamespace(token=1), run, [KIND])
 
-    def plan(self, _settings, waiting, *_, progress, **__):
-        self.told.append((dict(waiting), dict(progress.begun)))
+    def plan(self, _settings, workload, **_):
+        self.told.append((dict(workload.backlog), dict(workload.progress.begun)))
         self.now += self.cost
         return PLAN
 
     def look(self, counts, begun, first_release_at=99.0):
-        scene = Scene({"T": counts}, {"t": WindowState(30, 0.0, 0.0)}, 5, 100.0, begun={"T": begun})
+        scene = ReleaseState({"T": counts}, {"t": WindowState(30, 0.0, 0.0)}, 5, 100.0, begun={"T": begun})
         self.forecaster.look(scene, ["w"], Team(1, 1, supervised=True), first_release_at)
 
 

@@ -12,15 +12,15 @@ import pytest
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.expected import Expected
 from rlm.core.window import WindowState
-from rlm.plan import Capacity, Horizon, Plan, Progress, Underway, compute_plan
-from rlm.plan.gate import SECOND
+from rlm.plan import Capacity, Horizon, Plan, RunProgress, Underway, Workload, compute_plan
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Situation
+from rlm.plan.window import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rlm.plan.course import Course
+    from rlm.plan.situation import Course
 
 DEFAULT_TYPES = {
     "REBALANCE_NEEDED": ("rebalance_api", 2.0),
@@ -69,11 +69,10 @@ def plan_of(
     horizon: Horizon = HORIZON,
     workers: int | None = None,
     expected: Mapping[tuple[str, str], Expected] | None = None,
-    progress: Progress | None = None,
+    progress: RunProgress | None = None,
 ) -> Plan:
-    return compute_plan(
-        backlog, types, windows, capacity, horizon, workers=workers, expected=expected, progress=progress
-    )
+    workload = Workload(backlog, types, windows, expected or {}, progress)
+    return compute_plan(workload, capacity.exactly(workers), horizon)
 
 
 def course_of(
@@ -85,7 +84,7 @@ def course_of(
     deadline: float = 180.0,
     guard: float = 0.5,
 ) -> Course:
-    return simulate(Situation.of(backlog, types, windows, Horizon(deadline, deadline, guard)), lanes)
+    return simulate(Situation.of(Workload(backlog, types, windows), Horizon(deadline, deadline, guard)), lanes)
 
 
 def test_full_load_fits_with_workers_to_spare() -> None:
@@ -188,7 +187,7 @@ def test_moments_in_words_count_from_the_start_of_the_run() -> None:
     resting = {"rebalance_api": WindowState(rest_seconds=30)}
 
     # When the rest of it is planned
-    plan = plan_of({"REBALANCE_NEEDED": 500}, windows=resting, horizon=late, progress=Progress())
+    plan = plan_of({"REBALANCE_NEEDED": 500}, windows=resting, horizon=late, progress=RunProgress())
 
     # Then the words speak of the run's time, as the countdown beside them does
     assert " until the deadline at 3:00: " in plan.binds
@@ -437,7 +436,7 @@ def test_the_turnaround_of_a_lane_delays_its_next_call_and_not_its_answer() -> N
     types = (EventType("A", 1, 1.0, (endpoint("a", "30/minute"),)),)
     capacity = Capacity(1, 1, 1, turnaround_seconds=0.5)
 
-    plan = compute_plan({"A": 10}, types, {}, capacity, Horizon(180.0, 135.0, 0.5))
+    plan = compute_plan(Workload({"A": 10}, types), capacity, Horizon(180.0, 135.0, 0.5))
 
     assert plan.forecast_seconds == pytest.approx(14.5)
     assert plan.lower_bound_seconds == pytest.approx(10.0)
@@ -475,13 +474,13 @@ def test_a_slow_endpoint_is_left_out_only_where_its_calls_would_come_too_late() 
     """The primary takes eight seconds a call: in the last eight all go to the overflow endpoint."""
     kind = EventType("A", 1, 1.0, (endpoint("slow", "1/second"), endpoint("fast", "1/second")))
     horizon = Horizon(20, 20, 0.0)
-    situation = Situation.of({"A": 100}, (kind,), FRESH, horizon, 0.0, {("A", "slow"): Expected(8.0, 8.0)})
+    situation = Situation.of(Workload({"A": 100}, (kind,), expected={("A", "slow"): Expected(8.0, 8.0)}), horizon)
 
     course = simulate(situation, lanes=100)
 
     counted = Counter({"slow": 0, "fast": 0})
     for start in course.starts:
-        counted[start.gate] += start.events
+        counted[start.endpoint] += start.events
     assert counted == {"slow": 13, "fast": 20}
 
 
@@ -572,8 +571,8 @@ def test_under_way_workers_are_not_blamed_for_a_budget_or_for_failing_calls() ->
     kinds = tuple(EventType(name, 1, 1.0, (replace(endpoint(name), budget=budget),)) for name in "AB")
     failing = EventType("A", 1, 1.0, (endpoint("a", "1000/minute"),))
 
-    limited = plan_of({"A": 25, "B": 25}, types=kinds, progress=Progress())
-    failed = plan_of({"A": 100}, types=(failing,), expected={("A", "a"): Expected(1, 1, 0.5)}, progress=Progress())
+    limited = plan_of({"A": 25, "B": 25}, types=kinds, progress=RunProgress())
+    failed = plan_of({"A": 100}, types=(failing,), expected={("A", "a"): Expected(1, 1, 0.5)}, progress=RunProgress())
 
     assert limited.binds.endswith("until the deadline at 3:00: 20 will be left over, however many workers")
     assert failed.binds == "failing calls bind: 12 events are expected to fail in 3 attempts"
@@ -605,9 +604,12 @@ def test_a_call_that_is_overdue_is_not_awaited_beyond_its_time_out() -> None:
     kind = EventType("A", 1, 2.0, (replace(endpoint("a"), timeout_seconds=10.0),))
     horizon = replace(HORIZON, deadline_seconds=5.0)
 
-    overdue = plan_of({}, types=(kind,), horizon=horizon, progress=Progress((Underway("A", "a", 9.5),)))
+    overdue = plan_of({}, types=(kind,), horizon=horizon, progress=RunProgress((Underway("A", "a", 9.5),)))
     early = plan_of(
-        {}, types=(kind,), horizon=replace(horizon, deadline_seconds=0.2), progress=Progress((Underway("A", "a", 1.0),))
+        {},
+        types=(kind,),
+        horizon=replace(horizon, deadline_seconds=0.2),
+        progress=RunProgress((Underway("A", "a", 1.0),)),
     )
 
     assert (overdue.forecast_seconds, overdue.expected_leftover) == (0.5, 0)
@@ -643,8 +645,8 @@ def test_calls_under_way_keep_their_lanes_and_count_in_the_forecast() -> None:
     """Five calls that have a second to go yet: their lanes are free then, and the last answer may be theirs."""
     under_way = (Underway("REBALANCE_NEEDED", "rebalance_api", 1.0),) * 5
 
-    last = plan_of({}, workers=1, progress=Progress(under_way))
-    after = plan_of({"OPEN_ORDER_DETECTED": 5}, workers=1, progress=Progress(under_way))
+    last = plan_of({}, workers=1, progress=RunProgress(under_way))
+    after = plan_of({"OPEN_ORDER_DETECTED": 5}, workers=1, progress=RunProgress(under_way))
 
     assert (last.forecast_seconds, last.binds) == (1.0, "nothing binds: the last calls are under way")
     assert after.first_call_seconds + after.forecast_seconds == pytest.approx(2.0)
@@ -656,7 +658,7 @@ def test_what_remains_of_a_run_is_planned_as_exactly_as_the_run_but_for_a_part_o
     windows = {"a": WindowState(ages=(12.341, 31.718))}
 
     exact = plan_of({"A": 2}, types=(kind,), windows=windows)
-    quick = plan_of({"A": 2}, types=(kind,), windows=windows, progress=Progress())
+    quick = plan_of({"A": 2}, types=(kind,), windows=windows, progress=RunProgress())
 
     assert exact.first_call_seconds == pytest.approx(60.5 - 31.718)
     assert exact.forecast_seconds == pytest.approx(31.718 - 12.341 + 1.0)
@@ -666,7 +668,7 @@ def test_what_remains_of_a_run_is_planned_as_exactly_as_the_run_but_for_a_part_o
 
 def test_a_call_that_is_overdue_is_expected_to_be_so_for_as_long_again() -> None:
     """Of a call of two seconds that has taken three, another is expected, and where that is too late, a leftover."""
-    progress = Progress((Underway("REBALANCE_NEEDED", "rebalance_api", 3.0),))
+    progress = RunProgress((Underway("REBALANCE_NEEDED", "rebalance_api", 3.0),))
 
     assert plan_of({}, progress=progress).forecast_seconds == pytest.approx(1.0)
     assert plan_of({}, progress=progress, horizon=Horizon(0.9, 0.9, 0.5)).expected_leftover == 1
@@ -674,7 +676,7 @@ def test_a_call_that_is_overdue_is_expected_to_be_so_for_as_long_again() -> None
 
 def test_a_call_under_way_to_a_suspect_endpoint_is_not_expected_to_be_done() -> None:
     """The probe of an endpoint that failed keeps its lane busy; its event is planned for the others."""
-    progress = Progress((Underway("REBALANCE_NEEDED", "rebalance_api", 1.0),))
+    progress = RunProgress((Underway("REBALANCE_NEEDED", "rebalance_api", 1.0),))
     windows = {"rebalance_api": WindowState(suspect=True)}
 
     assert plan_of({}, progress=progress, windows=windows).forecast_seconds == pytest.approx(2.0)
@@ -688,8 +690,8 @@ def test_what_has_been_begun_counts_for_a_share() -> None:
 
     def first(begun: dict[str, int]) -> str:
         horizon = Horizon(10, 10, 0.5)
-        situation = Situation.of({"HIGH": 9, "LOW": 9}, (high, low), FRESH, horizon, 0.0, {}, Progress((), begun))
-        return simulate(situation, lanes=1).starts[0].type
+        workload = Workload({"HIGH": 9, "LOW": 9}, (high, low), progress=RunProgress((), begun))
+        return simulate(Situation.of(workload, horizon), lanes=1).starts[0].type
 
     assert first({"HIGH": 9, "LOW": 0}) == "LOW"
     assert first({"HIGH": 0, "LOW": 9}) == "HIGH"

@@ -9,8 +9,7 @@ import pytest
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
-from rlm.plan.pace import Scene
-from rlm.plan.waits import GAP_SECONDS, Obstacle, Wait, Waits, waits_of
+from rlm.plan.pace import GAP_SECONDS, Obstacle, ReleaseState, Wait, Waits, waits_of
 
 LIMIT = Limit.parse("30/minute")
 BUDGET = Budget("account", Limit.parse("10/minute"))
@@ -26,8 +25,8 @@ def kind(*names: str, budget: Budget | None = None) -> EventType:
 
 def scene(
     views: dict[str, WindowState], *, pending: int = 9, inflight: int = 0, lanes: int = 5, remaining: float = 60.0
-) -> Scene:
-    return Scene({"T": Counts(pending=pending, inflight=inflight)}, views, lanes, remaining)
+) -> ReleaseState:
+    return ReleaseState({"T": Counts(pending=pending, inflight=inflight)}, views, lanes, remaining)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +43,7 @@ def scene(
         (scene({"a": HELD}), {Wait(Obstacle.HELD, "a"): 1.0}),
     ],
 )
-def test_what_is_in_the_way_is_named(seen: Scene, expected: dict[Wait, float]) -> None:
+def test_what_is_in_the_way_is_named(seen: ReleaseState, expected: dict[Wait, float]) -> None:
     """Nothing where an event is about to go, none waits, or there is no time for a call."""
     assert waits_of(seen, kind("a"), begun=True) == expected
 
