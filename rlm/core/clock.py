@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the rest of RLM knows of time."""
+    """The time as the rest of RLM reads it."""
 
     def now(self) -> float:
         """Return the wall clock, seconds since 1970 (UTC)."""
@@ -19,7 +19,7 @@ class Clock(Protocol):
         ...
 
     def boottime(self) -> float:
-        """Return a clock that never steps and goes on while the machine sleeps, seconds."""
+        """Return a clock that never steps and continues while the machine sleeps, seconds."""
         ...
 
     def sleep(self, seconds: float) -> None:
@@ -39,7 +39,7 @@ class SystemClock:
         return time.monotonic()
 
     def boottime(self) -> float:
-        """Return a clock that never steps and goes on while the machine sleeps, where there is one, seconds."""
+        """Return a clock that never steps and continues while the machine sleeps, if there is one, seconds."""
         return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
     def sleep(self, seconds: float) -> None:
@@ -51,5 +51,5 @@ system_clock = SystemClock()
 
 
 def isoformat(seconds: float) -> str:
-    """Render `seconds` since 1970 as ISO 8601 in UTC, to the millisecond, as every record shows times."""
+    """Return `seconds` since 1970 as ISO 8601 in UTC, to the millisecond, as in every record."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-#: What a call needs beyond its expected time to be answered before a deadline, seconds: its way, a thread that waits.
+#: What a call needs beyond its expected duration to be answered before a deadline, seconds: network and scheduling.
 ANSWER_SLACK_SECONDS = 0.02
-#: The first back-off between two attempts of an event, seconds; doubled with each, give or take a half.
+#: The first back-off between two attempts of an event, seconds; doubled with each attempt, plus or minus a half.
 FIRST_BACKOFF_SECONDS = 0.5
 
 #: Seconds of each granularity, as the `limits` library counts them (a month is 30 days, a year 12 months).
 GRANULARITIES = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 2592000, "year": 31104000}
 
 _PORTS = {"http": 80, "https": 443}
-#: Of a text whose blanks are single ones: several places for any number of blanks in a row take a cube of time to fail.
+#: For a text with single blanks: several places that match any number of blanks would take cubic time to fail.
 _RULE = re.compile(
     r"(?P<amount>\d+) ?(?:/|per ) ?(?P<multiple>\d+(?:\.\d+)?)? ?(?P<unit>[a-z]+?)s?",
     re.IGNORECASE,
@@ -38,7 +38,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One or several rules that hold together, and the text they were read from."""
+    """One or more rules that hold together, and the text they were read from."""
 
     text: str
     rules: tuple[Rule, ...]
@@ -47,10 +47,10 @@ class Limit:
     def parse(cls, text: str) -> Limit:
         """Read `limits` notation, `30/minute` or `20 per 0.6 second; 1000/hour`.
 
-        Unlike `limits.parse_many` the multiple may be a fraction, for windows of less than a second.
+        Unlike in `limits.parse_many` the multiple may be a fraction, for windows of less than a second.
 
         Raises:
-            ValueError: the text is no limit; the message says what one looks like.
+            ValueError: the text is not a limit; the message has an example.
         """
         return cls(text, tuple(_parse_rule(part, text) for part in re.split(r"[;,|]", text)))
 
@@ -79,40 +79,40 @@ def target_of(url: str) -> tuple[str, int, str]:
 
 
 class Limited(Protocol):
-    """What has a window of its own: an endpoint, or a budget."""
+    """An endpoint or a budget: it has a window of its own."""
 
     @property
     def name(self) -> str:
-        """No two have the same one."""
+        """Unique among endpoints and budgets."""
         ...
 
     @property
     def limit(self) -> Limit:
-        """What its window is held to."""
+        """The limit that its window is kept to."""
         ...
 
     @property
     def window_id(self) -> str:
-        """Names its window in Redis."""
+        """The name of its window in Redis."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A limit that several endpoints share because they hang on one upstream account. No endpoint has its name."""
+    """A limit that several endpoints share because they use one upstream account. No endpoint has its name."""
 
     name: str
     limit: Limit
 
     @property
     def window_id(self) -> str:
-        """Names its window in Redis. It follows the name alone, so a changed limit keeps what has been used."""
+        """The name of its window in Redis. It depends on the name alone, so a changed limit keeps the used slots."""
         return hashlib.sha256(f"budget {self.name}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One API address with a limit of its own, and with the budget that it shares with others, if any.
+    """One API address with its own limit, and the budget that it shares with others, if any.
 
     `headers` are as configured: secrets still read `env:NAME`.
     """
@@ -126,12 +126,12 @@ class Endpoint:
 
     @property
     def window_id(self) -> str:
-        """Names its window in Redis. It follows the URL alone, so a renamed endpoint keeps what it has used."""
+        """The name of its window in Redis. It depends on the URL alone, so a renamed endpoint keeps its used slots."""
         return hashlib.sha256(self.url.encode()).hexdigest()[:16]
 
 
 def all_limited(endpoints: Iterable[Endpoint]) -> list[Limited]:
-    """Return the endpoints and after them the budgets that they name, each once."""
+    """Return the endpoints, then the budgets that they name, each once."""
     found: dict[str, Limited] = {}
     budgets: dict[str, Limited] = {}
     for endpoint in endpoints:
@@ -142,7 +142,7 @@ def all_limited(endpoints: Iterable[Endpoint]) -> list[Limited]:
 
 
 def in_force(endpoint: Endpoint, limits: Mapping[str, str]) -> Endpoint:
-    """Return the endpoint with the limits in force, its own and its budget's, where `limits` has them by name."""
+    """Return the endpoint with the limits in force, its own and its budget's, if `limits` has them by name."""
     budget = endpoint.budget
     if budget and budget.name in limits:
         budget = replace(budget, limit=_parse(limits[budget.name]))
@@ -159,8 +159,8 @@ def _parse(text: str) -> Limit:
 class EventType:
     """A kind of event: its priority (higher goes first), expected seconds a call, endpoints (the primary first).
 
-    `share` is the part of a run's calls that is the type's while it has events waiting, whatever its priority. `limit`
-    is that of an endpoint which names none of its own.
+    `share` is the part of a run's calls that goes to the type while it has events waiting, whatever its priority.
+    `limit` is that of an endpoint without one of its own.
     """
 
     name: str
@@ -172,7 +172,7 @@ class EventType:
 
     @property
     def needed_seconds(self) -> float:
-        """What must be left of the time before a deadline for a call to be begun."""
+        """The time that must be left before a deadline to begin a call."""
         return self.processing_seconds + ANSWER_SLACK_SECONDS
 
     def one_more(self, name: str) -> Endpoint:

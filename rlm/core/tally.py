@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 
     Entry = Mapping[str, Any]
 
-#: What a field of a tally begins with that counts calls which went wrong.
+#: The prefix of the fields of a tally that count calls which went wrong.
 FIELD: Final = "trouble:"
-#: So many entries a record has at the most, those with the most calls.
+#: The most entries in a record: those with the most calls.
 MOST_ENTRIES: Final = 100
-#: So many troubles, and so many endpoints of one, are named in a sentence; of others only the number is told.
+#: The most troubles, and endpoints of one, that a sentence names; of others it has the number.
 MOST_NAMED: Final = 3
 
-#: Refusals that speak of the endpoint, or of the access to it, and would be the answer to any other event as well.
-#: 403 and 404 may be about one event; several in a row are not. 413 and 422 always are.
+#: Refusals that concern the endpoint, or the access to it, so that any other event would get them as well. 403 and 404
+#: may concern one event; several in a row do not. 413 and 422 always do.
 OF_ENDPOINT: Final = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 421, 426})
 
 _REFUSALS: Final = frozenset(f"HTTP {status}" for status in OF_ENDPOINT)
 
-#: What the histograms are of, and their bounds in seconds: `call` from when a call was sent to its answer, `wait` from
-#: an event's claim to its call's slot, `answer` from when an event was taken to the answer that completed it, `run`
-#: from a run's start to its close, `forecast` by how much the plan was off.
+#: The histograms and their bounds in seconds: `call` from the request to the answer, `wait` from an event's claim to
+#: its call's slot, `answer` from when an event was taken to the answer that completed it, `run` from a run's start to
+#: its close, `forecast` the error of the plan.
 BOUNDS: Final[Mapping[str, tuple[float, ...]]] = {
     "call": (0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 30),
     "wait": (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
@@ -56,12 +56,12 @@ BOUNDS: Final[Mapping[str, tuple[float, ...]]] = {
 TRAVEL_SECONDS = 1.0
 
 _MICROSECONDS = 1_000_000
-#: Only of these does a plan say when they end; others were cut off.
+#: Only these runs end as planned; others were cut off.
 _FORESEEN = frozenset({"completed", "partial"})
 
 
 def counted_in(tally: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
-    """Yield endpoint, word and number of each count of calls that went wrong."""
+    """Yield (endpoint, word, number) for each count of calls that went wrong."""
     for field, number in tally.items():
         if field.startswith(FIELD):
             endpoint, _, what = field.removeprefix(FIELD).partition(" ")
@@ -69,7 +69,7 @@ def counted_in(tally: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
 
 
 def troubles_of(tally: Mapping[str, int], endpoints: Mapping[str, Endpoint]) -> list[dict[str, Any]]:
-    """Return what a record says of the calls that went wrong, the most frequent first.
+    """Return the entries of a record for the calls that went wrong, the most frequent first.
 
     `address` is null for an endpoint that is no longer configured.
     """
@@ -82,13 +82,13 @@ def troubles_of(tally: Mapping[str, int], endpoints: Mapping[str, Endpoint]) -> 
 
 
 def address_of(url: str) -> str:
-    """Return host and port of a URL, and nothing else of it: the rest may hold a secret."""
+    """Return host and port of a URL; the rest may hold a secret."""
     host, port, _ = target_of(url)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def in_words(troubles: Sequence[Entry]) -> str:
-    """Write them in words, those alike at one address together: `3 x connection refused, 10.0.0.7:80, a and b`."""
+    """Return the troubles in words, grouped by kind and address: `3 x connection refused, 10.0.0.7:80, a and b`."""
     alike: dict[tuple[str, str | None], list[Entry]] = {}
     for one in troubles:
         alike.setdefault((one["what"], one["address"]), []).append(one)
@@ -104,18 +104,18 @@ def _group(what: str, address: str | None, entries: Sequence[Entry]) -> str:
 
 
 def every_call_failed(record: Entry) -> bool:
-    """Return whether calls were made in a run, and not one was answered well."""
+    """Return whether a run made calls of which none succeeded."""
     entries = record["by_endpoint"].values()
     return any(one["calls"] for one in entries) and not any(one["completed"] for one in entries)
 
 
 def ill(record: Entry) -> list[str]:
-    """Name the endpoints that were called in a run and answered no call well."""
+    """Return the endpoints that were called in a run without any success."""
     return [name for name, one in record["by_endpoint"].items() if one["calls"] and not one["completed"]]
 
 
 def refused_by(record: Entry, endpoints: Collection[str]) -> int:
-    """Count the events of a run that became dead letters because one of `endpoints` refuses whatever it is sent."""
+    """Return how many events of a run became dead letters because one of `endpoints` refuses everything."""
     return sum(
         one["calls"] for one in record.get("troubles", ()) if one["endpoint"] in endpoints and one["what"] in _REFUSALS
     )
@@ -123,7 +123,7 @@ def refused_by(record: Entry, endpoints: Collection[str]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """How many took at most so many seconds, by bound, the last being infinite; and all of them together, seconds."""
+    """How many took at most as many seconds as each bound, the last of which is infinite; and the sum, `seconds`."""
 
     at_most: Mapping[float, int]
     seconds: float
@@ -135,7 +135,7 @@ class Histogram:
 
 
 def observe(fields: Counter[str], what: str, seconds: float, name: str = "") -> None:
-    """Count one more in the histogram of `what` of `name`; below 0, where a clock was set back, counts as 0."""
+    """Count one more in the histogram of `what` of `name`; a negative time, of a clock set back, counts as 0."""
     seconds = max(0.0, seconds)
     bound = next((one for one in BOUNDS[what] if seconds <= one), math.inf)
     fields[f"{what}<={bound:g}:{name}"] += 1
@@ -143,7 +143,7 @@ def observe(fields: Counter[str], what: str, seconds: float, name: str = "") -> 
 
 
 def histograms(fields: Mapping[str, int], what: str) -> dict[str, Histogram]:
-    """Return the histograms of `what` by name. Numbers with bounds of an older version count with the next one."""
+    """Return the histograms of `what` by name. Counts for a bound of an older version go to the next one."""
     counts: dict[str, Counter[float]] = {}
     start = f"{what}<="
     for field, number in fields.items():
@@ -173,7 +173,7 @@ def of_calls(calls: Iterable[Completed]) -> Counter[str]:
 
 
 def of_run(record: Mapping[str, Any], calls: Iterable[Completed]) -> Counter[str]:
-    """Return what a run that is being closed adds to the totals beside its counts."""
+    """Return what closing a run adds to the totals, besides its counts."""
     fields = of_calls(calls)
     for name, entry in record["by_type"].items():
         fields[f"leftover:{name}"] += entry["leftover"]
@@ -186,9 +186,9 @@ def of_run(record: Mapping[str, Any], calls: Iterable[Completed]) -> Counter[str
 
 
 def forecast_error(record: Mapping[str, Any]) -> float | None:
-    """Return by how much later than planned a run's last answer came, seconds; None where there is nothing to compare.
+    """Return how much later than planned a run's last answer came, seconds; None if there is nothing to compare.
 
-    Both are counted from the first call. A run that was cancelled or failed was not let to its end.
+    Both count from the first call. A run that was cancelled or failed did not reach its end.
     """
     plan = record["plan"]
     if record["state"] not in _FORESEEN or not plan.get("forecast_seconds") or "actual_seconds" not in plan:
@@ -197,7 +197,7 @@ def forecast_error(record: Mapping[str, Any]) -> float | None:
 
 
 def actual_seconds(calls: Sequence[Completed], released_us: int | None = None) -> float | None:
-    """Return how long it was from the first call to the last answer that completed an event; None if that is not known.
+    """Return the seconds from the first call to the last answer that completed an event; None if unknown.
 
     The first call is the first that was completed, or one at `released_us` (microseconds of Redis time), when the run's
     first event was released, if that was more than `TRAVEL_SECONDS` before: its first calls failed then.

@@ -17,7 +17,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Entries kept of an event, the newest; the scripts reckon with it.
+#: Entries kept of an event, the newest; the scripts rely on this number.
 LENGTH = 50
 #: Characters of an answer that are kept.
 TEXT_LENGTH = 200
@@ -42,9 +42,9 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Events of one type by where they are.
+    """How many events of one type are in each place.
 
-    `pending` are those that may be released now; `boarding` are those among `inflight` that have no slot yet.
+    `pending` may be released now; `boarding` are those among `inflight` without a slot yet.
     """
 
     pending: int = 0
@@ -56,21 +56,21 @@ class Counts:
 
     @property
     def unsettled(self) -> int:
-        """All of them."""
+        """All events that are not settled."""
         return self.pending + self.released + self.inflight + self.backoff + self.spent
 
     @property
     def open(self) -> int:
-        """Those that this run may still send."""
+        """The events that this run may still send."""
         return self.unsettled - self.spent
 
 
 class CallEnd(StrEnum):
-    """How a call ended; the values are what Redis and the JSON show."""
+    """How a call ended. The values are those in Redis and the JSON."""
 
     COMPLETED = "completed"
     THROTTLED = "throttled"
-    #: It failed for the moment: the event may be sent again.
+    #: It failed temporarily: the event may be sent again.
     ERROR = "error"
     REJECTED = "rejected"
     #: Nobody knows: its worker died or froze, or the run was closed under it.
@@ -79,9 +79,9 @@ class CallEnd(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What was heard of a call: the answer in words, and how many seconds it took; None where there was no answer.
+    """The answer to a call in words, and how many seconds it took; None without an answer.
 
-    `kind` is the word in which it is counted among the troubles of its run; empty where it is none.
+    `kind` is the word for it among the troubles of its run, empty if it is none.
     """
 
     text: str = ""
@@ -93,8 +93,8 @@ class Heard:
 class Attempt:
     """One call of the trail. `at` is when its end was written, seconds since 1970 by the clock of Redis.
 
-    `number` is the `attempt` that its body said; a throttled call is not counted, so the next one says the same.
-    `endpoint` and `host`, the worker's, are empty where they are not known.
+    `number` is the `attempt` in its body; a throttled call does not count, so the next one has the same. `endpoint` and
+    `host`, the worker's, are empty if unknown.
     """
 
     at: float
@@ -118,7 +118,7 @@ class _TrailEntry(msgspec.Struct, array_like=True, frozen=True):
 
 
 def encode(run_id: str, number: int, endpoint: str, answer: CallEnd, heard: Heard, worker_id: str = "") -> bytes:
-    """Write an entry, to be put behind the time; of `worker_id` the host is kept, which it begins with."""
+    """Return an entry, to be put behind the time. Of `worker_id` it keeps the host, which is its beginning."""
     text = heard.text[:TEXT_LENGTH].encode("utf-8", "backslashreplace").decode()  # an error may quote what is no text
     seconds = None if heard.seconds is None else round(heard.seconds, 3)
     return msgspec.json.encode(
@@ -127,14 +127,14 @@ def encode(run_id: str, number: int, endpoint: str, answer: CallEnd, heard: Hear
 
 
 def read(fields: Mapping[bytes, bytes]) -> list[Attempt]:
-    """Read the trail out of an event's hash, the oldest first."""
+    """Return the trail in an event's hash, oldest call first."""
     written = written_in(fields)
     places = (b"t%d" % (number % LENGTH) for number in range(max(1, written - LENGTH + 1), written + 1))
     return [_read(fields[place]) for place in places if place in fields]
 
 
 def written_in(fields: Mapping[bytes, bytes]) -> int:
-    """Return how many entries were ever written of an event."""
+    """Return how many entries were ever written for an event."""
     return int(fields.get(b"trail", 0))
 
 

@@ -11,7 +11,7 @@ from rlm.core.compliance import most_in_any
 from rlm.core.endpoint import all_limited
 from rlm.core.expected import merge_run, quantile
 from rlm.core.failpoints import crash_point
-from rlm.core.run import Called, Run, State, make_record
+from rlm.core.run import Called, Calls, Run, State, make_record
 from rlm.core.tally import actual_seconds, every_call_failed, in_words, of_run, troubles_of
 from rlm.core.text import span
 from rlm.delivery.usage import usage
@@ -141,10 +141,9 @@ def record_so_far(
         run,
         tally,
         names,
-        called,
+        Calls(called, _budgets_called(store, run, endpoints, called, measured=measured)),
         finished_at=run.moment(now_us),
         restarted=restarted,
-        budgets=_budgets_called(store, run, endpoints, called, measured=measured),
     )
     if troubles := troubles_of(tally, endpoints):
         record["troubles"] = troubles
