@@ -1,4 +1,4 @@
-"""Gathers what a plan is made of from the store: the backlog, the live windows, what is left of the time."""
+"""Plans of a run from the store: the live windows, the limits in force, the capacity, and the time that is left."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from rlm.settings import Settings
 
 
-#: What a lane needs from the answer of a call to the beginning of its next: settle, fetch, claim, take a slot; seconds.
+#: What a lane needs from an answer to the beginning of its next call, seconds: settle, fetch, claim, take a slot.
 #: Measured on a machine of two cores with 3 to 20 workers, the embedded server writing through to its disk.
 TURNAROUND_SECONDS = 0.01
 
 
-#: From a plan to the first call of its run where a worker is ready, seconds: a message travels.
+#: From a plan to the first call of its run if a worker is ready, seconds: a message travels.
 START_SECONDS = 0.3
-#: The same where none is, and it was never measured here: a supervisor's template loads, and workers come up.
+#: The same if none is, and it was never measured here: a supervisor's template loads, and workers start.
 COMING_UP_SECONDS = 1.5
 
 
 def start_seconds(store: Store) -> float:
-    """Return how long after its plan a run makes its first call: no sooner than its workers come up, as measured here.
+    """Return how long after its plan a run makes its first call, by how long workers take to start here.
 
     Raises:
         StoreError: Redis did not answer.
@@ -51,10 +51,7 @@ def types_in_force(store: Store) -> tuple[EventType, ...]:
 
 
 def live_windows(store: Store, endpoints: Sequence[Endpoint], *, ahead_seconds: float = 0.0) -> dict[str, WindowState]:
-    """Return what the windows will hold `ahead_seconds` from now if no call is made, by name.
-
-    They are those of the endpoints and of the budgets that these name.
-    """
+    """Return the windows of `endpoints` and their budgets `ahead_seconds` from now if no call is made, by name."""
     limited = all_limited(endpoints)
     now_us, views = store.windows.look(limited)
     ages = store.windows.ages(limited, now_us)
@@ -62,7 +59,7 @@ def live_windows(store: Store, endpoints: Sequence[Endpoint], *, ahead_seconds: 
 
 
 def capacity_of(settings: Settings, at_least: int = 0) -> Capacity:
-    """Return how many workers the settings allow, of which `at_least` so many are there."""
+    """Return how many workers the settings allow, and no fewer than `at_least`, which are there already."""
     workers = settings.workers
     return Capacity(max(workers.min, min(at_least, workers.max)), workers.max, workers.threads, TURNAROUND_SECONDS)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: The place of a setting: names of tables and keys, indexes of list entries.
 Place = tuple[str | int, ...]
 
-#: How a command is told a value that goes over all others: the origin of such a value.
+#: The option of a command that overrides all other layers, and the origin of its values.
 OPTION = "--set"
 
 _BASE_URL = "http://127.0.0.1:8090"
@@ -113,17 +113,15 @@ def built_in_types() -> dict[str, Any]:
 class Layers:
     """The configuration's tables by origin: options over the environment over the file over the defaults.
 
-    `variables` names the environment variable behind each place of `environment`. `options` has what a command was
-    told with `--set`, at the `told` places.
+    `origins` has the origin of each place of `options` and `environment`, in the words of messages.
     """
 
-    environment: dict[str, Any] = field(repr=False)
-    variables: dict[Place, str]
     file: dict[str, Any] = field(repr=False)
     source: Path | None
     built_in: dict[str, Any] = field(repr=False)
+    environment: dict[str, Any] = field(default_factory=dict, repr=False)
     options: dict[str, Any] = field(default_factory=dict, repr=False)
-    told: frozenset[Place] = frozenset()
+    origins: dict[Place, str] = field(default_factory=dict)
 
     @property
     def tables(self) -> tuple[dict[str, Any], ...]:
@@ -154,13 +152,10 @@ class Layers:
         return next((value for value in values if value is not None), None)
 
     def where(self, place: Place) -> str:
-        """Return the origin of the value at `place`."""
-        for end in range(len(place), 0, -1):  # a list's entries were given with the list
-            if place[:end] in self.told:
-                return OPTION
-            if place[:end] in self.variables:
-                return f"environment {self.variables[place[:end]]}"
-        return self.file_name if _dig(self.file, place) is not None else "default"
+        """Return the origin of the value at `place`; a list's entries were given with the list."""
+        known = (self.origins.get(place[:end]) for end in range(len(place), 0, -1))
+        in_file = self.file_name if _dig(self.file, place) is not None else "default"
+        return next(filter(None, known), in_file)
 
     def blame(self, place: Place) -> str:
         """Return where to correct a fault at `place`: a missing value is missing in the file, if there is one."""

@@ -14,14 +14,13 @@ from rlm.settings.effective import Settings, secrets_of, settings_of
 from rlm.settings.faults import Fault, faults_of, listed, show
 from rlm.settings.rules import rule_faults
 from rlm.settings.secrets import remember
-from rlm.settings.sources import choose_file, read_environment, read_file, with_options
+from rlm.settings.sources import choose_file, read_file, with_environment, with_options
 from rlm.settings.values import check_dsn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from rlm.settings.document import Place
 
 _DSN_VARIABLE = "SENTRY_DSN"
 
@@ -39,14 +38,13 @@ def load_settings(
         ConfigurationError: something is wrong; the message has a line for each fault, with origin, key, value and
             what is allowed.
     """
-    source = choose_file(path, environ)
-    layers, misread = _layers(source, environ)
+    layers, misread = with_environment(_from_file(path, environ), environ)
     layers, mistold = with_options(layers, overrides)
     document, wrong = _validated(layers, environ)
     dsn = environ.get(_DSN_VARIABLE) or None
     faults = [*misread, *mistold, *wrong, *_dsn_faults(dsn)]
     if document is None or faults:
-        raise ConfigurationError(listed(faults, source))
+        raise ConfigurationError(listed(faults, layers.source))
     settings = settings_of(document, layers, dsn)
     remember(secrets_of(settings, environ))
     return settings
@@ -58,7 +56,7 @@ def load_sound(path: Path | None = None, environ: Mapping[str, str] = os.environ
     None if the file cannot be read, if `redis` is faulty, or if what is left does not fit together.
     """
     try:
-        layers, faults = _layers(choose_file(path, environ), environ)
+        layers, faults = with_environment(_from_file(path, environ), environ)
     except ConfigurationError:
         return None
     faults += _validated(layers, environ)[1]
@@ -67,7 +65,7 @@ def load_sound(path: Path | None = None, environ: Mapping[str, str] = os.environ
         return None
     bad |= {"types", "budgets"} if bad & {"types", "budgets"} else set()  # one names the other
     file = _without(layers.file, bad)
-    sound = Layers(_without(layers.environment, bad), layers.variables, file, layers.source, built_in(file))
+    sound = replace(layers, file=file, built_in=built_in(file), environment=_without(layers.environment, bad))
     document, wrong = _validated(sound, environ)
     if document is None or wrong:
         return None
@@ -80,27 +78,10 @@ def _without(tables: dict[str, Any], names: set[str]) -> dict[str, Any]:
     return {name: table for name, table in tables.items() if name not in names}
 
 
-def _layers(source: Path | None, environ: Mapping[str, str]) -> tuple[Layers, list[Fault]]:
-    """Return the layers without options, and a fault for each variable that cannot be read."""
+def _from_file(path: Path | None, environ: Mapping[str, str]) -> Layers:
+    source = choose_file(path, environ)
     file = read_file(source) if source else {}
-    layers = Layers({}, {}, file, source, built_in(file))
-    values, variables, faults = read_environment(environ, _tables(layers.types), _tables(layers.budgets))
-    overrides: dict[Any, Any] = {}
-    for place, value in values.items():
-        if isinstance(file.get(str(place[0]), {}), dict):  # else an override would hide that fault of the file
-            _put(overrides, place, value)
-    return replace(layers, environment=overrides, variables=variables), faults
-
-
-def _tables(named: Mapping[str, Any]) -> list[str]:
-    return [name for name, table in named.items() if isinstance(table, dict)]
-
-
-def _put(tables: dict[Any, Any], place: Place, value: Any) -> None:
-    *parents, key = place
-    for parent in parents:
-        tables = tables.setdefault(parent, {})
-    tables[key] = value
+    return Layers(file, source, built_in(file))
 
 
 def _validated(layers: Layers, environ: Mapping[str, str]) -> tuple[Document | None, list[Fault]]:

@@ -1,4 +1,4 @@
-"""The sections of the configuration, field by field. The reference page is made from this."""
+"""The sections of the configuration, field by field. The reference and the files of `rlm init` are made from this."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def words(model: type[BaseModel], key: str, what: str) -> str:
 
 
 class Section(BaseModel):
-    """What all sections share: values of exactly the right type, no unknown keys, never changed."""
+    """The base of all sections: exact types, no unknown keys, immutable."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -82,7 +82,7 @@ def _table(rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def configuration_template() -> str:
-    """Write the file `rlm.toml`: every setting with its meaning, what is allowed, and its default."""
+    """Return the file `rlm.toml`: every setting with its meaning, what is allowed, and its default."""
     lines = [*_comment(_PREFACE)]
     for name, section in SECTIONS.items():
         lines += ["", "", *_comment(section.__doc__ or ""), f"[{name}]", *_defaults(section)]
@@ -96,7 +96,7 @@ def configuration_template() -> str:
 
 
 def environment_template() -> str:
-    """Write the file `.env.example`: the variables there are, each commented out."""
+    """Return the file `.env.example`: every variable, commented out."""
     a_type = next(iter(built_in_types()))
     told = [
         ("The configuration file, where it is another than rlm.toml here.", f"RLM_CONFIG=/etc/rlm/{FILE_NAME}"),
@@ -117,7 +117,7 @@ def environment_template() -> str:
 
 
 def _secrets() -> Iterator[tuple[str, str]]:
-    """Yield the settings that had better stand in the environment than in a file."""
+    """Yield the settings that belong into the environment rather than a file."""
     for name, section in SECTIONS.items():
         for key, described in section.model_fields.items():
             if is_secret(key):
@@ -125,7 +125,7 @@ def _secrets() -> Iterator[tuple[str, str]]:
 
 
 def _defaults(section: type[BaseModel]) -> Iterator[str]:
-    """Describe each key of a section above its default."""
+    """Yield each key of a section: a comment that describes it, then its default."""
     for key, described in section.model_fields.items():
         yield ""
         yield from _comment(_plain(described))
@@ -134,7 +134,7 @@ def _defaults(section: type[BaseModel]) -> Iterator[str]:
 
 
 def _legend(table: type[BaseModel]) -> Iterator[str]:
-    """Describe the keys of a table that may be there many times."""
+    """Yield a description of each key of a repeated table."""
     for key, described in table.model_fields.items():
         default = words(table, key, "unset") or ("none" if described.is_required() else _written(described.default))
         text = f"{key}: {_plain(described)} Allowed: {words(table, key, 'allowed')}. Default: {default}."
@@ -163,7 +163,7 @@ def _plain(described: FieldInfo) -> str:
 
 
 def _comment(text: str) -> Iterator[str]:
-    """Put a text into lines of comment, each paragraph for itself."""
+    """Yield a text as lines of comment, paragraph by paragraph."""
     for number, paragraph in enumerate(text.strip().split("\n\n")):
         if number:
             yield "#"

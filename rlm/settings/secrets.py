@@ -1,4 +1,4 @@
-"""Secrets: what may be shown of one, where one is read, and how they are taken out of any text.
+"""Secrets: what may be shown of them, where they are read, and how they are masked in any text.
 
 Ask `known` for the secrets of this process: `load_settings` remembers them. Before that, and of a configuration that
 cannot be used, none is known; the messages about its faults mask whatever may be a secret.

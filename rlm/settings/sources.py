@@ -105,30 +105,30 @@ def _syntax_error(message: str, text: str) -> str:
     return f":{line}:{column}: is not valid TOML: {message[: found.start()]}"
 
 
-def read_environment(
-    environ: Mapping[str, str], types: Iterable[str], budgets: Iterable[str] = ()
-) -> tuple[dict[Place, Any], dict[Place, str], list[Fault]]:
-    """Return the overrides by place, the variable behind each, and a fault for each variable that overrides nothing.
+def with_environment(layers: Layers, environ: Mapping[str, str]) -> tuple[Layers, list[Fault]]:
+    """Return `layers` with the values of `environ`, and a fault for each variable that overrides nothing.
 
     `REDIS_URL` counts as well, below `RLM_REDIS__URL`. A value becomes a number or a list if the setting is one; the
-    validation reports a value that cannot be converted. `types` and `budgets` name the configured ones.
+    validation reports a value that cannot be converted.
     """
     known: dict[str, list[tuple[Place, Any]]] = defaultdict(list)
-    for setting, annotation in _scalars(types, budgets):  # names that differ in case or punctuation share a variable
+    for setting, annotation in _scalars(layers):  # names that differ in case or punctuation share a variable
         known[variable_name(setting)].append((setting, annotation))
     values: dict[Place, Any] = {}
-    variables: dict[Place, str] = {}
+    origins: dict[Place, str] = {}
     faults = []
     if environ.get("REDIS_URL"):
-        values["redis", "url"], variables["redis", "url"] = environ["REDIS_URL"], "REDIS_URL"
+        values["redis", "url"], origins["redis", "url"] = environ["REDIS_URL"], "environment REDIS_URL"
     for variable in sorted(filter(_is_override, environ)):
         match known.get(variable.upper(), []):
             case [(place, kind)]:
-                values[place], variables[place] = _convert(environ[variable], kind), variable
+                values[place], origins[place] = _convert(environ[variable], kind), f"environment {variable}"
             case candidates:
                 subject = f"{variable} = {show((variable,), environ[variable])}"
                 faults.append(Fault((), "environment", subject, _unmatched(variable, candidates, known)))
-    return values, variables, faults
+    # A value below a place that should be a table and is not would hide that fault of the file.
+    usable = {place: value for place, value in values.items() if isinstance(layers.file.get(str(place[0]), {}), dict)}
+    return replace(layers, environment=_nested(usable, layers), origins=origins), faults
 
 
 def variable_name(place: Iterable[str]) -> str:
@@ -140,17 +140,15 @@ def _is_override(variable: str) -> bool:
     return variable.startswith(_PREFIX) and _SEPARATOR in variable.removeprefix(_PREFIX)
 
 
-def _scalars(types: Iterable[str], budgets: Iterable[str]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _scalars(layers: Layers) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield place and annotation of each setting that a variable can override."""
     for section, model in SECTIONS.items():
         for key, described in model.model_fields.items():
             yield (section, key), described.annotation
-    for name in types:
-        for key in set(TypeSettings.model_fields) - {"endpoints"}:
-            yield ("types", name, key), TypeSettings.model_fields[key].annotation
-    for name in budgets:
-        for key, described in BudgetSettings.model_fields.items():
-            yield ("budgets", name, key), described.annotation
+    for kind, tables, entry in (("types", layers.types, TypeSettings), ("budgets", layers.budgets, BudgetSettings)):
+        for name in (name for name, table in tables.items() if isinstance(table, dict)):
+            for key in sorted(set(entry.model_fields) - {"endpoints"}):
+                yield (kind, name, key), entry.model_fields[key].annotation
 
 
 def _convert(text: str, kind: Any) -> Any:
@@ -191,25 +189,24 @@ def with_options(layers: Layers, texts: Iterable[str]) -> tuple[Layers, list[Fau
         else:
             place, kind = known[key]
             values[place] = _convert(value, kind)
-    return replace(layers, options=_tables(values, layers), told=frozenset(values)), faults
+    origins = {**layers.origins, **dict.fromkeys(values, OPTION)}
+    return replace(layers, options=_nested(values, layers), origins=origins), faults
 
 
 def _places(layers: Layers) -> Iterator[tuple[Place, Any]]:
     """Yield place and annotation of each single value, except below a place that should be a table and is not."""
-    types = {name: table for name, table in layers.types.items() if isinstance(table, dict)}
-    budgets = [name for name, table in layers.budgets.items() if isinstance(table, dict)]
-    for place, kind in _scalars(types, budgets):
+    for place, kind in _scalars(layers):
         if isinstance(layers.file.get(place[0], {}), dict):
             yield place, kind
-    for name, table in types.items():
-        endpoints = table.get("endpoints")
+    for name, table in layers.types.items():
+        endpoints = table.get("endpoints") if isinstance(table, dict) else None
         for number, endpoint in enumerate(endpoints if isinstance(endpoints, list) else []):
             if isinstance(endpoint, dict):
                 for key in sorted(set(EndpointSettings.model_fields) - {"headers"}):
                     yield ("types", name, "endpoints", number, key), EndpointSettings.model_fields[key].annotation
 
 
-def _tables(values: dict[Place, Any], layers: Layers) -> dict[str, Any]:
+def _nested(values: Mapping[Place, Any], layers: Layers) -> dict[str, Any]:
     """Return the values as nested tables. A list replaces the one below it, so it starts as a copy of that one."""
     tables: dict[str, Any] = {}
     for place, value in values.items():

@@ -26,12 +26,12 @@ _PLAIN = re.compile(
 
 
 def toml_key(name: str) -> str:
-    """Write one part of a key, quoted where it has to be."""
+    """Return one part of a key, quoted if necessary."""
     return name if _BARE_KEY.fullmatch(name) else toml_value(name)
 
 
 def toml_value(value: Any) -> str:
-    """Write a string, number, truth value, date, list or table on one line."""
+    """Return a string, number, boolean, date, list or table on one line."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -49,7 +49,7 @@ def toml_value(value: Any) -> str:
 
 
 def dotted(place: Place) -> str:
-    """Write the place of a setting as a key: `run.target`, `types.X.endpoints[1].url`."""
+    """Return the place of a setting as a key: `run.target`, `types.X.endpoints[1].url`."""
     text = ""
     for part in place:
         text += f"[{part}]" if isinstance(part, int) else f".{toml_key(part)}"
@@ -57,7 +57,7 @@ def dotted(place: Place) -> str:
 
 
 def toml_document(tables: Mapping[str, Mapping[str, Any]]) -> str:
-    """Write tables; their names are what stands in brackets."""
+    """Return a document of these tables; the names are those in brackets."""
     lines: list[str] = []
     for name, table in tables.items():
         lines += [f"[{name}]", *(f"{key} = {toml_value(value)}" for key, value in table.items()), ""]
