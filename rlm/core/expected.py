@@ -144,7 +144,8 @@ class Following:
         self._completed += 1
         self._newest = [*self._newest, milliseconds / 1000][-NEWEST_DURATIONS:]
         earlier, last = self._newest[:-CHANGED_CALLS], self._newest[-CHANGED_CALLS:]
-        before = _median(earlier) if earlier and self._decides else self._usual_seconds
+        usual = self._usual.seconds if self._usual else self._type.processing_seconds
+        before = _median(earlier) if earlier and self._decides else usual
         if len(last) == CHANGED_CALLS and (min(last) > CHANGED_TIMES * before or max(last) < before / CHANGED_TIMES):
             self._newest = last
             self._changed = True
@@ -174,10 +175,6 @@ class Following:
     @property
     def _decides(self) -> bool:
         return self._changed or self._completed >= MEASURED_NOW
-
-    @property
-    def _usual_seconds(self) -> float:
-        return self._usual.seconds if self._usual else self._type.processing_seconds
 
     @property
     def _rate(self) -> float:

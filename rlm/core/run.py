@@ -147,7 +147,8 @@ def make_record(
     In every record, by type and in all, `taken + carried_over = completed + failed + leftover`. It has `by_budget` if
     there are budgets.
     """
-    others = {key.split(":", 1)[1] for key, number in tally.items() if number and _is_type(key)} - set(types)
+    counted = (key.partition(":") for key, number in tally.items() if number)
+    others = {name for what, _, name in counted if what in {"taken", "carried", "completed", "failed"}} - set(types)
     names = [*types, *sorted(others)]
     by_type = {name: _type_counts(tally, name) for name in names}
     by_budget = {name: _called_counts(called) for name, called in calls.by_budget.items()}
@@ -184,10 +185,6 @@ def make_record(
 
 _TYPE_COUNTS = ("taken", "carried_over", "completed", "failed", "leftover")
 _NO_PLAN = {"workers": 0, "threads": 0, "forecast_seconds": 0.0, "lower_bound_seconds": 0.0, "expected_leftover": 0}
-
-
-def _is_type(key: str) -> bool:
-    return key.split(":", 1)[0] in {"taken", "carried", "completed", "failed"}
 
 
 def _type_counts(tally: Mapping[str, int], name: str) -> dict[str, int]:

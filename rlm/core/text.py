@@ -94,13 +94,11 @@ def _seen(text: str, keep: str) -> Iterator[str]:
         else:
             marks = _MOST_MARKS if kind in _UNSAFE or one.isspace() else 0
         hidden = kind in _UNSAFE or one in _BLANK or marks > _MOST_MARKS
-        yield _visible(one) if hidden and one not in keep else one
-
-
-def _visible(character: str) -> str:
-    """Escape a character as in JSON, so that printed JSON keeps its meaning."""
-    units = character.encode("utf-16-be", "surrogatepass").hex()
-    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+        if hidden and one not in keep:
+            units = one.encode("utf-16-be", "surrogatepass").hex()  # escaped as in JSON, so printed JSON means the same
+            yield "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+        else:
+            yield one
 
 
 def columns(text: str) -> int:

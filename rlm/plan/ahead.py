@@ -16,7 +16,7 @@ from rlm.plan.window import SECOND, ticks
 from rlm.plan.workers import choose_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rlm.core.endpoint import Limited
     from rlm.plan.outlook import LongRun
@@ -102,11 +102,6 @@ def _later(
     most = max(rule.amount for rule in one.limit.rules)
     span = one.limit.longest_seconds + guard_seconds
     then = window.later(seconds)
-    ages = itertools.chain(_newest_first(calls), sorted(then.ages))
-    counting = itertools.takewhile(lambda age: age < span, ages)
+    newest_first = (age / SECOND for age, number in reversed(calls) for _ in range(number))
+    counting = itertools.takewhile(lambda age: age < span, itertools.chain(newest_first, sorted(then.ages)))
     return replace(then, ages=tuple(itertools.islice(counting, most)))
-
-
-def _newest_first(calls: Sequence[tuple[int, int]]) -> Iterator[float]:
-    for age, number in reversed(calls):
-        yield from itertools.repeat(age / SECOND, number)

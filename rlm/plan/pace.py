@@ -102,19 +102,14 @@ def _take(free: dict[str, int], endpoints: tuple[Endpoint, ...], wanted: int) ->
 
 
 def _open_lanes(state: ReleaseState, types: Sequence[EventType]) -> int:
+    """Return how many lanes may be used now: the idle ones, and those that become free while a message travels."""
     busy = sum(count.released + count.inflight for count in state.counts.values())
+    ends_per_second = sum(
+        state.counts[one.name].inflight / min(call_seconds(one, end.name, state.expected) for end in one.endpoints)
+        for one in types
+    )
     burst = max(BURST_EVENTS, int(BURST_SHARE * state.lanes))
-    return min(state.lanes - busy + _falling_free(state, types), burst)
-
-
-def _falling_free(state: ReleaseState, types: Sequence[EventType]) -> int:
-    """Estimate how many busy lanes become free while a message is on its way."""
-    rate = sum(state.counts[one.name].inflight / _quickest_seconds(one, state) for one in types)
-    return math.floor(rate * AHEAD_SECONDS)
-
-
-def _quickest_seconds(event_type: EventType, state: ReleaseState) -> float:
-    return min(call_seconds(event_type, endpoint.name, state.expected) for endpoint in event_type.endpoints)
+    return min(state.lanes - busy + math.floor(ends_per_second * AHEAD_SECONDS), burst)
 
 
 def _turns(state: ReleaseState, types: Sequence[EventType], lanes: int) -> Iterator[tuple[EventType, int]]:

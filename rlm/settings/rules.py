@@ -118,10 +118,10 @@ def _endpoints(sound: Sound) -> Iterator[Fault]:
         neighbour = by_url.setdefault(mention.url, mention)
         if namesake.url != mention.url:
             problem = f"{mention.name!r} already stands for {mask_url(namesake.url)}; one name stands for one URL"
-            yield sound.fault((*mention.place, "url"), _with_place(problem, namesake))
+            yield _conflict(sound, (*mention.place, "url"), problem, namesake)
         elif neighbour.name != mention.name:
             problem = f"its URL already has the name {neighbour.name!r}; one URL has one name"
-            yield sound.fault((*mention.place, "name"), _with_place(problem, neighbour))
+            yield _conflict(sound, (*mention.place, "name"), problem, neighbour)
         elif namesake is not mention:
             yield from _repeated(sound, namesake, mention)
     yield from _limits_missing(sound)
@@ -132,20 +132,17 @@ def _repeated(sound: Sound, first: _Mention, again: _Mention) -> Iterator[Fault]
     if first.rules and again.rules and first.rules != again.rules:
         limit = sound.find(first.limit_place)
         problem = f"{again.name!r} already has {limit!r}; one URL has one limit"
-        yield sound.fault(again.limit_place, _with_place(problem, first))
+        yield _conflict(sound, again.limit_place, problem, first)
     elif first.budget != again.budget:
-        problem = f"{again.name!r} already has {_budget_of(first)}; one URL has one budget"
-        yield sound.fault((*again.place, "budget"), _with_place(problem, first))
+        budget = "none" if first.budget is None else f"the budget {first.budget!r}"
+        problem = f"{again.name!r} already has {budget}; one URL has one budget"
+        yield _conflict(sound, (*again.place, "budget"), problem, first)
     elif first.place[:2] == again.place[:2]:
-        yield sound.fault((*again.place, "name"), _with_place("this endpoint is listed twice; once is enough", first))
+        yield _conflict(sound, (*again.place, "name"), "this endpoint is listed twice; once is enough", first)
 
 
-def _budget_of(mention: _Mention) -> str:
-    return "none" if mention.budget is None else f"the budget {mention.budget!r}"
-
-
-def _with_place(problem: str, mention: _Mention) -> str:
-    return f"{problem} (see {dotted(mention.place)})"
+def _conflict(sound: Sound, place: Place, problem: str, other: _Mention) -> Fault:
+    return sound.fault(place, f"{problem} (see {dotted(other.place)})")
 
 
 def _mentions(sound: Sound) -> Iterator[_Mention]:

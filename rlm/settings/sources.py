@@ -119,7 +119,9 @@ def with_environment(layers: Layers, environ: Mapping[str, str]) -> tuple[Layers
     faults = []
     if environ.get("REDIS_URL"):
         values["redis", "url"], origins["redis", "url"] = environ["REDIS_URL"], "environment REDIS_URL"
-    for variable in sorted(filter(_is_override, environ)):
+    for variable in sorted(environ):
+        if not variable.startswith(_PREFIX) or _SEPARATOR not in variable.removeprefix(_PREFIX):
+            continue
         match known.get(variable.upper(), []):
             case [(place, kind)]:
                 values[place], origins[place] = _convert(environ[variable], kind), f"environment {variable}"
@@ -134,10 +136,6 @@ def with_environment(layers: Layers, environ: Mapping[str, str]) -> tuple[Layers
 def variable_name(place: Iterable[str]) -> str:
     """Return the variable that overrides the setting at `place`; characters not allowed in a variable become `_`."""
     return _PREFIX + _SEPARATOR.join(re.sub(r"[^A-Z0-9_]", "_", part.upper()) for part in place)
-
-
-def _is_override(variable: str) -> bool:
-    return variable.startswith(_PREFIX) and _SEPARATOR in variable.removeprefix(_PREFIX)
 
 
 def _scalars(layers: Layers) -> Iterator[tuple[tuple[str, ...], Any]]:

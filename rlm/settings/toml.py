@@ -147,7 +147,8 @@ class _Scanner:
     def _key(self) -> Place:
         parts: list[str] = []
         while True:
-            parts.append(_read(self._take(_KEY)[1]))
+            part = self._take(_KEY)[1]
+            parts.append(str(tomllib.loads(f"key = {part}")["key"]) if part[0] in "\"'" else part)
             if self._text[self._at] != ".":
                 return tuple(parts)
             self._at += 1
@@ -174,8 +175,3 @@ class _Scanner:
     def _note(self, place: Place, line: int) -> None:
         for length in range(1, len(place) + 1):
             self.lines.setdefault(place[:length], line)
-
-
-def _read(part: str) -> str:
-    """Return a part of a key without its quotes."""
-    return str(tomllib.loads(f"key = {part}")["key"]) if part[0] in "\"'" else part
