@@ -13,8 +13,7 @@ from rlm.core.endpoint import all_limited, in_force
 from rlm.core.window import WindowState
 from rlm.ledger.tracker import learned
 from rlm.ledger.windows import Windows
-from rlm.plan import Workload
-from rlm.plan.ahead import carried, course_of, look_ahead
+from rlm.plan import Workload, carried, course_of, look_ahead
 from rlm.plan.outlook import LongRun
 from rlm.settings.document import OPTION
 from rlm.settings.toml import dotted

@@ -13,9 +13,11 @@ from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.expected import Expected
 from rlm.core.window import WindowState
 from rlm.plan import Capacity, Horizon, Plan, RunProgress, Underway, Workload, compute_plan
+from rlm.plan.binds import LimitsBind, MoreEndpoints, what_binds
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Situation
 from rlm.plan.window import SECOND
+from rlm.plan.workers import choose_workers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,6 +87,19 @@ def course_of(
     guard: float = 0.5,
 ) -> Course:
     return simulate(Situation.of(Workload(backlog, types, windows), Horizon(deadline, deadline, guard)), lanes)
+
+
+def test_what_binds_is_a_value() -> None:
+    """The constraint and its figures, from which the sentence is made."""
+    horizon, capacity = HORIZON, CAPACITY.exactly(20)
+    situation = Situation.of(Workload({"OPEN_ORDER_DETECTED": 500}, TYPES), horizon)
+
+    found = what_binds(situation, choose_workers(situation, capacity, horizon), capacity, horizon)
+
+    assert isinstance(found, LimitsBind)
+    assert found.by_limit == {"OPEN_ORDER_DETECTED": 140}
+    assert (found.leftover, found.least, found.until) == (140, None, 180 * SECOND)
+    assert found.more_endpoints == MoreEndpoints(2, 4, each=False)
 
 
 def test_full_load_fits_with_workers_to_spare() -> None:

@@ -8,8 +8,7 @@ import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.window import WindowState
-from rlm.plan import Capacity, Horizon, Workload
-from rlm.plan.ahead import carried, course_of, look_ahead
+from rlm.plan import Capacity, Horizon, Workload, carried, course_of, look_ahead
 from rlm.plan.outlook import Ahead, LongRun, Outlook
 from rlm.plan.situation import Course, Start
 
