@@ -1,33 +1,12 @@
-"""The only caller of `time`: wall clock, monotonic clock and sleep behind one small protocol."""
+"""The only caller of `time`: wall clock, monotonic clock and sleep in one class, which tests replace."""
 
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Protocol
 
 
-class Clock(Protocol):
-    """The time as the rest of RLM reads it."""
-
-    def now(self) -> float:
-        """Return the wall clock, seconds since 1970 (UTC)."""
-        ...
-
-    def monotonic(self) -> float:
-        """Return a clock that never steps, seconds."""
-        ...
-
-    def boottime(self) -> float:
-        """Return a clock that never steps and continues while the machine sleeps, seconds."""
-        ...
-
-    def sleep(self, seconds: float) -> None:
-        """Wait `seconds`."""
-        ...
-
-
-class SystemClock:
+class Clock:
     """The machine's clocks."""
 
     def now(self) -> float:
@@ -47,7 +26,7 @@ class SystemClock:
         time.sleep(seconds)
 
 
-system_clock = SystemClock()
+system_clock = Clock()
 
 
 def isoformat(seconds: float) -> str:

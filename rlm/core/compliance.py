@@ -93,9 +93,4 @@ def _fullest(stamps: Sequence[int], first: int, last: int, span: int) -> tuple[i
 
 def most_in_any(stamps: Sequence[int], span: int) -> int:
     """Return the most of the ascending `stamps` that lie within any half-open interval of length `span`."""
-    most, first = 0, 0
-    for last, stamp in enumerate(stamps):
-        while stamp - stamps[first] >= span:
-            first += 1
-        most = max(most, last - first + 1)
-    return most
+    return _fullest(stamps, 0, len(stamps), span)[0] if stamps else 0

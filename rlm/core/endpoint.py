@@ -6,7 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -78,25 +78,6 @@ def target_of(url: str) -> tuple[str, int, str]:
     return parts.hostname or "", parts.port or _PORTS[parts.scheme], parts.scheme
 
 
-class Limited(Protocol):
-    """An endpoint or a budget: it has a window of its own."""
-
-    @property
-    def name(self) -> str:
-        """Unique among endpoints and budgets."""
-        ...
-
-    @property
-    def limit(self) -> Limit:
-        """The limit that its window is kept to."""
-        ...
-
-    @property
-    def window_id(self) -> str:
-        """The name of its window in Redis."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Budget:
     """A limit that several endpoints share because they use one upstream account. No endpoint has its name."""
@@ -128,6 +109,10 @@ class Endpoint:
     def window_id(self) -> str:
         """The name of its window in Redis. It depends on the URL alone, so a renamed endpoint keeps its used slots."""
         return hashlib.sha256(self.url.encode()).hexdigest()[:16]
+
+
+#: What has a limit and a window of its own. No two have the same name.
+Limited: TypeAlias = Endpoint | Budget
 
 
 def all_limited(endpoints: Iterable[Endpoint]) -> list[Limited]:
@@ -169,11 +154,6 @@ class EventType:
     endpoints: tuple[Endpoint, ...]
     share: float = 0.0
     limit: Limit | None = None
-
-    @property
-    def needed_seconds(self) -> float:
-        """The time that must be left before a deadline to begin a call."""
-        return self.processing_seconds + ANSWER_SLACK_SECONDS
 
     def one_more(self, name: str) -> Endpoint:
         """Return another overflow endpoint like the last, with the type's limit, and the budget if all share one."""

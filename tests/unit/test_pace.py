@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.core.expected import Expected
+from rlm.core.expected import Expected, needed_seconds
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.plan.pace import AHEAD_SECONDS, BURST_EVENTS, ReleaseState, can_send, choose_releases, next_slot_seconds
@@ -112,7 +112,10 @@ def test_what_does_not_fit_before_the_deadline_is_not_released():
     """A type is released only while its expected call, and the way of its answer, fit in what is left of the run."""
     found = counts(Counts(pending=1), Counts(pending=1))
 
-    assert choose(found, views(high=9, low=9), remaining=HIGH.needed_seconds) == {"HIGH": ["high"], "LOW": ["low"]}
+    assert choose(found, views(high=9, low=9), remaining=needed_seconds(HIGH, "high", {})) == {
+        "HIGH": ["high"],
+        "LOW": ["low"],
+    }
     assert choose(found, views(high=9, low=9), remaining=2.0) == {"LOW": ["low"]}
 
 
@@ -166,8 +169,8 @@ def test_with_nothing_open_nothing_can_be_sent(nothing):
 @pytest.mark.parametrize("waiting", [Counts(pending=1), Counts(backoff=1)])
 def test_an_event_can_be_sent_if_a_slot_comes_in_time(waiting):
     """The earliest slot of any of its endpoints, and what a call after it needs, must fit before the deadline."""
-    assert may_send(counts(waiting), views(high_over=1), HIGH.needed_seconds)
-    assert may_send(counts(waiting), views(), 7 + HIGH.needed_seconds)
+    assert may_send(counts(waiting), views(high_over=1), needed_seconds(HIGH, "high", {}))
+    assert may_send(counts(waiting), views(), 7 + needed_seconds(HIGH, "high", {}))
     assert not may_send(counts(waiting), views(), 9.0)
     assert not may_send(counts(waiting), views(high=1), 2.0)
 
