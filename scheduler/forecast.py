@@ -59,7 +59,6 @@ class Forecaster:
         self._plan_next_at = float("-inf")
         self._report_next_at = float("-inf")
         self._short = 0
-        self._seconds = 0.0
         self._leftover: int | None = None
         self._begins_at: float | None = None
 
@@ -99,11 +98,10 @@ class Forecaster:
         snapshot = take_snapshot(self._store, self._names, self._limited, workers)
         plan = self._plan(scene, snapshot, wanted, team.counted_on)
         now = self._run.deadline - scene.remaining_seconds
-        self._seconds = _seconds_in_all(plan, now, first_release_at) or self._seconds
         spent = sum(count.spent for count in snapshot.counts.values())
         forecast = {
             "as_of": isoformat(now),
-            "forecast_seconds": round(self._seconds, 3),
+            "forecast_seconds": round(self._seconds_in_all(plan, now, first_release_at), 3),
             "expected_leftover": plan.expected_leftover + spent,
             "workers": plan.workers,
             "binds": _binds(plan, team, spent),
@@ -140,12 +138,24 @@ class Forecaster:
             at_least=wanted,
         )
 
+    def _seconds_in_all(self, plan: Plan, now: float, first_release_at: float | None) -> float:
+        """Return the forecast from the run's first release on, seconds: until its last answer, where no more come."""
+        if first_release_at is None:
+            return plan.forecast_seconds
+        if plan.forecast_seconds:
+            return now - first_release_at + plan.first_call_seconds + plan.forecast_seconds
+        answered_us = self._measuring.answered_us
+        return max(0.0, min(now, self._run.moment(answered_us)) - first_release_at) if answered_us else 0.0
+
     def _lead_seconds(self, scene: Scene) -> float:
         """Return how long it takes until a call can be made: where no worker is ready, until they have come up."""
+        if scene.lanes:
+            self._begins_at = None
+            return 0.0
         now = system_clock.monotonic()
         if self._begins_at is None:
             self._begins_at = now + start_seconds(self._store)
-        return 0.0 if scene.lanes else max(0.0, self._begins_at - now)
+        return max(0.0, self._begins_at - now)
 
     def _report(self, forecast: Mapping[str, Any]) -> None:
         """Log a forecast that promises more or less than the last told, but no more of them than somebody may read."""
@@ -200,13 +210,6 @@ def _waiting(snapshot: Snapshot) -> dict[str, int]:
 def _taken_up(scene: Scene, name: str) -> int:
     """Return how many events of a type the run has in all."""
     return scene.begun[name] + scene.counts[name].pending
-
-
-def _seconds_in_all(plan: Plan, now: float, first_release_at: float | None) -> float:
-    """Return the forecast from the run's first release on, seconds; 0 where nothing more is going to be answered."""
-    if first_release_at is None or not plan.forecast_seconds:
-        return plan.forecast_seconds
-    return now - first_release_at + plan.first_call_seconds + plan.forecast_seconds
 
 
 def _window(ages: tuple[float, ...], view: View) -> Window:

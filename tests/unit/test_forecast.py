@@ -29,10 +29,12 @@ class Planned:
     def __init__(self, monkeypatch, snapshot, cost=0.0):
         self.told = []
         self.published = []
+        self.leads = []
         self.now = 100.0
         self.cost = cost
         monkeypatch.setattr(forecast, "system_clock", SimpleNamespace(monotonic=lambda: self.now, now=lambda: self.now))
-        monkeypatch.setattr(forecast, "Measuring", lambda *_: SimpleNamespace(expected=dict, look=lambda: None))
+        self.measuring = SimpleNamespace(expected=dict, look=lambda: None, answered_us=0)
+        monkeypatch.setattr(forecast, "Measuring", lambda *_: self.measuring)
         monkeypatch.setattr(forecast, "take_snapshot", lambda *_: snapshot)
         monkeypatch.setattr(forecast, "plan_run", self.plan)
         monkeypatch.setattr(forecast, "start_seconds", lambda _: 0.0)
@@ -42,16 +44,17 @@ class Planned:
             runs=SimpleNamespace(advance=lambda *_, forecast: self.published.append(json.loads(forecast))),
             measures=SimpleNamespace(publish=lambda *_: None),
         )
-        run = SimpleNamespace(id="r", window_seconds=180.0, deadline=200.0)
+        run = SimpleNamespace(id="r", window_seconds=180.0, deadline=200.0, moment=lambda us: us / 1_000_000)
         self.forecaster = Forecaster(nothing, SimpleNamespace(token=1), run, [KIND])
 
-    def plan(self, _settings, waiting, *_, progress, **__):
+    def plan(self, _settings, waiting, *_, progress, gone_seconds, **__):
         self.told.append((dict(waiting), dict(progress.begun)))
+        self.leads.append(gone_seconds - (180.0 - 100.0))
         self.now += self.cost
         return PLAN
 
-    def look(self, counts, begun, first_release_at=99.0):
-        scene = Scene({"T": counts}, {"t": View(30, 0.0, 0.0)}, 5, 100.0, begun={"T": begun})
+    def look(self, counts, begun, first_release_at=99.0, lanes=5):
+        scene = Scene({"T": counts}, {"t": View(30, 0.0, 0.0)}, lanes, 100.0, begun={"T": begun})
         self.forecaster.look(scene, ["w"], Team(1, 1, supervised=True), first_release_at)
 
 
@@ -71,19 +74,45 @@ def test_an_event_in_flight_without_a_call_known_waits(monkeypatch):
 
 @pytest.mark.parametrize(("first_release_at", "gone"), [(None, 0.0), (90.0, 10.0 + 2.0)])
 def test_a_forecast_is_of_the_whole_run_as_soon_as_it_has_released_something(monkeypatch, first_release_at, gone):
-    """What is still to come counts from now, the run from its first release; where nothing comes the last word stands.
+    """What is still to come counts from now, the run from its first release.
 
     Given a plan whose first call is in two seconds, and whose last answer is thirty seconds later.
     """
     planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
-    plans = iter([replace(PLAN, first_call_seconds=2.0, forecast_seconds=30.0), replace(PLAN, forecast_seconds=0.0)])
+    monkeypatch.setattr(
+        forecast, "plan_run", lambda *_, **__: replace(PLAN, first_call_seconds=2.0, forecast_seconds=30.0)
+    )
+
+    planned.look(Counts(pending=9), 0, first_release_at)
+
+    assert [one["forecast_seconds"] for one in planned.published] == [30.0 + gone]
+
+
+@pytest.mark.parametrize(("answered_us", "end"), [(0, 0.0), (95_000_000, 5.0), (3_600_000_000, 10.0), (1, 0.0)])
+def test_where_nothing_more_comes_a_run_ends_with_its_last_answer(monkeypatch, answered_us, end):
+    """Not where the last plan saw it that still expected some; nor later than now, or before it began."""
+    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
+    plans = iter([replace(PLAN, forecast_seconds=30.0), replace(PLAN, forecast_seconds=0.0, expected_leftover=9)])
     monkeypatch.setattr(forecast, "plan_run", lambda *_, **__: next(plans))
 
-    for _ in range(2):
-        planned.look(Counts(pending=9), 0, first_release_at)
+    planned.look(Counts(pending=9), 0, first_release_at=90.0)
+    planned.now += 1.0
+    planned.measuring.answered_us = answered_us
+    planned.look(Counts(pending=9), 0, first_release_at=90.0)
+
+    assert planned.published[1]["forecast_seconds"] == end
+
+
+def test_workers_that_are_gone_in_mid_run_are_back_no_sooner_than_workers_come_up(monkeypatch):
+    """What is still to come begins when there is a lane again, not at once."""
+    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
+    monkeypatch.setattr(forecast, "start_seconds", lambda _: 1.5)
+
+    for lanes in (0, 5, 0, 0, 0, 0):
+        planned.look(Counts(pending=9), 0, lanes=lanes)
         planned.now += 1.0
 
-    assert [one["forecast_seconds"] for one in planned.published] == [30.0 + gone, 30.0 + gone]
+    assert planned.leads == [1.5, 0.0, 1.5, 0.5, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(("cost", "gap"), [(0.001, REPLAN_SECONDS), (0.1, 0.1 * PLANNING_PART)])
