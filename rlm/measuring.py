@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from rlm.endpoint import EventType
-    from rlm.measured import Pair
+    from rlm.measured import Completed, Pair
     from rlm.plan.values import Expected
     from rlm.store import Store
 
@@ -48,8 +48,8 @@ class Measuring:
         self._failing: dict[Pair, int] = {}
         self._expected: Mapping[Pair, Expected] = self._expect(self._followed)
 
-    def look(self) -> None:
-        """Read what has happened since the last look.
+    def look(self) -> list[Completed]:
+        """Read what has happened since the last look; return the calls that were completed.
 
         Raises:
             StoreError: Redis did not answer; the next look reads what this one missed.
@@ -68,6 +68,7 @@ class Measuring:
         found = self._expect(changed & self._followed.keys())
         if any(self._expected.get(pair) != expected for pair, expected in found.items()):
             self._expected = {**self._expected, **found}
+        return completed
 
     def expected(self) -> Mapping[Pair, Expected]:
         """Return what is to be expected as of the last look: the same object while nothing changes."""

@@ -11,12 +11,14 @@ import msgspec
 from rlm.clock import isoformat, system_clock
 from rlm.endpoint import all_limited
 from rlm.measuring import Measuring
+from rlm.pace import short_of_lanes
 from rlm.plan import Progress, Underway, Window
 from rlm.plan.situation import MANY_ENDPOINTS
 from rlm.planning import plan_run, start_seconds
 from rlm.run import State
 from rlm.store.snapshot import take_snapshot
 from rlm.text import counted
+from rlm.turnaround import Turnaround
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,6 +57,7 @@ class Forecaster:
         self._names = [one.name for one in types]
         self._limited = all_limited(end for one in types for end in one.endpoints)
         self._measuring = Measuring(store, run.id)
+        self._turnaround = Turnaround()
         self._published = self._measuring.expected()
         self._plan_next_at = float("-inf")
         self._report_next_at = float("-inf")
@@ -84,10 +87,12 @@ class Forecaster:
             StoreError: Redis did not answer.
         """
         began = system_clock.monotonic()
+        self._turnaround.look(self._run.deadline - scene.remaining_seconds, short=short_of_lanes(scene, self._types))
         if began < self._plan_next_at:
             return
         self._plan_next_at = began + REPLAN_SECONDS
-        self._measuring.look()
+        for call in self._measuring.look():
+            self._turnaround.complete(call, self._run.moment(call.at_us))
         self._tell_workers()
         if len(self._limited) <= MANY_ENDPOINTS:  # with more it would take seconds, so there the first plan stands
             self._forecast(scene, workers, team, first_release_at)
@@ -136,6 +141,7 @@ class Forecaster:
             ),
             workers=counted_on,
             at_least=wanted,
+            turnaround_seconds=self._turnaround.seconds,
         )
 
     def _seconds_in_all(self, plan: Plan, now: float, first_release_at: float | None) -> float:

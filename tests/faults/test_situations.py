@@ -122,9 +122,12 @@ def assert_foreseen(day: Day, name: str, foresight: Foresight, record: dict[str,
     worst = foresight.worst(record)
     print(f"FORESIGHT | {name} | {worst}")
     for at, one in foresight.seen:
-        print(f"  {at:.2f} {one['as_of']} {one['forecast_seconds']:.2f} {one['expected_leftover']} {one['workers']} {one['binds'][:70]} {one['shortage'][:40]}")
+        print(
+            f"  {at:.2f} {one['as_of']} {one['forecast_seconds']:.2f} {one['expected_leftover']} {one['workers']} {one['binds'][:70]} {one['shortage'][:40]}"
+        )
     print("known", foresight.known_at, "first", min((one.at for one in foresight.system.api.arrivals), default=0))
     import os
+
     if os.environ.get("FORESIGHT_SOFT"):
         return
     if not day.unforeseen:

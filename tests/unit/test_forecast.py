@@ -33,7 +33,7 @@ class Planned:
         self.now = 100.0
         self.cost = cost
         monkeypatch.setattr(forecast, "system_clock", SimpleNamespace(monotonic=lambda: self.now, now=lambda: self.now))
-        self.measuring = SimpleNamespace(expected=dict, look=lambda: None, answered_us=0)
+        self.measuring = SimpleNamespace(expected=dict, look=list, answered_us=0)
         monkeypatch.setattr(forecast, "Measuring", lambda *_: self.measuring)
         monkeypatch.setattr(forecast, "take_snapshot", lambda *_: snapshot)
         monkeypatch.setattr(forecast, "plan_run", self.plan)
