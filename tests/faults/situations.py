@@ -285,9 +285,7 @@ DAYS = {
         LONG, middle=kill("supervisor", again=True), knows=has_workers, may_ring=("process_died",)
     ),
     "half of the workers killed": Day(LONG, middle=kill_workers, alarms=("worker_died",)),
-    "an event that kills its worker": Day(
-        LONG, middle=strike, alarms=("worker_died", "dead_letters"), failed=1, may_ring=("leftovers",)
-    ),
+    "an event that kills its worker": Day(LONG, middle=strike, failed=1, may_ring=("worker_died", "no_worker")),
     "the scheduler killed and started again": Day(
         LONG, middle=kill("scheduler", again=True), knows=conducts_again, may_ring=("process_died",)
     ),
@@ -322,7 +320,7 @@ DAYS = {
         around=no_api,
         knows=rests("a1", "a2", "b1", "c1"),
         causes=dict.fromkeys("ABC", "resting"),
-        alarms=("breaker_open",),
+        alarms=4 * ("breaker_open",),
         state="partial",
     ),
     "an API that does not answer": Day(

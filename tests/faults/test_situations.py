@@ -135,9 +135,14 @@ def assert_foreseen(day: Day, name: str, foresight: Foresight, record: dict[str,
         assert worst.close, worst
 
 
-def alarms(system: System) -> list[str]:
+def alarms(system: System) -> list[tuple[str, str]]:
+    """The alarms that were raised, and of what each was."""
     lines = [line for log in system.directory.glob("*.log") for line in log.read_text(errors="replace").splitlines()]
-    return [told["alarm"] for line in lines if line.startswith("{") and "alarm" in (told := json.loads(line))]
+    return [
+        (told["alarm"], told.get("endpoint") or told.get("worker", ""))
+        for line in lines
+        if line.startswith("{") and "alarm" in (told := json.loads(line))
+    ]
 
 
 def one_line(text: str) -> str:
@@ -173,6 +178,6 @@ def assert_faces(system: System, day: Day, record: dict[str, Any], status: str) 
     left = sum(count.unsettled for count in system.store.ledger.count(system.types).values())
     assert left == counts["leftover"]
     rung = alarms(system)
-    assert sorted(one for one in rung if one not in day.may_ring) == sorted(day.alarms), rung
+    assert sorted(one for one, _ in rung if one not in day.may_ring) == sorted(day.alarms), rung
     assert len(rung) == len(set(rung)), rung
     assert report.status(system.store, None)["last"] == record["run_id"]

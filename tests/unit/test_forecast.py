@@ -10,11 +10,13 @@ from types import SimpleNamespace
 import pytest
 
 from rlm.endpoint import Endpoint, EventType, Limit
+from rlm.measured import Completed
 from rlm.pace import Scene
 from rlm.plan import Plan, Utilisation
 from rlm.store.ledger import Counts
 from rlm.store.snapshot import CallUnderway, Snapshot
 from rlm.store.window import View
+from rlm.turnaround import MEASURED_TURNS, TURNAROUND_SECONDS
 from scheduler import forecast
 from scheduler.forecast import PLANNING_PART, REPLAN_SECONDS, Forecaster
 from scheduler.team import Team
@@ -30,6 +32,7 @@ class Planned:
         self.told = []
         self.published = []
         self.leads = []
+        self.turnarounds = []
         self.now = 100.0
         self.cost = cost
         monkeypatch.setattr(forecast, "system_clock", SimpleNamespace(monotonic=lambda: self.now, now=lambda: self.now))
@@ -47,8 +50,9 @@ class Planned:
         run = SimpleNamespace(id="r", window_seconds=180.0, deadline=200.0, moment=lambda us: us / 1_000_000)
         self.forecaster = Forecaster(nothing, SimpleNamespace(token=1), run, [KIND])
 
-    def plan(self, _settings, waiting, *_, progress, gone_seconds, **__):
+    def plan(self, _settings, waiting, *_, progress, gone_seconds, turnaround_seconds, **__):
         self.told.append((dict(waiting), dict(progress.begun)))
+        self.turnarounds.append(turnaround_seconds)
         self.leads.append(gone_seconds - (180.0 - 100.0))
         self.now += self.cost
         return PLAN
@@ -113,6 +117,19 @@ def test_workers_that_are_gone_in_mid_run_are_back_no_sooner_than_workers_come_u
         planned.now += 1.0
 
     assert planned.leads == [1.5, 0.0, 1.5, 0.5, 0.0, 0.0]
+
+
+def test_what_a_lane_needs_between_two_calls_is_planned_with_as_it_was_measured(monkeypatch):
+    """From when events wait for nothing but a lane: the first look, at 100."""
+    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
+    planned.look(Counts(pending=9), 0)
+    planned.now += 5.0
+    calls = [Completed("T", "t", 1000.0, at_us=104_000_000, idle_ms=70.0)] * MEASURED_TURNS
+    planned.measuring.look = lambda: calls
+
+    planned.look(Counts(pending=9), 0)
+
+    assert planned.turnarounds == [TURNAROUND_SECONDS, pytest.approx(0.07)]
 
 
 @pytest.mark.parametrize(("cost", "gap"), [(0.001, REPLAN_SECONDS), (0.1, 0.1 * PLANNING_PART)])
