@@ -53,6 +53,7 @@ rate_limit = "60/minute"
 class Day:
     """A situation: `events` of each type; what is done `before` the run and in its `middle`; what must be said of it.
 
+    The middle is after so many `calls`.
     `options` are those of the system; what lasts as long as the run is `around` it, which `begins` it and returns its
     id. What changes is known by what `knows` tells. `causes` are those that types must have that were left over. Of
     the `alarms` each must be raised once; those that `may_ring` depend on the moment. `failed` events become dead
@@ -64,6 +65,7 @@ class Day:
     around: Callable[[System], AbstractContextManager[Any]] = nullcontext
     before: Callable[[System], Any] = lambda _system: None
     begins: Callable[[System], str] = lambda system: system.ask_for_run()
+    calls: int = 20
     middle: Callable[[System], Any] = lambda _system: None
     knows: Callable[[System], Any] = lambda _system: True
     causes: dict[str, str] = field(default_factory=dict)
@@ -275,6 +277,7 @@ DAYS = {
     ),
     "the supervisor killed": Day(
         MANY,
+        calls=100,
         middle=kill("supervisor", again=False),
         knows=lacks_workers,
         causes={"A": "workers"},

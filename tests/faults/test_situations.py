@@ -77,7 +77,9 @@ def test_no_face_says_other_than_what_happened(day_system, name):
             run_id = day.begins(system)
             if day.supervised:
                 wait_until(
-                    lambda: calls(system, run_id) > 20 or system.store.runs.record(run_id), timeout=30, message="calls"
+                    lambda: calls(system, run_id) > day.calls or system.store.runs.record(run_id),
+                    timeout=30,
+                    message="calls",
                 )
             day.middle(system)
             foresight.change()
