@@ -43,8 +43,8 @@ class Measuring:
             for endpoint in one.endpoints
         }
         self._read = 0
-        #: When the newest completed call was answered, microseconds of Redis time; 0 before the first.
-        self.answered_us = 0
+        #: When the newest completed call of each endpoint was answered, microseconds of Redis time.
+        self.answered_us: dict[str, int] = {}
         self._failing: dict[Pair, int] = {}
         self._expected: Mapping[Pair, Expected] = self._expect(self._followed)
 
@@ -61,7 +61,7 @@ class Measuring:
         for pair in changed & self._followed.keys():
             self._followed[pair].fail(failing[pair])
         for call in completed:
-            self.answered_us = max(self.answered_us, call.at_us)
+            self.answered_us[call.endpoint] = max(self.answered_us.get(call.endpoint, 0), call.at_us)
             if call.pair in self._followed:
                 self._followed[call.pair].complete(call.milliseconds)
                 changed.add(call.pair)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from rlm.clock import isoformat, system_clock
-from rlm.endpoint import all_limited
+from rlm.endpoint import Limit, all_limited
 from rlm.measuring import Measuring
 from rlm.pace import short_of_lanes
 from rlm.plan import Progress, Underway, Window
 from rlm.plan.situation import MANY_ENDPOINTS
 from rlm.planning import plan_run, start_seconds
+from rlm.refusals import limits_too_high
 from rlm.run import State
 from rlm.store.snapshot import take_snapshot
 from rlm.text import counted
@@ -127,11 +129,13 @@ class Forecaster:
     def _plan(self, scene: Scene, snapshot: Snapshot, wanted: int, counted_on: int | None) -> Plan:
         waiting = _waiting(snapshot)
         lead = self._lead_seconds(scene)
+        lower = self._lower_limits()
+        windows = {name: _window(ages, scene.views[name]).later(lead) for name, ages in snapshot.ages.items()}
         return plan_run(
             self._store.settings,
             waiting,
-            self._types,
-            {name: _window(ages, scene.views[name]).later(lead) for name, ages in snapshot.ages.items()},
+            [_by(lower, one) for one in self._types],
+            windows | {name: replace(windows[name], suspect=False) for name in lower},
             gone_seconds=self._run.window_seconds - scene.remaining_seconds + lead,
             window_seconds=self._run.window_seconds,
             expected=self.expected,
@@ -150,8 +154,21 @@ class Forecaster:
             return plan.forecast_seconds
         if plan.forecast_seconds:
             return now - first_release_at + plan.first_call_seconds + plan.forecast_seconds
-        answered_us = self._measuring.answered_us
+        answered_us = max(self._measuring.answered_us.values(), default=0)
         return max(0.0, min(now, self._run.moment(answered_us)) - first_release_at) if answered_us else 0.0
+
+    def _lower_limits(self) -> dict[str, Limit]:
+        """Return the limits of endpoints that refused what was too much for them, as they seem to be.
+
+        Such a one answers again after the rest that it asked for; one that answered none in the period before may not.
+        """
+        answered_us = self._measuring.answered_us
+        endpoints = {one.name: one for kind in self._types for one in kind.endpoints if one.name in answered_us}
+        return {
+            name: Limit.parse(one.suggested)
+            for one in limits_too_high(self._store, self._run.started_at, endpoints)
+            if answered_us[name := one.endpoint.name] / 1_000_000 >= one.refusals.at - one.period_seconds
+        }
 
     def _lead_seconds(self, scene: Scene) -> float:
         """Return how long it takes until a call can be made: where no worker is ready, until they have come up."""
@@ -216,6 +233,12 @@ def _waiting(snapshot: Snapshot) -> dict[str, int]:
 def _taken_up(scene: Scene, name: str) -> int:
     """Return how many events of a type the run has in all."""
     return scene.begun[name] + scene.counts[name].pending
+
+
+def _by(limits: Mapping[str, Limit], kind: EventType) -> EventType:
+    """Return a type whose endpoints have these limits, where they have one."""
+    endpoints = (replace(each, limit=limits.get(each.name, each.limit)) for each in kind.endpoints)
+    return replace(kind, endpoints=tuple(endpoints))
 
 
 def _window(ages: tuple[float, ...], view: View) -> Window:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.acceptance.system import System
 
-#: Three types of their own endpoints, of which the first two share a budget. Divided by ten, a window is 18 s.
+#: Three types of their own endpoints, of which the last two share a budget. Divided by ten, a window is 18 s.
 DOCUMENT = """
 [queue]
 failed_alarm = 25

@@ -16,7 +16,7 @@ from rlm import report
 from rlm.store.processes import Role
 from tests.faults.behind import behind_proxies
 from tests.faults.foresight import Foresight
-from tests.faults.situations import DAYS, Day, push, slow_redis
+from tests.faults.situations import DAYS, DOCUMENT, Day, push, slow_redis
 from tests.faults.test_bad_days import NAMED_SECONDS, forecast
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
@@ -25,29 +25,6 @@ if TYPE_CHECKING:
     from tests.acceptance.system import System
 
 pytestmark = [pytest.mark.alone, pytest.mark.long]
-
-#: Three types of their own endpoints, of which the last two share a budget. Divided by ten, a window is 18 s.
-DOCUMENT = """
-[queue]
-failed_alarm = 25
-[types.A]
-priority = 5
-processing_seconds = 2.0
-rate_limit = "30/minute"
-endpoints = [ { name = "a1", url = "http://127.0.0.1:1/a1" }, { name = "a2", url = "http://127.0.0.1:1/a2" } ]
-[types.B]
-priority = 3
-processing_seconds = 1.0
-rate_limit = "30/minute"
-endpoints = [ { name = "b1", url = "http://127.0.0.1:1/b1", budget = "account" } ]
-[types.C]
-priority = 1
-processing_seconds = 1.0
-rate_limit = "30/minute"
-endpoints = [ { name = "c1", url = "http://127.0.0.1:1/c1", budget = "account" } ]
-[budgets.account]
-rate_limit = "60/minute"
-"""
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from rlm.endpoint import Endpoint, EventType, Limit
 from rlm.measured import Completed
 from rlm.pace import Scene
 from rlm.plan import Plan, Utilisation
+from rlm.refusals import TooHigh
+from rlm.store.control import Refusals
 from rlm.store.ledger import Counts
 from rlm.store.snapshot import CallUnderway, Snapshot
 from rlm.store.window import View
@@ -22,6 +24,7 @@ from scheduler.forecast import PLANNING_PART, REPLAN_SECONDS, Forecaster
 from scheduler.team import Team
 
 KIND = EventType("T", 1, 1.0, (Endpoint("t", "http://localhost/t", Limit.parse("30/minute"), 10.0),))
+WELL = View(30, 0.0, 0.0)
 PLAN = Plan(1, 5, 0.0, 1.0, 1.0, 0, {}, (), Utilisation(0.0, 0.0), "nothing binds")
 
 
@@ -36,8 +39,10 @@ class Planned:
         self.now = 100.0
         self.cost = cost
         monkeypatch.setattr(forecast, "system_clock", SimpleNamespace(monotonic=lambda: self.now, now=lambda: self.now))
-        self.measuring = SimpleNamespace(expected=dict, look=list, answered_us=0)
+        self.measuring = SimpleNamespace(expected=dict, look=list, answered_us={})
         monkeypatch.setattr(forecast, "Measuring", lambda *_: self.measuring)
+        self.too_high = []
+        monkeypatch.setattr(forecast, "limits_too_high", lambda _store, _since, among: self._too_high(among))
         monkeypatch.setattr(forecast, "take_snapshot", lambda *_: snapshot)
         monkeypatch.setattr(forecast, "plan_run", self.plan)
         monkeypatch.setattr(forecast, "start_seconds", lambda _: 0.0)
@@ -47,18 +52,24 @@ class Planned:
             runs=SimpleNamespace(advance=lambda *_, forecast: self.published.append(json.loads(forecast))),
             measures=SimpleNamespace(publish=lambda *_: None),
         )
-        run = SimpleNamespace(id="r", window_seconds=180.0, deadline=200.0, moment=lambda us: us / 1_000_000)
+        run = SimpleNamespace(
+            id="r", started_at=20.0, window_seconds=180.0, deadline=200.0, moment=lambda us: us / 1_000_000
+        )
         self.forecaster = Forecaster(nothing, SimpleNamespace(token=1), run, [KIND])
 
-    def plan(self, _settings, waiting, *_, progress, gone_seconds, turnaround_seconds, **__):
+    def _too_high(self, among):
+        return [one for one in self.too_high if one.endpoint.name in among]
+
+    def plan(self, _settings, waiting, types, windows, *, progress, gone_seconds, turnaround_seconds, **__):
         self.told.append((dict(waiting), dict(progress.begun)))
+        self.counted_on = {name: (one.suspect, types[0].endpoints[0].limit.text) for name, one in windows.items()}
         self.turnarounds.append(turnaround_seconds)
         self.leads.append(gone_seconds - (180.0 - 100.0))
         self.now += self.cost
         return PLAN
 
-    def look(self, counts, begun, first_release_at=99.0, lanes=5):
-        scene = Scene({"T": counts}, {"t": View(30, 0.0, 0.0)}, lanes, 100.0, begun={"T": begun})
+    def look(self, counts, begun, first_release_at=99.0, lanes=5, view=WELL):
+        scene = Scene({"T": counts}, {"t": view}, lanes, 100.0, begun={"T": begun})
         self.forecaster.look(scene, ["w"], Team(1, 1, supervised=True), first_release_at)
 
 
@@ -101,7 +112,7 @@ def test_where_nothing_more_comes_a_run_ends_with_its_last_answer(monkeypatch, a
 
     planned.look(Counts(pending=9), 0, first_release_at=90.0)
     planned.now += 1.0
-    planned.measuring.answered_us = answered_us
+    planned.measuring.answered_us = {"t": answered_us} if answered_us else {}
     planned.look(Counts(pending=9), 0, first_release_at=90.0)
 
     assert planned.published[1]["forecast_seconds"] == end
@@ -130,6 +141,26 @@ def test_what_a_lane_needs_between_two_calls_is_planned_with_as_it_was_measured(
     planned.look(Counts(pending=9), 0)
 
     assert planned.turnarounds == [TURNAROUND_SECONDS, pytest.approx(0.07)]
+
+
+@pytest.mark.parametrize(
+    ("answered_us", "counted_on"),
+    [
+        ({"t": 90_000_000}, (False, "8/minute")),
+        ({"t": 30_000_000}, (True, "30/minute")),
+        ({"other": 90_000_000}, (True, "30/minute")),
+    ],
+    ids=["it answered just before", "it refused all for more than a period", "it never answered"],
+)
+def test_an_endpoint_that_refuses_what_is_too_much_is_counted_on_for_what_is_not(monkeypatch, answered_us, counted_on):
+    """From the end of the rest that it asked for, unless it refuses whatever it is sent."""
+    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
+    planned.measuring.answered_us = answered_us
+    planned.too_high = [TooHigh(KIND.endpoints[0], Refusals("30/minute", 9, 3, 95.0))]
+
+    planned.look(Counts(pending=9), 0, view=View(0, 5.0, 5.0, suspect=True))
+
+    assert planned.counted_on == {"t": counted_on}
 
 
 @pytest.mark.parametrize(("cost", "gap"), [(0.001, REPLAN_SECONDS), (0.1, 0.1 * PLANNING_PART)])
