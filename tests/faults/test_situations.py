@@ -16,7 +16,8 @@ from rlm import report
 from rlm.store.processes import Role
 from tests.faults.behind import behind_proxies
 from tests.faults.foresight import Foresight
-from tests.faults.situations import DAYS, DOCUMENT, Day, push, slow_redis
+from tests.faults.mishaps import push, slow_redis
+from tests.faults.situations import DAYS, DOCUMENT, Day
 from tests.faults.test_bad_days import NAMED_SECONDS, forecast
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
