@@ -89,6 +89,8 @@ class Day:
 
 OVERLOAD = {"A": 300, "B": 200, "C": 100}
 MANY = {"A": 200, "B": 60, "C": 60}
+#: What can be done though nothing is for some seconds.
+SPARE = {"A": 80, "B": 40, "C": 40}
 LONG = {"A": 150, "B": 60, "C": 60}
 DAYS = {
     "a good day": Day(),
@@ -131,7 +133,7 @@ DAYS = {
         alarms=("leftovers",),
         state="partial",
     ),
-    "one of two endpoints paused": Day({"A": 80, "B": 60, "C": 60}, middle=command("endpoint", "pause", "a2")),
+    "one of two endpoints paused": Day(SPARE, middle=command("endpoint", "pause", "a2")),
     "an endpoint resumed": Day(
         LONG, before=command("endpoint", "pause", "c1"), middle=command("endpoint", "resume", "c1")
     ),
@@ -144,7 +146,7 @@ DAYS = {
     ),
     "the supervisor killed": Day(
         MANY,
-        calls=100,
+        calls=150,
         middle=kill("supervisor", again=False),
         knows=lacks_workers,
         causes={"A": "workers"},
@@ -152,12 +154,12 @@ DAYS = {
         state="partial",
     ),
     "the supervisor killed and started again": Day(
-        LONG, middle=kill("supervisor", again=True), knows=has_workers, may_ring=("process_died",)
+        SPARE, middle=kill("supervisor", again=True), knows=has_workers, may_ring=("process_died",)
     ),
     "half of the workers killed": Day(LONG, middle=kill_workers, alarms=("worker_died",)),
     "an event that kills its worker": Day(LONG, middle=strike, failed=1, may_ring=("worker_died", "no_worker")),
     "the scheduler killed and started again": Day(
-        LONG, middle=kill("scheduler", again=True), knows=conducts_again, may_ring=("process_died",)
+        SPARE, middle=kill("scheduler", again=True), knows=conducts_again, may_ring=("process_died",)
     ),
     "an API four times slower": Day(LONG, before=faults(a1={"slow": 4.0}, a2={"slow": 4.0})),
     "an API four times slower in mid-run": Day(LONG, middle=faults(a1={"slow": 4.0}, a2={"slow": 4.0})),
