@@ -14,7 +14,7 @@ from dramatiq.brokers.redis import RedisBroker
 
 from actors.consumer import WakefulConsumer
 from actors.messages import QUEUE, read_message
-from rlm.store.connect import make_client, translated
+from rlm.ledger.connect import make_client, translated
 from rlm.telemetry.bounded import Bounded
 
 if TYPE_CHECKING:

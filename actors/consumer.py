@@ -13,7 +13,7 @@ from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import ConnectionClosed
 
 from actors.messages import QUEUE, fits, read_message
-from rlm.errors import StoreError
+from rlm.core.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 
 from actors.messages import QUEUE
-from rlm.store.ledger import Release
+from rlm.ledger.events import Release
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from actors.broker import ClaimCheckBroker
-    from rlm.store.ledger import Ledger
+    from rlm.ledger.events import Ledger
 
 ACTOR = "dispatch_event"
 

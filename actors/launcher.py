@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from actors import dispatch
 from actors.broker import ClaimCheckBroker
 from actors.worker import run_worker
-from rlm.errors import SupervisorError
+from rlm.core.errors import SupervisorError
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
     from pathlib import Path
 
-    from rlm.store import Store
+    from rlm.ledger import Store
 
 #: What the forkserver's template imports before it forks.
 TEMPLATE = "actors.template"

@@ -12,10 +12,9 @@ import os
 import signal
 
 import actors.worker
-import rlm.cli
 
-__all__ = ["actors", "rlm"]
-
+# What starts a worker process loads the program that started the supervisor: nothing of it is used here.
+importlib.import_module("rlm.cli")
 if os.environ.get("SENTRY_DSN"):  # else each worker would load that library for itself
     importlib.import_module("rlm.telemetry.sentry")
 

@@ -19,24 +19,25 @@ from setproctitle import setproctitle
 
 from actors import dispatch, leftovers
 from actors.broker import ClaimCheckBroker
-from rlm import __version__, signals, telemetry
-from rlm.clock import system_clock
-from rlm.closing import close_run
-from rlm.crash import crash_point
+from rlm import __version__, telemetry
+from rlm.core.clock import system_clock
+from rlm.core.errors import StoreError
+from rlm.core.failpoints import crash_point
 from rlm.delivery import Dispatcher
-from rlm.errors import StoreError
-from rlm.lane import Lanes
+from rlm.delivery.closing import close_run
+from rlm.delivery.lane import Lanes
+from rlm.ledger import open_store
+from rlm.ledger.fitness import require_fit
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
+from rlm.processes import signals
 from rlm.settings import load_settings, resolve_headers
-from rlm.store import open_store
-from rlm.store.fitness import require_fit
-from rlm.store.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rlm.ledger import Store
+    from rlm.ledger.events import Release
     from rlm.settings import Settings
-    from rlm.store import Store
-    from rlm.store.ledger import Release
 
 #: Signals that the template blocks until a worker listens to them.
 SIGNALS = frozenset(signals.GRACEFUL)

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.harness.report import put_between
-from rlm.endpoint import Endpoint, EventType, Limit
-from rlm.plan import Capacity, Expected, Horizon, Progress, Underway, Window, compute_plan
+from rlm.core.endpoint import Endpoint, EventType, Limit
+from rlm.core.expected import Expected
+from rlm.plan import Capacity, Horizon, Progress, Underway, Window, compute_plan
 from rlm.plan.situation import MANY_ENDPOINTS
 
 if TYPE_CHECKING:

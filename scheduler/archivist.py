@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from rlm.alarms import Alarm, alarm
-from rlm.archive import Archive, Kind
-from rlm.clock import system_clock
-from rlm.errors import ArchiveError, FencedError, StoreError
+from rlm.core.alarms import Alarm, alarm
+from rlm.core.clock import system_clock
+from rlm.core.errors import ArchiveError, FencedError, StoreError
+from rlm.ledger.archive import Archive, Kind
 
 if TYPE_CHECKING:
-    from rlm.store import Store
+    from rlm.ledger import Store
     from scheduler.leader import Leader
 
 #: How long it works after a run before the next may start, seconds; the rest is done while there is nothing else to do.

@@ -6,9 +6,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from actors.broker import ClaimCheckBroker
-from rlm.clock import system_clock
-from rlm.errors import FencedError, RunError, StoreError, StoreUnfitError
-from rlm.run import State, Trigger
+from rlm.core.clock import system_clock
+from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
+from rlm.core.run import State, Trigger
 from scheduler.conductor import Conductor
 from scheduler.duty import Duty
 from scheduler.housekeeping import Housekeeper
@@ -16,8 +16,8 @@ from scheduler.leader import LEASE_SECONDS, Leader
 from scheduler.tick import open_run
 
 if TYPE_CHECKING:
-    from rlm.signals import StopSignals, Wakeup
-    from rlm.store import Store
+    from rlm.ledger import Store
+    from rlm.processes.signals import StopSignals, Wakeup
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from rlm.store.changes import BY_FILE, Change, What
+from rlm.ledger.changes import BY_FILE, Change, What
 
 if TYPE_CHECKING:
-    from rlm.store import Store
+    from rlm.ledger import Store
 
 #: How many of the newest changes are looked at: more than anybody makes between two looks.
 LOOKED_AT = 100

@@ -9,24 +9,24 @@ import msgspec
 
 from actors import leftovers
 from rlm import telemetry
-from rlm.cause import went_wrong
-from rlm.clock import system_clock
-from rlm.closing import close_run
-from rlm.crash import crash_point
-from rlm.errors import StoreError
-from rlm.measuring import learned
-from rlm.planning import live_windows, plan_run, start_seconds, types_in_force
-from rlm.run import State, Trigger
-from rlm.store.processes import Role, WorkerState
-from rlm.text import span
+from rlm.admin.planning import live_windows, plan_run, start_seconds, types_in_force
+from rlm.core.clock import system_clock
+from rlm.core.errors import StoreError
+from rlm.core.failpoints import crash_point
+from rlm.core.run import State, Trigger
+from rlm.core.text import span
+from rlm.delivery.closing import close_run
+from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.tracker import learned
+from rlm.plan.cause import went_wrong
 from scheduler.release import BUSY_SECONDS, ReleaseLoop
 from scheduler.vouching import Voucher
 
 if TYPE_CHECKING:
     from actors.broker import ClaimCheckBroker
+    from rlm.core.run import Run
+    from rlm.ledger import Store
     from rlm.plan import Plan
-    from rlm.run import Run
-    from rlm.store import Store
     from scheduler.duty import Duty
     from scheduler.leader import Leader
     from scheduler.mender import Mender

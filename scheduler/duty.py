@@ -5,13 +5,13 @@ from __future__ import annotations
 import select
 from typing import TYPE_CHECKING
 
-from rlm.clock import system_clock
-from rlm.store.processes import HEARTBEAT_TTL_SECONDS, Role
+from rlm.core.clock import system_clock
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 
 if TYPE_CHECKING:
-    from rlm.run import Run
-    from rlm.signals import StopSignals, Wakeup
-    from rlm.store import Store
+    from rlm.core.run import Run
+    from rlm.ledger import Store
+    from rlm.processes.signals import StopSignals, Wakeup
 
 
 #: So many asks are answered at once: who floods the list does not hold the run up.

@@ -9,30 +9,30 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rlm.clock import isoformat, system_clock
-from rlm.endpoint import Limit, all_limited
-from rlm.measuring import Measuring
-from rlm.pace import short_of_lanes
+from rlm.admin.planning import plan_run, start_seconds
+from rlm.core.clock import isoformat, system_clock
+from rlm.core.endpoint import Limit, all_limited
+from rlm.core.run import State
+from rlm.core.text import counted
+from rlm.ledger.refusals import limits_too_high
+from rlm.ledger.snapshot import take_snapshot
+from rlm.ledger.tracker import Measuring
 from rlm.plan import Progress, Underway, Window
+from rlm.plan.pace import short_of_lanes
 from rlm.plan.situation import MANY_ENDPOINTS
-from rlm.planning import plan_run, start_seconds
-from rlm.refusals import limits_too_high
-from rlm.run import State
-from rlm.store.snapshot import take_snapshot
-from rlm.text import counted
-from rlm.turnaround import Turnaround
+from rlm.plan.turnaround import Turnaround
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rlm.endpoint import EventType
-    from rlm.measured import Pair
-    from rlm.pace import Scene
-    from rlm.plan import Expected, Plan
-    from rlm.run import Run
-    from rlm.store import Store
-    from rlm.store.snapshot import Snapshot
-    from rlm.store.window import View
+    from rlm.core.endpoint import EventType
+    from rlm.core.expected import Expected, Pair
+    from rlm.core.run import Run
+    from rlm.core.window import WindowState
+    from rlm.ledger import Store
+    from rlm.ledger.snapshot import Snapshot
+    from rlm.plan import Plan
+    from rlm.plan.pace import Scene
     from scheduler.leader import Leader
     from scheduler.team import Team
 
@@ -241,5 +241,5 @@ def _by(limits: Mapping[str, Limit], kind: EventType) -> EventType:
     return replace(kind, endpoints=tuple(endpoints))
 
 
-def _window(ages: tuple[float, ...], view: View) -> Window:
+def _window(ages: tuple[float, ...], view: WindowState) -> Window:
     return Window(ages, view.rest_seconds, view.suspect, view.held_seconds, view.paused_seconds)

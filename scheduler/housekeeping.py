@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from actors.broker import ClaimCheckBroker
-    from rlm.store import Store
+    from rlm.ledger import Store
     from scheduler.leader import Leader
 
 

@@ -6,18 +6,17 @@ import logging
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rlm.alarms import Alarm, alarm
-from rlm.books import books, miscounted
-from rlm.endpoints import told_of
-from rlm.errors import StoreError
-from rlm.refusals import forget_what_is_over
-from rlm.sent import excess
-from rlm.trouble import refused_by
+from rlm.core.alarms import Alarm, alarm
+from rlm.core.errors import StoreError
+from rlm.core.trouble import refused_by
+from rlm.ledger.reading.books import books, miscounted
+from rlm.ledger.reading.calls import excess
+from rlm.ledger.refusals import forget_what_is_over
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rlm.store import Store
+    from rlm.ledger import Store
 
 #: Fewer dead letters of a run raise no alarm, however large a part of it they are.
 LEAST_LETTERS = 5
@@ -100,7 +99,8 @@ class Inspector:
         """Return whether too large a part of what a run settled became dead letters, those told of already left out."""
         share = self._store.settings.queue.failed_alarm_share
         began_at = datetime.fromisoformat(record["started_at"]).timestamp()
-        untold = added - refused_by(record, told_of(self._store, began_at))
+        alarmed = self._store.control.alarmed(list(self._store.endpoints().values()), began_at)
+        untold = added - refused_by(record, alarmed)
         return bool(share) and untold >= LEAST_LETTERS and untold > share * (added + record["counts"]["completed"])
 
 

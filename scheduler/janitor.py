@@ -10,15 +10,15 @@ import logging
 from typing import TYPE_CHECKING
 
 from actors import dispatch
-from rlm.alarms import Alarm, alarm
-from rlm.clock import system_clock
-from rlm.errors import FencedError, StoreError
-from rlm.lane import LEASE_SLACK_SECONDS
-from rlm.store.processes import HEARTBEAT_TTL_SECONDS, Role
+from rlm.core.alarms import Alarm, alarm
+from rlm.core.clock import system_clock
+from rlm.core.errors import FencedError, StoreError
+from rlm.delivery.lane import LEASE_SLACK_SECONDS
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 
 if TYPE_CHECKING:
     from actors.broker import ClaimCheckBroker
-    from rlm.store import Store
+    from rlm.ledger import Store
     from scheduler.leader import Leader
 
 #: How often it looks, seconds.

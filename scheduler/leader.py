@@ -8,11 +8,11 @@ import secrets
 import socket
 from typing import TYPE_CHECKING
 
-from rlm.clock import system_clock
-from rlm.errors import FencedError
+from rlm.core.clock import system_clock
+from rlm.core.errors import FencedError
 
 if TYPE_CHECKING:
-    from rlm.store.leases import Leases
+    from rlm.ledger.leases import Leases
 
 #: Seconds after which the lease of a scheduler that fell silent may be taken by a standby. An open run is to go on, or
 #: be closed if it is overdue, within 5 s of its conductor's death. At the worst the lease had just been prolonged, and

@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from rlm.clock import system_clock
-from rlm.endpoint import all_limited
-from rlm.errors import FencedError, StoreError, StoreForbiddenError, StoreUnreachableError
-from rlm.run import State, Trigger, started_at_of
-from rlm.store.changes import BY_FILE, What
-from rlm.store.integrity import inspect
+from rlm.core.clock import system_clock
+from rlm.core.endpoint import all_limited
+from rlm.core.errors import FencedError, StoreError, StoreForbiddenError, StoreUnreachableError
+from rlm.core.run import State, Trigger, started_at_of
+from rlm.ledger.changes import BY_FILE, What
+from rlm.ledger.integrity import inspect
 from scheduler.tick import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from rlm.store import Store
-    from rlm.store.integrity import Flaw
+    from rlm.ledger import Store
+    from rlm.ledger.integrity import Flaw
     from scheduler.leader import Leader
 
 #: How often it looks of itself, seconds; whatever Redis refuses has it look at once, but not more often than the other.

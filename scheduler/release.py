@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from actors import dispatch
-from rlm import pace
-from rlm.clock import system_clock
-from rlm.crash import crash_point
-from rlm.endpoint import all_limited
-from rlm.errors import FencedError, StoreError
-from rlm.outage import Outage
-from rlm.pace import Scene
-from rlm.planning import types_in_force
-from rlm.run import State
-from rlm.store import revive
-from rlm.store.connect import translated
-from rlm.store.processes import Role, WorkerState
-from rlm.waits import Waits
+from rlm.admin.planning import types_in_force
+from rlm.core.clock import system_clock
+from rlm.core.endpoint import all_limited
+from rlm.core.errors import FencedError, StoreError
+from rlm.core.failpoints import crash_point
+from rlm.core.run import State
+from rlm.ledger import revive
+from rlm.ledger.connect import translated
+from rlm.ledger.outage import Outage
+from rlm.ledger.processes import Role, WorkerState
+from rlm.plan import pace
+from rlm.plan.pace import Scene
+from rlm.plan.waits import Waits
 from scheduler.forecast import Forecaster
 from scheduler.team import Team, TeamWatch
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from actors.broker import ClaimCheckBroker
-    from rlm.run import Run
-    from rlm.store import Store
-    from rlm.store.ledger import Counts
-    from rlm.store.processes import Process
+    from rlm.core.counts import Counts
+    from rlm.core.run import Run
+    from rlm.ledger import Store
+    from rlm.ledger.processes import Process
     from scheduler.duty import Duty
     from scheduler.leader import Leader
     from scheduler.vouching import Voucher

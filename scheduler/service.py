@@ -13,14 +13,14 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from actors.broker import ClaimCheckBroker
 from rlm import __version__, telemetry
-from rlm.clock import isoformat, system_clock
-from rlm.crash import crash_point
-from rlm.errors import FencedError, StoreError
-from rlm.outage import Outage
-from rlm.run import Trigger
-from rlm.store import revive
-from rlm.store.connect import translated
-from rlm.store.processes import HEARTBEAT_SECONDS, Process, Role, Waker
+from rlm.core.clock import isoformat, system_clock
+from rlm.core.errors import FencedError, StoreError
+from rlm.core.failpoints import crash_point
+from rlm.core.run import Trigger
+from rlm.ledger import revive
+from rlm.ledger.connect import translated
+from rlm.ledger.outage import Outage
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker
 from scheduler.changes import ChangeTeller
 from scheduler.conductor import Conductor, HandedOverError
 from scheduler.duty import Duty
@@ -30,10 +30,10 @@ from scheduler.tick import is_anything_to_do, is_served, last_due, missed, open_
 from scheduler.ticking import Ticks, TickTrigger
 
 if TYPE_CHECKING:
-    from rlm.run import Run
+    from rlm.core.run import Run
+    from rlm.ledger import Store
+    from rlm.processes.signals import StopSignals, Wakeup
     from rlm.settings import Settings
-    from rlm.signals import StopSignals, Wakeup
-    from rlm.store import Store
 
 #: How long an idle scheduler waits between two looks at the lease, seconds: a part of the time a takeover takes.
 IDLE_SECONDS = 0.25

@@ -6,14 +6,14 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rlm.alarms import Alarm, alarm
-from rlm.clock import system_clock
-from rlm.store.processes import HEARTBEAT_SECONDS, Role
-from rlm.text import counted
+from rlm.core.alarms import Alarm, alarm
+from rlm.core.clock import system_clock
+from rlm.core.text import counted
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
 from scheduler.janitor import report_death
 
 if TYPE_CHECKING:
-    from rlm.store import Store
+    from rlm.ledger import Store
     from scheduler.duty import Duty
 
 #: A supervisor that was not heard of for longer is not counted on, seconds: it speaks every `HEARTBEAT_SECONDS`.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rlm.clock import system_clock
-from rlm.crash import crash_point
-from rlm.run import Run, State, Trigger, make_run_id
+from rlm.core.clock import system_clock
+from rlm.core.failpoints import crash_point
+from rlm.core.run import Run, State, Trigger, make_run_id
 
 if TYPE_CHECKING:
-    from rlm.store import Store
+    from rlm.ledger import Store
 
 
 #: How far the clocks of two schedulers' hosts may be apart, seconds: a tick that one has served is served by no other.

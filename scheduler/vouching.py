@@ -9,17 +9,17 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from rlm.alarms import Alarm, alarm
-from rlm.clock import system_clock
-from rlm.endpoint import all_limited, in_force
-from rlm.errors import StoreUnfitError
-from rlm.store.epoch import Verdict
-from rlm.store.fitness import require_fit
+from rlm.core.alarms import Alarm, alarm
+from rlm.core.clock import system_clock
+from rlm.core.endpoint import all_limited, in_force
+from rlm.core.errors import StoreUnfitError
+from rlm.ledger.epoch import Verdict
+from rlm.ledger.fitness import require_fit
 from scheduler.mender import Mender
 from scheduler.stepguard import StepGuard
 
 if TYPE_CHECKING:
-    from rlm.store import Store
+    from rlm.ledger import Store
     from scheduler.leader import Leader
 
 #: How often it is looked whether Redis is still fit to keep the ledger, seconds: somebody may change its settings.

@@ -7,13 +7,13 @@ import time
 from dataclasses import replace
 from uuid import uuid4
 
+from rlm.core.event import type_of
+from rlm.core.run import Run, State, Trigger
 from rlm.delivery import Dispatcher
-from rlm.event import type_of
-from rlm.lane import Lanes
-from rlm.mockapi import MockApi, exceeded
-from rlm.run import Run, State, Trigger
+from rlm.delivery.lane import Lanes
+from rlm.ledger import Store
+from rlm.sandbox.mockapi import MockApi, exceeded
 from rlm.settings import load_settings, resolve_headers
-from rlm.store import Store
 
 TYPE = "T"
 FIRST, SECOND = "first", "second"

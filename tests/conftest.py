@@ -15,8 +15,8 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, settings
 
-from rlm.embedded import EmbeddedServer, process
-from rlm.store.connect import make_client
+from rlm.ledger.connect import make_client
+from rlm.ledger.embedded import EmbeddedServer, process
 from tests.turns import Turns
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 import msgspec
 
 from benchmarks.harness.children import running
-from rlm.mockapi import Arrival, EndpointSummary
+from rlm.sandbox.mockapi import Arrival, EndpointSummary
 from tests.wait import wait_until
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _decode_summary = msgspec.json.Decoder(dict[str, EndpointSummary]).decode
 
 
 class ApiProcess:
-    """`rlm mock-api` with the endpoints of `config`, on a free port; to be used as `rlm.mockapi.MockApi` is.
+    """`rlm mock-api` with the endpoints of `config`, on a free port; to be used as `rlm.sandbox.mockapi.MockApi` is.
 
     Its arrivals are read from its log, which costs the server nothing.
     """

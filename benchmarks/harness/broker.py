@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import redis
 
 from benchmarks.harness.children import running
-from rlm.embedded.process import binary_path
+from rlm.ledger.embedded.process import binary_path
 from tests.wait import wait_until
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from rlm.mockapi import Arrival
+    from rlm.sandbox.mockapi import Arrival
     from rlm.settings import Settings
 
 

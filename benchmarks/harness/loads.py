@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rlm.endpoint import EventType
+    from rlm.core.endpoint import EventType
 
 
 @dataclass(frozen=True, slots=True)

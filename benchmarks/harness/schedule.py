@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from rlm.endpoint import Endpoint, EventType
+    from rlm.core.endpoint import Endpoint, EventType
 
 _MICROSECONDS = 1_000_000
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from benchmarks.harness.loads import Load
-    from rlm.endpoint import Endpoint
+    from rlm.core.endpoint import Endpoint
     from rlm.settings import Settings
 
 ROOT = Path(__file__).parents[2]

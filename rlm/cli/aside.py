@@ -10,16 +10,16 @@ from typing import IO, TYPE_CHECKING
 
 from rich.text import Text
 
-from rlm import report
+from rlm.admin import report
 from rlm.cli.following import picture_of
-from rlm.errors import RLMError
-from rlm.text import safe_line
-from rlm.view import Drawn
+from rlm.core.errors import RLMError
+from rlm.core.text import safe_line
+from rlm.terminal import Drawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rlm.store import Store
+    from rlm.ledger import Store
 
 #: How long the thread may take to end, seconds: as long as Redis may take to answer.
 _END_SECONDS = 6.0

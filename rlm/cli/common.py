@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from rlm.cli.printing import say, say_error
-from rlm.errors import (
+from rlm.core.errors import (
     AmbiguousRunError,
     ConfigurationError,
     FencedError,
@@ -20,13 +20,13 @@ from rlm.errors import (
     RLMError,
     StoreError,
 )
-from rlm.text import safe_words
+from rlm.core.text import safe_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rlm.ledger import Store
     from rlm.settings import Settings
-    from rlm.store import Store
 
 #: How long a scheduler has to take a request up, or a conductor to answer a cancel, seconds.
 ANSWER_SECONDS = 5.0
@@ -204,8 +204,8 @@ def store_of(config: Path | None) -> Iterator[Store]:
 @contextmanager
 def opened(settings: Settings) -> Iterator[Store]:
     """Open the store of `settings` and see that it can be reached."""
-    from rlm.store import open_store  # noqa: PLC0415  # see store_of
-    from rlm.store.connect import translated  # noqa: PLC0415
+    from rlm.ledger import open_store  # noqa: PLC0415  # see store_of
+    from rlm.ledger.connect import translated  # noqa: PLC0415
 
     tell_new_server(settings)
     with open_store(settings) as store:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import click
     import redis
 
+    from rlm.ledger.keys import Keys
     from rlm.settings import Settings
-    from rlm.store.keys import Keys
 
     Look = Callable[[redis.Redis, Keys], Iterable[str]]
 
@@ -112,7 +112,7 @@ def _settings(ctx: click.Context) -> Settings:
 
 def _url(settings: Settings) -> str | None:
     """Say where the store is; None for an embedded server that does not run, for it is not started for this."""
-    from rlm.embedded import EmbeddedServer, running  # noqa: PLC0415
+    from rlm.ledger.embedded import EmbeddedServer, running  # noqa: PLC0415
     from rlm.settings.masking import EMBEDDED  # noqa: PLC0415
 
     if settings.redis.url != EMBEDDED:
@@ -121,22 +121,22 @@ def _url(settings: Settings) -> str | None:
 
 
 def _ask(settings: Settings, url: str, look: Look) -> list[str]:
-    from rlm.store.connect import make_client  # noqa: PLC0415
-    from rlm.store.keys import Keys  # noqa: PLC0415
+    from rlm.ledger.connect import make_client  # noqa: PLC0415
+    from rlm.ledger.keys import Keys  # noqa: PLC0415
 
     with closing(make_client(url, socket_timeout=ANSWER_SECONDS)) as client:
         return list(islice(look(client, Keys(settings)), MOST))
 
 
 def _look_for_runs(client: redis.Redis, keys: Keys) -> Iterable[str]:
-    from rlm.store.runs import Runs  # noqa: PLC0415
+    from rlm.ledger.runs import Runs  # noqa: PLC0415
 
     yield from _look_for_open_run(client, keys)
     yield from Runs(client, keys).history(MOST)
 
 
 def _look_for_open_run(client: redis.Redis, keys: Keys) -> Iterable[str]:
-    from rlm.store.runs import Runs  # noqa: PLC0415
+    from rlm.ledger.runs import Runs  # noqa: PLC0415
 
     run = Runs(client, keys).current()
     if run is not None:
@@ -144,7 +144,7 @@ def _look_for_open_run(client: redis.Redis, keys: Keys) -> Iterable[str]:
 
 
 def _look_for_letters(client: redis.Redis, keys: Keys) -> Iterable[str]:
-    from rlm.letters import handle_of  # noqa: PLC0415
-    from rlm.store.letters import Letters  # noqa: PLC0415
+    from rlm.admin.letters import handle_of  # noqa: PLC0415
+    from rlm.ledger.letters import Letters  # noqa: PLC0415
 
     return map(handle_of, Letters(client, keys, max_item_bytes=0).all())  # those of megabytes are not offered

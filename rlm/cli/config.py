@@ -10,8 +10,8 @@ import click
 from rlm.cli.common import CommandError, ExitCode, Group, config_option, examples, json_option
 from rlm.cli.completing import setting_keys
 from rlm.cli.printing import fitting_table, print_json, room, show, show_words, styled, width_of
-from rlm.errors import ConfigurationError
-from rlm.text import counted, safe_line
+from rlm.core.errors import ConfigurationError
+from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -44,8 +44,8 @@ def demo(*, events: int, speed: float | None, real_time: bool, config: Path | No
     """
     if real_time and speed is not None:
         raise click.UsageError("--real-time is --speed 1; give only one of them.")
-    from rlm import signals  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.demo import play, prologue, staged, summary, view_on  # noqa: PLC0415
+    from rlm.processes import signals  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.sandbox.demo import play, prologue, staged, summary, view_on  # noqa: PLC0415
     from rlm.settings import load_settings  # noqa: PLC0415
 
     pace = 1.0 if real_time else speed or DEFAULT_SPEED

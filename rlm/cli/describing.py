@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlm.circuit import WELL
 from rlm.cli.common import ExitCode
 from rlm.cli.following import picture_of, show_picture
 from rlm.cli.printing import is_terminal, print_json, say_error, show, show_words, table
-from rlm.run import State
-from rlm.text import counted, span
-from rlm.trouble import every_call_failed, in_words
-from rlm.view.words import call_troubles, forecast, troubles, unconducted
+from rlm.core.health import WELL
+from rlm.core.run import State
+from rlm.core.text import counted, span
+from rlm.core.trouble import every_call_failed, in_words
+from rlm.terminal.words import call_troubles, forecast, troubles, unconducted
 
 
 def show_record(found: dict[str, Any], *, as_json: bool) -> None:
@@ -96,7 +96,7 @@ def _describe_calls(found: dict[str, Any]) -> None:
 
 def describe_rest(found: dict[str, Any]) -> None:
     """Print for a person how things stand while no run is open."""
-    from rlm.view.rest import rest_rows  # noqa: PLC0415  # only where it is printed
+    from rlm.terminal.rest import rest_rows  # noqa: PLC0415  # only where it is printed
 
     show_words("No run is open.")
     for name, told in rest_rows(found):

@@ -11,14 +11,14 @@ from rlm.cli.common import ExitCode, config_option, examples, json_option, tell_
 from rlm.cli.printing import print_json, show, styled
 from rlm.cli.processes import volatile_option
 from rlm.cli.verdicts import show_verdict
-from rlm.errors import ConfigurationError
-from rlm.text import counted, safe_line
+from rlm.core.errors import ConfigurationError
+from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from rlm.store.fitness import Finding
+    from rlm.ledger.fitness import Finding
 
 #: What a finding's severity is called, on the screen and in the JSON.
 VERDICTS = {"warning": "warn", "error": "fail"}
@@ -48,7 +48,7 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
     Exits with 0 if nothing failed, warnings or not; 1 if something did; 4 if that is Redis; 2 if it is the
     configuration.
     """
-    from rlm.checks import examine  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.doctor import examine  # noqa: PLC0415  # a command loads what it needs when it runs
     from rlm.settings import load_settings  # noqa: PLC0415
 
     try:
@@ -65,7 +65,7 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
 
 def _without(error: ConfigurationError, config: Path | None, *, allow_volatile: bool) -> list[Finding]:
     """Look at what can be looked at without a configuration that can be used; `error` says why it cannot."""
-    from rlm.checks import examine_without  # noqa: PLC0415
+    from rlm.admin.doctor import examine_without  # noqa: PLC0415
     from rlm.settings import load_sound  # noqa: PLC0415
     from rlm.settings.sources import choose_file  # noqa: PLC0415
 

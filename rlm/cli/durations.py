@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.text import span
+from rlm.core.text import span
 
 if TYPE_CHECKING:
     from click import Context, Parameter

@@ -9,7 +9,7 @@ import click
 from rlm.cli.common import Group, config_option, examples, json_option, number_argument, store_of
 from rlm.cli.printing import fitting_table, print_json, show, show_words, styled
 from rlm.cli.steer import limit, names_alike, pause, resume
-from rlm.text import counted, span
+from rlm.core.text import counted, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +39,7 @@ def list_endpoints(config: Path | None, as_json: bool) -> None:
 
     Next is when a slot is free, "-" where it is paused until resumed.
     """
-    from rlm.endpoints import endpoint_list  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.endpoints import endpoint_list  # noqa: PLC0415  # a command loads what it needs when it runs
 
     with store_of(config) as store:
         entries = endpoint_list(store)
@@ -109,7 +109,7 @@ def changes(config: Path | None, number: int, as_json: bool) -> None:
     They are of limits, pauses and resumes. The newest 1000 are kept. That the file's limits were published for the
     first time is no change.
     """
-    from rlm.endpoints import changes_made  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.endpoints import changes_made  # noqa: PLC0415  # a command loads what it needs when it runs
 
     with store_of(config) as store:
         entries = changes_made(store, number)

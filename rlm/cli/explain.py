@@ -8,8 +8,8 @@ import click
 
 from rlm.cli.common import config_option, examples, json_option, store_of
 from rlm.cli.printing import fitting_table, print_json, show, show_words
-from rlm.errors import NoSuchRunError
-from rlm.text import counted, one_line, span
+from rlm.core.errors import NoSuchRunError
+from rlm.core.text import counted, one_line, span
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +36,8 @@ def explain(config: Path | None, event: str, as_json: bool) -> None:
     known for queue.dedupe_seconds. On the audit list the 100,000 oldest items are looked at. Exits with 3 where it is
     not known.
     """
-    from rlm.explain import explain as tell  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.wallet import events_of_wallet  # noqa: PLC0415
+    from rlm.admin.explain import explain as tell  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.wallet import events_of_wallet  # noqa: PLC0415
 
     with store_of(config) as store:
         try:

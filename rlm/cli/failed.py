@@ -20,13 +20,13 @@ from rlm.cli.completing import letter_ids
 from rlm.cli.letterchoice import found_letters, letter_filter
 from rlm.cli.letterdeal import drop, retry
 from rlm.cli.printing import fitting_table, print_json, show, show_words
-from rlm.text import counted, cut, one_line, safe_line
+from rlm.core.text import counted, cut, one_line, safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from rlm.letterfilter import LetterFilter
+    from rlm.admin.letterfilter import LetterFilter
 
 #: Characters of a letter's detail in the list.
 DETAIL_WIDTH = 60
@@ -65,8 +65,8 @@ def list_letters(config: Path | None, number: int, chosen: LetterFilter, *, grou
     An option said several times means any of what it said. --grouped puts alike ones together: the same reason, answer,
     endpoint and type; the N largest groups.
     """
-    from rlm import letterfilter  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.archive import Archive, Kind  # noqa: PLC0415
+    from rlm.admin import letterfilter  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.ledger.archive import Archive, Kind  # noqa: PLC0415
 
     with store_of(config) as store:
         fitting = filter(chosen.fits, store.letters.all())
@@ -149,7 +149,7 @@ def show_letter(config: Path | None, handle: str | None, chosen: LetterFilter, a
 
 
 def _show_letter(raw: bytes) -> None:
-    from rlm.letters import is_text, item_text  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.letters import is_text, item_text  # noqa: PLC0415  # a command loads what it needs when it runs
 
     letter = msgspec.json.decode(raw)
     for name, value in letter.items():

@@ -5,19 +5,19 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
-from rlm import report
+from rlm.admin import report
 from rlm.cli.printing import is_terminal, say, show
 from rlm.cli.watch import watch
-from rlm.run import MOVES, State
-from rlm.text import harmless
+from rlm.core.run import MOVES, State
+from rlm.core.text import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from rich.console import RenderableType
 
-    from rlm.store import Store
-    from rlm.view import Output
+    from rlm.ledger import Store
+    from rlm.terminal import Output
 
 
 def beside(store: Store, found: dict[str, Any]) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def is_open(found: Mapping[str, Any]) -> bool:
 
 def picture_of(found: Mapping[str, Any], height: int | None = None) -> RenderableType:
     """Draw a status: of an open run, of a finished one, or of none."""
-    from rlm.view import RecordPicture, RestPicture, RunPicture  # noqa: PLC0415  # only where one draws
+    from rlm.terminal import RecordPicture, RestPicture, RunPicture  # noqa: PLC0415  # only where one draws
 
     found = harmless(found)
     if found["state"] == report.IDLE:
@@ -44,8 +44,8 @@ def picture_of(found: Mapping[str, Any], height: int | None = None) -> Renderabl
 
 def line_of(found: Mapping[str, Any]) -> str:
     """Write a status in one line."""
-    from rlm.view.rest import rest_line  # noqa: PLC0415
-    from rlm.view.words import line, summary  # noqa: PLC0415
+    from rlm.terminal.rest import rest_line  # noqa: PLC0415
+    from rlm.terminal.words import line, summary  # noqa: PLC0415
 
     if found["state"] == report.IDLE:
         return rest_line(found)
@@ -54,7 +54,7 @@ def line_of(found: Mapping[str, Any]) -> str:
 
 def changes(found: Mapping[str, Any]) -> Hashable:
     """Return what makes a line worth writing: where events are, who works or conducts, which endpoints are not well."""
-    from rlm.view.words import counts_in_all, shut, unconducted  # noqa: PLC0415
+    from rlm.terminal.words import counts_in_all, shut, unconducted  # noqa: PLC0415
 
     if found["state"] == report.IDLE:
         return found["state"], found["last"]
@@ -73,14 +73,14 @@ def changes(found: Mapping[str, Any]) -> Hashable:
 
 def show_picture(picture: RenderableType) -> None:
     """Print a picture on stdout."""
-    from rlm.view.outputs import console_on  # noqa: PLC0415  # only where one draws
+    from rlm.terminal.outputs import console_on  # noqa: PLC0415  # only where one draws
 
     console_on(sys.stdout).print(picture)
 
 
 def status_output(*, as_json: bool) -> Output:
     """Choose how a status is shown that is looked at over and over: it is the answer, so on stdout."""
-    from rlm.view import Drawn, JSONLines, Lines  # noqa: PLC0415
+    from rlm.terminal import Drawn, JSONLines, Lines  # noqa: PLC0415
 
     if as_json:
         return JSONLines(show, say)
@@ -89,7 +89,7 @@ def status_output(*, as_json: bool) -> Output:
 
 def progress_output() -> Output:
     """Choose how the progress of a run is shown whose record is the answer: on stderr, gone from a terminal then."""
-    from rlm.view import Drawn, Lines  # noqa: PLC0415
+    from rlm.terminal import Drawn, Lines  # noqa: PLC0415
 
     if is_terminal(err=True):
         return Drawn(sys.stderr, picture_of, transient=True)
@@ -125,7 +125,7 @@ def detached(run_id: str | None) -> str:
 
 def _telling_ends(store: Store, output: Output) -> Output:
     """Have an output of lines or documents told of each run's end as well, which may lie between two looks."""
-    from rlm.view import Drawn  # noqa: PLC0415
+    from rlm.terminal import Drawn  # noqa: PLC0415
 
     if isinstance(output, Drawn):
         return output

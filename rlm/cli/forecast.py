@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlm.cli.printing import show, show_words, table
-from rlm.text import counted, safe_line
+from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from rlm.backlog import Waiting
+    from rlm.admin.whatif import Case
+    from rlm.ledger.reading.backlog import Waiting
     from rlm.plan import Plan
     from rlm.plan.outlook import Outlook
     from rlm.plan.sacrifice import Sacrifice
-    from rlm.whatif import Case
 
 #: A first call that comes this much later than the run is worth a line, seconds.
 WORTH_A_LINE_SECONDS = 0.1

@@ -14,7 +14,7 @@ import click
 
 from rlm.cli.common import DEBUG, ExitCode, exit_code_of
 from rlm.cli.printing import is_terminal, say, say_error
-from rlm.errors import RLMError
+from rlm.core.errors import RLMError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ def _end(ctx: click.Context, error: Exception, words: str, code: ExitCode) -> Sy
 def _fault(error: Exception) -> str:
     """Say of an error nobody foresaw what it is and where it came up."""
     what, where = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": "), _where(error)
-    whose = ", or another program wrote into its keys" if "rlm/store/" in where else ""
+    whose = ", or another program wrote into its keys" if "rlm/ledger/" in where else ""
     return f"{what}{where}. This is a fault of RLM{whose}. Run it again with --debug, and report what that prints."
 
 

@@ -12,10 +12,10 @@ import click
 
 from rlm.cli.common import CommandError, config_option, confirm, examples, json_option, yes_option
 from rlm.cli.printing import print_json, say, show, show_words
-from rlm.errors import UnsafeError
-from rlm.private import replace_in
-from rlm.text import counted
-from rlm.trust import weakness
+from rlm.core.errors import UnsafeError
+from rlm.core.private import replace_in
+from rlm.core.text import counted
+from rlm.core.trust import weakness
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ import tty
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rlm.clock import system_clock
+from rlm.core.clock import system_clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

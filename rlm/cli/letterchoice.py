@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from rlm.admin.letterfilter import LetterFilter
 from rlm.cli.common import CommandError, ExitCode, config_option, dry_run_option, json_option, yes_option
 from rlm.cli.completing import endpoint_names, type_names
 from rlm.cli.durations import Duration
-from rlm.clock import system_clock
-from rlm.event import Reason
-from rlm.letterfilter import LetterFilter
+from rlm.core.clock import system_clock
+from rlm.core.event import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rlm.store import Store
+    from rlm.ledger import Store
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -95,8 +95,8 @@ def deal_options(command: _Command) -> _Command:
 
 def found_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
     """Find letters by their ids, in the order given."""
-    from rlm.archive import Archive, Kind  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.letters import find_letters  # noqa: PLC0415
+    from rlm.admin.letters import find_letters  # noqa: PLC0415
+    from rlm.ledger.archive import Archive, Kind  # noqa: PLC0415  # a command loads what it needs when it runs
 
     found = find_letters(store, ids)
     if unknown := [handle for handle in dict.fromkeys(ids) if handle not in found]:

@@ -11,15 +11,15 @@ from rlm.cli.common import ExitCode, confirm, examples, store_of
 from rlm.cli.completing import letter_ids
 from rlm.cli.letterchoice import Dealing, deal_options, found_letters, letter_filter
 from rlm.cli.printing import print_json, say, say_error, show_words
-from rlm.text import counted, one_line
+from rlm.core.text import counted, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from rlm.letterfilter import LetterFilter
-    from rlm.letters import Outcome
-    from rlm.store import Store
+    from rlm.admin.letterfilter import LetterFilter
+    from rlm.admin.letters import Outcome
+    from rlm.ledger import Store
 
 #: Letters that are refused are named, up to so many; the others are only counted.
 MOST_REFUSED = 5
@@ -48,7 +48,7 @@ def retry(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: 
     leaves those that would only become dead letters again: no JSON, say, or too large. Exits with 1 if any cannot be
     retried.
     """
-    from rlm.letters import retry_letter, retry_unless_hopeless  # noqa: PLC0415  # a command loads what it needs
+    from rlm.admin.letters import retry_letter, retry_unless_hopeless  # noqa: PLC0415  # a command loads what it needs
 
     _check_choice(ids, chosen, how)
     with store_of(config) as store:
@@ -82,7 +82,7 @@ def drop(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: D
 
     Their event ids are forgotten, too: the same event seen again is a new one, no duplicate.
     """
-    from rlm.letters import drop_letter  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.letters import drop_letter  # noqa: PLC0415  # a command loads what it needs when it runs
 
     _check_choice(ids, chosen, how)
     with store_of(config) as store:
@@ -103,7 +103,7 @@ def _count(store: Store, ids: Sequence[str], chosen: LetterFilter) -> int:
 
 
 def _count_hopeless(store: Store, chosen: LetterFilter) -> int:
-    from rlm.letterfilter import hopeless  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.letterfilter import hopeless  # noqa: PLC0415  # a command loads what it needs when it runs
 
     most = store.settings.queue.max_item_bytes
     return sum(bool(hopeless(raw, most)) for raw in filter(chosen.fits, store.letters.all()))
@@ -131,7 +131,7 @@ def _deal(
     store: Store, ids: Sequence[str], total: int, deal: Callable[[Store, bytes], Outcome], chosen: LetterFilter
 ) -> Iterator[Outcome]:
     """Deal with the letters named, or with the `total` that were there and fit; if one is not known, with none."""
-    from rlm.letters import deal_with_oldest  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.letters import deal_with_oldest  # noqa: PLC0415  # a command loads what it needs when it runs
 
     if not ids:
         yield from deal_with_oldest(store, total, deal, chosen.fits)

@@ -13,14 +13,14 @@ import msgspec
 from rlm import __version__
 from rlm.cli.common import config_option, examples
 from rlm.cli.completing import mock_endpoints
-from rlm.errors import ConfigurationError
-from rlm.text import counted
+from rlm.core.errors import ConfigurationError
+from rlm.core.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from rlm.endpoint import EventType
-    from rlm.mockapi import EndpointSummary, MockApi
+    from rlm.core.endpoint import EventType
+    from rlm.sandbox.mockapi import EndpointSummary, MockApi
 
 
 @click.command(
@@ -69,7 +69,7 @@ def mock_api(
     {"NAME": {"error_rate": 0.3, "status": 503}} replaces faults live; {"NAME": {}} ends them.
     Ends with SIGTERM or Ctrl-C.
     """
-    from rlm.mockapi import MockApi  # noqa: PLC0415 - a command loads what it needs when it runs
+    from rlm.sandbox.mockapi import MockApi  # noqa: PLC0415 - a command loads what it needs when it runs
     from rlm.settings import load_settings  # noqa: PLC0415
 
     types = load_settings(config).event_types

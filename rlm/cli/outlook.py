@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from rlm.cli.forecast import sentence
 from rlm.cli.printing import show, show_words, table
-from rlm.text import counted
+from rlm.core.text import counted
 
 if TYPE_CHECKING:
-    from rlm.arrivals import Arrivals
+    from rlm.admin.arrivals import Arrivals
+    from rlm.admin.whatif import Case
     from rlm.cli.forecast import Forecast
     from rlm.plan.outlook import Ahead, Outlook
-    from rlm.whatif import Case
 
 #: Windows shown at the most; of more, the first and the last.
 MOST_WINDOWS = 12

@@ -12,17 +12,17 @@ from rlm.cli.completing import setting_values, type_counts, type_names
 from rlm.cli.forecast import Forecast, compare, describe
 from rlm.cli.outlook import show_windows
 from rlm.cli.printing import print_json, say
-from rlm.text import one_line
+from rlm.core.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from rlm.arrivals import Arrivals
-    from rlm.backlog import Backlog
+    from rlm.admin.arrivals import Arrivals
+    from rlm.admin.whatif import Case
+    from rlm.ledger import Store
+    from rlm.ledger.reading.backlog import Backlog
     from rlm.settings import Settings
-    from rlm.store import Store
-    from rlm.whatif import Case
 
 #: Windows looked at ahead, at the most.
 MOST_WINDOWS = 10_000
@@ -165,7 +165,7 @@ def _check_workers(workers: int, settings: Settings) -> None:
 
 
 def _note_what_is_apart(settings: Settings, workers: int | None) -> None:
-    from rlm.whatif import told  # noqa: PLC0415
+    from rlm.admin.whatif import told  # noqa: PLC0415
 
     for key in told(settings):
         if _APART.fullmatch(key):
@@ -178,8 +178,8 @@ def _cases(
     store: Store, settings: Settings, add: Iterable[str], workers: int | None, *, asked: bool, fresh: bool
 ) -> list[Case]:
     """Return today's case, and after it the one asked for if one was."""
-    from rlm.planning import start_seconds  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.whatif import as_it_is, as_it_might_be  # noqa: PLC0415
+    from rlm.admin.planning import start_seconds  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.whatif import as_it_is, as_it_might_be  # noqa: PLC0415
 
     today = as_it_is(store, start_seconds(store), fresh=fresh)
     return [today, as_it_might_be(store, today, settings, add, workers, fresh=fresh)] if asked else [today]
@@ -187,13 +187,13 @@ def _cases(
 
 def _counted(numbers: Mapping[str, int], settings: Settings) -> Backlog:
     """Return the backlog of given counts: new events, each of its type's own priority."""
-    from rlm.backlog import Backlog  # noqa: PLC0415
+    from rlm.ledger.reading.backlog import Backlog  # noqa: PLC0415
 
     return Backlog.of_counts({one.name: numbers.get(one.name, 0) for one in settings.event_types})
 
 
 def _waiting(store: Store) -> Backlog:
-    from rlm.backlog import backlog  # noqa: PLC0415
+    from rlm.ledger.reading.backlog import backlog  # noqa: PLC0415
 
     found = backlog(store)
     if found.waiting.unread:
@@ -205,7 +205,7 @@ def _waiting(store: Store) -> Backlog:
 
 
 def _measured(store: Store) -> Arrivals:
-    from rlm.arrivals import measured_arrivals  # noqa: PLC0415
+    from rlm.admin.arrivals import measured_arrivals  # noqa: PLC0415
 
     return measured_arrivals(store)
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from rlm.clock import isoformat, system_clock
-from rlm.text import LONGEST_TEXT, columns, cut, safe, safe_line, safe_words
+from rlm.core.clock import isoformat, system_clock
+from rlm.core.text import LONGEST_TEXT, columns, cut, safe, safe_line, safe_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

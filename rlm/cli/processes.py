@@ -13,15 +13,15 @@ import click
 
 from rlm.cli.common import Group, config_option, examples, json_option, new_server, store_of
 from rlm.cli.printing import fitting_table, is_terminal, print_json, show_words, styled
-from rlm.clock import isoformat
-from rlm.text import one_line
+from rlm.core.clock import isoformat
+from rlm.core.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from rlm.signals import StopSignals, Wakeup
-    from rlm.store import Store
+    from rlm.ledger import Store
+    from rlm.processes.signals import StopSignals, Wakeup
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +60,10 @@ def long_running(config: Path | None, role: str) -> Iterator[tuple[Store, Wakeup
     """
     from setproctitle import setproctitle  # noqa: PLC0415  # a command loads what it needs when it runs
 
-    from rlm import signals, telemetry  # noqa: PLC0415
+    from rlm import telemetry  # noqa: PLC0415
+    from rlm.ledger import open_store  # noqa: PLC0415
+    from rlm.processes import signals  # noqa: PLC0415
     from rlm.settings import load_settings  # noqa: PLC0415
-    from rlm.store import open_store  # noqa: PLC0415
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop:
@@ -82,7 +83,7 @@ def long_running(config: Path | None, role: str) -> Iterator[tuple[Store, Wakeup
 def scheduler(config: Path | None, allow_volatile: bool) -> None:
     """Start runs on the wall clock and conduct them. TERM hands an open run over, or closes it."""
     with long_running(config, "scheduler") as (store, wakeup, stop):
-        from rlm.store.fitness import require_fit  # noqa: PLC0415
+        from rlm.ledger.fitness import require_fit  # noqa: PLC0415
         from scheduler.service import SchedulerService  # noqa: PLC0415
 
         require_fit(store.client, allow_volatile=allow_volatile)
@@ -97,8 +98,8 @@ def supervisor(config: Path | None, allow_volatile: bool) -> None:
     """Keep the wanted number of workers alive on this host. TERM lets calls in flight end; a second TERM does not."""
     with long_running(config, "supervisor") as (store, wakeup, stop):
         from actors.launcher import ForkserverLauncher  # noqa: PLC0415
-        from rlm.store.fitness import require_fit  # noqa: PLC0415
-        from rlm.supervisor import Supervisor  # noqa: PLC0415
+        from rlm.ledger.fitness import require_fit  # noqa: PLC0415
+        from rlm.processes import Supervisor  # noqa: PLC0415
 
         require_fit(store.client, allow_volatile=allow_volatile)
         launcher = ForkserverLauncher(store, store.settings.source)
@@ -126,7 +127,7 @@ def start_worker(config: Path | None) -> None:
 @json_option
 def list_workers(config: Path | None, as_json: bool) -> None:
     """List who works, where, since when, and on how many events."""
-    from rlm.store.processes import Role  # noqa: PLC0415
+    from rlm.ledger.processes import Role  # noqa: PLC0415
 
     with store_of(config) as store:
         workers = store.processes.alive(Role.WORKER)

@@ -23,17 +23,17 @@ from rlm.cli.common import (
 from rlm.cli.printing import is_terminal, print_json, say, show, show_words, table
 from rlm.cli.queueevents import drop, list_events
 from rlm.cli.watch import interval_option, watch
-from rlm.errors import StoreError
-from rlm.text import counted, one_line, span
+from rlm.core.errors import StoreError
+from rlm.core.text import counted, one_line, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from rlm.auditlist import Pushed
-    from rlm.store import Store
-    from rlm.store.fitness import Finding
-    from rlm.view import Output
+    from rlm.admin.auditlist import Pushed
+    from rlm.ledger import Store
+    from rlm.ledger.fitness import Finding
+    from rlm.terminal import Output
 
 #: How often `rlm queue monitor` looks where nobody says otherwise, seconds.
 MONITOR_SECONDS = 2.0
@@ -60,7 +60,7 @@ def stats(config: Path | None, as_json: bool) -> None:
 
     "pending" counts all events that wait: in the ledger, and in the 100,000 oldest items on the audit list.
     """
-    from rlm.stats import queue_stats  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.stats import queue_stats  # noqa: PLC0415  # a command loads what it needs when it runs
 
     with store_of(config) as store:
         found = queue_stats(store)
@@ -84,10 +84,10 @@ def monitor(config: Path | None, interval: float | None, as_json: bool) -> None:
     line. Rates are of the time since the command began, the last 10 minutes at the most; the forecast goes by the last
     20 runs, as that of `rlm plan --windows 20`.
     """
-    from rlm.monitoring import Monitor  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.planning import start_seconds  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.view import Drawn, JSONLines, Lines, QueuePicture  # noqa: PLC0415
-    from rlm.view.queue import queue_line  # noqa: PLC0415
+    from rlm.admin.monitoring import Monitor  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.planning import start_seconds  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.terminal import Drawn, JSONLines, Lines, QueuePicture  # noqa: PLC0415
+    from rlm.terminal.queue import queue_line  # noqa: PLC0415
 
     with store_of(config) as store:
         seen = Monitor(store, start_seconds(store))
@@ -141,10 +141,10 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool, as_json: bool) ->
     letter is pushed, too, and warned about, one by one and in sum; one of more than a megabyte, or
     `queue.max_item_bytes` if that is more, is not, and the command exits with 1.
     """
-    from rlm.auditlist import Pushed, push_lines, read_lines, waiting_items  # noqa: PLC0415
-    from rlm.store.fitness import check_fitness  # noqa: PLC0415
-    from rlm.store.processes import Role  # noqa: PLC0415
-    from rlm.store.sizes import longest_item  # noqa: PLC0415
+    from rlm.admin.auditlist import Pushed, push_lines, read_lines, waiting_items  # noqa: PLC0415
+    from rlm.ledger.fitness import check_fitness  # noqa: PLC0415
+    from rlm.ledger.processes import Role  # noqa: PLC0415
+    from rlm.ledger.sizes import longest_item  # noqa: PLC0415
 
     if file.isatty():
         say("Reading items from the terminal, one JSON object a line; Ctrl-D ends.")
@@ -192,7 +192,7 @@ def _describe_push(pushed: Pushed, waiting: int, *, conducted: bool) -> None:
 
 def _require_good(store: Store, lines: Iterable[bytes], checked: IO[bytes], *, as_json: bool) -> None:
     """Read all lines into `checked`; end the command if any item would become a dead letter."""
-    from rlm.auditlist import Pushed, check_lines, waiting_items  # noqa: PLC0415
+    from rlm.admin.auditlist import Pushed, check_lines, waiting_items  # noqa: PLC0415
 
     read = Pushed()
     for item, warning in check_lines(store.settings, lines, read):
@@ -238,7 +238,7 @@ def clear(config: Path | None, *, yes: bool, dry_run: bool, as_json: bool) -> No
 
     Only that list is cleared: what a run has taken, in staging or in the ledger, and dead letters stay.
     """
-    from rlm.auditlist import clear_items, waiting_items  # noqa: PLC0415
+    from rlm.admin.auditlist import clear_items, waiting_items  # noqa: PLC0415
 
     with store_of(config) as store:
         waiting = waiting_items(store)

@@ -22,15 +22,15 @@ from rlm.cli.common import (
 from rlm.cli.completing import type_names
 from rlm.cli.durations import Duration
 from rlm.cli.printing import fitting_table, print_json, show, show_words
-from rlm.explain.facts import Place
-from rlm.text import counted, safe_line, span
+from rlm.core.place import Place
+from rlm.core.text import counted, safe_line, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from rlm.store import Store
-    from rlm.waiting import EventFilter
+    from rlm.ledger import Store
+    from rlm.ledger.reading.waiting import EventFilter
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -51,7 +51,7 @@ def event_filter(command: _Command) -> _Command:
 
     @functools.wraps(command)
     def filtered(*args: Any, **options: Any) -> Any:
-        from rlm.waiting import EventFilter  # noqa: PLC0415  # a command loads what it needs when it runs
+        from rlm.ledger.reading.waiting import EventFilter  # noqa: PLC0415  # a command loads what it needs when it runs
 
         types, wallet, item = frozenset(options.pop("types")), options.pop("wallet"), options.pop("item")
         states = frozenset(map(Place, options.pop("states", ())))
@@ -93,7 +93,7 @@ def list_events(config: Path | None, number: int, wanted: EventFilter, after: st
     this run; retried by hand; queued in an item. What is under way shows `rlm status`. An option said several times
     means any of what it said. At most 100,000 are looked at, for the next `--after` goes on.
     """
-    from rlm.waiting import Mark, list_waiting  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.ledger.reading.waiting import Mark, list_waiting  # noqa: PLC0415  # a command loads what it needs when it runs
 
     mark = Mark.read(after) if after is not None else None
     if after is not None and mark is None:
@@ -145,8 +145,8 @@ def drop(config: Path | None, wanted: EventFilter, *, every: bool, yes: bool, dr
     Their ids are forgotten, too: the same event seen again is a new one, no duplicate. While a run is open nothing is
     left over, and nothing is dropped: what that run does not send will be.
     """
-    from rlm.leftovers import count_leftovers, drop_leftovers  # noqa: PLC0415  # a command loads what it needs
-    from rlm.waiting import EventFilter  # noqa: PLC0415
+    from rlm.admin.leftovers import count_leftovers, drop_leftovers  # noqa: PLC0415  # a command loads what it needs
+    from rlm.ledger.reading.waiting import EventFilter  # noqa: PLC0415
 
     if every == (wanted != EventFilter()):
         raise click.UsageError("Say which leftovers with options, or --all; `rlm queue list` shows them.")

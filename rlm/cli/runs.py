@@ -20,17 +20,17 @@ from rlm.cli.completing import open_run_id, run_ids
 from rlm.cli.printing import fitting_table, is_terminal, print_json, show, show_words, styled
 from rlm.cli.processes import volatile_option
 from rlm.cli.watch import FOLLOW_SECONDS, interval_option
-from rlm.clock import system_clock
-from rlm.errors import NoSuchRunError
-from rlm.run import State
-from rlm.text import span
+from rlm.core.clock import system_clock
+from rlm.core.errors import NoSuchRunError
+from rlm.core.run import State
+from rlm.core.text import span
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rlm.run import Run
-    from rlm.signals import StopSignals, Wakeup
-    from rlm.store import Store
+    from rlm.core.run import Run
+    from rlm.ledger import Store
+    from rlm.processes.signals import StopSignals, Wakeup
 
 #: How the states of finished runs look in a list.
 STATE_KINDS = {State.COMPLETED: "ok", State.PARTIAL: "warn", State.CANCELLED: "warn", State.FAILED: "error"}
@@ -60,9 +60,9 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     """
     if interval is not None and not wait:
         raise click.UsageError("--interval is for --wait: how often to look")
-    from rlm import signals  # noqa: PLC0415  # a command loads what it needs when it runs
     from rlm.cli.describing import tell  # noqa: PLC0415
     from rlm.cli.starting import ask_scheduler, conduct_here, wait_for  # noqa: PLC0415
+    from rlm.processes import signals  # noqa: PLC0415  # a command loads what it needs when it runs
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop, store_of(config) as store:
@@ -110,7 +110,7 @@ def status(config: Path | None, run_id: str | None, *, follow: bool, interval: f
     """
     if interval is not None and not follow:
         raise click.UsageError("--interval is for --follow: how often to look")
-    from rlm import report  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin import report  # noqa: PLC0415  # a command loads what it needs when it runs
     from rlm.cli.describing import describe, describe_rest  # noqa: PLC0415
     from rlm.cli.following import beside, follow_status, picture_of, show_picture  # noqa: PLC0415
 
@@ -142,7 +142,7 @@ def result(config: Path | None, run_id: str | None, as_json: bool) -> None:
 
     RUN is the id of a run, or as much of its beginning as no other has.
     """
-    from rlm import report  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin import report  # noqa: PLC0415  # a command loads what it needs when it runs
     from rlm.cli.describing import show_record  # noqa: PLC0415
 
     with store_of(config) as store:
@@ -156,8 +156,8 @@ def result(config: Path | None, run_id: str | None, as_json: bool) -> None:
 @json_option
 def list_runs(config: Path | None, number: int, as_json: bool) -> None:
     """List the last N runs (20), newest first."""
-    from rlm import report  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.archive import Archive, Kind  # noqa: PLC0415
+    from rlm.admin import report  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.ledger.archive import Archive, Kind  # noqa: PLC0415
 
     keys = ("run_id", "state", "started_at", "duration_seconds", "counts")
     with store_of(config) as store:
@@ -198,8 +198,9 @@ def cancel(config: Path | None, run_id: str | None, as_json: bool) -> None:
 
     RUN is the id of a run, or as much of its beginning as no other has.
     """
-    from rlm import report, signals  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin import report  # noqa: PLC0415  # a command loads what it needs when it runs
     from rlm.cli.describing import tell  # noqa: PLC0415
+    from rlm.processes import signals  # noqa: PLC0415  # a command loads what it needs when it runs
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop, store_of(config) as store:

@@ -10,12 +10,12 @@ from rlm.cli.common import ExitCode, config_option, examples, json_option, tell_
 from rlm.cli.printing import print_json, say, show, styled
 from rlm.cli.processes import volatile_option
 from rlm.cli.verdicts import show_verdict
-from rlm.text import counted, safe_line
+from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rlm.selftest import Outcome, Step
+    from rlm.sandbox.selftest import Outcome, Step
 
 #: Columns for the names of steps: `dead letters` is the longest.
 _NAMES = 12
@@ -34,8 +34,8 @@ def test(*, config: Path | None, allow_volatile: bool, as_json: bool) -> None:
 
     Exits with 0 if all was well, 1 if something was not, 4 if that is Redis.
     """
-    from rlm import signals  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.selftest import self_test  # noqa: PLC0415
+    from rlm.processes import signals  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.sandbox.selftest import self_test  # noqa: PLC0415
     from rlm.settings import load_settings  # noqa: PLC0415
 
     wakeup = signals.Wakeup()

@@ -8,23 +8,24 @@ import sys
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rlm import report, telemetry
+from rlm import telemetry
+from rlm.admin import report
 from rlm.cli.aside import lines_above, progress_aside
 from rlm.cli.common import ANSWER_SECONDS, POLL_SECONDS, CommandError
 from rlm.cli.following import detached, is_open, progress_output
 from rlm.cli.printing import is_terminal
 from rlm.cli.watch import FOLLOW_SECONDS, look_once
-from rlm.clock import system_clock
-from rlm.store.fitness import require_fit
-from rlm.store.processes import Role
+from rlm.core.clock import system_clock
+from rlm.ledger.fitness import require_fit
+from rlm.ledger.processes import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rlm.ledger import Store
+    from rlm.processes.signals import StopSignals, Wakeup
     from rlm.settings import Settings
-    from rlm.signals import StopSignals, Wakeup
-    from rlm.store import Store
-    from rlm.view import Drawn
+    from rlm.terminal import Drawn
 
 #: How often `rlm start --wait` tells of changes where there is no terminal, seconds.
 TOLD_SECONDS = 10.0
@@ -99,7 +100,7 @@ def _own_supervisor(settings: Settings, drawn: Drawn | None, *, allow_volatile: 
 
     What it says goes to stderr, above the picture where one is `drawn` there.
     """
-    command = [sys.executable, "-P", "-m", "rlm.demo.tied", str(os.getpid()), "supervisor"]  # ends if we are killed
+    command = [sys.executable, "-P", "-m", "rlm.cli.tied", str(os.getpid()), "supervisor"]  # ends if we are killed
     command += ["--config", str(settings.source)] if settings.source else []
     command += ["--allow-volatile"] if allow_volatile else []
     said, environ = (subprocess.PIPE, os.environ | {"RLM_LOG_FORMAT": "text"}) if drawn else (None, None)

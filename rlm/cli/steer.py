@@ -13,15 +13,15 @@ from rlm.cli.common import CommandError, ExitCode, config_option, examples, json
 from rlm.cli.completing import limited_names, type_names
 from rlm.cli.durations import Duration
 from rlm.cli.printing import print_json, say, show_words
-from rlm.errors import StoreError
-from rlm.text import counted, span
+from rlm.core.errors import StoreError
+from rlm.core.text import counted, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from rlm.endpoint import Limited
-    from rlm.store import Store
+    from rlm.core.endpoint import Limited
+    from rlm.ledger import Store
 
 #: The longest pause that ends by itself, seconds.
 LONGEST_PAUSE_SECONDS = 366 * 86_400.0
@@ -183,7 +183,7 @@ def _change(
     change: Callable[[Store, Limited], dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """Change each that is meant, one after the other; if one is unknown, none. Return what `change` returned."""
-    from rlm.endpoints import choose_limited  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.endpoints import choose_limited  # noqa: PLC0415  # a command loads what it needs when it runs
 
     if not names and type_name is None:
         raise click.UsageError("Name endpoints or budgets, or --type; `rlm endpoint list` shows them.")

@@ -15,14 +15,14 @@ from click.core import ParameterSource
 
 from rlm.cli.common import config_option, examples, tell_new_server
 from rlm.cli.processes import log_format_option, volatile_option
-from rlm.errors import ConfigurationError
+from rlm.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from honcho.printer import Printer
 
-    from rlm.foreman import HonchoEntry
+    from rlm.processes.foreman import HonchoEntry
     from rlm.settings import Settings
 
 #: What is run where there is no Procfile.
@@ -48,11 +48,11 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     """
     from setproctitle import setproctitle  # noqa: PLC0415  # a command loads what it needs when it runs
 
-    from rlm import signals  # noqa: PLC0415
-    from rlm.foreman import Foreman  # noqa: PLC0415
+    from rlm.ledger.connect import connected  # noqa: PLC0415
+    from rlm.processes import signals  # noqa: PLC0415
+    from rlm.processes.foreman import Foreman  # noqa: PLC0415
     from rlm.settings import load_settings  # noqa: PLC0415
     from rlm.settings.sources import current_directory  # noqa: PLC0415
-    from rlm.store.connect import connected  # noqa: PLC0415
 
     setproctitle("rlm up")
     wakeup = signals.Wakeup()
@@ -103,7 +103,7 @@ def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: 
     """Make the entries of the Procfile beside the configuration file, or the default ones."""
     from honcho.colour import get_colours  # noqa: PLC0415
 
-    from rlm.foreman import HonchoEntry  # noqa: PLC0415
+    from rlm.processes.foreman import HonchoEntry  # noqa: PLC0415
 
     root = settings.source.parent if settings.source else Path.cwd()
     procfile = root / "Procfile"
@@ -128,7 +128,7 @@ def _default_commands(*, allow_volatile: bool) -> dict[str, str]:
 def _read_procfile(path: Path) -> dict[str, str]:
     from honcho.environ import parse_procfile  # noqa: PLC0415
 
-    from rlm.trust import read_trusted_text  # noqa: PLC0415
+    from rlm.core.trust import read_trusted_text  # noqa: PLC0415
 
     try:
         commands: dict[str, str] = parse_procfile(read_trusted_text(path)).processes
@@ -142,7 +142,7 @@ def _read_procfile(path: Path) -> dict[str, str]:
 def _read_dotenv(path: Path) -> dict[str, str]:
     from honcho.environ import parse  # noqa: PLC0415
 
-    from rlm.trust import read_trusted_text  # noqa: PLC0415
+    from rlm.core.trust import read_trusted_text  # noqa: PLC0415
 
     try:
         variables: dict[str, str] = parse(read_trusted_text(path)) if os.path.lexists(path) else {}

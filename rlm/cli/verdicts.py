@@ -6,7 +6,7 @@ import shutil
 from textwrap import wrap
 
 from rlm.cli.printing import is_terminal, show, styled
-from rlm.text import LONGEST_LINE, cut, safe_line
+from rlm.core.text import LONGEST_LINE, cut, safe_line
 
 #: What each verdict looks like.
 _LOOKS = {"ok": "ok", "warn": "warn", "fail": "error"}

@@ -10,14 +10,14 @@ import click
 
 from rlm.cli.durations import Duration
 from rlm.cli.keys import keyboard
-from rlm.errors import StoreError
+from rlm.core.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-    from rlm.store import Store
-    from rlm.view import Output
+    from rlm.ledger import Store
+    from rlm.terminal import Output
 
 #: How often `--follow` looks where nobody says otherwise, seconds.
 FOLLOW_SECONDS = 1.0

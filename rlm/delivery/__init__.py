@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rlm.delivery.connection import Connection, Opener, UnreachableError
-from rlm.delivery.dispatcher import Dispatcher
+from rlm.delivery.http import Dispatcher
 from rlm.delivery.outcome import TOO_MANY_REQUESTS, Delivered, Outcome, Rejected, Throttled, Unreachable
 from rlm.delivery.request import Request
 

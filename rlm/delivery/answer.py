@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from rlm.errors import DispatchError
+from rlm.core.errors import DispatchError
 
 #: Bytes of an answer that are read so that its connection can be used again; one that sends more is cut.
 MAX_ANSWER_BYTES = 262_144

@@ -6,12 +6,12 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
-from rlm.clock import system_clock
+from rlm.core.clock import system_clock
+from rlm.core.endpoint import target_of
+from rlm.core.errors import DispatchError
 from rlm.delivery import kinds
 from rlm.delivery.answer import Answer
 from rlm.delivery.resolver import Resolver
-from rlm.endpoint import target_of
-from rlm.errors import DispatchError
 
 if TYPE_CHECKING:
     from rlm.delivery.resolver import Addresses

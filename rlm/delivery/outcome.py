@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, TypeAlias
 
+from rlm.core.trouble import OF_ENDPOINT
 from rlm.delivery import kinds
-from rlm.trouble import OF_ENDPOINT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,27 +10,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from rlm.core.expected import Expected
 from rlm.plan.binds import what_binds
 from rlm.plan.gate import SECOND
 from rlm.plan.situation import Situation
-from rlm.plan.values import (
-    Capacity,
-    Expected,
-    Horizon,
-    Plan,
-    Progress,
-    Release,
-    TypePlan,
-    Underway,
-    Utilisation,
-    Window,
-)
+from rlm.plan.values import Capacity, Horizon, Plan, Progress, Release, TypePlan, Underway, Utilisation, Window
 from rlm.plan.workers import choose_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from rlm.endpoint import EventType
+    from rlm.core.endpoint import EventType
     from rlm.plan.course import Course, Start
 
 __all__ = [

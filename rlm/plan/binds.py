@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rlm.circuit import Circuit
+from rlm.core.health import Circuit
 from rlm.plan.gate import NEVER, SECOND, ticks
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import MANY_ENDPOINTS

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rlm.endpoint import all_limited
+from rlm.core.endpoint import all_limited
 from rlm.plan.gate import SECOND, ticks
 from rlm.plan.situation import Situation
 from rlm.plan.values import Window
@@ -16,9 +16,10 @@ from rlm.plan.workers import choose_workers
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from rlm.endpoint import EventType, Limited
+    from rlm.core.endpoint import EventType, Limited
+    from rlm.core.expected import Expected
     from rlm.plan.course import Course, Start
-    from rlm.plan.values import Capacity, Expected, Horizon
+    from rlm.plan.values import Capacity, Horizon
 
 _FRESH = Window()
 

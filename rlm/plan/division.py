@@ -1,4 +1,4 @@
-"""How slots are divided over a type's endpoints: as `rlm.endpoint.in_order_of_use` does, but many at once."""
+"""How slots are divided over a type's endpoints: as `rlm.core.endpoint.in_order_of_use` does, but many at once."""
 
 from __future__ import annotations
 

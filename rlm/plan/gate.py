@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
-from rlm.circuit import ENDLESS_SECONDS, Circuit, shut_by
+from rlm.core.health import ENDLESS_SECONDS, Circuit, shut_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rlm.endpoint import Limited, Rule
+    from rlm.core.endpoint import Limited, Rule
     from rlm.plan.values import Window
 
 #: Ticks in a second.

@@ -7,12 +7,12 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rlm.endpoint import all_limited
+from rlm.core.endpoint import all_limited
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
 
-    from rlm.endpoint import Budget, Endpoint, EventType, Limit
+    from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The events of one type in a simulation: those that wait, and those that failed and are on their way back.
 
-A call is begun only if it can be answered by the deadline. Slots go in the order of `rlm.endpoint.in_order_of_use`, and
-events that failed before go first.
+A call is begun only if it can be answered by the deadline. Slots go in the order of
+`rlm.core.endpoint.in_order_of_use`, and events that failed before go first.
 """
 
 from __future__ import annotations

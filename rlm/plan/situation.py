@@ -6,14 +6,15 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from rlm.endpoint import all_limited
+from rlm.core.endpoint import all_limited
+from rlm.core.expected import Expected
 from rlm.plan.gate import Gate, duration, ticks
-from rlm.plan.values import Expected, Progress, Window
+from rlm.plan.values import Progress, Window
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from rlm.endpoint import Endpoint, EventType
+    from rlm.core.endpoint import Endpoint, EventType
     from rlm.plan.values import Horizon, Underway
 
 #: Where a run is under way, slots that come back within this part of the guard are taken together, by the latest.

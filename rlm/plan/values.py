@@ -37,19 +37,6 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """What calls of one type to one endpoint are like, as measured.
-
-    A call takes `seconds` (the median); one is begun where `needed_seconds` are left before the deadline (nearly all
-    take no longer, see `rlm.measured`); `error_rate` is the part of them that fails and is tried again.
-    """
-
-    seconds: float
-    needed_seconds: float
-    error_rate: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class Underway:
     """A call under way when the plan is made, begun `age_seconds` ago."""
 

@@ -9,7 +9,7 @@ from rlm.settings.masking import EMBEDDED
 from rlm.settings.toml import toml_document, toml_key
 
 if TYPE_CHECKING:
-    from rlm.endpoint import Endpoint, EventType, Limit
+    from rlm.core.endpoint import Endpoint, EventType, Limit
     from rlm.settings.effective import Settings
 
 #: Below this a busy machine would time out by itself, whatever the speed.

@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rlm.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.errors import ConfigurationError
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.core.errors import ConfigurationError
 from rlm.settings.faults import close_match, did_you_mean
 from rlm.settings.layers import leaves
 from rlm.settings.masking import MASK, mask_value

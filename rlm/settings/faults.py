@@ -6,11 +6,11 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rlm.core.text import cut, safe_line
 from rlm.settings.document import SECTIONS, model_at
 from rlm.settings.fields import words
 from rlm.settings.masking import MASK, mask_value
 from rlm.settings.toml import dotted, toml_value
-from rlm.text import cut, safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rlm.errors import RLMError
-from rlm.trust import read_trusted
+from rlm.core.errors import RLMError
+from rlm.core.trust import read_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

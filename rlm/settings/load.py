@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from rlm.errors import ConfigurationError
+from rlm.core.errors import ConfigurationError
 from rlm.settings.defaults import built_in_sections, built_in_types
 from rlm.settings.document import Document
 from rlm.settings.effective import Settings, settings_of

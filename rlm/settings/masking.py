@@ -8,12 +8,12 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from rlm.errors import ConfigurationError
+from rlm.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from rlm.endpoint import Endpoint
+    from rlm.core.endpoint import Endpoint
 
 MASK = "***"
 #: How a header value says that it stands in the environment.

@@ -15,7 +15,7 @@ from rlm.settings.masking import FROM_ENVIRONMENT, MASK, is_secret
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from rlm.endpoint import Endpoint
+    from rlm.core.endpoint import Endpoint
 
 #: What is shorter is no secret, and would be found in every other word.
 _SHORTEST = 4

@@ -12,7 +12,7 @@ from rlm.settings.toml import toml_document, toml_key
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rlm.endpoint import Endpoint, EventType, Limit
+    from rlm.core.endpoint import Endpoint, EventType, Limit
     from rlm.settings.effective import Settings
 
 #: The period of a limit's shortest rule; that of its second is twice that, and so on, seconds.

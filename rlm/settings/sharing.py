@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rlm.endpoint import Limit, Rule
+from rlm.core.endpoint import Limit, Rule
 from rlm.settings.masking import mask_url
 from rlm.settings.toml import dotted
 from rlm.settings.values import check_endpoint_url

@@ -9,11 +9,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-from rlm.errors import ConfigurationError
+from rlm.core.errors import ConfigurationError
+from rlm.core.trust import read_trusted
 from rlm.settings.document import SECTIONS
 from rlm.settings.faults import Fault, close_match, did_you_mean, show
 from rlm.settings.model import BudgetSettings, TypeSettings
-from rlm.trust import read_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -9,10 +9,10 @@ import math
 import re
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from rlm.endpoint import Limit
+from rlm.core.endpoint import Limit
+from rlm.core.text import is_name
 from rlm.settings.hosts import check_host
 from rlm.settings.masking import EMBEDDED, FROM_ENVIRONMENT, Headers
-from rlm.text import is_name
 
 #: Headers that RLM sets itself on every call, or that HTTP derives from the call.
 RESERVED_HEADERS = (

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final
 
-from rlm.clock import system_clock
+from rlm.core.clock import system_clock
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from rlm.clock import Clock
+    from rlm.core.clock import Clock
 
 #: The causes that are remembered; where there are more, the oldest is forgotten.
 MOST_CAUSES: Final = 1000

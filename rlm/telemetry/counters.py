@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from rlm.run import MOVES, State
-from rlm.totals import BOUNDS, Histogram, histograms
-from rlm.trouble import counted_in
+from rlm.core.run import MOVES, State
+from rlm.core.totals import BOUNDS, Histogram, histograms
+from rlm.core.trouble import counted_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -14,7 +14,7 @@ from uuid import NAMESPACE_URL, uuid5
 import sentry_sdk
 from sentry_sdk.crons import capture_checkin
 
-from rlm.clock import system_clock
+from rlm.core.clock import system_clock
 
 if TYPE_CHECKING:
     from rlm.settings import Settings

@@ -6,23 +6,23 @@ from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rlm.books import books
-from rlm.circuit import Circuit, circuit_of
-from rlm.clock import system_clock
-from rlm.endpoint import Endpoint, all_limited
-from rlm.oldest import oldest_listed, oldest_pending
-from rlm.refusals import limits_too_high
-from rlm.run import MOVES, State
-from rlm.sent import excess
-from rlm.store.connect import translated
-from rlm.store.processes import Role, WorkerState
+from rlm.core.clock import system_clock
+from rlm.core.endpoint import Endpoint, all_limited
+from rlm.core.health import Circuit, circuit_of
+from rlm.core.run import MOVES, State
+from rlm.core.totals import forecast_error
+from rlm.ledger.connect import translated
+from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.reading.books import books
+from rlm.ledger.reading.calls import excess
+from rlm.ledger.reading.oldest import oldest_listed, oldest_pending
+from rlm.ledger.refusals import limits_too_high
 from rlm.telemetry.counters import OUTCOMES, Sample
-from rlm.totals import forecast_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from rlm.store import Store
+    from rlm.ledger import Store
 
 #: What the state of no run is called, as in `rlm status`.
 IDLE = "idle"

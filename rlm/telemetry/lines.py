@@ -9,7 +9,7 @@ from datetime import UTC
 from textwrap import wrap
 from typing import TYPE_CHECKING, Final, TextIO
 
-from rlm.foreman import ALARM_COLOUR
+from rlm.processes.foreman import ALARM_COLOUR
 
 if TYPE_CHECKING:
     from honcho.printer import Message

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, TextIO
 
+from rlm.core.text import safe_line
 from rlm.settings.secrets import known
-from rlm.text import safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,9 +15,9 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.core import Metric as Family
 
 from rlm import __version__
-from rlm.clock import system_clock
-from rlm.errors import StoreError
-from rlm.store import revive
+from rlm.core.clock import system_clock
+from rlm.core.errors import StoreError
+from rlm.ledger import revive
 from rlm.telemetry.catalogue import METRICS
 from rlm.telemetry.counters import Sample, counters
 from rlm.telemetry.gauges import Gauges
@@ -25,7 +25,7 @@ from rlm.telemetry.gauges import Gauges
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from rlm.store import Store
+    from rlm.ledger import Store
 
 #: What the page is said to be.
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4

@@ -15,8 +15,8 @@ from sentry_sdk.integrations.atexit import AtexitIntegration
 from sentry_sdk.utils import BadDsn, event_from_exception
 
 from rlm import __version__
-from rlm.alarms import Alarm
-from rlm.errors import ConfigurationError
+from rlm.core.alarms import Alarm
+from rlm.core.errors import ConfigurationError
 from rlm.settings.secrets import known
 from rlm.telemetry.bounded import Bounded
 

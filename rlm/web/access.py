@@ -6,7 +6,7 @@ import hmac
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from rlm.errors import ConfigurationError
+from rlm.core.errors import ConfigurationError
 from rlm.settings import resolve_token
 from rlm.settings.values import check_token_text
 

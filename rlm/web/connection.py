@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
-    from rlm.connections import Ceiling
+    from rlm.web.connections import Ceiling
 
 #: A connection on which nothing was answered for so long is cut, seconds: its client said nothing, or only a part of
 #: what it wants, or does not read. An answer takes longer only where Redis hangs, and Prometheus has given up by then.

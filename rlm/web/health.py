@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rlm.errors import StoreError
-from rlm.store.connect import translated
-from rlm.store.processes import Role
+from rlm.core.errors import StoreError
+from rlm.ledger.connect import translated
+from rlm.ledger.processes import Role
 
 if TYPE_CHECKING:
-    from rlm.store import Store
+    from rlm.ledger import Store
 
 
 def trouble(store: Store) -> str:

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from rlm.connections import AT_A_TURN, Ceiling, let_wait
-from rlm.errors import ConfigurationError, ListenError
+from rlm.core.errors import ConfigurationError, ListenError
 from rlm.web.access import is_loopback
 from rlm.web.connection import Connection
+from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from rlm.signals import StopSignals, Wakeup
+    from rlm.processes.signals import StopSignals, Wakeup
 
 #: Answers under way when the process is to end have this long, seconds. Nothing is lost with one that is cut.
 GRACE_SECONDS = 1

@@ -9,15 +9,15 @@ from uuid import uuid4
 from click.testing import CliRunner, Result
 
 from rlm.cli.group import rlm
-from rlm.closing import record_so_far
+from rlm.delivery.closing import record_so_far
+from rlm.ledger import Store
 from rlm.settings import load_settings
-from rlm.store import Store
 from tests.store import steps
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rlm.run import Run
+    from rlm.core.run import Run
 
 
 #: Sections of one type with one endpoint, which has a budget.

@@ -8,8 +8,8 @@ import threading
 import time
 from contextlib import suppress
 
+from rlm.core.endpoint import Endpoint, Limit
 from rlm.delivery import Request
-from rlm.endpoint import Endpoint, Limit
 
 #: Seconds until something that ought to have happened has not.
 PATIENCE = 10.0

@@ -14,11 +14,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlm.books import books
-from rlm.mockapi import MockApi, exceeded
+from rlm.ledger import open_store
+from rlm.ledger.processes import Role
+from rlm.ledger.reading.books import books
+from rlm.sandbox.mockapi import MockApi, exceeded
 from rlm.settings import demo_document, load_settings
-from rlm.store import open_store
-from rlm.store.processes import Role
 from tests.wait import wait_until
 
 if TYPE_CHECKING:

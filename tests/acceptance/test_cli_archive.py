@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from rlm.archive import Archive, Kind
-from rlm.checks.archive import ARCHIVED_SOON
-from rlm.clock import system_clock
+from rlm.admin.doctor.archive import ARCHIVED_SOON
+from rlm.core.clock import system_clock
+from rlm.ledger.archive import Archive, Kind
 from tests.acceptance.cli import Installation
 from tests.acceptance.test_cli_doctor import findings
 from tests.store import steps
@@ -117,7 +117,7 @@ def test_doctor_tells_of_a_place_that_cannot_be_written(inst):
 
 def test_a_push_into_a_redis_that_is_nearly_full_is_warned_of(inst, monkeypatch):
     """It is taken; the next may be refused."""
-    from rlm.store import fitness
+    from rlm.ledger import fitness
 
     real = fitness.judge
     full = {"maxmemory": 1000, "used_memory": 950}

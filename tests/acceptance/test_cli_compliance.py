@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from rlm.clock import isoformat
+from rlm.core.clock import isoformat
 from tests.acceptance.cli import Installation
 from tests.store import looks, steps, windows
 

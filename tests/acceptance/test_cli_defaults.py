@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
-from rlm.errors import StoreError
+from rlm.core.errors import StoreError
 
 MADE = "an embedded server of its own is made in"
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from rlm.admin.letters import Outcome
 from rlm.cli import letterdeal
-from rlm.event import Reason, encode_letter
-from rlm.letters import Outcome
+from rlm.core.event import Reason, encode_letter
 from tests.acceptance.cli import Installation
 from tests.store import steps
 

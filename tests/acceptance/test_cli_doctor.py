@@ -10,15 +10,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlm import __version__, checks
-from rlm.books import books
-from rlm.checks import server
-from rlm.clock import SystemClock, system_clock
-from rlm.errors import StoreUnreachableError
-from rlm.explain.words import moment
-from rlm.measured import Measured
-from rlm.store import fitness
-from rlm.store.processes import Process, Role, WorkerState
+from rlm import __version__
+from rlm.admin import doctor as checks
+from rlm.admin.doctor import server
+from rlm.admin.explain.words import moment
+from rlm.core.clock import SystemClock, system_clock
+from rlm.core.errors import StoreUnreachableError
+from rlm.core.expected import Measured
+from rlm.ledger import fitness
+from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.ledger.reading.books import books
 from tests.acceptance.cli import Installation
 from tests.store import steps
 from tests.store.windows import pass_time, set_health
@@ -28,7 +29,7 @@ from tests.wait import wait_until
 @pytest.fixture(autouse=True)
 def reachable(monkeypatch):
     """Have every endpoint be reached: nobody listens here where the configuration says; tests/store/test_reach.py."""
-    monkeypatch.setattr("rlm.checks.check_reach", lambda _settings: ())
+    monkeypatch.setattr("rlm.admin.doctor.check_reach", lambda _settings: ())
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from rlm.cli import steer
 from rlm.cli.endpoint import endpoint
-from rlm.store.window import Admitted
+from rlm.ledger.windows import Admitted
 from rlm.telemetry.gauges import Gauges
 from tests.acceptance.cli import Installation
 from tests.store import looks, steps

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.archive import Archive, Kind
-from rlm.event import Reason
-from rlm.explain import search
-from rlm.store.processes import Process, Role
-from rlm.store.window import Call
-from rlm.trail import Heard
+from rlm.admin.explain import search
+from rlm.core.event import Reason
+from rlm.core.trail import Heard
+from rlm.ledger.archive import Archive, Kind
+from rlm.ledger.processes import Process, Role
+from rlm.ledger.windows import Call
 from tests.acceptance.cli import Installation
 from tests.store import looks, steps, windows
 

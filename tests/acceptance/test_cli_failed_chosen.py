@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from rlm.clock import system_clock
-from rlm.event import Reason, encode_letter
+from rlm.core.clock import system_clock
+from rlm.core.event import Reason, encode_letter
 from tests.acceptance.cli import Installation
 from tests.store import steps
 

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rlm import backlog, closing
-from rlm.event import Reason
+from rlm.core.event import Reason
+from rlm.delivery import closing
+from rlm.ledger.reading import backlog
 from tests.acceptance.cli import Installation
 from tests.acceptance.system import make_item
 from tests.store import looks, steps

@@ -7,13 +7,13 @@ import json
 
 import pytest
 
-from rlm import backlog
-from rlm.auditlist import PUSH_BYTES, PUSH_ITEMS, Pushed, push_lines, read_lines
-from rlm.clock import isoformat, system_clock
-from rlm.errors import StoreUnreachableError
-from rlm.event import Reason
-from rlm.store.intake import Intake
-from rlm.store.sizes import READABLE_BYTES
+from rlm.admin.auditlist import PUSH_BYTES, PUSH_ITEMS, Pushed, push_lines, read_lines
+from rlm.core.clock import isoformat, system_clock
+from rlm.core.errors import StoreUnreachableError
+from rlm.core.event import Reason
+from rlm.ledger.intake import Intake
+from rlm.ledger.reading import backlog
+from rlm.ledger.sizes import READABLE_BYTES
 from tests.acceptance.cli import Installation
 from tests.store import steps
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rlm import waiting
-from rlm.waiting import EventFilter, Mark, waiting_page
+from rlm.ledger.reading import waiting
+from rlm.ledger.reading.waiting import EventFilter, Mark, waiting_page
 from tests.acceptance.cli import Installation
 from tests.store import looks, steps
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.report import find_run
+from rlm.admin.report import find_run
 from tests.acceptance.cli import Installation
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from rlm.mockapi import MockApi
+from rlm.ledger import fitness
+from rlm.ledger.connect import make_client
+from rlm.sandbox.mockapi import MockApi
 from rlm.settings import load_settings
-from rlm.store import fitness
-from rlm.store.connect import make_client
 from tests.acceptance.cli import Installation
 from tests.acceptance.redisusers import make_users, url_of
 from tests.acceptance.test_json_reference import documented, keys

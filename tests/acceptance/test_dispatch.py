@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from rlm import __version__
+from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.delivery import Delivered, Dispatcher, Rejected, Request, Throttled, Unreachable, UnreachableError
 from rlm.delivery.answer import MAX_ANSWER_BYTES
-from rlm.endpoint import Endpoint, EventType, Limit
-from rlm.mockapi import MockApi
+from rlm.sandbox.mockapi import MockApi
 from rlm.settings import resolve_headers
 from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, once, request
 from tests.wait import wait_until

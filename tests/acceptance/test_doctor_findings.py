@@ -15,12 +15,12 @@ import pytest
 from click.testing import CliRunner
 
 from rlm import __version__
-from rlm.checks import events, leader, server
+from rlm.admin.doctor import events, leader, server
 from rlm.cli import verdicts
 from rlm.cli.group import rlm
-from rlm.clock import system_clock
-from rlm.store.processes import Process, Role, WorkerState
-from rlm.store.selftests import LEFT_SECONDS, SelfTest, SelfTests
+from rlm.core.clock import system_clock
+from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.ledger.selftests import LEFT_SECONDS, SelfTest, SelfTests
 from tests.acceptance.cli import Installation
 from tests.acceptance.system import make_item
 from tests.store import steps
@@ -30,7 +30,7 @@ from tests.wait import wait_until
 @pytest.fixture(autouse=True)
 def reachable(monkeypatch):
     """Have every endpoint be reached: nobody listens here where the configuration says; tests/store/test_reach.py."""
-    monkeypatch.setattr("rlm.checks.check_reach", lambda _settings: ())
+    monkeypatch.setattr("rlm.admin.doctor.check_reach", lambda _settings: ())
 
 
 @pytest.fixture

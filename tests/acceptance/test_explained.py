@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from rlm.explain import explain
+from rlm.admin.explain import explain
 from tests.acceptance.system import make_item
 from tests.store import looks
 from tests.wait import wait_until

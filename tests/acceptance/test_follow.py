@@ -16,9 +16,10 @@ from contextlib import contextmanager
 import pytest
 from redis.connection import AbstractConnection
 
-from rlm import closing, report
-from rlm.monitoring import Monitor
-from rlm.store.processes import Process, Role
+from rlm.admin import report
+from rlm.admin.monitoring import Monitor
+from rlm.delivery import closing
+from rlm.ledger.processes import Process, Role
 from tests.acceptance.cli import Installation
 from tests.store import steps
 from tests.wait import wait_until

@@ -5,14 +5,14 @@ from __future__ import annotations
 import click
 import pytest
 
-from rlm import closing
-from rlm.arrivals import Arrivals
+from rlm.admin.arrivals import Arrivals
+from rlm.admin.monitoring import Monitor
 from rlm.cli.group import COMMANDS, rlm
-from rlm.event import Reason
-from rlm.measured import Measured
-from rlm.monitoring import Monitor
-from rlm.store.processes import Process, Role
-from rlm.trail import Heard
+from rlm.core.event import Reason
+from rlm.core.expected import Measured
+from rlm.core.trail import Heard
+from rlm.delivery import closing
+from rlm.ledger.processes import Process, Role
 from tests.acceptance.cli import WITH_BUDGET, Installation
 from tests.acceptance.jsonpage import documented, keys, sections, without_empty
 from tests.store import steps
@@ -123,7 +123,9 @@ def test_the_keys_of_what_changes_queues_and_dead_letters(inst):
 
 def test_the_keys_of_the_monitor(inst, monkeypatch):
     """With a run open, another on record, and arrivals known from it."""
-    monkeypatch.setattr("rlm.monitoring.measured_arrivals", lambda _store: Arrivals({steps.TYPE: 5.0}, 180.0, 3.0))
+    monkeypatch.setattr(
+        "rlm.admin.monitoring.measured_arrivals", lambda _store: Arrivals({steps.TYPE: 5.0}, 180.0, 3.0)
+    )
     inst.push(*steps.items(2, steps.TYPE))
     run = inst.start_run()
     steps.finish(inst.store, inst.token, run)

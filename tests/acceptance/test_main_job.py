@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.clock import system_clock
+from rlm.core.clock import system_clock
 from tests.acceptance.system import A_DAY, make_item
 from tests.wait import wait_until
 

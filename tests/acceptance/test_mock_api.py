@@ -16,9 +16,9 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.errors import ConfigurationError
-from rlm.mockapi import MockApi, recount
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.core.errors import ConfigurationError
+from rlm.sandbox.mockapi import MockApi, recount
 from tests.acceptance.jsonpage import documented
 
 #: Seconds until something that ought to have happened has not.
@@ -296,7 +296,7 @@ COMMAND = """
 import sys
 from types import ModuleType, SimpleNamespace
 from rlm.cli.mock_api import mock_api
-from rlm.endpoint import Endpoint, EventType, Limit
+from rlm.core.endpoint import Endpoint, EventType, Limit
 types = (EventType("T", 5, 0.0, (Endpoint("a", "http://h/a", Limit.parse("2/minute"), 1.0),)),)
 sys.modules["rlm.settings"] = ModuleType("rlm.settings")
 sys.modules["rlm.settings"].load_settings = lambda path: SimpleNamespace(event_types=types)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from rlm.store.connect import make_client
+from rlm.ledger.connect import make_client
 from tests.wait import wait_until
 
 

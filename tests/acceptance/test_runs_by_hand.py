@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from rlm.store.processes import Role
+from rlm.ledger.processes import Role
 from tests.acceptance.jsonpage import documented
 from tests.wait import wait_until
 

@@ -20,14 +20,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from rlm.archive import Archive, Kind
 from rlm.cli.completing import _url
 from rlm.cli.group import rlm
-from rlm.embedded import EmbeddedServer, places, process, running
-from rlm.errors import ArchiveError, UnsafeError
-from rlm.private import claim_directory
+from rlm.core.errors import ArchiveError, UnsafeError
+from rlm.core.private import claim_directory
+from rlm.ledger.archive import Archive, Kind
+from rlm.ledger.embedded import EmbeddedServer, places, process, running
+from rlm.ledger.epoch import Epoch, EpochFile
 from rlm.settings import load_settings
-from rlm.store.epoch import Epoch, EpochFile
 from tests.wait import wait_until
 
 pytestmark = [

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from rlm.checks.server import check_transport
+from rlm.admin.doctor.server import check_transport
 from rlm.cli.group import rlm
-from rlm.store.connect import make_client
-from rlm.store.fitness import Severity
+from rlm.ledger.connect import make_client
+from rlm.ledger.fitness import Severity
 from tests.acceptance.redisusers import PASSWORD, documented_users, make_user, make_users, url_of
 from tests.acceptance.tlsserver import make_ca, tls_server
 from tests.conftest import running_server

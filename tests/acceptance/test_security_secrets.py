@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
-from rlm.store.connect import make_client
+from rlm.ledger.connect import make_client
 from tests.acceptance.redisusers import PASSWORD, documented_users, make_user, make_users, url_of
 from tests.conftest import running_server
 from tests.faults.test_processes_die import assert_next_run

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlm.cli.group import rlm
-from rlm.event import BadItemError, Reason
-from rlm.store.processes import Process, Role
+from rlm.core.event import BadItemError, Reason
+from rlm.core.text import columns, safe, safe_line
+from rlm.ledger.processes import Process, Role
 from rlm.telemetry.logs import LineFormatter
-from rlm.text import columns, safe, safe_line
 from tests.acceptance.cli import Installation
 from tests.store import steps
 

@@ -10,9 +10,9 @@ import redis
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
+from rlm.ledger import open_store
+from rlm.ledger.connect import make_client
 from rlm.settings import load_settings
-from rlm.store import open_store
-from rlm.store.connect import make_client
 from rlm.telemetry.prometheus import MetricsPage
 from tests.acceptance.redisusers import PASSWORD, documented_users, make_users, url_of
 from tests.acceptance.system import make_item

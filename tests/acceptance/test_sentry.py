@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from rlm import __version__
-from rlm.clock import system_clock
-from rlm.errors import StoreError
+from rlm.core.clock import system_clock
+from rlm.core.errors import StoreError
 from rlm.telemetry.logs import KEYS
 from rlm.telemetry.sentry import FLUSH_SECONDS
 from tests.acceptance.system import make_item
@@ -201,7 +201,7 @@ def run(code, dsn, *args):
 ONE_ERROR = f"""
 import os, threading
 telemetry.set_up(load_settings(), "worker", "w1")
-log = logging.getLogger("rlm.lane")
+log = logging.getLogger("rlm.delivery.lane")
 def carry(item):
     secret_local = item
     try:
@@ -234,7 +234,7 @@ def test_an_error_is_one_envelope_with_ids_and_without_a_payload(ingest):
         "run_id": "r1",
         "event_id": "i1:T",
     }
-    assert (event["level"], event["logger"], event["release"]) == ("error", "rlm.lane", f"rlm@{__version__}")
+    assert (event["level"], event["logger"], event["release"]) == ("error", "rlm.delivery.lane", f"rlm@{__version__}")
     assert event["environment"] == "production"
     assert event["logentry"]["message"] == "Event … of … could not be carried"
     (exception,) = event["exception"]["values"]
@@ -249,17 +249,17 @@ def test_an_error_is_one_envelope_with_ids_and_without_a_payload(ingest):
 REFUSED = """
 from pathlib import Path
 from rlm.delivery import Dispatcher
-from rlm.lane import Lanes
+from rlm.delivery.lane import Lanes
 from rlm.settings import resolve_headers
-from rlm.store import open_store
-from rlm.store.ledger import Release
+from rlm.ledger import open_store
+from rlm.ledger.events import Release
 settings = load_settings(Path(sys.argv[1]))
 telemetry.set_up(settings, "worker")
 with open_store(settings) as store:
     lanes = Lanes(store, settings, Dispatcher(resolve_headers), "w1")
     for number, event_id in enumerate(sys.argv[3:]):
         lanes.carry(Release(event_id, sys.argv[2], 1))
-    logging.getLogger("rlm.lane").error("The end")
+    logging.getLogger("rlm.delivery.lane").error("The end")
 """
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from rlm.books import books
-from rlm.endpoint import Endpoint, EventType, Limit
-from rlm.mockapi import MockApi
+from rlm.core.endpoint import Endpoint, EventType, Limit
+from rlm.ledger import open_store
+from rlm.ledger.processes import Role
+from rlm.ledger.reading.books import books
+from rlm.sandbox.mockapi import MockApi
 from rlm.settings import load_settings
-from rlm.store import open_store
-from rlm.store.processes import Role
 from tests.leftbehind import nothing_left_behind
 from tests.wait import wait_until
 

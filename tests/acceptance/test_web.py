@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from rlm.ledger import open_store
 from rlm.settings import load_settings
-from rlm.store import open_store
 from tests.acceptance.webprocess import HTTP, port_of, read, scheduler_alive, web
 from tests.conftest import running_server
 from tests.wait import wait_until

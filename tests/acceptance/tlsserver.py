@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from rlm.store.connect import make_client
+from rlm.ledger.connect import make_client
 from tests.wait import wait_until
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 
 import urllib3
 
+from rlm.ledger import open_store
+from rlm.ledger.processes import Process, Role
 from rlm.settings import load_settings
-from rlm.store import open_store
-from rlm.store.processes import Process, Role
 from tests.wait import wait_until
 
 HTTP = urllib3.PoolManager(retries=False, timeout=20)

@@ -20,9 +20,9 @@ from dramatiq.brokers.redis import RedisBroker
 from actors.broker import ClaimCheckBroker
 from actors.consumer import IDLE_SECONDS
 from actors.messages import QUEUE
-from rlm.errors import StoreUnreachableError
-from rlm.store.connect import make_client
-from rlm.store.processes import Waker
+from rlm.core.errors import StoreUnreachableError
+from rlm.ledger.connect import make_client
+from rlm.ledger.processes import Waker
 from rlm.telemetry import logs
 from tests.wait import wait_until
 

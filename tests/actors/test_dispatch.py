@@ -13,8 +13,8 @@ from dramatiq.brokers.stub import StubBroker
 from actors import dispatch, leftovers
 from actors.broker import ClaimCheckBroker
 from actors.messages import QUEUE
-from rlm.store.connect import make_client
-from rlm.store.ledger import Release
+from rlm.ledger.connect import make_client
+from rlm.ledger.events import Release
 from tests.wait import wait_until
 
 RELEASE = Release("item-1:REBALANCE_NEEDED", "20231114T221320250Z-0a1b", 7)

@@ -13,8 +13,8 @@ from dramatiq.brokers.stub import StubBroker
 from actors import leftovers
 from actors.broker import ClaimCheckBroker
 from actors.messages import QUEUE
-from rlm.closing import close_run
-from rlm.run import State
+from rlm.core.run import State
+from rlm.delivery.closing import close_run
 from tests.bench import FIRST, TYPE, Bench
 from tests.wait import wait_until
 

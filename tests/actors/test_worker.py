@@ -15,8 +15,8 @@ from actors import dispatch
 from actors.broker import ClaimCheckBroker
 from actors.launcher import ForkserverLauncher
 from actors.worker import UNFIT
-from rlm.embedded import EmbeddedServer
-from rlm.store.processes import Role, WorkerState
+from rlm.ledger.embedded import EmbeddedServer
+from rlm.ledger.processes import Role, WorkerState
 from tests.bench import TYPE, Bench
 from tests.wait import wait_until
 
@@ -292,7 +292,7 @@ import sys
 from pathlib import Path
 from actors.launcher import ForkserverLauncher
 from rlm.settings import load_settings
-from rlm.store import open_store
+from rlm.ledger import open_store
 
 if __name__ == "__main__":
     config = Path(sys.argv[1])

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rlm.clock import isoformat
-from rlm.store.processes import Role
+from rlm.core.clock import isoformat
+from rlm.ledger.processes import Role
 from tests.acceptance.system import System
 from tests.wait import wait_until
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from rlm.store.processes import Process
+    from rlm.ledger.processes import Process
 
 #: The two schedulers of a system, one of which stands by.
 PAIR = ("scheduler", "standby")

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from rlm.errors import StoreError
+from rlm.core.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlm.endpoint import Limit
-from rlm.mockapi.limiter import StrictWindow
+from rlm.core.endpoint import Limit
+from rlm.sandbox.mockapi.limiter import StrictWindow
 from tests.acceptance.system import make_item
 from tests.faults.test_bad_days import forecast
 from tests.faults.test_poison import Poison

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from rlm.store import Store
+    from rlm.ledger import Store
 
 #: What is written in place of a value: no number, no text, less than nothing, more than there can be, not a number.
 VALUES = {

@@ -20,7 +20,7 @@ from importlib import resources
 import hiredis
 from dramatiq.brokers import redis as dramatiq_redis
 
-from rlm.store.scripts import Script
+from rlm.ledger.scripts import Script
 
 _CHUNK = 65_536
 
@@ -309,7 +309,7 @@ def _kind(key: str) -> str:
 
 def lua_names() -> list[str]:
     """Name the scripts of RLM."""
-    found = (resources.files("rlm.store") / "lua").iterdir()
+    found = (resources.files("rlm.ledger") / "lua").iterdir()
     return sorted(one.name.removesuffix(".lua") for one in found if one.name.endswith(".lua"))
 
 

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from rlm.books import books
-from rlm.embedded import EmbeddedServer
-from rlm.errors import StoreError
-from rlm.mockapi import exceeded
-from rlm.store.connect import make_client
-from rlm.store.processes import Role
+from rlm.core.errors import StoreError
+from rlm.ledger.connect import make_client
+from rlm.ledger.embedded import EmbeddedServer
+from rlm.ledger.processes import Role
+from rlm.ledger.reading.books import books
+from rlm.sandbox.mockapi import exceeded
 from tests.acceptance.system import System, assert_balanced, make_item
 from tests.leftbehind import nothing_left_behind
 from tests.wait import wait_until
@@ -188,7 +188,7 @@ class Storm:
         assert books(system.store).faults == []
         system.assert_counted()
         if deadline is not None:
-            from rlm.clock import system_clock
+            from rlm.core.clock import system_clock
 
             assert system_clock.now() - deadline < OVERDUE_SECONDS, "the run was closed too late"
 

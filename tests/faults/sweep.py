@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlm.checks import examine
-from rlm.embedded import EmbeddedServer
-from rlm.errors import StoreError
+from rlm.admin.doctor import examine
+from rlm.core.errors import StoreError
+from rlm.ledger.embedded import EmbeddedServer
 from tests.acceptance.system import System, make_item
 from tests.faults.poisons import OF_RUN, all_poisons
 from tests.wait import wait_until
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
 
-    from rlm.store.fitness import Finding
+    from rlm.ledger.fitness import Finding
     from tests.faults.poisons import Poison
 
 #: Ticks every two seconds; periods short enough for a window that is held to be seen opening again.

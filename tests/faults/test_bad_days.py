@@ -12,12 +12,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from rlm import report
-from rlm.endpoint import Limit
-from rlm.mockapi.limiter import StrictWindow
-from rlm.store.processes import Role
-from rlm.text import ordinal
-from rlm.view.words import failed_calls, unwell
+from rlm.admin import report
+from rlm.core.endpoint import Limit
+from rlm.core.text import ordinal
+from rlm.ledger.processes import Role
+from rlm.sandbox.mockapi.limiter import StrictWindow
+from rlm.terminal.words import failed_calls, unwell
 from tests.acceptance.system import make_item
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until

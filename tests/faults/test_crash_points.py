@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 
-from rlm.crash import POINTS
+from rlm.core.failpoints import POINTS
 from tests.faults.crashes import PAIR, crashing, side_by_side
 from tests.faults.test_processes_die import assert_next_run
 from tests.leftbehind import nothing_left_behind

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 from actors import dispatch, leftovers
 from actors.messages import QUEUE
-from rlm.store.ledger import Release
-from rlm.store.processes import Role
+from rlm.ledger.events import Release
+from rlm.ledger.processes import Role
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 

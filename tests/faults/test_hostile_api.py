@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rlm.delivery import Delivered, Dispatcher, Rejected, Request, Throttled, Unreachable, dispatcher
+from rlm.delivery import Delivered, Dispatcher, Rejected, Request, Throttled, Unreachable
+from rlm.delivery import http as dispatcher
 from tests.acceptance.scripted import endpoint
 from tests.faults.hostile_api import ALL_TRICKS, HostileApi
 from tests.faults.hostile_judge import misjudged, reused

@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from rlm.event import Reason
-from rlm.store.ledger import POISON_DEATHS
+from rlm.core.event import Reason
+from rlm.ledger.events import POISON_DEATHS
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 

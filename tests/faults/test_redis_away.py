@@ -9,10 +9,10 @@ import threading
 
 import pytest
 
-from rlm.clock import system_clock
-from rlm.embedded.locks import held
-from rlm.embedded.process import ValkeyProcess
-from rlm.errors import StoreError
+from rlm.core.clock import system_clock
+from rlm.core.errors import StoreError
+from rlm.ledger.embedded.locks import held
+from rlm.ledger.embedded.process import ValkeyProcess
 from tests.faults.behind import STEADY, behind_proxies
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rlm.errors import StoreError
-from rlm.event import Reason, encode_letter
-from rlm.store.processes import Role
+from rlm.core.errors import StoreError
+from rlm.core.event import Reason, encode_letter
+from rlm.ledger.processes import Role
 from tests.acceptance.system import make_item
 from tests.faults.behind import STEADY, Behind, behind_proxies
 from tests.faults.proxy import Fault, lua_names

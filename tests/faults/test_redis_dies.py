@@ -49,7 +49,7 @@ def test_a_server_away_beyond_the_deadline_fails_the_run_and_loses_nothing(short
 
     os.kill(pid, signal.SIGSTOP)
     try:
-        from rlm.clock import system_clock
+        from rlm.core.clock import system_clock
 
         wait_until(lambda: system_clock.now() > deadline + 1, timeout=30, message="the deadline has passed")
     finally:
@@ -64,7 +64,7 @@ def test_a_server_away_beyond_the_deadline_fails_the_run_and_loses_nothing(short
 
 def record_of(system, run_id):
     """The record of a run, None while the server is away."""
-    from rlm.errors import StoreError
+    from rlm.core.errors import StoreError
 
     try:
         return system.store.runs.record(run_id)

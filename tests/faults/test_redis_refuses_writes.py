@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from rlm.errors import StoreError
-from rlm.store.connect import make_client
+from rlm.core.errors import StoreError
+from rlm.ledger.connect import make_client
 from tests.conftest import running_server
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until

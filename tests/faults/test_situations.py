@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rlm import report
-from rlm.store.processes import Role
+from rlm.admin import report
+from rlm.ledger.processes import Role
 from tests.faults.behind import behind_proxies
 from tests.faults.foresight import Foresight
 from tests.faults.mishaps import push, slow_redis
@@ -101,15 +101,6 @@ def assert_foreseen(day: Day, name: str, foresight: Foresight, record: dict[str,
     """From two seconds after RLM could know, its end and its leftovers were foretold."""
     worst = foresight.worst(record)
     print(f"FORESIGHT | {name} | {worst}")
-    for at, one in foresight.seen:
-        print(
-            f"  {at:.2f} {one['as_of']} {one['forecast_seconds']:.2f} {one['expected_leftover']} {one['workers']} {one['binds'][:70]} {one['shortage'][:40]}"
-        )
-    print("known", foresight.known_at, "first", min((one.at for one in foresight.system.api.arrivals), default=0))
-    import os
-
-    if os.environ.get("FORESIGHT_SOFT"):
-        return
     if not day.unforeseen:
         assert worst.forecasts
         assert worst.close, worst

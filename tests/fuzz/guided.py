@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import atheris
 
 with atheris.instrument_imports(include=["rlm"]):
-    from rlm.errors import ConfigurationError
-    from rlm.event import NOT_EMBEDDABLE, BadItemError, decode_item, encode_letter
+    from rlm.core.errors import ConfigurationError
+    from rlm.core.event import NOT_EMBEDDABLE, BadItemError, decode_item, encode_letter
     from rlm.settings import load_settings
 
 if TYPE_CHECKING:

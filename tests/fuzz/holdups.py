@@ -17,7 +17,7 @@ from tests.store import steps
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from rlm.store import Store
+    from rlm.ledger import Store
 
 #: What is logged as slow, microseconds.
 SLOW_US = 5000
@@ -80,8 +80,8 @@ class Onlooker:
 
 
 def _store_of(config: str, url: str) -> Store:
+    from rlm.ledger import Store
     from rlm.settings import load_settings
-    from rlm.store import Store
 
     return Store(load_settings(Path(config), {}), url)
 

@@ -27,15 +27,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from rlm.event import NOT_EMBEDDABLE, Reason
-from rlm.text import cut
+from rlm.core.event import NOT_EMBEDDABLE, Reason
+from rlm.core.text import cut
 from tests.fuzz.items import mutated_item, random_item, sized_item
 from tests.store import steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from rlm.store import Store
+    from rlm.ledger import Store
 
 #: Items that are pushed and drained at a time.
 BATCH = 5000
@@ -236,8 +236,8 @@ def main() -> None:
 
 
 def _run(directory: Path, given: argparse.Namespace) -> Iterator[str]:
+    from rlm.ledger import Store
     from rlm.settings import load_settings
-    from rlm.store import Store
     from tests.conftest import running_server
     from tests.fuzz.holdups import Onlooker
 

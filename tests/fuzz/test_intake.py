@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from rlm.ledger import Store
 from rlm.settings import load_settings
-from rlm.store import Store
 from tests.conftest import running_server
 from tests.fuzz.holdups import Onlooker
 from tests.fuzz.intake import fuzz

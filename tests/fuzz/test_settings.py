@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rlm.cli.group import rlm
-from rlm.errors import ConfigurationError
+from rlm.core.errors import ConfigurationError
 from rlm.settings import Settings, load_settings
 from rlm.settings.toml import toml_key, toml_value
 

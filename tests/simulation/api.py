@@ -13,8 +13,8 @@ from rlm.delivery import Outcome, Unreachable, UnreachableError, kinds
 from rlm.delivery.outcome import classify
 
 if TYPE_CHECKING:
+    from rlm.core.endpoint import Endpoint
     from rlm.delivery import Request
-    from rlm.endpoint import Endpoint
     from tests.simulation.loop import Host
     from tests.simulation.world import World
 

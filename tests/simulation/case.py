@@ -19,9 +19,9 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from rlm.books import books
-from rlm.endpoint import Limit, all_limited
-from rlm.mockapi.arrivals import recount
+from rlm.core.endpoint import Limit, all_limited
+from rlm.ledger.reading.books import books
+from rlm.sandbox.mockapi.arrivals import recount
 from rlm.settings import load_settings
 from tests.simulation.faults import PROCESS_FAULTS
 from tests.simulation.loop import Doom

@@ -35,7 +35,7 @@ def words(commands: Sequence[list[bytes]]) -> str:
 _NAMES: dict[bytes, str] = {}
 SOURCES = {
     file.name.removesuffix(".lua"): file.read_bytes()
-    for file in (resources.files("rlm.store") / "lua").iterdir()
+    for file in (resources.files("rlm.ledger") / "lua").iterdir()
     if file.name.endswith(".lua")
 }
 for _name, _source in SOURCES.items():

@@ -15,11 +15,11 @@ from unittest import mock
 import dramatiq.brokers.redis
 
 import actors.broker
-import rlm.clock
-import rlm.store.scripts
-import rlm.store.store
-import rlm.supervisor.child
-import rlm.supervisor.supervisor
+import rlm.core.clock
+import rlm.ledger.scripts
+import rlm.ledger.store
+import rlm.processes.child
+import rlm.processes.supervisor
 import scheduler.conductor
 import scheduler.duty
 import scheduler.leader
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """Stands for the module `time` under `rlm.clock`."""
+    """Stands for the module `time` under `rlm.core.clock`."""
 
     CLOCK_MONOTONIC = CLOCK_BOOTTIME = 0
 
@@ -190,13 +190,13 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
     state = random.getstate()
     disabled = logging.root.manager.disable
     patches: list[tuple[Any, str, Any]] = [
-        (rlm.clock, "time", Clock(world)),
-        (rlm.store.store, "make_client", world.make_client),
+        (rlm.core.clock, "time", Clock(world)),
+        (rlm.ledger.store, "make_client", world.make_client),
         (actors.broker, "make_client", world.make_client),
         (actors.broker, "uuid4", lambda: f"m{next(numbers):06d}"),
         (actors.broker.ClaimCheckBroker, "_max_unpack_size_val", 4000),  # else the first one of a process asks Redis
         (dramatiq.brokers.redis, "current_millis", lambda: int(1000 * (EPOCH + loop.now))),
-        (rlm.store.scripts.Script, "__init__", lambda script, name: _read_script(script, name, mutations)),
+        (rlm.ledger.scripts.Script, "__init__", lambda script, name: _read_script(script, name, mutations)),
         (secrets, "token_hex", lambda size=8: f"{rng.getrandbits(8 * size):0{2 * size}x}"),
         # Nobody is hurried here, and each turn costs: half as many.
         (scheduler.release, "BUSY_SECONDS", 0.02),
@@ -214,15 +214,15 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
         ),
         (scheduler.service, "Waker", lambda _url, channel, callback: Waker(world, channel, callback)),
         (scheduler.service.SchedulerService, "_start_clock", lambda service: Ticking(world, service._on_tick)),
-        (rlm.supervisor.supervisor, "Waker", lambda _url, channel, callback: Waker(world, channel, callback)),
+        (rlm.processes.supervisor, "Waker", lambda _url, channel, callback: Waker(world, channel, callback)),
         (
-            rlm.supervisor.supervisor,
+            rlm.processes.supervisor,
             "selectors",
             SimpleNamespace(DefaultSelector=lambda: Selector(loop), EVENT_READ=1),
         ),
-        (rlm.supervisor.supervisor, "watch_death", world.watch_death),
-        (rlm.supervisor.supervisor, "os", no_kill),
-        (rlm.supervisor.child, "os", no_kill),
+        (rlm.processes.supervisor, "watch_death", world.watch_death),
+        (rlm.processes.supervisor, "os", no_kill),
+        (rlm.processes.child, "os", no_kill),
     ]
     try:
         random.seed(world.seed)

@@ -15,12 +15,12 @@ from actors import dispatch, leftovers
 from actors.broker import ClaimCheckBroker
 from actors.consumer import IDLE_SECONDS
 from actors.messages import QUEUE
-from rlm.closing import close_run
-from rlm.errors import StoreError
-from rlm.lane import Lanes
-from rlm.store import Store
-from rlm.store.processes import HEARTBEAT_SECONDS, Process, Role, WorkerState
-from rlm.supervisor.supervisor import Supervisor
+from rlm.core.errors import StoreError
+from rlm.delivery.closing import close_run
+from rlm.delivery.lane import Lanes
+from rlm.ledger import Store
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, WorkerState
+from rlm.processes.supervisor import Supervisor
 from scheduler.service import SchedulerService
 from tests.simulation import names, seams
 from tests.simulation.api import Arrival, SimulatedDispatcher

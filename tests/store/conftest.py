@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from rlm.ledger import Store
+from rlm.processes.signals import StopSignals, Wakeup
 from rlm.settings import load_settings
-from rlm.signals import StopSignals, Wakeup
-from rlm.store import Store
 from scheduler.byhand import HandConductor
 from tests.store import steps
 from tests.store.windows import trust

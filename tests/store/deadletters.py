@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rlm.event import Reason
+from rlm.core.event import Reason
 from tests.store import steps
 
 if TYPE_CHECKING:
-    from rlm.run import Run
-    from rlm.store import Store
+    from rlm.core.run import Run
+    from rlm.ledger import Store
 
 
 def reject(store: Store, token: int, run: Run) -> bytes:

@@ -6,15 +6,15 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from rlm.event import type_of
+from rlm.core.event import type_of
 from tests.store.steps import TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rlm.run import Run
-    from rlm.store import Store
-    from rlm.store.ledger import Counts
+    from rlm.core.counts import Counts
+    from rlm.core.run import Run
+    from rlm.ledger import Store
 
 
 def where(store: Store, event_id: str) -> list[str]:

@@ -9,9 +9,9 @@ from tests.store import steps
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rlm.run import Run
-    from rlm.store import Store
-    from rlm.store.ledger import Claim
+    from rlm.core.run import Run
+    from rlm.ledger import Store
+    from rlm.ledger.events import Claim
 
 
 def taken_back(store: Store, token: int, run: Run, claim: Claim) -> None:

@@ -8,15 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rlm.clock import system_clock
-from rlm.run import Run, State, Trigger, make_run_id
-from rlm.store.ledger import Claim
+from rlm.core.clock import system_clock
+from rlm.core.run import Run, State, Trigger, make_run_id
+from rlm.ledger.events import Claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rlm.store import Store
-    from rlm.store.ledger import Release, Unclaimed
+    from rlm.ledger import Store
+    from rlm.ledger.events import Release, Unclaimed
 
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from rlm.endpoint import Budget, Endpoint, Limit, Rule
-from rlm.store.window import KEEP_SECONDS, Admitted, Call, Refused
+from rlm.core.endpoint import Budget, Endpoint, Limit, Rule
+from rlm.ledger.windows import KEEP_SECONDS, Admitted, Call, Refused
 from tests.store import looks, steps
 from tests.store.windows import (
     health,

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.errors import FencedError
-from rlm.run import State
+from rlm.core.errors import FencedError
+from rlm.core.run import State
 from tests.store import looks, steps
 from tests.wait import wait_until
 

@@ -9,8 +9,8 @@ import logging
 import pytest
 from redis.exceptions import NoPermissionError
 
-from rlm.checks.archive import check_archive
-from rlm.errors import FencedError, StoreError
+from rlm.admin.doctor.archive import check_archive
+from rlm.core.errors import FencedError, StoreError
 from scheduler import archivist as archiving
 from scheduler.archivist import Archivist
 from scheduler.leader import Leader

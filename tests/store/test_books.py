@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.books import books
-from rlm.event import Reason
+from rlm.core.event import Reason
+from rlm.ledger.reading.books import books
 from tests.store import losses, steps
 
 

@@ -11,10 +11,10 @@ import pytest
 from rlm import telemetry
 from rlm.cli.common import CommandError
 from rlm.cli.starting import conduct_here
-from rlm.errors import StoreError, StoreUnfitError, StoreUnreachableError
-from rlm.run import State
-from rlm.signals import StopSignals, Wakeup
-from rlm.store.processes import Process, Role
+from rlm.core.errors import StoreError, StoreUnfitError, StoreUnreachableError
+from rlm.core.run import State
+from rlm.ledger.processes import Process, Role
+from rlm.processes.signals import StopSignals, Wakeup
 from scheduler.byhand import HandConductor
 from scheduler.conductor import Conductor
 from tests.store import steps

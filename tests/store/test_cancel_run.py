@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.run import State
+from rlm.core.run import State
 from tests.store import looks, steps
 
 

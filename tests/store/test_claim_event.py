@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.plan.values import Expected
-from rlm.run import State
-from rlm.store.ledger import HOLD_SECONDS, POISON_DEATHS, Claim, Release, Unclaimed
+from rlm.core.expected import Expected
+from rlm.core.run import State
+from rlm.ledger.events import HOLD_SECONDS, POISON_DEATHS, Claim, Release, Unclaimed
 from tests.store import looks, steps
 
 STALE = Unclaimed("stale")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rlm import closing
-from rlm.event import Reason
-from rlm.run import State
+from rlm.core.event import Reason
+from rlm.core.run import State
+from rlm.delivery import closing
 from tests.store import looks, losses, steps
 
 RECORD = steps.record_of(run_id="r", state="completed")

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from rlm import closing, report
-from rlm.endpoint import in_force
-from rlm.store.ledger import CHUNK
-from rlm.store.window import Call
+from rlm.admin import report
+from rlm.core.endpoint import in_force
+from rlm.delivery import closing
+from rlm.ledger.events import CHUNK
+from rlm.ledger.windows import Call
 from tests.store import looks, steps
 from tests.store.windows import make_budget, stamps, take
 from tests.wait import wait_until

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.clock import system_clock
-from rlm.planning import COMING_UP_SECONDS, START_SECONDS, start_seconds
-from rlm.store.processes import Process, Role, WorkerState
+from rlm.admin.planning import COMING_UP_SECONDS, START_SECONDS, start_seconds
+from rlm.core.clock import system_clock
+from rlm.ledger.processes import Process, Role, WorkerState
 
 
 def test_it_is_taken_for_usual_where_it_was_never_measured(store):

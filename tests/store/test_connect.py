@@ -10,10 +10,10 @@ from contextlib import closing, contextmanager
 import pytest
 import redis
 
-from rlm.embedded import EmbeddedServer, process, running
-from rlm.errors import ConfigurationError, StoreError, StoreGarbledError, StoreUnreachableError
+from rlm.core.errors import ConfigurationError, StoreError, StoreGarbledError, StoreUnreachableError
+from rlm.ledger.connect import address, connected, goes_by_sentinel, make_client, translated
+from rlm.ledger.embedded import EmbeddedServer, process, running
 from rlm.settings import load_settings
-from rlm.store.connect import address, connected, goes_by_sentinel, make_client, translated
 from tests.wait import wait_until
 
 

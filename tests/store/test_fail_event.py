@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.event import Reason
+from rlm.core.event import Reason
 from tests.store import looks, losses, steps
 
 

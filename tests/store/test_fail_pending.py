@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.errors import FencedError
+from rlm.core.errors import FencedError
 from tests.store import looks, steps
 
 

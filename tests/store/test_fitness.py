@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import redis
 
-from rlm.embedded import EmbeddedServer
-from rlm.errors import StoreUnfitError, StoreUnreachableError
-from rlm.store.connect import make_client
-from rlm.store.fitness import Severity, check_fitness, judge, require_fit
+from rlm.core.errors import StoreUnfitError, StoreUnreachableError
+from rlm.ledger.connect import make_client
+from rlm.ledger.embedded import EmbeddedServer
+from rlm.ledger.fitness import Severity, check_fitness, judge, require_fit
 from tests.conftest import SERVERS, running_server
 from tests.store.test_connect import free_port
 from tests.wait import wait_until

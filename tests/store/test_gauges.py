@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rlm import closing
-from rlm.clock import system_clock
-from rlm.store.processes import Process, Role
-from rlm.store.window import Call
+from rlm.core.clock import system_clock
+from rlm.delivery import closing
+from rlm.ledger.processes import Process, Role
+from rlm.ledger.windows import Call
 from rlm.telemetry.counters import counters
 from rlm.telemetry.prometheus import MetricsPage
 from tests.store import looks, steps

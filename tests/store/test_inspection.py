@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from rlm import closing
-from rlm.errors import StoreUnreachableError
-from rlm.event import Reason
-from rlm.lane import FAILING
+from rlm.core.errors import StoreUnreachableError
+from rlm.core.event import Reason
+from rlm.core.health import FAILING
+from rlm.delivery import closing
 from scheduler.inspection import Inspector
 from tests.store import steps
 from tests.store.windows import take

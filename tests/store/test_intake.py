@@ -7,8 +7,8 @@ import tracemalloc
 
 import pytest
 
-from rlm.event import Reason
-from rlm.store import intake
+from rlm.core.event import Reason
+from rlm.ledger import intake
 from tests.store import looks, losses, steps
 from tests.wait import wait_until
 

@@ -8,10 +8,10 @@ import threading
 import pytest
 import redis
 
-from rlm.errors import FencedError, StoreUnreachableError
-from rlm.store import giants, intake
-from rlm.store.intake import Intake
-from rlm.store.scripts import Script
+from rlm.core.errors import FencedError, StoreUnreachableError
+from rlm.ledger import giants, intake
+from rlm.ledger.intake import Intake
+from rlm.ledger.scripts import Script
 from tests.store import looks, steps
 
 

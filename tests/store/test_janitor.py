@@ -6,8 +6,8 @@ import pytest
 
 from actors import dispatch
 from actors.broker import ClaimCheckBroker
-from rlm.errors import FencedError
-from rlm.store.processes import Process, Role
+from rlm.core.errors import FencedError
+from rlm.ledger.processes import Process, Role
 from scheduler import janitor as cleaning
 from scheduler.janitor import Janitor
 from scheduler.leader import LEASE_SECONDS, Leader

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.errors import FencedError
+from rlm.core.errors import FencedError
 from tests.store import looks, steps
 from tests.store.windows import make_budget, make_endpoint, pass_time, refusal, set_health, stamps, take
 

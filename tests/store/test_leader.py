@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlm.errors import FencedError
+from rlm.core.errors import FencedError
 from scheduler import leader as leading
 from scheduler.leader import RENEW_SECONDS, Leader
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.errors import FencedError
-from rlm.run import State
+from rlm.core.errors import FencedError
+from rlm.core.run import State
 from tests.store import looks, steps
 
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from rlm.event import Reason, encode_letter
-from rlm.store import letters
+from rlm.core.event import Reason, encode_letter
+from rlm.ledger import letters
 from tests.store import looks, steps
 from tests.store.deadletters import reject, reject_at_intake
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.store.scripts import Script
+from rlm.ledger.scripts import Script
 from tests.store import looks, steps
 
 SCRIPT = Script("look_items")

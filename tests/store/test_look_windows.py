@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from rlm.store.window import Admitted, View
+from rlm.core.window import WindowState
+from rlm.ledger.windows import Admitted
 from tests.store import looks
 from tests.store.windows import (
     look,
@@ -27,7 +28,7 @@ SOON = 2.0
 
 def test_an_empty_window_is_free(store):
     """Before the first call all slots are free, of the strictest rule, and nothing has to be waited for."""
-    assert look(store, make_endpoint("5/minute; 3/hour")) == View(3, 0.0, 0.0)
+    assert look(store, make_endpoint("5/minute; 3/hour")) == WindowState(3, 0.0, 0.0)
 
 
 def test_slots_are_counted_one_by_one_until_none_is_free(store):
@@ -36,7 +37,7 @@ def test_slots_are_counted_one_by_one_until_none_is_free(store):
 
     for free in (2, 1):
         take(store, endpoint)
-        assert look(store, endpoint) == View(free, 0.0, 0.0)
+        assert look(store, endpoint) == WindowState(free, 0.0, 0.0)
 
     take(store, endpoint)
     full = look(store, endpoint)
@@ -72,7 +73,7 @@ def test_several_endpoints_are_seen_at_one_instant(store):
     assert before <= at <= looks.redis_us(store)
     assert [(name, view.free) for name, view in views.items()] == [("one", 0), ("two", 7), ("3", 0)]
     assert views["one"].wait_seconds > 60 - SOON
-    assert views["two"] == View(7, 0.0, 0.0)
+    assert views["two"] == WindowState(7, 0.0, 0.0)
     assert 20 - SOON < views["3"].wait_seconds == views["3"].rest_seconds <= 20
 
 
@@ -109,7 +110,7 @@ def test_a_window_is_shut_no_longer_than_a_period_after_the_clock_was_set_back(s
     assert 60 - SOON < first.wait_seconds <= 60 + GUARD
     assert 20 - SOON < second.wait_seconds <= 20 + GUARD
     pass_time(store, endpoint, 21)
-    assert look(store, endpoint) == View(2, 0.0, 0.0)
+    assert look(store, endpoint) == WindowState(2, 0.0, 0.0)
 
 
 def test_a_longer_rule_rests_the_endpoint_from_the_first_look_on(store):
@@ -126,7 +127,7 @@ def test_a_longer_rule_rests_the_endpoint_from_the_first_look_on(store):
     assert 40 - SOON < first.rest_seconds <= first.wait_seconds <= 40 + GUARD
     assert 10 - SOON < second.rest_seconds <= second.wait_seconds <= 10 + GUARD
     pass_time(store, endpoint, 11)
-    assert look(store, endpoint) == View(3, 0.0, 0.0)
+    assert look(store, endpoint) == WindowState(3, 0.0, 0.0)
     take(store, endpoint, 3)
 
 
@@ -259,7 +260,7 @@ def test_a_budget_is_looked_at_beside_its_endpoints(store):
     assert {name: view.free for name, view in views.items()} == {"one": 1, "two": 2, "account": 0}
     assert views["one"].wait_seconds == 0
     assert 60 - SOON < views["account"].wait_seconds <= 60 + GUARD
-    assert store.windows.look([two])[1] == {"two": View(2, 0.0, 0.0)}
+    assert store.windows.look([two])[1] == {"two": WindowState(2, 0.0, 0.0)}
 
 
 def test_a_longer_rule_rests_the_budget_from_the_first_look_on(store):
@@ -272,7 +273,7 @@ def test_a_longer_rule_rests_the_budget_from_the_first_look_on(store):
 
     assert 40 - SOON < views["account"].rest_seconds <= 40 + GUARD
     assert (views["account"].free, views["account"].suspect) == (0, False)
-    assert views["api"] == View(9, 0.0, 0.0)
+    assert views["api"] == WindowState(9, 0.0, 0.0)
     pass_time(store, budget, 41)
     take(store, endpoint, 5)
 

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from rlm import closing
-from rlm.event import Reason
-from rlm.measured import MEASURED_CALLS, Measured
-from rlm.measuring import Measuring, learned
-from rlm.plan.values import Expected
-from rlm.store import Store
+from rlm.core.event import Reason
+from rlm.core.expected import MEASURED_CALLS, Expected, Measured
+from rlm.delivery import closing
+from rlm.ledger import Store
+from rlm.ledger.tracker import Measuring, learned
 from tests.store import looks, steps
 
 PAIR = (steps.TYPE, steps.ENDPOINT)

@@ -6,13 +6,13 @@ from contextlib import suppress
 
 import pytest
 
-from rlm.books import books
-from rlm.closing import close_run
-from rlm.errors import FencedError, StoreError
-from rlm.store import keys
-from rlm.store.families import FAMILIES
-from rlm.store.integrity import inspect
-from rlm.store.processes import Process, Role
+from rlm.core.errors import FencedError, StoreError
+from rlm.delivery.closing import close_run
+from rlm.ledger import keys
+from rlm.ledger.families import FAMILIES
+from rlm.ledger.integrity import inspect
+from rlm.ledger.processes import Process, Role
+from rlm.ledger.reading.books import books
 from scheduler.duty import MOST_ASKS, Duty
 from scheduler.leader import Leader
 from scheduler.mender import Mender

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.errors import FencedError
-from rlm.event import Reason, encode_letter
+from rlm.core.errors import FencedError
+from rlm.core.event import Reason, encode_letter
 from tests.store import looks, steps
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.endpoint import Budget, Endpoint, Limit
-from rlm.store.ledger import POISON_DEATHS
-from rlm.store.scripts import Script
-from rlm.store.window import Admitted, Call
+from rlm.core.endpoint import Budget, Endpoint, Limit
+from rlm.ledger.events import POISON_DEATHS
+from rlm.ledger.scripts import Script
+from rlm.ledger.windows import Admitted, Call
 from tests.store import looks, steps
 from tests.wait import wait_until
 

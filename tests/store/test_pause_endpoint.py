@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from rlm.circuit import Circuit, circuit_of
-from rlm.store.changes import What
+from rlm.core.health import Circuit, circuit_of
+from rlm.ledger.changes import What
 from tests.store.windows import (
     look,
     make_budget,
@@ -124,7 +124,7 @@ def test_a_paused_budget_pauses_all_that_hang_on_it(store):
 
 def test_only_the_newest_records_of_pauses_are_kept(store, endpoint, monkeypatch):
     """As those of limits: else the list would grow for ever."""
-    monkeypatch.setattr("rlm.store.control.MOST_CHANGES", 3)
+    monkeypatch.setattr("rlm.ledger.control.MOST_CHANGES", 3)
 
     for number in range(5):
         store.control.pause(endpoint, f"someone{number}@somewhere")

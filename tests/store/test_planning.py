@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from rlm.admin.planning import live_windows, types_in_force
 from rlm.plan import Window
-from rlm.planning import live_windows, types_in_force
 from tests.store import steps
 from tests.store.windows import make_budget, make_endpoint, pass_time, set_health, take
 

@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from rlm.embedded import EmbeddedServer
-from rlm.store import processes
-from rlm.store.connect import make_client
-from rlm.store.processes import HEARTBEAT_TTL_SECONDS, Process, Role, Waker, WorkerState
-from rlm.store.window import Call
+from rlm.ledger import processes
+from rlm.ledger.connect import make_client
+from rlm.ledger.embedded import EmbeddedServer
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, Waker, WorkerState
+from rlm.ledger.windows import Call
 from tests.conftest import SERVERS, running_server
 from tests.faults.proxy import RedisProxy
 from tests.store import looks, steps

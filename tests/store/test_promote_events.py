@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlm.store.scripts import Script
+from rlm.ledger.scripts import Script
 from tests.store import looks, steps
 
 SCRIPT = Script("promote_events")

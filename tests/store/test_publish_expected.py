@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.errors import FencedError
-from rlm.plan.values import Expected
+from rlm.core.errors import FencedError
+from rlm.core.expected import Expected
 from tests.store import looks, steps
 
 USUAL = {(steps.TYPE, steps.ENDPOINT): Expected(2.0, 2.5), (steps.OTHER_TYPE, steps.ENDPOINT): Expected(0.125, 1 / 3)}

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlm.checks import reach
-from rlm.endpoint import Endpoint, Limit
-from rlm.store.fitness import Severity
+from rlm.admin.doctor import reach
+from rlm.core.endpoint import Endpoint, Limit
+from rlm.ledger.fitness import Severity
 
 
 def settings(**urls):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.errors import FencedError
-from rlm.store.ledger import Release
-from rlm.store.scripts import Script
+from rlm.core.errors import FencedError
+from rlm.ledger.events import Release
+from rlm.ledger.scripts import Script
 from tests.store import looks, steps
 
 SCRIPT = Script("release_events")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.clock import system_clock
-from rlm.errors import FencedError, StoreError
-from rlm.store.processes import Process, Role, WorkerState
+from rlm.core.clock import system_clock
+from rlm.core.errors import FencedError, StoreError
+from rlm.ledger.processes import Process, Role, WorkerState
 from scheduler.release import ReleaseLoop
 from tests.store import looks, steps
 

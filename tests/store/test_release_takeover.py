@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.clock import system_clock
-from rlm.run import State
-from rlm.store.processes import Process, Role, WorkerState
+from rlm.core.clock import system_clock
+from rlm.core.run import State
+from rlm.ledger.processes import Process, Role, WorkerState
 from scheduler.release import APART_SECONDS, ReleaseLoop
 from tests.store import looks, steps
 

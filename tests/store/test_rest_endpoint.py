@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.refusals import TooHigh, forget_what_is_over, limits_too_high
-from rlm.store.window import Admitted, Refused
+from rlm.ledger.refusals import TooHigh, forget_what_is_over, limits_too_high
+from rlm.ledger.windows import Admitted, Refused
 from tests.store import steps
 from tests.store.windows import health, look, make_endpoint, pass_time, refusal, set_health, take
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.books import books
-from rlm.errors import FencedError
+from rlm.core.errors import FencedError
+from rlm.ledger.reading.books import books
 from tests.store import steps
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.errors import FencedError
+from rlm.core.errors import FencedError
 
 
 def test_it_is_found_by_its_hash(store, token, running):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.circuit import Circuit, circuit_of
-from rlm.store.changes import What
-from rlm.store.control import Resumed
+from rlm.core.health import Circuit, circuit_of
+from rlm.ledger.changes import What
+from rlm.ledger.control import Resumed
 from tests.store import looks
 from tests.store.windows import health, look, make_budget, make_endpoint, refusal, set_health, take
 
@@ -107,7 +107,7 @@ def test_only_the_newest_records_of_resuming_are_kept(store, endpoint, monkeypat
     """As those of pauses and limits."""
     for _ in range(3):
         store.control.pause(endpoint, BY)
-    monkeypatch.setattr("rlm.store.control.MOST_CHANGES", 2)
+    monkeypatch.setattr("rlm.ledger.control.MOST_CHANGES", 2)
 
     store.control.resume(endpoint, BY)
 

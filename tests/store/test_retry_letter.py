@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from rlm.event import BadItemError, Reason, encode_letter
-from rlm.run import State
-from rlm.store.letters import TruncatedLetterError
+from rlm.core.event import BadItemError, Reason, encode_letter
+from rlm.core.run import State
+from rlm.ledger.letters import TruncatedLetterError
 from tests.store import looks, steps
 from tests.store.deadletters import close, newest, reject, reject_at_intake, retry
 

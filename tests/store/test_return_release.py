@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.store.ledger import Claim, Release
+from rlm.ledger.events import Claim, Release
 from tests.store import looks, steps
 
 

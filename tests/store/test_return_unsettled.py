@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.run import State
-from rlm.store.ledger import CHUNK
-from rlm.store.window import Call
+from rlm.core.run import State
+from rlm.ledger.events import CHUNK
+from rlm.ledger.windows import Call
 from tests.store import looks, steps
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.clock import system_clock
+from rlm.core.clock import system_clock
+from rlm.ledger import Store
+from rlm.ledger.connect import make_client
+from rlm.ledger.keys import Keys
+from rlm.ledger.processes import Process, Role
+from rlm.ledger.selftests import LEFT_SECONDS, SelfTest, SelfTests
 from rlm.settings import settings_under
-from rlm.store import Store
-from rlm.store.connect import make_client
-from rlm.store.keys import Keys
-from rlm.store.processes import Process, Role
-from rlm.store.selftests import LEFT_SECONDS, SelfTest, SelfTests
 from tests.acceptance.redisusers import documented_users, make_user, url_of
 from tests.conftest import running_server
 from tests.store import steps

@@ -8,12 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlm import closing, report, telemetry
-from rlm.clock import system_clock
-from rlm.errors import FencedError, StoreError
-from rlm.run import State, Trigger
-from rlm.signals import Wakeup
-from rlm.store.processes import Process, Role
+from rlm import telemetry
+from rlm.admin import report
+from rlm.core.clock import system_clock
+from rlm.core.errors import FencedError, StoreError
+from rlm.core.run import State, Trigger
+from rlm.delivery import closing
+from rlm.ledger.processes import Process, Role
+from rlm.processes.signals import Wakeup
 from scheduler.service import SchedulerService
 from scheduler.tick import open_run
 from tests.store import steps
@@ -222,7 +224,7 @@ def test_a_run_that_a_standby_takes_over_is_left_to_it(service, store, monkeypat
 
 def test_a_drain_is_handed_over_in_its_middle(service, store, monkeypatch):
     """What is staged is drained by the standby, in the same run: by the next one it would come a window late."""
-    monkeypatch.setattr("rlm.store.intake.CHUNK_ITEMS", 1)
+    monkeypatch.setattr("rlm.ledger.intake.CHUNK_ITEMS", 1)
     store.processes.announce(Role.SCHEDULER, Process(id="standby", pid=1, host="there", started_at=0.0))
     steps.push(store, *steps.items(3, steps.TYPE))
     assert service._leader.campaign()

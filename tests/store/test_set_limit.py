@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.endpoint import Limit
-from rlm.store import Store
-from rlm.store.changes import Change, What
-from rlm.store.window import Refused
+from rlm.core.endpoint import Limit
+from rlm.ledger import Store
+from rlm.ledger.changes import Change, What
+from rlm.ledger.windows import Refused
 from tests.store import looks, steps
 from tests.store.windows import take
 
@@ -132,7 +132,7 @@ def test_a_text_that_is_no_json_does_not_spoil_the_record(store, token, endpoint
 
 def test_only_the_newest_records_are_kept(store, endpoint, monkeypatch):
     """Else the list would grow for ever; what was in force before the oldest of them is still known."""
-    monkeypatch.setattr("rlm.store.control.MOST_CHANGES", 3)
+    monkeypatch.setattr("rlm.ledger.control.MOST_CHANGES", 3)
 
     for amount in range(1, 6):
         store.control.limit(endpoint, f"{amount}/minute", BY)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.errors import FencedError
-from rlm.store.epoch import Verdict
-from rlm.store.window import Refused
+from rlm.core.errors import FencedError
+from rlm.ledger.epoch import Verdict
+from rlm.ledger.windows import Refused
 from tests.store import steps
 from tests.store.windows import health, set_health
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.errors import FencedError
-from rlm.store.scripts import Script
+from rlm.core.errors import FencedError
+from rlm.ledger.scripts import Script
 from tests.store import looks, steps
 from tests.wait import wait_until
 

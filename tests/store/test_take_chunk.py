@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.errors import FencedError
-from rlm.event import Reason
-from rlm.store.intake import order_offset
+from rlm.core.errors import FencedError
+from rlm.core.event import Reason
+from rlm.ledger.intake import order_offset
 from tests.store import looks, steps
 from tests.wait import wait_until
 

@@ -6,9 +6,9 @@ import hashlib
 
 import pytest
 
-from rlm.errors import FencedError
-from rlm.store.giants import Giants
-from rlm.store.scripts import Script
+from rlm.core.errors import FencedError
+from rlm.ledger.giants import Giants
+from rlm.ledger.scripts import Script
 from tests.store import looks, steps
 
 SCRIPT = Script("take_giant")

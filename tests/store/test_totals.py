@@ -9,12 +9,12 @@ from collections import Counter
 import pytest
 import redis
 
-from rlm import closing
-from rlm.errors import StoreError
-from rlm.event import Reason
-from rlm.store.totals import Totals
+from rlm.core.errors import StoreError
+from rlm.core.event import Reason
+from rlm.core.totals import histograms
+from rlm.delivery import closing
+from rlm.ledger.totals import Totals
 from rlm.telemetry.counters import OUTCOMES
-from rlm.totals import histograms
 from tests.store import steps
 from tests.store.windows import take
 from tests.store.workload import TYPES, Workload

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-import rlm.store
-from rlm import trail
-from rlm.event import Reason
-from rlm.store.ledger import POISON_DEATHS
-from rlm.store.window import Admitted, Call
-from rlm.trail import Answer, Heard
+import rlm.ledger
+from rlm.core import trail
+from rlm.core.event import Reason
+from rlm.core.trail import Answer, Heard
+from rlm.ledger.events import POISON_DEATHS
+from rlm.ledger.windows import Admitted, Call
 from tests.store import looks, losses, steps
 
 #: How a call may end, what the ledger is told, and the answer that stands in the trail.
@@ -114,7 +114,7 @@ def test_only_the_newest_entries_are_kept(store, token, run, calls):
 
 def test_the_scripts_reckon_with_the_same_length():
     """Each of those that write an entry."""
-    sources = [path.read_text() for path in (Path(rlm.store.__file__).parent / "lua").glob("*.lua")]
+    sources = [path.read_text() for path in (Path(rlm.ledger.__file__).parent / "lua").glob("*.lua")]
     lengths = re.findall(r"'trail', 1\).*?% (\d+)", "".join(sources))
 
     assert lengths == [str(trail.LENGTH)] * 5

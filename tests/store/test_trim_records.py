@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rlm.errors import FencedError
+from rlm.core.errors import FencedError
 from tests.store import looks, steps
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.errors import FencedError
-from rlm.store.epoch import Verdict
-from rlm.store.window import Admitted, Refused
+from rlm.core.errors import FencedError
+from rlm.ledger.epoch import Verdict
+from rlm.ledger.windows import Admitted, Refused
 from tests.store.windows import make_endpoint, take
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.errors import FencedError
+from rlm.core.errors import FencedError
 
 
 def test_the_wanted_number_is_the_last_one_published(store, token):

@@ -8,10 +8,10 @@ import limits
 import pytest
 from limits.strategies import MovingWindowRateLimiter
 
-from rlm.endpoint import Limit
-from rlm.errors import StoreUnreachableError
-from rlm.store.connect import make_client
-from rlm.store.window import Admitted, EndpointLimiter, Period, Refused, Windows, WindowStorage, periods
+from rlm.core.endpoint import Limit
+from rlm.core.errors import StoreUnreachableError
+from rlm.ledger.connect import make_client
+from rlm.ledger.windows import Admitted, EndpointLimiter, Period, Refused, Windows, WindowStorage, periods
 from tests.store import looks, steps
 from tests.store.windows import make_endpoint, pass_time, refusal, stamps, take
 from tests.wait import wait_until

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from rlm.books import books
+from rlm.ledger.reading.books import books
 from tests.store import looks, steps
 from tests.store.workload import TYPES, Workload, assert_books_balance
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from rlm.endpoint import Budget, Endpoint, Limit
-from rlm.store.window import Admitted, Refused
+from rlm.core.endpoint import Budget, Endpoint, Limit
+from rlm.ledger.windows import Admitted, Refused
 
 if TYPE_CHECKING:
-    from rlm.endpoint import Limited
-    from rlm.store import Store
-    from rlm.store.window import View
+    from rlm.core.endpoint import Limited
+    from rlm.core.window import WindowState
+    from rlm.ledger import Store
 
 #: What tells one moment of Redis time in an endpoint's health.
 _MOMENTS = ("rest_until_us", "held_until_us", "paused_until_us", "probe_until_us")
@@ -90,7 +90,7 @@ def refusal(store: Store, endpoint: Endpoint) -> float:
     return refused.retry_after
 
 
-def look(store: Store, limited: Limited) -> View:
+def look(store: Store, limited: Limited) -> WindowState:
     """Look at one window."""
     return store.windows.look([limited])[1][limited.name]
 

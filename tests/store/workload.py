@@ -6,20 +6,21 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from rlm import closing
-from rlm.event import Reason
-from rlm.run import State
-from rlm.store.ledger import Claim, Counts
-from rlm.store.window import Call
+from rlm.core.counts import Counts
+from rlm.core.event import Reason
+from rlm.core.run import State
+from rlm.delivery import closing
+from rlm.ledger.events import Claim
+from rlm.ledger.windows import Call
 from tests.store import looks, steps
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from rlm.run import Run
-    from rlm.store import Store
-    from rlm.store.ledger import Release
+    from rlm.core.run import Run
+    from rlm.ledger import Store
+    from rlm.ledger.events import Release
 
 T = TypeVar("T")
 

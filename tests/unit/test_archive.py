@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from rlm.archive import Archive, Kind
-from rlm.errors import ArchiveError
+from rlm.core.errors import ArchiveError
+from rlm.ledger.archive import Archive, Kind
 
 NOVEMBER, DECEMBER = 1_795_600_000.0, 1_797_000_000.0
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.arrivals import Arrivals, arrivals_of
-from rlm.clock import isoformat
+from rlm.admin.arrivals import Arrivals, arrivals_of
+from rlm.core.clock import isoformat
 
 EVERY = 180.0
 START = 1_700_000_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.harness.figures import measure
-from rlm.mockapi import Arrival
+from rlm.sandbox.mockapi import Arrival
 from rlm.settings import load_settings
 
 #: Its calls take a second; the window is 180 s.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.harness.schedule import best_schedule, lower_bound
-from rlm.endpoint import Endpoint, EventType, Limit
+from rlm.core.endpoint import Endpoint, EventType, Limit
 
 
 def a_type(name, seconds, *limits, priority=1):

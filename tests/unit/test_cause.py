@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from rlm.cause import ATTEMPTS, CANCELLED, DEADLINE, FAILED, STOPPED, Ended, alarmed, causes, verdict, went_wrong
-from rlm.waits import Obstacle, Wait, Waits
+from rlm.plan.cause import ATTEMPTS, CANCELLED, DEADLINE, FAILED, STOPPED, Ended, alarmed, causes, verdict, went_wrong
+from rlm.plan.waits import Obstacle, Wait, Waits
 
 LIMIT, WORKERS, LANES = Wait(Obstacle.LIMIT), Wait(Obstacle.WORKERS), Wait(Obstacle.LANES)
 

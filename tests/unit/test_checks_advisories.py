@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.checks.advisories import identify, judge
+from rlm.admin.doctor.advisories import identify, judge
 
 #: What has all of them, RediShell's kin, or the later one of Valkey alone.
 KIN, LATER = "CVE-2025-49844", "CVE-2025-67733"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tomllib
 
-from rlm.checks.times import check_times
-from rlm.endpoint import Endpoint, EventType, Limit
-from rlm.measured import MEASURED_CALLS, Measured
+from rlm.admin.doctor.times import check_times
+from rlm.core.endpoint import Endpoint, EventType, Limit
+from rlm.core.expected import MEASURED_CALLS, Measured
 
 ENDPOINT = Endpoint("api", "http://h/api", Limit.parse("30/minute"), 10.0)
 

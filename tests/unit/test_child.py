@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm.supervisor.child import Child, watch_death
+from rlm.processes.child import Child, watch_death
 
 PATIENCE = 10.0
 ROOT = Path(__file__).parents[2]
@@ -155,7 +155,7 @@ def test_no_stranger_with_a_reused_pid_is_ever_signalled(make_child):
 SUPERVISOR = """
 import multiprocessing, os, select, signal, time
 from multiprocessing import forkserver
-from rlm.supervisor.child import Child, watch_death
+from rlm.processes.child import Child, watch_death
 
 context = multiprocessing.get_context("forkserver")
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.circuit import Circuit, circuit_of
-from rlm.store.window import View
+from rlm.core.health import Circuit, circuit_of
+from rlm.core.window import WindowState
 
 
 @pytest.mark.parametrize(
     ("view", "state"),
     [
-        (View(3, 0, 0), Circuit.OK),
-        (View(0, 20, 0), Circuit.FULL),
-        (View(1, 0, 0, suspect=True), Circuit.PROBING),
-        (View(0, 20, 0, suspect=True), Circuit.PROBING),
-        (View(0, 20, 20, suspect=True), Circuit.RESTING),
-        (View(0, 20, 20, paused_seconds=20), Circuit.PAUSED),
-        (View(0, 90, 90, suspect=True, paused_seconds=20), Circuit.PAUSED),
-        (View(0, 90, 90, suspect=True, held_seconds=20, paused_seconds=90), Circuit.HELD),
+        (WindowState(3, 0, 0), Circuit.OK),
+        (WindowState(0, 20, 0), Circuit.FULL),
+        (WindowState(1, 0, 0, suspect=True), Circuit.PROBING),
+        (WindowState(0, 20, 0, suspect=True), Circuit.PROBING),
+        (WindowState(0, 20, 20, suspect=True), Circuit.RESTING),
+        (WindowState(0, 20, 20, paused_seconds=20), Circuit.PAUSED),
+        (WindowState(0, 90, 90, suspect=True, paused_seconds=20), Circuit.PAUSED),
+        (WindowState(0, 90, 90, suspect=True, held_seconds=20, paused_seconds=90), Circuit.HELD),
     ],
 )
 def test_the_state_is_told_by_what_stands_in_the_way(view, state):
@@ -28,11 +28,11 @@ def test_the_state_is_told_by_what_stands_in_the_way(view, state):
 
 def test_one_whose_budget_is_full_has_no_slot_either():
     """A budget that is shut says so itself."""
-    full, paused = View(0, 20, 0), View(0, 20, 20, paused_seconds=20)
+    full, paused = WindowState(0, 20, 0), WindowState(0, 20, 20, paused_seconds=20)
 
-    assert circuit_of(View(3, 0, 0), full) is Circuit.FULL
-    assert circuit_of(View(3, 0, 0), paused) is Circuit.OK
-    assert circuit_of(View(0, 20, 20), full) is Circuit.RESTING
+    assert circuit_of(WindowState(3, 0, 0), full) is Circuit.FULL
+    assert circuit_of(WindowState(3, 0, 0), paused) is Circuit.OK
+    assert circuit_of(WindowState(0, 20, 20), full) is Circuit.RESTING
 
 
 def test_the_older_words_are_still_those_of_the_json_and_the_metric():

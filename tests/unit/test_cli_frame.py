@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rlm.cli.group import COMMANDS, OVERVIEW, rlm
-from rlm.errors import StoreUnreachableError
+from rlm.core.errors import StoreUnreachableError
 
 
 def run(*words: str) -> Result:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from rlm.clock import isoformat, system_clock
+from rlm.core.clock import isoformat, system_clock
 
 
 @pytest.mark.parametrize(

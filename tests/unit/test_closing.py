@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm.closing import _tell
-from rlm.compliance import most_in_any
+from rlm.core.compliance import most_in_any
+from rlm.delivery.closing import _tell
 
 STAMPS = st.lists(st.integers(0, 60), max_size=25).map(sorted)
 

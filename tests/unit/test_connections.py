@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from rlm.connections import Ceiling, least_missed
+from rlm.web.connections import Ceiling, least_missed
 
 
 @dataclass(eq=False)
@@ -81,4 +81,4 @@ def test_no_descriptor_left_is_told_once_and_other_errors_as_ever(caplog):
     ceiling.on_loop_error(loop, {"message": "something else"})
     loop.close()
 
-    assert [record.name for record in caplog.records] == ["rlm.connections", "asyncio"]
+    assert [record.name for record in caplog.records] == ["rlm.web.connections", "asyncio"]

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from rlm import crash
-from rlm.crash import POINTS, crash_point
-from rlm.errors import ConfigurationError
+from rlm.core import failpoints as crash
+from rlm.core.errors import ConfigurationError
+from rlm.core.failpoints import POINTS, crash_point
 from rlm.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 #: A process that comes by a point three times, and says each time that it is still there.
 PASSAGES = """
-from rlm.crash import crash_point
+from rlm.core.failpoints import crash_point
 for _ in range(3):
     crash_point("drain.staged")
     print("alive", flush=True)

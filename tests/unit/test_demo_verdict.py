@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as replaced
 
-from rlm.demo.summary import prologue, seen_table, summary
-from rlm.demo.verdict import judge
-from rlm.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.mockapi import Arrival, EndpointSummary
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.sandbox.demo.summary import prologue, seen_table, summary
+from rlm.sandbox.demo.verdict import judge
+from rlm.sandbox.mockapi import Arrival, EndpointSummary
 from rlm.settings import load_settings
 
 LIMIT = Limit.parse("30 per 6 second")

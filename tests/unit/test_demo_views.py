@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.demo import phrases, views
-from rlm.demo.moment import moment_of
-from rlm.demo.views import PlainView, view_on
+from rlm.sandbox.demo import phrases, views
+from rlm.sandbox.demo.moment import moment_of
+from rlm.sandbox.demo.views import PlainView, view_on
 
 PLAN = {"workers": 3, "threads": 5, "forecast_seconds": 10.77, "lower_bound_seconds": 6.4, "expected_leftover": 0}
 COUNTS = {"taken": 180, "carried_over": 0, "completed": 60, "failed": 0, "leftover": 120, "invalid": 0, "duplicates": 0}

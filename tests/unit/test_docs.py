@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 import pytest
 
+from rlm.admin.planning import plan_run
 from rlm.cli.common import ExitCode
 from rlm.cli.group import COMMANDS, rlm
-from rlm.planning import plan_run
 from rlm.settings import load_settings
 from rlm.settings.document import SECTIONS
 from rlm.settings.model import EndpointSettings, TypeSettings
@@ -336,7 +336,7 @@ def test_no_file_names_a_registry_the_lock_file_or_a_place_on_one_machine():
         ("`rlm demo [--events N]`", [["demo", "--events", "N"]]),
         ("```sh\npip install uv && uv run rlm demo\n```", [["demo"]]),
         ("```sh\necho x | rlm queue push   # as the audit system would\n```", [["queue", "push"]]),
-        ("`rlm:start`, `rlm/pace.py`, `rlm ...`", []),
+        ("`rlm:start`, `rlm/plan/pace.py`, `rlm ...`", []),
     ],
 )
 def test_this_test_sees_every_kind_of_command(tmp_path, text, expected):
@@ -349,7 +349,7 @@ def test_this_test_sees_every_kind_of_command(tmp_path, text, expected):
 
 @each_page
 def test_a_file_of_ours_that_is_named_exists(page):
-    """`rlm/store/keys.py`, `tests/faults/`: what the text sends the reader to."""
+    """`rlm/ledger/keys.py`, `tests/faults/`: what the text sends the reader to."""
     named = {
         span for span in page.spans if re.fullmatch(r"(rlm|actors|scheduler|tests|benchmarks)/[\w/]*(\.\w+)?", span)
     }

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from rlm.cli.durations import seconds_of
 from rlm.cli.group import rlm
-from rlm.text import span
+from rlm.core.text import span
 
 
 @pytest.mark.parametrize(

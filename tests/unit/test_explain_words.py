@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.circuit import Circuit
-from rlm.explain.facts import Gate, Place, Scene, Whereabouts
-from rlm.explain.words import moment, ordinal, sentence
-from rlm.run import Run, State, Trigger
+from rlm.admin.explain.facts import Gate, Scene, Whereabouts
+from rlm.admin.explain.words import moment, ordinal, sentence
+from rlm.core.health import Circuit
+from rlm.core.place import Place
+from rlm.core.run import Run, State, Trigger
 
 NOW = 1_703_167_402.12  # 2023-12-21T14:03:22.120Z
 

@@ -9,22 +9,22 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlm.endpoint import Endpoint, EventType, Limit
-from rlm.measured import Completed
-from rlm.pace import Scene
+from rlm.core.counts import Counts
+from rlm.core.endpoint import Endpoint, EventType, Limit
+from rlm.core.expected import Completed
+from rlm.core.window import WindowState
+from rlm.ledger.control import Refusals
+from rlm.ledger.refusals import TooHigh
+from rlm.ledger.snapshot import CallUnderway, Snapshot
 from rlm.plan import Plan, Utilisation
-from rlm.refusals import TooHigh
-from rlm.store.control import Refusals
-from rlm.store.ledger import Counts
-from rlm.store.snapshot import CallUnderway, Snapshot
-from rlm.store.window import View
-from rlm.turnaround import MEASURED_TURNS, TURNAROUND_SECONDS
+from rlm.plan.pace import Scene
+from rlm.plan.turnaround import MEASURED_TURNS, TURNAROUND_SECONDS
 from scheduler import forecast
 from scheduler.forecast import PLANNING_PART, REPLAN_SECONDS, Forecaster
 from scheduler.team import Team
 
 KIND = EventType("T", 1, 1.0, (Endpoint("t", "http://localhost/t", Limit.parse("30/minute"), 10.0),))
-WELL = View(30, 0.0, 0.0)
+WELL = WindowState(30, 0.0, 0.0)
 PLAN = Plan(1, 5, 0.0, 1.0, 1.0, 0, {}, (), Utilisation(0.0, 0.0), "nothing binds")
 
 
@@ -158,7 +158,7 @@ def test_an_endpoint_that_refuses_what_is_too_much_is_counted_on_for_what_is_not
     planned.measuring.answered_us = answered_us
     planned.too_high = [TooHigh(KIND.endpoints[0], Refusals("30/minute", 9, 3, 95.0))]
 
-    planned.look(Counts(pending=9), 0, view=View(0, 5.0, 5.0, suspect=True))
+    planned.look(Counts(pending=9), 0, view=WindowState(0, 5.0, 5.0, suspect=True))
 
     assert planned.counted_on == {"t": counted_on}
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from honcho.printer import Message, Printer
 
-from rlm.foreman import HASTE_SECONDS, LINGER_SECONDS, REPEAT_SECONDS, Foreman
-from rlm.signals import Wakeup
+from rlm.processes.foreman import HASTE_SECONDS, LINGER_SECONDS, REPEAT_SECONDS, Foreman
+from rlm.processes.signals import Wakeup
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 

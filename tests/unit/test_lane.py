@@ -6,12 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlm import lane
-from rlm.delivery import Delivered, Unreachable
-from rlm.endpoint import Endpoint, EventType, Limit
-from rlm.lane import LEASE_SLACK_SECONDS, Lanes
-from rlm.store.ledger import Claim, Release
-from rlm.store.window import Admitted, Failed, Refused
+from rlm.core.endpoint import Endpoint, EventType, Limit
+from rlm.delivery import Delivered, Unreachable, lane
+from rlm.delivery.lane import LEASE_SLACK_SECONDS, Lanes
+from rlm.ledger.events import Claim, Release
+from rlm.ledger.windows import Admitted, Failed, Refused
 
 FIRST, SECOND = "first", "second"
 TIMEOUT = 10.0

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from rlm.alarms import Alarm, alarm
 from rlm.cli.processes import scheduler
-from rlm.errors import StoreUnreachableError
-from rlm.foreman import ALARM_COLOUR
-from rlm.outage import Outage
+from rlm.core.alarms import Alarm, alarm
+from rlm.core.errors import StoreUnreachableError
+from rlm.ledger.outage import Outage
+from rlm.processes.foreman import ALARM_COLOUR
 from rlm.settings.secrets import Secrets, remember
 from rlm.telemetry.lines import JsonPrinter, TextPrinter
 from rlm.telemetry.logs import FACTS, KEYS, JsonFormatter, LineFormatter, LogFormat, is_coloured, log_format
@@ -40,7 +40,7 @@ class Stream(io.StringIO):
 
 
 def record_of(message, *args, level=logging.WARNING, exc_info=None, **facts):
-    record = logging.LogRecord("rlm.lane", level, "lane.py", 1, message, args, exc_info)
+    record = logging.LogRecord("rlm.delivery.lane", level, "lane.py", 1, message, args, exc_info)
     record.created, record.process = 1_700_000_000.25, 4711
     vars(record).update(facts)
     return record
@@ -112,7 +112,12 @@ def test_a_line_of_json_has_every_key_that_is_documented():
 
     assert tuple(told) == KEYS
     assert told["time"] == "2023-11-14T22:13:20.250Z"
-    assert (told["level"], told["role"], told["pid"], told["logger"]) == ("WARNING", "worker", 4711, "rlm.lane")
+    assert (told["level"], told["role"], told["pid"], told["logger"]) == (
+        "WARNING",
+        "worker",
+        4711,
+        "rlm.delivery.lane",
+    )
     assert told["message"] == "Event i:T failed"
     assert (told["lane"], told["run_id"], told["counts"]) == (3, "the-run_id", {"calls": 2})
     assert told["exception"].endswith("ValueError: invalid literal for int() with base 10: '1\\n2'")

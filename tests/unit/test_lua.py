@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import rlm.store
+import rlm.ledger
 
-FOLDER = Path(rlm.store.__file__).parent / "lua"
+FOLDER = Path(rlm.ledger.__file__).parent / "lua"
 TESTS = Path(__file__).parent.parent / "store"
 SCRIPTS = sorted(FOLDER.glob("*.lua"), key=lambda path: path.name)
 LONGEST = 70

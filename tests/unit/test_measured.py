@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm.endpoint import ANSWER_SLACK_SECONDS, EventType
-from rlm.measured import (
+from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType
+from rlm.core.expected import (
     CHANGED_CALLS,
     CHANGED_TIMES,
     HIGHEST_ERROR_RATE,
@@ -18,6 +18,7 @@ from rlm.measured import (
     MEASURED_NOW,
     NEWEST_DURATIONS,
     Completed,
+    Expected,
     Following,
     Measured,
     call_seconds,
@@ -26,7 +27,6 @@ from rlm.measured import (
     needed_seconds,
     quantile,
 )
-from rlm.plan.values import Expected
 
 TYPE = EventType("T", priority=1, processing_seconds=2.0, endpoints=())
 PAIR, OTHER = ("T", "one"), ("T", "two")

@@ -6,8 +6,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm.endpoint import Budget, Endpoint, Limit, Rule
-from rlm.mockapi.arrivals import Arrival, ArrivalLog, exceeded, recount, summarise
+from rlm.core.endpoint import Budget, Endpoint, Limit, Rule
+from rlm.sandbox.mockapi.arrivals import Arrival, ArrivalLog, exceeded, recount, summarise
 
 ACCOUNT = Budget("account", Limit.parse("3/second"))
 

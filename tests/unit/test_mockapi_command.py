@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from rlm.cli.mock_api import _faults, mock_api
-from rlm.endpoint import Endpoint, EventType, Limit
+from rlm.core.endpoint import Endpoint, EventType, Limit
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rlm.connections import Ceiling
-from rlm.mockapi.arrivals import Arrival
-from rlm.mockapi.connection import Connection, Reply
+from rlm.sandbox.mockapi.arrivals import Arrival
+from rlm.sandbox.mockapi.connection import Connection, Reply
+from rlm.web.connections import Ceiling
 
 
 class Answering:

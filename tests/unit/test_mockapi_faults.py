@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from rlm.errors import ConfigurationError
-from rlm.mockapi.faults import Answer, Faults, NoAnswer, outcome
+from rlm.core.errors import ConfigurationError
+from rlm.sandbox.mockapi.faults import Answer, Faults, NoAnswer, outcome
 
 
 def outcomes(calls=1000, since_set=0.0, **fields):

@@ -8,11 +8,11 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from rlm.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.errors import ConfigurationError
-from rlm.mockapi.faults import NoAnswer
-from rlm.mockapi.service import Service
-from rlm.mockapi.wire import Head
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.core.errors import ConfigurationError
+from rlm.sandbox.mockapi.faults import NoAnswer
+from rlm.sandbox.mockapi.service import Service
+from rlm.sandbox.mockapi.wire import Head
 
 
 class StoppedClock:

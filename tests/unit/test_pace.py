@@ -8,11 +8,19 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.pace import AHEAD_SECONDS, BURST_EVENTS, Scene, can_send, choose_releases, next_slot_seconds, short_of_lanes
-from rlm.plan.values import Expected
-from rlm.store.ledger import Counts
-from rlm.store.window import View
+from rlm.core.counts import Counts
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.core.expected import Expected
+from rlm.core.window import WindowState
+from rlm.plan.pace import (
+    AHEAD_SECONDS,
+    BURST_EVENTS,
+    Scene,
+    can_send,
+    choose_releases,
+    next_slot_seconds,
+    short_of_lanes,
+)
 
 
 def endpoint(name: str) -> Endpoint:
@@ -22,27 +30,27 @@ def endpoint(name: str) -> Endpoint:
 HIGH = EventType("HIGH", 5, 2.0, (endpoint("high"), endpoint("high_over")))
 LOW = EventType("LOW", 1, 1.0, (endpoint("low"),))
 TYPES = (HIGH, LOW)
-SHUT = View(0, 7.0, 0.0)
+SHUT = WindowState(0, 7.0, 0.0)
 
 
-def views(**free: int) -> dict[str, View]:
+def views(**free: int) -> dict[str, WindowState]:
     """Views of all endpoints: the slots of those named, the others shut for 7 s."""
-    return {one: View(free[one], 0.0, 0.0) if one in free else SHUT for one in ("high", "high_over", "low")}
+    return {one: WindowState(free[one], 0.0, 0.0) if one in free else SHUT for one in ("high", "high_over", "low")}
 
 
 def counts(high: Counts | None = None, low: Counts | None = None) -> dict[str, Counts]:
     return {"HIGH": high or Counts(), "LOW": low or Counts()}
 
 
-def choose(found: dict[str, Counts], windows: dict[str, View], *, lanes: int = 100, remaining: float = 60.0):
+def choose(found: dict[str, Counts], windows: dict[str, WindowState], *, lanes: int = 100, remaining: float = 60.0):
     return choose_releases(Scene(found, windows, lanes, remaining), TYPES)
 
 
-def may_send(found: dict[str, Counts], windows: dict[str, View], remaining: float) -> bool:
+def may_send(found: dict[str, Counts], windows: dict[str, WindowState], remaining: float) -> bool:
     return can_send(Scene(found, windows, 100, remaining), TYPES)
 
 
-def next_slot(found: dict[str, Counts], windows: dict[str, View]) -> float | None:
+def next_slot(found: dict[str, Counts], windows: dict[str, WindowState]) -> float | None:
     return next_slot_seconds(Scene(found, windows, 100, 60.0), TYPES)
 
 
@@ -193,7 +201,7 @@ def test_lanes_are_short_where_an_event_waits_for_nothing_else(found, windows, s
 
 def test_the_next_slot_is_the_earliest_that_is_waited_for():
     """Only windows of types with pending events count; a free one is now."""
-    apart = {"high": View(0, 5.0, 0.0), "high_over": View(0, 3.0, 0.0), "low": View(0, 1.0, 0.0)}
+    apart = {"high": WindowState(0, 5.0, 0.0), "high_over": WindowState(0, 3.0, 0.0), "low": WindowState(0, 1.0, 0.0)}
 
     assert next_slot(counts(Counts(pending=1)), apart) == 3.0
     assert next_slot(counts(Counts(pending=1), Counts(pending=1)), apart) == 1.0
@@ -208,7 +216,7 @@ def test_no_next_slot_is_waited_for_without_pending_events():
 def test_a_crowd_sets_out_in_bursts():
     """With a hundred lanes free no more set out at once than get to their endpoints in time; of many lanes, a part."""
     found = counts(Counts(pending=900), Counts(pending=900))
-    wide = {name: View(900, 0.0, 0.0) for name in views()}
+    wide = {name: WindowState(900, 0.0, 0.0) for name in views()}
 
     assert len(choose(found, wide, lanes=100)["HIGH"]) == BURST_EVENTS
     assert len(choose(found, wide, lanes=1000)["HIGH"]) == 150
@@ -244,7 +252,7 @@ def test_a_budget_is_promised_once():
     high = replace(HIGH, endpoints=tuple(replace(one, budget=budget) for one in HIGH.endpoints))
     low = replace(LOW, endpoints=tuple(replace(one, budget=budget) for one in LOW.endpoints))
     found = counts(Counts(pending=9, released=1), Counts(pending=9))
-    windows = {**views(high=2, high_over=9, low=9), "account": View(4, 0.0, 0.0)}
+    windows = {**views(high=2, high_over=9, low=9), "account": WindowState(4, 0.0, 0.0)}
 
     assert choose_releases(Scene(found, windows, 99, 60.0), (high, low)) == {"HIGH": ["high", "high_over", "high_over"]}
 
@@ -252,7 +260,7 @@ def test_a_budget_is_promised_once():
 def test_a_used_up_budget_is_waited_for():
     """Where the budget's next slot comes later than the endpoint's, the budget's counts."""
     low = replace(LOW, endpoints=tuple(replace(one, budget=Budget("account", one.limit)) for one in LOW.endpoints))
-    windows = {"low": View(3, 0.0, 0.0), "account": View(0, 4.0, 0.0)}
+    windows = {"low": WindowState(3, 0.0, 0.0), "account": WindowState(0, 4.0, 0.0)}
     scene = Scene({"LOW": Counts(pending=1)}, windows, 5, 4.5)
 
     assert choose_releases(scene, (low,)) == {}

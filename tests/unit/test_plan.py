@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rlm.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.plan import Capacity, Expected, Horizon, Plan, Progress, Underway, Window, compute_plan
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.core.expected import Expected
+from rlm.plan import Capacity, Horizon, Plan, Progress, Underway, Window, compute_plan
 from rlm.plan.gate import SECOND
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Situation

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from rlm.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.plan import Capacity, Horizon, Window
 from rlm.plan.carry import carried, course_of
 from rlm.plan.course import Course, Start

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm.endpoint import Budget, Endpoint, EventType, Limit, Rule, all_limited, in_order_of_use
-from rlm.plan import Capacity, Expected, Horizon, Plan, Progress, Underway, Window, compute_plan
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Rule, all_limited, in_order_of_use
+from rlm.core.expected import Expected
+from rlm.plan import Capacity, Horizon, Plan, Progress, Underway, Window, compute_plan
 from rlm.plan.division import divide
 from rlm.plan.gate import SECOND
 from rlm.plan.simulate import simulate
@@ -21,7 +22,7 @@ from rlm.plan.situation import Situation
 if TYPE_CHECKING:
     from random import Random
 
-    from rlm.endpoint import Limited
+    from rlm.core.endpoint import Limited
     from rlm.plan.course import Course
 
 

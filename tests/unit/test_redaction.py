@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm.endpoint import Endpoint, Limit
+from rlm.core.endpoint import Endpoint, Limit
 from rlm.settings.masking import MASK
 from rlm.settings.redaction import redact, secrets_of_call
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import rlm.run
-from rlm.run import MOVES, Called, Run, State, Trigger, make_record, make_run_id
+import rlm.core.run
+from rlm.core.run import MOVES, Called, Run, State, Trigger, make_record, make_run_id
 
 TYPES = ("A", "B")
 STARTED = 1_700_000_000.25
@@ -202,7 +202,7 @@ def test_an_id_says_when_and_is_safe_everywhere():
 
 def test_the_moves_are_those_of_the_docstring():
     """The table that people read and the one that the code knows are the same."""
-    rows = rlm.run.__doc__.split("=\n")[2].splitlines()
+    rows = rlm.core.run.__doc__.split("=\n")[2].splitlines()
     table = {}
     for row in rows:
         state, moves = row[:10].strip(), row[12:35].strip()

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from rlm.endpoint import Endpoint, Limit
-from rlm.mockapi import Arrival
-from rlm.mockapi.arrivals import summarise
-from rlm.selftest import verdict
-from rlm.selftest.items import WALLET, make_batch
+from rlm.core.endpoint import Endpoint, Limit
+from rlm.sandbox.mockapi import Arrival
+from rlm.sandbox.mockapi.arrivals import summarise
+from rlm.sandbox.selftest import verdict
+from rlm.sandbox.selftest.items import WALLET, make_batch
 
 ENDPOINT = Endpoint("api", "http://h/api", Limit.parse("2/second"), 5.0)
 BATCH = make_batch("p", {"T": 3}, 0.0)

@@ -13,8 +13,8 @@ import pytest
 import sentry_sdk
 
 from rlm import telemetry
-from rlm.alarms import Alarm, alarm
-from rlm.errors import ConfigurationError
+from rlm.core.alarms import Alarm, alarm
+from rlm.core.errors import ConfigurationError
 from rlm.settings.secrets import Secrets, remember
 from rlm.telemetry import crons, sentry
 from rlm.telemetry.bounded import MOST_CAUSES, Bounded
@@ -25,13 +25,13 @@ PAYLOAD = "wallet-of-alice"
 
 
 def record_of(message, *args, level=logging.ERROR, exc_info=None, **facts):
-    record = logging.LogRecord("rlm.lane", level, "lane.py", 1, message, args, exc_info)
+    record = logging.LogRecord("rlm.delivery.lane", level, "lane.py", 1, message, args, exc_info)
     vars(record).update(facts)
     return record
 
 
 def event_with(**fields):
-    return {"event_id": "0" * 32, "level": "error", "logger": "rlm.lane", "platform": "python", **fields}
+    return {"event_id": "0" * 32, "level": "error", "logger": "rlm.delivery.lane", "platform": "python", **fields}
 
 
 def raised():

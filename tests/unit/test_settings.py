@@ -12,8 +12,8 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from rlm.endpoint import Budget, Limit, Rule
-from rlm.errors import ConfigurationError
+from rlm.core.endpoint import Budget, Limit, Rule
+from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
 
 ONE_TYPE = """

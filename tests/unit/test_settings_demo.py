@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.endpoint import Rule
+from rlm.core.endpoint import Rule
 from rlm.settings import demo_document, load_settings
 
 

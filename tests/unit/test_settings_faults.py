@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm.errors import ConfigurationError
+from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
 
 TYPE = """

@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from rlm.errors import ConfigurationError
+from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
 from rlm.settings.layers import leaves
 from rlm.settings.lines import lines_of

@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 import pytest
 
-from rlm.endpoint import Endpoint, Limit
-from rlm.errors import ConfigurationError
+from rlm.core.endpoint import Endpoint, Limit
+from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings, mask_url, resolve_headers
 from rlm.settings.secrets import Secrets, known, remember
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.errors import ConfigurationError
+from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
 
 FILE = """

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from rlm.signals import StopSignals, Wakeup, unblock
+from rlm.processes.signals import StopSignals, Wakeup, unblock
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import limits
 import pytest
 from limits.storage import RedisStorage, storage_from_string
 
-from rlm.endpoint import Limit
-from rlm.store.window import Period, WindowStorage, periods
+from rlm.core.endpoint import Limit
+from rlm.ledger.windows import Period, WindowStorage, periods
 
 
 def test_a_rule_is_an_item_whose_period_may_be_a_fraction():

@@ -14,19 +14,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm.errors import StoreUnreachableError
-from rlm.settings import load_settings
-from rlm.signals import Wakeup
-from rlm.store.processes import Process, Role, WorkerState
-from rlm.supervisor import child, silence, supervisor
-from rlm.supervisor.silence import BOOT_SECONDS, LOOK_SECONDS, LOOKS, SILENT_SECONDS
-from rlm.supervisor.supervisor import (
+from rlm.core.errors import StoreUnreachableError
+from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.processes import child, silence, supervisor
+from rlm.processes.signals import Wakeup
+from rlm.processes.silence import BOOT_SECONDS, LOOK_SECONDS, LOOKS, SILENT_SECONDS
+from rlm.processes.supervisor import (
     FIRST_WAIT_SECONDS,
     GRACE_SLACK_SECONDS,
     LONGEST_WAIT_SECONDS,
     QUICK_DEATH_SECONDS,
     Supervisor,
 )
+from rlm.settings import load_settings
 
 
 class Clock:

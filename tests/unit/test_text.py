@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.text import named
+from rlm.core.text import named
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.trend import HISTORY_SECONDS, Direction, Sample, Trend
+from rlm.admin.trend import HISTORY_SECONDS, Direction, Sample, Trend
 
 
 def trend(*samples):

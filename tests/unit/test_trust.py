@@ -11,13 +11,13 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from rlm import trust
 from rlm.cli.group import rlm
-from rlm.errors import ConfigurationError, UnsafeError
+from rlm.core import trust
+from rlm.core.errors import ConfigurationError, UnsafeError
+from rlm.core.trust import LARGEST_FILE, is_private_group, read_trusted, weakness
+from rlm.ledger.connect import make_client
 from rlm.settings import load_settings
 from rlm.settings.masking import mask_url, mask_urls
-from rlm.store.connect import make_client
-from rlm.trust import LARGEST_FILE, is_private_group, read_trusted, weakness
 
 #: A file that takes longer is not read in a time that anybody waits.
 SECONDS = 5.0

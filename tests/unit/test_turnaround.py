@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.measured import Completed
-from rlm.turnaround import HICCUPS, MEASURED_TURNS, NEWEST_TURNS, TURNAROUND_SECONDS, Turnaround
+from rlm.core.expected import Completed
+from rlm.plan.turnaround import HICCUPS, MEASURED_TURNS, NEWEST_TURNS, TURNAROUND_SECONDS, Turnaround
 
 
 def turn(turnaround, idle_seconds, at=100.0, calls=1):

@@ -8,9 +8,9 @@ from unittest import mock
 
 import pytest
 
-from rlm.endpoint import Endpoint, Limit
-from rlm.errors import StoreUnfitError, StoreUnreachableError
-from rlm.store.epoch import Verdict, Vouched
+from rlm.core.endpoint import Endpoint, Limit
+from rlm.core.errors import StoreUnfitError, StoreUnreachableError
+from rlm.ledger.epoch import Verdict, Vouched
 from scheduler import vouching
 from scheduler.vouching import FIT_SECONDS, FORGOT, UNKNOWN, Voucher
 

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from rlm.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.pace import Scene
-from rlm.store.ledger import Counts
-from rlm.store.window import View
-from rlm.waits import GAP_SECONDS, Obstacle, Wait, Waits, waits_of
+from rlm.core.counts import Counts
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.core.window import WindowState
+from rlm.plan.pace import Scene
+from rlm.plan.waits import GAP_SECONDS, Obstacle, Wait, Waits, waits_of
 
 LIMIT = Limit.parse("30/minute")
 BUDGET = Budget("account", Limit.parse("10/minute"))
-FREE, FULL = View(5, 0.0, 0.0), View(0, 20.0, 0.0)
-PAUSED = View(0, 60.0, 60.0, paused_seconds=60.0)
-RESTING = View(0, 5.0, 5.0, suspect=True)
-HELD = View(0, 60.0, 60.0, held_seconds=60.0)
+FREE, FULL = WindowState(5, 0.0, 0.0), WindowState(0, 20.0, 0.0)
+PAUSED = WindowState(0, 60.0, 60.0, paused_seconds=60.0)
+RESTING = WindowState(0, 5.0, 5.0, suspect=True)
+HELD = WindowState(0, 60.0, 60.0, held_seconds=60.0)
 
 
 def kind(*names: str, budget: Budget | None = None) -> EventType:
@@ -25,7 +25,7 @@ def kind(*names: str, budget: Budget | None = None) -> EventType:
 
 
 def scene(
-    views: dict[str, View], *, pending: int = 9, inflight: int = 0, lanes: int = 5, remaining: float = 60.0
+    views: dict[str, WindowState], *, pending: int = 9, inflight: int = 0, lanes: int = 5, remaining: float = 60.0
 ) -> Scene:
     return Scene({"T": Counts(pending=pending, inflight=inflight)}, views, lanes, remaining)
 
@@ -68,7 +68,7 @@ def test_a_full_budget_is_told_from_a_full_endpoint() -> None:
     assert waits_of(seen, kind("a", budget=BUDGET), begun=True) == {Wait(Obstacle.BUDGET, "account"): 1.0}
 
 
-def look(waits: Waits, now: float, views: dict[str, View], **more: Any) -> None:
+def look(waits: Waits, now: float, views: dict[str, WindowState], **more: Any) -> None:
     options = {"begun": True, "away": False, **{key: more.pop(key) for key in ("begun", "away") if key in more}}
     waits.look(now, scene(views, **more), [kind("a")], **options)
 

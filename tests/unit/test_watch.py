@@ -8,8 +8,8 @@ import signal
 import pytest
 
 from rlm.cli.watch import Detached, detachable, watch
-from rlm.clock import system_clock
-from rlm.errors import NoSuchRunError, StoreUnreachableError
+from rlm.core.clock import system_clock
+from rlm.core.errors import NoSuchRunError, StoreUnreachableError
 
 
 class Output:

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from rlm.signals import Wakeup
+from rlm.processes.signals import Wakeup
 from rlm.web import connection, serve
 from tests.wait import wait_until
 

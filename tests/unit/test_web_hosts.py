@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from rlm.errors import ConfigurationError
+from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
 from rlm.web.hosts import KnownHosts
 

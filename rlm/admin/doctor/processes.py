@@ -1,0 +1,127 @@
+"""Who is alive: a scheduler that ticks, a supervisor, the workers wanted; all of one version and configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rlm import __version__
+from rlm.admin.doctor.findings import fault, good, warning
+from rlm.core.clock import system_clock
+from rlm.core.text import named, span
+from rlm.ledger.processes import Role, WorkerState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rlm.ledger import Store
+    from rlm.ledger.fitness import Finding
+    from rlm.ledger.processes import Process
+
+#: A scheduler that has not ticked for this many of its periods is stuck.
+MISSED_TICKS = 2
+#: So long a worker may take until it is ready, on a host that starts many at once, seconds.
+COMING_UP_SECONDS = 10.0
+#: So many processes are named; of others only the number is told.
+MOST_NAMED = 5
+
+
+def check_scheduler(store: Store) -> Iterator[Finding]:
+    """Tell whether a scheduler runs, with this configuration, and ticks."""
+    schedulers, holder = store.processes.alive(Role.SCHEDULER), store.leases.holder()
+    if not schedulers and holder is None:
+        yield _none(store, Role.SCHEDULER, "no run starts by itself")
+        return
+    if not schedulers:
+        yield good("scheduler", f"none is running, {holder} conducts a run by hand")
+        return
+    if stale := _of_another_configuration(store, schedulers):
+        yield warning("scheduler", f"{stale} runs another configuration", "restart it")
+        return
+    last, every = store.runs.last_tick(), store.settings.run.every_seconds
+    since = max(last or 0.0, min(one.started_at for one in schedulers))
+    late = system_clock.now() - since - MISSED_TICKS * every
+    if late > 0 and store.runs.current() is None:
+        message = f"it has not ticked for {span(late + MISSED_TICKS * every)}, where a tick is due every {every:g} s"
+        yield warning("scheduler", message, "read its log, and restart it")
+        return
+    yield good("scheduler", f"{len(schedulers)} running, {holder or 'none yet'} leads")
+
+
+def check_supervisor(store: Store) -> Iterator[Finding]:
+    """Tell whether a supervisor runs, with this configuration, and where."""
+    supervisors = store.processes.alive(Role.SUPERVISOR)
+    if not supervisors:
+        lacking = _none(store, Role.SUPERVISOR, "no worker is started")
+        lacks_now = store.runs.current() is not None and store.processes.wanted() > len(
+            store.processes.alive(Role.WORKER)
+        )
+        yield fault(lacking.name, lacking.message, lacking.remedy) if lacks_now else lacking
+    elif stale := _of_another_configuration(store, supervisors):
+        yield warning("supervisor", f"{stale} runs another configuration", "restart it")
+    else:
+        hosts = ", ".join(sorted({one.host for one in supervisors}))
+        yield good("supervisor", f"{len(supervisors)} running, on {hosts}")
+
+
+def _none(store: Store, role: Role, so: str) -> Finding:
+    """Tell that none of a role runs; of one that has not signed off, that it hangs or died."""
+    remedy = f"`rlm up` or `rlm {role}` starts one"
+    if not (missing := store.processes.missing(role)):
+        return warning(role, f"none is running, so {so}", remedy)
+    gone = named(missing, MOST_NAMED)
+    message = f"none is heard of, so {so}; {gone} did not sign off: it hangs, died, or Redis is far from it"
+    return warning(role, message, f"see on its host whether it still runs (host:pid), end it if so; {remedy}")
+
+
+def _of_another_configuration(store: Store, processes: Sequence[Process]) -> str:
+    return next((one.id for one in processes if one.revision != store.settings.revision), "")
+
+
+def check_workers(store: Store) -> Iterator[Finding]:
+    """Tell how many workers are ready of those wanted, and whether any has another configuration."""
+    workers, wanted = store.processes.alive(Role.WORKER), store.processes.wanted()
+    ready = sum(one.state == WorkerState.READY for one in workers)
+    coming = sum(_is_coming_up(one) for one in workers)
+    message = f"{ready} ready of {wanted} wanted" + (f", {coming} coming up" if coming else "")
+    stale = [one.id for one in workers if one.revision != store.settings.revision]
+    if stale:
+        yield warning(
+            "workers",
+            f"{message}; of another configuration: {named(stale, MOST_NAMED)}",
+            "wait a moment: a supervisor of this configuration replaces its own; restart the supervisor of those that "
+            "stay, or a worker that was started by hand",
+        )
+    elif ready + coming >= wanted:
+        yield good("workers", message)
+    elif shortage := _shortage(store):
+        yield fault(
+            "workers", shortage, "start a supervisor (`rlm up` or `rlm supervisor`); where one runs, read its log"
+        )
+    else:
+        yield warning("workers", message, "start a supervisor; where one runs, its log says why, or wait a moment")
+
+
+def _shortage(store: Store) -> str:
+    """Return what the open run lacks, as its conductor sees it; empty where it lacks nothing, or none is open."""
+    run = store.runs.current()
+    return str((run.forecast or {}).get("shortage", "")) if run else ""
+
+
+def _is_coming_up(worker: Process) -> bool:
+    young = system_clock.now() - worker.started_at <= COMING_UP_SECONDS
+    return worker.state == WorkerState.STARTING and young
+
+
+def check_versions(store: Store) -> Iterator[Finding]:
+    """Tell whether all processes are of the version of this command."""
+    others: dict[str, list[str]] = {}
+    for role in Role:
+        for one in store.processes.alive(role):
+            if one.version != __version__:
+                others.setdefault(one.version or "of an older version", []).append(f"{role} {one.id}")
+    if not others:
+        yield good("versions", f"every process is rlm {__version__}, as this command is")
+        return
+    told = "; ".join(f"rlm {version}: {named(names, MOST_NAMED)}" for version, names in others.items())
+    remedy = "restart them one by one, which loses nothing, or use their `rlm` here; mix versions no longer than needed"
+    yield warning("versions", f"this command is rlm {__version__}, others are {told}", remedy)

@@ -1,0 +1,198 @@
+"""How the endpoints and budgets of the live system stand: limit, calls used and free, health; and what was changed."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rlm.core.clock import isoformat
+from rlm.core.endpoint import Budget, all_limited
+from rlm.core.errors import NoSuchEndpointError
+from rlm.core.health import ENDLESS_SECONDS, FAILING, Circuit, circuit_of
+from rlm.ledger.changes import BY_FILE, What
+from rlm.settings.faults import close_match, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from rlm.core.endpoint import Endpoint, Limit, Limited
+    from rlm.core.window import WindowState
+    from rlm.ledger import Store
+    from rlm.ledger.changes import Change
+    from rlm.ledger.control import Health
+    from rlm.settings import Settings
+
+_Named = TypeVar("_Named")
+
+
+def endpoint_list(store: Store) -> list[dict[str, Any]]:
+    """Return the configured endpoints, and after them the budgets, as `rlm endpoint list` prints them.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    endpoints = store.endpoints()
+    limited = all_limited(endpoints.values())
+    now_us, views = store.windows.look(limited)
+    ages = store.windows.ages(limited, now_us)
+    health = store.control.health(limited)
+    set_by = _newest_limits(store.changes.newest())
+    guard = store.settings.run.guard_seconds
+    return [
+        {
+            "name": one.name,
+            "kind": "budget" if isinstance(one, Budget) else "endpoint",
+            "types": _types(store, one),
+            "budget": _budget(one),
+            **_limit(one, set_by.get(one.name), store.settings.endpoints),
+            "used": _use(one.limit, ages[one.name], guard)[0],
+            **_slots([views[name] for name in (one.name, _budget(one)) if name]),
+            **_health(one, views, health[one.name]),
+        }
+        for one in limited
+    ]
+
+
+def choose_limited(settings: Settings, names: Sequence[str], type_name: str | None = None) -> list[Limited]:
+    """Return the endpoints and budgets that are meant, each once: those named, and all endpoints of the type.
+
+    A name with `*`, `?` or `[` in it is a pattern and stands for the endpoints whose names match; no budget does, for
+    that would reach endpoints which do not.
+
+    Raises:
+        NoSuchEndpointError: one of them is not in the configuration, or a pattern matches nothing.
+    """
+    known = {one.name: one for one in all_limited(settings.endpoints.values())}
+    found: dict[str, Limited] = {}
+    for name in names:
+        is_pattern = name not in known and set(name) & set("*?[")
+        matching = [one for one in settings.endpoints if fnmatchcase(one, name)] if is_pattern else [name]
+        if not matching:
+            raise NoSuchEndpointError(f"No endpoint matches {name!r}. `rlm endpoint list` shows those there are.")
+        found |= {one: _known("endpoint or budget", one, known) for one in matching}
+    if type_name is not None:
+        of_type = _known("type", type_name, settings.types).endpoints
+        found |= {one.name: settings.endpoints[one.name] for one in of_type}
+    return list(found.values())
+
+
+def _known(what: str, name: str, known: Mapping[str, _Named]) -> _Named:
+    if name not in known:
+        near = did_you_mean(close_match(name, known))
+        raise NoSuchEndpointError(f"No {what} is named {name!r}{near}. `rlm endpoint list` shows those there are.")
+    return known[name]
+
+
+def standing(store: Store, endpoints: Iterable[Endpoint]) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Tell how endpoints, as they are in force, and their budgets stand: the time there, and by name what they have.
+
+    That is the types they serve, calls `used` of those `allowed` by the rule that has the fewest left, the next slot
+    and their health; the time is in microseconds of Redis time.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    limited = all_limited(endpoints)
+    now_us, views = store.windows.look(limited)
+    ages, health = store.windows.ages(limited, now_us), store.control.health(limited)
+    found = {}
+    for one in limited:
+        used, allowed = _use(one.limit, ages[one.name], store.settings.run.guard_seconds)
+        told = _health(one, views, health[one.name])
+        found[one.name] = {
+            "types": _types(store, one),
+            "used": used,
+            "allowed": allowed,
+            **_slots([views[name] for name in (one.name, _budget(one)) if name]),
+            **{key: told[key] for key in ("health", "circuit", "circuit_seconds", "circuit_reason")},
+        }
+    return now_us, found
+
+
+def changes_made(store: Store, number: int) -> list[dict[str, Any]]:
+    """Return the newest `number` changes, newest first, as `rlm endpoint changes` prints them.
+
+    That the file's limit of an endpoint was published for the first time is on record, too, and changed nothing.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    made = [one for one in store.changes.newest() if one.what is not What.LIMIT or one.before is not None]
+    return [
+        {
+            "at": isoformat(one.at),
+            "by": one.by,
+            "name": one.name,
+            "what": one.what,
+            "from": one.before,
+            "to": one.after,
+        }
+        for one in made[:number]
+    ]
+
+
+def _newest_limits(changes: Sequence[Change]) -> dict[str, Change]:
+    """Return by name the newest change of its limit; the changes come newest first."""
+    found: dict[str, Change] = {}
+    for one in changes:
+        if one.what is What.LIMIT:
+            found.setdefault(one.name, one)
+    return found
+
+
+def _types(store: Store, limited: Limited) -> list[str]:
+    """Name the types whose calls it limits."""
+    return [
+        kind.name
+        for kind in store.settings.event_types
+        if any(limited.name in {one.name, _budget(one)} for one in kind.endpoints)
+    ]
+
+
+def _budget(limited: Limited) -> str | None:
+    budget = getattr(limited, "budget", None)
+    return budget.name if budget else None
+
+
+def _limit(limited: Limited, change: Change | None, configured: Mapping[str, Endpoint]) -> dict[str, Any]:
+    """Tell the limit, and who set it when; the file's may be in force though no record of that is kept."""
+    text = limited.limit.text
+    if change is not None and change.after == text:
+        return {"limit": text, "limit_by": change.by, "limit_at": isoformat(change.at)}
+    filed = {one.name: one.limit.text for one in all_limited(configured.values())}
+    return {"limit": text, "limit_by": BY_FILE if filed.get(limited.name) == text else None, "limit_at": None}
+
+
+def _use(limit: Limit, ages: Sequence[float], guard_seconds: float) -> tuple[int, int]:
+    """Count the slots taken that still count, and those allowed, for the rule that has the fewest left."""
+    counted = [(sum(age < rule.seconds + guard_seconds for age in ages), rule.amount) for rule in limit.rules]
+    return min(counted, key=lambda one: one[1] - one[0])
+
+
+def _slots(views: Sequence[WindowState]) -> dict[str, Any]:
+    """Tell the slots free now, and when the next is, which is not known where one of both is paused without an end."""
+    free = min(view.free for view in views)
+    wait = max(0.0 if view.free > 0 else view.wait_seconds for view in views)
+    return {"free": free, "next_slot_seconds": None if wait > ENDLESS_SECONDS else round(wait, 3)}
+
+
+def _health(limited: Limited, views: Mapping[str, WindowState], health: Health) -> dict[str, Any]:
+    view, budget = views[limited.name], views.get(_budget(limited) or "")
+    circuit, paused = circuit_of(view, budget), view.paused_seconds > 0
+    why = {
+        Circuit.RESTING: "failing" if health.failures >= FAILING else "throttled",
+        Circuit.HELD: "its window cannot be trusted",
+    }
+    left = {Circuit.RESTING: view.rest_seconds, Circuit.HELD: view.held_seconds}
+    if health.paused_until is not None:
+        left[Circuit.PAUSED] = view.paused_seconds
+    return {
+        "health": circuit,
+        "circuit": circuit.former,
+        "circuit_seconds": round(left[circuit], 3) if circuit in left else None,
+        "circuit_reason": why.get(circuit),
+        "paused_by": health.paused_by if paused else None,
+        "paused_at": isoformat(health.paused_at) if paused and health.paused_at is not None else None,
+        "paused_until": isoformat(health.paused_until) if paused and health.paused_until is not None else None,
+        "failures": health.failures,
+    }

@@ -1,0 +1,153 @@
+"""One event explained: where it is, why it waited, each attempt; what `rlm explain` tells."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from rlm.admin.explain.facts import Whereabouts
+from rlm.admin.explain.look import look_around, look_at_event
+from rlm.admin.explain.search import search_items, search_letters
+from rlm.admin.explain.words import sentence
+from rlm.core.clock import isoformat
+from rlm.core.errors import NoSuchRunError
+from rlm.core.event import event_id, type_of
+from rlm.core.place import Place
+from rlm.ledger.archive import Archive, Kind
+from rlm.ledger.reading.backlog import MOST_ITEMS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rlm.admin.explain.facts import Gate, Scene
+    from rlm.core.trail import Attempt
+    from rlm.ledger import Store
+
+__all__ = ["explain"]
+
+#: Where it matters to an event which slots are free.
+_WAITING = frozenset({Place.PENDING, Place.RELEASED, Place.BACKING_OFF, Place.SPENT, Place.LEFTOVER})
+
+#: Characters of an unknown id that are said again.
+_ECHO_WIDTH = 200
+
+#: How often it is looked for while a drain moves items from one place to the next.
+_ROUNDS = 20
+
+
+def explain(store: Store, asked: str) -> list[dict[str, Any]]:
+    """Explain an event, or all events of an item; one document each, in the order of the types.
+
+    Raises:
+        NoSuchRunError: neither the ledger nor what waits nor the dead letters know it, as far as they are read.
+        StoreError: Redis did not answer.
+    """
+    asked = asked.encode("utf-8", "backslashreplace").decode()  # what is no text is no id either
+    found, unread = _look(store, asked)
+    if not _is_one_in_hand(found, asked):
+        found = _with_letters(store, asked, found)
+    if not found:
+        raise NoSuchRunError(_unknown(store, asked, unread))
+    scenes = {name: look_around(store, name) for name in {type_of(event.event_id) for event in found}}
+    return [_document(event, scenes[type_of(event.event_id)]) for event in found]
+
+
+def _look(store: Store, asked: str) -> tuple[list[Whereabouts], int]:
+    """Look in the ledger, then among the items that wait, then in the ledger again: a drain takes items there.
+
+    Also returns how many items were not looked at.
+    """
+    unread = 0
+    for _ in range(_ROUNDS):
+        if found := list(_in_ledger(store, asked)):
+            return found, 0
+        searched = search_items(store, asked)
+        if searched.queued:
+            now = store.now_us() / 1_000_000
+            return [Whereabouts(one, now, Place.QUEUED, queued=each) for one, each in searched.queued.items()], 0
+        unread = searched.unread
+        if not searched.moving:
+            break
+    return list(_in_ledger(store, asked)), unread
+
+
+def _in_ledger(store: Store, asked: str) -> Iterator[Whereabouts]:
+    for one in (asked, *(event_id(asked, name) for name in store.known_types)):
+        event = look_at_event(store, one)
+        if event is not None:
+            yield event
+
+
+def _is_one_in_hand(found: list[Whereabouts], asked: str) -> bool:
+    """Return whether an event was asked for, not an item, and it is no dead letter."""
+    return any(event.event_id == asked and event.place is not Place.FAILED for event in found)
+
+
+def _with_letters(store: Store, asked: str, found: list[Whereabouts]) -> list[Whereabouts]:
+    """Add to each event that failed its letter, and the dead letters of events never taken or forgotten."""
+    letters = search_letters(store, asked)
+    known = [
+        replace(event, letter=letters.pop(event.event_id, None)) if event.place is Place.FAILED else event
+        for event in found
+    ]
+    named = {event.event_id for event in known}
+    now = store.now_us() / 1_000_000
+    others = [Whereabouts(one, now, Place.FAILED, letter=letter) for one, letter in letters.items() if one not in named]
+    return [*known, *others]
+
+
+def _unknown(store: Store, asked: str, unread: int) -> str:
+    more = f" {unread:,} items behind the {MOST_ITEMS:,} oldest were not looked at." if unread else ""
+    named = asked if len(asked) <= _ECHO_WIDTH else f"{asked[: _ECHO_WIDTH - 3]}..."
+    return (
+        f"No event or item {named!r} is known: it is not in the ledger, not on the audit list, and no dead letter."
+        f"{more} What is settled is forgotten after {store.settings.queue.dedupe_seconds:g} s (queue.dedupe_seconds)."
+        f"{Archive(store.settings.archive_dir).hint(Kind.FAILED)}"
+    )
+
+
+def _document(event: Whereabouts, scene: Scene) -> dict[str, Any]:
+    return {
+        "event_id": event.event_id,
+        "type": type_of(event.event_id) if ":" in event.event_id else None,  # a letter of an item as a whole
+        "state": event.place,
+        "sentence": sentence(event, scene),
+        "position": event.queued.position if event.queued else event.position,
+        "of": event.queued.of if event.queued else event.of,
+        "run_id": scene.run.id if scene.run else None,
+        "taken_at": None if event.taken_at is None else isoformat(event.taken_at),
+        "taken_in": event.taken_in,
+        "worker": event.worker or None,
+        "releases": event.releases,
+        "given_back": event.unsent,
+        "deaths": event.deaths,
+        "runs_spent": event.runs,
+        "calls": event.calls,
+        "attempts": [_attempt(one) for one in event.attempts],
+        "endpoints": [_gate(gate) for gate in scene.gates] if event.place in _WAITING else [],
+        "letter": asdict(event.letter) if event.letter else None,
+    }
+
+
+def _attempt(one: Attempt) -> dict[str, Any]:
+    return {
+        "attempt": one.number,
+        "run_id": one.run_id,
+        "endpoint": one.endpoint or None,
+        "at": isoformat(one.at),
+        "answer": one.answer,
+        "text": one.text,
+        "seconds": one.seconds,
+        "host": one.host or None,
+    }
+
+
+def _gate(gate: Gate) -> dict[str, Any]:
+    return {
+        "endpoint": gate.endpoint,
+        "state": gate.state,
+        "health": gate.health,
+        "budget": gate.budget,
+        "free": gate.free,
+        "wait_seconds": None if gate.wait_seconds is None else round(gate.wait_seconds, 3),
+    }

@@ -1,0 +1,114 @@
+"""Searches for what the ledger does not know: items on the audit list and in staging, dead letters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rlm.admin.auditlist import fault_of
+from rlm.admin.explain.facts import Letter, Queued
+from rlm.core.event import BadItemError, decode_item, event_id
+from rlm.ledger.connect import translated
+from rlm.ledger.reading.backlog import MOST_ITEMS, item_pages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rlm.ledger import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What was found: by event id, its item's place; how many items were not looked at.
+
+    `moving`: a drain took items away meanwhile, so that some were looked at nowhere.
+    """
+
+    queued: dict[str, Queued]
+    unread: int = 0
+    moving: bool = False
+
+
+def search_items(store: Store, asked: str) -> Searched:
+    """Look for an event or an item among the `MOST_ITEMS` oldest items that wait; the oldest such item counts.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    with translated(store.client):
+        pipeline = store.client.pipeline(transaction=True)
+        pipeline.llen(store.keys.processing)
+        pipeline.llen(store.keys.events)
+        staged, listed = pipeline.execute()
+    read, number = 0, staged + listed
+    for page in item_pages(store):
+        for raw in page:
+            read += 1
+            found = {
+                event: Queued(read, max(read, number), read <= staged, fault)
+                for event, fault in _events(store, raw, asked)
+            }
+            if found:
+                return Searched(found)
+    return Searched({}, max(0, number - read) if read >= MOST_ITEMS else 0, moving=read < min(number, MOST_ITEMS))
+
+
+def _events(store: Store, raw: bytes, asked: str) -> Iterator[tuple[str, str]]:
+    """Yield the events of an item that were asked for, each with why it will be a dead letter, if it will."""
+    item_id, _, name = asked.rpartition(":")
+    if b"\\" not in raw and not any(one and one.encode() in raw for one in (asked, item_id)):
+        return  # so it is with nearly all, and to decode them would cost ten times as much
+    try:
+        item = decode_item(raw, store.settings.queue.max_item_bytes)
+    except BadItemError as error:
+        if _id_of(raw) in {asked, item_id or asked}:
+            yield asked, f"{error.reason}: {error}"
+        return
+    for event in item.events:
+        if item.id == asked or (item.id == item_id and event.type == name):
+            known = event.type in store.settings.types
+            yield event_id(item.id, event.type), "" if known else fault_of(raw, store.settings)
+
+
+class _Identified(msgspec.Struct):
+    id: object = None
+
+
+def _id_of(raw: bytes) -> object:
+    """Read the id of an item that is not good otherwise; None where it tells none."""
+    try:
+        return msgspec.json.decode(raw, type=_Identified).id
+    except (ValueError, RecursionError):
+        return None
+
+
+class _Told(msgspec.Struct):
+    id: str
+    reason: str
+    event_id: str | None
+    detail: object = ""
+    failed_at: object = ""
+    item: msgspec.Raw = msgspec.Raw()
+
+
+def search_letters(store: Store, asked: str) -> dict[str, Letter]:
+    """Look for dead letters of an event or an item, the newest of each event, among the `MOST_ITEMS` newest letters.
+
+    A letter without an event goes by the id of its item.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    found: dict[str, Letter] = {}
+    needle = msgspec.json.encode(asked)[1:-1]
+    for raw in islice(store.letters.all(), MOST_ITEMS):
+        if needle not in raw and b"\\" not in raw:
+            continue
+        letter = msgspec.json.decode(raw, type=_Told)
+        of = letter.event_id if letter.event_id is not None else _id_of(bytes(letter.item))
+        if isinstance(of, str) and (of == asked or of.rpartition(":")[0] == asked) and of not in found:
+            found[of] = Letter(letter.id, letter.reason, str(letter.detail), str(letter.failed_at))
+    return found

@@ -1,0 +1,234 @@
+"""The one sentence that says where an event is and what it waits for. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from rlm.core.clock import isoformat
+from rlm.core.health import Circuit
+from rlm.core.place import Place
+from rlm.core.run import State
+from rlm.core.text import ordinal, span
+from rlm.core.trail import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rlm.admin.explain.facts import Gate, Scene, Whereabouts
+    from rlm.core.run import Run
+
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+#: What shuts an endpoint though its limit does not.
+_BARS = frozenset({Circuit.PAUSED, Circuit.HELD, Circuit.RESTING})
+
+
+def sentence(event: Whereabouts, scene: Scene) -> str:
+    """Say where an event is, and where it waits, what for."""
+    return " ".join(f"{event.event_id} {_SENTENCES[event.place](event, scene)}".split())
+
+
+def moment(at: float, now: float) -> str:
+    """Write a moment, UTC: of today the time alone."""
+    iso = isoformat(at)
+    today = datetime.fromtimestamp(at, UTC).date() == datetime.fromtimestamp(now, UTC).date()
+    return iso.partition("T")[2].removesuffix("Z") if today else iso
+
+
+def _queued(event: Whereabouts, scene: Scene) -> str:
+    queued = event.queued
+    if queued is None:
+        return "is queued"
+    where = "in staging, moved off the audit list" if queued.staged else "on the audit list"
+    place = f"{ordinal(queued.position)} of {queued.of:,}"
+    fate = f"will become a dead letter, {queued.fault}, when its item is taken" if queued.fault else "not taken yet"
+    return f"is {where}, in about the {place} items: {fate}; {_next_run(scene)}"
+
+
+def _pending(event: Whereabouts, scene: Scene) -> str:
+    return f"is pending{_in_order(event)}: {_why(event, scene)}"
+
+
+def _in_order(event: Whereabouts) -> str:
+    return f", {ordinal(event.position)} of {event.of:,} of its type" if event.position and event.of else ""
+
+
+def _why(event: Whereabouts, scene: Scene) -> str:
+    """Say what a pending event of an open run waits for."""
+    run = scene.run
+    if run is None:  # it was closed between two looks
+        return _next_run(scene)
+    if stopped := _stopped(run, scene):
+        return stopped
+    if not scene.ready:
+        return f"no worker is ready, of {scene.wanted} wanted"
+    free = sum(gate.free for gate in scene.gates)
+    return _free(event, scene, free) if free else _shut(scene.gates)
+
+
+def _stopped(run: Run, scene: Scene) -> str:
+    """Say why an open run releases nothing of the type, whatever slots and lanes there are; empty where it may."""
+    if scene.needs_seconds is None:
+        return "its type is no longer configured, so it becomes a dead letter when the next run starts"
+    if run.cancelled or run.state is State.FINISHING:
+        return f"run {run.id} is ending, so it will be left over; {_next_run(scene)}"
+    if not scene.conducted:
+        return f"nobody conducts run {run.id}: `rlm up` or `rlm scheduler` goes on with it"
+    if run.state is not State.RUNNING:
+        return f"run {run.id} is still {run.state}, and nothing is released before it is running"
+    left = max(0.0, scene.remaining_seconds)
+    if left < scene.needs_seconds:
+        return f"run {run.id} has {span(left)} left, too little for a call, so it will be left over"
+    return ""
+
+
+def _free(event: Whereabouts, scene: Scene, free: int) -> str:
+    slots = f"{free:,} slot is free" if free == 1 else f"{free:,} slots are free"
+    if scene.busy >= scene.lanes:
+        lanes = (
+            "the only lane of the workers is" if scene.lanes == 1 else f"all {scene.lanes:,} lanes of the workers are"
+        )
+        return f"{slots}, and {lanes} busy"
+    before = (event.position or 1) - 1
+    if before < free:
+        return f"{slots}, so it is about to be released"
+    return f"{slots}, and {before:,} of its type go before it"
+
+
+def _shut(gates: Sequence[Gate]) -> str:
+    healths = Counter(gate.health for gate in gates)
+    waiting = [gate for gate in gates if gate.wait_seconds is not None]
+    first = min(waiting, key=lambda gate: gate.wait_seconds or 0.0, default=None)
+    when = f"the next slot is free in {span(first.wait_seconds)}" if first else "until resumed by hand"
+    if len(gates) == 1:
+        return f"{_whose(gates[0])} is {_named(gates[0].health, 1)}, {when}"
+    at = f" at {first.endpoint}" if first else ""
+    if len(healths) == 1:
+        (health,) = healths
+        both = "both its" if len(gates) == 2 else f"all {_count(len(gates))}"  # noqa: PLR2004  # as people say it
+        return f"{both} endpoints are {_named(health, len(gates))}, {when}{at}"
+    kinds = ", ".join(f"{number} {_named(health, number)}" for health, number in healths.items())
+    return f"none of its {_count(len(gates))} endpoints lets a call through ({kinds}), {when}{at}"
+
+
+def _whose(gate: Gate) -> str:
+    """Name what lets nothing through: an endpoint, or its budget."""
+    endpoint = f"its endpoint {gate.endpoint}"
+    return f"the budget {gate.budget} of {endpoint}" if gate.budget else endpoint
+
+
+def _named(health: Circuit, number: int) -> str:
+    windows = "its window" if number == 1 else "their windows"
+    return f"held, {windows} not to be trusted" if health is Circuit.HELD else health.value
+
+
+def _barred(scene: Scene) -> str:
+    """Say, after what else is said, that no call is let through for a reason beside the limits; else nothing."""
+    gates = scene.gates
+    if not gates or any(gate.health not in _BARS for gate in gates):
+        return ""
+    if len(gates) > 1:
+        return f"; {_shut(gates)}"
+    (gate,) = gates
+    until = "until resumed" if gate.wait_seconds is None else f"for another {span(gate.wait_seconds)}"
+    return f"; {_whose(gate)} is {gate.health} {until}"
+
+
+def _count(number: int) -> str:
+    return _NUMBERS[number] if number < len(_NUMBERS) else f"{number:,}"
+
+
+def _released(event: Whereabouts, scene: Scene) -> str:
+    meant = f" for {event.endpoint}" if event.endpoint else ""
+    left = event.due - event.now
+    void = f"else it is pending again in {span(left)}" if left > 0 else "so it is about to be pending again"
+    workers = "" if scene.ready else "; no worker is ready"
+    return f"is released{meant}, and no worker has claimed it yet, {void}{workers}"
+
+
+def _in_flight(event: Whereabouts, scene: Scene) -> str:
+    by = f"worker {event.worker}"
+    if event.called:
+        endpoint, since = event.called
+        what = (
+            f"is in flight at {endpoint}, its {ordinal(event.attempt + 1)} attempt, since "
+            f"{moment(since, event.now)}, {span(max(0.0, event.now - since))}, in {by}"
+        )
+    else:
+        what = f"is claimed by {by} and has no slot yet"
+    over = event.now - event.due
+    if over > 0:
+        return f"{what}, whose lease ran out {span(over)} ago: it is taken back as soon as somebody conducts"
+    if event.worker not in scene.workers:
+        return f"{what}, which is no longer heard of: it is taken back in {span(-over)} at the latest"
+    return what
+
+
+def _backing_off(event: Whereabouts, scene: Scene) -> str:
+    left = event.due - event.now
+    if left <= 0:
+        return f"is about to be pending again for its {ordinal(event.attempt + 1)} attempt: its back-off is over"
+    late = scene.run and scene.remaining_seconds < left + (scene.needs_seconds or 0.0)
+    end = ", which is too late for this run, so it will be left over" if late else ""
+    return f"waits {span(left)} before its {ordinal(event.attempt + 1)} attempt (back-off){end}"
+
+
+def _spent(event: Whereabouts, scene: Scene) -> str:
+    tries = f"{event.tries:,} attempt" if event.tries == 1 else f"{event.tries:,} attempts"
+    runs = f"the {ordinal(max(1, event.runs))} run of at most {scene.max_runs:,}"
+    fate = "it will be left over for the next"
+    return f"has spent its {tries} of this run, {runs}: {fate}; {_next_run(scene)}{_barred(scene)}"
+
+
+def _leftover(event: Whereabouts, scene: Scene) -> str:
+    spent = (
+        f"; it has spent all its attempts in {event.runs:,} of at most {scene.max_runs:,} runs" if event.runs else ""
+    )
+    gone = "" if scene.needs_seconds is not None else "; its type is no longer configured, so it becomes a dead letter"
+    return f"is left over{_in_order(event)}: no run is open; {_next_run(scene)}{spent}{gone}{_barred(scene)}"
+
+
+def _retried(_event: Whereabouts, scene: Scene) -> str:
+    return f"was a dead letter and is retried by hand: it enters the next run; {_next_run(scene)}"
+
+
+def _completed(event: Whereabouts, _scene: Scene) -> str:
+    done = event.attempts[-1] if event.attempts else None
+    if done is None or done.answer is not Answer.COMPLETED:
+        return f"is completed by {event.last} at its {ordinal(event.attempt)} attempt"
+    after = f", {span(max(0.0, done.at - event.taken_at))} after it was taken" if event.taken_at else ""
+    when = moment(done.at, event.now)
+    return f"was completed at {when} by {done.endpoint} at its {ordinal(done.number)} attempt{after}"
+
+
+def _failed(event: Whereabouts, _scene: Scene) -> str:
+    letter = event.letter
+    if letter is None:
+        return "became a dead letter, which is no longer on the list: it was archived, or removed"
+    return f"is a dead letter since {letter.failed_at}: {letter.reason}, {letter.detail}"
+
+
+def _nowhere(_event: Whereabouts, _scene: Scene) -> str:
+    return "is in the ledger and yet nowhere, which is a fault of RLM; see `rlm doctor`"
+
+
+def _next_run(scene: Scene) -> str:
+    if scene.next_run_at is None:
+        return "no scheduler is alive, so no run starts by itself (`rlm start --wait` conducts one)"
+    return f"the next run starts at about {moment(scene.next_run_at, scene.now).partition('.')[0].removesuffix('Z')}"
+
+
+_SENTENCES: dict[Place, Callable[[Whereabouts, Scene], str]] = {
+    Place.QUEUED: _queued,
+    Place.PENDING: _pending,
+    Place.RELEASED: _released,
+    Place.IN_FLIGHT: _in_flight,
+    Place.BACKING_OFF: _backing_off,
+    Place.SPENT: _spent,
+    Place.LEFTOVER: _leftover,
+    Place.RETRIED: _retried,
+    Place.COMPLETED: _completed,
+    Place.FAILED: _failed,
+    Place.NOWHERE: _nowhere,
+}

@@ -1,0 +1,222 @@
+"""What a run looks like from outside: its status while it is open, in the words and keys of its record."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rlm.admin.endpoints import standing
+from rlm.core.clock import isoformat, system_clock
+from rlm.core.errors import AmbiguousRunError, NoSuchRunError, StoreForbiddenError
+from rlm.core.text import named
+from rlm.delivery.closing import record_so_far
+from rlm.ledger.archive import Archive, Kind
+from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.reading.books import books
+from rlm.settings.masking import EMBEDDED, mask_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rlm.core.run import Run
+    from rlm.ledger import Store
+    from rlm.ledger.processes import Lane, Process
+
+#: The state of a status while no run is open.
+IDLE = "idle"
+#: Runs that are looked at for one whose id begins as asked, the newest, and so many of them are named.
+_MOST_RUNS = 100_000
+_MOST_NAMED = 5
+#: So many records are tried, the newest, where that of the last run cannot be read.
+_TRIED = 10
+
+
+def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[str, Any]:
+    """Return the status of the open run, or of the run named, or that there is none open.
+
+    `measured` is as for `open_status`.
+
+    Raises:
+        NoSuchRunError: no run of that id is open or on record.
+    """
+    while (run := store.runs.current()) is not None and run_id in {None, run.id}:
+        found = open_status(store, run, measured=measured)
+        if store.runs.is_open(run.id):  # else what was read are the counts of nothing
+            return found
+    if run_id is not None:
+        return record(store, run_id)
+    newest = store.runs.history(1)
+    last_tick = store.runs.last_tick()
+    return {
+        "state": IDLE,
+        "last": newest[0] if newest else None,
+        "last_tick": None if last_tick is None else isoformat(last_tick),
+    }
+
+
+def find_run(store: Store, prefix: str | None) -> str | None:
+    """Return the id of the run, open or on record, whose id begins with `prefix`; without any, `prefix` itself.
+
+    Raises:
+        AmbiguousRunError: there are several.
+    """
+    if not prefix:
+        return prefix
+    run = store.runs.current()
+    known = dict.fromkeys([run.id] if run else []) | dict.fromkeys(store.runs.history(_MOST_RUNS))
+    found = [one for one in known if one.startswith(prefix)]
+    if len(found) > 1 and prefix not in found:
+        raise AmbiguousRunError(f"{prefix!r} begins the ids of several runs: {named(found, _MOST_NAMED)}.")
+    return prefix if prefix in found or not found else found[0]
+
+
+def looked_at(store: Store) -> dict[str, Any]:
+    """Return what a view shows of the installation it is of: its configuration file or None, its Redis, its prefix."""
+    settings = store.settings
+    redis = mask_url(settings.redis.url)
+    return {
+        "config": None if settings.source is None else str(settings.source),
+        "redis": f"{redis} ({settings.data_dir})" if redis == EMBEDDED else redis,
+        "prefix": settings.redis.prefix,
+    }
+
+
+def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a view shows between two runs beside `idle`, its status: last record, next tick, what waits, rests.
+
+    The next tick is told as if a scheduler lived; whether one does, `schedulers` says.
+    """
+    found, now = books(store), system_clock.now()
+    last = store.runs.record(idle["last"]) if idle["last"] else None
+    every_seconds = store.settings.run.every_seconds
+    next_tick = (now // every_seconds + 1) * every_seconds
+    return {
+        **idle,
+        "last_record": last,
+        "last_ended_seconds": _since(last["finished_at"], now) if last else None,
+        "last_tick_seconds": _since(idle["last_tick"], now) if idle["last_tick"] else None,
+        "next_tick": isoformat(next_tick),
+        "next_tick_seconds": next_tick - now,
+        "waiting": {
+            "events": found.events,
+            "staged": found.staged,
+            "leftover": found.unsettled,
+            "retried": found.retried,
+            "failed": found.letters,
+        },
+        "by_endpoint": _standing(store)[1],
+        "schedulers": len(store.processes.alive(Role.SCHEDULER)),
+        "workers": len(store.processes.alive(Role.WORKER)),
+    }
+
+
+def _since(moment: str, now: float) -> float:
+    return max(0.0, now - datetime.fromisoformat(moment).timestamp())
+
+
+def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, Any]:
+    """Return an open run in the keys of its record as far as they are known, and how things stand at this moment.
+
+    A view that is drawn over and over does without what is `measured`: see `record_so_far`.
+    """
+    now_us, standings = _standing(store)
+    known = record_so_far(store, run, store.runs.tally(run.id), now_us, measured=measured)
+    _add_counts(store, known["by_type"])
+    for name, entry in standings.items():
+        known["by_endpoint" if name in known["by_endpoint"] else "by_budget"][name] |= entry
+    del known["finished_at"]
+    known["workers"] |= _workers(store, now_us)
+    forecast = {"forecast": dict(run.forecast)} if run.forecast else {}
+    now = run.moment(now_us)
+    called_seconds = None if run.first_release_at is None else round(max(0.0, now - run.first_release_at), 3)
+    return {
+        **known,
+        **forecast,
+        "state": run.state,
+        "conductor": store.leases.holder(),
+        "as_of": isoformat(now),
+        "seconds_left": round(max(0.0, run.left_seconds(now_us)), 3),
+        "called_seconds": called_seconds,
+    }
+
+
+def _standing(store: Store) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Tell how the endpoints stand; a user who only looks on may run no script, and does without."""
+    try:
+        return standing(store, store.endpoints().values())
+    except StoreForbiddenError:
+        return store.now_us(), {}
+
+
+def _add_counts(store: Store, by_type: dict[str, dict[str, Any]]) -> None:
+    """Add where the unsettled events of each type are."""
+    for name, counts in store.ledger.count(store.known_types).items():
+        if name in by_type:
+            by_type[name] |= {
+                "inflight": counts.inflight,
+                "released": counts.released,
+                "backing_off": counts.backoff,
+                "spent": counts.spent,
+            }
+
+
+def _workers(store: Store, now_us: int) -> dict[str, Any]:
+    """Tell who works, and on what."""
+    alive = store.processes.alive(Role.WORKER)
+    lanes = store.processes.lanes([one.id for one in alive])
+    states = [one.state for one in alive]
+    return {
+        "now": len(alive),
+        "ready": states.count(WorkerState.READY),
+        "wanted": store.processes.wanted(),
+        "each": [_worker(*both, now_us) for both in zip(alive, lanes, strict=True)],
+    }
+
+
+def _worker(worker: Process, lanes: Sequence[Lane], now_us: int) -> dict[str, Any]:
+    return {
+        "pid": worker.pid,
+        "host": worker.host,
+        "state": worker.state,
+        "threads": worker.threads,
+        "busy": len(lanes),
+        "started_at": isoformat(worker.started_at),
+        "calls": [
+            {
+                "event_id": lane.event_id,
+                "endpoint": lane.endpoint,
+                "seconds": None if lane.taken_us is None else round(max(0, now_us - lane.taken_us) / 1_000_000, 3),
+            }
+            for lane in lanes
+        ],
+    }
+
+
+def none_finished(store: Store) -> str:
+    """Say that there is no record, and what to type: another thing if a run is under way."""
+    run = store.runs.current()
+    if run is not None:
+        return f"No run has finished yet; {run.id} is under way, see `rlm status`."
+    return "No run has finished yet. Start one with `rlm start --wait`."
+
+
+def record(store: Store, run_id: str | None) -> dict[str, Any]:
+    """Return the record of the run named, or of the last one that finished.
+
+    Raises:
+        NoSuchRunError: it is unknown or not finished, or none has finished yet.
+    """
+    if run_id is None:
+        newest = store.runs.history(_TRIED)
+        if not newest:
+            raise NoSuchRunError(none_finished(store))
+        readable = (one for one in newest if store.runs.record(one) is not None)
+        run_id = next(readable, newest[0])
+    found = store.runs.record(run_id) if run_id.isascii() else None  # every id is ASCII
+    if found is None:
+        run = store.runs.current()
+        if run is not None and run.id == run_id:
+            raise NoSuchRunError(f"Run {run_id!r} has not finished; see `rlm status`.")
+        older = Archive(store.settings.archive_dir).hint(Kind.RECORDS)
+        raise NoSuchRunError(f"No run {run_id!r} is known. `rlm list` names the recent ones.{older}")
+    return found

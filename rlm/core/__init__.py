@@ -1,0 +1,1 @@
+"""Values and rules that know neither Redis, nor HTTP, nor processes."""

@@ -1,0 +1,287 @@
+"""The audit `Item` and its `Event`s: decode and validate what stands on the audit list, word what is wrong with it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from rlm.core.clock import isoformat
+from rlm.core.text import cut
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Levels of arrays and objects an item may nest.
+MAX_DEPTH = 100
+#: Distinct types an item may hold: each unknown one makes a dead letter with the whole item in it.
+MAX_TYPES = 100
+#: An item's `priority` goes from 0 to this, the higher first.
+MAX_PRIORITY = 100
+
+#: The fields RLM goes by. One that stands in an item twice is refused: whoever reads the item after RLM may go by the
+#: other one, and the same event would be two.
+_FIELDS = ("id", "wallet_name", "events", "priority")
+_QUOTED = tuple(f'"{name}"'.encode() for name in _FIELDS)
+_ITEM_ID = re.compile(r"[\x21-\x7e]{1,200}")
+_MAX_WALLET_NAME = 500
+#: The name of an unknown type is quoted up to here: no configured one is longer.
+_MAX_TYPE_NAME = 100
+#: How much of an item an excerpt keeps, bytes; of one that is not longer than that, the smaller number.
+_HEAD_BYTES, _SHORT_HEAD_BYTES = 4096, 1024
+_TYPE = re.compile(rb"[A-Za-z0-9_.-]{1,100}")
+
+
+class Reason(StrEnum):
+    """Why an item or event became a dead letter."""
+
+    NOT_JSON = "not_json"
+    NOT_UTF8 = "not_utf8"
+    NOT_OBJECT = "not_object"
+    MISSING_FIELD = "missing_field"
+    WRONG_TYPE = "wrong_type"
+    BAD_VALUE = "bad_value"
+    TOO_DEEP = "too_deep"
+    TOO_LARGE = "too_large"
+    UNKNOWN_TYPE = "unknown_type"
+    REJECTED = "rejected"
+    ATTEMPTS_SPENT = "attempts_spent"
+    POISON = "poison"
+
+
+#: An item that fails for one of these cannot be embedded in JSON as it stands.
+NOT_EMBEDDABLE = frozenset({Reason.NOT_JSON, Reason.NOT_UTF8, Reason.TOO_DEEP, Reason.TOO_LARGE})
+
+
+class BadItemError(ValueError):
+    """Raised when an item cannot be taken. `reason` is its code, the message the detail a person reads."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+    @classmethod
+    def unknown_type(cls, name: str) -> BadItemError:
+        """Return the error of an event whose type `name` is not in the configuration."""
+        return cls(Reason.UNKNOWN_TYPE, f"{cut(name, _MAX_TYPE_NAME)!r} is not a configured type")
+
+    @classmethod
+    def too_large(cls, size: int, most: int) -> BadItemError:
+        """Return the error of an item of `size` bytes, where at most `most` are taken."""
+        return cls(Reason.TOO_LARGE, f"{size} bytes, at most {most} are taken (queue.max_item_bytes)")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One type of one item."""
+
+    id: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One record of the audit list, validated. `types` are its distinct event types; `priority` None is the type's."""
+
+    id: str
+    wallet_name: str
+    types: tuple[str, ...]
+    priority: int | None
+
+    @property
+    def events(self) -> Iterator[Event]:
+        """Its events, one a type."""
+        return (Event(event_id(self.id, name), name) for name in self.types)
+
+
+def event_id(item_id: str, type_name: str) -> str:
+    """Name the event that is `type_name` of item `item_id`. Types hold no colon, so `type_of` undoes it."""
+    return f"{item_id}:{type_name}"
+
+
+def is_type_name(raw: bytes) -> bool:
+    """Return whether a type may be called so."""
+    return _TYPE.fullmatch(raw) is not None
+
+
+def type_of(event: str) -> str:
+    """Return the type's name in an event id."""
+    return event.rpartition(":")[2]
+
+
+def decode_item(raw: bytes, max_bytes: int) -> Item:
+    """Decode and validate one item as it stands on the list, of at most `max_bytes` bytes.
+
+    Raises:
+        BadItemError: with the reason's code and what is wrong, the first fault found.
+    """
+    document = _decode_document(raw, max_bytes)
+    item_id = _text(document, "id")
+    if not _ITEM_ID.fullmatch(item_id):
+        raise BadItemError(Reason.BAD_VALUE, "id must be 1 to 200 visible ASCII characters")
+    wallet_name = _text(document, "wallet_name")
+    if not 1 <= len(wallet_name) <= _MAX_WALLET_NAME:
+        raise BadItemError(Reason.BAD_VALUE, f"wallet_name must be 1 to {_MAX_WALLET_NAME} characters")
+    return Item(item_id, wallet_name, _types(document), _priority(document))
+
+
+def _decode_document(raw: bytes, max_bytes: int) -> dict[str, Any]:
+    if len(raw) > max_bytes:
+        raise BadItemError.too_large(len(raw), max_bytes)
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        raise BadItemError(Reason.NOT_UTF8, f"not UTF-8 at byte {error.start}") from error
+    try:
+        document = msgspec.json.decode(raw)
+    except RecursionError as error:
+        raise BadItemError(Reason.TOO_DEEP, f"nested deeper than {MAX_DEPTH} levels") from error
+    except msgspec.DecodeError as error:
+        raise BadItemError(Reason.NOT_JSON, f"not JSON: {error}") from error
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(document) > MAX_DEPTH:
+        raise BadItemError(Reason.TOO_DEEP, f"nested deeper than {MAX_DEPTH} levels")
+    if not isinstance(document, dict):
+        raise BadItemError(Reason.NOT_OBJECT, f"a JSON {_kind(document)}, where an object is expected")
+    if twice := _field_twice(raw):
+        raise BadItemError(Reason.BAD_VALUE, f"{twice} stands there twice, so it says two things")
+    return document
+
+
+def _field_twice(raw: bytes) -> str:
+    """Name the field of `_FIELDS` that the object `raw`, already found good, holds twice; '' where none is."""
+    if b"\\u" not in raw and all(raw.count(quoted) < 2 for quoted in _QUOTED):  # noqa: PLR2004  # twice
+        return ""  # so it is with nearly all, and a second reading costs ten times the first
+    pairs: list[tuple[str, Any]] = json.loads(raw, strict=False, object_pairs_hook=list, parse_int=str, parse_float=str)
+    names = [name for name, _ in pairs]
+    return next((name for name in _FIELDS if names.count(name) > 1), "")
+
+
+def _depth(document: Any) -> int:
+    depth, level = 0, [document]
+    while level:
+        level = [node for node in level if isinstance(node, dict | list)]
+        depth += bool(level)
+        level = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
+    return depth
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "object", list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
+    return names.get(type(value), "null")
+
+
+def _text(document: dict[str, Any], field: str) -> str:
+    if field not in document:
+        raise BadItemError(Reason.MISSING_FIELD, f"{field} is missing")
+    value = document[field]
+    if not isinstance(value, str):
+        raise BadItemError(Reason.WRONG_TYPE, f"{field} is a {_kind(value)}, where a string is expected")
+    return value
+
+
+def _types(document: dict[str, Any]) -> tuple[str, ...]:
+    if "events" not in document:
+        raise BadItemError(Reason.MISSING_FIELD, "events is missing")
+    types = document["events"]
+    if not isinstance(types, list):
+        raise BadItemError(Reason.WRONG_TYPE, f"events is a {_kind(types)}, where an array of strings is expected")
+    if not types:
+        raise BadItemError(Reason.BAD_VALUE, "events is empty, at least one event type is expected")
+    for name in types:
+        if not isinstance(name, str):
+            raise BadItemError(Reason.WRONG_TYPE, f"events holds a {_kind(name)}, where strings are expected")
+    distinct = tuple(dict.fromkeys(types))
+    if len(distinct) > MAX_TYPES:
+        raise BadItemError(Reason.BAD_VALUE, f"events holds {len(distinct)} types, at most {MAX_TYPES} are taken")
+    return distinct
+
+
+def _priority(document: dict[str, Any]) -> int | None:
+    if "priority" not in document:
+        return None
+    value = document["priority"]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadItemError(Reason.WRONG_TYPE, f"priority is a {_kind(value)}, where a whole number is expected")
+    if value != int(value) or not 0 <= value <= MAX_PRIORITY:
+        raise BadItemError(Reason.BAD_VALUE, f"priority is {value}, where a whole number from 0 to 100 is expected")
+    return int(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """What a letter keeps of an item that it does not hold whole: its first bytes, its size and its SHA-256 (hex)."""
+
+    head: bytes
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, raw: bytes) -> Excerpt:
+        """Return the excerpt of an item."""
+        excerpting = Excerpting(len(raw))
+        excerpting.add(raw)
+        return excerpting.excerpt()
+
+
+class Excerpting:
+    """Makes the excerpt of an item of `size` bytes that comes piece by piece."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._length = _HEAD_BYTES if size > _HEAD_BYTES else _SHORT_HEAD_BYTES
+        self._head = b""
+        self._digest = hashlib.sha256()
+
+    def add(self, piece: bytes) -> None:
+        """Add the next piece."""
+        self._head += piece[: self._length - len(self._head)]
+        self._digest.update(piece)
+
+    def excerpt(self) -> Excerpt:
+        """Return the excerpt, once all pieces are added."""
+        return Excerpt(self._head, self._size, self._digest.hexdigest())
+
+
+def encode_letter(
+    item: bytes | Excerpt,
+    reason: Reason,
+    detail: str,
+    *,
+    failed_at: float,
+    run_id: str | None,
+    event: str | None,
+    **also: str,
+) -> bytes:
+    """Write a dead letter (CONTRACT 1) for `item`; `failed_at` is in seconds since 1970.
+
+    What is known `also`, its `endpoint`, stands before the item.
+    """
+    return msgspec.json.encode(
+        {
+            "id": secrets.token_hex(8),
+            "reason": reason,
+            "detail": detail,
+            "failed_at": isoformat(failed_at),
+            "run_id": run_id,
+            "event_id": event if event and event.isascii() else None,  # as every event's is
+            **also,
+            "item": _embedded(item, reason),
+        }
+    )
+
+
+def _embedded(item: bytes | Excerpt, reason: Reason) -> object:
+    if isinstance(item, bytes) and reason is Reason.TOO_LARGE:
+        item = Excerpt.of(item)
+    if isinstance(item, Excerpt):
+        head = base64.b64encode(item.head).decode()
+        return {"base64": head, "truncated": True, "bytes": item.size, "sha256": item.sha256}
+    return {"base64": base64.b64encode(item).decode()} if reason in NOT_EMBEDDABLE else msgspec.Raw(item)

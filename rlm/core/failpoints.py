@@ -1,0 +1,131 @@
+"""Crash points: named lines of RLM's code at which a test has a process killed, to prove that nothing is lost there.
+
+An instrument of the tests, and no setting. `RLM_CRASH_AT=release.released` in the environment of a process makes it
+kill itself (SIGKILL) at that line, `RLM_CRASH_AT=release.released:3` the third time it comes there. With a file,
+`RLM_CRASH_AT=@/tmp/crash`, the processes read in it where to die, as soon as it exists; the one that gets there first
+takes the file away, so that of many processes one dies, and a running system can be told. Without the variable a crash
+point does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rlm.core.errors import ConfigurationError
+
+#: The variable that says where to die. It overrides no setting: those have a `__` in their names.
+VARIABLE: Final = "RLM_CRASH_AT"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where a crash point stands, `file:function`, and what has and has not happened by then."""
+
+    where: str
+    moment: str
+
+
+_SERVICE = "scheduler/service.py"
+_CONDUCTOR = "scheduler/conductor.py"
+_RELEASE = "scheduler/release.py"
+_LANE = "rlm/delivery/lane.py"
+_WORKER = "actors/worker.py"
+_SUPERVISOR = "rlm/processes/supervisor.py"
+
+#: All crash points, in the order in which a run, an event and a worker's death come by them.
+POINTS: Final = {
+    # The life of a run: the scheduler.
+    "tick.due": Point(f"{_SERVICE}:_tick", "a tick is due; nothing is written of it"),
+    "request.seen": Point(f"{_SERVICE}:_start", "somebody asked for a run; none is open"),
+    "run.opened": Point("scheduler/tick.py:open_run", "the run is open; its tick is not noted, nobody is answered"),
+    "tick.noted": Point(f"{_SERVICE}:_tick", "the tick is noted, and its run, if there is anything to do, is open"),
+    "drain.staged": Point("rlm/ledger/intake.py:drain", "the audit list is staged; nothing of it is in the ledger"),
+    "drain.giant_aside": Point("rlm/ledger/intake.py:_reject_giant", "a giant is set aside; there is no letter of it"),
+    "drain.chunk_taken": Point(f"{_CONDUCTOR}:_drain", "a chunk is in the ledger; the rest is staged"),
+    "drain.done": Point(f"{_CONDUCTOR}:conduct", "all is in the ledger; the run is still draining"),
+    "plan.limits_published": Point(f"{_CONDUCTOR}:_plan", "the limits are published; there is no plan"),
+    "plan.written": Point(f"{_CONDUCTOR}:_plan", "the plan is written, the run is running; no worker is wanted"),
+    "plan.workers_wanted": Point(f"{_CONDUCTOR}:_plan", "workers are wanted; nothing is released"),
+    "release.released": Point(f"{_RELEASE}:_release", "events are released; their messages are not sent"),
+    "release.enqueued": Point(f"{_RELEASE}:_release", "messages are sent; the workers are not woken"),
+    "finish.due": Point(f"{_CONDUCTOR}:_release", "nothing more can be sent; the run is still running"),
+    "finish.marked": Point(f"{_CONDUCTOR}:_release", "the run is finishing; calls are under way"),
+    "finish.awaited": Point(f"{_CONDUCTOR}:finish", "no call is under way; the end-of-run actor is not told"),
+    "finish.actor_told": Point(f"{_CONDUCTOR}:finish", "the end-of-run actor is told; the run may be closed by now"),
+    "close.returned": Point("rlm/delivery/closing.py:close_run", "what was not settled is pending; there is no record"),
+    "close.counted": Point("rlm/delivery/closing.py:close_run", "the record is made; it is not written"),
+    "close.recorded": Point("rlm/delivery/closing.py:close_run", "the record is written; nobody is woken"),
+    "run.conducted": Point(f"{_SERVICE}:_conduct", "the run is closed and recorded; its conductor has not moved on"),
+    # The life of an event: a worker.
+    "worker.started": Point(f"{_WORKER}:run", "the worker has begun; it is not ready"),
+    "worker.fetched": Point(f"{_WORKER}:_carry", "a message is fetched; its event is not claimed"),
+    "worker.claimed": Point(f"{_LANE}:_carry", "the event is claimed; there is no connection"),
+    "worker.connected": Point(f"{_LANE}:_attempt", "the connection is open; no slot is taken"),
+    "worker.slot_taken": Point(f"{_LANE}:_call", "the slot is taken; nothing is sent"),
+    "worker.sent": Point(f"{_LANE}:_call", "the request is sent; there is no answer"),
+    "worker.answered": Point(f"{_LANE}:_call", "the answer is read; nothing is written of it"),
+    "worker.reported": Point(f"{_LANE}:_call", "what the call says of its endpoint is written; it is not settled"),
+    "worker.settled": Point(f"{_LANE}:_persist", "the event is settled or given back; its message is not acknowledged"),
+    "worker.closing": Point(f"{_WORKER}:_close", "the end-of-run actor has its message; the run is not closed by it"),
+    "worker.closed": Point(f"{_WORKER}:_close", "the run is closed, if by this actor; its message is not acknowledged"),
+    "worker.leaving": Point(f"{_WORKER}:_wind_down", "the worker is told to leave; it has put nothing back"),
+    # The life of a worker: its supervisor.
+    "supervisor.spawned": Point(f"{_SUPERVISOR}:_spawn", "a worker is spawned; it is not in the register"),
+    "supervisor.noticed": Point(f"{_SUPERVISOR}:_reap", "a worker's death is noticed; nothing it held is free"),
+    "supervisor.orphaned": Point(f"{_SUPERVISOR}:_free_worker", "what it had claimed is free, what it had fetched not"),
+    "supervisor.recovered": Point(f"{_SUPERVISOR}:_free_worker", "all it held is pending; it is still in the register"),
+    "supervisor.freed": Point(f"{_SUPERVISOR}:_free_worker", "it is out of the register; no other is spawned for it"),
+}
+
+_at = os.environ.get(VARIABLE, "")
+_lock = threading.Lock()
+_passed: dict[str, int] = {}
+
+
+def crash_point(name: str) -> None:
+    """Kill this process where the environment says so; else do nothing.
+
+    Raises:
+        ConfigurationError: what the variable, or the file it names, says is no crash point.
+    """
+    if _at:
+        _come_by(name)
+
+
+def _come_by(name: str) -> None:
+    file = Path(_at[1:]) if _at.startswith("@") else None
+    try:
+        told = file.read_text(encoding="utf-8").strip() if file else _at
+    except FileNotFoundError:
+        return
+    point, number = _read(told)
+    if point != name:
+        return
+    with _lock:
+        _passed[told] = _passed.get(told, 0) + 1
+        if _passed[told] >= number and _is_ours(file):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _read(told: str) -> tuple[str, int]:
+    point, _, number = told.partition(":")
+    if point not in POINTS or not (number or "1").isdecimal():
+        known = ", ".join(POINTS)
+        raise ConfigurationError(f"{VARIABLE}: {told!r} is no crash point; write NAME or NAME:NUMBER, of {known}")
+    return point, int(number or "1")
+
+
+def _is_ours(file: Path | None) -> bool:
+    """Tell whether it is this process that dies: of those that share a file, the one that takes it away."""
+    if file is None:
+        return True
+    try:
+        file.unlink()
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,0 +1,217 @@
+"""A run: its states and the legal moves between them, and the record it leaves.
+
+==========  =======================  ================================================================
+state       may move to              what happens in it
+==========  =======================  ================================================================
+draining    planning, finishing      the audit list goes into the ledger, chunk by chunk
+planning    running, finishing       counts and live windows become workers, releases, a forecast
+running     finishing                events are released, claimed, dispatched, settled
+finishing   completed, partial,      nothing is released or claimed any more; the record is written
+            cancelled, failed
+completed   -                        every event was completed or failed
+partial     -                        there are leftovers
+cancelled   -                        ended by `cancel`, whatever the counts
+failed      -                        RLM could not conduct it; what is unsettled is leftover
+==========  =======================  ================================================================
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from rlm.core.clock import isoformat
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class State(StrEnum):
+    """The states of a run; the values are what Redis and the JSON show."""
+
+    DRAINING = "draining"
+    PLANNING = "planning"
+    RUNNING = "running"
+    FINISHING = "finishing"
+    COMPLETED = "completed"
+    PARTIAL = "partial"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+#: What each open state may move to.
+MOVES: Mapping[State, frozenset[State]] = {
+    State.DRAINING: frozenset({State.PLANNING, State.FINISHING}),
+    State.PLANNING: frozenset({State.RUNNING, State.FINISHING}),
+    State.RUNNING: frozenset({State.FINISHING}),
+    State.FINISHING: frozenset({State.COMPLETED, State.PARTIAL, State.CANCELLED, State.FAILED}),
+}
+
+
+class Trigger(StrEnum):
+    """Why a run started."""
+
+    SCHEDULE = "schedule"
+    MANUAL = "manual"
+
+
+def make_run_id(started_at: float) -> str:
+    """Name a run so that names sort by time; `started_at` is in seconds since 1970."""
+    moment = datetime.fromtimestamp(started_at, UTC)
+    return f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}Z-{secrets.token_hex(2)}"
+
+
+def started_at_of(run_id: str) -> float | None:
+    """Return when a run started by its name, seconds since 1970; None where that says nothing."""
+    try:
+        return datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%S%f%z").timestamp()
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An open run as it stands in Redis. Times in seconds since 1970, by the clock of Redis as it was when it opened.
+
+    `deadline_us` follows that clock where it is set, microseconds. `tick` is the tick that it serves, by the clock of
+    the scheduler's host. `plan` is the one it began with, `forecast` what is expected of it now; `waits` are what its
+    events waited for so far, as `rlm.plan.waits.Waits` has it, and `spent` those that had all their
+    attempts, at its end.
+    """
+
+    id: str
+    state: State
+    trigger: Trigger
+    started_at: float
+    deadline: float
+    deadline_us: int
+    window_seconds: float
+    revision: str
+    plan: Mapping[str, Any] | None = None
+    forecast: Mapping[str, Any] | None = None
+    first_release_at: float | None = None
+    cancelled: bool = False
+    failure: str = ""
+    stopped: str = ""
+    workers_peak: int = 0
+    restarts_before: int = 0
+    tick: float = 0.0
+    waits: Mapping[str, Any] | None = None
+    spent: Mapping[str, int] | None = None
+
+    def left_seconds(self, now_us: int) -> float:
+        """Return the time to the deadline, negative after it; `now_us` is the time of Redis, microseconds.
+
+        Where its clock was set back, and nobody has noted that yet, it is no more than the window.
+        """
+        return min((self.deadline_us - now_us) / 1_000_000, self.window_seconds)
+
+    def moment(self, now_us: int) -> float:
+        """Return the time of Redis `now_us` as this run counts time, whatever its clock was set to meanwhile."""
+        return self.deadline - self.left_seconds(now_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """What one endpoint did in a run: calls by answer, its limit, most slots in any period, milliseconds a call.
+
+    `limit_before` is the one that the run began with, if that was another.
+    Of a budget, what its endpoints did together; the milliseconds are left to them.
+    """
+
+    delivered: int = 0
+    throttled: int = 0
+    errors: int = 0
+    limit: str = ""
+    limit_before: str = ""
+    peak: int = 0
+    p50_ms: float = 0
+    p95_ms: float = 0
+
+
+def make_record(
+    run: Run,
+    tally: Mapping[str, int],
+    types: Sequence[str],
+    endpoints: Mapping[str, Called],
+    *,
+    finished_at: float,
+    restarted: int,
+    budgets: Mapping[str, Called] | None = None,
+) -> dict[str, Any]:
+    """Write the record of a run from its counts, `what:name` -> number; `types` are the configured ones.
+
+    In every record, by type and in all, `taken + carried_over = completed + failed + leftover`. It has `by_budget`
+    where there are `budgets`.
+    """
+    others = {key.split(":", 1)[1] for key, number in tally.items() if number and _is_type(key)} - set(types)
+    names = [*types, *sorted(others)]
+    by_type = {name: _type_counts(tally, name) for name in names}
+    counts = {key: sum(one[key] for one in by_type.values()) for key in _TYPE_COUNTS}
+    return {
+        "run_id": run.id,
+        "state": _final_state(run, counts),
+        "trigger": run.trigger,
+        "started_at": isoformat(run.started_at),
+        "finished_at": isoformat(finished_at),
+        "deadline": isoformat(run.deadline),
+        "duration_seconds": round(finished_at - run.started_at, 3),
+        "window_seconds": run.window_seconds,
+        "counts": {
+            "taken": counts["taken"],
+            "carried_over": counts["carried_over"],
+            "invalid": tally.get("invalid", 0),
+            "duplicates": tally.get("duplicates", 0),
+            "completed": counts["completed"],
+            "failed": counts["failed"],
+            "leftover": counts["leftover"],
+        },
+        "by_type": by_type,
+        "by_endpoint": {name: _endpoint_counts(called) for name, called in endpoints.items()},
+        **({"by_budget": {name: _called_counts(called) for name, called in budgets.items()}} if budgets else {}),
+        "plan": dict(run.plan) if run.plan else dict(_NO_PLAN),
+        "workers": {"peak": run.workers_peak, "restarted": restarted},
+        **({"failure": run.failure} if run.failure else {}),
+    }
+
+
+_TYPE_COUNTS = ("taken", "carried_over", "completed", "failed", "leftover")
+_NO_PLAN = {"workers": 0, "threads": 0, "forecast_seconds": 0.0, "lower_bound_seconds": 0.0, "expected_leftover": 0}
+
+
+def _is_type(key: str) -> bool:
+    return key.split(":", 1)[0] in {"taken", "carried", "completed", "failed"}
+
+
+def _type_counts(tally: Mapping[str, int], name: str) -> dict[str, int]:
+    taken, carried = tally.get(f"taken:{name}", 0), tally.get(f"carried:{name}", 0)
+    completed, failed = tally.get(f"completed:{name}", 0), tally.get(f"failed:{name}", 0)
+    left = taken + carried - completed - failed
+    return {"taken": taken, "carried_over": carried, "completed": completed, "failed": failed, "leftover": left}
+
+
+def _endpoint_counts(called: Called) -> dict[str, Any]:
+    return {**_called_counts(called), "p50_ms": called.p50_ms, "p95_ms": called.p95_ms}
+
+
+def _called_counts(called: Called) -> dict[str, Any]:
+    return {
+        "calls": called.delivered + called.throttled + called.errors,
+        "completed": called.delivered,
+        "throttled": called.throttled,
+        "errors": called.errors,
+        "peak_in_window": called.peak,
+        "limit": called.limit,
+        **({"limit_before": called.limit_before} if called.limit_before else {}),
+    }
+
+
+def _final_state(run: Run, counts: Mapping[str, int]) -> State:
+    if run.failure:
+        return State.FAILED
+    if run.cancelled:
+        return State.CANCELLED
+    return State.PARTIAL if counts["leftover"] else State.COMPLETED

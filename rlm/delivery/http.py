@@ -1,0 +1,174 @@
+"""One HTTP call for one event: connect, send, receive. Whatever an endpoint does, each step ends by its deadline.
+
+The steps are apart because a slot is taken between them: `connect` first, so that a slot taken next is used at once;
+then `send`; then `receive`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+import threading
+from typing import TYPE_CHECKING
+
+from rlm.core.clock import system_clock
+from rlm.core.errors import RLMError
+from rlm.delivery import kinds
+from rlm.delivery.answer import BrokenAnswerError
+from rlm.delivery.connection import Opener
+from rlm.delivery.outcome import Unreachable, classify
+from rlm.delivery.request import render
+from rlm.settings.redaction import redact, secrets_of_call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rlm.core.endpoint import Endpoint
+    from rlm.delivery.answer import Answer
+    from rlm.delivery.connection import Connection
+    from rlm.delivery.outcome import Outcome
+    from rlm.delivery.request import Request
+
+#: To an endpoint that spoke unasked no connection is kept for so long, seconds. Something it says late, while the next
+#: call is on its way, could not be told from the answer to that call.
+DISTRUST_SECONDS = 600.0
+
+_EXCERPT_CHARACTERS = 200
+#: From this status on somebody wants to know what an answer says.
+_REFUSING = 300
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
+
+log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Sends events over connections that are kept alive, shared by the lanes of one worker process.
+
+    `resolve_headers` gives an endpoint's configured headers with their secrets. No redirect is followed, no proxy is
+    taken from the environment.
+    """
+
+    def __init__(self, resolve_headers: Callable[[Endpoint], Mapping[str, str]]) -> None:
+        self._resolve_headers = resolve_headers
+        self._opener = Opener()
+        self._idle: dict[str, list[Connection]] = {}
+        self._distrusted_until: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def connect(self, endpoint: Endpoint, seconds: float) -> Connection:
+        """Return an open connection to `endpoint`, kept alive or new, within `seconds`.
+
+        Raises:
+            UnreachableError: it refused or did not answer in time; nothing was sent.
+        """
+        while connection := self._take(endpoint):
+            if connection.is_usable():
+                return connection
+            self._drop(endpoint, connection)
+        return self._opener.open(endpoint.url, seconds)
+
+    def keep(self, endpoint: Endpoint, connection: Connection) -> None:
+        """Put a connection back that nothing is under way on; one that may not serve another call is closed."""
+        now = system_clock.monotonic()
+        if connection.is_usable() and now >= self._distrusted_until.get(endpoint.url, now):
+            with self._lock:
+                self._idle.setdefault(endpoint.url, []).append(connection)
+        else:
+            self._drop(endpoint, connection)
+
+    def send(self, connection: Connection, endpoint: Endpoint, request: Request, deadline: float) -> Unreachable | None:
+        """Send a request by `deadline` (monotonic seconds); return None when it left, else why it may not have.
+
+        Where it did not, the connection is closed. What an endpoint says before it has the whole request is read only
+        if the whole request leaves; else it is no answer.
+        """
+        try:
+            message = render(request, endpoint.url, self._resolve_headers(endpoint))
+            if not connection.is_quiet():  # looked at once more: taking a slot has taken time
+                raise ConnectionError("the endpoint closed the connection, or spoke unasked")
+            connection.send(message, deadline)
+        except ValueError:  # nothing of it is quoted: it is about a header, which may be a secret
+            connection.close()
+            told = "the request could not be sent: a configured header is not what HTTP allows"
+            return Unreachable(told, None, kinds.BAD_HEADER)
+        except OSError as error:
+            self._drop(endpoint, connection)
+            told = f"the request could not be sent whole: {self._redacted(endpoint, str(error))}"
+            return Unreachable(told, None, kinds.of_error(error))
+        except RLMError:
+            connection.close()
+            raise
+        return None
+
+    def receive(self, connection: Connection, endpoint: Endpoint, sent_at: float, deadline: float) -> Outcome:
+        """Read the answer by `deadline` (monotonic seconds) and classify it. The connection is kept or closed."""
+        try:
+            answer = connection.receive(deadline)
+            if system_clock.monotonic() >= deadline:
+                raise TimeoutError
+        except (OSError, BrokenAnswerError) as error:
+            connection.close()
+            detail, kind = _no_answer(error, sent_at, deadline)
+            return Unreachable(self._redacted(endpoint, detail), None, kind)
+        seconds = system_clock.monotonic() - sent_at
+        if answer.reusable:
+            self.keep(endpoint, connection)
+        else:
+            self._drop(endpoint, connection)
+        excerpt = "" if answer.status < _REFUSING else self._excerpt(endpoint, answer)
+        return classify(answer.status, answer.retry_after, excerpt, seconds, system_clock.now())
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        with self._lock:
+            for connection in itertools.chain.from_iterable(self._idle.values()):
+                connection.close()
+            self._idle.clear()
+
+    def _take(self, endpoint: Endpoint) -> Connection | None:
+        with self._lock:
+            idle = self._idle.get(endpoint.url)
+            return idle.pop() if idle else None
+
+    def _drop(self, endpoint: Endpoint, connection: Connection) -> None:
+        connection.close()
+        if connection.spoke:
+            self._distrust(endpoint)
+
+    def _distrust(self, endpoint: Endpoint) -> None:
+        """Keep no connection to the endpoint for a while, none of those that are kept now either."""
+        now = system_clock.monotonic()
+        with self._lock:
+            known = now < self._distrusted_until.get(endpoint.url, now)
+            self._distrusted_until[endpoint.url] = now + DISTRUST_SECONDS
+            idle = self._idle.pop(endpoint.url, [])
+        for connection in idle:
+            connection.close()
+        if not known:
+            log.warning(
+                "%s spoke unasked on its connection; no connection to it is kept for %.0f s",
+                endpoint.name,
+                DISTRUST_SECONDS,
+                extra={"action": "distrust_endpoint", "endpoint": endpoint.name},
+            )
+
+    def _excerpt(self, endpoint: Endpoint, answer: Answer) -> str:
+        """Return the beginning of what an answer says, without secrets and safe to show."""
+        if answer.encoded:
+            return ""
+        text = self._redacted(endpoint, answer.body.decode("latin-1"), torn=not answer.whole)
+        return _UNPRINTABLE.sub(" ", text)[:_EXCERPT_CHARACTERS].strip()
+
+    def _redacted(self, endpoint: Endpoint, text: str, *, torn: bool = False) -> str:
+        return redact(text, secrets_of_call(endpoint, self._resolve_headers(endpoint)), torn=torn)
+
+
+def _no_answer(error: Exception, sent_at: float, deadline: float) -> tuple[str, str]:
+    """Say why there is no answer, in words and in the one word in which that is counted."""
+    now = system_clock.monotonic()
+    if isinstance(error, TimeoutError) or now >= deadline:
+        return f"no answer within {now - sent_at:.1f} s", kinds.NO_ANSWER
+    if isinstance(error, BrokenAnswerError):
+        return f"a broken answer after {now - sent_at:.1f} s: {error}", kinds.BROKEN
+    return f"the connection broke after {now - sent_at:.1f} s: {error}", kinds.of_error(error)

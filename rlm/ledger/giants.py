@@ -1,0 +1,65 @@
+"""Giants: entries of a list that are too large to be read. Each is set aside in one step, then read piece by piece.
+
+Redis tells the size of a list's element only by copying it, of a string without, and gives a part of a string. So an
+entry of more than `longest` bytes leaves its list for a string of its own the first time that it is come upon, and the
+list of what is set aside has its name, which nobody else can guess: whatever an item holds, it is never taken for one.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, cast
+
+from rlm.ledger.connect import translated
+from rlm.ledger.scripts import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import redis
+
+    from rlm.ledger.keys import Keys
+
+#: A giant is read so many bytes at a time; a multiple of 3, so that base64 of the pieces is that of the whole.
+PIECE_BYTES = 3 * 2**18
+
+
+class Giants:
+    """The giants of one list. Who sets one aside, or takes it, carries the lease's token."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, entries: str, longest: int) -> None:
+        """Read the list at the key `entries`, entries of at most `longest` bytes."""
+        self._client = client
+        self._keys = keys
+        self._entries = entries
+        self._longest = longest
+        self._peek = Script("peek_items")
+
+    def peek(self, token: int, count: int, size: int) -> tuple[str, list[bytes]]:
+        """Return the name of the oldest giant, "" without one, and the oldest entries before the next giant.
+
+        Of those at most `count`, and no more after `size` bytes.
+
+        Raises:
+            FencedError: there is a giant to be set aside, and the lease is no longer the caller's.
+        """
+        keys, name = self._keys, secrets.token_hex(16)
+        names = [self._entries, keys.aside(self._entries), keys.giant(name), keys.lease]
+        giant, *entries = self._peek(self._client, names, [token, count, size, self._longest, name])
+        return giant.decode(), entries
+
+    def size(self, name: str) -> int:
+        """Return the size of a giant in bytes; 0 when it was taken meanwhile."""
+        with translated(self._client):
+            return self._client.strlen(self._keys.giant(name))
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """Yield a giant piece by piece; nothing when it was taken meanwhile."""
+        start = 0
+        while True:
+            with translated(self._client):
+                piece = self._client.getrange(self._keys.giant(name), start, start + PIECE_BYTES - 1)
+            if not piece:
+                return
+            yield cast("bytes", piece)
+            start += PIECE_BYTES

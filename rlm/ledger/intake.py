@@ -1,0 +1,237 @@
+"""Drains the audit list into the ledger, chunk by chunk, so that a crash at any line loses and doubles nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from rlm.core.clock import system_clock
+from rlm.core.event import MAX_PRIORITY, BadItemError, Excerpt, Excerpting, decode_item, encode_letter
+from rlm.core.failpoints import crash_point
+from rlm.core.text import is_name
+from rlm.ledger.connect import translated
+from rlm.ledger.giants import Giants
+from rlm.ledger.quarantine import Quarantine
+from rlm.ledger.scripts import Script
+from rlm.ledger.sizes import longest_item
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator, Mapping, Sequence
+
+    import redis
+
+    from rlm.core.event import Item
+    from rlm.ledger.keys import Keys
+    from rlm.ledger.scripts import Argument
+
+#: Items a chunk holds at the most.
+CHUNK_ITEMS = 200
+#: Bytes of items after which a chunk ends, so that memory does not follow the backlog.
+CHUNK_BYTES = 1_000_000
+#: Bytes to be written for a chunk, and events and letters together, after which it ends as well: an item may make many
+#: of both, each of which holds the item, and Redis writes a chunk in one go.
+CHUNK_WRITTEN_BYTES = 1_000_000
+CHUNK_WRITTEN = 500
+#: Bytes of an item that its letters hold altogether; those beyond the first that exceed it hold an excerpt.
+WHOLE_BYTES = 256_000
+
+#: What `take_chunk` returns where a key that is to be an event's holds something else.
+_NO_HASH = -2
+
+#: A step of priority in an event's order score. 2^42 arrivals fit in a step, and 100 steps in a double.
+PRIORITY_STEP = 2**42
+
+
+def order_offset(priority: int) -> int:
+    """Return what `priority` adds to an event's order score: the higher the priority, the smaller, the earlier."""
+    return (MAX_PRIORITY - priority) * PRIORITY_STEP
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An event to be written: the index of its item in the chunk (from 1), and what the ledger needs of it."""
+
+    item: int
+    event_id: str
+    type: str
+    wallet_name: str
+    priority: int
+
+
+@dataclass(slots=True)
+class _Chunk:
+    digests: list[str] = field(default_factory=list)
+    letters: list[bytes] = field(default_factory=list)
+    entries: list[_Entry] = field(default_factory=list)
+    written_bytes: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether to take it before another item is added."""
+        return self.written_bytes > CHUNK_WRITTEN_BYTES or len(self.letters) + len(self.entries) > CHUNK_WRITTEN
+
+    def add_entry(self, entry: _Entry, raw: bytes) -> None:
+        self.entries.append(entry)
+        self.written_bytes += len(raw)
+
+    def add_letter(self, letter: bytes) -> None:
+        self.letters.append(letter)
+        self.written_bytes += len(letter)
+
+
+class Intake:
+    """The drain. It belongs to the conductor: every step carries the fencing token and the run it drains for."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, max_item_bytes: int) -> None:
+        self._client = client
+        self._keys = keys
+        self._quarantine = Quarantine(client, keys)
+        self._max_item_bytes = max_item_bytes
+        self._stage = Script("stage_items")
+        self._take = Script("take_chunk")
+        self._take_giant = Script("take_giant")
+        self._staged = Giants(client, keys, keys.processing, longest_item(max_item_bytes))
+
+    def drain(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
+        """Take everything that waits into the ledger, yielding the number of events taken after each chunk, 0 between.
+
+        Staging is emptied first, then what is on the audit list at that moment is staged, once a run, and emptied.
+        `priorities` holds each configured type's own priority. Between chunks the caller may stop, or prolong its
+        lease; what is still staged then stays for the next drain.
+
+        Raises:
+            FencedError: the lease or the run is no longer the caller's.
+        """
+        yield from self._empty_staging(token, run_id, priorities)
+        keys = self._keys
+        self._stage(self._client, [keys.lease, keys.run(run_id), keys.events, keys.processing], [token, run_id])
+        crash_point("drain.staged")
+        yield from self._empty_staging(token, run_id, priorities)
+
+    def _empty_staging(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
+        while True:
+            giant, items = self._staged.peek(token, CHUNK_ITEMS, CHUNK_BYTES)
+            if not giant and not items:
+                return
+            if giant:
+                yield from self._reject_giant(token, run_id, giant)
+            taken = self._take_chunk(token, run_id, items, priorities)[0] if items else 0
+            if taken >= 0:
+                yield taken
+
+    def _reject_giant(self, token: int, run_id: str, name: str) -> Iterator[int]:
+        """Make a dead letter of a staged item that is too large to be read, in constant memory.
+
+        Yields 0 after each piece, for a lease does not last as long as the reading may take.
+        """
+        crash_point("drain.giant_aside")
+        size = self._staged.size(name)
+        excerpting = Excerpting(size)
+        for piece in self._staged.pieces(name):
+            excerpting.add(piece)
+            yield 0
+        letter = _letter(excerpting.excerpt(), BadItemError.too_large(size, self._max_item_bytes), run_id)
+        names = self._keys
+        keys = [
+            names.lease,
+            names.run(run_id),
+            names.tally(run_id),
+            names.aside(names.processing),
+            names.giant(name),
+            names.failed,
+        ]
+        self._take_giant(self._client, keys, [token, run_id, name, letter])
+
+    def _take_chunk(
+        self, token: int, run_id: str, items: Sequence[bytes], priorities: Mapping[str, int]
+    ) -> tuple[int, int]:
+        chunk = _Chunk()
+        for index, raw in enumerate(items, start=1):
+            chunk.digests.append(hashlib.sha1(raw, usedforsecurity=False).hexdigest())
+            self._sort(raw, index, run_id, priorities, chunk)
+            if chunk.is_full:
+                break
+        names = self._keys
+        keys = [
+            names.lease,
+            names.run(run_id),
+            names.tally(run_id),
+            names.processing,
+            names.failed,
+            names.types,
+            names.sequence,
+        ]
+        args: list[Argument] = [
+            token,
+            run_id,
+            len(chunk.digests),
+            len(chunk.letters),
+            len(chunk.entries),
+            PRIORITY_STEP,
+        ]
+        args += [*chunk.digests, *chunk.letters]
+        for entry in chunk.entries:
+            keys += [names.event(entry.event_id), names.pending(entry.type)]
+            args += [entry.item, entry.event_id, entry.type, entry.wallet_name, entry.priority]
+        taken, duplicates = self._take(self._client, keys, args)
+        if taken == _NO_HASH:  # else its item would be taken for a duplicate, and nobody would have it
+            event = names.event(chunk.entries[duplicates - 1].event_id)
+            self._quarantine.set_aside(token, event, "is no hash, as an event is")
+        return taken, duplicates
+
+    def _sort(self, raw: bytes, index: int, run_id: str, priorities: Mapping[str, int], chunk: _Chunk) -> None:
+        """Put one item's events among the chunk's entries, what is wrong with it among its letters."""
+        try:
+            item = decode_item(raw, self._max_item_bytes)
+        except BadItemError as error:
+            chunk.add_letter(_letter(raw, error, run_id))
+            return
+        for event in item.events:
+            if event.type in priorities:
+                priority = priorities[event.type] if item.priority is None else item.priority
+                chunk.add_entry(_Entry(index, event.id, event.type, item.wallet_name, priority), raw)
+        for letter in _unknown(raw, item, priorities, run_id):
+            chunk.add_letter(letter)
+
+    @translated()
+    def ever_taken(self) -> int:
+        """Count the events that were ever taken into the ledger."""
+        with translated(self._client):
+            return int(cast("bytes | None", self._client.get(self._keys.sequence)) or 0)
+
+    def begin_sequence(self, number: int) -> None:
+        """Begin to count arrivals with `number`, where the count was lost."""
+        with translated(self._client):
+            self._client.set(self._keys.sequence, number, nx=True)
+
+    def waiting(self) -> int:
+        """Count the items on the audit list and in staging, those that are set aside among them."""
+        with translated(self._client):
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.llen(self._keys.events)
+            pipeline.llen(self._keys.processing)
+            pipeline.llen(self._keys.aside(self._keys.processing))
+            return sum(pipeline.execute())
+
+    def push(self, items: Sequence[bytes]) -> int:
+        """Push items onto the audit list, as the audit system does; return how many wait there now."""
+        with translated(self._client):
+            return self._client.lpush(self._keys.events, *items)
+
+
+def _unknown(raw: bytes, item: Item, configured: Container[str], run_id: str) -> Iterator[bytes]:
+    """Yield a letter for each type of an item that is not configured; the first ones hold the item whole.
+
+    An event id that holds what is no name of a type could be another event's: `a` + `b:T` is `a:b` + `T`.
+    """
+    unknown = [event for event in item.events if event.type not in configured]
+    whole = max(1, WHOLE_BYTES // len(raw))
+    excerpt = Excerpt.of(raw) if len(unknown) > whole else None
+    for number, event in enumerate(unknown):
+        held = raw if number < whole or excerpt is None else excerpt
+        yield _letter(held, BadItemError.unknown_type(event.type), run_id, event.id if is_name(event.type) else None)
+
+
+def _letter(item: bytes | Excerpt, error: BadItemError, run_id: str, event: str | None = None) -> bytes:
+    return encode_letter(item, error.reason, error.detail, failed_at=system_clock.now(), run_id=run_id, event=event)

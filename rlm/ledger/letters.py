@@ -1,0 +1,212 @@
+"""Dead letters: list them, send one's event into the next run, drop one."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+from redis.exceptions import ResponseError
+
+from rlm.core.event import NOT_EMBEDDABLE, BadItemError, Reason, decode_item, event_id, type_of
+from rlm.core.text import is_name
+from rlm.ledger.connect import is_forbidden, translated
+from rlm.ledger.giants import Giants
+from rlm.ledger.intake import order_offset
+from rlm.ledger.scripts import Script
+from rlm.ledger.sizes import longest_letter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import redis
+
+    from rlm.core.event import Item
+    from rlm.ledger.keys import Keys
+
+#: What is read of the letters at once, at the most: letters, and bytes of them after which no more is read.
+_PAGE = 500
+_CHUNK = 200
+_CHUNK_BYTES = 1_000_000
+#: The fields of an excerpt, which a letter holds in place of its item.
+_EXCERPT = {"base64", "truncated", "bytes", "sha256"}
+
+
+class TruncatedLetterError(BadItemError):
+    """Raised when a letter cannot be retried because it holds only the beginning of its item: push the item again."""
+
+
+class Envelope(msgspec.Struct):
+    """What there is to a letter for whoever deals with it."""
+
+    id: str
+    reason: Reason
+    event_id: str | None
+    item: msgspec.Raw
+
+
+class Letters:
+    """The list of dead letters, newest first. A letter is known by its `id`."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, max_item_bytes: int) -> None:
+        self._client = client
+        self._keys = keys
+        self._retry = Script("retry_letter")
+        self._drop = Script("drop_letter")
+        self._look = Script("look_items")
+        self._trim = Script("trim_letters")
+        self._trim_giant = Script("trim_giant")
+        self._longest = longest_letter(max_item_bytes)
+        self._giants = Giants(client, keys, keys.failed, self._longest)
+
+    def count(self) -> int:
+        """Count them."""
+        with translated(self._client):
+            return self._client.llen(self._keys.failed)
+
+    def all(self) -> Iterator[bytes]:
+        """Read them, newest first, about a megabyte at a time. Entries that are no letters of ours are passed over."""
+        start, number = 0, 1
+        while True:
+            with translated(self._client):  # no script: who only looks on may run none
+                page = cast("list[bytes]", self._client.lrange(self._keys.failed, start, start + number - 1))
+            yield from (raw for raw in page if is_letter(raw))
+            if len(page) < number:
+                return
+            start += number
+            number = max(1, min(_PAGE, 2 * number, _CHUNK_BYTES * number // (sum(map(len, page)) or 1)))
+
+    def oldest(self, skip: int, number: int) -> list[bytes]:
+        """Read up to `number` entries behind the `skip` oldest, oldest first, letters or not.
+
+        None is moved by what is added. One that is too large to be a letter of ours comes back empty.
+        """
+        args = [skip, number, _CHUNK_BYTES, self._longest]
+        return cast("list[bytes]", self._look(self._client, [self._keys.failed], args))
+
+    def find(self, handle: str) -> bytes | None:
+        """Return the letter with this id, as it stands in the list, or None."""
+        return next((raw for raw in self.all() if msgspec.json.decode(raw)["id"] == handle), None)
+
+    def retry(self, raw: bytes, priorities: Mapping[str, int]) -> bool:
+        """Make the event of a letter one of the next run, attempts and runs at zero; put an item without one back.
+
+        `priorities` holds each configured type's own. Returns False when the letter was gone, or its event under way
+        again, and nothing was changed.
+
+        Raises:
+            BadItemError: the letter's event cannot be sent: its type is not configured, or its item is bad.
+        """
+        letter = msgspec.json.decode(raw, type=Envelope)
+        if is_excerpt(letter):
+            raise TruncatedLetterError(letter.reason, "the letter holds only the beginning of its item")
+        item, keys, event = _item_of(letter), self._keys, letter.event_id or ""
+        if not event:
+            return self._run_retry([keys.failed, keys.events, keys.retried("")], [raw, "", "", "", item, 0])
+        name = type_of(event)
+        if name not in priorities:
+            raise BadItemError.unknown_type(name)
+        decoded = decode_item(item, max_bytes=len(item))
+        if not _is_own(event, decoded):
+            raise BadItemError.unknown_type(event.removeprefix(f"{decoded.id}:"))
+        priority = priorities[name] if decoded.priority is None else decoded.priority
+        return self._run_retry(
+            [keys.failed, keys.event(event), keys.retried(name)],
+            [raw, event, name, decoded.wallet_name, item, order_offset(priority)],
+        )
+
+    def _run_retry(self, keys: list[str], args: list[str | bytes | int]) -> bool:
+        return cast("int", self._retry(self._client, [*keys, self._keys.types, self._keys.sequence], args)) > 0
+
+    def drop(self, raw: bytes) -> bool:
+        """Remove a letter for good and forget its event, if it failed with this letter; False when it was gone."""
+        event = _own_event(msgspec.json.decode(raw, type=Envelope))
+        return bool(self._drop(self._client, [self._keys.failed, self._keys.event(event)], [raw, event]))
+
+    def held_bytes(self) -> int | None:
+        """Return how many bytes of memory the list takes; None where this user of Redis may not ask."""
+        with translated(self._client):
+            try:
+                return int(self._client.memory_usage(self._keys.failed, samples=0) or 0)
+            except ResponseError as error:
+                if is_forbidden(error):
+                    return None
+                raise
+
+    def surplus(self, token: int, keep: int, keep_bytes: int) -> tuple[str, list[bytes]]:
+        """Return what is next to be archived: the name of a giant or "", and some of the oldest entries, oldest first.
+
+        Entries are surplus while there are more than `keep`, or they take more memory than `keep_bytes`.
+
+        Raises:
+            FencedError: there is a giant to be set aside, and the lease is no longer the caller's.
+        """
+        number, size = min(_CHUNK, self.count() - keep), _CHUNK_BYTES
+        if number <= 0 and (over := (self.held_bytes() or 0) - keep_bytes) > 0:
+            number, size = _CHUNK, min(size, over)
+        return self._giants.peek(token, max(0, number), size)
+
+    def pieces(self, giant: str) -> Iterator[bytes]:
+        """Yield an entry that is too large to be read, piece by piece."""
+        return self._giants.pieces(giant)
+
+    def trim_giant(self, token: int, giant: str) -> None:
+        """Remove an entry that is too large to be read, and archived. May be repeated.
+
+        Raises FencedError for a `token` that is not the lease's.
+        """
+        keys = self._keys
+        self._trim_giant(self._client, [keys.lease, keys.aside(keys.failed), keys.giant(giant)], [token, giant])
+
+    def trim(self, token: int, letters: Sequence[bytes]) -> int:
+        """Remove the oldest entries, which are `letters` and archived; return how many. May be repeated.
+
+        Raises FencedError for a `token` that is not the lease's.
+        """
+        digests = [hashlib.sha1(one, usedforsecurity=False).hexdigest() for one in letters]
+        return int(self._trim(self._client, [self._keys.lease, self._keys.failed], [token, *digests]))
+
+
+def is_letter(raw: bytes) -> bool:
+    """Return whether an entry of the list is a letter that RLM wrote, or one like it."""
+    try:
+        msgspec.json.decode(raw)  # all of it, as its readers will
+        _item_of(msgspec.json.decode(raw, type=Envelope))
+    except (ValueError, TypeError, KeyError, RecursionError):  # others may push here too
+        return False
+    return True
+
+
+def _own_event(letter: Envelope) -> str:
+    """Return the id of a letter's event; "" where it has none, or one that is not its item's."""
+    if not letter.event_id or is_excerpt(letter):  # an excerpt stands for an event that was never taken
+        return ""
+    item = _item_of(letter)
+    try:
+        return letter.event_id if _is_own(letter.event_id, decode_item(item, max_bytes=len(item))) else ""
+    except BadItemError:
+        return ""
+
+
+def _is_own(event: str, item: Item) -> bool:
+    """Return whether `event` is one of the item's.
+
+    Else it has an unknown type with a colon in it, whose end is the name of a known one; or somebody else wrote the
+    letter, and its event id would stand in keys and headers unchecked.
+    """
+    name = type_of(event)
+    return is_name(name) and name in item.types and event == event_id(item.id, name)
+
+
+def is_excerpt(letter: Envelope) -> bool:
+    """Return whether a letter holds an excerpt in place of its item: of these reasons none but RLM's looks like one."""
+    if letter.reason not in {Reason.TOO_LARGE, Reason.UNKNOWN_TYPE}:
+        return False
+    held = msgspec.json.decode(letter.item)
+    return isinstance(held, dict) and set(held) == _EXCERPT
+
+
+def _item_of(letter: Envelope) -> bytes:
+    raw = bytes(letter.item)
+    return base64.b64decode(msgspec.json.decode(raw)["base64"]) if letter.reason in NOT_EMBEDDABLE else raw

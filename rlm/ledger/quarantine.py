@@ -1,0 +1,103 @@
+"""The quarantine: what stood in a key that cannot stand there is renamed, never deleted, and entered in a register."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from rlm.core.alarms import Alarm, alarm
+from rlm.core.clock import system_clock
+from rlm.core.text import safe_line
+from rlm.ledger.connect import translated
+from rlm.ledger.scripts import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import redis
+
+    from rlm.ledger.keys import Keys
+    from rlm.ledger.scripts import Argument
+
+log = logging.getLogger(__name__)
+
+
+class Aside(msgspec.Struct, frozen=True):
+    """What was set aside: the `key`, what is `wrong` with it, `at` when (seconds since 1970), and `where` it is now."""
+
+    key: str
+    wrong: str
+    at: float
+    where: str = ""
+
+
+class Quarantine:
+    """Sets keys aside, under the lease, and knows what was. What is there stays until somebody deletes it."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+        self._set_aside = Script("set_aside")
+
+    def set_aside(
+        self,
+        token: int,
+        key: str,
+        wrong: str,
+        *,
+        kind: str = "",
+        entries: Sequence[bytes] = (),
+        then: tuple[str, Mapping[str, str | int]] | None = None,
+    ) -> bool:
+        """Set a key aside, or of one of that `kind` only the `entries`; False when it is not there any more.
+
+        `then` is a hash, and fields that are written to it in the same step; a value `+N` is N microseconds from now.
+
+        Raises FencedError for a `token` that is not the lease's.
+        """
+        note, where = self.note(key, wrong)
+        place, fields = then or ("", {})
+        args: list[Argument] = [token, kind if entries else "", note, len(fields)]
+        args += [part for field in fields.items() for part in field]
+        keys = [self._keys.lease, self._keys.quarantine, key, where, place or self._keys.quarantine]
+        done = bool(self._set_aside(self._client, keys, [*args, *entries]))
+        if done:
+            self.tell(key, wrong, where)
+        return done
+
+    def note(self, key: str, wrong: str) -> tuple[bytes, str]:
+        """Write what the register says of a key that is about to be set aside, and return where it goes."""
+        now = system_clock.now()
+        return msgspec.json.encode(Aside(safe_line(key), safe_line(wrong), now)), self._keys.set_aside(key, now)
+
+    @staticmethod
+    def tell(key: str, wrong: str, where: str) -> None:
+        """Raise the alarm."""
+        log.error(
+            "%s was set aside, for it %s; what it held is in %s",
+            safe_line(key),
+            safe_line(wrong),
+            safe_line(where),
+            extra=alarm(Alarm.KEY_SET_ASIDE, "set_aside"),
+        )
+
+    def all(self) -> list[Aside]:
+        """Return what was set aside and is still there, the newest first; what was deleted leaves the register."""
+        with translated(self._client):
+            found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.quarantine))
+            pipeline = self._client.pipeline(transaction=False)
+            for where in found:
+                pipeline.exists(where)
+            there = pipeline.execute() if found else []
+        asides = [_read(where, raw) for (where, raw), is_there in zip(found.items(), there, strict=True) if is_there]
+        return sorted(asides, key=lambda one: one.at, reverse=True)
+
+
+def _read(where: bytes, raw: bytes) -> Aside:
+    name = where.decode(errors="backslashreplace")
+    try:
+        return msgspec.structs.replace(msgspec.json.decode(raw, type=Aside), where=name)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Aside(name, "was set aside", 0.0, name)

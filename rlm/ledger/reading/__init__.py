@@ -1,0 +1,1 @@
+"""The reading side of the ledger: what is in Redis, as plain values; nothing is changed."""

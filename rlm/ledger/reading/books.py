@@ -1,0 +1,187 @@
+"""The books: what came into a run and where it is, all at one instant, and whether it adds up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rlm.core.counts import Counts
+from rlm.core.event import is_type_name
+from rlm.ledger.connect import ESCAPED, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rlm.ledger import Store
+
+#: Commands that are asked about each type.
+_PER_TYPE = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One type: what the open run took and carried over, what it settled, and where the rest is.
+
+    `retried` are events of the next run, dead letters before; they are outside the open run's books.
+    """
+
+    taken: int
+    carried_over: int
+    completed: int
+    failed: int
+    counts: Counts
+    retried: int
+
+    @property
+    def unsettled(self) -> int:
+        """Events in the ledger, but the retried ones."""
+        return self.counts.unsettled
+
+    @property
+    def held(self) -> int:
+        """Those of them that only an open run may hold: released, in flight, backing off, or out of attempts."""
+        return self.counts.unsettled - self.counts.pending
+
+    @property
+    def difference(self) -> int:
+        """How many more came than can be accounted for; 0 in books that balance."""
+        return self.taken + self.carried_over - self.completed - self.failed - self.unsettled
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The accounts of all types and the lengths of the three lists, at one instant: `now`, by the clock of Redis.
+
+    `run_id` names the open run, None between runs. `dropped` says of which run how many leftovers were dropped by hand.
+    """
+
+    now: float
+    run_id: str | None
+    events: int
+    staged: int
+    letters: int
+    by_type: Mapping[str, Account]
+    dropped: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def unsettled(self) -> int:
+        """Events in the ledger over all types, but the retried ones."""
+        return sum(account.unsettled for account in self.by_type.values())
+
+    @property
+    def retried(self) -> int:
+        """Events that were dead letters and wait for the next run, over all types."""
+        return sum(account.retried for account in self.by_type.values())
+
+    @property
+    def faults(self) -> list[str]:
+        """What does not add up, a sentence a type; none in books that balance."""
+        return [sentence for name, account in self.by_type.items() if (sentence := self._fault(name, account))]
+
+    def _fault(self, name: str, account: Account) -> str:
+        counts = account.counts
+        holders = (
+            f"{counts.released} released, {counts.inflight} in flight, {counts.backoff} backing off, "
+            f"{counts.spent} out of attempts"
+        )
+        if self.run_id is None:
+            return f"{name}: no run is open, and yet there are {holders}" if account.held else ""
+        if not account.difference:
+            return ""
+        return (
+            f"{name}: {account.taken} taken and {account.carried_over} carried over, but {account.completed} "
+            f"completed, {account.failed} failed, {counts.pending} pending, {holders}: "
+            f"{abs(account.difference)} too {'few' if account.difference > 0 else 'many'}"
+        )
+
+
+@translated()
+def books(store: Store) -> Books:
+    """Read the books of this instant, in one transaction.
+
+    They balance at every instant: for each type, taken + carried over = completed + failed + what is unsettled. Between
+    runs nothing is released, in flight, backing off or out of attempts.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    while True:
+        run_id, names = _run_and_types(store)
+        found = _read(store, run_id, names)
+        # What was asked for depends on the run and the types; where they changed meanwhile, ask again.
+        if found[1] == (run_id.encode(errors=ESCAPED) if run_id else None) and {
+            one.decode() for one in found[2] if is_type_name(one)
+        } <= set(names):
+            return _books(run_id, names, found)
+
+
+def miscounted(store: Store, found: Books, record: Mapping[str, Any]) -> list[str]:
+    """Compare what a record has as leftover with what the ledger holds, by the books `found`: a sentence a type.
+
+    A record's leftover is what came less what was settled, so the record alone always balances. What was dropped by
+    hand since then is no longer there. Nothing is compared where another run was opened since, for that took the
+    leftovers up.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    if found.run_id is not None or store.runs.history(1) != [record["run_id"]]:
+        return []
+    dropped = found.dropped if found.dropped.get("run") == record["run_id"] else {}
+    left = {
+        name: record["by_type"].get(name, {}).get("leftover", 0) - int(dropped.get(f"events:{name}", 0))
+        for name in found.by_type
+    }
+    return [
+        f"{name}: {left[name]} left over by what came and was settled, but {account.counts.pending} are pending"
+        for name, account in found.by_type.items()
+        if account.counts.pending != left[name]
+    ]
+
+
+def _run_and_types(store: Store) -> tuple[str | None, list[str]]:
+    names = store.known_types
+    with translated(store.client):
+        run_id: Any = store.client.get(store.keys.current)
+    return (run_id.decode(errors=ESCAPED) if run_id else None), names
+
+
+def _read(store: Store, run_id: str | None, names: Sequence[str]) -> list[Any]:
+    keys = store.keys
+    with translated(store.client):
+        pipeline = store.client.pipeline(transaction=True)
+        pipeline.time()
+        pipeline.get(keys.current)
+        pipeline.smembers(keys.types)
+        pipeline.hgetall(keys.tally(run_id or ""))
+        for key in (keys.events, keys.processing, keys.aside(keys.processing), keys.failed):
+            pipeline.llen(key)
+        pipeline.hgetall(keys.dropped)
+        for name in names:
+            for key in (keys.pending(name), *keys.holders(name), keys.retried(name)):
+                pipeline.zcard(key)
+            pipeline.zcount(keys.inflight(name), "-inf", 0)
+        return pipeline.execute()
+
+
+def _books(run_id: str | None, names: Sequence[str], found: Sequence[Any]) -> Books:
+    (seconds, microseconds), _, _, tally, events, staged, aside, letters, gone, *counted = found
+    counts = {what.decode(errors=ESCAPED): int(number) for what, number in tally.items()}
+    accounts = dict(zip(names, _accounts(names, counts, counted), strict=True))
+    dropped = {name.decode(): value.decode() for name, value in gone.items()}
+    return Books(seconds + microseconds / 1_000_000, run_id, events, staged + aside, letters, accounts, dropped)
+
+
+def _accounts(names: Sequence[str], tally: Mapping[str, int], counted: Sequence[int]) -> Iterator[Account]:
+    for index, name in enumerate(names):
+        pending, released, inflight, backoff, spent, retried, boarding = counted[
+            _PER_TYPE * index : _PER_TYPE * (index + 1)
+        ]
+        yield Account(
+            taken=tally.get(f"taken:{name}", 0),
+            carried_over=tally.get(f"carried:{name}", 0),
+            completed=tally.get(f"completed:{name}", 0),
+            failed=tally.get(f"failed:{name}", 0),
+            counts=Counts(pending, released, inflight, backoff, spent, boarding),
+            retried=retried,
+        )

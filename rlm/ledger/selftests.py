@@ -1,0 +1,157 @@
+"""Self-tests under way, and what those left that were killed: each works under a prefix of its own.
+
+Its keys begin with `PREFIX-test-` and a random part, PREFIX being `redis.prefix`; the hash `PREFIX-test-running` has an
+entry for each from before its first key is written until after its last one is gone.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+import redis
+
+from rlm.ledger.connect import is_forbidden, translated
+from rlm.ledger.keys import Keys
+from rlm.ledger.processes import Role
+from rlm.settings.selftest import settings_under
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rlm.settings import Settings
+
+#: A self-test takes seconds; what is older was killed, and its keys are nobody's, seconds.
+LEFT_SECONDS = 3600.0
+
+#: A prefix has 50 characters at the most.
+_LONGEST_BASE = 30
+_RANDOM_BYTES = 5
+_CHUNK = 500
+#: The broker's queue, and its keys, as the script of Dramatiq's broker names them.
+_QUEUE = "rlm"
+_BROKERS = (
+    "__heartbeats__",
+    *(f"{_QUEUE}{end}" for end in ("", ".msgs", ".XQ", ".XQ.msgs", ".DQ", ".DQ.msgs")),
+)
+
+
+class SelfTest(msgspec.Struct, frozen=True):
+    """What is noted of a self-test: when it began (seconds since 1970), where, and what its keys are named after."""
+
+    started_at: float
+    host: str
+    types: list[str] = []
+    windows: list[str] = []
+    events: list[str] = []
+
+
+class SelfTests:
+    """The register of self-tests, and the only place that deletes keys by their prefix: a self-test's, never RLM's."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        """Keep it beside the keys of the installation of `settings`."""
+        self._client = client
+        self._settings = settings
+        self.base = f"{settings.redis.prefix[:_LONGEST_BASE]}-test"
+        self._running = f"{self.base}-running"
+
+    def new_prefix(self) -> str:
+        """Make a prefix that no other self-test has."""
+        return f"{self.base}-{secrets.token_hex(_RANDOM_BYTES)}"
+
+    def _is_own(self, prefix: str) -> bool:
+        """Tell whether a prefix is one that `new_prefix` makes: the register is text that others could write."""
+        base, _, random = prefix.rpartition("-")
+        return base == self.base and re.fullmatch(f"[0-9a-f]{{{2 * _RANDOM_BYTES}}}", random) is not None
+
+    def begin(self, prefix: str, test: SelfTest) -> None:
+        """Note a self-test before it writes anything."""
+        with translated(self._client):
+            self._client.hset(self._running, prefix, msgspec.json.encode(test))
+
+    def end(self, prefix: str) -> None:
+        """Forget a self-test whose keys are gone."""
+        with translated(self._client):
+            self._client.hdel(self._running, prefix)
+
+    def left(self, now: float) -> dict[str, SelfTest]:
+        """Return by prefix those that began longer than `LEFT_SECONDS` ago; none for a user who may not see them."""
+        try:
+            found = cast("dict[bytes, bytes]", self._client.hgetall(self._running))
+        except redis.exceptions.NoPermissionError:
+            return {}
+        except redis.RedisError:
+            with translated(self._client):
+                raise
+        tests = {prefix.decode(errors="replace"): _read(raw) for prefix, raw in found.items()}
+        return {
+            prefix: test
+            for prefix, test in tests.items()
+            if test and self._is_own(prefix) and 0 <= test.started_at < now - LEFT_SECONDS
+        }
+
+    def sweep(self, prefix: str, test: SelfTest) -> int:
+        """Delete the keys of a self-test; return how many there were.
+
+        Raises:
+            ValueError: `prefix` is not one that `new_prefix` makes.
+        """
+        swept = 0
+        for keys in self._pages(prefix, test):
+            with translated(self._client):
+                swept += self._client.delete(*keys)
+        return swept
+
+    def remaining(self, prefix: str, test: SelfTest) -> int:
+        """Count the keys of a self-test that are there."""
+        with translated(self._client):
+            return sum([self._client.exists(*keys) for keys in self._pages(prefix, test)])
+
+    def _pages(self, prefix: str, test: SelfTest) -> Iterator[list[str]]:
+        """Name the keys of a self-test: those that SCAN finds, or where that is not allowed all that it may have."""
+        if not self._is_own(prefix):
+            raise ValueError(f"{prefix!r} is not the prefix of a self-test")
+        try:
+            found = [key.decode() for key in self._client.scan_iter(match=f"{prefix}[:_]*", count=1000)]
+        except redis.RedisError as error:
+            if not is_forbidden(error):
+                with translated(self._client):
+                    raise
+            found = sorted(self._by_name(prefix, test))
+        yield from (found[start : start + _CHUNK] for start in range(0, len(found), _CHUNK))
+
+    def _by_name(self, prefix: str, test: SelfTest) -> set[str]:
+        """Name every key that a self-test may have, from what is noted of it and from what its own keys say."""
+        keys = Keys(settings_under(self._settings, prefix))
+        with translated(self._client):
+            runs = _texts(self._client.lrange(keys.runs, 0, -1))
+            runs |= _texts([one for one in [self._client.get(keys.current)] if one])
+            brokers = _texts(self._client.zrange(f"{keys.dramatiq}:__heartbeats__", 0, -1))
+            processes = {role: _texts(self._client.smembers(keys.processes(role))) for role in Role}
+        return {
+            *(value for name, value in vars(keys).items() if not name.startswith("_")),
+            *(key(run_id) for run_id in runs for key in (keys.run, keys.tally, keys.timings)),
+            *(keys.processes(role) for role in processes),
+            *(keys.process(role, one) for role, ids in processes.items() for one in ids),
+            *(key(one) for one in processes[Role.WORKER] for key in (keys.calls, keys.alone, keys.restarted)),
+            *(key(name) for name in test.types for key in (keys.pending, keys.retried)),
+            *(key for name in test.types for key in keys.holders(name)),
+            *(key(window) for window in test.windows for key in (keys.window, keys.health)),
+            *(keys.event(one) for one in test.events),
+            *(f"{keys.dramatiq}:{name}" for name in _BROKERS),
+            *(f"{keys.dramatiq}:__acks__.{one}.{_QUEUE}" for one in brokers),
+        }
+
+
+def _read(raw: bytes) -> SelfTest | None:
+    try:
+        return msgspec.json.decode(raw, type=SelfTest)
+    except msgspec.DecodeError:
+        return None
+
+
+def _texts(found: Iterable[Any]) -> set[str]:
+    return {one.decode() for one in found}

@@ -1,0 +1,149 @@
+"""One store over one connection pool: everything RLM keeps, by what it is."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+from rlm.core.alarms import Alarm, alarm
+from rlm.core.clock import system_clock
+from rlm.core.endpoint import all_limited, in_force
+from rlm.core.errors import StoreError
+from rlm.ledger.changes import BY_FILE, MOST_CHANGES, Changes, What, record_of
+from rlm.ledger.connect import ESCAPED, connected, make_client, translated
+from rlm.ledger.control import Control
+from rlm.ledger.epoch import Epochs
+from rlm.ledger.events import Ledger
+from rlm.ledger.expected import Measures
+from rlm.ledger.intake import Intake
+from rlm.ledger.keys import Keys
+from rlm.ledger.leases import Leases
+from rlm.ledger.letters import Letters
+from rlm.ledger.outage import TOLD_SECONDS
+from rlm.ledger.processes import Processes
+from rlm.ledger.quarantine import Quarantine
+from rlm.ledger.runs import Runs
+from rlm.ledger.scripts import Script
+from rlm.ledger.totals import Totals
+from rlm.ledger.windows import Windows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import redis
+
+    from rlm.core.endpoint import Endpoint
+    from rlm.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Store:
+    """What RLM keeps in Redis. Cheap to make: it connects at the first command."""
+
+    def __init__(self, settings: Settings, url: str, revive: Callable[[], object] = lambda: None) -> None:
+        """Keep it at `url`; `revive` starts the server again where it is ours to start."""
+        self.settings = settings
+        self.url = url
+        self.revive = revive
+        self.told_until = float("-inf")  #: when it may be told again that it cannot be started, monotonic seconds
+        self.client: redis.Redis = make_client(url)
+        self.keys = Keys(settings)
+        self.quarantine = Quarantine(self.client, self.keys)
+        self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes)
+        self.ledger = Ledger(self.client, self.keys, settings.queue.dedupe_seconds)
+        self.runs = Runs(self.client, self.keys)
+        self.measures = Measures(self.client, self.keys, settings.endpoints)
+        self.totals = Totals(self.client, self.keys)
+        self.letters = Letters(self.client, self.keys, settings.queue.max_item_bytes)
+        self.leases = Leases(self.client, self.keys)
+        self.processes = Processes(self.client, self.keys)
+        self.windows = Windows(self.client, self.keys, settings.run.guard_seconds)
+        self.epochs = Epochs(self.client, self.keys, settings.data_dir)
+        self.changes = Changes(self.client, self.keys)
+        self.control = Control(self.client, self.keys)
+        self._publish_limits = Script("publish_limits")
+        self._shift_stamps = Script("shift_stamps")
+
+    def now_us(self) -> int:
+        """Return the time by the clock of Redis, microseconds since 1970: that of a run's record, whoever writes it."""
+        with translated(self.client):
+            seconds, microseconds = self.client.time()
+        return seconds * 1_000_000 + microseconds
+
+    def publish_limits(self, token: int) -> None:
+        """Publish the file's limits, except where one set by hand stands: workers go by what is published.
+
+        An endpoint that names another budget than when this was last done brings its calls into it.
+
+        Raises FencedError for a `token` that is not the lease's.
+        """
+        keys = self.keys
+        args: list[str | bytes | int] = [token, MOST_CHANGES]
+        for one in all_limited(self.settings.endpoints.values()):
+            args += [one.name, one.limit.text, record_of(BY_FILE, one.name, What.LIMIT, one.limit.text)]
+        self._publish_limits(self.client, [keys.lease, keys.limits, keys.limits_filed, keys.changes], args)
+        self.windows.join_budgets(token, self.settings.endpoints.values())
+
+    def limits(self) -> dict[str, str]:
+        """Return the limits in force, by the name of the endpoint or the budget, as text."""
+        with translated(self.client):
+            found = cast("dict[bytes, bytes]", self.client.hgetall(self.keys.limits))
+        return {name.decode(errors=ESCAPED): limit.decode(errors=ESCAPED) for name, limit in found.items()}
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        """Return the configured endpoints, by name, with the limits in force, their budgets' as well."""
+        limits = self.limits()
+        return {name: in_force(endpoint, limits) for name, endpoint in self.settings.endpoints.items()}
+
+    def shift_stamps(self, token: int, run_id: str, shift_us: int, why: str) -> int:
+        """Move all moments to come by `shift_us`, as the clock of Redis was set; return how many there were.
+
+        Nobody gets a slot from then on until `Epochs.renew` has held every endpoint, for which `why` is kept. `run_id`
+        is the run that was open then, or empty. Raises FencedError for a `token` that is not the lease's.
+        """
+        keys, known_types = self.keys, self.known_types
+        healths = [keys.health(one.window_id) for one in all_limited(self.settings.endpoints.values())]
+        moments = [key(name) for name in known_types for key in (keys.released, keys.backoff, keys.inflight)]
+        return int(
+            self._shift_stamps(
+                self.client,
+                [keys.lease, keys.current, keys.run(run_id), keys.epoch, *healths, *moments],
+                [token, run_id, shift_us, len(healths), why],
+            )
+        )
+
+    @property
+    def known_types(self) -> list[str]:
+        """The configured types, and after them any other that has or had events in the ledger."""
+        configured = [event_type.name for event_type in self.settings.event_types]
+        return [*configured, *(name for name in self.ledger.types() if name not in configured)]
+
+    def close(self) -> None:
+        """Close its connections."""
+        self.epochs.close()
+        self.client.close()
+
+
+@contextmanager
+def open_store(settings: Settings) -> Iterator[Store]:
+    """Open the store of `settings`, starting the embedded server where that is configured and nobody has."""
+    with connected(settings) as server:
+        store = Store(settings, server.url, server.revive)
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+def revive(store: Store) -> None:
+    """Start the embedded server again if it has died under its users; any other Redis is waited for."""
+    try:
+        store.revive()
+    except StoreError as error:
+        if system_clock.monotonic() >= store.told_until:  # not at each turn of a loop
+            store.told_until = system_clock.monotonic() + TOLD_SECONDS
+            log.error(  # noqa: TRY400  # the message says it all
+                "The embedded server cannot be started again: %s", error, extra=alarm(Alarm.REDIS_AWAY, "revive")
+            )

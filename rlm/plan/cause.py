@@ -1,0 +1,201 @@
+"""Why events were left over: decided here, once, from what happened in the run; every face shows this. Pure.
+
+A cause speaks of what was seen, never of what might have been: what the events waited for and for how long
+(`rlm.plan.waits`), how many spent their attempts, how the run ended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from rlm.core.text import counted, named
+from rlm.plan.waits import Obstacle, Wait, Waits
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+#: What took less than this part of the run's window is not worth a word beside what took longest.
+WORTH_A_WORD: Final = 0.05
+#: Obstacles that are in the nature of the job: nothing went wrong where events wait for these.
+IN_ORDER: Final = frozenset({Obstacle.LIMIT, Obstacle.BUDGET})
+#: Obstacles for which there is an alarm while they stand in the way.
+ALARMED: Final = frozenset({Obstacle.WORKERS, Obstacle.REDIS, Obstacle.HELD})
+#: So many endpoints, budgets or types are named; of others only the number is told.
+MOST_NAMED: Final = 3
+
+#: The other causes, beside the obstacles: how the run ended, or how its calls did.
+CANCELLED, FAILED, STOPPED, ATTEMPTS, DEADLINE = "cancelled", "failed", "stopped", "attempts", "deadline"
+#: Causes that are the trouble of endpoints; whether one has raised an alarm is known of the endpoint.
+OF_ENDPOINTS: Final = frozenset({Obstacle.RESTING, ATTEMPTS})
+
+#: What is said of each obstacle: for how many `{seconds}` it stood in the way; of endpoints only which were shut then,
+#: `{name}`, for they may have been so while others let calls through.
+_WORDS: Final = {
+    Obstacle.START: "no call was made in the first {seconds}",
+    Obstacle.WORKERS: "no worker was ready for {seconds}",
+    Obstacle.LANES: "all lanes were busy for {seconds}",
+    Obstacle.PAUSED: "{name} {was} paused",
+    Obstacle.RESTING: "{name} {was} resting or probed",
+    Obstacle.HELD: "{name} {was} held, the window not to be trusted",
+    Obstacle.REDIS: "Redis was away or not fit for {seconds}",
+    Obstacle.CONDUCTOR: "nobody conducted for {seconds}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why `leftover` events of `types` were left over: in one `word`, and in a sentence without its full stop.
+
+    `word` is an obstacle's, or one of the others above.
+    """
+
+    word: str
+    types: tuple[str, ...]
+    leftover: int
+    sentence: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the record says of it."""
+        return {"cause": self.word, "types": list(self.types), "leftover": self.leftover, "sentence": self.sentence}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What is known of a run when it ends.
+
+    `leftover` and `spent` count events by type, the latter those that had all their attempts; `waits` are what the
+    others waited for; `limits` are those in force, by budget or, for a type, of its first endpoint; `stopped` says why
+    it ended before its time, empty where it did not.
+    """
+
+    leftover: Mapping[str, int]
+    spent: Mapping[str, int]
+    waits: Waits
+    window_seconds: float
+    limits: Mapping[str, str]
+    cancelled: bool = False
+    failure: str = ""
+    stopped: str = ""
+
+
+def causes(run: Ended) -> list[Cause]:
+    """Return why events were left over, the cause of most of them first; nothing where none were."""
+    left = {name: number for name, number in run.leftover.items() if number}
+    if not left:
+        return []
+    if run.cancelled or run.failure or run.stopped:
+        word, why = (STOPPED, run.stopped) if run.stopped else (CANCELLED, "the run was cancelled")
+        word, why = (FAILED, run.failure) if run.failure else (word, why)
+        return [Cause(word, tuple(left), sum(left.values()), f"{_left_over(sum(left.values()))}: {why}")]
+    found = [*_spent(run, left), *_waited(run, left)]
+    return sorted(found, key=lambda one: -one.leftover)
+
+
+def verdict(why: Sequence[Mapping[str, Any]]) -> str:
+    """Write the causes of a record in one sentence, without its full stop; empty where there are none."""
+    return "; ".join(one["sentence"] for one in why)
+
+
+def alarmed(why: Sequence[Mapping[str, Any]], types: Collection[str] = ()) -> bool:
+    """Return whether every cause of a record has raised an alarm of its own by the time its run ends.
+
+    `types` are those of which an endpoint has: then so has what it keeps from being sent.
+    """
+    return bool(why) and all(
+        one["cause"] in ALARMED or (one["cause"] in OF_ENDPOINTS and set(types) & set(one["types"])) for one in why
+    )
+
+
+def went_wrong(why: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether any cause of a record is more than the limits, or an operator's order."""
+    return any(one["cause"] not in {*IN_ORDER, Obstacle.PAUSED, CANCELLED, STOPPED} for one in why)
+
+
+def _spent(run: Ended, left: Mapping[str, int]) -> Iterator[Cause]:
+    spent = {name: min(left[name], run.spent[name]) for name in left if run.spent.get(name)}
+    if spent:
+        number = sum(spent.values())
+        told = f"{_left_over(number)}: calls for {_names(list(spent))} failed as often as they are tried in a run"
+        yield Cause(ATTEMPTS, tuple(spent), number, told)
+
+
+def _waited(run: Ended, left: Mapping[str, int]) -> Iterator[Cause]:
+    """Put the types together that waited longest for the same."""
+    alike: dict[Wait | None, dict[str, int]] = {}
+    for name, number in left.items():
+        rest = number - min(number, run.spent.get(name, 0))
+        if rest:
+            alike.setdefault(_longest(run.waits.by_type.get(name, {})), {})[name] = rest
+    for wait, numbers in alike.items():
+        number = sum(numbers.values())
+        told = f"{_left_over(number)}: {_told(run, wait, numbers)}{_besides(run, wait, list(numbers))}"
+        yield Cause(wait.obstacle if wait else DEADLINE, tuple(numbers), number, told)
+
+
+def _longest(waits: Mapping[Wait, float]) -> Wait | None:
+    """Return what was waited for longest, endpoints that were shut for the same reason taken together."""
+    if not waits or not any(waits.values()):
+        return None
+    together: dict[Obstacle, float] = {}
+    for wait, seconds in waits.items():
+        together[wait.obstacle] = together.get(wait.obstacle, 0.0) + seconds
+    obstacle = max(together, key=together.__getitem__)
+    return max((one for one in waits if one.obstacle is obstacle), key=waits.__getitem__)
+
+
+def _told(run: Ended, wait: Wait | None, types: Mapping[str, int]) -> str:
+    """Say what the events of `types` waited for."""
+    names = list(types)
+    if wait is None:
+        return f"the deadline came while calls for {_names(names)} were under way"
+    if wait.obstacle is Obstacle.LIMIT:
+        limit = run.limits.get(names[0], "") if len(names) == 1 else ""
+        return f"the {'limits' if len(names) > 1 else 'limit'} of {_names(names)}{f' ({limit})' if limit else ''} " + (
+            "let no more through" if len(names) > 1 else "lets no more through"
+        )
+    if wait.obstacle is Obstacle.BUDGET:
+        limit = run.limits.get(wait.name, "")
+        return f"the budget {wait.name}{f' ({limit})' if limit else ''} lets no more through"
+    return _obstacle(run, wait.obstacle, names)
+
+
+def _besides(run: Ended, main: Wait | None, types: Sequence[str]) -> str:
+    """Say what else stood in the way for long enough, and is not in the nature of the job."""
+    others = {
+        wait.obstacle
+        for name in types
+        for wait, seconds in run.waits.by_type.get(name, {}).items()
+        if seconds >= WORTH_A_WORD * run.window_seconds
+    }
+    if main is not None:
+        others.discard(main.obstacle)
+    told = [_obstacle(run, one, types) for one in Obstacle if one in others and one not in IN_ORDER]
+    return f"; besides, {', and '.join(told)}" if told else ""
+
+
+def _obstacle(run: Ended, obstacle: Obstacle, types: Sequence[str]) -> str:
+    """Say of an obstacle for how long it stood in the way of the type that waited longest for it, or where."""
+    longest: dict[str, float] = {}
+    for name in types:
+        for wait, seconds in run.waits.by_type.get(name, {}).items():
+            if wait.obstacle is obstacle:
+                longest[wait.name] = max(longest.get(wait.name, 0.0), seconds)
+    names = sorted(longest, key=longest.__getitem__, reverse=True)
+    return _WORDS[obstacle].format(
+        name=_names(names), was="was" if len(names) == 1 else "were", seconds=_seconds(sum(longest.values()))
+    )
+
+
+def _left_over(number: int) -> str:
+    return f"{counted(number, 'event')} left over"
+
+
+def _names(names: Sequence[str]) -> str:
+    if len(names) <= MOST_NAMED:
+        return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return named(names, MOST_NAMED)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004  # tenths where they matter

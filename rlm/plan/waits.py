@@ -1,0 +1,151 @@
+"""What the waiting events of a run wait for, moment by moment, and for how long in all. Pure.
+
+The conductor looks several times a second. Each look says, by type, what stood between a waiting event and its call;
+the time since the look before is put down to that. What is left over in the end is explained by these times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from rlm.core.health import Circuit, circuit_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rlm.core.endpoint import Endpoint, EventType
+    from rlm.core.window import WindowState
+    from rlm.plan.pace import Scene
+
+#: Looks further apart than this were not made by one conductor at work, seconds: nobody conducted in between.
+GAP_SECONDS: Final = 2.0
+
+
+class Obstacle(StrEnum):
+    """What keeps a waiting event from being sent."""
+
+    START = "start"  # the run has not made its first call: it drains, plans, and its workers come up
+    WORKERS = "workers"  # no worker is ready
+    LANES = "lanes"  # a slot is free, and every lane is busy
+    LIMIT = "limit"  # the windows of its endpoints are full
+    BUDGET = "budget"  # the window of a budget is full
+    PAUSED = "paused"  # an operator paused its endpoints
+    RESTING = "resting"  # its endpoints failed or asked for a rest, or are being probed
+    HELD = "held"  # their windows cannot be trusted
+    REDIS = "redis"  # Redis is away, or not fit to be told of calls
+    CONDUCTOR = "conductor"  # nobody conducts
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What an event waits for; `name` is the endpoint or the budget, empty where there is none to name."""
+
+    obstacle: Obstacle
+    name: str = ""
+
+    @classmethod
+    def read(cls, text: str) -> Wait:
+        """Read one as `str` writes it."""
+        obstacle, _, name = text.partition(" ")
+        return cls(Obstacle(obstacle), name)
+
+    def __str__(self) -> str:
+        return f"{self.obstacle} {self.name}".rstrip()
+
+
+_SHUT: Final = {
+    Circuit.HELD: Obstacle.HELD,
+    Circuit.PAUSED: Obstacle.PAUSED,
+    Circuit.RESTING: Obstacle.RESTING,
+    Circuit.PROBING: Obstacle.RESTING,
+}
+
+
+def waits_of(scene: Scene, kind: EventType, *, begun: bool) -> dict[Wait, float]:
+    """Return what the waiting events of a type wait for, as parts of 1; nothing if none waits, or one is about to go.
+
+    Where all its endpoints are shut each counts for its part. `begun`: the run has made a call.
+    """
+    usable = scene.usable(kind)
+    if not scene.counts[kind.name].pending or not usable:
+        return {}
+    if not scene.lanes:
+        return {Wait(Obstacle.WORKERS if begun else Obstacle.START): 1.0}
+    if any(scene.wait_seconds(endpoint) <= 0 for endpoint in usable):
+        busy = sum(count.released + count.inflight for count in scene.counts.values())
+        return {Wait(Obstacle.LANES): 1.0} if busy >= scene.lanes else {}
+    found: dict[Wait, float] = {}
+    for endpoint in kind.endpoints:
+        wait = _at(endpoint, scene.views)
+        found[wait] = found.get(wait, 0.0) + 1 / len(kind.endpoints)
+    return found
+
+
+def _at(endpoint: Endpoint, views: Mapping[str, WindowState]) -> Wait:
+    """Return why an endpoint admits no call now."""
+    view, budget = views[endpoint.name], endpoint.budget
+    if (circuit := circuit_of(view)) in _SHUT:
+        return Wait(_SHUT[circuit], endpoint.name)
+    if budget is not None and (circuit := circuit_of(views[budget.name])) in _SHUT:
+        return Wait(_SHUT[circuit], budget.name)
+    if budget is not None and views[budget.name].wait_seconds >= view.wait_seconds and views[budget.name].free <= 0:
+        return Wait(Obstacle.BUDGET, budget.name)
+    return Wait(Obstacle.LIMIT)
+
+
+@dataclass(slots=True)
+class Waits:
+    """How long the events of each type waited for what, seconds, up to the moment `until` (seconds since 1970)."""
+
+    until: float
+    by_type: dict[str, dict[Wait, float]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any] | None, began_at: float) -> Waits:
+        """Read them as `as_json` writes them; without a document nothing was waited for since `began_at`."""
+        if not document:
+            return cls(began_at)
+        by_type = {
+            name: {Wait.read(one): seconds for one, seconds in waits.items()}
+            for name, waits in document["by_type"].items()
+        }
+        return cls(document["until"], by_type)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the run's hash keeps, ready to be encoded."""
+        return {
+            "until": self.until,
+            "by_type": {
+                name: {str(one): round(seconds, 3) for one, seconds in waits.items()}
+                for name, waits in self.by_type.items()
+            },
+        }
+
+    def give_up(self, scene: Scene, types: Sequence[EventType], *, begun: bool) -> None:
+        """Put the rest of the window down to what is waited for now: nothing of it can come before the deadline."""
+        for kind in types:
+            self._put(kind, waits_of(scene, kind, begun=begun), max(0.0, scene.remaining_seconds))
+
+    def look(self, now: float, scene: Scene, types: Sequence[EventType], *, begun: bool, away: bool) -> None:
+        """Put the time since the last look down to what each type waits for at this one.
+
+        `away`: Redis was away in between, or is not fit.
+        """
+        seconds, self.until = max(0.0, now - self.until), max(now, self.until)
+        for kind in types:
+            if not scene.counts[kind.name].pending:
+                continue
+            if away:
+                found = {Wait(Obstacle.REDIS): 1.0}
+            elif seconds > GAP_SECONDS:
+                found = {Wait(Obstacle.CONDUCTOR if begun else Obstacle.START): 1.0}
+            else:
+                found = waits_of(scene, kind, begun=begun)
+            self._put(kind, found, seconds)
+
+    def _put(self, kind: EventType, found: Mapping[Wait, float], seconds: float) -> None:
+        waits = self.by_type.setdefault(kind.name, {})
+        for wait, part in found.items():
+            waits[wait] = waits.get(wait, 0.0) + part * seconds

@@ -1,0 +1,343 @@
+"""The supervisor's loop: scale to the wanted number, replace the dead, free what they held, leave none behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import socket
+from typing import TYPE_CHECKING, Protocol
+
+from rlm import __version__
+from rlm.core.alarms import Alarm, alarm
+from rlm.core.clock import system_clock
+from rlm.core.errors import StoreError
+from rlm.core.failpoints import crash_point
+from rlm.ledger import revive
+from rlm.ledger.connect import translated
+from rlm.ledger.outage import Outage
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
+from rlm.processes.child import Child, watch_death
+from rlm.processes.silence import BOOT_SECONDS, Silences
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+    from rlm.ledger import Store
+    from rlm.processes.signals import StopSignals, Wakeup
+    from rlm.settings import Settings
+
+#: A worker that dies sooner than this after its start counts as a failed start, and its successor waits, seconds.
+QUICK_DEATH_SECONDS = 5.0
+#: The first wait after a failed start, doubled with each in a row up to the longest, seconds.
+FIRST_WAIT_SECONDS = 0.25
+LONGEST_WAIT_SECONDS = 10.0
+#: After so many failed starts in a row somebody has to see why.
+FAILING_STARTS = 3
+#: The loop looks at the wanted number at least this often, should a wake-up have been lost, seconds.
+POLL_SECONDS = 1.0
+#: Seconds beyond the longest call that its workers are given to leave.
+GRACE_SLACK_SECONDS = 3.0
+
+log = logging.getLogger(__name__)
+
+
+class Launcher(Protocol):
+    """Starts worker processes and knows what their broker holds for them."""
+
+    def prepare(self) -> None:
+        """Get ready to spawn; raise SupervisorError when workers could not run."""
+        ...
+
+    def spawn(self, worker_id: str, supervisor_id: str) -> BaseProcess:
+        """Start a worker process."""
+        ...
+
+    def recover(self, worker_id: str) -> int:
+        """Free the releases that a dead worker had fetched; return how many."""
+        ...
+
+
+class Supervisor:
+    """Runs until it is told to stop. Its decisions are `_scale`, `_reap` and `_stop_all`; the rest is waiting."""
+
+    def __init__(self, store: Store, settings: Settings, launcher: Launcher, wakeup: Wakeup, stop: StopSignals) -> None:
+        self._store = store
+        self._settings = settings
+        self._launcher = launcher
+        self._wakeup = wakeup
+        self._stop = stop
+        self._started_at = system_clock.now()
+        self.id = f"{socket.gethostname()}:{os.getpid()}:{round(self._started_at * 1000):x}"
+        self._children: dict[str, Child] = {}
+        self._unfreed: dict[str, bool] = {}  #: with whether it died, and was not ended for want of time
+        self._restarted: list[str] = []
+        self._spawned = 0
+        self._failed_starts = 0
+        self._spawn_not_before = 0.0
+        self._announced_at = float("-inf")
+        self._silences = Silences()
+        self._outage = Outage(log, "supervise")
+        longest = max(endpoint.timeout_seconds for endpoint in settings.endpoints.values())
+        self._grace_seconds = longest + GRACE_SLACK_SECONDS
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(wakeup, selectors.EVENT_READ)
+
+    def run(self) -> None:
+        """Supervise until a signal, then stop the workers: gracefully, at once on a second signal."""
+        self._launcher.prepare()
+        waker = Waker(self._store.url, self._store.keys.wake("supervisors"), self._wakeup.wake)
+        waker.start()
+        log.info(
+            "Supervisor %s (rlm %s, pid %d) is ready for up to %d workers",
+            self.id,
+            __version__,
+            os.getpid(),
+            self._settings.workers.max,
+            extra={"action": "start_supervisor"},
+        )
+        try:
+            while not self._stop.graceful:
+                self._turn()
+        finally:
+            self._stop_all()
+            waker.stop()
+            self._sign_off()
+            self._selector.close()
+
+    def _turn(self) -> None:
+        """Reap, free, announce, end the frozen, scale, each once; then wait. Redis may be away meanwhile."""
+        self._reap()
+        try:
+            with translated():  # whatever stands in Redis is no reason to end
+                self._free()
+                self._announce()
+                self._end_frozen()
+                self._scale()
+        except StoreError as error:
+            self._silences.forget()
+            self._outage.tell(error, "the workers stay as they are")
+            revive(self._store)
+        else:
+            self._outage.over()
+        self._selector.select(self._wait_seconds())
+        self._wakeup.drain()
+
+    def _wait_seconds(self) -> float:
+        held_back = self._spawn_not_before - system_clock.monotonic()
+        return min(POLL_SECONDS, held_back) if held_back > 0 else POLL_SECONDS
+
+    def _scale(self) -> None:
+        """Spawn or stop workers until as many run as this host's share of the wanted number."""
+        share = self._share()
+        running = [child for child in self._children.values() if not child.stopping]
+        for child in self._quietest(running)[: max(0, len(running) - share)]:
+            log.info("Worker %s is no longer needed", child.worker_id, extra={"action": "stop_worker"})
+            child.stop()
+        if system_clock.monotonic() >= self._spawn_not_before:
+            try:
+                for _ in range(share - len(running)):
+                    self._spawn()
+            except (OSError, EOFError) as error:  # the host has no more processes or memory to give
+                wait = self._hold_back()
+                log.error(  # noqa: TRY400  # the message says it all
+                    "No further worker could be started (%s); tried again in %.2f s, %d are running",
+                    error,
+                    wait,
+                    len(self._children),
+                    extra=alarm(Alarm.NO_WORKER, "start_worker", counts={"running": len(self._children)}),
+                )
+
+    def _share(self) -> int:
+        """Return how many of the wanted workers are this host's: they are dealt out among the living supervisors."""
+        limits = self._settings.workers
+        wanted = min(max(self._store.processes.wanted(), limits.min), limits.max)
+        supervisors = sorted(one.id for one in self._store.processes.alive(Role.SUPERVISOR))
+        if self.id not in supervisors:  # its entry went with a clock that was set, or with what Redis forgot
+            self._announced_at = float("-inf")
+            self._announce()
+            supervisors = sorted([*supervisors, self.id])
+        return wanted // len(supervisors) + (supervisors.index(self.id) < wanted % len(supervisors))
+
+    def _quietest(self, children: list[Child]) -> list[Child]:
+        """Order children by how much they are doing, the quietest first: the first to go."""
+        busy = self._store.processes.busy([child.worker_id for child in children]) if children else []
+        return [child for _, child in sorted(zip(busy, children, strict=True), key=lambda pair: pair[0])]
+
+    def _spawn(self) -> None:
+        self._spawned += 1
+        worker_id = f"{self.id}:{self._spawned}"
+        process = self._launcher.spawn(worker_id, self.id)
+        crash_point("supervisor.spawned")
+        child = Child(worker_id, process, watch_death(process.pid or 0))
+        self._children[worker_id] = child
+        if child.death is None:
+            self._wakeup.wake()  # it has died already: the next turn reaps it
+        else:
+            self._selector.register(child.death, selectors.EVENT_READ)
+        self._store.processes.announce(
+            Role.WORKER,
+            Process(
+                id=worker_id,
+                pid=child.pid,
+                host=socket.gethostname(),
+                started_at=system_clock.now(),
+                state=WorkerState.STARTING,
+                threads=self._settings.workers.threads,
+                revision=self._settings.revision,
+                supervisor=self.id,
+                version=__version__,
+            ),
+        )
+
+    def _reap(self) -> None:
+        """Take leave of the dead. What they held is freed next; an unexpected death delays its successor."""
+        ready = {key.fileobj for key, _ in self._selector.select(0)}
+        for child in [one for one in self._children.values() if one.death is None or one.death in ready]:
+            if child.death is not None:
+                self._selector.unregister(child.death)
+            del self._children[child.worker_id]
+            self._unfreed[child.worker_id] = not child.cut
+            crash_point("supervisor.noticed")
+            if not self._stop.graceful:
+                self._free_quietly()  # first of all: every millisecond here is one in which nobody sends its events
+            ended = child.reap()
+            if child.stopping:
+                log.debug("Worker %s ended %s", child.worker_id, ended, extra={"action": "reap_worker"})
+            else:
+                self._note_death(child, ended)
+
+    def _note_death(self, child: Child, ended: str) -> None:
+        never_up = child.frozen and not child.ready
+        quick = never_up or system_clock.monotonic() - child.spawned_at < QUICK_DEATH_SECONDS
+        if not quick:
+            self._failed_starts = 0
+        wait = self._hold_back() if quick else 0.0
+        if child.left:  # for a run of another configuration; whoever takes its place may read that
+            log.info("Worker %s left by itself", child.worker_id, extra={"action": "replace_worker"})
+            return
+        self._restarted.append(child.worker_id)
+        keeps_failing = quick and self._failed_starts >= FAILING_STARTS
+        log.log(
+            logging.ERROR if keeps_failing else logging.WARNING,
+            "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced%s",
+            child.worker_id,
+            child.pid,
+            ended,
+            f" in {wait:.2f} s" if wait else "",
+            extra=alarm(
+                Alarm.NO_WORKER if keeps_failing else Alarm.WORKER_DIED,
+                "replace_worker",
+                counts={"failed_starts": self._failed_starts},
+                worker=child.worker_id,
+            ),
+        )
+
+    def _hold_back(self) -> float:
+        """Let the next worker wait, longer with each start that failed; those that fail together count as one."""
+        now = system_clock.monotonic()
+        if now >= self._spawn_not_before:
+            self._failed_starts += 1
+            doublings = min(self._failed_starts - 1, 30)
+            self._spawn_not_before = now + min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**doublings)
+        return self._spawn_not_before - now
+
+    def _free(self) -> None:
+        """Free what dead workers held: their leases, and what they had fetched. Tried again until Redis has it."""
+        if self._restarted:
+            self._store.processes.count_restarts(self._restarted)
+            self._restarted = []
+        for worker_id, died in list(self._unfreed.items()):
+            self._free_worker(worker_id, died=died)
+            del self._unfreed[worker_id]
+
+    def _free_worker(self, worker_id: str, *, died: bool) -> None:
+        taken = self._store.ledger.orphan_worker(worker_id, died=died)
+        crash_point("supervisor.orphaned")
+        taken += self._launcher.recover(worker_id)
+        crash_point("supervisor.recovered")
+        self._store.processes.forget(Role.WORKER, worker_id)
+        crash_point("supervisor.freed")
+        if taken:
+            log.info("%d events of worker %s are pending again", taken, worker_id, extra={"action": "free_events"})
+
+    def _free_quietly(self) -> None:
+        try:
+            self._free()
+        except StoreError as error:
+            log.info("What dead workers held cannot be freed yet: %s", error, extra={"action": "free_events"})
+
+    def _end_frozen(self) -> None:
+        """Kill workers that fell silent, and those that were told to stop and do not: the next turn reaps them."""
+        if not self._silences.due:
+            return
+        now = system_clock.monotonic()
+        self._note_ready()
+        ids = [one.worker_id for one in self._children.values() if self._is_judged(one, now)]
+        heard = self._store.processes.silences(Role.WORKER, ids) if ids else []
+        for worker_id in self._silences.frozen(dict(zip(ids, heard, strict=True))):
+            log.warning("Worker %s is frozen and is ended", worker_id, extra={"action": "kill_worker"})
+            self._children[worker_id].end_frozen()
+        for child in self._children.values():
+            if child.stopping and not child.killed and now > child.told_at + self._grace_seconds:
+                self._kill(child)
+
+    def _note_ready(self) -> None:
+        """Note who of those that were coming up has come up."""
+        if all(child.ready for child in self._children.values()):
+            return
+        for worker in self._store.processes.alive(Role.WORKER):
+            if worker.id in self._children and worker.state != WorkerState.STARTING:
+                self._children[worker.id].ready = True
+
+    @staticmethod
+    def _is_judged(child: Child, now: float) -> bool:
+        """Tell whether a worker that is silent is frozen, and not coming up, leaving, or about to die."""
+        return not child.stopping and not child.frozen and (child.ready or now > child.spawned_at + BOOT_SECONDS)
+
+    def _announce(self) -> None:
+        if system_clock.monotonic() - self._announced_at < HEARTBEAT_SECONDS:
+            return
+        process = Process(
+            id=self.id,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            started_at=self._started_at,
+            threads=self._settings.workers.threads,
+            revision=self._settings.revision,
+            version=__version__,
+        )
+        self._store.processes.announce(Role.SUPERVISOR, process)
+        self._announced_at = system_clock.monotonic()
+
+    def _stop_all(self) -> None:
+        """Stop every worker: gracefully until the grace period is over or a second signal comes, then at once."""
+        deadline = system_clock.monotonic() + self._grace_seconds
+        for child in self._children.values():
+            if not child.stopping:  # to a worker, a second TERM means at once
+                child.stop()
+        while self._children:
+            if (hurried := self._stop.immediate) or system_clock.monotonic() > deadline:
+                self._kill_all(hurried=hurried)
+            self._selector.select(0.1)
+            self._wakeup.drain()
+            self._reap()
+        self._free_quietly()
+
+    def _kill_all(self, *, hurried: bool) -> None:
+        for child in self._children.values():
+            if not child.killed:
+                child.cut = hurried
+                self._kill(child)
+
+    def _kill(self, child: Child) -> None:
+        log.warning("Worker %s is ended at once", child.worker_id, extra={"action": "kill_worker"})
+        child.kill()
+
+    def _sign_off(self) -> None:
+        try:
+            self._store.processes.forget(Role.SUPERVISOR, self.id)
+            self._store.processes.wake("supervisors")  # the others take this host's share over
+        except StoreError as error:
+            log.warning("The supervisor could not sign off: %s", error, extra={"action": "stop_supervisor"})
+        log.info("Supervisor %s has stopped, no worker is left", self.id, extra={"action": "stop_supervisor"})

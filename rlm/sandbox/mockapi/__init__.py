@@ -1,0 +1,9 @@
+"""The API that enforces limits strictly: what RLM is tried out on, and judged by."""
+
+from __future__ import annotations
+
+from rlm.sandbox.mockapi.arrivals import Arrival, EndpointSummary, exceeded, recount
+from rlm.sandbox.mockapi.faults import Faults
+from rlm.sandbox.mockapi.server import MockApi
+
+__all__ = ["Arrival", "EndpointSummary", "Faults", "MockApi", "exceeded", "recount"]

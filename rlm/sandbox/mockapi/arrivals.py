@@ -1,0 +1,120 @@
+"""The arrival log, and the recount by which a whole run is judged."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from io import FileIO
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rlm.core.endpoint import all_limited
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from rlm.core.endpoint import Endpoint, Limit, Rule
+
+
+class Arrival(msgspec.Struct):
+    """One call as the server saw it.
+
+    `at` is when its last byte was read, in seconds of this machine's monotonic clock. `event_id` comes from the
+    `Idempotency-Key`, `attempt` and `run_id` from the body, each None where the call did not say. `status` is None
+    while the call is unanswered, which after a hang or a reset is for good. `accepted` tells whether the limit admitted
+    it, whatever the answer was: a call admitted and then answered with an error counts against the limit.
+    """
+
+    at: float
+    endpoint: str
+    event_id: str | None
+    attempt: int | None
+    run_id: str | None
+    status: int | None
+    accepted: bool
+
+
+class EndpointSummary(msgspec.Struct, frozen=True):
+    """What one endpoint saw, or all endpoints of one budget together.
+
+    `calls` are `accepted` or `refused` (by a limit); `cut` connections were closed before their call was read.
+    `most` is the most accepted calls in any period of `limit`; of several rules, for the one that came closest to its
+    amount.
+    """
+
+    calls: int
+    accepted: int
+    refused: int
+    cut: int
+    most: int
+    limit: str
+
+
+class ArrivalLog:
+    """All arrivals in order, in memory and, with a `path`, one JSON line each at the end of that file."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._arrivals: list[Arrival] = []
+        self._file: FileIO | None = None
+
+    def open(self) -> None:
+        """Open the file; until then, and once it is closed, arrivals are kept in memory only.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self._path:
+            self._file = FileIO(self._path, "a")  # unbuffered: a line is in the file once it is logged
+
+    def add(self, arrival: Arrival, status: int | None) -> None:
+        """Log `arrival`. Its line is written at once, so it shows the `status` that the answer is going to have."""
+        self._arrivals.append(arrival)
+        if self._file:
+            line = msgspec.structs.replace(arrival, status=status)
+            self._file.write(msgspec.json.encode(line) + b"\n")
+
+    def snapshot(self) -> list[Arrival]:
+        """Return what has arrived so far; safe to call from any thread."""
+        return self._arrivals.copy()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file:
+            self._file.close()
+            self._file = None
+
+
+def recount(arrivals: Iterable[Arrival], rule: Rule) -> int:
+    """Return the most accepted calls in any period of `rule`, wherever it begins.
+
+    The fullest period can always be moved until it ends with an arrival, so those are all that need counting:
+    for each arrival, how many came later than a period before it and not later than it. The arrivals should be those
+    of one endpoint, or of the endpoints of one budget.
+    """
+    times = sorted(arrival.at for arrival in arrivals if arrival.accepted)
+    return max((bisect_right(times, end) - bisect_right(times, end - rule.seconds) for end in times), default=0)
+
+
+def summarise(arrivals: list[Arrival], limit: Limit, cut: int) -> EndpointSummary:
+    """Count the `arrivals` of one endpoint, or of one budget's, and recount them against the `limit`."""
+    accepted = sum(arrival.accepted for arrival in arrivals)
+    counts = ((recount(arrivals, rule), rule.amount) for rule in limit.rules)
+    most, _ = max(counts, key=lambda count: count[0] / count[1])
+    return EndpointSummary(len(arrivals), accepted, len(arrivals) - accepted, cut, most, limit.text)
+
+
+def exceeded(arrivals: Iterable[Arrival], endpoints: Iterable[Endpoint]) -> list[str]:
+    """Say in words where more was accepted than a rule allows, of an endpoint's own limit or its budget's."""
+    by_name = {endpoint.name: endpoint for endpoint in endpoints}
+    by_limited: dict[str, list[Arrival]] = {limited.name: [] for limited in all_limited(by_name.values())}
+    for arrival in arrivals:
+        for limited in all_limited([by_name[arrival.endpoint]]):
+            by_limited[limited.name].append(arrival)
+    return [
+        f"{limited.name} let {most} calls through in {rule.seconds:g} s, not {rule.amount}"
+        for limited in all_limited(by_name.values())
+        for rule in limited.limit.rules
+        if (most := recount(by_limited[limited.name], rule)) > rule.amount
+    ]

@@ -1,0 +1,172 @@
+"""What the mock API does with a request: a call to an endpoint, or one of its own controls under `/_mock`."""
+
+from __future__ import annotations
+
+import math
+from email.utils import formatdate
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from rlm.core.errors import ConfigurationError
+from rlm.sandbox.mockapi.arrivals import Arrival, ArrivalLog, EndpointSummary, summarise
+from rlm.sandbox.mockapi.connection import Reply
+from rlm.sandbox.mockapi.faults import Faults, NoAnswer
+from rlm.sandbox.mockapi.site import CONTROL, sites_by_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from rlm.core.clock import Clock
+    from rlm.core.endpoint import Budget, EventType
+    from rlm.sandbox.mockapi.site import Site
+    from rlm.sandbox.mockapi.wire import Head
+
+#: In `set_faults`, every endpoint.
+ALL = "*"
+
+
+class _Call(msgspec.Struct):
+    """What is looked at of a call's body."""
+
+    event_type: Any = None
+    attempt: Any = None
+    run_id: Any = None
+
+
+_decode_call = msgspec.json.Decoder(_Call).decode
+_decode_faults = msgspec.json.Decoder(dict[str, dict[str, Any]]).decode
+
+
+class Service:
+    """The endpoints of `types`, and all that arrived there."""
+
+    def __init__(self, types: Sequence[EventType], clock: Clock, log_path: Path | None, seed: int | None) -> None:
+        self._sites = sites_by_path(types)
+        self._by_name = {site.name: site for site in self._sites.values()}
+        self._clock = clock
+        self._random = Random(seed)
+        self.log = ArrivalLog(log_path)
+
+    def cuts(self, head: Head) -> bool:
+        """Tell whether the endpoint at this path is down, and count the connection it costs."""
+        site = self._sites.get(head.path)
+        if site is None or not site.faults.down:
+            return False
+        site.cut += 1
+        return True
+
+    def receive(self, head: Head, body: bytes, at: float) -> Reply | NoAnswer:
+        """Take a request whose last byte was read `at` (monotonic seconds)."""
+        site = self._sites.get(head.path)
+        if site is None:
+            return self._control(head, body)
+        if head.method != "POST":
+            return _error(405, f"{head.path} takes POST only", {"Allow": "POST"})
+        return self._call(site, head, body, at)
+
+    def set_faults(self, wanted: Mapping[str, Mapping[str, Any]]) -> None:
+        """Replace the faults of each endpoint named, `*` being all. Either all of it is done or nothing.
+
+        Raises:
+            ConfigurationError: a name, a field or a value is wrong.
+        """
+        checked = [(site, Faults.of(fields)) for name, fields in wanted.items() for site in self._named(name)]
+        at = self._clock.monotonic()
+        for site, faults in checked:
+            site.set_faults(faults, at)
+
+    def faults(self) -> dict[str, Faults]:
+        """Return the faults of each endpoint, by name."""
+        return {name: site.faults for name, site in self._by_name.items()}
+
+    def summary(self) -> dict[str, EndpointSummary]:
+        """Return what each endpoint saw, by name; safe to call from any thread."""
+        arrivals: dict[str, list[Arrival]] = {name: [] for name in self._by_name}
+        for arrival in self.log.snapshot():
+            arrivals[arrival.endpoint].append(arrival)
+        return {name: summarise(arrivals[name], site.limit, site.cut) for name, site in self._by_name.items()}
+
+    def budget_summary(self) -> dict[str, EndpointSummary]:
+        """Return what the endpoints of each budget saw together, by its name; safe to call from any thread."""
+        arrivals = self.log.snapshot()
+        members: dict[Budget, dict[str, Site]] = {}
+        for site in self._by_name.values():
+            if site.budget:
+                members.setdefault(site.budget, {})[site.name] = site
+        return {
+            budget.name: summarise(
+                [arrival for arrival in arrivals if arrival.endpoint in sites],
+                budget.limit,
+                sum(site.cut for site in sites.values()),
+            )
+            for budget, sites in members.items()
+        }
+
+    def _named(self, name: str) -> list[Site]:
+        if name == ALL:
+            return list(self._by_name.values())
+        if name not in self._by_name:
+            known = ", ".join(self._by_name)
+            raise ConfigurationError(f"there is no endpoint {name!r}; there are {known}, and {ALL} for all of them")
+        return [self._by_name[name]]
+
+    def _call(self, site: Site, head: Head, body: bytes, at: float) -> Reply | NoAnswer:
+        call = _read_call(body)
+        accepted, result = site.receive(call.event_type, at, self._random)
+        event_id = head.headers.get("idempotency-key")
+        arrival = Arrival(at, site.name, event_id, call.attempt, call.run_id, None, accepted)
+        if isinstance(result, NoAnswer):
+            self.log.add(arrival, None)
+            return result
+        self.log.add(arrival, result.status)
+        answer = msgspec.json.encode({"endpoint": site.name, "event_id": event_id, "status": result.status})
+        headers = self._retry_after(site, result.retry_after_seconds)
+        return Reply(result.status, answer, headers, result.after_seconds, arrival)
+
+    def _retry_after(self, site: Site, seconds: float | None) -> dict[str, str]:
+        if seconds is None or site.faults.retry_after == "none":
+            return {}
+        whole = max(1, math.ceil(seconds))  # a fraction is not legal, and 0 would invite the next refusal
+        if site.faults.retry_after == "seconds":
+            return {"Retry-After": str(whole)}
+        return {"Retry-After": formatdate(math.ceil(self._clock.now()) + whole, usegmt=True)}
+
+    def _control(self, head: Head, body: bytes) -> Reply:
+        match head.method, head.path.removeprefix(CONTROL):
+            case "GET", "/log":
+                return _ok(self.log.snapshot())
+            case "GET", "/summary":
+                return _ok(self.summary())
+            case "GET", "/budgets":
+                return _ok(self.budget_summary())
+            case "GET", "/faults":
+                return _ok(self.faults())
+            case "POST", "/faults":
+                return self._post_faults(body)
+        known = ", ".join(self._sites)
+        return _error(404, f"there is nothing to {head.method} at {head.path}; the endpoints are {known}")
+
+    def _post_faults(self, body: bytes) -> Reply:
+        try:
+            self.set_faults(_decode_faults(body))
+        except (msgspec.DecodeError, ConfigurationError) as error:
+            return _error(400, f'{error}; write for example {{"NAME": {{"error_rate": 0.3, "status": 503}}}}')
+        return _ok(self.faults())
+
+
+def _read_call(body: bytes) -> _Call:
+    try:
+        return _decode_call(body)
+    except msgspec.DecodeError:
+        return _Call()  # it arrived all the same
+
+
+def _ok(data: Any) -> Reply:
+    return Reply(200, msgspec.json.encode(data))
+
+
+def _error(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Reply:
+    return Reply(status, msgspec.json.encode({"error": detail}), headers or {})

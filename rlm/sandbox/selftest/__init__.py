@@ -1,0 +1,8 @@
+"""The self-test of an installation: RLM's real parts on the configured Redis, against a mock API, then gone again."""
+
+from __future__ import annotations
+
+from rlm.sandbox.selftest.play import self_test
+from rlm.sandbox.selftest.steps import Outcome, Step
+
+__all__ = ["Outcome", "Step", "self_test"]

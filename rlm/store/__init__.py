@@ -1,7 +1,0 @@
-"""Everything RLM keeps in Redis: the ledger, the runs, the dead letters, who is alive."""
-
-from __future__ import annotations
-
-from rlm.store.store import Store, open_store, revive
-
-__all__ = ["Store", "open_store", "revive"]

@@ -1,7 +1,0 @@
-"""Keeps the wanted number of worker processes alive on this host, and frees at once what a dead one held."""
-
-from __future__ import annotations
-
-from rlm.supervisor.supervisor import Supervisor
-
-__all__ = ["Supervisor"]

@@ -1,0 +1,164 @@
+"""Where a view that goes on is shown: drawn over and over in place, in lines, or as a JSON document a line."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+import msgspec
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from rlm.core.clock import isoformat, system_clock
+from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, cut, safe_line
+from rlm.terminal.words import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from rich.console import RenderableType
+
+    Document = Mapping[str, Any]
+    #: Draws a document in so many lines.
+    Draw = Callable[[Document, int], RenderableType]
+
+#: Lines of the terminal that a picture leaves free: one for the cursor, where a terminal shows ^C, and the one that it
+#: goes to in the end.
+_FREE_LINES = 2
+
+
+class Output(Protocol):
+    """Shows documents, from entering it to leaving it."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+    def show(self, document: Document) -> None:
+        """Show how things stand."""
+        ...
+
+    def trouble(self, why: str) -> None:
+        """Show that how things stand is not known, and why."""
+        ...
+
+
+def console_on(stream: TextIO) -> Console:
+    """Make what draws on a terminal; one that is said to have no columns (COLUMNS=0) has as many as it says itself."""
+    console = Console(file=stream, highlight=False)
+    if console.width < 1:
+        console.width = shutil.get_terminal_size().columns
+    return console
+
+
+class Drawn:
+    """One picture, drawn over again in place; the last one stays, unless it is `transient`."""
+
+    def __init__(self, stream: TextIO, draw: Draw, *, transient: bool = False) -> None:
+        self._console = console_on(stream)
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            transient=transient,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._draw = draw
+        self._last: Document | None = None
+        self._seen_at = system_clock.monotonic()
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._live.stop()
+
+    def show(self, document: Document) -> None:
+        """Draw the picture anew."""
+        self._last, self._seen_at = document, system_clock.monotonic()
+        self._live.update(Group(self._picture(document), Text()), refresh=True)
+
+    def trouble(self, why: str) -> None:
+        """Say above the last picture that it is out of date, and for how long."""
+        ago = f"{system_clock.monotonic() - self._seen_at:.0f} s"
+        note = Text(f"Out of date for {ago}, trying again: {cut(safe_line(why), LONGEST_TEXT)}", style="bold red")
+        note_lines = len(self._console.render_lines(note))
+        picture = [self._picture(self._last, note_lines)] if self._last else []
+        self._live.update(Group(note, *picture, Text()), refresh=True)
+
+    def above(self, line: Text) -> None:
+        """Write a line above the picture, wrapped at words, where it stays."""
+        self._live.console.print(line)
+
+    def _picture(self, document: Document, taken_lines: int = 0) -> RenderableType:
+        return self._draw(document, self._console.size.height - _FREE_LINES - taken_lines)
+
+
+class Lines:
+    """A line whenever something has changed, without any control character."""
+
+    def __init__(
+        self,
+        write: Callable[[str], None],
+        line: Callable[[Document], str],
+        changes: Callable[[Document], Hashable] | None = None,
+    ) -> None:
+        self._write = write
+        self._line = line
+        self._changes = changes
+        self._seen: Hashable = None
+        self._lost = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        return
+
+    def show(self, document: Document) -> None:
+        """Write a line, if it would say anything new."""
+        seen = self._changes(document) if self._changes else None
+        if self._changes is None or seen != self._seen:
+            self._tell(self._line(document))
+        self._seen, self._lost = seen, False
+
+    def trouble(self, why: str) -> None:
+        """Say once that nothing is known, until it is again."""
+        if not self._lost:
+            self._tell(f"out of date, trying again: {why}")
+        self._lost, self._seen = True, None
+
+    def _tell(self, text: str) -> None:
+        self._write(f"{clock(isoformat(system_clock.now()))}  {cut(safe_line(text), LONGEST_LINE)}")
+
+
+class JSONLines:
+    """A JSON document a line; while nothing is known there is none."""
+
+    def __init__(self, write: Callable[[str], None], complain: Callable[[str], None]) -> None:
+        self._write = write
+        self._complain = complain
+        self._lost = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        return
+
+    def show(self, document: Document) -> None:
+        """Write the document."""
+        self._write(msgspec.json.encode(document).decode())
+        self._lost = False
+
+    def trouble(self, why: str) -> None:
+        """Say once, where people read, that nothing is known."""
+        if not self._lost:
+            self._complain(f"Out of date, trying again: {why}")
+        self._lost = True

@@ -1,0 +1,149 @@
+"""The picture of the queues: what waits, how it moves, how old the oldest is, and what is to be expected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from rlm.admin.trend import Direction
+from rlm.core.text import counted, safe_line, span
+from rlm.terminal import words
+from rlm.terminal.bars import Bar, Name, curve
+from rlm.terminal.run import BORDER, QUIET, WIDEST, panel, state_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+
+    from rlm.admin.trend import Trend
+
+#: The widest that a curve gets, columns, and what stands beside it.
+WIDEST_CURVE, _BESIDE_CURVE = 80, 46
+
+#: The arrow and the colour of each direction.
+_LOOKS = {
+    Direction.GROWING: ("↑ growing", "yellow"),
+    Direction.DRAINING: ("↓ draining", "green"),
+    Direction.STEADY: ("→ steady", ""),
+    Direction.UNKNOWN: ("not known yet", QUIET),
+}
+_IN_ASCII = str.maketrans({"↑": "^", "↓": "v", "→": "="})
+
+
+@dataclass(frozen=True)
+class QueuePicture:
+    """The queues, by the document of `rlm queue monitor`, and the curves of their `trend`."""
+
+    found: Mapping[str, Any]
+    trend: Trend
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it as wide as the terminal."""
+        width = min(options.max_width, WIDEST)
+        room = max(10, min(WIDEST_CURVE, width - BORDER - _BESIDE_CURVE))
+        parts = [
+            _facts(self.found),
+            Text(),
+            _moves(self.found, self.trend, room, ascii_only=options.ascii_only),
+            Text(),
+            _types(self.found["by_type"]),
+            *_ahead(self.found),
+        ]
+        title = Text.assemble(("queues", "bold default"), (f" · {words.clock(self.found['as_of'])} UTC", QUIET))
+        yield panel(title, parts, width)
+
+
+def _facts(found: Mapping[str, Any]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style=QUIET, no_wrap=True)
+    grid.add_column()
+    staged = f", {found['staged']:,} in staging" if found["staged"] else ""
+    grid.add_row("audit list", Text(f"{counted(found['events'], 'item')}{staged}"))
+    if run := found["run"]:
+        told = Text(f"{found['processing']:,} not settled, {span(run['seconds_left'])} left; ")
+        grid.add_row("open run", told.append_text(state_text(run["state"])))
+    else:
+        grid.add_row("leftovers", Text(counted(found["leftover"], "event")))
+    if found["retried"]:
+        grid.add_row("retried", Text(f"{counted(found['retried'], 'event')} for the next run"))
+    letters = Text(f"{found['failed']:,}; see `rlm failed list`", style="yellow") if found["failed"] else Text("none")
+    grid.add_row("dead letters", letters)
+    return grid
+
+
+def _moves(found: Mapping[str, Any], trend: Trend, room: int, *, ascii_only: bool) -> Table:
+    """Draw what waits, what arrives and what is settled, as numbers and curves."""
+    told = found["trend"]
+    arrow, style = _LOOKS[told["direction"]]
+    arrow = arrow.translate(_IN_ASCII) if ascii_only else arrow
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style=QUIET, no_wrap=True)
+    table.add_column(no_wrap=True, justify="right")
+    table.add_column(no_wrap=True, overflow="crop")
+    growth = "" if told["growth_per_minute"] is None else f" {told['growth_per_minute']:+,.0f}/min"
+
+    def drawn(values: Sequence[float], style: str) -> Text:
+        return Text(curve(values, room, ascii_only=ascii_only), style=style)
+
+    table.add_row("waiting", Text(f"{arrow}{growth}", style=style), drawn(trend.waiting, style or "cyan"))
+    table.add_row("arriving", Text(_rate(told["arriving_per_minute"], "item")), Text(_span(told), style=QUIET))
+    table.add_row("settled", Text(_rate(told["settled_per_minute"], "event")), drawn(trend.settled_each, "green"))
+    if len(found["last_leftovers"]) > 1:
+        last = found["last_leftovers"]
+        now = Text(counted(last[-1], "event"), style="yellow" if last[-1] else "")
+        shown = last[-room:]
+        table.add_row("left over by runs", now, drawn(shown, "yellow").append(f"  last {len(shown)}", QUIET))
+    return table
+
+
+def _rate(number: float | None, noun: str) -> str:
+    return "not known yet" if number is None else f"{number:,.0f} {noun}s/min"
+
+
+def _span(told: Mapping[str, Any]) -> str:
+    return f"over the last {span(told['seconds'])}" if told["seconds"] else ""
+
+
+def _types(by_type: Mapping[str, Any]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, expand=True, header_style=QUIET)
+    table.add_column("type", max_width=40, min_width=8)
+    table.add_column("", ratio=1, min_width=6, no_wrap=True)
+    table.add_column("waiting", justify="right", no_wrap=True)
+    table.add_column("oldest", justify="right", no_wrap=True)
+    most = max((one["pending"] for one in by_type.values()), default=0)
+    for name, one in by_type.items():
+        bar: RenderableType = Bar((one["pending"], "█", "cyan"), (most - one["pending"], " ", "")) if most else Text()
+        numbers = (f"{one['pending']:,}" if one["pending"] else "-", span(one["oldest_seconds"]))
+        table.add_row(Name(name, "" if one["pending"] else QUIET), bar, *map(Text, numbers))
+    return table
+
+
+def _ahead(found: Mapping[str, Any]) -> list[RenderableType]:
+    """Say what is to be expected."""
+    outlook = found["outlook"]
+    if outlook is None:
+        return []
+    good = outlook["drained_in"] is not None
+    return [Text(), Text(f"forecast: {safe_line(outlook['verdict'])}", style="green" if good else "yellow")]
+
+
+def queue_line(found: Mapping[str, Any]) -> str:
+    """Write it in one line, for where there is no terminal."""
+    told = found["trend"]
+    ages = [one["oldest_seconds"] for one in found["by_type"].values() if one["oldest_seconds"] is not None]
+    direction, outlook = told["direction"], found["outlook"]
+    parts = [
+        f"{counted(found['events'] + found['staged'], 'item')} waiting",
+        f"{found['processing'] + found['leftover'] + found['retried']:,} in the ledger",
+        f"{counted(found['failed'], 'dead letter')}",
+        f"oldest {span(max(ages, default=None))}",
+        f"arriving {_rate(told['arriving_per_minute'], 'item')}",
+        f"settled {_rate(told['settled_per_minute'], 'event')}",
+        "trend not known yet" if direction == Direction.UNKNOWN else str(direction),
+        *([f"forecast: {outlook['verdict']}"] if outlook else []),
+    ]
+    return "; ".join(parts)

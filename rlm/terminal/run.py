@@ -1,0 +1,179 @@
+"""The picture of an open run: countdown, forecast, a bar per type, what each endpoint has used, workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from rlm.core.text import counted, safe_line
+from rlm.terminal import words
+from rlm.terminal.bars import Bar, Name
+from rlm.terminal.slots import merged_room, slots_by_endpoint, slots_by_type, use_cells
+from rlm.terminal.team import team
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+
+#: The widest a picture gets, columns.
+WIDEST = 160
+#: Columns that the border takes.
+BORDER = 4
+#: From so many columns inside on, types and endpoints share a table.
+MERGED_FROM = 116
+#: From so many columns inside on, types have bars.
+BARS_FROM = 62
+#: Up to so many endpoints and budgets each has a line of its own.
+LISTED_ENDPOINTS = 8
+#: With more types than this, those without an event in the run are left out.
+SHOWN_TYPES = 10
+
+QUIET = "dim"
+
+
+@dataclass(frozen=True)
+class RunPicture:
+    """An open run, by its status document; at most `height` lines, as far as workers can be left out."""
+
+    found: Mapping[str, Any]
+    height: int | None = None
+    title: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it as wide as the terminal."""
+        width = min(options.max_width, WIDEST)
+        inside = options.update(width=max(1, width - BORDER), height=None)
+        parts = [*head(self.found), Text(), *_body(self.found, inside.max_width)]
+        if told := words.looked_at(self.found):
+            parts.insert(0, Text(told, style=QUIET, no_wrap=True, overflow="ellipsis"))
+        drawn = console.render_lines(Group(*parts), inside, pad=False)
+        room = None if self.height is None else self.height - len(drawn) - 4
+        yield panel(title_of(self.found, self.title), [*parts, Text(), *team(self.found, room)], width)
+
+
+def panel(title: Text, parts: Sequence[RenderableType], width: int) -> Panel:
+    """Frame a picture."""
+    title.stylize_before("not dim")  # else it is as quiet as its border
+    return Panel(Group(*parts), title=title, title_align="left", border_style=QUIET, padding=(0, 1), width=width)
+
+
+def state_text(state: str) -> Text:
+    """Write the state of a run in its colour."""
+    return Text(state, style=words.STATE_STYLES.get(state, "bold"))  # type: ignore[call-overload]
+
+
+def title_of(found: Mapping[str, Any], name: str = "") -> Text:
+    """Write what stands above the picture of a run: its id or another name, its state, who started it."""
+    title = Text.assemble(
+        *([(name, "bold")] if name else ["run ", (safe_line(found["run_id"]), "bold")]), (" · ", QUIET)
+    )
+    return title.append_text(state_text(found["state"])).append(f" · {found['trigger']}", QUIET)
+
+
+def head(found: Mapping[str, Any]) -> list[RenderableType]:
+    """Draw the countdown and say what is expected."""
+    grid = Table.grid(padding=(0, 2), expand=True)
+    grid.add_column(ratio=1)
+    grid.add_column(justify="right", no_wrap=True)
+    window, left = found["window_seconds"], found["seconds_left"]
+    bar = Bar((max(0.0, window - left), "█", "cyan"), (left, "░", QUIET), widest=WIDEST)
+    grid.add_row(bar, Text(words.countdown(found), style="bold cyan"))
+    expected = words.forecast(found)
+    parts: list[RenderableType] = [grid, Text(words.progress(found))]
+    parts.append(Text(expected.words, style="green" if expected.fits else "yellow"))
+    if expected.binds:
+        parts.append(Text(safe_line(expected.binds), style=QUIET))
+    return parts
+
+
+def _body(found: Mapping[str, Any], width: int) -> list[RenderableType]:
+    """Draw types and endpoints, in one table where there is room for both, and what is out of the ordinary."""
+    shown, hidden = _types_shown(found["by_type"])
+    limited = len(found["by_endpoint"]) + len(found.get("by_budget", {}))
+    if not all("used" in entry for entry in found["by_endpoint"].values()):  # not for whoever looks on to see
+        parts: list[RenderableType] = [type_table(shown, width)]
+    elif limited <= LISTED_ENDPOINTS:
+        parts = [type_table(shown, width), Text(), slots_by_endpoint(found, width)]
+    elif width >= MERGED_FROM:
+        cells = use_cells(found, list(shown), merged_room(width))
+        parts = [type_table(shown, width, cells), *slots_by_type(found, {}, width)]
+    else:
+        parts = [type_table(shown, width), Text(), *slots_by_type(found, shown, width)]
+    if hidden:
+        parts.insert(1, Text(f"and {counted(hidden, 'type')} without an event in this run", style=QUIET))
+    return [*parts, *_notes(found)]
+
+
+def _types_shown(by_type: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """Return the types to be shown; of many only those that have events; and how many are not."""
+    if len(by_type) <= SHOWN_TYPES:
+        return dict(by_type), 0
+    shown = {name: entry for name, entry in by_type.items() if words.counts_of(entry).total}
+    return shown, len(by_type) - len(shown)
+
+
+def type_table(by_type: Mapping[str, Any], width: int, cells: Mapping[str, Sequence[Text]] | None = None) -> Table:
+    """Draw a bar per type, where there is room for bars, and its numbers; with `cells` what its endpoints have used."""
+    bars = width >= BARS_FROM
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, expand=True, header_style=QUIET)
+    table.add_column("type", max_width=34, min_width=8)
+    if bars:
+        table.add_column("", ratio=1, min_width=6, no_wrap=True)
+    for name in ("done", "under way", "waiting", "failed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    columns = max(map(len, cells.values()), default=0) if cells else 0
+    for number in range(columns):
+        table.add_column("primary" if number == 0 else f"+{number}", no_wrap=True)
+    for name, entry in by_type.items():
+        more = list(cells.get(name, ())) if cells else []
+        row = _type_row(name, words.counts_of(entry))
+        table.add_row(*(row if bars else [row[0], *row[2:]]), *more)
+    return table
+
+
+def _type_row(name: str, counts: words.Counted) -> list[RenderableType]:
+    idle = counts.total == 0
+    bar = Bar(
+        (counts.completed, "█", "green"),
+        (counts.failed, "X", "red"),
+        (counts.under_way, "▓", "cyan"),
+        (counts.waiting, "░", QUIET),
+    )
+    done = Text(f"{counts.completed:,}/{counts.total:,}")
+    return [
+        Name(name, QUIET if idle else ""),
+        Text() if idle else bar,
+        Text("-", style=QUIET) if idle else done,
+        _number(counts.under_way, "cyan"),
+        _number(counts.waiting, ""),
+        _number(counts.failed, "bold red"),
+    ]
+
+
+def _number(number: int, style: str) -> Text:
+    return Text(f"{number:,}", style=style) if number else Text("-", style=QUIET)
+
+
+def _notes(found: Mapping[str, Any]) -> list[RenderableType]:
+    """Say what is out of the ordinary: endpoints that are not closed, items that were no good."""
+    notes: list[RenderableType] = []
+    if why := words.unconducted(found):
+        notes.append(Text(f"! {why}", style="bold red"))
+    if unwell := words.unwell(found):
+        notes.append(Text(f"! {'; '.join(unwell)}", style="yellow"))
+    notes += [Text(f"! {one}", style="yellow") for one in words.call_troubles(found)]
+    counts = found["counts"]
+    told = [
+        f"{counted(counts[key], noun)}"
+        for key, noun in (("invalid", "invalid item"), ("duplicates", "duplicate"))
+        if counts[key]
+    ]
+    if told:
+        notes.append(Text(f"intake: {', '.join(told)}", style=QUIET))
+    return notes

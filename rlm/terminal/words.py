@@ -1,0 +1,267 @@
+"""What the views say of a status document, in words."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rlm.core import trouble
+from rlm.core.health import WELL
+from rlm.core.run import State
+from rlm.core.text import counted, named, safe_line, span
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_MINUTE, _HOUR = 60, 3600
+
+#: So many endpoints that are not well are named; of the others only the number is told.
+MOST_NAMED = 3
+
+#: How each state of a run is coloured, in rich's words.
+STATE_STYLES = {
+    State.DRAINING: "cyan",
+    State.PLANNING: "cyan",
+    State.RUNNING: "bold cyan",
+    State.FINISHING: "cyan",
+    State.COMPLETED: "bold green",
+    State.PARTIAL: "bold yellow",
+    State.CANCELLED: "bold yellow",
+    State.FAILED: "bold red",
+}
+
+
+class Counted(NamedTuple):
+    """Where the events of a run, or of one type of it, are."""
+
+    total: int
+    completed: int
+    failed: int
+    under_way: int
+
+    @property
+    def waiting(self) -> int:
+        """Those that nobody has in hand."""
+        return self.total - self.completed - self.failed - self.under_way
+
+
+def clock(moment: str) -> str:
+    """Write the time of day of an ISO 8601 text, which is UTC."""
+    return moment[11:19]
+
+
+def counts_of(entry: Mapping[str, Any]) -> Counted:
+    """Count the events of a type, by its entry in a status document or a record."""
+    return Counted(
+        entry["taken"] + entry["carried_over"],
+        entry["completed"],
+        entry["failed"],
+        entry.get("inflight", 0) + entry.get("released", 0),
+    )
+
+
+def counts_in_all(found: Mapping[str, Any]) -> Counted:
+    """Count the events of a run."""
+    each = [counts_of(entry) for entry in found["by_type"].values()]
+    return Counted(*(sum(column) for column in zip(*each, strict=True))) if each else Counted(0, 0, 0, 0)
+
+
+def countdown(found: Mapping[str, Any]) -> str:
+    """Write how much of its window an open run has left."""
+    return f"{span(found['seconds_left'])} left of {span(found['window_seconds'])}"
+
+
+class Forecast(NamedTuple):
+    """What is expected of a run, in words: when it is done, what is left over, what binds; `fits` says it in short."""
+
+    words: str
+    binds: str
+    fits: bool
+
+
+def forecast(found: Mapping[str, Any]) -> Forecast:
+    """Say what is expected of an open run by now, and how that compares with its deadline."""
+    if found["state"] == State.DRAINING:
+        return Forecast("taking the items off the audit list; the forecast comes with the plan", "", fits=True)
+    if found["state"] == State.PLANNING:
+        return Forecast("planning: counts and windows become workers and a forecast", "", fits=True)
+    if found["state"] == State.FINISHING:
+        return Forecast("finishing: calls under way are awaited, nothing more is sent", "", fits=True)
+    expected = found.get("forecast") or found["plan"]
+    if unconducted(found):
+        return Forecast("nothing more is sent until somebody conducts it", "", fits=False)
+    left = expected["expected_leftover"]
+    when = _done(found, expected)
+    if not left:
+        return Forecast(f"{when}; all of it fits", "", fits=True)
+    return Forecast(f"{when}; {counted(left, 'event')} will be left over", expected.get("binds", ""), fits=False)
+
+
+def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """Say when the last event that fits is answered."""
+    called, forecast_seconds = found["called_seconds"], expected["forecast_seconds"]
+    if called is None and not forecast_seconds:
+        return "no call is expected to begin"
+    if expected.get("shortage") and not expected["workers"]:
+        return "nothing is being sent"
+    if called is None:
+        return f"done {span(forecast_seconds)} after the first call, which is to come"
+    to_go = forecast_seconds - called
+    if to_go <= 0:
+        return "done any moment now"
+    spare = found["seconds_left"] - to_go
+    return f"finishes in {span(to_go)} ({span(max(0.0, spare))} to spare)"
+
+
+def progress(found: Mapping[str, Any]) -> str:
+    """Say of an open run how much is done of all, how fast it is called, and how many calls failed."""
+    counts = counts_in_all(found)
+    told = [f"{counts.completed:,} of {counted(counts.total, 'event')} done"]
+    told += [counted(counts.failed, "dead letter")] if counts.failed else []
+    return ", ".join([*told, *_calling(found)])
+
+
+def _calling(found: Mapping[str, Any]) -> list[str]:
+    """Say how fast an open run calls, and how many calls were answered otherwise than well."""
+    called = found["called_seconds"]
+    calls, errors, throttled = (
+        sum(one[key] for one in found["by_endpoint"].values()) for key in ("calls", "errors", "throttled")
+    )
+    told = [f"{calls * 60 / called:,.0f} calls a minute"] if called and calls else []
+    told += [counted(errors, "error")] if errors else []
+    return told + ([f"{throttled:,} throttled"] if throttled else [])
+
+
+def workers(found: Mapping[str, Any]) -> str:
+    """Say who works: workers ready of those wanted, lanes busy of those there are, workers replaced."""
+    one = found["workers"]
+    if not one["wanted"] and not one["now"]:
+        return "no worker is wanted yet"
+    lanes = sum(each["threads"] for each in one["each"])
+    busy = sum(each["busy"] for each in one["each"])
+    told = f"{one['ready']} of {one['wanted']} ready, {busy} of {lanes} lanes busy"
+    return f"{told}; {one['restarted']} had to be replaced" if one["restarted"] else told
+
+
+def summary(record: Mapping[str, Any]) -> str:
+    """Write what became of a run in one line."""
+    failure = f" ({safe_line(record['failure'])})" if record.get("failure") else ""
+    return f"{record['state']} after {span(record['duration_seconds'])}{failure}: {outcome(record['counts'])}"
+
+
+def outcome(counts: Mapping[str, int]) -> str:
+    """Write what became of a run's events."""
+    return f"{counts['completed']:,} completed, {counts['failed']:,} failed, {counts['leftover']:,} left over"
+
+
+def looked_at(found: Mapping[str, Any]) -> str:
+    """Say which installation a status is of, an empty text where it does not tell."""
+    if "redis" not in found:
+        return ""
+    return f"{found['config'] or 'the built-in defaults'}, Redis {found['redis']}, prefix {found['prefix']}"
+
+
+def used(record: Mapping[str, Any]) -> str:
+    """Say how much of what there was a run used, and how old answers were; an empty text where that is not known."""
+    if (one := record.get("used")) is None:
+        return ""
+    ages = f"{span(one['answered_p50_seconds'])}, 19 of 20 in {span(one['answered_p95_seconds'])}"
+    return (
+        f"{one['calls_per_minute']:,.0f} calls a minute; {one['lanes']:.0%} of the lanes' time and {one['slots']:.0%} "
+        f"of the slots used; half were answered in {ages} from intake"
+    )
+
+
+def unconducted(found: Mapping[str, Any]) -> str:
+    """Say of an open run that nobody conducts it, and what to type; an empty text where somebody does."""
+    if found.get("conductor", "-") is not None:
+        return ""
+    return "nobody conducts this run: `rlm up` or `rlm scheduler` goes on with it"
+
+
+def troubles(record: Mapping[str, Any]) -> list[str]:
+    """Say of a finished run why events were left over, that calls failed, that there are dead letters."""
+    told = [safe_line(one["sentence"]) for one in record.get("why", ())]
+    told += call_troubles(record)
+    if dead := record["counts"]["failed"] + record["counts"]["invalid"]:
+        became = "1 became a dead letter" if dead == 1 else f"{dead:,} became dead letters"
+        told.append(f"{became}: `rlm failed list` says why")
+    return told
+
+
+def call_troubles(found: Mapping[str, Any]) -> list[str]:
+    """Say of a run, open or finished, what went wrong with its calls, and which limits are set too high."""
+    too_high = [
+        safe_line(f"a limit is too high: {one['sentence']}; {one['remedy']} sets it")
+        for one in found.get("limits_too_high", ())
+    ]
+    return [*filter(None, [failed_calls(found)]), *too_high]
+
+
+def failed_calls(found: Mapping[str, Any]) -> str:
+    """Say of a run, open or finished, how many of its calls were not answered well, and why; empty where all were."""
+    entries = found["by_endpoint"].values()
+    calls, errors, throttled = (sum(one[key] for one in entries) for key in ("calls", "errors", "throttled"))
+    if not errors + throttled:
+        return ""
+    became = " or ".join(word for word, number in (("failed", errors), ("were throttled", throttled)) if number)
+    why = trouble.in_words(found.get("troubles", ()))  # records of older versions have none
+    return f"{errors + throttled:,} of {counted(calls, 'call')} {became}{f': {safe_line(why)}' if why else ''}"
+
+
+def unwell(found: Mapping[str, Any]) -> list[str]:
+    """Say to which endpoints and budgets calls do not go as their limits allow, and why; those alike together."""
+    alike: dict[tuple[Any, ...], list[tuple[str, Mapping[str, Any]]]] = {}
+    for name, entry in shut(found).items():
+        reason = entry["health"], entry.get("circuit_reason"), entry.get("circuit_seconds") is None
+        alike.setdefault(reason, []).append((name, entry))
+    return [_unwell(group) for group in alike.values()]
+
+
+def shut(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the endpoints and budgets that are not well, by name."""
+    entries = found["by_endpoint"] | found.get("by_budget", {})
+    return {name: entry for name, entry in entries.items() if entry.get("health", "ok") not in WELL}
+
+
+def _unwell(alike: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    names = [safe_line(name) for name, _ in alike]
+    longest = max((entry for _, entry in alike), key=lambda entry: entry.get("circuit_seconds") or 0.0)
+    if len(alike) == 1:
+        return f"{names[0]} {health(longest)}"
+    told = health(longest).replace(" for ", " for up to ")
+    return f"{len(alike):,} {told}: {named(names, MOST_NAMED)}"
+
+
+def health(entry: Mapping[str, Any]) -> str:
+    """Write the health of an endpoint, why, and for how much longer."""
+    why = f" ({entry['circuit_reason']})" if entry.get("circuit_reason") else ""
+    left = f" for {span(entry['circuit_seconds'])}" if entry.get("circuit_seconds") is not None else ""
+    return f"{entry['health']}{why}{left}"
+
+
+def in_short(seconds: float) -> str:
+    """Write a duration in six characters at the most, whole units, none of it already gone: `2 s`, `12 min`."""
+    for unit, length in (("h", _HOUR), ("min", _MINUTE)):
+        if seconds > length:
+            return f"{math.ceil(seconds / length)} {unit}"
+    return f"{math.ceil(seconds)} s"
+
+
+def next_slot(entry: Mapping[str, Any]) -> str:
+    """Write when an endpoint has a slot: `now`, in how long, or a dash where nobody knows."""
+    seconds = entry["next_slot_seconds"]
+    if seconds is None:
+        return "-"
+    return "now" if seconds <= 0 else in_short(seconds)
+
+
+def line(found: Mapping[str, Any]) -> str:
+    """Write how an open run stands in one line, for where there is no terminal."""
+    counts = counts_in_all(found)
+    words = [f"run {found['run_id']} {found['state']}: {counts.completed:,} of {counts.total:,} completed"]
+    words += [f"{counts.under_way:,} under way, {counts.waiting:,} waiting, {counts.failed:,} failed"]
+    words += [", ".join(calling)] if (calling := _calling(found)) else []
+    words += [f"workers {workers(found)}", countdown(found), forecast(found).words, *unwell(found)]
+    words += [why] if (why := unconducted(found)) else []
+    return "; ".join(words)
