@@ -62,9 +62,11 @@ def kill_workers(system: System) -> None:
 
 def kill(name: str, *, again: bool) -> Callable[[System], None]:
     def act(system: System) -> None:
+        workers = set(system.workers()) if name == "supervisor" else set()  # they leave with it
         system.stop(name, signal.SIGKILL)
         if again:
             system.start(name)
+        wait_until(lambda: not workers & set(system.workers()), timeout=20, message="its workers have left")
 
     return act
 
