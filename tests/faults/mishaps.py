@@ -120,7 +120,7 @@ def slow_redis(system: System) -> Iterator[None]:
 #: A Redis in another place: from here to there, seconds.
 FAR_SECONDS = 0.005
 #: So long ago a tick was that no scheduler served, seconds.
-LATE_SECONDS = 6.0
+LATE_SECONDS = 4.0
 PARTS = 4
 
 

@@ -63,11 +63,10 @@ rate_limit = "60/minute"
 class Day:
     """A situation: `events` of each type; what is done `before` the run and in its `middle`; what must be said of it.
 
-    The middle is after so many `calls`.
-    `options` are those of the system; what lasts as long as the run is `around` it, which `begins` it and returns its
-    id. What changes is known by what `knows` tells. `causes` are those that types must have that were left over. Of
-    the `alarms` each must be raised once; those that `may_ring` depend on the moment. `failed` events become dead
-    letters. Where there is nothing to foretell, `unforeseen` says why.
+    `options` are those of the system; what lasts as long as the run is `around` it; `begins` starts it and returns its
+    id. Its middle is after so many `calls`. What `knows` tells is when RLM can know what has changed. `causes` are
+    those that types must have that were left over. Of the `alarms` each must be raised once; those that `may_ring`
+    depend on the moment. `failed` events become dead letters. Where nothing can be foretold, `unforeseen` says why.
     """
 
     events: Mapping[str, int] = field(default_factory=lambda: {"A": 60, "B": 30, "C": 30})
@@ -119,6 +118,7 @@ DAYS = {
     ),
     "a limit set too high": Day(
         LONG,
+        options=lambda: {"env": {"RLM_WORKERS__MIN": "4"}},  # so that C is called at once, and again well in time
         before=strict("c1", "12 per 6 second"),
         knows=rests("c1"),
         causes={"C": "resting"},
