@@ -204,6 +204,7 @@ DAYS = {
         state="partial",
     ),
     "an API that asks for a rest": Day(
+        LONG,
         before=fault("c1", throttle=60.0),
         knows=rests("c1"),
         causes={"C": "resting"},
@@ -219,6 +220,7 @@ DAYS = {
         state="completed or partial",
     ),
     "an API that takes no token": Day(
+        LONG,
         before=fault("c1", status=401),
         knows=rests("c1"),
         causes={"C": "resting"},
