@@ -231,7 +231,7 @@ DAYS = {
     ),
     "an API that rejects all": Day(LONG, before=fault("c1", status=422), alarms=("dead_letters",), failed=60),
     "a tenth of the calls failing": Day(LONG, before=fault("a1", error_rate=0.1)),
-    "a slow machine": Day(LONG, around=busy_machine),
+    "a slow machine": Day(SPARE, around=busy_machine),
     "a Redis far away": Day(LONG, options=lambda: {"env": {"RLM_RUN__GUARD_SECONDS": "0.2"}}, around=slow_redis),
     "Redis silent for three seconds": Day(LONG, middle=freeze_redis, may_ring=("redis_away", "clock_stepped")),
     "the clock of the workers' host off": Day(LONG, options=host_clock_off("supervisor")),
