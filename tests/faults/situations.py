@@ -90,7 +90,7 @@ OVERLOAD = {"A": 300, "B": 200, "C": 100}
 MANY = {"A": 200, "B": 60, "C": 60}
 #: What can be done though nothing is for some seconds.
 SPARE = {"A": 80, "B": 40, "C": 40}
-LONG = {"A": 150, "B": 60, "C": 60}
+LONG = {"A": 130, "B": 60, "C": 60}
 DAYS = {
     "a good day": Day(),
     "more than the limits allow": Day(OVERLOAD, causes={"A": "limit"}, alarms=("leftovers",), state="partial"),
@@ -233,7 +233,7 @@ DAYS = {
     "a tenth of the calls failing": Day(LONG, before=fault("a1", error_rate=0.1)),
     "a slow machine": Day(SPARE, around=busy_machine),
     "a Redis far away": Day(LONG, options=lambda: {"env": {"RLM_RUN__GUARD_SECONDS": "0.2"}}, around=slow_redis),
-    "Redis silent for three seconds": Day(LONG, middle=freeze_redis, may_ring=("redis_away", "clock_stepped")),
+    "Redis silent for three seconds": Day(SPARE, middle=freeze_redis, may_ring=("redis_away", "clock_stepped")),
     "the clock of the workers' host off": Day(LONG, options=host_clock_off("supervisor")),
     "the clock of the scheduler's host off": Day(LONG, options=host_clock_off("scheduler")),
     "a run started late": Day(
