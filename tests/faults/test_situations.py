@@ -68,9 +68,9 @@ def test_no_face_says_other_than_what_happened(day_system, name):
             status = one_line(system.rlm("status").stdout)
             record = system.await_record(run_id)
 
+        assert_foreseen(day, name, foresight, record)
         assert_record(day, record)
         assert_faces(system, day, record, status)
-        assert_foreseen(day, name, foresight, record)
         system.assert_promises(
             [one for one in events if not one.startswith("u")],
             [record],
