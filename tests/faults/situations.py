@@ -66,7 +66,8 @@ class Day:
     `options` are those of the system; what lasts as long as the run is `around` it; `begins` starts it and returns its
     id. Its middle is after so many `calls`. What `knows` tells is when RLM can know what has changed. `causes` are
     those that types must have that were left over. Of the `alarms` each must be raised once; those that `may_ring`
-    depend on the moment. `failed` events become dead letters. Where nothing can be foretold, `unforeseen` says why.
+    depend on the moment. `failed` events become dead letters. Beforehand there are a scheduler and a supervisor, if it
+    is `scheduled` and `supervised`. Where nothing can be foretold, `unforeseen` says why.
     """
 
     events: Mapping[str, int] = field(default_factory=lambda: {"A": 60, "B": 30, "C": 30})
@@ -82,6 +83,7 @@ class Day:
     may_ring: tuple[str, ...] = ()
     state: str = "completed"
     failed: int | None = 0
+    scheduled: bool = True
     supervised: bool = True
     unforeseen: str = ""
 
@@ -239,6 +241,7 @@ DAYS = {
     "a run started late": Day(
         OVERLOAD,
         options=ticked_just_now,
+        scheduled=False,
         begins=serve_late,
         causes={"A": "limit"},
         alarms=("leftovers",),
