@@ -26,7 +26,7 @@ from tests.faults.mishaps import (
     slow_redis,
     strict,
     strike,
-    ticked_just_now,
+    ticks_soon,
 )
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ DAYS = {
     "the clock of the scheduler's host off": Day(LONG, options=host_clock_off("scheduler")),
     "a run started late": Day(
         OVERLOAD,
-        options=ticked_just_now,
+        options=ticks_soon,
         scheduled=False,
         begins=serve_late,
         causes={"A": "limit"},
