@@ -119,7 +119,7 @@ def slow_redis(system: System) -> Iterator[None]:
 
 #: A Redis in another place: from here to there, seconds.
 FAR_SECONDS = 0.005
-#: So long ago a tick was that no scheduler served, seconds.
+#: How late a tick is served, seconds, and the how-manieth since 1970 it is.
 LATE_SECONDS = 4.0
 PARTS = 4
 #: By then the system is up but for its scheduler, seconds.
