@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, FIRST_BACKOFF_SECONDS, all_limited
+from rlm.core.expected import TURNAROUND_SECONDS
 from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Capacity, Horizon, Plan, compute_plan
 
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.plan import Workload
     from rlm.settings import Settings
-
-
-#: What a lane needs from an answer to the beginning of its next call, seconds: settle, fetch, claim, take a slot.
-#: Measured on a machine of two cores with 3 to 20 workers, the embedded server writing through to its disk.
-TURNAROUND_SECONDS = 0.01
 
 
 #: From a plan to the first call of its run if a worker is ready, seconds: a message travels.
@@ -58,10 +54,10 @@ def live_windows(store: Store, endpoints: Sequence[Endpoint], *, ahead_seconds: 
     return {name: replace(view, ages=ages[name]).later(ahead_seconds) for name, view in views.items()}
 
 
-def capacity_of(settings: Settings, at_least: int = 0) -> Capacity:
+def capacity_of(settings: Settings, at_least: int = 0, turnaround_seconds: float = TURNAROUND_SECONDS) -> Capacity:
     """Return how many workers the settings allow, and no fewer than `at_least`, which are there already."""
     workers = settings.workers
-    return Capacity(max(workers.min, min(at_least, workers.max)), workers.max, workers.threads, TURNAROUND_SECONDS)
+    return Capacity(max(workers.min, min(at_least, workers.max)), workers.max, workers.threads, turnaround_seconds)
 
 
 def horizon_of(settings: Settings, gone_seconds: float = 0.0, window_seconds: float | None = None) -> Horizon:
@@ -80,16 +76,13 @@ def horizon_of(settings: Settings, gone_seconds: float = 0.0, window_seconds: fl
 def plan_run(
     settings: Settings,
     workload: Workload,
+    capacity: Capacity | None = None,
     *,
     gone_seconds: float = 0.0,
     window_seconds: float | None = None,
-    workers: int | None = None,
-    at_least: int = 0,
 ) -> Plan:
     """Plan a run of which `gone_seconds` will have passed when it can make its first call.
 
-    `window_seconds` is the run's own window if it is not that of the settings; `workers` fixes their number, of which
-    `at_least` so many are there already.
+    `capacity` and `window_seconds` are those of the run, if they are not those of the settings.
     """
-    capacity = capacity_of(settings, at_least).exactly(workers)
-    return compute_plan(workload, capacity, horizon_of(settings, gone_seconds, window_seconds))
+    return compute_plan(workload, capacity or capacity_of(settings), horizon_of(settings, gone_seconds, window_seconds))

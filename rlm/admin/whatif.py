@@ -78,7 +78,8 @@ class Case:
 
     def plan(self, backlog: Mapping[str, int]) -> Plan:
         """Plan a run that starts now."""
-        return plan_run(self.settings, self._workload(backlog), gone_seconds=self.gone_seconds, workers=self.workers)
+        capacity = capacity_of(self.settings).exactly(self.workers)
+        return plan_run(self.settings, self._workload(backlog), capacity, gone_seconds=self.gone_seconds)
 
     def outlook(self, backlog: Mapping[str, int], arrivals: Mapping[str, float], number: int) -> Outlook:
         """Plan up to `number` runs one after the other; `arrivals` come between the starts of two, by type."""

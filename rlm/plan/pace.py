@@ -122,6 +122,15 @@ def _turns(state: ReleaseState, types: Sequence[EventType], lanes: int) -> Itera
         yield event_type, lanes
 
 
+def short_of_lanes(state: ReleaseState, types: Sequence[EventType]) -> bool:
+    """Return whether an event waits for nothing but a lane: a slot is free for it."""
+    return any(
+        state.counts[event_type.name].pending
+        and any(state.wait_seconds(endpoint) <= 0 for endpoint in state.usable(event_type))
+        for event_type in types
+    )
+
+
 def can_send(state: ReleaseState, types: Sequence[EventType]) -> bool:
     """Return whether an open event may still be sent: one is under way, or a slot comes in time."""
     for event_type in types:
