@@ -217,7 +217,7 @@ class Forecaster:
 
 
 def _binds(plan: Plan, team: Team, spent: int) -> str:
-    """Say what binds: of workers that lack, that they do, if events are left over; and that attempts are `spent`."""
+    """Return what binds in words: missing workers, if events are left over, and attempts that are `spent`."""
     told = plan.binds
     if team.shortage and plan.expected_leftover:
         told = f"{team.shortage}: {counted(plan.expected_leftover, 'event')} will be left over"
