@@ -13,7 +13,7 @@ import msgspec
 from rlm.core.event import NOT_EMBEDDABLE, BadItemError, decode_item, type_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 #: The status in the detail of a letter that an answer was the reason for.
 _STATUS = re.compile(r"\bHTTP \d{3}\b")
@@ -139,17 +139,18 @@ def grouped(letters: Iterable[bytes]) -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda group: -int(group["letters"]))
 
 
-def hopeless(raw: bytes, max_item_bytes: int) -> str:
-    """Say why a retry of a letter can only make a dead letter again; empty where it may succeed.
+def hopeless(raw: bytes, types: Collection[str], max_item_bytes: int) -> str:
+    """Return why no retry of a letter can succeed; empty where one may.
 
-    That goes by the item as the letter holds it, of which there may be the beginning alone, and by what is taken now.
+    That goes by the item as the letter holds it, of which there may be the beginning alone, by the largest item that is
+    taken now, and by the configured `types`.
     """
     letter = msgspec.json.decode(raw, type=_Letter)
     held = msgspec.json.decode(letter.item)
     if isinstance(held, dict) and set(held) == _EXCERPT:
         return "it holds only the beginning of its item"
-    if letter.event_id is not None:
-        return ""
+    if letter.type is not None:
+        return "" if letter.type in types else str(BadItemError.unknown_type(letter.type))
     try:
         decode_item(letter.item_bytes, max_item_bytes)
     except BadItemError as error:
