@@ -12,7 +12,7 @@ import pytest
 
 from rlm import __version__
 from rlm.admin import doctor as checks
-from rlm.admin.doctor import server
+from rlm.admin.doctor import processes, server
 from rlm.admin.explain.words import moment
 from rlm.core.clock import SystemClock, system_clock
 from rlm.core.errors import StoreUnreachableError
@@ -156,6 +156,17 @@ def test_missing_workers_are_a_warning(inst):
 
     inst.store.processes.want(inst.token, 2)
     assert findings(inst.json("doctor"))["workers"]["ok"]
+
+
+def test_without_a_run_and_a_supervisor_no_worker_is_missed(inst):
+    """`rlm status` says so, too. Workers stay wanted while leftovers wait, for the run that takes those."""
+    inst.store.processes.want(inst.token, 1)
+
+    found = {one.name: one for one in processes.check_workers(inst.store)}["workers"]
+    assert (found.ok, found.message) == (True, "none; they start when a run needs them")
+
+    announce(inst, Role.SUPERVISOR)
+    assert [one.ok for one in processes.check_workers(inst.store)] == [False]
 
 
 def test_clocks_that_differ_are_a_warning(inst, monkeypatch):

@@ -91,6 +91,8 @@ def check_workers(store: Store) -> Iterator[Finding]:
             "wait a moment: a supervisor of this configuration replaces its own; restart the supervisor of those that "
             "stay, or a worker that was started by hand",
         )
+    elif not workers and store.runs.current() is None and not store.processes.alive(Role.SUPERVISOR):
+        yield good("workers", "none; they start when a run needs them")  # what the supervisor's finding is about
     elif ready + coming >= wanted:
         yield good("workers", message)
     elif shortage := _shortage(store):
