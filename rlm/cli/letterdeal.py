@@ -107,7 +107,10 @@ def _count_hopeless(store: Store, chosen: LetterFilter) -> int:
     from rlm.admin.letterfilter import hopeless  # noqa: PLC0415  # a command loads what it needs when it runs
 
     settings = store.settings
-    return sum(bool(hopeless(raw, settings.types, settings.queue.max_item_bytes)) for raw in filter(chosen.fits, store.letters.all()))
+    return sum(
+        bool(hopeless(raw, settings.types, settings.queue.max_item_bytes))
+        for raw in filter(chosen.fits, store.letters.all())
+    )
 
 
 def _tell_of(total: int, done: str, left: int = 0, *, as_json: bool) -> None:

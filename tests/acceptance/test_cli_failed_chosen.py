@@ -139,7 +139,7 @@ def test_a_type_that_is_still_unknown_is_left_and_a_dry_run_says_so(inst, ids):
     told = inst.rlm("failed", "retry", "--all", "--dry-run").stdout
     done = inst.rlm("failed", "retry", "--reason", "unknown_type", "--json")
 
-    assert "3 dead letters would be retried. Nothing was changed.\n3 more would be left: a retry cannot succeed." in told
-    assert [one["reason"] for one in json.loads(done.stdout)["left"]] == [
-        "'REBALANCE_NEDED' is not a configured type"
-    ]
+    assert (
+        "3 dead letters would be retried. Nothing was changed.\n3 more would be left: a retry cannot succeed." in told
+    )
+    assert [one["reason"] for one in json.loads(done.stdout)["left"]] == ["'REBALANCE_NEDED' is not a configured type"]

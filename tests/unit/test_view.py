@@ -312,6 +312,22 @@ def test_where_no_call_can_begin_no_end_is_promised():
     assert "planned: 3 workers, no call, 9 left over" in drawn(picture_of(record(plan=plan)), 80)
 
 
+@pytest.mark.parametrize("called", [None, 70.0])
+@pytest.mark.parametrize("health", ["resting", "probing"])
+def test_where_endpoints_have_to_answer_well_again_it_says_how_long_that_is_waited_for(called, health):
+    """Nothing more is counted on, and yet the run goes on until its deadline and probes."""
+    expected = {"forecast_seconds": called or 0.0, "expected_leftover": 45, "workers": 3, "binds": "", "shortage": ""}
+    found = status(called_seconds=called, forecast=expected)
+    assert "waits for" not in words.forecast(found).words
+
+    for one in found["by_endpoint"].values():
+        one |= {"health": health, "circuit_reason": None, "circuit_seconds": None}
+
+    assert words.forecast(found).words == (
+        "waits for an endpoint to answer well, at most until the deadline; if none does, 45 events will be left over"
+    )
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_who_may_not_see_the_slots_sees_the_rest(width):
     """A user who only looks on is told nothing of slots and health; the picture has the types all the same."""
