@@ -202,8 +202,16 @@ def troubles(record: Mapping[str, Any]) -> list[str]:
     told += call_troubles(record)
     if dead := record["counts"]["failed"] + record["counts"]["invalid"]:
         became = "1 became a dead letter" if dead == 1 else f"{dead:,} became dead letters"
-        told.append(f"{became}: `rlm failed list` says why")
+        told.append(f"{became}{_at_intake(record['counts'])}: `rlm failed list` says why")
     return told
+
+
+def _at_intake(counts: Mapping[str, int]) -> str:
+    """Say how many dead letters were written at intake, which are no events that failed."""
+    if not (invalid := counts["invalid"]):
+        return ""
+    some = f"{invalid:,} of them " if counts["failed"] else ""
+    return f", {some}at intake, which counts as invalid and not as failed"
 
 
 def call_troubles(found: Mapping[str, Any]) -> list[str]:

@@ -289,7 +289,7 @@ def test_a_run_with_nothing_to_do_says_so():
     picture = drawn(picture_of(found), 80)
 
     assert "there was no event to send" in picture
-    assert "11 became dead letters: `rlm failed list` says why" in picture
+    assert "11 became dead letters, 1 of them at intake, which counts as invalid" in picture
     assert "intake: 1 invalid" in picture
     assert "no call was made" in picture
     assert "planned" not in picture
