@@ -138,6 +138,17 @@ class CommandError(click.ClickException):
         say_error(self.message)
 
 
+class InterruptedCommandError(CommandError):
+    """Raised to end a command that was interrupted, with a message that says what becomes of what it did."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, ExitCode.INTERRUPTED)
+
+    def show(self, file: Any = None) -> None:  # noqa: ARG002  # click's signature
+        """Print the message, which is no error."""
+        say(self.message)
+
+
 def confirm(question: str, done: str = "removed") -> None:
     """Ask a person on stderr whether to do what cannot be undone; anything but yes ends the command.
 
