@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin.endpoints import endpoint_list
+from rlm.core import trouble
 from rlm.core.health import Circuit
 from rlm.core.text import named, span
 from rlm.ledger.fitness import Finding, Severity
@@ -38,14 +39,45 @@ def check_endpoints(store: Store) -> Iterator[Finding]:
         if not probing:
             yield Finding("endpoints", ok=True, message="every one may be called as its limit allows")
         return
+    troubles = _troubles(store)
     for alike in _alike(shut.values()):
-        yield _warning(*(_of_one if len(alike) == 1 else _of_several)(alike))
+        message, remedy = (_of_one if len(alike) == 1 else _of_several)(alike)
+        cause, mend = _cause(alike, troubles)
+        yield _warning(f"{message}{cause}", mend or remedy)
     if idle := _without_endpoint(store, entries, shut):
         yield _warning(
             f"no endpoint of {named(idle, MOST_NAMED)} can be called now; "
             "a run leaves over what none opens for in its time",
             "see those above; `rlm plan` says what the next run can do",
         )
+
+
+def _troubles(store: Store) -> Sequence[Entry]:
+    """Return what went wrong with the calls of the open run, without one of the last."""
+    if run := store.runs.current():
+        return trouble.troubles_of(store.runs.tally(run.id), store.endpoints())
+    return [one for record in store.runs.recent(1) for one in record.get("troubles", ())]
+
+
+def _cause(alike: Sequence[Entry], troubles: Sequence[Entry]) -> tuple[str, str]:
+    """Return what went wrong with calls to those that fail, and the remedy; empty texts where nothing is known."""
+    failing = [one["name"] for one in alike if one["circuit_reason"] == "failing"]
+    theirs = [one for one in troubles if one["endpoint"] in failing]
+    if not theirs:
+        return "", ""
+    remedy = _REFUSED if any(trouble.is_refusal(one["what"]) for one in theirs) else _ILL.format(_name(alike))
+    return f" ({trouble.in_words(theirs)})", remedy
+
+
+_REFUSED = (
+    "a token that ran out, or a URL that moved: put it right in the configuration, restart, and have "
+    "`rlm failed retry` send the dead letters again; to resume it does not help"
+)
+_ILL = "ask its owner; it is probed after each rest and comes back by itself; `rlm endpoint resume {}` calls it now"
+
+
+def _name(alike: Sequence[Entry]) -> str:
+    return str(alike[0]["name"]) if len(alike) == 1 else "NAME"
 
 
 def _alike(entries: Iterable[Entry]) -> list[list[Entry]]:
