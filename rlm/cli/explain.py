@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli.common import config_option, examples, json_option, store_of
-from rlm.cli.printing import fitting_table, print_json, show, show_words
+from rlm.cli.printing import fitting_table, is_terminal, print_json, short_time, show, show_words
 from rlm.core.errors import NoSuchRunError
 from rlm.core.text import counted, one_line, span
 from rlm.core.trail import Answer
@@ -93,7 +93,7 @@ def _so_far(one: dict[str, Any]) -> str:
         parts.append(f"given back without a call {_times(one['given_back'])}")
     if one["deaths"]:
         parts.append(f"lost by {counted(one['deaths'], 'worker')} that died or froze")
-    taken = f"Taken {one['taken_at']}{' in run ' + one['taken_in'] if one['taken_in'] else ''}"
+    taken = f"Taken {_when(one['taken_at'])}{' in run ' + one['taken_in'] if one['taken_in'] else ''}"
     return f"{taken}: {', '.join(parts)}."
 
 
@@ -108,7 +108,7 @@ def _list_attempts(one: dict[str, Any]) -> None:
     rows = [
         [
             str(each["attempt"]),
-            each["at"],
+            _when(each["at"]),
             each["endpoint"] or "-",
             each["answer"],
             _took(each),
@@ -119,6 +119,11 @@ def _list_attempts(one: dict[str, Any]) -> None:
     ]
     headings = ["attempt", "ended", "endpoint", "answer", "took", "in words", "host"]
     fitting_table(headings, rows, lambda index: index in {0, 4}, spare=["host", "answer"])
+
+
+def _when(moment: str) -> str:
+    """Write a moment the same in all tables: on a terminal in short, whether a table has room for all of it or not."""
+    return short_time(moment) if is_terminal() else moment
 
 
 def _took(attempt: dict[str, Any]) -> str:
