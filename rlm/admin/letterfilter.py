@@ -139,18 +139,23 @@ def grouped(letters: Iterable[bytes]) -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda group: -int(group["letters"]))
 
 
-def hopeless(raw: bytes, types: Collection[str], max_item_bytes: int) -> str:
-    """Return why no retry of a letter can succeed; empty where one may.
+def is_of_unknown_type(raw: bytes, types: Collection[str]) -> bool:
+    """Return whether the event of a letter is of none of the configured `types`: its retry is refused until it is."""
+    type_name = msgspec.json.decode(raw, type=_Letter).type
+    return type_name is not None and type_name not in types
 
-    That goes by the item as the letter holds it, of which there may be the beginning alone, by the largest item that is
-    taken now, and by the configured `types`.
+
+def hopeless(raw: bytes, max_item_bytes: int) -> str:
+    """Return why a retry of a letter can only make a dead letter again; empty where it may succeed.
+
+    That goes by the item as the letter holds it, of which there may be the beginning alone, and by what is taken now.
     """
     letter = msgspec.json.decode(raw, type=_Letter)
     held = msgspec.json.decode(letter.item)
     if isinstance(held, dict) and set(held) == _EXCERPT:
         return "it holds only the beginning of its item"
-    if letter.type is not None:
-        return "" if letter.type in types else str(BadItemError.unknown_type(letter.type))
+    if letter.event_id is not None:
+        return ""
     try:
         decode_item(letter.item_bytes, max_item_bytes)
     except BadItemError as error:

@@ -95,8 +95,8 @@ def retry_letter(store: Store, raw: bytes) -> Outcome:
 
 
 def retry_unless_hopeless(store: Store, raw: bytes) -> Outcome:
-    """Retry a letter as `retry_letter` does, but leave one of which no retry can succeed."""
-    why = hopeless(raw, store.settings.types, store.settings.queue.max_item_bytes)
+    """Retry a letter as `retry_letter` does, but leave one whose item would only become a dead letter again."""
+    why = hopeless(raw, store.settings.queue.max_item_bytes)
     return Outcome(handle_of(raw), why, kept=True, left=True) if why else retry_letter(store, raw)
 
 

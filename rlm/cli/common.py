@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from rlm.cli.printing import say, say_error
+from rlm.cli.printing import say, say_error, show_words
 from rlm.core.errors import (
     AmbiguousRunError,
     ConfigurationError,
@@ -201,6 +201,14 @@ def tell_new_server(settings: Settings) -> None:
     """Tell a person what `new_server` says, before it is made."""
     if words := new_server(settings):
         say(words)
+
+
+def show_looked_at(store: Store) -> None:
+    """Print which installation an empty answer is of: it may be another than the one that was meant."""
+    from rlm.admin.report import looked_at  # noqa: PLC0415  # see store_of
+    from rlm.terminal import words  # noqa: PLC0415
+
+    show_words(f"Looked at: {words.looked_at(looked_at(store))}.")
 
 
 @contextmanager

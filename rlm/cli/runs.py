@@ -15,6 +15,7 @@ from rlm.cli.common import (
     examples,
     json_option,
     number_argument,
+    show_looked_at,
     store_of,
 )
 from rlm.cli.completing import open_run_id, run_ids
@@ -174,6 +175,7 @@ def list_runs(config: Path | None, number: int, as_json: bool) -> None:
         print_json(entries)
     elif not entries:
         show_words(nothing)
+        show_looked_at(store)
     else:
         columns = ["taken", "carried_over", "completed", "failed", "leftover"]
         rows = [

@@ -417,6 +417,14 @@ def test_between_runs_it_says_what_comes_next():
         assert told in picture
 
 
+def test_between_runs_nothing_is_probed_but_by_the_next_call():
+    """Else it seems that something runs."""
+    found = rest()
+    found["by_endpoint"] = {name: endpoint(["T"], health="probing") for name in ("a", "b")}
+
+    assert "2 probing (by the next call): a, b" in drawn(picture_of(found), 80)
+
+
 def test_without_a_scheduler_no_tick_is_promised():
     """It says what to start."""
     picture = drawn(picture_of(rest(schedulers=0, last_record=None)), 100)
