@@ -260,9 +260,15 @@ def _unwell(alike: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 
 def health(entry: Mapping[str, Any]) -> str:
     """Write the health of an endpoint, why, and for how much longer."""
+    return healths(entry)[0]
+
+
+def healths(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Write the health of an endpoint with why and for how much longer, without why, and the word alone."""
+    health = str(entry["health"])
     why = f" ({entry['circuit_reason']})" if entry.get("circuit_reason") else ""
     left = f" for {span(entry['circuit_seconds'])}" if entry.get("circuit_seconds") is not None else ""
-    return f"{entry['health']}{why}{left}"
+    return f"{health}{why}{left}", f"{health}{left}", health
 
 
 def in_short(seconds: float) -> str:

@@ -248,6 +248,38 @@ def test_an_endpoint_that_is_not_well_is_named():
     assert "! overflow_new_balance_2 resting (failing) for 12 s" in drawn(picture_of(found), 80)
 
 
+@pytest.mark.parametrize(("width", "told"), [(80, "resting"), (140, "resting (failing) for 1:02 min")])
+def test_a_health_is_told_in_as_many_words_as_fit(width, told):
+    """None is cut: why, and for how long, stands below all the same."""
+    found = status(types=("A", "INVOICE"), endpoints=2)
+    for one in found["by_endpoint"].values():
+        one |= {"health": "resting", "circuit_reason": "failing", "circuit_seconds": 62.0, "limit": "60/minute"}
+
+    rows = [line for line in drawn(picture_of(found), width).splitlines() if "60/minute" in line]
+
+    assert len(rows) == 4
+    assert all(row.partition("60/minute")[2].strip(" │").partition("  ")[0] == told for row in rows)
+
+
+def test_bars_fill_their_column():
+    """On a wide terminal no hole is between a bar and the numbers beside it."""
+    (row,) = [
+        line for line in drawn(picture_of(status(types=("A",), endpoints=1)), 140).splitlines() if "60/180" in line
+    ]
+
+    assert "░  60/180" in row
+
+
+def test_a_long_sentence_is_not_cut_where_it_names_the_cause():
+    """What binds a run may take several lines on a terminal of 80 columns."""
+    binds = f"no call to {'a_long_name ' * 30}is counted on; 1 event had all attempts of this run"
+    forecast = {"forecast_seconds": 120.0, "expected_leftover": 9, "workers": 3, "binds": binds, "shortage": ""}
+
+    told = " ".join(drawn(picture_of(status(forecast=forecast)), 80).replace("│", " ").split())
+
+    assert "1 event had all attempts of this run" in told
+
+
 def test_endpoints_that_are_not_well_for_the_same_reason_are_told_together():
     """How many, how long the last of them takes, and some of their names."""
     # Given a run whose endpoints are held but for two, which fail
