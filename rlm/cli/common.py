@@ -165,7 +165,18 @@ def confirm(question: str, done: str = "removed") -> None:
 
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
-number_argument = click.argument("number", metavar="[N]", type=click.IntRange(1, MOST_ENTRIES), default=20)
+
+class WholeNumber(click.IntRange):
+    """A range of whole numbers; of what is none it says so in words for people."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read a number and see that it is in the range."""
+        try:
+            int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number in the range {self._describe_range()}.", param, ctx)
+        number: int = super().convert(value, param, ctx)
+        return number
 
 
 class NumberRange(click.FloatRange):
@@ -173,10 +184,17 @@ class NumberRange(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read a number and see that it is in the range."""
-        number: float = super().convert(value, param, ctx)
-        if math.isnan(number):
+        try:
+            is_none = math.isnan(float(value))
+        except ValueError:
+            self.fail(f"{value!r} is not a number in the range {self._describe_range()}.", param, ctx)
+        if is_none:
             self.fail(f"{value!r} is not in the range {self._describe_range()}.", param, ctx)
+        number: float = super().convert(value, param, ctx)
         return number
+
+
+number_argument = click.argument("number", metavar="[N]", type=WholeNumber(1, MOST_ENTRIES), default=20)
 
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say how many it would be, and change nothing.")
