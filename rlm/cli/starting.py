@@ -86,13 +86,18 @@ def conduct_here(
         if not store.processes.alive(Role.SUPERVISOR):
             stack.enter_context(_own_supervisor(store.settings, drawn, allow_volatile=allow_volatile))
             conductor.await_supervisor(ANSWER_SECONDS)
+        _check_uninterrupted(stop)
         conductor.finish_open()
-        if stop.graceful:
-            raise InterruptedCommandError("Interrupted before a run was started.")
+        _check_uninterrupted(stop)
         record = conductor.conduct()
     if record is None:
         raise CommandError("The run was closed by another process; see `rlm list`.")
     return record
+
+
+def _check_uninterrupted(stop: StopSignals) -> None:
+    if stop.graceful:
+        raise InterruptedCommandError("Interrupted before a run was started.")
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def forecast(found: Mapping[str, Any]) -> Forecast:
     if left and _awaits_probe(found, expected):
         told = "waits for an endpoint to answer well, at most until the deadline"
         return Forecast(
-            f"{told}; if none does, {counted(left, 'event')} will be left over", expected["binds"], fits=False
+            f"{told}; if none does, {counted(left, 'event')} will be left over", expected.get("binds", ""), fits=False
         )
     if not left:
         return Forecast(f"{when}; all of it fits", "", fits=True)

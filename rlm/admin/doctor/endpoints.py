@@ -52,17 +52,18 @@ def check_endpoints(store: Store) -> Iterator[Finding]:
         )
 
 
-def _troubles(store: Store) -> Sequence[Entry]:
-    """Return what went wrong with the calls of the open run, without one of the last."""
-    if run := store.runs.current():
-        return trouble.troubles_of(store.runs.tally(run.id), store.endpoints())
-    return [one for record in store.runs.recent(1) for one in record.get("troubles", ())]
+def _troubles(store: Store) -> list[Sequence[Entry]]:
+    """Return what went wrong with the calls of the open run, if there is one, and with those of the last."""
+    run = store.runs.current()
+    now = [trouble.troubles_of(store.runs.tally(run.id), store.endpoints())] if run else []
+    return [*now, *(record.get("troubles", ()) for record in store.runs.recent(1))]
 
 
-def _cause(alike: Sequence[Entry], troubles: Sequence[Entry]) -> tuple[str, str]:
-    """Return what went wrong with calls to those that fail, and the remedy; empty texts where nothing is known."""
+def _cause(alike: Sequence[Entry], troubles: Iterable[Sequence[Entry]]) -> tuple[str, str]:
+    """Return what went wrong last with calls to those that fail, and the remedy; empty texts where that is unknown."""
     failing = [one["name"] for one in alike if one["circuit_reason"] == "failing"]
-    theirs = [one for one in troubles if one["endpoint"] in failing]
+    found = ([one for one in each if one["endpoint"] in failing] for each in troubles)
+    theirs = next(filter(None, found), None)
     if not theirs:
         return "", ""
     remedy = _REFUSED if any(trouble.is_refusal(one["what"]) for one in theirs) else _ILL.format(_name(alike))
