@@ -103,6 +103,11 @@ def _group(what: str, address: str | None, entries: Sequence[Entry]) -> str:
     return ", ".join([f"{calls:,} x {what}", *([address] if address else []), named(names, MOST_NAMED)])
 
 
+def is_refusal(what: str) -> bool:
+    """Return whether an endpoint with this answer would give it to any other event as well."""
+    return what in _REFUSALS
+
+
 def every_call_failed(record: Entry) -> bool:
     """Return whether a run made calls of which none succeeded."""
     entries = record["by_endpoint"].values()
@@ -117,7 +122,7 @@ def ill(record: Entry) -> list[str]:
 def refused_by(record: Entry, endpoints: Collection[str]) -> int:
     """Return how many events of a run became dead letters because one of `endpoints` refuses everything."""
     return sum(
-        one["calls"] for one in record.get("troubles", ()) if one["endpoint"] in endpoints and one["what"] in _REFUSALS
+        one["calls"] for one in record.get("troubles", ()) if one["endpoint"] in endpoints and is_refusal(one["what"])
     )
 
 

@@ -69,6 +69,8 @@ _FORMER: Final = {
 }
 #: Those in which the limit alone decides.
 WELL: Final = frozenset({Circuit.OK, Circuit.FULL})
+#: Those between a failure and the next good answer.
+RECOVERING: Final = frozenset({Circuit.RESTING, Circuit.PROBING})
 
 
 def shut_by(window: WindowState) -> Circuit | None:

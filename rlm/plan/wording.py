@@ -74,13 +74,23 @@ def _workers_bind(binding: WorkersBind) -> str:
 
 def _left_by_limits(binding: LimitsBind) -> str:
     change = "however many workers" if binding.least is None else f"with more workers {binding.least:,}"
+    result = f"{binding.leftover:,} will be left over, {change}"
+    probed = [one.name for one in binding.shut if one.reason is Circuit.PROBING]
+    if binding.unreachable and probed:
+        # Calls go there one at a time, and the first good answer opens it: that there is none is an assumption.
+        others = [one for one in binding.shut if one.reason is not Circuit.PROBING]
+        assumed = f"no call to {_probed(probed)} is counted on until a probe is answered well: unless one is"
+        return f"{assumed}, {result}{_shut(others)}"
     advice = ""
     if more := binding.more_endpoints:
         advice = f"; {_more(more)} would leave {f'{more.leave:,}' if more.leave else 'none over'}"
-    return (
-        f"{_who_binds(binding)} until the deadline at {_clock(binding.until)}: "
-        f"{binding.leftover:,} will be left over, {change}{advice}{_shut(binding.shut)}"
-    )
+    return f"{_who_binds(binding)} until the deadline at {_clock(binding.until)}: {result}{advice}{_shut(binding.shut)}"
+
+
+def _probed(names: list[str]) -> str:
+    if len(names) > MOST_NAMED:
+        names = [names[0], f"{len(names) - 1:,} more"]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _delayed_by_limits(binding: LimitsBind) -> str:

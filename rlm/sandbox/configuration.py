@@ -83,13 +83,12 @@ def _faster_timeout(seconds: float, speed: float) -> float:
 
 
 def _faster_limit(limit: Limit, speed: float) -> str:
-    return "; ".join(f"{rule.amount} per {_decimal(rule.seconds / speed)} second" for rule in limit.rules)
+    return "; ".join(f"{rule.amount} per {_decimal(rule.seconds / speed)} seconds" for rule in limit.rules)
 
 
 def _decimal(seconds: float) -> str:
-    """Write without an exponent, which a limit's notation does not have, and with at least one decimal."""
-    whole, _, fraction = f"{seconds:.9f}".partition(".")
-    return f"{whole}.{fraction.rstrip('0') or '0'}"
+    """Return a decimal number without an exponent, which a limit's notation does not have."""
+    return f"{seconds:.9f}".rstrip("0").rstrip(".")
 
 
 def selftest_document(settings: Settings, prefix: str, base_url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from rlm.core.files import read_trusted
 from rlm.core.text import cut, safe_line
 from rlm.settings.document import SECTIONS, model_at
 from rlm.settings.model import words
-from rlm.settings.secrets import MASK, mask_value
+from rlm.settings.secrets import MASK, is_number, is_secret, mask_value
 from rlm.settings.toml import dotted, lines_of, toml_value
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _LONGEST_KEY = 200
 _MOST_FAULTS = 100
 #: What pydantic appends to the place of a table's entry if it means the key.
 _KEY_MARK = "[key]"
+_NO_LINE = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,10 @@ def listed(faults: Sequence[Fault], file: Path | None) -> str:
 
 
 def _located(faults: Sequence[Fault], file: Path | None) -> Sequence[Fault]:
-    """Return the faults, those of `file` with its name and line as origin; a missing key has its table's line."""
+    """Return the faults, those of `file` first, by line, with its name and line as origin.
+
+    A missing key has its table's line.
+    """
     named = f"file {file}"
     if file is None or not any(one.origin == named for one in faults):
         return faults
@@ -63,13 +68,18 @@ def _located(faults: Sequence[Fault], file: Path | None) -> Sequence[Fault]:
         lines = lines_of(read_trusted(file).decode("utf-8-sig"))
     except (RLMError, OSError, ValueError):  # it was changed or removed after it was read
         lines = {}
-    return [replace(one, origin=_origin(file, one.place, lines)) if one.origin == named else one for one in faults]
+    found = []
+    for one in faults:
+        line = _line(one.place, lines) if one.origin == named else None
+        origin = str(file) if line is None else f"{file}:{line}"
+        found.append((line or _NO_LINE, replace(one, origin=origin) if one.origin == named else one))
+    found.sort(key=lambda each: (not each[1].subject, each[0]))  # without a subject it is only counted
+    return [one for _, one in found]
 
 
-def _origin(file: Path, place: Place, lines: Mapping[Place, int]) -> str:
+def _line(place: Place, lines: Mapping[Place, int]) -> int | None:
     known = (place[:length] for length in range(len(place), 0, -1))
-    line = next((lines[one] for one in known if one in lines), None)
-    return str(file) if line is None else f"{file}:{line}"
+    return next((lines[one] for one in known if one in lines), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +108,17 @@ def fault(layers: Layers, place: Place, problem: str, value: Any = None) -> Faul
 def show(place: Place, value: Any) -> str:
     """Write a value as in the file: secrets masked, long texts cut, tables and lists folded.
 
-    A value of an unknown key, or in place of a table, may be anything, so it is masked.
+    A value of an unknown key, or in place of a table, may be anything, so it is masked unless it is a small number or a
+    truth value.
     """
     if isinstance(value, dict | list) and value:
         return "{...}" if isinstance(value, dict) else "[...]"
-    masked = mask_value(place, value) if _is_setting(place) or value in ({}, []) else MASK
+    masked = mask_value(place, value) if _is_setting(place) or value in ({}, []) or _is_harmless(place, value) else MASK
     return cut(safe_line(toml_value(masked)), _LONGEST_VALUE)
+
+
+def _is_harmless(place: Place, value: Any) -> bool:
+    return is_number(value) and not is_secret(str(place[-1]))
 
 
 def _is_setting(place: Place) -> bool:
