@@ -102,7 +102,7 @@ def supervisor(config: Path | None, allow_volatile: bool) -> None:
         from rlm.processes import Supervisor  # noqa: PLC0415
 
         require_fit(store.client, allow_volatile=allow_volatile)
-        launcher = ForkserverLauncher(store, store.settings.source)
+        launcher = ForkserverLauncher(store)
         Supervisor(store, store.settings, launcher, wakeup, stop).run()
 
 
@@ -117,9 +117,10 @@ def worker() -> None:
 def start_worker(config: Path | None) -> None:
     """Be one worker, in the foreground, beside those of the supervisors."""
     from actors.worker import run_worker  # noqa: PLC0415
+    from rlm.settings import load_settings  # noqa: PLC0415
 
     worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    run_worker(worker_id, config)
+    run_worker(worker_id, load_settings(config))
 
 
 @worker.command("list", epilog=examples("rlm worker list", "rlm worker list --json | jq length"))
