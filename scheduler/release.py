@@ -154,7 +154,15 @@ class ReleaseLoop:
         self._look_around(now_us)
         if self.cancelled or self._duty.stopping:
             return None
-        scene = Scene(counts, views, self._lanes, remaining, self._forecaster.expected, self._begun(counts))
+        scene = Scene(
+            counts,
+            views,
+            self._lanes,
+            remaining,
+            self._forecaster.expected,
+            self._begun(counts),
+            self._team.strangers,
+        )
         if remaining <= 0:
             self.lost_redis = self.lost_redis or self._interrupted or bool(self._voucher.unfit)
             self._follow_waits(scene)
@@ -214,7 +222,7 @@ class ReleaseLoop:
         usable = [one for one in ready if one.revision == self._run.revision]
         wanted = max(store.processes.wanted(), store.settings.workers.min)
         self._cold = self._cold or (self._first_release_at is None and not ready)
-        self._team = self._watch.look(len(usable), wanted)
+        self._team = self._watch.look(len(usable), wanted, strangers=len(ready) - len(usable))
         self._lanes = self._count_lanes(usable, wanted)
         if len(ready) > self.workers_peak:
             self.workers_peak = len(ready)

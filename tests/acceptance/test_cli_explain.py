@@ -48,7 +48,8 @@ def fill(inst, *, but=0, since=0.0):
 
 def work(inst, threads=5):
     """Have a worker ready, of so many lanes."""
-    inst.store.processes.announce(Role.WORKER, Process("worker-1", 1, "host", 0.0, state="ready", threads=threads))
+    worker = Process("worker-1", 1, "host", 0.0, "ready", threads, inst.settings.revision)
+    inst.store.processes.announce(Role.WORKER, worker)
 
 
 def tell(inst, event=EVENT):
