@@ -69,6 +69,7 @@ def test_an_event_nobody_knows_exits_with_3(inst, asked):
     done = inst.rlm("explain", asked, code=3)
 
     assert "is known: it is not in the ledger, not on the audit list, and no dead letter" in done.stderr
+    assert "not by its wallet" in done.stderr
     assert "\x1b" not in done.output
 
 
