@@ -70,7 +70,7 @@ def _describe_plan(found: dict[str, Any]) -> None:
     )
     if workers.get("other_configuration"):
         show_words(f"By now {team(found)}.")
-    show_words(f"Intake: {counts['invalid']} invalid, {counts['duplicates']} duplicates")
+    show_words(f"Intake: {counts['invalid']} invalid, {counted(counts['duplicates'], 'duplicate')}")
 
 
 def _describe_types(found: dict[str, Any]) -> None:
