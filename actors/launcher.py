@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from actors import dispatch
@@ -30,6 +31,7 @@ class ForkserverLauncher:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._settings = replace(store.settings, shown=())  # what is for people is half of it
         self._broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
         self._context = multiprocessing.get_context("forkserver")
 
@@ -55,7 +57,7 @@ class ForkserverLauncher:
     def spawn(self, worker_id: str, supervisor_id: str) -> BaseProcess:
         """Start a worker process; it is not a daemon, so that the supervisor's end does not cut what it has in hand."""
         process = self._context.Process(
-            target=run_worker, args=(worker_id, self._store.settings, supervisor_id), name=worker_id, daemon=False
+            target=run_worker, args=(worker_id, self._settings, supervisor_id), name=worker_id, daemon=False
         )
         process.start()
         return process
