@@ -95,7 +95,7 @@ def item_id_of(raw: bytes) -> str:
             found = msgspec.json.decode(first[1]) if first else None
         except ValueError:
             return ""
-    return str(found) if isinstance(found, str | int | float) else ""
+    return str(found) if isinstance(found, str | int | float) and not isinstance(found, bool) else ""
 
 
 class _Told(msgspec.Struct):
