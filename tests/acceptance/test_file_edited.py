@@ -23,6 +23,12 @@ def findings(system):
     return {one["name"]: (one["verdict"], one["message"], one["remedy"]) for one in said}
 
 
+def changed(text, old, new):
+    """Return the text of a file with something else in it."""
+    assert old in text
+    return text.replace(old, new)
+
+
 def complete(system, prefix):
     """Push an event of each type and have a run send them all; return the ids, and the record."""
     ids = system.push_evenly(len(system.types), prefix=prefix)
@@ -36,7 +42,7 @@ def test_an_edited_or_faulty_file_changes_nothing_until_the_restart(system):
     text = system.config.read_text()
     assert system.workers() == []
 
-    system.config.write_text(text.replace("30 per 6.0 second", "20 per 6.0 second"))
+    system.config.write_text(changed(text, '"30 per ', '"20 per '))
     edited, first = complete(system, "edited")
     told = findings(system)
     for name in ("scheduler", "supervisor"):
@@ -44,7 +50,7 @@ def test_an_edited_or_faulty_file_changes_nothing_until_the_restart(system):
         assert (verdict, remedy) == ("warn", "restart it")
         assert message.endswith("runs another configuration")
 
-    system.config.write_text(text.replace("max_runs = 5", 'max_runs = "two"'))
+    system.config.write_text(changed(text, "max_runs = 5", 'max_runs = "two"'))
     faulty, second = complete(system, "faulty")
     verdict, message, remedy = findings(system)["configuration"]
     assert (verdict, "max_runs" in message) == ("fail", True)
