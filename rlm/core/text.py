@@ -145,6 +145,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def of_another_configuration(workers: int) -> str:
+    """Return that so many workers have another configuration than the one in force."""
+    return f"{workers:,} of another configuration {'claims' if workers == 1 else 'claim'} nothing"
+
+
 def named(names: Sequence[str], most: int) -> str:
     """Return the first `most` names and the number of others: `a, b and 1,785 more`."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""

@@ -33,6 +33,8 @@ BURST_SHARE = 0.15
 
 #: Looks further apart than this were not made by a conductor at work, seconds: nobody conducted in between.
 GAP_SECONDS: Final = 2.0
+#: What is wrong with workers that are ready and claim nothing of a run.
+ANOTHER_CONFIGURATION: Final = "another configuration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ class ReleaseState:
     """What a release is decided on, at one moment.
 
     `counts` by type, `windows` by the name of endpoint or budget, all `lanes`, the `remaining_seconds` to the deadline,
-    what calls are `expected` to be like, and by type the events `begun` in this run so far.
+    what calls are `expected` to be like, and by type the events `begun` in this run so far. `strangers` are the ready
+    workers of another configuration, which claim nothing.
     """
 
     counts: Mapping[str, Counts]
@@ -49,6 +52,7 @@ class ReleaseState:
     remaining_seconds: float
     expected: Mapping[Pair, Expected] = field(default_factory=dict)
     begun: Mapping[str, int] = field(default_factory=dict)
+    strangers: int = 0
 
     def usable(self, event_type: EventType) -> tuple[Endpoint, ...]:
         """Return the endpoints that would answer a call begun now before the deadline."""
@@ -161,7 +165,7 @@ class Obstacle(StrEnum):
     """What keeps a waiting event from being sent."""
 
     START = "start"  # the run has not made its first call: it drains, plans, and its workers come up
-    WORKERS = "workers"  # no worker is ready
+    WORKERS = "workers"  # no worker is ready, or those that are have another configuration
     LANES = "lanes"  # a slot is free, and every lane is busy
     LIMIT = "limit"  # the windows of its endpoints are full
     BUDGET = "budget"  # the window of a budget is full
@@ -174,7 +178,7 @@ class Obstacle(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What an event waits for; `name` is the endpoint or the budget, empty if there is none to name."""
+    """What an event waits for; `name` is the endpoint, the budget, or `ANOTHER_CONFIGURATION`; empty without one."""
 
     obstacle: Obstacle
     name: str = ""
@@ -205,6 +209,8 @@ def waits_of(state: ReleaseState, kind: EventType, *, begun: bool) -> dict[Wait,
     usable = state.usable(kind)
     if not state.counts[kind.name].pending or not usable:
         return {}
+    if not state.lanes and state.strangers:
+        return {Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION): 1.0}
     if not state.lanes:
         return {Wait(Obstacle.WORKERS if begun else Obstacle.START): 1.0}
     if any(state.wait_seconds(endpoint) <= 0 for endpoint in usable):

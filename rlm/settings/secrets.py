@@ -57,7 +57,7 @@ _NUMBER = re.compile(r"-?\d{1,5}(?:\.\d{1,5})?|true|false", re.IGNORECASE)
 #: Of what an endpoint sends back, shorter texts are not masked: they would be found in every other word.
 _SHORTEST_SENT = 4
 #: In what RLM writes itself, for the same reason.
-_SHORTEST_KNOWN = 6
+_SHORTEST = 6
 #: A part of a value (a cookie's, a signature's, a parameter without a telling name) counts from this length on.
 _SHORTEST_PART = 8
 _SEPARATORS = re.compile(r"[\s;,=\"']+")
@@ -267,11 +267,7 @@ class Secrets:
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         spellings = {
-            form
-            for value in values
-            for raw in (value, unquote(value))
-            if len(raw) >= _SHORTEST_KNOWN
-            for form in forms(raw)
+            form for value in values for raw in (value, unquote(value)) if len(raw) >= _SHORTEST for form in forms(raw)
         }
         longest_first = sorted(spellings, key=len, reverse=True)  # a shorter one first would leave the rest of a longer
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
@@ -281,9 +277,12 @@ class Secrets:
 
     def mask(self, text: str) -> str:
         """Return a text with the secrets and the addresses in it masked."""
-        if self._pattern is not None:
-            text = self._pattern.sub(MASK, text)
+        text = self.hide(text)
         return mask_urls(text) if "://" in text else text
+
+    def hide(self, text: str) -> str:
+        """Return a text without the secrets, its addresses as they are."""
+        return text if self._pattern is None else self._pattern.sub(MASK, text)
 
 
 _remembered = {"secrets": Secrets()}
