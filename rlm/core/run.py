@@ -18,7 +18,7 @@ failed      -                        RLM could not conduct it; what is unsettled
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -79,7 +79,7 @@ class Run:
     `deadline_us` follows that clock where it is set, microseconds. `tick` is the tick that it serves, by the clock of
     the scheduler's host. `plan` is the one it began with, `forecast` what is expected of it now; `waits` are what its
     events waited for so far, as `rlm.plan.waits.Waits` has it, and `spent` those that had all their
-    attempts, at its end.
+    attempts, at its end. `late` is why its tick was served late: seconds by obstacle, nothing where it was not.
     """
 
     id: str
@@ -101,6 +101,12 @@ class Run:
     tick: float = 0.0
     waits: Mapping[str, Any] | None = None
     spent: Mapping[str, int] | None = None
+    late: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def opened_at(self) -> float:
+        """When it was opened: later than it counts from where its tick was served late."""
+        return self.started_at + sum(self.late.values())
 
     def left_seconds(self, now_us: int) -> float:
         """Return the time to the deadline, negative after it; `now_us` is the time of Redis, microseconds.
