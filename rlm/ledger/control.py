@@ -37,8 +37,8 @@ class Resumed:
 class Refusals:
     """Calls that an endpoint refused as too many though its `limit` allows them.
 
-    `nth` is the lowest number, of those in the shortest period of the limit, that one of them had; `at` is when the
-    newest was refused, seconds since 1970.
+    `nth` is one more than were accepted in the shortest period of the limit, the lowest such number of all of them;
+    `at` is when the newest was refused, seconds since 1970.
     """
 
     limit: str
