@@ -277,7 +277,7 @@ class Windows:
         """
         shortest = min(endpoint.limit.rules, key=lambda rule: rule.seconds)
         period_us = round((shortest.seconds + self._guard_seconds) * _MICROSECONDS)
-        refused = [slot.stamp, period_us, endpoint.limit.text, 0 if slot.suspect else shortest.amount]
+        refused: list[str | int] = [slot.stamp, period_us, endpoint.limit.text, 0 if slot.suspect else shortest.amount]
         _, noted, nth = self._rest_by(endpoint, seconds, seconds, failing=0, refused=refused)
         return Refusals(endpoint.limit.text, nth, noted, system_clock.now()) if noted else None
 

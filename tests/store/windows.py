@@ -54,9 +54,8 @@ def pass_time(store: Store, limited: Limited, seconds: float) -> None:
         store.client.hset(store.keys.epoch, "since", int(since) - round(seconds * 1_000_000))
     key = store.keys.health(limited.window_id)
     if refused := store.client.hget(key, "refused_stamps"):
-        store.client.hset(
-            key, "refused_stamps", " ".join(str(int(one) - round(seconds * 1_000_000)) for one in refused.split())
-        )
+        moved = [int(one) - round(seconds * 1_000_000) for one in cast("bytes", refused).split()]
+        store.client.hset(key, "refused_stamps", " ".join(map(str, moved)))
     known = health(store, limited)
     for name in _MOMENTS:
         if name in known:
