@@ -95,6 +95,7 @@ class ReleaseLoop:
         self._cold = False
         self._could_send = False
         self._was_away = False
+        self._away_seconds = run.away_seconds
         self._outage = Outage(log, "release")
         self._watch = TeamWatch(store, run.id, duty)
         self._team = Team(0, 0, supervised=True)
@@ -138,7 +139,7 @@ class ReleaseLoop:
                 self.lost_redis = system_clock.monotonic() > self._deadline
                 pause = AWAY_SECONDS
             else:
-                self._outage.over()
+                self._away_seconds += self._outage.over()
             if pause is None:
                 return
             self._duty.wait(pause)
@@ -187,7 +188,7 @@ class ReleaseLoop:
         self._interrupted = False
         if system_clock.monotonic() - self._waits_noted_at >= NOTE_SECONDS:
             self._waits_noted_at = system_clock.monotonic()
-            self._note(waits=msgspec.json.encode(self._waits.as_json()).decode())
+            self._note(**self._noted())
 
     def _full_before_opening(self) -> set[str]:
         """Name the windows that were full for most of the time from the tick until the run was opened."""
@@ -210,10 +211,11 @@ class ReleaseLoop:
             StoreError: Redis did not answer.
         """
         spent = {name: count.spent for name, count in self._store.ledger.count(self._names).items() if count.spent}
-        return {
-            "waits": msgspec.json.encode(self._waits.as_json()).decode(),
-            "spent": msgspec.json.encode(spent).decode(),
-        }
+        return {**self._noted(), "spent": msgspec.json.encode(spent).decode()}
+
+    def _noted(self) -> dict[str, str]:
+        away = {"away_seconds": f"{self._away_seconds:.3f}"} if self._away_seconds else {}
+        return {"waits": msgspec.json.encode(self._waits.as_json()).decode(), **away}
 
     def _begun(self, counts: Mapping[str, Counts]) -> dict[str, int]:
         """Count by type the events of the run that have been released at least once, and not in vain."""

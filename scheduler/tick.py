@@ -98,6 +98,7 @@ def open_run(store: Store, token: int, trigger: Trigger, tick: float, *, away: b
         revision=store.settings.revision,
         tick=tick,
         late=why_late(store, started_at, now - tick, away=away),
+        ever_taken=store.intake.ever_taken(),
     )
     opened = store.runs.open(token, run, store.known_types)
     crash_point("run.opened")

@@ -23,16 +23,20 @@ WORTH_A_LINE_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The plan of one case, who is left over by type, and the windows to come if they were asked for."""
+    """The plan of one case, who is left over by type, and the windows to come if they were asked for.
+
+    `open_run` is the id of a run that is open, and works at some of what is planned for.
+    """
 
     case: Case
     plan: Plan
     left_over: Mapping[str, Sacrifice]
     outlook: Outlook | None = None
+    open_run: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the document of the plan with what is added to it."""
-        document = self.plan.as_json() | {"failing": self.case.failing}
+        document = self.plan.as_json() | {"failing": self.case.failing, "open_run": self.open_run}
         for name, part in document["by_type"].items():
             chosen = self.left_over[name]
             part["left_over_by_priority"] = {str(priority): number for priority, number in chosen.by_priority.items()}

@@ -14,7 +14,7 @@ from rlm.core.failpoints import crash_point
 from rlm.core.run import Called, Run, State, make_record
 from rlm.core.text import span
 from rlm.core.totals import actual_seconds, of_run
-from rlm.core.trouble import every_call_failed, in_words, troubles_of
+from rlm.core.trouble import away_in_words, every_call_failed, in_words, troubles_of
 from rlm.delivery.usage import usage
 from rlm.ledger.changes import What
 from rlm.ledger.expected import failing
@@ -244,5 +244,5 @@ def _sentence(record: Mapping[str, Any]) -> str:
     parts += [
         f"{counts[key]} {key}" for key in ("completed", "failed", "leftover") if counts[key] or key == "completed"
     ]
-    sentences = [verdict(record.get("why", ())), in_words(record.get("troubles", ()))]
+    sentences = [away_in_words(record), verdict(record.get("why", ())), in_words(record.get("troubles", ()))]
     return ". ".join([", ".join(parts), *filter(None, sentences)])

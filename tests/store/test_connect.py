@@ -117,6 +117,17 @@ def test_a_refused_command_is_a_store_error(redis_client, prefix):
         redis_client.lpush(f"{prefix}:k", "item")
 
 
+@pytest.mark.parametrize(
+    ("error", "seconds"), [(redis.TimeoutError("no answer"), 5.0), (redis.ConnectionError("refused"), 0.0)]
+)
+def test_an_error_says_for_how_long_an_answer_was_waited_for(error, seconds):
+    """Redis has been away for so long already when it is raised."""
+    with pytest.raises(StoreUnreachableError) as raised, translated():
+        raise error
+
+    assert raised.value.waited_seconds == seconds
+
+
 def test_a_loading_server_is_to_be_waited_for():
     """A server that still reads its data counts as unreachable, with the advice to wait."""
     with pytest.raises(StoreUnreachableError, match="wait and try again"), translated():
