@@ -361,7 +361,9 @@ class Lanes:
 
         Where it refuses whatever it is sent, what still waits is kept for when it is mended.
         """
-        failed = self._store.windows.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING)
+        failed = self._store.windows.fail(
+            endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING, why=outcome.kind
+        )
         if failed.opened:
             # What an endpoint answered may hold what it was sent, so of an answer the status alone is told.
             why = outcome.detail if outcome.seconds is None else outcome.detail.partition(":")[0]

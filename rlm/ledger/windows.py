@@ -281,10 +281,13 @@ class Windows:
         _, noted, nth = self._rest_by(endpoint, seconds, seconds, failing=0, refused=refused)
         return Refusals(endpoint.limit.text, nth, noted, system_clock.now()) if noted else None
 
-    def fail(self, endpoint: Endpoint, *, first_rest_seconds: float, failing: int) -> Failed:
-        """Count a failure; from `failing` in a row on the endpoint rests, twice as long each time, a period at most."""
+    def fail(self, endpoint: Endpoint, *, first_rest_seconds: float, failing: int, why: str = "") -> Failed:
+        """Count a failure; from `failing` in a row on the endpoint rests, twice as long each time, a period at most.
+
+        `why` is kept until it answers well, in a few words of `rlm.delivery.kinds`.
+        """
         longest_seconds = endpoint.limit.longest_seconds
-        return self._rest_by(endpoint, first_rest_seconds, longest_seconds, failing=failing)[0]
+        return self._rest_by(endpoint, first_rest_seconds, longest_seconds, failing=failing, why=why)[0]
 
     def _rest_by(
         self,
@@ -294,9 +297,10 @@ class Windows:
         *,
         failing: int,
         refused: Sequence[str | int] = ("", 0, "", 0),
+        why: str = "",
     ) -> tuple[Failed, int, int]:
         keys = [self._keys.health(endpoint.window_id), self._keys.window(endpoint.window_id)]
-        args = [round(seconds * _MICROSECONDS), round(longest_seconds * _MICROSECONDS), failing, *refused]
+        args = [round(seconds * _MICROSECONDS), round(longest_seconds * _MICROSECONDS), failing, *refused, why]
         rest_us, opened, noted, nth = self._rest(self._client, keys, args)
         return Failed(rest_us / _MICROSECONDS, opened=bool(opened)), noted, nth
 

@@ -1,7 +1,7 @@
 -- Rests an endpoint for all workers at once; when the rest is over a single probe may reopen it.
 -- KEYS[1]  health  hash of the endpoint: rest_until_us, probing, probe_until_us, failures, opened_us, and of calls that
 --          it refused though its limit allows them: refused_limit, refused_nth, refused_calls, refused_us,
---          refused_stamps
+--          refused_stamps; failed_with, in words
 -- KEYS[2]  window  list of its slots
 -- ARGV[1]  rest_us    how long, microseconds; for a failure: the first rest, doubled with each further failure
 -- ARGV[2]  longest_us a failure never rests it longer
@@ -11,6 +11,7 @@
 -- ARGV[5]  period_us  the shortest period of its limit, and the guard, microseconds; 0: it refused no call
 -- ARGV[6]  limit      that limit, in words
 -- ARGV[7]  amount     what it allows in that period; 0: the call was a probe, which says nothing of a number
+-- ARGV[8]  why        of a failure, in a few words; empty for any other
 -- Returns  how long it rests from now, microseconds, 0 when it is not rested; and 1 when by this very failure the
 --          endpoint came to rest, else 0: a probe that fails later is nothing new; and how many refusals are noted
 --          by now under this limit, 0 where this is none that is; and the lowest number that one of them had in its period
@@ -26,6 +27,7 @@ if failing > 0 then
   -- A call from before the rest: nothing new.
   if rested_until > now then return { math.ceil(rested_until - now), 0, 0, 0 } end
   local failures = redis.call('HINCRBY', health, 'failures', 1)
+  redis.call('HSET', health, 'failed_with', ARGV[8])
   opened = failures == failing and 1 or 0
   if opened == 1 then redis.call('HSET', health, 'opened_us', string.format('%.0f', now)) end
   if failures < failing and not redis.call('HGET', health, 'probing') then return { 0, 0, 0, 0 } end
