@@ -26,6 +26,7 @@ from rlm.core.errors import (
 from rlm.core.trust import require_regular
 from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.embedded.places import is_own_socket
+from rlm.ledger.embedded.process import HANGS_REMEDY
 from rlm.ledger.sizes import longest_bulk
 from rlm.settings.masking import EMBEDDED, mask_url
 
@@ -192,7 +193,7 @@ def _in_own_words(error: redis.RedisError, client: redis.Redis | None) -> StoreE
     if client and _is_embedded(client):
         remedy = "it is the embedded server, which RLM starts again by itself"
         if isinstance(error, redis.TimeoutError):  # it lives
-            remedy = "it is the embedded server, and hangs: see whether its host is overloaded, else end its process"
+            remedy = f"it is the embedded server, and hangs: {HANGS_REMEDY}"
     waited_seconds = _timeout_of(client) if isinstance(error, redis.TimeoutError) else 0.0
     return StoreUnreachableError(f"{where} cannot be reached ({error})", remedy, waited_seconds)
 

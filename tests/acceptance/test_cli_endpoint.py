@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import socket
 
 import pytest
@@ -206,6 +207,8 @@ def test_resume_ends_a_rest_for_what_was_answered_but_not_a_held_window(inst):
     assert 45 < resumed.pop("held_seconds") <= 50
     assert resumed == {"name": "rebalance_api", "paused": False, "rested": True, "probing": False}
     assert "is held for another" in inst.rlm("endpoint", "resume", "rebalance_api").stdout
+    assert inst.json("endpoint", "changes")[0]["from"] == "open"
+    assert re.search(r"resume\s+resting", inst.rlm("endpoint", "changes").stdout)
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e9", "soon"])

@@ -552,3 +552,12 @@ def test_between_runs_workers_are_promised_only_by_a_supervisor_that_lives(worke
 
     assert dict(rest_rows(found))["workers"].plain.startswith(told)
     assert ("no supervisor is alive" in rest_line(found)) is ("no supervisor" in told)
+
+
+def test_a_forecast_that_leaves_probes_out_says_so():
+    """The run lasts longer than what fits, and what is left over may be fewer."""
+    found = status(state="running", forecast={**status()["plan"], "expected_leftover": 6, "probed": ["pay_b"]})
+
+    told = words.forecast(found).words
+
+    assert told.endswith(", but for what pay_b is probed with; up to 6 events will be left over")
