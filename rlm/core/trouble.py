@@ -81,6 +81,11 @@ def away_in_words(record: Entry) -> str:
     return f"Redis was away for {span(seconds)}" if seconds else ""
 
 
+def is_refusal(what: str) -> bool:
+    """Return whether an endpoint that answers so would answer any other event alike."""
+    return what in _REFUSALS
+
+
 def every_call_failed(record: Entry) -> bool:
     """Return whether calls were made in a run, and not one was answered well."""
     entries = record["by_endpoint"].values()
@@ -95,5 +100,5 @@ def ill(record: Entry) -> list[str]:
 def refused_by(record: Entry, endpoints: Collection[str]) -> int:
     """Count the events of a run that became dead letters because one of `endpoints` refuses whatever it is sent."""
     return sum(
-        one["calls"] for one in record.get("troubles", ()) if one["endpoint"] in endpoints and one["what"] in _REFUSALS
+        one["calls"] for one in record.get("troubles", ()) if one["endpoint"] in endpoints and is_refusal(one["what"])
     )
