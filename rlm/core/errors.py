@@ -14,13 +14,15 @@ class ConfigurationError(RLMError):
 class StoreError(RLMError):
     """Raised when Redis refuses or cannot be reached. No call is made without it; try again once it is back.
 
-    The message is `what` happened and, if known, the `remedy`; `rlm doctor` reads them separately.
+    The message is `what` happened and, if known, the `remedy`; `rlm doctor` reads them separately. `waited_seconds` is
+    how long RLM waited for an answer in vain.
     """
 
-    def __init__(self, what: str = "", remedy: str = "") -> None:
+    def __init__(self, what: str = "", remedy: str = "", waited_seconds: float = 0.0) -> None:
         super().__init__(f"{what}: {remedy}" if remedy else what)
         self.what = what
         self.remedy = remedy
+        self.waited_seconds = waited_seconds
 
 
 class StoreUnreachableError(StoreError):

@@ -51,6 +51,10 @@ MOVES: Mapping[State, frozenset[State]] = {
 }
 
 
+#: A record tells how long Redis was away in its run if that was longer, seconds.
+WORTH_TELLING_SECONDS = 1.0
+
+
 class Trigger(StrEnum):
     """Why a run started."""
 
@@ -78,7 +82,10 @@ class Run:
 
     `deadline_us`, in microseconds, is corrected whenever that clock is set. `tick` is the tick that the run serves, by
     the clock of the scheduler's host. `plan` is the first one, `forecast` the current one. `waits` is what its events
-    waited for so far (`rlm.plan.pace.Waits`), and `spent` counts those that had all their attempts, at its end.
+    waited for so far (`rlm.plan.waits.Waits`), and `spent` counts those that had all their attempts, at its end. `late`
+    is why its tick was served late, seconds by obstacle, empty if it was not. `ever_taken` counts the events ever taken
+    before it opened: its own have higher numbers in the sequence. `away_seconds` is how long Redis was away while its
+    events were released.
     """
 
     id: str
@@ -100,6 +107,14 @@ class Run:
     tick: float = 0.0
     waits: Mapping[str, Any] | None = None
     spent: Mapping[str, int] | None = None
+    late: Mapping[str, float] = field(default_factory=dict)
+    ever_taken: int | None = None
+    away_seconds: float = 0.0
+
+    @property
+    def opened_at(self) -> float:
+        """When it was opened: later than it counts from if its tick was served late."""
+        return self.started_at + sum(self.late.values())
 
     def left_seconds(self, now_us: int) -> float:
         """Return the time to the deadline, negative after it; `now_us` is the time of Redis, microseconds.
@@ -180,6 +195,7 @@ def make_record(
         "plan": dict(run.plan) if run.plan else dict(_NO_PLAN),
         "workers": {"peak": run.workers_peak, "restarted": restarted},
         **({"failure": run.failure} if run.failure else {}),
+        **({"redis_away_seconds": round(run.away_seconds, 1)} if run.away_seconds >= WORTH_TELLING_SECONDS else {}),
     }
 
 

@@ -1,7 +1,7 @@
 """Why events were left over: decided here, once, from what happened in the run; every face shows it. Pure.
 
 A cause speaks of what was seen, never of what might have been: what the events waited for and for how long
-(`rlm.plan.pace`), how many spent their attempts, how the run ended.
+(`rlm.plan.waits`), how many spent their attempts, how the run ended.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.core.text import counted, named
-from rlm.plan.pace import ANOTHER_CONFIGURATION, Obstacle, Wait, Waits
+from rlm.plan.waits import ANOTHER_CONFIGURATION, Obstacle, Wait, Waits
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 WORTH_A_WORD: Final = 0.05
 #: Obstacles that are part of the job: nothing went wrong if events wait for these.
 IN_ORDER: Final = frozenset({Obstacle.LIMIT, Obstacle.BUDGET})
+#: Causes that are an operator's order, or the rule that runs never overlap.
+_AS_ORDERED: Final = frozenset({Obstacle.PAUSED, Obstacle.RUN_BEFORE, "cancelled", "stopped"})
 #: Obstacles for which there is an alarm while they stand in the way.
 ALARMED: Final = frozenset({Obstacle.WORKERS, Obstacle.REDIS, Obstacle.HELD})
 #: At most so many endpoints, budgets or types are named; of others only the number.
@@ -40,6 +42,7 @@ _WORDS: Final = {
     Obstacle.HELD: "{name} {was} held, the window not to be trusted",
     Obstacle.REDIS: "Redis was away or not fit for {seconds}",
     Obstacle.CONDUCTOR: "nobody conducted for {seconds}",
+    Obstacle.RUN_BEFORE: "the run before was still open for {seconds}",
 }
 
 
@@ -108,8 +111,8 @@ def alarmed(why: Sequence[Mapping[str, Any]], types: Collection[str] = ()) -> bo
 
 
 def went_wrong(why: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether a cause of a record is anything but the limits or an operator's order."""
-    return any(one["cause"] not in {*IN_ORDER, Obstacle.PAUSED, CANCELLED, STOPPED} for one in why)
+    """Return whether a cause of a record is anything but the limits, an operator's order or the run before."""
+    return any(one["cause"] not in {*IN_ORDER, *_AS_ORDERED} for one in why)
 
 
 def _spent(run: Ended, left: Mapping[str, int]) -> Iterator[Cause]:

@@ -1,19 +1,13 @@
-"""Just-in-time release: which events to release now, to which endpoints, and what the others wait for. Pure.
-
-The conductor looks several times a second. Each look finds, by type, what stands between a waiting event and its call;
-the time since the look before is counted for that (`Waits`). These times explain what is left over in the end.
-"""
+"""Just-in-time release: which events to release now, and to which endpoints. Pure."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from rlm.core.expected import call_seconds, needed_seconds
-from rlm.core.window import Circuit, circuit_of
 from rlm.plan.division import due, in_order_of_use, take_slot
 
 if TYPE_CHECKING:
@@ -30,11 +24,6 @@ AHEAD_SECONDS = 0.05
 #: instant delay each other, and the last are read too late for their slots' guard.
 BURST_EVENTS = 15
 BURST_SHARE = 0.15
-
-#: Looks further apart than this were not made by a conductor at work, seconds: nobody conducted in between.
-GAP_SECONDS: Final = 2.0
-#: What is wrong with workers that are ready and claim nothing of a run.
-ANOTHER_CONFIGURATION: Final = "another configuration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,137 +148,3 @@ def next_slot_seconds(state: ReleaseState, types: Sequence[EventType]) -> float 
         for endpoint in event_type.endpoints
     ]
     return min(waits, default=None)
-
-
-class Obstacle(StrEnum):
-    """What keeps a waiting event from being sent."""
-
-    START = "start"  # the run has not made its first call: it drains, plans, and its workers come up
-    WORKERS = "workers"  # no worker is ready, or those that are have another configuration
-    LANES = "lanes"  # a slot is free, and every lane is busy
-    LIMIT = "limit"  # the windows of its endpoints are full
-    BUDGET = "budget"  # the window of a budget is full
-    PAUSED = "paused"  # an operator paused its endpoints
-    RESTING = "resting"  # its endpoints failed or asked for a rest, or are being probed
-    HELD = "held"  # their windows cannot be trusted
-    REDIS = "redis"  # Redis is away, or not fit to be told of calls
-    CONDUCTOR = "conductor"  # nobody conducts
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """What an event waits for; `name` is the endpoint, the budget, or `ANOTHER_CONFIGURATION`; empty without one."""
-
-    obstacle: Obstacle
-    name: str = ""
-
-    @classmethod
-    def read(cls, text: str) -> Wait:
-        """Read what `str` wrote."""
-        obstacle, _, name = text.partition(" ")
-        return cls(Obstacle(obstacle), name)
-
-    def __str__(self) -> str:
-        return f"{self.obstacle} {self.name}".rstrip()
-
-
-_SHUT: Final = {
-    Circuit.HELD: Obstacle.HELD,
-    Circuit.PAUSED: Obstacle.PAUSED,
-    Circuit.RESTING: Obstacle.RESTING,
-    Circuit.PROBING: Obstacle.RESTING,
-}
-
-
-def waits_of(state: ReleaseState, kind: EventType, *, begun: bool) -> dict[Wait, float]:
-    """Return what the waiting events of a type wait for, as parts of 1; nothing if none waits, or one is about to go.
-
-    If all its endpoints are shut, each counts for its part. `begun`: the run has made a call.
-    """
-    usable = state.usable(kind)
-    if not state.counts[kind.name].pending or not usable:
-        return {}
-    if not state.lanes and state.strangers:
-        return {Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION): 1.0}
-    if not state.lanes:
-        return {Wait(Obstacle.WORKERS if begun else Obstacle.START): 1.0}
-    if any(state.wait_seconds(endpoint) <= 0 for endpoint in usable):
-        busy = sum(count.released + count.inflight for count in state.counts.values())
-        return {Wait(Obstacle.LANES): 1.0} if busy >= state.lanes else {}
-    found: dict[Wait, float] = {}
-    for endpoint in kind.endpoints:
-        wait = _at(endpoint, state.windows)
-        found[wait] = found.get(wait, 0.0) + 1 / len(kind.endpoints)
-    return found
-
-
-def _at(endpoint: Endpoint, windows: Mapping[str, WindowState]) -> Wait:
-    """Return why an endpoint admits no call now."""
-    window, budget = windows[endpoint.name], endpoint.budget
-    if (circuit := circuit_of(window)) in _SHUT:
-        return Wait(_SHUT[circuit], endpoint.name)
-    if budget is not None and (circuit := circuit_of(windows[budget.name])) in _SHUT:
-        return Wait(_SHUT[circuit], budget.name)
-    if (
-        budget is not None
-        and windows[budget.name].wait_seconds >= window.wait_seconds
-        and windows[budget.name].free <= 0
-    ):
-        return Wait(Obstacle.BUDGET, budget.name)
-    return Wait(Obstacle.LIMIT)
-
-
-@dataclass(slots=True)
-class Waits:
-    """How long the events of each type waited for what, seconds, up to the moment `until`, seconds since 1970."""
-
-    until: float
-    by_type: dict[str, dict[Wait, float]] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, document: Mapping[str, Any] | None, began_at: float) -> Waits:
-        """Read what `as_json` wrote; without a document nothing was waited for since `began_at`."""
-        if not document:
-            return cls(began_at)
-        by_type = {
-            name: {Wait.read(one): seconds for one, seconds in waits.items()}
-            for name, waits in document["by_type"].items()
-        }
-        return cls(document["until"], by_type)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return what the run's hash keeps, ready to be encoded."""
-        return {
-            "until": self.until,
-            "by_type": {
-                name: {str(one): round(seconds, 3) for one, seconds in waits.items()}
-                for name, waits in self.by_type.items()
-            },
-        }
-
-    def give_up(self, state: ReleaseState, types: Sequence[EventType], *, begun: bool) -> None:
-        """Count the rest of the window for what is waited for now: none of it can come before the deadline."""
-        for kind in types:
-            self._put(kind, waits_of(state, kind, begun=begun), max(0.0, state.remaining_seconds))
-
-    def look(self, now: float, state: ReleaseState, types: Sequence[EventType], *, begun: bool, away: bool) -> None:
-        """Count the time since the last look for what each type waits for at this one.
-
-        `away`: Redis was away in between, or is not fit.
-        """
-        seconds, self.until = max(0.0, now - self.until), max(now, self.until)
-        for kind in types:
-            if not state.counts[kind.name].pending:
-                continue
-            if away:
-                found = {Wait(Obstacle.REDIS): 1.0}
-            elif seconds > GAP_SECONDS:
-                found = {Wait(Obstacle.CONDUCTOR if begun else Obstacle.START): 1.0}
-            else:
-                found = waits_of(state, kind, begun=begun)
-            self._put(kind, found, seconds)
-
-    def _put(self, kind: EventType, found: Mapping[Wait, float], seconds: float) -> None:
-        waits = self.by_type.setdefault(kind.name, {})
-        for wait, part in found.items():
-            waits[wait] = waits.get(wait, 0.0) + part * seconds

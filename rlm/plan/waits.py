@@ -1,0 +1,195 @@
+"""What the waiting events of a run wait for, moment by moment, and for how long in all. Pure.
+
+The conductor looks several times a second. Each look finds, by type, what stands between a waiting event and its call;
+the time since the look before is counted for that. These times explain what is left over in the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from rlm.core.window import Circuit, circuit_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from rlm.core.endpoint import Endpoint, EventType
+    from rlm.core.window import WindowState
+    from rlm.plan.pace import ReleaseState
+
+#: Looks further apart than this were not made by a conductor at work, seconds: nobody conducted in between.
+GAP_SECONDS: Final = 2.0
+#: What is wrong with workers that are ready and claim nothing of a run.
+ANOTHER_CONFIGURATION: Final = "another configuration"
+
+
+class Obstacle(StrEnum):
+    """What keeps a waiting event from being sent."""
+
+    START = "start"  # the run has not made its first call: it drains, plans, and its workers come up
+    WORKERS = "workers"  # no worker is ready, or those that are have another configuration
+    LANES = "lanes"  # a slot is free, and every lane is busy
+    LIMIT = "limit"  # the windows of its endpoints are full
+    BUDGET = "budget"  # the window of a budget is full
+    PAUSED = "paused"  # an operator paused its endpoints
+    RESTING = "resting"  # its endpoints failed or asked for a rest, or are being probed
+    HELD = "held"  # their windows cannot be trusted
+    REDIS = "redis"  # Redis is away, or not fit to be told of calls
+    CONDUCTOR = "conductor"  # nobody conducts
+    RUN_BEFORE = "run_before"  # the tick has come, and the run before is still open
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What an event waits for; `name` is the endpoint, the budget, or `ANOTHER_CONFIGURATION`; empty without one."""
+
+    obstacle: Obstacle
+    name: str = ""
+
+    @classmethod
+    def read(cls, text: str) -> Wait:
+        """Read what `str` wrote."""
+        obstacle, _, name = text.partition(" ")
+        return cls(Obstacle(obstacle), name)
+
+    def __str__(self) -> str:
+        return f"{self.obstacle} {self.name}".rstrip()
+
+
+_SHUT: Final = {
+    Circuit.HELD: Obstacle.HELD,
+    Circuit.PAUSED: Obstacle.PAUSED,
+    Circuit.RESTING: Obstacle.RESTING,
+    Circuit.PROBING: Obstacle.RESTING,
+}
+
+
+def waits_of(state: ReleaseState, kind: EventType, *, begun: bool) -> dict[Wait, float]:
+    """Return what the waiting events of a type wait for, as parts of 1; nothing if none waits, or one is about to go.
+
+    If all its endpoints are shut, each counts for its part. `begun`: the run has made a call.
+    """
+    usable = state.usable(kind)
+    if not state.counts[kind.name].pending or not usable:
+        return {}
+    if not state.lanes and state.strangers:
+        return {Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION): 1.0}
+    if not state.lanes:
+        return {Wait(Obstacle.WORKERS if begun else Obstacle.START): 1.0}
+    if any(state.wait_seconds(endpoint) <= 0 for endpoint in usable):
+        busy = sum(count.released + count.inflight for count in state.counts.values())
+        return {Wait(Obstacle.LANES): 1.0} if busy >= state.lanes else {}
+    found: dict[Wait, float] = {}
+    for endpoint in kind.endpoints:
+        wait = _at(endpoint, state.windows)
+        found[wait] = found.get(wait, 0.0) + 1 / len(kind.endpoints)
+    return found
+
+
+def _at(endpoint: Endpoint, windows: Mapping[str, WindowState]) -> Wait:
+    """Return why an endpoint admits no call now."""
+    if (shut := _shut_at(endpoint, windows)) is not None:
+        return shut
+    window, budget = windows[endpoint.name], windows[endpoint.budget.name] if endpoint.budget else None
+    if endpoint.budget and budget and budget.free <= 0 and budget.wait_seconds >= window.wait_seconds:
+        return Wait(Obstacle.BUDGET, endpoint.budget.name)
+    return Wait(Obstacle.LIMIT)
+
+
+def _shut_at(endpoint: Endpoint, windows: Mapping[str, WindowState]) -> Wait | None:
+    """Return why an endpoint or its budget is shut, whatever slots are free; None if it is not."""
+    for limited in (endpoint, endpoint.budget):
+        if limited is not None and (circuit := circuit_of(windows[limited.name])) in _SHUT:
+            return Wait(_SHUT[circuit], limited.name)
+    return None
+
+
+def _before_opening(
+    kind: EventType, windows: Mapping[str, WindowState], full: Collection[str], late: Obstacle
+) -> dict[Wait, float]:
+    """Return what kept the events of a type from being sent before their run was open, as parts of 1.
+
+    `full` names the endpoints and budgets whose windows were full then. Being `late` is the obstacle only if an
+    endpoint could have been called.
+    """
+    found: dict[Wait, float] = {}
+    for endpoint in kind.endpoints:
+        wait = _shut_at(endpoint, windows)
+        if wait is None and endpoint.budget is not None and endpoint.budget.name in full:
+            wait = Wait(Obstacle.BUDGET, endpoint.budget.name)
+        elif wait is None and endpoint.name in full:
+            wait = Wait(Obstacle.LIMIT)
+        if wait is None:
+            return {Wait(late): 1.0}
+        found[wait] = found.get(wait, 0.0) + 1 / len(kind.endpoints)
+    return found
+
+
+@dataclass(slots=True)
+class Waits:
+    """How long the events of each type waited for what, seconds, up to the moment `until`, seconds since 1970."""
+
+    until: float
+    by_type: dict[str, dict[Wait, float]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any] | None, began_at: float) -> Waits:
+        """Read what `as_json` wrote; without a document nothing was waited for since `began_at`."""
+        if not document:
+            return cls(began_at)
+        by_type = {
+            name: {Wait.read(one): seconds for one, seconds in waits.items()}
+            for name, waits in document["by_type"].items()
+        }
+        return cls(document["until"], by_type)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the run's hash keeps, ready to be encoded."""
+        return {
+            "until": self.until,
+            "by_type": {
+                name: {str(one): round(seconds, 3) for one, seconds in waits.items()}
+                for name, waits in self.by_type.items()
+            },
+        }
+
+    def open_late(
+        self, late: Mapping[str, float], state: ReleaseState, types: Sequence[EventType], full: Collection[str]
+    ) -> None:
+        """Count the time from the tick until the run was opened for what was waited for then.
+
+        `late` has seconds by obstacle, `full` the endpoints and budgets whose windows were full for most of them.
+        """
+        for kind in types:
+            if state.counts[kind.name].pending:
+                for obstacle, seconds in late.items():
+                    self._put(kind, _before_opening(kind, state.windows, full, Obstacle(obstacle)), seconds)
+
+    def give_up(self, state: ReleaseState, types: Sequence[EventType], *, begun: bool) -> None:
+        """Count the rest of the window for what is waited for now: none of it can come before the deadline."""
+        for kind in types:
+            self._put(kind, waits_of(state, kind, begun=begun), max(0.0, state.remaining_seconds))
+
+    def look(self, now: float, state: ReleaseState, types: Sequence[EventType], *, begun: bool, away: bool) -> None:
+        """Count the time since the last look for what each type waits for at this one.
+
+        `away`: Redis was away in between, or is not fit.
+        """
+        seconds, self.until = max(0.0, now - self.until), max(now, self.until)
+        for kind in types:
+            if not state.counts[kind.name].pending:
+                continue
+            if away:
+                found = {Wait(Obstacle.REDIS): 1.0}
+            elif seconds > GAP_SECONDS:
+                found = {Wait(Obstacle.CONDUCTOR if begun else Obstacle.START): 1.0}
+            else:
+                found = waits_of(state, kind, begun=begun)
+            self._put(kind, found, seconds)
+
+    def _put(self, kind: EventType, found: Mapping[Wait, float], seconds: float) -> None:
+        waits = self.by_type.setdefault(kind.name, {})
+        for wait, part in found.items():
+            waits[wait] = waits.get(wait, 0.0) + part * seconds
