@@ -13,7 +13,7 @@ from actors import dispatch
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
-from rlm.delivery.lane import LEASE_SLACK_SECONDS
+from rlm.delivery.attempt import lease_seconds
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ class Janitor:
         self._store = store
         self._broker = broker
         self._leader = leader
-        longest = max(endpoint.timeout_seconds for endpoint in store.settings.endpoints.values())
-        self._grace_seconds = HEARTBEAT_TTL_SECONDS + longest + LEASE_SLACK_SECONDS
+        self._grace_seconds = HEARTBEAT_TTL_SECONDS + lease_seconds(store.settings.event_types)
         self._missed: dict[tuple[Role, str], float] = {}
         self._looked_at = float("-inf")
 

@@ -33,7 +33,7 @@ class Point:
 _SERVICE = "scheduler/service.py"
 _CONDUCTOR = "scheduler/conductor.py"
 _RELEASE = "scheduler/release.py"
-_LANE = "rlm/delivery/lane.py"
+_ATTEMPT = "rlm/delivery/attempt.py"
 _WORKER = "actors/worker.py"
 _SUPERVISOR = "rlm/processes/supervisor.py"
 
@@ -64,13 +64,15 @@ POINTS: Final = {
     # The life of an event: a worker.
     "worker.started": Point(f"{_WORKER}:run", "the worker has begun; it is not ready"),
     "worker.fetched": Point(f"{_WORKER}:_carry", "a message is fetched; its event is not claimed"),
-    "worker.claimed": Point(f"{_LANE}:_carry", "the event is claimed; there is no connection"),
-    "worker.connected": Point(f"{_LANE}:_attempt", "the connection is open; no slot is taken"),
-    "worker.slot_taken": Point(f"{_LANE}:_call", "the slot is taken; nothing is sent"),
-    "worker.sent": Point(f"{_LANE}:_call", "the request is sent; there is no answer"),
-    "worker.answered": Point(f"{_LANE}:_call", "the answer is read; nothing is written of it"),
-    "worker.reported": Point(f"{_LANE}:_call", "what the call says of its endpoint is written; it is not settled"),
-    "worker.settled": Point(f"{_LANE}:_persist", "the event is settled or given back; its message is not acknowledged"),
+    "worker.claimed": Point(f"{_ATTEMPT}:claim", "the event is claimed; there is no connection"),
+    "worker.connected": Point(f"{_ATTEMPT}:_connect", "the connection is open; no slot is taken"),
+    "worker.slot_taken": Point(f"{_ATTEMPT}:_send", "the slot is taken; nothing is sent"),
+    "worker.sent": Point(f"{_ATTEMPT}:_send", "the request is sent; there is no answer"),
+    "worker.answered": Point(f"{_ATTEMPT}:_answer", "the answer is read; nothing is written of it"),
+    "worker.reported": Point(f"{_ATTEMPT}:_write", "what the call says of its endpoint is written; it is not settled"),
+    "worker.settled": Point(
+        f"{_ATTEMPT}:_settle", "the event is settled or given back; its message is not acknowledged"
+    ),
     "worker.closing": Point(f"{_WORKER}:_close", "the end-of-run actor has its message; the run is not closed by it"),
     "worker.closed": Point(f"{_WORKER}:_close", "the run is closed, if by this actor; its message is not acknowledged"),
     "worker.leaving": Point(f"{_WORKER}:_wind_down", "the worker is told to leave; it has put nothing back"),

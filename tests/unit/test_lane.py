@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from rlm.core.endpoint import Endpoint, EventType, Limit
-from rlm.delivery import Delivered, Unreachable, lane
-from rlm.delivery.lane import LEASE_SLACK_SECONDS, Lanes
+from rlm.delivery import Delivered, Unreachable, attempt, lane
+from rlm.delivery.attempt import LEASE_SLACK_SECONDS
+from rlm.delivery.lane import Lanes
 from rlm.ledger.events import Claim, Release
 from rlm.ledger.windows import Admitted, Failed, Refused
 
@@ -128,6 +129,7 @@ class Scene:
 def scene(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(lane, "system_clock", clock)
+    monkeypatch.setattr(attempt, "system_clock", clock)
     return Scene(clock)
 
 
