@@ -15,7 +15,7 @@ from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import State, Trigger
 from rlm.core.text import span
-from rlm.delivery.closing import close_run
+from rlm.delivery.finalize import close_run
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.tracker import learned
 from rlm.plan.cause import went_wrong

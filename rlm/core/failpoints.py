@@ -57,9 +57,11 @@ POINTS: Final = {
     "finish.marked": Point(f"{_CONDUCTOR}:_release", "the run is finishing; calls are under way"),
     "finish.awaited": Point(f"{_CONDUCTOR}:finish", "no call is under way; the end-of-run actor is not told"),
     "finish.actor_told": Point(f"{_CONDUCTOR}:finish", "the end-of-run actor is told; the run may be closed by now"),
-    "close.returned": Point("rlm/delivery/closing.py:close_run", "what was not settled is pending; there is no record"),
-    "close.counted": Point("rlm/delivery/closing.py:close_run", "the record is made; it is not written"),
-    "close.recorded": Point("rlm/delivery/closing.py:close_run", "the record is written; nobody is woken"),
+    "close.returned": Point(
+        "rlm/delivery/finalize.py:close_run", "what was not settled is pending; there is no record"
+    ),
+    "close.counted": Point("rlm/delivery/finalize.py:close_run", "the record is made; it is not written"),
+    "close.recorded": Point("rlm/delivery/finalize.py:close_run", "the record is written; nobody is woken"),
     "run.conducted": Point(f"{_SERVICE}:_conduct", "the run is closed and recorded; its conductor has not moved on"),
     # The life of an event: a worker.
     "worker.started": Point(f"{_WORKER}:run", "the worker has begun; it is not ready"),

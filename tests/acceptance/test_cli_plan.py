@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rlm.core.event import Reason
-from rlm.delivery import closing
+from rlm.delivery import finalize
 from rlm.ledger.reading import backlog
 from tests.acceptance.cli import Installation
 from tests.acceptance.system import make_item
@@ -29,7 +29,7 @@ def inst(tmp_path, valkey_only_url):
 def close_run(inst, run):
     """Close a run as the conductor does, so that what it measured is kept."""
     steps.finish(inst.store, inst.token, run)
-    assert closing.close_run(inst.store, run.id)
+    assert finalize.close_run(inst.store, run.id)
 
 
 def record_run(inst, run_id, record):

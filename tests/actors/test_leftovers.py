@@ -14,7 +14,7 @@ from actors import leftovers
 from actors.broker import ClaimCheckBroker
 from actors.messages import QUEUE
 from rlm.core.run import State
-from rlm.delivery.closing import close_run
+from rlm.delivery.finalize import close_run
 from tests.bench import FIRST, TYPE, Bench
 from tests.wait import wait_until
 

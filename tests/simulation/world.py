@@ -16,7 +16,7 @@ from actors.broker import ClaimCheckBroker
 from actors.consumer import IDLE_SECONDS
 from actors.messages import QUEUE
 from rlm.core.errors import StoreError
-from rlm.delivery.closing import close_run
+from rlm.delivery.finalize import close_run
 from rlm.delivery.lane import Lanes
 from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, WorkerState

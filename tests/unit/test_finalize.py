@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.core.compliance import most_in_any
-from rlm.delivery.closing import _tell
+from rlm.delivery.finalize import _tell
 
 STAMPS = st.lists(st.integers(0, 60), max_size=25).map(sorted)
 
