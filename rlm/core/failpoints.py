@@ -33,6 +33,7 @@ class Point:
 _SERVICE = "scheduler/service.py"
 _CONDUCTOR = "scheduler/conductor.py"
 _RELEASE = "scheduler/release.py"
+_FINALIZE = "rlm/delivery/finalize.py"
 _ATTEMPT = "rlm/delivery/attempt.py"
 _WORKER = "actors/worker.py"
 _SUPERVISOR = "rlm/processes/supervisor.py"
@@ -60,8 +61,8 @@ POINTS: Final = {
     "close.returned": Point(
         "rlm/delivery/finalize.py:close_run", "what was not settled is pending; there is no record"
     ),
-    "close.counted": Point("rlm/delivery/finalize.py:close_run", "the record is made; it is not written"),
-    "close.recorded": Point("rlm/delivery/finalize.py:close_run", "the record is written; nobody is woken"),
+    "close.counted": Point(f"{_FINALIZE}:close_run", "the record is made; it is not written"),
+    "close.recorded": Point(f"{_FINALIZE}:close_run", "the record is written; nobody is woken"),
     "run.conducted": Point(f"{_SERVICE}:_conduct", "the run is closed and recorded; its conductor has not moved on"),
     # The life of an event: a worker.
     "worker.started": Point(f"{_WORKER}:run", "the worker has begun; it is not ready"),

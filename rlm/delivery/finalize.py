@@ -1,9 +1,14 @@
-"""The end of a run: what is unsettled becomes leftover, the record is written, exactly once, whoever comes first."""
+"""The end of a run: what is unsettled becomes leftover, and the record is written exactly once, whoever comes first.
+
+The end-of-run actor and the conductor both call `close_run`. The final state follows from the counts, see
+`rlm.core.run`.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.alarms import Alarm, alarm
@@ -15,7 +20,6 @@ from rlm.core.run import Called, Run, State, make_record
 from rlm.core.text import span
 from rlm.core.totals import actual_seconds, of_run
 from rlm.core.trouble import every_call_failed, in_words, troubles_of
-from rlm.delivery.usage import usage
 from rlm.ledger.changes import What
 from rlm.ledger.expected import failing
 from rlm.ledger.refusals import ALARMING, limits_too_high
@@ -25,21 +29,36 @@ from rlm.plan.waits import Waits
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from rlm.core.endpoint import Endpoint, Limited
+    from rlm.core.endpoint import Endpoint, Limit, Limited
     from rlm.core.expected import Completed
     from rlm.ledger import Store
 
-#: How a call may have been answered, as it is counted by endpoint.
+#: The counts of an endpoint's calls, by answer.
 _ANSWERS = ("delivered", "throttled", "errors")
 
 log = logging.getLogger(__name__)
 
 
-def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
-    """Close the run if it is finishing; return its record, or None when it is not open or not finishing.
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What Redis holds of a run, each read once: its counts, the endpoints in force, its completed calls.
 
-    The end-of-run actor and the conductor both call this. Closing is one compare-and-set in Redis: the second one
-    changes nothing. Nothing can settle any more once all events are pending again, so the counts read are the last.
+    `limits_before` are the limits that were changed since the run began, as they were then. Both they and `calls` are
+    empty unless `measured`.
+    """
+
+    tally: Mapping[str, int]
+    endpoints: Mapping[str, Endpoint]
+    calls: Sequence[Completed]
+    limits_before: Mapping[str, str]
+    measured: bool
+
+
+def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
+    """Close the run if it is finishing; return its record, or None if it is not open or not finishing.
+
+    Closing is one compare-and-set in Redis: whoever is second changes nothing. Once all events are pending again
+    nothing can settle any more, so the counts read then are the last.
     """
     while True:
         run = store.runs.current()
@@ -51,35 +70,119 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
         if not store.runs.return_unsettled(run_id, types):
             return None
         crash_point("close.returned")
-        tally = store.runs.tally(run_id)
-        calls = store.measures.completed(run_id)
-        record = record_so_far(store, run, tally, store.now_us())
-        if (actual := actual_seconds(calls, _released_us(run))) is not None:
-            record["plan"]["actual_seconds"] = actual
-            record["used"] = _used(store, record, calls, actual)
-        if found := causes(_ended(store, run, record)):
-            record["why"] = [one.as_json() for one in found]
+        found = _find(store, run, store.runs.tally(run_id))
+        record = _final_record(store, run, found)
         kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run will need them again
-        wanted = max(store.settings.workers.min, kept)
-        types_with_alarm = types_told(store, run.started_at)  # before it is closed: what fails then is done again
-        measured = merge_run(store.measures.kept(), calls, failing(tally))
+        types_with_alarm = _types_with_alarm(store, run, found.endpoints)  # now: closing forgets what failed
+        measured = merge_run(store.measures.kept(), found.calls, failing(found.tally))
         crash_point("close.counted")
         closed = store.runs.close(
             run_id,
             record,
             types,
-            wanted=wanted,
+            wanted=max(store.settings.workers.min, kept),
             measured=store.measures.encode(measured),
-            added=of_run(record, calls),
+            added=of_run(record, found.calls),
         )
         if closed:
             crash_point("close.recorded")
             store.processes.wake("supervisors")
             store.processes.wake("scheduler")
-            _tell(record, types_with_alarm)
+            _log_end(record, types_with_alarm)
             return record
         if closed is not None:
             return None
+
+
+def record_so_far(
+    store: Store, run: Run, tally: Mapping[str, int], now_us: int, *, measured: bool = True
+) -> dict[str, Any]:
+    """Return the record that an open run, whose counts are `tally`, would leave if it were closed at `now_us`.
+
+    Without `measured` its peaks and durations, which take longer to read the longer it goes on, are left at 0.
+    """
+    return _record(store, run, _find(store, run, tally, measured=measured), now_us)
+
+
+def _find(store: Store, run: Run, tally: Mapping[str, int], *, measured: bool = True) -> _Found:
+    before: dict[str, str] = {}
+    if measured:
+        began_at = (run.deadline_us / 1_000_000) - run.window_seconds
+        changed = [one for one in store.changes.newest() if one.what is What.LIMIT and one.at >= began_at]
+        before = {one.name: one.before for one in changed if one.before}  # newest first, so that the first change stays
+    calls = store.measures.completed(run.id) if measured else []
+    return _Found(tally, store.endpoints(), calls, before, measured)
+
+
+def _final_record(store: Store, run: Run, found: _Found) -> dict[str, Any]:
+    """Return the record of a run that is being closed, with what only its end can tell."""
+    record = _record(store, run, found, store.now_us())
+    if (actual := actual_seconds(found.calls, _released_us(run))) is not None:
+        record["plan"]["actual_seconds"] = actual
+        record["used"] = _used(store, record, found, actual)
+    if why := causes(_ended(store, run, record, found.endpoints)):
+        record["why"] = [one.as_json() for one in why]
+    return record
+
+
+def _record(store: Store, run: Run, found: _Found, now_us: int) -> dict[str, Any]:
+    called = _endpoints_called(store, run, found)
+    record = make_record(
+        run,
+        found.tally,
+        [event_type.name for event_type in store.settings.event_types],
+        called,
+        finished_at=run.moment(now_us),
+        restarted=store.processes.restarts() - run.restarts_before if run.plan else 0,
+        budgets=_budgets_called(store, run, found, called),
+    )
+    if troubles := troubles_of(found.tally, found.endpoints):
+        record["troubles"] = troubles
+    if too_high := limits_too_high(store, run.started_at, found.endpoints):
+        record["limits_too_high"] = [one.as_json() for one in too_high]
+    return record
+
+
+def _endpoints_called(store: Store, run: Run, found: _Found) -> dict[str, Called]:
+    durations: dict[str, list[float]] = {}
+    for call in found.calls:
+        durations.setdefault(call.endpoint, []).append(call.milliseconds)
+    called = {}
+    for name, endpoint in found.endpoints.items():
+        answers = {what: found.tally.get(f"{what}:{name}", 0) for what in _ANSWERS}
+        milliseconds = sorted(durations.get(name, []))
+        called[name] = Called(
+            **answers,
+            limit=endpoint.limit.text,
+            limit_before=found.limits_before.get(name, ""),
+            peak=_peak(store, run, endpoint) if found.measured and any(answers.values()) else 0,
+            p50_ms=quantile(milliseconds, 0.50),
+            p95_ms=quantile(milliseconds, 0.95),
+        )
+    return called
+
+
+def _budgets_called(store: Store, run: Run, found: _Found, called: Mapping[str, Called]) -> dict[str, Called]:
+    sums = {}
+    for budget in {one.budget.name: one.budget for one in found.endpoints.values() if one.budget}.values():
+        members = [called[name] for name, one in found.endpoints.items() if one.budget == budget]
+        answers = {what: sum(getattr(one, what) for one in members) for what in _ANSWERS}
+        sums[budget.name] = Called(
+            **answers,
+            limit=budget.limit.text,
+            limit_before=found.limits_before.get(budget.name, ""),
+            peak=_peak(store, run, budget) if found.measured and any(answers.values()) else 0,
+        )
+    return sums
+
+
+def _peak(store: Store, run: Run, limited: Limited) -> int:
+    """Return the most calls that a run sent within one period of the first rule of an endpoint or a budget."""
+    began_us = run.deadline_us - round(run.window_seconds * 1_000_000)
+    rule = limited.limit.rules[0]
+    number = rule.amount * (2 + math.ceil(run.window_seconds / rule.seconds))
+    sent = [moment for moment in store.windows.sent(limited, number) if moment >= began_us]
+    return most_in_any(sent, round(rule.seconds * 1_000_000))
 
 
 def _released_us(run: Run) -> int | None:
@@ -89,29 +192,34 @@ def _released_us(run: Run) -> int | None:
     return run.deadline_us - round((run.deadline - run.first_release_at) * 1_000_000)
 
 
-def _used(store: Store, record: Mapping[str, Any], calls: Sequence[Completed], seconds: float) -> dict[str, Any]:
-    """Return what a run used, in `seconds` from its first call to its last answer, of the types it had events of."""
-    endpoints = store.endpoints()
+def _used(store: Store, record: Mapping[str, Any], found: _Found, seconds: float) -> dict[str, Any]:
+    """Return how much of its lanes and slots a run used in the `seconds` from its first call to its last answer.
+
+    Slots are those of the endpoints of the types that it had events of.
+    """
     with_events = [name for name, entry in record["by_type"].items() if entry["taken"] + entry["carried_over"]]
-    limits = {
-        each.name: endpoints[each.name].limit
-        for kind in store.settings.event_types
-        if kind.name in with_events
-        for each in kind.endpoints
+    names = {end.name for kind in store.settings.event_types if kind.name in with_events for end in kind.endpoints}
+    guard_seconds = store.settings.run.guard_seconds
+    made = {name: entry["calls"] for name, entry in record["by_endpoint"].items()}
+    lanes = record["workers"]["peak"] * record["plan"]["threads"]
+    ages = sorted(call.age_ms / 1000 for call in found.calls)
+    busy = sum(call.milliseconds for call in found.calls) / 1000
+    slots = sum(_slots(found.endpoints[name].limit, seconds, guard_seconds) for name in names) if seconds else 0
+    return {
+        "calls_per_minute": round(sum(made.values()) * 60 / seconds, 1) if seconds else 0.0,
+        "lanes": round(min(1.0, busy / (lanes * seconds)), 3) if lanes and seconds else 0.0,
+        "slots": round(min(1.0, sum(made.get(name, 0) for name in names) / slots), 3) if slots else 0.0,
+        "answered_p50_seconds": round(quantile(ages, 0.50), 3),
+        "answered_p95_seconds": round(quantile(ages, 0.95), 3),
     }
-    return usage(
-        calls,
-        {name: entry["calls"] for name, entry in record["by_endpoint"].items()},
-        limits,
-        lanes=record["workers"]["peak"] * record["plan"]["threads"],
-        seconds=seconds,
-        guard_seconds=store.settings.run.guard_seconds,
-    )
 
 
-def _ended(store: Store, run: Run, record: Mapping[str, Any]) -> Ended:
-    """Gather what is known of a run at its end."""
-    endpoints = store.endpoints()
+def _slots(limit: Limit, seconds: float, guard_seconds: float) -> int:
+    """Return the slots that a window, open at the start, has in so many seconds: by the rule that allows the fewest."""
+    return min(rule.amount * (1 + int(seconds / (rule.seconds + guard_seconds))) for rule in limit.rules)
+
+
+def _ended(store: Store, run: Run, record: Mapping[str, Any], endpoints: Mapping[str, Endpoint]) -> Ended:
     limits = {one.name: one.limit.text for one in all_limited(endpoints.values())}
     for kind in store.settings.event_types:
         limits.setdefault(kind.name, endpoints[kind.endpoints[0].name].limit.text)
@@ -127,103 +235,21 @@ def _ended(store: Store, run: Run, record: Mapping[str, Any]) -> Ended:
     )
 
 
-def record_so_far(
-    store: Store, run: Run, tally: Mapping[str, int], now_us: int, *, measured: bool = True
-) -> dict[str, Any]:
-    """Write the record that an open run, whose counts are `tally`, would leave if it were closed at `now_us`.
-
-    Without `measured` its peaks and durations, which take longer to read the longer it goes on, are left at 0.
-    """
-    names = [event_type.name for event_type in store.settings.event_types]
-    restarted = store.processes.restarts() - run.restarts_before if run.plan else 0
-    endpoints = store.endpoints()
-    called = _endpoints_called(store, run, tally, endpoints, measured=measured)
-    record = make_record(
-        run,
-        tally,
-        names,
-        called,
-        finished_at=run.moment(now_us),
-        restarted=restarted,
-        budgets=_budgets_called(store, run, endpoints, called, measured=measured),
-    )
-    if troubles := troubles_of(tally, endpoints):
-        record["troubles"] = troubles
-    if too_high := limits_too_high(store, run.started_at, endpoints):
-        record["limits_too_high"] = [one.as_json() for one in too_high]
-    return record
+def _types_with_alarm(store: Store, run: Run, endpoints: Mapping[str, Endpoint]) -> set[str]:
+    """Return the types of which an endpoint has raised an alarm, for its failures or for its limit."""
+    too_high = limits_too_high(store, endpoints=endpoints)
+    refusing = {one.endpoint.name for one in too_high if one.refusals.calls >= ALARMING}
+    names = store.control.alarmed(list(endpoints.values()), run.started_at) | refusing
+    return {kind.name for kind in store.settings.event_types if any(one.name in names for one in kind.endpoints)}
 
 
-def _endpoints_called(
-    store: Store, run: Run, tally: Mapping[str, int], endpoints: Mapping[str, Endpoint], *, measured: bool
-) -> dict[str, Called]:
-    durations: dict[str, list[float]] = {}
-    for call in store.measures.completed(run.id) if measured else ():
-        durations.setdefault(call.endpoint, []).append(call.milliseconds)
-    before = _limits_before(store, run) if measured else {}
-    called = {}
-    for name, endpoint in endpoints.items():
-        answers = {what: tally.get(f"{what}:{name}", 0) for what in _ANSWERS}
-        milliseconds = sorted(durations.get(name, []))
-        called[name] = Called(
-            **answers,
-            limit=endpoint.limit.text,
-            limit_before=before.get(name, ""),
-            peak=_peak(store, run, endpoint) if measured and any(answers.values()) else 0,
-            p50_ms=quantile(milliseconds, 0.50),
-            p95_ms=quantile(milliseconds, 0.95),
-        )
-    return called
-
-
-def _limits_before(store: Store, run: Run) -> dict[str, str]:
-    """Return by name the limits that endpoints and budgets had when the run began, of those changed since."""
-    began_at = (run.deadline_us / 1_000_000) - run.window_seconds
-    changed = [one for one in store.changes.newest() if one.what is What.LIMIT and one.at >= began_at]
-    return {one.name: one.before for one in changed if one.before}  # they come newest first: the first change stays
-
-
-def _budgets_called(
-    store: Store, run: Run, endpoints: Mapping[str, Endpoint], called: Mapping[str, Called], *, measured: bool
-) -> dict[str, Called]:
-    before = _limits_before(store, run) if measured else {}
-    found = {}
-    for budget in {one.budget.name: one.budget for one in endpoints.values() if one.budget}.values():
-        members = [called[name] for name, one in endpoints.items() if one.budget == budget]
-        answers = {what: sum(getattr(one, what) for one in members) for what in _ANSWERS}
-        peak = _peak(store, run, budget) if measured and any(answers.values()) else 0
-        found[budget.name] = Called(
-            **answers, limit=budget.limit.text, limit_before=before.get(budget.name, ""), peak=peak
-        )
-    return found
-
-
-def _peak(store: Store, run: Run, limited: Limited) -> int:
-    """Count the most calls that a run sent within one period of the first rule of an endpoint or a budget."""
-    began_us = run.deadline_us - round(run.window_seconds * 1_000_000)
-    rule = limited.limit.rules[0]
-    number = rule.amount * (2 + math.ceil(run.window_seconds / rule.seconds))
-    sent = [moment for moment in store.windows.sent(limited, number) if moment >= began_us]
-    return most_in_any(sent, round(rule.seconds * 1_000_000))
-
-
-def types_told(store: Store, since: float) -> set[str]:
-    """Name the types of which an endpoint has raised an alarm, for its failures or for its limit."""
-    refusing = {one.endpoint.name for one in limits_too_high(store) if one.refusals.calls >= ALARMING}
-    endpoints = store.control.alarmed(list(store.endpoints().values()), since) | refusing
-    return {kind.name for kind in store.settings.event_types if any(one.name in endpoints for one in kind.endpoints)}
-
-
-def _tell(record: Mapping[str, Any], types: Collection[str]) -> None:
-    """Say how a run ended. That events were left over is worth a look, unless somebody wanted the run to end.
-
-    `types` are those whose endpoints have raised an alarm, as `types_told` has it.
-    """
+def _log_end(record: Mapping[str, Any], types_with_alarm: Collection[str]) -> None:
+    """Log how a run ended. Leftovers are a warning unless somebody wanted the run to end, or an alarm told of them."""
     level, extra = logging.INFO, {"action": "close_run", "run_id": record["run_id"]}
     counts = {key: record["counts"][key] for key in ("taken", "carried_over", "completed", "failed", "leftover")}
     if record["state"] == State.FAILED:
         level, extra = logging.ERROR, alarm(Alarm.RUN_FAILED, "close_run", counts=counts, run_id=record["run_id"])
-    elif record["state"] == State.PARTIAL and not alarmed(record.get("why", ()), types):
+    elif record["state"] == State.PARTIAL and not alarmed(record.get("why", ()), types_with_alarm):
         level, extra = logging.WARNING, alarm(Alarm.LEFTOVERS, "close_run", counts=counts, run_id=record["run_id"])
     elif every_call_failed(record):
         level = logging.WARNING

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.core.compliance import most_in_any
-from rlm.delivery.finalize import _tell
+from rlm.delivery.finalize import _log_end
 
 STAMPS = st.lists(st.integers(0, 60), max_size=25).map(sorted)
 
@@ -42,7 +42,7 @@ def test_the_end_of_a_run_is_told_as_loudly_as_it_matters(caplog, state, level, 
     counts = {"taken": 3, "carried_over": 0, "completed": 1, "failed": 0, "leftover": 2}
     record = {"run_id": "r1", "state": state, "duration_seconds": 9.0, "counts": counts, "by_endpoint": {}}
 
-    _tell({**record, "failure": "no worker came up"} if state == "failed" else record, ())
+    _log_end({**record, "failure": "no worker came up"} if state == "failed" else record, ())
 
     (told,) = caplog.records
     assert (told.levelname, told.run_id, getattr(told, "alarm", None)) == (level, "r1", cause)
