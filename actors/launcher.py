@@ -7,7 +7,6 @@ import multiprocessing
 import os
 from typing import TYPE_CHECKING
 
-from actors import dispatch
 from actors.broker import ClaimCheckBroker
 from actors.worker import run_worker
 from rlm.core.errors import SupervisorError
@@ -60,4 +59,4 @@ class ForkserverLauncher:
 
     def recover(self, worker_id: str) -> int:
         """Free the releases that a dead worker had fetched, and delete their messages; return how many events."""
-        return dispatch.recover(self._store.ledger, self._broker, worker_id)
+        return self._broker.recover(self._store.ledger, worker_id)

@@ -17,7 +17,7 @@ os.environ.setdefault("dramatiq_restart_delay", "500")
 import dramatiq
 from setproctitle import setproctitle
 
-from actors import dispatch, leftovers
+from actors import events
 from actors.broker import ClaimCheckBroker
 from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
@@ -109,8 +109,8 @@ class WorkerProcess:
         self._lanes = Lanes(store, settings, self._dispatcher, worker_id)
         self._broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
         self._broker.broker_id = worker_id
-        dispatch.declare(self._broker, self._carry)
-        leftovers.declare(self._broker, self._close)
+        events.declare_dispatch(self._broker, self._carry)
+        events.declare_leftovers(self._broker, self._close)
         threads = settings.workers.threads
         self._worker = dramatiq.Worker(self._broker, worker_threads=threads, worker_timeout=_LANE_TIMEOUT_MS)
         # No more than there are lanes: a message fetched beyond them would wait here while a lane elsewhere is free.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from actors import leftovers
+from actors import events
 from rlm import telemetry
 from rlm.admin.planning import live_windows, plan_run, start_seconds, types_in_force
 from rlm.core.clock import system_clock
@@ -208,7 +208,7 @@ class Conductor:
         hurried = self._duty.hurried or self._left_seconds(run) <= 0
         if self._has_workers():
             try:
-                self._broker.enqueue_many([leftovers.message(run.id)])
+                self._broker.enqueue_many([events.leftovers_message(run.id)])
                 self._store.processes.wake("workers")
             except StoreError as error:
                 log.info(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from actors import dispatch
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
@@ -94,7 +93,7 @@ class Janitor:
 
     def _forget_worker(self, worker_id: str) -> None:
         self._store.ledger.orphan_worker(worker_id)
-        dispatch.recover(self._store.ledger, self._broker, worker_id)
+        self._broker.recover(self._store.ledger, worker_id)
         self._store.processes.forget(Role.WORKER, worker_id)
         log.info(
             "Worker %s is gone, and its supervisor with it; nothing of it is left in Redis",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from actors import dispatch
+from actors import events
 from rlm.admin.planning import types_in_force
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
@@ -286,7 +286,7 @@ class ReleaseLoop:
         """Send a message for each of `chosen`; `now` is the run's time, seconds since 1970."""
         releases = self._store.ledger.release(self._leader.token, self._run.id, chosen)
         crash_point("release.released")
-        self._broker.enqueue_many(dispatch.message(release) for release in releases)
+        self._broker.enqueue_many(events.dispatch_message(release) for release in releases)
         crash_point("release.enqueued")
         self._store.processes.wake("workers")
         if self._first_release_at is None:

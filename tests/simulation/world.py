@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import redis
 
-from actors import dispatch, leftovers
-from actors.broker import ClaimCheckBroker
-from actors.consumer import IDLE_SECONDS
-from actors.messages import QUEUE
+from actors import events
+from actors.broker import IDLE_SECONDS, ClaimCheckBroker
+from actors.events import QUEUE
 from rlm.core.errors import StoreError
 from rlm.delivery.finalize import close_run
 from rlm.delivery.lane import Lanes
@@ -352,7 +351,7 @@ class _Launcher:
         return _SpawnedProcess(worker.pid, worker)
 
     def recover(self, worker_id: str) -> int:
-        return dispatch.recover(self._store.ledger, self._broker, worker_id)
+        return self._broker.recover(self._store.ledger, worker_id)
 
     def abandon(self) -> None:
         """Let the workers notice that their supervisor is gone."""
@@ -458,13 +457,13 @@ class Worker:
             loop.spawn(self.host, self._work, message, after=after)
 
     def _work(self, message: dramatiq.Message[Any]) -> None:
-        if message.actor_name == leftovers.ACTOR:
+        if message.actor_name == events.LEFTOVERS:
             try:
                 close_run(self._store, *message.args)
             except StoreError:
                 self._world.note("the end-of-run actor fails")
         else:
-            release = dispatch.read(message)
+            release = events.read_release(message)
             assert release is not None
             self._lanes.carry(release)
         try:
