@@ -30,6 +30,7 @@ from rlm.ledger import open_store
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
 from rlm.processes import signals
+from rlm.processes.grace import worker_grace
 from rlm.settings import load_settings, resolve_headers
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 SIGNALS = frozenset(signals.GRACEFUL)
 #: Milliseconds after which an idle lane looks whether it should end.
 _LANE_TIMEOUT_MS = 200
-#: Seconds beyond the longest call that a graceful stop may take.
-_GRACE_SLACK_SECONDS = 2.0
 
 #: The exit status of a worker that ended because it could not go on (a dead consumer or lane, the grace period over).
 UNFIT = 70
@@ -204,8 +203,7 @@ class WorkerProcess:
         self._lanes.leaving = True
         stopping = threading.Thread(target=self._worker.stop, name="stop", daemon=True)
         stopping.start()
-        longest = max(endpoint.timeout_seconds for endpoint in self._settings.endpoints.values())
-        deadline = system_clock.monotonic() + longest + _GRACE_SLACK_SECONDS
+        deadline = system_clock.monotonic() + worker_grace(self._settings)
         heard_until = system_clock.monotonic() + HEARTBEAT_SECONDS
         while stopping.is_alive():
             now = system_clock.monotonic()

@@ -22,13 +22,11 @@ if TYPE_CHECKING:
 
     from honcho.printer import Printer
 
-    from rlm.processes.foreman import HonchoEntry
+    from rlm.processes.foreman import Entry
     from rlm.settings import Settings
 
 #: What is run where there is no Procfile.
 DEFAULT_COMMANDS = ("scheduler", "supervisor")
-#: Seconds beyond the longest call that a process has to end, more than a supervisor gives its workers.
-GRACE_SLACK_SECONDS = 8.0
 
 
 @click.command(epilog=examples("rlm up", "rlm up --config /etc/rlm/rlm.toml"))
@@ -51,6 +49,7 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     from rlm.ledger.connect import connected  # noqa: PLC0415
     from rlm.processes import signals  # noqa: PLC0415
     from rlm.processes.foreman import Foreman  # noqa: PLC0415
+    from rlm.processes.grace import group_grace  # noqa: PLC0415
     from rlm.settings import load_settings  # noqa: PLC0415
     from rlm.settings.sources import current_directory  # noqa: PLC0415
 
@@ -60,10 +59,9 @@ def up(config: Path | None, allow_volatile: bool) -> None:
         environ = _with_format({**os.environ, **_read_dotenv(current_directory() / ".env")}, sys.stdout)
         settings = load_settings(config, environ)
         entries = _entries(settings, environ, allow_volatile=allow_volatile)
-        longest = max(endpoint.timeout_seconds for endpoint in settings.endpoints.values())
         tell_new_server(settings)
         with connected(settings) as server:
-            foreman = Foreman(entries, _printer(environ, sys.stdout), wakeup, stop, longest + GRACE_SLACK_SECONDS)
+            foreman = Foreman(entries, _printer(environ, sys.stdout), wakeup, stop, group_grace(settings))
             foreman.say(_where(settings, server.url))
             code = foreman.run()
     raise SystemExit(code)
@@ -99,11 +97,11 @@ def _where(settings: Settings, url: str) -> str:
     return f"Redis is at {mask_url(url)}" + (f", and for other programs at redis://127.0.0.1:{port}/0" if port else "")
 
 
-def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: bool) -> list[HonchoEntry]:
+def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: bool) -> list[Entry]:
     """Make the entries of the Procfile beside the configuration file, or the default ones."""
     from honcho.colour import get_colours  # noqa: PLC0415
 
-    from rlm.processes.foreman import HonchoEntry  # noqa: PLC0415
+    from rlm.processes.foreman import Entry  # noqa: PLC0415
 
     root = settings.source.parent if settings.source else Path.cwd()
     procfile = root / "Procfile"
@@ -115,7 +113,7 @@ def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: 
         commands = _read_procfile(procfile)
     env = _environment(settings, environ)
     return [
-        HonchoEntry(name, command, env, root, colour)
+        Entry(name, command, env, root, colour)
         for (name, command), colour in zip(commands.items(), get_colours(), strict=False)
     ]
 
