@@ -1,22 +1,26 @@
-"""The forecast of a run under way: what remains is planned again several times a second, as things are by then."""
+"""The forecast of a run under way: the workers it may count on, and a new plan of what remains, again and again."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from rlm.admin.planning import plan_run, start_seconds
+from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.run import State
 from rlm.core.text import counted
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
 from rlm.ledger.snapshot import take_snapshot
 from rlm.ledger.tracker import Measuring
 from rlm.plan import Progress, Underway, Window
 from rlm.plan.situation import MANY_ENDPOINTS
+from scheduler.housekeeping import report_death
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,19 +33,108 @@ if TYPE_CHECKING:
     from rlm.ledger.snapshot import Snapshot
     from rlm.plan import Plan
     from rlm.plan.pace import Scene
-    from scheduler.leader import Leader
-    from scheduler.team import Team
+    from scheduler.leader import Duty, Leader
 
 #: How often what remains is planned anew, seconds: so soon the forecast and the number of workers follow a change.
 REPLAN_SECONDS = 0.25
-#: Planning takes no more than one part in so many of the time of the loop that releases.
+#: Planning takes at most one part in so many of the time of the release loop.
 PLANNING_PART = 10
-#: A forecast that changed is told of in the log no more often than this, seconds.
+#: Minimum seconds between two log lines about a forecast that changed.
 REPORT_SECONDS = 10.0
 #: More workers are wanted when so many plans in a row ask for them: a single one may have met a hiccup.
 SHORT_PLANS = 2
 
+#: A supervisor that was not heard of for longer is not counted on, seconds: it speaks every `HEARTBEAT_SECONDS`.
+HEARD_SECONDS = HEARTBEAT_SECONDS + 1.0
+#: How long missing workers are still counted on, seconds: one that died is replaced within a second.
+PATIENCE_SECONDS = 2.0
+#: The same before the first of a run has come up: its supervisor's template may have to load first.
+FIRST_PATIENCE_SECONDS = 5.0
+#: The same if no supervisor is in the register at all.
+UNKNOWN_SECONDS = 1.0
+
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """How many workers are `ready` of those `wanted`, and how many of them a forecast may count on.
+
+    `supervised`: a supervisor lives that starts more. `shortage` says in words what is wrong; it is empty if as many
+    are ready as are wanted, or are on their way.
+    """
+
+    ready: int
+    wanted: int
+    supervised: bool
+    shortage: str = ""
+
+    @property
+    def counted_on(self) -> int | None:
+        """How many workers there will be for the rest of the run; None if all that are wanted come."""
+        return self.ready if self.shortage else None
+
+
+class TeamWatch:
+    """Follows the workers of one run, and raises the alarm if some are missing and nobody starts any."""
+
+    def __init__(self, store: Store, run_id: str, duty: Duty) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._duty = duty
+        self._short_since: float | None = None
+        self._met = False
+        self._told = False
+
+    def look(self, ready: int, wanted: int) -> Team:
+        """Return the team that `ready` workers are if so many are `wanted`.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        self._met = self._met or ready > 0
+        if ready >= wanted:
+            self._short_since = None
+            return Team(ready, wanted, supervised=True)
+        now = system_clock.monotonic()
+        self._short_since = now if self._short_since is None else self._short_since
+        short_seconds = now - self._short_since
+        supervisors = [one.id for one in self._store.processes.alive(Role.SUPERVISOR)]
+        silences = self._store.processes.silences(Role.SUPERVISOR, supervisors) if supervisors else []
+        supervised = any(silence <= HEARD_SECONDS for silence in silences)
+        if short_seconds < self._patience_seconds(known=bool(supervisors)):
+            return Team(ready, wanted, supervised)
+        if not supervisors:
+            self._tell(wanted)
+        return Team(ready, wanted, supervised, _shortage(ready, wanted, supervised=supervised))
+
+    def _patience_seconds(self, *, known: bool) -> float:
+        """Return how long missing workers are counted on. After Redis was away nobody is known for a heartbeat."""
+        if not known:
+            return HEARD_SECONDS if self._duty.lately_away else UNKNOWN_SECONDS
+        return PATIENCE_SECONDS if self._met else FIRST_PATIENCE_SECONDS
+
+    def _tell(self, wanted: int) -> None:
+        """Raise the alarm once: a supervisor died, or if there never was one, no worker is going to come."""
+        if self._told:
+            return
+        self._told = True
+        dead = self._store.processes.missing(Role.SUPERVISOR)
+        for one in dead:
+            report_death(self._store, Role.SUPERVISOR, one)
+        if not dead:
+            log.error(
+                "Run %s wants %s, and no supervisor lives that starts any: `rlm up` or `rlm supervisor` starts one",
+                self._run_id,
+                counted(wanted, "worker"),
+                extra=alarm(Alarm.NO_WORKER, "lack_workers", counts={"wanted": wanted}, run_id=self._run_id),
+            )
+
+
+def _shortage(ready: int, wanted: int, *, supervised: bool) -> str:
+    there = "no worker is ready" if not ready else f"{counted(ready, 'worker')} {'is' if ready == 1 else 'are'} ready"
+    why = "they do not come up: the log of the supervisor says why" if supervised else "no supervisor is heard of"
+    return f"{there} of {wanted} wanted, and {why}"
 
 
 class Forecaster:
@@ -75,10 +168,9 @@ class Forecaster:
         self._plan_next_at = float("-inf")
 
     def look(self, scene: Scene, workers: Sequence[str], team: Team, first_release_at: float | None) -> None:
-        """Plan what remains, where the last plan is old enough; publish the forecast, and the workers it takes.
+        """Plan what remains if the last plan is old enough; publish the forecast, and the workers it takes.
 
-        `workers` are the ids of all that may have calls under way, `team` says how many there are to count on;
-        `first_release_at` is in seconds since 1970.
+        `workers` are the ids of all that may have calls under way; `first_release_at` is in seconds since 1970.
 
         Raises:
             FencedError: another conductor took over.
@@ -141,14 +233,14 @@ class Forecaster:
         )
 
     def _lead_seconds(self, scene: Scene) -> float:
-        """Return how long it takes until a call can be made: where no worker is ready, until they have come up."""
+        """Return how long it takes until a call can be made: if no worker is ready, until they have come up."""
         now = system_clock.monotonic()
         if self._begins_at is None:
             self._begins_at = now + start_seconds(self._store)
         return 0.0 if scene.lanes else max(0.0, self._begins_at - now)
 
     def _report(self, forecast: Mapping[str, Any]) -> None:
-        """Log a forecast that promises more or less than the last told, but no more of them than somebody may read."""
+        """Log a forecast that promises more or less than the last one logged, at most every `REPORT_SECONDS`."""
         leftover, before = forecast["expected_leftover"], self._leftover
         if before is not None and (before == leftover or system_clock.monotonic() < self._report_next_at):
             return
@@ -166,7 +258,7 @@ class Forecaster:
             )
 
     def _scale(self, workers: int, wanted: int) -> None:
-        """Want more workers where that is what the plan takes. Never fewer: they leave when the run is closed."""
+        """Want more workers if the plan takes more. Never fewer: they leave when the run is closed."""
         self._short = self._short + 1 if workers > wanted else 0
         if self._short >= SHORT_PLANS:
             self._short = 0
@@ -181,7 +273,7 @@ class Forecaster:
 
 
 def _binds(plan: Plan, team: Team, spent: int) -> str:
-    """Say what binds: of workers that lack, that they do, if events are left over; and that attempts are `spent`."""
+    """Return what binds, in words: missing workers if events are left over because of them; and `spent` attempts."""
     told = plan.binds
     if team.shortage and plan.expected_leftover:
         told = f"{team.shortage}: {counted(plan.expected_leftover, 'event')} will be left over"
@@ -189,7 +281,7 @@ def _binds(plan: Plan, team: Team, spent: int) -> str:
 
 
 def _waiting(snapshot: Snapshot) -> dict[str, int]:
-    """Count by type the events whose call has not begun; those in flight without a call known are no exception."""
+    """Return by type how many events have no call begun, those in flight without a known call included."""
     calls = Counter(call.type for call in snapshot.calls)
     return {
         name: count.pending + count.backoff + count.released + max(count.boarding, count.inflight - calls[name])
@@ -203,7 +295,7 @@ def _taken_up(scene: Scene, name: str) -> int:
 
 
 def _seconds_in_all(plan: Plan, now: float, first_release_at: float | None) -> float:
-    """Return the forecast from the run's first release on, seconds; 0 where nothing more is going to be answered."""
+    """Return the forecast from the run's first release on, seconds; 0 if nothing more is going to be answered."""
     if first_release_at is None or not plan.forecast_seconds:
         return plan.forecast_seconds
     return now - first_release_at + plan.first_call_seconds + plan.forecast_seconds

@@ -11,7 +11,8 @@ from rlm.core.errors import FencedError, StoreError, StoreForbiddenError, StoreU
 from rlm.core.run import State, Trigger, started_at_of
 from rlm.ledger.changes import BY_FILE, What
 from rlm.ledger.integrity import inspect
-from scheduler.tick import open_run
+from rlm.processes.grace import longest_call
+from scheduler.ticks import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -132,8 +133,7 @@ class Mender:
         except (StoreError, ValueError):
             in_force = limited
         longest = max(one[flaw.of].limit.longest_seconds for one in (limited, in_force))
-        underway = max(one.timeout_seconds for one in settings.endpoints.values())
-        seconds = longest + settings.run.guard_seconds + underway
+        seconds = longest + settings.run.guard_seconds + longest_call(settings)
         return store.keys.health(limited[flaw.of].window_id), {"held_until_us": f"+{round(seconds * 1_000_000)}"}
 
     def _distrust(self, flaw: Flaw) -> tuple[str, Mapping[str, str | int]]:

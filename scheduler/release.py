@@ -22,8 +22,7 @@ from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import pace
 from rlm.plan.pace import Scene
 from rlm.plan.waits import Waits
-from scheduler.forecast import Forecaster
-from scheduler.team import Team, TeamWatch
+from scheduler.forecast import Forecaster, Team, TeamWatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,9 +32,8 @@ if TYPE_CHECKING:
     from rlm.core.run import Run
     from rlm.ledger import Store
     from rlm.ledger.processes import Process
-    from scheduler.duty import Duty
-    from scheduler.leader import Leader
-    from scheduler.vouching import Voucher
+    from scheduler.leader import Duty, Leader
+    from scheduler.redis_watch import RedisWatch
 
 #: How long a turn waits: where events wait for lanes, and at the most, seconds.
 BUSY_SECONDS = 0.01
@@ -66,14 +64,14 @@ class ReleaseLoop:
         store: Store,
         broker: ClaimCheckBroker,
         leader: Leader,
-        voucher: Voucher,
+        redis: RedisWatch,
         duty: Duty,
         run: Run,
     ) -> None:
         self._store = store
         self._broker = broker
         self._leader = leader
-        self._voucher = voucher
+        self._redis = redis
         self._duty = duty
         self._run = run
         self._limits = store.limits()
@@ -83,7 +81,7 @@ class ReleaseLoop:
         self._forecaster = Forecaster(store, leader, run, self._types)
         self._events = _events_of(store.runs.tally(run.id), self._names)
         self._looked_at = float("-inf")
-        self._deadline_us = run.deadline_us - voucher.shifted_us
+        self._deadline_us = run.deadline_us - redis.shifted_us
         self._deadline = system_clock.monotonic() + run.left_seconds(store.now_us())
         self._first_release_at = run.first_release_at
         self._lanes = 0
@@ -129,7 +127,7 @@ class ReleaseLoop:
                 self._duty.note_outage()
                 self._outage.tell(error, "nothing is released meanwhile", run_id=self._run.id)
                 revive(self._store)
-                self._voucher.mender.after(error)
+                self._redis.mender.after(error)
                 if self._duty.stopping:
                     raise
                 self.lost_redis = system_clock.monotonic() > self._deadline
@@ -145,10 +143,10 @@ class ReleaseLoop:
         self._leader.keep()
         # Counts first: an event that takes its slot between the two looks then counts twice, never not at all.
         counts = self._store.ledger.count(self._names)
-        self._voucher.check()
+        self._redis.check()
         now_us, views = self._store.windows.look(self._limited)
         remaining = min(
-            (self._deadline_us - now_us + self._voucher.shifted_us) / 1_000_000,
+            (self._deadline_us - now_us + self._redis.shifted_us) / 1_000_000,
             self._deadline - system_clock.monotonic() + APART_SECONDS,
         )
         self._look_around(now_us)
@@ -156,10 +154,10 @@ class ReleaseLoop:
             return None
         scene = Scene(counts, views, self._lanes, remaining, self._forecaster.expected, self._begun(counts))
         if remaining <= 0:
-            self.lost_redis = self.lost_redis or self._interrupted or bool(self._voucher.unfit)
+            self.lost_redis = self.lost_redis or self._interrupted or bool(self._redis.unfit)
             self._follow_waits(scene)
             return None
-        if self._voucher.unfit:
+        if self._redis.unfit:
             self._interrupted = True
             return AWAY_SECONDS
         self._follow_waits(scene)
@@ -204,7 +202,7 @@ class ReleaseLoop:
         if system_clock.monotonic() - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = system_clock.monotonic()
-        self._voucher.mender.step()
+        self._redis.mender.step()
         self._take_up_limits()
         store = self._store
         workers = store.processes.alive(Role.WORKER)

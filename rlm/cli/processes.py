@@ -87,7 +87,7 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
         from scheduler.service import SchedulerService  # noqa: PLC0415
 
         require_fit(store.client, allow_volatile=allow_volatile)
-        SchedulerService(store, store.settings, wakeup, stop, allow_volatile=allow_volatile).run()
+        SchedulerService(store, wakeup, stop, allow_volatile=allow_volatile).run()
 
 
 @click.command(epilog=examples("rlm supervisor", "rlm supervisor --config /etc/rlm/rlm.toml"))

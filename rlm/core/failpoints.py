@@ -31,6 +31,7 @@ class Point:
 
 
 _SERVICE = "scheduler/service.py"
+_TICKS = "scheduler/ticks.py"
 _CONDUCTOR = "scheduler/conductor.py"
 _RELEASE = "scheduler/release.py"
 _FINALIZE = "rlm/delivery/finalize.py"
@@ -41,10 +42,10 @@ _SUPERVISOR = "rlm/processes/supervisor.py"
 #: All crash points, in the order in which a run, an event and a worker's death come by them.
 POINTS: Final = {
     # The life of a run: the scheduler.
-    "tick.due": Point(f"{_SERVICE}:_tick", "a tick is due; nothing is written of it"),
-    "request.seen": Point(f"{_SERVICE}:_start", "somebody asked for a run; none is open"),
-    "run.opened": Point("scheduler/tick.py:open_run", "the run is open; its tick is not noted, nobody is answered"),
-    "tick.noted": Point(f"{_SERVICE}:_tick", "the tick is noted, and its run, if there is anything to do, is open"),
+    "tick.due": Point(f"{_TICKS}:serve_tick", "a tick is due; nothing is written of it"),
+    "request.seen": Point(f"{_SERVICE}:_start_requested", "somebody asked for a run; none is open"),
+    "run.opened": Point(f"{_TICKS}:open_run", "the run is open; its tick is not noted, nobody is answered"),
+    "tick.noted": Point(f"{_TICKS}:serve_tick", "the tick is noted, and its run, if there is anything to do, is open"),
     "drain.staged": Point("rlm/ledger/intake.py:drain", "the audit list is staged; nothing of it is in the ledger"),
     "drain.giant_aside": Point("rlm/ledger/intake.py:_reject_giant", "a giant is set aside; there is no letter of it"),
     "drain.chunk_taken": Point(f"{_CONDUCTOR}:_drain", "a chunk is in the ledger; the rest is staged"),

@@ -289,7 +289,7 @@ class World:
         wakeup = seams.Wakeup(self.loop)
         store = Store(self.settings, "redis://simulated")
         self.stops[host] = stop = seams.Stop(wakeup)
-        SchedulerService(store, self.settings, wakeup, stop).run()  # type: ignore[arg-type]
+        SchedulerService(store, wakeup, stop).run()  # type: ignore[arg-type]
         self.note(f"{host.name} leaves")
         self.loop.kill(host)
 

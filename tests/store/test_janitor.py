@@ -8,8 +8,8 @@ from actors import events
 from actors.broker import ClaimCheckBroker
 from rlm.core.errors import FencedError
 from rlm.ledger.processes import Process, Role
-from scheduler import janitor as cleaning
-from scheduler.janitor import Janitor
+from scheduler import housekeeping as cleaning
+from scheduler.housekeeping import Janitor
 from scheduler.leader import LEASE_SECONDS, Leader
 from tests.store import looks, steps
 

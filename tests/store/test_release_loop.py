@@ -21,7 +21,7 @@ def start(store, conductor):
         steps.push(store, *steps.items(number, steps.TYPE))
         run = steps.start_run(store, conductor._leader.token)
         inner = conductor._conductor
-        return ReleaseLoop(store, inner._broker, conductor._leader, inner._voucher, conductor._duty, run)
+        return ReleaseLoop(store, inner._broker, conductor._leader, inner._redis, conductor._duty, run)
 
     return begin
 

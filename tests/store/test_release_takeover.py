@@ -25,7 +25,7 @@ def take_over(store, conductor):
         store.runs.open(token, run, store.known_types)
         store.runs.advance(token, run.id, State.RUNNING)
         inner = conductor._conductor
-        return ReleaseLoop(store, inner._broker, conductor._leader, inner._voucher, conductor._duty, run)
+        return ReleaseLoop(store, inner._broker, conductor._leader, inner._redis, conductor._duty, run)
 
     return take
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlm.core.clock import system_clock
 from rlm.core.event import Reason, encode_letter
 from rlm.core.run import Trigger
-from scheduler.tick import is_anything_to_do, open_run
+from scheduler.ticks import is_anything_to_do, open_run
 from tests.store import looks, steps
 
 

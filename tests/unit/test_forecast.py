@@ -16,8 +16,7 @@ from rlm.ledger.snapshot import CallUnderway, Snapshot
 from rlm.plan import Plan, Utilisation
 from rlm.plan.pace import Scene
 from scheduler import forecast
-from scheduler.forecast import PLANNING_PART, REPLAN_SECONDS, Forecaster
-from scheduler.team import Team
+from scheduler.forecast import PLANNING_PART, REPLAN_SECONDS, Forecaster, Team
 
 KIND = EventType("T", 1, 1.0, (Endpoint("t", "http://localhost/t", Limit.parse("30/minute"), 10.0),))
 PLAN = Plan(1, 5, 0.0, 1.0, 1.0, 0, {}, (), Utilisation(0.0, 0.0), "nothing binds")
