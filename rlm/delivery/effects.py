@@ -15,7 +15,8 @@ from rlm.core.event import Reason
 from rlm.core.health import FAILING
 from rlm.core.retry import backoff_seconds
 from rlm.core.trail import Heard
-from rlm.delivery import TOO_MANY_REQUESTS, Delivered, Rejected, Throttled, Unreachable, kinds
+from rlm.delivery import TOO_MANY_REQUESTS, Delivered, Rejected, Throttled, Unreachable
+from rlm.delivery.outcome import DEADLINE
 from rlm.ledger.refusals import ALARMING, TooHigh
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def settlement_of(ledger: Ledger, claim: Claim, answered: Answered, retry: Retry
         case Unreachable() as outcome:
             if not answered.cut:
                 return try_again(ledger, claim, endpoint, outcome, retry)
-            heard = Heard(f"{outcome.detail}, cut by the run's deadline", outcome.seconds, kinds.DEADLINE)
+            heard = Heard(f"{outcome.detail}, cut by the run's deadline", outcome.seconds, DEADLINE)
             return partial(ledger.retry, claim, endpoint.name, backoff_seconds(claim.tries + 1), heard, cut=True)
 
 
