@@ -44,7 +44,10 @@ class HandedOverError(Exception):
 
 
 class Conductor:
-    """Conducts one run at a time. Every write carries the lease's token, so that a deposed one changes nothing."""
+    """Conducts one run at a time. Every write carries the lease's token, so that a deposed one changes nothing.
+
+    The methods raise FencedError if another conductor took over, and StoreError if Redis did not answer.
+    """
 
     def __init__(
         self,
@@ -66,10 +69,6 @@ class Conductor:
         """Make sure that the windows can be trusted, before a run and while there is nothing to do.
 
         Returns why Redis is not fit to be told of a run; '' if it is.
-
-        Raises:
-            FencedError: another conductor took over.
-            StoreError: Redis did not answer.
         """
         self._redis.check()
         return self._redis.unfit
@@ -80,20 +79,16 @@ class Conductor:
         return self._redis.mender
 
     def watch(self) -> None:
-        """Look on while another conducts, so that a successor knows what it knew.
-
-        Raises:
-            StoreError: Redis did not answer.
-        """
+        """Look on while another conducts, so that a successor knows what it knew."""
         self._redis.watch()
 
     def conduct(self, run: Run) -> dict[str, Any] | None:
         """Take a run from whatever state it is in to its record; return that, or None if it is no longer kept.
 
+        After a StoreError conduct the run again later; the release loop itself waits for Redis.
+
         Raises:
-            FencedError: another conductor took over.
             HandedOverError: this process is stopping, and a standby goes on.
-            StoreError: Redis failed outside the release loop, which waits for it; conduct the run again later.
         """
         state = run.state
         if state is State.DRAINING:

@@ -41,7 +41,7 @@ REPLAN_SECONDS = 0.25
 PLANNING_PART = 10
 #: Minimum seconds between two log lines about a forecast that changed.
 REPORT_SECONDS = 10.0
-#: More workers are wanted when so many plans in a row ask for them: a single one may have met a hiccup.
+#: More workers are wanted once so many plans in a row ask for them: a single one may follow a hiccup.
 SHORT_PLANS = 2
 
 #: A supervisor that was not heard of for longer is not counted on, seconds: it speaks every `HEARTBEAT_SECONDS`.
@@ -87,22 +87,17 @@ class TeamWatch:
         self._told = False
 
     def look(self, ready: int, wanted: int) -> Team:
-        """Return the team that `ready` workers are if so many are `wanted`.
-
-        Raises:
-            StoreError: Redis did not answer.
-        """
+        """Return the team that `ready` workers are if so many are `wanted`."""
         self._met = self._met or ready > 0
         if ready >= wanted:
             self._short_since = None
             return Team(ready, wanted, supervised=True)
         now = system_clock.monotonic()
         self._short_since = now if self._short_since is None else self._short_since
-        short_seconds = now - self._short_since
         supervisors = [one.id for one in self._store.processes.alive(Role.SUPERVISOR)]
         silences = self._store.processes.silences(Role.SUPERVISOR, supervisors) if supervisors else []
         supervised = any(silence <= HEARD_SECONDS for silence in silences)
-        if short_seconds < self._patience_seconds(known=bool(supervisors)):
+        if now - self._short_since < self._patience_seconds(known=bool(supervisors)):
             return Team(ready, wanted, supervised)
         if not supervisors:
             self._tell(wanted)
@@ -138,7 +133,7 @@ def _shortage(ready: int, wanted: int, *, supervised: bool) -> str:
 
 
 class Forecaster:
-    """Follows one run: measures its calls, forecasts its end, and has more workers started where they would help."""
+    """Follows one run: measures its calls, forecasts its end, and has more workers started if they would help."""
 
     def __init__(self, store: Store, leader: Leader, run: Run, types: Sequence[EventType]) -> None:
         self._store = store
@@ -158,11 +153,11 @@ class Forecaster:
 
     @property
     def expected(self) -> Mapping[Pair, Expected]:
-        """What calls are expected to be like, as of the last look."""
+        """The expected times of calls, as of the last look."""
         return self._measuring.expected()
 
-    def take_up(self, types: Sequence[EventType]) -> None:
-        """Go by other limits from now on; the types and their endpoints are the same."""
+    def follow(self, types: Sequence[EventType]) -> None:
+        """Plan by other limits from now on; the types and their endpoints are the same."""
         self._types = types
         self._limited = all_limited(end for one in types for end in one.endpoints)
         self._plan_next_at = float("-inf")
@@ -171,10 +166,6 @@ class Forecaster:
         """Plan what remains if the last plan is old enough; publish the forecast, and the workers it takes.
 
         `workers` are the ids of all that may have calls under way; `first_release_at` is in seconds since 1970.
-
-        Raises:
-            FencedError: another conductor took over.
-            StoreError: Redis did not answer.
         """
         began = system_clock.monotonic()
         if began < self._plan_next_at:
@@ -215,6 +206,7 @@ class Forecaster:
 
     def _plan(self, scene: Scene, snapshot: Snapshot, wanted: int, counted_on: int | None) -> Plan:
         waiting = _waiting(snapshot)
+        in_all = {name: scene.begun[name] + scene.counts[name].pending for name in waiting}
         lead = self._lead_seconds(scene)
         return plan_run(
             self._store.settings,
@@ -226,7 +218,7 @@ class Forecaster:
             expected=self.expected,
             progress=Progress(
                 tuple(Underway(call.type, call.endpoint, call.age_seconds) for call in snapshot.calls),
-                {name: max(0, _taken_up(scene, name) - number) for name, number in waiting.items()},
+                {name: max(0, in_all[name] - number) for name, number in waiting.items()},
             ),
             workers=counted_on,
             at_least=wanted,
@@ -287,11 +279,6 @@ def _waiting(snapshot: Snapshot) -> dict[str, int]:
         name: count.pending + count.backoff + count.released + max(count.boarding, count.inflight - calls[name])
         for name, count in snapshot.counts.items()
     }
-
-
-def _taken_up(scene: Scene, name: str) -> int:
-    """Return how many events of a type the run has in all."""
-    return scene.begun[name] + scene.counts[name].pending
 
 
 def _seconds_in_all(plan: Plan, now: float, first_release_at: float | None) -> float:

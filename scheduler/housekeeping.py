@@ -2,6 +2,8 @@
 
 The archivist moves what is more than Redis is to keep to the archive. The janitor removes what processes left there
 that died without signing off. While a run is open that does no harm: leases run out, and other workers go on.
+
+Both raise FencedError once another scheduler leads, which may have a run open; trouble with Redis they log.
 """
 
 from __future__ import annotations
@@ -50,22 +52,14 @@ class Housekeeper:
         self._inspector = Inspector(store)
 
     def after_run(self, record: Mapping[str, Any] | None) -> None:
-        """Do a little, right after a run was closed; `record` is None if that is no longer kept.
-
-        Raises:
-            FencedError: another scheduler conducts by now.
-        """
+        """Do a little, right after a run was closed; `record` is None if that is no longer kept."""
         if record is not None:
             self._inspector.after_run(record)
         self._archivist.work()
         self._janitor.step()
 
     def step(self) -> bool:
-        """Do a step while there is nothing else to do; return whether to go on.
-
-        Raises:
-            FencedError: another scheduler conducts by now.
-        """
+        """Do a step while there is nothing else to do; return whether to go on."""
         self._janitor.step()
         return self._archivist.step()
 
@@ -84,22 +78,14 @@ class Archivist:
         self._not_before = float("-inf")
 
     def work(self, seconds: float = AFTER_RUN_SECONDS) -> None:
-        """Move what a run has added, for about `seconds`.
-
-        Raises:
-            FencedError: another scheduler conducts by now.
-        """
+        """Move what a run has added, for about `seconds`."""
         self._due = True
         until = system_clock.monotonic() + seconds
         while self.step() and system_clock.monotonic() < until:
             continue
 
     def step(self) -> bool:
-        """Move a chunk; return whether there was one. After none there is no other until a run has ended.
-
-        Raises:
-            FencedError: another scheduler conducts by now.
-        """
+        """Move a chunk; return whether there was one. After none there is no other until a run has ended."""
         if not self._due or system_clock.monotonic() < self._not_before:
             return False
         try:
@@ -140,11 +126,7 @@ class Archivist:
 
 
 def report_death(store: Store, role: Role, process_id: str) -> None:
-    """Take a dead scheduler or supervisor off the register, and raise the alarm.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Take a dead scheduler or supervisor off the register, and raise the alarm."""
     store.processes.forget(role, process_id)
     log.warning(
         "The %s %s has not been heard of, and never signed off: it, or its host, died",
@@ -169,11 +151,7 @@ class Janitor:
         self._looked_at = float("-inf")
 
     def step(self) -> None:
-        """Look now and then who is missing, and clean up after those who stay so. No run may be open.
-
-        Raises:
-            FencedError: another scheduler conducts by now, and may have a run open in which they are back.
-        """
+        """Look now and then who is missing, and clean up after those who stay so. No run may be open."""
         now = system_clock.monotonic()
         if now - self._looked_at < LOOK_SECONDS:
             return

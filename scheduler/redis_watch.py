@@ -1,7 +1,8 @@
 """Watches whether Redis can be trusted: data loss, steps of its clock, and whether it is fit to keep the ledger.
 
 If windows cannot be trusted, every endpoint is held for its longest period before its next call. If Redis would lose
-what it is told, nothing is released until it is fit again.
+what it is told, nothing is released until it is fit again. What a check could not do since Redis did not answer
+(StoreError), or another conductor took over (FencedError), whoever conducts at the next one does.
 """
 
 from __future__ import annotations
@@ -98,10 +99,6 @@ class RedisWatch:
         """Vouch for the server that answers, or hold every endpoint; set `unfit`.
 
         After a step of its clock all moments to come are moved with it, the deadline of an open run too.
-
-        Raises:
-            FencedError: another conductor took over.
-            StoreError: Redis did not answer. Whoever conducts at the next check does what was not done.
         """
         asked_at = system_clock.boottime()
         vouched = self._store.epochs.vouch(self._leader.token)
@@ -118,11 +115,7 @@ class RedisWatch:
         self._look_at_fitness()
 
     def watch(self) -> None:
-        """Look on while another conducts, so that a successor knows what it knew.
-
-        Raises:
-            StoreError: Redis did not answer.
-        """
+        """Look on while another conducts, so that a successor knows what it knew."""
         asked_at = system_clock.boottime()
         now_us, shifted_us = self._store.epochs.watch()
         self._step_guard.check(asked_at, now_us - shifted_us, system_clock.boottime())

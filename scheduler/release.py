@@ -255,7 +255,7 @@ class ReleaseLoop:
         self._limits = limits
         self._types = types_in_force(self._store)
         self._limited = all_limited(end for one in self._types for end in one.endpoints)
-        self._forecaster.take_up(self._types)
+        self._forecaster.follow(self._types)
         log.info(
             "Limits were changed: %s; what remains is planned by them",
             ", ".join(f"{name} {limits[name]}" for name in changed),

@@ -145,7 +145,7 @@ def test_a_limit_that_is_changed_holds_for_what_remains_and_for_its_forecast(sto
     """From the next look on."""
     store.publish_limits(conductor._leader.token)
     loop, told = start(7), []
-    monkeypatch.setattr(loop._forecaster, "take_up", told.append)
+    monkeypatch.setattr(loop._forecaster, "follow", told.append)
     announce(store, "w1")
     loop._turn()
     assert told == []
