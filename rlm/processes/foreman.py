@@ -37,9 +37,9 @@ POLL_SECONDS = 0.1
 
 _OWN_NAME = "up"
 _OWN_COLOUR = "37;1"
-#: The colour of what the foreman says where somebody must act; a printer without colours takes it for an error.
+#: The colour of a line on which somebody must act; a printer without colours takes it for an error.
 ALARM_COLOUR = "1;31"
-#: Ends that a process which was asked to end may come to: of itself, or by the signal.
+#: Exit statuses of a process that was asked to end: by itself, or by the signal.
 _EXPECTED_ENDS = frozenset({0, -signal.SIGTERM, 128 + signal.SIGTERM})
 
 
@@ -183,7 +183,7 @@ class Foreman:
             self._code = code if code >= 0 else 128 - code
 
     def _print(self, message: Message) -> None:
-        """Print a line. Once nobody can read any, the terminal being gone, all is stopped in silence."""
+        """Print a line. Once the terminal is gone, nothing more is printed and all is stopped."""
         if not self._mute:
             try:
                 self._printer.write(message)
