@@ -46,11 +46,8 @@ class Wakeup:
 
     def close(self) -> None:
         """Close both ends."""
-        ends, self._reader, self._writer = (
-            (self._reader, self._writer),
-            -1,
-            -1,
-        )  # before closing: a late wake-up must not write to a reused number
+        ends = self._reader, self._writer
+        self._reader = self._writer = -1  # first: a late wake-up must not write to a reused number
         for end in ends:
             os.close(end)
 
