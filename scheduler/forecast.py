@@ -58,15 +58,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """How many workers are `ready` of those `wanted`, and how many of them a forecast may count on.
-
-    `supervised`: a supervisor lives that starts more. `shortage` says in words what is wrong; it is empty if as many
-    are ready as are wanted, or are on their way.
-    """
+    """How many workers are `ready`; `shortage` says in words what is wrong, empty if those wanted are on their way."""
 
     ready: int
-    wanted: int
-    supervised: bool
     shortage: str = ""
 
     @property
@@ -91,17 +85,17 @@ class TeamWatch:
         self._met = self._met or ready > 0
         if ready >= wanted:
             self._short_since = None
-            return Team(ready, wanted, supervised=True)
+            return Team(ready)
         now = system_clock.monotonic()
         self._short_since = now if self._short_since is None else self._short_since
         supervisors = [one.id for one in self._store.processes.alive(Role.SUPERVISOR)]
         silences = self._store.processes.silences(Role.SUPERVISOR, supervisors) if supervisors else []
         supervised = any(silence <= HEARD_SECONDS for silence in silences)
         if now - self._short_since < self._patience_seconds(known=bool(supervisors)):
-            return Team(ready, wanted, supervised)
+            return Team(ready)
         if not supervisors:
             self._tell(wanted)
-        return Team(ready, wanted, supervised, _shortage(ready, wanted, supervised=supervised))
+        return Team(ready, _shortage(ready, wanted, supervised=supervised))
 
     def _patience_seconds(self, *, known: bool) -> float:
         """Return how long missing workers are counted on. After Redis was away nobody is known for a heartbeat."""

@@ -87,7 +87,7 @@ class ReleaseLoop:
         self._was_away = False
         self._outage = Outage(log, "release")
         self._watch = TeamWatch(store, run.id, duty)
-        self._team = Team(0, 0, supervised=True)
+        self._team = Team(0)
         self._waits = Waits.read(run.waits, run.started_at)
         self._waits_noted_at = system_clock.monotonic()
         self._interrupted = duty.lately_away  # the run may have stood still before it was taken over
