@@ -1,26 +1,26 @@
-"""The forecast of a run under way: the workers it may count on, and a new plan of what remains, again and again."""
+"""The forecast of a run under way: a new plan of what remains, several times a second."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from rlm.admin.planning import plan_run, start_seconds
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.endpoint import all_limited
+from rlm.core.endpoint import Limit, all_limited
 from rlm.core.run import State
 from rlm.core.text import counted
-from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
+from rlm.ledger.refusals import limits_too_high
 from rlm.ledger.snapshot import take_snapshot
 from rlm.ledger.tracker import Measuring
 from rlm.plan import Progress, Underway, Window
+from rlm.plan.pace import short_of_lanes
 from rlm.plan.situation import MANY_ENDPOINTS
-from scheduler.housekeeping import report_death
+from rlm.plan.turnaround import Turnaround
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from rlm.ledger.snapshot import Snapshot
     from rlm.plan import Plan
     from rlm.plan.pace import Scene
-    from scheduler.leader import Duty, Leader
+    from scheduler.leader import Leader
+    from scheduler.team import Team
 
 #: How often what remains is planned anew, seconds: so soon the forecast and the number of workers follow a change.
 REPLAN_SECONDS = 0.25
@@ -44,86 +45,7 @@ REPORT_SECONDS = 10.0
 #: More workers are wanted once so many plans in a row ask for them: a single one may follow a hiccup.
 SHORT_PLANS = 2
 
-#: A supervisor that was not heard of for longer is not counted on, seconds: it speaks every `HEARTBEAT_SECONDS`.
-HEARD_SECONDS = HEARTBEAT_SECONDS + 1.0
-#: How long missing workers are still counted on, seconds: one that died is replaced within a second.
-PATIENCE_SECONDS = 2.0
-#: The same before the first of a run has come up: its supervisor's template may have to load first.
-FIRST_PATIENCE_SECONDS = 5.0
-#: The same if no supervisor is in the register at all.
-UNKNOWN_SECONDS = 1.0
-
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Team:
-    """How many workers are `ready`; `shortage` says in words what is wrong, empty if those wanted are on their way."""
-
-    ready: int
-    shortage: str = ""
-
-    @property
-    def counted_on(self) -> int | None:
-        """How many workers there will be for the rest of the run; None if all that are wanted come."""
-        return self.ready if self.shortage else None
-
-
-class TeamWatch:
-    """Follows the workers of one run, and raises the alarm if some are missing and nobody starts any."""
-
-    def __init__(self, store: Store, run_id: str, duty: Duty) -> None:
-        self._store = store
-        self._run_id = run_id
-        self._duty = duty
-        self._short_since: float | None = None
-        self._met = False
-        self._told = False
-
-    def look(self, ready: int, wanted: int) -> Team:
-        """Return the team that `ready` workers are if so many are `wanted`."""
-        self._met = self._met or ready > 0
-        if ready >= wanted:
-            self._short_since = None
-            return Team(ready)
-        now = system_clock.monotonic()
-        self._short_since = now if self._short_since is None else self._short_since
-        supervisors = [one.id for one in self._store.processes.alive(Role.SUPERVISOR)]
-        silences = self._store.processes.silences(Role.SUPERVISOR, supervisors) if supervisors else []
-        supervised = any(silence <= HEARD_SECONDS for silence in silences)
-        if now - self._short_since < self._patience_seconds(known=bool(supervisors)):
-            return Team(ready)
-        if not supervisors:
-            self._tell(wanted)
-        return Team(ready, _shortage(ready, wanted, supervised=supervised))
-
-    def _patience_seconds(self, *, known: bool) -> float:
-        """Return how long missing workers are counted on. After Redis was away nobody is known for a heartbeat."""
-        if not known:
-            return HEARD_SECONDS if self._duty.lately_away else UNKNOWN_SECONDS
-        return PATIENCE_SECONDS if self._met else FIRST_PATIENCE_SECONDS
-
-    def _tell(self, wanted: int) -> None:
-        """Raise the alarm once: a supervisor died, or if there never was one, no worker is going to come."""
-        if self._told:
-            return
-        self._told = True
-        dead = self._store.processes.missing(Role.SUPERVISOR)
-        for one in dead:
-            report_death(self._store, Role.SUPERVISOR, one)
-        if not dead:
-            log.error(
-                "Run %s wants %s, and no supervisor lives that starts any: `rlm up` or `rlm supervisor` starts one",
-                self._run_id,
-                counted(wanted, "worker"),
-                extra=alarm(Alarm.NO_WORKER, "lack_workers", counts={"wanted": wanted}, run_id=self._run_id),
-            )
-
-
-def _shortage(ready: int, wanted: int, *, supervised: bool) -> str:
-    there = "no worker is ready" if not ready else f"{counted(ready, 'worker')} {'is' if ready == 1 else 'are'} ready"
-    why = "they do not come up: the log of the supervisor says why" if supervised else "no supervisor is heard of"
-    return f"{there} of {wanted} wanted, and {why}"
 
 
 class Forecaster:
@@ -137,11 +59,11 @@ class Forecaster:
         self._names = [one.name for one in types]
         self._limited = all_limited(end for one in types for end in one.endpoints)
         self._measuring = Measuring(store, run.id)
+        self._turnaround = Turnaround()
         self._published = self._measuring.expected()
         self._plan_next_at = float("-inf")
         self._report_next_at = float("-inf")
         self._short = 0
-        self._seconds = 0.0
         self._leftover: int | None = None
         self._begins_at: float | None = None
 
@@ -162,10 +84,12 @@ class Forecaster:
         `workers` are the ids of all that may have calls under way; `first_release_at` is in seconds since 1970.
         """
         began = system_clock.monotonic()
+        self._turnaround.look(self._run.deadline - scene.remaining_seconds, short=short_of_lanes(scene, self._types))
         if began < self._plan_next_at:
             return
         self._plan_next_at = began + REPLAN_SECONDS
-        self._measuring.look()
+        for call in self._measuring.look():
+            self._turnaround.complete(call, self._run.moment(call.at_us))
         self._tell_workers()
         if len(self._limited) <= MANY_ENDPOINTS:  # with more it would take seconds, so there the first plan stands
             self._forecast(scene, workers, team, first_release_at)
@@ -176,11 +100,10 @@ class Forecaster:
         snapshot = take_snapshot(self._store, self._names, self._limited, workers)
         plan = self._plan(scene, snapshot, wanted, team.counted_on)
         now = self._run.deadline - scene.remaining_seconds
-        self._seconds = _seconds_in_all(plan, now, first_release_at) or self._seconds
         spent = sum(count.spent for count in snapshot.counts.values())
         forecast = {
             "as_of": isoformat(now),
-            "forecast_seconds": round(self._seconds, 3),
+            "forecast_seconds": round(self._seconds_in_all(plan, now, first_release_at), 3),
             "expected_leftover": plan.expected_leftover + spent,
             "workers": plan.workers,
             "binds": _binds(plan, team, spent),
@@ -202,11 +125,13 @@ class Forecaster:
         waiting = _waiting(snapshot)
         in_all = {name: scene.begun[name] + scene.counts[name].pending for name in waiting}
         lead = self._lead_seconds(scene)
+        lower = self._lower_limits()
+        windows = {name: _window(ages, scene.views[name]).later(lead) for name, ages in snapshot.ages.items()}
         return plan_run(
             self._store.settings,
             waiting,
-            self._types,
-            {name: _window(ages, scene.views[name]).later(lead) for name, ages in snapshot.ages.items()},
+            [_by(lower, one) for one in self._types],
+            windows | {name: replace(windows[name], suspect=False) for name in lower},
             gone_seconds=self._run.window_seconds - scene.remaining_seconds + lead,
             window_seconds=self._run.window_seconds,
             expected=self.expected,
@@ -216,14 +141,40 @@ class Forecaster:
             ),
             workers=counted_on,
             at_least=wanted,
+            turnaround_seconds=self._turnaround.seconds,
         )
+
+    def _seconds_in_all(self, plan: Plan, now: float, first_release_at: float | None) -> float:
+        """Return the forecast from the run's first release on, seconds: until its last answer if no more come."""
+        if first_release_at is None:
+            return plan.forecast_seconds
+        if plan.forecast_seconds:
+            return now - first_release_at + plan.first_call_seconds + plan.forecast_seconds
+        answered_us = max(self._measuring.answered_us.values(), default=0)
+        return max(0.0, min(now, self._run.moment(answered_us)) - first_release_at) if answered_us else 0.0
+
+    def _lower_limits(self) -> dict[str, Limit]:
+        """Return the limits of endpoints that refused what was too much for them, as they seem to be.
+
+        Such an endpoint answers after the rest that it asked for, unless it answered nothing in the period before.
+        """
+        answered_us = self._measuring.answered_us
+        endpoints = {one.name: one for kind in self._types for one in kind.endpoints if one.name in answered_us}
+        return {
+            name: Limit.parse(one.suggested)
+            for one in limits_too_high(self._store, self._run.started_at, endpoints)
+            if answered_us[name := one.endpoint.name] / 1_000_000 >= one.refusals.at - one.period_seconds
+        }
 
     def _lead_seconds(self, scene: Scene) -> float:
         """Return how long it takes until a call can be made: if no worker is ready, until they have come up."""
+        if scene.lanes:
+            self._begins_at = None
+            return 0.0
         now = system_clock.monotonic()
         if self._begins_at is None:
             self._begins_at = now + start_seconds(self._store)
-        return 0.0 if scene.lanes else max(0.0, self._begins_at - now)
+        return max(0.0, self._begins_at - now)
 
     def _report(self, forecast: Mapping[str, Any]) -> None:
         """Log a forecast that promises more or less than the last one logged, at most every `REPORT_SECONDS`."""
@@ -275,11 +226,10 @@ def _waiting(snapshot: Snapshot) -> dict[str, int]:
     }
 
 
-def _seconds_in_all(plan: Plan, now: float, first_release_at: float | None) -> float:
-    """Return the forecast from the run's first release on, seconds; 0 if nothing more is going to be answered."""
-    if first_release_at is None or not plan.forecast_seconds:
-        return plan.forecast_seconds
-    return now - first_release_at + plan.first_call_seconds + plan.forecast_seconds
+def _by(limits: Mapping[str, Limit], kind: EventType) -> EventType:
+    """Return a type whose endpoints have these limits, if they have one."""
+    endpoints = (replace(each, limit=limits.get(each.name, each.limit)) for each in kind.endpoints)
+    return replace(kind, endpoints=tuple(endpoints))
 
 
 def _window(ages: tuple[float, ...], view: WindowState) -> Window:

@@ -22,7 +22,8 @@ from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import pace
 from rlm.plan.pace import Scene
 from rlm.plan.waits import Waits
-from scheduler.forecast import Forecaster, Team, TeamWatch
+from scheduler.forecast import Forecaster
+from scheduler.team import Team, TeamWatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

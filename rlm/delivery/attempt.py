@@ -45,15 +45,16 @@ _AGAIN_SECONDS = 0.05
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LaneContext:
-    """One lane of a worker process, and what all of its attempts work with."""
+    """One lane of a worker process, what all of its attempts work with, and when the last of them was answered."""
 
     store: Store
     settings: Settings
     dispatcher: Dispatcher
     worker_id: str
     number: int
+    answered_at: float | None = None
 
     def log(self, level: int, action: str, release: Release, message: str, *args: object) -> None:
         """Log what became of a release; in `message` the event's id comes first. An ERROR has its traceback."""
@@ -145,7 +146,7 @@ class Attempt:
                 self._log(logging.INFO, "give_back", told, error)
             else:
                 self._log(logging.ERROR, "give_back", "Event %s could not be carried; it is given back")
-            settlement = self._give_back
+            settlement = partial(self._ledger.give_back, self._claim)
         self._settle(settlement)
 
     def _deliver(self) -> Settlement:
@@ -172,7 +173,7 @@ class Attempt:
                 answered = self._answer(self._send(slot, connection), connection)
                 settlement = settlement_of(self._ledger, self._claim, answered, self._retry)
                 return partial(self._write, answered, settlement)
-        return self._give_back
+        return partial(self._ledger.give_back, self._claim)
 
     def _begins_by(self, endpoint: Endpoint) -> float:
         """Return when a call must have begun to be answered before the deadline and within the lease."""
@@ -236,6 +237,7 @@ class Attempt:
         outcome = sent.trouble or self._dispatcher.receive(connection, endpoint, sent.sent_at, sent.gives_up_at)
         crash_point("worker.answered")
         now = system_clock.monotonic()
+        idle_since, self._lane.answered_at = self._lane.answered_at, now
         # Assume that the API read the request one typical call time before it answered. Assuming the fastest would be
         # safer, but most calls would block their slots for longer although they were read in time.
         read_at = now - call_seconds(self._type, endpoint.name, self._claim.expected)
@@ -246,13 +248,11 @@ class Attempt:
             slot.call,
             outcome,
             waited_seconds=slot.taken_at - self._claimed_at,
+            idle_seconds=slot.taken_at - idle_since if idle_since else 0.0,
             late=sent.late,
             counts_from=counts_from if counts_from > slot.asked_at else None,
             cut=sent.gives_up_at == self._deadline <= now,
         )
-
-    def _give_back(self) -> bool:
-        return self._ledger.give_back(self._claim)
 
     def _write(self, answered: Answered, settlement: Settlement) -> bool:
         report(self._windows, answered)

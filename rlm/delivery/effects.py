@@ -44,9 +44,10 @@ log = logging.getLogger(__name__)
 class Answered:
     """A call that left, or may have: its slot, and how it ended.
 
-    `waited_seconds`: from its event's claim until it had its slot. `late`: it left late, and its slot is still to be
-    stamped anew. `counts_from`: when its slot must count from, in monotonic seconds, if the API probably read the call
-    later than the guard allows. `cut`: the run's deadline cut it.
+    `waited_seconds`: from its event's claim until it had its slot; `idle_seconds`: from its lane's last answer until
+    then, 0 if there was none. `late`: it left late, and its slot is still to be stamped anew. `counts_from`: when its
+    slot must count from, in monotonic seconds, if the API probably read the call later than the guard allows. `cut`:
+    the run's deadline cut it.
     """
 
     endpoint: Endpoint
@@ -54,6 +55,7 @@ class Answered:
     call: Call
     outcome: Outcome
     waited_seconds: float
+    idle_seconds: float
     late: bool
     counts_from: float | None
     cut: bool
@@ -140,8 +142,8 @@ def settlement_of(ledger: Ledger, claim: Claim, answered: Answered, retry: Retry
     endpoint = answered.endpoint
     match answered.outcome:
         case Delivered(status=status, seconds=seconds):
-            text, waited = f"HTTP {status}", answered.waited_seconds
-            return partial(ledger.complete, claim, endpoint.name, seconds, text, waited_seconds=waited)
+            waited = {"waited_seconds": answered.waited_seconds, "idle_seconds": answered.idle_seconds}
+            return partial(ledger.complete, claim, endpoint.name, seconds, f"HTTP {status}", **waited)
         case Throttled(status=status, seconds=seconds, retry_after=rest, kind=kind):
             asked = "" if rest is None else f", asked for a rest of {rest:.1f} s"
             return partial(ledger.throttle, claim, endpoint.name, Heard(f"HTTP {status}{asked}", seconds, kind))

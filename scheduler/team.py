@@ -1,0 +1,98 @@
+"""The workers that a run may count on, and the alarm if some are missing and nobody starts any."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rlm.core.alarms import Alarm, alarm
+from rlm.core.clock import system_clock
+from rlm.core.text import counted
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
+from scheduler.housekeeping import report_death
+
+if TYPE_CHECKING:
+    from rlm.ledger import Store
+    from scheduler.leader import Duty
+
+#: A supervisor that was not heard of for longer is not counted on, seconds: it speaks every `HEARTBEAT_SECONDS`.
+HEARD_SECONDS = HEARTBEAT_SECONDS + 1.0
+#: How long missing workers are still counted on, seconds: one that died is replaced within a second.
+PATIENCE_SECONDS = 2.0
+#: The same before the first of a run has come up: its supervisor's template may have to load first.
+FIRST_PATIENCE_SECONDS = 5.0
+#: The same if no supervisor is in the register at all.
+UNKNOWN_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """How many workers are `ready`; `shortage` says in words what is wrong, empty if those wanted are on their way."""
+
+    ready: int
+    shortage: str = ""
+
+    @property
+    def counted_on(self) -> int | None:
+        """How many workers there will be for the rest of the run; None if all that are wanted come."""
+        return self.ready if self.shortage else None
+
+
+class TeamWatch:
+    """Follows the workers of one run, and raises the alarm if some are missing and nobody starts any."""
+
+    def __init__(self, store: Store, run_id: str, duty: Duty) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._duty = duty
+        self._short_since: float | None = None
+        self._met = False
+        self._told = False
+
+    def look(self, ready: int, wanted: int) -> Team:
+        """Return the team that `ready` workers are if so many are `wanted`."""
+        self._met = self._met or ready > 0
+        if ready >= wanted:
+            self._short_since = None
+            return Team(ready)
+        now = system_clock.monotonic()
+        self._short_since = now if self._short_since is None else self._short_since
+        supervisors = [one.id for one in self._store.processes.alive(Role.SUPERVISOR)]
+        silences = self._store.processes.silences(Role.SUPERVISOR, supervisors) if supervisors else []
+        supervised = any(silence <= HEARD_SECONDS for silence in silences)
+        if now - self._short_since < self._patience_seconds(known=bool(supervisors)):
+            return Team(ready)
+        if not supervisors:
+            self._tell(wanted)
+        return Team(ready, _shortage(ready, wanted, supervised=supervised))
+
+    def _patience_seconds(self, *, known: bool) -> float:
+        """Return how long missing workers are counted on. After Redis was away nobody is known for a heartbeat."""
+        if not known:
+            return HEARD_SECONDS if self._duty.lately_away else UNKNOWN_SECONDS
+        return PATIENCE_SECONDS if self._met else FIRST_PATIENCE_SECONDS
+
+    def _tell(self, wanted: int) -> None:
+        """Raise the alarm once: a supervisor died, or if there never was one, no worker is going to come."""
+        if self._told:
+            return
+        self._told = True
+        dead = self._store.processes.missing(Role.SUPERVISOR)
+        for one in dead:
+            report_death(self._store, Role.SUPERVISOR, one)
+        if not dead:
+            log.error(
+                "Run %s wants %s, and no supervisor lives that starts any: `rlm up` or `rlm supervisor` starts one",
+                self._run_id,
+                counted(wanted, "worker"),
+                extra=alarm(Alarm.NO_WORKER, "lack_workers", counts={"wanted": wanted}, run_id=self._run_id),
+            )
+
+
+def _shortage(ready: int, wanted: int, *, supervised: bool) -> str:
+    there = "no worker is ready" if not ready else f"{counted(ready, 'worker')} {'is' if ready == 1 else 'are'} ready"
+    why = "they do not come up: the log of the supervisor says why" if supervised else "no supervisor is heard of"
+    return f"{there} of {wanted} wanted, and {why}"
