@@ -9,7 +9,7 @@ import itertools
 import logging
 import re
 import threading
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -58,16 +58,7 @@ class Request:
 
     def encode(self) -> bytes:
         """Return the body."""
-        return msgspec.json.encode(
-            {
-                "event_id": self.event_id,
-                "event_type": self.event_type,
-                "wallet_name": self.wallet_name,
-                "run_id": self.run_id,
-                "attempt": self.attempt,
-                "item": msgspec.Raw(self.item),
-            }
-        )
+        return msgspec.json.encode(asdict(self) | {"item": msgspec.Raw(self.item)})
 
 
 def render(request: Request, url: str, headers: Mapping[str, str]) -> bytes:
