@@ -53,10 +53,11 @@ def describe(found: dict[str, Any]) -> None:
 
 def _describe_plan(found: dict[str, Any]) -> None:
     plan, workers, counts = found["plan"], found["workers"], found["counts"]
-    show_words(
-        f"Planned: done {plan['forecast_seconds']:.1f} s after the first call (with the most workers no schedule could "
-        f"before {plan['lower_bound_seconds']:.1f} s), {plan['expected_leftover']} left over"
+    done = (
+        f"done {plan['forecast_seconds']:.1f} s after the first call (with the most workers no schedule could before "
+        f"{plan['lower_bound_seconds']:.1f} s)"
     )
+    show_words(f"Planned: {done if plan['forecast_seconds'] else 'no call'}, {plan['expected_leftover']} left over")
     if "forecast" in found:
         now = found["forecast"]
         expected = forecast(found).words

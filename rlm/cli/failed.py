@@ -14,6 +14,7 @@ from rlm.cli.common import (
     examples,
     json_option,
     number_argument,
+    show_looked_at,
     store_of,
 )
 from rlm.cli.completing import letter_ids
@@ -80,6 +81,7 @@ def list_letters(config: Path | None, number: int, chosen: LetterFilter, *, grou
     elif not letters and not groups:
         fit = " that fit" if chosen and total else ""
         show_words(f"There are no dead letters{fit}. `rlm queue stats` shows what waits.{older}")
+        show_looked_at(store)
     elif grouped:
         _show_groups(groups, number)
     else:

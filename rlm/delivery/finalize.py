@@ -119,7 +119,7 @@ def _final_record(store: Store, run: Run, found: _Found) -> dict[str, Any]:
     record = _record(store, run, found, store.now_us())
     if (actual := actual_seconds(found.calls, _released_us(run))) is not None:
         record["plan"]["actual_seconds"] = actual
-        record["used"] = _used(store, record, found, actual)
+        record["used"] = _used(store, record, found, actual + _failing_on_seconds(store, run, record, found))
     if why := causes(_ended(store, run, record, found.endpoints)):
         record["why"] = [one.as_json() for one in why]
     return record
@@ -178,11 +178,15 @@ def _budgets_called(store: Store, run: Run, found: _Found, called: Mapping[str, 
 
 def _peak(store: Store, run: Run, limited: Limited) -> int:
     """Return the most calls that a run sent within one period of the first rule of an endpoint or a budget."""
+    return most_in_any(_sent(store, run, limited), round(limited.limit.rules[0].seconds * 1_000_000))
+
+
+def _sent(store: Store, run: Run, limited: Limited) -> list[int]:
+    """Return when a run sent calls to an endpoint or a budget, microseconds of Redis time, oldest first."""
     began_us = run.deadline_us - round(run.window_seconds * 1_000_000)
     rule = limited.limit.rules[0]
     number = rule.amount * (2 + math.ceil(run.window_seconds / rule.seconds))
-    sent = [moment for moment in store.windows.sent(limited, number) if moment >= began_us]
-    return most_in_any(sent, round(rule.seconds * 1_000_000))
+    return [moment for moment in store.windows.sent(limited, number) if moment >= began_us]
 
 
 def _released_us(run: Run) -> int | None:
@@ -192,8 +196,15 @@ def _released_us(run: Run) -> int | None:
     return run.deadline_us - round((run.deadline - run.first_release_at) * 1_000_000)
 
 
+def _failing_on_seconds(store: Store, run: Run, record: Mapping[str, Any], found: _Found) -> float:
+    """Return for how long after its last completed call a run sent calls that were not answered well, seconds."""
+    failing_at = [name for name, one in record["by_endpoint"].items() if one["errors"] + one["throttled"]]
+    sent = [moment for name in failing_at for moment in _sent(store, run, found.endpoints[name])]
+    return max(0, max(sent, default=0) - max(call.at_us for call in found.calls)) / 1_000_000
+
+
 def _used(store: Store, record: Mapping[str, Any], found: _Found, seconds: float) -> dict[str, Any]:
-    """Return how much of its lanes and slots a run used in the `seconds` from its first call to its last answer.
+    """Return how much of its lanes and slots a run used in the `seconds` in which it called.
 
     Slots are those of the endpoints of the types that it had events of.
     """

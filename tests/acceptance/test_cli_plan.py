@@ -712,3 +712,25 @@ def all_open(system):
     endpoints = list(system.settings.endpoints.values())
     _, views = system.store.windows.look(endpoints)
     return all(views[one.name].free == one.limit.rules[0].amount for one in endpoints)
+
+
+def test_that_no_probe_is_answered_well_is_told_as_an_assumption(inst):
+    """A run calls an endpoint that failed, one call at a time; the plan only does not count on it."""
+    for one in inst.settings.event_types[0].endpoints:
+        inst.store.windows.rest(one, 0.001)
+    inst.push(*steps.items(5, steps.TYPE))
+
+    told = inst.rlm("plan").stdout
+
+    assert "No call is counted on" in told
+    assert "until a probe is answered well: unless one is, 5 will be left over" in told.replace("\n", " ")
+    assert "5 events of 5 will be left over for the next run, unless a probe is answered well before the" in told
+    assert "can be called" not in told
+    assert "No call can begin" not in told
+
+
+def test_a_plan_says_what_its_clock_counts_from(inst):
+    """The forecast counts from the first call, what binds from the start of the run."""
+    told = inst.rlm("plan", "--count", f"{steps.TYPE}=100").stdout.replace("\n", " ")
+
+    assert re.search(r"A time as \d:\d\d counts from the start of the run, \d\.\d s before the first call\.", told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rlm import __version__
@@ -44,7 +45,8 @@ def check_scheduler(store: Store) -> Iterator[Finding]:
         message = f"it has not ticked for {span(late + MISSED_TICKS * every)}, where a tick is due every {every:g} s"
         yield warning("scheduler", message, "read its log, and restart it")
         return
-    yield good("scheduler", f"{len(schedulers)} running, {holder or 'none yet'} leads")
+    standby = ", the others stand by" if holder and len(schedulers) > 1 else ""
+    yield good("scheduler", f"{len(schedulers)} running, {holder or 'none yet'} leads{standby}")
 
 
 def check_supervisor(store: Store) -> Iterator[Finding]:
@@ -59,8 +61,10 @@ def check_supervisor(store: Store) -> Iterator[Finding]:
     elif stale := _of_another_configuration(store, supervisors):
         yield warning("supervisor", f"{stale} runs another configuration", "restart it")
     else:
-        hosts = ", ".join(sorted({one.host for one in supervisors}))
-        yield good("supervisor", f"{len(supervisors)} running, on {hosts}")
+        hosts = Counter(one.host for one in supervisors)
+        twice = [f"{number} on {host}" for host, number in sorted(hosts.items()) if number > 1]
+        more = f" ({named(twice, MOST_NAMED)}, where one is enough)" if twice else ""
+        yield good("supervisor", f"{len(supervisors)} running, on {', '.join(sorted(hosts))}{more}")
 
 
 def _none(store: Store, role: Role, so: str) -> Finding:
@@ -91,6 +95,8 @@ def check_workers(store: Store) -> Iterator[Finding]:
             "wait a moment: a supervisor of this configuration replaces its own; restart the supervisor of those that "
             "stay, or a worker that was started by hand",
         )
+    elif not workers and store.runs.current() is None and not store.processes.alive(Role.SUPERVISOR):
+        yield good("workers", "none; they start when a run needs them")  # what the supervisor's finding is about
     elif ready + coming >= wanted:
         yield good("workers", message)
     elif shortage := _shortage(store):
