@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
-from rlm.core.text import counted
+from rlm.core.text import counted, of_another_configuration
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
 from scheduler.housekeeping import report_death
 
@@ -30,10 +30,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """How many workers are `ready`; `shortage` says in words what is wrong, empty if those wanted are on their way."""
+    """How many workers are `ready`, and how many of them a forecast may count on.
+
+    `supervised`: a supervisor lives that starts more. `shortage` says in words what is wrong, empty if those wanted are
+    on their way. `strangers` are ready too, but have another configuration, and claim nothing.
+    """
 
     ready: int
+    supervised: bool
     shortage: str = ""
+    strangers: int = 0
 
     @property
     def counted_on(self) -> int | None:
@@ -52,22 +58,25 @@ class TeamWatch:
         self._met = False
         self._told = False
 
-    def look(self, ready: int, wanted: int) -> Team:
-        """Return the team that `ready` workers are if so many are `wanted`."""
+    def look(self, ready: int, wanted: int, *, strangers: int = 0) -> Team:
+        """Return the team that `ready` workers are if so many are `wanted`, beside `strangers`."""
         self._met = self._met or ready > 0
         if ready >= wanted:
             self._short_since = None
-            return Team(ready)
+            return Team(ready, supervised=True, strangers=strangers)
         now = system_clock.monotonic()
         self._short_since = now if self._short_since is None else self._short_since
         supervisors = [one.id for one in self._store.processes.alive(Role.SUPERVISOR)]
         silences = self._store.processes.silences(Role.SUPERVISOR, supervisors) if supervisors else []
         supervised = any(silence <= HEARD_SECONDS for silence in silences)
         if now - self._short_since < self._patience_seconds(known=bool(supervisors)):
-            return Team(ready)
-        if not supervisors:
+            return Team(ready, supervised, strangers=strangers)
+        if strangers:
+            self._tell_strangers(strangers)
+        elif not supervisors:
             self._tell(wanted)
-        return Team(ready, _shortage(ready, wanted, supervised=supervised))
+        shortage = _shortage(ready, wanted, _why(strangers, supervised=supervised))
+        return Team(ready, supervised, shortage, strangers)
 
     def _patience_seconds(self, *, known: bool) -> float:
         """Return how long missing workers are counted on. After Redis was away nobody is known for a heartbeat."""
@@ -91,8 +100,25 @@ class TeamWatch:
                 extra=alarm(Alarm.NO_WORKER, "lack_workers", counts={"wanted": wanted}, run_id=self._run_id),
             )
 
+    def _tell_strangers(self, strangers: int) -> None:
+        """Raise the alarm once: that workers have another configuration than the run."""
+        if self._told:
+            return
+        self._told = True
+        log.error(
+            "Run %s lacks workers: %s",
+            self._run_id,
+            _why(strangers, supervised=True),
+            extra=alarm(Alarm.NO_WORKER, "lack_workers", counts={"strangers": strangers}, run_id=self._run_id),
+        )
 
-def _shortage(ready: int, wanted: int, *, supervised: bool) -> str:
+
+def _shortage(ready: int, wanted: int, why: str) -> str:
     there = "no worker is ready" if not ready else f"{counted(ready, 'worker')} {'is' if ready == 1 else 'are'} ready"
-    why = "they do not come up: the log of the supervisor says why" if supervised else "no supervisor is heard of"
     return f"{there} of {wanted} wanted, and {why}"
+
+
+def _why(strangers: int, *, supervised: bool) -> str:
+    if strangers:
+        return f"{of_another_configuration(strangers)}: restart what `rlm doctor` names"
+    return "they do not come up: the log of the supervisor says why" if supervised else "no supervisor is heard of"

@@ -12,6 +12,7 @@ from rlm.core.run import State
 from rlm.core.text import counted, span
 from rlm.core.trouble import every_call_failed, in_words
 from rlm.terminal.words import call_troubles, forecast, troubles, unconducted
+from rlm.terminal.words import workers as team
 
 
 def show_record(found: dict[str, Any], *, as_json: bool) -> None:
@@ -68,7 +69,9 @@ def _describe_plan(found: dict[str, Any]) -> None:
         f"Workers: {plan['workers']} planned, of {plan['threads']} lanes each; {workers['peak']} at the most, "
         f"{workers['restarted']} replaced"
     )
-    show_words(f"Intake: {counts['invalid']} invalid, {counts['duplicates']} duplicates")
+    if workers.get("other_configuration"):
+        show_words(f"By now {team(found)}.")
+    show_words(f"Intake: {counts['invalid']} invalid, {counted(counts['duplicates'], 'duplicate')}")
 
 
 def _describe_types(found: dict[str, Any]) -> None:

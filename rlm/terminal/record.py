@@ -78,7 +78,7 @@ def _left(leftover: int) -> str:
 def _intake(counts: Mapping[str, int]) -> list[RenderableType]:
     if not counts["invalid"] and not counts["duplicates"]:
         return []
-    return [Text(f"intake: {counts['invalid']:,} invalid, {counts['duplicates']:,} duplicates", style=QUIET)]
+    return [Text(f"intake: {counts['invalid']:,} invalid, {counted(counts['duplicates'], 'duplicate')}", style=QUIET)]
 
 
 def _types(record: Mapping[str, Any]) -> Table:

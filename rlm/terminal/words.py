@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rlm.core import trouble
 from rlm.core.health import RECOVERING, WELL
 from rlm.core.run import State
-from rlm.core.text import counted, named, safe_line, span
+from rlm.core.text import counted, named, of_another_configuration, safe_line, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -156,7 +156,10 @@ def workers(found: Mapping[str, Any]) -> str:
         return "no worker is wanted yet"
     lanes = sum(each["threads"] for each in one["each"])
     busy = sum(each["busy"] for each in one["each"])
-    told = f"{one['ready']} of {one['wanted']} ready, {busy} of {lanes} lanes busy"
+    other = one.get("other_configuration", 0)  # a status of an older version has none
+    told = f"{max(0, one['ready'] - other)} of {one['wanted']} ready, {busy} of {lanes} lanes busy"
+    if other:
+        told += f"; {of_another_configuration(other)}, see `rlm doctor`"
     return f"{told}; {one['restarted']} had to be replaced" if one["restarted"] else told
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rlm.core.event import Reason
+from rlm.core.expected import Expected
 from rlm.delivery import finalize
 from rlm.ledger.reading import backlog
 from tests.acceptance.cli import Installation
@@ -402,6 +403,25 @@ def test_what_was_measured_is_planned_with_unless_an_option_tells_otherwise(inst
 
     assert found["today"]["forecast_seconds"] == pytest.approx(4.0, abs=0.1)
     assert found["forecast_seconds"] == pytest.approx(1.0, abs=0.1)
+
+
+def test_an_endpoint_that_was_never_called_stays_as_configured_beside_an_added_one(
+    tmp_path, valkey_only_url, monkeypatch
+):
+    """Half the calls to the primary fail: a what-if changes what is asked, not what is expected of the spare."""
+    sections = (
+        '[run]\nwindow_seconds = 30\nevery_seconds = 30\n[types.T]\nrate_limit = "20/minute"\n'
+        'endpoints = [{ name = "t_api", url = "http://h/t" }, { name = "t_spare", url = "http://h/s" }]\n'
+    )
+    with Installation(tmp_path, valkey_only_url, sections) as inst:
+        measured = {("T", "t_api"): Expected(1.0, 1.0, error_rate=0.5)}
+        monkeypatch.setattr("rlm.admin.whatif.learned", lambda *_: measured)
+
+        found = inst.json("plan", "--count", "T=45", "--add-endpoint", "T")
+
+    assert found["today"]["failing"] == found["failing"] == {"t_api": pytest.approx(0.5)}
+    assert "a second overflow endpoint would leave none over" in found["today"]["binds"]
+    assert found["expected_leftover"] == 0
 
 
 @pytest.mark.parametrize(

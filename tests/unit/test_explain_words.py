@@ -78,6 +78,16 @@ def test_endpoints_that_are_all_shut_for_the_same_reason():
     assert pending(gate(health=Circuit.PAUSED, wait=None)) == "its endpoint api is paused, until resumed by hand"
 
 
+def test_workers_of_another_configuration_are_named():
+    """They are ready and claim nothing: free slots are no reason to wait in peace."""
+    slots = gate(health=Circuit.OK, wait=0.0, free=4)
+
+    assert pending(slots, ready=0, lanes=0, strangers=2) == (
+        "no worker is ready, of 4 wanted; 2 of another configuration claim nothing: restart what `rlm doctor` names"
+    )
+    assert "another" not in pending(slots, ready=0, lanes=0)
+
+
 def test_the_windows_of_several_endpoints_are_theirs():
     """As people say it: its window, their windows."""
     held = gate("a", Circuit.HELD), gate("b", Circuit.HELD)

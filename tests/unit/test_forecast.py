@@ -70,7 +70,7 @@ class Planned:
 
     def look(self, counts, begun, first_release_at=99.0, lanes=5, view=WELL):
         scene = Scene({"T": counts}, {"t": view}, lanes, 100.0, begun={"T": begun})
-        self.forecaster.look(scene, ["w"], Team(1), first_release_at)
+        self.forecaster.look(scene, ["w"], Team(1, supervised=True), first_release_at)
 
 
 def snapshot_of(counts, calls=0):
