@@ -24,12 +24,12 @@ from rlm.plan.pace import Scene
 from rlm.plan.waits import Waits
 from scheduler.forecast import Forecaster
 from scheduler.team import Team, TeamWatch
+from scheduler.ticks import full_before_opening
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from actors.broker import ClaimCheckBroker
-    from rlm.core.counts import Counts
     from rlm.core.run import Run
     from rlm.ledger import Store
     from rlm.ledger.processes import Process
@@ -88,10 +88,12 @@ class ReleaseLoop:
         self._restarts = store.processes.restarts()
         self._could_send = False
         self._was_away = False
+        self._away_seconds = run.away_seconds
         self._outage = Outage(log, "release")
         self._watch = TeamWatch(store, run.id, duty)
         self._team = Team(0, supervised=True)
-        self._waits = Waits.read(run.waits, run.started_at)
+        self._waits = Waits.read(run.waits, run.opened_at)
+        self._late = run.late if run.waits is None else {}  # else the waits have it already
         self._waits_noted_at = system_clock.monotonic()
         self._interrupted = duty.lately_away  # the run may have stood still before it was taken over
         #: Most workers ready at one time.
@@ -130,7 +132,7 @@ class ReleaseLoop:
                 self.lost_redis = system_clock.monotonic() > self._deadline
                 pause = AWAY_SECONDS
             else:
-                self._outage.over()
+                self._away_seconds += self._outage.over()
             if pause is None:
                 return
             self._duty.wait(pause)
@@ -149,7 +151,8 @@ class ReleaseLoop:
         self._look_around(now_us)
         if self.cancelled or self._duty.stopping:
             return None
-        expected, begun = self._forecaster.expected, self._begun(counts)
+        expected = self._forecaster.expected
+        begun = {name: max(0, self._events[name] - count.pending) for name, count in counts.items()}  # not in vain
         scene = Scene(counts, views, self._lanes, remaining, expected, begun, self._team.strangers)
         if remaining <= 0:
             self.lost_redis = self.lost_redis or self._interrupted or bool(self._redis.unfit)
@@ -174,11 +177,15 @@ class ReleaseLoop:
         """Note what the waiting events wait for; now and then in Redis too, for a successor and for views."""
         begun = self._first_release_at is not None
         now = self._run.deadline - scene.remaining_seconds
+        if self._late:
+            full = full_before_opening(self._store, self._run, self._limited)
+            self._waits.open_late(self._late, scene, self._types, full)
+            self._late = {}
         self._waits.look(now, scene, self._types, begun=begun, away=self._interrupted)
         self._interrupted = False
         if system_clock.monotonic() - self._waits_noted_at >= NOTE_SECONDS:
             self._waits_noted_at = system_clock.monotonic()
-            self._note(waits=msgspec.json.encode(self._waits.as_json()).decode())
+            self._note(**self._noted())
 
     def account(self) -> dict[str, str]:
         """Return the fields of the run that say why events are left over: what they waited for, which were spent.
@@ -187,14 +194,11 @@ class ReleaseLoop:
             StoreError: Redis did not answer.
         """
         spent = {name: count.spent for name, count in self._store.ledger.count(self._names).items() if count.spent}
-        return {
-            "waits": msgspec.json.encode(self._waits.as_json()).decode(),
-            "spent": msgspec.json.encode(spent).decode(),
-        }
+        return {**self._noted(), "spent": msgspec.json.encode(spent).decode()}
 
-    def _begun(self, counts: Mapping[str, Counts]) -> dict[str, int]:
-        """Return by type how many events of the run have left pending, and are not back there."""
-        return {name: max(0, self._events[name] - count.pending) for name, count in counts.items()}
+    def _noted(self) -> dict[str, str]:
+        away = {"away_seconds": f"{self._away_seconds:.3f}"} if self._away_seconds else {}
+        return {"waits": msgspec.json.encode(self._waits.as_json()).decode(), **away}
 
     def _look_around(self, now_us: int) -> None:
         """Every so often read workers, limits and the run's state, make overdue events pending, answer requests."""

@@ -201,7 +201,7 @@ class SchedulerService:
             return False
         try:
             self._mender.before_run()
-            if serve_tick(self._store, self._leader.token):
+            if serve_tick(self._store, self._leader.token, away=self._duty.lately_away):
                 self._conduct_open()
         except StoreError:
             self._ticks.remember()  # if it is noted by now, this changes nothing

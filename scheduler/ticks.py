@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +14,15 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from rlm import telemetry
 from rlm.core.clock import isoformat, system_clock
+from rlm.core.compliance import full_seconds
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, make_run_id
+from rlm.plan.waits import GAP_SECONDS, Obstacle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from rlm.core.endpoint import Limited
     from rlm.ledger import Store
 
 #: How far the clocks of two schedulers' hosts may be apart, seconds: a tick that one has served is served by no other.
@@ -103,10 +108,10 @@ class Ticks:
         return True
 
 
-def serve_tick(store: Store, token: int) -> bool:
+def serve_tick(store: Store, token: int, *, away: bool) -> bool:
     """Open the run of the tick that is due, then note the tick; return whether there is a run.
 
-    A tick that is noted was served, whoever dies in between.
+    A tick that is noted was served, whoever dies in between. `away`: Redis failed recently.
 
     Raises:
         FencedError: `token` is not the lease's.
@@ -132,7 +137,7 @@ def serve_tick(store: Store, token: int) -> bool:
     crash_point("tick.due")
     telemetry.tick_began(settings, due)
     if work := is_anything_to_do(store):
-        open_run(store, token, Trigger.SCHEDULE, due)
+        open_run(store, token, Trigger.SCHEDULE, due, away=away)
     store.runs.note_tick(now)
     crash_point("tick.noted")
     if not work:  # else whoever finishes the run says that the tick has ended
@@ -150,10 +155,49 @@ def is_anything_to_do(store: Store) -> bool:
     )
 
 
-def open_run(store: Store, token: int, trigger: Trigger, tick: float) -> str:
+def why_late(store: Store, started_at: float, late_seconds: float, *, away: bool) -> dict[str, float]:
+    """Return what held up a run that counts from `started_at`, as seconds by obstacle; nothing if it is not late.
+
+    That is the run before for as long as it was open, up to its deadline; from then on nobody conducted, or Redis was
+    `away`.
+    """
+    if late_seconds <= GAP_SECONDS:
+        return {}
+    busy = min(max(0.0, _last_run_until(store) - started_at), late_seconds)
+    if late_seconds - busy <= GAP_SECONDS:  # it takes a moment to close a run and to open the next
+        return {Obstacle.RUN_BEFORE.value: late_seconds}
+    late: dict[str, float] = {Obstacle.REDIS.value if away else Obstacle.CONDUCTOR.value: late_seconds - busy}
+    return {Obstacle.RUN_BEFORE.value: busy, **late} if busy else late
+
+
+def _last_run_until(store: Store) -> float:
+    """Return until when the last run was open, at most its deadline; 0 if no record says so."""
+    for record in store.runs.recent(1):
+        with suppress(ValueError, TypeError, KeyError):  # a record that cannot be read must not keep a run from opening
+            return min(datetime.fromisoformat(record[end]).timestamp() for end in ("finished_at", "deadline"))
+    return 0.0
+
+
+def full_before_opening(store: Store, run: Run, limited: Iterable[Limited]) -> set[str]:
+    """Return which windows were full for most of the time from the tick until the run was opened, by name."""
+    seconds = sum(run.late.values())
+    since_us = run.deadline_us - round(run.window_seconds * 1_000_000)
+    until_us = since_us + round(seconds * 1_000_000)
+    guard_seconds = store.settings.run.guard_seconds
+    full = set()
+    for one in limited:
+        number = max(rule.amount * (2 + math.ceil(run.window_seconds / rule.seconds)) for rule in one.limit.rules)
+        stamps = sorted(store.windows.stamps(one, number))
+        if full_seconds(stamps, one.limit, guard_seconds, since_us, until_us) > seconds / 2:
+            full.add(one.name)
+    return full
+
+
+def open_run(store: Store, token: int, trigger: Trigger, tick: float, *, away: bool = False) -> str:
     """Open a run that counts from `tick` (seconds since 1970, by this host's clock); return the id of the open run.
 
     In its record times are by the clock of Redis. If both clocks agree to `AGREE_SECONDS` the tick's time stands.
+    `away`: Redis failed recently.
 
     Raises:
         FencedError: `token` is not the lease's.
@@ -172,6 +216,8 @@ def open_run(store: Store, token: int, trigger: Trigger, tick: float) -> str:
         window_seconds=window_seconds,
         revision=store.settings.revision,
         tick=tick,
+        late=why_late(store, started_at, now - tick, away=away),
+        ever_taken=store.intake.ever_taken(),
     )
     opened = store.runs.open(token, run, store.known_types)
     crash_point("run.opened")

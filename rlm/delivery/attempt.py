@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from rlm.core.endpoint import Endpoint, EventType
     from rlm.delivery import Connection, Dispatcher
-    from rlm.delivery.effects import Settlement
+    from rlm.delivery.effects import Rests, Settlement
     from rlm.ledger import Store
     from rlm.ledger.events import Release
     from rlm.ledger.windows import Admitted
@@ -53,6 +53,7 @@ class LaneContext:
     settings: Settings
     dispatcher: Dispatcher
     worker_id: str
+    rests: Rests
     number: int
     answered_at: float | None = None
 
@@ -232,8 +233,7 @@ class Attempt:
         return _Sent(slot, sent_at, gives_up_at, trouble, late)
 
     def _answer(self, sent: _Sent, connection: Connection) -> Answered:
-        slot = sent.slot
-        endpoint = slot.endpoint
+        slot, endpoint = sent.slot, sent.slot.endpoint
         outcome = sent.trouble or self._dispatcher.receive(connection, endpoint, sent.sent_at, sent.gives_up_at)
         crash_point("worker.answered")
         now = system_clock.monotonic()
@@ -255,7 +255,7 @@ class Attempt:
         )
 
     def _write(self, answered: Answered, settlement: Settlement) -> bool:
-        report(self._windows, answered)
+        report(self._windows, answered, self._lane.rests, others=len(self._type.endpoints) > 1)
         crash_point("worker.reported")
         return settlement()
 

@@ -64,8 +64,32 @@ class Answered:
 # -- the endpoint
 
 
-def report(windows: Windows, answered: Answered) -> None:
-    """Keep the window and the health of the endpoint true. May be repeated: the second time changes little."""
+class Rests:
+    """Logs that an endpoint asked for a rest, once for all calls of a worker that were under way when it began."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def tell(self, endpoint: Endpoint, seconds: float, *, others: bool) -> None:
+        """Log a rest of `seconds`; `others`: its type has other endpoints."""
+        now = system_clock.monotonic()
+        if now < self._until.get(endpoint.name, now):
+            return
+        self._until[endpoint.name] = now + seconds
+        log.info(
+            "%s asked for a rest of %.1f s; %s",
+            endpoint.name,
+            seconds,
+            "the others take its share" if others else "its events wait until it is over",
+            extra={"action": "rest_endpoint", "endpoint": endpoint.name},
+        )
+
+
+def report(windows: Windows, answered: Answered, rests: Rests, *, others: bool) -> None:
+    """Keep the window and the health of the endpoint true. May be repeated: the second time changes little.
+
+    `others`: the event's type has other endpoints.
+    """
     endpoint, outcome = answered.endpoint, answered.outcome
     unanswered = isinstance(outcome, Unreachable) and outcome.seconds is None
     if answered.late or unanswered:
@@ -75,7 +99,7 @@ def report(windows: Windows, answered: Answered) -> None:
         windows.restamp(endpoint, answered.slot, answered.call, ago_seconds)
     match outcome:
         case Throttled():
-            _rest(windows, endpoint, outcome, answered.slot)
+            rests.tell(endpoint, _rest(windows, endpoint, outcome, answered.slot), others=others)
         case Unreachable() if not answered.cut:
             note_failure(windows, endpoint, outcome)
         case Rejected(of_endpoint=True):
@@ -89,8 +113,11 @@ def report(windows: Windows, answered: Answered) -> None:
                 )
 
 
-def _rest(windows: Windows, endpoint: Endpoint, throttled: Throttled, slot: Admitted) -> None:
-    """Rest an endpoint as it asked. If its limit is set too high, log that once over all workers."""
+def _rest(windows: Windows, endpoint: Endpoint, throttled: Throttled, slot: Admitted) -> float:
+    """Rest an endpoint as it asked; return for how long, seconds.
+
+    If its limit is set too high, that is logged, once over all workers.
+    """
     asked = throttled.retry_after
     seconds = endpoint.limit.longest_seconds if asked is None else asked
     refusals = None
@@ -108,17 +135,12 @@ def _rest(windows: Windows, endpoint: Endpoint, throttled: Throttled, slot: Admi
                 Alarm.LIMIT_TOO_HIGH, "rest_endpoint", counts={"refused_call": refusals.nth}, endpoint=endpoint.name
             ),
         )
-    log.info(
-        "%s asked for a rest of %.1f s; the others take its share",
-        endpoint.name,
-        seconds,
-        extra={"action": "rest_endpoint", "endpoint": endpoint.name},
-    )
+    return seconds
 
 
 def note_failure(windows: Windows, endpoint: Endpoint, outcome: Unreachable | Rejected) -> None:
     """Count a failure of an endpoint. If that makes it rest, log it, which happens once over all workers."""
-    failed = windows.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING)
+    failed = windows.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING, why=outcome.kind)
     if failed.opened:
         # An answer may quote what it was sent, so only its status is logged.
         why = outcome.detail if outcome.seconds is None else outcome.detail.partition(":")[0]

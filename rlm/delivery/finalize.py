@@ -19,7 +19,7 @@ from rlm.core.failpoints import crash_point
 from rlm.core.run import Called, Run, State, make_record
 from rlm.core.text import span
 from rlm.core.totals import actual_seconds, of_run
-from rlm.core.trouble import every_call_failed, in_words, troubles_of
+from rlm.core.trouble import away_in_words, every_call_failed, in_words, troubles_of
 from rlm.ledger.changes import What
 from rlm.ledger.expected import failing
 from rlm.ledger.refusals import ALARMING, limits_too_high
@@ -88,7 +88,7 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
             crash_point("close.recorded")
             store.processes.wake("supervisors")
             store.processes.wake("scheduler")
-            _log_end(record, types_with_alarm)
+            _log_end(record, types_with_alarm, again=_is_as_before(run, record))
             return record
         if closed is not None:
             return None
@@ -237,7 +237,7 @@ def _ended(store: Store, run: Run, record: Mapping[str, Any], endpoints: Mapping
     return Ended(
         leftover={name: entry["leftover"] for name, entry in record["by_type"].items()},
         spent=run.spent or {},
-        waits=Waits.read(run.waits, run.started_at),
+        waits=Waits.read(run.waits, run.opened_at),
         window_seconds=run.window_seconds,
         limits=limits,
         cancelled=run.cancelled,
@@ -254,13 +254,22 @@ def _types_with_alarm(store: Store, run: Run, endpoints: Mapping[str, Endpoint])
     return {kind.name for kind in store.settings.event_types if any(one.name in names for one in kind.endpoints)}
 
 
-def _log_end(record: Mapping[str, Any], types_with_alarm: Collection[str]) -> None:
-    """Log how a run ended. Leftovers are a warning unless somebody wanted the run to end, or an alarm told of them."""
+def _is_as_before(run: Run, record: Mapping[str, Any]) -> bool:
+    """Return whether a run that opened late could do nothing: the run before reported what is left over."""
+    calls = sum(one["calls"] for one in record["by_endpoint"].values())
+    return bool(run.late) and not calls and not record["counts"]["taken"]
+
+
+def _log_end(record: Mapping[str, Any], types_with_alarm: Collection[str], *, again: bool = False) -> None:
+    """Log how a run ended: an alarm if events were left over and no other alarm stands for it.
+
+    `again`: all that is left over was so when the run before ended.
+    """
     level, extra = logging.INFO, {"action": "close_run", "run_id": record["run_id"]}
     counts = {key: record["counts"][key] for key in ("taken", "carried_over", "completed", "failed", "leftover")}
     if record["state"] == State.FAILED:
         level, extra = logging.ERROR, alarm(Alarm.RUN_FAILED, "close_run", counts=counts, run_id=record["run_id"])
-    elif record["state"] == State.PARTIAL and not alarmed(record.get("why", ()), types_with_alarm):
+    elif record["state"] == State.PARTIAL and not again and not alarmed(record.get("why", ()), types_with_alarm):
         level, extra = logging.WARNING, alarm(Alarm.LEFTOVERS, "close_run", counts=counts, run_id=record["run_id"])
     elif every_call_failed(record):
         level = logging.WARNING
@@ -274,5 +283,5 @@ def _sentence(record: Mapping[str, Any]) -> str:
     parts += [
         f"{counts[key]} {key}" for key in ("completed", "failed", "leftover") if counts[key] or key == "completed"
     ]
-    sentences = [verdict(record.get("why", ())), in_words(record.get("troubles", ()))]
+    sentences = [away_in_words(record), verdict(record.get("why", ())), in_words(record.get("troubles", ()))]
     return ". ".join([", ".join(parts), *filter(None, sentences)])

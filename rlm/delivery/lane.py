@@ -11,6 +11,7 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.event import type_of
 from rlm.delivery.attempt import Attempt, LaneContext, lease_seconds
+from rlm.delivery.effects import Rests
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import EventType
@@ -32,6 +33,7 @@ class Lanes:
         self._dispatcher = dispatcher
         self._worker_id = worker_id
         self._types = {event_type.name: event_type for event_type in settings.event_types}
+        self._rests = Rests()
         self._numbers = itertools.count(1)
         self._of_thread = threading.local()
         #: The open run has another configuration: this worker must be replaced.
@@ -75,7 +77,6 @@ class Lanes:
         """Return the lane of this thread; lanes are numbered from 1 as they come up."""
         lane: LaneContext | None = getattr(self._of_thread, "lane", None)
         if lane is None:
-            number = next(self._numbers)
-            lane = LaneContext(self._store, self._settings, self._dispatcher, self._worker_id, number)
-            self._of_thread.lane = lane
+            works_with = self._store, self._settings, self._dispatcher, self._worker_id, self._rests
+            lane = self._of_thread.lane = LaneContext(*works_with, next(self._numbers))
         return lane

@@ -35,7 +35,7 @@ STOP_ORDER = ("scheduler", "supervisor")
 #: The loop looks around at least this often, seconds.
 POLL_SECONDS = 0.1
 
-_OWN_NAME = "up"
+OWN_NAME = "up"
 _OWN_COLOUR = "37;1"
 #: The colour of a line on which somebody must act; a printer without colours takes it for an error.
 ALARM_COLOUR = "1;31"
@@ -115,7 +115,7 @@ class Foreman:
     ) -> None:
         self._entries = {entry.name: entry for entry in entries}
         self._printer = printer
-        self._printer.width = max(map(len, [_OWN_NAME, *self._entries]))
+        self._printer.width = max(map(len, [OWN_NAME, *self._entries]))
         self._wakeup = wakeup
         self._stop = stop
         self._group = ProcessGroup(stop, grace_seconds, self.say, clock)
@@ -145,7 +145,7 @@ class Foreman:
 
     def say(self, text: str, colour: str = _OWN_COLOUR) -> None:
         """Print a line of the foreman's own."""
-        self._print(_message("line", f"{text}\n", _OWN_NAME, colour))
+        self._print(_message("line", f"{text}\n", OWN_NAME, colour))
 
     def _report(self, message: Message) -> None:
         self._messages.put(message)

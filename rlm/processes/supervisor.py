@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from rlm.processes.signals import StopSignals, Wakeup
     from rlm.settings import Settings
 
+#: How long Redis is away before a supervisor raises the alarm as well, seconds: by then a living scheduler has.
+ALARM_SECONDS = 30.0
 #: After so many failed starts in a row there is an alarm.
 FAILING_STARTS = 3
 #: The loop looks at the wanted number at least this often, in case a wake-up was lost, seconds.
@@ -53,7 +55,7 @@ class Supervisor:
         self._starts = StartBackoff()
         self._announced_at = float("-inf")
         self._silences = Silences()
-        self._outage = Outage(log, "supervise")
+        self._outage = Outage(log, "supervise", lasting_seconds=ALARM_SECONDS)
         self._grace_seconds = supervisor_grace(settings)
         self._selector = selectors.DefaultSelector()
         self._selector.register(wakeup, selectors.EVENT_READ)
