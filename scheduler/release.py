@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from actors.broker import ClaimCheckBroker
+    from rlm.core.counts import Counts
     from rlm.core.run import Run
     from rlm.ledger import Store
     from rlm.ledger.processes import Process
@@ -151,8 +152,7 @@ class ReleaseLoop:
         self._look_around(now_us)
         if self.cancelled or self._duty.stopping:
             return None
-        expected = self._forecaster.expected
-        begun = {name: max(0, self._events[name] - count.pending) for name, count in counts.items()}  # not in vain
+        expected, begun = self._forecaster.expected, self._begun(counts)
         scene = Scene(counts, views, self._lanes, remaining, expected, begun, self._team.strangers)
         if remaining <= 0:
             self.lost_redis = self.lost_redis or self._interrupted or bool(self._redis.unfit)
@@ -188,17 +188,17 @@ class ReleaseLoop:
             self._note(**self._noted())
 
     def account(self) -> dict[str, str]:
-        """Return the fields of the run that say why events are left over: what they waited for, which were spent.
-
-        Raises:
-            StoreError: Redis did not answer.
-        """
+        """Return the fields of the run that say why events are left over: what they waited for, which were spent."""
         spent = {name: count.spent for name, count in self._store.ledger.count(self._names).items() if count.spent}
         return {**self._noted(), "spent": msgspec.json.encode(spent).decode()}
 
     def _noted(self) -> dict[str, str]:
         away = {"away_seconds": f"{self._away_seconds:.3f}"} if self._away_seconds else {}
         return {"waits": msgspec.json.encode(self._waits.as_json()).decode(), **away}
+
+    def _begun(self, counts: Mapping[str, Counts]) -> dict[str, int]:
+        """Return by type how many events of the run have left pending, and are not back there."""
+        return {name: max(0, self._events[name] - count.pending) for name, count in counts.items()}
 
     def _look_around(self, now_us: int) -> None:
         """Every so often read workers, limits and the run's state, make overdue events pending, answer requests."""
