@@ -1,6 +1,6 @@
 """What is counted: the troubles of a run's calls by endpoint, and the totals over all runs with their histograms. Pure.
 
-Each call that was not answered well is counted in one of a few words (`rlm.delivery.kinds`) in the step that settles
+Each call that was not answered well is counted in one of a few words (`rlm.delivery.outcome`) in the step that settles
 its event, as `trouble:ENDPOINT WHAT` of the run's tally.
 
 The totals are one hash of whole numbers, which only grow. Closing a run moves its counts there, `what:name`, with

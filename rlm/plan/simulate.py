@@ -11,6 +11,7 @@ import heapq
 import math
 from typing import TYPE_CHECKING
 
+from rlm.core.retry import backoff
 from rlm.plan.division import divide, due
 from rlm.plan.situation import Course, Start
 from rlm.plan.window import NEVER, SimulatedWindow
@@ -232,5 +233,5 @@ class _Queue:
         if attempt + 1 == self._attempts:
             self.failed += failed
         elif failed:
-            heapq.heappush(self._coming, (at + (self._backoff << attempt), attempt + 1, failed))
+            heapq.heappush(self._coming, (at + backoff(self._backoff, attempt + 1), attempt + 1, failed))
         return failed

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rlm.core.run import Run
-    from rlm.core.trail import Attempt, Place
+    from rlm.core.trail import Place, TrailCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class Whereabouts:
     taken_at: float | None = None
     taken_in: str | None = None
     last: str = ""
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[TrailCall, ...] = ()
     queued: Queued | None = None
     letter: Letter | None = None
 
