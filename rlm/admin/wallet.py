@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, cast
 
-from rlm.admin.letterfilter import letter_of_wallet
+from rlm.admin.letters import letter_of_wallet
 from rlm.core.clock import isoformat
 from rlm.core.event import type_of
 from rlm.core.trail import Place

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from rlm.admin.letterfilter import LetterFilter
+from rlm.admin.letters import LetterFilter
 from rlm.cli.common import CommandError, ExitCode, config_option, dry_run_option, json_option, yes_option
 from rlm.cli.completing import endpoint_names, type_names
 from rlm.cli.durations import Duration

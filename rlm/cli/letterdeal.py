@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from rlm.admin.letterfilter import LetterFilter
-    from rlm.admin.letters import Outcome
+    from rlm.admin.letters import LetterFilter, Outcome
     from rlm.ledger import Store
 
 #: Letters that are refused are named, up to so many; the others are only counted.
@@ -104,7 +103,7 @@ def _count(store: Store, ids: Sequence[str], chosen: LetterFilter) -> int:
 
 def _count_hopeless(store: Store, chosen: LetterFilter) -> int:
     """Count the letters that a retry cannot send, whether it leaves them or is refused."""
-    from rlm.admin.letterfilter import hopeless, is_of_unknown_type  # noqa: PLC0415  # see above
+    from rlm.admin.letters import hopeless, is_of_unknown_type  # noqa: PLC0415  # see above
 
     types, most = store.settings.types, store.settings.queue.max_item_bytes
     fitting = filter(chosen.fits, store.letters.all())

@@ -9,7 +9,7 @@ from rlm.cli.printing import show, show_words, table
 from rlm.core.text import counted
 
 if TYPE_CHECKING:
-    from rlm.admin.arrivals import Arrivals
+    from rlm.admin.planning import Arrivals
     from rlm.admin.whatif import Case
     from rlm.cli.forecast import Forecast
     from rlm.plan.outlook import Ahead, Outlook

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from rlm.admin.arrivals import Arrivals
+    from rlm.admin.planning import Arrivals
     from rlm.admin.whatif import Case
     from rlm.ledger import Store
     from rlm.ledger.reading.backlog import Backlog
@@ -205,7 +205,7 @@ def _waiting(store: Store) -> Backlog:
 
 
 def _measured(store: Store) -> Arrivals:
-    from rlm.admin.arrivals import measured_arrivals  # noqa: PLC0415
+    from rlm.admin.planning import measured_arrivals  # noqa: PLC0415
 
     return measured_arrivals(store)
 

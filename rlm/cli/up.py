@@ -105,7 +105,7 @@ def _where(settings: Settings, url: str) -> str:
 
 def _others_here(settings: Settings, url: str) -> str:
     """Say which scheduler and supervisor run on this host already; nothing where none does or Redis does not answer."""
-    from rlm.admin.doctor.leader import has_died  # noqa: PLC0415
+    from rlm.admin.doctor.processes import has_died  # noqa: PLC0415
     from rlm.ledger.connect import make_client  # noqa: PLC0415
     from rlm.ledger.keys import Keys  # noqa: PLC0415
     from rlm.ledger.processes import Processes, Role  # noqa: PLC0415

@@ -41,14 +41,14 @@ def flush() -> None:
 def tick_began(settings: Settings, due: float) -> None:
     """Tell Sentry's Crons that the tick that was `due` then (seconds since 1970) has begun."""
     if _state["reports"]:
-        from rlm.telemetry import crons  # noqa: PLC0415  # see above
+        from rlm.telemetry import sentry  # noqa: PLC0415  # see above
 
-        crons.begin(settings, due)
+        sentry.begin_check_in(settings, due)
 
 
 def tick_ended(settings: Settings, due: float, *, ok: bool) -> None:
     """Tell Sentry's Crons how the tick that was `due` then ended, whoever began it."""
     if _state["reports"]:
-        from rlm.telemetry import crons  # noqa: PLC0415  # see above
+        from rlm.telemetry import sentry  # noqa: PLC0415  # see above
 
-        crons.end(settings, due, ok=ok)
+        sentry.end_check_in(settings, due, ok=ok)

@@ -1,6 +1,6 @@
 """Log lines on stderr: text for a person, JSON for a program, the same facts in both.
 
-What does not show is escaped, what is known to be secret is masked, whoever logs it.
+Control characters are escaped and known secrets are masked, whoever logs them.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ import sys
 import threading
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
+from rlm.core.clock import system_clock
 from rlm.core.text import safe_line
 from rlm.settings.secrets import known
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
+
+    from rlm.core.clock import Clock
+
 
 #: Facts that a record may carry besides its sentence, in the order they are shown.
 FACTS = ("action", "run_id", "event_id", "endpoint", "lane", "worker", "alarm")
@@ -170,3 +174,33 @@ def _log_end_of_thread(died: threading.ExceptHookArgs) -> None:
 
 def _is_no_outage(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith("Consumer encountered a connection error")
+
+
+#: The causes that are remembered; where there are more, the oldest is forgotten.
+MOST_CAUSES: Final = 1000
+
+
+class Bounded:
+    """Lets one through for each cause in a time; used by several threads."""
+
+    def __init__(self, seconds: float, clock: Clock = system_clock) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last: dict[Hashable, float] = {}
+        self._left_out: dict[Hashable, int] = {}
+
+    def admit(self, cause: Hashable) -> int | None:
+        """Return how many of this cause were left out since the last that was let through; None to leave it out."""
+        with self._lock:
+            now = self._clock.monotonic()
+            if now - self._last.get(cause, float("-inf")) < self._seconds:
+                self._left_out[cause] = self._left_out.get(cause, 0) + 1
+                return None
+            self._last.pop(cause, None)  # so that it becomes the youngest
+            self._last[cause] = now
+            if len(self._last) > MOST_CAUSES:
+                oldest = next(iter(self._last))
+                del self._last[oldest]
+                self._left_out.pop(oldest, None)
+            return self._left_out.pop(cause, 0)

@@ -1,27 +1,34 @@
-"""Errors and alarms to Sentry: one issue a cause, run and event ids, never a payload, never a limit wait.
+"""Errors and alarms to Sentry, and ticks to its Crons: run and event ids, never a payload.
 
-Whoever logs does not know of it: a handler of the log sends each record of level ERROR, and each that names an `alarm`.
+The code that logs does not know of Sentry: a log handler sends each record of level ERROR or with an `alarm`.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_URL, uuid5
 
 import sentry_sdk
+from sentry_sdk.crons import capture_checkin
 from sentry_sdk.integrations.atexit import AtexitIntegration
 from sentry_sdk.utils import BadDsn, event_from_exception
 
 from rlm import __version__
 from rlm.core.alarms import Alarm
+from rlm.core.clock import system_clock
 from rlm.core.errors import ConfigurationError
 from rlm.settings.secrets import known
-from rlm.telemetry.bounded import Bounded
+from rlm.telemetry.logs import Bounded
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
+
+    from rlm.settings import Settings
+
 
 #: How long a process that ends waits for its last errors to be sent, seconds.
 FLUSH_SECONDS = 1.0
@@ -189,3 +196,62 @@ def _masked(told: Any) -> Any:
     if isinstance(told, list | tuple):
         return [_masked(value) for value in told]
     return known().mask(told) if isinstance(told, str) else told
+
+
+#: Sentry takes six check-ins a minute of a monitor, and counts in minutes: of more ticks the first in each checks in.
+MINUTE_SECONDS = 60.0
+#: The slug where `redis.prefix` is the default.
+MONITOR = "rlm-tick"
+#: The characters that a slug may have at Sentry.
+LONGEST_SLUG = 50
+#: So late a check-in may be before Sentry calls it missed, minutes: the least there is.
+MARGIN_MINUTES = 1
+
+_UNITS = (("day", 1440), ("hour", 60), ("minute", 1))
+
+
+def begin_check_in(settings: Settings, due: float) -> None:
+    """Say that the tick that was `due` then (seconds since 1970) has begun."""
+    _check_in(settings, due, "in_progress")
+
+
+def end_check_in(settings: Settings, due: float, *, ok: bool) -> None:
+    """Say how the tick that was `due` then ended; whoever says so first is heard."""
+    _check_in(settings, due, "ok" if ok else "error", duration=max(0.0, system_clock.now() - due))
+
+
+def _check_in(settings: Settings, due: float, status: str, duration: float | None = None) -> None:
+    every = settings.run.every_seconds
+    if not checks_in(due, every):
+        return
+    slug = slug_of(settings.redis.prefix)
+    environment = sentry_sdk.get_client().options.get("environment")
+    capture_checkin(
+        monitor_slug=slug,
+        check_in_id=uuid5(NAMESPACE_URL, f"{slug}/{environment}/{due!r}").hex,
+        status=status,
+        duration=duration,
+        monitor_config=config_of(every, settings.run.window_seconds),
+    )
+
+
+def checks_in(due: float, every_seconds: float) -> bool:
+    """Tell whether the tick that was `due` then is the first of its minute."""
+    return due // MINUTE_SECONDS != (due - every_seconds) // MINUTE_SECONDS
+
+
+def slug_of(prefix: str) -> str:
+    """Name the monitor of an installation: two that share a project of Sentry have another `redis.prefix` each."""
+    return f"{re.sub(r'[^a-z0-9_-]', '-', prefix.lower())[: LONGEST_SLUG - 5]}-tick"
+
+
+def config_of(every_seconds: float, window_seconds: float) -> Any:
+    """Return what Sentry is to expect. It knows whole minutes: a part of one is rounded up, and to be early is fine."""
+    minutes = math.ceil(every_seconds / MINUTE_SECONDS)
+    unit, length = next((unit, length) for unit, length in _UNITS if minutes % length == 0)
+    return {
+        "schedule": {"type": "interval", "value": minutes // length, "unit": unit},
+        "checkin_margin": MARGIN_MINUTES,
+        "max_runtime": math.ceil(window_seconds / MINUTE_SECONDS) + 1,
+        "timezone": "UTC",
+    }

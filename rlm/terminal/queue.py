@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from rlm.admin.trend import Direction
+from rlm.admin.monitoring import Direction
 from rlm.core.text import counted, safe_line, span
 from rlm.terminal import words
 from rlm.terminal.bars import NARROWEST, Bar, Name, curve
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-    from rlm.admin.trend import Trend
+    from rlm.admin.monitoring import Trend
 
 #: The widest that a curve gets, columns, and what stands beside it.
 WIDEST_CURVE, _BESIDE_CURVE = 80, 46

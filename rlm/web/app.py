@@ -1,4 +1,4 @@
-"""What is served where. Each answer is made when it is asked for, and none may be kept by anybody on the way."""
+"""What is served where. Each answer is made when it is asked for, and no cache may keep it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from rlm import __version__
-from rlm.telemetry.prometheus import CONTENT_TYPE, MetricsPage
-from rlm.web.access import allowed
-from rlm.web.health import trouble
-from rlm.web.hosts import KnownHosts
+from rlm.core.errors import StoreError
+from rlm.ledger.connect import translated
+from rlm.ledger.processes import Role
+from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
+from rlm.web.access import KnownHosts, allowed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +23,29 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from rlm.ledger import Store
+
+
+def trouble(store: Store) -> str:
+    """Say why RLM is not up, empty where it is: Redis answers and a scheduler lives.
+
+    Whoever can reach the port may read it, so it says neither where Redis is nor who may log in.
+    """
+    try:
+        schedulers = store.processes.alive(Role.SCHEDULER)
+    except StoreError:
+        return "Redis does not answer; `rlm doctor` on this host says more"
+    return "" if schedulers else "no scheduler lives; `rlm scheduler` starts one"
+
+
+def redis_trouble(store: Store) -> str:
+    """Say why Redis does not answer, and what to do, empty where it does. It names the place: for the log only."""
+    try:
+        with translated(store.client):
+            store.client.ping()
+    except StoreError as error:
+        return str(error)
+    return ""
+
 
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _OVERVIEW = f"""RLM {__version__}

@@ -1,27 +1,130 @@
-"""Serves the application until a signal: uvicorn in a thread, so that the signals stay with the process's own loop."""
+"""Serves the application until a signal: uvicorn in a thread, with strict framing, bounds and time-outs."""
 
 from __future__ import annotations
 
 import logging
+import re
 import select
 import socket
 import threading
 from asyncio import get_running_loop
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rlm.core.errors import ConfigurationError, ListenError
 from rlm.web.access import is_loopback
-from rlm.web.connection import Connection
 from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
 
 if TYPE_CHECKING:
+    import asyncio
+
     from starlette.applications import Starlette
+    from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
     from rlm.processes.signals import StopSignals, Wakeup
+
+
+#: The value of each Content-Length in a head, with the lines it goes on in.
+_LENGTH = re.compile(rb"^content-length[ \t]*:((?:[^\n]|\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
+
+
+class StrictConnection(h11.Connection):
+    """Raises `h11.RemoteProtocolError`, which is answered with 400 and closes the connection."""
+
+    def next_event(self) -> Any:
+        """Return the next event of h11, if it cannot be understood in two ways.
+
+        Raises:
+            h11.RemoteProtocolError: it can, or it is not HTTP.
+        """
+        if self.their_state is h11.IDLE:
+            self._check_lengths()
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            _check_encoding(event)
+        return event
+
+    def _check_lengths(self) -> None:
+        """Look at what was sent: of two lengths that are equal h11 shows only one."""
+        head = _END_OF_HEAD.split(self.trailing_data[0], maxsplit=1)[0]
+        values = _LENGTH.findall(head)
+        if len(values) > 1 or b"," in b"".join(values):
+            raise h11.RemoteProtocolError("more than one Content-Length")
+
+
+def _check_encoding(request: h11.Request) -> None:
+    names = {name for name, _ in request.headers}
+    if b"transfer-encoding" not in names:
+        return
+    if b"content-length" in names or request.http_version < b"1.1":
+        raise h11.RemoteProtocolError("Transfer-Encoding beside Content-Length, or in HTTP/1.0")
+
+
+#: A connection on which nothing was answered for so long is cut, seconds: its client said nothing, or only a part of
+#: what it wants, or does not read. An answer takes longer only where Redis hangs, and Prometheus has given up by then.
+PATIENCE_SECONDS = 20.0
+#: A request line and headers may have this many bytes.
+_MOST_HEAD = 16_384
+
+
+class BoundedProtocol(H11Protocol):
+    """Keeps uvicorn's own time-outs, which begin with the first answer, and adds one for those that never get to it.
+
+    A new one takes the place of another if there are as many as the `ceiling` allows.
+    """
+
+    def __init__(self, ceiling: Ceiling, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn = StrictConnection(h11.SERVER, _MOST_HEAD)
+        self.since = self.loop.time()
+        self._ceiling = ceiling
+        self._patience: asyncio.TimerHandle | None = None
+
+    @property
+    def peer(self) -> str:
+        """The address of the client, without the port."""
+        return self.client[0] if self.client else ""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever uvicorn declares
+        return cycle is not None and not cycle.response_complete
+
+    def cut(self) -> None:
+        """Close the connection at once, and no longer count it."""
+        self.connections.discard(self)
+        self.transport.abort()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Take a place among the connections, and begin to wait for the first answer."""
+        self._ceiling.make_room(self.connections)  # type: ignore[arg-type]  # they are all of this class
+        super().connection_made(transport)
+        self._wait()
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next one."""
+        super().on_response_complete()
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        super().connection_lost(exc)
+        if self._patience:
+            self._patience.cancel()
+
+    def _wait(self) -> None:
+        if self._patience:
+            self._patience.cancel()
+        self.since = self.loop.time()
+        self._patience = self.loop.call_later(PATIENCE_SECONDS, self.transport.abort)
+
 
 #: Answers under way when the process is to end have this long, seconds. Nothing is lost with one that is cut.
 GRACE_SECONDS = 1
@@ -85,7 +188,7 @@ def serve(app: Starlette, bound: socket.socket, wakeup: Wakeup, stop: StopSignal
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http=partial(Connection, ceiling),  # type: ignore[arg-type]  # uvicorn calls it, and does nothing else
+        http=partial(BoundedProtocol, ceiling),  # type: ignore[arg-type]  # uvicorn calls it, and does nothing else
         ws="none",
         lifespan="off",
         log_config=None,

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from rlm.cli import steer
 from rlm.cli.endpoint import endpoint
 from rlm.ledger.windows import Admitted
-from rlm.telemetry.gauges import Gauges
+from rlm.telemetry.metrics import Gauges
 from tests.acceptance.cli import Installation
 from tests.store import looks, steps
 from tests.store.windows import pass_time, set_health

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.admin.explain.facts import Gate, Scene, Whereabouts
+from rlm.admin.explain.look import Gate, Scene, Whereabouts
 from rlm.admin.explain.words import moment, ordinal, sentence
 from rlm.cli import explain
 from rlm.core.run import Run, State, Trigger

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rlm.telemetry.catalogue import BY_NAME, METRICS, Kind
-from rlm.telemetry.counters import Sample
-from rlm.telemetry.prometheus import expose
+from rlm.telemetry.catalogue import BY_NAME, METRICS, Kind, Sample
+from rlm.telemetry.metrics import expose
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "metrics.md"

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from rlm.admin.trend import Sample, Trend
+from rlm.admin.monitoring import QueueSample, Trend
 from rlm.cli.following import changes, line_of, picture_of
 from rlm.terminal import Drawn, JSONLines, Lines, QueuePicture, bars, words
 from rlm.terminal.outputs import console_on
@@ -163,7 +163,7 @@ def queues(**more):
 
 def trend():
     """Half a minute of samples."""
-    return Trend(deque(Sample(float(at), 10 + at, 50 - at, 100 + at) for at in range(30)))
+    return Trend(deque(QueueSample(float(at), 10 + at, 50 - at, 100 + at) for at in range(30)))
 
 
 def drawn(picture, width, **options):

@@ -5,23 +5,22 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rlm.admin.doctor.advisories import check_advisories
-from rlm.admin.doctor.archive import check_archive
-from rlm.admin.doctor.configuration import check_configuration, unusable
-from rlm.admin.doctor.endpoints import check_endpoints
-from rlm.admin.doctor.events import check_orphans, check_stuck, check_unknown_types
-from rlm.admin.doctor.examination import Examination
-from rlm.admin.doctor.files import check_file, check_files
-from rlm.admin.doctor.keys import check_keys
-from rlm.admin.doctor.leader import check_leader
-from rlm.admin.doctor.limits import check_limits
-from rlm.admin.doctor.processes import check_scheduler, check_supervisor, check_versions, check_workers
-from rlm.admin.doctor.reach import check_reach
-from rlm.admin.doctor.selftests import check_selftests
-from rlm.admin.doctor.sentry import check_sentry
-from rlm.admin.doctor.server import check_clock, check_latency, check_memory, check_redis
-from rlm.admin.doctor.times import check_times
-from rlm.admin.doctor.work import check_books, check_last_run, check_run, check_staging
+from rlm.admin.doctor.endpoints import check_endpoints, check_limits, check_times
+from rlm.admin.doctor.events import (
+    check_books,
+    check_last_run,
+    check_orphans,
+    check_run,
+    check_staging,
+    check_stuck,
+    check_unknown_types,
+)
+from rlm.admin.doctor.files import check_archive, check_configuration, check_file, check_files, unusable
+from rlm.admin.doctor.findings import Examination
+from rlm.admin.doctor.keys import check_keys, check_selftests
+from rlm.admin.doctor.processes import check_leader, check_scheduler, check_supervisor, check_versions, check_workers
+from rlm.admin.doctor.reach import check_reach, check_sentry
+from rlm.admin.doctor.server import check_advisories, check_clock, check_latency, check_memory, check_redis
 from rlm.core.errors import StoreError
 from rlm.ledger import open_store
 from rlm.ledger.embedded import running

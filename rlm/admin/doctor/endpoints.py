@@ -1,21 +1,28 @@
-"""Which endpoints and budgets get no call whatever their limits allow, why, and which types have none left by that."""
+"""The endpoints: which get no call and why, which limits are set too high, which configured times are wrong."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from rlm.admin.doctor.findings import good, warning
 from rlm.admin.endpoints import endpoint_list
 from rlm.core import tally
+from rlm.core.expected import MEASURED_CALLS, quantile
 from rlm.core.text import named, span
 from rlm.core.window import Circuit
 from rlm.ledger.fitness import Finding, Severity
+from rlm.ledger.refusals import limits_too_high
+from rlm.settings.toml import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from rlm.core.endpoint import EventType
+    from rlm.core.expected import Measured, Pair
     from rlm.ledger import Store
 
     Entry = Mapping[str, Any]
+
 
 #: So many endpoints or types are named in a finding; of the others only the number is told.
 MOST_NAMED: Final = 5
@@ -165,3 +172,75 @@ _OF_SEVERAL: Final[Mapping[str, tuple[str, str]]] = {
         "`rlm status`, or after the run `rlm result`, counts their errors; `rlm endpoint resume NAME` calls one now",
     ),
 }
+
+
+def check_limits(store: Store) -> Iterator[Finding]:
+    """Tell which endpoints refused, as too many, calls that their limits allow.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    found = limits_too_high(store)
+    for one in found:
+        yield warning("limits", one.sentence, f"{one.remedy}; somebody else may call with the same key as well")
+    if not found:
+        yield good("limits", "no endpoint refuses what its limit allows")
+
+
+#: A time that is off by more than this share and this many seconds is worth a warning: a median of calls that is longer
+#: than what is configured, or of one endpoint that differs from that of all.
+OFF_SHARE = 0.25
+OFF_SECONDS = 0.05
+#: A configured time that is longer than what calls take is cautious, until it is so many times as long.
+CAUTIOUS_TIMES = 2.0
+
+
+def check_times(types: Sequence[EventType], kept: Mapping[Pair, Measured]) -> Iterator[Finding]:
+    """Compare the configured time of each type with its calls of the last runs, at all its endpoints together."""
+    for event_type in types:
+        durations = {
+            endpoint.name: kept[event_type.name, endpoint.name].milliseconds
+            for endpoint in event_type.endpoints
+            if (event_type.name, endpoint.name) in kept
+        }
+        yield _check_type(event_type, durations)
+
+
+def _check_type(event_type: EventType, durations: Mapping[str, Sequence[float]]) -> Finding:
+    name, configured = f"times.{event_type.name}", event_type.processing_seconds
+    together = [one for milliseconds in durations.values() for one in milliseconds]
+    if len(together) < MEASURED_CALLS:
+        measured = "1 call was" if len(together) == 1 else f"{len(together)} calls were"
+        message = f"{measured} measured, too few to compare with the {configured} s configured"
+        return Finding(name, ok=True, message=message)
+    median = _median_seconds(together)
+    takes = f"completed calls of {event_type.name} took {_rounded(median)} s (median of {len(together)})"
+    message = f"{takes}, the configuration says {configured} s"
+    apart = [
+        f"{endpoint} takes {_rounded(alone)} s (median of {len(milliseconds)})"
+        for endpoint, milliseconds in durations.items()
+        if len(milliseconds) >= MEASURED_CALLS and _is_off(alone := _median_seconds(milliseconds), median)
+    ]
+    if apart:
+        message += f"; {', '.join(apart)}"
+    if _is_off(median, configured) and (median > configured or configured > CAUTIOUS_TIMES * median):
+        key = dotted(("types", event_type.name, "processing_seconds"))
+        remedy = f"set {key} = {_rounded(median)}"
+        return Finding(name, ok=False, message=message, remedy=remedy, severity=Severity.WARNING)
+    if apart:
+        remedy = "see what is wrong there; plans reckon with what is measured of each endpoint"
+        return Finding(name, ok=False, message=message, remedy=remedy, severity=Severity.WARNING)
+    return Finding(name, ok=True, message=message)
+
+
+def _is_off(seconds: float, should_be: float) -> bool:
+    return abs(seconds - should_be) > max(OFF_SHARE * should_be, OFF_SECONDS)
+
+
+def _median_seconds(milliseconds: Sequence[float]) -> float:
+    return quantile(sorted(milliseconds), 0.50) / 1000
+
+
+def _rounded(seconds: float) -> float:
+    """Round to what is worth writing into a file: two digits."""
+    return float(f"{seconds:.2g}")

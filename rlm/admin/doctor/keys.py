@@ -1,19 +1,21 @@
-"""Keys that hold what cannot be there, and those that were set aside for it."""
+"""Keys in Redis that hold invalid data, those in quarantine, and those that killed self-tests left."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from rlm.admin.doctor.findings import fault, good, warning
-from rlm.core.clock import isoformat
+from rlm.core.clock import isoformat, system_clock
 from rlm.core.text import safe_line
 from rlm.ledger.integrity import inspect
+from rlm.ledger.selftests import SelfTests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rlm.ledger import Store
     from rlm.ledger.fitness import Finding
+
 
 #: So many keys set aside are named, the newest; of others only the number is told.
 MOST_NAMED = 10
@@ -37,3 +39,13 @@ def check_keys(store: Store) -> Iterator[Finding]:
         yield warning("keys", more, f"`redis-cli HGETALL {store.keys.quarantine}` names them")
     if not flaws and not asides:
         yield good("keys", "each holds what it should")
+
+
+def check_selftests(store: Store) -> Iterator[Finding]:
+    """Tell of the keys of self-tests that began long ago and did not end; they take room and do no harm."""
+    left = SelfTests(store.client, store.settings).left(system_clock.now())
+    for prefix, test in left.items():
+        message = f"a self-test of {isoformat(test.started_at)} on {test.host} was killed; its keys {prefix}* are left"
+        yield warning("selftest", message, "the next `rlm test` removes them")
+    if not left:
+        yield good("selftest", "no self-test left anything behind")

@@ -1,7 +1,9 @@
-"""Who is alive: a scheduler that ticks, a supervisor, the workers wanted; all of one version and configuration."""
+"""The processes: a scheduler that ticks, one leader, a supervisor, the workers wanted; version and configuration."""
 
 from __future__ import annotations
 
+import os
+import socket
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
     from rlm.ledger.fitness import Finding
+    from rlm.ledger.leases import Tenure
     from rlm.ledger.processes import Process
+
 
 #: A scheduler that has not ticked for this many of its periods is stuck.
 MISSED_TICKS = 2
@@ -136,3 +140,72 @@ def check_versions(store: Store) -> Iterator[Finding]:
     told = "; ".join(f"rlm {version}: {named(names, MOST_NAMED)}" for version, names in others.items())
     remedy = "restart them one by one, which loses nothing, or use their `rlm` here; mix versions no longer than needed"
     yield warning("versions", f"this command is rlm {__version__}, others are {told}", remedy)
+
+
+#: A scheduler that lives takes a lease that is free within this, seconds; it looks four times a second.
+TAKEOVER_SECONDS = 2.0
+#: A scheduler that lives prolongs its lease within this, seconds; it does so twice a second.
+PROLONG_SECONDS = 1.0
+
+_RESTART = "look whether it lives (ps, its log) and restart it; a second scheduler takes over by itself within 5 s"
+
+
+def check_leader(store: Store) -> Iterator[Finding]:
+    """Hold the lease against the register: who leads, who stands by, or why nobody does."""
+    schedulers, tenure = store.processes.alive(Role.SCHEDULER), store.leases.tenure()
+    if tenure is not None and tenure.left_seconds > 0:
+        yield _leading(store, tenure, schedulers)
+    elif not schedulers:
+        yield good("leader", "nobody leads, as no scheduler runs")
+    else:
+        yield _vacant(tenure, schedulers)
+
+
+def _leading(store: Store, tenure: Tenure, schedulers: list[Process]) -> Finding:
+    others = [one.id for one in schedulers if one.id != tenure.owner]
+    if has_died(tenure.owner) and not _is_prolonged(store, tenure):
+        message = f"{tenure.owner} holds the lease for another {span(tenure.left_seconds)}, and is dead"
+        if others:
+            return warning("leader", message, f"nothing: {others[0]} takes it then")
+        return warning("leader", message, "`rlm up` or `rlm scheduler` starts another")
+    if not others:
+        return good("leader", f"{tenure.owner} leads; nobody would take over if it died")
+    return good("leader", f"{tenure.owner} leads, {len(others)} would take over if it died")
+
+
+def _is_prolonged(store: Store, tenure: Tenure) -> bool:
+    """Tell whether somebody prolongs a lease: the holder lives where its process id cannot be seen, in a container."""
+    system_clock.sleep(PROLONG_SECONDS)
+    later = store.leases.tenure()
+    return later is not None and later.left_seconds > tenure.left_seconds - PROLONG_SECONDS / 2
+
+
+def _vacant(tenure: Tenure | None, schedulers: list[Process]) -> Finding:
+    names = ", ".join(one.id for one in schedulers)
+    if tenure is None:
+        if system_clock.now() - max(one.started_at for one in schedulers) <= TAKEOVER_SECONDS:
+            return good("leader", f"nobody leads yet, {names} has just come up")
+        return warning("leader", f"nobody leads, though {names} is in the register", _RESTART)
+    vacant = -tenure.left_seconds
+    if vacant <= TAKEOVER_SECONDS and any(one.id != tenure.owner for one in schedulers):
+        return good("leader", f"the lease of {tenure.owner} ran out {span(vacant)} ago, another is about to take it")
+    state = "is dead" if has_died(tenure.owner) else "does not answer"
+    others = ", ".join(one.id for one in schedulers if one.id != tenure.owner)
+    message = f"nobody leads: {tenure.owner} {state}, and its lease ran out {span(vacant)} ago"
+    message += f"; nor does {others} take it" if others else ""
+    return warning("leader", message, _RESTART)
+
+
+def has_died(owner: str) -> bool:
+    """Return whether `host:pid:...` was a process of this host that is no more; of another host nothing can be told."""
+    host, _, rest = owner.partition(":")
+    pid = rest.partition(":")[0]
+    if host != socket.gethostname() or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False

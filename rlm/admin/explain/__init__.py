@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.explain.facts import Whereabouts
-from rlm.admin.explain.look import look_around, look_at_event
+from rlm.admin.explain.look import Whereabouts, look_around, look_at_event
 from rlm.admin.explain.search import search_items, search_letters
 from rlm.admin.explain.words import sentence
 from rlm.core.clock import isoformat
@@ -19,7 +18,7 @@ from rlm.ledger.reading.backlog import MOST_ITEMS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rlm.admin.explain.facts import Gate, Scene
+    from rlm.admin.explain.look import Gate, Scene
     from rlm.core.trail import TrailCall
     from rlm.ledger import Store
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rlm.admin.auditlist import fault_of
-from rlm.admin.explain.facts import Letter, Queued
+from rlm.admin.explain.look import Letter, Queued
 from rlm.core.event import NOT_EMBEDDABLE, BadItemError, decode_item, event_id
 from rlm.ledger.connect import translated
 from rlm.ledger.reading.backlog import MOST_ITEMS, item_pages

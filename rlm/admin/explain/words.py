@@ -16,7 +16,7 @@ from rlm.core.window import Circuit
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rlm.admin.explain.facts import Gate, Scene, Whereabouts
+    from rlm.admin.explain.look import Gate, Scene, Whereabouts
     from rlm.core.run import Run
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")

@@ -11,8 +11,8 @@ from rlm.core.errors import RunError
 from rlm.ledger.connect import translated
 from rlm.ledger.processes import Role, WorkerState
 from rlm.sandbox.demo.items import make_items
-from rlm.sandbox.demo.moment import look, moment_of
 from rlm.sandbox.demo.verdict import judge
+from rlm.sandbox.demo.views import look, moment_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

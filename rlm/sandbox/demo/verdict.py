@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.run import State
-from rlm.sandbox.demo.phrases import counted
+from rlm.core.text import counted
 from rlm.sandbox.mockapi import exceeded
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import ListenError
-from rlm.sandbox.mockapi.connection import Connection
+from rlm.sandbox.mockapi.connection import ClientConnection
 from rlm.sandbox.mockapi.service import Service
 from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
 
@@ -149,7 +149,7 @@ class MockApi:
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._end = partial(loop.call_soon_threadsafe, ended.set)
-        alive: set[Connection] = set()
+        alive: set[ClientConnection] = set()
         server = await self._listen(alive)
         try:
             self._service.log.open()
@@ -162,13 +162,13 @@ class MockApi:
             await asyncio.sleep(0)  # one turn of the loop, in which the sockets are closed
             self._service.log.close()
 
-    async def _listen(self, alive: set[Connection]) -> asyncio.Server:
+    async def _listen(self, alive: set[ClientConnection]) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         ceiling = Ceiling(_MOST_CONNECTIONS)
         loop.set_exception_handler(ceiling.on_loop_error)
 
-        def connect() -> Connection:
-            return Connection(self._service, self._clock.monotonic, alive, ceiling)
+        def connect() -> ClientConnection:
+            return ClientConnection(self._service, self._clock.monotonic, alive, ceiling)
 
         try:
             server = await loop.create_server(connect, self.host, self.port, backlog=AT_A_TURN)

@@ -12,8 +12,7 @@ import msgspec
 from rlm.core.errors import ConfigurationError
 from rlm.sandbox.mockapi.arrivals import Arrival, ArrivalLog, EndpointSummary, summarise
 from rlm.sandbox.mockapi.connection import Reply
-from rlm.sandbox.mockapi.faults import Faults, NoAnswer
-from rlm.sandbox.mockapi.site import CONTROL, sites_by_path
+from rlm.sandbox.mockapi.endpoint import CONTROL, Faults, NoAnswer, sites_by_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 
     from rlm.core.clock import Clock
     from rlm.core.endpoint import Budget, EventType
-    from rlm.sandbox.mockapi.site import Site
-    from rlm.sandbox.mockapi.wire import Head
+    from rlm.sandbox.mockapi.connection import Head
+    from rlm.sandbox.mockapi.endpoint import Site
 
 #: In `set_faults`, every endpoint.
 ALL = "*"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from rlm.core.run import State
+from rlm.core.text import counted
 from rlm.ledger.reading.books import books
-from rlm.sandbox.demo.phrases import counted
 from rlm.sandbox.mockapi import exceeded
 
 if TYPE_CHECKING:
