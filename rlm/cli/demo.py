@@ -45,7 +45,8 @@ def demo(*, events: int, speed: float | None, real_time: bool, config: Path | No
     if real_time and speed is not None:
         raise click.UsageError("--real-time is --speed 1; give only one of them.")
     from rlm.processes import signals  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.sandbox.demo import play, prologue, staged, summary, view_on  # noqa: PLC0415
+    from rlm.sandbox.demo import play, prologue, summary, view_on  # noqa: PLC0415
+    from rlm.sandbox.stage import demo_stage  # noqa: PLC0415
     from rlm.settings import load_settings  # noqa: PLC0415
 
     pace = 1.0 if real_time else speed or DEFAULT_SPEED
@@ -56,8 +57,8 @@ def demo(*, events: int, speed: float | None, real_time: bool, config: Path | No
         for line in prologue(settings, events, pace):
             tell(line)
         view = view_on(sys.stderr if as_json else sys.stdout, f"RLM demo, {events:,} events, {pace:g} times as fast")
-        with staged(settings, pace, stop) as stage:
-            verdict = play(stage, view, events, pace, wakeup, stop)
+        with demo_stage(settings, pace, wakeup, stop) as stage:
+            verdict = play(stage, view, events, pace)
     if as_json:
         print_json(verdict.as_json())
     else:

@@ -15,7 +15,7 @@ from rlm.core.text import counted, safe_line
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rlm.sandbox.selftest import Outcome, Step
+    from rlm.sandbox.selftest import SelfTestResult, Step
 
 #: Columns for the names of steps: `dead letters` is the longest.
 _NAMES = 12
@@ -57,7 +57,7 @@ def _show(step: Step) -> None:
     show_verdict("ok" if step.ok else "fail", step.name, f"{step.message}{took}", step.remedy, _NAMES)
 
 
-def _sum_up(outcome: Outcome) -> None:
+def _sum_up(outcome: SelfTestResult) -> None:
     for line in outcome.log:
         say(styled(safe_line(line), "dim"))
     failed = sum(not step.ok for step in outcome.steps)
@@ -69,7 +69,7 @@ def _sum_up(outcome: Outcome) -> None:
         show(styled(f"All is well: {events} in {outcome.seconds:.1f} s, and nothing of them is left.", "ok"))
 
 
-def _as_json(outcome: Outcome) -> dict[str, Any]:
+def _as_json(outcome: SelfTestResult) -> dict[str, Any]:
     return {
         "ok": outcome.ok,
         "prefix": outcome.prefix or None,

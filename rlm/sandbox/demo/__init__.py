@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from rlm.sandbox.demo.play import play
-from rlm.sandbox.demo.stage import staged
 from rlm.sandbox.demo.summary import prologue, summary
 from rlm.sandbox.demo.views import view_on
 
-__all__ = ["play", "prologue", "staged", "summary", "view_on"]
+__all__ = ["play", "prologue", "summary", "view_on"]

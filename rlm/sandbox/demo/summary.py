@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rlm.core.endpoint import EventType
-    from rlm.sandbox.demo.verdict import Verdict
+    from rlm.sandbox.judge import DemoVerdict
     from rlm.sandbox.mockapi import EndpointSummary
     from rlm.settings import Settings
 
@@ -30,7 +30,7 @@ def prologue(settings: Settings, events: int, speed: float) -> list[str]:
     return [*lines, "Starting the server, a scheduler, a supervisor and a first worker...", ""]
 
 
-def summary(verdict: Verdict, types: Sequence[EventType]) -> list[str]:
+def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> list[str]:
     """Say what happened, how that compares with the forecast, what the API saw by type, and where to go next."""
     return [
         *_outcome(verdict),
@@ -45,7 +45,7 @@ def summary(verdict: Verdict, types: Sequence[EventType]) -> list[str]:
     ]
 
 
-def _outcome(verdict: Verdict) -> Iterator[str]:
+def _outcome(verdict: DemoVerdict) -> Iterator[str]:
     record, counts = verdict.record, verdict.record["counts"]
     yield f"{counted(counts['taken'], 'event')} in {counted(verdict.items, 'item')} were taken off the audit list."
     yield (
@@ -60,7 +60,7 @@ def _outcome(verdict: Verdict) -> Iterator[str]:
         yield "and the next run would take it first."
 
 
-def _forecast(verdict: Verdict) -> Iterator[str]:
+def _forecast(verdict: DemoVerdict) -> Iterator[str]:
     planned, workers = verdict.record["plan"], verdict.record["workers"]
     if verdict.answered_seconds is None:
         yield "No call was answered."
@@ -77,7 +77,7 @@ def _forecast(verdict: Verdict) -> Iterator[str]:
     )
 
 
-def _api(verdict: Verdict) -> Iterator[str]:
+def _api(verdict: DemoVerdict) -> Iterator[str]:
     calls = sum(one.calls for one in verdict.api.values())
     if verdict.refused:
         yield f"The API refused {counted(verdict.refused, 'call')} of {calls:,}."
@@ -89,7 +89,7 @@ def _api(verdict: Verdict) -> Iterator[str]:
         yield "No event came twice."
 
 
-def _tables(verdict: Verdict, types: Sequence[EventType]) -> Iterator[str]:
+def _tables(verdict: DemoVerdict, types: Sequence[EventType]) -> Iterator[str]:
     """Lay out what the API saw by type, so that it fits a screen: of its endpoints in all, and the highest peak."""
     headings = ["seen by the API", "endpoints", "calls", "refused", "peak", "limit"]
     rows = [headings]

@@ -24,25 +24,21 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
 
 
-@dataclass(frozen=True, slots=True)
-class TypeProgress:
-    """How far one type is: events in all, and those settled."""
-
-    name: str
-    total: int
-    completed: int
-    failed: int
+#: A plain view writes at most one line in this time, seconds, and this many in a window.
+LINE_SECONDS = 1.0
+LINES_A_WINDOW = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A run at one moment, by the document `found`: what a line tells of it, in seconds, `busy` by ready worker."""
+    """A run at one moment: its document `found`, and what a line needs of it. `busy` lanes by ready worker."""
 
     found: Mapping[str, Any]
     state: State
     elapsed_seconds: float
     window_seconds: float
-    types: tuple[TypeProgress, ...]
+    total: int
+    completed: int
     plan: Mapping[str, Any] | None = None
     wanted: int = 0
     threads: int = 0
@@ -53,24 +49,14 @@ class Moment:
         """Seconds until the deadline."""
         return max(0.0, self.window_seconds - self.elapsed_seconds)
 
-    @property
-    def total(self) -> int:
-        """Events of the run."""
-        return sum(one.total for one in self.types)
-
-    @property
-    def completed(self) -> int:
-        """Events completed."""
-        return sum(one.completed for one in self.types)
-
 
 def look(store: Store, run_id: str) -> Moment | None:
-    """Look at a run; None when it is not open any more."""
+    """Return how a run stands, None if it is not open any more."""
     return moment_of(report.status(store, run_id, measured=False)) if store.runs.is_open(run_id) else None
 
 
 def moment_of(found: Mapping[str, Any]) -> Moment:
-    """Return the moment that a status document or a record tells of."""
+    """Return the moment that a status document or a record describes."""
     state, workers = State(found["state"]), found["workers"]
     left = found.get("seconds_left")
     return Moment(
@@ -78,7 +64,8 @@ def moment_of(found: Mapping[str, Any]) -> Moment:
         state=state,
         elapsed_seconds=found["duration_seconds"] if left is None else found["window_seconds"] - left,
         window_seconds=found["window_seconds"],
-        types=tuple(_type_progress(name, entry) for name, entry in found["by_type"].items()),
+        total=sum(one["taken"] + one["carried_over"] for one in found["by_type"].values()),
+        completed=sum(one["completed"] for one in found["by_type"].values()),
         plan=None if state in {State.DRAINING, State.PLANNING} else found["plan"],
         wanted=workers.get("wanted", 0),
         threads=found["plan"]["threads"],
@@ -86,19 +73,15 @@ def moment_of(found: Mapping[str, Any]) -> Moment:
     )
 
 
-def _type_progress(name: str, entry: Mapping[str, Any]) -> TypeProgress:
-    return TypeProgress(name, entry["taken"] + entry["carried_over"], entry["completed"], entry["failed"])
-
-
-def spare_time(moment: Moment) -> str:
-    """Write the countdown, or once the run is over what it took."""
+def _spare_time(moment: Moment) -> str:
+    """Return the countdown, or the duration of a run that is over."""
     if moment.state in MOVES:
         return f"{moment.left_seconds:.1f} s left"
     return f"{moment.elapsed_seconds:.1f} s of {moment.window_seconds:g} s"
 
 
-def plan_line(planned: Mapping[str, Any]) -> str:
-    """Write what a plan promises."""
+def _plan_line(planned: Mapping[str, Any]) -> str:
+    """Return what a plan promises, in words."""
     left = f"{planned['expected_leftover']:,}" if planned["expected_leftover"] else "nothing"
     return (
         f"{counted(planned['workers'], 'worker')} of {counted(planned['threads'], 'lane')}, done "
@@ -106,8 +89,8 @@ def plan_line(planned: Mapping[str, Any]) -> str:
     )
 
 
-def workers_line(moment: Moment) -> str:
-    """Write who works: workers ready of those wanted, lanes busy of those there are."""
+def _workers_line(moment: Moment) -> str:
+    """Return the workers that are ready of those wanted, and the lanes that are busy, in words."""
     if moment.state not in MOVES:
         return "workers no longer needed"
     if not moment.wanted and not moment.busy:
@@ -116,18 +99,13 @@ def workers_line(moment: Moment) -> str:
     return f"{len(moment.busy)} of {moment.wanted} workers ready, {sum(moment.busy)} of {lanes} lanes busy"
 
 
-def moment_line(moment: Moment) -> str:
-    """Write a moment in one line, for where there is no terminal."""
+def _moment_line(moment: Moment) -> str:
+    """Return a moment as one line of text."""
     start = f"{moment.elapsed_seconds:5.1f} s  {moment.state}"
     if moment.state in {State.DRAINING, State.PLANNING}:
         return f"{start}: {counted(moment.total, 'event')} taken so far"
     done = f"{start}: {moment.completed:,} of {moment.total:,} completed"
-    return f"{done}; {workers_line(moment)}; {spare_time(moment)}" if moment.state in MOVES else done
-
-
-#: A plain view writes a line this often at the most, and this many in a window, seconds and lines.
-LINE_SECONDS = 1.0
-LINES_A_WINDOW = 60
+    return f"{done}; {_workers_line(moment)}; {_spare_time(moment)}" if moment.state in MOVES else done
 
 
 class View(Protocol):
@@ -197,9 +175,9 @@ class PlainView:
             if now - self._written_at < pause:
                 return
         elif moment.plan and moment.state is State.RUNNING:
-            self._write(f"{moment.elapsed_seconds:5.1f} s  planned: {plan_line(moment.plan)}")
+            self._write(f"{moment.elapsed_seconds:5.1f} s  planned: {_plan_line(moment.plan)}")
         self._state, self._written_at = moment.state, now
-        self._write(moment_line(moment))
+        self._write(_moment_line(moment))
 
     def _write(self, text: str) -> None:
         print(text, file=self._stream, flush=True)

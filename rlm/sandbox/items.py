@@ -1,15 +1,17 @@
-"""What the audit system would push: items of one or several event types, as many events of each type."""
+"""What the audit system would push: the items of a demo, and the marked items of a self-test."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from rlm.core.clock import isoformat
+from rlm.core.event import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from random import Random
 
 #: How many event types an item has, and how often that is so.
@@ -48,3 +50,35 @@ def _item(number: int, names: list[str], random: Random, now: float) -> bytes:
             "retry_count": 0,
         }
     )
+
+
+#: Stands in each item, so that whoever comes across one knows what it is.
+WALLET = "rlm test"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Items to be pushed; the ids of the events that are to be completed, and what becomes of the rest."""
+
+    items: tuple[bytes, ...]
+    events: frozenset[str]
+    letters: tuple[Reason, ...]
+    duplicates: int
+
+
+def make_batch(prefix: str, events_by_type: Mapping[str, int], now: float) -> Batch:
+    """Make items of one event each, one of them twice, one of a type that nobody has, and one that is none.
+
+    Their ids begin with `prefix`; `now` is when they were found, seconds since 1970.
+    """
+    names = [name for name, number in events_by_type.items() for _ in range(number)]
+    items = [_marked_item(f"{prefix}-{number}", name, now) for number, name in enumerate(names, start=1)]
+    events = frozenset(f"{prefix}-{number}:{name}" for number, name in enumerate(names, start=1))
+    unknown = _marked_item(f"{prefix}-0", prefix, now)
+    letters = (Reason.NOT_JSON, Reason.UNKNOWN_TYPE)
+    return Batch((*items, items[0], unknown, f"{prefix}: no JSON".encode()), events, letters, 1)
+
+
+def _marked_item(item_id: str, name: str, now: float) -> bytes:
+    fields = {"id": item_id, "wallet_name": WALLET, "events": [name], "timestamp": isoformat(now)}
+    return msgspec.json.encode(fields)
