@@ -55,7 +55,7 @@ class Pushed:
     refused: int = 0
     faults: dict[str, Faulty] = field(default_factory=dict)
 
-    def note(self, line: int, flaws: Sequence[Flaw]) -> None:
+    def note(self, line: int, flaws: Sequence[ItemFlaw]) -> None:
         """Count an item that will become a dead letter by its first flaw."""
         self.bad += 1
         faulty = self.faults.setdefault(flaws[0].reason, Faulty())
@@ -75,7 +75,7 @@ class Pushed:
         return f"{self.bad:,} of {counted(self.read, 'item')} {verb} become {letters}: {parts}"
 
 
-class Flaw(NamedTuple):
+class ItemFlaw(NamedTuple):
     """Why an item will become a dead letter, or its event of an unknown type, which is named then."""
 
     reason: str
@@ -147,17 +147,17 @@ def fault_of(item: bytes, settings: Settings) -> str:
     return _said(flaws[0], settings.types) if flaws else ""
 
 
-def flaws_of(item: bytes, settings: Settings) -> list[Flaw]:
+def flaws_of(item: bytes, settings: Settings) -> list[ItemFlaw]:
     """Return why an item will become a dead letter, or which of its types are unknown; nothing where all is well."""
     try:
         types = decode_item(item, settings.queue.max_item_bytes).types
     except BadItemError as error:
-        return [Flaw(error.reason, str(error))]
+        return [ItemFlaw(error.reason, str(error))]
     unknown = [(name, BadItemError.unknown_type(name)) for name in types if name not in settings.types]
-    return [Flaw(error.reason, str(error), name) for name, error in unknown]
+    return [ItemFlaw(error.reason, str(error), name) for name, error in unknown]
 
 
-def _said(flaw: Flaw, known: Iterable[str]) -> str:
+def _said(flaw: ItemFlaw, known: Iterable[str]) -> str:
     near = did_you_mean(close_match(flaw.type_name, known)) if flaw.type_name else ""
     return f"{flaw.reason}: {flaw.detail}{near}"
 

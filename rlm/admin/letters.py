@@ -118,7 +118,7 @@ def letter_of_wallet(raw: bytes, wallet: str) -> dict[str, Any] | None:
     return {**of, "since": str(letter.failed_at), "letter": letter.id}
 
 
-class Kind(NamedTuple):
+class LetterKind(NamedTuple):
     """What alike letters have in common; `answer` is the status that the endpoint answered, where that was it."""
 
     reason: str
@@ -129,12 +129,12 @@ class Kind(NamedTuple):
 
 def grouped(letters: Iterable[bytes]) -> list[dict[str, Any]]:
     """Return how many letters there are of each kind, the most first; of each also its newest and oldest time."""
-    found: dict[Kind, dict[str, Any]] = {}
+    found: dict[LetterKind, dict[str, Any]] = {}
     for raw in letters:  # the newest first
         letter = msgspec.json.decode(raw, type=_Letter)
         status = _STATUS.search(str(letter.detail)) if letter.endpoint else None
         endpoint = str(letter.endpoint) if letter.endpoint else None
-        kind = Kind(letter.reason, status[0] if status else None, endpoint, letter.type)
+        kind = LetterKind(letter.reason, status[0] if status else None, endpoint, letter.type)
         group = found.setdefault(
             kind, {"letters": 0, **kind._asdict(), "newest": letter.failed_at, "newest_id": letter.id}
         )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rlm.settings import Settings
 
 
-class Kind(StrEnum):
+class MetricKind(StrEnum):
     """What Prometheus takes a metric for."""
 
     GAUGE = "gauge"
@@ -32,21 +32,21 @@ class Metric:
     """One metric. Labels are names of types, endpoints and budgets, and words of RLM's own: never what an item says."""
 
     name: str
-    kind: Kind
+    kind: MetricKind
     labels: tuple[str, ...]
     meaning: str
 
 
 def _gauge(name: str, meaning: str, *labels: str) -> Metric:
-    return Metric(name, Kind.GAUGE, labels, meaning)
+    return Metric(name, MetricKind.GAUGE, labels, meaning)
 
 
 def _counter(name: str, meaning: str, *labels: str) -> Metric:
-    return Metric(name, Kind.COUNTER, labels, meaning)
+    return Metric(name, MetricKind.COUNTER, labels, meaning)
 
 
 def _histogram(name: str, meaning: str, *labels: str) -> Metric:
-    return Metric(name, Kind.HISTOGRAM, labels, meaning)
+    return Metric(name, MetricKind.HISTOGRAM, labels, meaning)
 
 
 METRICS: Final = (

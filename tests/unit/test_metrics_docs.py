@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rlm.telemetry.catalogue import BY_NAME, METRICS, Kind, Sample
+from rlm.telemetry.catalogue import BY_NAME, METRICS, MetricKind, Sample
 from rlm.telemetry.metrics import expose
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +51,7 @@ def example():
     """A page with every metric, each once."""
     for metric in METRICS:
         labels = dict.fromkeys(metric.labels, "x")
-        if metric.kind is Kind.HISTOGRAM:
+        if metric.kind is MetricKind.HISTOGRAM:
             yield Sample(metric.name, {**labels, "le": "1"}, 1, "_bucket")
             yield Sample(metric.name, {**labels, "le": "+Inf"}, 2, "_bucket")
             yield from (Sample(metric.name, labels, 2, suffix) for suffix in ("_count", "_sum"))
@@ -70,7 +70,7 @@ def test_a_unit_stands_in_the_name():
     """What is in seconds says so, and a counter is a total."""
     for name, (kind, _, unit, _) in documented().items():
         assert ("_seconds" in name) == (unit == "seconds"), name
-        assert (kind == Kind.COUNTER) == name.endswith("_total"), name
+        assert (kind == MetricKind.COUNTER) == name.endswith("_total"), name
 
 
 def test_every_metric_that_a_query_names_exists_with_its_labels():

@@ -18,7 +18,7 @@ from rlm.ledger.reading.backlog import MOST_ITEMS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rlm.admin.explain.look import Gate, Scene
+    from rlm.admin.explain.look import EndpointGate, TypeStatus
     from rlm.core.trail import TrailCall
     from rlm.ledger import Store
 
@@ -47,8 +47,8 @@ def explain(store: Store, asked: str) -> list[dict[str, Any]]:
         found = _with_letters(store, asked, found)
     if not found:
         raise NoSuchRunError(_unknown(store, asked, unread))
-    scenes = {name: look_around(store, name) for name in {type_of(event.event_id) for event in found}}
-    return [_document(event, scenes[type_of(event.event_id)]) for event in found]
+    statuses = {name: look_around(store, name) for name in {type_of(event.event_id) for event in found}}
+    return [_document(event, statuses[type_of(event.event_id)]) for event in found]
 
 
 def _look(store: Store, asked: str) -> tuple[list[Whereabouts], int]:
@@ -106,15 +106,15 @@ def _unknown(store: Store, asked: str, unread: int) -> str:
     )
 
 
-def _document(event: Whereabouts, scene: Scene) -> dict[str, Any]:
+def _document(event: Whereabouts, status: TypeStatus) -> dict[str, Any]:
     return {
         "event_id": event.event_id,
         "type": type_of(event.event_id) if ":" in event.event_id else None,  # a letter of an item as a whole
         "state": event.place,
-        "sentence": sentence(event, scene),
+        "sentence": sentence(event, status),
         "position": event.queued.position if event.queued else event.position,
         "of": event.queued.of if event.queued else event.of,
-        "run_id": scene.run.id if scene.run else None,
+        "run_id": status.run.id if status.run else None,
         "taken_at": None if event.taken_at is None else isoformat(event.taken_at),
         "taken_in": event.taken_in,
         "worker": event.worker or None,
@@ -124,7 +124,7 @@ def _document(event: Whereabouts, scene: Scene) -> dict[str, Any]:
         "runs_spent": event.runs,
         "calls": event.calls,
         "attempts": [_attempt(one) for one in event.attempts],
-        "endpoints": [_gate(gate) for gate in scene.gates] if event.place in _WAITING else [],
+        "endpoints": [_gate(gate) for gate in status.gates] if event.place in _WAITING else [],
         "letter": asdict(event.letter) if event.letter else None,
     }
 
@@ -142,7 +142,7 @@ def _attempt(one: TrailCall) -> dict[str, Any]:
     }
 
 
-def _gate(gate: Gate) -> dict[str, Any]:
+def _gate(gate: EndpointGate) -> dict[str, Any]:
     return {
         "endpoint": gate.endpoint,
         "state": gate.state,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class EndpointGate:
     """One endpoint of a type: its health, slots free with its budget's, seconds until there is one; None for never.
 
     The health is its budget's where that is what shuts it.
@@ -52,7 +52,7 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class TypeStatus:
     """What a type's events wait for. `now` and `next_run_at` in seconds since 1970.
 
     `next_run_at` is None where no scheduler is alive. `needs_seconds` must be left of a run for a call to be begun,
@@ -64,7 +64,7 @@ class Scene:
     now: float
     run: Run | None
     next_run_at: float | None
-    gates: tuple[Gate, ...]
+    gates: tuple[EndpointGate, ...]
     needs_seconds: float | None
     ready: int
     wanted: int
@@ -218,7 +218,7 @@ def _call(store: Store, worker: str, event_id: str) -> tuple[str, float] | None:
     return endpoint, int(stamp) / _MICROSECONDS
 
 
-def look_around(store: Store, type_name: str) -> Scene:
+def look_around(store: Store, type_name: str) -> TypeStatus:
     """Look at what the events of a type may be waiting for: the run, its endpoints, lanes.
 
     Raises:
@@ -238,7 +238,7 @@ def look_around(store: Store, type_name: str) -> Scene:
     next_tick = (system_clock.now() // every_seconds + 1) * every_seconds
     if run is not None:  # runs never overlap: a tick that comes meanwhile waits for its end
         next_tick = max(next_tick, system_clock.now() + run.left_seconds(now_us))
-    return Scene(
+    return TypeStatus(
         now=now_us / _MICROSECONDS,
         run=run,
         next_run_at=next_tick if scheduled else None,
@@ -255,7 +255,7 @@ def look_around(store: Store, type_name: str) -> Scene:
     )
 
 
-def _gate(endpoint: Endpoint, views: Mapping[str, WindowState]) -> Gate:
+def _gate(endpoint: Endpoint, views: Mapping[str, WindowState]) -> EndpointGate:
     own = views[endpoint.name]
     health, binds = circuit_of(own), own
     budget = views[endpoint.budget.name] if endpoint.budget else None
@@ -264,4 +264,4 @@ def _gate(endpoint: Endpoint, views: Mapping[str, WindowState]) -> Gate:
         health, binds, named = circuit_of(budget), budget, endpoint.budget.name
     free = min(own.free, budget.free) if budget else own.free
     wait = binds.wait_seconds
-    return Gate(endpoint.name, health, free, wait if wait < ENDLESS_SECONDS else None, named)
+    return EndpointGate(endpoint.name, health, free, wait if wait < ENDLESS_SECONDS else None, named)

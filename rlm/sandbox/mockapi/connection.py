@@ -8,7 +8,7 @@ import socket
 import struct
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote
 
 import msgspec
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from rlm.sandbox.mockapi.arrivals import Arrival
+    from rlm.sandbox.mockapi.service import Service
     from rlm.web.connections import Ceiling
 
 
@@ -105,18 +106,6 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     after_seconds: float = 0.0
     arrival: Arrival | None = None
-
-
-class Service(Protocol):
-    """What a connection asks."""
-
-    def cuts(self, head: Head) -> bool:
-        """Tell whether the connection is to be reset before the body of this request is read."""
-        ...
-
-    def receive(self, head: Head, body: bytes, at: float) -> Reply | NoAnswer:
-        """Take a request whose last byte was read `at` (monotonic seconds)."""
-        ...
 
 
 class ClientConnection(asyncio.Protocol):
