@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
 
 
-#: The status in the detail of a letter that an answer was the reason for.
+#: The status in the detail of a letter that an answer caused.
 _STATUS = re.compile(r"\bHTTP \d{3}\b")
-#: What a letter holds in place of an item of which it has the beginning alone.
+#: The keys that a letter has in place of an item of which it holds only the beginning.
 _EXCERPT = {"base64", "truncated", "bytes", "sha256"}
 
 
@@ -46,10 +46,10 @@ class _Letter(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class LetterFilter:
-    """Which letters are meant: those that fit all that is given, of each kind one of several.
+    """A choice of letters: those that match each criterion given; one of several values is enough.
 
-    `since` is in seconds since 1970. `text` is looked for in the id of event and item, the name of the wallet and the
-    detail, upper and lower case aside.
+    `since` is in seconds since 1970. `text` is searched for in the ids of event and item, the name of the wallet and
+    the detail, whatever its case.
     """
 
     types: frozenset[str] = frozenset()
@@ -59,11 +59,11 @@ class LetterFilter:
     text: str = ""
 
     def __bool__(self) -> bool:
-        """Return whether anything is asked for; else all letters fit."""
+        """Return whether there is any criterion; else all letters match."""
         return self != LetterFilter()
 
     def fits(self, raw: bytes) -> bool:
-        """Return whether a letter is meant."""
+        """Return whether a letter matches."""
         if not self:
             return True
         letter = msgspec.json.decode(raw, type=_Letter)
@@ -77,7 +77,7 @@ class LetterFilter:
 
 
 def _moment(failed_at: object) -> float:
-    """Return when a letter was written, seconds since 1970; long ago where it does not tell."""
+    """Return when a letter was written, seconds since 1970; 0 if it does not say."""
     try:
         return datetime.fromisoformat(str(failed_at)).timestamp()
     except ValueError:
@@ -85,7 +85,7 @@ def _moment(failed_at: object) -> float:
 
 
 def _searched(letter: _Letter) -> str:
-    """Return what a text is looked for in, a line each."""
+    """Return the texts to search, one per line."""
     item = letter.item_bytes
     try:
         told = msgspec.json.decode(item)
@@ -100,12 +100,12 @@ def _searched(letter: _Letter) -> str:
 
 
 def letter_of_wallet(raw: bytes, wallet: str) -> dict[str, Any] | None:
-    """Return which event a letter is of, since when and its id, if its item is of the wallet.
+    """Return the event of a letter, its time and its id, if its item is of the wallet.
 
-    Without an event that is the id of its item, if it has any.
+    Without an event, the id of its item stands in, if it has any.
     """
     if wallet.encode() not in raw and b"\\" not in raw:
-        return None  # so it is with nearly all, and to decode them costs ten times as much
+        return None  # true of nearly all, and decoding costs ten times as much
     letter = msgspec.json.decode(raw, type=_Letter)
     try:
         told = msgspec.json.decode(letter.item_bytes)
@@ -119,7 +119,7 @@ def letter_of_wallet(raw: bytes, wallet: str) -> dict[str, Any] | None:
 
 
 class LetterKind(NamedTuple):
-    """What alike letters have in common; `answer` is the status that the endpoint answered, where that was it."""
+    """What alike letters have in common; `answer` is the status of the answer that caused them, if one did."""
 
     reason: str
     answer: str | None
@@ -128,7 +128,7 @@ class LetterKind(NamedTuple):
 
 
 def grouped(letters: Iterable[bytes]) -> list[dict[str, Any]]:
-    """Return how many letters there are of each kind, the most first; of each also its newest and oldest time."""
+    """Return the number of letters of each kind, the most first, with the time of the newest and the oldest."""
     found: dict[LetterKind, dict[str, Any]] = {}
     for raw in letters:  # the newest first
         letter = msgspec.json.decode(raw, type=_Letter)
@@ -144,15 +144,15 @@ def grouped(letters: Iterable[bytes]) -> list[dict[str, Any]]:
 
 
 def is_of_unknown_type(raw: bytes, types: Collection[str]) -> bool:
-    """Return whether the event of a letter is of none of the configured `types`: its retry is refused until it is."""
+    """Return whether the event of a letter has none of the configured `types`; its retry is refused until it has."""
     type_name = msgspec.json.decode(raw, type=_Letter).type
     return type_name is not None and type_name not in types
 
 
 def hopeless(raw: bytes, max_item_bytes: int) -> str:
-    """Return why a retry of a letter can only make a dead letter again; empty where it may succeed.
+    """Return why a retry of a letter can only make a dead letter again; empty if it may succeed.
 
-    That goes by the item as the letter holds it, of which there may be the beginning alone, and by what is taken now.
+    It goes by the item in the letter, of which there may be only the beginning, and by today's rules.
     """
     letter = msgspec.json.decode(raw, type=_Letter)
     held = msgspec.json.decode(letter.item)
@@ -167,15 +167,15 @@ def hopeless(raw: bytes, max_item_bytes: int) -> str:
     return ""
 
 
-#: Letters read at a time where all are dealt with.
+#: Letters read at a time.
 _PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one letter; `refused` says why nothing did, empty where it was done; `kept`: it is still there.
+    """What became of one letter; `refused` says why nothing was done, empty if it was; `kept`: it is still there.
 
-    One that is `left` was not tried, for that could not succeed.
+    One that is `left` was not tried, because that could not succeed.
     """
 
     id: str
@@ -185,7 +185,7 @@ class Outcome:
 
 
 def find_letters(store: Store, ids: Iterable[str]) -> dict[str, bytes]:
-    """Return the letters with these ids, by id, as they stand in the list; an unknown one is missing."""
+    """Return the letters with these ids, by id; unknown ones are missing."""
     missing = set(ids)
     found: dict[str, bytes] = {}
     for raw in store.letters.all() if missing else ():
@@ -204,7 +204,7 @@ def handle_of(raw: bytes) -> str:
 
 
 def item_text(raw: bytes) -> str:
-    """Write the item of a letter for a person: laid out where it is JSON, else as it came, what is no text escaped."""
+    """Return the item of a letter for a person: JSON indented, anything else as it came, with non-text escaped."""
     letter = msgspec.json.decode(raw, type=Envelope)
     if is_excerpt(letter):
         held = msgspec.json.decode(letter.item)
@@ -245,7 +245,7 @@ def retry_letter(store: Store, raw: bytes) -> Outcome:
 
 
 def retry_unless_hopeless(store: Store, raw: bytes) -> Outcome:
-    """Retry a letter as `retry_letter` does, but leave one whose item would only become a dead letter again."""
+    """Retry a letter, but leave one whose item would only become a dead letter again."""
     why = hopeless(raw, store.settings.queue.max_item_bytes)
     return Outcome(handle_of(raw), why, kept=True, left=True) if why else retry_letter(store, raw)
 
@@ -259,9 +259,9 @@ def drop_letter(store: Store, raw: bytes) -> Outcome:
 def deal_with_oldest(
     store: Store, most: int, deal: Callable[[Store, bytes], Outcome], fits: Callable[[bytes], bool] = lambda _raw: True
 ) -> Iterator[Outcome]:
-    """Deal with the `most` oldest letters that fit, oldest first, in constant memory, yielding each outcome.
+    """Process the `most` oldest letters that match, oldest first, in constant memory; yield each outcome.
 
-    Those that come meanwhile are newer, so they stay.
+    Letters written meanwhile are newer, so they stay.
     """
     kept = 0
     while most > 0 and (page := store.letters.oldest(kept, _PAGE)):

@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
 
 
-#: How far back the samples go, seconds.
+#: Age of the oldest sample, seconds.
 HISTORY_SECONDS: Final = 600.0
-#: Rates and growth are those of the last so many seconds: what has stopped is not said to go on.
+#: Rates and growth are of this time only, seconds, so that they end soon after what they measure.
 RECENT_SECONDS: Final = 60.0
-#: Samples kept at the most: with shorter pauses between them they go back less far.
+#: Most samples kept; with shorter intervals they go back less far.
 MOST_SAMPLES: Final = 3600
-#: Rates and growth are told from so many seconds of samples on.
+#: Rates and growth are known from this many seconds of samples on.
 KNOWN_FROM_SECONDS: Final = 5.0
-#: Growth of less than this many a minute, and than this part of what waits, is none.
+#: Growth below this many events per minute, and below this part of what waits, counts as steady.
 STEADY_EVENTS, STEADY_PART = 2.0, 0.02
 
 _MINUTE = 60.0
 
 
 class Direction(StrEnum):
-    """What becomes of what waits."""
+    """How the number of waiting events changes."""
 
     GROWING = "growing"
     DRAINING = "draining"
@@ -46,7 +46,7 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class QueueSample:
-    """What waits at one instant, seconds since 1970, by the clock of Redis.
+    """What waits at one instant, `at`, in seconds since 1970 by the clock of Redis.
 
     `items` are on the audit list and in staging, `in_ledger` are unsettled events and those retried by hand; `taken`
     counts the events that the ledger ever took.
@@ -60,13 +60,13 @@ class QueueSample:
 
 @dataclass
 class Trend:
-    """The samples of the last `HISTORY_SECONDS`, the oldest first; `events_per_item` is what items become."""
+    """The samples of the last `HISTORY_SECONDS`, the oldest first."""
 
     samples: deque[QueueSample] = field(default_factory=lambda: deque(maxlen=MOST_SAMPLES))
     events_per_item: float = 1.0
 
     def add(self, sample: QueueSample) -> None:
-        """Add the newest sample; after a step of the clock, what was before tells nothing."""
+        """Add the newest sample; discard the earlier ones if the clock was set back."""
         if self.samples and sample.at <= self.samples[-1].at:
             self.samples.clear()
         self.samples.append(sample)
@@ -93,9 +93,9 @@ class Trend:
 
     @property
     def arriving(self) -> float | None:
-        """Items that arrive in a minute, None while that is not known.
+        """Items that arrive per minute, None while unknown.
 
-        What arrives while a drain empties the list is not seen, so that time does not count.
+        Arrivals while a drain empties the list cannot be seen, so that time does not count.
         """
         number, seconds = 0, 0.0
         for before, after in pairwise(self.recent):
@@ -106,7 +106,7 @@ class Trend:
 
     @property
     def settled(self) -> float | None:
-        """Events completed or failed in a minute, None while that is not known."""
+        """Events completed or failed per minute, None while unknown."""
         recent = self.recent
         if self.seconds < KNOWN_FROM_SECONDS or len(recent) < 2:  # noqa: PLR2004  # a rate takes two
             return None
@@ -115,14 +115,14 @@ class Trend:
 
     @property
     def settled_each(self) -> list[float]:
-        """The same between each two samples."""
+        """Events completed or failed per minute between each two samples."""
         return [_settled(one, two) * _MINUTE / (two.at - one.at) for one, two in pairwise(self.samples)]
 
     @property
     def growth(self) -> float | None:
-        """By how many events what waits grows in a minute, below zero where it shrinks; None while not known.
+        """By how many events what waits grows per minute, negative if it shrinks; None while unknown.
 
-        It is the slope of the straight line nearest to the samples.
+        It is the slope of a linear regression over the samples.
         """
         recent = self.recent
         if self.seconds < KNOWN_FROM_SECONDS or len(recent) < 2:  # noqa: PLR2004  # a slope takes two
@@ -134,7 +134,7 @@ class Trend:
 
     @property
     def direction(self) -> Direction:
-        """What becomes of what waits, in a word."""
+        """Whether what waits grows."""
         growth = self.growth
         if growth is None:
             return Direction.UNKNOWN
@@ -144,23 +144,23 @@ class Trend:
 
 
 def _settled(before: QueueSample, after: QueueSample) -> int:
-    """Count the events that left the ledger between two samples."""
+    """Return how many events left the ledger between two samples."""
     return max(0, after.taken - before.taken - (after.in_ledger - before.in_ledger))
 
 
-#: Whatever reads all items, or plans, is done again after this many times as long as it took: a tenth of the time.
+#: Reading all items and planning are repeated after this many times as long as they took: a tenth of the time.
 PATIENCE = 10.0
-#: What is to be expected is asked again after this many seconds at the soonest; windows looked at for it.
+#: The outlook is renewed after this many seconds at the soonest; the number of windows in it.
 OUTLOOK_SECONDS, OUTLOOK_WINDOWS = 30.0, 20
 #: Runs whose leftovers are shown, the newest.
 SHOWN_RUNS = 20
 
 
 class Monitor:
-    """Looks at the queues over and over, and remembers how they were."""
+    """Observes the queues and remembers how they moved."""
 
     def __init__(self, store: Store, start_seconds: float) -> None:
-        """Look into `store`; `start_seconds` is the time that a run takes to its first call."""
+        """Observe `store`; `start_seconds` is the time from a run's start to its first call."""
         self._store = store
         self._start_seconds = start_seconds
         self._trend = Trend()
@@ -170,7 +170,7 @@ class Monitor:
     def look(self) -> dict[str, Any]:
         """Return how the queues are and move.
 
-        The keys are those of `rlm queue stats`, where what is by type may be a moment old while many items wait.
+        The keys are those of `rlm queue stats`; the numbers by type may be a moment old while many items wait.
 
         Raises:
             StoreError: Redis did not answer.
@@ -216,14 +216,14 @@ class Monitor:
         }
 
     def _learn_events_per_item(self, stats: dict[str, Any]) -> None:
-        """Learn how many events an item becomes, from what was read of them all."""
+        """Learn how many events an item becomes, from the statistics of all items."""
         in_ledger = stats["processing"] + stats["leftover"] + stats["retried"]
         in_items = sum(one["pending"] for one in stats["by_type"].values()) - in_ledger
         if stats["events"] and in_items > 0:
             self._trend.events_per_item = in_items / stats["events"]
 
     def _look_ahead(self) -> dict[str, Any] | None:
-        """Tell what becomes of the leftovers with as many arrivals as in the last runs; None where nothing is known."""
+        """Return what becomes of the leftovers with arrivals as in the last runs; None if those are unknown."""
         store = self._store
         arrivals = measured_arrivals(store)
         if not arrivals.windows:
@@ -238,7 +238,7 @@ class Monitor:
 
 
 class Sparing:
-    """Something that takes long to find out: what was found is good for a while, and the longer the longer it took."""
+    """Caches a value that takes long to compute: the longer it takes, the longer it is kept."""
 
     def __init__(self, find: Callable[[], Any], at_least_seconds: float) -> None:
         self._find = find
@@ -247,7 +247,7 @@ class Sparing:
         self._good_until = float("-inf")
 
     def get(self) -> Any:
-        """Return what was found last, or find out anew where that is too old."""
+        """Return the value, computed anew if it is too old."""
         began = system_clock.monotonic()
         if began >= self._good_until:
             self._found = self._find()

@@ -90,15 +90,15 @@ def plan_run(
     return compute_plan(workload, capacity or capacity_of(settings), horizon_of(settings, gone_seconds, window_seconds))
 
 
-#: Runs that are looked at, the newest.
+#: Runs by which arrivals are measured, the newest.
 MEASURED_RUNS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """Events by type that arrive in `seconds`, a window of today: the mean over so many `windows`, or as `given`.
+    """Events by type that arrive in `seconds`: the mean over this many `windows`, or as `given` for a type.
 
-    With no `windows` nothing is known but what is given, by type.
+    Without `windows` only the `given` numbers are known.
     """
 
     by_type: Mapping[str, float]
@@ -107,16 +107,16 @@ class Arrivals:
     given: frozenset[str] = frozenset()
 
     def but(self, given: Mapping[str, int]) -> Arrivals:
-        """Return the same but for the types given, of which so many arrive."""
+        """Return the same arrivals with other numbers for the types given."""
         return replace(self, by_type={**self.by_type, **given}, given=self.given | set(given))
 
     def within(self, seconds: float) -> dict[str, float]:
-        """Return how many arrive in that time, by type."""
+        """Return the arrivals in that time, by type."""
         return {name: number * seconds / self.seconds for name, number in self.by_type.items()}
 
 
 def measured_arrivals(store: Store) -> Arrivals:
-    """Return what was taken a window, `run.every_seconds`, over the last `RUNS` runs.
+    """Return what was taken per `run.every_seconds` over the last `MEASURED_RUNS` runs.
 
     Raises:
         StoreError: Redis did not answer.
@@ -125,7 +125,7 @@ def measured_arrivals(store: Store) -> Arrivals:
     names = [one.name for one in store.settings.event_types]
     every_seconds = store.settings.run.every_seconds
     ticked_at, current = store.runs.last_tick() or 0.0, store.runs.current()
-    # What an open run took stands in no record yet: its window does not count.
+    # What an open run took is in no record yet, so its window does not count.
     until = min(ticked_at, current.tick - every_seconds) if current else ticked_at
     return arrivals_of([one for one in found if one], names, every_seconds, until)
 
@@ -133,11 +133,11 @@ def measured_arrivals(store: Store) -> Arrivals:
 def arrivals_of(
     records: Sequence[Mapping[str, Any]], types: Iterable[str], every_seconds: float, until: float = 0.0
 ) -> Arrivals:
-    """Return what was taken a window of `every_seconds`, for each of `types`.
+    """Return what was taken per `every_seconds`, for each of `types`.
 
-    The time is that from the first start to the last, or to the tick at `until` (seconds since 1970) where that is
-    later: a tick without anything to do leaves no record. What the first run took had gathered before, nobody knows for
-    how long; so it tells only from when on the others did.
+    The time counts from the first start to the last, or to the tick at `until` (seconds since 1970) if that is later: a
+    tick with nothing to do leaves no record. The events of the first run arrived before, over an unknown time, so
+    they do not count.
     """
     unknown = Arrivals(dict.fromkeys(types, 0.0), every_seconds)
     if not records:

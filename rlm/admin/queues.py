@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def queue_stats(store: Store) -> dict[str, Any]:
-    """Return the lengths of the queues, and by type what is pending and since how many seconds.
+    """Return the lengths of the queues, and by type the pending events and the age of the oldest, seconds.
 
     `events` wait on the audit list, `staged` in a drain that was cut short, `failed` are dead letters. What is
     unsettled in the ledger is `processing` while a run is open, else `leftover`; `retried` is for the next run. By
@@ -59,20 +59,20 @@ def lengths(found: Books) -> dict[str, int]:
 
 
 def _age(now: float, since: Iterable[float | None]) -> float | None:
-    """Return how long ago the earliest of these moments was, seconds; a clock that is ahead makes nothing negative."""
+    """Return how long ago the earliest of these moments was, seconds; never negative, even if a clock is ahead."""
     known = [at for at in since if at is not None]
     return round(max(0.0, now - min(known)), 3) if known else None
 
 
 class Dropped(NamedTuple):
-    """How many leftovers were dropped, and whether a run was opened meanwhile, which took the others up."""
+    """How many leftovers were dropped, and whether a run was opened meanwhile, which takes the others."""
 
     number: int
     is_open: bool
 
 
 def count_leftovers(store: Store, wanted: EventFilter) -> int:
-    """Count the leftovers that fit; while a run is open nothing is left over.
+    """Count the leftovers that match; while a run is open there are none.
 
     Raises:
         StoreError: Redis did not answer.
@@ -90,9 +90,9 @@ def count_leftovers(store: Store, wanted: EventFilter) -> int:
 
 
 def drop_leftovers(store: Store, wanted: EventFilter, most: int) -> Dropped:
-    """Remove the first `most` leftovers that fit, for good, and forget their events: seen again they are new ones.
+    """Remove the first `most` leftovers that match, for good, and forget their events: pushed again they are new ones.
 
-    Each is dropped in a step of its own, in constant memory; at the first run that is open it ends.
+    They are dropped in chunks, in constant memory, until a run is opened.
 
     Raises:
         StoreError: Redis did not answer; some may have been dropped.
@@ -107,7 +107,7 @@ def drop_leftovers(store: Store, wanted: EventFilter, most: int) -> Dropped:
 
 
 def _leftovers(store: Store, wanted: EventFilter) -> Iterator[str]:
-    """Yield the ids of the leftovers that fit."""
+    """Yield the ids of the leftovers that match."""
     now = store.now_us() / 1_000_000
     of_leftovers = replace(wanted, states=frozenset({Place.LEFTOVER}))
     return (one.event_id for _, one in walk(store, of_leftovers) if one is not None and wanted.fits(one, now))

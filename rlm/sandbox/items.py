@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from random import Random
 
-#: How many event types an item has, and how often that is so.
+#: How many event types an item has, and how often.
 SIZES = (1, 2, 3)
 SIZE_WEIGHTS = (6, 3, 1)
 
 
 def make_items(events: int, types: Sequence[str], random: Random, now: float) -> list[bytes]:
-    """Make items with `events` events in all, of each type as many (give or take one), shuffled, as JSON.
+    """Return shuffled items as JSON, with `events` events in all, equally many of each type (give or take one).
 
-    Every item is another wallet's; `now` is when they were found, in seconds since 1970.
+    Every item has a wallet of its own; `now` is their timestamp, in seconds since 1970.
     """
     groups = list(_groups(events, types, random))
     random.shuffle(groups)
@@ -30,7 +30,7 @@ def make_items(events: int, types: Sequence[str], random: Random, now: float) ->
 
 
 def _groups(events: int, types: Sequence[str], random: Random) -> Iterator[list[str]]:
-    """Deal out every type once a round, and cut each round into items."""
+    """Yield the types of each item: every type once a round, and each round cut into items."""
     for dealt in range(0, events, len(types)):
         names = random.sample(types, len(types))[: events - dealt]
         while names:
@@ -52,13 +52,13 @@ def _item(number: int, names: list[str], random: Random, now: float) -> bytes:
     )
 
 
-#: Stands in each item, so that whoever comes across one knows what it is.
+#: The wallet of each item, so that whoever finds one knows what it is.
 WALLET = "rlm test"
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Items to be pushed; the ids of the events that are to be completed, and what becomes of the rest."""
+    """Items to push; the ids of the events that must be completed, and what becomes of the rest."""
 
     items: tuple[bytes, ...]
     events: frozenset[str]
@@ -67,9 +67,9 @@ class Batch:
 
 
 def make_batch(prefix: str, events_by_type: Mapping[str, int], now: float) -> Batch:
-    """Make items of one event each, one of them twice, one of a type that nobody has, and one that is none.
+    """Return items of one event each, one of them twice, one of an unknown type, and one that is no item.
 
-    Their ids begin with `prefix`; `now` is when they were found, seconds since 1970.
+    Their ids begin with `prefix`; `now` is their timestamp, in seconds since 1970.
     """
     names = [name for name, number in events_by_type.items() for _ in range(number)]
     items = [_marked_item(f"{prefix}-{number}", name, now) for number, name in enumerate(names, start=1)]

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 class MetricKind(StrEnum):
-    """What Prometheus takes a metric for."""
+    """The types of metrics in Prometheus."""
 
     GAUGE = "gauge"
-    COUNTER = "counter"  #: it only grows, until Redis forgets
+    COUNTER = "counter"  #: it only grows, until Redis loses data
     HISTOGRAM = "histogram"
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric. Labels are names of types, endpoints and budgets, and words of RLM's own: never what an item says."""
+    """One metric. Labels are names of types, endpoints and budgets, or RLM's own words, never data of an item."""
 
     name: str
     kind: MetricKind
@@ -113,7 +113,7 @@ METRICS: Final = (
 BY_NAME: Final = {metric.name: metric for metric in METRICS}
 
 
-#: How an event may end or begin in a run, and the name of that in a tally.
+#: How an event may enter or leave a run, and the name of that in a tally.
 OUTCOMES: Final = {
     "taken": "taken",
     "carried_over": "carried",
@@ -126,7 +126,7 @@ ANSWERS: Final = {"completed": "delivered", "throttled": "throttled", "error": "
 
 
 class Sample(NamedTuple):
-    """One line of a metric: its name, its labels, what it adds to the metric's name (`_bucket`), the number."""
+    """One line of a metric; `suffix` is added to the metric's name (`_bucket`)."""
 
     name: str
     labels: Mapping[str, str]
@@ -135,7 +135,7 @@ class Sample(NamedTuple):
 
 
 def counters(settings: Settings, totals: Mapping[str, int]) -> Iterator[Sample]:
-    """Yield the samples of what only grows; each configured type and endpoint has its own from the first on."""
+    """Yield the samples of counters and histograms; every configured type and endpoint has them from the start."""
     types = _names([one.name for one in settings.event_types], totals, OUTCOMES.values())
     endpoints = _names(settings.endpoints, totals, ANSWERS.values())
     for name in types:
@@ -167,7 +167,7 @@ def _all_histograms(types: Iterable[str], endpoints: Iterable[str], totals: Mapp
 
 
 def _names(configured: Iterable[str], totals: Mapping[str, int], fields: Iterable[str]) -> list[str]:
-    """Return the configured names, and after them those that were configured once and have a count."""
+    """Return the configured names, then those that were configured once and have a count."""
     known, starts = list(configured), {f"{field}:" for field in fields}
     others = {name.partition(":")[2] for name, number in totals.items() if number and _start(name) in starts}
     return [*known, *sorted(others - set(known))]

@@ -37,15 +37,12 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
 
 
-#: What the state of no run is called, as in `rlm status`.
+#: The state while no run is open, as in `rlm status`.
 IDLE = "idle"
 
 
 class Gauges:
-    """Reads the gauges of one store. What it keeps is how the last run kept the limits, which is looked up once.
-
-    One thread at a time may use it.
-    """
+    """Reads the gauges of one store; not thread-safe. It caches how the last run kept the limits."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -66,7 +63,7 @@ class Gauges:
         yield from _workers(self._store)
 
     def _last_run(self) -> Iterator[Sample]:
-        """Yield what the last record says. Before the first run, and where it says nothing, that is 0."""
+        """Yield the samples of the last record; 0 before the first run and for missing values."""
         store = self._store
         newest = store.runs.history(1)
         record: Mapping[str, Any] = (store.runs.record(newest[0]) if newest else None) or {}
@@ -93,7 +90,7 @@ class Gauges:
 
 
 def _seconds(text: str | None) -> float:
-    """Return a time of a record in seconds since 1970; 0 where there is none."""
+    """Return a time of a record in seconds since 1970; 0 if there is none."""
     return datetime.fromisoformat(text).timestamp() if text else 0.0
 
 
@@ -155,7 +152,7 @@ def _limits(store: Store) -> Iterator[Sample]:
     refused = {one.endpoint.name: one.refusals.nth for one in limits_too_high(store)}
     for one in limited:
         rules = sorted(zip(one.limit.rules, used[one.name], strict=True), key=lambda pair: -pair[0].amount)
-        # Of several rules of one period the strictest binds, and a series must not stand on the page twice.
+        # A series must not be on the page twice, so of several rules of one period the strictest counts.
         by_period = {f"{rule.seconds:g}": (rule.amount, number) for rule, number in rules}
         for period, (amount, number) in by_period.items():
             labels = {"endpoint": one.name, "period": period}
@@ -190,14 +187,14 @@ def _workers(store: Store) -> Iterator[Sample]:
     yield Sample("rlm_worker_restarts_total", {}, store.processes.restarts())
 
 
-#: What the page is said to be.
+#: The content type of the page.
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
 log = logging.getLogger(__name__)
 
 
 class MetricsPage:
-    """Writes the page of one store. One at a time is written, so that many who ask do not load Redis."""
+    """Writes the page of one store, one at a time, so that many clients do not load Redis."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -206,17 +203,22 @@ class MetricsPage:
         self._away = False
 
     def write(self) -> bytes:
-        """Return the page. Where Redis does not answer all of it, that is said, and nothing else: no old number."""
+        """Return the page. If Redis does not answer, the page says only that: no old numbers."""
         with self._lock:
             try:
                 samples = [Sample("rlm_up", {}, 1), *self._look()]
             except StoreError as error:
-                self._tell_once(error)
+                if not self._away:
+                    log.warning("The metrics cannot be read: %s", error, extra={"action": "metrics"})
+                self._away = True
                 revive(self._store)
                 samples = [Sample("rlm_up", {}, 0)]
             else:
-                self._tell_back()
-        return expose([_build_info(), *samples])
+                if self._away:
+                    log.info("The metrics can be read again", extra={"action": "metrics"})
+                self._away = False
+        build = Sample("rlm_build_info", {"version": __version__, "python": platform.python_version()}, 1)
+        return expose([build, *samples])
 
     def _look(self) -> Iterator[Sample]:
         began_at = system_clock.monotonic()
@@ -224,23 +226,9 @@ class MetricsPage:
         yield from counters(self._store.settings, self._store.totals.look())
         yield Sample("rlm_collect_seconds", {}, system_clock.monotonic() - began_at)
 
-    def _tell_once(self, error: StoreError) -> None:
-        if not self._away:
-            log.warning("The metrics cannot be read: %s", error, extra={"action": "metrics"})
-        self._away = True
-
-    def _tell_back(self) -> None:
-        if self._away:
-            log.info("The metrics can be read again", extra={"action": "metrics"})
-        self._away = False
-
-
-def _build_info() -> Sample:
-    return Sample("rlm_build_info", {"version": __version__, "python": platform.python_version()}, 1)
-
 
 def expose(samples: Iterable[Sample]) -> bytes:
-    """Write samples in the text format, in the order of the catalogue. Only what stands there can be exposed."""
+    """Return samples in the text format, in the order of the catalogue, which must have all of them."""
     families = {
         metric.name: Family(metric.name.removesuffix("_total"), metric.meaning, metric.kind) for metric in METRICS
     }
@@ -250,7 +238,7 @@ def expose(samples: Iterable[Sample]) -> bytes:
 
 
 class _Families:
-    """What `generate_latest` takes for a registry."""
+    """A registry, as far as `generate_latest` needs one."""
 
     def __init__(self, families: list[Family]) -> None:
         self._families = families

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     Entry = Mapping[str, Any]
 
 
-#: So many endpoints or types are named in a finding; of the others only the number is told.
+#: Endpoints or types named in a finding; the others are counted.
 MOST_NAMED: Final = 5
 
 
 def check_endpoints(store: Store) -> Iterator[Finding]:
-    """Tell which endpoints and budgets are paused, held or resting, and the types that nothing goes out for.
+    """Check for endpoints and budgets that are paused, held or resting, and for types that have no endpoint left.
 
-    Those that are so for the same reason are one finding.
+    Those with the same reason are one finding.
 
     Raises:
         StoreError: Redis did not answer.
@@ -60,14 +60,14 @@ def check_endpoints(store: Store) -> Iterator[Finding]:
 
 
 def _troubles(store: Store) -> list[Sequence[Entry]]:
-    """Return what went wrong with the calls of the open run, if there is one, and with those of the last."""
+    """Return what went wrong with the calls of the open run, if there is one, and of the last run."""
     run = store.runs.current()
     now = [tally.troubles_of(store.runs.tally(run.id), store.endpoints())] if run else []
     return [*now, *(record.get("troubles", ()) for record in store.runs.recent(1))]
 
 
 def _cause(alike: Sequence[Entry], troubles: Iterable[Sequence[Entry]]) -> tuple[str, str]:
-    """Return what went wrong last with calls to those that fail, and the remedy; empty texts where that is unknown."""
+    """Return what went wrong last with calls to the failing ones, and the remedy; empty texts if unknown."""
     failing = [one["name"] for one in alike if one["circuit_reason"] == "failing"]
     found = ([one for one in each if one["endpoint"] in failing] for each in troubles)
     theirs = next(filter(None, found), None)
@@ -89,7 +89,6 @@ def _name(alike: Sequence[Entry]) -> str:
 
 
 def _alike(entries: Iterable[Entry]) -> list[list[Entry]]:
-    """Put those together that get no call for the same reason."""
     found: dict[object, list[Entry]] = {}
     for one in entries:
         reason = one["health"], one["circuit_reason"], one["paused_by"], one["circuit_seconds"] is None
@@ -98,7 +97,7 @@ def _alike(entries: Iterable[Entry]) -> list[list[Entry]]:
 
 
 def _without_endpoint(store: Store, entries: Sequence[Entry], shut: Mapping[str, object]) -> list[str]:
-    """Name the types of which every endpoint is shut, or its budget is."""
+    """Return the types of which every endpoint, or its budget, is shut."""
     served = {
         kind
         for entry in entries
@@ -118,7 +117,7 @@ def _of_one(alike: Sequence[Entry]) -> tuple[str, str]:
 
 
 def _of_several(alike: Sequence[Entry]) -> tuple[str, str]:
-    """Say the same of several, and how long the last of them takes."""
+    """Return message and remedy for several, with the time of the last of them."""
     first, seconds = alike[0], [one["circuit_seconds"] for one in alike]
     until = "until resumed" if first["circuit_seconds"] is None else f"the last for another {span(max(seconds))}"
     words, remedy = _OF_SEVERAL[first["health"]]
@@ -154,13 +153,13 @@ def _resting(entry: Entry) -> tuple[str, str]:
     )
 
 
-#: By the health of what gets no call: what to say of it, and the remedy.
+#: Message and remedy for one that gets no call, by its health.
 _WORDS: Final[Mapping[str, Callable[[Entry], tuple[str, str]]]] = {
     Circuit.PAUSED: _paused,
     Circuit.HELD: _held,
     Circuit.RESTING: _resting,
 }
-#: What is said of several, and the remedy.
+#: Message and remedy for several.
 _OF_SEVERAL: Final[Mapping[str, tuple[str, str]]] = {
     Circuit.PAUSED: ("are paused {until}", "`rlm endpoint resume NAME` for each, when it may be called again"),
     Circuit.HELD: (
@@ -175,7 +174,7 @@ _OF_SEVERAL: Final[Mapping[str, tuple[str, str]]] = {
 
 
 def check_limits(store: Store) -> Iterator[Finding]:
-    """Tell which endpoints refused, as too many, calls that their limits allow.
+    """Check for endpoints that refused calls which their limits allow.
 
     Raises:
         StoreError: Redis did not answer.
@@ -187,16 +186,16 @@ def check_limits(store: Store) -> Iterator[Finding]:
         yield good("limits", "no endpoint refuses what its limit allows")
 
 
-#: A time that is off by more than this share and this many seconds is worth a warning: a median of calls that is longer
-#: than what is configured, or of one endpoint that differs from that of all.
+#: Warn if a median differs by more than this share and this many seconds: one of all calls that is longer than
+#: configured, or one of an endpoint from that of all.
 OFF_SHARE = 0.25
 OFF_SECONDS = 0.05
-#: A configured time that is longer than what calls take is cautious, until it is so many times as long.
+#: A configured time may be this many times as long as calls take; that is cautious.
 CAUTIOUS_TIMES = 2.0
 
 
 def check_times(types: Sequence[EventType], kept: Mapping[Pair, Measured]) -> Iterator[Finding]:
-    """Compare the configured time of each type with its calls of the last runs, at all its endpoints together."""
+    """Compare the configured time of each type with the measured times at all its endpoints together."""
     for event_type in types:
         durations = {
             endpoint.name: kept[event_type.name, endpoint.name].milliseconds
@@ -242,5 +241,5 @@ def _median_seconds(milliseconds: Sequence[float]) -> float:
 
 
 def _rounded(seconds: float) -> float:
-    """Round to what is worth writing into a file: two digits."""
+    """Round to two digits, for a file."""
     return float(f"{seconds:.2g}")

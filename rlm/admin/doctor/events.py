@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def check_run(store: Store) -> Iterator[Finding]:
-    """Tell whether a run is open, and whether it should have been closed."""
+    """Check whether an open run should have been closed."""
     run = store.runs.current()
     if run is None:
         yield good("run", "none is open")
@@ -39,7 +39,7 @@ def check_run(store: Store) -> Iterator[Finding]:
 
 
 def check_last_run(store: Store) -> Iterator[Finding]:
-    """Return what is to be said of the last run: that it failed, or why it left events over."""
+    """Check whether the last run failed, or why it left events over."""
     for record in store.runs.recent(1):
         why = record.get("why", [])
         troubles = tally.in_words(record.get("troubles", ()))
@@ -60,7 +60,7 @@ def _remedy(record: Mapping[str, Any]) -> str:
 
 
 def check_staging(store: Store) -> Iterator[Finding]:
-    """Tell whether items lie in staging with no run open that takes them."""
+    """Check for items in staging while no run is open to take them."""
     found = books(store)
     if found.run_id is not None:
         yield good("staging", f"{found.staged} items, a run is open")
@@ -72,7 +72,7 @@ def check_staging(store: Store) -> Iterator[Finding]:
 
 
 def check_books(store: Store) -> Iterator[Finding]:
-    """Tell whether every event is accounted for."""
+    """Check that every event is accounted for."""
     newest = store.runs.recent(1)
     found = books(store)
     faults = [*found.faults, *(one for record in newest for one in miscounted(store, found, record))]
@@ -83,12 +83,13 @@ def check_books(store: Store) -> Iterator[Finding]:
         yield fault("books", one, remedy)
 
 
-#: The conductor looks several times a second for what is due; what is due for longer it does not see, seconds.
+#: The conductor looks for due events several times a second, and closes runs at their deadline. What is overdue by
+#: more than this is not attended to, seconds.
 OVERDUE_SECONDS = 5.0
-#: Events looked at of each type and place, and the oldest pages of items.
+#: Events read of each type and place, and pages of the oldest items.
 MOST_EVENTS = 1000
 MOST_PAGES = 10
-#: So many types or workers are named; of others only the number is told.
+#: Types or workers named in a finding; the others are counted.
 MOST_NAMED = 10
 
 _MICROSECONDS = 1_000_000
@@ -96,7 +97,7 @@ _CONDUCT = "nothing, while a scheduler leads: it takes them back and sends them 
 
 
 def check_orphans(store: Store) -> Iterator[Finding]:
-    """Look for events in the hands of workers that are gone, and workers that nobody has cleaned up after."""
+    """Check for events held by workers that are gone, and for dead workers that nobody has cleaned up after."""
     run, missing = store.runs.current(), store.processes.missing(Role.WORKER)
     found = list(_orphans(store)) if run else []
     if missing:
@@ -118,7 +119,7 @@ def _orphans(store: Store) -> Iterator[Finding]:
         with translated(store.client):
             before = now_us - round(OVERDUE_SECONDS * _MICROSECONDS)
             unclaimed += store.client.zcount(store.keys.released(name), "-inf", before)
-    alive |= _alive(store)  # some have come up or left meanwhile, with all that they had in hand
+    alive |= _alive(store)  # some may have started or ended meanwhile
     if dead := {owner: number for owner, number in owners.items() if owner not in alive}:
         message = (
             f"events in the hands of workers that are gone: {sum(dead.values()):,} ({named(list(dead), MOST_NAMED)})"
@@ -137,7 +138,7 @@ def _alive(store: Store) -> set[str]:
 
 
 def check_stuck(store: Store) -> Iterator[Finding]:
-    """Look for events that have waited for more runs than they may fail in, and for back-offs that nobody ends."""
+    """Check for events that have waited for more runs than they may fail in, and for overdue back-offs."""
     now_us = store.now_us()
     long = store.settings.retry.max_runs * store.settings.run.every_seconds
     found = list(_waiting_long(store, now_us / _MICROSECONDS, long))
@@ -148,7 +149,7 @@ def check_stuck(store: Store) -> Iterator[Finding]:
 
 
 def _waiting_long(store: Store, now: float, long: float) -> Iterator[Finding]:
-    """Tell of each type whose oldest event waits for longer than `long`, of those looked at."""
+    """Yield a warning for each type whose oldest event has waited for longer than `long` seconds."""
     for name in store.known_types:
         waits: dict[str, float] = {}
         for key in (store.keys.pending(name), store.keys.retried(name)):
@@ -170,7 +171,7 @@ def _late_backoffs(store: Store, now_us: int) -> int:
 
 
 def check_unknown_types(store: Store) -> Iterator[Finding]:
-    """Look for events of types that are not configured, in the ledger and in the oldest items: nothing sends them."""
+    """Check for events of unconfigured types in the ledger and in the oldest items."""
     known = {one.name for one in store.settings.event_types}
     accounts = books(store).by_type
     in_ledger = {name: one.unsettled + one.retried for name, one in accounts.items() if name not in known}
@@ -193,7 +194,7 @@ _UNKNOWN = (
 
 
 def _unknown_in_items(store: Store, known: set[str]) -> tuple[Counter[str], int]:
-    """Count the events of unknown types in the oldest items; and the pages read."""
+    """Return the events of unknown types in the oldest items, and the number of pages read."""
     found: Counter[str] = Counter()
     pages = 0
     for page in islice(item_pages(store), MOST_PAGES):

@@ -1,4 +1,4 @@
-"""What is on the disk of this host: the configuration, `.env`, the data directory, the archive; and who may read it."""
+"""Files of this host: the configuration, `.env`, the data directory, the archive, and who may read or change them."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 
 def check_configuration(settings: Settings) -> Iterator[Finding]:
-    """Tell where the configuration comes from, and how much is in it."""
+    """Report the source and the size of the configuration."""
     source = f"file {settings.source}" if settings.source else "the built-in defaults, whose endpoints are examples"
     types, endpoints = len(settings.event_types), len(settings.endpoints)
     yield good("configuration", f"{source}; {types} types, {endpoints} endpoints, revision {settings.revision}")
 
 
 def unusable(error: ConfigurationError) -> Iterator[Finding]:
-    """Tell each fault of a configuration that cannot be used."""
+    """Report each fault of a configuration that cannot be used."""
     remedy = "correct it: no process of RLM starts with it; those that run go on with what they have read"
     for line in str(error).splitlines():
         yield fault("configuration", line, remedy)
@@ -45,7 +45,7 @@ _OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 
 
 def check_files(settings: Settings) -> Iterator[Finding]:
-    """Look who may read and change the files of `settings`; what does not exist is nobody's to read."""
+    """Check who may read and change the files of `settings`, as far as they exist."""
     found = [*check_file(settings.source)] if settings.source else []
     found += [*_procfile(settings), *_dotenv(settings), *_folder(settings)]
     for directory, what in ((settings.data_dir, "holds the data of the ledger"), (settings.archive_dir, "holds items")):
@@ -54,7 +54,7 @@ def check_files(settings: Settings) -> Iterator[Finding]:
 
 
 def check_file(path: Path) -> Iterator[Finding]:
-    """Look who may read and change the configuration at `path`, whether or not it can be used."""
+    """Check who may read and change the configuration at `path`, whether or not it can be used."""
     try:
         holds = "holds" if _holds_secret(path) else ""
     except RLMError:  # it cannot be read: nobody knows
@@ -64,7 +64,7 @@ def check_file(path: Path) -> Iterator[Finding]:
 
 
 def _holds_secret(path: Path) -> bool:
-    """Return whether something stands in the file that is masked where it is shown, but for harmless headers.
+    """Return whether the file holds a value that is masked when shown, except harmless headers.
 
     Raises:
         RLMError: it cannot be read.
@@ -74,12 +74,12 @@ def _holds_secret(path: Path) -> bool:
 
 
 def _folder(settings: Settings) -> Iterator[Finding]:
-    """Look who could put another data directory in the place of the embedded server's."""
+    """Check who could replace the data directory of the embedded server."""
     if settings.redis.url != EMBEDDED:
         return
     try:
         found = weakness(settings.data_dir.parent)
-    except OSError:  # the server tells of it
+    except OSError:  # the server reports it
         return
     if found:
         message = f"{settings.data_dir} holds the data of the ledger, and is refused: {found.what}"
@@ -92,7 +92,7 @@ def _procfile(settings: Settings) -> Iterator[Finding]:
 
 
 def _dotenv(settings: Settings) -> Iterator[Finding]:
-    """Look at the `.env` here, which `rlm up` reads, and at the one beside the data directory."""
+    """Check the `.env` here, which `rlm up` reads, and the one beside the data directory."""
     for directory in dict.fromkeys((Path.cwd(), settings.data_dir.parent)):
         yield from _closed(directory / ".env", "is where secrets stand", secret=True)
 
@@ -139,7 +139,7 @@ def _chmod(mode: int, path: Path) -> str:
 
 
 def _modes(path: Path) -> tuple[int, int]:
-    """Return the permissions of a file or directory, and those of others; 0 where there is none, or none to be seen."""
+    """Return the permissions of a file or directory, and those of others; 0 if it is missing or cannot be examined."""
     try:
         facts = path.stat()
     except OSError:
@@ -147,7 +147,7 @@ def _modes(path: Path) -> tuple[int, int]:
     return stat.S_IMODE(facts.st_mode), others(facts)
 
 
-#: So many beyond their bound one run may add, which the archivist moves within seconds of its end.
+#: What one run may add beyond the bounds; the archivist moves it within seconds of the run's end.
 ARCHIVED_SOON = {"run record": 1, "dead letter": 1000}
 
 _ALLOW_MEMORY_USAGE = "allow the user of redis.url to ask (ACL SETUSER name +memory|usage)"
@@ -156,7 +156,7 @@ _ARCHIVED_LATER = f"a scheduler archives them after each run; if they stay, its 
 
 
 def check_archive(store: Store) -> Iterator[Finding]:
-    """Tell what the archive on this host takes, and whether what should be in it still waits in Redis."""
+    """Check the size and access of the archive on this host, and whether Redis still holds what belongs in it."""
     yield _archive(store)
     yield from _check_bytes(store)
 

@@ -13,25 +13,25 @@ if TYPE_CHECKING:
 
 
 def good(name: str, message: str) -> Finding:
-    """Say that all is well with `name`."""
+    """Return a finding that all is well with `name`."""
     return Finding(name, ok=True, message=message)
 
 
 def warning(name: str, message: str, remedy: str) -> Finding:
-    """Say that RLM works, with a risk that is worth knowing."""
+    """Return a finding that RLM works, but at a risk."""
     return Finding(name, ok=False, message=message, remedy=remedy, severity=Severity.WARNING)
 
 
 def fault(name: str, message: str, remedy: str) -> Finding:
-    """Say that something does not work."""
+    """Return a finding that something does not work."""
     return Finding(name, ok=False, message=message, remedy=remedy)
 
 
 class Examination:
     """A round of checks.
 
-    What a check raises becomes a finding, and the next one is made. What Redis refuses is told once, with all that
-    could not be looked at for it; once Redis cannot be reached, what needs it is not even tried, for each would wait.
+    An error in a check becomes a finding, and the next check is made. What Redis refuses is one finding, with all
+    checks that failed for it. Once Redis is unreachable, checks that need it are skipped, because each would wait.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Examination:
         self._away: StoreUnreachableError | None = None
 
     def make(self, name: str, check: Callable[[], Iterable[Finding]], *, needs_redis: bool = True) -> Iterator[Finding]:
-        """Yield what a check finds, as far as it gets."""
+        """Yield the findings of a check, up to its first error."""
         if needs_redis and self._away:
             self.note(name, self._away)
             return
@@ -52,13 +52,13 @@ class Examination:
             yield fault(name, message, "see what the others say; if it stays, it is a fault of RLM: report it")
 
     def note(self, name: str, error: StoreError) -> None:
-        """Remember that Redis would not have a check made, or could not be reached for it."""
+        """Remember that a check failed because Redis refused it or was unreachable."""
         if isinstance(error, StoreUnreachableError):
             self._away = error
         self._refused.setdefault(error.what, (error, []))[1].append(name)
 
     def troubles(self) -> Iterator[Finding]:
-        """Tell of Redis what kept checks from being made."""
+        """Report why checks could not be made in Redis."""
         for error, names in self._refused.values():
             missing = [name for name in names if name != "redis"]
             seen = f"; so not looked at: {', '.join(missing)}" if missing else ""

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from rlm.ledger.fitness import Finding
 
 
-#: So many keys set aside are named, the newest; of others only the number is told.
+#: Keys in quarantine that are named, the newest; the others are counted.
 MOST_NAMED = 10
 
 
 def check_keys(store: Store) -> Iterator[Finding]:
-    """Tell which keys hold what cannot be there, of what type they should be and are, and what is in quarantine."""
+    """Check for keys of the wrong type or with invalid data, and for keys in quarantine."""
     flaws, asides = inspect(store, deep=True, records=True), store.quarantine.all()
     for flaw in flaws:
         remedy = (
@@ -42,7 +42,7 @@ def check_keys(store: Store) -> Iterator[Finding]:
 
 
 def check_selftests(store: Store) -> Iterator[Finding]:
-    """Tell of the keys of self-tests that began long ago and did not end; they take room and do no harm."""
+    """Check for keys of self-tests that were killed long ago; they use memory and do no harm."""
     left = SelfTests(store.client, store.settings).left(system_clock.now())
     for prefix, test in left.items():
         message = f"a self-test of {isoformat(test.started_at)} on {test.host} was killed; its keys {prefix}* are left"

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from rlm.settings import Settings
 
 
-#: How long one connection may take, and all of them together, seconds; so many are opened at once.
+#: Time for one connection and for all of them, seconds; and connections opened at once.
 EACH_SECONDS: Final = 2.0
 ALL_SECONDS: Final = 10.0
 AT_ONCE: Final = 32
-#: So many addresses have a finding each, and so many endpoints are named of one; of others the number is told.
+#: Addresses with a finding of their own, and endpoints named for each; the others are counted.
 MOST_FINDINGS: Final = 5
 MOST_NAMED: Final = 3
 
@@ -36,7 +36,7 @@ _MEND: Final = "start it, or mend its address, its certificate or the way there;
 
 
 def check_reach(settings: Settings) -> Iterator[Finding]:
-    """Tell to which addresses of endpoints no connection can be opened, and why."""
+    """Check that a connection can be opened to the address of each endpoint."""
     by_target: dict[tuple[str, int, str], list[Endpoint]] = {}
     for endpoint in settings.endpoints.values():
         by_target.setdefault(target_of(endpoint.url), []).append(endpoint)
@@ -62,7 +62,7 @@ def _addresses(number: int) -> str:
 
 
 def _try(opener: Opener, url: str, ends_at: float) -> str | None:
-    """Open a connection and close it; return why it could not be opened, None where there was no time to try."""
+    """Open and close a connection; return why it could not be opened, None if there was no time to try."""
     seconds = min(EACH_SECONDS, ends_at - system_clock.monotonic())
     if seconds <= 0:
         return None
@@ -77,14 +77,14 @@ def _named(endpoints: list[Endpoint]) -> str:
     return named([one.name for one in endpoints], MOST_NAMED)
 
 
-#: A host that has not answered after this is taken for unreachable, seconds.
+#: A host that has not answered after this is unreachable, seconds.
 REACH_SECONDS = 2.0
 
 _PORTS = {"http": 80, "https": 443}
 
 
 def check_sentry(settings: Settings) -> Iterator[Finding]:
-    """Connect to the host of the DSN, or to the proxy on the way there; of the DSN only host and port are told."""
+    """Check that the host of the DSN, or the proxy before it, accepts connections; only host and port are shown."""
     if settings.sentry_dsn is None:
         yield good("sentry", "off: SENTRY_DSN is not set")
         return
@@ -103,7 +103,7 @@ def check_sentry(settings: Settings) -> Iterator[Finding]:
 
 
 def _first_hop(dsn: str) -> tuple[str, int, str]:
-    """Return the host and port that are connected to, and what they are."""
+    """Return the host and port to connect to, and what they are."""
     parts = urlsplit(dsn)
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
     proxy = getproxies().get(parts.scheme, "")
@@ -114,7 +114,7 @@ def _first_hop(dsn: str) -> tuple[str, int, str]:
 
 
 def _trouble(host: str, port: int) -> str:
-    """Connect, and say what went wrong, if anything; a name that takes too long to resolve is waited for no longer."""
+    """Return why a connection failed, empty if it did not. The thread bounds the time to resolve the name."""
     outcome: list[str] = []
 
     def connect() -> None:

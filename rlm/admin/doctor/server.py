@@ -27,22 +27,22 @@ if TYPE_CHECKING:
     from rlm.ledger.fitness import Finding
 
 
-#: Clocks of two hosts that are further apart than this are worth a warning, seconds.
+#: Warn if the clocks of two hosts differ by more than this, seconds.
 CLOCK_SECONDS = 1.0
-#: So long it is told that the windows could not be trusted, seconds.
+#: How long a data loss is reported, seconds.
 TOLD_SECONDS = 24 * 3600.0
-#: A Redis that admits items of more than so many times what RLM needs is worth a warning.
+#: Warn if Redis admits items of more than this many times what RLM needs.
 FAR = 16
-#: Round trips that are timed.
+#: Round trips to time.
 PINGS = 20
-#: The slowest of them may take this share of `run.guard_seconds`: the rest is for the call's own way to its server.
+#: The slowest may take this share of `run.guard_seconds`; the rest is for the call's own way to its server.
 GUARD_SHARE = 0.5
-#: And so long whatever the guard is, seconds: less is not measured here, but how busy this host is.
+#: And this long whatever the guard is, seconds: below that, the measurement shows how busy this host is.
 LEAST_SECONDS = 0.05
 
 
 def check_redis(store: Store, *, allow_volatile: bool) -> Iterator[Finding]:
-    """Look whether Redis can be reached and is fit to keep the ledger.
+    """Check that Redis is reachable and fit to keep the ledger.
 
     Raises:
         StoreError: it cannot be reached, or refuses the login.
@@ -55,7 +55,7 @@ def check_redis(store: Store, *, allow_volatile: bool) -> Iterator[Finding]:
 
 
 def _check_bulk(store: Store) -> Iterator[Finding]:
-    """Look how large an item Redis admits; nothing where this user may not ask, as the documented one may not."""
+    """Check how large an item Redis admits; yield nothing if this user may not ask, as the documented one may not."""
     try:
         with translated(store.client):
             admitted = int(store.client.config_get("proto-max-bulk-len").get("proto-max-bulk-len") or 0)
@@ -75,7 +75,7 @@ def _check_bulk(store: Store) -> Iterator[Finding]:
 
 
 def check_transport(url: str) -> Finding:
-    """Tell whether others can read along, by the URL alone: a name is not resolved."""
+    """Return whether the connection is private, by the URL alone: no name is resolved."""
     name = "redis.transport"
     scheme, _, rest = url.partition("://")
     if url == EMBEDDED or scheme == "unix":
@@ -103,10 +103,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def check_latency(store: Store) -> Iterator[Finding]:
-    """Time round trips to Redis: the answer that grants a slot takes one, and the call is to be read within the guard.
-
-    One more is made before, which may have to connect.
-    """
+    """Time round trips to Redis: granting a slot takes one, and the call must arrive within the guard."""
     guard = store.settings.run.guard_seconds
     most = max(GUARD_SHARE * guard, LEAST_SECONDS)
     _ping(store)
@@ -135,7 +132,7 @@ def _ms(seconds: float) -> str:
 
 
 def check_clock(store: Store) -> Iterator[Finding]:
-    """Compare the clock of Redis with this host's; the time of the question is no difference."""
+    """Compare the clock of Redis with this host's; the time of the round trip does not count."""
     asked_at = system_clock.now()
     now_us = store.now_us()
     answered_at = system_clock.now()
@@ -148,7 +145,7 @@ def check_clock(store: Store) -> Iterator[Finding]:
 
 
 def check_memory(store: Store) -> Iterator[Finding]:
-    """Tell whether the windows could not be trusted a while ago: then Redis lost data, or its clock stepped."""
+    """Check whether Redis lost data, or its clock stepped, a while ago; then no window could be trusted."""
     found = store.epochs.last_renewal()
     if found is None or system_clock.now() - found.at > TOLD_SECONDS:
         yield good("memory", "Redis has forgotten no call that is known of")
@@ -161,12 +158,12 @@ def check_memory(store: Store) -> Iterator[Finding]:
 
 
 def _held_until(store: Store, renewed_at: float) -> float:
-    """Say when the last endpoint is held no longer, seconds since 1970: its longest period after any call's end."""
+    """Return when the last hold ends, seconds since 1970: the longest period after the end of any call."""
     limited = all_limited(store.endpoints().values())
     longest = max(one.limit.longest_seconds for one in limited) + store.settings.run.guard_seconds
     timeout = max(one.timeout_seconds for one in store.settings.endpoints.values())
     now_us, views = store.windows.look(limited)
-    held = max(view.held_seconds for view in views.values())  # longer where a limit looked further back by then
+    held = max(view.held_seconds for view in views.values())  # longer if a limit looked further back then
     return max(renewed_at + longest + timeout, now_us / 1_000_000 + held if held else 0.0)
 
 
@@ -175,7 +172,7 @@ Version = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Advisory:
-    """Holes and the first version of each branch without them. Older branches have them, newer ones do not."""
+    """Holes, and the first fixed version of each branch. Older branches have them, newer ones do not."""
 
     server: str
     holes: str
@@ -189,8 +186,8 @@ class Advisory:
         return version < fixed
 
 
-#: By their release notes. What was found in scripting before 2025 (CVE-2024-31449, CVE-2024-46981) is fixed in these
-#: versions, too. CVE-2025-49844 is called RediShell: GHSA-4789-qfc9-5f9q, and with it GHSA-m8fj-85cg-7vhp,
+#: From the release notes. Older holes in scripting (CVE-2024-31449, CVE-2024-46981) are fixed in these versions, too.
+#: CVE-2025-49844 is called RediShell: GHSA-4789-qfc9-5f9q, and with it GHSA-m8fj-85cg-7vhp,
 #: GHSA-qrv7-wcrx-q5jp and GHSA-4c68-q8q8-3g4f. CVE-2025-67733 is GHSA-p876-p7q5-hv2m.
 ADVISORIES: Final = (
     Advisory(
@@ -208,21 +205,21 @@ ADVISORIES: Final = (
 
 
 def check_advisories(store: Store) -> Iterator[Finding]:
-    """Look whether the server's version is known to have a hole in its scripting."""
+    """Check whether the server's version is known to have a hole in its scripting: RLM's user may load scripts."""
     with translated(store.client):
         info = store.client.info("server")
     yield known_holes(*identify(info))
 
 
 def identify(info: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the name and version of a server; Valkey says as its `redis_version` which Redis it stands for."""
+    """Return the name and version of a server; the `redis_version` of Valkey is that of a compatible Redis."""
     if "valkey_version" in info:
         return "Valkey", str(info["valkey_version"])
     return "Redis", str(info["redis_version"])
 
 
 def known_holes(server: str, version: str) -> Finding:
-    """Return what is known of a version of a server."""
+    """Return the finding for a version of a server."""
     name = "advisories"
     numbers = _numbers(version)
     found = [one for one in ADVISORIES if numbers and one.concerns(server, numbers)]
@@ -236,12 +233,12 @@ def known_holes(server: str, version: str) -> Finding:
 
 
 def _fixed_version(advisory: Advisory, version: Version) -> Version:
-    """Return the version to upgrade to: of the same branch, or of the next that was mended."""
+    """Return the version to upgrade to: of the same branch, or of the next fixed one."""
     return min(one for one in advisory.fixed if one > version)
 
 
 def _numbers(version: str) -> Version | None:
-    """Return a version as numbers, None if it is no release that can be compared."""
+    """Return a version as numbers, None if it is no comparable release."""
     parts = version.partition("-")[0].split(".")
     numbers = [int(part) for part in parts if part.isdecimal()]
     return (numbers[0], numbers[1], numbers[2]) if len(numbers) == len(parts) == 3 else None  # noqa: PLR2004  # x.y.z

@@ -1,4 +1,4 @@
-"""One event explained: where it is, why it waited, each attempt; what `rlm explain` tells."""
+"""What `rlm explain` shows: where an event is, why it waited, and each attempt."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["explain"]
 
-#: Where it matters to an event which slots are free.
+#: Places in which an event needs a slot.
 _WAITING = frozenset({Place.PENDING, Place.RELEASED, Place.BACKING_OFF, Place.SPENT, Place.LEFTOVER})
 
-#: Characters of an unknown id that are said again.
+#: Characters of an unknown id that a message repeats.
 _ECHO_WIDTH = 200
 
-#: How often it is looked for while a drain moves items from one place to the next.
+#: How often to search while a drain moves items from one place to the next.
 _ROUNDS = 20
 
 
@@ -41,7 +41,7 @@ def explain(store: Store, asked: str) -> list[dict[str, Any]]:
         NoSuchRunError: neither the ledger nor what waits nor the dead letters know it, as far as they are read.
         StoreError: Redis did not answer.
     """
-    asked = asked.encode("utf-8", "backslashreplace").decode()  # what is no text is no id either
+    asked = asked.encode("utf-8", "backslashreplace").decode()  # an id is text
     found, unread = _look(store, asked)
     if not _is_one_in_hand(found, asked):
         found = _with_letters(store, asked, found)
@@ -52,9 +52,9 @@ def explain(store: Store, asked: str) -> list[dict[str, Any]]:
 
 
 def _look(store: Store, asked: str) -> tuple[list[Whereabouts], int]:
-    """Look in the ledger, then among the items that wait, then in the ledger again: a drain takes items there.
+    """Look in the ledger, then among the waiting items, then in the ledger again: a drain moves items there.
 
-    Also returns how many items were not looked at.
+    Also returns the number of items that were not read.
     """
     unread = 0
     for _ in range(_ROUNDS):
@@ -78,12 +78,12 @@ def _in_ledger(store: Store, asked: str) -> Iterator[Whereabouts]:
 
 
 def _is_one_in_hand(found: list[Whereabouts], asked: str) -> bool:
-    """Return whether an event was asked for, not an item, and it is no dead letter."""
+    """Return whether an event, not an item, was asked for, and it is no dead letter."""
     return any(event.event_id == asked and event.place is not Place.FAILED for event in found)
 
 
 def _with_letters(store: Store, asked: str, found: list[Whereabouts]) -> list[Whereabouts]:
-    """Add to each event that failed its letter, and the dead letters of events never taken or forgotten."""
+    """Add its letter to each failed event, and the dead letters of events never taken or forgotten."""
     letters = search_letters(store, asked)
     known = [
         replace(event, letter=letters.pop(event.event_id, None)) if event.place is Place.FAILED else event

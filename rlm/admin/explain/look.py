@@ -28,11 +28,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EndpointGate:
-    """One endpoint of a type: its health, slots free with its budget's, seconds until there is one; None for never.
+    """One endpoint of a type: its health, free slots, and seconds to the next one, None for never.
 
-    The health is its budget's where that is what shuts it.
-
-    `budget` names the budget where that is what shuts it.
+    If its budget is what shuts it, `budget` names that, and the health is the budget's.
     """
 
     endpoint: str
@@ -43,7 +41,7 @@ class EndpointGate:
 
     @property
     def state(self) -> str:
-        """The word that the key `state` of the JSON has for it."""
+        """The word for the key `state` of the JSON."""
         if self.free > 0:
             return "free"
         if self.health is Circuit.FULL and self.budget:
@@ -55,8 +53,8 @@ class EndpointGate:
 class TypeStatus:
     """What a type's events wait for. `now` and `next_run_at` in seconds since 1970.
 
-    `next_run_at` is None where no scheduler is alive. `needs_seconds` must be left of a run for a call to be begun,
-    None for a type that is no longer configured. `lanes` are those of the ready workers, `busy` the claims they hold;
+    `next_run_at` is None if no scheduler is alive. `needs_seconds` must be left of a run to start a call, None for a
+    type that is no longer configured. `lanes` are those of the ready workers, `busy` the claims they hold;
     `strangers` are ready too, have another configuration than the run, and claim nothing.
     `conducted`: somebody holds the lease.
     """
@@ -77,7 +75,7 @@ class TypeStatus:
 
     @property
     def remaining_seconds(self) -> float:
-        """The time to the deadline of the open run."""
+        """Seconds to the deadline of the open run."""
         return self.run.deadline_us / 1_000_000 - self.now if self.run else 0.0
 
 
@@ -93,9 +91,9 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The item of an event that is not taken yet: the how-manieth of how many, and what is wrong with it, if anything.
+    """The item of an event that is not taken yet: its position among how many, and its fault, if it has one.
 
-    `staged` items are those of a drain under way, or of one that was cut short.
+    `staged` items are those of a drain that is under way or was interrupted.
     """
 
     position: int
@@ -108,8 +106,8 @@ class Queued:
 class Whereabouts:
     """One event as it stands in the ledger. Times in seconds since 1970 by the clock of Redis.
 
-    `due` is by what its place orders: when a release is void, a back-off or a lease over. `position` counts from 1,
-    among `of` pending events of its type. `called` is where its call is under way, and since when.
+    `due` is when its release is void, or its back-off or lease is over. `position` counts from 1, among `of` pending
+    events of its type. `called` is the endpoint of its call under way, and since when.
     """
 
     event_id: str
@@ -137,7 +135,7 @@ class Whereabouts:
 
 
 def number(fields: Mapping[bytes, bytes], name: bytes) -> int:
-    """Return a number of an event's hash, 0 where it has none."""
+    """Return a number of an event's hash, 0 if it is missing."""
     return int(fields.get(name, 0))
 
 
@@ -145,7 +143,7 @@ _MICROSECONDS = 1_000_000
 
 
 def look_at_event(store: Store, event_id: str) -> Whereabouts | None:
-    """Read where an event is, at one instant; None where the ledger does not know it.
+    """Read where an event is, at one instant; None if the ledger does not know it.
 
     Raises:
         StoreError: Redis did not answer.
@@ -209,7 +207,7 @@ def _place(
 
 
 def _call(store: Store, worker: str, event_id: str) -> tuple[str, float] | None:
-    """Read where the call of an event is under way and since when; None while it has no slot."""
+    """Return the endpoint of an event's call under way, and since when; None while it has no slot."""
     with translated(store.client):
         note = cast("bytes | None", store.client.hget(store.keys.calls(worker), event_id))
     if not note:
@@ -219,7 +217,7 @@ def _call(store: Store, worker: str, event_id: str) -> tuple[str, float] | None:
 
 
 def look_around(store: Store, type_name: str) -> TypeStatus:
-    """Look at what the events of a type may be waiting for: the run, its endpoints, lanes.
+    """Read what the events of a type may be waiting for: the run, its endpoints, lanes.
 
     Raises:
         StoreError: Redis did not answer.
@@ -236,7 +234,7 @@ def look_around(store: Store, type_name: str) -> TypeStatus:
     every_seconds = store.settings.run.every_seconds
     scheduled = bool(store.processes.alive(Role.SCHEDULER))
     next_tick = (system_clock.now() // every_seconds + 1) * every_seconds
-    if run is not None:  # runs never overlap: a tick that comes meanwhile waits for its end
+    if run is not None:  # runs never overlap: a tick waits for the end of the open run
         next_tick = max(next_tick, system_clock.now() + run.left_seconds(now_us))
     return TypeStatus(
         now=now_us / _MICROSECONDS,

@@ -1,4 +1,4 @@
-"""Searches for what the ledger does not know: items on the audit list and in staging, dead letters."""
+"""Searches beyond the ledger: items on the audit list and in staging, dead letters."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*+"|-?\d[\d.]*+)')
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """What was found: by event id, its item's place; how many items were not looked at.
+    """What was found: the place of its item by event id, and the number of items that were not read.
 
-    `moving`: a drain took items away meanwhile, so that some were looked at nowhere.
+    `moving`: a drain moved items meanwhile, so that some were not read anywhere.
     """
 
     queued: dict[str, Queued]
@@ -62,10 +62,10 @@ def search_items(store: Store, asked: str) -> Searched:
 
 
 def _events(store: Store, raw: bytes, asked: str) -> Iterator[tuple[str, str]]:
-    """Yield the events of an item that were asked for, each with why it will be a dead letter, if it will."""
+    """Yield the events of an item that were asked for, each with the reason if it will be a dead letter."""
     item_id, _, name = asked.rpartition(":")
     if b"\\" not in raw and not any(one and one.encode() in raw for one in (asked, item_id)):
-        return  # so it is with nearly all, and to decode them would cost ten times as much
+        return  # true of nearly all, and decoding would cost ten times as much
     try:
         item = decode_item(raw, store.settings.queue.max_item_bytes)
     except BadItemError as error:

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from rlm.core.run import Run
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-#: What shuts an endpoint though its limit does not.
+#: What shuts an endpoint apart from its limit.
 _BARS = frozenset({Circuit.PAUSED, Circuit.HELD, Circuit.RESTING})
 
 
 def sentence(event: Whereabouts, status: TypeStatus) -> str:
-    """Say where an event is, and where it waits, what for."""
+    """Return where an event is and, if it waits, what for."""
     return " ".join(f"{event.event_id} {_SENTENCES[event.place](event, status)}".split())
 
 
 def moment(at: float, now: float) -> str:
-    """Write a moment, UTC: of today the time alone."""
+    """Return a moment in UTC, without the date if it is today."""
     iso = isoformat(at)
     today = datetime.fromtimestamp(at, UTC).date() == datetime.fromtimestamp(now, UTC).date()
     return iso.partition("T")[2].removesuffix("Z") if today else iso
@@ -51,7 +51,7 @@ def _pending(event: Whereabouts, status: TypeStatus) -> str:
 
 
 def _too_late(event: Whereabouts, status: TypeStatus) -> str:
-    """Say that an event is one of those that the forecast of the open run leaves over: they are the last in order."""
+    """Return whether the forecast of the open run leaves the event over, in words: it is one of the last in order."""
     run = status.run
     if run is None or not event.position or not event.of or _stopped(run, status):
         return ""
@@ -65,9 +65,9 @@ def _in_order(event: Whereabouts) -> str:
 
 
 def _why(event: Whereabouts, status: TypeStatus) -> str:
-    """Say what a pending event of an open run waits for."""
+    """Return what a pending event of an open run waits for."""
     run = status.run
-    if run is None:  # it was closed between two looks
+    if run is None:  # it was closed between two reads
         return _next_run(status)
     if stopped := _stopped(run, status):
         return stopped
@@ -78,7 +78,7 @@ def _why(event: Whereabouts, status: TypeStatus) -> str:
 
 
 def _stopped(run: Run, status: TypeStatus) -> str:
-    """Say why an open run releases nothing of the type, whatever slots and lanes there are; empty where it may."""
+    """Return why an open run releases nothing of the type, whatever slots and lanes are free; empty if it may."""
     if status.needs_seconds is None:
         return "its type is no longer configured, so it becomes a dead letter when the next run starts"
     if run.cancelled or run.state is State.FINISHING:
@@ -123,7 +123,7 @@ def _shut(gates: Sequence[EndpointGate]) -> str:
 
 
 def _whose(gate: EndpointGate) -> str:
-    """Name what lets nothing through: an endpoint, or its budget."""
+    """Return the name of what is shut: an endpoint, or its budget."""
     endpoint = f"its endpoint {gate.endpoint}"
     return f"the budget {gate.budget} of {endpoint}" if gate.budget else endpoint
 
@@ -134,7 +134,7 @@ def _named(health: Circuit, number: int) -> str:
 
 
 def _barred(status: TypeStatus) -> str:
-    """Say, after what else is said, that no call is let through for a reason beside the limits; else nothing."""
+    """Return a clause that no call is possible for a reason other than the limits; empty if that is not so."""
     gates = status.gates
     if not gates or any(gate.health not in _BARS for gate in gates):
         return ""
@@ -158,7 +158,7 @@ def _released(event: Whereabouts, status: TypeStatus) -> str:
 
 
 def _strangers(status: TypeStatus) -> str:
-    """Say of workers that they have another configuration; nothing where none has."""
+    """Return a clause on workers with another configuration; empty if there are none."""
     told = f"; {of_another_configuration(status.strangers)}: restart what `rlm doctor` names"
     return told if status.strangers else ""
 

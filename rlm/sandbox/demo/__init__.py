@@ -1,4 +1,4 @@
-"""The demonstration: the whole system in a directory of its own, one window that can be watched, nothing left over."""
+"""The demo: the whole system in a temporary directory, and one window to watch."""
 
 from __future__ import annotations
 

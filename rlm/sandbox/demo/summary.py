@@ -1,4 +1,4 @@
-"""The summary of a demonstration in words."""
+"""The summary of a demo in words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def prologue(settings: Settings, events: int, speed: float) -> list[str]:
-    """Say what is about to be shown."""
+    """Return what is about to be shown, in words."""
     types, endpoints = len(settings.event_types), len(settings.endpoints)
     window = settings.run.window_seconds
     lines = [
@@ -31,7 +31,7 @@ def prologue(settings: Settings, events: int, speed: float) -> list[str]:
 
 
 def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> list[str]:
-    """Say what happened, how that compares with the forecast, what the API saw by type, and where to go next."""
+    """Return what happened, the comparison with the forecast, what the API saw by type, and where to go next."""
     return [
         *_outcome(verdict),
         *_forecast(verdict),
@@ -90,7 +90,7 @@ def _api(verdict: DemoVerdict) -> Iterator[str]:
 
 
 def _tables(verdict: DemoVerdict, types: Sequence[EventType]) -> Iterator[str]:
-    """Lay out what the API saw by type, so that it fits a screen: of its endpoints in all, and the highest peak."""
+    """Yield a table of what the API saw by type, with the highest peak of its endpoints."""
     headings = ["seen by the API", "endpoints", "calls", "refused", "peak", "limit"]
     rows = [headings]
     for kind in types:
@@ -110,7 +110,7 @@ def _tables(verdict: DemoVerdict, types: Sequence[EventType]) -> Iterator[str]:
 
 
 def seen_table(what: str, seen: Mapping[str, EndpointSummary]) -> list[str]:
-    """Lay out what each endpoint or budget saw; the peak is the most calls in any period of its limit."""
+    """Return a table of what each endpoint or budget saw; the peak is the most calls in any period of its limit."""
     headings = [what, "calls", "refused", "peak", "limit"]
     rows = [[name, f"{one.calls:,}", f"{one.refused:,}", f"{one.most:,}", one.limit] for name, one in seen.items()]
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]

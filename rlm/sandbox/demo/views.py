@@ -109,7 +109,7 @@ def _moment_line(moment: Moment) -> str:
 
 
 class View(Protocol):
-    """Shows moments of a run, from entering it to leaving it."""
+    """Shows moments of a run, while it is entered."""
 
     def __enter__(self) -> Self: ...
 
@@ -130,7 +130,7 @@ def view_on(stream: TextIO, title: str) -> View:
 
 
 class LiveView:
-    """One picture, drawn over again in place; the last one stays, and is that of the record."""
+    """One picture that is redrawn in place; the last one, of the record, stays."""
 
     def __init__(self, stream: TextIO, title: str) -> None:
         self._title = title
@@ -154,7 +154,7 @@ class LiveView:
 
 
 class PlainView:
-    """Lines without any control character: one a second, and one whenever the run is in another state."""
+    """Lines without control characters: one a second, and one whenever the state of the run changes."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

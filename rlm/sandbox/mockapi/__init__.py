@@ -1,4 +1,4 @@
-"""The API that enforces limits strictly: what RLM is tried out on, and judged by."""
+"""The mock API, which enforces limits strictly: RLM is tried on it, and judged by it."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 class BadRequestError(Exception):
-    """Raised when what was sent is not HTTP this server reads. It is answered with `status`, then cut."""
+    """Raised for a request that this server does not read. It is answered with `status`, then cut."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -81,7 +81,7 @@ def _body_length(headers: Mapping[str, str]) -> int:
 
 
 def render(status: int, body: bytes, headers: Mapping[str, str], *, last: bool) -> bytes:
-    """Write an answer with a JSON `body`; `last` announces that the connection is closed after it."""
+    """Return an answer with a JSON `body` as bytes; `last` announces that the connection is closed after it."""
     lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, 'Unknown')}"]
     if status in _BODILESS:
         body = b""
@@ -93,13 +93,13 @@ def render(status: int, body: bytes, headers: Mapping[str, str], *, last: bool) 
     return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + body
 
 
-#: SO_LINGER with a time of zero: closing sends a reset instead of a goodbye.
+#: SO_LINGER with a time of zero: closing sends an RST.
 _RESET = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer to be sent `after_seconds`. Its `arrival` is told the status just before it is."""
+    """An answer to send `after_seconds`. Its `arrival` gets the status just before that."""
 
     status: int
     body: bytes
@@ -109,7 +109,7 @@ class Reply:
 
 
 class ClientConnection(asyncio.Protocol):
-    """Reads one request after another. What a client sends before its answer is there waits."""
+    """Reads one request after another; a request sent before the last answer waits."""
 
     def __init__(
         self, service: Service, monotonic: Callable[[], float], alive: set[ClientConnection], ceiling: Ceiling
@@ -136,7 +136,7 @@ class ClientConnection(asyncio.Protocol):
         self.reset()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport, and take a place among the connections; asyncio calls this once."""
+        """Make room for this connection, and keep the transport."""
         self._ceiling.make_room(self._alive)
         self._transport = cast("asyncio.Transport", transport)
         self.peer = (transport.get_extra_info("peername") or ("",))[0]
@@ -160,7 +160,7 @@ class ClientConnection(asyncio.Protocol):
         """Cut the connection with an RST."""
         self._busy = True
         sock = self._transport.get_extra_info("socket")
-        with contextlib.suppress(OSError):  # the client was first
+        with contextlib.suppress(OSError):  # the client closed first
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._transport.abort()
 
@@ -204,7 +204,7 @@ class ClientConnection(asyncio.Protocol):
             self._send(reply, last=last)
 
     def _send(self, reply: Reply, *, last: bool) -> None:
-        if reply.arrival:  # first: who has the answer, in whatever thread, finds it noted
+        if reply.arrival:  # first, so that any thread that has the answer finds it noted
             reply.arrival.status = reply.status
         self._transport.write(render(reply.status, reply.body, reply.headers, last=last))
         if last:
@@ -213,5 +213,5 @@ class ClientConnection(asyncio.Protocol):
             return
         self._busy = False
         self.since = self._monotonic()
-        if self._buffer:  # sent before its turn, so it is read, and arrives, now
+        if self._buffer:  # it was sent early, so it arrives now
             asyncio.get_running_loop().call_soon(self.data_received, b"")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint, EventType, Limit
 
 
-#: What is left of a wait that floating point rounds away: it is still a wait.
+#: The shortest wait, in case floating point rounds one to nothing.
 _SHORTEST_WAIT = 1e-9
 
 
@@ -27,8 +27,8 @@ class StrictWindow:
     """The calls of one endpoint that were admitted, and whether its limit allows one more.
 
     A period is counted backwards from an arrival, open at its far end: a call that arrives exactly a period after
-    another is not in one period with it. Refused calls take no room. There is no margin whatever, neither for the
-    caller nor for the server.
+    another is not in one period with it. Refused calls take no room. There is no margin, neither for the caller nor for
+    the server.
     """
 
     def __init__(self, limit: Limit) -> None:
@@ -60,7 +60,7 @@ Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
 
 
 class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is wrong with one endpoint; as built, nothing is. Of several faults the first one listed here wins.
+    """The faults of one endpoint, by default none. Of several faults the first one listed here wins.
 
     Attributes:
         down: connections are reset before the call is read; it is no arrival.
@@ -88,7 +88,7 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Faults:
-        """Check `fields` and return these faults; those not named are absent.
+        """Return the faults in `fields`.
 
         Raises:
             ConfigurationError: a field is unknown or its value is not allowed; the message says what is.
@@ -102,7 +102,7 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The call is answered `after_seconds`; `retry_after_seconds` is told to the caller."""
+    """The call is answered `after_seconds`, with `retry_after_seconds` in a header."""
 
     status: int
     after_seconds: float = 0.0
@@ -138,8 +138,7 @@ CONTROL = "/_mock"
 class Site:
     """One endpoint as it is served. `cut` counts the connections reset while it was down.
 
-    A call takes room in its own window and in that of its budget, `shared` with the others that hang on it, or in
-    neither.
+    A call takes a slot in its own window and in the `shared` one of its budget, or in neither.
     """
 
     def __init__(self, endpoint: Endpoint, shared: StrictWindow | None) -> None:
@@ -155,12 +154,12 @@ class Site:
         self._faults_set_at = 0.0
 
     def set_faults(self, faults: Faults, at: float) -> None:
-        """Put `faults` in place of those there were; their outages count from `at`."""
+        """Replace the faults; outages count from `at`."""
         self._faults_set_at = at
         self.faults = faults
 
     def receive(self, event_type: object, at: float, random: Random) -> tuple[bool, Response | NoAnswer]:
-        """Take the call that arrived `at`: whether the limits admit it, and what it gets."""
+        """Return whether the limits admit the call that arrived `at`, and its response."""
         wait = max(window.wait_seconds(at) for window in self._windows)
         if wait > 0:
             return False, Response(429, retry_after_seconds=wait)

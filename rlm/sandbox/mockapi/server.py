@@ -32,8 +32,8 @@ class MockApi:
     """An HTTP server that enforces the limits of `types`, and their budgets', strictly, by arrival.
 
     Only the paths of the endpoints' URLs matter, so they may name any host and port. Use it as a context manager, or
-    with `start` and `stop`; stopped and started again it is the same server on the same port, with its log and its
-    windows, which is how a server that is away altogether is played.
+    with `start` and `stop`. Started again it is the same server on the same port, with its log and its windows: this is
+    how a test plays an outage.
 
     Args:
         types: whose endpoints are served.
@@ -86,7 +86,7 @@ class MockApi:
         return self._service.budget_summary()
 
     def set_fault(self, endpoint: str, **fields: Any) -> None:
-        """Make `fields`, those of `Faults`, the faults of `endpoint` (`"*"`: of all); without any it is sound again.
+        """Set the faults of `endpoint` (`"*"`: of all) to `fields`, those of `Faults`; none if there are no fields.
 
         Raises:
             ConfigurationError: the endpoint or a field is unknown, or a value is not allowed.
@@ -97,7 +97,7 @@ class MockApi:
         """Serve from a thread of its own; returns once it listens. Does nothing if it already does.
 
         Raises:
-            ListenError: the address cannot be listened on, as where its port is in use.
+            ListenError: the address cannot be bound, for example because its port is in use.
             OSError: the log file cannot be written.
         """
         if self._thread:
@@ -116,10 +116,10 @@ class MockApi:
             self._thread = None
 
     def serve_forever(self, on_listening: Callable[[], None]) -> None:
-        """Serve from this thread, which has to be the main one, until SIGTERM or SIGINT.
+        """Serve from this thread, which must be the main one, until SIGTERM or SIGINT.
 
         Raises:
-            ListenError: the address cannot be listened on, as where its port is in use.
+            ListenError: the address cannot be bound, for example because its port is in use.
             OSError: the log file cannot be written.
         """
 
