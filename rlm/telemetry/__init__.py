@@ -43,7 +43,7 @@ def tick_began(settings: Settings, due: float) -> None:
     if _state["reports"]:
         from rlm.telemetry import sentry  # noqa: PLC0415  # see above
 
-        sentry.begin_check_in(settings, due)
+        sentry.check_in(settings, due)
 
 
 def tick_ended(settings: Settings, due: float, *, ok: bool) -> None:
@@ -51,4 +51,4 @@ def tick_ended(settings: Settings, due: float, *, ok: bool) -> None:
     if _state["reports"]:
         from rlm.telemetry import sentry  # noqa: PLC0415  # see above
 
-        sentry.end_check_in(settings, due, ok=ok)
+        sentry.check_in(settings, due, ok=ok)

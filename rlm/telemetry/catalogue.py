@@ -109,10 +109,6 @@ METRICS: Final = (
     _counter("rlm_worker_restarts_total", "Workers that ended unexpectedly."),
 )
 
-#: The metrics by name.
-BY_NAME: Final = {metric.name: metric for metric in METRICS}
-
-
 #: How an event may enter or leave a run, and the name of that in a tally.
 OUTCOMES: Final = {
     "taken": "taken",

@@ -22,7 +22,7 @@ from rlm.core.alarms import Alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import ConfigurationError
 from rlm.settings.secrets import known
-from rlm.telemetry.logs import Bounded
+from rlm.telemetry.logs import FACTS, Bounded
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
@@ -35,8 +35,6 @@ FLUSH_SECONDS = 1.0
 #: Each process sends one event per cause in this time, seconds; the next one says how many were suppressed.
 QUIET_SECONDS = 60.0
 
-#: Tags taken over from a log record's facts.
-TAGS = ("action", "run_id", "event_id", "endpoint", "lane", "worker", "alarm")
 #: Alarms that are errors in Sentry, because somebody must act before events are sent properly; others are warnings.
 ERRORS = frozenset({
     Alarm.RUN_FAILED, Alarm.NO_WORKER, Alarm.REDIS_AWAY, Alarm.REDIS_UNFIT, Alarm.NO_ARCHIVE,
@@ -46,28 +44,10 @@ CONTEXT = "rlm"
 
 #: The keys of an event that may be sent; all others could hold a payload.
 _ALLOWED = (
-    "event_id",
-    "timestamp",
-    "level",
-    "logger",
-    "transaction",
-    "platform",
-    "release",
-    "environment",
-    "server_name",
-    "sdk",
-    "tags",
-    "contexts",
-    "logentry",
-    "exception",
-    "fingerprint",
-    "type",
-    "check_in_id",
-    "monitor_slug",
-    "status",
-    "duration",
-    "monitor_config",
-)
+    "event_id", "timestamp", "level", "logger", "transaction", "platform", "release", "environment", "server_name",
+    "sdk", "tags", "contexts", "logentry", "exception", "fingerprint",
+    "type", "check_in_id", "monitor_slug", "status", "duration", "monitor_config",
+)  # fmt: skip
 #: Loggers of the transport to Sentry are not reported.
 _NOT_SENT = ("sentry_sdk", "urllib3")
 #: RLM's own messages have a placeholder for each value; those of libraries may contain the values already.
@@ -143,7 +123,7 @@ class Reporter(logging.Handler):
             "transaction": f"{self._role}: {getattr(record, 'action', '') or record.funcName}",
             "logentry": {"message": title, "formatted": title, "params": []},
             "fingerprint": fingerprint_of(record),
-            "tags": {name: str(getattr(record, name)) for name in TAGS if getattr(record, name, None)},
+            "tags": {name: str(getattr(record, name)) for name in FACTS if getattr(record, name, None)},
             "contexts": {CONTEXT: {**(getattr(record, "counts", None) or {}), "left_out": left_out}},
         }
         if record.exc_info and record.exc_info[0] is not None:
@@ -200,8 +180,6 @@ def _masked(told: Any) -> Any:
 
 #: Sentry takes six check-ins a minute per monitor and counts in minutes: the first tick of each minute checks in.
 MINUTE_SECONDS = 60.0
-#: The slug if `redis.prefix` is the default.
-MONITOR = "rlm-tick"
 #: Most characters of a slug at Sentry.
 LONGEST_SLUG = 50
 #: How late a check-in may be before Sentry calls it missed, minutes: the minimum.
@@ -210,17 +188,14 @@ MARGIN_MINUTES = 1
 _UNITS = (("day", 1440), ("hour", 60), ("minute", 1))
 
 
-def begin_check_in(settings: Settings, due: float) -> None:
-    """Report that the tick that was `due` then (seconds since 1970) has begun."""
-    _check_in(settings, due, "in_progress")
+def check_in(settings: Settings, due: float, *, ok: bool | None = None) -> None:
+    """Report that the tick that was `due` then (seconds since 1970) has begun, or how it ended, if `ok` says so.
 
-
-def end_check_in(settings: Settings, due: float, *, ok: bool) -> None:
-    """Report how the tick that was `due` then ended; the first report counts."""
-    _check_in(settings, due, "ok" if ok else "error", duration=max(0.0, system_clock.now() - due))
-
-
-def _check_in(settings: Settings, due: float, status: str, duration: float | None = None) -> None:
+    The id of a check-in is made from `due`, so that whoever continues the run can end it; the first report of the end
+    counts. Sentry itself ends a check-in that nobody ends after `max_runtime`.
+    """
+    status = "in_progress" if ok is None else "ok" if ok else "error"
+    duration = None if ok is None else max(0.0, system_clock.now() - due)
     every = settings.run.every_seconds
     if not checks_in(due, every):
         return
