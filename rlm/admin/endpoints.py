@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _Named = TypeVar("_Named")
 
+#: What a list of endpoints shows, and the status of a run does not.
+_LISTED_ONLY = frozenset({"paused_by", "paused_at", "paused_until", "failures"})
+
 
 def endpoint_list(store: Store) -> list[dict[str, Any]]:
     """Return the configured endpoints, and after them the budgets, as `rlm endpoint list` prints them.
@@ -31,23 +34,17 @@ def endpoint_list(store: Store) -> list[dict[str, Any]]:
     Raises:
         StoreError: Redis did not answer.
     """
-    endpoints = store.endpoints()
-    limited = all_limited(endpoints.values())
-    now_us, views = store.windows.look(limited)
-    ages = store.windows.ages(limited, now_us)
-    health = store.control.health(limited)
+    limited = all_limited(store.endpoints().values())
+    _, states = _states(store, limited)
     set_by = _newest_limits(store.changes.newest())
-    guard = store.settings.run.guard_seconds
     return [
         {
             "name": one.name,
             "kind": "budget" if isinstance(one, Budget) else "endpoint",
-            "types": _types(store, one),
+            "types": states[one.name].pop("types"),
             "budget": _budget(one),
             **_limit(one, set_by.get(one.name), store.settings.endpoints),
-            "used": _use(one.limit, ages[one.name], guard)[0],
-            **_slots([views[name] for name in (one.name, _budget(one)) if name]),
-            **_health(one, views, health[one.name]),
+            **{key: value for key, value in states[one.name].items() if key != "allowed"},
         }
         for one in limited
     ]
@@ -92,19 +89,24 @@ def standing(store: Store, endpoints: Iterable[Endpoint]) -> tuple[int, dict[str
     Raises:
         StoreError: Redis did not answer.
     """
-    limited = all_limited(endpoints)
+    now_us, states = _states(store, all_limited(endpoints))
+    return now_us, {
+        name: {key: value for key, value in state.items() if key not in _LISTED_ONLY} for name, state in states.items()
+    }
+
+
+def _states(store: Store, limited: Sequence[Limited]) -> tuple[int, dict[str, dict[str, Any]]]:
     now_us, views = store.windows.look(limited)
     ages, health = store.windows.ages(limited, now_us), store.control.health(limited)
     found = {}
     for one in limited:
         used, allowed = _use(one.limit, ages[one.name], store.settings.run.guard_seconds)
-        told = _health(one, views, health[one.name])
         found[one.name] = {
             "types": _types(store, one),
             "used": used,
             "allowed": allowed,
             **_slots([views[name] for name in (one.name, _budget(one)) if name]),
-            **{key: told[key] for key in ("health", "circuit", "circuit_seconds", "circuit_reason")},
+            **_health(one, views, health[one.name]),
         }
     return now_us, found
 

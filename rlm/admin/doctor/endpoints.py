@@ -10,7 +10,6 @@ from rlm.core import tally
 from rlm.core.expected import MEASURED_CALLS, quantile
 from rlm.core.text import named, span
 from rlm.core.window import Circuit
-from rlm.ledger.fitness import Finding, Severity
 from rlm.ledger.refusals import limits_too_high
 from rlm.settings.toml import dotted
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import EventType
     from rlm.core.expected import Measured, Pair
     from rlm.ledger import Store
+    from rlm.ledger.fitness import Finding
 
     Entry = Mapping[str, Any]
 
@@ -41,18 +41,19 @@ def check_endpoints(store: Store) -> Iterator[Finding]:
     probing = [entry["name"] for entry in entries if entry["health"] == Circuit.PROBING]
     if probing:
         told = f"probing, one call at a time until one is answered well: {named(probing, MOST_NAMED)}"
-        yield Finding("endpoints", ok=True, message=told)
+        yield good("endpoints", told)
     if not shut:
         if not probing:
-            yield Finding("endpoints", ok=True, message="every one may be called as its limit allows")
+            yield good("endpoints", "every one may be called as its limit allows")
         return
     troubles = _troubles(store)
     for alike in _alike(shut.values()):
         message, remedy = (_of_one if len(alike) == 1 else _of_several)(alike)
         cause, mend = _cause(alike, troubles)
-        yield _warning(f"{message}{cause}", mend or remedy)
+        yield warning("endpoints", f"{message}{cause}", mend or remedy)
     if idle := _without_endpoint(store, entries, shut):
-        yield _warning(
+        yield warning(
+            "endpoints",
             f"no endpoint of {named(idle, MOST_NAMED)} can be called now; "
             "a run leaves over what none opens for in its time",
             "see those above; `rlm plan` says what the next run can do",
@@ -105,10 +106,6 @@ def _without_endpoint(store: Store, entries: Sequence[Entry], shut: Mapping[str,
         for kind in entry["types"]
     }
     return [one.name for one in store.settings.event_types if one.name not in served]
-
-
-def _warning(message: str, remedy: str) -> Finding:
-    return Finding("endpoints", ok=False, message=message, remedy=remedy, severity=Severity.WARNING)
 
 
 def _of_one(alike: Sequence[Entry]) -> tuple[str, str]:
@@ -211,7 +208,7 @@ def _check_type(event_type: EventType, durations: Mapping[str, Sequence[float]])
     if len(together) < MEASURED_CALLS:
         measured = "1 call was" if len(together) == 1 else f"{len(together)} calls were"
         message = f"{measured} measured, too few to compare with the {configured} s configured"
-        return Finding(name, ok=True, message=message)
+        return good(name, message)
     median = _median_seconds(together)
     takes = f"completed calls of {event_type.name} took {_rounded(median)} s (median of {len(together)})"
     message = f"{takes}, the configuration says {configured} s"
@@ -225,11 +222,11 @@ def _check_type(event_type: EventType, durations: Mapping[str, Sequence[float]])
     if _is_off(median, configured) and (median > configured or configured > CAUTIOUS_TIMES * median):
         key = dotted(("types", event_type.name, "processing_seconds"))
         remedy = f"set {key} = {_rounded(median)}"
-        return Finding(name, ok=False, message=message, remedy=remedy, severity=Severity.WARNING)
+        return warning(name, message, remedy)
     if apart:
         remedy = "see what is wrong there; plans reckon with what is measured of each endpoint"
-        return Finding(name, ok=False, message=message, remedy=remedy, severity=Severity.WARNING)
-    return Finding(name, ok=True, message=message)
+        return warning(name, message, remedy)
+    return good(name, message)
 
 
 def _is_off(seconds: float, should_be: float) -> bool:
