@@ -25,21 +25,25 @@ _STATUS = re.compile(r"\bHTTP \d{3}\b")
 _EXCERPT = {"base64", "truncated", "bytes", "sha256"}
 
 
-class _Letter(msgspec.Struct):
+class DeadLetter(msgspec.Struct):
+    """A dead letter as it is read here; `event_id` is None for an item as a whole."""
+
     id: str
     reason: str
     event_id: str | None
-    item: msgspec.Raw
+    item: msgspec.Raw = msgspec.Raw()
     detail: object = ""
     failed_at: object = ""
     endpoint: object = None
 
     @property
     def type(self) -> str | None:
+        """The type of its event."""
         return type_of(self.event_id) if self.event_id else None
 
     @property
     def item_bytes(self) -> bytes:
+        """Its item as it was pushed, or the beginning of it."""
         raw = bytes(self.item)
         return base64.b64decode(msgspec.json.decode(raw)["base64"]) if self.reason in NOT_EMBEDDABLE else raw
 
@@ -66,7 +70,7 @@ class LetterFilter:
         """Return whether a letter matches."""
         if not self:
             return True
-        letter = msgspec.json.decode(raw, type=_Letter)
+        letter = msgspec.json.decode(raw, type=DeadLetter)
         return (
             (not self.types or letter.type in self.types)
             and (not self.reasons or letter.reason in self.reasons)
@@ -84,7 +88,7 @@ def _moment(failed_at: object) -> float:
         return 0.0
 
 
-def _searched(letter: _Letter) -> str:
+def _searched(letter: DeadLetter) -> str:
     """Return the texts to search, one per line."""
     item = letter.item_bytes
     try:
@@ -106,7 +110,7 @@ def letter_of_wallet(raw: bytes, wallet: str) -> dict[str, Any] | None:
     """
     if wallet.encode() not in raw and b"\\" not in raw:
         return None  # true of nearly all, and decoding costs ten times as much
-    letter = msgspec.json.decode(raw, type=_Letter)
+    letter = msgspec.json.decode(raw, type=DeadLetter)
     try:
         told = msgspec.json.decode(letter.item_bytes)
     except (ValueError, RecursionError):
@@ -131,7 +135,7 @@ def grouped(letters: Iterable[bytes]) -> list[dict[str, Any]]:
     """Return the number of letters of each kind, the most first, with the time of the newest and the oldest."""
     found: dict[LetterKind, dict[str, Any]] = {}
     for raw in letters:  # the newest first
-        letter = msgspec.json.decode(raw, type=_Letter)
+        letter = msgspec.json.decode(raw, type=DeadLetter)
         status = _STATUS.search(str(letter.detail)) if letter.endpoint else None
         endpoint = str(letter.endpoint) if letter.endpoint else None
         kind = LetterKind(letter.reason, status[0] if status else None, endpoint, letter.type)
@@ -145,7 +149,7 @@ def grouped(letters: Iterable[bytes]) -> list[dict[str, Any]]:
 
 def is_of_unknown_type(raw: bytes, types: Collection[str]) -> bool:
     """Return whether the event of a letter has none of the configured `types`; its retry is refused until it has."""
-    type_name = msgspec.json.decode(raw, type=_Letter).type
+    type_name = msgspec.json.decode(raw, type=DeadLetter).type
     return type_name is not None and type_name not in types
 
 
@@ -154,7 +158,7 @@ def hopeless(raw: bytes, max_item_bytes: int) -> str:
 
     It goes by the item in the letter, of which there may be only the beginning, and by today's rules.
     """
-    letter = msgspec.json.decode(raw, type=_Letter)
+    letter = msgspec.json.decode(raw, type=DeadLetter)
     held = msgspec.json.decode(letter.item)
     if isinstance(held, dict) and set(held) == _EXCERPT:
         return "it holds only the beginning of its item"
@@ -230,18 +234,14 @@ def retry_letter(store: Store, raw: bytes) -> Outcome:
         if store.letters.retry(raw, priorities):
             return Outcome(handle)
     except TruncatedLetterError as error:
-        return Outcome(
-            handle, f"{error}; push the item again, then remove the letter with `rlm failed drop {handle}`", kept=True
-        )
+        why = f"{error}; push the item again, then remove the letter with `rlm failed drop {handle}`"
     except BadItemError as error:
-        return Outcome(
-            handle, f"{error}; correct the configuration, or drop it with `rlm failed drop {handle}`", kept=True
-        )
-    if store.letters.find(handle) is None:
-        return Outcome(handle, "it is no longer there; somebody else has retried or dropped it")
-    return Outcome(
-        handle, f"its event is under way again; `rlm failed drop {handle}` removes the old letter alone", kept=True
-    )
+        why = f"{error}; correct the configuration, or drop it with `rlm failed drop {handle}`"
+    else:
+        if store.letters.find(handle) is None:
+            return Outcome(handle, "it is no longer there; somebody else has retried or dropped it")
+        why = f"its event is under way again; `rlm failed drop {handle}` removes the old letter alone"
+    return Outcome(handle, why, kept=True)
 
 
 def retry_unless_hopeless(store: Store, raw: bytes) -> Outcome:

@@ -163,7 +163,7 @@ class Monitor:
         """Observe `store`; `start_seconds` is the time from a run's start to its first call."""
         self._store = store
         self._start_seconds = start_seconds
-        self._trend = Trend()
+        self.trend = Trend()
         self._stats = Sparing(lambda: queue_stats(store), 0.0)
         self._outlook = Sparing(self._look_ahead, OUTLOOK_SECONDS)
 
@@ -176,7 +176,7 @@ class Monitor:
             StoreError: Redis did not answer.
         """
         store, found = self._store, books(self._store)
-        self._trend.add(
+        self.trend.add(
             QueueSample(
                 found.now, found.events + found.staged, found.unsettled + found.retried, store.intake.ever_taken()
             )
@@ -195,24 +195,15 @@ class Monitor:
                 "state": run.state,
                 "seconds_left": round(max(0.0, run.left_seconds(store.now_us())), 3),
             },
-            "trend": self._told(),
+            "trend": {
+                "seconds": round(self.trend.seconds, 3),
+                "arriving_per_minute": _rounded(self.trend.arriving),
+                "settled_per_minute": _rounded(self.trend.settled),
+                "growth_per_minute": _rounded(self.trend.growth),
+                "direction": self.trend.direction,
+            },
             "last_leftovers": [one["counts"]["leftover"] for one in reversed(records)],
             "outlook": self._outlook.get(),
-        }
-
-    @property
-    def trend(self) -> Trend:
-        """How the queues have moved."""
-        return self._trend
-
-    def _told(self) -> dict[str, Any]:
-        one = self._trend
-        return {
-            "seconds": round(one.seconds, 3),
-            "arriving_per_minute": _rounded(one.arriving),
-            "settled_per_minute": _rounded(one.settled),
-            "growth_per_minute": _rounded(one.growth),
-            "direction": one.direction,
         }
 
     def _learn_events_per_item(self, stats: dict[str, Any]) -> None:
@@ -220,7 +211,7 @@ class Monitor:
         in_ledger = stats["processing"] + stats["leftover"] + stats["retried"]
         in_items = sum(one["pending"] for one in stats["by_type"].values()) - in_ledger
         if stats["events"] and in_items > 0:
-            self._trend.events_per_item = in_items / stats["events"]
+            self.trend.events_per_item = in_items / stats["events"]
 
     def _look_ahead(self) -> dict[str, Any] | None:
         """Return what becomes of the leftovers with arrivals as in the last runs; None if those are unknown."""

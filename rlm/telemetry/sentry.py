@@ -110,7 +110,7 @@ class Reporter(logging.Handler):
             left_out = self._bounded.admit(tuple(fingerprint_of(record)))
             if left_out is not None:
                 sentry_sdk.capture_event(self._event(record, left_out))
-        except Exception:  # noqa: BLE001  # logging's own way: it tells of it on stderr where that is wanted
+        except Exception:  # noqa: BLE001  # as other handlers do
             self.handleError(record)
 
     def _event(self, record: logging.LogRecord, left_out: int) -> Event:

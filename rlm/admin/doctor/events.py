@@ -215,7 +215,7 @@ def _scores(store: Store, zset: str) -> dict[str, float]:
 
 
 def _fields(store: Store, event_ids: Sequence[str], field: str) -> list[str]:
-    """Read a field of each event, empty where it has none."""
+    """Return a field of each event, empty if it has none."""
     with translated(store.client):
         pipeline = store.client.pipeline(transaction=False)
         for one in event_ids:

@@ -47,7 +47,7 @@ class Examination:
             yield from check()
         except StoreError as error:
             self.note(name, error)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the other checks are to be made
+        except Exception as error:  # noqa: BLE001  # the other checks must be made
             message = f"this could not be looked at: {type(error).__name__}: {known().mask(str(error))}"
             yield fault(name, message, "see what the others say; if it stays, it is a fault of RLM: report it")
 

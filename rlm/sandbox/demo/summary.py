@@ -95,14 +95,10 @@ def _tables(verdict: DemoVerdict, types: Sequence[EventType]) -> Iterator[str]:
     rows = [headings]
     for kind in types:
         seen = [verdict.api[one.name] for one in kind.endpoints]
-        calls, refused, peak = (
-            sum(one.calls for one in seen),
-            sum(one.refused for one in seen),
-            max(one.most for one in seen),
-        )
+        calls, refused = sum(one.calls for one in seen), sum(one.refused for one in seen)
+        peak = max(one.most for one in seen)
         rows.append([kind.name, f"{len(seen):,}", f"{calls:,}", f"{refused:,}", f"{peak:,}", seen[0].limit])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    yield from (_row(row, widths) for row in rows)
+    yield from _aligned(rows)
     yield ""
     if verdict.budgets:
         yield from seen_table("budget", verdict.budgets)
@@ -113,8 +109,12 @@ def seen_table(what: str, seen: Mapping[str, EndpointSummary]) -> list[str]:
     """Return a table of what each endpoint or budget saw; the peak is the most calls in any period of its limit."""
     headings = [what, "calls", "refused", "peak", "limit"]
     rows = [[name, f"{one.calls:,}", f"{one.refused:,}", f"{one.most:,}", one.limit] for name, one in seen.items()]
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    return [_row(row, widths) for row in [headings, *rows]]
+    return _aligned([headings, *rows])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [_row(row, widths) for row in rows]
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
