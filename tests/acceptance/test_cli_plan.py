@@ -14,6 +14,7 @@ from rlm.delivery import closing
 from rlm.ledger.reading import backlog
 from tests.acceptance.cli import Installation
 from tests.acceptance.system import make_item
+from tests.each import each
 from tests.store import looks, steps
 from tests.wait import wait_until
 
@@ -112,7 +113,7 @@ def test_more_workers_than_the_settings_allow_are_noted(inst):
     assert "until it is raised" not in raised
 
 
-@pytest.mark.parametrize(
+@each(
     ("args", "expected"),
     [
         (["--count", "REBALANCE_NEDED=5"], "did you mean 'REBALANCE_NEEDED'?"),
@@ -404,7 +405,7 @@ def test_what_was_measured_is_planned_with_unless_an_option_tells_otherwise(inst
     assert found["forecast_seconds"] == pytest.approx(1.0, abs=0.1)
 
 
-@pytest.mark.parametrize(
+@each(
     ("args", "expected"),
     [
         (["--set", "run.target"], "is not KEY=VALUE"),
@@ -672,6 +673,7 @@ def foretold(plan):
     )
 
 
+@pytest.mark.rest
 def test_a_run_leaves_over_what_the_plan_said(make_system):
     """The lowest priority and in it the newest wait, by type; carried over, they go before what is new."""
     env = {"RLM_RUN__WINDOW_SECONDS": "5", "RLM_WORKERS__MIN": "6"}  # shorter than a period: each slot once

@@ -4,15 +4,41 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+import rlm.ledger
 from rlm.ledger import Store
 from rlm.processes.signals import StopSignals, Wakeup
 from rlm.settings import load_settings
 from scheduler.byhand import HandConductor
+from tests.conftest import SERVERS
 from tests.store import steps
 from tests.store.windows import trust
+
+#: What may differ between servers: scripts and their errors, clocks, `INFO`, connections, what survives a restart.
+#: Every script has a file of its own, and a few more files are about such things.
+DIFFERING = {
+    *(f"test_{script.stem}" for script in Path(rlm.ledger.__file__).parent.glob("lua/*.lua")),
+    "test_connect",
+    "test_embedded",
+    "test_fitness",
+    "test_gauges",
+    "test_intake",
+    "test_leases",
+    "test_processes",
+    "test_window",
+    "test_workload",
+}
+
+
+def pytest_generate_tests(metafunc):
+    """Run tests on the bundled server, and again on Redis: in the tier `rest` if servers may differ, else in `long`."""
+    if "server_url" in metafunc.fixturenames and not hasattr(metafunc.module, "server_url"):
+        differing = metafunc.module.__name__.rpartition(".")[2] in DIFFERING
+        servers = SERVERS if differing else ("valkey", pytest.param("redis", marks=pytest.mark.long))
+        metafunc.parametrize("server_url", servers, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")

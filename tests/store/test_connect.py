@@ -14,6 +14,7 @@ from rlm.core.errors import ConfigurationError, StoreError, StoreGarbledError, S
 from rlm.ledger.connect import address, connected, goes_by_sentinel, make_client, translated
 from rlm.ledger.embedded import EmbeddedServer, process, running
 from rlm.settings import load_settings
+from tests.each import each
 from tests.wait import wait_until
 
 
@@ -152,7 +153,7 @@ def test_every_kind_of_url_is_understood(url, shown):
         assert address(client) == shown
 
 
-@pytest.mark.parametrize(
+@each(
     "url",
     [
         "http://u:pw@host",

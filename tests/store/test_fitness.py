@@ -8,6 +8,7 @@ from rlm.ledger.connect import make_client
 from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.fitness import Severity, check_fitness, judge, require_fit
 from tests.conftest import SERVERS, running_server
+from tests.each import each
 from tests.store.test_connect import free_port
 from tests.wait import wait_until
 
@@ -45,7 +46,7 @@ def bad(fitness):
     return {found.name: found.severity for found in fitness.findings if not found.ok}
 
 
-@pytest.mark.parametrize(
+@each(
     ("info", "settings", "expected"),
     [
         ({}, {}, {}),

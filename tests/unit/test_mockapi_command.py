@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from rlm.cli.mock_api import _faults, mock_api
 from rlm.core.endpoint import Endpoint, EventType, Limit
+from tests.each import each
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_a_port_in_use_is_named_with_the_remedy(run):
     assert "--port" in result.stderr
 
 
-@pytest.mark.parametrize(
+@each(
     ("arguments", "message"),
     [
         (["--fail", "a"], "'a' is not ENDPOINT=RATE"),

@@ -13,6 +13,7 @@ from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.expected import Expected
 from rlm.core.window import WindowState
 from rlm.plan.pace import AHEAD_SECONDS, BURST_EVENTS, Scene, can_send, choose_releases, next_slot_seconds
+from tests.each import each
 
 
 def endpoint(name: str) -> Endpoint:
@@ -130,7 +131,7 @@ def test_backed_off_and_spent_events_are_not_released():
     assert choose(counts(Counts(pending=1, backoff=5, spent=5)), views(high=9), lanes=1) == {"HIGH": ["high"]}
 
 
-@pytest.mark.parametrize("seed", range(50))
+@each("seed", range(50))
 def test_no_slot_lane_or_event_is_promised_twice(seed):
     """Never more is chosen than there are slots, lanes and events, and nothing is left out that would fit."""
     rng = random.Random(seed)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from rlm.core.counts import Counts
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.window import WindowState
 from rlm.plan.pace import Scene
 from rlm.plan.waits import GAP_SECONDS, Obstacle, Wait, Waits, waits_of
+from tests.each import each
 
 LIMIT = Limit.parse("30/minute")
 BUDGET = Budget("account", Limit.parse("10/minute"))
@@ -30,7 +29,7 @@ def scene(
     return Scene({"T": Counts(pending=pending, inflight=inflight)}, views, lanes, remaining)
 
 
-@pytest.mark.parametrize(
+@each(
     ("seen", "expected"),
     [
         (scene({"a": FREE}), {}),
