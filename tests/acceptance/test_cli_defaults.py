@@ -44,7 +44,12 @@ def test_it_is_told_before_it_is_made(folder, monkeypatch, words):
     def fail(*_anything):
         raise StoreError("no server")
 
-    for place in ("store.open_store", "store.connect.connected", "checks.examine", "selftest.self_test"):
+    for place in (
+        "ledger.open_store",
+        "ledger.connect.connected",
+        "admin.doctor.examine",
+        "sandbox.selftest.self_test",
+    ):
         monkeypatch.setattr(f"rlm.{place}", fail)
 
     assert run(*words).stderr.splitlines()[0].count(MADE) == 1

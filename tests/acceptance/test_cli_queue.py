@@ -15,7 +15,6 @@ from rlm.ledger.intake import Intake
 from rlm.ledger.reading import backlog
 from rlm.ledger.sizes import READABLE_BYTES
 from tests.acceptance.cli import Installation
-from tests.each import each
 from tests.store import steps
 
 #: A moment in 2023 that items tell, and seconds since then at least.
@@ -88,7 +87,7 @@ def test_the_age_on_the_list_is_that_of_the_earliest_timestamp(inst):
     assert by_type[steps.OTHER_TYPE]["oldest_seconds"] == 0
 
 
-@each("timestamp", [None, "", "yesterday", "2023-02-31T00:00:00Z", 1703169025, [THEN], {}])
+@pytest.mark.parametrize("timestamp", [None, "", "yesterday", "2023-02-31T00:00:00Z", 1703169025, [THEN], {}])
 def test_a_timestamp_that_tells_nothing_is_no_age(inst, timestamp):
     """On the list there is nothing else to go by."""
     inst.push(steps.item("i1", steps.TYPE, timestamp=timestamp))
