@@ -211,6 +211,7 @@ def test_a_type_goes_first_while_it_has_had_less_than_its_share():
         return {name: len(names) for name, names in choose_releases(scene, (HIGH, low)).items()}
 
     assert chosen(begun={}) == {"LOW": 2, "HIGH": 8}
+    assert chosen(begun={"HIGH": 4}) == {"LOW": 2, "HIGH": 8}  # a fifth of 14, and no part of a call
     assert chosen(begun={"HIGH": 40}) == {"LOW": 10}
     assert chosen(begun={"HIGH": 40, "LOW": 20}) == {"HIGH": 10}
     assert chosen(begun={"HIGH": 40}, free=1) == {"LOW": 1, "HIGH": 9}

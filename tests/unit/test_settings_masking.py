@@ -49,6 +49,7 @@ def settings(tmp_path):
         ("redis://user:p@w/x?y@h", "redis://user:***@h"),
         ("redis+sentinel://u:pw@h1:1,h2:2/main", "redis+sentinel://u:***@h1:1,h2:2/main"),
         ("redis://h?password=pw&db=2", "redis://h?password=***&db=2"),
+        ("redis://h?dsn=pw&db=2", "redis://h?dsn=***&db=2"),
         ("unix:///path/s.sock?db=2&password=pw", "unix:///path/s.sock?db=2&password=***"),
         ("user:pw@h:6379", "user:***@h:6379"),
         ("https://key@sentry.example.com/42", "https://***@sentry.example.com/42"),
