@@ -17,28 +17,21 @@ from tests.conftest import SERVERS
 from tests.store import steps
 from tests.store.windows import trust
 
-#: What may differ between servers: scripts and their errors, clocks, `INFO`, connections, what survives a restart.
-#: Every script has a file of its own, and a few more files are about such things.
-DIFFERING = {
-    *(f"test_{script.stem}" for script in Path(rlm.ledger.__file__).parent.glob("lua/*.lua")),
-    "test_connect",
-    "test_embedded",
-    "test_fitness",
-    "test_gauges",
-    "test_intake",
-    "test_leases",
-    "test_processes",
-    "test_window",
-    "test_workload",
-}
+#: Each script has a file of its own, and is tried on both servers.
+OF_SCRIPTS = {f"test_{script.stem}" for script in Path(rlm.ledger.__file__).parent.glob("lua/*.lua")}
 
 
 def pytest_generate_tests(metafunc):
-    """Run tests on the bundled server, and again on Redis: in the tier `rest` if servers may differ, else in `long`."""
-    if "server_url" in metafunc.fixturenames and not hasattr(metafunc.module, "server_url"):
-        differing = metafunc.module.__name__.rpartition(".")[2] in DIFFERING
-        servers = SERVERS if differing else ("valkey", pytest.param("redis", marks=pytest.mark.long))
-        metafunc.parametrize("server_url", servers, indirect=True, scope="session")
+    """Run tests on the bundled server, and again on Redis: in the tier `rest` if servers may differ, else in `long`.
+
+    They may differ in scripts and their errors, clocks, `INFO`, connections, and in what survives a restart.
+    """
+    if "server_url" not in metafunc.fixturenames or hasattr(metafunc.module, "server_url"):
+        return
+    of_script = metafunc.module.__name__.rpartition(".")[2] in OF_SCRIPTS
+    differing = of_script or metafunc.definition.get_closest_marker("both_servers")
+    servers = SERVERS if differing else ("valkey", pytest.param("redis", marks=pytest.mark.long))
+    metafunc.parametrize("server_url", servers, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")

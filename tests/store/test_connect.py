@@ -17,6 +17,8 @@ from rlm.settings import load_settings
 from tests.each import each
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.both_servers
+
 
 @contextmanager
 def forgetful_server():

@@ -12,6 +12,8 @@ from tests.each import each
 from tests.store.test_connect import free_port
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.both_servers
+
 #: What a fit server says of itself, as far as it is looked at.
 INFO = {
     "redis_version": "7.2.4",
