@@ -29,7 +29,6 @@ SERVERS = ("valkey", pytest.param("redis", marks=pytest.mark.rest))
 settings.register_profile("rlm", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rlm")
 
-
 #: A test is of the tier that it is marked with, else of the first.
 TIERS = ("default", "rest", "long")
 
