@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 #: What makes a case fail; a skip does not.
-FAILURES = (Exception, pytest.fail.Exception)
+FAILURES = (Exception, pytest.fail.Exception, BaseExceptionGroup)
 
 
 def each(names: str | tuple[str, ...], cases: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
