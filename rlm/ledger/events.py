@@ -270,11 +270,18 @@ class Ledger:
         )
 
     def complete(
-        self, claim: Claim, endpoint: str, seconds: float, text: str = "", *, waited_seconds: float = 0.0
+        self,
+        claim: Claim,
+        endpoint: str,
+        seconds: float,
+        text: str = "",
+        *,
+        waited_seconds: float = 0.0,
+        idle_seconds: float = 0.0,
     ) -> bool:
         """Settle an event as completed by `endpoint` in `seconds`; False when the claim was lost meanwhile.
 
-        `waited_seconds` passed from its claim until the call had its slot.
+        `waited_seconds` passed from its claim until the call had its slot, `idle_seconds` from its lane's last answer.
 
         `text` is the answer in words, for the event's trail, as is what was `heard` in the verbs below.
         """
@@ -291,6 +298,7 @@ class Ledger:
                     self._dedupe_ms,
                     entry,
                     f"{waited_seconds * 1000:.1f}",
+                    f"{idle_seconds * 1000:.1f}",
                 ],
             )
         )

@@ -105,8 +105,9 @@ def _failing(tally: Mapping[str, int]) -> Iterable[tuple[Pair, int]]:
 def read_completed(raw: bytes) -> Completed:
     """Read a completed call as `complete_event` writes it."""
     endpoint, type_name, milliseconds, *more = raw.decode(errors=ESCAPED).split(" ")
-    waited_ms, at_us, age_ms, *_ = (*more, "0", "0", "0")  # a worker of an older version writes fewer
-    return Completed(type_name, endpoint, float(milliseconds), float(waited_ms), int(at_us), float(age_ms))
+    waited_ms, at_us, age_ms, idle_ms, *_ = (*more, "0", "0", "0", "0")  # a worker of an older version writes fewer
+    times = float(waited_ms), int(at_us), float(age_ms), float(idle_ms)
+    return Completed(type_name, endpoint, float(milliseconds), *times)
 
 
 def write_expected(expected: Expected) -> str:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from rlm.core.endpoint import EventType
-    from rlm.core.expected import Expected, Pair
+    from rlm.core.expected import Completed, Expected, Pair
     from rlm.ledger import Store
 
 
@@ -42,11 +42,13 @@ class Measuring:
             for endpoint in one.endpoints
         }
         self._read = 0
+        #: When the newest completed call of each endpoint was answered, microseconds of Redis time.
+        self.answered_us: dict[str, int] = {}
         self._failing: dict[Pair, int] = {}
         self._expected: Mapping[Pair, Expected] = self._expect(self._followed)
 
-    def look(self) -> None:
-        """Read what has happened since the last look.
+    def look(self) -> list[Completed]:
+        """Read what has happened since the last look; return the calls that were completed.
 
         Raises:
             StoreError: Redis did not answer; the next look reads what this one missed.
@@ -58,12 +60,14 @@ class Measuring:
         for pair in changed & self._followed.keys():
             self._followed[pair].fail(failing[pair])
         for call in completed:
+            self.answered_us[call.endpoint] = max(self.answered_us.get(call.endpoint, 0), call.at_us)
             if call.pair in self._followed:
                 self._followed[call.pair].complete(call.milliseconds)
                 changed.add(call.pair)
         found = self._expect(changed & self._followed.keys())
         if any(self._expected.get(pair) != expected for pair, expected in found.items()):
             self._expected = {**self._expected, **found}
+        return completed
 
     def expected(self) -> Mapping[Pair, Expected]:
         """Return what is to be expected as of the last look: the same object while nothing changes."""
