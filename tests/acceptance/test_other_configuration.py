@@ -57,7 +57,6 @@ def test_every_face_names_workers_of_another_configuration(inst, monkeypatch):
     assert "another configuration" not in inst.rlm("status").stdout + inst.rlm("worker", "list").stdout
 
 
-@pytest.mark.rest
 @pytest.mark.long
 def test_a_supervisor_that_was_started_with_another_file_is_named_by_the_record(tmp_path):
     """Its workers are ready and claim nothing; once it is restarted the next run sends what was left over."""
