@@ -197,7 +197,8 @@ def test_no_line_is_wider_than_the_terminal_whatever_is_in_it(installation, monk
         for args in (*FIXED, ["failed", "show", letters[0]["id"]]):
             done = CliRunner().invoke(rlm, [*args, "--config", str(installation.config)])
             most = 80 if terminal and args[-1] == "list" else 4100
-            wide = [line for line in done.output.splitlines() if columns(line) > most]
+            said = done.output.replace(str(installation.config), "FILE")  # a path is as long as it is
+            wide = [line for line in said.splitlines() if columns(line) > most]
             assert wide == [], (args, terminal, [columns(line) for line in wide])
 
 
