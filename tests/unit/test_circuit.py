@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from rlm.core.health import Circuit, circuit_of
-from rlm.core.window import WindowState
+from rlm.core.window import Circuit, WindowState, circuit_of
 from tests.each import each
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler.tick import is_served, last_due, missed
+from scheduler.ticks import is_served, last_due, missed
 from tests.each import each
 
 

@@ -12,7 +12,7 @@ from rlm.admin.explain.words import sentence
 from rlm.core.clock import isoformat
 from rlm.core.errors import NoSuchRunError
 from rlm.core.event import event_id, type_of
-from rlm.core.place import Place
+from rlm.core.trail import Place
 from rlm.ledger.archive import Archive, Kind
 from rlm.ledger.reading.backlog import MOST_ITEMS
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rlm.admin.explain.facts import Gate, Scene
-    from rlm.core.trail import Attempt
+    from rlm.core.trail import TrailCall
     from rlm.ledger import Store
 
 __all__ = ["explain"]
@@ -130,7 +130,7 @@ def _document(event: Whereabouts, scene: Scene) -> dict[str, Any]:
     }
 
 
-def _attempt(one: Attempt) -> dict[str, Any]:
+def _attempt(one: TrailCall) -> dict[str, Any]:
     return {
         "attempt": one.number,
         "run_id": one.run_id,

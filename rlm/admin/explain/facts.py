@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rlm.core.health import Circuit
+from rlm.core.window import Circuit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rlm.core.place import Place
     from rlm.core.run import Run
-    from rlm.core.trail import Attempt
+    from rlm.core.trail import Place, TrailCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ class Whereabouts:
     taken_at: float | None = None
     taken_in: str | None = None
     last: str = ""
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[TrailCall, ...] = ()
     queued: Queued | None = None
     letter: Letter | None = None
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from rlm.core.clock import system_clock
 from rlm.ledger import open_store
 from rlm.ledger.embedded import running
+from rlm.sandbox.configuration import demo_document
 from rlm.sandbox.demo.children import Children
 from rlm.sandbox.mockapi import MockApi
-from rlm.settings import demo_document, load_settings
+from rlm.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 #: The guard at any speed, seconds: the way from here to the API does not get faster with the clock.
 SHORTEST_GUARD_SECONDS = 0.05
-#: Seconds beyond the longest call that a process of the demo has to leave.
-GRACE_SLACK_SECONDS = 5.0
 #: How long the last of them may take to stop the server, seconds.
 SERVER_SECONDS = 5.0
 
@@ -59,8 +58,7 @@ def staged(settings: Settings, speed: float, stop: StopSignals) -> Iterator[Stag
         effective = _write(config, demo_document(faster, speed, api.url))
         stack.callback(_await_server_end, effective.data_dir)
         store = stack.enter_context(open_store(effective))
-        longest = max(endpoint.timeout_seconds for endpoint in effective.endpoints.values())
-        children = Children(config, stop, longest + GRACE_SLACK_SECONDS)
+        children = Children(effective, config, stop)
         stack.callback(children.stop)
         yield Stage(effective, api, store, children)
 
