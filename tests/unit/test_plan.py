@@ -749,6 +749,7 @@ def test_utilisation_compares_what_is_used_with_what_there_is() -> None:
     assert plan.utilisation.lanes == pytest.approx(20 / (10 * 61.5))
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize(("types", "endpoints"), [(5, 2000), (2500, 4)])
 def test_ten_thousand_endpoints_and_a_billion_events_can_be_planned(types: int, endpoints: int) -> None:
     """Every event is accounted for, whatever the size. What it costs is measured in benchmarks/planning_scale.py."""
