@@ -15,6 +15,8 @@ from rlm.telemetry.catalogue import counters
 from rlm.telemetry.metrics import MetricsPage
 from tests.store import looks, steps
 
+pytestmark = pytest.mark.both_servers
+
 
 @pytest.fixture
 def read(store):

@@ -8,6 +8,7 @@ import pytest
 
 from rlm.core.errors import ConfigurationError
 from rlm.sandbox.mockapi.endpoint import Faults, NoAnswer, Response, outcome
+from tests.each import each
 
 
 def outcomes(calls=1000, since_set=0.0, **fields):
@@ -20,7 +21,7 @@ def test_a_sound_endpoint_answers_200_after_its_processing_time():
     assert set(outcomes()) == {Response(200, 0.5)}
 
 
-@pytest.mark.parametrize(
+@each(
     ("fields", "expected"),
     [
         ({"status": 503}, Response(503, 0.5)),
