@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -15,12 +16,14 @@ from rlm.ledger import Store, open_store
 from rlm.ledger.connect import translated
 from rlm.ledger.embedded import running
 from rlm.ledger.processes import Role, WorkerState
-from rlm.sandbox.children import Children
+from rlm.processes.grace import group_grace
+from rlm.processes.group import ProcessGroup
 from rlm.sandbox.configuration import demo_document, selftest_document
 from rlm.sandbox.mockapi import MockApi
 from rlm.settings import load_settings
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rlm.processes.signals import StopSignals, Wakeup
@@ -36,6 +39,8 @@ SERVER_SECONDS = 5.0
 START_SECONDS = 30.0
 #: A run must be on record at the latest this long after its deadline, seconds. RLM promises one.
 CLOSE_SECONDS = 10.0
+#: Lines of the log that an error quotes.
+LOG_LINES = 15
 #: How often to ask whether something has happened, seconds.
 POLL_SECONDS = 0.02
 
@@ -47,6 +52,72 @@ _URL_VARIABLE = "REDIS_URL"
 
 class BrokenOffByHandError(RunError):
     """Raised when a signal asked this process to stop. What it has started is taken down on the way out."""
+
+
+class Children:
+    """Processes of RLM that share a configuration file and a log, stopped in the order in which they were started."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        config: Path,
+        stop: StopSignals,
+        *,
+        what: str = "demo",
+        environ: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
+        """Have them read `config`, which has `settings`, and log beside it.
+
+        Errors say `what` they belong to; `environ` is added to the environment, `options` to each command.
+        """
+        self.what = what
+        self._config = config
+        self._environ = dict(environ or {})
+        self._options = list(options)
+        self._group = ProcessGroup(stop, group_grace(settings))
+        self._log_path = config.parent / "processes.log"
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, command: str) -> None:
+        """Start `rlm COMMAND`, without any setting of this environment; it stops when this process dies."""
+        with self._log_path.open("ab") as log:
+            self._running[command] = self._group.start(
+                [command, "--config", str(self._config), *self._options],
+                stdout=log,
+                stderr=log,
+                cwd=self._config.parent,
+                env={**_bare_environment(), **self._environ},
+            )
+
+    def check(self) -> None:
+        """Return if all are alive.
+
+        Raises:
+            RunError: one has ended; the message quotes the log.
+        """
+        for command, process in self._running.items():
+            if process.poll() is not None:
+                raise self.trouble(f"`rlm {command}` ended unexpectedly ({process.returncode})")
+
+    def trouble(self, what: str) -> RunError:
+        """Return the error for `what` went wrong, with the end of the log."""
+        said = f"The {self.what} broke off: {what}. The log of its processes ends:"
+        return RunError("\n".join([said, *self.log()]))
+
+    def log(self) -> list[str]:
+        """Return the last lines of their log."""
+        lines = self._log_path.read_text(errors="replace").splitlines() if self._log_path.exists() else []
+        return lines[-LOG_LINES:]
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of those that were started."""
+        return [process.pid for process in self._running.values()]
+
+    def stop(self) -> None:
+        """Stop one after the other, each in its grace period; all at once when a second signal asks for that."""
+        self._group.end()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,3 +245,13 @@ def _await_server_end(data_dir: Path) -> None:
     until = system_clock.monotonic() + SERVER_SECONDS
     while running(data_dir) and system_clock.monotonic() < until:
         system_clock.sleep(POLL_SECONDS)
+
+
+def _bare_environment() -> dict[str, str]:
+    """Return this environment without what would override the configuration; its log is for a person."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("RLM_") and name not in {"REDIS_URL", "SENTRY_DSN"}
+    }
+    return {**kept, "RLM_LOG_FORMAT": "text"}
