@@ -24,6 +24,9 @@ _STATUS = re.compile(r"\bHTTP \d{3}\b")
 #: The keys that a letter has in place of an item of which it holds only the beginning.
 _EXCERPT = {"base64", "truncated", "bytes", "sha256"}
 
+#: Letters read at a time.
+_PAGE = 500
+
 
 class DeadLetter(msgspec.Struct):
     """A dead letter as it is read here; `event_id` is None for an item as a whole."""
@@ -169,10 +172,6 @@ def hopeless(raw: bytes, max_item_bytes: int) -> str:
     except BadItemError as error:
         return f"{error.reason}, {error}"
     return ""
-
-
-#: Letters read at a time.
-_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)

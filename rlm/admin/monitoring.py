@@ -34,6 +34,13 @@ STEADY_EVENTS, STEADY_PART = 2.0, 0.02
 
 _MINUTE = 60.0
 
+#: Reading all items and planning are repeated after this many times as long as they took: a tenth of the time.
+PATIENCE = 10.0
+#: The outlook is renewed after this many seconds at the soonest; the number of windows in it.
+OUTLOOK_SECONDS, OUTLOOK_WINDOWS = 30.0, 20
+#: Runs whose leftovers are shown, the newest.
+SHOWN_RUNS = 20
+
 
 class Direction(StrEnum):
     """How the number of waiting events changes."""
@@ -146,14 +153,6 @@ class Trend:
 def _settled(before: QueueSample, after: QueueSample) -> int:
     """Return how many events left the ledger between two samples."""
     return max(0, after.taken - before.taken - (after.in_ledger - before.in_ledger))
-
-
-#: Reading all items and planning are repeated after this many times as long as they took: a tenth of the time.
-PATIENCE = 10.0
-#: The outlook is renewed after this many seconds at the soonest; the number of windows in it.
-OUTLOOK_SECONDS, OUTLOOK_WINDOWS = 30.0, 20
-#: Runs whose leftovers are shown, the newest.
-SHOWN_RUNS = 20
 
 
 class Monitor:

@@ -27,6 +27,9 @@ START_SECONDS = 0.3
 #: The same if none is, and it was never measured here: a supervisor's template loads, and workers start.
 COMING_UP_SECONDS = 1.5
 
+#: Runs by which arrivals are measured, the newest.
+MEASURED_RUNS = 20
+
 
 def start_seconds(store: Store) -> float:
     """Return how long after its plan a run makes its first call, by how long workers take to start here.
@@ -97,10 +100,6 @@ def plan_run(
     `capacity` and `window_seconds` are those of the run, if they are not those of the settings.
     """
     return compute_plan(workload, capacity or capacity_of(settings), horizon_of(settings, gone_seconds, window_seconds))
-
-
-#: Runs by which arrivals are measured, the newest.
-MEASURED_RUNS = 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 SIZES = (1, 2, 3)
 SIZE_WEIGHTS = (6, 3, 1)
 
+#: The wallet of each item, so that whoever finds one knows what it is.
+WALLET = "rlm test"
+
 
 def make_items(events: int, types: Sequence[str], random: Random, now: float) -> list[bytes]:
     """Return shuffled items as JSON, with `events` events in all, equally many of each type (give or take one).
@@ -50,10 +53,6 @@ def _item(number: int, names: list[str], random: Random, now: float) -> bytes:
             "retry_count": 0,
         }
     )
-
-
-#: The wallet of each item, so that whoever finds one knows what it is.
-WALLET = "rlm test"
 
 
 @dataclass(frozen=True, slots=True)

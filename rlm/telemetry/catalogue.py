@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
     from rlm.settings import Settings
 
+#: How an event may enter or leave a run, and the name of that in a tally.
+OUTCOMES: Final = {
+    "taken": "taken",
+    "carried_over": "carried",
+    "completed": "completed",
+    "failed": "failed",
+    "leftover": "leftover",
+}
+#: How a call may be answered, and the name of that in a tally.
+ANSWERS: Final = {"completed": "delivered", "throttled": "throttled", "error": "errors"}
+
 
 class MetricKind(StrEnum):
     """The types of metrics in Prometheus."""
@@ -108,17 +119,6 @@ METRICS: Final = (
     _gauge("rlm_lanes_busy", "Lanes that carry an event."),
     _counter("rlm_worker_restarts_total", "Workers that ended unexpectedly."),
 )
-
-#: How an event may enter or leave a run, and the name of that in a tally.
-OUTCOMES: Final = {
-    "taken": "taken",
-    "carried_over": "carried",
-    "completed": "completed",
-    "failed": "failed",
-    "leftover": "leftover",
-}
-#: How a call may be answered, and the name of that in a tally.
-ANSWERS: Final = {"completed": "delivered", "throttled": "throttled", "error": "errors"}
 
 
 class Sample(NamedTuple):

@@ -40,6 +40,9 @@ CONSUMER = "dramatiq.worker.ConsumerThread(rlm)"
 _OWN = ("rlm", "actors", "scheduler")
 _COLOURS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "31;1"}
 
+#: The causes that are remembered; beyond that the oldest is forgotten.
+MOST_CAUSES: Final = 1000
+
 
 class LogFormat(StrEnum):
     """The format of log lines."""
@@ -174,10 +177,6 @@ def _log_end_of_thread(died: threading.ExceptHookArgs) -> None:
 
 def _is_no_outage(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith("Consumer encountered a connection error")
-
-
-#: The causes that are remembered; beyond that the oldest is forgotten.
-MOST_CAUSES: Final = 1000
 
 
 class Bounded:

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 #: The state while no run is open, as in `rlm status`.
 IDLE = "idle"
 
+#: The content type of the page.
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+
 
 class Gauges:
     """Reads the gauges of one store; not thread-safe. It caches how the last run kept the limits."""
@@ -186,9 +189,6 @@ def _workers(store: Store) -> Iterator[Sample]:
     yield Sample("rlm_lanes_busy", {}, sum(store.processes.busy([one.id for one in workers])))
     yield Sample("rlm_worker_restarts_total", {}, store.processes.restarts())
 
-
-#: The content type of the page.
-CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
 log = logging.getLogger(__name__)
 

@@ -54,6 +54,14 @@ _NOT_SENT = ("sentry_sdk", "urllib3")
 _OWN = ("rlm.", "actors.", "scheduler.")
 _PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[-#0 +]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[diouxXeEfFgGcrsa]")
 
+#: Sentry takes six check-ins a minute per monitor and counts in minutes: the first tick of each minute checks in.
+MINUTE_SECONDS = 60.0
+#: Most characters of a slug at Sentry.
+LONGEST_SLUG = 50
+#: How late a check-in may be before Sentry calls it missed, minutes: the minimum.
+MARGIN_MINUTES = 1
+_UNITS = (("day", 1440), ("hour", 60), ("minute", 1))
+
 
 def set_up(dsn: str, role: str, worker: str = "") -> None:
     """Report the errors and alarms of this process; `worker` is its id if it is one.
@@ -176,16 +184,6 @@ def _masked(told: Any) -> Any:
     if isinstance(told, list | tuple):
         return [_masked(value) for value in told]
     return known().mask(told) if isinstance(told, str) else told
-
-
-#: Sentry takes six check-ins a minute per monitor and counts in minutes: the first tick of each minute checks in.
-MINUTE_SECONDS = 60.0
-#: Most characters of a slug at Sentry.
-LONGEST_SLUG = 50
-#: How late a check-in may be before Sentry calls it missed, minutes: the minimum.
-MARGIN_MINUTES = 1
-
-_UNITS = (("day", 1440), ("hour", 60), ("minute", 1))
 
 
 def check_in(settings: Settings, due: float, *, ok: bool | None = None) -> None:

@@ -27,6 +27,18 @@ if TYPE_CHECKING:
 #: Endpoints or types named in a finding; the others are counted.
 MOST_NAMED: Final = 5
 
+_REFUSED = (
+    "a token that ran out, or a URL that moved: put it right in the configuration, restart, and have "
+    "`rlm failed retry` send the dead letters again; to resume it does not help"
+)
+_ILL = "ask its owner; it is probed after each rest and comes back by itself; `rlm endpoint resume {}` calls it now"
+#: Warn if a median differs by more than this share and this many seconds: one of all calls that is longer than
+#: configured, or one of an endpoint from that of all.
+OFF_SHARE = 0.25
+OFF_SECONDS = 0.05
+#: A configured time may be this many times as long as calls take; that is cautious.
+CAUTIOUS_TIMES = 2.0
+
 
 def check_endpoints(store: Store) -> Iterator[Finding]:
     """Check for endpoints and budgets that are paused, held or resting, and for types that have no endpoint left.
@@ -76,13 +88,6 @@ def _cause(alike: Sequence[Entry], troubles: Iterable[Sequence[Entry]]) -> tuple
         return "", ""
     remedy = _REFUSED if any(tally.is_refusal(one["what"]) for one in theirs) else _ILL.format(_name(alike))
     return f" ({tally.in_words(theirs)})", remedy
-
-
-_REFUSED = (
-    "a token that ran out, or a URL that moved: put it right in the configuration, restart, and have "
-    "`rlm failed retry` send the dead letters again; to resume it does not help"
-)
-_ILL = "ask its owner; it is probed after each rest and comes back by itself; `rlm endpoint resume {}` calls it now"
 
 
 def _name(alike: Sequence[Entry]) -> str:
@@ -181,14 +186,6 @@ def check_limits(store: Store) -> Iterator[Finding]:
         yield warning("limits", one.sentence, f"{one.remedy}; somebody else may call with the same key as well")
     if not found:
         yield good("limits", "no endpoint refuses what its limit allows")
-
-
-#: Warn if a median differs by more than this share and this many seconds: one of all calls that is longer than
-#: configured, or one of an endpoint from that of all.
-OFF_SHARE = 0.25
-OFF_SECONDS = 0.05
-#: A configured time may be this many times as long as calls take; that is cautious.
-CAUTIOUS_TIMES = 2.0
 
 
 def check_times(types: Sequence[EventType], kept: Mapping[Pair, Measured]) -> Iterator[Finding]:

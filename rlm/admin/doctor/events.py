@@ -23,6 +23,21 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.ledger.fitness import Finding
 
+#: The conductor looks for due events several times a second, and closes runs at their deadline. What is overdue by
+#: more than this is not attended to, seconds.
+OVERDUE_SECONDS = 5.0
+#: Events read of each type and place, and pages of the oldest items.
+MOST_EVENTS = 1000
+MOST_PAGES = 10
+#: Types or workers named in a finding; the others are counted.
+MOST_NAMED = 10
+_MICROSECONDS = 1_000_000
+_CONDUCT = "nothing, while a scheduler leads: it takes them back and sends them again; else start one (`rlm scheduler`)"
+_UNKNOWN = (
+    "add a [types.*] table and restart the processes before the next run, or correct who pushes them; afterwards "
+    "`rlm failed retry` brings them back"
+)
+
 
 def check_run(store: Store) -> Iterator[Finding]:
     """Check whether an open run should have been closed."""
@@ -81,19 +96,6 @@ def check_books(store: Store) -> Iterator[Finding]:
         yield good("books", f"they balance: {found.unsettled} events unsettled in the ledger")
     for one in faults:
         yield fault("books", one, remedy)
-
-
-#: The conductor looks for due events several times a second, and closes runs at their deadline. What is overdue by
-#: more than this is not attended to, seconds.
-OVERDUE_SECONDS = 5.0
-#: Events read of each type and place, and pages of the oldest items.
-MOST_EVENTS = 1000
-MOST_PAGES = 10
-#: Types or workers named in a finding; the others are counted.
-MOST_NAMED = 10
-
-_MICROSECONDS = 1_000_000
-_CONDUCT = "nothing, while a scheduler leads: it takes them back and sends them again; else start one (`rlm scheduler`)"
 
 
 def check_orphans(store: Store) -> Iterator[Finding]:
@@ -185,12 +187,6 @@ def check_unknown_types(store: Store) -> Iterator[Finding]:
         message = f"on the audit list wait{read} {_counted(waiting)}: no such type is configured"
         found.append(warning("types", f"{message}, so they become dead letters when they are taken", _UNKNOWN))
     yield from found or [good("types", "no event waits whose type is not configured")]
-
-
-_UNKNOWN = (
-    "add a [types.*] table and restart the processes before the next run, or correct who pushes them; afterwards "
-    "`rlm failed retry` brings them back"
-)
 
 
 def _unknown_in_items(store: Store, known: set[str]) -> tuple[Counter[str], int]:

@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from rlm.ledger.fitness import Finding
     from rlm.settings import Settings
 
+_OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
+#: What one run may add beyond the bounds; the archivist moves it within seconds of the run's end.
+ARCHIVED_SOON = {"run record": 1, "dead letter": 1000}
+_ALLOW_MEMORY_USAGE = "allow the user of redis.url to ask (ACL SETUSER name +memory|usage)"
+_MAKE_WRITABLE = "make room on its disk, see who owns the directory, or name another in archive.directory"
+_ARCHIVED_LATER = f"a scheduler archives them after each run; if they stay, its log says why: {_MAKE_WRITABLE}"
+
 
 def check_configuration(settings: Settings) -> Iterator[Finding]:
     """Report the source and the size of the configuration."""
@@ -39,9 +46,6 @@ def unusable(error: ConfigurationError) -> Iterator[Finding]:
     remedy = "correct it: no process of RLM starts with it; those that run go on with what they have read"
     for line in str(error).splitlines():
         yield fault("configuration", line, remedy)
-
-
-_OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 
 
 def check_files(settings: Settings) -> Iterator[Finding]:
@@ -145,14 +149,6 @@ def _modes(path: Path) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return stat.S_IMODE(facts.st_mode), others(facts)
-
-
-#: What one run may add beyond the bounds; the archivist moves it within seconds of the run's end.
-ARCHIVED_SOON = {"run record": 1, "dead letter": 1000}
-
-_ALLOW_MEMORY_USAGE = "allow the user of redis.url to ask (ACL SETUSER name +memory|usage)"
-_MAKE_WRITABLE = "make room on its disk, see who owns the directory, or name another in archive.directory"
-_ARCHIVED_LATER = f"a scheduler archives them after each run; if they stay, its log says why: {_MAKE_WRITABLE}"
 
 
 def check_archive(store: Store) -> Iterator[Finding]:

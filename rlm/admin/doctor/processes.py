@@ -30,6 +30,12 @@ COMING_UP_SECONDS = 10.0
 #: Processes named in a finding; the others are counted.
 MOST_NAMED = 5
 
+#: A live scheduler takes a free lease within this, seconds; it looks four times a second.
+TAKEOVER_SECONDS = 2.0
+#: A live scheduler renews its lease within this, seconds; it does so twice a second.
+PROLONG_SECONDS = 1.0
+_RESTART = "look whether it lives (ps, its log) and restart it; a second scheduler takes over by itself within 5 s"
+
 
 def check_scheduler(store: Store) -> Iterator[Finding]:
     """Check that a scheduler runs with this configuration and ticks."""
@@ -140,14 +146,6 @@ def check_versions(store: Store) -> Iterator[Finding]:
     told = "; ".join(f"rlm {version}: {named(names, MOST_NAMED)}" for version, names in others.items())
     remedy = "restart them one by one, which loses nothing, or use their `rlm` here; mix versions no longer than needed"
     yield warning("versions", f"this command is rlm {__version__}, others are {told}", remedy)
-
-
-#: A live scheduler takes a free lease within this, seconds; it looks four times a second.
-TAKEOVER_SECONDS = 2.0
-#: A live scheduler renews its lease within this, seconds; it does so twice a second.
-PROLONG_SECONDS = 1.0
-
-_RESTART = "look whether it lives (ps, its log) and restart it; a second scheduler takes over by itself within 5 s"
 
 
 def check_leader(store: Store) -> Iterator[Finding]:

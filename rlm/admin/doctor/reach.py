@@ -34,6 +34,10 @@ MOST_NAMED: Final = 3
 
 _MEND: Final = "start it, or mend its address, its certificate or the way there; calls to it fail until then"
 
+#: A host that has not answered after this is unreachable, seconds.
+REACH_SECONDS = 2.0
+_PORTS = {"http": 80, "https": 443}
+
 
 def check_reach(settings: Settings) -> Iterator[Finding]:
     """Check that a connection can be opened to the address of each endpoint."""
@@ -75,12 +79,6 @@ def _try(opener: Opener, url: str, ends_at: float) -> str | None:
 
 def _named(endpoints: list[Endpoint]) -> str:
     return named([one.name for one in endpoints], MOST_NAMED)
-
-
-#: A host that has not answered after this is unreachable, seconds.
-REACH_SECONDS = 2.0
-
-_PORTS = {"http": 80, "https": 443}
 
 
 def check_sentry(settings: Settings) -> Iterator[Finding]:

@@ -40,6 +40,8 @@ GUARD_SHARE = 0.5
 #: And this long whatever the guard is, seconds: below that, the measurement shows how busy this host is.
 LEAST_SECONDS = 0.05
 
+Version = tuple[int, int, int]
+
 
 def check_redis(store: Store, *, allow_volatile: bool) -> Iterator[Finding]:
     """Check that Redis is reachable and fit to keep the ledger.
@@ -165,9 +167,6 @@ def _held_until(store: Store, renewed_at: float) -> float:
     now_us, views = store.windows.look(limited)
     held = max(view.held_seconds for view in views.values())  # longer if a limit looked further back then
     return max(renewed_at + longest + timeout, now_us / 1_000_000 + held if held else 0.0)
-
-
-Version = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)

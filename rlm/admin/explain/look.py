@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rlm.core.window import WindowState
     from rlm.ledger import Store
 
+_MICROSECONDS = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class EndpointGate:
@@ -137,9 +139,6 @@ class Whereabouts:
 def number(fields: Mapping[bytes, bytes], name: bytes) -> int:
     """Return a number of an event's hash, 0 if it is missing."""
     return int(fields.get(name, 0))
-
-
-_MICROSECONDS = 1_000_000
 
 
 def look_at_event(store: Store, event_id: str) -> Whereabouts | None:

@@ -31,6 +31,9 @@ MAX_BODY = 64 * 1024 * 1024
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
+#: SO_LINGER with a time of zero: closing sends an RST.
+_RESET = struct.pack("ii", 1, 0)
+
 
 class BadRequestError(Exception):
     """Raised for a request that this server does not read. It is answered with `status`, then cut."""
@@ -91,10 +94,6 @@ def render(status: int, body: bytes, headers: Mapping[str, str], *, last: bool) 
     if last:
         lines.append("Connection: close")
     return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + body
-
-
-#: SO_LINGER with a time of zero: closing sends an RST.
-_RESET = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 #: The shortest wait, in case floating point rounds one to nothing.
 _SHORTEST_WAIT = 1e-9
 
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
+Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
+#: The paths of the mock's own controls.
+CONTROL = "/_mock"
+
 
 class StrictWindow:
     """The calls of one endpoint that were admitted, and whether its limit allows one more.
@@ -52,11 +58,6 @@ class StrictWindow:
             if first > at - rule.seconds:
                 wait = max(wait, first + rule.seconds - at, _SHORTEST_WAIT)
         return wait
-
-
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Amount = Annotated[float, msgspec.Meta(ge=0)]
-Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
 
 
 class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -129,10 +130,6 @@ def outcome(faults: Faults, since_set: float, processing_seconds: float, random:
     error_rate = faults.error_rate if faults.error_rate is not None else float(faults.status is not None)
     status = (faults.status or 500) if random.random() < error_rate else 200
     return Response(status, processing_seconds * faults.slow + random.uniform(0, faults.jitter_seconds))
-
-
-#: The paths of the mock's own controls.
-CONTROL = "/_mock"
 
 
 class Site:
