@@ -71,7 +71,7 @@ def run_worker(worker_id: str, config: Path | None, supervisor_id: str = "") -> 
         try:
             with open_store(settings) as store:
                 if not supervisor_id:
-                    require_fit(store.client, allow_volatile=True)  # what it keeps is its conductor's concern
+                    require_fit(store, allow_volatile=True)  # what it keeps is its conductor's concern
                 WorkerProcess(store, settings, worker_id, supervisor_id, wakeup, stop).run()
         except Exception as error:
             if not supervisor_id:

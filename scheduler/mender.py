@@ -11,10 +11,11 @@ from rlm.core.errors import FencedError, StoreError, StoreForbiddenError, StoreU
 from rlm.core.run import State, Trigger, started_at_of
 from rlm.ledger.changes import BY_FILE, What
 from rlm.ledger.integrity import inspect
+from rlm.ledger.quarantine import Successor
 from scheduler.tick import open_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from rlm.ledger import Store
     from rlm.ledger.integrity import Flaw
@@ -48,7 +49,7 @@ class Mender:
             **dict.fromkeys(_LEDGER, self._adopt),
         }
         self._after = after
-        self._then: dict[str, Callable[[Flaw], tuple[str, Mapping[str, str | int]]]] = {
+        self._then: dict[str, Callable[[Flaw], Successor]] = {
             "window": self._hold,
             "health": self._hold,
             "epoch": self._distrust,
@@ -123,7 +124,7 @@ class Mender:
 
     # -- what stands in the place of a key from the instant on that it is gone
 
-    def _hold(self, flaw: Flaw) -> tuple[str, Mapping[str, str | int]]:
+    def _hold(self, flaw: Flaw) -> Successor:
         """Rest an endpoint or a budget for its longest period: calls that it got may be among what was lost."""
         store, settings = self._store, self._store.settings
         limited = {one.name: one for one in all_limited(settings.endpoints.values())}
@@ -134,13 +135,14 @@ class Mender:
         longest = max(one[flaw.of].limit.longest_seconds for one in (limited, in_force))
         underway = max(one.timeout_seconds for one in settings.endpoints.values())
         seconds = longest + settings.run.guard_seconds + underway
-        return store.keys.health(limited[flaw.of].window_id), {"held_until_us": f"+{round(seconds * 1_000_000)}"}
+        fields = {"held_until_us": f"+{round(seconds * 1_000_000)}"}
+        return Successor("health", fields, limited[flaw.of].window_id)
 
-    def _distrust(self, flaw: Flaw) -> tuple[str, Mapping[str, str | int]]:
+    def _distrust(self, flaw: Flaw) -> Successor:
         """Have nobody vouched for: a new epoch begins, with a rest for every endpoint."""
-        return self._store.keys.epoch, {"distrust": f"{flaw.key} held what it cannot"}
+        return Successor("epoch", {"distrust": f"{flaw.key} held what it cannot"})
 
-    def _limits_by_hand(self, _flaw: Flaw) -> tuple[str, Mapping[str, str | int]]:
+    def _limits_by_hand(self, _flaw: Flaw) -> Successor:
         """Set the limits again that were set by hand and hold until the file's change."""
         try:
             changes = self._store.changes.newest()
@@ -148,19 +150,18 @@ class Mender:
             changes = []
         newest = {one.name: one for one in reversed(changes) if one.what is What.LIMIT and one.after}
         by_hand = {name: one.after for name, one in newest.items() if one.by != BY_FILE and one.after}
-        return self._store.keys.limits, by_hand
+        return Successor("limits", by_hand)
 
-    def _limits_filed(self, _flaw: Flaw) -> tuple[str, Mapping[str, str | int]]:
+    def _limits_filed(self, _flaw: Flaw) -> Successor:
         """Note the file's limits as published: else those set by hand would go back to them."""
         limited = all_limited(self._store.settings.endpoints.values())
-        return self._store.keys.limits_filed, {one.name: one.limit.text for one in limited}
+        return Successor("filed", {one.name: one.limit.text for one in limited})
 
     # -- what is made good afterwards
 
     def _adopt(self, flaw: Flaw) -> None:
         """Find the events again whose place was lost, by their hashes."""
-        target = flaw.key if flaw.family == "retried" else self._store.keys.pending(flaw.of)
-        adopted = self._store.ledger.adopt(self._leader.token, flaw.of, target)
+        adopted = self._store.ledger.adopt(self._leader.token, flaw.of, retried=flaw.family == "retried")
         log.warning("%d events of %s are found again", adopted, flaw.of, extra={"action": "adopt"})
 
     def _find_types(self, _flaw: Flaw) -> None:
@@ -190,7 +191,6 @@ class Mender:
     def _reopen(self, flaw: Flaw) -> None:
         """Write what closing takes of a run of which nothing is left: its events are leftovers, its record says why."""
         store, now = self._store, system_clock.now()
-        seconds, microseconds = store.client.time()
         store.runs.advance(
             self._leader.token,
             flaw.of,
@@ -198,7 +198,7 @@ class Mender:
             trigger=Trigger.MANUAL,
             started_at=repr(min(now, started_at_of(flaw.of) or now)),
             deadline=repr(now),
-            deadline_us=seconds * 1_000_000 + microseconds,
+            deadline_us=store.now_us(),
             window_seconds=repr(store.settings.run.window_seconds),
             revision=store.settings.revision,
             failure=f"what was known of it is lost: {flaw.key} {flaw.wrong}"[:200].encode("ascii", "replace").decode(),

@@ -16,7 +16,6 @@ from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import State
 from rlm.ledger import revive
-from rlm.ledger.connect import translated
 from rlm.ledger.outage import Outage
 from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import pace
@@ -120,7 +119,7 @@ class ReleaseLoop:
         """
         while True:
             try:
-                with translated(self._store.client):  # whatever stands in Redis is no reason to end
+                with self._store.guarded():  # whatever stands in Redis is no reason to end
                     pause = self._turn()
             except FencedError:
                 raise

@@ -18,7 +18,6 @@ from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Trigger
 from rlm.ledger import revive
-from rlm.ledger.connect import translated
 from rlm.ledger.outage import Outage
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker
 from scheduler.changes import ChangeTeller
@@ -121,7 +120,7 @@ class SchedulerService:
     def _turn(self) -> None:
         """Do what there is to do, then wait. Trouble with Redis is waited out; a lost lease makes this a standby."""
         try:
-            with translated(self._store.client):  # whatever stands in Redis is no reason to end
+            with self._store.guarded():  # whatever stands in Redis is no reason to end
                 self._schedule()
         except FencedError as error:
             self._leader.token = 0

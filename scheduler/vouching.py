@@ -103,7 +103,7 @@ class Voucher:
         self._limits = self._store.limits() or self._limits
         before, self.unfit = self.unfit, ""
         try:
-            require_fit(self._store.client, allow_volatile=self._allow_volatile)
+            require_fit(self._store, allow_volatile=self._allow_volatile)
         except StoreUnfitError as error:
             self.unfit = str(error)
         if self.unfit and self.unfit != before:

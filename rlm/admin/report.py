@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from rlm.core.run import Run
     from rlm.ledger import Store
-    from rlm.ledger.processes import Lane, Process
+    from rlm.ledger.calls import Lane
+    from rlm.ledger.processes import Process
 
 #: The state of a status while no run is open.
 IDLE = "idle"

@@ -205,10 +205,8 @@ def store_of(config: Path | None) -> Iterator[Store]:
 def opened(settings: Settings) -> Iterator[Store]:
     """Open the store of `settings` and see that it can be reached."""
     from rlm.ledger import open_store  # noqa: PLC0415  # see store_of
-    from rlm.ledger.connect import translated  # noqa: PLC0415
 
     tell_new_server(settings)
     with open_store(settings) as store:
-        with translated(store.client):
-            store.client.ping()
+        store.ping()
         yield store

@@ -161,7 +161,7 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool, as_json: bool) ->
             say(f"{counted(pushed.items, 'item')} had been pushed before this; whether the next were is not known.")
             raise
         waiting, conducted = waiting_items(store), bool(store.processes.alive(Role.SCHEDULER))
-        full = [one for one in check_fitness(store.client).warnings if one.name == "memory"]
+        full = [one for one in check_fitness(store).warnings if one.name == "memory"]
     _warn(pushed, full)
     if as_json:
         print_json(_as_json(pushed, waiting))
@@ -243,7 +243,7 @@ def clear(config: Path | None, *, yes: bool, dry_run: bool, as_json: bool) -> No
     with store_of(config) as store:
         waiting = waiting_items(store)
         if waiting and not yes and not dry_run:
-            name = store.keys.events
+            name = store.settings.queue.events
             confirm(f"Remove {counted(waiting, 'item')} from {name} for good, and any that come meanwhile?")
         cleared = clear_items(store) if waiting and not dry_run else 0
     if as_json:

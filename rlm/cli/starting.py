@@ -73,7 +73,7 @@ def conduct_here(
 ) -> dict[str, Any]:
     """Conduct a run in this process, with a supervisor of our own where none lives."""
     telemetry.set_up(store.settings, "conductor")
-    require_fit(store.client, allow_volatile=allow_volatile)
+    require_fit(store, allow_volatile=allow_volatile)
     from scheduler.byhand import HandConductor  # noqa: PLC0415  # Sentry is set up before a broker is built
 
     conductor = HandConductor(store, wakeup, stop, allow_volatile=allow_volatile)

@@ -14,11 +14,11 @@ from rlm.core.endpoint import ANSWER_SLACK_SECONDS
 from rlm.core.event import BadItemError, Reason, decode_item, encode_letter, is_type_name, type_of
 from rlm.core.text import safe_line
 from rlm.core.trail import Answer, Heard
+from rlm.ledger.calls import CallNote, find_note
 from rlm.ledger.connect import ESCAPED, names_of, translated
 from rlm.ledger.expected import read_expected
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Call, Script, run_many
-from rlm.ledger.sound import is_note
 from rlm.ledger.windows import KEEP_SECONDS
 
 if TYPE_CHECKING:
@@ -461,8 +461,7 @@ class Ledger:
         with translated(self._client):
             calls = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.calls(worker_id)))
         return sum(
-            self._take_back(event_id.decode(errors=ESCAPED), worker_id, call.decode(errors=ESCAPED), when)
-            for event_id, call in calls.items()
+            self._take_back(event_id.decode(errors=ESCAPED), worker_id, call, when) for event_id, call in calls.items()
         )
 
     def orphan_expired(self, types: Iterable[str], now_us: int, *, closing: bool = False) -> int:
@@ -484,16 +483,14 @@ class Ledger:
                 taken += self._take_back(
                     event_id,
                     owner.decode(errors=ESCAPED),
-                    call.decode(errors=ESCAPED),
+                    call,
                     "closing" if closing else "expired",
                 )
         return taken
 
     @translated()
-    def _take_back(self, event_id: str, worker_id: str, call: str, when: str) -> int:
-        window_id, stamp, endpoint, *budget = (
-            call.split("|") if call and is_note(call.encode(errors=ESCAPED)) else ("", "", "")
-        )
+    def _take_back(self, event_id: str, worker_id: str, call: bytes, when: str) -> int:
+        note = find_note(call) or CallNote("", "", "")
         name, keys = type_of(event_id), self._keys
         with translated(self._client):
             run_id = self._client.get(keys.current)
@@ -507,7 +504,7 @@ class Ledger:
             failed_at=system_clock.now(),
             run_id=run or None,
             event=event_id,
-            **({"endpoint": endpoint} if endpoint else {}),
+            **({"endpoint": note.endpoint} if note.endpoint else {}),
         )
         return bool(
             self._orphan(
@@ -519,33 +516,34 @@ class Ledger:
                     keys.calls(worker_id),
                     keys.tally(run),
                     keys.failed,
-                    *(spell(one) for one in (window_id, *budget) for spell in (keys.window, keys.moved)),
+                    *(spell(one) for one in note.window_ids or [""] for spell in (keys.window, keys.moved)),
                 ],
                 [
                     event_id,
                     worker_id,
                     call,
-                    stamp,
-                    endpoint,
+                    note.stamp,
+                    note.endpoint,
                     when,
                     name,
                     self._dedupe_ms,
                     POISON_DEATHS,
                     letter,
-                    trail.encode(run, _whole(attempt) + 1, endpoint, Answer.UNKNOWN, heard, worker_id),
+                    trail.encode(run, _whole(attempt) + 1, note.endpoint, Answer.UNKNOWN, heard, worker_id),
                     KEEP_SECONDS * 1000,
                 ],
             )
         )
 
-    def adopt(self, token: int, type_name: str, target: str) -> int:
-        """Find the unsettled events of a type again that are in none of its zsets, and put them into `target`.
+    def adopt(self, token: int, type_name: str, *, retried: bool = False) -> int:
+        """Make the unsettled events of a type pending that are in none of its zsets; those `retried`, of the next run.
 
         Raises FencedError for a `token` that is not the lease's.
         """
         keys = self._keys
         with translated(self._client):
             found = names_of(self._client, keys.event(f"*:{type_name}"))
+        target = keys.retried(type_name) if retried else keys.pending(type_name)
         zsets = [keys.pending(type_name), *keys.holders(type_name), keys.retried(type_name)]
         ids = [one.removeprefix(keys.event("")) for one in found]
         chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]

@@ -214,6 +214,23 @@ class Intake:
             pipeline.llen(self._keys.aside(self._keys.processing))
             return sum(pipeline.execute())
 
+    def lengths(self) -> tuple[int, int]:
+        """Count the items in staging, without those set aside, and those on the audit list, at one instant."""
+        with translated(self._client):
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.llen(self._keys.processing)
+            pipeline.llen(self._keys.events)
+            staged, listed = pipeline.execute()
+        return staged, listed
+
+    def clear(self) -> int:
+        """Remove all items from the audit list in one step; return how many there were."""
+        with translated(self._client):
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.llen(self._keys.events)
+            pipeline.unlink(self._keys.events)
+            return int(pipeline.execute()[0])
+
     def push(self, items: Sequence[bytes]) -> int:
         """Push items onto the audit list, as the audit system does; return how many wait there now."""
         with translated(self._client):

@@ -17,6 +17,7 @@ from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
 from rlm.core.event import is_type_name
 from rlm.ledger import sound
+from rlm.ledger.calls import is_note
 from rlm.ledger.connect import ESCAPED, translated
 from rlm.ledger.families import BROKER, Kind
 from rlm.ledger.processes import Role
@@ -165,7 +166,7 @@ def _of_processes(store: Store) -> Iterator[_Place]:
         for one in _members(store, keys.processes(role)):
             yield _Place("process", keys.process(role, one), Kind.STRING)
             if role is Role.WORKER:
-                yield _Place("calls", keys.calls(one), Kind.HASH, test=_both(sound.is_text, sound.is_note))
+                yield _Place("calls", keys.calls(one), Kind.HASH, test=_both(sound.is_text, is_note))
                 yield _Place("alone", keys.alone(one), Kind.STRING)
                 yield _Place("dramatiq", keys.brokers(f"__acks__.{one}.rlm"), Kind.SET)
 

@@ -68,6 +68,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rlm.core.place import Place
+
 if TYPE_CHECKING:
     from rlm.settings import Settings
 
@@ -203,6 +205,17 @@ class Keys:
     def wake(self, whom: str) -> str:
         """Return the channel that wakes `workers`, `supervisors` or `scheduler`."""
         return f"{self._prefix}:wake:{whom}"
+
+    def zsets(self, type_name: str) -> dict[Place, str]:
+        """Return all zsets of a type, by the place of the events in each."""
+        return {
+            Place.PENDING: self.pending(type_name),
+            Place.RELEASED: self.released(type_name),
+            Place.IN_FLIGHT: self.inflight(type_name),
+            Place.BACKING_OFF: self.backoff(type_name),
+            Place.SPENT: self.spent(type_name),
+            Place.RETRIED: self.retried(type_name),
+        }
 
     def holders(self, type_name: str) -> tuple[str, str, str, str]:
         """Return the zsets of a type that only an open run fills: released, inflight, backoff, spent."""

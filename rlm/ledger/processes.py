@@ -11,12 +11,14 @@ import msgspec
 import redis
 
 from rlm.core.clock import system_clock
+from rlm.ledger.calls import lanes_of
 from rlm.ledger.connect import ESCAPED, make_client, translated
 from rlm.ledger.scripts import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from rlm.ledger.calls import Lane
     from rlm.ledger.keys import Keys
 
 #: A process not heard of for this many seconds is taken for gone.
@@ -71,18 +73,6 @@ class Process:
     revision: str = ""
     supervisor: str = ""
     version: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """What one busy lane of a worker has in hand: an event, and once it has a slot where and since when.
-
-    `taken_us` is when the slot was taken, microseconds by the clock of Redis.
-    """
-
-    event_id: str
-    endpoint: str | None = None
-    taken_us: int | None = None
 
 
 class Processes:
@@ -161,7 +151,7 @@ class Processes:
             for worker_id in worker_ids:
                 pipeline.hgetall(self._keys.calls(worker_id))
             notes = cast("list[dict[bytes, bytes]]", pipeline.execute())
-        return [_lanes(one) for one in notes]
+        return [lanes_of(one) for one in notes]
 
     def silences(self, role: Role, process_ids: Sequence[str]) -> list[float]:
         """Return how long ago each process announced itself, seconds; `HEARTBEAT_TTL_SECONDS` where it was longer.
@@ -231,15 +221,6 @@ def _read(entry: bytes) -> Process | None:
         return None
     possible = 0 <= found.started_at <= LATEST and 0 <= found.threads <= MOST_LANES
     return found if possible else None
-
-
-def _lanes(notes: Mapping[bytes, bytes]) -> list[Lane]:
-    """Read what a worker noted of its lanes; of an event that has no slot yet it notes nothing but its id."""
-    found = []
-    for event_id, note in notes.items():
-        _window, stamp, endpoint = [*note.decode(errors=ESCAPED).split("|"), "", ""][:3] if note else ("", "", "")
-        found.append(Lane(event_id.decode(errors=ESCAPED), endpoint or None, int(stamp) if stamp else None))
-    return sorted(found, key=lambda lane: (lane.taken_us is None, lane.taken_us or 0, lane.event_id))
 
 
 class Waker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -33,6 +34,18 @@ class Aside(msgspec.Struct, frozen=True):
     where: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """What is written when a key is set aside: fields of a hash; a value `+N` is N microseconds from now.
+
+    The hash is `epoch`, `limits`, `filed`, or the `health` of the window `window_id`.
+    """
+
+    family: str
+    fields: Mapping[str, str | int]
+    window_id: str = ""
+
+
 class Quarantine:
     """Sets keys aside, under the lease, and knows what was. What is there stays until somebody deletes it."""
 
@@ -49,16 +62,16 @@ class Quarantine:
         *,
         kind: str = "",
         entries: Sequence[bytes] = (),
-        then: tuple[str, Mapping[str, str | int]] | None = None,
+        then: Successor | None = None,
     ) -> bool:
         """Set a key aside, or of one of that `kind` only the `entries`; False when it is not there any more.
 
-        `then` is a hash, and fields that are written to it in the same step; a value `+N` is N microseconds from now.
+        What comes `then` is written in the same step.
 
         Raises FencedError for a `token` that is not the lease's.
         """
         note, where = self.note(key, wrong)
-        place, fields = then or ("", {})
+        place, fields = (self._place(then), then.fields) if then else ("", {})
         args: list[Argument] = [token, kind if entries else "", note, len(fields)]
         args += [part for field in fields.items() for part in field]
         keys = [self._keys.lease, self._keys.quarantine, key, where, place or self._keys.quarantine]
@@ -66,6 +79,11 @@ class Quarantine:
         if done:
             self.tell(key, wrong, where)
         return done
+
+    def _place(self, then: Successor) -> str:
+        keys = self._keys
+        fixed = {"epoch": keys.epoch, "limits": keys.limits, "filed": keys.limits_filed}
+        return fixed.get(then.family) or keys.health(then.window_id)
 
     def note(self, key: str, wrong: str) -> tuple[bytes, str]:
         """Write what the register says of a key that is about to be set aside, and return where it goes."""

@@ -14,6 +14,7 @@ from rlm.core.errors import StoreGarbledError
 from rlm.core.run import Run, State, Trigger
 from rlm.core.text import safe_line
 from rlm.core.trail import Answer, Heard
+from rlm.ledger.calls import find_note
 from rlm.ledger.connect import ESCAPED, names_of, translated
 from rlm.ledger.events import CHUNK
 from rlm.ledger.scripts import Script
@@ -176,7 +177,8 @@ class Runs:
             owner, attempt = told
             owner_id = (owner or b"").decode(errors=ESCAPED)
             note = cast("bytes | None", self._client.hget(self._keys.calls(owner_id), event_id))
-        endpoint = [*(note or b"").decode(errors=ESCAPED).split("|"), "", ""][2]
+        call = find_note(note)
+        endpoint = call.endpoint if call else ""
         heard = Heard("nobody knows: its run was closed before it was answered")
         return trail.encode(run_id, int(attempt or 0) + 1, endpoint, Answer.UNKNOWN, heard, (owner or b"").decode())
 
@@ -311,6 +313,11 @@ class Runs:
             pipeline.set(self._keys.reply(request_id), msgspec.json.encode(reply), px=_REPLY_MS)
             pipeline.lrem(self._keys.requests, 1, request_id)
             pipeline.execute()
+
+    def forget_reply(self, request_id: str) -> None:
+        """Delete the answer to a request, which would stay for a minute."""
+        with translated(self._client):
+            self._client.delete(self._keys.reply(request_id))
 
     @translated()
     def reply(self, request_id: str) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from rlm.settings.selftest import settings_under
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from rlm.settings import Settings
+    from rlm.ledger import Store
 
 #: A self-test takes seconds; what is older was killed, and its keys are nobody's, seconds.
 LEFT_SECONDS = 3600.0
@@ -51,10 +51,10 @@ class SelfTest(msgspec.Struct, frozen=True):
 class SelfTests:
     """The register of self-tests, and the only place that deletes keys by their prefix: a self-test's, never RLM's."""
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        """Keep it beside the keys of the installation of `settings`."""
-        self._client = client
-        self._settings = settings
+    def __init__(self, store: Store) -> None:
+        """Keep it beside the keys of the installation of `store`."""
+        self._client = store.client
+        self._settings = settings = store.settings
         self.base = f"{settings.redis.prefix[:_LONGEST_BASE]}-test"
         self._running = f"{self.base}-running"
 

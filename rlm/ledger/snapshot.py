@@ -6,28 +6,20 @@ Read one after the other they would not fit together: an event that takes its sl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from rlm.core.event import type_of
-from rlm.ledger.connect import ESCAPED, translated
+from rlm.ledger.calls import calls_underway
+from rlm.ledger.connect import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from rlm.core.counts import Counts
     from rlm.core.endpoint import Limited
     from rlm.ledger import Store
+    from rlm.ledger.calls import CallUnderway
 
 _MICROSECONDS = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class CallUnderway:
-    """A call that took its slot `age_seconds` ago and has no answer yet."""
-
-    type: str
-    endpoint: str
-    age_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +54,5 @@ def take_snapshot(
     return Snapshot(
         store.ledger.read_counts(replies[:counts_end], types),
         store.windows.read_ages(replies[counts_end:ages_end], limited, now_us),
-        tuple(_calls(cast("list[dict[bytes, bytes]]", replies[ages_end:]), now_us)),
+        tuple(call for notes in replies[ages_end:] for call in calls_underway(notes, now_us)),
     )
-
-
-def _calls(workers: Sequence[dict[bytes, bytes]], now_us: int) -> Iterator[CallUnderway]:
-    """Read what the workers noted when they took slots."""
-    for notes in workers:
-        for event_id, note in notes.items():
-            if note:  # else it is claimed and has no slot yet
-                _window, stamp, endpoint, *_ = note.decode(errors=ESCAPED).split("|")
-                yield CallUnderway(
-                    type_of(event_id.decode(errors=ESCAPED)), endpoint, max(0, now_us - int(stamp)) / _MICROSECONDS
-                )

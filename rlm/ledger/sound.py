@@ -26,7 +26,6 @@ _WHOLE = re.compile(rb"-?\d{1,16}")
 _RUN_ID = re.compile(rb"[!-~]{1,100}")
 _STAMP = re.compile(rb"\d{1,17}")
 _MOVED = re.compile(rb"\d{1,17} \d{1,17}")
-_NOTE = re.compile(rb"[0-9a-f]+\|\d{1,17}\|[A-Za-z0-9_.-]{1,100}(\|[0-9a-f]+)?")
 
 
 def is_text(raw: bytes) -> bool:
@@ -71,11 +70,6 @@ def is_stamp(raw: bytes) -> bool:
 def is_moved(raw: bytes) -> bool:
     """Whether it says of a slot when its call was sent."""
     return _MOVED.fullmatch(raw) is not None
-
-
-def is_note(raw: bytes) -> bool:
-    """Whether it is what a worker notes of a call; it is empty before that has a slot."""
-    return not raw or _NOTE.fullmatch(raw) is not None
 
 
 def is_limit(raw: bytes) -> bool:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
+
+from redis.exceptions import ResponseError
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited, in_force
 from rlm.core.errors import StoreError
 from rlm.ledger.changes import BY_FILE, MOST_CHANGES, Changes, What, record_of
-from rlm.ledger.connect import ESCAPED, connected, make_client, translated
+from rlm.ledger.connect import ESCAPED, address, connected, make_client, translated
 from rlm.ledger.control import Control
 from rlm.ledger.epoch import Epochs
 from rlm.ledger.events import Ledger
@@ -30,6 +32,7 @@ from rlm.ledger.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     import redis
 
@@ -42,13 +45,15 @@ log = logging.getLogger(__name__)
 class Store:
     """What RLM keeps in Redis. Cheap to make: it connects at the first command."""
 
-    def __init__(self, settings: Settings, url: str, revive: Callable[[], object] = lambda: None) -> None:
-        """Keep it at `url`; `revive` starts the server again where it is ours to start."""
+    def __init__(
+        self, settings: Settings, url: str, revive: Callable[[], object] = lambda: None, *, answer_seconds: float = 5.0
+    ) -> None:
+        """Keep it at `url`, waiting `answer_seconds` for an answer; `revive` starts an embedded server again."""
         self.settings = settings
         self.url = url
         self.revive = revive
         self.told_until = float("-inf")  #: when it may be told again that it cannot be started, monotonic seconds
-        self.client: redis.Redis = make_client(url)
+        self.client: redis.Redis = make_client(url, socket_timeout=answer_seconds)
         self.keys = Keys(settings)
         self.quarantine = Quarantine(self.client, self.keys)
         self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes)
@@ -71,6 +76,33 @@ class Store:
         with translated(self.client):
             seconds, microseconds = self.client.time()
         return seconds * 1_000_000 + microseconds
+
+    @property
+    def address(self) -> str:
+        """Where this Redis is, without any login."""
+        return address(self.client)
+
+    def ping(self) -> None:
+        """Return once Redis has answered."""
+        with translated(self.client):
+            self.client.ping()
+
+    def server_info(self) -> dict[str, Any]:
+        """Return what `INFO server` says: versions, and how it was built."""
+        with translated(self.client):
+            return dict(self.client.info("server"))
+
+    def admitted_bytes(self) -> int | None:
+        """Return the longest argument that Redis admits, bytes; None if this user of Redis may not ask."""
+        with translated(self.client):
+            try:
+                return int(self.client.config_get("proto-max-bulk-len").get("proto-max-bulk-len") or 0) or None
+            except ResponseError:
+                return None
+
+    def guarded(self) -> AbstractContextManager[None]:
+        """Raise a StoreError for whatever is read inside and cannot be understood: no process ends because of it."""
+        return translated(self.client)
 
     def publish_limits(self, token: int) -> None:
         """Publish the file's limits, except where one set by hand stands: workers go by what is published.

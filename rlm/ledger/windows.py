@@ -22,6 +22,7 @@ from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
 from rlm.core.event import type_of
 from rlm.core.window import WindowState
+from rlm.ledger.calls import write_note
 from rlm.ledger.connect import ESCAPED, translated
 from rlm.ledger.control import Refusals
 from rlm.ledger.scripts import Script, run_many
@@ -133,7 +134,7 @@ class WindowStorage(RedisStorage):
             KEEP_SECONDS * _MICROSECONDS,
             round(probe_seconds * _MICROSECONDS),
             call.event_id if call else "",
-            _note(call.endpoint, *rules) if call else "",
+            write_note(call.endpoint, list(rules)) if call else "",
         ]
         keys = [*_call_keys(self._keys, call), self._keys.epoch, self._keys.limits]
         for window_id, together in rules.items():
@@ -187,6 +188,10 @@ class Windows:
         self._reopen = Script("reopen_endpoint")
         self._join = Script("join_budget")
 
+    def with_guard(self, guard_seconds: float) -> Windows:
+        """Return the same windows with another guard."""
+        return Windows(self._client, self._keys, guard_seconds)
+
     def acquire(self, endpoint: Endpoint, call: Call | None = None) -> Admitted | Refused:
         """Take a slot of `endpoint`, and of its budget, for `call`, if both have one.
 
@@ -224,7 +229,7 @@ class Windows:
     def _block(
         self, endpoint: Endpoint, slot: Admitted, call: Call | None, ago_seconds: float, *, left_late: bool
     ) -> Admitted:
-        noted = _note(endpoint.name, *(one.window_id for one in all_limited([endpoint])))
+        noted = write_note(endpoint.name, [one.window_id for one in all_limited([endpoint])])
         stamp = self._move(endpoint, slot, call, noted, ago_seconds)
         if not left_late:
             self._note_sent(endpoint, slot.stamp, stamp, ago_seconds)
@@ -405,11 +410,6 @@ class Windows:
                 found[stamp] -= 1
                 found[sent] += 1
         return sorted(found.elements())
-
-
-def _note(endpoint: str, window_id: str, *budget: str) -> str:
-    """Spell what is noted of a call; the scripts put the slot's stamp into it."""
-    return "|".join([window_id, "%s", endpoint, *budget])
 
 
 def _seconds(microseconds: Sequence[int]) -> tuple[float, float]:

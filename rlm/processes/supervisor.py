@@ -14,7 +14,6 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.ledger import revive
-from rlm.ledger.connect import translated
 from rlm.ledger.outage import Outage
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
 from rlm.processes.child import Child, watch_death
@@ -109,7 +108,7 @@ class Supervisor:
         """Reap, free, announce, end the frozen, scale, each once; then wait. Redis may be away meanwhile."""
         self._reap()
         try:
-            with translated():  # whatever stands in Redis is no reason to end
+            with self._store.guarded():  # whatever stands in Redis is no reason to end
                 self._free()
                 self._announce()
                 self._end_frozen()

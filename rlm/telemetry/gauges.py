@@ -11,11 +11,10 @@ from rlm.core.endpoint import Endpoint, all_limited
 from rlm.core.health import Circuit, circuit_of
 from rlm.core.run import MOVES, State
 from rlm.core.totals import forecast_error
-from rlm.ledger.connect import translated
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.books import books
 from rlm.ledger.reading.calls import excess
-from rlm.ledger.reading.oldest import oldest_listed, oldest_pending
+from rlm.ledger.reading.events import oldest_listed, oldest_pending
 from rlm.ledger.refusals import limits_too_high
 from rlm.telemetry.counters import OUTCOMES, Sample
 
@@ -86,8 +85,7 @@ def _seconds(text: str | None) -> float:
 
 def _redis(store: Store) -> Iterator[Sample]:
     asked_at = system_clock.monotonic()
-    with translated(store.client):
-        store.client.ping()
+    store.ping()
     yield Sample("rlm_redis_ping_seconds", {}, system_clock.monotonic() - asked_at)
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import RunError
-from rlm.ledger.connect import translated
 from rlm.ledger.processes import Role, WorkerState
 from rlm.sandbox.demo.items import make_items
 from rlm.sandbox.demo.moment import look, moment_of
@@ -107,8 +106,7 @@ class Acts:
         store.leases.release(_OWNER)
         store.processes.wake("scheduler")
         reply = self.wait_for(lambda: store.runs.reply(request), START_SECONDS, "its scheduler did not start a run")
-        with translated(store.client):
-            store.client.delete(store.keys.reply(request))  # it would stay for a minute
+        store.runs.forget_reply(request)
         return str(reply.get("run_id") or reply["open"])  # a tick may have come first
 
     def watch(self, run_id: str, view: View) -> dict[str, Any]:

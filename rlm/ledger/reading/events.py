@@ -1,0 +1,168 @@
+"""Events in the ledger, one by one: where one is, since when the oldest waits, which are overdue. None is moved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from rlm.core.event import type_of
+from rlm.core.place import Place
+from rlm.ledger.calls import find_note
+from rlm.ledger.connect import ESCAPED, translated
+from rlm.ledger.intake import PRIORITY_STEP
+from rlm.ledger.reading.backlog import stamped_at, waits_since
+from rlm.ledger.scripts import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rlm.ledger import Store
+    from rlm.ledger.calls import CallNote
+
+_ITEM_BYTES = 1_000_000
+_MICROSECONDS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class EventState:
+    """An event at one instant: `now` in seconds since 1970, by the clock of Redis.
+
+    `fields` are those of its hash. `score` is its score in the zset of its `place`, 0 once it is settled. `position`
+    counts from 1 among the `pending` events of its type, None where it is not pending. `call` is the one under way.
+    """
+
+    now: float
+    fields: Mapping[bytes, bytes]
+    place: Place
+    score: float
+    position: int | None
+    pending: int
+    call: CallNote | None = None
+
+    def text(self, field: str) -> str:
+        """Return a field of its hash, empty if it has none."""
+        return self.fields.get(field.encode(), b"").decode(errors=ESCAPED)
+
+
+def event_state(store: Store, event_id: str) -> EventState | None:
+    """Read where an event is, at one instant; None where the ledger does not know it.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    keys, name = store.keys, type_of(event_id)
+    zsets = keys.zsets(name)
+    with translated(store.client):
+        pipeline = store.client.pipeline(transaction=True)
+        pipeline.time()
+        pipeline.get(keys.current)
+        pipeline.hgetall(keys.event(event_id))
+        pipeline.zrank(keys.pending(name), event_id)
+        pipeline.zcard(keys.pending(name))
+        for key in zsets.values():
+            pipeline.zscore(key, event_id)
+        (seconds, microseconds), current, fields, rank, pending, *scores = pipeline.execute()
+    if not fields:
+        return None
+    place, score = _place(fields, dict(zip(zsets, scores, strict=True)), is_open=current is not None)
+    position = None if rank is None else rank + 1
+    note = None
+    if place is Place.IN_FLIGHT:
+        worker = fields.get(b"owner", b"").decode(errors=ESCAPED)
+        with translated(store.client):
+            note = find_note(cast("bytes | None", store.client.hget(keys.calls(worker), event_id)))
+    return EventState(seconds + microseconds / _MICROSECONDS, fields, place, score, position, pending, note)
+
+
+def _place(
+    fields: Mapping[bytes, bytes], scores: Mapping[Place, float | None], *, is_open: bool
+) -> tuple[Place, float]:
+    for place, score in scores.items():
+        if score is not None:
+            return (Place.LEFTOVER if place is Place.PENDING and not is_open else place), score
+    state = fields.get(b"state", b"").decode(errors=ESCAPED)
+    return (Place(state) if state in {Place.COMPLETED, Place.FAILED} else Place.NOWHERE), 0.0
+
+
+def scores(store: Store, type_name: str, place: Place, most: int) -> dict[str, float]:
+    """Return the first `most` events of a type in a place, each with its score there.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    zset = store.keys.zsets(type_name)[place]
+    with translated(store.client):
+        found = cast("list[tuple[bytes, float]]", store.client.zrange(zset, 0, most - 1, withscores=True))
+    return {one.decode(errors=ESCAPED): score for one, score in found}
+
+
+def field_of_each(store: Store, event_ids: Sequence[str], field: str) -> list[str]:
+    """Read a field of each event, empty where it has none.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    with translated(store.client):
+        pipeline = store.client.pipeline(transaction=False)
+        for one in event_ids:
+            pipeline.hget(store.keys.event(one), field)
+        return [(value or b"").decode(errors=ESCAPED) for value in (pipeline.execute() if event_ids else [])]
+
+
+def count_due(store: Store, place: Place, before_us: int) -> int:
+    """Count the events of all types in a place that were due before then, microseconds of Redis time.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    with translated(store.client):
+        zsets = [store.keys.zsets(name)[place] for name in store.known_types]
+        return sum(store.client.zcount(zset, "-inf", before_us) for zset in zsets)
+
+
+def oldest_pending(store: Store, types: Sequence[str]) -> dict[str, float]:
+    """Return by type since when the oldest pending event waits, seconds since 1970; a type without any is left out.
+
+    Of each priority that is the one that came first, whose item's `timestamp` counts, else its arrival. As many round
+    trips are made as a type has priorities waiting, and two more.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    first: dict[str, list[str]] = {}
+    lowest = dict.fromkeys(types, 0)
+    while lowest:
+        with translated(store.client):
+            pipeline = store.client.pipeline(transaction=False)
+            for name, score in lowest.items():
+                pipeline.zrangebyscore(store.keys.pending(name), score, "+inf", start=0, num=1, withscores=True)
+            replies = dict(zip(lowest, pipeline.execute(), strict=True))
+        lowest = {}
+        for name, reply in replies.items():
+            for event_id, score in reply:
+                first.setdefault(name, []).append(event_id.decode(errors=ESCAPED))
+                lowest[name] = (int(score) // PRIORITY_STEP + 1) * PRIORITY_STEP
+    return _earliest(store, first)
+
+
+def _earliest(store: Store, first: dict[str, list[str]]) -> dict[str, float]:
+    with translated(store.client):
+        pipeline = store.client.pipeline(transaction=False)
+        for ids in first.values():
+            for event_id in ids:
+                pipeline.hmget(store.keys.event(event_id), "item", "taken_at")
+        replies = iter(cast("list[list[Any]]", pipeline.execute()))
+    since = {name: [waits_since(*next(replies)) for _ in ids] for name, ids in first.items()}
+    known = {name: [at for at in found if at is not None] for name, found in since.items()}
+    return {name: min(found) for name, found in known.items() if found}
+
+
+def oldest_listed(store: Store) -> float | None:
+    """Return the `timestamp` of the oldest item on the audit list, seconds since 1970; None where it tells none.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    longest = store.settings.queue.max_item_bytes
+    items = Script("look_items")(store.client, [store.keys.events], [0, 1, _ITEM_BYTES, longest])
+    return stamped_at(items[0]) if items else None
