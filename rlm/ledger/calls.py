@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from rlm.core.event import type_of
-from rlm.ledger.connect import ESCAPED
+from rlm.ledger.connect import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -93,7 +93,7 @@ def lanes_of(notes: Mapping[bytes, bytes]) -> list[Lane]:
     found = []
     for event_id, raw in notes.items():
         note = read_note(raw)
-        name = event_id.decode(errors=ESCAPED)
+        name = text(event_id)
         found.append(Lane(name, note.endpoint, int(note.stamp)) if note else Lane(name))
     return sorted(found, key=lambda lane: (lane.taken_us is None, lane.taken_us or 0, lane.event_id))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from rlm.ledger.connect import translated
+from rlm.ledger.connect import translated, translating
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,15 +81,10 @@ class Changes:
             pipeline.ltrim(self._keys.changes, 0, MOST_CHANGES - 1)
             pipeline.execute()
 
-    @translated()
+    @translating
     def newest(self, number: int = MOST_CHANGES) -> list[Change]:
-        """Return the newest `number` changes, newest first.
-
-        Raises:
-            StoreError: Redis did not answer.
-        """
-        with translated(self._client):
-            found = cast("list[bytes]", self._client.lrange(self._keys.changes, 0, max(0, number - 1)))
+        """Return the newest `number` changes, newest first."""
+        found = cast("list[bytes]", self._client.lrange(self._keys.changes, 0, max(0, number - 1)))
         return [_read(raw) for raw in found]
 
     @staticmethod
@@ -102,11 +97,7 @@ class Changes:
         return True
 
     def limits(self, name: str) -> list[tuple[float, str]]:
-        """Return the limits that an endpoint or a budget had; see `limits_of`.
-
-        Raises:
-            StoreError: Redis did not answer.
-        """
+        """Return the limits that an endpoint or a budget had; see `limits_of`."""
         return limits_of(name, self.newest())
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ssl
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis
@@ -30,7 +31,7 @@ from rlm.ledger.sizes import longest_bulk
 from rlm.settings.masking import EMBEDDED, mask_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rlm.settings import Settings
 
@@ -42,10 +43,23 @@ _CERTIFICATES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 URL_SETTING = "redis.url (or REDIS_URL)"
 
 
+class _Asks(Protocol):
+    _client: redis.Redis
+
+
+_Asking = TypeVar("_Asking", bound=_Asks)
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
 #: How names are read that need not be text: bytes that are none come through, and go back as they were.
 ESCAPED = "surrogateescape"
 #: What reading a key raises that holds something else than RLM writes there.
 _UNREADABLE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
+
+
+def text(raw: bytes) -> str:
+    """Return a name as text. Bytes that are no text come through, and go back to Redis as they were."""
+    return raw.decode(errors=ESCAPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +179,17 @@ def translated(client: redis.Redis | None = None) -> Iterator[None]:
         raise StoreGarbledError(what, _NAMES_IT) from error
 
 
+def translating(method: Callable[Concatenate[_Asking, _P], _R]) -> Callable[Concatenate[_Asking, _P], _R]:
+    """Have a method that asks Redis by its `_client` raise RLM's errors, as `translated` does."""
+
+    @wraps(method)
+    def translate(asking: _Asking, /, *args: _P.args, **options: _P.kwargs) -> _R:
+        with translated(asking._client):  # noqa: SLF001  # its class is one of the ledger's
+            return method(asking, *args, **options)
+
+    return translate
+
+
 #: What to do about it.
 _NAMES_IT = "`rlm doctor` names the key; a scheduler sets it aside"
 
@@ -202,7 +227,7 @@ def names_of(client: redis.Redis, pattern: str) -> list[str]:
         if not is_forbidden(error):
             raise
         found = cast("list[bytes]", client.keys(pattern))
-    return sorted({one.decode(errors=ESCAPED) for one in found})
+    return sorted({text(one) for one in found})
 
 
 def place(client: redis.Redis | None) -> str:

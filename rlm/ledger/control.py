@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from rlm.core.health import FAILING
 from rlm.ledger.changes import MOST_CHANGES, What, record_of
-from rlm.ledger.connect import ESCAPED, translated
+from rlm.ledger.connect import text, translated, translating
 from rlm.ledger.scripts import Script
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Control:
             [keys.limits, keys.limits_filed, keys.changes],
             [limited.name, limit, limited.limit.text, MOST_CHANGES, record],
         )
-        return cast("bytes", before).decode(errors=ESCAPED)
+        return text(before)
 
     def pause(self, limited: Limited, by: str, seconds: float | None = None) -> None:
         """Let no new call go to `limited`, for `seconds` or until it is resumed. Calls under way are not cut.
@@ -113,26 +113,17 @@ class Control:
         paused, rested = self._resume(self._client, self._both(limited), [MOST_CHANGES, record])
         return Resumed(bool(paused), bool(rested))
 
-    @translated()
+    @translating
     def health(self, limited: Sequence[Limited]) -> dict[str, Health]:
-        """Return what is known of each, by name.
-
-        Raises:
-            StoreError: Redis did not answer.
-        """
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=False)
-            for one in limited:
-                pipeline.hmget(self._keys.health(one.window_id), _HEALTH)
-            found = pipeline.execute()
+        """Return what is known of each, by name."""
+        pipeline = self._client.pipeline(transaction=False)
+        for one in limited:
+            pipeline.hmget(self._keys.health(one.window_id), _HEALTH)
+        found = pipeline.execute()
         return {one.name: _read_health(*told) for one, told in zip(limited, found, strict=True)}
 
     def alarmed(self, endpoints: Sequence[Limited], since: float) -> set[str]:
-        """Return the names of the endpoints that raised an alarm since (seconds since 1970), or still fail.
-
-        Raises:
-            StoreError: Redis did not answer.
-        """
+        """Return the names of the endpoints that raised an alarm since (seconds since 1970), or still fail."""
         return {
             name
             for name, one in self.health(endpoints).items()
@@ -140,11 +131,7 @@ class Control:
         }
 
     def forget_refusals(self, limited: Limited) -> None:
-        """Forget that calls of `limited` were refused: so many were answered well since.
-
-        Raises:
-            StoreError: Redis did not answer.
-        """
+        """Forget that calls of `limited` were refused: so many were answered well since."""
         with translated(self._client):
             self._client.hdel(self._keys.health(limited.window_id), *_REFUSED)
 
@@ -163,7 +150,7 @@ def _read_health(
     ends = until_us is not None and int(until_us) < _FOREVER_US // 2  # it is moved with a clock that steps
     return Health(
         int(failures or 0),
-        (by or b"").decode(errors=ESCAPED),
+        text(by or b""),
         float(at) if at else None,
         int(until_us) / _MICROSECONDS if until_us and ends else None,
         int(opened_us) / _MICROSECONDS if opened_us else None,

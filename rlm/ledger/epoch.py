@@ -19,7 +19,7 @@ import msgspec
 from rlm.core.clock import system_clock
 from rlm.core.errors import UnsafeError
 from rlm.core.private import opened_directory, read_own, replace_own
-from rlm.ledger.connect import ESCAPED, address, translated
+from rlm.ledger.connect import address, text, translating
 from rlm.ledger.scripts import Script
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class Epochs:
         """
         self._file.claim()
 
-    @translated()
+    @translating
     def vouch(self, token: int) -> Vouched:
         """Vouch for the server that answers, if it has forgotten nothing: only then do workers get slots from it.
 
@@ -170,18 +170,14 @@ class Epochs:
         now_us, shifted_us, verdict, born, epoch_id, slots, why = reply
         if verdict not in {b"forgot", b"unknown"}:
             self._know(Epoch(int(born), epoch_id.decode(), int(slots)))
-        return Vouched(
-            Verdict(verdict.decode(errors=ESCAPED)), int(now_us), int(shifted_us), why.decode(errors=ESCAPED)
-        )
+        return Vouched(Verdict(text(verdict)), int(now_us), int(shifted_us), text(why))
 
-    @translated()
+    @translating
     def renew(self, token: int, why: str, *, underway_seconds: float = 0.0) -> None:
         """Begin a new epoch, in which each window is held for its longest period from now, whatever that will be.
 
         They are held for `underway_seconds` more, which is how long a call under way may still get no answer: its slot
         would then be blocked for a period from its end, if anybody still knew of it.
-
-        Raises FencedError for a `token` that is not the lease's.
         """
         known = self._known or self._file.read()
         reply = self._renew(
@@ -195,34 +191,32 @@ class Epochs:
                 round(underway_seconds * _MICROSECONDS),
             ],
         )
-        self._know(Epoch(int(reply[0]), reply[1].decode(errors=ESCAPED), 0))
+        self._know(Epoch(int(reply[0]), text(reply[1]), 0))
 
-    @translated()
+    @translating
     def watch(self) -> tuple[int, int]:
         """Remember what Redis has, without a verdict: a standby does, so that it knows when it has to conduct.
 
         Returns the time there, and by how much moments were ever moved with its clock, both in microseconds.
         """
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.time()
-            pipeline.hmget(self._keys.epoch, ["born", "id", "slots", "shifted_us", "since"])
-            (seconds, microseconds), (born, epoch_id, slots, shifted_us, since) = pipeline.execute()
+        pipeline = self._client.pipeline(transaction=True)
+        pipeline.time()
+        pipeline.hmget(self._keys.epoch, ["born", "id", "slots", "shifted_us", "since"])
+        (seconds, microseconds), (born, epoch_id, slots, shifted_us, since) = pipeline.execute()
         if born and epoch_id and slots:
             seen, known = (
-                Epoch(int(born), epoch_id.decode(errors=ESCAPED), int(slots)),
+                Epoch(int(born), text(epoch_id), int(slots)),
                 self._known or self._file.read(),
             )
             if _is_sane(seen, seconds) and (known is None or _follows(known, seen, renewed=bool(since))):
                 self._known = seen  # the file is the conductor's, who has seen more by then
         return seconds * _MICROSECONDS + microseconds, int(shifted_us or 0)
 
-    @translated()
+    @translating
     def last_renewal(self) -> Renewal | None:
         """Return when and why windows could last not be trusted, or None."""
-        with translated(self._client):
-            since, why = cast("list[bytes | None]", self._client.hmget(self._keys.epoch, ["since", "why"]))
-        return Renewal(int(since) / _MICROSECONDS, why.decode(errors=ESCAPED)) if since and why else None
+        since, why = cast("list[bytes | None]", self._client.hmget(self._keys.epoch, ["since", "why"]))
+        return Renewal(int(since) / _MICROSECONDS, text(why)) if since and why else None
 
     def close(self) -> None:
         """Save what is known where this process conducted, for the next conductor of this host."""

@@ -15,7 +15,7 @@ from rlm.core.event import BadItemError, Reason, decode_item, encode_letter, is_
 from rlm.core.text import safe_line
 from rlm.core.trail import Answer, Heard
 from rlm.ledger.calls import CallNote, find_note
-from rlm.ledger.connect import ESCAPED, names_of, translated
+from rlm.ledger.connect import names_of, text, translated, translating
 from rlm.ledger.expected import read_expected
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Call, Script, run_many
@@ -133,16 +133,12 @@ class Ledger:
     def release(
         self, token: int, run_id: str, wanted: Mapping[str, Sequence[str]], claim_seconds: float = CLAIM_SECONDS
     ) -> list[Release]:
-        """Release the first pending events of each type in `wanted`: one for each endpoint named there, in that order.
-
-        Raises:
-            FencedError: the caller's `token` is not the lease's any more.
-        """
+        """Release the first pending events of each type in `wanted`: one for each endpoint there, in that order."""
         with translated(self._client):
             pipeline = self._client.pipeline(transaction=False)
             for name, endpoints in wanted.items():
                 pipeline.zrange(self._keys.pending(name), 0, len(endpoints) - 1)
-            found = [[one.decode(errors=ESCAPED) for one in ids] for ids in pipeline.execute()]
+            found = [[text(one) for one in ids] for ids in pipeline.execute()]
         calls: list[Call] = []
         for (name, endpoints), ids in zip(wanted.items(), found, strict=True):
             keys = [self._keys.lease, self._keys.current, self._keys.pending(name), self._keys.released(name)]
@@ -192,7 +188,7 @@ class Ledger:
                     raise
                 return [None] * len(fields)
 
-    @translated()
+    @translating
     def claim(
         self,
         release: Release,
@@ -247,25 +243,21 @@ class Ledger:
             ],
         )
         if reply[0] != b"claimed":
-            return Unclaimed(reply[0].decode(errors=ESCAPED))
+            return Unclaimed(text(reply[0]))
         _, remaining, wallet, item, endpoint, attempt, tries, runs, last, *told = reply
         published, limits = told[: len(endpoints)], told[len(endpoints) :]
         return Claim(
             release,
             worker_id,
             int(remaining) / _MICROSECONDS,
-            wallet.decode(errors=ESCAPED),
+            text(wallet),
             item,
-            endpoint.decode(errors=ESCAPED),
+            text(endpoint),
             int(attempt),
             int(tries),
             int(runs),
-            last.decode(errors=ESCAPED),
-            {
-                limited: limit.decode(errors=ESCAPED)
-                for limited, limit in zip([*endpoints, *budgets], limits, strict=True)
-                if limit
-            },
+            text(last),
+            {limited: text(limit) for limited, limit in zip([*endpoints, *budgets], limits, strict=True) if limit},
             {(name, endpoint): read_expected(one) for endpoint, one in zip(endpoints, published, strict=True) if one},
         )
 
@@ -374,9 +366,6 @@ class Ledger:
         """Make dead letters of the pending events of a type that is no longer configured; return how many.
 
         There may be very many: after each chunk it is asked whether it `goes_on`.
-
-        Raises:
-            FencedError: the caller's `token` is not the lease's any more.
         """
         failed, keys = 0, self._keys
         while ids := self._first(keys.pending(type_name)):
@@ -451,18 +440,15 @@ class Ledger:
                 promoted += int(self._promote(self._client, keys, ids))
         return promoted
 
-    @translated()
+    @translating
     def orphan_worker(self, worker_id: str, *, died: bool = True) -> int:
         """Take back everything a dead worker had claimed; its slots stay blocked from now. Return how many events.
 
         No death is counted where it has not `died` of anything it had, but was ended because all were to end at once.
         """
         when = "dead" if died else "ended"
-        with translated(self._client):
-            calls = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.calls(worker_id)))
-        return sum(
-            self._take_back(event_id.decode(errors=ESCAPED), worker_id, call, when) for event_id, call in calls.items()
-        )
+        calls = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.calls(worker_id)))
+        return sum(self._take_back(text(event_id), worker_id, call, when) for event_id, call in calls.items())
 
     def orphan_expired(self, types: Iterable[str], now_us: int, *, closing: bool = False) -> int:
         """Take back the events whose leases have run out, a frozen or lost worker's; return how many.
@@ -474,28 +460,22 @@ class Ledger:
             for event_id in self._due(self._keys.inflight(name), now_us, since=-now_us):
                 owner = self._fields(event_id, "owner")[0] or b""
                 with translated(self._client):
-                    call = (
-                        cast(
-                            "bytes | None", self._client.hget(self._keys.calls(owner.decode(errors=ESCAPED)), event_id)
-                        )
-                        or b""
-                    )
+                    call = cast("bytes | None", self._client.hget(self._keys.calls(text(owner)), event_id)) or b""
                 taken += self._take_back(
                     event_id,
-                    owner.decode(errors=ESCAPED),
+                    text(owner),
                     call,
                     "closing" if closing else "expired",
                 )
         return taken
 
-    @translated()
+    @translating
     def _take_back(self, event_id: str, worker_id: str, call: bytes, when: str) -> int:
         note = find_note(call) or CallNote("", "", "")
         name, keys = type_of(event_id), self._keys
-        with translated(self._client):
-            run_id = self._client.get(keys.current)
+        run_id = self._client.get(keys.current)
         item, attempt = self._fields(event_id, "item", "attempt")
-        run = cast("bytes", run_id or b"").decode(errors=ESCAPED)
+        run = text(cast("bytes", run_id or b""))
         heard = Heard(f"nobody knows: its worker {_LOST.get(when, 'froze, or lost Redis')}")
         letter = encode_letter(
             item or b"null",
@@ -536,10 +516,7 @@ class Ledger:
         )
 
     def adopt(self, token: int, type_name: str, *, retried: bool = False) -> int:
-        """Make the unsettled events of a type pending that are in none of its zsets; those `retried`, of the next run.
-
-        Raises FencedError for a `token` that is not the lease's.
-        """
+        """Find the events of a type again that are in none of its zsets: pending, or `retried` in the next run."""
         keys = self._keys
         with translated(self._client):
             found = names_of(self._client, keys.event(f"*:{type_name}"))
@@ -606,12 +583,12 @@ class Ledger:
 
     def _first(self, zset: str) -> list[str]:
         with translated(self._client):
-            return [one.decode(errors=ESCAPED) for one in cast("list[bytes]", self._client.zrange(zset, 0, CHUNK - 1))]
+            return [text(one) for one in cast("list[bytes]", self._client.zrange(zset, 0, CHUNK - 1))]
 
     def _due(self, zset: str, now_us: int, since: int = 0) -> list[str]:
         with translated(self._client):
             found = self._client.zrangebyscore(zset, since, now_us, start=0, num=CHUNK)
-        return [one.decode(errors=ESCAPED) for one in cast("list[bytes]", found)]
+        return [text(one) for one in cast("list[bytes]", found)]
 
 
 def _whole(raw: bytes | None) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from rlm.core.expected import Completed, Expected, Measured
-from rlm.ledger.connect import ESCAPED, translated
+from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Script
 
 if TYPE_CHECKING:
@@ -32,33 +32,30 @@ class Measures:
         self._endpoints = endpoints
         self._publish = Script("publish_expected")
 
-    @translated()
+    @translating
     def completed(self, run_id: str, first: int = 0) -> list[Completed]:
         """Read the completed calls of an open run in the order of their answers, from the one numbered `first` on."""
-        with translated(self._client):
-            found = cast("list[bytes]", self._client.lrange(self._keys.timings(run_id), first, -1))
+        found = cast("list[bytes]", self._client.lrange(self._keys.timings(run_id), first, -1))
         return [read_completed(one) for one in found]
 
-    @translated()
+    @translating
     def follow(self, run_id: str, first: int) -> tuple[list[Completed], dict[Pair, int]]:
         """Read the completed calls from the one numbered `first` on, and how many have failed so far, in one go."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=False)
-            pipeline.lrange(self._keys.timings(run_id), first, -1)
-            pipeline.hgetall(self._keys.tally(run_id))
-            found, tally = pipeline.execute()
-        counts = {name.decode(errors=ESCAPED): int(number) for name, number in tally.items()}
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.lrange(self._keys.timings(run_id), first, -1)
+        pipeline.hgetall(self._keys.tally(run_id))
+        found, tally = pipeline.execute()
+        counts = {text(name): int(number) for name, number in tally.items()}
         return [read_completed(one) for one in found], failing(counts)
 
-    @translated()
+    @translating
     def kept(self) -> dict[Pair, Measured]:
         """Return what is kept of earlier runs for the configured endpoints."""
         names = {endpoint.window_id: name for name, endpoint in self._endpoints.items()}
-        with translated(self._client):
-            found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.measured))
+        found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.measured))
         kept = {}
         for field, value in found.items():
-            type_name, _, window_id = field.decode(errors=ESCAPED).rpartition(" ")
+            type_name, _, window_id = text(field).rpartition(" ")
             if window_id in names:
                 kept[type_name, names[window_id]] = msgspec.json.decode(value, type=Measured)
         return kept
@@ -72,21 +69,17 @@ class Measures:
         }
 
     def publish(self, token: int, expected: Mapping[Pair, Expected]) -> None:
-        """Tell the workers what to expect of calls, in place of what they were told before: they get it with a claim.
-
-        Raises FencedError for a `token` that is not the lease's.
-        """
+        """Replace what workers are told to expect of calls. They get it with a claim."""
         args: list[str | int] = [token]
         for (type_name, endpoint), one in expected.items():
             args += [f"{type_name} {endpoint}", write_expected(one)]
         self._publish(self._client, [self._keys.lease, self._keys.expected], args)
 
-    @translated()
+    @translating
     def published(self) -> dict[Pair, Expected]:
         """Return what the workers are told."""
-        with translated(self._client):
-            found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.expected))
-        pairs = ((field.decode(errors=ESCAPED).partition(" "), read_expected(value)) for field, value in found.items())
+        found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.expected))
+        pairs = ((text(field).partition(" "), read_expected(value)) for field, value in found.items())
         return {(type_name, endpoint): one for (type_name, _, endpoint), one in pairs}
 
 
@@ -104,7 +97,7 @@ def _failing(tally: Mapping[str, int]) -> Iterable[tuple[Pair, int]]:
 
 def read_completed(raw: bytes) -> Completed:
     """Read a completed call as `complete_event` writes it."""
-    endpoint, type_name, milliseconds, *more = raw.decode(errors=ESCAPED).split(" ")
+    endpoint, type_name, milliseconds, *more = text(raw).split(" ")
     waited_ms, at_us, age_ms, *_ = (*more, "0", "0", "0")  # a worker of an older version writes fewer
     return Completed(type_name, endpoint, float(milliseconds), float(waited_ms), int(at_us), float(age_ms))
 

@@ -10,7 +10,7 @@ from rlm.core.clock import system_clock
 from rlm.core.event import MAX_PRIORITY, BadItemError, Excerpt, Excerpting, decode_item, encode_letter
 from rlm.core.failpoints import crash_point
 from rlm.core.text import is_name
-from rlm.ledger.connect import translated
+from rlm.ledger.connect import translated, translating
 from rlm.ledger.giants import Giants
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Script
@@ -194,11 +194,10 @@ class Intake:
         for letter in _unknown(raw, item, priorities, run_id):
             chunk.add_letter(letter)
 
-    @translated()
+    @translating
     def ever_taken(self) -> int:
         """Count the events that were ever taken into the ledger."""
-        with translated(self._client):
-            return int(cast("bytes | None", self._client.get(self._keys.sequence)) or 0)
+        return int(cast("bytes | None", self._client.get(self._keys.sequence)) or 0)
 
     def begin_sequence(self, number: int) -> None:
         """Begin to count arrivals with `number`, where the count was lost."""

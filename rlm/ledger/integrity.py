@@ -18,7 +18,7 @@ from rlm.core.errors import StoreError
 from rlm.core.event import is_type_name
 from rlm.ledger import sound
 from rlm.ledger.calls import is_note
-from rlm.ledger.connect import ESCAPED, translated
+from rlm.ledger.connect import text, translated
 from rlm.ledger.families import BROKER, Kind
 from rlm.ledger.processes import Role
 
@@ -79,11 +79,7 @@ class _Place:
 
 
 def inspect(store: Store, *, deep: bool, records: bool) -> list[Flaw]:
-    """Return what is wrong; not `deep`, lists are looked at by their ends, and records only where they are asked for.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Return what is wrong. Unless `deep`, lists are read at their ends only; `records` only if asked for."""
     with translated(store.client):
         seconds, microseconds = store.client.time()
     now_us = seconds * 1_000_000 + microseconds
@@ -184,7 +180,7 @@ def _open_run(store: Store) -> tuple[str, Flaw | None]:
     raw = _asked(store, "GET", keys.current)
     if not isinstance(raw, bytes):
         return "", None
-    run_id = raw.decode(errors=ESCAPED)
+    run_id = text(raw)
     try:
         if store.runs.current() is not None:
             return run_id, None
@@ -282,7 +278,7 @@ def _misplaced(place: _Place, told: Sequence[tuple[bytes, ...]]) -> Flaw | None:
 
 def _members(store: Store, key: str, command: str = "SMEMBERS", *args: int) -> list[str]:
     told = _asked(store, command, key, *args)
-    return [] if isinstance(told, Exception) else sorted(one.decode(errors=ESCAPED) for one in told)
+    return [] if isinstance(told, Exception) else sorted(text(one) for one in told)
 
 
 def _asked(store: Store, *command: str | int) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from rlm.ledger.connect import ESCAPED, translated
+from rlm.ledger.connect import text, translating
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Script
 
@@ -39,12 +39,12 @@ class Leases:
         self._acquire = Script("acquire_lease")
         self._release = Script("release_lease")
 
-    @translated()
+    @translating
     def acquire(self, owner: str, ttl_seconds: float) -> int:
         """Take or prolong the lease for `ttl_seconds`; return its fencing token, 0 while another holds it."""
         return self.contend(owner, ttl_seconds)[0]
 
-    @translated()
+    @translating
     def contend(self, owner: str, ttl_seconds: float) -> tuple[int, str]:
         """Take or prolong the lease as `acquire` does; return the fencing token or 0, and who holds it now."""
         lease = self._keys.lease
@@ -56,7 +56,7 @@ class Leases:
         )
         if aside:
             self._quarantine.tell(lease, _NO_LEASE, where)
-        return int(token), holder.decode(errors=ESCAPED)
+        return int(token), text(holder)
 
     def release(self, owner: str) -> bool:
         """Give the lease up; False when it was no longer the owner's."""
@@ -67,20 +67,18 @@ class Leases:
         tenure = self.tenure()
         return tenure.owner if tenure and tenure.left_seconds > 0 else None
 
-    @translated()
+    @translating
     def tenure(self) -> Tenure | None:
         """Tell who took the lease last, even where it has run out; None where nobody has, or it was given up."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=False)
-            pipeline.hmget(self._keys.lease, ["owner", "expires_us"])
-            pipeline.time()
-            (owner, expires), (seconds, microseconds) = cast("_Found", tuple(pipeline.execute()))
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.hmget(self._keys.lease, ["owner", "expires_us"])
+        pipeline.time()
+        (owner, expires), (seconds, microseconds) = cast("_Found", tuple(pipeline.execute()))
         if owner is None or expires is None:
             return None
-        return Tenure(owner.decode(errors=ESCAPED), (int(expires) - seconds * 1_000_000 - microseconds) / 1_000_000)
+        return Tenure(text(owner), (int(expires) - seconds * 1_000_000 - microseconds) / 1_000_000)
 
-    @translated()
+    @translating
     def token(self) -> int:
         """Return the newest fencing token that was given out, 0 before the first."""
-        with translated(self._client):
-            return int(cast("bytes | None", self._client.hget(self._keys.lease, "token")) or 0)
+        return int(cast("bytes | None", self._client.hget(self._keys.lease, "token")) or 0)

@@ -152,18 +152,12 @@ class Letters:
         return self._giants.pieces(giant)
 
     def trim_giant(self, token: int, giant: str) -> None:
-        """Remove an entry that is too large to be read, and archived. May be repeated.
-
-        Raises FencedError for a `token` that is not the lease's.
-        """
+        """Remove an entry that is too large to be read, and archived. May be repeated."""
         keys = self._keys
         self._trim_giant(self._client, [keys.lease, keys.aside(keys.failed), keys.giant(giant)], [token, giant])
 
     def trim(self, token: int, letters: Sequence[bytes]) -> int:
-        """Remove the oldest entries, which are `letters` and archived; return how many. May be repeated.
-
-        Raises FencedError for a `token` that is not the lease's.
-        """
+        """Remove the oldest entries, which are `letters` and archived; return how many. May be repeated."""
         digests = [hashlib.sha1(one, usedforsecurity=False).hexdigest() for one in letters]
         return int(self._trim(self._client, [self._keys.lease, self._keys.failed], [token, *digests]))
 

@@ -12,7 +12,7 @@ import redis
 
 from rlm.core.clock import system_clock
 from rlm.ledger.calls import lanes_of
-from rlm.ledger.connect import ESCAPED, make_client, translated
+from rlm.ledger.connect import make_client, text, translated, translating
 from rlm.ledger.scripts import Script
 
 if TYPE_CHECKING:
@@ -113,23 +113,19 @@ class Processes:
         """Name the processes of a role that have not signed off and are no longer heard of; see `scheduler.janitor`."""
         return [one for one, entry in self._entries(role).items() if entry is None]
 
-    @translated()
+    @translating
     def _entries(self, role: Role) -> dict[str, Process | None]:
         """Read the register of a role, by id; None for those that are no longer heard of, or are no processes.
 
         An entry that has longer to live than a new one was made before the clock of Redis was set back. Whoever lives
         makes a new one in a moment; the others would be taken for living for as long as that.
         """
-        with translated(self._client):
-            ids = sorted(
-                one.decode(errors=ESCAPED)
-                for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role)))
-            )
-            pipeline = self._client.pipeline(transaction=False)
-            for one in ids:
-                pipeline.get(self._keys.process(role, one))
-                pipeline.pttl(self._keys.process(role, one))
-            replies = iter(pipeline.execute() if ids else ())
+        ids = sorted(text(one) for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))))
+        pipeline = self._client.pipeline(transaction=False)
+        for one in ids:
+            pipeline.get(self._keys.process(role, one))
+            pipeline.pttl(self._keys.process(role, one))
+        replies = iter(pipeline.execute() if ids else ())
         return {
             one: _read(entry) if entry is not None and left <= HEARTBEAT_TTL_SECONDS * 1000 else None
             for one, entry, left in zip(ids, replies, replies, strict=True)
@@ -143,14 +139,13 @@ class Processes:
                 pipeline.hlen(self._keys.calls(worker_id))
             return cast("list[int]", pipeline.execute())
 
-    @translated()
+    @translating
     def lanes(self, worker_ids: Sequence[str]) -> list[list[Lane]]:
         """Return for each worker what its busy lanes have in hand, those longest under way first."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=False)
-            for worker_id in worker_ids:
-                pipeline.hgetall(self._keys.calls(worker_id))
-            notes = cast("list[dict[bytes, bytes]]", pipeline.execute())
+        pipeline = self._client.pipeline(transaction=False)
+        for worker_id in worker_ids:
+            pipeline.hgetall(self._keys.calls(worker_id))
+        notes = cast("list[dict[bytes, bytes]]", pipeline.execute())
         return [lanes_of(one) for one in notes]
 
     def silences(self, role: Role, process_ids: Sequence[str]) -> list[float]:
@@ -173,37 +168,30 @@ class Processes:
         marks = [self._keys.restarted(one) for one in worker_ids]
         return int(self._count_restarts(self._client, [self._keys.restarts, *marks], [_RESTARTED_MS]))
 
-    @translated()
+    @translating
     def restarts(self) -> int:
         """Return how many workers ended unexpectedly, ever."""
-        with translated(self._client):
-            return int(cast("bytes | None", self._client.get(self._keys.restarts)) or 0)
+        return int(cast("bytes | None", self._client.get(self._keys.restarts)) or 0)
 
-    @translated()
+    @translating
     def coming_up_seconds(self) -> float | None:
         """Return how long workers take to come up where none is ready, as the last runs saw it; None if none did."""
-        with translated(self._client):
-            found = cast("bytes | None", self._client.get(self._keys.coming_up))
+        found = cast("bytes | None", self._client.get(self._keys.coming_up))
         return None if found is None else float(found)
 
-    @translated()
+    @translating
     def note_coming_up(self, seconds: float) -> None:
         """Note how long workers took to come up; the average with what was known before is kept."""
         known = self.coming_up_seconds()
-        with translated(self._client):
-            self._client.set(self._keys.coming_up, repr(seconds if known is None else (known + seconds) / 2))
+        self._client.set(self._keys.coming_up, repr(seconds if known is None else (known + seconds) / 2))
 
-    @translated()
+    @translating
     def wanted(self) -> int:
         """Return how many workers the conductor wants, over all hosts."""
-        with translated(self._client):
-            return int(cast("bytes | None", self._client.get(self._keys.wanted)) or 0)
+        return int(cast("bytes | None", self._client.get(self._keys.wanted)) or 0)
 
     def want(self, token: int, workers: int) -> None:
-        """Publish how many workers are wanted, over all hosts, and wake the supervisors.
-
-        Raises FencedError for a `token` that is not the lease's.
-        """
+        """Publish how many workers are wanted, over all hosts, and wake the supervisors."""
         self._want(self._client, [self._keys.lease, self._keys.wanted], [token, workers])
         self.wake("supervisors")
 

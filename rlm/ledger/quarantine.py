@@ -67,8 +67,6 @@ class Quarantine:
         """Set a key aside, or of one of that `kind` only the `entries`; False when it is not there any more.
 
         What comes `then` is written in the same step.
-
-        Raises FencedError for a `token` that is not the lease's.
         """
         note, where = self.note(key, wrong)
         place, fields = (self._place(then), then.fields) if then else ("", {})

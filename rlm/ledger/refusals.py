@@ -77,9 +77,6 @@ def limits_too_high(store: Store, since: float = 0.0, endpoints: Mapping[str, En
     """Return the limits that are too high, of those refused a call since then (seconds since 1970).
 
     `endpoints` are those in force, by name, where they have been read already.
-
-    Raises:
-        StoreError: Redis did not answer.
     """
     endpoints = store.endpoints() if endpoints is None else endpoints
     health = store.control.health(list(endpoints.values()))
@@ -89,11 +86,7 @@ def limits_too_high(store: Store, since: float = 0.0, endpoints: Mapping[str, En
 
 
 def forget_what_is_over(store: Store) -> None:
-    """Forget the refusals that do not stand any more, so that new ones raise an alarm again.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Forget the refusals that do not stand any more, so that new ones raise an alarm again."""
     standing = {one.endpoint.name for one in limits_too_high(store)}
     endpoints = store.endpoints()
     for name, one in store.control.health(list(endpoints.values())).items():

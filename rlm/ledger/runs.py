@@ -15,7 +15,7 @@ from rlm.core.run import Run, State, Trigger
 from rlm.core.text import safe_line
 from rlm.core.trail import Answer, Heard
 from rlm.ledger.calls import find_note
-from rlm.ledger.connect import ESCAPED, names_of, translated
+from rlm.ledger.connect import names_of, text, translated, translating
 from rlm.ledger.events import CHUNK
 from rlm.ledger.scripts import Script
 from rlm.ledger.sound import is_record
@@ -51,7 +51,7 @@ class Runs:
     def open(self, token: int, run: Run, types: Sequence[str]) -> str:
         """Open `run`, carrying over what is unsettled of `types`; return the id of the run that is open now.
 
-        That is another one's where one was open already. Raises FencedError for a `token` that is not the lease's.
+        That is another one's where one was open already.
         """
         keys = self._keys
         fields: dict[str, str | int] = {
@@ -71,17 +71,16 @@ class Runs:
         reply = self._open(
             self._client, [keys.lease, keys.current, keys.run(run.id), keys.tally(run.id), *per_type], [*args, *types]
         )
-        return cast("bytes", reply).decode(errors=ESCAPED)
+        return text(reply)
 
-    @translated()
+    @translating
     def current(self) -> Run | None:
         """Return the open run, or None."""
-        with translated(self._client):
-            run_id = cast("bytes | None", self._client.get(self._keys.current))
-            if run_id is None:
-                return None
-            fields = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.run(run_id.decode(errors=ESCAPED))))
-        return _read_run(run_id.decode(errors=ESCAPED), fields) if fields else None
+        run_id = cast("bytes | None", self._client.get(self._keys.current))
+        if run_id is None:
+            return None
+        fields = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.run(text(run_id))))
+        return _read_run(text(run_id), fields) if fields else None
 
     def left_open(self) -> list[str]:
         """Name the runs of which there is a hash that can be read, the newest first, whatever is open."""
@@ -99,17 +98,11 @@ class Runs:
         return True
 
     def restore(self, token: int, run_id: str) -> bool:
-        """Make a run the open one again of which only that is lost; False where one is open.
-
-        Raises FencedError for a `token` that is not the lease's.
-        """
+        """Make a run the open one again of which only that is lost; False where one is open."""
         return bool(self._restore(self._client, [self._keys.lease, self._keys.current], [token, run_id]))
 
     def restate(self, token: int, run_id: str, types: Sequence[str]) -> bool:
-        """State anew what the open run carried over, such that its books balance; False when it is not open.
-
-        Raises FencedError for a `token` that is not the lease's.
-        """
+        """State anew what the open run carried over, such that its books balance; False when it is not open."""
         keys = self._keys
         zsets = [key for name in types for key in (keys.pending(name), *keys.holders(name))]
         names = [keys.lease, keys.current, keys.tally(run_id), *zsets]
@@ -128,10 +121,7 @@ class Runs:
             return cast("bytes | None", self._client.get(self._keys.current)) == run_id.encode()
 
     def advance(self, token: int, run_id: str, state: State, **fields: str | float) -> bool:
-        """Move the open run to `state` and write `fields`; False when it is not open any more.
-
-        Raises FencedError for a `token` that is not the lease's.
-        """
+        """Move the open run to `state` and write `fields`; False when it is not open any more."""
         args: list[str | int | float] = [token, run_id, state]
         for name, value in fields.items():
             args += [name, value]
@@ -140,7 +130,7 @@ class Runs:
     def cancel(self, run_id: str) -> State | None:
         """Ask the conductor to end a run now; return the state it was in, None when it is not open."""
         state = self._cancel(self._client, [self._keys.current, self._keys.run(run_id)], [run_id])
-        return State(state.decode(errors=ESCAPED)) if state else None
+        return State(text(state)) if state else None
 
     def return_unsettled(self, run_id: str, types: Sequence[str]) -> bool:
         """Make everything pending again that a finishing run did not settle; False when it is no longer finishing."""
@@ -154,9 +144,7 @@ class Runs:
         keys = self._keys
         while True:
             with translated(self._client):
-                ids = [
-                    one.decode(errors=ESCAPED) for one in cast("list[bytes]", self._client.zrange(holder, 0, CHUNK - 1))
-                ]
+                ids = [text(one) for one in cast("list[bytes]", self._client.zrange(holder, 0, CHUNK - 1))]
             if not ids:
                 return True
             sent = holder == keys.inflight(name)
@@ -169,14 +157,13 @@ class Runs:
             if returned < 0:
                 return False
 
-    @translated()
+    @translating
     def _cut_entry(self, run_id: str, event_id: str) -> bytes:
         """Write what the trail says of a call that may be under way while its run is closed."""
-        with translated(self._client):
-            told = cast("list[bytes | None]", self._client.hmget(self._keys.event(event_id), "owner", "attempt"))
-            owner, attempt = told
-            owner_id = (owner or b"").decode(errors=ESCAPED)
-            note = cast("bytes | None", self._client.hget(self._keys.calls(owner_id), event_id))
+        told = cast("list[bytes | None]", self._client.hmget(self._keys.event(event_id), "owner", "attempt"))
+        owner, attempt = told
+        owner_id = text(owner or b"")
+        note = cast("bytes | None", self._client.hget(self._keys.calls(owner_id), event_id))
         call = find_note(note)
         endpoint = call.endpoint if call else ""
         heard = Heard("nobody knows: its run was closed before it was answered")
@@ -218,12 +205,11 @@ class Runs:
         )
         return None if reply < 0 else int(reply)
 
-    @translated()
+    @translating
     def tally(self, run_id: str) -> dict[str, int]:
         """Read the counts of an open run, `what:name` -> number."""
-        with translated(self._client):
-            found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.tally(run_id)))
-        return {name.decode(errors=ESCAPED): int(number) for name, number in found.items()}
+        found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.tally(run_id)))
+        return {text(name): int(number) for name, number in found.items()}
 
     def record(self, run_id: str) -> dict[str, Any] | None:
         """Return the record of a closed run, or None, also where what is kept of it is no record."""
@@ -235,7 +221,7 @@ class Runs:
         """Return the ids of the last `number` closed runs, newest first."""
         with translated(self._client):
             found = cast("list[bytes]", self._client.lrange(self._keys.runs, 0, number - 1))
-        return [one.decode(errors=ESCAPED) for one in found]
+        return [text(one) for one in found]
 
     def recent(self, number: int) -> list[dict[str, Any]]:
         """Return the records of the last `number` closed runs, newest first; those that are none are left out."""
@@ -262,20 +248,16 @@ class Runs:
                 return {}
             ids = cast("list[bytes]", self._client.lrange(self._keys.runs, -number, -1))[::-1]
             found = cast("list[bytes | None]", self._client.hmget(self._keys.records, ids))
-        return {one.decode(errors=ESCAPED): record or b"null" for one, record in zip(ids, found, strict=True)}
+        return {text(one): record or b"null" for one, record in zip(ids, found, strict=True)}
 
     def trim(self, token: int, run_ids: Sequence[str]) -> int:
-        """Remove the oldest records, which are `run_ids` and archived; return how many. May be repeated.
-
-        Raises FencedError for a `token` that is not the lease's.
-        """
+        """Remove the oldest records, which are `run_ids` and archived; return how many. May be repeated."""
         return int(self._trim(self._client, [self._keys.lease, self._keys.records, self._keys.runs], [token, *run_ids]))
 
-    @translated()
+    @translating
     def last_tick(self) -> float | None:
         """Return when the scheduler last ticked, seconds since 1970."""
-        with translated(self._client):
-            raw = cast("bytes | None", self._client.get(self._keys.last_tick))
+        raw = cast("bytes | None", self._client.get(self._keys.last_tick))
         if raw is None:
             return None
         if not math.isfinite(at := float(raw)):
@@ -299,7 +281,7 @@ class Runs:
         """Return the oldest request to start a run, or None. It stays until it is answered, for its taker may die."""
         with translated(self._client):
             raw = cast("bytes | None", self._client.lindex(self._keys.requests, -1))
-        return None if raw is None else raw.decode(errors=ESCAPED)
+        return None if raw is None else text(raw)
 
     def withdraw(self, request_id: str) -> bool:
         """Take a request back; False when it has been answered."""
@@ -319,11 +301,10 @@ class Runs:
         with translated(self._client):
             self._client.delete(self._keys.reply(request_id))
 
-    @translated()
+    @translating
     def reply(self, request_id: str) -> dict[str, Any] | None:
         """Return the answer to a request, None while there is none."""
-        with translated(self._client):
-            raw = cast("bytes | None", self._client.get(self._keys.reply(request_id)))
+        raw = cast("bytes | None", self._client.get(self._keys.reply(request_id)))
         return None if raw is None else cast("dict[str, Any]", msgspec.json.decode(raw))
 
 
@@ -341,7 +322,7 @@ def _read_record(run_id: str, raw: bytes | None) -> dict[str, Any] | None:
 
 
 def _read_run(run_id: str, fields: Mapping[bytes, bytes]) -> Run:
-    text = {name.decode(errors=ESCAPED): value.decode(errors=ESCAPED) for name, value in fields.items()}
+    text = {text(name): text(value) for name, value in fields.items()}
     return Run(
         id=run_id,
         state=State(text["state"]),

@@ -35,11 +35,7 @@ class Snapshot:
 def take_snapshot(
     store: Store, types: Sequence[str], limited: Sequence[Limited], worker_ids: Sequence[str]
 ) -> Snapshot:
-    """Read it all at once; the calls are those of the workers named.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Read it all at once; the calls are those of the workers named."""
     with translated(store.client):
         pipeline = store.client.pipeline(transaction=True)
         store.ledger.ask_counts(pipeline, types)

@@ -13,7 +13,7 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited, in_force
 from rlm.core.errors import StoreError
 from rlm.ledger.changes import BY_FILE, MOST_CHANGES, Changes, What, record_of
-from rlm.ledger.connect import ESCAPED, address, connected, make_client, translated
+from rlm.ledger.connect import address, connected, make_client, text, translated
 from rlm.ledger.control import Control
 from rlm.ledger.epoch import Epochs
 from rlm.ledger.events import Ledger
@@ -108,8 +108,6 @@ class Store:
         """Publish the file's limits, except where one set by hand stands: workers go by what is published.
 
         An endpoint that names another budget than when this was last done brings its calls into it.
-
-        Raises FencedError for a `token` that is not the lease's.
         """
         keys = self.keys
         args: list[str | bytes | int] = [token, MOST_CHANGES]
@@ -122,7 +120,7 @@ class Store:
         """Return the limits in force, by the name of the endpoint or the budget, as text."""
         with translated(self.client):
             found = cast("dict[bytes, bytes]", self.client.hgetall(self.keys.limits))
-        return {name.decode(errors=ESCAPED): limit.decode(errors=ESCAPED) for name, limit in found.items()}
+        return {text(name): text(limit) for name, limit in found.items()}
 
     def endpoints(self) -> dict[str, Endpoint]:
         """Return the configured endpoints, by name, with the limits in force, their budgets' as well."""
@@ -133,7 +131,7 @@ class Store:
         """Move all moments to come by `shift_us`, as the clock of Redis was set; return how many there were.
 
         Nobody gets a slot from then on until `Epochs.renew` has held every endpoint, for which `why` is kept. `run_id`
-        is the run that was open then, or empty. Raises FencedError for a `token` that is not the lease's.
+        is the run that was open then, or empty.
         """
         keys, known_types = self.keys, self.known_types
         healths = [keys.health(one.window_id) for one in all_limited(self.settings.endpoints.values())]

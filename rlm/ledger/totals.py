@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, cast
 
 from rlm.core.totals import of_calls
-from rlm.ledger.connect import ESCAPED, translated
+from rlm.ledger.connect import text, translated, translating
 from rlm.ledger.expected import read_completed
 
 if TYPE_CHECKING:
@@ -35,13 +35,9 @@ class Totals:
         self._last: bytes | None = None
         self._calls: Counter[str] = Counter()
 
-    @translated()
+    @translating
     def look(self) -> Counter[str]:
-        """Return the totals, the tally of the open run and what its calls add, all of one instant.
-
-        Raises:
-            StoreError: Redis did not answer.
-        """
+        """Return the totals, the tally of the open run and what its calls add, all of one instant."""
         with self._lock:
             while True:
                 found = self._look()
@@ -56,7 +52,7 @@ class Totals:
         """
         keys = self._keys
         with translated(self._client):
-            run_id = (cast("bytes | None", self._client.get(keys.current)) or b"").decode(errors=ESCAPED)
+            run_id = text(cast("bytes | None", self._client.get(keys.current)) or b"")
             if run_id != self._run_id:
                 self._forget(run_id)
             pipeline = self._client.pipeline(transaction=True)
@@ -65,7 +61,7 @@ class Totals:
             pipeline.hgetall(keys.tally(run_id))
             pipeline.lrange(keys.timings(run_id), max(0, self._read - 1), -1)
             current, totals, tally, timings = pipeline.execute()
-        if (current or b"").decode(errors=ESCAPED) != run_id:
+        if text(current or b"") != run_id:
             return None
         if self._last is not None and timings[:1] != [self._last]:
             self._forget(run_id)
@@ -77,5 +73,5 @@ class Totals:
         found = Counter(self._calls)
         for fields in (totals, tally):
             for name, number in fields.items():
-                found[name.decode(errors=ESCAPED)] += int(number)
+                found[text(name)] += int(number)
         return found

@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 
 
 def learned(store: Store, types: Sequence[EventType]) -> dict[Pair, Expected]:
-    """Return what earlier runs let expect, by type and endpoint; one that is missing has too few calls to tell.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Return what earlier runs let expect, by type and endpoint; one that is missing has too few calls to tell."""
     kept = store.measures.kept()
     found = {
         (one.name, endpoint.name): expect(one, kept.get((one.name, endpoint.name), Measured()))

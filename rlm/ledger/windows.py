@@ -23,7 +23,7 @@ from rlm.core.errors import StoreError
 from rlm.core.event import type_of
 from rlm.core.window import WindowState
 from rlm.ledger.calls import write_note
-from rlm.ledger.connect import ESCAPED, translated
+from rlm.ledger.connect import text, translated, translating
 from rlm.ledger.control import Refusals
 from rlm.ledger.scripts import Script, run_many
 
@@ -144,7 +144,7 @@ class WindowStorage(RedisStorage):
                 args += [amount, round((seconds + self._guard_seconds) * _MICROSECONDS)]
         granted, wait, stamp, suspect = self._acquire(self._client, keys, args)
         if granted:
-            return Admitted(stamp.decode(errors=ESCAPED), suspect=bool(suspect))
+            return Admitted(text(stamp), suspect=bool(suspect))
         return Refused(None if wait < 0 else wait / _MICROSECONDS)
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
@@ -265,7 +265,7 @@ class Windows:
             round(max(0.0, ago_seconds) * _MICROSECONDS),
         ]
         reply = self._return_slot(self._client, keys, args)
-        return cast("bytes", reply).decode(errors=ESCAPED)
+        return text(reply)
 
     def rest(self, endpoint: Endpoint, seconds: float) -> float:
         """Rest an endpoint for `seconds` for all workers, as it asked; return how long it rests from now, seconds."""
@@ -312,8 +312,6 @@ class Windows:
         """Have each budget count what is kept of its endpoints' calls from before they named it, each once.
 
         A budget with a rule that looks further back than that rests until it need not.
-
-        Raises FencedError for a `token` that is not the lease's.
         """
         keys, calls = self._keys, []
         with translated(self._client):
@@ -321,14 +319,14 @@ class Windows:
         for endpoint in endpoints:
             window_id, budget = endpoint.window_id, endpoint.budget
             budget_id = budget.window_id if budget else ""
-            if counted.get(window_id.encode(), b"").decode(errors=ESCAPED) != budget_id:
+            if text(counted.get(window_id.encode(), b"")) != budget_id:
                 longest = budget.limit.longest_seconds + self._guard_seconds if budget else 0
                 both = [key for one in (window_id, budget_id) for key in (keys.window(one), keys.health(one))]
                 args: list[str | int] = [token, window_id, budget_id, round(1000 * max(KEEP_SECONDS, longest))]
                 calls.append((self._join, [keys.lease, keys.budgets, *both], args))
         run_many(self._client, calls)
 
-    @translated()
+    @translating
     def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, WindowState]]:
         """Look at several windows at one instant: the time there (microseconds of Redis time), a view by name."""
         keys, args = [self._keys.epoch], [KEEP_SECONDS * _MICROSECONDS]
@@ -356,7 +354,7 @@ class Windows:
             amount = max(rule.amount for rule in one.limit.rules)
             pipeline.lrange(self._keys.window(one.window_id), 0, amount - 1)
 
-    @translated()
+    @translating
     def read_ages(
         self, replies: Sequence[list[bytes]], limited: Sequence[Limited], now_us: int
     ) -> dict[str, tuple[float, ...]]:
@@ -384,26 +382,22 @@ class Windows:
         keys = [self._keys.window(one.window_id) for one, _ in asked]
         return cast("list[int]", self._count(self._client, keys, args))
 
-    @translated()
+    @translating
     def stamps(self, limited: Limited, number: int) -> list[int]:
         """Return the stamps of the newest `number` slots, microseconds of Redis time, newest first."""
-        with translated(self._client):
-            found = cast(
-                "list[bytes]", self._client.lrange(self._keys.window(limited.window_id), 0, max(0, number - 1))
-            )
+        found = cast("list[bytes]", self._client.lrange(self._keys.window(limited.window_id), 0, max(0, number - 1)))
         return [int(stamp) for stamp in found]
 
-    @translated()
+    @translating
     def sent(self, limited: Limited, number: int) -> list[int]:
         """Return when the calls of the newest `number` slots were sent, microseconds of Redis time, oldest first.
 
         That is when their slots were taken, also where a slot counts from later on.
         """
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.lrange(self._keys.window(limited.window_id), 0, max(0, number - 1))
-            pipeline.lrange(self._keys.moved(limited.window_id), 0, max(0, number - 1))
-            slots, moved = cast("tuple[list[bytes], list[bytes]]", pipeline.execute())
+        pipeline = self._client.pipeline(transaction=True)
+        pipeline.lrange(self._keys.window(limited.window_id), 0, max(0, number - 1))
+        pipeline.lrange(self._keys.moved(limited.window_id), 0, max(0, number - 1))
+        slots, moved = cast("tuple[list[bytes], list[bytes]]", pipeline.execute())
         found = Counter(map(int, slots))
         for stamp, sent in (map(int, one.split()) for one in moved):  # newest first: one may have been moved again
             if found[stamp]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import msgspec
 
 from rlm.core.event import BadItemError, decode_item
-from rlm.ledger.connect import ESCAPED, translated
+from rlm.ledger.connect import text, translated
 from rlm.ledger.reading.books import books
 from rlm.ledger.reading.priorities import ranks_in_ledger
 from rlm.ledger.scripts import Script
@@ -173,7 +173,7 @@ def _since(store: Store, zset: str, start: int, number: int) -> list[float | Non
         ids = cast("list[bytes]", store.client.zrange(zset, start, start + number - 1))
         pipeline = store.client.pipeline(transaction=False)
         for one in ids:
-            pipeline.hmget(store.keys.event(one.decode(errors=ESCAPED)), "item", "taken_at")
+            pipeline.hmget(store.keys.event(text(one)), "item", "taken_at")
         entries = pipeline.execute()
     return [waits_since(item, taken_at) for item, taken_at in entries]
 
@@ -217,9 +217,6 @@ def backlog(store: Store) -> Backlog:
 
     That is what is unsettled in the ledger and the new events of what waits, as far as it was read. Events of types
     that are no longer configured will be dead letters, and are counted as such.
-
-    Raises:
-        StoreError: Redis did not answer.
     """
     accounts, waiting = books(store).by_type, read_waiting(store, dedupe=True)
     names = [one.name for one in store.settings.event_types]

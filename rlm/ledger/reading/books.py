@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.core.counts import Counts
 from rlm.core.event import is_type_name
-from rlm.ledger.connect import ESCAPED, translated
+from rlm.ledger.connect import ESCAPED, text, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -101,9 +101,6 @@ def books(store: Store) -> Books:
 
     They balance at every instant: for each type, taken + carried over = completed + failed + what is unsettled. Between
     runs nothing is released, in flight, backing off or out of attempts.
-
-    Raises:
-        StoreError: Redis did not answer.
     """
     while True:
         run_id, names = _run_and_types(store)
@@ -121,9 +118,6 @@ def miscounted(store: Store, found: Books, record: Mapping[str, Any]) -> list[st
     A record's leftover is what came less what was settled, so the record alone always balances. What was dropped by
     hand since then is no longer there. Nothing is compared where another run was opened since, for that took the
     leftovers up.
-
-    Raises:
-        StoreError: Redis did not answer.
     """
     if found.run_id is not None or store.runs.history(1) != [record["run_id"]]:
         return []
@@ -143,7 +137,7 @@ def _run_and_types(store: Store) -> tuple[str | None, list[str]]:
     names = store.known_types
     with translated(store.client):
         run_id: Any = store.client.get(store.keys.current)
-    return (run_id.decode(errors=ESCAPED) if run_id else None), names
+    return (text(run_id) if run_id else None), names
 
 
 def _read(store: Store, run_id: str | None, names: Sequence[str]) -> list[Any]:
@@ -166,7 +160,7 @@ def _read(store: Store, run_id: str | None, names: Sequence[str]) -> list[Any]:
 
 def _books(run_id: str | None, names: Sequence[str], found: Sequence[Any]) -> Books:
     (seconds, microseconds), _, _, tally, events, staged, aside, letters, gone, *counted = found
-    counts = {what.decode(errors=ESCAPED): int(number) for what, number in tally.items()}
+    counts = {text(what): int(number) for what, number in tally.items()}
     accounts = dict(zip(names, _accounts(names, counts, counted), strict=True))
     dropped = {name.decode(): value.decode() for name, value in gone.items()}
     return Books(seconds + microseconds / 1_000_000, run_id, events, staged + aside, letters, accounts, dropped)

@@ -27,9 +27,6 @@ def compliance(store: Store, since_seconds: float) -> dict[str, Any]:
     What is counted are the calls, when they were sent by the clock of Redis. Endpoints that are no longer configured
     are not looked at. From `known_from` on all calls are known, and `known_why` says why not before, or is None: of
     what was before, those that are there count as well, but that none was too many cannot be said.
-
-    Raises:
-        StoreError: Redis did not answer.
     """
     endpoints = store.endpoints()
     now_us = store.now_us()
@@ -53,9 +50,6 @@ def excess(store: Store, since: float) -> dict[str, int]:
 
     `since` is in seconds since 1970. What is read does not grow with the log: it is what was sent since then, and in
     the longest period before.
-
-    Raises:
-        StoreError: Redis did not answer.
     """
     now_us = store.now_us()
     ago = max(0.0, now_us / _MICROSECONDS - since)

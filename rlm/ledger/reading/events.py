@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from rlm.core.event import type_of
 from rlm.core.place import Place
 from rlm.ledger.calls import find_note
-from rlm.ledger.connect import ESCAPED, translated
+from rlm.ledger.connect import text, translated
 from rlm.ledger.intake import PRIORITY_STEP
 from rlm.ledger.reading.backlog import stamped_at, waits_since
 from rlm.ledger.scripts import Script
@@ -41,15 +41,11 @@ class EventState:
 
     def text(self, field: str) -> str:
         """Return a field of its hash, empty if it has none."""
-        return self.fields.get(field.encode(), b"").decode(errors=ESCAPED)
+        return text(self.fields.get(field.encode(), b""))
 
 
 def event_state(store: Store, event_id: str) -> EventState | None:
-    """Read where an event is, at one instant; None where the ledger does not know it.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Read where an event is, at one instant; None where the ledger does not know it."""
     keys, name = store.keys, type_of(event_id)
     zsets = keys.zsets(name)
     with translated(store.client):
@@ -68,7 +64,7 @@ def event_state(store: Store, event_id: str) -> EventState | None:
     position = None if rank is None else rank + 1
     note = None
     if place is Place.IN_FLIGHT:
-        worker = fields.get(b"owner", b"").decode(errors=ESCAPED)
+        worker = text(fields.get(b"owner", b""))
         with translated(store.client):
             note = find_note(cast("bytes | None", store.client.hget(keys.calls(worker), event_id)))
     return EventState(seconds + microseconds / _MICROSECONDS, fields, place, score, position, pending, note)
@@ -80,41 +76,29 @@ def _place(
     for place, score in scores.items():
         if score is not None:
             return (Place.LEFTOVER if place is Place.PENDING and not is_open else place), score
-    state = fields.get(b"state", b"").decode(errors=ESCAPED)
+    state = text(fields.get(b"state", b""))
     return (Place(state) if state in {Place.COMPLETED, Place.FAILED} else Place.NOWHERE), 0.0
 
 
 def scores(store: Store, type_name: str, place: Place, most: int) -> dict[str, float]:
-    """Return the first `most` events of a type in a place, each with its score there.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Return the first `most` events of a type in a place, each with its score there."""
     zset = store.keys.zsets(type_name)[place]
     with translated(store.client):
         found = cast("list[tuple[bytes, float]]", store.client.zrange(zset, 0, most - 1, withscores=True))
-    return {one.decode(errors=ESCAPED): score for one, score in found}
+    return {text(one): score for one, score in found}
 
 
 def field_of_each(store: Store, event_ids: Sequence[str], field: str) -> list[str]:
-    """Read a field of each event, empty where it has none.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Read a field of each event, empty where it has none."""
     with translated(store.client):
         pipeline = store.client.pipeline(transaction=False)
         for one in event_ids:
             pipeline.hget(store.keys.event(one), field)
-        return [(value or b"").decode(errors=ESCAPED) for value in (pipeline.execute() if event_ids else [])]
+        return [text(value or b"") for value in (pipeline.execute() if event_ids else [])]
 
 
 def count_due(store: Store, place: Place, before_us: int) -> int:
-    """Count the events of all types in a place that were due before then, microseconds of Redis time.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Count the events of all types in a place that were due before then, microseconds of Redis time."""
     with translated(store.client):
         zsets = [store.keys.zsets(name)[place] for name in store.known_types]
         return sum(store.client.zcount(zset, "-inf", before_us) for zset in zsets)
@@ -125,9 +109,6 @@ def oldest_pending(store: Store, types: Sequence[str]) -> dict[str, float]:
 
     Of each priority that is the one that came first, whose item's `timestamp` counts, else its arrival. As many round
     trips are made as a type has priorities waiting, and two more.
-
-    Raises:
-        StoreError: Redis did not answer.
     """
     first: dict[str, list[str]] = {}
     lowest = dict.fromkeys(types, 0)
@@ -140,7 +121,7 @@ def oldest_pending(store: Store, types: Sequence[str]) -> dict[str, float]:
         lowest = {}
         for name, reply in replies.items():
             for event_id, score in reply:
-                first.setdefault(name, []).append(event_id.decode(errors=ESCAPED))
+                first.setdefault(name, []).append(text(event_id))
                 lowest[name] = (int(score) // PRIORITY_STEP + 1) * PRIORITY_STEP
     return _earliest(store, first)
 
@@ -158,11 +139,7 @@ def _earliest(store: Store, first: dict[str, list[str]]) -> dict[str, float]:
 
 
 def oldest_listed(store: Store) -> float | None:
-    """Return the `timestamp` of the oldest item on the audit list, seconds since 1970; None where it tells none.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Return the `timestamp` of the oldest item on the audit list, seconds since 1970; None where it tells none."""
     longest = store.settings.queue.max_item_bytes
     items = Script("look_items")(store.client, [store.keys.events], [0, 1, _ITEM_BYTES, longest])
     return stamped_at(items[0]) if items else None

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, cast
 
 from rlm.core.event import MAX_PRIORITY
-from rlm.ledger.connect import ESCAPED, translated
+from rlm.ledger.connect import text, translated
 from rlm.ledger.intake import PRIORITY_STEP, order_offset
 from rlm.plan.sacrifice import Ranks
 
@@ -23,9 +23,6 @@ def ranks_in_ledger(store: Store, type_name: str) -> Ranks:
     """Count a type's events in the ledger by priority. What was retried by hand is new, as it is to the next run.
 
     While a run is open, an event that moves meanwhile may be missed or counted twice.
-
-    Raises:
-        StoreError: Redis did not answer.
     """
     keys = store.keys
     pending, retried = _by_score(store, keys.pending(type_name)), _by_score(store, keys.retried(type_name))
@@ -55,7 +52,7 @@ def _by_event(store: Store, zset: str) -> Iterator[int]:
                 return
             pipeline = store.client.pipeline(transaction=False)
             for one in ids:
-                pipeline.hget(store.keys.event(one.decode(errors=ESCAPED)), "score")
+                pipeline.hget(store.keys.event(text(one)), "score")
             scores = pipeline.execute()
         yield from (MAX_PRIORITY - int(score) // PRIORITY_STEP for score in scores if score is not None)
         start += len(ids)

@@ -113,9 +113,6 @@ def waiting_page(store: Store, wanted: EventFilter, number: int, after: Mark | N
     Types come in the order of the configuration; of each what is pending, in its order, then what backs off, is out of
     attempts, and was retried by hand; then staging and the audit list, the oldest item first. Memory does not follow
     the number of events, nor does any step hold Redis up. What moves meanwhile may be missed or come twice.
-
-    Raises:
-        StoreError: Redis did not answer.
     """
     found: list[Waiter] = []
     now, looked, last = store.now_us() / _MICROSECONDS, 0, after
