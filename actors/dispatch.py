@@ -7,27 +7,27 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 
 from actors.messages import QUEUE
-from rlm.ledger.events import Release
+from rlm.ledger.claims import ClaimCheck
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from actors.broker import ClaimCheckBroker
-    from rlm.ledger.events import Ledger
+    from rlm.ledger.recovery import Recovery
 
 ACTOR = "dispatch_event"
 
 
-def declare(broker: dramatiq.Broker, carry: Callable[[Release], None]) -> None:
+def declare(broker: dramatiq.Broker, carry: Callable[[ClaimCheck], None]) -> None:
     """Declare the actor on `broker`; it hands each release to `carry`."""
 
     def dispatch_event(event_id: str, run_id: str, number: int) -> None:
-        carry(Release(event_id, run_id, number))
+        carry(ClaimCheck(event_id, run_id, number))
 
     dramatiq.actor(broker=broker, actor_name=ACTOR, queue_name=QUEUE)(dispatch_event)
 
 
-def message(release: Release) -> dramatiq.Message[Any]:
+def message(release: ClaimCheck) -> dramatiq.Message[Any]:
     """Write the claim check of a release."""
     return dramatiq.Message(
         queue_name=QUEUE,
@@ -38,17 +38,17 @@ def message(release: Release) -> dramatiq.Message[Any]:
     )
 
 
-def read(received: dramatiq.Message[Any]) -> Release | None:
+def read(received: dramatiq.Message[Any]) -> ClaimCheck | None:
     """Read a claim check back; None for a message of another actor, or one that another version wrote."""
     match received.actor_name, *received.args:
         case str(name), str(event_id), str(run_id), int(number) if name == ACTOR:
-            return Release(event_id, run_id, number)
+            return ClaimCheck(event_id, run_id, number)
     return None
 
 
-def recover(ledger: Ledger, broker: ClaimCheckBroker, worker_id: str) -> int:
+def recover(recovery: Recovery, broker: ClaimCheckBroker, worker_id: str) -> int:
     """Free the releases that a dead worker had fetched, and delete their messages; return how many events."""
     fetched = [read(received) for received in broker.fetched_by(worker_id)]
-    freed = ledger.void_fetched(release for release in fetched if release is not None)
+    freed = recovery.void_fetched(release for release in fetched if release is not None)
     broker.forget(worker_id)
     return freed

@@ -60,4 +60,4 @@ class ForkserverLauncher:
 
     def recover(self, worker_id: str) -> int:
         """Free the releases that a dead worker had fetched, and delete their messages; return how many events."""
-        return dispatch.recover(self._store.ledger, self._broker, worker_id)
+        return dispatch.recover(self._store.recovery, self._broker, worker_id)

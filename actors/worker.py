@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rlm.ledger import Store
-    from rlm.ledger.events import Release
+    from rlm.ledger.claims import ClaimCheck
     from rlm.settings import Settings
 
 #: Signals that the template blocks until a worker listens to them.
@@ -116,7 +116,7 @@ class WorkerProcess:
         # No more than there are lanes: a message fetched beyond them would wait here while a lane elsewhere is free.
         self._worker.queue_prefetch = threads
 
-    def _carry(self, release: Release) -> None:
+    def _carry(self, release: ClaimCheck) -> None:
         crash_point("worker.fetched")
         self._lanes.carry(release)
         if self._lanes.outdated:

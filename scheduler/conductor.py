@@ -120,7 +120,7 @@ class Conductor:
                 return  # what is still staged stays for the next drain
 
     def _fail_unknown(self, run: Run, name: str) -> None:
-        failed = self._store.ledger.fail_unknown(self._leader.token, run.id, name, lambda: self._goes_on(run))
+        failed = self._store.recovery.fail_unknown(self._leader.token, run.id, name, lambda: self._goes_on(run))
         if failed:
             log.warning(
                 "%d events of %s, which is no longer configured, became dead letters",

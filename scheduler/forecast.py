@@ -11,7 +11,6 @@ import msgspec
 from rlm.admin.planning import plan_run, start_seconds
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import all_limited
-from rlm.core.run import State
 from rlm.core.text import counted
 from rlm.ledger.snapshot import take_snapshot
 from rlm.ledger.tracker import Measuring
@@ -109,9 +108,7 @@ class Forecaster:
             "binds": _binds(plan, team, spent),
             "shortage": team.shortage,
         }
-        self._store.runs.advance(
-            self._leader.token, self._run.id, State.RUNNING, forecast=msgspec.json.encode(forecast).decode()
-        )
+        self._store.runs.note(self._leader.token, self._run.id, forecast=msgspec.json.encode(forecast).decode())
         self._report(forecast)
         if not team.shortage:
             self._scale(plan.workers, wanted)

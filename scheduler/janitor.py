@@ -94,8 +94,8 @@ class Janitor:
         report_death(self._store, role, process_id)
 
     def _forget_worker(self, worker_id: str) -> None:
-        self._store.ledger.orphan_worker(worker_id)
-        dispatch.recover(self._store.ledger, self._broker, worker_id)
+        self._store.recovery.orphan_worker(worker_id)
+        dispatch.recover(self._store.recovery, self._broker, worker_id)
         self._store.processes.forget(Role.WORKER, worker_id)
         log.info(
             "Worker %s is gone, and its supervisor with it; nothing of it is left in Redis",

@@ -161,11 +161,11 @@ class Mender:
 
     def _adopt(self, flaw: Flaw) -> None:
         """Find the events again whose place was lost, by their hashes."""
-        adopted = self._store.ledger.adopt(self._leader.token, flaw.of, retried=flaw.family == "retried")
+        adopted = self._store.recovery.adopt(self._leader.token, flaw.of, retried=flaw.family == "retried")
         log.warning("%d events of %s are found again", adopted, flaw.of, extra={"action": "adopt"})
 
     def _find_types(self, _flaw: Flaw) -> None:
-        self._store.ledger.find_types()
+        self._store.recovery.find_types()
 
     def _begin_sequence(self, _flaw: Flaw) -> None:
         """Begin the count of arrivals anew, beyond all that were: so many milliseconds have passed since 1970."""

@@ -14,7 +14,6 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
-from rlm.core.run import State
 from rlm.ledger import revive
 from rlm.ledger.outage import Outage
 from rlm.ledger.processes import Role, WorkerState
@@ -222,15 +221,15 @@ class ReleaseLoop:
         if current is None or current.id != self._run.id:
             raise FencedError(f"run {self._run.id} was closed by another")
         self.cancelled = current.cancelled
-        if voided := store.ledger.void_unclaimed(self._names, now_us):
+        if voided := store.recovery.void_unclaimed(self._names, now_us):
             log.warning(
                 "%d releases were not claimed in time; their events are pending again",
                 voided,
                 extra={"action": "void", "run_id": self._run.id},
             )
-        store.ledger.promote(self._names, now_us)
+        store.recovery.promote(self._names, now_us)
         # Where Redis was away leases ran out because nothing could be settled: no worker is to blame.
-        if orphans := store.ledger.orphan_expired(self._names, now_us, closing=self._was_away):
+        if orphans := store.recovery.orphan_expired(self._names, now_us, closing=self._was_away):
             log.warning(
                 "%d leases ran out; their events are pending again",
                 orphans,
@@ -295,7 +294,7 @@ class ReleaseLoop:
             self._note(first_release_at=repr(self._first_release_at))
 
     def _note(self, **fields: str | float) -> None:
-        self._store.runs.advance(self._leader.token, self._run.id, State.RUNNING, **fields)
+        self._store.runs.note(self._leader.token, self._run.id, **fields)
 
     def _pause(self, scene: Scene) -> float:
         wait = pace.next_slot_seconds(scene, self._types)

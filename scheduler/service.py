@@ -159,7 +159,7 @@ class SchedulerService:
         self._told_leader = ""
         if self._leader.token != self._in_office:
             self._mender.mend()
-            if self._store.runs.last_tick() is not None:
+            if self._store.schedule.last_tick() is not None:
                 self._ticks.remember()  # also one of before this process began; where it was served, no harm is done
             self._in_office = self._leader.token  # not before: where Redis failed, the next turn looks again
         return True
@@ -191,7 +191,7 @@ class SchedulerService:
                 self._see_to_end(self._conductor.finish(self._lost_sight_of))
             elif unfit:
                 return
-            elif (request := self._store.runs.next_request()) is not None:
+            elif (request := self._store.schedule.next_request()) is not None:
                 self._start(request)
             elif self._ticks.take(self._last_due()):
                 self._try_tick()
@@ -201,16 +201,16 @@ class SchedulerService:
 
     def _go_on(self, run: Run) -> None:
         """Conduct a run that was left open, by another or when Redis failed. Its tick may not have been noted."""
-        runs = self._store.runs
-        if run.trigger is Trigger.SCHEDULE and (runs.last_tick() or 0.0) < run.tick:
-            runs.note_tick(run.tick)
+        schedule = self._store.schedule
+        if run.trigger is Trigger.SCHEDULE and (schedule.last_tick() or 0.0) < run.tick:
+            schedule.note_tick(run.tick)
         self._conduct(run)
 
     def _start(self, request: str) -> None:
         crash_point("request.seen")
         self._mender.before_run()
         run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, system_clock.now())
-        self._store.runs.answer(request, {"run_id": run_id})
+        self._store.schedule.answer(request, {"run_id": run_id})
         self._conduct_open()
 
     def _last_due(self) -> float:
@@ -228,7 +228,7 @@ class SchedulerService:
         self._mender.before_run()
         now, run_settings = system_clock.now(), self._settings.run
         due = last_due(now, run_settings.every_seconds)
-        last = self._store.runs.last_tick()
+        last = self._store.schedule.last_tick()
         if is_served(last, due, now):
             return  # whoever held the lease before has done it
         over = now > due + run_settings.window_seconds + ROUNDING_SECONDS
@@ -241,13 +241,13 @@ class SchedulerService:
                 extra={"action": "miss_ticks"},
             )
         if over:  # its run would be over as it opens
-            self._store.runs.note_tick(now)
+            self._store.schedule.note_tick(now)
             return
         crash_point("tick.due")
         telemetry.tick_began(self._settings, due)
         if work := is_anything_to_do(self._store):
             open_run(self._store, self._leader.token, Trigger.SCHEDULE, due)
-        self._store.runs.note_tick(now)
+        self._store.schedule.note_tick(now)
         crash_point("tick.noted")
         if work:
             self._conduct_open()  # whoever finishes the run says that the tick has ended

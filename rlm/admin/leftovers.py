@@ -7,9 +7,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from rlm.core.place import Place
-from rlm.ledger.events import CHUNK
 from rlm.ledger.reading.books import books
 from rlm.ledger.reading.waiting import walk
+from rlm.ledger.scripts import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ def drop_leftovers(store: Store, wanted: EventFilter, most: int) -> Dropped:
     """
     number, found = 0, islice(_leftovers(store, wanted), most)
     while chunk := list(islice(found, CHUNK)):
-        dropped, is_open = store.ledger.drop(chunk)
+        dropped, is_open = store.recovery.drop(chunk)
         number += dropped
         if is_open:
             return Dropped(number, is_open=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rlm.core.run import Run
     from rlm.ledger import Store
-    from rlm.ledger.calls import Lane
+    from rlm.ledger.claims import Lane
     from rlm.ledger.processes import Process
 
 #: The state of a status while no run is open.
@@ -47,7 +47,7 @@ def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[s
     if run_id is not None:
         return record(store, run_id)
     newest = store.runs.history(1)
-    last_tick = store.runs.last_tick()
+    last_tick = store.schedule.last_tick()
     return {
         "state": IDLE,
         "last": newest[0] if newest else None,

@@ -38,10 +38,10 @@ def ask_scheduler(store: Store, stop: StopSignals, *, patient: bool) -> dict[str
     """
     if not patient and store.leases.holder() is None and not store.processes.alive(Role.SCHEDULER):
         return None
-    request = store.runs.request()
+    request = store.schedule.request()
     until = system_clock.monotonic() + ANSWER_SECONDS
-    while (reply := store.runs.reply(request)) is None:
-        if (system_clock.monotonic() > until or stop.graceful) and store.runs.withdraw(request):
+    while (reply := store.schedule.reply(request)) is None:
+        if (system_clock.monotonic() > until or stop.graceful) and store.schedule.withdraw(request):
             if stop.graceful:
                 raise CommandError("Interrupted before a run was started.")
             return None

@@ -46,7 +46,7 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
         if run is None or run.id != run_id or run.state is not State.FINISHING:
             return None
         types = store.known_types
-        while store.ledger.orphan_expired(types, store.now_us(), closing=True):
+        while store.recovery.orphan_expired(types, store.now_us(), closing=True):
             continue  # else what is noted of calls that nobody will report any more would stay
         if not store.runs.return_unsettled(run_id, types):
             return None

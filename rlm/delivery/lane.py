@@ -32,7 +32,7 @@ from rlm.delivery import (
     UnreachableError,
     kinds,
 )
-from rlm.ledger.events import Claim, Release, Unclaimed
+from rlm.ledger.claims import Claim, ClaimCheck, ClaimTerms, Unclaimed
 from rlm.ledger.refusals import ALARMING, TooHigh
 from rlm.ledger.windows import Admitted, Call, Refused
 
@@ -100,7 +100,7 @@ class Lanes:
         #: This worker is about to end: what waits to be carried alone is not waited for.
         self.leaving = False
 
-    def carry(self, release: Release) -> None:
+    def carry(self, release: ClaimCheck) -> None:
         """Carry one released event as far as it goes. Whatever happens it is settled, given back, or its lease ends."""
         event_type = self._types.get(type_of(release.event_id))
         if event_type is None:
@@ -111,7 +111,7 @@ class Lanes:
         while (why := self._carry(release, event_type, patient_until)) == "waits":
             if self.leaving:
                 with suppress(StoreError):
-                    self._store.ledger.void_fetched([release])
+                    self._store.recovery.void_fetched([release])
                 return
             system_clock.sleep(_ALONE_SECONDS)
         if why == "alone":
@@ -123,7 +123,7 @@ class Lanes:
             run = self._store.runs.current()
             self.outdated |= run is not None and run.revision != self._settings.revision
 
-    def _carry(self, release: Release, event_type: EventType, patient_until: float) -> str:
+    def _carry(self, release: ClaimCheck, event_type: EventType, patient_until: float) -> str:
         """Carry it now; return why it was not claimed, or an empty string."""
         claimed_at = system_clock.monotonic()
         lease_seconds = max(endpoint.timeout_seconds for endpoint in event_type.endpoints) + LEASE_SLACK_SECONDS
@@ -164,20 +164,22 @@ class Lanes:
         return ""
 
     def _claim(
-        self, release: Release, event_type: EventType, lease_seconds: float, *, patient: bool
+        self, release: ClaimCheck, event_type: EventType, lease_seconds: float, *, patient: bool
     ) -> Claim | Unclaimed:
         return self._store.ledger.claim(
             release,
             self._worker_id,
             self._settings.revision,
-            lease_seconds=lease_seconds,
-            expected_seconds=event_type.processing_seconds,
-            endpoints=[endpoint.name for endpoint in event_type.endpoints],
-            budgets=sorted({endpoint.budget.name for endpoint in event_type.endpoints if endpoint.budget}),
-            patient=patient,
+            ClaimTerms(
+                [endpoint.name for endpoint in event_type.endpoints],
+                lease_seconds,
+                event_type.processing_seconds,
+                sorted({endpoint.budget.name for endpoint in event_type.endpoints if endpoint.budget}),
+                patient=patient,
+            ),
         )
 
-    def _unclaim(self, release: Release, until: float) -> None:
+    def _unclaim(self, release: ClaimCheck, until: float) -> None:
         """Give back what may have been claimed though no answer came: else it would wait for the end of its lease."""
         while system_clock.monotonic() < until:
             with suppress(StoreError):
@@ -431,7 +433,7 @@ class Lanes:
                 )
             return
 
-    def _extra(self, action: str, release: Release) -> dict[str, str | int]:
+    def _extra(self, action: str, release: ClaimCheck) -> dict[str, str | int]:
         return {
             "action": action,
             "event_id": release.event_id,

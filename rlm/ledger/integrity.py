@@ -17,7 +17,7 @@ from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
 from rlm.core.event import is_type_name
 from rlm.ledger import sound
-from rlm.ledger.calls import is_note
+from rlm.ledger.claims import is_note
 from rlm.ledger.connect import text, translated
 from rlm.ledger.families import BROKER, Kind
 from rlm.ledger.processes import Role

@@ -1,15 +1,24 @@
-"""The conductor's lease in Redis: one holder at a time, and a fencing token that grows with each."""
+"""What schedulers share: the lease, by which one of them leads, the last tick, and requests to start a run.
+
+The lease has one holder at a time, and a fencing token that grows with each.
+"""
 
 from __future__ import annotations
 
+import math
+import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from rlm.ledger.connect import text, translating
+import msgspec
+
+from rlm.ledger.connect import text, translated, translating
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Script
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import redis
 
     from rlm.ledger.keys import Keys
@@ -17,6 +26,8 @@ if TYPE_CHECKING:
 
 #: What is wrong with one that nobody can take.
 _NO_LEASE = "is no lease: a hash with a token that is a number is expected"
+#: Milliseconds the answer to a request is kept for the one who asked.
+_REPLY_MS = 60_000
 #: Owner and end of the lease, and the clock of Redis: seconds and microseconds.
 _Found = tuple[list["bytes | None"], tuple[int, int]]
 
@@ -82,3 +93,64 @@ class Leases:
     def token(self) -> int:
         """Return the newest fencing token that was given out, 0 before the first."""
         return int(cast("bytes | None", self._client.hget(self._keys.lease, "token")) or 0)
+
+
+class Schedule:
+    """When schedulers last ticked, and the requests to start a run that they answer."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+
+    @translating
+    def last_tick(self) -> float | None:
+        """Return when the scheduler last ticked, seconds since 1970."""
+        raw = cast("bytes | None", self._client.get(self._keys.last_tick))
+        if raw is None:
+            return None
+        if not math.isfinite(at := float(raw)):
+            raise ValueError(f"no moment: {raw!r}")
+        return at
+
+    def note_tick(self, at: float) -> None:
+        """Note when the scheduler ticked, seconds since 1970."""
+        with translated(self._client):
+            self._client.set(self._keys.last_tick, repr(at))
+
+    def request(self) -> str:
+        """Ask the scheduler to start a run; return the request's id, for `reply` and `withdraw`."""
+        request_id = secrets.token_hex(8)
+        with translated(self._client):
+            self._client.lpush(self._keys.requests, request_id)
+            self._client.publish(self._keys.wake("scheduler"), "request")
+        return request_id
+
+    def next_request(self) -> str | None:
+        """Return the oldest request to start a run, or None. It stays until it is answered, for its taker may die."""
+        with translated(self._client):
+            raw = cast("bytes | None", self._client.lindex(self._keys.requests, -1))
+        return None if raw is None else text(raw)
+
+    def withdraw(self, request_id: str) -> bool:
+        """Take a request back; False when it has been answered."""
+        with translated(self._client):
+            return bool(self._client.lrem(self._keys.requests, 1, request_id))
+
+    def answer(self, request_id: str, reply: Mapping[str, Any]) -> None:
+        """Answer a request: `{"run_id": ...}` of the run started, or `{"open": ...}` of the one under way."""
+        with translated(self._client):
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.set(self._keys.reply(request_id), msgspec.json.encode(reply), px=_REPLY_MS)
+            pipeline.lrem(self._keys.requests, 1, request_id)
+            pipeline.execute()
+
+    def forget_reply(self, request_id: str) -> None:
+        """Delete the answer to a request, which would stay for a minute."""
+        with translated(self._client):
+            self._client.delete(self._keys.reply(request_id))
+
+    @translating
+    def reply(self, request_id: str) -> dict[str, Any] | None:
+        """Return the answer to a request, None while there is none."""
+        raw = cast("bytes | None", self._client.get(self._keys.reply(request_id)))
+        return None if raw is None else cast("dict[str, Any]", msgspec.json.decode(raw))

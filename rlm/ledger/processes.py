@@ -11,14 +11,14 @@ import msgspec
 import redis
 
 from rlm.core.clock import system_clock
-from rlm.ledger.calls import lanes_of
+from rlm.ledger.claims import lanes_of
 from rlm.ledger.connect import make_client, text, translated, translating
 from rlm.ledger.scripts import Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rlm.ledger.calls import Lane
+    from rlm.ledger.claims import Lane
     from rlm.ledger.keys import Keys
 
 #: A process not heard of for this many seconds is taken for gone.

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import logging
-import math
-import secrets
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from rlm.core import trail
-from rlm.core.errors import StoreGarbledError
-from rlm.core.run import Run, State, Trigger
+from rlm.core.errors import StoreError, StoreGarbledError
+from rlm.core.run import MOVES, Run, State, Trigger
 from rlm.core.text import safe_line
 from rlm.core.trail import Answer, Heard
-from rlm.ledger.calls import find_note
+from rlm.ledger.claims import find_note
 from rlm.ledger.connect import names_of, text, translated, translating
-from rlm.ledger.events import CHUNK
-from rlm.ledger.scripts import Script
+from rlm.ledger.scripts import CHUNK, Script
 from rlm.ledger.sound import is_record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import redis
 
     from rlm.ledger.keys import Keys
+    from rlm.ledger.scripts import Argument
 
 log = logging.getLogger(__name__)
-
-#: Milliseconds the answer to a request is kept for the one who asked.
-_REPLY_MS = 60_000
 
 
 class Runs:
@@ -41,6 +36,7 @@ class Runs:
         self._keys = keys
         self._open = Script("open_run")
         self._advance = Script("advance_run")
+        self._note = Script("note_run")
         self._cancel = Script("cancel_run")
         self._return_unsettled = Script("return_unsettled")
         self._close = Script("close_run")
@@ -64,12 +60,11 @@ class Runs:
             "revision": run.revision,
             "tick": repr(run.tick),
         }
-        args: list[str | int] = [token, run.id, len(fields)]
-        for name, value in fields.items():
-            args += [name, value]
         per_type = [key for name in types for key in (keys.pending(name), keys.retried(name))]
         reply = self._open(
-            self._client, [keys.lease, keys.current, keys.run(run.id), keys.tally(run.id), *per_type], [*args, *types]
+            self._client,
+            [*self._open_keys(run.id), keys.tally(run.id), *per_type],
+            [token, run.id, len(fields), *_pairs(fields), *types],
         )
         return text(reply)
 
@@ -121,11 +116,25 @@ class Runs:
             return cast("bytes | None", self._client.get(self._keys.current)) == run_id.encode()
 
     def advance(self, token: int, run_id: str, state: State, **fields: str | float) -> bool:
-        """Move the open run to `state` and write `fields`; False when it is not open any more."""
-        args: list[str | int | float] = [token, run_id, state]
-        for name, value in fields.items():
-            args += [name, value]
-        return bool(self._advance(self._client, [self._keys.lease, self._keys.current, self._keys.run(run_id)], args))
+        """Move the open run to `state` and write `fields`; False when it is not open any more. May be repeated.
+
+        Raises:
+            StoreError: the state that the run is in may not move there (`rlm.core.run.MOVES`); nothing was written.
+        """
+        before = [one for one, after in MOVES.items() if state in after]
+        reply = self._advance(
+            self._client, self._open_keys(run_id), [token, run_id, state, " ".join([*before, ""]), *_pairs(fields)]
+        )
+        if isinstance(reply, bytes):
+            raise StoreError(f"run {run_id} is {text(reply)}, and from there no run moves to {state}")
+        return bool(reply)
+
+    def note(self, token: int, run_id: str, **fields: str | float) -> bool:
+        """Write `fields` of the open run, whatever state it is in; False when it is not open any more."""
+        return bool(self._note(self._client, self._open_keys(run_id), [token, run_id, *_pairs(fields)]))
+
+    def _open_keys(self, run_id: str) -> list[str]:
+        return [self._keys.lease, self._keys.current, self._keys.run(run_id)]
 
     def cancel(self, run_id: str) -> State | None:
         """Ask the conductor to end a run now; return the state it was in, None when it is not open."""
@@ -185,8 +194,7 @@ class Runs:
         beside its counts, see `rlm.core.totals`.
         """
         keys = self._keys
-        fields = [part for field in (measured or {}).items() for part in field]
-        more = [part for field in (added or {}).items() for part in field]
+        kept, more = _pairs(measured or {}), _pairs(added or {})
         reply = self._close(
             self._client,
             [
@@ -201,7 +209,7 @@ class Runs:
                 keys.totals,
                 *(holder for name in types for holder in keys.holders(name)),
             ],
-            [run_id, msgspec.json.encode(record), wanted, len(fields) // 2, *fields, *more],
+            [run_id, msgspec.json.encode(record), wanted, len(kept) // 2, *kept, *more],
         )
         return None if reply < 0 else int(reply)
 
@@ -254,58 +262,9 @@ class Runs:
         """Remove the oldest records, which are `run_ids` and archived; return how many. May be repeated."""
         return int(self._trim(self._client, [self._keys.lease, self._keys.records, self._keys.runs], [token, *run_ids]))
 
-    @translating
-    def last_tick(self) -> float | None:
-        """Return when the scheduler last ticked, seconds since 1970."""
-        raw = cast("bytes | None", self._client.get(self._keys.last_tick))
-        if raw is None:
-            return None
-        if not math.isfinite(at := float(raw)):
-            raise ValueError(f"no moment: {raw!r}")
-        return at
 
-    def note_tick(self, at: float) -> None:
-        """Note when the scheduler ticked, seconds since 1970."""
-        with translated(self._client):
-            self._client.set(self._keys.last_tick, repr(at))
-
-    def request(self) -> str:
-        """Ask the scheduler to start a run; return the request's id, for `reply` and `withdraw`."""
-        request_id = secrets.token_hex(8)
-        with translated(self._client):
-            self._client.lpush(self._keys.requests, request_id)
-            self._client.publish(self._keys.wake("scheduler"), "request")
-        return request_id
-
-    def next_request(self) -> str | None:
-        """Return the oldest request to start a run, or None. It stays until it is answered, for its taker may die."""
-        with translated(self._client):
-            raw = cast("bytes | None", self._client.lindex(self._keys.requests, -1))
-        return None if raw is None else text(raw)
-
-    def withdraw(self, request_id: str) -> bool:
-        """Take a request back; False when it has been answered."""
-        with translated(self._client):
-            return bool(self._client.lrem(self._keys.requests, 1, request_id))
-
-    def answer(self, request_id: str, reply: Mapping[str, Any]) -> None:
-        """Answer a request: `{"run_id": ...}` of the run started, or `{"open": ...}` of the one under way."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.set(self._keys.reply(request_id), msgspec.json.encode(reply), px=_REPLY_MS)
-            pipeline.lrem(self._keys.requests, 1, request_id)
-            pipeline.execute()
-
-    def forget_reply(self, request_id: str) -> None:
-        """Delete the answer to a request, which would stay for a minute."""
-        with translated(self._client):
-            self._client.delete(self._keys.reply(request_id))
-
-    @translating
-    def reply(self, request_id: str) -> dict[str, Any] | None:
-        """Return the answer to a request, None while there is none."""
-        raw = cast("bytes | None", self._client.get(self._keys.reply(request_id)))
-        return None if raw is None else cast("dict[str, Any]", msgspec.json.decode(raw))
+def _pairs(fields: Mapping[str, Argument]) -> list[Argument]:
+    return [part for field in fields.items() for part in field]
 
 
 def _read_record(run_id: str, raw: bytes | None) -> dict[str, Any] | None:
@@ -321,26 +280,23 @@ def _read_record(run_id: str, raw: bytes | None) -> dict[str, Any] | None:
     return None
 
 
+#: How each field of a run's hash is read; the last line's are those that it has not had from the beginning.
+_READ: Mapping[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("started_at", "deadline", "window_seconds"), float),
+    "state": State,
+    "trigger": Trigger,
+    "deadline_us": int,
+    "revision": str,
+    "cancelled": bool,
+    **dict.fromkeys(("plan", "forecast", "waits", "spent"), msgspec.json.decode),
+    **dict.fromkeys(("first_release_at", "tick"), float),
+    **dict.fromkeys(("workers_peak", "restarts_before"), int),
+    **dict.fromkeys(("failure", "stopped"), str),
+}
+
+
 def _read_run(run_id: str, fields: Mapping[bytes, bytes]) -> Run:
-    text = {text(name): text(value) for name, value in fields.items()}
-    return Run(
-        id=run_id,
-        state=State(text["state"]),
-        trigger=Trigger(text["trigger"]),
-        started_at=float(text["started_at"]),
-        deadline=float(text["deadline"]),
-        deadline_us=int(text["deadline_us"]),
-        window_seconds=float(text["window_seconds"]),
-        revision=text["revision"],
-        plan=msgspec.json.decode(text["plan"]) if "plan" in text else None,
-        forecast=msgspec.json.decode(text["forecast"]) if "forecast" in text else None,
-        first_release_at=float(text["first_release_at"]) if "first_release_at" in text else None,
-        cancelled="cancelled" in text,
-        failure=text.get("failure", ""),
-        stopped=text.get("stopped", ""),
-        workers_peak=int(text.get("workers_peak", 0)),
-        restarts_before=int(text.get("restarts_before", 0)),
-        tick=float(text.get("tick", text["started_at"])),
-        waits=msgspec.json.decode(text["waits"]) if "waits" in text else None,
-        spent=msgspec.json.decode(text["spent"]) if "spent" in text else None,
-    )
+    """Read a run's hash. Raises ValueError, LookupError or TypeError for what is none."""
+    found = {text(name): text(value) for name, value in fields.items()}
+    read = {name: _READ[name](value) for name, value in found.items() if name in _READ}
+    return Run(run_id, **{"tick": read["started_at"], **read})

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     import redis
 
+#: Events moved by one script at the most, so that no script holds Redis up.
+CHUNK = 200
+
 Argument: TypeAlias = str | bytes | int | float
 Call: TypeAlias = "tuple[Script, Sequence[str], Sequence[Argument]]"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rlm.ledger.calls import calls_underway
+from rlm.ledger.claims import calls_underway
 from rlm.ledger.connect import translated
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rlm.core.counts import Counts
     from rlm.core.endpoint import Limited
     from rlm.ledger import Store
-    from rlm.ledger.calls import CallUnderway
+    from rlm.ledger.claims import CallUnderway
 
 _MICROSECONDS = 1_000_000
 

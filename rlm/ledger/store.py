@@ -20,11 +20,12 @@ from rlm.ledger.events import Ledger
 from rlm.ledger.expected import Measures
 from rlm.ledger.intake import Intake
 from rlm.ledger.keys import Keys
-from rlm.ledger.leases import Leases
+from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.letters import Letters
 from rlm.ledger.outage import TOLD_SECONDS
 from rlm.ledger.processes import Processes
 from rlm.ledger.quarantine import Quarantine
+from rlm.ledger.recovery import Recovery
 from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import Script
 from rlm.ledger.totals import Totals
@@ -57,12 +58,14 @@ class Store:
         self.keys = Keys(settings)
         self.quarantine = Quarantine(self.client, self.keys)
         self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes)
-        self.ledger = Ledger(self.client, self.keys, settings.queue.dedupe_seconds)
+        self.recovery = Recovery(self.client, self.keys, settings.queue.dedupe_seconds)
+        self.ledger = Ledger(self.client, self.keys, settings.queue.dedupe_seconds, self.recovery)
         self.runs = Runs(self.client, self.keys)
         self.measures = Measures(self.client, self.keys, settings.endpoints)
         self.totals = Totals(self.client, self.keys)
         self.letters = Letters(self.client, self.keys, settings.queue.max_item_bytes)
         self.leases = Leases(self.client, self.keys)
+        self.schedule = Schedule(self.client, self.keys)
         self.processes = Processes(self.client, self.keys)
         self.windows = Windows(self.client, self.keys, settings.run.guard_seconds)
         self.epochs = Epochs(self.client, self.keys, settings.data_dir)

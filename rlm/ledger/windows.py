@@ -22,7 +22,7 @@ from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
 from rlm.core.event import type_of
 from rlm.core.window import WindowState
-from rlm.ledger.calls import write_note
+from rlm.ledger.claims import write_note
 from rlm.ledger.connect import text, translated, translating
 from rlm.ledger.control import Refusals
 from rlm.ledger.scripts import Script, run_many

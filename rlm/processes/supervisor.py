@@ -251,7 +251,7 @@ class Supervisor:
             del self._unfreed[worker_id]
 
     def _free_worker(self, worker_id: str, *, died: bool) -> None:
-        taken = self._store.ledger.orphan_worker(worker_id, died=died)
+        taken = self._store.recovery.orphan_worker(worker_id, died=died)
         crash_point("supervisor.orphaned")
         taken += self._launcher.recover(worker_id)
         crash_point("supervisor.recovered")

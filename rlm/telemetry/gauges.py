@@ -92,7 +92,7 @@ def _redis(store: Store) -> Iterator[Sample]:
 def _schedule(store: Store) -> Iterator[Sample]:
     yield Sample("rlm_tick_interval_seconds", {}, store.settings.run.every_seconds)
     yield Sample("rlm_window_seconds", {}, store.settings.run.window_seconds)
-    yield Sample("rlm_last_tick_timestamp_seconds", {}, store.runs.last_tick() or 0.0)
+    yield Sample("rlm_last_tick_timestamp_seconds", {}, store.schedule.last_tick() or 0.0)
     for role in (Role.SCHEDULER, Role.SUPERVISOR):
         yield Sample("rlm_processes", {"role": role}, len(store.processes.alive(role)))
     tenure = store.leases.tenure()

@@ -123,7 +123,7 @@ def test_a_process_of_another_configuration_is_named(inst, role):
 def test_a_scheduler_that_does_not_tick_is_warned_about(inst):
     """Longer than twice its period, and no run is open."""
     announce(inst, Role.SCHEDULER, started_at=system_clock.now() - 1000)
-    inst.store.runs.note_tick(system_clock.now() - 700)
+    inst.store.schedule.note_tick(system_clock.now() - 700)
 
     found = findings(inst.json("doctor"))["scheduler"]
 
@@ -139,7 +139,7 @@ def test_a_scheduler_that_does_not_tick_is_warned_about(inst):
 def test_a_scheduler_that_has_just_come_up_is_not_late(inst):
     """However long ago the last one ticked."""
     announce(inst, Role.SCHEDULER)
-    inst.store.runs.note_tick(system_clock.now() - 100_000)
+    inst.store.schedule.note_tick(system_clock.now() - 100_000)
 
     assert findings(inst.json("doctor"))["scheduler"]["ok"]
 

@@ -565,7 +565,7 @@ def test_quiet_ticks_count_and_the_open_run_does_not_yet(inst):
     """120 in ten windows, nine of them without a record, are 12 in each; what a run under way took is not known."""
     started = record_ticks(inst, {steps.TYPE: 120}, {})
 
-    inst.store.runs.note_tick(started.timestamp() + 9 * 180)
+    inst.store.schedule.note_tick(started.timestamp() + 9 * 180)
     quiet = inst.json("plan", "--windows", "1")["arrivals_per_window"][steps.TYPE]
     inst.start_run()
     busy = inst.json("plan", "--windows", "1")["arrivals_per_window"][steps.TYPE]

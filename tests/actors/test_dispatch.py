@@ -13,11 +13,11 @@ from dramatiq.brokers.stub import StubBroker
 from actors import dispatch, leftovers
 from actors.broker import ClaimCheckBroker
 from actors.messages import QUEUE
+from rlm.ledger.claims import ClaimCheck
 from rlm.ledger.connect import make_client
-from rlm.ledger.events import Release
 from tests.wait import wait_until
 
-RELEASE = Release("item-1:REBALANCE_NEEDED", "20231114T221320250Z-0a1b", 7)
+RELEASE = ClaimCheck("item-1:REBALANCE_NEEDED", "20231114T221320250Z-0a1b", 7)
 
 
 @pytest.fixture(params=["stub", "redis"])
@@ -82,8 +82,8 @@ def test_a_lane_that_fails_takes_nothing_with_it(broker):
 
     dispatch.declare(broker, carry)
     with working(broker):
-        send(broker, dispatch.message(Release("i:T", "r", 1)))
-        send(broker, dispatch.message(Release("i:T", "r", 2)))
+        send(broker, dispatch.message(ClaimCheck("i:T", "r", 1)))
+        send(broker, dispatch.message(ClaimCheck("i:T", "r", 2)))
         wait_until(lambda: 2 in carried, message="the second was carried")
 
     assert sorted(carried) == [1, 2]

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from actors import dispatch, leftovers
 from actors.messages import QUEUE
-from rlm.ledger.events import Release
+from rlm.ledger.claims import ClaimCheck
 from rlm.ledger.processes import Role
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
@@ -15,7 +15,7 @@ from tests.wait import wait_until
 
 def message(**fields):
     """A claim check as RLM writes it, of an event that is none, but for these fields."""
-    genuine = dispatch.message(Release("x:NO_TYPE", "no run", 1)).asdict()
+    genuine = dispatch.message(ClaimCheck("x:NO_TYPE", "no run", 1)).asdict()
     return json.dumps({**genuine, "options": {"redis_message_id": str(uuid4())}, **fields}).encode()
 
 

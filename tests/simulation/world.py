@@ -352,7 +352,7 @@ class _Launcher:
         return _SpawnedProcess(worker.pid, worker)
 
     def recover(self, worker_id: str) -> int:
-        return dispatch.recover(self._store.ledger, self._broker, worker_id)
+        return dispatch.recover(self._store.recovery, self._broker, worker_id)
 
     def abandon(self) -> None:
         """Let the workers notice that their supervisor is gone."""

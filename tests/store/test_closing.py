@@ -9,7 +9,7 @@ import pytest
 from rlm.admin import report
 from rlm.core.endpoint import in_force
 from rlm.delivery import closing
-from rlm.ledger.events import CHUNK
+from rlm.ledger.scripts import CHUNK
 from rlm.ledger.windows import Call
 from tests.store import looks, steps
 from tests.store.windows import make_budget, stamps, take

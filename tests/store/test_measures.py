@@ -39,7 +39,7 @@ def carry(store, token):
             assert store.ledger.complete(steps.claim_next(store, token, run), endpoint, took)
         for _ in range(errors):
             assert store.ledger.retry(steps.claim_next(store, token, run), endpoint, 0)
-            assert store.ledger.promote([steps.TYPE], looks.redis_us(store))
+            assert store.recovery.promote([steps.TYPE], looks.redis_us(store))
 
     return carry
 

@@ -244,7 +244,7 @@ def test_a_request_wakes_the_scheduler(store):
     with listening(store.url, store.keys.wake("scheduler")) as calls:
         calls.wait_for(1)
 
-        store.runs.request()
+        store.schedule.request()
 
         calls.wait_for(2)
 

@@ -187,7 +187,7 @@ def test_leases_that_ran_out_while_redis_was_away_are_no_workers_fault(store, st
         return real(names)
 
     monkeypatch.setattr(store.ledger, "count", count)
-    monkeypatch.setattr(store.ledger, "orphan_expired", lambda *_, closing: blameless.append(closing) or 0)
+    monkeypatch.setattr(store.recovery, "orphan_expired", lambda *_, closing: blameless.append(closing) or 0)
     monkeypatch.setattr(loop._duty, "wait", lambda _: setattr(loop, "_looked_at", float("-inf")))
 
     loop.run()

@@ -102,7 +102,7 @@ def test_whatever_workers_do_totals_are_the_sum_of_the_records(store, token, see
             workload.step()
             seen = grown(watcher, seen)
         workload.next_run()
-        store.ledger.fail_unknown(token, workload.run.id, steps.OTHER_TYPE)
+        store.recovery.fail_unknown(token, workload.run.id, steps.OTHER_TYPE)
         seen = grown(watcher, seen)
     assert Totals(store.client, store.keys).look() == seen
     assert close(store, token, workload.run)

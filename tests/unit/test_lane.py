@@ -9,7 +9,7 @@ import pytest
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.delivery import Delivered, Unreachable, lane
 from rlm.delivery.lane import LEASE_SLACK_SECONDS, Lanes
-from rlm.ledger.events import Claim, Release
+from rlm.ledger.claims import Claim, ClaimCheck
 from rlm.ledger.windows import Admitted, Failed, Refused
 
 FIRST, SECOND = "first", "second"
@@ -37,8 +37,8 @@ class Ledger:
         self._claim = claim
         self.settled = []
 
-    def claim(self, *_args, lease_seconds, **_options):
-        self.lease_ends = self._clock.time + lease_seconds
+    def claim(self, _check, _worker_id, _revision, terms):
+        self.lease_ends = self._clock.time + terms.lease_seconds
         return self._claim
 
     def __getattr__(self, verb):
@@ -99,7 +99,7 @@ class Scene:
         endpoints = tuple(
             Endpoint(name, f"http://127.0.0.1:1/{name}", Limit.parse("9/minute"), TIMEOUT) for name in (FIRST, SECOND)
         )
-        release = Release("i:T", "run", 1)
+        release = ClaimCheck("i:T", "run", 1)
         self.ledger = Ledger(self.clock, Claim(release, "w", remaining, "wallet", b"{}", FIRST, 0, 0, 0, ""))
         settings = SimpleNamespace(
             event_types=[EventType("T", 1, needs, endpoints)],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rlm.core.event import type_of
 from rlm.core.place import Place
-from rlm.ledger.calls import find_note
+from rlm.ledger.claims import find_note
 from rlm.ledger.connect import text, translated
 from rlm.ledger.intake import PRIORITY_STEP
 from rlm.ledger.reading.backlog import stamped_at, waits_since
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rlm.ledger import Store
-    from rlm.ledger.calls import CallNote
+    from rlm.ledger.claims import CallNote
 
 _ITEM_BYTES = 1_000_000
 _MICROSECONDS = 1_000_000

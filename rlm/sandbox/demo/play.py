@@ -102,11 +102,11 @@ class Acts:
     def start_run(self) -> str:
         """Have the scheduler start a run, and let it conduct; return the run's id."""
         store = self._stage.store
-        request = store.runs.request()
+        request = store.schedule.request()
         store.leases.release(_OWNER)
         store.processes.wake("scheduler")
-        reply = self.wait_for(lambda: store.runs.reply(request), START_SECONDS, "its scheduler did not start a run")
-        store.runs.forget_reply(request)
+        reply = self.wait_for(lambda: store.schedule.reply(request), START_SECONDS, "its scheduler did not start a run")
+        store.schedule.forget_reply(request)
         return str(reply.get("run_id") or reply["open"])  # a tick may have come first
 
     def watch(self, run_id: str, view: View) -> dict[str, Any]:

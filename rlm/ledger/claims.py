@@ -1,4 +1,4 @@
-"""The call note: what is kept of each call under way, for whoever has to clean up after its worker.
+"""What a worker has in hand: the events it has claimed, and the note of each call under way.
 
 A worker's hash `calls:WORKER` has a field for each event in its lanes. The value is empty until the call has its slot,
 then `window id|stamp|endpoint` and, with a budget, `|its window id`. The scripts put the slot's stamp into the note.
@@ -7,17 +7,86 @@ then `window id|stamp|endpoint` and, with a budget, `|its window id`. The script
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from rlm.core.event import type_of
 from rlm.ledger.connect import text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rlm.core.expected import Expected, Pair
 
 _NOTE = re.compile(r"([0-9a-f]+)\|(\d{1,17})\|([A-Za-z0-9_.-]{1,100})(?:\|([0-9a-f]+))?")
 _MICROSECONDS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimCheck:
+    """What a message carries of a released event, and the number of the release it belongs to."""
+
+    event_id: str
+    run_id: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimTerms:
+    """What a claim depends on. It lasts for `lease_seconds`, and needs a call that fits before the deadline.
+
+    That is the call of the fastest of the `endpoints`, as published, else `expected_seconds`. The limits in force of
+    `endpoints` and `budgets` come with the claim. An event to be carried alone is not `patient` any more once it has
+    waited longer than a call lasts: what the worker is still said to have in hand then is nobody's.
+    """
+
+    endpoints: Sequence[str]
+    lease_seconds: float
+    expected_seconds: float
+    budgets: Sequence[str] = ()
+    patient: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An event claimed by one lane, with what is needed to send it. `remaining_seconds` is the time to the deadline.
+
+    `limits` are those in force, by the name of endpoint or budget; `expected` is what is published of its type's calls.
+    """
+
+    release: ClaimCheck
+    worker_id: str
+    remaining_seconds: float
+    wallet_name: str
+    item: bytes
+    endpoint: str
+    attempt: int
+    tries: int
+    runs: int
+    last_endpoint: str
+    limits: Mapping[str, str] = field(default_factory=dict)
+    expected: Mapping[Pair, Expected] = field(default_factory=dict)
+
+    @property
+    def event_id(self) -> str:
+        """The event's id, which is its Idempotency-Key."""
+        return self.release.event_id
+
+    @property
+    def type(self) -> str:
+        """The name of the event's type."""
+        return type_of(self.release.event_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Unclaimed:
+    """There is nothing to do: the release is `stale`, the event is too `late`, the worker's `revision` is old.
+
+    Or the worker carries another one `alone`, or is kept free for it, and the event is pending again. Or it is itself
+    to be carried alone and `waits` until the worker has nothing in hand: it stays released, to be claimed again soon.
+    """
+
+    why: str
 
 
 class CallNote(NamedTuple):
