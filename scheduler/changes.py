@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from rlm.ledger.changes import BY_FILE, Change, What
+from rlm.ledger.control import BY_FILE, Change, What
 
 if TYPE_CHECKING:
     from rlm.ledger import Store

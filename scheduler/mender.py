@@ -9,7 +9,7 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError, StoreForbiddenError, StoreUnreachableError
 from rlm.core.run import State, Trigger, started_at_of
-from rlm.ledger.changes import BY_FILE, What
+from rlm.ledger.control import BY_FILE, What
 from rlm.ledger.integrity import inspect
 from rlm.ledger.quarantine import Successor
 from scheduler.tick import open_run

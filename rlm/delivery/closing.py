@@ -16,9 +16,9 @@ from rlm.core.text import span
 from rlm.core.totals import actual_seconds, of_run
 from rlm.core.trouble import every_call_failed, in_words, troubles_of
 from rlm.delivery.usage import usage
-from rlm.ledger.changes import What
+from rlm.ledger.breaker import ALARMING, limits_too_high
+from rlm.ledger.control import What
 from rlm.ledger.expected import failing
-from rlm.ledger.refusals import ALARMING, limits_too_high
 from rlm.plan.cause import Ended, alarmed, causes, verdict
 from rlm.plan.waits import Waits
 
@@ -210,7 +210,7 @@ def _peak(store: Store, run: Run, limited: Limited) -> int:
 def types_told(store: Store, since: float) -> set[str]:
     """Name the types of which an endpoint has raised an alarm, for its failures or for its limit."""
     refusing = {one.endpoint.name for one in limits_too_high(store) if one.refusals.calls >= ALARMING}
-    endpoints = store.control.alarmed(list(store.endpoints().values()), since) | refusing
+    endpoints = store.breaker.alarmed(list(store.endpoints().values()), since) | refusing
     return {kind.name for kind in store.settings.event_types if any(one.name in endpoints for one in kind.endpoints)}
 
 

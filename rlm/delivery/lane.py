@@ -32,9 +32,9 @@ from rlm.delivery import (
     UnreachableError,
     kinds,
 )
+from rlm.ledger.breaker import ALARMING, TooHigh
 from rlm.ledger.claims import Claim, ClaimCheck, ClaimTerms, Unclaimed
-from rlm.ledger.refusals import ALARMING, TooHigh
-from rlm.ledger.windows import Admitted, Call, Refused
+from rlm.ledger.limiter import Admitted, Call, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -333,7 +333,7 @@ class Lanes:
             case Rejected(of_endpoint=True) as outcome:
                 self._note_failure(endpoint, outcome)
             case Delivered() | Rejected() if sent.slot.suspect:
-                if windows.reopen(endpoint):
+                if self._store.breaker.reopen(endpoint):
                     log.info(
                         "%s answers again, and is called as its limit allows",
                         endpoint.name,
@@ -342,11 +342,11 @@ class Lanes:
 
     def _rest(self, sent: _Sent, seconds: float, status: int) -> None:
         """Rest an endpoint as it asked; say so, once over all workers, where its limit is set too high."""
-        windows, endpoint = self._store.windows, sent.endpoint
+        breaker, endpoint = self._store.breaker, sent.endpoint
         if status != TOO_MANY_REQUESTS:
-            windows.rest(endpoint, seconds)
+            breaker.rest(endpoint, seconds)
             return
-        refusals = windows.refuse(endpoint, seconds, sent.slot)
+        refusals = breaker.refuse(endpoint, seconds, sent.slot)
         if refusals is not None and refusals.calls == ALARMING:
             found = TooHigh(endpoint, refusals)
             log.warning(
@@ -363,7 +363,7 @@ class Lanes:
 
         Where it refuses whatever it is sent, what still waits is kept for when it is mended.
         """
-        failed = self._store.windows.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING)
+        failed = self._store.breaker.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING)
         if failed.opened:
             # What an endpoint answered may hold what it was sent, so of an answer the status alone is told.
             why = outcome.detail if outcome.seconds is None else outcome.detail.partition(":")[0]

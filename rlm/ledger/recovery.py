@@ -13,9 +13,9 @@ from rlm.core.text import safe_line
 from rlm.core.trail import Answer, Heard
 from rlm.ledger.claims import CallNote, find_note
 from rlm.ledger.connect import names_of, text, translated, translating
+from rlm.ledger.limiter import KEEP_SECONDS
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import CHUNK, Call, Script, run_many
-from rlm.ledger.windows import KEEP_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -12,9 +12,9 @@ from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited, in_force
 from rlm.core.errors import StoreError
-from rlm.ledger.changes import BY_FILE, MOST_CHANGES, Changes, What, record_of
+from rlm.ledger.breaker import Breaker
 from rlm.ledger.connect import address, connected, make_client, text, translated
-from rlm.ledger.control import Control
+from rlm.ledger.control import BY_FILE, MOST_CHANGES, Changes, Control, What, record_of
 from rlm.ledger.epoch import Epochs
 from rlm.ledger.events import Ledger
 from rlm.ledger.expected import Measures
@@ -70,6 +70,7 @@ class Store:
         self.windows = Windows(self.client, self.keys, settings.run.guard_seconds)
         self.epochs = Epochs(self.client, self.keys, settings.data_dir)
         self.changes = Changes(self.client, self.keys)
+        self.breaker = Breaker(self.client, self.keys, settings.run.guard_seconds)
         self.control = Control(self.client, self.keys)
         self._publish_limits = Script("publish_limits")
         self._shift_stamps = Script("shift_stamps")

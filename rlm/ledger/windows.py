@@ -1,176 +1,33 @@
-"""The adapter over `limits`: moving windows in Redis, by the clock of Redis, several rules of an endpoint in one step.
-
-`limits` stamps its moving window with the caller's clock, counts whole seconds, and names the window after the amount,
-so that a changed limit opens an empty one. Here a storage of our own stands under its moving-window strategy: one list
-of stamps an endpoint serves all its rules, whatever their amounts are today. The budget that endpoints share has such a
-list as well, and a call takes a slot in both or in neither.
-"""
+"""The windows of endpoints and budgets: their slots taken, given back, blocked, and looked at."""
 
 from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from limits import RateLimitItemPerSecond
-from limits.storage import RedisStorage
-from limits.strategies import MovingWindowRateLimiter
-
-from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
-from rlm.core.event import type_of
 from rlm.core.window import WindowState
 from rlm.ledger.claims import write_note
 from rlm.ledger.connect import text, translated, translating
-from rlm.ledger.control import Refusals
+from rlm.ledger.limiter import KEEP_SECONDS, Admitted, EndpointLimiter, WindowStorage, call_keys, periods
 from rlm.ledger.scripts import Script, run_many
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     import redis
-    from limits import RateLimitItem
     from redis.client import Pipeline
 
-    from rlm.core.endpoint import Endpoint, Limit, Limited
+    from rlm.core.endpoint import Endpoint, Limited
     from rlm.ledger.keys import Keys
+    from rlm.ledger.limiter import Call, Refused
 
 #: So many slots are remembered, the newest, that count from a later moment than their calls were sent.
 MOST_MOVED = 100_000
-#: Slots are kept this long at least, for the log of calls sent; longer where a rule looks further back.
-KEEP_SECONDS = 24 * 3600
 
 _MICROSECONDS = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """A slot was taken, in the endpoint's window and its budget's. `stamp` is its id in both.
-
-    `suspect`: the endpoint failed or rested, so a good answer is reported.
-    """
-
-    stamp: str
-    suspect: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """No slot is free. `retry_after` is when to ask again, in seconds; None for never."""
-
-    retry_after: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What a slot is taken for: an event in a lane of a worker. Noted with the slot, should the worker die."""
-
-    worker_id: str
-    event_id: str
-    endpoint: str
-
-
-class Period(RateLimitItemPerSecond):
-    """A rule as `limits` knows it, whose period may be a fraction of a second."""
-
-    def __init__(self, amount: int, seconds: float) -> None:
-        super().__init__(amount)
-        self.multiples = seconds  # type: ignore[assignment]  # limits has whole seconds only; nothing of it minds
-
-    def key_for(self, *identifiers: object) -> str:
-        """Name the window by its endpoint alone: the amount may change, the history stays."""
-        return str(identifiers[0])
-
-
-def periods(limit: Limit) -> list[RateLimitItem]:
-    """Turn a limit into the items of `limits`."""
-    return [Period(rule.amount, rule.seconds) for rule in limit.rules]
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """What a failure did: how long the endpoint rests from now, 0 where it does not, and whether it did not before."""
-
-    rest_seconds: float
-    opened: bool
-
-
-class WindowStorage(RedisStorage):
-    """A storage for the moving-window strategy of `limits`: our script, Redis `TIME`, the store's own connections."""
-
-    STORAGE_SCHEME = None  # type: ignore[assignment]  # leave "redis" in the registry of limits to its own storage
-
-    def __init__(self, client: redis.Redis, keys: Keys, guard_seconds: float) -> None:
-        self._client = client
-        self._keys = keys
-        self._guard_seconds = guard_seconds
-        super().__init__("redis://", connection_pool=cast("Any", client.connection_pool))
-
-    def initialize_storage(self, _uri: str) -> None:
-        """Load our script in place of the stock ones."""
-        self._acquire = Script("acquire_slot")
-
-    def acquire(
-        self,
-        rules: Mapping[str, Sequence[tuple[int, float]]],
-        *,
-        cost: int,
-        call: Call | None,
-        probe_seconds: float,
-        limits: Mapping[str, tuple[str, str]] | None = None,
-    ) -> Admitted | Refused:
-        """Take `cost` slots in each window of `rules` if all of these (calls, seconds) allow it, else none in any.
-
-        The first window is the endpoint's, a second one its budget's. `limits` tells whose limit each is, and its text
-        as it was read: where another is in force by now, no slot is taken.
-
-        Raises:
-            StoreError: Redis did not answer; no slot may be taken for granted.
-        """
-        args: list[str | int] = [
-            cost,
-            KEEP_SECONDS * _MICROSECONDS,
-            round(probe_seconds * _MICROSECONDS),
-            call.event_id if call else "",
-            write_note(call.endpoint, list(rules)) if call else "",
-        ]
-        keys = [*_call_keys(self._keys, call), self._keys.epoch, self._keys.limits]
-        for window_id, together in rules.items():
-            keys += [self._keys.window(window_id), self._keys.health(window_id)]
-            args += [*(limits or {}).get(window_id, ("", "")), len(together)]
-            for amount, seconds in together:
-                args += [amount, round((seconds + self._guard_seconds) * _MICROSECONDS)]
-        granted, wait, stamp, suspect = self._acquire(self._client, keys, args)
-        if granted:
-            return Admitted(text(stamp), suspect=bool(suspect))
-        return Refused(None if wait < 0 else wait / _MICROSECONDS)
-
-    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        """Take slots as the stock strategy asks for them."""
-        taken = self.acquire({key: [(limit, expiry)]}, cost=amount, call=None, probe_seconds=expiry)
-        return isinstance(taken, Admitted)
-
-
-class EndpointLimiter(MovingWindowRateLimiter):
-    """The moving-window strategy of `limits` with an outcome that tells more than yes or no."""
-
-    def __init__(self, storage: WindowStorage) -> None:
-        super().__init__(storage)
-        self._windows = storage
-
-    def acquire(
-        self,
-        items: Mapping[str, Sequence[RateLimitItem]],
-        *,
-        call: Call | None,
-        probe_seconds: float,
-        limits: Mapping[str, tuple[str, str]] | None = None,
-    ) -> Admitted | Refused:
-        """Take one slot in each window of `items` if every one of these allows it; see `WindowStorage.acquire`."""
-        rules = {window_id: [(item.amount, item.get_expiry()) for item in some] for window_id, some in items.items()}
-        return self._windows.acquire(rules, cost=1, call=call, probe_seconds=probe_seconds, limits=limits)
 
 
 class Windows:
@@ -184,8 +41,6 @@ class Windows:
         self._return_slot = Script("return_slot")
         self._look = Script("look_windows")
         self._count = Script("count_slots")
-        self._rest = Script("rest_endpoint")
-        self._reopen = Script("reopen_endpoint")
         self._join = Script("join_budget")
 
     def with_guard(self, guard_seconds: float) -> Windows:
@@ -257,7 +112,7 @@ class Windows:
 
     def _move(self, endpoint: Endpoint, slot: Admitted, call: Call | None, noted: str, ago_seconds: float = 0.0) -> str:
         window, *budget = [self._keys.window(one.window_id) for one in all_limited([endpoint])]
-        keys = [window, *_call_keys(self._keys, call), *budget]
+        keys = [window, *call_keys(self._keys, call), *budget]
         args: list[str | int] = [
             slot.stamp,
             call.event_id if call else "",
@@ -266,47 +121,6 @@ class Windows:
         ]
         reply = self._return_slot(self._client, keys, args)
         return text(reply)
-
-    def rest(self, endpoint: Endpoint, seconds: float) -> float:
-        """Rest an endpoint for `seconds` for all workers, as it asked; return how long it rests from now, seconds."""
-        return self._rest_by(endpoint, seconds, seconds, failing=0)[0].rest_seconds
-
-    def refuse(self, endpoint: Endpoint, seconds: float, slot: Admitted) -> Refusals | None:
-        """Rest an endpoint that refused the call of `slot` as one too many, and note the how-manieth that was.
-
-        That is of those in the shortest period of its limit, the lowest number standing. A probe's says nothing. The
-        guard is counted in: so long after its slot a call may be read, and without it those would lack which the
-        endpoint still counts when a period has just passed here.
-        Return what is noted under this limit by now; None where this refusal is not.
-        """
-        shortest_seconds = min(rule.seconds for rule in endpoint.limit.rules)
-        period_us = round((shortest_seconds + self._guard_seconds) * _MICROSECONDS)
-        refused: list[str | int] = ["" if slot.suspect else slot.stamp, period_us, endpoint.limit.text]
-        _, noted, nth = self._rest_by(endpoint, seconds, seconds, failing=0, refused=refused)
-        return Refusals(endpoint.limit.text, nth, noted, system_clock.now()) if noted else None
-
-    def fail(self, endpoint: Endpoint, *, first_rest_seconds: float, failing: int) -> Failed:
-        """Count a failure; from `failing` in a row on the endpoint rests, twice as long each time, a period at most."""
-        longest_seconds = endpoint.limit.longest_seconds
-        return self._rest_by(endpoint, first_rest_seconds, longest_seconds, failing=failing)[0]
-
-    def _rest_by(
-        self,
-        endpoint: Endpoint,
-        seconds: float,
-        longest_seconds: float,
-        *,
-        failing: int,
-        refused: Sequence[str | int] = ("", 0, ""),
-    ) -> tuple[Failed, int, int]:
-        keys = [self._keys.health(endpoint.window_id), self._keys.window(endpoint.window_id)]
-        args = [round(seconds * _MICROSECONDS), round(longest_seconds * _MICROSECONDS), failing, *refused]
-        rest_us, opened, noted, nth = self._rest(self._client, keys, args)
-        return Failed(rest_us / _MICROSECONDS, opened=bool(opened)), noted, nth
-
-    def reopen(self, endpoint: Endpoint) -> bool:
-        """End the probing of an endpoint that answered well; tell whether it was probed."""
-        return bool(self._reopen(self._client, [self._keys.health(endpoint.window_id)]))
 
     def join_budgets(self, token: int, endpoints: Iterable[Endpoint]) -> None:
         """Have each budget count what is kept of its endpoints' calls from before they named it, each once.
@@ -377,8 +191,8 @@ class Windows:
         What that takes does not grow with the slots.
         """
         args: list[int] = []
-        for _, periods in asked:
-            args += [len(periods), *(round(seconds * _MICROSECONDS) for seconds in periods)]
+        for _, spans in asked:
+            args += [len(spans), *(round(seconds * _MICROSECONDS) for seconds in spans)]
         keys = [self._keys.window(one.window_id) for one, _ in asked]
         return cast("list[int]", self._count(self._client, keys, args))
 
@@ -409,10 +223,3 @@ class Windows:
 def _seconds(microseconds: Sequence[int]) -> tuple[float, float]:
     held, paused = microseconds
     return held / _MICROSECONDS, paused / _MICROSECONDS
-
-
-def _call_keys(keys: Keys, call: Call | None) -> list[str]:
-    """Return where a call is noted; keys that nothing is done with, where there is none."""
-    if call is None:
-        return [keys.calls(""), keys.inflight("")]
-    return [keys.calls(call.worker_id), keys.inflight(type_of(call.event_id))]

@@ -11,11 +11,11 @@ from rlm.core.endpoint import Endpoint, all_limited
 from rlm.core.health import Circuit, circuit_of
 from rlm.core.run import MOVES, State
 from rlm.core.totals import forecast_error
+from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.books import books
 from rlm.ledger.reading.calls import excess
 from rlm.ledger.reading.events import oldest_listed, oldest_pending
-from rlm.ledger.refusals import limits_too_high
 from rlm.telemetry.counters import OUTCOMES, Sample
 
 if TYPE_CHECKING:

@@ -274,7 +274,7 @@ def test_endpoints_that_get_no_call_are_warned_about(inst):
     inst.store.control.pause(first, "me@here")
     inst.store.control.pause(second, "me@here", 30)
     set_health(inst.store, third, held_until_us=inst.store.windows.look(())[0] + 30_000_000)
-    inst.store.windows.rest(fourth, 30)
+    inst.store.breaker.rest(fourth, 30)
 
     paused, ending, held, resting, idle = endpoint_findings(inst)
 
@@ -310,7 +310,7 @@ def test_endpoints_that_get_no_call_for_the_same_reason_are_one_finding(inst):
 
     for one in endpoints[:2]:
         set_health(inst.store, one, held_until_us=0)
-        inst.store.windows.rest(one, 30)
+        inst.store.breaker.rest(one, 30)
     assert any(found["message"].startswith("2 rest, the last for ") for found in endpoint_findings(inst))
 
 

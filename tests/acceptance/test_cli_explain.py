@@ -8,8 +8,8 @@ from rlm.admin.explain import search
 from rlm.core.event import Reason
 from rlm.core.trail import Heard
 from rlm.ledger.archive import Archive, Kind
+from rlm.ledger.limiter import Call
 from rlm.ledger.processes import Process, Role
-from rlm.ledger.windows import Call
 from tests.acceptance.cli import Installation
 from tests.store import looks, steps, windows
 
@@ -177,7 +177,7 @@ def test_paused_held_and_resting_endpoints_are_told_apart(inst):
     primary, first, second, _ = endpoints(inst)
     inst.store.control.pause(primary, "somebody")
     windows.set_health(inst.store, first, held_until_us=now + 100_000_000)
-    inst.store.windows.rest(second, 200)
+    inst.store.breaker.rest(second, 200)
 
     found = inst.json("explain", EVENT)
 

@@ -602,7 +602,7 @@ def test_a_person_reads_a_row_a_window_and_the_verdict(inst):
 def test_an_endpoint_that_failed_is_not_counted_on_in_any_window(inst):
     """Until a call there is answered well nobody knows; a person is told which one it is."""
     inst.push(*steps.items(400, steps.TYPE))
-    inst.store.windows.rest(inst.settings.endpoints[steps.OVERFLOW], 1.0)
+    inst.store.breaker.rest(inst.settings.endpoints[steps.OVERFLOW], 1.0)
     args = ["plan", "--windows", "2", "--arrivals", f"{steps.TYPE}=300"]
 
     found = inst.json(*args)

@@ -69,7 +69,7 @@ def test_the_keys_of_runs(inst):
     inst.store.ledger.complete(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 0.1)
     endpoint = inst.store.endpoints()[steps.ENDPOINT]
     *_, slot = [inst.store.windows.acquire(endpoint) for _ in range(2)]
-    inst.store.windows.refuse(endpoint, 0.0, slot)
+    inst.store.breaker.refuse(endpoint, 0.0, slot)
     refused = Heard("no", kind="connection refused")
     inst.store.ledger.retry(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 60, refused)
     inst.store.processes.announce(Role.WORKER, Process("worker-1", 1, "host", 0.0, "ready", 5))

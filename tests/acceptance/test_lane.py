@@ -22,7 +22,7 @@ from rlm.core.run import State
 from rlm.delivery.lane import LEASE_SLACK_SECONDS
 from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.events import POISON_DEATHS, Claim, ClaimCheck, ClaimTerms
-from rlm.ledger.windows import Admitted
+from rlm.ledger.limiter import Admitted
 from tests.bench import FIRST, SECOND, TYPE, Bench
 from tests.wait import wait_until
 
@@ -853,7 +853,7 @@ def test_redis_gone_just_after_the_answer_changes_no_outcome(make_bench, verb, f
     bench.take()
     first = bench.settings.endpoints[FIRST]
     for _ in range(failures):
-        bench.store.windows.fail(first, first_rest_seconds=1.0, failing=FAILING)
+        bench.store.breaker.fail(first, first_rest_seconds=1.0, failing=FAILING)
     bench.api.set_fault(FIRST, **fault)
     with gone(bench.store.windows, verb, times=3) as calls:
         bench.carry()

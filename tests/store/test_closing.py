@@ -9,8 +9,8 @@ import pytest
 from rlm.admin import report
 from rlm.core.endpoint import in_force
 from rlm.delivery import closing
+from rlm.ledger.limiter import Call
 from rlm.ledger.scripts import CHUNK
-from rlm.ledger.windows import Call
 from tests.store import looks, steps
 from tests.store.windows import make_budget, stamps, take
 from tests.wait import wait_until

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, Limit
+from rlm.ledger.limiter import Admitted, Call
 from rlm.ledger.recovery import POISON_DEATHS
 from rlm.ledger.scripts import Script
-from rlm.ledger.windows import Admitted, Call
 from tests.store import looks, steps
 from tests.wait import wait_until
 

@@ -164,7 +164,7 @@ def test_workers_are_lacked_only_where_something_could_be_sent(store, start):
     loop = start(1)
     endpoints = store.settings.event_types[0].endpoints
     for endpoint in endpoints:
-        store.windows.rest(endpoint, 1000)
+        store.breaker.rest(endpoint, 1000)
     assert loop._turn() is None
     assert not loop.lacked_workers
 

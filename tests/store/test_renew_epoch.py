@@ -6,7 +6,7 @@ import pytest
 
 from rlm.core.errors import FencedError
 from rlm.ledger.epoch import Verdict
-from rlm.ledger.windows import Admitted, Refused
+from rlm.ledger.limiter import Admitted, Refused
 from tests.store.windows import health, look, make_budget, make_endpoint, pass_time, refusal, set_health, stamps, take
 
 #: How exactly a hold is met by a test that looks at it a moment later, seconds.
@@ -72,7 +72,7 @@ def test_when_it_is_over_the_endpoint_is_as_it_was(store, token, endpoint):
 
 def test_it_does_not_reopen_what_is_suspect(store, token, endpoint):
     """An endpoint that failed before still needs its probe, whichever rest ends last."""
-    store.windows.rest(endpoint, 5)
+    store.breaker.rest(endpoint, 5)
 
     renew(store, token)
 
@@ -94,7 +94,7 @@ def test_a_good_answer_does_not_end_it(store, token, endpoint):
     """It is about what RLM knows, not about how the API is."""
     renew(store, token)
 
-    store.windows.reopen(endpoint)
+    store.breaker.reopen(endpoint)
 
     assert 60.5 - SOON < refusal(store, endpoint) <= 60.5
 

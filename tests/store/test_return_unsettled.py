@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.run import State
+from rlm.ledger.limiter import Call
 from rlm.ledger.scripts import CHUNK
-from rlm.ledger.windows import Call
 from tests.store import looks, steps
 
 

@@ -47,7 +47,7 @@ def worked(request, server_url, tmp_path, monkeypatch):
         run = steps.start_run(store, token)
         store.processes.announce(Role.WORKER, Process("worker-1", 1, "h", 0.0))
         steps.claim_next(store, token, run)
-        store.windows.rest(endpoint, 1.0)
+        store.breaker.rest(endpoint, 1.0)
         steps.push(store, b"waits")
         store.close()
         test = SelfTest(system_clock.now(), "h", [steps.TYPE], [endpoint.window_id], steps.event_ids(3))

@@ -6,7 +6,7 @@ import pytest
 
 from rlm.core.errors import FencedError
 from rlm.ledger.epoch import Verdict
-from rlm.ledger.windows import Refused
+from rlm.ledger.limiter import Refused
 from tests.store import steps
 from tests.store.windows import health, set_health
 

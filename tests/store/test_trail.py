@@ -14,8 +14,8 @@ import rlm.ledger
 from rlm.core import trail
 from rlm.core.event import Reason
 from rlm.core.trail import Answer, Heard
+from rlm.ledger.limiter import Admitted, Call
 from rlm.ledger.recovery import POISON_DEATHS
-from rlm.ledger.windows import Admitted, Call
 from tests.store import looks, losses, steps
 
 #: How a call may end, what the ledger is told, and the answer that stands in the trail.

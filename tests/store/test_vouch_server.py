@@ -6,7 +6,7 @@ import pytest
 
 from rlm.core.errors import FencedError
 from rlm.ledger.epoch import Verdict
-from rlm.ledger.windows import Admitted, Refused
+from rlm.ledger.limiter import Admitted, Refused
 from tests.store.windows import make_endpoint, take
 
 

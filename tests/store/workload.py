@@ -11,7 +11,7 @@ from rlm.core.event import Reason
 from rlm.core.run import State
 from rlm.delivery import closing
 from rlm.ledger.claims import Claim
-from rlm.ledger.windows import Call
+from rlm.ledger.limiter import Call
 from tests.store import looks, steps
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ import pytest
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.delivery import Delivered, Unreachable, lane
 from rlm.delivery.lane import LEASE_SLACK_SECONDS, Lanes
+from rlm.ledger.breaker import Failed
 from rlm.ledger.claims import Claim, ClaimCheck
-from rlm.ledger.windows import Admitted, Failed, Refused
+from rlm.ledger.limiter import Admitted, Refused
 
 FIRST, SECOND = "first", "second"
 TIMEOUT = 10.0
@@ -108,7 +109,7 @@ class Scene:
             revision="r",
         )
         self.began = self.clock.time
-        store = SimpleNamespace(ledger=self.ledger, windows=self.api)
+        store = SimpleNamespace(ledger=self.ledger, windows=self.api, breaker=self.api)
         Lanes(store, settings, self.api, "w").carry(release)
 
     @property

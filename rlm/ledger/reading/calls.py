@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 from rlm.core.clock import isoformat
 from rlm.core.compliance import peaks
 from rlm.core.endpoint import Limit, all_limited
-from rlm.ledger.changes import limits_of
 from rlm.ledger.connect import translated
-from rlm.ledger.windows import KEEP_SECONDS
+from rlm.ledger.control import limits_of
+from rlm.ledger.limiter import KEEP_SECONDS
 
 if TYPE_CHECKING:
     from rlm.core.compliance import Peak

@@ -1,0 +1,254 @@
+"""The breaker of an endpoint: it rests after failures, or because it asks to, and one probe may reopen it.
+
+Here is also what is known of its health beside its window, and the limits that are set higher than it allows: it
+refuses calls, as too many, that its limit lets through. What is told is a fact: the how-manieth call of a period was
+refused. Somebody else may call with the same key, so one refusal is no alarm. It is over when the limit is changed, or
+once as many calls were sent in a period and none refused.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from rlm.core.clock import system_clock
+from rlm.core.compliance import most_in_any
+from rlm.core.health import FAILING
+from rlm.core.text import ordinal
+from rlm.ledger.connect import text, translated, translating
+from rlm.ledger.scripts import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import redis
+
+    from rlm.core.endpoint import Endpoint, Limited
+    from rlm.ledger import Store
+    from rlm.ledger.keys import Keys
+    from rlm.ledger.limiter import Admitted
+
+#: From so many refusals on a limit raises an alarm.
+ALARMING: Final = 2
+
+_MICROSECONDS = 1_000_000
+#: `paused_until_us` of a pause that lasts until it is resumed: the end of the year 9999, as `pause_endpoint` writes it.
+_FOREVER_US = 253_402_300_799_000_000
+_REFUSED = ("refused_limit", "refused_nth", "refused_calls", "refused_us")
+_HEALTH = ("failures", "paused_by", "paused_at", "paused_until_us", "opened_us", *_REFUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What a failure did: how long the endpoint rests from now, 0 where it does not, and whether it did not before."""
+
+    rest_seconds: float
+    opened: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """Calls that an endpoint refused as too many though its `limit` allows them.
+
+    `nth` is the lowest number, of those in the shortest period of the limit, that one of them had; `at` is when the
+    newest was refused, seconds since 1970.
+    """
+
+    limit: str
+    nth: int
+    calls: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What is known of an endpoint or a budget beside its window: failures in a row, its last pause and whose that was.
+
+    Times are in seconds since 1970. `paused_until` is None for a pause without an end, and where there was none.
+    `opened_at` is when it last came to rest for its failures, which raised an alarm.
+    `refusals` are those of calls that its limit allows, if any, see `rlm.ledger.breaker`.
+    """
+
+    failures: int
+    paused_by: str
+    paused_at: float | None
+    paused_until: float | None
+    opened_at: float | None = None
+    refusals: Refusals | None = None
+
+
+class Breaker:
+    """Rests endpoints for all workers at once, reopens them, and knows how they are."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, guard_seconds: float) -> None:
+        self._client = client
+        self._keys = keys
+        self._guard_seconds = guard_seconds
+        self._rest = Script("rest_endpoint")
+        self._reopen = Script("reopen_endpoint")
+
+    def rest(self, endpoint: Endpoint, seconds: float) -> float:
+        """Rest an endpoint for `seconds` for all workers, as it asked; return how long it rests from now, seconds."""
+        return self._rest_by(endpoint, seconds, seconds, failing=0)[0].rest_seconds
+
+    def refuse(self, endpoint: Endpoint, seconds: float, slot: Admitted) -> Refusals | None:
+        """Rest an endpoint that refused the call of `slot` as one too many, and note the how-manieth that was.
+
+        That is of those in the shortest period of its limit, the lowest number standing. A probe's says nothing. The
+        guard is counted in: so long after its slot a call may be read, and without it those would lack which the
+        endpoint still counts when a period has just passed here.
+        Return what is noted under this limit by now; None where this refusal is not.
+        """
+        shortest_seconds = min(rule.seconds for rule in endpoint.limit.rules)
+        period_us = round((shortest_seconds + self._guard_seconds) * _MICROSECONDS)
+        refused: list[str | int] = ["" if slot.suspect else slot.stamp, period_us, endpoint.limit.text]
+        _, noted, nth = self._rest_by(endpoint, seconds, seconds, failing=0, refused=refused)
+        return Refusals(endpoint.limit.text, nth, noted, system_clock.now()) if noted else None
+
+    def fail(self, endpoint: Endpoint, *, first_rest_seconds: float, failing: int) -> Failed:
+        """Count a failure; from `failing` in a row on the endpoint rests, twice as long each time, a period at most."""
+        longest_seconds = endpoint.limit.longest_seconds
+        return self._rest_by(endpoint, first_rest_seconds, longest_seconds, failing=failing)[0]
+
+    def _rest_by(
+        self,
+        endpoint: Endpoint,
+        seconds: float,
+        longest_seconds: float,
+        *,
+        failing: int,
+        refused: Sequence[str | int] = ("", 0, ""),
+    ) -> tuple[Failed, int, int]:
+        keys = [self._keys.health(endpoint.window_id), self._keys.window(endpoint.window_id)]
+        args = [round(seconds * _MICROSECONDS), round(longest_seconds * _MICROSECONDS), failing, *refused]
+        rest_us, opened, noted, nth = self._rest(self._client, keys, args)
+        return Failed(rest_us / _MICROSECONDS, opened=bool(opened)), noted, nth
+
+    def reopen(self, endpoint: Endpoint) -> bool:
+        """End the probing of an endpoint that answered well; tell whether it was probed."""
+        return bool(self._reopen(self._client, [self._keys.health(endpoint.window_id)]))
+
+    @translating
+    def health(self, limited: Sequence[Limited]) -> dict[str, Health]:
+        """Return what is known of each, by name."""
+        pipeline = self._client.pipeline(transaction=False)
+        for one in limited:
+            pipeline.hmget(self._keys.health(one.window_id), _HEALTH)
+        found = pipeline.execute()
+        return {one.name: _read_health(*told) for one, told in zip(limited, found, strict=True)}
+
+    def alarmed(self, endpoints: Sequence[Limited], since: float) -> set[str]:
+        """Return the names of the endpoints that raised an alarm since (seconds since 1970), or still fail."""
+        return {
+            name
+            for name, one in self.health(endpoints).items()
+            if one.failures >= FAILING or (one.opened_at is not None and one.opened_at >= since)
+        }
+
+    def forget_refusals(self, limited: Limited) -> None:
+        """Forget that calls of `limited` were refused: so many were answered well since."""
+        with translated(self._client):
+            self._client.hdel(self._keys.health(limited.window_id), *_REFUSED)
+
+
+def _read_health(
+    failures: bytes | None,
+    by: bytes | None,
+    at: bytes | None,
+    until_us: bytes | None,
+    opened_us: bytes | None,
+    *refused: bytes | None,
+) -> Health:
+    ends = until_us is not None and int(until_us) < _FOREVER_US // 2  # it is moved with a clock that steps
+    return Health(
+        int(failures or 0),
+        text(by or b""),
+        float(at) if at else None,
+        int(until_us) / _MICROSECONDS if until_us and ends else None,
+        int(opened_us) / _MICROSECONDS if opened_us else None,
+        _read_refusals(*refused),
+    )
+
+
+def _read_refusals(limit: bytes | None, nth: bytes | None, calls: bytes | None, at_us: bytes | None) -> Refusals | None:
+    if not (limit and nth and calls and at_us):
+        return None
+    return Refusals(limit.decode(), int(nth), int(calls), int(at_us) / _MICROSECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class TooHigh:
+    """An endpoint, as it is in force, and the refusals noted of it under that limit."""
+
+    endpoint: Endpoint
+    refusals: Refusals
+
+    @property
+    def period_seconds(self) -> float:
+        """The shortest period of its limit, in which calls were counted."""
+        return min(rule.seconds for rule in self.endpoint.limit.rules)
+
+    @property
+    def suggested(self) -> str:
+        """The limit under which the call that was refused would not have been sent."""
+        shortest = min(range(len(self.endpoint.limit.rules)), key=lambda at: self.endpoint.limit.rules[at].seconds)
+        parts = [part.strip() for part in re.split(r"[;,|]", self.endpoint.limit.text)]
+        parts[shortest] = re.sub(r"^\d+", str(self.refusals.nth - 1), parts[shortest])
+        return "; ".join(parts)
+
+    @property
+    def sentence(self) -> str:
+        """Say it, without a full stop."""
+        nth, seconds = ordinal(self.refusals.nth), f"{self.period_seconds:g} s"
+        return f"{self.endpoint.name} refused the {nth} call in {seconds}; you set {self.endpoint.limit.text}"
+
+    @property
+    def remedy(self) -> str:
+        """Name the command that sets the limit, and the other one that it may be."""
+        budget = self.endpoint.budget
+        other = f" (or lower its budget {budget.name})" if budget else ""
+        return f"`rlm endpoint limit {self.endpoint.name} '{self.suggested}'`{other}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a record says of it."""
+        return {
+            "endpoint": self.endpoint.name,
+            "limit": self.endpoint.limit.text,
+            "refused_call": self.refusals.nth,
+            "period_seconds": self.period_seconds,
+            "calls": self.refusals.calls,
+            "suggested": self.suggested,
+            "sentence": self.sentence,
+            "remedy": self.remedy,
+        }
+
+
+def limits_too_high(store: Store, since: float = 0.0, endpoints: Mapping[str, Endpoint] | None = None) -> list[TooHigh]:
+    """Return the limits that are too high, of those refused a call since then (seconds since 1970).
+
+    `endpoints` are those in force, by name, where they have been read already.
+    """
+    endpoints = store.endpoints() if endpoints is None else endpoints
+    health = store.breaker.health(list(endpoints.values()))
+    found = [TooHigh(one, told) for name, one in endpoints.items() if (told := health[name].refusals)]
+    standing = [one for one in found if one.refusals.limit == one.endpoint.limit.text and one.refusals.at >= since]
+    return [one for one in standing if not _is_over(store, one)]
+
+
+def forget_what_is_over(store: Store) -> None:
+    """Forget the refusals that do not stand any more, so that new ones raise an alarm again."""
+    standing = {one.endpoint.name for one in limits_too_high(store)}
+    endpoints = store.endpoints()
+    for name, one in store.breaker.health(list(endpoints.values())).items():
+        if one.refusals and name not in standing:
+            store.breaker.forget_refusals(endpoints[name])
+
+
+def _is_over(store: Store, one: TooHigh) -> bool:
+    """Return whether as many calls as that were sent within a period since the last refusal, a period ago or more."""
+    period_us, after_us = round(one.period_seconds * _MICROSECONDS), round(one.refusals.at * _MICROSECONDS)
+    amount = max(rule.amount for rule in one.endpoint.limit.rules)
+    until_us = store.now_us() - period_us
+    sent = [at for at in store.windows.sent(one.endpoint, 2 * amount) if after_us < at <= until_us]
+    return most_in_any(sent, period_us) >= one.refusals.nth
