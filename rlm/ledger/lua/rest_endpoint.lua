@@ -16,8 +16,8 @@
 local health, window = KEYS[1], KEYS[2]
 local rest_us, longest_us, failing = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local stamp, period_us, limit = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+-- include now
+-- include younger
 local opened = 0
 local rested_until = tonumber(redis.call('HGET', health, 'rest_until_us') or 0)
 if failing > 0 then
@@ -34,15 +34,7 @@ redis.call('HSET', health, 'rest_until_us', string.format('%.0f', until_us), 'pr
 redis.call('HDEL', health, 'probe_until_us')
 local noted, nth = 0, 0
 if period_us > 0 and stamp then
-  local function younger(than)  -- how many slots, the newest being first: by halving
-    local low, high = 0, redis.call('LLEN', window)
-    while low < high do
-      local middle = math.floor((low + high) / 2)
-      if tonumber(redis.call('LINDEX', window, middle)) > than then low = middle + 1 else high = middle end
-    end
-    return low
-  end
-  nth = younger(stamp - period_us) - younger(stamp)
+  nth = younger(window, stamp - period_us) - younger(window, stamp)
   if redis.call('HGET', health, 'refused_limit') ~= limit then
     redis.call('HDEL', health, 'refused_nth', 'refused_calls', 'refused_us')
   end

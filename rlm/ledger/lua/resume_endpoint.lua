@@ -8,8 +8,8 @@
 -- Atomic because a rest may begin at the same moment, and the record must say what was ended.
 local health, changes = KEYS[1], KEYS[2]
 local kept, record = tonumber(ARGV[1]), ARGV[2]
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+-- include now
+-- include record_change
 local told = redis.call('HMGET', health, 'paused_until_us', 'rest_until_us', 'probing')
 local paused = tonumber(told[1] or 0) > now
 local rested = tonumber(told[2] or 0) > now and told[3]
@@ -17,7 +17,5 @@ redis.call('HDEL', health, 'paused_until_us', 'paused_by', 'paused_at')
 if rested then redis.call('HDEL', health, 'rest_until_us', 'probe_until_us') end
 if not (paused or rested) then return {0, 0} end
 local was = paused and (rested and 'paused, open' or 'paused') or 'open'
-record = string.format('{"at":%d.%06d,"from":"%s",', time[1], time[2], was) .. string.sub(record, 2)
-redis.call('LPUSH', changes, record)
-redis.call('LTRIM', changes, 0, kept - 1)
+record_change(changes, kept, quoted(was), record)
 return {paused and 1 or 0, rested and 1 or 0}

@@ -8,8 +8,7 @@
 -- Atomic because a claim may come in at the same moment: one of the two must lose.
 local released, pending = KEYS[1], KEYS[2]
 local when = ARGV[1]
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+-- include now
 local returned = 0
 for index = 1, #KEYS - 2 do
   local event, event_id, release = KEYS[2 + index], ARGV[2 * index], ARGV[1 + 2 * index]

@@ -21,8 +21,8 @@ if call == '' then
   end
   return '0'
 end
-local time = redis.call('TIME')
-local from = math.max(time[1] * 1000000 + time[2] - ago_us, tonumber(stamp))
+-- include now
+local from = math.max(now - ago_us, tonumber(stamp))
 if ago_us == 0 then  -- from now is from the newest slot on, whatever the clock does
   for _, list in ipairs({window, budget}) do from = math.max(from, tonumber(redis.call('LINDEX', list, 0) or 0)) end
 end

