@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import ArchiveError, FencedError, StoreError
-from rlm.ledger.archive import Archive, Kind
+from rlm.ledger.archive import Archive, ArchiveKind
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
@@ -79,16 +79,16 @@ class Archivist:
     def _move_records(self) -> bool:
         surplus = self._store.runs.surplus(self._store.settings.run.history)
         if records := [record for record in surplus.values() if record != b"null"]:
-            self._archive.append(Kind.RECORDS, records, system_clock.now())
+            self._archive.append(ArchiveKind.RECORDS, records, system_clock.now())
         return bool(surplus) and self._store.runs.trim(self._leader.token, list(surplus)) > 0
 
     def _move_letters(self) -> bool:
         queue, letters, token = self._store.settings.queue, self._store.letters, self._leader.token
         giant, surplus = letters.surplus(token, queue.failed_max, queue.failed_max_bytes)
         if giant:
-            self._archive.append_giant(Kind.FAILED, letters.pieces(giant), system_clock.now())
+            self._archive.append_giant(ArchiveKind.FAILED, letters.pieces(giant), system_clock.now())
             letters.trim_giant(token, giant)
         if surplus:
-            self._archive.append(Kind.FAILED, surplus, system_clock.now())
+            self._archive.append(ArchiveKind.FAILED, surplus, system_clock.now())
         trimmed = letters.trim(token, surplus) if surplus else 0
         return bool(giant) or trimmed > 0

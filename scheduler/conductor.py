@@ -16,8 +16,8 @@ from rlm.core.failpoints import crash_point
 from rlm.core.run import State, Trigger
 from rlm.core.text import span
 from rlm.delivery.closing import close_run
+from rlm.ledger.measures import learned
 from rlm.ledger.processes import Role, WorkerState
-from rlm.ledger.tracker import learned
 from rlm.plan.cause import went_wrong
 from scheduler.release import BUSY_SECONDS, ReleaseLoop
 from scheduler.vouching import Voucher

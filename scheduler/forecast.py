@@ -12,8 +12,8 @@ from rlm.admin.planning import plan_run, start_seconds
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.text import counted
-from rlm.ledger.snapshot import take_snapshot
-from rlm.ledger.tracker import Measuring
+from rlm.ledger.measures import Measuring
+from rlm.ledger.reading.books import take_snapshot
 from rlm.plan import Progress, Underway, Window
 from rlm.plan.situation import MANY_ENDPOINTS
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rlm.core.run import Run
     from rlm.core.window import WindowState
     from rlm.ledger import Store
-    from rlm.ledger.snapshot import Snapshot
+    from rlm.ledger.reading.books import Snapshot
     from rlm.plan import Plan
     from rlm.plan.pace import Scene
     from scheduler.leader import Leader

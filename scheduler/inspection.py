@@ -11,7 +11,7 @@ from rlm.core.errors import StoreError
 from rlm.core.trouble import refused_by
 from rlm.ledger.breaker import forget_what_is_over
 from rlm.ledger.reading.books import books, miscounted
-from rlm.ledger.reading.calls import excess
+from rlm.ledger.reading.compliance import excess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError, StoreForbiddenError, StoreUnreachableError
 from rlm.core.run import State, Trigger, started_at_of
 from rlm.ledger.control import BY_FILE, What
-from rlm.ledger.integrity import inspect
+from rlm.ledger.inspection import inspect
 from rlm.ledger.quarantine import Successor
 from scheduler.tick import open_run
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rlm.ledger import Store
-    from rlm.ledger.integrity import Flaw
+    from rlm.ledger.inspection import KeyFlaw
     from scheduler.leader import Leader
 
 #: How often it looks of itself, seconds; whatever Redis refuses has it look at once, but not more often than the other.
@@ -39,7 +39,7 @@ class Mender:
         self._leader = leader
         self._looked_at = float("-inf")
         self._untidy = False
-        after: dict[str, Callable[[Flaw], object]] = {
+        after: dict[str, Callable[[KeyFlaw], object]] = {
             "types": self._find_types,
             "sequence": self._begin_sequence,
             "runs": self._list_runs,
@@ -49,7 +49,7 @@ class Mender:
             **dict.fromkeys(_LEDGER, self._adopt),
         }
         self._after = after
-        self._then: dict[str, Callable[[Flaw], Successor]] = {
+        self._then: dict[str, Callable[[KeyFlaw], Successor]] = {
             "window": self._hold,
             "health": self._hold,
             "epoch": self._distrust,
@@ -108,7 +108,7 @@ class Mender:
         for flaw in sorted(flaws, key=lambda one: one.family != "quarantine"):  # the register first: all go into it
             self._mend(flaw)
 
-    def _mend(self, flaw: Flaw) -> None:
+    def _mend(self, flaw: KeyFlaw) -> None:
         if flaw.family == "lease":
             return  # whoever takes or prolongs it does
         lost = flaw.family == "current" and bool(flaw.of)
@@ -124,7 +124,7 @@ class Mender:
 
     # -- what stands in the place of a key from the instant on that it is gone
 
-    def _hold(self, flaw: Flaw) -> Successor:
+    def _hold(self, flaw: KeyFlaw) -> Successor:
         """Rest an endpoint or a budget for its longest period: calls that it got may be among what was lost."""
         store, settings = self._store, self._store.settings
         limited = {one.name: one for one in all_limited(settings.endpoints.values())}
@@ -138,11 +138,11 @@ class Mender:
         fields = {"held_until_us": f"+{round(seconds * 1_000_000)}"}
         return Successor("health", fields, limited[flaw.of].window_id)
 
-    def _distrust(self, flaw: Flaw) -> Successor:
+    def _distrust(self, flaw: KeyFlaw) -> Successor:
         """Have nobody vouched for: a new epoch begins, with a rest for every endpoint."""
         return Successor("epoch", {"distrust": f"{flaw.key} held what it cannot"})
 
-    def _limits_by_hand(self, _flaw: Flaw) -> Successor:
+    def _limits_by_hand(self, _flaw: KeyFlaw) -> Successor:
         """Set the limits again that were set by hand and hold until the file's change."""
         try:
             changes = self._store.changes.newest()
@@ -152,32 +152,32 @@ class Mender:
         by_hand = {name: one.after for name, one in newest.items() if one.by != BY_FILE and one.after}
         return Successor("limits", by_hand)
 
-    def _limits_filed(self, _flaw: Flaw) -> Successor:
+    def _limits_filed(self, _flaw: KeyFlaw) -> Successor:
         """Note the file's limits as published: else those set by hand would go back to them."""
         limited = all_limited(self._store.settings.endpoints.values())
         return Successor("filed", {one.name: one.limit.text for one in limited})
 
     # -- what is made good afterwards
 
-    def _adopt(self, flaw: Flaw) -> None:
+    def _adopt(self, flaw: KeyFlaw) -> None:
         """Find the events again whose place was lost, by their hashes."""
         adopted = self._store.recovery.adopt(self._leader.token, flaw.of, retried=flaw.family == "retried")
         log.warning("%d events of %s are found again", adopted, flaw.of, extra={"action": "adopt"})
 
-    def _find_types(self, _flaw: Flaw) -> None:
+    def _find_types(self, _flaw: KeyFlaw) -> None:
         self._store.recovery.find_types()
 
-    def _begin_sequence(self, _flaw: Flaw) -> None:
+    def _begin_sequence(self, _flaw: KeyFlaw) -> None:
         """Begin the count of arrivals anew, beyond all that were: so many milliseconds have passed since 1970."""
         self._store.intake.begin_sequence(round(system_clock.now() * 1000))
 
-    def _list_runs(self, _flaw: Flaw) -> None:
+    def _list_runs(self, _flaw: KeyFlaw) -> None:
         self._store.runs.list_again()
 
-    def _restate(self, flaw: Flaw) -> None:
+    def _restate(self, flaw: KeyFlaw) -> None:
         self._store.runs.restate(self._leader.token, flaw.of, self._store.known_types)
 
-    def _restore_run(self, _flaw: Flaw) -> None:
+    def _restore_run(self, _flaw: KeyFlaw) -> None:
         """Find the run again that was open, by its hash; where there is none, open one for the events it left."""
         store, token = self._store, self._leader.token
         for run_id in store.runs.left_open():
@@ -188,7 +188,7 @@ class Mender:
             run_id = open_run(store, token, Trigger.MANUAL, system_clock.now())
             store.runs.restate(token, run_id, store.known_types)
 
-    def _reopen(self, flaw: Flaw) -> None:
+    def _reopen(self, flaw: KeyFlaw) -> None:
         """Write what closing takes of a run of which nothing is left: its events are leftovers, its record says why."""
         store, now = self._store, system_clock.now()
         store.runs.advance(

@@ -15,8 +15,8 @@ from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.ledger import revive
-from rlm.ledger.outage import Outage
 from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.store import Outage
 from rlm.plan import pace
 from rlm.plan.pace import Scene
 from rlm.plan.waits import Waits

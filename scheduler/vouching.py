@@ -13,7 +13,7 @@ from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited, in_force
 from rlm.core.errors import StoreUnfitError
-from rlm.ledger.epoch import Verdict
+from rlm.ledger.dataloss import Continuity
 from rlm.ledger.fitness import require_fit
 from scheduler.mender import Mender
 from scheduler.stepguard import StepGuard
@@ -69,13 +69,13 @@ class Voucher:
         vouched = self._store.epochs.vouch(self._leader.token)
         self.shifted_us = vouched.shifted_us
         step = self._step_guard.check(asked_at, vouched.now_us - vouched.shifted_us, system_clock.boottime())
-        if vouched.verdict is Verdict.RESTARTED:
+        if vouched.verdict is Continuity.RESTARTED:
             log.info("Another server process answers, which has forgotten nothing", extra={"action": "vouch"})
         if step:
             self._follow_clock(step)
-        elif vouched.verdict is Verdict.FORGOT:
+        elif vouched.verdict is Continuity.FORGOT:
             self._hold(vouched.why or FORGOT, Alarm.REDIS_FORGOT)
-        elif vouched.verdict is Verdict.UNKNOWN:
+        elif vouched.verdict is Continuity.UNKNOWN:
             self._hold(UNKNOWN, Alarm.REDIS_FORGOT)
         self._look_at_fitness()
 

@@ -10,7 +10,7 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import AmbiguousRunError, NoSuchRunError, StoreForbiddenError
 from rlm.core.text import named
 from rlm.delivery.closing import record_so_far
-from rlm.ledger.archive import Archive, Kind
+from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.books import books
 from rlm.settings.masking import EMBEDDED, mask_url
@@ -218,6 +218,6 @@ def record(store: Store, run_id: str | None) -> dict[str, Any]:
         run = store.runs.current()
         if run is not None and run.id == run_id:
             raise NoSuchRunError(f"Run {run_id!r} has not finished; see `rlm status`.")
-        older = Archive(store.settings.archive_dir).hint(Kind.RECORDS)
+        older = Archive(store.settings.archive_dir).hint(ArchiveKind.RECORDS)
         raise NoSuchRunError(f"No run {run_id!r} is known. `rlm list` names the recent ones.{older}")
     return found

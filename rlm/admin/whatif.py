@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.admin.planning import capacity_of, horizon_of, live_windows, plan_run, types_in_force
 from rlm.core.endpoint import all_limited, in_force
-from rlm.ledger.tracker import learned
+from rlm.ledger.measures import learned
 from rlm.plan.carry import carried, course_of
 from rlm.plan.longrun import LongRun
 from rlm.plan.outlook import look_ahead

@@ -18,7 +18,7 @@ from rlm.core.trouble import every_call_failed, in_words, troubles_of
 from rlm.delivery.usage import usage
 from rlm.ledger.breaker import ALARMING, limits_too_high
 from rlm.ledger.control import What
-from rlm.ledger.expected import failing
+from rlm.ledger.measures import failing
 from rlm.plan.cause import Ended, alarmed, causes, verdict
 from rlm.plan.waits import Waits
 

@@ -1,9 +1,9 @@
 """The breaker of an endpoint: it rests after failures, or because it asks to, and one probe may reopen it.
 
-Here is also what is known of its health beside its window, and the limits that are set higher than it allows: it
-refuses calls, as too many, that its limit lets through. What is told is a fact: the how-manieth call of a period was
-refused. Somebody else may call with the same key, so one refusal is no alarm. It is over when the limit is changed, or
-once as many calls were sent in a period and none refused.
+It also keeps an endpoint's health beside its window, and detects limits that are set too high: the endpoint refuses a
+call as one too many that its limit allows. The number of that call in its period is noted. Somebody else may call with
+the same key, so a single refusal raises no alarm. It is over once the limit is changed, or once as many calls were
+sent in a period and none was refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rlm.ledger.keys import Keys
     from rlm.ledger.limiter import Admitted
 
-#: From so many refusals on a limit raises an alarm.
+#: A limit raises an alarm from this many refusals on.
 ALARMING: Final = 2
 
 _MICROSECONDS = 1_000_000
@@ -41,7 +41,7 @@ _HEALTH = ("failures", "paused_by", "paused_at", "paused_until_us", "opened_us",
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """What a failure did: how long the endpoint rests from now, 0 where it does not, and whether it did not before."""
+    """What a failure did: how long the endpoint rests from now, 0 for not at all; `opened` if it did not before."""
 
     rest_seconds: float
     opened: bool
@@ -65,9 +65,8 @@ class Refusals:
 class Health:
     """What is known of an endpoint or a budget beside its window: failures in a row, its last pause and whose that was.
 
-    Times are in seconds since 1970. `paused_until` is None for a pause without an end, and where there was none.
+    Times are in seconds since 1970. `paused_until` is None for a pause without an end, and without a pause.
     `opened_at` is when it last came to rest for its failures, which raised an alarm.
-    `refusals` are those of calls that its limit allows, if any, see `rlm.ledger.breaker`.
     """
 
     failures: int
@@ -93,12 +92,11 @@ class Breaker:
         return self._rest_by(endpoint, seconds, seconds, failing=0)[0].rest_seconds
 
     def refuse(self, endpoint: Endpoint, seconds: float, slot: Admitted) -> Refusals | None:
-        """Rest an endpoint that refused the call of `slot` as one too many, and note the how-manieth that was.
+        """Rest an endpoint that refused the call of `slot` as one too many, and note the number of that call.
 
-        That is of those in the shortest period of its limit, the lowest number standing. A probe's says nothing. The
-        guard is counted in: so long after its slot a call may be read, and without it those would lack which the
-        endpoint still counts when a period has just passed here.
-        Return what is noted under this limit by now; None where this refusal is not.
+        It is the number within the shortest period of the limit; the lowest is kept, and a probe's is ignored. The
+        period includes the guard: the endpoint may read a call that long after its slot was taken, and still counts
+        it when a period has passed here. Returns what is noted under this limit; None if this refusal is not.
         """
         shortest_seconds = min(rule.seconds for rule in endpoint.limit.rules)
         period_us = round((shortest_seconds + self._guard_seconds) * _MICROSECONDS)
@@ -126,7 +124,7 @@ class Breaker:
         return Failed(rest_us / _MICROSECONDS, opened=bool(opened)), noted, nth
 
     def reopen(self, endpoint: Endpoint) -> bool:
-        """End the probing of an endpoint that answered well; tell whether it was probed."""
+        """End the probing of an endpoint that answered well; return whether it was probed."""
         return bool(self._reopen(self._client, [self._keys.health(endpoint.window_id)]))
 
     @translating
@@ -147,7 +145,7 @@ class Breaker:
         }
 
     def forget_refusals(self, limited: Limited) -> None:
-        """Forget that calls of `limited` were refused: so many were answered well since."""
+        """Forget that calls of `limited` were refused: enough were answered well since."""
         with translated(self._client):
             self._client.hdel(self._keys.health(limited.window_id), *_REFUSED)
 
@@ -199,13 +197,13 @@ class TooHigh:
 
     @property
     def sentence(self) -> str:
-        """Say it, without a full stop."""
+        """The finding as a sentence, without a full stop."""
         nth, seconds = ordinal(self.refusals.nth), f"{self.period_seconds:g} s"
         return f"{self.endpoint.name} refused the {nth} call in {seconds}; you set {self.endpoint.limit.text}"
 
     @property
     def remedy(self) -> str:
-        """Name the command that sets the limit, and the other one that it may be."""
+        """The command that sets the limit, and that of its budget if that may be the one."""
         budget = self.endpoint.budget
         other = f" (or lower its budget {budget.name})" if budget else ""
         return f"`rlm endpoint limit {self.endpoint.name} '{self.suggested}'`{other}"
@@ -227,7 +225,7 @@ class TooHigh:
 def limits_too_high(store: Store, since: float = 0.0, endpoints: Mapping[str, Endpoint] | None = None) -> list[TooHigh]:
     """Return the limits that are too high, of those refused a call since then (seconds since 1970).
 
-    `endpoints` are those in force, by name, where they have been read already.
+    `endpoints` are those in force, by name, if they have been read already.
     """
     endpoints = store.endpoints() if endpoints is None else endpoints
     health = store.breaker.health(list(endpoints.values()))

@@ -26,8 +26,7 @@ from rlm.core.errors import (
 )
 from rlm.core.trust import require_regular
 from rlm.ledger.embedded import EmbeddedServer
-from rlm.ledger.embedded.places import is_own_socket
-from rlm.ledger.sizes import longest_bulk
+from rlm.ledger.embedded.files import is_own_socket
 from rlm.settings.masking import EMBEDDED, mask_url
 
 if TYPE_CHECKING:
@@ -51,9 +50,9 @@ _Asking = TypeVar("_Asking", bound=_Asks)
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-#: How names are read that need not be text: bytes that are none come through, and go back as they were.
+#: How names are read that need not be text: other bytes survive, and go back to Redis unchanged.
 ESCAPED = "surrogateescape"
-#: What reading a key raises that holds something else than RLM writes there.
+#: What reading a key raises if it holds something that RLM does not write there.
 _UNREADABLE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
 
 
@@ -117,7 +116,7 @@ def make_client(url: str, *, socket_timeout: float = 5.0) -> redis.Redis:
 
 
 def _check_certificates(url: str) -> None:
-    """See that what is to be read is a file: a pipe would be waited for. One that is missing is told of elsewhere."""
+    """Require certificates to be regular files: a pipe would block. A missing file is reported elsewhere."""
     for name, value in parse_qsl(urlsplit(url).query):
         if name in _CERTIFICATES:
             with suppress(OSError):
@@ -163,7 +162,7 @@ def _host_and_port(place: str) -> tuple[str, int]:
 def translated(client: redis.Redis | None = None) -> Iterator[None]:
     """Turn what redis-py raises into RLM's errors, which say where that Redis is if `client` is given.
 
-    So is what reading its answers raises, where something else stands there than RLM writes.
+    Errors from reading an answer are turned as well: the key holds something that RLM does not write.
 
     Raises:
         StoreUnreachableError: it cannot be reached, or not yet; whether the command was carried out is not known.
@@ -220,7 +219,7 @@ def _in_own_words(error: redis.RedisError, client: redis.Redis | None) -> StoreE
 
 
 def names_of(client: redis.Redis, pattern: str) -> list[str]:
-    """Find the keys of a pattern: by SCAN, or where the user may not use that by KEYS, which holds all others up."""
+    """Find the keys of a pattern by SCAN; if the user may not use that, by KEYS, which blocks everybody else."""
     try:
         found = list(client.scan_iter(match=pattern, count=1000))
     except redis.ResponseError as error:
@@ -236,7 +235,7 @@ def place(client: redis.Redis | None) -> str:
 
 
 def forbidden(where: str, error: redis.ResponseError) -> StoreForbiddenError:
-    """Say that the user of `redis.url` may not do what RLM does, and what to do."""
+    """Return the error for a user of `redis.url` who lacks a right that RLM needs."""
     remedy = f"give the user of {URL_SETTING} the rights that docs/security.md lists for RLM's user"
     return StoreForbiddenError(f"{where} does not allow RLM what it needs ({error})", remedy)
 
@@ -247,7 +246,7 @@ def _is_embedded(client: redis.Redis) -> bool:
 
 
 def is_forbidden(error: Exception) -> bool:
-    """Tell whether Redis refused a command because of who asked; in a script it says so in words alone."""
+    """Return whether Redis refused a command because of who asked. For scripts only its words tell."""
     return isinstance(error, NoPermissionError) or "ACL failure" in str(error) or "NOPERM" in str(error)
 
 
@@ -259,12 +258,12 @@ def _distrust(error: BaseException | None) -> ssl.SSLCertVerificationError | Non
 
 
 def goes_by_sentinel(client: redis.Redis) -> bool:
-    """Tell whether `client` asks Sentinel which server is the primary."""
+    """Return whether `client` asks Sentinel which server is the primary."""
     return isinstance(client.connection_pool, SentinelConnectionPool)
 
 
 def address(client: redis.Redis) -> str:
-    """Say where `client` connects to, without any login."""
+    """Return where `client` connects to, without any login."""
     pool = client.connection_pool
     facts = pool.connection_kwargs
     if isinstance(pool, SentinelConnectionPool):
@@ -275,3 +274,25 @@ def address(client: redis.Redis) -> str:
         return f"unix://{facts['path']}"
     scheme = "rediss" if issubclass(pool.connection_class, redis.SSLConnection) else "redis"
     return f"{scheme}://{facts.get('host', 'localhost')}:{facts.get('port', 6379)}/{facts.get('db', 0)}"
+
+
+#: An item of so many bytes is read as a whole, however small `queue.max_item_bytes` is.
+READABLE_BYTES = 1_000_000
+
+
+def longest_item(max_item_bytes: int) -> int:
+    """Return the size up to which an item is read as a whole, to be taken or to become a dead letter."""
+    return max(max_item_bytes, READABLE_BYTES)
+
+
+def longest_letter(max_item_bytes: int) -> int:
+    """Return the size up to which a dead letter is read as a whole: it may hold an item as base64."""
+    return 2 * longest_item(max_item_bytes)
+
+
+def longest_bulk(max_item_bytes: int) -> int:
+    """Return the length of argument that the embedded server must accept.
+
+    RLM's longest are dead letters, and a record with 10,000 endpoints, about 3 MB.
+    """
+    return 2 * longest_letter(max_item_bytes)

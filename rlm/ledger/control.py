@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Records kept, the newest.
 MOST_CHANGES = 1000
-#: By whom a limit was changed that follows the configuration file.
+#: Who changes a limit that follows the configuration file.
 BY_FILE = "file"
 
 _MICROSECONDS = 1_000_000
@@ -107,7 +107,7 @@ def limits_of(name: str, newest: Iterable[Change]) -> list[tuple[float, str]]:
     """Return the limits that an endpoint or a budget had, each with since when (seconds since 1970), oldest first.
 
     By the `newest` changes, of whatever name, newest first. What was in force before the oldest of them comes first,
-    since 0.0, where that is known.
+    since 0.0, if that is known.
     """
     changes = [one for one in newest if one.name == name and one.what is What.LIMIT and one.after]
     found = [(one.at, one.after) for one in reversed(changes) if one.after]
@@ -172,9 +172,9 @@ class Control:
         self._pause(self._client, self._both(limited), [pause_us, by, MOST_CHANGES, record])
 
     def resume(self, limited: Limited, by: str) -> Resumed:
-        """End a pause, and a rest for what the endpoint answered: its next call is its probe then.
+        """End a pause, and a rest for what the endpoint answered; its next call is then its probe.
 
-        A rest because its window cannot be trusted stands, for else a limit could be exceeded.
+        A rest because its window cannot be trusted stays: without it a limit could be exceeded.
 
         Raises:
             StoreError: Redis did not answer; whether it is resumed is not known.

@@ -17,7 +17,7 @@ from rlm.core.event import Reason, encode_letter, is_type_name, type_of
 from rlm.core.trail import Answer, Heard
 from rlm.ledger.claims import Claim, ClaimCheck, ClaimTerms, Unclaimed
 from rlm.ledger.connect import text, translated, translating
-from rlm.ledger.expected import read_expected
+from rlm.ledger.measures import read_expected
 from rlm.ledger.recovery import POISON_DEATHS
 from rlm.ledger.scripts import Call, Script, run_many
 
@@ -234,7 +234,7 @@ class Ledger:
         return bool(self._fail(self._client, keys, args))
 
     def types(self) -> list[str]:
-        """Name the types that have or had events in the ledger; what cannot be the name of one is passed over."""
+        """Return the types that have or had events in the ledger, without entries that cannot be the name of one."""
         with translated(self._client):
             found = cast("set[bytes]", self._client.smembers(self._keys.types))
         return sorted(one.decode() for one in found if is_type_name(one))

@@ -101,7 +101,7 @@ def judge(
 ) -> Fitness:
     """Judge what INFO says; `settings` is what CONFIG GET says of `SETTINGS`, empty where that is forbidden.
 
-    `sentinel` tells that it was found by Sentinel, so that another server may take its place.
+    `sentinel`: it was found by Sentinel, so another server may take its place.
     """
     return Fitness(
         (
@@ -170,7 +170,7 @@ def _cluster(info: Mapping[str, Any]) -> Finding:
 
 
 def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel: bool) -> Finding:
-    """Look whether a primary that was cut off, and replaced, would go on taking writes: then there are two ledgers.
+    """Check that a primary that was cut off and replaced stops taking writes: otherwise there are two ledgers.
 
     Either setting turns it off with 0, see redis.conf.
     """
@@ -203,7 +203,7 @@ def _eviction(info: Mapping[str, Any]) -> Finding:
 
 
 def _memory(info: Mapping[str, Any]) -> Finding:
-    """Compare what is used with what may be: a Redis that is full refuses items, and the steps of events as well."""
+    """Compare used memory with its bound: a full Redis refuses items, and the steps of events as well."""
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if not most:
         return _good("memory", "its memory has no bound of its own (maxmemory is 0)")

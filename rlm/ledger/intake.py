@@ -10,11 +10,10 @@ from rlm.core.clock import system_clock
 from rlm.core.event import MAX_PRIORITY, BadItemError, Excerpt, Excerpting, decode_item, encode_letter
 from rlm.core.failpoints import crash_point
 from rlm.core.text import is_name
-from rlm.ledger.connect import translated, translating
-from rlm.ledger.giants import Giants
+from rlm.ledger.connect import longest_item, translated, translating
+from rlm.ledger.lists import Giants
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Script
-from rlm.ledger.sizes import longest_item
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
@@ -36,7 +35,7 @@ CHUNK_WRITTEN = 500
 #: Bytes of an item that its letters hold altogether; those beyond the first that exceed it hold an excerpt.
 WHOLE_BYTES = 256_000
 
-#: What `take_chunk` returns where a key that is to be an event's holds something else.
+#: What `take_chunk` returns if the key of an event holds something else.
 _NO_HASH = -2
 
 #: A step of priority in an event's order score. 2^42 arrivals fit in a step, and 100 steps in a double.
@@ -49,8 +48,8 @@ def order_offset(priority: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """An event to be written: the index of its item in the chunk (from 1), and what the ledger needs of it."""
+class _NewEvent:
+    """An event to be written: the index of its item in the chunk, from 1, and what the ledger needs of it."""
 
     item: int
     event_id: str
@@ -63,7 +62,7 @@ class _Entry:
 class _Chunk:
     digests: list[str] = field(default_factory=list)
     letters: list[bytes] = field(default_factory=list)
-    entries: list[_Entry] = field(default_factory=list)
+    entries: list[_NewEvent] = field(default_factory=list)
     written_bytes: int = 0
 
     @property
@@ -71,7 +70,7 @@ class _Chunk:
         """Whether to take it before another item is added."""
         return self.written_bytes > CHUNK_WRITTEN_BYTES or len(self.letters) + len(self.entries) > CHUNK_WRITTEN
 
-    def add_entry(self, entry: _Entry, raw: bytes) -> None:
+    def add_entry(self, entry: _NewEvent, raw: bytes) -> None:
         self.entries.append(entry)
         self.written_bytes += len(raw)
 
@@ -123,7 +122,7 @@ class Intake:
     def _reject_giant(self, token: int, run_id: str, name: str) -> Iterator[int]:
         """Make a dead letter of a staged item that is too large to be read, in constant memory.
 
-        Yields 0 after each piece, for a lease does not last as long as the reading may take.
+        Yields 0 after each piece, because reading may take longer than the lease lasts.
         """
         crash_point("drain.giant_aside")
         size = self._staged.size(name)
@@ -190,7 +189,7 @@ class Intake:
         for event in item.events:
             if event.type in priorities:
                 priority = priorities[event.type] if item.priority is None else item.priority
-                chunk.add_entry(_Entry(index, event.id, event.type, item.wallet_name, priority), raw)
+                chunk.add_entry(_NewEvent(index, event.id, event.type, item.wallet_name, priority), raw)
         for letter in _unknown(raw, item, priorities, run_id):
             chunk.add_letter(letter)
 
@@ -200,12 +199,12 @@ class Intake:
         return int(cast("bytes | None", self._client.get(self._keys.sequence)) or 0)
 
     def begin_sequence(self, number: int) -> None:
-        """Begin to count arrivals with `number`, where the count was lost."""
+        """Begin to count arrivals with `number`, if the count was lost."""
         with translated(self._client):
             self._client.set(self._keys.sequence, number, nx=True)
 
     def waiting(self) -> int:
-        """Count the items on the audit list and in staging, those that are set aside among them."""
+        """Count the items on the audit list and in staging, including those set aside."""
         with translated(self._client):
             pipeline = self._client.pipeline(transaction=True)
             pipeline.llen(self._keys.events)
@@ -239,7 +238,7 @@ class Intake:
 def _unknown(raw: bytes, item: Item, configured: Container[str], run_id: str) -> Iterator[bytes]:
     """Yield a letter for each type of an item that is not configured; the first ones hold the item whole.
 
-    An event id that holds what is no name of a type could be another event's: `a` + `b:T` is `a:b` + `T`.
+    It has no event id if the type's name is none: `a` + `b:T` would be the id of `a:b` + `T`.
     """
     unknown = [event for event in item.events if event.type not in configured]
     whole = max(1, WHOLE_BYTES // len(raw))

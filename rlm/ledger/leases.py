@@ -34,7 +34,7 @@ _Found = tuple[list["bytes | None"], tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Tenure:
-    """Who took the lease last and has not given it up, and for how much longer; below zero where it ran out."""
+    """Who took the lease last and has not given it up, and for how much longer; negative once it ran out."""
 
     owner: str
     left_seconds: float
@@ -74,13 +74,13 @@ class Leases:
         return bool(self._release(self._client, [self._keys.lease], [owner]))
 
     def holder(self) -> str | None:
-        """Name the process that holds a lease which has not run out, or None."""
+        """Return the process that holds a lease which has not run out, or None."""
         tenure = self.tenure()
         return tenure.owner if tenure and tenure.left_seconds > 0 else None
 
     @translating
     def tenure(self) -> Tenure | None:
-        """Tell who took the lease last, even where it has run out; None where nobody has, or it was given up."""
+        """Return who took the lease last, even if it has run out; None if nobody has, or it was given up."""
         pipeline = self._client.pipeline(transaction=False)
         pipeline.hmget(self._keys.lease, ["owner", "expires_us"])
         pipeline.time()
@@ -126,7 +126,7 @@ class Schedule:
         return request_id
 
     def next_request(self) -> str | None:
-        """Return the oldest request to start a run, or None. It stays until it is answered, for its taker may die."""
+        """Return the oldest request to start a run, or None. It stays until it is answered: its taker may die."""
         with translated(self._client):
             raw = cast("bytes | None", self._client.lindex(self._keys.requests, -1))
         return None if raw is None else text(raw)

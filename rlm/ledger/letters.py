@@ -11,11 +11,10 @@ from redis.exceptions import ResponseError
 
 from rlm.core.event import NOT_EMBEDDABLE, BadItemError, Reason, decode_item, event_id, type_of
 from rlm.core.text import is_name
-from rlm.ledger.connect import is_forbidden, translated
-from rlm.ledger.giants import Giants
+from rlm.ledger.connect import is_forbidden, longest_letter, translated
 from rlm.ledger.intake import order_offset
+from rlm.ledger.lists import Giants
 from rlm.ledger.scripts import Script
-from rlm.ledger.sizes import longest_letter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +37,7 @@ class TruncatedLetterError(BadItemError):
 
 
 class Envelope(msgspec.Struct):
-    """What there is to a letter for whoever deals with it."""
+    """The parts of a letter that RLM deals with."""
 
     id: str
     reason: Reason
@@ -80,7 +79,7 @@ class Letters:
     def oldest(self, skip: int, number: int) -> list[bytes]:
         """Read up to `number` entries behind the `skip` oldest, oldest first, letters or not.
 
-        None is moved by what is added. One that is too large to be a letter of ours comes back empty.
+        Letters added meanwhile do not shift them. An entry too large to be a letter of ours comes back empty.
         """
         args = [skip, number, _CHUNK_BYTES, self._longest]
         return cast("list[bytes]", self._look(self._client, [self._keys.failed], args))
@@ -125,7 +124,7 @@ class Letters:
         return bool(self._drop(self._client, [self._keys.failed, self._keys.event(event)], [raw, event]))
 
     def held_bytes(self) -> int | None:
-        """Return how many bytes of memory the list takes; None where this user of Redis may not ask."""
+        """Return how many bytes of memory the list takes; None if this user of Redis may not ask."""
         with translated(self._client):
             try:
                 return int(self._client.memory_usage(self._keys.failed, samples=0) or 0)
@@ -173,7 +172,7 @@ def is_letter(raw: bytes) -> bool:
 
 
 def _own_event(letter: Envelope) -> str:
-    """Return the id of a letter's event; "" where it has none, or one that is not its item's."""
+    """Return the id of a letter's event; "" if it has none, or one that is not its item's."""
     if not letter.event_id or is_excerpt(letter):  # an excerpt stands for an event that was never taken
         return ""
     item = _item_of(letter)
@@ -194,7 +193,7 @@ def _is_own(event: str, item: Item) -> bool:
 
 
 def is_excerpt(letter: Envelope) -> bool:
-    """Return whether a letter holds an excerpt in place of its item: of these reasons none but RLM's looks like one."""
+    """Return whether a letter holds an excerpt in place of its item; an item cannot look like one for these reasons."""
     if letter.reason not in {Reason.TOO_LARGE, Reason.UNKNOWN_TYPE}:
         return False
     held = msgspec.json.decode(letter.item)

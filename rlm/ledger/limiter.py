@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Limit
     from rlm.ledger.keys import Keys
 
-#: Slots are kept this long at least, for the log of calls sent; longer where a rule looks further back.
+#: Slots are kept this long at least, for the log of calls sent; longer if a rule looks further back.
 KEEP_SECONDS = 24 * 3600
 
 _MICROSECONDS = 1_000_000
@@ -105,8 +105,8 @@ class WindowStorage(RedisStorage):
     ) -> Admitted | Refused:
         """Take `cost` slots in each window of `rules` if all of these (calls, seconds) allow it, else none in any.
 
-        The first window is the endpoint's, a second one its budget's. `limits` tells whose limit each is, and its text
-        as it was read: where another is in force by now, no slot is taken.
+        The first window is the endpoint's, a second one its budget's. `limits` has the name and the text of each limit
+        as it was read: no slot is taken if another one is in force by now.
 
         Raises:
             StoreError: Redis did not answer; no slot may be taken for granted.
@@ -136,7 +136,7 @@ class WindowStorage(RedisStorage):
 
 
 class EndpointLimiter(MovingWindowRateLimiter):
-    """The moving-window strategy of `limits` with an outcome that tells more than yes or no."""
+    """The moving-window strategy of `limits` with an outcome beyond yes and no."""
 
     def __init__(self, storage: WindowStorage) -> None:
         super().__init__(storage)
@@ -156,7 +156,7 @@ class EndpointLimiter(MovingWindowRateLimiter):
 
 
 def call_keys(keys: Keys, call: Call | None) -> list[str]:
-    """Return where a call is noted; keys that nothing is done with, where there is none."""
+    """Return the keys where a call is noted; unused ones if there is none."""
     if call is None:
         return [keys.calls(""), keys.inflight("")]
     return [keys.calls(call.worker_id), keys.inflight(type_of(call.event_id))]

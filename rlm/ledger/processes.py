@@ -33,8 +33,8 @@ LATEST = 253_402_300_799.0
 MOST_LANES = 1_000_000_000
 
 _RECONNECT_SECONDS = 0.5
-#: A channel on which nothing was heard for so long is asked whether it is still there, seconds, and connected anew if
-#: no answer comes within so many more: what lies between forgets a silent connection, and tells neither end.
+#: A silent channel is pinged after this many seconds, and connected anew if no answer comes within so many more:
+#: a firewall may forget a silent connection without telling either end.
 _PING_SECONDS = 10.0
 _PONG_SECONDS = 5.0
 #: How long it is remembered that a worker's unexpected end was counted, milliseconds.
@@ -61,7 +61,7 @@ class WorkerState(StrEnum):
 class Process:
     """What a process announces of itself; `started_at` in seconds since 1970.
 
-    `version` is RLM's, empty where that was older than this field.
+    `version` is RLM's, empty if that is older than this field.
     """
 
     id: str
@@ -110,15 +110,15 @@ class Processes:
         return sorted(found, key=lambda process: (process.started_at, process.id))
 
     def missing(self, role: Role) -> list[str]:
-        """Name the processes of a role that have not signed off and are no longer heard of; see `scheduler.janitor`."""
+        """Return the processes of a role that are no longer heard of and did not sign off; see `scheduler.janitor`."""
         return [one for one, entry in self._entries(role).items() if entry is None]
 
     @translating
     def _entries(self, role: Role) -> dict[str, Process | None]:
         """Read the register of a role, by id; None for those that are no longer heard of, or are no processes.
 
-        An entry that has longer to live than a new one was made before the clock of Redis was set back. Whoever lives
-        makes a new one in a moment; the others would be taken for living for as long as that.
+        An entry that expires later than a new one was made before the clock of Redis was set back. A living process
+        soon makes a new one; a dead one would seem alive until then.
         """
         ids = sorted(text(one) for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))))
         pipeline = self._client.pipeline(transaction=False)
@@ -149,9 +149,9 @@ class Processes:
         return [lanes_of(one) for one in notes]
 
     def silences(self, role: Role, process_ids: Sequence[str]) -> list[float]:
-        """Return how long ago each process announced itself, seconds; `HEARTBEAT_TTL_SECONDS` where it was longer.
+        """Return how long ago each process announced itself, seconds, at most `HEARTBEAT_TTL_SECONDS`.
 
-        An entry that never expires is none of its own: somebody wrote over that, just now for all that is known.
+        An entry that never expires was overwritten by somebody else, and counts as announced just now.
         """
         with translated(self._client):
             pipeline = self._client.pipeline(transaction=False)
@@ -175,7 +175,7 @@ class Processes:
 
     @translating
     def coming_up_seconds(self) -> float | None:
-        """Return how long workers take to come up where none is ready, as the last runs saw it; None if none did."""
+        """Return how long workers take to come up if none is ready, by the last runs; None if none measured it."""
         found = cast("bytes | None", self._client.get(self._keys.coming_up))
         return None if found is None else float(found)
 

@@ -64,7 +64,7 @@ class Quarantine:
         entries: Sequence[bytes] = (),
         then: Successor | None = None,
     ) -> bool:
-        """Set a key aside, or of one of that `kind` only the `entries`; False when it is not there any more.
+        """Set a key aside, or only the `entries` of a key of that `kind`; False if it is not there any more.
 
         What comes `then` is written in the same step.
         """
@@ -84,7 +84,7 @@ class Quarantine:
         return fixed.get(then.family) or keys.health(then.window_id)
 
     def note(self, key: str, wrong: str) -> tuple[bytes, str]:
-        """Write what the register says of a key that is about to be set aside, and return where it goes."""
+        """Return the entry of the register for a key that is about to be set aside, and where the key goes."""
         now = system_clock.now()
         return msgspec.json.encode(Aside(safe_line(key), safe_line(wrong), now)), self._keys.set_aside(key, now)
 

@@ -48,7 +48,7 @@ class Recovery:
         self._drop = Script("drop_pending")
 
     def condemn(self, token: int, run_id: str, name: str, event_id: str) -> None:
-        """Make a dead letter of a pending event that cannot be sent, for its hash is none or not one of an event."""
+        """Make a dead letter of a pending event that cannot be sent: its hash is missing, or not one of an event."""
         keys, (found,) = self._keys, self._fields(event_id, "item")
         event, item = keys.event(event_id), found or b"null"
         wrong = "is not the hash of an event that can be sent"
@@ -66,7 +66,7 @@ class Recovery:
     def fail_unknown(self, token: int, run_id: str, type_name: str, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Make dead letters of the pending events of a type that is no longer configured; return how many.
 
-        There may be very many: after each chunk it is asked whether it `goes_on`.
+        There may be very many: it stops after a chunk once it no longer `goes_on`.
         """
         failed: int = 0
         keys, detail = self._keys, f"{type_name!r} is no longer a configured type"
@@ -96,7 +96,7 @@ class Recovery:
                 return failed
 
     def _fields(self, event_id: str, *fields: str) -> list[bytes | None]:
-        """Read fields of an event, as if it had none where its key holds no hash."""
+        """Read fields of an event; if its key holds no hash, as if it had none."""
         with translated(self._client):
             try:
                 return cast("list[bytes | None]", self._client.hmget(self._keys.event(event_id), fields))
@@ -143,7 +143,7 @@ class Recovery:
     def drop(self, event_ids: Sequence[str]) -> tuple[int, bool]:
         """Remove events for good that are left over, and forget them.
 
-        Returns how many, and whether a run is open: then nothing is left over, but that run's.
+        Returns how many, and whether a run is open, which then has all leftovers.
         """
         keys = self._keys
         calls: list[Call] = []
@@ -158,7 +158,7 @@ class Recovery:
     def orphan_worker(self, worker_id: str, *, died: bool = True) -> int:
         """Take back everything a dead worker had claimed; its slots stay blocked from now. Return how many events.
 
-        No death is counted where it has not `died` of anything it had, but was ended because all were to end at once.
+        Unless it `died`, no death is counted: it was ended with all others, not killed by an event.
         """
         when = "dead" if died else "ended"
         calls = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.calls(worker_id)))
@@ -244,7 +244,7 @@ class Recovery:
         return sum(run_many(self._client, calls))
 
     def find_types(self) -> None:
-        """Find the types again that have events in the ledger, where their names were lost."""
+        """Find the types that have events in the ledger, after their names were lost."""
         keys = self._keys
         with translated(self._client):
             zsets = [keys.pending, keys.backoff, keys.spent, keys.released, keys.inflight, keys.retried]

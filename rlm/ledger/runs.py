@@ -14,8 +14,8 @@ from rlm.core.text import safe_line
 from rlm.core.trail import Answer, Heard
 from rlm.ledger.claims import find_note
 from rlm.ledger.connect import names_of, text, translated, translating
+from rlm.ledger.schema import is_record
 from rlm.ledger.scripts import CHUNK, Script
-from rlm.ledger.sound import is_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -78,7 +78,7 @@ class Runs:
         return _read_run(text(run_id), fields) if fields else None
 
     def left_open(self) -> list[str]:
-        """Name the runs of which there is a hash that can be read, the newest first, whatever is open."""
+        """Return the runs that have a readable hash, the newest first, whichever is open."""
         with translated(self._client):
             found = names_of(self._client, self._keys.family("run"))
         ids = sorted((one.rpartition(":")[2] for one in found), reverse=True)
@@ -93,25 +93,26 @@ class Runs:
         return True
 
     def restore(self, token: int, run_id: str) -> bool:
-        """Make a run the open one again of which only that is lost; False where one is open."""
+        """Reopen a run whose hash is there, after the name of the open run was lost; False if one is open."""
         return bool(self._restore(self._client, [self._keys.lease, self._keys.current], [token, run_id]))
 
     def restate(self, token: int, run_id: str, types: Sequence[str]) -> bool:
-        """State anew what the open run carried over, such that its books balance; False when it is not open."""
+        """Recompute what the open run carried over so that its books balance; False if it is not open."""
         keys = self._keys
         zsets = [key for name in types for key in (keys.pending(name), *keys.holders(name))]
-        names = [keys.lease, keys.current, keys.tally(run_id), *zsets]
-        return bool(self._restate(self._client, names, [token, run_id, *types]))
+        return bool(
+            self._restate(self._client, [keys.lease, keys.current, keys.tally(run_id), *zsets], [token, run_id, *types])
+        )
 
     def list_again(self) -> None:
-        """Write the list of runs anew, where it was lost, by the ids of the records, which sort by time."""
+        """Rebuild the list of runs, if it was lost, from the ids of the records, which sort by time."""
         with translated(self._client):
             ids = sorted(cast("list[bytes]", self._client.hkeys(self._keys.records)), reverse=True)
             if ids and not self._client.exists(self._keys.runs):
                 self._client.rpush(self._keys.runs, *ids)
 
     def is_open(self, run_id: str) -> bool:
-        """Tell whether this is the open run."""
+        """Return whether this is the open run."""
         with translated(self._client):
             return cast("bytes | None", self._client.get(self._keys.current)) == run_id.encode()
 
@@ -168,15 +169,13 @@ class Runs:
 
     @translating
     def _cut_entry(self, run_id: str, event_id: str) -> bytes:
-        """Write what the trail says of a call that may be under way while its run is closed."""
-        told = cast("list[bytes | None]", self._client.hmget(self._keys.event(event_id), "owner", "attempt"))
-        owner, attempt = told
-        owner_id = text(owner or b"")
-        note = cast("bytes | None", self._client.hget(self._keys.calls(owner_id), event_id))
-        call = find_note(note)
-        endpoint = call.endpoint if call else ""
+        """Return the trail's entry for a call that may be under way while its run is closed."""
+        found = cast("list[bytes | None]", self._client.hmget(self._keys.event(event_id), "owner", "attempt"))
+        owner, attempt = text(found[0] or b""), int(found[1] or 0)
+        call = find_note(cast("bytes | None", self._client.hget(self._keys.calls(owner), event_id)))
         heard = Heard("nobody knows: its run was closed before it was answered")
-        return trail.encode(run_id, int(attempt or 0) + 1, endpoint, Answer.UNKNOWN, heard, (owner or b"").decode())
+        endpoint = call.endpoint if call else ""
+        return trail.encode(run_id, attempt + 1, endpoint, Answer.UNKNOWN, heard, owner)
 
     def close(
         self,
@@ -220,7 +219,7 @@ class Runs:
         return {text(name): int(number) for name, number in found.items()}
 
     def record(self, run_id: str) -> dict[str, Any] | None:
-        """Return the record of a closed run, or None, also where what is kept of it is no record."""
+        """Return the record of a closed run; None if there is none, or what is kept is no record."""
         with translated(self._client):
             raw = cast("bytes | None", self._client.hget(self._keys.records, run_id))
         return _read_record(run_id, raw)
@@ -248,7 +247,7 @@ class Runs:
     def surplus(self, keep: int) -> dict[str, bytes]:
         """Read the oldest records of those that are more than `keep`: run id -> JSON, oldest first.
 
-        They are `CHUNK` at the most. A run whose record is missing, which others must have removed, has b"null".
+        They are `CHUNK` at the most. A run whose record somebody else removed has b"null".
         """
         with translated(self._client):
             number = min(CHUNK, self._client.llen(self._keys.runs) - keep)
@@ -280,7 +279,7 @@ def _read_record(run_id: str, raw: bytes | None) -> dict[str, Any] | None:
     return None
 
 
-#: How each field of a run's hash is read; the last line's are those that it has not had from the beginning.
+#: How each field of a run's hash is read.
 _READ: Mapping[str, Callable[[str], Any]] = {
     **dict.fromkeys(("started_at", "deadline", "window_seconds"), float),
     "state": State,

@@ -15,20 +15,18 @@ from rlm.core.errors import StoreError
 from rlm.ledger.breaker import Breaker
 from rlm.ledger.connect import address, connected, make_client, text, translated
 from rlm.ledger.control import BY_FILE, MOST_CHANGES, Changes, Control, What, record_of
-from rlm.ledger.epoch import Epochs
+from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
-from rlm.ledger.expected import Measures
 from rlm.ledger.intake import Intake
 from rlm.ledger.keys import Keys
 from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.letters import Letters
-from rlm.ledger.outage import TOLD_SECONDS
+from rlm.ledger.measures import Measures, Totals
 from rlm.ledger.processes import Processes
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery
 from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import Script
-from rlm.ledger.totals import Totals
 from rlm.ledger.windows import Windows
 
 if TYPE_CHECKING:
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
 
     import redis
 
+    from rlm.core.clock import Clock
     from rlm.core.endpoint import Endpoint
     from rlm.settings import Settings
 
@@ -44,7 +43,11 @@ log = logging.getLogger(__name__)
 
 
 class Store:
-    """What RLM keeps in Redis. Cheap to make: it connects at the first command."""
+    """What RLM keeps in Redis. Cheap to make: it connects at the first command.
+
+    Every method of it and its parts raises StoreError if Redis fails, and FencedError for a `token` that is no longer
+    the lease's: then another conductor leads, and nothing was written.
+    """
 
     def __init__(
         self, settings: Settings, url: str, revive: Callable[[], object] = lambda: None, *, answer_seconds: float = 5.0
@@ -53,7 +56,7 @@ class Store:
         self.settings = settings
         self.url = url
         self.revive = revive
-        self.told_until = float("-inf")  #: when it may be told again that it cannot be started, monotonic seconds
+        self.told_until = float("-inf")  #: no log line before that it cannot be started, monotonic seconds
         self.client: redis.Redis = make_client(url, socket_timeout=answer_seconds)
         self.keys = Keys(settings)
         self.quarantine = Quarantine(self.client, self.keys)
@@ -109,9 +112,9 @@ class Store:
         return translated(self.client)
 
     def publish_limits(self, token: int) -> None:
-        """Publish the file's limits, except where one set by hand stands: workers go by what is published.
+        """Publish the file's limits, except those set by hand since: workers obey what is published.
 
-        An endpoint that names another budget than when this was last done brings its calls into it.
+        The calls of an endpoint that has another budget than the last time are counted on that one.
         """
         keys = self.keys
         args: list[str | bytes | int] = [token, MOST_CHANGES]
@@ -132,10 +135,10 @@ class Store:
         return {name: in_force(endpoint, limits) for name, endpoint in self.settings.endpoints.items()}
 
     def shift_stamps(self, token: int, run_id: str, shift_us: int, why: str) -> int:
-        """Move all moments to come by `shift_us`, as the clock of Redis was set; return how many there were.
+        """Move all future moments by `shift_us`, as the clock of Redis was set; return how many there were.
 
-        Nobody gets a slot from then on until `Epochs.renew` has held every endpoint, for which `why` is kept. `run_id`
-        is the run that was open then, or empty.
+        No slot is given until `Epochs.renew` has held every endpoint, with `why` as the reason. `run_id` is the run
+        that was open then, or empty.
         """
         keys, known_types = self.keys, self.known_types
         healths = [keys.health(one.window_id) for one in all_limited(self.settings.endpoints.values())]
@@ -162,7 +165,7 @@ class Store:
 
 @contextmanager
 def open_store(settings: Settings) -> Iterator[Store]:
-    """Open the store of `settings`, starting the embedded server where that is configured and nobody has."""
+    """Open the store of `settings`; start the embedded server if that is configured and not running."""
     with connected(settings) as server:
         store = Store(settings, server.url, server.revive)
         try:
@@ -181,3 +184,47 @@ def revive(store: Store) -> None:
             log.error(  # noqa: TRY400  # the message says it all
                 "The embedded server cannot be started again: %s", error, extra=alarm(Alarm.REDIS_AWAY, "revive")
             )
+
+
+#: Minimum seconds between log lines that Redis is away.
+TOLD_SECONDS = 5.0
+#: A restarted server is back sooner, seconds. After that somebody has to look.
+LASTING_SECONDS = 5.0
+
+
+class Outage:
+    """One process's trouble with Redis, from the first failure to the first success after it."""
+
+    def __init__(self, log: logging.Logger, action: str, clock: Clock = system_clock) -> None:
+        """Report it to `log` as trouble with `action`."""
+        self._log = log
+        self._action = action
+        self._clock = clock
+        self._since: float | None = None
+        self._told_until = float("-inf")
+
+    def tell(self, error: StoreError, then: str, **facts: str) -> None:
+        """Log that Redis failed and what happens `then`, at most every `TOLD_SECONDS`."""
+        now = self._clock.monotonic()
+        self._since = now if self._since is None else self._since
+        if now < self._told_until:
+            return
+        self._told_until = now + TOLD_SECONDS
+        lasted = now - self._since
+        if lasted < LASTING_SECONDS:
+            self._log.warning("Redis failed; %s: %s", then, error, extra={"action": self._action, **facts})
+        else:
+            self._log.error(
+                "Redis has been failing for %.0f s; %s: %s",
+                lasted,
+                then,
+                error,
+                extra=alarm(Alarm.REDIS_AWAY, self._action, counts={"seconds": round(lasted, 1)}, **facts),
+            )
+
+    def over(self) -> None:
+        """Note that Redis answered; log it if Redis had failed."""
+        if self._since is not None:
+            lasted = self._clock.monotonic() - self._since
+            self._log.info("Redis answers again, after %.1f s", lasted, extra={"action": self._action})
+            self._since = None

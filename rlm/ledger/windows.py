@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from rlm.ledger.keys import Keys
     from rlm.ledger.limiter import Call, Refused
 
-#: So many slots are remembered, the newest, that count from a later moment than their calls were sent.
+#: The newest slots that count from later than their calls were sent; so many are remembered.
 MOST_MOVED = 100_000
 
 _MICROSECONDS = 1_000_000
 
 
 class Windows:
-    """The windows of all endpoints and budgets: take a slot, give it back or block it, rest an endpoint, look."""
+    """The windows of all endpoints and budgets. A call takes a slot in both, or in neither."""
 
     def __init__(self, client: redis.Redis, keys: Keys, guard_seconds: float) -> None:
         self._client = client
@@ -50,8 +50,8 @@ class Windows:
     def acquire(self, endpoint: Endpoint, call: Call | None = None) -> Admitted | Refused:
         """Take a slot of `endpoint`, and of its budget, for `call`, if both have one.
 
-        A probe of a rested endpoint may take its time-out and two seconds. Refused, to be asked again at once, where
-        another limit is in force than the endpoint was read with.
+        A probe of a rested endpoint may take its time-out and two seconds. The call is refused, to ask again at once,
+        if another limit is in force than that of `endpoint`.
         """
         limited = all_limited([endpoint])
         return self._limiter.acquire(
@@ -62,22 +62,22 @@ class Windows:
         )
 
     def give_back(self, endpoint: Endpoint, slot: Admitted, call: Call | None = None) -> None:
-        """Give a slot back, by its own id, for which no call was sent."""
+        """Give back a slot for which no call was sent."""
         self._move(endpoint, slot, call, "")
 
     def block(
         self, endpoint: Endpoint, slot: Admitted, call: Call | None = None, *, left_late: bool = False
     ) -> Admitted:
-        """Block a slot for a period from now, for a call that got no answer; return it as it is now.
+        """Block a slot for a period from now, for a call without an answer; return the moved slot.
 
-        `left_late`: it is for one that left only now.
+        `left_late`: the call was sent only now.
         """
         return self._block(endpoint, slot, call, 0.0, left_late=left_late)
 
     def restamp(self, endpoint: Endpoint, slot: Admitted, call: Call | None, ago_seconds: float) -> Admitted:
-        """Block a slot for a period from `ago_seconds` before now; never from before it was taken.
+        """Block a slot for a period from `ago_seconds` before now, or from when it was taken if that is later.
 
-        It is for a call that may have been read later than its guard allows: return the slot as it is now.
+        The call may have been read later than its guard allows. Returns the moved slot.
         """
         return self._block(endpoint, slot, call, ago_seconds, left_late=False)
 
@@ -91,10 +91,10 @@ class Windows:
         return Admitted(stamp, suspect=slot.suspect)
 
     def _note_sent(self, endpoint: Endpoint, sent: str, stamp: str, ago_seconds: float) -> None:
-        """Note when a call was sent whose slot was moved, to `stamp`, a period or more after that.
+        """Note when a call was sent whose slot was moved to `stamp`, a period or more later.
 
-        Sooner, all calls sent meanwhile were admitted beside it, so that no period comes to hold more than it may. If
-        the note is lost, the call counts as sent at its stamp.
+        A slot moved by less needs no note: every call in between was admitted alongside it. If the note is lost, the
+        call counts as sent at its stamp.
         """
         limited = list(all_limited([endpoint]))
         shortest_seconds = min(rule.seconds for one in limited for rule in one.limit.rules)
@@ -123,9 +123,9 @@ class Windows:
         return text(reply)
 
     def join_budgets(self, token: int, endpoints: Iterable[Endpoint]) -> None:
-        """Have each budget count what is kept of its endpoints' calls from before they named it, each once.
+        """Count on each budget the calls of its endpoints from before they named it, each once.
 
-        A budget with a rule that looks further back than that rests until it need not.
+        A budget with a rule that looks back further than calls are kept rests until it need not.
         """
         keys, calls = self._keys, []
         with translated(self._client):
@@ -142,7 +142,7 @@ class Windows:
 
     @translating
     def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, WindowState]]:
-        """Look at several windows at one instant: the time there (microseconds of Redis time), a view by name."""
+        """Look at several windows at one instant: the time of Redis in microseconds, and each window by name."""
         keys, args = [self._keys.epoch], [KEEP_SECONDS * _MICROSECONDS]
         for one in limited:
             keys += [self._keys.window(one.window_id), self._keys.health(one.window_id)]
@@ -206,7 +206,7 @@ class Windows:
     def sent(self, limited: Limited, number: int) -> list[int]:
         """Return when the calls of the newest `number` slots were sent, microseconds of Redis time, oldest first.
 
-        That is when their slots were taken, also where a slot counts from later on.
+        That is when their slots were taken, even if a slot counts from later on.
         """
         pipeline = self._client.pipeline(transaction=True)
         pipeline.lrange(self._keys.window(limited.window_id), 0, max(0, number - 1))

@@ -14,8 +14,8 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.ledger import revive
-from rlm.ledger.outage import Outage
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
+from rlm.ledger.store import Outage
 from rlm.processes.child import Child, watch_death
 from rlm.processes.silence import BOOT_SECONDS, Silences
 

@@ -14,7 +14,7 @@ from rlm.core.totals import forecast_error
 from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.books import books
-from rlm.ledger.reading.calls import excess
+from rlm.ledger.reading.compliance import excess
 from rlm.ledger.reading.events import oldest_listed, oldest_pending
 from rlm.telemetry.counters import OUTCOMES, Sample
 

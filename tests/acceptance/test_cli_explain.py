@@ -7,7 +7,7 @@ import pytest
 from rlm.admin.explain import search
 from rlm.core.event import Reason
 from rlm.core.trail import Heard
-from rlm.ledger.archive import Archive, Kind
+from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.limiter import Call
 from rlm.ledger.processes import Process, Role
 from tests.acceptance.cli import Installation
@@ -74,7 +74,7 @@ def test_an_event_nobody_knows_exits_with_3(inst, asked):
 def test_an_unknown_id_is_said_again_in_part_and_the_archive_is_named(inst):
     """However long it is; older dead letters are in files, as `rlm failed show` says."""
     archive = Archive(inst.settings.archive_dir)
-    archive.append(Kind.FAILED, [b"{}"], 0.0)
+    archive.append(ArchiveKind.FAILED, [b"{}"], 0.0)
 
     told = inst.rlm("explain", "x" * 5000, code=3).stderr
 

@@ -11,7 +11,7 @@ import pytest
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
-from rlm.ledger.embedded.locks import held
+from rlm.ledger.embedded.files import held
 from rlm.ledger.embedded.process import ValkeyProcess
 from tests.faults.behind import STEADY, behind_proxies
 from tests.faults.test_processes_die import assert_next_run

@@ -11,7 +11,7 @@ from rlm.core.event import Reason
 from rlm.core.expected import MEASURED_CALLS, Expected, Measured
 from rlm.delivery import closing
 from rlm.ledger import Store
-from rlm.ledger.tracker import Measuring, learned
+from rlm.ledger.measures import Measuring, learned
 from tests.store import looks, steps
 
 PAIR = (steps.TYPE, steps.ENDPOINT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.ledger.limiter import Call
-from rlm.ledger.snapshot import take_snapshot
+from rlm.ledger.reading.books import take_snapshot
 from tests.store.windows import make_endpoint
 
 

@@ -13,7 +13,7 @@ from rlm.core.errors import StoreError
 from rlm.core.event import Reason
 from rlm.core.totals import histograms
 from rlm.delivery import closing
-from rlm.ledger.totals import Totals
+from rlm.ledger.measures import Totals
 from rlm.telemetry.counters import OUTCOMES
 from tests.store import steps
 from tests.store.windows import take

@@ -13,7 +13,7 @@ from rlm.core.counts import Counts
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.window import WindowState
 from rlm.ledger.claims import CallUnderway
-from rlm.ledger.snapshot import Snapshot
+from rlm.ledger.reading.books import Snapshot
 from rlm.plan import Plan, Utilisation
 from rlm.plan.pace import Scene
 from scheduler import forecast

@@ -1,4 +1,7 @@
-"""The books: what came into a run and where it is, all at one instant, and whether it adds up."""
+"""What is counted at one instant: the books of a run and whether they add up, and the snapshot that a forecast needs.
+
+Read one after the other the counts would not fit together: an event that moves in between would count twice.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.core.counts import Counts
 from rlm.core.event import is_type_name
+from rlm.ledger.claims import calls_underway
 from rlm.ledger.connect import ESCAPED, text, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from rlm.core.endpoint import Limited
     from rlm.ledger import Store
+    from rlm.ledger.claims import CallUnderway
 
 #: Commands that are asked about each type.
 _PER_TYPE = 7
@@ -50,7 +56,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """The accounts of all types and the lengths of the three lists, at one instant: `now`, by the clock of Redis.
+    """The accounts of all types and the lengths of the three lists at one instant, `now` by the clock of Redis.
 
     `run_id` names the open run, None between runs. `dropped` says of which run how many leftovers were dropped by hand.
     """
@@ -116,8 +122,7 @@ def miscounted(store: Store, found: Books, record: Mapping[str, Any]) -> list[st
     """Compare what a record has as leftover with what the ledger holds, by the books `found`: a sentence a type.
 
     A record's leftover is what came less what was settled, so the record alone always balances. What was dropped by
-    hand since then is no longer there. Nothing is compared where another run was opened since, for that took the
-    leftovers up.
+    hand since then is no longer there. Nothing is compared if another run was opened since: it took up the leftovers.
     """
     if found.run_id is not None or store.runs.history(1) != [record["run_id"]]:
         return []
@@ -179,3 +184,38 @@ def _accounts(names: Sequence[str], tally: Mapping[str, int], counted: Sequence[
             counts=Counts(pending, released, inflight, backoff, spent, boarding),
             retried=retried,
         )
+
+
+_MICROSECONDS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`counts` by type; `ages` of the slots that count, in seconds, by the name of endpoint or budget; the `calls`."""
+
+    counts: Mapping[str, Counts]
+    ages: Mapping[str, tuple[float, ...]]
+    calls: tuple[CallUnderway, ...]
+
+
+@translated()
+def take_snapshot(
+    store: Store, types: Sequence[str], limited: Sequence[Limited], worker_ids: Sequence[str]
+) -> Snapshot:
+    """Read it all at once; the calls are those of the workers named."""
+    with translated(store.client):
+        pipeline = store.client.pipeline(transaction=True)
+        store.ledger.ask_counts(pipeline, types)
+        counts_end = len(pipeline)
+        store.windows.ask_ages(pipeline, limited)
+        ages_end = len(pipeline)
+        for worker_id in worker_ids:
+            pipeline.hgetall(store.keys.calls(worker_id))
+        pipeline.time()
+        *replies, (seconds, microseconds) = pipeline.execute()
+    now_us = seconds * _MICROSECONDS + microseconds
+    return Snapshot(
+        store.ledger.read_counts(replies[:counts_end], types),
+        store.windows.read_ages(replies[counts_end:ages_end], limited, now_us),
+        tuple(call for notes in replies[ages_end:] for call in calls_underway(notes, now_us)),
+    )

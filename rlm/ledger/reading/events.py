@@ -45,7 +45,7 @@ class EventState:
 
 
 def event_state(store: Store, event_id: str) -> EventState | None:
-    """Read where an event is, at one instant; None where the ledger does not know it."""
+    """Read where an event is, at one instant; None if the ledger does not know it."""
     keys, name = store.keys, type_of(event_id)
     zsets = keys.zsets(name)
     with translated(store.client):
@@ -107,8 +107,8 @@ def count_due(store: Store, place: Place, before_us: int) -> int:
 def oldest_pending(store: Store, types: Sequence[str]) -> dict[str, float]:
     """Return by type since when the oldest pending event waits, seconds since 1970; a type without any is left out.
 
-    Of each priority that is the one that came first, whose item's `timestamp` counts, else its arrival. As many round
-    trips are made as a type has priorities waiting, and two more.
+    Only the first event of each priority is read. Its item's `timestamp` counts, without one its arrival. It takes as
+    many round trips as a type has priorities waiting, and two more.
     """
     first: dict[str, list[str]] = {}
     lowest = dict.fromkeys(types, 0)
@@ -139,7 +139,7 @@ def _earliest(store: Store, first: dict[str, list[str]]) -> dict[str, float]:
 
 
 def oldest_listed(store: Store) -> float | None:
-    """Return the `timestamp` of the oldest item on the audit list, seconds since 1970; None where it tells none."""
+    """Return the `timestamp` of the oldest item on the audit list, seconds since 1970; None if it has none."""
     longest = store.settings.queue.max_item_bytes
     items = Script("look_items")(store.client, [store.keys.events], [0, 1, _ITEM_BYTES, longest])
     return stamped_at(items[0]) if items else None

@@ -11,14 +11,15 @@ from rlm.core.event import MAX_PRIORITY, BadItemError, decode_item, event_id
 from rlm.core.place import Place
 from rlm.ledger.connect import translated
 from rlm.ledger.intake import PRIORITY_STEP
-from rlm.ledger.reading.backlog import list_pages, stamped_at, waits_since
+from rlm.ledger.lists import list_pages
+from rlm.ledger.reading.backlog import stamped_at, waits_since
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rlm.ledger import Store
 
-#: Events looked at for one page at the most: where few fit, the next page goes on from there.
+#: Most events read for one page. If few of them fit, the next page goes on from there.
 MOST_LOOKED = 100_000
 #: The states in which an event waits, in the order of the list.
 WAITING = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.RETRIED, Place.QUEUED)
@@ -33,7 +34,7 @@ _FIELDS = ("wallet", "item", "taken_at", "score")
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events are meant: those that fit all that is given, of types and states one of several."""
+    """Which events are meant: those that fit all that is given, and one of the types and states."""
 
     types: frozenset[str] = frozenset()
     wallet: str = ""
@@ -55,7 +56,7 @@ class EventFilter:
 class Waiter:
     """An event that waits. `since` and `due`, when its back-off is over, are in seconds since 1970.
 
-    `priority` is None on the audit list where its item brings none.
+    `priority` is None on the audit list if its item has none.
     """
 
     event_id: str
@@ -79,8 +80,8 @@ class Waiter:
 class Mark(NamedTuple):
     """A place in the list of what waits, behind an event.
 
-    In a zset that is its `score`, and the event's id decides between those of one score. In a list `score` items were
-    passed, and so many events of the next as `behind` says.
+    In a zset that is its `score`, and the event's id among those of one score. In a list it is after `score` items and
+    `behind` events of the next one.
     """
 
     part: str
@@ -90,7 +91,7 @@ class Mark(NamedTuple):
 
     @classmethod
     def read(cls, text: str) -> Mark | None:
-        """Read a mark as `str` writes it; None where it is none."""
+        """Read a mark as `str` writes it; None for any other text."""
         found = _MARK.fullmatch(text)
         if found is None or (found[1] in _LISTS and not re.fullmatch(r"\d{0,9}", found[4], re.ASCII)):
             return None
@@ -101,7 +102,7 @@ class Mark(NamedTuple):
 
 
 class WaitingPage(NamedTuple):
-    """Some events, and behind which mark the list goes on; None where it ends."""
+    """Some events, and the mark after which the list goes on; None at its end."""
 
     events: list[Waiter]
     after: Mark | None
@@ -110,9 +111,9 @@ class WaitingPage(NamedTuple):
 def waiting_page(store: Store, wanted: EventFilter, number: int, after: Mark | None = None) -> WaitingPage:
     """Return the first `number` events behind `after` that wait and are wanted, and where the list goes on.
 
-    Types come in the order of the configuration; of each what is pending, in its order, then what backs off, is out of
-    attempts, and was retried by hand; then staging and the audit list, the oldest item first. Memory does not follow
-    the number of events, nor does any step hold Redis up. What moves meanwhile may be missed or come twice.
+    Types come in the order of the configuration. Within a type come pending events, in their order, then those backing
+    off, out of attempts, and retried by hand. Staging and the audit list come last, the oldest item first. Memory is
+    constant, and no step blocks Redis for long. What moves meanwhile may be missed or come twice.
     """
     found: list[Waiter] = []
     now, looked, last = store.now_us() / _MICROSECONDS, 0, after

@@ -1,7 +1,7 @@
-"""Notices when Redis has forgotten slots that were taken: it came back empty, or as it was a while ago.
+"""Data-loss detection: has Redis forgotten slots that were taken, because it came back empty or in an older state?
 
-An epoch is a time in which Redis forgot nothing, with the number of slots that were taken in it. The conductor keeps
-what it has seen of it in memory and in a file, and vouches for a server process only where that remembers as much.
+An epoch is a time in which Redis forgot nothing, with the number of slots taken in it. The conductor keeps the newest
+number that it has seen, in memory and in a file. It vouches for a server process only if that remembers as many.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from rlm.ledger.keys import Keys
 
-#: How often what was seen is written to the file at most, seconds: slots of so long may be forgotten unseen where the
-#: conductor dies in the same moment as Redis.
+#: Shortest time between two writes of the file, seconds. Slots of that time may be forgotten unnoticed if the
+#: conductor dies at the same moment as Redis.
 SAVE_SECONDS = 0.1
 
 #: No epoch was born later than so long from now, seconds: a clock may have been set back since. Nor has any more slots.
@@ -42,8 +42,8 @@ _MICROSECONDS = 1_000_000
 log = logging.getLogger(__name__)
 
 
-class Verdict(StrEnum):
-    """What vouching for a server comes to."""
+class Continuity(StrEnum):
+    """Whether the server that answers still knows every slot it gave."""
 
     KEPT = "kept"
     RESTARTED = "restarted"
@@ -63,12 +63,12 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Vouched:
-    """What vouching came to; the time there, and by how much moments were ever moved with its clock (microseconds).
+    """The result of vouching, the time of Redis, and by how much its clock was ever moved (microseconds).
 
-    `why` windows are not to be trusted, if somebody found that out and could not hold the endpoints.
+    `why` says why windows cannot be trusted, if somebody found that out and could not hold the endpoints.
     """
 
-    verdict: Verdict
+    verdict: Continuity
     now_us: int
     shifted_us: int
     why: str
@@ -76,19 +76,19 @@ class Vouched:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """When windows could last not be trusted (seconds since 1970), and why."""
+    """When windows could not be trusted for the last time (seconds since 1970), and why."""
 
     at: float
     why: str
 
 
 def _is_sane(epoch: Epoch, now: float) -> bool:
-    """Return whether an epoch can be one; what cannot is not to be gone by, nor remembered."""
+    """Return whether an epoch is possible. One that is not is neither used nor remembered."""
     return 0 < epoch.born <= (now + AHEAD_SECONDS) * _MICROSECONDS and 0 <= epoch.slots < MOST_SLOTS
 
 
 class EpochFile:
-    """What a conductor has seen of the epoch, for the next one on this host. Whatever the disk says, work goes on."""
+    """What a conductor has seen of the epoch, for the next one on this host. Trouble with the disk stops nothing."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -97,7 +97,7 @@ class EpochFile:
         self._refused = False
 
     def claim(self) -> None:
-        """See that the directory is this user's alone; that it cannot be made or written, `save` tells.
+        """Require the directory to be this user's alone. `save` reports one that cannot be made or written.
 
         Raises:
             UnsafeError: it is not.
@@ -106,7 +106,7 @@ class EpochFile:
             pass
 
     def read(self) -> Epoch | None:
-        """Return what was saved; None where there is nothing that can be read."""
+        """Return what was saved; None if nothing can be read."""
         try:
             found = msgspec.json.decode(read_own(self._path), type=Epoch)
             return found if _is_sane(found, system_clock.now()) else None
@@ -122,7 +122,7 @@ class EpochFile:
             return None
 
     def save(self, epoch: Epoch, *, at_once: bool = False) -> None:
-        """Write it, unless that was done, or another was a moment ago and this one need not be `at_once`."""
+        """Write it unless it is written already. Unless `at_once`, it waits `SAVE_SECONDS` after the last one."""
         now = system_clock.monotonic()
         if epoch == self._saved or (now - self._saved_at < SAVE_SECONDS and not at_once):
             return
@@ -160,24 +160,21 @@ class Epochs:
 
     @translating
     def vouch(self, token: int) -> Vouched:
-        """Vouch for the server that answers, if it has forgotten nothing: only then do workers get slots from it.
-
-        Raises FencedError for a `token` that is not the lease's, StoreError where Redis does not answer.
-        """
+        """Vouch for the server that answers, if it has forgotten nothing: only then do workers get slots from it."""
         known = self._known or self._file.read()
         seen = (known.born, known.id, known.slots) if known else (0, "", 0)
         reply = self._vouch(self._client, [self._keys.lease, self._keys.epoch], [token, *seen, secrets.token_hex(8)])
         now_us, shifted_us, verdict, born, epoch_id, slots, why = reply
         if verdict not in {b"forgot", b"unknown"}:
             self._know(Epoch(int(born), epoch_id.decode(), int(slots)))
-        return Vouched(Verdict(text(verdict)), int(now_us), int(shifted_us), text(why))
+        return Vouched(Continuity(text(verdict)), int(now_us), int(shifted_us), text(why))
 
     @translating
     def renew(self, token: int, why: str, *, underway_seconds: float = 0.0) -> None:
-        """Begin a new epoch, in which each window is held for its longest period from now, whatever that will be.
+        """Begin a new epoch, in which each window is held for its longest period from now on.
 
-        They are held for `underway_seconds` more, which is how long a call under way may still get no answer: its slot
-        would then be blocked for a period from its end, if anybody still knew of it.
+        They are held for `underway_seconds` more, the longest time that a call under way may still take: its slot,
+        of which nobody knows any more, would be blocked for a period from its end.
         """
         known = self._known or self._file.read()
         reply = self._renew(
@@ -195,7 +192,7 @@ class Epochs:
 
     @translating
     def watch(self) -> tuple[int, int]:
-        """Remember what Redis has, without a verdict: a standby does, so that it knows when it has to conduct.
+        """Remember the epoch of Redis without judging it: a standby needs it once it conducts.
 
         Returns the time there, and by how much moments were ever moved with its clock, both in microseconds.
         """
@@ -219,7 +216,7 @@ class Epochs:
         return Renewal(int(since) / _MICROSECONDS, text(why)) if since and why else None
 
     def close(self) -> None:
-        """Save what is known where this process conducted, for the next conductor of this host."""
+        """Save what is known for the next conductor of this host, if this process conducted."""
         if self._known and self._conducted:
             self._file.save(self._known, at_once=True)
 
@@ -231,5 +228,5 @@ class Epochs:
 
 
 def _follows(known: Epoch, seen: Epoch, *, renewed: bool) -> bool:
-    """Tell whether `seen` comes after `known`: more of the same, or one begun by somebody who knew that."""
+    """Return whether `seen` follows `known`: it is the same with more slots, or was begun by somebody who knew it."""
     return seen.slots >= known.slots if seen.id == known.id else renewed and seen.born > known.born

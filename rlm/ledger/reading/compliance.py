@@ -24,9 +24,9 @@ _ALL = 2**31
 def compliance(store: Store, since_seconds: float) -> dict[str, Any]:
     """Judge the calls of the last `since_seconds`, by endpoint and budget; `ok` where no limit was exceeded.
 
-    What is counted are the calls, when they were sent by the clock of Redis. Endpoints that are no longer configured
-    are not looked at. From `known_from` on all calls are known, and `known_why` says why not before, or is None: of
-    what was before, those that are there count as well, but that none was too many cannot be said.
+    Calls count when they were sent, by the clock of Redis. Endpoints that are no longer configured are left out. All
+    calls are known from `known_from` on; `known_why` says why not before, or is None. Earlier ones count as far as
+    they are known, which does not prove that none was too many.
     """
     endpoints = store.endpoints()
     now_us = store.now_us()
@@ -48,8 +48,7 @@ def compliance(store: Store, since_seconds: float) -> dict[str, Any]:
 def excess(store: Store, since: float) -> dict[str, int]:
     """Return by endpoint and budget by how many its limit was exceeded in a period that ends after `since`; 0: kept.
 
-    `since` is in seconds since 1970. What is read does not grow with the log: it is what was sent since then, and in
-    the longest period before.
+    `since` is in seconds since 1970. Only what was sent since then, and in the longest period before, is read.
     """
     now_us = store.now_us()
     ago = max(0.0, now_us / _MICROSECONDS - since)
@@ -70,7 +69,7 @@ def excess(store: Store, since: float) -> dict[str, int]:
 
 
 def _known_from(store: Store, found: dict[str, Any], since_us: int, now_us: int) -> tuple[int, str | None]:
-    """Tell from when on no call is missing, and why not since `since_us`; no slot is taken outside an epoch."""
+    """Return from when on all calls are known, and why not since `since_us`. Slots are taken within epochs only."""
     kept = min((one["kept_seconds"] for one in found.values()), default=KEEP_SECONDS)
     with translated(store.client):
         born = cast("bytes | None", store.client.hget(store.keys.epoch, "born"))
