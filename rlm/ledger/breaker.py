@@ -16,8 +16,8 @@ from rlm.core.clock import system_clock
 from rlm.core.compliance import most_in_any
 from rlm.core.health import FAILING
 from rlm.core.text import ordinal
-from rlm.ledger.connect import text, translated, translating
-from rlm.ledger.scripts import Script
+from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 #: A limit raises an alarm from this many refusals on.
 ALARMING: Final = 2
 
-_MICROSECONDS = 1_000_000
 #: `paused_until_us` of a pause that lasts until it is resumed: the end of the year 9999, as `pause_endpoint` writes it.
 _FOREVER_US = 253_402_300_799_000_000
 _REFUSED = ("refused_limit", "refused_nth", "refused_calls", "refused_us")
@@ -77,15 +76,12 @@ class Health:
     refusals: Refusals | None = None
 
 
-class Breaker:
+class Breaker(Part):
     """Rests endpoints for all workers at once, reopens them, and knows how they are."""
 
     def __init__(self, client: redis.Redis, keys: Keys, guard_seconds: float) -> None:
-        self._client = client
-        self._keys = keys
+        super().__init__(client, keys)
         self._guard_seconds = guard_seconds
-        self._rest = Script("rest_endpoint")
-        self._reopen = Script("reopen_endpoint")
 
     def rest(self, endpoint: Endpoint, seconds: float) -> float:
         """Rest an endpoint for `seconds` for all workers, as it asked; return how long it rests from now, seconds."""
@@ -99,7 +95,7 @@ class Breaker:
         it when a period has passed here. Returns what is noted under this limit; None if this refusal is not.
         """
         shortest_seconds = min(rule.seconds for rule in endpoint.limit.rules)
-        period_us = round((shortest_seconds + self._guard_seconds) * _MICROSECONDS)
+        period_us = round((shortest_seconds + self._guard_seconds) * MICROSECONDS)
         refused: list[str | int] = ["" if slot.suspect else slot.stamp, period_us, endpoint.limit.text]
         _, noted, nth = self._rest_by(endpoint, seconds, seconds, failing=0, refused=refused)
         return Refusals(endpoint.limit.text, nth, noted, system_clock.now()) if noted else None
@@ -119,21 +115,18 @@ class Breaker:
         refused: Sequence[str | int] = ("", 0, ""),
     ) -> tuple[Failed, int, int]:
         keys = [self._keys.health(endpoint.window_id), self._keys.window(endpoint.window_id)]
-        args = [round(seconds * _MICROSECONDS), round(longest_seconds * _MICROSECONDS), failing, *refused]
-        rest_us, opened, noted, nth = self._rest(self._client, keys, args)
-        return Failed(rest_us / _MICROSECONDS, opened=bool(opened)), noted, nth
+        args = [round(seconds * MICROSECONDS), round(longest_seconds * MICROSECONDS), failing, *refused]
+        rest_us, opened, noted, nth = self._run("rest_endpoint", keys, args)
+        return Failed(rest_us / MICROSECONDS, opened=bool(opened)), noted, nth
 
     def reopen(self, endpoint: Endpoint) -> bool:
         """End the probing of an endpoint that answered well; return whether it was probed."""
-        return bool(self._reopen(self._client, [self._keys.health(endpoint.window_id)]))
+        return bool(self._run("reopen_endpoint", [self._keys.health(endpoint.window_id)]))
 
     @translating
     def health(self, limited: Sequence[Limited]) -> dict[str, Health]:
         """Return what is known of each, by name."""
-        pipeline = self._client.pipeline(transaction=False)
-        for one in limited:
-            pipeline.hmget(self._keys.health(one.window_id), _HEALTH)
-        found = pipeline.execute()
+        found = self._batch(("HMGET", self._keys.health(one.window_id), *_HEALTH) for one in limited)
         return {one.name: _read_health(*told) for one, told in zip(limited, found, strict=True)}
 
     def alarmed(self, endpoints: Sequence[Limited], since: float) -> set[str]:
@@ -146,8 +139,7 @@ class Breaker:
 
     def forget_refusals(self, limited: Limited) -> None:
         """Forget that calls of `limited` were refused: enough were answered well since."""
-        with translated(self._client):
-            self._client.hdel(self._keys.health(limited.window_id), *_REFUSED)
+        self._batch([("HDEL", self._keys.health(limited.window_id), *_REFUSED)])
 
 
 def _read_health(
@@ -163,8 +155,8 @@ def _read_health(
         int(failures or 0),
         text(by or b""),
         float(at) if at else None,
-        int(until_us) / _MICROSECONDS if until_us and ends else None,
-        int(opened_us) / _MICROSECONDS if opened_us else None,
+        int(until_us) / MICROSECONDS if until_us and ends else None,
+        int(opened_us) / MICROSECONDS if opened_us else None,
         _read_refusals(*refused),
     )
 
@@ -172,7 +164,7 @@ def _read_health(
 def _read_refusals(limit: bytes | None, nth: bytes | None, calls: bytes | None, at_us: bytes | None) -> Refusals | None:
     if not (limit and nth and calls and at_us):
         return None
-    return Refusals(limit.decode(), int(nth), int(calls), int(at_us) / _MICROSECONDS)
+    return Refusals(limit.decode(), int(nth), int(calls), int(at_us) / MICROSECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +237,7 @@ def forget_what_is_over(store: Store) -> None:
 
 def _is_over(store: Store, one: TooHigh) -> bool:
     """Return whether as many calls as that were sent within a period since the last refusal, a period ago or more."""
-    period_us, after_us = round(one.period_seconds * _MICROSECONDS), round(one.refusals.at * _MICROSECONDS)
+    period_us, after_us = round(one.period_seconds * MICROSECONDS), round(one.refusals.at * MICROSECONDS)
     amount = max(rule.amount for rule in one.endpoint.limit.rules)
     until_us = store.now_us() - period_us
     sent = [at for at in store.windows.sent(one.endpoint, 2 * amount) if after_us < at <= until_us]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from rlm.core.event import type_of
-from rlm.ledger.connect import text
+from rlm.ledger.connect import MICROSECONDS, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rlm.core.expected import Expected, Pair
 
 _NOTE = re.compile(r"([0-9a-f]+)\|(\d{1,17})\|([A-Za-z0-9_.-]{1,100})(?:\|([0-9a-f]+))?")
-_MICROSECONDS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,5 +170,5 @@ def calls_underway(notes: Mapping[bytes, bytes], now_us: int) -> Iterator[CallUn
     """Yield a worker's calls that have a slot; `now_us` is the time of Redis, microseconds."""
     for lane in lanes_of(notes):
         if lane.endpoint and lane.taken_us is not None:
-            age_seconds = max(0, now_us - lane.taken_us) / _MICROSECONDS
+            age_seconds = max(0, now_us - lane.taken_us) / MICROSECONDS
             yield CallUnderway(type_of(lane.event_id), lane.endpoint, age_seconds)

@@ -52,6 +52,8 @@ _R = TypeVar("_R")
 
 #: How names are read that need not be text: other bytes survive, and go back to Redis unchanged.
 ESCAPED = "surrogateescape"
+#: Redis counts time in microseconds; so many are a second.
+MICROSECONDS = 1_000_000
 #: What reading a key raises if it holds something that RLM does not write there.
 _UNREADABLE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
 

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from rlm.ledger.connect import text, translated, translating
-from rlm.ledger.scripts import Script
+from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import redis
-
     from rlm.core.endpoint import Limited
-    from rlm.ledger.keys import Keys
 
 #: Records kept, the newest.
 MOST_CHANGES = 1000
 #: Who changes a limit that follows the configuration file.
 BY_FILE = "file"
-
-_MICROSECONDS = 1_000_000
 
 
 class What(StrEnum):
@@ -62,12 +57,8 @@ class _Record(msgspec.Struct, rename={"before": "from", "after": "to"}):
     before: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
-class Changes:
+class Changes(Part):
     """The newest changes, written in the step that makes them."""
-
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client = client
-        self._keys = keys
 
     def note(self, by: str, name: str, what: What, before: str | None, after: str | None) -> None:
         """Record a change that is made now, apart from the step that makes it.
@@ -75,18 +66,15 @@ class Changes:
         Raises:
             StoreError: Redis did not answer; whether it is recorded is not known.
         """
-        with translated(self._client):
-            seconds, microseconds = self._client.time()
-            at = seconds + microseconds / _MICROSECONDS
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.lpush(self._keys.changes, msgspec.json.encode(_Record(by, name, what, after, at, before)))
-            pipeline.ltrim(self._keys.changes, 0, MOST_CHANGES - 1)
-            pipeline.execute()
+        ((seconds, microseconds),) = self._batch([("TIME",)])
+        record = msgspec.json.encode(_Record(by, name, what, after, seconds + microseconds / MICROSECONDS, before))
+        changes = self._keys.changes
+        self._batch([("LPUSH", changes, record), ("LTRIM", changes, 0, MOST_CHANGES - 1)], transaction=True)
 
     @translating
     def newest(self, number: int = MOST_CHANGES) -> list[Change]:
         """Return the newest `number` changes, newest first."""
-        found = cast("list[bytes]", self._client.lrange(self._keys.changes, 0, max(0, number - 1)))
+        found = self._lrange(self._keys.changes, 0, max(0, number - 1))
         return [_read(raw) for raw in found]
 
     @staticmethod
@@ -134,15 +122,8 @@ class Resumed:
     rested: bool
 
 
-class Control:
+class Control(Part):
     """Each change is made for all workers at once, and recorded in the same step."""
-
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client = client
-        self._keys = keys
-        self._set_limit = Script("set_limit")
-        self._pause = Script("pause_endpoint")
-        self._resume = Script("resume_endpoint")
 
     def limit(self, limited: Limited, limit: str, by: str) -> str:
         """Set a limit, which holds until the file's value for it changes; return the one before.
@@ -154,8 +135,8 @@ class Control:
         """
         keys = self._keys
         record = record_of(by, limited.name, What.LIMIT, limit)
-        before = self._set_limit(
-            self._client,
+        before = self._run(
+            "set_limit",
             [keys.limits, keys.limits_filed, keys.changes],
             [limited.name, limit, limited.limit.text, MOST_CHANGES, record],
         )
@@ -167,9 +148,9 @@ class Control:
         Raises:
             StoreError: Redis did not answer; whether it is paused is not known.
         """
-        pause_us = -1 if seconds is None else round(seconds * _MICROSECONDS)
+        pause_us = -1 if seconds is None else round(seconds * MICROSECONDS)
         record = record_of(by, limited.name, What.PAUSE, "until resumed" if seconds is None else f"{seconds:g} s")
-        self._pause(self._client, self._both(limited), [pause_us, by, MOST_CHANGES, record])
+        self._run("pause_endpoint", self._both(limited), [pause_us, by, MOST_CHANGES, record])
 
     def resume(self, limited: Limited, by: str) -> Resumed:
         """End a pause, and a rest for what the endpoint answered; its next call is then its probe.
@@ -180,7 +161,7 @@ class Control:
             StoreError: Redis did not answer; whether it is resumed is not known.
         """
         record = record_of(by, limited.name, What.RESUME)
-        paused, rested = self._resume(self._client, self._both(limited), [MOST_CHANGES, record])
+        paused, rested = self._run("resume_endpoint", self._both(limited), [MOST_CHANGES, record])
         return Resumed(bool(paused), bool(rested))
 
     def _both(self, limited: Limited) -> list[str]:

@@ -12,15 +12,15 @@ import secrets
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import UnsafeError
 from rlm.core.private import opened_directory, read_own, replace_own
-from rlm.ledger.connect import address, text, translating
-from rlm.ledger.scripts import Script
+from rlm.ledger.connect import MICROSECONDS, address, text, translating
+from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,6 @@ SAVE_SECONDS = 0.1
 AHEAD_SECONDS = 366 * 86_400
 MOST_SLOTS = 2**53
 
-_MICROSECONDS = 1_000_000
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +83,7 @@ class Renewal:
 
 def _is_sane(epoch: Epoch, now: float) -> bool:
     """Return whether an epoch is possible. One that is not is neither used nor remembered."""
-    return 0 < epoch.born <= (now + AHEAD_SECONDS) * _MICROSECONDS and 0 <= epoch.slots < MOST_SLOTS
+    return 0 < epoch.born <= (now + AHEAD_SECONDS) * MICROSECONDS and 0 <= epoch.slots < MOST_SLOTS
 
 
 class EpochFile:
@@ -136,19 +135,16 @@ class EpochFile:
             self._refused = True
 
 
-class Epochs:
+class Epochs(Part):
     """The epoch as Redis has it, and as this process knows it."""
 
     def __init__(self, client: redis.Redis, keys: Keys, data_dir: Path) -> None:
-        self._client = client
-        self._keys = keys
+        super().__init__(client, keys)
         database = client.connection_pool.connection_kwargs.get("db") or 0
         place = hashlib.sha256(f"{address(client)} {database} {keys.epoch}".encode()).hexdigest()[:12]
         self._file = EpochFile(data_dir / f"epoch-{place}.json")
         self._known: Epoch | None = None
         self._conducted = False
-        self._vouch = Script("vouch_server")
-        self._renew = Script("renew_epoch")
 
     def claim(self) -> None:
         """Claim the directory of the file, before anything is read of it or written.
@@ -163,7 +159,7 @@ class Epochs:
         """Vouch for the server that answers, if it has forgotten nothing: only then do workers get slots from it."""
         known = self._known or self._file.read()
         seen = (known.born, known.id, known.slots) if known else (0, "", 0)
-        reply = self._vouch(self._client, [self._keys.lease, self._keys.epoch], [token, *seen, secrets.token_hex(8)])
+        reply = self._run("vouch_server", [self._keys.lease, self._keys.epoch], [token, *seen, secrets.token_hex(8)])
         now_us, shifted_us, verdict, born, epoch_id, slots, why = reply
         if verdict not in {b"forgot", b"unknown"}:
             self._know(Epoch(int(born), epoch_id.decode(), int(slots)))
@@ -177,16 +173,10 @@ class Epochs:
         of which nobody knows any more, would be blocked for a period from its end.
         """
         known = self._known or self._file.read()
-        reply = self._renew(
-            self._client,
+        reply = self._run(
+            "renew_epoch",
             [self._keys.lease, self._keys.epoch],
-            [
-                token,
-                known.born if known else 0,
-                secrets.token_hex(8),
-                why,
-                round(underway_seconds * _MICROSECONDS),
-            ],
+            [token, known.born if known else 0, secrets.token_hex(8), why, round(underway_seconds * MICROSECONDS)],
         )
         self._know(Epoch(int(reply[0]), text(reply[1]), 0))
 
@@ -196,24 +186,20 @@ class Epochs:
 
         Returns the time there, and by how much moments were ever moved with its clock, both in microseconds.
         """
-        pipeline = self._client.pipeline(transaction=True)
-        pipeline.time()
-        pipeline.hmget(self._keys.epoch, ["born", "id", "slots", "shifted_us", "since"])
-        (seconds, microseconds), (born, epoch_id, slots, shifted_us, since) = pipeline.execute()
+        read = ("HMGET", self._keys.epoch, "born", "id", "slots", "shifted_us", "since")
+        (seconds, microseconds), fields = self._batch([("TIME",), read], transaction=True)
+        born, epoch_id, slots, shifted_us, since = fields
         if born and epoch_id and slots:
-            seen, known = (
-                Epoch(int(born), text(epoch_id), int(slots)),
-                self._known or self._file.read(),
-            )
+            seen, known = Epoch(int(born), text(epoch_id), int(slots)), self._known or self._file.read()
             if _is_sane(seen, seconds) and (known is None or _follows(known, seen, renewed=bool(since))):
                 self._known = seen  # the file is the conductor's, who has seen more by then
-        return seconds * _MICROSECONDS + microseconds, int(shifted_us or 0)
+        return seconds * MICROSECONDS + microseconds, int(shifted_us or 0)
 
     @translating
     def last_renewal(self) -> Renewal | None:
         """Return when and why windows could last not be trusted, or None."""
-        since, why = cast("list[bytes | None]", self._client.hmget(self._keys.epoch, ["since", "why"]))
-        return Renewal(int(since) / _MICROSECONDS, text(why)) if since and why else None
+        since, why = self._hmget(self._keys.epoch, ["since", "why"])
+        return Renewal(int(since) / MICROSECONDS, text(why)) if since and why else None
 
     def close(self) -> None:
         """Save what is known for the next conductor of this host, if this process conducted."""

@@ -16,27 +16,25 @@ from rlm.core.endpoint import ANSWER_SLACK_SECONDS
 from rlm.core.event import Reason, encode_letter, is_type_name, type_of
 from rlm.core.trail import Answer, Heard
 from rlm.ledger.claims import Claim, ClaimCheck, ClaimTerms, Unclaimed
-from rlm.ledger.connect import text, translated, translating
+from rlm.ledger.connect import MICROSECONDS, text, translated, translating
 from rlm.ledger.measures import read_expected
 from rlm.ledger.recovery import POISON_DEATHS
-from rlm.ledger.scripts import Call, Script, run_many
+from rlm.ledger.scripts import Call, Part, run_many
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import redis
-    from redis.client import Pipeline
 
     from rlm.ledger.keys import Keys
     from rlm.ledger.recovery import Recovery
-    from rlm.ledger.scripts import Argument
+    from rlm.ledger.scripts import Argument, Command
 
 #: A release that nobody claims is void after this many seconds, and its event pending again.
 CLAIM_SECONDS = 1.0
 #: A worker is kept free for so long for an event that is to be carried alone and has to wait, if it does not ask again.
 HOLD_SECONDS = 1.0
 
-_MICROSECONDS = 1_000_000
 _NOTHING = Heard()
 
 
@@ -59,38 +57,33 @@ class _Called:
         return [counted, self.endpoint, failing, entry, self.heard.kind]
 
 
-class Ledger:
+class Ledger(Part):
     """The verbs of the ledger. Every one may be repeated: the second time changes nothing."""
 
     def __init__(self, client: redis.Redis, keys: Keys, dedupe_seconds: float, recovery: Recovery) -> None:
-        self._client = client
-        self._keys = keys
+        super().__init__(client, keys)
         self._recovery = recovery
         self._dedupe_ms = round(dedupe_seconds * 1000)
-        self._release = Script("release_events")
-        self._claim = Script("claim_event")
-        self._complete = Script("complete_event")
-        self._return = Script("return_event")
-        self._fail = Script("fail_event")
 
     def release(
         self, token: int, run_id: str, wanted: Mapping[str, Sequence[str]], claim_seconds: float = CLAIM_SECONDS
     ) -> list[ClaimCheck]:
         """Release the first pending events of each type in `wanted`: one for each endpoint there, in that order."""
         keys = self._keys
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=False)
-            for name, endpoints in wanted.items():
-                pipeline.zrange(keys.pending(name), 0, len(endpoints) - 1)
-            found = [[text(one) for one in ids] for ids in pipeline.execute()]
+        first = self._batch(("ZRANGE", keys.pending(name), 0, len(ends) - 1) for name, ends in wanted.items())
+        found = [[text(one) for one in ids] for ids in first]
         calls: list[Call] = []
         for (name, endpoints), ids in zip(wanted.items(), found, strict=True):
-            args: list[str | int] = [token, run_id, round(claim_seconds * _MICROSECONDS)]
+            args: list[str | int] = [token, run_id, round(claim_seconds * MICROSECONDS)]
             for event_id, endpoint in zip(ids, endpoints, strict=False):
                 args += [event_id, endpoint]
             events = map(keys.event, ids[: len(endpoints)])
             calls.append(
-                (self._release, [keys.lease, keys.current, keys.pending(name), keys.released(name), *events], args)
+                (
+                    self._script("release_events"),
+                    [keys.lease, keys.current, keys.pending(name), keys.released(name), *events],
+                    args,
+                )
             )
         checks = []
         for name, ids, numbers in zip(wanted, found, run_many(self._client, calls), strict=True):
@@ -105,8 +98,8 @@ class Ledger:
     def claim(self, check: ClaimCheck, worker_id: str, revision: str, terms: ClaimTerms) -> Claim | Unclaimed:
         """Claim a released event for one lane of a worker whose configuration is `revision`, on these `terms`."""
         keys, name, run_id = self._keys, type_of(check.event_id), check.run_id
-        reply = self._claim(
-            self._client,
+        reply = self._run(
+            "claim_event",
             [
                 keys.current,
                 keys.run(run_id),
@@ -125,12 +118,12 @@ class Ledger:
                 check.event_id,
                 worker_id,
                 revision,
-                round(terms.lease_seconds * _MICROSECONDS),
-                round(terms.expected_seconds * _MICROSECONDS),
-                round(ANSWER_SLACK_SECONDS * _MICROSECONDS),
+                round(terms.lease_seconds * MICROSECONDS),
+                round(terms.expected_seconds * MICROSECONDS),
+                round(ANSWER_SLACK_SECONDS * MICROSECONDS),
                 name,
                 POISON_DEATHS - 1,
-                round(HOLD_SECONDS * _MICROSECONDS) if terms.patient else 0,
+                round(HOLD_SECONDS * MICROSECONDS) if terms.patient else 0,
                 len(terms.endpoints),
                 *terms.endpoints,
                 *terms.budgets,
@@ -144,7 +137,7 @@ class Ledger:
         return Claim(
             check,
             worker_id,
-            int(remaining) / _MICROSECONDS,
+            int(remaining) / MICROSECONDS,
             text(wallet),
             item,
             text(endpoint),
@@ -174,7 +167,7 @@ class Ledger:
             f"{waited_seconds * 1000:.1f}",
         ]
         keys = [*self._settle_keys(claim.release, claim.worker_id), self._keys.timings(claim.release.run_id)]
-        return bool(self._complete(self._client, keys, args))
+        return bool(self._run("complete_event", keys, args))
 
     def give_back(self, claim: Claim) -> bool:
         """Make an event pending again that was not sent; False when the claim was lost meanwhile."""
@@ -209,10 +202,10 @@ class Ledger:
     ) -> bool:
         """Give an event back to `where`, with the call that was made for it, if one was."""
         target = {"pending": self._keys.pending, "backoff": self._keys.backoff, "spent": self._keys.spent}[where]
-        args = [*_settle_args(check, worker_id), check.run_id, where, round(delay_seconds * _MICROSECONDS)]
+        args = [*_settle_args(check, worker_id), check.run_id, where, round(delay_seconds * MICROSECONDS)]
         args += called.args if called else ["", "", "", b"", ""]
         keys = [*self._settle_keys(check, worker_id), target(type_of(check.event_id))]
-        return bool(self._return(self._client, keys, args))
+        return bool(self._run("return_event", keys, args))
 
     def fail(self, claim: Claim, reason: Reason, detail: str, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Settle an event as failed: it becomes a dead letter. False when the claim was lost meanwhile."""
@@ -231,7 +224,7 @@ class Ledger:
             heard.kind,
         ]
         keys = [*self._settle_keys(claim.release, claim.worker_id), self._keys.failed]
-        return bool(self._fail(self._client, keys, args))
+        return bool(self._run("fail_event", keys, args))
 
     def types(self) -> list[str]:
         """Return the types that have or had events in the ledger, without entries that cannot be the name of one."""
@@ -241,29 +234,24 @@ class Ledger:
 
     def count(self, types: Sequence[str]) -> dict[str, Counts]:
         """Count the events of each type by where they are, all at one instant."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=True)
-            self.ask_counts(pipeline, types)
-            return self.read_counts(pipeline.execute(), types)
+        return self.read_counts(self._batch(self.count_commands(types), transaction=True), types)
 
-    def ask_counts(self, pipeline: Pipeline, types: Sequence[str]) -> None:
-        """Add to a pipeline the commands whose replies `read_counts` reads."""
+    def count_commands(self, types: Sequence[str]) -> list[Command]:
+        """Return the commands whose replies `read_counts` reads."""
+        commands: list[Command] = []
         for name in types:
-            for key in (self._keys.pending(name), *self._keys.holders(name)):
-                pipeline.zcard(key)
-            pipeline.zcount(self._keys.inflight(name), "-inf", 0)
+            commands += [("ZCARD", key) for key in (self._keys.pending(name), *self._keys.holders(name))]
+            commands.append(("ZCOUNT", self._keys.inflight(name), "-inf", 0))
+        return commands
 
     def read_counts(self, replies: Sequence[int], types: Sequence[str]) -> dict[str, Counts]:
-        """Read what the commands of `ask_counts` replied."""
+        """Read the replies to the commands of `count_commands`."""
         return {name: Counts(*replies[6 * index : 6 * index + 6]) for index, name in enumerate(types)}
 
     def count_retried(self, types: Sequence[str]) -> dict[str, int]:
         """Count the events of each type that enter the next run because a dead letter was retried."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=True)
-            for name in types:
-                pipeline.zcard(self._keys.retried(name))
-            return dict(zip(types, pipeline.execute(), strict=True))
+        found = self._batch((("ZCARD", self._keys.retried(name)) for name in types), transaction=True)
+        return dict(zip(types, found, strict=True))
 
     def _settle_keys(self, check: ClaimCheck, worker_id: str) -> list[str]:
         keys, name = self._keys, type_of(check.event_id)

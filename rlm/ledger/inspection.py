@@ -20,6 +20,7 @@ from rlm.ledger.claims import is_note
 from rlm.ledger.connect import text, translated
 from rlm.ledger.keys import BROKER, KeyType
 from rlm.ledger.processes import Role
+from rlm.ledger.scripts import batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -78,9 +79,7 @@ class _Place:
 
 def inspect(store: Store, *, deep: bool, records: bool) -> list[KeyFlaw]:
     """Return what is wrong. Unless `deep`, lists are read at their ends only; `records` only if asked for."""
-    with translated(store.client):
-        seconds, microseconds = store.client.time()
-    now_us = seconds * 1_000_000 + microseconds
+    now_us = store.now_us()
     places = [*_always(store, now_us), *_of_types(store), *_of_windows(store, now_us)]
     places += _of_processes(store)
     run_id, lost = _open_run(store)
@@ -203,11 +202,7 @@ def _type_of(store: Store, key: str) -> str:
 
 def _endless(store: Store, places: Sequence[_Place]) -> list[KeyFlaw]:
     """Find the keys that never expire, though they should."""
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=False)
-        for one in places:
-            pipeline.pttl(one.key)
-        left = pipeline.execute() if places else []
+    left = batch(store.client, (("PTTL", one.key) for one in places))
     wrong = "is a string, as it should be, and never expires"
     return [
         KeyFlaw(one.family, one.key, one.kind, wrong, one.of)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
 from rlm.core.event import MAX_PRIORITY, BadItemError, Excerpt, Excerpting, decode_item, encode_letter
@@ -13,7 +13,7 @@ from rlm.core.text import is_name
 from rlm.ledger.connect import longest_item, translated, translating
 from rlm.ledger.lists import Giants
 from rlm.ledger.quarantine import Quarantine
-from rlm.ledger.scripts import Script
+from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
@@ -79,17 +79,13 @@ class _Chunk:
         self.written_bytes += len(letter)
 
 
-class Intake:
+class Intake(Part):
     """The drain. It belongs to the conductor: every step carries the fencing token and the run it drains for."""
 
     def __init__(self, client: redis.Redis, keys: Keys, max_item_bytes: int) -> None:
-        self._client = client
-        self._keys = keys
+        super().__init__(client, keys)
         self._quarantine = Quarantine(client, keys)
         self._max_item_bytes = max_item_bytes
-        self._stage = Script("stage_items")
-        self._take = Script("take_chunk")
-        self._take_giant = Script("take_giant")
         self._staged = Giants(client, keys, keys.processing, longest_item(max_item_bytes))
 
     def drain(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
@@ -104,7 +100,7 @@ class Intake:
         """
         yield from self._empty_staging(token, run_id, priorities)
         keys = self._keys
-        self._stage(self._client, [keys.lease, keys.run(run_id), keys.events, keys.processing], [token, run_id])
+        self._run("stage_items", [keys.lease, keys.run(run_id), keys.events, keys.processing], [token, run_id])
         crash_point("drain.staged")
         yield from self._empty_staging(token, run_id, priorities)
 
@@ -140,7 +136,7 @@ class Intake:
             names.giant(name),
             names.failed,
         ]
-        self._take_giant(self._client, keys, [token, run_id, name, letter])
+        self._run("take_giant", keys, [token, run_id, name, letter])
 
     def _take_chunk(
         self, token: int, run_id: str, items: Sequence[bytes], priorities: Mapping[str, int]
@@ -173,7 +169,7 @@ class Intake:
         for entry in chunk.entries:
             keys += [names.event(entry.event_id), names.pending(entry.type)]
             args += [entry.item, entry.event_id, entry.type, entry.wallet_name, entry.priority]
-        taken, duplicates = self._take(self._client, keys, args)
+        taken, duplicates = self._run("take_chunk", keys, args)
         if taken == _NO_HASH:  # else its item would be taken for a duplicate, and nobody would have it
             event = names.event(chunk.entries[duplicates - 1].event_id)
             self._quarantine.set_aside(token, event, "is no hash, as an event is")
@@ -196,7 +192,7 @@ class Intake:
     @translating
     def ever_taken(self) -> int:
         """Count the events that were ever taken into the ledger."""
-        return int(cast("bytes | None", self._client.get(self._keys.sequence)) or 0)
+        return int(self._get(self._keys.sequence) or 0)
 
     def begin_sequence(self, number: int) -> None:
         """Begin to count arrivals with `number`, if the count was lost."""
@@ -205,29 +201,19 @@ class Intake:
 
     def waiting(self) -> int:
         """Count the items on the audit list and in staging, including those set aside."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.llen(self._keys.events)
-            pipeline.llen(self._keys.processing)
-            pipeline.llen(self._keys.aside(self._keys.processing))
-            return sum(pipeline.execute())
+        keys = self._keys
+        lists = (keys.events, keys.processing, keys.aside(keys.processing))
+        return sum(self._batch((("LLEN", one) for one in lists), transaction=True))
 
     def lengths(self) -> tuple[int, int]:
         """Count the items in staging, without those set aside, and those on the audit list, at one instant."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.llen(self._keys.processing)
-            pipeline.llen(self._keys.events)
-            staged, listed = pipeline.execute()
+        lists = (self._keys.processing, self._keys.events)
+        staged, listed = self._batch((("LLEN", one) for one in lists), transaction=True)
         return staged, listed
 
     def clear(self) -> int:
         """Remove all items from the audit list in one step; return how many there were."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.llen(self._keys.events)
-            pipeline.unlink(self._keys.events)
-            return int(pipeline.execute()[0])
+        return int(self._batch([("LLEN", self._keys.events), ("UNLINK", self._keys.events)], transaction=True)[0])
 
     def push(self, items: Sequence[bytes]) -> int:
         """Push items onto the audit list, as the audit system does; return how many wait there now."""

@@ -14,7 +14,7 @@ import msgspec
 
 from rlm.ledger.connect import text, translated, translating
 from rlm.ledger.quarantine import Quarantine
-from rlm.ledger.scripts import Script
+from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 _NO_LEASE = "is no lease: a hash with a token that is a number is expected"
 #: Milliseconds the answer to a request is kept for the one who asked.
 _REPLY_MS = 60_000
-#: Owner and end of the lease, and the clock of Redis: seconds and microseconds.
-_Found = tuple[list["bytes | None"], tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +38,12 @@ class Tenure:
     left_seconds: float
 
 
-class Leases:
+class Leases(Part):
     """Takes, prolongs and gives up the lease that allows to conduct runs."""
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client = client
-        self._keys = keys
+        super().__init__(client, keys)
         self._quarantine = Quarantine(client, keys)
-        self._acquire = Script("acquire_lease")
-        self._release = Script("release_lease")
 
     @translating
     def acquire(self, owner: str, ttl_seconds: float) -> int:
@@ -60,10 +55,8 @@ class Leases:
         """Take or prolong the lease as `acquire` does; return the fencing token or 0, and who holds it now."""
         lease = self._keys.lease
         note, where = self._quarantine.note(lease, _NO_LEASE)
-        token, holder, aside = self._acquire(
-            self._client,
-            [lease, where, self._keys.quarantine],
-            [owner, round(ttl_seconds * 1_000_000), note],
+        token, holder, aside = self._run(
+            "acquire_lease", [lease, where, self._keys.quarantine], [owner, round(ttl_seconds * 1_000_000), note]
         )
         if aside:
             self._quarantine.tell(lease, _NO_LEASE, where)
@@ -71,7 +64,7 @@ class Leases:
 
     def release(self, owner: str) -> bool:
         """Give the lease up; False when it was no longer the owner's."""
-        return bool(self._release(self._client, [self._keys.lease], [owner]))
+        return bool(self._run("release_lease", [self._keys.lease], [owner]))
 
     def holder(self) -> str | None:
         """Return the process that holds a lease which has not run out, or None."""
@@ -81,10 +74,8 @@ class Leases:
     @translating
     def tenure(self) -> Tenure | None:
         """Return who took the lease last, even if it has run out; None if nobody has, or it was given up."""
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.hmget(self._keys.lease, ["owner", "expires_us"])
-        pipeline.time()
-        (owner, expires), (seconds, microseconds) = cast("_Found", tuple(pipeline.execute()))
+        lease, (seconds, microseconds) = self._batch([("HMGET", self._keys.lease, "owner", "expires_us"), ("TIME",)])
+        owner, expires = lease
         if owner is None or expires is None:
             return None
         return Tenure(text(owner), (int(expires) - seconds * 1_000_000 - microseconds) / 1_000_000)
@@ -92,20 +83,16 @@ class Leases:
     @translating
     def token(self) -> int:
         """Return the newest fencing token that was given out, 0 before the first."""
-        return int(cast("bytes | None", self._client.hget(self._keys.lease, "token")) or 0)
+        return int(self._hget(self._keys.lease, "token") or 0)
 
 
-class Schedule:
+class Schedule(Part):
     """When schedulers last ticked, and the requests to start a run that they answer."""
-
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client = client
-        self._keys = keys
 
     @translating
     def last_tick(self) -> float | None:
         """Return when the scheduler last ticked, seconds since 1970."""
-        raw = cast("bytes | None", self._client.get(self._keys.last_tick))
+        raw = self._get(self._keys.last_tick)
         if raw is None:
             return None
         if not math.isfinite(at := float(raw)):
@@ -138,11 +125,9 @@ class Schedule:
 
     def answer(self, request_id: str, reply: Mapping[str, Any]) -> None:
         """Answer a request: `{"run_id": ...}` of the run started, or `{"open": ...}` of the one under way."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.set(self._keys.reply(request_id), msgspec.json.encode(reply), px=_REPLY_MS)
-            pipeline.lrem(self._keys.requests, 1, request_id)
-            pipeline.execute()
+        keys, answer = self._keys, msgspec.json.encode(reply)
+        done = [("SET", keys.reply(request_id), answer, "PX", _REPLY_MS), ("LREM", keys.requests, 1, request_id)]
+        self._batch(done, transaction=True)
 
     def forget_reply(self, request_id: str) -> None:
         """Delete the answer to a request, which would stay for a minute."""
@@ -152,5 +137,5 @@ class Schedule:
     @translating
     def reply(self, request_id: str) -> dict[str, Any] | None:
         """Return the answer to a request, None while there is none."""
-        raw = cast("bytes | None", self._client.get(self._keys.reply(request_id)))
+        raw = self._get(self._keys.reply(request_id))
         return None if raw is None else cast("dict[str, Any]", msgspec.json.decode(raw))

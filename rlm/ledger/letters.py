@@ -14,7 +14,7 @@ from rlm.core.text import is_name
 from rlm.ledger.connect import is_forbidden, longest_letter, translated
 from rlm.ledger.intake import order_offset
 from rlm.ledger.lists import Giants
-from rlm.ledger.scripts import Script
+from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -45,17 +45,11 @@ class Envelope(msgspec.Struct):
     item: msgspec.Raw
 
 
-class Letters:
+class Letters(Part):
     """The list of dead letters, newest first. A letter is known by its `id`."""
 
     def __init__(self, client: redis.Redis, keys: Keys, max_item_bytes: int) -> None:
-        self._client = client
-        self._keys = keys
-        self._retry = Script("retry_letter")
-        self._drop = Script("drop_letter")
-        self._look = Script("look_items")
-        self._trim = Script("trim_letters")
-        self._trim_giant = Script("trim_giant")
+        super().__init__(client, keys)
         self._longest = longest_letter(max_item_bytes)
         self._giants = Giants(client, keys, keys.failed, self._longest)
 
@@ -68,8 +62,7 @@ class Letters:
         """Read them, newest first, about a megabyte at a time. Entries that are no letters of ours are passed over."""
         start, number = 0, 1
         while True:
-            with translated(self._client):  # no script: who only looks on may run none
-                page = cast("list[bytes]", self._client.lrange(self._keys.failed, start, start + number - 1))
+            page = self._lrange(self._keys.failed, start, start + number - 1)  # who only looks on may run no script
             yield from (raw for raw in page if is_letter(raw))
             if len(page) < number:
                 return
@@ -82,7 +75,7 @@ class Letters:
         Letters added meanwhile do not shift them. An entry too large to be a letter of ours comes back empty.
         """
         args = [skip, number, _CHUNK_BYTES, self._longest]
-        return cast("list[bytes]", self._look(self._client, [self._keys.failed], args))
+        return cast("list[bytes]", self._run("look_items", [self._keys.failed], args))
 
     def find(self, handle: str) -> bytes | None:
         """Return the letter with this id, as it stands in the list, or None."""
@@ -116,12 +109,12 @@ class Letters:
         )
 
     def _run_retry(self, keys: list[str], args: list[str | bytes | int]) -> bool:
-        return cast("int", self._retry(self._client, [*keys, self._keys.types, self._keys.sequence], args)) > 0
+        return cast("int", self._run("retry_letter", [*keys, self._keys.types, self._keys.sequence], args)) > 0
 
     def drop(self, raw: bytes) -> bool:
         """Remove a letter for good and forget its event, if it failed with this letter; False when it was gone."""
         event = _own_event(msgspec.json.decode(raw, type=Envelope))
-        return bool(self._drop(self._client, [self._keys.failed, self._keys.event(event)], [raw, event]))
+        return bool(self._run("drop_letter", [self._keys.failed, self._keys.event(event)], [raw, event]))
 
     def held_bytes(self) -> int | None:
         """Return how many bytes of memory the list takes; None if this user of Redis may not ask."""
@@ -153,12 +146,12 @@ class Letters:
     def trim_giant(self, token: int, giant: str) -> None:
         """Remove an entry that is too large to be read, and archived. May be repeated."""
         keys = self._keys
-        self._trim_giant(self._client, [keys.lease, keys.aside(keys.failed), keys.giant(giant)], [token, giant])
+        self._run("trim_giant", [keys.lease, keys.aside(keys.failed), keys.giant(giant)], [token, giant])
 
     def trim(self, token: int, letters: Sequence[bytes]) -> int:
         """Remove the oldest entries, which are `letters` and archived; return how many. May be repeated."""
         digests = [hashlib.sha1(one, usedforsecurity=False).hexdigest() for one in letters]
-        return int(self._trim(self._client, [self._keys.lease, self._keys.failed], [token, *digests]))
+        return int(self._run("trim_letters", [self._keys.lease, self._keys.failed], [token, *digests]))
 
 
 def is_letter(raw: bytes) -> bool:

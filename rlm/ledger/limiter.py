@@ -17,7 +17,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from rlm.core.event import type_of
 from rlm.ledger.claims import write_note
-from rlm.ledger.connect import text
+from rlm.ledger.connect import MICROSECONDS, text
 from rlm.ledger.scripts import Script
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 #: Slots are kept this long at least, for the log of calls sent; longer if a rule looks further back.
 KEEP_SECONDS = 24 * 3600
-
-_MICROSECONDS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +111,8 @@ class WindowStorage(RedisStorage):
         """
         args: list[str | int] = [
             cost,
-            KEEP_SECONDS * _MICROSECONDS,
-            round(probe_seconds * _MICROSECONDS),
+            KEEP_SECONDS * MICROSECONDS,
+            round(probe_seconds * MICROSECONDS),
             call.event_id if call else "",
             write_note(call.endpoint, list(rules)) if call else "",
         ]
@@ -123,11 +121,11 @@ class WindowStorage(RedisStorage):
             keys += [self._keys.window(window_id), self._keys.health(window_id)]
             args += [*(limits or {}).get(window_id, ("", "")), len(together)]
             for amount, seconds in together:
-                args += [amount, round((seconds + self._guard_seconds) * _MICROSECONDS)]
+                args += [amount, round((seconds + self._guard_seconds) * MICROSECONDS)]
         granted, wait, stamp, suspect = self._acquire(self._client, keys, args)
         if granted:
             return Admitted(text(stamp), suspect=bool(suspect))
-        return Refused(None if wait < 0 else wait / _MICROSECONDS)
+        return Refused(None if wait < 0 else wait / MICROSECONDS)
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         """Take slots as the stock strategy asks for them."""

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, cast
 
 from rlm.ledger.connect import translated
-from rlm.ledger.scripts import Script
+from rlm.ledger.scripts import Part, Script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,16 +29,14 @@ _PAGE_BYTES = 1_000_000
 PIECE_BYTES = 3 * 2**18
 
 
-class Giants:
+class Giants(Part):
     """The giants of one list. Setting one aside, or taking it, needs the lease's token."""
 
     def __init__(self, client: redis.Redis, keys: Keys, entries: str, longest: int) -> None:
         """Read the list at the key `entries`, entries of at most `longest` bytes."""
-        self._client = client
-        self._keys = keys
+        super().__init__(client, keys)
         self._entries = entries
         self._longest = longest
-        self._peek = Script("peek_items")
 
     def peek(self, token: int, count: int, size: int) -> tuple[str, list[bytes]]:
         """Return the name of the oldest giant, "" without one, and the oldest entries before the next giant.
@@ -50,7 +48,7 @@ class Giants:
         """
         keys, name = self._keys, secrets.token_hex(16)
         names = [self._entries, keys.aside(self._entries), keys.giant(name), keys.lease]
-        giant, *entries = self._peek(self._client, names, [token, count, size, self._longest, name])
+        giant, *entries = self._run("peek_items", names, [token, count, size, self._longest, name])
         return giant.decode(), entries
 
     def size(self, name: str) -> int:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from rlm.core.expected import Completed, Expected, Following, Measured, expect
 from rlm.core.totals import of_calls
-from rlm.ledger.connect import text, translated, translating
-from rlm.ledger.scripts import Script
+from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,31 +27,26 @@ if TYPE_CHECKING:
     from rlm.ledger.keys import Keys
 
 _FAILING = "failing:"
-_MICROSECONDS = 1_000_000
 
 
-class Measures:
+class Measures(Part):
     """Durations and failures by type and endpoint. What is kept belongs to the URL, as windows do, not to the name."""
 
     def __init__(self, client: redis.Redis, keys: Keys, endpoints: Mapping[str, Endpoint]) -> None:
-        self._client = client
-        self._keys = keys
+        super().__init__(client, keys)
         self._endpoints = endpoints
-        self._publish = Script("publish_expected")
 
     @translating
     def completed(self, run_id: str, first: int = 0) -> list[Completed]:
         """Read the completed calls of an open run in the order of their answers, from the one numbered `first` on."""
-        found = cast("list[bytes]", self._client.lrange(self._keys.timings(run_id), first, -1))
+        found = self._lrange(self._keys.timings(run_id), first, -1)
         return [read_completed(one) for one in found]
 
     @translating
     def follow(self, run_id: str, first: int) -> tuple[list[Completed], dict[Pair, int]]:
         """Read the completed calls from the one numbered `first` on, and how many have failed so far, in one go."""
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.lrange(self._keys.timings(run_id), first, -1)
-        pipeline.hgetall(self._keys.tally(run_id))
-        found, tally = pipeline.execute()
+        keys = self._keys
+        found, tally = self._batch([("LRANGE", keys.timings(run_id), first, -1), ("HGETALL", keys.tally(run_id))])
         counts = {text(name): int(number) for name, number in tally.items()}
         return [read_completed(one) for one in found], failing(counts)
 
@@ -59,7 +54,7 @@ class Measures:
     def kept(self) -> dict[Pair, Measured]:
         """Return what is kept of earlier runs for the configured endpoints."""
         names = {endpoint.window_id: name for name, endpoint in self._endpoints.items()}
-        found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.measured))
+        found = self._hgetall(self._keys.measured)
         kept = {}
         for field, value in found.items():
             type_name, _, window_id = text(field).rpartition(" ")
@@ -80,12 +75,12 @@ class Measures:
         args: list[str | int] = [token]
         for (type_name, endpoint), one in expected.items():
             args += [f"{type_name} {endpoint}", write_expected(one)]
-        self._publish(self._client, [self._keys.lease, self._keys.expected], args)
+        self._run("publish_expected", [self._keys.lease, self._keys.expected], args)
 
     @translating
     def published(self) -> dict[Pair, Expected]:
         """Return what the workers are told."""
-        found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.expected))
+        found = self._hgetall(self._keys.expected)
         pairs = ((text(field).partition(" "), read_expected(value)) for field, value in found.items())
         return {(type_name, endpoint): one for (type_name, _, endpoint), one in pairs}
 
@@ -111,13 +106,13 @@ def read_completed(raw: bytes) -> Completed:
 
 def write_expected(expected: Expected) -> str:
     """Write an expectation as `claim_event` reads it: microseconds a call takes, and microseconds it needs."""
-    return f"{expected.seconds * _MICROSECONDS:.0f} {expected.needed_seconds * _MICROSECONDS:.0f}"
+    return f"{expected.seconds * MICROSECONDS:.0f} {expected.needed_seconds * MICROSECONDS:.0f}"
 
 
 def read_expected(raw: bytes) -> Expected:
     """Read an expectation as it is published; the error rate is the conductor's alone."""
     seconds, needed = raw.split(b" ")
-    return Expected(int(seconds) / _MICROSECONDS, int(needed) / _MICROSECONDS)
+    return Expected(int(seconds) / MICROSECONDS, int(needed) / MICROSECONDS)
 
 
 def learned(store: Store, types: Sequence[EventType]) -> dict[Pair, Expected]:
@@ -176,15 +171,14 @@ class Measuring:
         return {pair: expected for pair, expected in found.items() if expected}
 
 
-class Totals:
+class Totals(Part):
     """Reads the totals. Each look reads the calls of the open run since the last one: a process keeps one of these.
 
     It may be used by several threads.
     """
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client = client
-        self._keys = keys
+        super().__init__(client, keys)
         self._lock = threading.Lock()
         self._forget("")
 
@@ -211,16 +205,16 @@ class Totals:
         place: Redis came back in an older state.
         """
         keys = self._keys
-        with translated(self._client):
-            run_id = text(cast("bytes | None", self._client.get(keys.current)) or b"")
-            if run_id != self._run_id:
-                self._forget(run_id)
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.get(keys.current)
-            pipeline.hgetall(keys.totals)
-            pipeline.hgetall(keys.tally(run_id))
-            pipeline.lrange(keys.timings(run_id), max(0, self._read - 1), -1)
-            current, totals, tally, timings = pipeline.execute()
+        run_id = text(self._get(keys.current) or b"")
+        if run_id != self._run_id:
+            self._forget(run_id)
+        read = [
+            ("GET", keys.current),
+            ("HGETALL", keys.totals),
+            ("HGETALL", keys.tally(run_id)),
+            ("LRANGE", keys.timings(run_id), max(0, self._read - 1), -1),
+        ]
+        current, totals, tally, timings = self._batch(read, transaction=True)
         if text(current or b"") != run_id:
             return None
         if self._last is not None and timings[:1] != [self._last]:

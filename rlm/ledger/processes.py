@@ -13,13 +13,12 @@ import redis
 from rlm.core.clock import system_clock
 from rlm.ledger.claims import lanes_of
 from rlm.ledger.connect import make_client, text, translated, translating
-from rlm.ledger.scripts import Script
+from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rlm.ledger.claims import Lane
-    from rlm.ledger.keys import Keys
 
 #: A process not heard of for this many seconds is taken for gone.
 HEARTBEAT_TTL_SECONDS = 10.0
@@ -75,34 +74,21 @@ class Process:
     version: str = ""
 
 
-class Processes:
+class Processes(Part):
     """The register of processes. Entries expire, so that a host that vanished does not stay in it."""
-
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client = client
-        self._keys = keys
-        self._want = Script("want_workers")
-        self._count_restarts = Script("count_restarts")
 
     def announce(self, role: Role, process: Process) -> None:
         """Enter a process, or prolong its entry."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.sadd(self._keys.processes(role), process.id)
-            pipeline.set(
-                self._keys.process(role, process.id),
-                msgspec.json.encode(process),
-                px=round(HEARTBEAT_TTL_SECONDS * 1000),
-            )
-            pipeline.execute()
+        key, ttl_ms = self._keys.process(role, process.id), round(HEARTBEAT_TTL_SECONDS * 1000)
+        entry = msgspec.json.encode(process)
+        enter = [("SADD", self._keys.processes(role), process.id), ("SET", key, entry, "PX", ttl_ms)]
+        self._batch(enter, transaction=True)
 
     def forget(self, role: Role, process_id: str) -> None:
         """Remove a process that has ended."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.srem(self._keys.processes(role), process_id)
-            pipeline.delete(self._keys.process(role, process_id))
-            pipeline.execute()
+        keys = self._keys
+        remove = [("SREM", keys.processes(role), process_id), ("DEL", keys.process(role, process_id))]
+        self._batch(remove, transaction=True)
 
     def alive(self, role: Role) -> list[Process]:
         """List the processes of a role, oldest first; those no longer heard of are `missing`."""
@@ -121,11 +107,8 @@ class Processes:
         soon makes a new one; a dead one would seem alive until then.
         """
         ids = sorted(text(one) for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))))
-        pipeline = self._client.pipeline(transaction=False)
-        for one in ids:
-            pipeline.get(self._keys.process(role, one))
-            pipeline.pttl(self._keys.process(role, one))
-        replies = iter(pipeline.execute() if ids else ())
+        entries = [self._keys.process(role, one) for one in ids]
+        replies = iter(self._batch((command, key) for key in entries for command in ("GET", "PTTL")))
         return {
             one: _read(entry) if entry is not None and left <= HEARTBEAT_TTL_SECONDS * 1000 else None
             for one, entry, left in zip(ids, replies, replies, strict=True)
@@ -133,50 +116,35 @@ class Processes:
 
     def busy(self, worker_ids: list[str]) -> list[int]:
         """Count the events that each worker has claimed."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=False)
-            for worker_id in worker_ids:
-                pipeline.hlen(self._keys.calls(worker_id))
-            return cast("list[int]", pipeline.execute())
+        return self._batch(("HLEN", self._keys.calls(worker_id)) for worker_id in worker_ids)
 
     @translating
     def lanes(self, worker_ids: Sequence[str]) -> list[list[Lane]]:
         """Return for each worker what its busy lanes have in hand, those longest under way first."""
-        pipeline = self._client.pipeline(transaction=False)
-        for worker_id in worker_ids:
-            pipeline.hgetall(self._keys.calls(worker_id))
-        notes = cast("list[dict[bytes, bytes]]", pipeline.execute())
-        return [lanes_of(one) for one in notes]
+        return [lanes_of(one) for one in self._batch(("HGETALL", self._keys.calls(one)) for one in worker_ids)]
 
     def silences(self, role: Role, process_ids: Sequence[str]) -> list[float]:
         """Return how long ago each process announced itself, seconds, at most `HEARTBEAT_TTL_SECONDS`.
 
         An entry that never expires was overwritten by somebody else, and counts as announced just now.
         """
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=False)
-            for process_id in process_ids:
-                pipeline.pttl(self._keys.process(role, process_id))
-            left = cast("list[int]", pipeline.execute())
-        return [
-            0.0 if milliseconds == _ENDLESS else HEARTBEAT_TTL_SECONDS - max(0, milliseconds) / 1000
-            for milliseconds in left
-        ]
+        left_ms: list[int] = self._batch(("PTTL", self._keys.process(role, one)) for one in process_ids)
+        return [0.0 if left == _ENDLESS else HEARTBEAT_TTL_SECONDS - max(0, left) / 1000 for left in left_ms]
 
     def count_restarts(self, worker_ids: Sequence[str]) -> int:
         """Count workers that ended unexpectedly and were replaced, each once; return how many were not counted yet."""
         marks = [self._keys.restarted(one) for one in worker_ids]
-        return int(self._count_restarts(self._client, [self._keys.restarts, *marks], [_RESTARTED_MS]))
+        return int(self._run("count_restarts", [self._keys.restarts, *marks], [_RESTARTED_MS]))
 
     @translating
     def restarts(self) -> int:
         """Return how many workers ended unexpectedly, ever."""
-        return int(cast("bytes | None", self._client.get(self._keys.restarts)) or 0)
+        return int(self._get(self._keys.restarts) or 0)
 
     @translating
     def coming_up_seconds(self) -> float | None:
         """Return how long workers take to come up if none is ready, by the last runs; None if none measured it."""
-        found = cast("bytes | None", self._client.get(self._keys.coming_up))
+        found = self._get(self._keys.coming_up)
         return None if found is None else float(found)
 
     @translating
@@ -188,11 +156,11 @@ class Processes:
     @translating
     def wanted(self) -> int:
         """Return how many workers the conductor wants, over all hosts."""
-        return int(cast("bytes | None", self._client.get(self._keys.wanted)) or 0)
+        return int(self._get(self._keys.wanted) or 0)
 
     def want(self, token: int, workers: int) -> None:
         """Publish how many workers are wanted, over all hosts, and wake the supervisors."""
-        self._want(self._client, [self._keys.lease, self._keys.wanted], [token, workers])
+        self._run("want_workers", [self._keys.lease, self._keys.wanted], [token, workers])
         self.wake("supervisors")
 
     def wake(self, whom: str) -> None:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.text import safe_line
-from rlm.ledger.connect import translated
-from rlm.ledger.scripts import Script
+from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import redis
-
-    from rlm.ledger.keys import Keys
     from rlm.ledger.scripts import Argument
 
 log = logging.getLogger(__name__)
@@ -46,13 +42,8 @@ class Successor:
     window_id: str = ""
 
 
-class Quarantine:
+class Quarantine(Part):
     """Sets keys aside, under the lease, and knows what was. What is there stays until somebody deletes it."""
-
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client = client
-        self._keys = keys
-        self._set_aside = Script("set_aside")
 
     def set_aside(
         self,
@@ -73,7 +64,7 @@ class Quarantine:
         args: list[Argument] = [token, kind if entries else "", note, len(fields)]
         args += [part for field in fields.items() for part in field]
         keys = [self._keys.lease, self._keys.quarantine, key, where, place or self._keys.quarantine]
-        done = bool(self._set_aside(self._client, keys, [*args, *entries]))
+        done = bool(self._run("set_aside", keys, [*args, *entries]))
         if done:
             self.tell(key, wrong, where)
         return done
@@ -101,12 +92,8 @@ class Quarantine:
 
     def all(self) -> list[Aside]:
         """Return what was set aside and is still there, the newest first; what was deleted leaves the register."""
-        with translated(self._client):
-            found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.quarantine))
-            pipeline = self._client.pipeline(transaction=False)
-            for where in found:
-                pipeline.exists(where)
-            there = pipeline.execute() if found else []
+        found = self._hgetall(self._keys.quarantine)
+        there = self._batch(("EXISTS", where) for where in found)
         asides = [_read(where, raw) for (where, raw), is_there in zip(found.items(), there, strict=True) if is_there]
         return sorted(asides, key=lambda one: one.at, reverse=True)
 

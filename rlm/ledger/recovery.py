@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from redis.exceptions import ResponseError
-
 from rlm.core import trail
 from rlm.core.clock import system_clock
+from rlm.core.errors import StoreGarbledError
 from rlm.core.event import BadItemError, Reason, decode_item, encode_letter, type_of
 from rlm.core.text import safe_line
 from rlm.core.trail import Answer, Heard
@@ -15,7 +14,7 @@ from rlm.ledger.claims import CallNote, find_note
 from rlm.ledger.connect import names_of, text, translated, translating
 from rlm.ledger.limiter import KEEP_SECONDS
 from rlm.ledger.quarantine import Quarantine
-from rlm.ledger.scripts import CHUNK, Call, Script, run_many
+from rlm.ledger.scripts import CHUNK, Call, Part, run_many
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -32,20 +31,13 @@ POISON_DEATHS = 3
 _LOST = {"dead": "died", "ended": "was ended"}
 
 
-class Recovery:
+class Recovery(Part):
     """Brings events back. Every method may be repeated: the second time changes nothing."""
 
     def __init__(self, client: redis.Redis, keys: Keys, dedupe_seconds: float) -> None:
-        self._client = client
-        self._keys = keys
+        super().__init__(client, keys)
         self._quarantine = Quarantine(client, keys)
         self._dedupe_ms = round(dedupe_seconds * 1000)
-        self._fail_pending = Script("fail_pending")
-        self._orphan = Script("orphan_event")
-        self._return_release = Script("return_release")
-        self._adopt = Script("adopt_events")
-        self._promote = Script("promote_events")
-        self._drop = Script("drop_pending")
 
     def condemn(self, token: int, run_id: str, name: str, event_id: str) -> None:
         """Make a dead letter of a pending event that cannot be sent: its hash is missing, or not one of an event."""
@@ -61,7 +53,7 @@ class Recovery:
         now = system_clock.now()
         letter = encode_letter(item, Reason.BAD_VALUE, detail, failed_at=now, run_id=run_id, event=event_id)
         names = [keys.lease, event, keys.pending(name), keys.tally(run_id), keys.failed]
-        self._fail_pending(self._client, names, [token, event_id, name, self._dedupe_ms, letter])
+        self._run("fail_pending", names, [token, event_id, name, self._dedupe_ms, letter])
 
     def fail_unknown(self, token: int, run_id: str, type_name: str, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Make dead letters of the pending events of a type that is no longer configured; return how many.
@@ -71,14 +63,8 @@ class Recovery:
         failed: int = 0
         keys, detail = self._keys, f"{type_name!r} is no longer a configured type"
         while True:
-            with translated(self._client):
-                ids = [
-                    text(one) for one in cast("list[bytes]", self._client.zrange(keys.pending(type_name), 0, CHUNK - 1))
-                ]
-                pipeline = self._client.pipeline(transaction=False)
-                for event_id in ids:
-                    pipeline.hget(keys.event(event_id), "item")
-                items = pipeline.execute()
+            ids = [text(one) for one in self._zrange(keys.pending(type_name), 0, CHUNK - 1)]
+            items = self._batch(("HGET", keys.event(event_id), "item") for event_id in ids)
             calls: list[Call] = []
             for event_id, item in zip(ids, items, strict=True):
                 letter = encode_letter(
@@ -90,20 +76,19 @@ class Recovery:
                     event=event_id,
                 )
                 names = [keys.lease, keys.event(event_id), keys.pending(type_name), keys.tally(run_id), keys.failed]
-                calls.append((self._fail_pending, names, [token, event_id, type_name, self._dedupe_ms, letter]))
+                calls.append(
+                    (self._script("fail_pending"), names, [token, event_id, type_name, self._dedupe_ms, letter])
+                )
             failed += sum(run_many(self._client, calls))
             if not ids or not goes_on():
                 return failed
 
     def _fields(self, event_id: str, *fields: str) -> list[bytes | None]:
         """Read fields of an event; if its key holds no hash, as if it had none."""
-        with translated(self._client):
-            try:
-                return cast("list[bytes | None]", self._client.hmget(self._keys.event(event_id), fields))
-            except ResponseError as error:
-                if "WRONGTYPE" not in str(error):
-                    raise
-                return [None] * len(fields)
+        try:
+            return self._hmget(self._keys.event(event_id), fields)
+        except StoreGarbledError:
+            return [None] * len(fields)
 
     def promote(self, types: Iterable[str], now_us: int) -> int:
         """Make events pending again whose back-off is over; return how many."""
@@ -111,7 +96,7 @@ class Recovery:
         for name in types:
             if ids := self._due(self._keys.backoff(name), now_us):
                 keys = [self._keys.backoff(name), self._keys.pending(name), *map(self._keys.event, ids)]
-                promoted += int(self._promote(self._client, keys, ids))
+                promoted += int(self._run("promote_events", keys, ids))
         return promoted
 
     def void_fetched(self, checks: Iterable[ClaimCheck]) -> int:
@@ -138,7 +123,7 @@ class Recovery:
         for event_id, number in events:
             keys.append(self._keys.event(event_id))
             args += [event_id, number]
-        return int(self._return_release(self._client, keys, args))
+        return int(self._run("return_release", keys, args))
 
     def drop(self, event_ids: Sequence[str]) -> tuple[int, bool]:
         """Remove events for good that are left over, and forget them.
@@ -150,7 +135,7 @@ class Recovery:
         for event_id in event_ids:
             name = type_of(event_id)
             names = [keys.current, keys.event(event_id), keys.pending(name), keys.runs, keys.dropped]
-            calls.append((self._drop, names, [event_id, name]))
+            calls.append((self._script("drop_pending"), names, [event_id, name]))
         replies = run_many(self._client, calls)
         return replies.count(1), -1 in replies
 
@@ -161,7 +146,7 @@ class Recovery:
         Unless it `died`, no death is counted: it was ended with all others, not killed by an event.
         """
         when = "dead" if died else "ended"
-        calls = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.calls(worker_id)))
+        calls = self._hgetall(self._keys.calls(worker_id))
         return sum(self._take_back(text(event_id), worker_id, call, when) for event_id, call in calls.items())
 
     def orphan_expired(self, types: Iterable[str], now_us: int, *, closing: bool = False) -> int:
@@ -173,14 +158,8 @@ class Recovery:
         for name in types:
             for event_id in self._due(self._keys.inflight(name), now_us, -now_us):
                 owner = self._fields(event_id, "owner")[0] or b""
-                with translated(self._client):
-                    call = cast("bytes | None", self._client.hget(self._keys.calls(text(owner)), event_id)) or b""
-                taken += self._take_back(
-                    event_id,
-                    text(owner),
-                    call,
-                    "closing" if closing else "expired",
-                )
+                call = self._hget(self._keys.calls(text(owner)), event_id) or b""
+                taken += self._take_back(event_id, text(owner), call, "closing" if closing else "expired")
         return taken
 
     @translating
@@ -201,8 +180,8 @@ class Recovery:
             **({"endpoint": note.endpoint} if note.endpoint else {}),
         )
         return bool(
-            self._orphan(
-                self._client,
+            self._run(
+                "orphan_event",
                 [
                     keys.event(event_id),
                     keys.inflight(name),
@@ -239,7 +218,8 @@ class Recovery:
         ids = [one.removeprefix(keys.event("")) for one in found]
         chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
         calls: list[Call] = [
-            (self._adopt, [keys.lease, target, *zsets, *map(keys.event, chunk)], [token, *chunk]) for chunk in chunks
+            (self._script("adopt_events"), [keys.lease, target, *zsets, *map(keys.event, chunk)], [token, *chunk])
+            for chunk in chunks
         ]
         return sum(run_many(self._client, calls))
 

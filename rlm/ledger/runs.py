@@ -15,34 +15,18 @@ from rlm.core.trail import Answer, Heard
 from rlm.ledger.claims import find_note
 from rlm.ledger.connect import names_of, text, translated, translating
 from rlm.ledger.schema import is_record
-from rlm.ledger.scripts import CHUNK, Script
+from rlm.ledger.scripts import CHUNK, Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import redis
-
-    from rlm.ledger.keys import Keys
     from rlm.ledger.scripts import Argument
 
 log = logging.getLogger(__name__)
 
 
-class Runs:
+class Runs(Part):
     """The open run, of which there is one at the most, and the records of those that are closed."""
-
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client = client
-        self._keys = keys
-        self._open = Script("open_run")
-        self._advance = Script("advance_run")
-        self._note = Script("note_run")
-        self._cancel = Script("cancel_run")
-        self._return_unsettled = Script("return_unsettled")
-        self._close = Script("close_run")
-        self._trim = Script("trim_records")
-        self._restore = Script("restore_run")
-        self._restate = Script("restate_tally")
 
     def open(self, token: int, run: Run, types: Sequence[str]) -> str:
         """Open `run`, carrying over what is unsettled of `types`; return the id of the run that is open now.
@@ -61,8 +45,8 @@ class Runs:
             "tick": repr(run.tick),
         }
         per_type = [key for name in types for key in (keys.pending(name), keys.retried(name))]
-        reply = self._open(
-            self._client,
+        reply = self._run(
+            "open_run",
             [*self._open_keys(run.id), keys.tally(run.id), *per_type],
             [token, run.id, len(fields), *_pairs(fields), *types],
         )
@@ -71,10 +55,10 @@ class Runs:
     @translating
     def current(self) -> Run | None:
         """Return the open run, or None."""
-        run_id = cast("bytes | None", self._client.get(self._keys.current))
+        run_id = self._get(self._keys.current)
         if run_id is None:
             return None
-        fields = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.run(text(run_id))))
+        fields = self._hgetall(self._keys.run(text(run_id)))
         return _read_run(text(run_id), fields) if fields else None
 
     def left_open(self) -> list[str]:
@@ -87,21 +71,21 @@ class Runs:
     def _is_readable(self, run_id: str) -> bool:
         try:
             with translated(self._client):
-                _read_run(run_id, cast("dict[bytes, bytes]", self._client.hgetall(self._keys.run(run_id))))
+                _read_run(run_id, self._hgetall(self._keys.run(run_id)))
         except StoreGarbledError:
             return False
         return True
 
     def restore(self, token: int, run_id: str) -> bool:
         """Reopen a run whose hash is there, after the name of the open run was lost; False if one is open."""
-        return bool(self._restore(self._client, [self._keys.lease, self._keys.current], [token, run_id]))
+        return bool(self._run("restore_run", [self._keys.lease, self._keys.current], [token, run_id]))
 
     def restate(self, token: int, run_id: str, types: Sequence[str]) -> bool:
         """Recompute what the open run carried over so that its books balance; False if it is not open."""
         keys = self._keys
         zsets = [key for name in types for key in (keys.pending(name), *keys.holders(name))]
         return bool(
-            self._restate(self._client, [keys.lease, keys.current, keys.tally(run_id), *zsets], [token, run_id, *types])
+            self._run("restate_tally", [keys.lease, keys.current, keys.tally(run_id), *zsets], [token, run_id, *types])
         )
 
     def list_again(self) -> None:
@@ -113,8 +97,7 @@ class Runs:
 
     def is_open(self, run_id: str) -> bool:
         """Return whether this is the open run."""
-        with translated(self._client):
-            return cast("bytes | None", self._client.get(self._keys.current)) == run_id.encode()
+        return self._get(self._keys.current) == run_id.encode()
 
     def advance(self, token: int, run_id: str, state: State, **fields: str | float) -> bool:
         """Move the open run to `state` and write `fields`; False when it is not open any more. May be repeated.
@@ -123,8 +106,8 @@ class Runs:
             StoreError: the state that the run is in may not move there (`rlm.core.run.MOVES`); nothing was written.
         """
         before = [one for one, after in MOVES.items() if state in after]
-        reply = self._advance(
-            self._client, self._open_keys(run_id), [token, run_id, state, " ".join([*before, ""]), *_pairs(fields)]
+        reply = self._run(
+            "advance_run", self._open_keys(run_id), [token, run_id, state, " ".join([*before, ""]), *_pairs(fields)]
         )
         if isinstance(reply, bytes):
             raise StoreError(f"run {run_id} is {text(reply)}, and from there no run moves to {state}")
@@ -132,14 +115,14 @@ class Runs:
 
     def note(self, token: int, run_id: str, **fields: str | float) -> bool:
         """Write `fields` of the open run, whatever state it is in; False when it is not open any more."""
-        return bool(self._note(self._client, self._open_keys(run_id), [token, run_id, *_pairs(fields)]))
+        return bool(self._run("note_run", self._open_keys(run_id), [token, run_id, *_pairs(fields)]))
 
     def _open_keys(self, run_id: str) -> list[str]:
         return [self._keys.lease, self._keys.current, self._keys.run(run_id)]
 
     def cancel(self, run_id: str) -> State | None:
         """Ask the conductor to end a run now; return the state it was in, None when it is not open."""
-        state = self._cancel(self._client, [self._keys.current, self._keys.run(run_id)], [run_id])
+        state = self._run("cancel_run", [self._keys.current, self._keys.run(run_id)], [run_id])
         return State(text(state)) if state else None
 
     def return_unsettled(self, run_id: str, types: Sequence[str]) -> bool:
@@ -153,16 +136,17 @@ class Runs:
     def _empty_holder(self, run_id: str, name: str, holder: str) -> bool:
         keys = self._keys
         while True:
-            with translated(self._client):
-                ids = [text(one) for one in cast("list[bytes]", self._client.zrange(holder, 0, CHUNK - 1))]
+            ids = [text(one) for one in self._zrange(holder, 0, CHUNK - 1)]
             if not ids:
                 return True
             sent = holder == keys.inflight(name)
             args: list[str | int | bytes] = [run_id, int(sent)]
             for event_id in ids:
                 args += [event_id, self._cut_entry(run_id, event_id) if sent else ""]
-            returned = self._return_unsettled(
-                self._client, [keys.current, keys.run(run_id), holder, keys.pending(name), *map(keys.event, ids)], args
+            returned = self._run(
+                "return_unsettled",
+                [keys.current, keys.run(run_id), holder, keys.pending(name), *map(keys.event, ids)],
+                args,
             )
             if returned < 0:
                 return False
@@ -170,9 +154,9 @@ class Runs:
     @translating
     def _cut_entry(self, run_id: str, event_id: str) -> bytes:
         """Return the trail's entry for a call that may be under way while its run is closed."""
-        found = cast("list[bytes | None]", self._client.hmget(self._keys.event(event_id), "owner", "attempt"))
+        found = self._hmget(self._keys.event(event_id), ("owner", "attempt"))
         owner, attempt = text(found[0] or b""), int(found[1] or 0)
-        call = find_note(cast("bytes | None", self._client.hget(self._keys.calls(owner), event_id)))
+        call = find_note(self._hget(self._keys.calls(owner), event_id))
         heard = Heard("nobody knows: its run was closed before it was answered")
         endpoint = call.endpoint if call else ""
         return trail.encode(run_id, attempt + 1, endpoint, Answer.UNKNOWN, heard, owner)
@@ -194,8 +178,8 @@ class Runs:
         """
         keys = self._keys
         kept, more = _pairs(measured or {}), _pairs(added or {})
-        reply = self._close(
-            self._client,
+        reply = self._run(
+            "close_run",
             [
                 keys.current,
                 keys.run(run_id),
@@ -215,19 +199,17 @@ class Runs:
     @translating
     def tally(self, run_id: str) -> dict[str, int]:
         """Read the counts of an open run, `what:name` -> number."""
-        found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.tally(run_id)))
+        found = self._hgetall(self._keys.tally(run_id))
         return {text(name): int(number) for name, number in found.items()}
 
     def record(self, run_id: str) -> dict[str, Any] | None:
         """Return the record of a closed run; None if there is none, or what is kept is no record."""
-        with translated(self._client):
-            raw = cast("bytes | None", self._client.hget(self._keys.records, run_id))
+        raw = self._hget(self._keys.records, run_id)
         return _read_record(run_id, raw)
 
     def history(self, number: int) -> list[str]:
         """Return the ids of the last `number` closed runs, newest first."""
-        with translated(self._client):
-            found = cast("list[bytes]", self._client.lrange(self._keys.runs, 0, number - 1))
+        found = self._lrange(self._keys.runs, 0, number - 1)
         return [text(one) for one in found]
 
     def recent(self, number: int) -> list[dict[str, Any]]:
@@ -235,8 +217,7 @@ class Runs:
         ids = self.history(number)
         if not ids:
             return []
-        with translated(self._client):
-            found = cast("list[bytes | None]", self._client.hmget(self._keys.records, ids))
+        found = self._hmget(self._keys.records, ids)
         return [one for run_id, raw in zip(ids, found, strict=True) if (one := _read_record(run_id, raw)) is not None]
 
     def count(self) -> int:
@@ -253,13 +234,15 @@ class Runs:
             number = min(CHUNK, self._client.llen(self._keys.runs) - keep)
             if number <= 0:
                 return {}
-            ids = cast("list[bytes]", self._client.lrange(self._keys.runs, -number, -1))[::-1]
-            found = cast("list[bytes | None]", self._client.hmget(self._keys.records, ids))
+            ids = self._lrange(self._keys.runs, -number, -1)[::-1]
+            found = self._hmget(self._keys.records, ids)
         return {text(one): record or b"null" for one, record in zip(ids, found, strict=True)}
 
     def trim(self, token: int, run_ids: Sequence[str]) -> int:
         """Remove the oldest records, which are `run_ids` and archived; return how many. May be repeated."""
-        return int(self._trim(self._client, [self._keys.lease, self._keys.records, self._keys.runs], [token, *run_ids]))
+        return int(
+            self._run("trim_records", [self._keys.lease, self._keys.records, self._keys.runs], [token, *run_ids])
+        )
 
 
 def _pairs(fields: Mapping[str, Argument]) -> list[Argument]:

@@ -1,4 +1,7 @@
-"""Loads the Lua scripts, one a verb, and runs them, alone or in a pipeline, with errors in RLM's own words."""
+"""How the parts of the store ask Redis: Lua scripts, one a verb, alone or in a pipeline, plain commands, and reads.
+
+Errors come in RLM's own words.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,19 @@ import hashlib
 import re
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from redis.exceptions import NoScriptError, ResponseError
 
 from rlm.core.errors import FencedError, StoreError
-from rlm.ledger.connect import forbidden, is_forbidden, place, translated
+from rlm.ledger.connect import forbidden, is_forbidden, place, translated, translating
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import redis
+
+    from rlm.ledger.keys import Keys
 
 #: Events moved by one script at the most, so that no script holds Redis up.
 CHUNK = 200
@@ -112,3 +117,59 @@ def _execute(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
     for script, keys, args in calls:
         pipeline.evalsha(script.sha, len(keys), *keys, *args)
     return pipeline.execute(raise_on_error=False)
+
+
+Command: TypeAlias = "Sequence[Argument]"
+
+
+def batch(client: redis.Redis, commands: Iterable[Command], *, transaction: bool = False) -> list[Any]:
+    """Run plain commands in one round trip, in a `transaction` at one instant; return their replies."""
+    with translated(client):
+        pipeline = client.pipeline(transaction=transaction)
+        for command in commands:
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+        return pipeline.execute()
+
+
+class Part:
+    """A part of the store. Each script is loaded when it is run for the first time."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+        self._scripts: dict[str, Script] = {}
+
+    def _script(self, name: str) -> Script:
+        if name not in self._scripts:
+            self._scripts[name] = Script(name)
+        return self._scripts[name]
+
+    def _run(self, name: str, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
+        return self._script(name)(self._client, keys, args)
+
+    def _batch(self, commands: Iterable[Command], *, transaction: bool = False) -> list[Any]:
+        return batch(self._client, commands, transaction=transaction)
+
+    @translating
+    def _get(self, key: str) -> bytes | None:
+        return cast("bytes | None", self._client.get(key))
+
+    @translating
+    def _hget(self, key: str, field: str) -> bytes | None:
+        return cast("bytes | None", self._client.hget(key, field))
+
+    @translating
+    def _hmget(self, key: str, fields: Sequence[str | bytes]) -> list[bytes | None]:
+        return cast("list[bytes | None]", self._client.hmget(key, fields))
+
+    @translating
+    def _hgetall(self, key: str) -> dict[bytes, bytes]:
+        return cast("dict[bytes, bytes]", self._client.hgetall(key))
+
+    @translating
+    def _lrange(self, key: str, first: int, last: int) -> list[bytes]:
+        return cast("list[bytes]", self._client.lrange(key, first, last))
+
+    @translating
+    def _zrange(self, key: str, first: int, last: int) -> list[bytes]:
+        return cast("list[bytes]", self._client.zrange(key, first, last))

@@ -32,10 +32,7 @@ _RANDOM_BYTES = 5
 _CHUNK = 500
 #: The broker's queue, and its keys, as the script of Dramatiq's broker names them.
 _QUEUE = "rlm"
-_BROKERS = (
-    "__heartbeats__",
-    *(f"{_QUEUE}{end}" for end in ("", ".msgs", ".XQ", ".XQ.msgs", ".DQ", ".DQ.msgs")),
-)
+_BROKERS = ("__heartbeats__", *(f"{_QUEUE}{end}" for end in ("", ".msgs", ".XQ", ".XQ.msgs", ".DQ", ".DQ.msgs")))
 
 
 class SelfTest(msgspec.Struct, frozen=True):

@@ -10,38 +10,31 @@ from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
 from rlm.core.window import WindowState
 from rlm.ledger.claims import write_note
-from rlm.ledger.connect import text, translated, translating
+from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.limiter import KEEP_SECONDS, Admitted, EndpointLimiter, WindowStorage, call_keys, periods
-from rlm.ledger.scripts import Script, run_many
+from rlm.ledger.scripts import Part, run_many
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import redis
-    from redis.client import Pipeline
 
     from rlm.core.endpoint import Endpoint, Limited
     from rlm.ledger.keys import Keys
     from rlm.ledger.limiter import Call, Refused
+    from rlm.ledger.scripts import Command
 
 #: The newest slots that count from later than their calls were sent; so many are remembered.
 MOST_MOVED = 100_000
 
-_MICROSECONDS = 1_000_000
 
-
-class Windows:
+class Windows(Part):
     """The windows of all endpoints and budgets. A call takes a slot in both, or in neither."""
 
     def __init__(self, client: redis.Redis, keys: Keys, guard_seconds: float) -> None:
-        self._client = client
-        self._keys = keys
+        super().__init__(client, keys)
         self._guard_seconds = guard_seconds
         self._limiter = EndpointLimiter(WindowStorage(client, keys, guard_seconds))
-        self._return_slot = Script("return_slot")
-        self._look = Script("look_windows")
-        self._count = Script("count_slots")
-        self._join = Script("join_budget")
 
     def with_guard(self, guard_seconds: float) -> Windows:
         """Return the same windows with another guard."""
@@ -98,17 +91,16 @@ class Windows:
         """
         limited = list(all_limited([endpoint]))
         shortest_seconds = min(rule.seconds for one in limited for rule in one.limit.rules)
-        seconds = (int(stamp) - int(sent)) / _MICROSECONDS + ago_seconds
+        seconds = (int(stamp) - int(sent)) / MICROSECONDS + ago_seconds
         if stamp in {sent, "0"} or seconds < shortest_seconds:
             return
-        with suppress(StoreError), translated(self._client):
-            pipeline = self._client.pipeline(transaction=False)
-            for one in limited:
-                key, longest_seconds = self._keys.moved(one.window_id), one.limit.longest_seconds + self._guard_seconds
-                pipeline.lpush(key, f"{stamp} {sent}")
-                pipeline.ltrim(key, 0, MOST_MOVED - 1)
-                pipeline.pexpire(key, round(1000 * max(KEEP_SECONDS, longest_seconds)))
-            pipeline.execute()
+        commands: list[Command] = []
+        for one in limited:
+            key, longest_seconds = self._keys.moved(one.window_id), one.limit.longest_seconds + self._guard_seconds
+            commands += [("LPUSH", key, f"{stamp} {sent}"), ("LTRIM", key, 0, MOST_MOVED - 1)]
+            commands.append(("PEXPIRE", key, round(1000 * max(KEEP_SECONDS, longest_seconds))))
+        with suppress(StoreError):
+            self._batch(commands)
 
     def _move(self, endpoint: Endpoint, slot: Admitted, call: Call | None, noted: str, ago_seconds: float = 0.0) -> str:
         window, *budget = [self._keys.window(one.window_id) for one in all_limited([endpoint])]
@@ -117,9 +109,9 @@ class Windows:
             slot.stamp,
             call.event_id if call else "",
             noted,
-            round(max(0.0, ago_seconds) * _MICROSECONDS),
+            round(max(0.0, ago_seconds) * MICROSECONDS),
         ]
-        reply = self._return_slot(self._client, keys, args)
+        reply = self._run("return_slot", keys, args)
         return text(reply)
 
     def join_budgets(self, token: int, endpoints: Iterable[Endpoint]) -> None:
@@ -128,8 +120,7 @@ class Windows:
         A budget with a rule that looks back further than calls are kept rests until it need not.
         """
         keys, calls = self._keys, []
-        with translated(self._client):
-            counted = cast("dict[bytes, bytes]", self._client.hgetall(keys.budgets))
+        counted = self._hgetall(keys.budgets)
         for endpoint in endpoints:
             window_id, budget = endpoint.window_id, endpoint.budget
             budget_id = budget.window_id if budget else ""
@@ -137,46 +128,43 @@ class Windows:
                 longest = budget.limit.longest_seconds + self._guard_seconds if budget else 0
                 both = [key for one in (window_id, budget_id) for key in (keys.window(one), keys.health(one))]
                 args: list[str | int] = [token, window_id, budget_id, round(1000 * max(KEEP_SECONDS, longest))]
-                calls.append((self._join, [keys.lease, keys.budgets, *both], args))
+                calls.append((self._script("join_budget"), [keys.lease, keys.budgets, *both], args))
         run_many(self._client, calls)
 
     @translating
     def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, WindowState]]:
         """Look at several windows at one instant: the time of Redis in microseconds, and each window by name."""
-        keys, args = [self._keys.epoch], [KEEP_SECONDS * _MICROSECONDS]
+        keys, args = [self._keys.epoch], [KEEP_SECONDS * MICROSECONDS]
         for one in limited:
             keys += [self._keys.window(one.window_id), self._keys.health(one.window_id)]
             args.append(len(one.limit.rules))
             for rule in one.limit.rules:
-                args += [rule.amount, round((rule.seconds + self._guard_seconds) * _MICROSECONDS)]
-        now, *views = self._look(self._client, keys, args)
+                args += [rule.amount, round((rule.seconds + self._guard_seconds) * MICROSECONDS)]
+        now, *views = self._run("look_windows", keys, args)
         return int(now), {
-            one.name: WindowState(free, wait / _MICROSECONDS, rest / _MICROSECONDS, bool(suspect), *_seconds(more))
+            one.name: WindowState(free, wait / MICROSECONDS, rest / MICROSECONDS, bool(suspect), *_seconds(more))
             for one, (free, wait, rest, suspect, *more) in zip(limited, views, strict=True)
         }
 
     def ages(self, limited: Sequence[Limited], now_us: int) -> dict[str, tuple[float, ...]]:
         """Return by name how long ago each slot was taken that still counts for a rule, seconds, newest first."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=False)
-            self.ask_ages(pipeline, limited)
-            return self.read_ages(pipeline.execute(), limited, now_us)
+        return self.read_ages(self._batch(self.age_commands(limited)), limited, now_us)
 
-    def ask_ages(self, pipeline: Pipeline, limited: Sequence[Limited]) -> None:
-        """Add to a pipeline the commands whose replies `read_ages` reads."""
-        for one in limited:
-            amount = max(rule.amount for rule in one.limit.rules)
-            pipeline.lrange(self._keys.window(one.window_id), 0, amount - 1)
+    def age_commands(self, limited: Sequence[Limited]) -> list[Command]:
+        """Return the commands whose replies `read_ages` reads."""
+        amounts = [max(rule.amount for rule in one.limit.rules) for one in limited]
+        keys = [self._keys.window(one.window_id) for one in limited]
+        return [("LRANGE", key, 0, amount - 1) for key, amount in zip(keys, amounts, strict=True)]
 
     @translating
     def read_ages(
         self, replies: Sequence[list[bytes]], limited: Sequence[Limited], now_us: int
     ) -> dict[str, tuple[float, ...]]:
-        """Read what the commands of `ask_ages` replied."""
+        """Read the replies to the commands of `age_commands`."""
         ages = {}
         for one, slots in zip(limited, replies, strict=True):
             span = one.limit.longest_seconds + self._guard_seconds
-            taken = ((now_us - int(slot)) / _MICROSECONDS for slot in slots)
+            taken = ((now_us - int(slot)) / MICROSECONDS for slot in slots)
             ages[one.name] = tuple(max(0.0, age) for age in taken if age < span)
         return ages
 
@@ -192,14 +180,14 @@ class Windows:
         """
         args: list[int] = []
         for _, spans in asked:
-            args += [len(spans), *(round(seconds * _MICROSECONDS) for seconds in spans)]
+            args += [len(spans), *(round(seconds * MICROSECONDS) for seconds in spans)]
         keys = [self._keys.window(one.window_id) for one, _ in asked]
-        return cast("list[int]", self._count(self._client, keys, args))
+        return cast("list[int]", self._run("count_slots", keys, args))
 
     @translating
     def stamps(self, limited: Limited, number: int) -> list[int]:
         """Return the stamps of the newest `number` slots, microseconds of Redis time, newest first."""
-        found = cast("list[bytes]", self._client.lrange(self._keys.window(limited.window_id), 0, max(0, number - 1)))
+        found = self._lrange(self._keys.window(limited.window_id), 0, max(0, number - 1))
         return [int(stamp) for stamp in found]
 
     @translating
@@ -208,10 +196,8 @@ class Windows:
 
         That is when their slots were taken, even if a slot counts from later on.
         """
-        pipeline = self._client.pipeline(transaction=True)
-        pipeline.lrange(self._keys.window(limited.window_id), 0, max(0, number - 1))
-        pipeline.lrange(self._keys.moved(limited.window_id), 0, max(0, number - 1))
-        slots, moved = cast("tuple[list[bytes], list[bytes]]", pipeline.execute())
+        lists = (self._keys.window(limited.window_id), self._keys.moved(limited.window_id))
+        slots, moved = self._batch((("LRANGE", one, 0, max(0, number - 1)) for one in lists), transaction=True)
         found = Counter(map(int, slots))
         for stamp, sent in (map(int, one.split()) for one in moved):  # newest first: one may have been moved again
             if found[stamp]:
@@ -222,4 +208,4 @@ class Windows:
 
 def _seconds(microseconds: Sequence[int]) -> tuple[float, float]:
     held, paused = microseconds
-    return held / _MICROSECONDS, paused / _MICROSECONDS
+    return held / MICROSECONDS, paused / MICROSECONDS

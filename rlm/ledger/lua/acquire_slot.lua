@@ -14,7 +14,7 @@
 -- then for each window: whose it is, its limit as it was read, its number of rules, then for each rule its limit, its
 --          span in microseconds (period and guard)
 -- Returns  {1, 0, stamp, suspect} taken, suspect being 1 for a probe and after failures, else 0; {0, wait_us, '0', 0}
---          refused, wait_us being -1 for never, 0 where its limit was changed; also where nobody vouched for the memory
+--          refused, wait_us being -1 for never, 0 if its limit was changed; also if nobody vouched for the memory
 -- Atomic because all workers share the windows: between looking and taking another would slip in.
 local calls, inflight, epoch, limits = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local cost, keep_us, probe_us, event_id, call = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]

@@ -7,7 +7,7 @@
 -- ARGV[3]  state    the state to move to
 -- ARGV[4]  before   the states that may move there, each with a space behind it
 -- ARGV[5..] fields and values to write
--- Returns  1 moved, or in that state already; 0 that run is no longer open; the state it is in where it may not move
+-- Returns  1 moved, or in that state already; 0 that run is no longer open; the state it is in if it may not move
 -- Atomic because a conductor that lost its lease must not move a run that another one conducts.
 --          And because between looking at the state and moving it somebody else may.
 local lease, current, run = KEYS[1], KEYS[2], KEYS[3]

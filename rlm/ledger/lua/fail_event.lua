@@ -9,7 +9,7 @@
 -- ARGV[3]  release      number of the release it was claimed under
 -- ARGV[4]  type
 -- ARGV[5]  endpoint     name of the endpoint that was called
--- ARGV[6]  failing      '1' where the endpoint failed for the moment, '0' where it answered that it does not want it
+-- ARGV[6]  failing      '1' if the endpoint failed for the moment, '0' if it answered that it does not want it
 -- ARGV[7]  dedupe_ms    how long the event is remembered, to recognise duplicates
 -- ARGV[8]  letter       the dead letter, JSON
 -- ARGV[9]  entry        of the event's trail: the call and its answer, JSON

@@ -4,7 +4,7 @@
 --          both of them -> when that ended, microseconds of Redis time
 -- KEYS[3]  window    list of the endpoint's slots: stamps in microseconds of Redis time, newest first
 -- KEYS[4]  health    hash of the endpoint: kept_us
--- KEYS[5]  shared    list of the budget's slots; any other key where the endpoint names none
+-- KEYS[5]  shared    list of the budget's slots; any other key if the endpoint names none
 -- KEYS[6]  account   hash of the budget's health: kept_us; likewise
 -- ARGV[1]  token
 -- ARGV[2]  endpoint  its window id

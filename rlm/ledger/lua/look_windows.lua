@@ -1,10 +1,10 @@
 -- Looks at the windows of endpoints and budgets without taking anything; begins the rest that a longer rule needs.
--- KEYS[1]  epoch    hash: since, before when windows are not to be trusted; underway_us, for how much longer
+-- KEYS[1]  epoch    hash: since, before which windows are not trusted; underway_us, for how much longer
 -- then for each of them: its window, its health (as in acquire_slot)
 -- ARGV[1]  keep_us  how long slots are kept, at least
 -- then for each of them: its number of rules, then for each rule its limit and its span in microseconds
 -- Returns  {now_us, then for each of them {free, wait_us, rest_us, suspect, held_us, paused_us}}: slots free now, until
---          the next is, rest left of whatever kind, 1 where it was rested for what it answered and no probe has been
+--          the next is, rest left of whatever kind, 1 if it was rested for what it answered and no probe has been
 --          answered well since, else 0, left of the rest because its window cannot be trusted, of an operator's pause
 -- One script because the answer must be of one instant, by the clock that the slots are stamped with.
 local keep_us = tonumber(ARGV[1])

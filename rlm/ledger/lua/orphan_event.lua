@@ -5,9 +5,9 @@
 -- KEYS[4]  calls     hash of the worker: event id -> its call
 -- KEYS[5]  tally     hash of the open run's counts
 -- KEYS[6]  failed    the list of dead letters
--- KEYS[7]  window    list of the endpoint's slots; any other key where the call had none
+-- KEYS[7]  window    list of the endpoint's slots; any other key if the call had none
 -- KEYS[8]  moved     list of those of its slots that count from later than their calls were sent
--- KEYS[9..] both     the same two of the endpoint's budget; missing where it has none
+-- KEYS[9..] both     the same two of the endpoint's budget; missing if it has none
 -- ARGV[1]  event id
 -- ARGV[2]  worker    whose event it was
 -- ARGV[3]  call      the call as read from the worker's hash, as acquire_slot noted it, or empty
@@ -21,7 +21,7 @@
 -- ARGV[10] letter    that dead letter, JSON
 -- ARGV[11] entry     of the event's trail: the call, whose answer nobody knows, JSON; unused without a slot
 -- ARGV[12] kept_ms   how long is remembered which slots were moved, milliseconds
--- Returns  'pending', 'failed', or '' where nothing was taken back
+-- Returns  'pending', 'failed', or '' if nothing was taken back
 -- Atomic because a slow worker may settle the event at the same moment: one of the two must lose.
 -- include append_trail
 -- include settle_event

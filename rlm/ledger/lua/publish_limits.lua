@@ -1,4 +1,4 @@
--- Publishes the limits of the configuration file, except where a limit set by hand still stands.
+-- Publishes the limits of the configuration file, except for limits set by hand that still stand.
 -- KEYS[1]  lease    hash with the fencing token
 -- KEYS[2]  limits   hash: name of an endpoint or a budget -> its limit in force
 -- KEYS[3]  filed    hash: the same name -> the limit that the file had when it was last published

@@ -1,4 +1,4 @@
--- Begins a new epoch where the windows cannot be trusted: each is held until it can, and then slots are taken again.
+-- Begins a new epoch after windows could not be trusted: each is held until it can be, then slots are taken again.
 -- KEYS[1]  lease  hash with the fencing token
 -- KEYS[2]  epoch  hash: born (microseconds of Redis time), id, server, slots; since, underway_us, why of this beginning
 -- ARGV[1]  token

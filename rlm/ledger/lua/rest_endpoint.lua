@@ -11,7 +11,7 @@
 -- ARGV[6]  limit      that limit, in words
 -- Returns  how long it rests from now, microseconds, 0 when it is not rested; and 1 when by this very failure the
 --          endpoint came to rest, else 0: a probe that fails later is nothing new; and how many refusals are noted
---          by now under this limit, 0 where this is none that is; and the lowest number that one of them had in its period
+--          by now under this limit, 0 if this one is not; and the lowest number that one of them had in its period
 -- Atomic because many workers learn the same thing at the same moment, and the longest rest must stand.
 local health, window = KEYS[1], KEYS[2]
 local rest_us, longest_us, failing = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])

@@ -3,7 +3,7 @@
 -- KEYS[2]  changes  list of records (JSON), newest first
 -- ARGV[1]  kept     number of records kept
 -- ARGV[2]  record   of the change, but for when it was made and what was there before
--- Returns  {paused, rested}, each 1 where that was so and is over now, else 0; where both are 0 nothing is recorded
+-- Returns  {paused, rested}, each 1 if that was so and is over now, else 0; if both are 0 nothing is recorded
 --          One that was rested is probed by its next call. Rests for any other reason stand: a slot might not be free.
 -- Atomic because a rest may begin at the same moment, and the record must say what was ended.
 local health, changes = KEYS[1], KEYS[2]

@@ -12,8 +12,8 @@
 -- ARGV[6]  delay_us     for backoff: from now until it is pending again, microseconds
 -- ARGV[7]  answer       '' no call was made, 'throttled' or 'errors'
 -- ARGV[8]  endpoint     name of the endpoint called
--- ARGV[9]  failing      type of the event where the endpoint failed for the moment, else empty
--- ARGV[10] entry        of the event's trail: the call and its answer, JSON; unused where no call was made
+-- ARGV[9]  failing      type of the event if the endpoint failed for the moment, else empty
+-- ARGV[10] entry        of the event's trail: the call and its answer, JSON; unused if no call was made
 -- ARGV[11] kind         the word in which the answer is counted among the run's troubles, or empty
 -- Returns  1 given back, 0 the claim was no longer the worker's and nothing was changed
 -- Atomic because a worker given up for dead may come back after its event went to another.

@@ -5,7 +5,7 @@
 -- KEYS[4]  pending  zset of the type
 -- KEYS[5..] hash of each event
 -- ARGV[1]  run id
--- ARGV[2]  sent     '1' where the holder is inflight: with a slot (its lease is positive) a call may have been sent,
+-- ARGV[2]  sent     '1' if the holder is inflight: with a slot (its lease is positive) a call may have been sent,
 --          so the next one is another attempt
 -- then for each event: its id, the entry of its trail for a call whose answer nobody knows, JSON; unused without one
 -- Returns  how many are pending again, -1 when that run is not finishing

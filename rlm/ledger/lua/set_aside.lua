@@ -2,10 +2,10 @@
 -- KEYS[1]  lease       hash with the fencing token
 -- KEYS[2]  register    hash: key set aside -> what it was, JSON
 -- KEYS[3]  key         what holds what it cannot
--- KEYS[4]  quarantine  where that goes; a name that nothing has
+-- KEYS[4]  quarantine  the new name of that key, which nothing has
 -- KEYS[5]  place       hash that gets the fields below; unused without any
 -- ARGV[1]  token
--- ARGV[2]  kind        of the key where single entries go, 'hash', 'list' or 'set'; empty: all of it
+-- ARGV[2]  kind        of the key, if single entries are set aside, 'hash', 'list' or 'set'; empty: all of it
 -- ARGV[3]  note        for the register
 -- ARGV[4]  fields      number of fields and values that follow, for `place`; a value '+N' is N microseconds from now,
 --          and never earlier than what stands there

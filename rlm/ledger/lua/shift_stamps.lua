@@ -4,7 +4,7 @@
 -- KEYS[3]  run      hash of the run that was open when the clock was read: deadline_us
 -- KEYS[4]  epoch    hash: shifted_us, by how much moments were ever moved; distrust, why windows are not to be trusted
 -- then     the health of each endpoint and budget: rest_until_us, held_until_us, paused_until_us, probe_until_us
--- then     the zsets by moment: released and backoff, and inflight, where a negative one has no slot yet
+-- then     the zsets by moment: released and backoff, and inflight, in which a negative one has no slot yet
 -- ARGV[1]  token
 -- ARGV[2]  run id    of that run, or empty
 -- ARGV[3]  shift_us  by how much, microseconds; negative: it was set back

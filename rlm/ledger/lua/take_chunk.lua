@@ -16,7 +16,7 @@
 -- then the SHA-1 of each item as it was read, oldest first; then the letters;
 -- then for each event: index of its item, event id, type, wallet, priority
 -- Returns  {taken, duplicates}, or {-1, 0} when staging is no longer as it was read and nothing was written; {-2, index}
---          where the hash of that event is none, and nothing was written either
+--          if the key of that event holds no hash, and nothing was written either
 -- Atomic because a crash, a lost reply or a late second conductor must neither lose nor double an item.
 local lease, run, tally, staging, failed, types, sequence =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]

@@ -3,7 +3,7 @@
 -- KEYS[2]  failed  the list of dead letters, newest first
 -- ARGV[1]  token
 -- ARGV[2..] the SHA-1 of each letter as it was read, the oldest first
--- Returns  how many were removed; fewer than asked where the oldest is another by now
+-- Returns  how many were removed; fewer than asked if the oldest is another by now
 -- Atomic because a letter retried or dropped meanwhile must not have another removed that the archive does not have.
 local lease, failed = KEYS[1], KEYS[2]
 local token = ARGV[1]

@@ -2,7 +2,7 @@
 -- KEYS[1]  lease  hash with the fencing token
 -- KEYS[2]  epoch  hash: born (microseconds of Redis time), id, server, slots, shifted_us, distrust, since
 -- ARGV[1]  token
--- ARGV[2]  born   of the epoch that the conductor knows, 0 where it knows none
+-- ARGV[2]  born   of the epoch that the conductor knows, 0 if it knows none
 -- ARGV[3]  id     of that epoch
 -- ARGV[4]  slots  that it knows to have been taken in it
 -- ARGV[5]  new id for an epoch that begins here

@@ -14,6 +14,7 @@ from rlm.ledger.connect import text, translated
 from rlm.ledger.intake import PRIORITY_STEP, order_offset
 from rlm.ledger.lists import list_pages
 from rlm.ledger.reading.books import books
+from rlm.ledger.scripts import batch
 from rlm.plan.sacrifice import Ranks
 
 if TYPE_CHECKING:
@@ -127,11 +128,7 @@ def _events_of(page: Sequence[bytes], store: Store, found: Waiting) -> Iterator[
 
 def _fresh(store: Store, events: Sequence[_Read], seen: set[str]) -> list[_Read]:
     """Return those events that are neither in `seen` nor known to the ledger, each once, and remember them."""
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=False)
-        for one in events:
-            pipeline.exists(store.keys.event(one.event.id))
-        known = pipeline.execute()
+    known = batch(store.client, (("EXISTS", store.keys.event(one.event.id)) for one in events))
     fresh = []
     for one, in_ledger in zip(events, known, strict=True):
         if not in_ledger and one.event.id not in seen:
@@ -160,10 +157,7 @@ def _since(store: Store, zset: str, start: int, number: int) -> list[float | Non
     """Return since when each event in a part of a zset waits; None for one that was settled meanwhile."""
     with translated(store.client):
         ids = cast("list[bytes]", store.client.zrange(zset, start, start + number - 1))
-        pipeline = store.client.pipeline(transaction=False)
-        for one in ids:
-            pipeline.hmget(store.keys.event(text(one)), "item", "taken_at")
-        entries = pipeline.execute()
+    entries = batch(store.client, (("HMGET", store.keys.event(text(one)), "item", "taken_at") for one in ids))
     return [waits_since(item, taken_at) for item, taken_at in entries]
 
 
@@ -235,14 +229,11 @@ def ranks_in_ledger(store: Store, type_name: str) -> Ranks:
 
 def _by_score(store: Store, zset: str) -> Counter[int]:
     """Count the events of a zset that is in order of priority, without going through them."""
-    with translated(store.client):
-        if not store.client.exists(zset):
-            return Counter()
-        pipeline = store.client.pipeline(transaction=False)
-        for priority in _PRIORITIES:
-            first = order_offset(priority)
-            pipeline.zcount(zset, first, f"({first + PRIORITY_STEP}")
-        return +Counter(dict(zip(_PRIORITIES, pipeline.execute(), strict=True)))
+    if batch(store.client, [("EXISTS", zset)]) == [0]:
+        return Counter()
+    firsts = map(order_offset, _PRIORITIES)
+    counted = batch(store.client, (("ZCOUNT", zset, first, f"({first + PRIORITY_STEP}") for first in firsts))
+    return +Counter(dict(zip(_PRIORITIES, counted, strict=True)))
 
 
 def _by_event(store: Store, zset: str) -> Iterator[int]:
@@ -253,9 +244,6 @@ def _by_event(store: Store, zset: str) -> Iterator[int]:
             ids = cast("list[bytes]", store.client.zrange(zset, start, start + _PAGE - 1))
             if not ids:
                 return
-            pipeline = store.client.pipeline(transaction=False)
-            for one in ids:
-                pipeline.hget(store.keys.event(text(one)), "score")
-            scores = pipeline.execute()
+        scores = batch(store.client, (("HGET", store.keys.event(text(one)), "score") for one in ids))
         yield from (MAX_PRIORITY - int(score) // PRIORITY_STEP for score in scores if score is not None)
         start += len(ids)

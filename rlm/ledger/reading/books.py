@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rlm.core.counts import Counts
 from rlm.core.event import is_type_name
 from rlm.ledger.claims import calls_underway
-from rlm.ledger.connect import ESCAPED, text, translated
+from rlm.ledger.connect import ESCAPED, MICROSECONDS, text, translated
+from rlm.ledger.scripts import batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Limited
     from rlm.ledger import Store
     from rlm.ledger.claims import CallUnderway
+    from rlm.ledger.scripts import Command
 
 #: Commands that are asked about each type.
 _PER_TYPE = 7
@@ -147,20 +149,18 @@ def _run_and_types(store: Store) -> tuple[str | None, list[str]]:
 
 def _read(store: Store, run_id: str | None, names: Sequence[str]) -> list[Any]:
     keys = store.keys
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=True)
-        pipeline.time()
-        pipeline.get(keys.current)
-        pipeline.smembers(keys.types)
-        pipeline.hgetall(keys.tally(run_id or ""))
-        for key in (keys.events, keys.processing, keys.aside(keys.processing), keys.failed):
-            pipeline.llen(key)
-        pipeline.hgetall(keys.dropped)
-        for name in names:
-            for key in (keys.pending(name), *keys.holders(name), keys.retried(name)):
-                pipeline.zcard(key)
-            pipeline.zcount(keys.inflight(name), "-inf", 0)
-        return pipeline.execute()
+    read: list[Command] = [
+        ("TIME",),
+        ("GET", keys.current),
+        ("SMEMBERS", keys.types),
+        ("HGETALL", keys.tally(run_id or "")),
+    ]
+    read += [("LLEN", one) for one in (keys.events, keys.processing, keys.aside(keys.processing), keys.failed)]
+    read.append(("HGETALL", keys.dropped))
+    for name in names:
+        read += [("ZCARD", one) for one in (keys.pending(name), *keys.holders(name), keys.retried(name))]
+        read.append(("ZCOUNT", keys.inflight(name), "-inf", 0))
+    return batch(store.client, read, transaction=True)
 
 
 def _books(run_id: str | None, names: Sequence[str], found: Sequence[Any]) -> Books:
@@ -186,9 +186,6 @@ def _accounts(names: Sequence[str], tally: Mapping[str, int], counted: Sequence[
         )
 
 
-_MICROSECONDS = 1_000_000
-
-
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """`counts` by type; `ages` of the slots that count, in seconds, by the name of endpoint or budget; the `calls`."""
@@ -203,19 +200,13 @@ def take_snapshot(
     store: Store, types: Sequence[str], limited: Sequence[Limited], worker_ids: Sequence[str]
 ) -> Snapshot:
     """Read it all at once; the calls are those of the workers named."""
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=True)
-        store.ledger.ask_counts(pipeline, types)
-        counts_end = len(pipeline)
-        store.windows.ask_ages(pipeline, limited)
-        ages_end = len(pipeline)
-        for worker_id in worker_ids:
-            pipeline.hgetall(store.keys.calls(worker_id))
-        pipeline.time()
-        *replies, (seconds, microseconds) = pipeline.execute()
-    now_us = seconds * _MICROSECONDS + microseconds
+    counts, ages = store.ledger.count_commands(types), store.windows.age_commands(limited)
+    calls = [("HGETALL", store.keys.calls(one)) for one in worker_ids]
+    *replies, (seconds, microseconds) = batch(store.client, [*counts, *ages, *calls, ("TIME",)], transaction=True)
+    ages_end = len(counts) + len(ages)
+    now_us = seconds * MICROSECONDS + microseconds
     return Snapshot(
-        store.ledger.read_counts(replies[:counts_end], types),
-        store.windows.read_ages(replies[counts_end:ages_end], limited, now_us),
+        store.ledger.read_counts(replies[: len(counts)], types),
+        store.windows.read_ages(replies[len(counts) : ages_end], limited, now_us),
         tuple(call for notes in replies[ages_end:] for call in calls_underway(notes, now_us)),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from rlm.core.clock import isoformat
 from rlm.core.compliance import peaks
 from rlm.core.endpoint import Limit, all_limited
-from rlm.ledger.connect import translated
+from rlm.ledger.connect import MICROSECONDS, translated
 from rlm.ledger.control import limits_of
 from rlm.ledger.limiter import KEEP_SECONDS
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Limited
     from rlm.ledger import Store
 
-_MICROSECONDS = 1_000_000
 #: More slots than any window holds.
 _ALL = 2**31
 
@@ -30,16 +29,16 @@ def compliance(store: Store, since_seconds: float) -> dict[str, Any]:
     """
     endpoints = store.endpoints()
     now_us = store.now_us()
-    since_us = max(0, now_us - round(since_seconds * _MICROSECONDS))
+    since_us = max(0, now_us - round(since_seconds * MICROSECONDS))
     found = {one.name: _judge(store, one, since_us) for one in all_limited(endpoints.values())}
     known_us, known_why = _known_from(store, found, since_us, now_us)
     return {
         "ok": not any(rule["exceeded"] for one in found.values() for rule in one["rules"]),
         "since_seconds": since_seconds,
-        "from": isoformat(since_us / _MICROSECONDS),
-        "known_from": isoformat(known_us / _MICROSECONDS),
+        "from": isoformat(since_us / MICROSECONDS),
+        "known_from": isoformat(known_us / MICROSECONDS),
         "known_why": known_why,
-        "until": isoformat(now_us / _MICROSECONDS),
+        "until": isoformat(now_us / MICROSECONDS),
         "by_endpoint": {name: one for name, one in found.items() if name in endpoints},
         "by_budget": {name: one for name, one in found.items() if name not in endpoints},
     }
@@ -51,7 +50,7 @@ def excess(store: Store, since: float) -> dict[str, int]:
     `since` is in seconds since 1970. Only what was sent since then, and in the longest period before, is read.
     """
     now_us = store.now_us()
-    ago = max(0.0, now_us / _MICROSECONDS - since)
+    ago = max(0.0, now_us / MICROSECONDS - since)
     limited = list(all_limited(store.endpoints().values()))
     changes = store.changes.newest()
     histories = [limits_of(one.name, changes) for one in limited]
@@ -63,7 +62,7 @@ def excess(store: Store, since: float) -> dict[str, int]:
     found = {}
     for one, history, number in zip(limited, histories, numbers, strict=True):
         sent = store.windows.sent(one, number) if number else []
-        judged = peaks(sent, one.limit, history, round(since * _MICROSECONDS))
+        judged = peaks(sent, one.limit, history, round(since * MICROSECONDS))
         found[one.name] = max(0, *(peak.most - peak.rule.amount for peak in judged))
     return found
 
@@ -75,10 +74,10 @@ def _known_from(store: Store, found: dict[str, Any], since_us: int, now_us: int)
         born = cast("bytes | None", store.client.hget(store.keys.epoch, "born"))
     bounds: list[tuple[int, str | None]] = [
         (since_us, None),
-        (now_us - round(kept * _MICROSECONDS), f"Calls are kept {kept / 3600:g} h"),
+        (now_us - round(kept * MICROSECONDS), f"Calls are kept {kept / 3600:g} h"),
     ]
     if renewal := store.epochs.last_renewal():
-        bounds.append((min(now_us, round(renewal.at * _MICROSECONDS)), renewal.why))
+        bounds.append((min(now_us, round(renewal.at * MICROSECONDS)), renewal.why))
     else:
         bounds.append((min(now_us, int(born or now_us)), "What this Redis remembers begins then"))
     return max(bounds, key=lambda bound: bound[0])
@@ -91,7 +90,7 @@ def _judge(store: Store, limited: Limited, since_us: int) -> dict[str, Any]:
         kept = cast("bytes | None", store.client.hget(store.keys.health(limited.window_id), "kept_us"))
     return {
         "calls": sum(moment >= since_us for moment in sent),
-        "kept_seconds": max(KEEP_SECONDS, int(kept or 0) / _MICROSECONDS),
+        "kept_seconds": max(KEEP_SECONDS, int(kept or 0) / MICROSECONDS),
         "rules": [_rule(peak) for peak in peaks(sent, limited.limit, history, since_us)],
     }
 
@@ -103,6 +102,6 @@ def _rule(peak: Peak) -> dict[str, Any]:
         "period_seconds": peak.rule.seconds,
         "in_force": peak.in_force,
         "most": peak.most,
-        "at": None if peak.at_us is None else isoformat(peak.at_us / _MICROSECONDS),
+        "at": None if peak.at_us is None else isoformat(peak.at_us / MICROSECONDS),
         "exceeded": peak.exceeded,
     }

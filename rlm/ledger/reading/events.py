@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from rlm.core.event import type_of
 from rlm.core.place import Place
 from rlm.ledger.claims import find_note
-from rlm.ledger.connect import text, translated
+from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.intake import PRIORITY_STEP
 from rlm.ledger.reading.backlog import stamped_at, waits_since
-from rlm.ledger.scripts import Script
+from rlm.ledger.scripts import Script, batch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rlm.ledger.claims import CallNote
 
 _ITEM_BYTES = 1_000_000
-_MICROSECONDS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +47,15 @@ def event_state(store: Store, event_id: str) -> EventState | None:
     """Read where an event is, at one instant; None if the ledger does not know it."""
     keys, name = store.keys, type_of(event_id)
     zsets = keys.zsets(name)
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=True)
-        pipeline.time()
-        pipeline.get(keys.current)
-        pipeline.hgetall(keys.event(event_id))
-        pipeline.zrank(keys.pending(name), event_id)
-        pipeline.zcard(keys.pending(name))
-        for key in zsets.values():
-            pipeline.zscore(key, event_id)
-        (seconds, microseconds), current, fields, rank, pending, *scores = pipeline.execute()
+    read = [
+        ("TIME",),
+        ("GET", keys.current),
+        ("HGETALL", keys.event(event_id)),
+        ("ZRANK", keys.pending(name), event_id),
+        ("ZCARD", keys.pending(name)),
+        *(("ZSCORE", key, event_id) for key in zsets.values()),
+    ]
+    (seconds, microseconds), current, fields, rank, pending, *scores = batch(store.client, read, transaction=True)
     if not fields:
         return None
     place, score = _place(fields, dict(zip(zsets, scores, strict=True)), is_open=current is not None)
@@ -67,7 +65,7 @@ def event_state(store: Store, event_id: str) -> EventState | None:
         worker = text(fields.get(b"owner", b""))
         with translated(store.client):
             note = find_note(cast("bytes | None", store.client.hget(keys.calls(worker), event_id)))
-    return EventState(seconds + microseconds / _MICROSECONDS, fields, place, score, position, pending, note)
+    return EventState(seconds + microseconds / MICROSECONDS, fields, place, score, position, pending, note)
 
 
 def _place(
@@ -90,18 +88,14 @@ def scores(store: Store, type_name: str, place: Place, most: int) -> dict[str, f
 
 def field_of_each(store: Store, event_ids: Sequence[str], field: str) -> list[str]:
     """Read a field of each event, empty where it has none."""
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=False)
-        for one in event_ids:
-            pipeline.hget(store.keys.event(one), field)
-        return [text(value or b"") for value in (pipeline.execute() if event_ids else [])]
+    found = batch(store.client, (("HGET", store.keys.event(one), field) for one in event_ids))
+    return [text(value or b"") for value in found]
 
 
 def count_due(store: Store, place: Place, before_us: int) -> int:
     """Count the events of all types in a place that were due before then, microseconds of Redis time."""
-    with translated(store.client):
-        zsets = [store.keys.zsets(name)[place] for name in store.known_types]
-        return sum(store.client.zcount(zset, "-inf", before_us) for zset in zsets)
+    zsets = [store.keys.zsets(name)[place] for name in store.known_types]
+    return sum(batch(store.client, (("ZCOUNT", zset, "-inf", before_us) for zset in zsets)))
 
 
 def oldest_pending(store: Store, types: Sequence[str]) -> dict[str, float]:
@@ -127,12 +121,8 @@ def oldest_pending(store: Store, types: Sequence[str]) -> dict[str, float]:
 
 
 def _earliest(store: Store, first: dict[str, list[str]]) -> dict[str, float]:
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=False)
-        for ids in first.values():
-            for event_id in ids:
-                pipeline.hmget(store.keys.event(event_id), "item", "taken_at")
-        replies = iter(cast("list[list[Any]]", pipeline.execute()))
+    events = [store.keys.event(event_id) for ids in first.values() for event_id in ids]
+    replies = iter(batch(store.client, (("HMGET", event, "item", "taken_at") for event in events)))
     since = {name: [waits_since(*next(replies)) for _ in ids] for name, ids in first.items()}
     known = {name: [at for at in found if at is not None] for name, found in since.items()}
     return {name: min(found) for name, found in known.items() if found}

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from rlm.core.clock import isoformat
 from rlm.core.event import MAX_PRIORITY, BadItemError, decode_item, event_id
 from rlm.core.place import Place
-from rlm.ledger.connect import translated
+from rlm.ledger.connect import MICROSECONDS, translated
 from rlm.ledger.intake import PRIORITY_STEP
 from rlm.ledger.lists import list_pages
 from rlm.ledger.reading.backlog import stamped_at, waits_since
+from rlm.ledger.scripts import batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +29,6 @@ _PAGE = 200
 _MARK = re.compile(r"([a-z_]+):([^:]*):(\d{1,18}):(.*)", re.ASCII)
 #: The parts that are lists of items.
 _LISTS = ("staging", "list")
-_MICROSECONDS = 1_000_000
 _FIELDS = ("wallet", "item", "taken_at", "score")
 
 
@@ -116,7 +116,7 @@ def waiting_page(store: Store, wanted: EventFilter, number: int, after: Mark | N
     constant, and no step blocks Redis for long. What moves meanwhile may be missed or come twice.
     """
     found: list[Waiter] = []
-    now, looked, last = store.now_us() / _MICROSECONDS, 0, after
+    now, looked, last = store.now_us() / MICROSECONDS, 0, after
     for mark, event in walk(store, wanted, after):
         if len(found) == number or looked == MOST_LOOKED:
             return WaitingPage(found, last)
@@ -149,7 +149,7 @@ def page_document(page: WaitingPage, now: float) -> dict[str, Any]:
 
 def list_waiting(store: Store, wanted: EventFilter, number: int, after: Mark | None = None) -> dict[str, Any]:
     """Return a page of what waits as `rlm queue list` prints it; see `waiting_page`."""
-    return page_document(waiting_page(store, wanted, number, after), store.now_us() / _MICROSECONDS)
+    return page_document(waiting_page(store, wanted, number, after), store.now_us() / MICROSECONDS)
 
 
 def walk(store: Store, wanted: EventFilter, after: Mark | None = None) -> Iterator[tuple[Mark, Waiter | None]]:
@@ -215,11 +215,7 @@ def _by_id(store: Store, mark: Mark, place: Place, item: str) -> Iterator[tuple[
 
 
 def _look(store: Store, found: Sequence[tuple[int, str]], place: Place) -> list[Waiter | None]:
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=False)
-        for _, one in found:
-            pipeline.hmget(store.keys.event(one), _FIELDS)
-        entries = pipeline.execute()
+    entries = batch(store.client, (("HMGET", store.keys.event(one), *_FIELDS) for _, one in found))
     return [
         _waiter(one, place, score, entry) if entry[1] is not None else None
         for (score, one), entry in zip(found, entries, strict=True)
@@ -229,7 +225,7 @@ def _look(store: Store, found: Sequence[tuple[int, str]], place: Place) -> list[
 def _waiter(one: str, place: Place, score: int, entry: Sequence[bytes | None]) -> Waiter:
     wallet, item, taken_at, order = entry
     priority = MAX_PRIORITY - int(order or 0) // PRIORITY_STEP
-    due = score / _MICROSECONDS if place is Place.BACKING_OFF else None
+    due = score / MICROSECONDS if place is Place.BACKING_OFF else None
     return Waiter(one, (wallet or b"").decode(), place, priority, waits_since(item, taken_at), due)
 
 
