@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from rlm.admin.planning import plan_run, start_seconds
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.endpoint import all_limited
+from rlm.core.endpoint import Limit, all_limited
 from rlm.core.text import counted
+from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.measures import Measuring
 from rlm.ledger.reading.books import take_snapshot
 from rlm.plan import Progress, Underway, Window
+from rlm.plan.pace import short_of_lanes
 from rlm.plan.situation import MANY_ENDPOINTS
+from rlm.plan.turnaround import Turnaround
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,11 +58,11 @@ class Forecaster:
         self._names = [one.name for one in types]
         self._limited = all_limited(end for one in types for end in one.endpoints)
         self._measuring = Measuring(store, run.id)
+        self._turnaround = Turnaround()
         self._published = self._measuring.expected()
         self._plan_next_at = float("-inf")
         self._report_next_at = float("-inf")
         self._short = 0
-        self._seconds = 0.0
         self._leftover: int | None = None
         self._begins_at: float | None = None
 
@@ -84,10 +88,12 @@ class Forecaster:
             StoreError: Redis did not answer.
         """
         began = system_clock.monotonic()
+        self._turnaround.look(self._run.deadline - scene.remaining_seconds, short=short_of_lanes(scene, self._types))
         if began < self._plan_next_at:
             return
         self._plan_next_at = began + REPLAN_SECONDS
-        self._measuring.look()
+        for call in self._measuring.look():
+            self._turnaround.complete(call, self._run.moment(call.at_us))
         self._tell_workers()
         if len(self._limited) <= MANY_ENDPOINTS:  # with more it would take seconds, so there the first plan stands
             self._forecast(scene, workers, team, first_release_at)
@@ -98,11 +104,10 @@ class Forecaster:
         snapshot = take_snapshot(self._store, self._names, self._limited, workers)
         plan = self._plan(scene, snapshot, wanted, team.counted_on)
         now = self._run.deadline - scene.remaining_seconds
-        self._seconds = _seconds_in_all(plan, now, first_release_at) or self._seconds
         spent = sum(count.spent for count in snapshot.counts.values())
         forecast = {
             "as_of": isoformat(now),
-            "forecast_seconds": round(self._seconds, 3),
+            "forecast_seconds": round(self._seconds_in_all(plan, now, first_release_at), 3),
             "expected_leftover": plan.expected_leftover + spent,
             "workers": plan.workers,
             "binds": _binds(plan, team, spent),
@@ -121,11 +126,13 @@ class Forecaster:
     def _plan(self, scene: Scene, snapshot: Snapshot, wanted: int, counted_on: int | None) -> Plan:
         waiting = _waiting(snapshot)
         lead = self._lead_seconds(scene)
+        lower = self._lower_limits()
+        windows = {name: _window(ages, scene.views[name]).later(lead) for name, ages in snapshot.ages.items()}
         return plan_run(
             self._store.settings,
             waiting,
-            self._types,
-            {name: _window(ages, scene.views[name]).later(lead) for name, ages in snapshot.ages.items()},
+            [_by(lower, one) for one in self._types],
+            windows | {name: replace(windows[name], suspect=False) for name in lower},
             gone_seconds=self._run.window_seconds - scene.remaining_seconds + lead,
             window_seconds=self._run.window_seconds,
             expected=self.expected,
@@ -135,14 +142,40 @@ class Forecaster:
             ),
             workers=counted_on,
             at_least=wanted,
+            turnaround_seconds=self._turnaround.seconds,
         )
+
+    def _seconds_in_all(self, plan: Plan, now: float, first_release_at: float | None) -> float:
+        """Return the forecast from the run's first release on, seconds: until its last answer, where no more come."""
+        if first_release_at is None:
+            return plan.forecast_seconds
+        if plan.forecast_seconds:
+            return now - first_release_at + plan.first_call_seconds + plan.forecast_seconds
+        answered_us = max(self._measuring.answered_us.values(), default=0)
+        return max(0.0, min(now, self._run.moment(answered_us)) - first_release_at) if answered_us else 0.0
+
+    def _lower_limits(self) -> dict[str, Limit]:
+        """Return the limits of endpoints that refused what was too much for them, as they seem to be.
+
+        Such a one answers again after the rest that it asked for; one that answered none in the period before may not.
+        """
+        answered_us = self._measuring.answered_us
+        endpoints = {one.name: one for kind in self._types for one in kind.endpoints if one.name in answered_us}
+        return {
+            name: Limit.parse(one.suggested)
+            for one in limits_too_high(self._store, self._run.started_at, endpoints)
+            if answered_us[name := one.endpoint.name] / 1_000_000 >= one.refusals.at - one.period_seconds
+        }
 
     def _lead_seconds(self, scene: Scene) -> float:
         """Return how long it takes until a call can be made: where no worker is ready, until they have come up."""
+        if scene.lanes:
+            self._begins_at = None
+            return 0.0
         now = system_clock.monotonic()
         if self._begins_at is None:
             self._begins_at = now + start_seconds(self._store)
-        return 0.0 if scene.lanes else max(0.0, self._begins_at - now)
+        return max(0.0, self._begins_at - now)
 
     def _report(self, forecast: Mapping[str, Any]) -> None:
         """Log a forecast that promises more or less than the last told, but no more of them than somebody may read."""
@@ -199,11 +232,10 @@ def _taken_up(scene: Scene, name: str) -> int:
     return scene.begun[name] + scene.counts[name].pending
 
 
-def _seconds_in_all(plan: Plan, now: float, first_release_at: float | None) -> float:
-    """Return the forecast from the run's first release on, seconds; 0 where nothing more is going to be answered."""
-    if first_release_at is None or not plan.forecast_seconds:
-        return plan.forecast_seconds
-    return now - first_release_at + plan.first_call_seconds + plan.forecast_seconds
+def _by(limits: Mapping[str, Limit], kind: EventType) -> EventType:
+    """Return a type whose endpoints have these limits, where they have one."""
+    endpoints = (replace(each, limit=limits.get(each.name, each.limit)) for each in kind.endpoints)
+    return replace(kind, endpoints=tuple(endpoints))
 
 
 def _window(ages: tuple[float, ...], view: WindowState) -> Window:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, FIRST_BACKOFF_SECONDS, all_limited
 from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Capacity, Horizon, Plan, Window, compute_plan
+from rlm.plan.turnaround import TURNAROUND_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.plan.values import Progress
     from rlm.settings import Settings
-
-
-#: What a lane needs from the answer of a call to the beginning of its next: settle, fetch, claim, take a slot; seconds.
-#: Measured on a machine of two cores with 3 to 20 workers, the embedded server writing through to its disk.
-TURNAROUND_SECONDS = 0.01
 
 
 #: From a plan to the first call of its run where a worker is ready, seconds: a message travels.
@@ -66,10 +62,10 @@ def live_windows(store: Store, endpoints: Sequence[Endpoint], *, ahead_seconds: 
     }
 
 
-def capacity_of(settings: Settings, at_least: int = 0) -> Capacity:
+def capacity_of(settings: Settings, at_least: int = 0, turnaround_seconds: float = TURNAROUND_SECONDS) -> Capacity:
     """Return how many workers the settings allow, of which `at_least` so many are there."""
     workers = settings.workers
-    return Capacity(max(workers.min, min(at_least, workers.max)), workers.max, workers.threads, TURNAROUND_SECONDS)
+    return Capacity(max(workers.min, min(at_least, workers.max)), workers.max, workers.threads, turnaround_seconds)
 
 
 def horizon_of(settings: Settings, gone_seconds: float = 0.0, window_seconds: float | None = None) -> Horizon:
@@ -97,17 +93,19 @@ def plan_run(
     at_least: int = 0,
     expected: Mapping[Pair, Expected] | None = None,
     progress: Progress | None = None,
+    turnaround_seconds: float = TURNAROUND_SECONDS,
 ) -> Plan:
     """Plan a run of which `gone_seconds` will have passed when it can make its first call.
 
     `window_seconds` is the run's own where it is not the settings'; `workers` fixes their number, which is
-    `at_least` so many. `expected` is what was measured of calls, `progress` how far a run is whose rest is planned.
+    `at_least` so many. `expected` is what was measured of calls, `turnaround_seconds` of lanes; `progress` is how far a
+    run is whose rest is planned.
     """
     return compute_plan(
         backlog,
         types,
         windows,
-        capacity_of(settings, at_least),
+        capacity_of(settings, at_least, turnaround_seconds),
         horizon_of(settings, gone_seconds, window_seconds),
         workers=workers,
         expected=expected,

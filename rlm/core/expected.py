@@ -50,7 +50,8 @@ class Expected:
 class Completed(NamedTuple):
     """A completed call, and the milliseconds from when it was sent to its answer.
 
-    `waited_ms` are those from its event's claim to its slot; `at_us` is when its answer was written, microseconds of
+    `waited_ms` are those from its event's claim to its slot; `idle_ms` those from its lane's last answer to when it was
+    sent, 0 where it had none; `at_us` is when its answer was written, microseconds of
     Redis time, and `age_ms` are from when its event was taken to its answer; both are 0 where that is not known.
     """
 
@@ -60,6 +61,7 @@ class Completed(NamedTuple):
     waited_ms: float = 0.0
     at_us: int = 0
     age_ms: float = 0.0
+    idle_ms: float = 0.0
 
     @property
     def pair(self) -> Pair:

@@ -68,7 +68,8 @@ class _Sent:
 
     `late`: its slot is still to be stamped anew, for it left late. `counts_from`: from when its slot must count, in
     monotonic seconds, where its answer was so late that the API is likely to have read it after the guard.
-    `cut`: the run's deadline cut it. `waited_seconds`: from its event's claim until it had its slot.
+    `cut`: the run's deadline cut it. `waited_seconds`: from its event's claim until it had its slot; `idle_seconds`:
+    from its lane's last answer until then, 0 where there was none.
     """
 
     endpoint: Endpoint
@@ -79,6 +80,7 @@ class _Sent:
     counts_from: float | None
     cut: bool
     waited_seconds: float
+    idle_seconds: float
 
 
 class Lanes:
@@ -94,7 +96,7 @@ class Lanes:
         self._leaving_seconds = LEAVING_SHARE * guard if guard else float("inf")
         self._guard_seconds = guard or float("inf")
         self._numbers = itertools.count(1)
-        self._numbered = threading.local()
+        self._own = threading.local()  # of each lane: its number, and when its last call was answered
         #: The open run has another configuration: this worker must be replaced.
         self.outdated = False
         #: This worker is about to end: what waits to be carried alone is not waited for.
@@ -281,6 +283,8 @@ class Lanes:
         """
         crash_point("worker.slot_taken")
         call = Call(self._worker_id, claim.event_id, endpoint.name)
+        begun_at = system_clock.monotonic()
+        idle_seconds = begun_at - getattr(self._own, "answered_at", begun_at)
         request = Request(
             claim.event_id, claim.type, claim.wallet_name, claim.release.run_id, claim.attempt + 1, claim.item
         )
@@ -293,6 +297,7 @@ class Lanes:
                 slot = self._store.windows.block(endpoint, slot, call, left_late=True)  # as if taken only now
                 late, asked_at = False, sent_at
         outcome = trouble or self._dispatcher.receive(connection, endpoint, sent_at, gives_up_at)
+        self._own.answered_at = system_clock.monotonic()
         crash_point("worker.answered")
         cut = gives_up_at == deadline <= system_clock.monotonic()
         # A call worked off faster than most was read later than this. To go by the fastest would be safe, and have most
@@ -300,7 +305,7 @@ class Lanes:
         read_at = system_clock.monotonic() - expected_seconds
         counts_from = read_at - self._guard_seconds
         counts = counts_from if counts_from > asked_at else None
-        sent = _Sent(endpoint, slot, call, outcome, late, counts, cut, waited_seconds)
+        sent = _Sent(endpoint, slot, call, outcome, late, counts, cut, waited_seconds, idle_seconds)
         settle = self._settlement(claim, sent)
 
         def report_and_settle() -> bool:
@@ -382,8 +387,8 @@ class Lanes:
         ledger, name = self._store.ledger, sent.endpoint.name
         match sent.outcome:
             case Delivered(status=status, seconds=seconds):
-                waited = sent.waited_seconds
-                return lambda: ledger.complete(claim, name, seconds, f"HTTP {status}", waited_seconds=waited)
+                waited, idle, told = sent.waited_seconds, sent.idle_seconds, f"HTTP {status}"
+                return lambda: ledger.complete(claim, name, seconds, told, waited_seconds=waited, idle_seconds=idle)
             case Throttled(status=status, seconds=seconds, retry_after=rest, kind=kind):
                 asked = "" if rest is None else f", asked for a rest of {rest:.1f} s"
                 return lambda: ledger.throttle(claim, name, Heard(f"HTTP {status}{asked}", seconds, kind))
@@ -444,9 +449,9 @@ class Lanes:
 
     def _lane(self) -> int:
         """Number this lane, from 1, when something is first told of it."""
-        number: int | None = getattr(self._numbered, "number", None)
+        number: int | None = getattr(self._own, "number", None)
         if number is None:
-            number = self._numbered.number = next(self._numbers)
+            number = self._own.number = next(self._numbers)
         return number
 
 

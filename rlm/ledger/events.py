@@ -150,12 +150,19 @@ class Ledger(Part):
         )
 
     def complete(
-        self, claim: Claim, endpoint: str, seconds: float, answer: str = "", *, waited_seconds: float = 0.0
+        self,
+        claim: Claim,
+        endpoint: str,
+        seconds: float,
+        answer: str = "",
+        *,
+        waited_seconds: float = 0.0,
+        idle_seconds: float = 0.0,
     ) -> bool:
         """Settle an event as completed by `endpoint` in `seconds`; False when the claim was lost meanwhile.
 
-        `waited_seconds` passed from its claim until the call had its slot. `answer` is the answer in words, for the
-        event's trail, as is what was `heard` in the verbs below.
+        `waited_seconds` passed from its claim until the call had its slot, `idle_seconds` from its lane's last answer.
+        `answer` is the answer in words, for the event's trail, as is what was `heard` in the verbs below.
         """
         args = [
             *_settle_args(claim.release, claim.worker_id),
@@ -165,6 +172,7 @@ class Ledger(Part):
             self._dedupe_ms,
             _entry(claim, endpoint, Answer.COMPLETED, Heard(answer, seconds)),
             f"{waited_seconds * 1000:.1f}",
+            f"{idle_seconds * 1000:.1f}",
         ]
         keys = [*self._settle_keys(claim.release, claim.worker_id), self._keys.timings(claim.release.run_id)]
         return bool(self._run("complete_event", keys, args))

@@ -100,8 +100,9 @@ def _failing(tally: Mapping[str, int]) -> Iterable[tuple[Pair, int]]:
 def read_completed(raw: bytes) -> Completed:
     """Read a completed call as `complete_event` writes it."""
     endpoint, type_name, milliseconds, *more = text(raw).split(" ")
-    waited_ms, at_us, age_ms, *_ = (*more, "0", "0", "0")  # a worker of an older version writes fewer
-    return Completed(type_name, endpoint, float(milliseconds), float(waited_ms), int(at_us), float(age_ms))
+    waited_ms, at_us, age_ms, idle_ms, *_ = (*more, "0", "0", "0", "0")  # a worker of an older version writes fewer
+    times = float(waited_ms), int(at_us), float(age_ms), float(idle_ms)
+    return Completed(type_name, endpoint, float(milliseconds), *times)
 
 
 def write_expected(expected: Expected) -> str:
@@ -139,11 +140,13 @@ class Measuring:
             for endpoint in one.endpoints
         }
         self._read = 0
+        #: When the newest completed call of each endpoint was answered, microseconds of Redis time.
+        self.answered_us: dict[str, int] = {}
         self._failing: dict[Pair, int] = {}
         self._expected: Mapping[Pair, Expected] = self._expect(self._followed)
 
-    def look(self) -> None:
-        """Read what has happened since the last look.
+    def look(self) -> list[Completed]:
+        """Read what has happened since the last look; return the calls that were completed.
 
         Raises:
             StoreError: Redis did not answer; the next look reads what this one missed.
@@ -155,12 +158,14 @@ class Measuring:
         for pair in changed & self._followed.keys():
             self._followed[pair].fail(failing[pair])
         for call in completed:
+            self.answered_us[call.endpoint] = max(self.answered_us.get(call.endpoint, 0), call.at_us)
             if call.pair in self._followed:
                 self._followed[call.pair].complete(call.milliseconds)
                 changed.add(call.pair)
         found = self._expect(changed & self._followed.keys())
         if any(self._expected.get(pair) != expected for pair, expected in found.items()):
             self._expected = {**self._expected, **found}
+        return completed
 
     def expected(self) -> Mapping[Pair, Expected]:
         """Return what is to be expected as of the last look: the same object while nothing changes."""

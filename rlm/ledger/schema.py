@@ -106,7 +106,8 @@ def is_completed(raw: bytes) -> bool:
         found = read_completed(raw)
     except ValueError:
         return False
-    return all(0 <= one <= LONGEST_CALL_MS for one in (found.milliseconds, found.waited_ms)) and found.at_us >= 0
+    times = (found.milliseconds, found.waited_ms)
+    return all(0 <= one <= LONGEST_CALL_MS for one in times) and 0 <= found.idle_ms < MOST and found.at_us >= 0
 
 
 def is_expected(raw: bytes) -> bool:

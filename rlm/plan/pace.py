@@ -118,6 +118,15 @@ def _turns(scene: Scene, types: Sequence[EventType], lanes: int) -> Iterator[tup
         yield event_type, lanes
 
 
+def short_of_lanes(scene: Scene, types: Sequence[EventType]) -> bool:
+    """Return whether an event waits for nothing but a lane: a slot is free for it."""
+    return any(
+        scene.counts[event_type.name].pending
+        and any(scene.wait_seconds(endpoint) <= 0 for endpoint in scene.usable(event_type))
+        for event_type in types
+    )
+
+
 def can_send(scene: Scene, types: Sequence[EventType]) -> bool:
     """Tell whether anything that is open may still be sent: something is under way, or a slot comes in time."""
     for event_type in types:

@@ -37,6 +37,8 @@ class Proxy:
         self.connections = 0
         #: Bytes a second in each direction of each connection; 0 is as many as there are.
         self.bytes_per_second = 0
+        #: How long what is passed on is on its way, in either direction, seconds.
+        self.delay_seconds = 0.0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy({target})", daemon=True)
         self._server: asyncio.Server | None = None
@@ -124,7 +126,9 @@ class Proxy:
             await self.write(writer, data)
 
     async def write(self, writer, data: bytes) -> None:
-        """Write at the speed that is allowed."""
+        """Write when it has been on its way, at the speed that is allowed."""
+        if self.delay_seconds:
+            await asyncio.sleep(self.delay_seconds)
         step = max(1, self.bytes_per_second // 20) if self.bytes_per_second else len(data)
         for start in range(0, len(data), step):
             writer.write(data[start : start + step])

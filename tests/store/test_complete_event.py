@@ -38,12 +38,12 @@ def test_a_completed_event_is_counted_and_timed(store, run, claim):
     assert 0 <= looks.redis_us(store) - call.at_us < 10_000_000
 
 
-def test_how_long_it_waited_for_its_slot_is_kept_with_it(store, run, claim):
-    """From its claim, in milliseconds, beside how long its call took."""
-    store.ledger.complete(claim, steps.ENDPOINT, 0.25, waited_seconds=0.0123)
+def test_how_long_it_waited_for_its_slot_and_its_lane_for_it_are_kept_with_it(store, run, claim):
+    """From its claim, and from the lane's last answer, in milliseconds, beside how long its call took."""
+    store.ledger.complete(claim, steps.ENDPOINT, 0.25, waited_seconds=0.0123, idle_seconds=0.0456)
 
     (call,) = store.measures.completed(run.id)
-    assert (call.milliseconds, call.waited_ms) == (250.0, 12.3)
+    assert (call.milliseconds, call.waited_ms, call.idle_ms) == (250.0, 12.3, 45.6)
 
 
 def test_a_completed_event_is_nowhere_but_remembered(store, claim):

@@ -11,16 +11,20 @@ import pytest
 
 from rlm.core.counts import Counts
 from rlm.core.endpoint import Endpoint, EventType, Limit
+from rlm.core.expected import Completed
 from rlm.core.window import WindowState
+from rlm.ledger.breaker import Refusals, TooHigh
 from rlm.ledger.claims import CallUnderway
 from rlm.ledger.reading.books import Snapshot
 from rlm.plan import Plan, Utilisation
 from rlm.plan.pace import Scene
+from rlm.plan.turnaround import MEASURED_TURNS, TURNAROUND_SECONDS
 from scheduler import forecast
 from scheduler.forecast import PLANNING_PART, REPLAN_SECONDS, Forecaster
 from scheduler.team import Team
 
 KIND = EventType("T", 1, 1.0, (Endpoint("t", "http://localhost/t", Limit.parse("30/minute"), 10.0),))
+WELL = WindowState(30, 0.0, 0.0)
 PLAN = Plan(1, 5, 0.0, 1.0, 1.0, 0, {}, (), Utilisation(0.0, 0.0), "nothing binds")
 
 
@@ -30,10 +34,15 @@ class Planned:
     def __init__(self, monkeypatch, snapshot, cost=0.0):
         self.told = []
         self.published = []
+        self.leads = []
+        self.turnarounds = []
         self.now = 100.0
         self.cost = cost
         monkeypatch.setattr(forecast, "system_clock", SimpleNamespace(monotonic=lambda: self.now, now=lambda: self.now))
-        monkeypatch.setattr(forecast, "Measuring", lambda *_: SimpleNamespace(expected=dict, look=lambda: None))
+        self.measuring = SimpleNamespace(expected=dict, look=list, answered_us={})
+        monkeypatch.setattr(forecast, "Measuring", lambda *_: self.measuring)
+        self.too_high = []
+        monkeypatch.setattr(forecast, "limits_too_high", lambda _store, _since, among: self._too_high(among))
         monkeypatch.setattr(forecast, "take_snapshot", lambda *_: snapshot)
         monkeypatch.setattr(forecast, "plan_run", self.plan)
         monkeypatch.setattr(forecast, "start_seconds", lambda _: 0.0)
@@ -43,16 +52,24 @@ class Planned:
             runs=SimpleNamespace(advance=lambda *_, forecast: self.published.append(json.loads(forecast))),
             measures=SimpleNamespace(publish=lambda *_: None),
         )
-        run = SimpleNamespace(id="r", window_seconds=180.0, deadline=200.0)
+        run = SimpleNamespace(
+            id="r", started_at=20.0, window_seconds=180.0, deadline=200.0, moment=lambda us: us / 1_000_000
+        )
         self.forecaster = Forecaster(nothing, SimpleNamespace(token=1), run, [KIND])
 
-    def plan(self, _settings, waiting, *_, progress, **__):
+    def _too_high(self, among):
+        return [one for one in self.too_high if one.endpoint.name in among]
+
+    def plan(self, _settings, waiting, types, windows, *, progress, gone_seconds, turnaround_seconds, **__):
         self.told.append((dict(waiting), dict(progress.begun)))
+        self.counted_on = {name: (one.suspect, types[0].endpoints[0].limit.text) for name, one in windows.items()}
+        self.turnarounds.append(turnaround_seconds)
+        self.leads.append(gone_seconds - (180.0 - 100.0))
         self.now += self.cost
         return PLAN
 
-    def look(self, counts, begun, first_release_at=99.0):
-        scene = Scene({"T": counts}, {"t": WindowState(30, 0.0, 0.0)}, 5, 100.0, begun={"T": begun})
+    def look(self, counts, begun, first_release_at=99.0, lanes=5, view=WELL):
+        scene = Scene({"T": counts}, {"t": view}, lanes, 100.0, begun={"T": begun})
         self.forecaster.look(scene, ["w"], Team(1, 1, supervised=True), first_release_at)
 
 
@@ -72,19 +89,78 @@ def test_an_event_in_flight_without_a_call_known_waits(monkeypatch):
 
 @pytest.mark.parametrize(("first_release_at", "gone"), [(None, 0.0), (90.0, 10.0 + 2.0)])
 def test_a_forecast_is_of_the_whole_run_as_soon_as_it_has_released_something(monkeypatch, first_release_at, gone):
-    """What is still to come counts from now, the run from its first release; where nothing comes the last word stands.
+    """What is still to come counts from now, the run from its first release.
 
     Given a plan whose first call is in two seconds, and whose last answer is thirty seconds later.
     """
     planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
-    plans = iter([replace(PLAN, first_call_seconds=2.0, forecast_seconds=30.0), replace(PLAN, forecast_seconds=0.0)])
+    monkeypatch.setattr(
+        forecast, "plan_run", lambda *_, **__: replace(PLAN, first_call_seconds=2.0, forecast_seconds=30.0)
+    )
+
+    planned.look(Counts(pending=9), 0, first_release_at)
+
+    assert [one["forecast_seconds"] for one in planned.published] == [30.0 + gone]
+
+
+@pytest.mark.parametrize(("answered_us", "end"), [(0, 0.0), (95_000_000, 5.0), (3_600_000_000, 10.0), (1, 0.0)])
+def test_where_nothing_more_comes_a_run_ends_with_its_last_answer(monkeypatch, answered_us, end):
+    """Not where the last plan saw it that still expected some; nor later than now, or before it began."""
+    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
+    plans = iter([replace(PLAN, forecast_seconds=30.0), replace(PLAN, forecast_seconds=0.0, expected_leftover=9)])
     monkeypatch.setattr(forecast, "plan_run", lambda *_, **__: next(plans))
 
-    for _ in range(2):
-        planned.look(Counts(pending=9), 0, first_release_at)
+    planned.look(Counts(pending=9), 0, first_release_at=90.0)
+    planned.now += 1.0
+    planned.measuring.answered_us = {"t": answered_us} if answered_us else {}
+    planned.look(Counts(pending=9), 0, first_release_at=90.0)
+
+    assert planned.published[1]["forecast_seconds"] == end
+
+
+def test_workers_that_are_gone_in_mid_run_are_back_no_sooner_than_workers_come_up(monkeypatch):
+    """What is still to come begins when there is a lane again, not at once."""
+    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
+    monkeypatch.setattr(forecast, "start_seconds", lambda _: 1.5)
+
+    for lanes in (0, 5, 0, 0, 0, 0):
+        planned.look(Counts(pending=9), 0, lanes=lanes)
         planned.now += 1.0
 
-    assert [one["forecast_seconds"] for one in planned.published] == [30.0 + gone, 30.0 + gone]
+    assert planned.leads == [1.5, 0.0, 1.5, 0.5, 0.0, 0.0]
+
+
+def test_what_a_lane_needs_between_two_calls_is_planned_with_as_it_was_measured(monkeypatch):
+    """From when events wait for nothing but a lane: the first look, at 100."""
+    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
+    planned.look(Counts(pending=9), 0)
+    planned.now += 5.0
+    calls = [Completed("T", "t", 1000.0, at_us=104_000_000, idle_ms=70.0)] * MEASURED_TURNS
+    planned.measuring.look = lambda: calls
+
+    planned.look(Counts(pending=9), 0)
+
+    assert planned.turnarounds == [TURNAROUND_SECONDS, pytest.approx(0.07)]
+
+
+@pytest.mark.parametrize(
+    ("answered_us", "counted_on"),
+    [
+        ({"t": 90_000_000}, (False, "8/minute")),
+        ({"t": 30_000_000}, (True, "30/minute")),
+        ({"other": 90_000_000}, (True, "30/minute")),
+    ],
+    ids=["it answered just before", "it refused all for more than a period", "it never answered"],
+)
+def test_an_endpoint_that_refuses_what_is_too_much_is_counted_on_for_what_is_not(monkeypatch, answered_us, counted_on):
+    """From the end of the rest that it asked for, unless it refuses whatever it is sent."""
+    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
+    planned.measuring.answered_us = answered_us
+    planned.too_high = [TooHigh(KIND.endpoints[0], Refusals("30/minute", 9, 3, 95.0))]
+
+    planned.look(Counts(pending=9), 0, view=WindowState(0, 5.0, 5.0, suspect=True))
+
+    assert planned.counted_on == {"t": counted_on}
 
 
 @pytest.mark.parametrize(("cost", "gap"), [(0.001, REPLAN_SECONDS), (0.1, 0.1 * PLANNING_PART)])

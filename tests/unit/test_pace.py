@@ -12,7 +12,15 @@ from rlm.core.counts import Counts
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.expected import Expected
 from rlm.core.window import WindowState
-from rlm.plan.pace import AHEAD_SECONDS, BURST_EVENTS, Scene, can_send, choose_releases, next_slot_seconds
+from rlm.plan.pace import (
+    AHEAD_SECONDS,
+    BURST_EVENTS,
+    Scene,
+    can_send,
+    choose_releases,
+    next_slot_seconds,
+    short_of_lanes,
+)
 
 
 def endpoint(name: str) -> Endpoint:
@@ -175,6 +183,20 @@ def test_an_event_can_be_sent_if_a_slot_comes_in_time(waiting):
 def test_a_type_that_cannot_be_sent_does_not_hide_one_that_can():
     """One open type that fits is enough."""
     assert may_send(counts(Counts(pending=1), Counts(pending=1)), views(low=1), 1.5)
+
+
+@pytest.mark.parametrize(
+    ("found", "windows", "short"),
+    [
+        (counts(Counts(pending=1)), views(high_over=1), True),
+        (counts(Counts(pending=1), Counts(pending=1)), views(low=1), True),
+        (counts(Counts(pending=1)), views(low=1), False),
+        (counts(Counts(inflight=5, backoff=2)), views(high=9), False),
+    ],
+    ids=["an overflow has a slot", "a lower type has a slot", "only another type has a slot", "nothing waits"],
+)
+def test_lanes_are_short_where_an_event_waits_for_nothing_else(found, windows, short):
+    assert short_of_lanes(Scene(found, windows, 5, 60.0), TYPES) is short
 
 
 def test_the_next_slot_is_the_earliest_that_is_waited_for():

@@ -1,0 +1,120 @@
+"""What the status of a run foretold while it went on, held against what came of it.
+
+A forecast counts from `SETTLED_SECONDS` after the moment at which RLM could know: the first call, or the change if that
+came later, or what a change is known by where it shows later (a supervisor falls silent, an endpoint comes to rest).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from rlm.core.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.acceptance.system import System
+
+#: From so long after RLM could know the forecast must be right, seconds.
+SETTLED_SECONDS = 2.0
+#: The end within this part of the run, from its first call to its last answer; the leftovers within this of all events.
+CLOSE_END = 0.05
+CLOSE_LEFTOVER = 0.02
+#: How often it is looked at, seconds.
+POLL_SECONDS = 0.05
+
+
+@dataclass
+class Foresight:
+    """Looks at the forecast of the open run in a thread of its own, until it is told to stop.
+
+    `knows` tells whether RLM can know by now what changed; it is asked from `change` on.
+    """
+
+    system: System
+    knows: Callable[[System], Any]
+    seen: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
+    known_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self._changed = threading.Event()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="foresight")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def change(self) -> None:
+        """Take note that what is to change has changed."""
+        self._changed.set()
+
+    def _follow(self) -> None:
+        while not self._stopped.wait(POLL_SECONDS):
+            try:
+                run = self.system.store.runs.current()
+                if run is not None and run.forecast:
+                    self.seen.append((time.monotonic(), dict(run.forecast)))
+                if self.known_at is None and self._changed.is_set() and self.knows(self.system):
+                    self.known_at = time.monotonic()
+            except StoreError:
+                continue  # nobody sees anything then
+
+    def settled(self) -> list[dict[str, Any]]:
+        """What was to be seen once it had to be right."""
+        calls = [one.at for one in self.system.api.arrivals]
+        since = max(self.known_at, min(calls, default=0.0)) if self.known_at else float("inf")
+        return [forecast for at, forecast in self.seen if at >= since + SETTLED_SECONDS]
+
+    def worst(self, record: dict[str, Any]) -> Worst:
+        """Hold what was foretold against what came of it."""
+        counts, forecasts, came = record["counts"], self.settled(), took_seconds(self.system)
+        events = counts["taken"] + counts["carried_over"]
+        return Worst(
+            len(forecasts),
+            came,
+            max((one["forecast_seconds"] - came for one in forecasts), key=abs, default=0.0),
+            events,
+            counts["leftover"],
+            max((one["expected_leftover"] - counts["leftover"] for one in forecasts), key=abs, default=0),
+        )
+
+
+@dataclass(frozen=True)
+class Worst:
+    """How far forecasts were off at the most: `seconds` of the `came` that the run took, `leftover` of its `events`."""
+
+    forecasts: int
+    came: float
+    seconds: float
+    events: int
+    left: int
+    leftover: int
+
+    @property
+    def close(self) -> bool:
+        return abs(self.seconds) <= CLOSE_END * self.came and abs(self.leftover) <= CLOSE_LEFTOVER * self.events
+
+    def __str__(self) -> str:
+        share = self.seconds / self.came if self.came else 0.0
+        return (
+            f"{self.forecasts} forecasts; it took {self.came:.2f} s, at worst {self.seconds:+.2f} s foretold"
+            f" ({share:+.1%}); {self.left} of {self.events} left over, at worst {self.leftover:+d}"
+            f" ({self.leftover / self.events:+.1%})"
+        )
+
+
+def took_seconds(system: System) -> float:
+    """From the first call of all to the last answer that completed an event, as the API saw it; 0 where none did."""
+    takes = {end.name: one.processing_seconds for one in system.settings.event_types for end in one.endpoints}
+    slow = {name: faults.slow for name, faults in system.api._service.faults().items()}
+    arrivals = system.api.arrivals
+    answered = [one.at + takes[one.endpoint] * slow[one.endpoint] for one in arrivals if one.status == 200]
+    return max(answered) - min(one.at for one in arrivals) if answered else 0.0

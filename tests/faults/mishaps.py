@@ -1,0 +1,170 @@
+"""What is done to a system on a bad day, and how it is seen that RLM can know of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlm.core.endpoint import Limit
+from rlm.sandbox.mockapi.limiter import StrictWindow
+from tests.acceptance.system import make_item
+from tests.faults.test_bad_days import forecast
+from tests.faults.test_poison import Poison
+from tests.wait import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tests.acceptance.system import System
+
+
+def fault(name: str, **what: Any) -> Callable[[System], Any]:
+    return lambda system: system.api.set_fault(name, **what)
+
+
+def command(*words: str) -> Callable[[System], Any]:
+    return lambda system: system.rlm(*words)
+
+
+def faults(**each: dict[str, Any]) -> Callable[[System], Any]:
+    return lambda system: [system.api.set_fault(name, **what) for name, what in each.items()]
+
+
+def strict(name: str, limit: str) -> Callable[[System], Any]:
+    """The API allows less than is configured here."""
+
+    def act(system: System) -> None:
+        system.api._service._by_name[name]._windows[0] = StrictWindow(Limit.parse(limit))
+
+    return act
+
+
+def push(system: System, events: Mapping[str, int], prefix: str = "") -> list[str]:
+    names = [(f"{prefix}{name}{index}", name) for name, number in events.items() for index in range(number)]
+    return system.push([make_item(*one) for one in names])
+
+
+def push_bad(system: System) -> None:
+    system.push([make_item(f"u{number}", "GONE") for number in range(5)])
+    system.store.intake.push([b"not json"] * 5)
+
+
+def kill_workers(system: System) -> None:
+    for pid in system.workers()[: max(1, len(system.workers()) // 2)]:
+        os.kill(pid, signal.SIGKILL)
+
+
+def kill(name: str, *, again: bool) -> Callable[[System], None]:
+    def act(system: System) -> None:
+        workers = set(system.workers()) if name == "supervisor" else set()  # they leave with it
+        system.stop(name, signal.SIGKILL)
+        if again:
+            system.start(name)
+        wait_until(lambda: not workers & set(system.workers()), timeout=20, message="its workers have left")
+
+    return act
+
+
+def freeze_redis(system: System) -> None:
+    """The server does not answer for three seconds."""
+    pid = int(system.store.client.info("server")["process_id"])
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(3.0)
+    os.kill(pid, signal.SIGCONT)
+
+
+def strike(system: System) -> None:
+    """An event kills each worker that takes it, until it is a dead letter."""
+    poison = Poison(system, "A40:A")
+    wait_until(poison.strike, timeout=20, message="the event is a dead letter")
+
+
+@contextmanager
+def busy_machine(_system: System) -> Iterator[None]:
+    """Others want the processors as well: two for each that there is."""
+    with ExitStack() as stack:
+        for _ in range(2 * (os.cpu_count() or 1)):
+            other = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
+            stack.callback(other.kill)
+        yield
+
+
+@contextmanager
+def no_api(system: System) -> Iterator[None]:
+    """Nobody listens where the API was."""
+    system.api.stop()
+    try:
+        yield
+    finally:
+        system.api.start()
+
+
+@contextmanager
+def slow_redis(system: System) -> Iterator[None]:
+    """What is sent to it, and what it says, takes a while."""
+    for proxy in system.proxies.values():
+        proxy.delay_seconds = FAR_SECONDS
+    try:
+        yield
+    finally:
+        for proxy in system.proxies.values():
+            proxy.delay_seconds = 0.0
+
+
+#: A Redis in another place: from here to there, seconds.
+FAR_SECONDS = 0.005
+#: How late a tick is served, seconds, and the how-manieth since 1970 it is.
+LATE_SECONDS = 4.0
+PARTS = 4
+#: By then the system is up but for its scheduler, seconds.
+SOON_SECONDS = 12.0
+
+
+def ticks_soon() -> dict[str, Any]:
+    """Runs start on multiples of a part of the time since 1970: the next tick is soon, the one after it years away."""
+    return {"env": {"RLM_RUN__EVERY_SECONDS": str(int(time.time() + SOON_SECONDS) // PARTS)}}
+
+
+def serve_late(system: System) -> str:
+    """No scheduler was there when a tick came, and one comes later."""
+    due = PARTS * system.settings.run.every_seconds
+    system.store.schedule.note_tick(due - 60)
+    time.sleep(max(0.0, due + LATE_SECONDS - time.time()))
+    system.start("scheduler")
+    return wait_until(system.store.runs.current, timeout=20, message="the late run is open").id
+
+
+def host_clock_off(*names: str) -> Callable[[], dict[str, Any]]:
+    path = {"PYTHONPATH": str(Path(__file__).parent / "hours_ahead")}
+    return lambda: {"env_of": dict.fromkeys(names, path)}
+
+
+def rests(*names: str) -> Callable[[System], bool]:
+    """RLM has learned that endpoints do not do, and rests them."""
+
+    def look(system: System) -> bool:
+        _, views = system.store.windows.look([system.settings.endpoints[name] for name in names])
+        return all(view.suspect for view in views.values())
+
+    return look
+
+
+def lacks_workers(system: System) -> Any:
+    """Who starts workers was not heard of for as long as it takes to say so."""
+    return forecast(system).get("shortage")
+
+
+def has_workers(system: System) -> bool:
+    return len(system.workers()) >= system.store.processes.wanted()
+
+
+def conducts_again(system: System) -> bool:
+    """The run is in the hands of a scheduler that lives."""
+    holder = system.store.leases.holder()
+    return holder is not None and f":{system.processes['scheduler'].pid}:" in holder
