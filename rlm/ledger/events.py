@@ -19,7 +19,7 @@ from rlm.ledger.claims import Claim, ClaimCheck, ClaimTerms, Unclaimed
 from rlm.ledger.connect import MICROSECONDS, text, translated, translating
 from rlm.ledger.measures import read_expected
 from rlm.ledger.recovery import POISON_DEATHS
-from rlm.ledger.scripts import Call, Part, run_many
+from rlm.ledger.scripts import Call, Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,15 +78,9 @@ class Ledger(Part):
             for event_id, endpoint in zip(ids, endpoints, strict=False):
                 args += [event_id, endpoint]
             events = map(keys.event, ids[: len(endpoints)])
-            calls.append(
-                (
-                    self._script("release_events"),
-                    [keys.lease, keys.current, keys.pending(name), keys.released(name), *events],
-                    args,
-                )
-            )
+            calls.append(([keys.lease, keys.current, keys.pending(name), keys.released(name), *events], args))
         checks = []
-        for name, ids, numbers in zip(wanted, found, run_many(self._client, calls), strict=True):
+        for name, ids, numbers in zip(wanted, found, self._run_each("release_events", calls), strict=True):
             for event_id, number in zip(ids, numbers, strict=False):
                 if number > 0:
                     checks.append(ClaimCheck(event_id, run_id, number))

@@ -14,7 +14,7 @@ from rlm.ledger.claims import CallNote, find_note
 from rlm.ledger.connect import names_of, text, translated, translating
 from rlm.ledger.limiter import KEEP_SECONDS
 from rlm.ledger.quarantine import Quarantine
-from rlm.ledger.scripts import CHUNK, Call, Part, run_many
+from rlm.ledger.scripts import CHUNK, Call, Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -76,10 +76,8 @@ class Recovery(Part):
                     event=event_id,
                 )
                 names = [keys.lease, keys.event(event_id), keys.pending(type_name), keys.tally(run_id), keys.failed]
-                calls.append(
-                    (self._script("fail_pending"), names, [token, event_id, type_name, self._dedupe_ms, letter])
-                )
-            failed += sum(run_many(self._client, calls))
+                calls.append((names, [token, event_id, type_name, self._dedupe_ms, letter]))
+            failed += sum(self._run_each("fail_pending", calls))
             if not ids or not goes_on():
                 return failed
 
@@ -135,8 +133,8 @@ class Recovery(Part):
         for event_id in event_ids:
             name = type_of(event_id)
             names = [keys.current, keys.event(event_id), keys.pending(name), keys.runs, keys.dropped]
-            calls.append((self._script("drop_pending"), names, [event_id, name]))
-        replies = run_many(self._client, calls)
+            calls.append((names, [event_id, name]))
+        replies = self._run_each("drop_pending", calls)
         return replies.count(1), -1 in replies
 
     @translating
@@ -218,10 +216,9 @@ class Recovery(Part):
         ids = [one.removeprefix(keys.event("")) for one in found]
         chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
         calls: list[Call] = [
-            (self._script("adopt_events"), [keys.lease, target, *zsets, *map(keys.event, chunk)], [token, *chunk])
-            for chunk in chunks
+            ([keys.lease, target, *zsets, *map(keys.event, chunk)], [token, *chunk]) for chunk in chunks
         ]
-        return sum(run_many(self._client, calls))
+        return sum(self._run_each("adopt_events", calls))
 
     def find_types(self) -> None:
         """Find the types that have events in the ledger, after their names were lost."""

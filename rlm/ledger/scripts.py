@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -27,26 +26,25 @@ if TYPE_CHECKING:
 CHUNK = 200
 
 Argument: TypeAlias = str | bytes | int | float
-Call: TypeAlias = "tuple[Script, Sequence[str], Sequence[Argument]]"
+#: The keys and arguments of a script.
+Call: TypeAlias = "tuple[Sequence[str], Sequence[Argument]]"
 
 
-_FOLDER = resources.files("rlm.ledger") / "lua"
 _INCLUDE = re.compile(rb"^ *-- include ([a-z_]+)\n", re.MULTILINE)
 _HEADER = re.compile(rb"\A(--[^\n]*\n)+")
 
 
-def read_source(name: str) -> bytes:
-    """Return a script of `rlm/ledger/lua`. Each line `-- include NAME` is the code of `lua/include/NAME.lua`."""
-    return _INCLUDE.sub(_included, (_FOLDER / f"{name}.lua").read_bytes())
+def _read_folder(*folder: str) -> dict[str, bytes]:
+    files = resources.files("rlm.ledger").joinpath("lua", *folder).iterdir()
+    return {one.name.removesuffix(".lua"): one.read_bytes() for one in files if one.name.endswith(".lua")}
 
 
-@cache
-def _include(name: str) -> bytes:
-    return _HEADER.sub(b"", (_FOLDER / "include" / f"{name}.lua").read_bytes())
-
-
-def _included(line: re.Match[bytes]) -> bytes:
-    return _include(line[1].decode())
+#: All are read at once: a process goes on with the scripts that it began with, whatever is installed meanwhile.
+_INCLUDED = {name: _HEADER.sub(b"", source) for name, source in _read_folder("include").items()}
+#: The scripts by name. Each line `-- include NAME` is replaced by the code of `lua/include/NAME.lua`.
+SOURCES = {
+    name: _INCLUDE.sub(lambda line: _INCLUDED[line[1].decode()], source) for name, source in _read_folder().items()
+}
 
 
 class Script:
@@ -54,7 +52,7 @@ class Script:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.source = read_source(name)
+        self.source = SOURCES[name]
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
     def __call__(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
@@ -78,11 +76,30 @@ class Script:
             client.script_load(self.source)
             return client.evalsha(self.sha, len(keys), *keys, *args)
 
+    def run_each(self, client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
+        """Run it for each call in one round trip, each atomic, not all together; return the replies in order.
 
-def _reply(client: redis.Redis, script: Script, reply: Any) -> Any:
-    if isinstance(reply, ResponseError):
-        raise _translate(client, script, reply) from reply
-    return reply
+        Raises the same as one call does, after all have run.
+        """
+        if not calls:
+            return []
+        with translated(client):
+            replies = self._run_each(client, calls)
+            forgotten = [call for call, reply in zip(calls, replies, strict=True) if isinstance(reply, NoScriptError)]
+            if forgotten:  # the server was restarted or flushed its scripts; a forgotten one did nothing yet
+                client.script_load(self.source)
+                again = iter(self._run_each(client, forgotten))
+                replies = [next(again) if isinstance(reply, NoScriptError) else reply for reply in replies]
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise _translate(client, self, reply) from reply
+        return replies
+
+    def _run_each(self, client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
+        pipeline = client.pipeline(transaction=False)
+        for keys, args in calls:
+            pipeline.evalsha(self.sha, len(keys), *keys, *args)
+        return pipeline.execute(raise_on_error=False)
 
 
 def _translate(client: redis.Redis, script: Script, error: ResponseError) -> StoreError:
@@ -91,32 +108,6 @@ def _translate(client: redis.Redis, script: Script, error: ResponseError) -> Sto
     if is_forbidden(error):
         return forbidden(f"{script.name}: {place(client)}", error)
     return StoreError(f"{script.name}: {place(client)} refused it: {error}")
-
-
-def run_many(client: redis.Redis, calls: Iterable[Call]) -> list[Any]:
-    """Run several scripts in one round trip, each atomic, not all together; return their replies in order.
-
-    Raises the same as one call does, after all have run.
-    """
-    calls = list(calls)
-    if not calls:
-        return []
-    with translated(client):
-        replies = _execute(client, calls)
-        forgotten = [call for call, reply in zip(calls, replies, strict=True) if isinstance(reply, NoScriptError)]
-        if forgotten:  # the server was restarted or flushed its scripts; a forgotten one did nothing yet
-            for source in {script.source for script, _, _ in forgotten}:
-                client.script_load(source)
-            again = iter(_execute(client, forgotten))
-            replies = [next(again) if isinstance(reply, NoScriptError) else reply for reply in replies]
-    return [_reply(client, script, reply) for (script, _, _), reply in zip(calls, replies, strict=True)]
-
-
-def _execute(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
-    pipeline = client.pipeline(transaction=False)
-    for script, keys, args in calls:
-        pipeline.evalsha(script.sha, len(keys), *keys, *args)
-    return pipeline.execute(raise_on_error=False)
 
 
 Command: TypeAlias = "Sequence[Argument]"
@@ -128,11 +119,11 @@ def batch(client: redis.Redis, commands: Iterable[Command], *, transaction: bool
         pipeline = client.pipeline(transaction=transaction)
         for command in commands:
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-        return pipeline.execute()
+        return pipeline.execute() if len(pipeline) else []
 
 
 class Part:
-    """A part of the store. Each script is loaded when it is run for the first time."""
+    """A part of the store."""
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._client = client
@@ -146,6 +137,9 @@ class Part:
 
     def _run(self, name: str, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
         return self._script(name)(self._client, keys, args)
+
+    def _run_each(self, name: str, calls: Sequence[Call]) -> list[Any]:
+        return self._script(name).run_each(self._client, calls)
 
     def _batch(self, commands: Iterable[Command], *, transaction: bool = False) -> list[Any]:
         return batch(self._client, commands, transaction=transaction)

@@ -12,7 +12,7 @@ from rlm.core.window import WindowState
 from rlm.ledger.claims import write_note
 from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.limiter import KEEP_SECONDS, Admitted, EndpointLimiter, WindowStorage, call_keys, periods
-from rlm.ledger.scripts import Part, run_many
+from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -128,8 +128,8 @@ class Windows(Part):
                 longest = budget.limit.longest_seconds + self._guard_seconds if budget else 0
                 both = [key for one in (window_id, budget_id) for key in (keys.window(one), keys.health(one))]
                 args: list[str | int] = [token, window_id, budget_id, round(1000 * max(KEEP_SECONDS, longest))]
-                calls.append((self._script("join_budget"), [keys.lease, keys.budgets, *both], args))
-        run_many(self._client, calls)
+                calls.append(([keys.lease, keys.budgets, *both], args))
+        self._run_each("join_budget", calls)
 
     @translating
     def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, WindowState]]:

@@ -49,7 +49,7 @@ class Planned:
         nothing = SimpleNamespace(
             settings=None,
             processes=SimpleNamespace(wanted=lambda: 1),
-            runs=SimpleNamespace(advance=lambda *_, forecast: self.published.append(json.loads(forecast))),
+            runs=SimpleNamespace(note=lambda *_, forecast: self.published.append(json.loads(forecast))),
             measures=SimpleNamespace(publish=lambda *_: None),
         )
         run = SimpleNamespace(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import rlm.ledger
-from rlm.ledger.scripts import read_source
+from rlm.ledger.scripts import SOURCES
 
 FOLDER = Path(rlm.ledger.__file__).parent / "lua"
 TESTS = Path(__file__).parent.parent / "store"
@@ -28,7 +28,7 @@ def header(path):
 
 def code(path):
     """What comes after the header, with all that it includes, without comments."""
-    text = path.read_text() if path in INCLUDES else read_source(path.stem).decode()
+    text = path.read_text() if path in INCLUDES else SOURCES[path.stem].decode()
     lines = text.splitlines()[len(header(path)) :]
     return "\n".join(re.sub(r"--.*", "", line) for line in lines)
 
@@ -130,7 +130,7 @@ def test_what_is_included_is_where_it_says():
     used = {name for path in SCRIPTS for name in re.findall(r"-- include (\w+)", path.read_text())}
 
     assert used == {path.stem for path in INCLUDES}
-    assert not any(b"-- include" in read_source(path.stem) for path in SCRIPTS)
+    assert not any(b"-- include" in SOURCES[path.stem] for path in SCRIPTS)
 
 
 def test_what_scripts_share_stands_in_one_place():
