@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from actors import dispatch
@@ -14,7 +15,6 @@ from rlm.core.errors import SupervisorError
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
-    from pathlib import Path
 
     from rlm.ledger import Store
 
@@ -23,11 +23,15 @@ TEMPLATE = "actors.template"
 
 
 class ForkserverLauncher:
-    """Spawns workers from the forkserver's template: 20 are ready in half a second, at a third of the memory."""
+    """Spawns workers from the forkserver's template: 20 are ready in half a second, at a third of the memory.
 
-    def __init__(self, store: Store, config: Path | None) -> None:
+    Each is handed the settings of `store` through a pipe: a configuration file that was edited meanwhile is not read,
+    and a secret in it stands on no command line.
+    """
+
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._config = config
+        self._settings = replace(store.settings, shown=())  # what is for people is half of it
         self._broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
         self._context = multiprocessing.get_context("forkserver")
 
@@ -53,7 +57,7 @@ class ForkserverLauncher:
     def spawn(self, worker_id: str, supervisor_id: str) -> BaseProcess:
         """Start a worker process; it is not a daemon, so that the supervisor's end does not cut what it has in hand."""
         process = self._context.Process(
-            target=run_worker, args=(worker_id, self._config, supervisor_id), name=worker_id, daemon=False
+            target=run_worker, args=(worker_id, self._settings, supervisor_id), name=worker_id, daemon=False
         )
         process.start()
         return process

@@ -30,11 +30,10 @@ from rlm.ledger import open_store
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
 from rlm.processes import signals
-from rlm.settings import load_settings, resolve_headers
+from rlm.settings import resolve_headers
+from rlm.settings.secrets import remember, secrets_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rlm.ledger import Store
     from rlm.ledger.claims import ClaimCheck
     from rlm.settings import Settings
@@ -52,7 +51,7 @@ UNFIT = 70
 log = logging.getLogger(__name__)
 
 
-def run_worker(worker_id: str, config: Path | None, supervisor_id: str = "") -> None:
+def run_worker(worker_id: str, settings: Settings, supervisor_id: str = "") -> None:
     """Be a worker process until TERM, a dead supervisor, or a configuration that is no longer the run's.
 
     `worker_id` is its name in the ledger and at the broker; `supervisor_id` is empty for one started by hand.
@@ -65,7 +64,7 @@ def run_worker(worker_id: str, config: Path | None, supervisor_id: str = "") -> 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop:
         signals.unblock(SIGNALS)
-        settings = load_settings(config)
+        remember(secrets_of(settings, os.environ))
         setproctitle(f"rlm worker {worker_id} ({settings.workers.threads} lanes)")
         telemetry.set_up(settings, Role.WORKER, worker_id)
         try:

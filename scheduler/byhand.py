@@ -9,6 +9,7 @@ from actors.broker import ClaimCheckBroker
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
 from rlm.core.run import State, Trigger
+from rlm.ledger.processes import Role
 from scheduler.conductor import Conductor
 from scheduler.duty import Duty
 from scheduler.housekeeping import Housekeeper
@@ -57,6 +58,20 @@ class HandConductor:
         self._mender.mend()
         if unfit := self._conductor.vouch():
             raise StoreUnfitError(unfit)
+
+    def await_supervisor(self, seconds: float) -> None:
+        """Wait up to `seconds` for the supervisor that was just started, or a run would miss it and raise an alarm.
+
+        Raises:
+            FencedError: another took the lease over.
+            StoreError: Redis did not answer.
+        """
+        until = system_clock.monotonic() + seconds
+        while not self._store.processes.alive(Role.SUPERVISOR):
+            if system_clock.monotonic() > until or self._stop.graceful:
+                return
+            self._leader.keep()
+            self._duty.wait(_CAMPAIGN_SECONDS)
 
     def finish_open(self) -> None:
         """Finish, or close if it is overdue, a run that a dead conductor left open."""

@@ -89,6 +89,8 @@ class ReleaseLoop:
         self._gathering_until: float | None = None
         self._planned_at = system_clock.monotonic()
         self._cold = False
+        self._hindered = False
+        self._restarts = store.processes.restarts()
         self._could_send = False
         self._was_away = False
         self._outage = Outage(log, "release")
@@ -152,7 +154,15 @@ class ReleaseLoop:
         self._look_around(now_us)
         if self.cancelled or self._duty.stopping:
             return None
-        scene = Scene(counts, views, self._lanes, remaining, self._forecaster.expected, self._begun(counts))
+        scene = Scene(
+            counts,
+            views,
+            self._lanes,
+            remaining,
+            self._forecaster.expected,
+            self._begun(counts),
+            self._team.strangers,
+        )
         if remaining <= 0:
             self.lost_redis = self.lost_redis or self._interrupted or bool(self._voucher.unfit)
             self._follow_waits(scene)
@@ -212,7 +222,8 @@ class ReleaseLoop:
         usable = [one for one in ready if one.revision == self._run.revision]
         wanted = max(store.processes.wanted(), store.settings.workers.min)
         self._cold = self._cold or (self._first_release_at is None and not ready)
-        self._team = self._watch.look(len(usable), wanted)
+        self._team = self._watch.look(len(usable), wanted, strangers=len(ready) - len(usable))
+        self._hindered = self._hindered or bool(self._team.strangers) or not self._team.supervised
         self._lanes = self._count_lanes(usable, wanted)
         if len(ready) > self.workers_peak:
             self.workers_peak = len(ready)
@@ -289,7 +300,7 @@ class ReleaseLoop:
         self._store.processes.wake("workers")
         if self._first_release_at is None:
             self._first_release_at = now
-            if self._cold:
+            if self._cold and not self._hindered and self._store.processes.restarts() == self._restarts:
                 self._store.processes.note_coming_up(system_clock.monotonic() - self._planned_at)
             self._note(first_release_at=repr(self._first_release_at))
 

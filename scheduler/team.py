@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
-from rlm.core.text import counted
+from rlm.core.text import counted, of_another_configuration
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
 from scheduler.janitor import report_death
 
@@ -33,13 +33,14 @@ class Team:
     """How many workers are `ready` of those `wanted`, and how many of them a forecast may count on.
 
     `supervised`: somebody lives who starts more. `shortage` says in words what is wrong, empty where as many are ready
-    as are wanted, or are on their way.
+    as are wanted, or are on their way. `strangers` are ready too, have another configuration, and claim nothing.
     """
 
     ready: int
     wanted: int
     supervised: bool
     shortage: str = ""
+    strangers: int = 0
 
     @property
     def counted_on(self) -> int | None:
@@ -58,8 +59,10 @@ class TeamWatch:
         self._met = False
         self._told = False
 
-    def look(self, ready: int, wanted: int) -> Team:
+    def look(self, ready: int, wanted: int, *, strangers: int = 0) -> Team:
         """Return what is to be made of `ready` workers where so many are `wanted`.
+
+        `strangers` are ready besides, have another configuration than the run, and claim nothing.
 
         Raises:
             StoreError: Redis did not answer.
@@ -67,7 +70,7 @@ class TeamWatch:
         self._met = self._met or ready > 0
         if ready >= wanted:
             self._short_since = None
-            return Team(ready, wanted, supervised=True)
+            return Team(ready, wanted, supervised=True, strangers=strangers)
         now = system_clock.monotonic()
         self._short_since = now if self._short_since is None else self._short_since
         short_seconds = now - self._short_since
@@ -75,10 +78,13 @@ class TeamWatch:
         silences = self._store.processes.silences(Role.SUPERVISOR, supervisors) if supervisors else []
         supervised = any(silence <= HEARD_SECONDS for silence in silences)
         if short_seconds < self._patience_seconds(known=bool(supervisors)):
-            return Team(ready, wanted, supervised)
-        if not supervisors:
+            return Team(ready, wanted, supervised, strangers=strangers)
+        if strangers:
+            self._tell_strangers(strangers)
+        elif not supervisors:
             self._tell(wanted)
-        return Team(ready, wanted, supervised, _shortage(ready, wanted, supervised=supervised))
+        shortage = _shortage(ready, wanted, _why(strangers, supervised=supervised))
+        return Team(ready, wanted, supervised, shortage, strangers)
 
     def _patience_seconds(self, *, known: bool) -> float:
         """Return how long workers that lack are counted on. After Redis was away nobody is known for a heartbeat."""
@@ -102,8 +108,25 @@ class TeamWatch:
                 extra=alarm(Alarm.NO_WORKER, "lack_workers", counts={"wanted": wanted}, run_id=self._run_id),
             )
 
+    def _tell_strangers(self, strangers: int) -> None:
+        """Raise the alarm once: that workers have another configuration than the run."""
+        if self._told:
+            return
+        self._told = True
+        log.error(
+            "Run %s lacks workers: %s",
+            self._run_id,
+            _why(strangers, supervised=True),
+            extra=alarm(Alarm.NO_WORKER, "lack_workers", counts={"strangers": strangers}, run_id=self._run_id),
+        )
 
-def _shortage(ready: int, wanted: int, *, supervised: bool) -> str:
+
+def _shortage(ready: int, wanted: int, why: str) -> str:
     there = "no worker is ready" if not ready else f"{counted(ready, 'worker')} {'is' if ready == 1 else 'are'} ready"
-    why = "they do not come up: the log of the supervisor says why" if supervised else "no supervisor is heard of"
     return f"{there} of {wanted} wanted, and {why}"
+
+
+def _why(strangers: int, *, supervised: bool) -> str:
+    if strangers:
+        return f"{of_another_configuration(strangers)}: restart what `rlm doctor` names"
+    return "they do not come up: the log of the supervisor says why" if supervised else "no supervisor is heard of"

@@ -13,7 +13,7 @@ import msgspec
 from rlm.core.event import NOT_EMBEDDABLE, BadItemError, decode_item, type_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 #: The status in the detail of a letter that an answer was the reason for.
 _STATUS = re.compile(r"\bHTTP \d{3}\b")
@@ -139,8 +139,14 @@ def grouped(letters: Iterable[bytes]) -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda group: -int(group["letters"]))
 
 
+def is_of_unknown_type(raw: bytes, types: Collection[str]) -> bool:
+    """Return whether the event of a letter is of none of the configured `types`: its retry is refused until it is."""
+    type_name = msgspec.json.decode(raw, type=_Letter).type
+    return type_name is not None and type_name not in types
+
+
 def hopeless(raw: bytes, max_item_bytes: int) -> str:
-    """Say why a retry of a letter can only make a dead letter again; empty where it may succeed.
+    """Return why a retry of a letter can only make a dead letter again; empty where it may succeed.
 
     That goes by the item as the letter holds it, of which there may be the beginning alone, and by what is taken now.
     """

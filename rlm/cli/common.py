@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from rlm.cli.printing import say, say_error
+from rlm.cli.printing import say, say_error, show_words
 from rlm.core.errors import (
     AmbiguousRunError,
     ConfigurationError,
@@ -138,6 +138,17 @@ class CommandError(click.ClickException):
         say_error(self.message)
 
 
+class InterruptedCommandError(CommandError):
+    """Raised to end a command that was interrupted, with a message that says what becomes of what it did."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, ExitCode.INTERRUPTED)
+
+    def show(self, file: Any = None) -> None:  # noqa: ARG002  # click's signature
+        """Print the message, which is no error."""
+        say(self.message)
+
+
 def confirm(question: str, done: str = "removed") -> None:
     """Ask a person on stderr whether to do what cannot be undone; anything but yes ends the command.
 
@@ -154,7 +165,18 @@ def confirm(question: str, done: str = "removed") -> None:
 
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
-number_argument = click.argument("number", metavar="[N]", type=click.IntRange(1, MOST_ENTRIES), default=20)
+
+class WholeNumber(click.IntRange):
+    """A range of whole numbers; of what is none it says so in words for people."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read a number and see that it is in the range."""
+        try:
+            int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number in the range {self._describe_range()}.", param, ctx)
+        number: int = super().convert(value, param, ctx)
+        return number
 
 
 class NumberRange(click.FloatRange):
@@ -162,10 +184,17 @@ class NumberRange(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read a number and see that it is in the range."""
-        number: float = super().convert(value, param, ctx)
-        if math.isnan(number):
+        try:
+            is_none = math.isnan(float(value))
+        except ValueError:
+            self.fail(f"{value!r} is not a number in the range {self._describe_range()}.", param, ctx)
+        if is_none:
             self.fail(f"{value!r} is not in the range {self._describe_range()}.", param, ctx)
+        number: float = super().convert(value, param, ctx)
         return number
+
+
+number_argument = click.argument("number", metavar="[N]", type=WholeNumber(1, MOST_ENTRIES), default=20)
 
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say how many it would be, and change nothing.")
@@ -190,6 +219,14 @@ def tell_new_server(settings: Settings) -> None:
     """Tell a person what `new_server` says, before it is made."""
     if words := new_server(settings):
         say(words)
+
+
+def show_looked_at(store: Store) -> None:
+    """Print which installation an empty answer is of: it may be another than the one that was meant."""
+    from rlm.admin.report import looked_at  # noqa: PLC0415  # see store_of
+    from rlm.terminal import words  # noqa: PLC0415
+
+    show_words(f"Looked at: {words.looked_at(looked_at(store))}.")
 
 
 @contextmanager

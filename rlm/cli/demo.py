@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import ExitCode, NumberRange, config_option, examples, json_option
+from rlm.cli.common import ExitCode, NumberRange, WholeNumber, config_option, examples, json_option
 from rlm.cli.printing import print_json, say, show
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ DEFAULT_SPEED = 10.0
     )
 )
 @click.option(
-    "--events", default=900, show_default=True, type=click.IntRange(1, 100_000), help="How many, over all types."
+    "--events", default=900, show_default=True, type=WholeNumber(1, 100_000), help="How many, over all types."
 )
 @click.option(
     "--speed",

@@ -12,6 +12,7 @@ from rlm.core.run import State
 from rlm.core.text import counted, span
 from rlm.core.trouble import every_call_failed, in_words
 from rlm.terminal.words import call_troubles, forecast, troubles, unconducted
+from rlm.terminal.words import workers as team
 
 
 def show_record(found: dict[str, Any], *, as_json: bool) -> None:
@@ -53,10 +54,11 @@ def describe(found: dict[str, Any]) -> None:
 
 def _describe_plan(found: dict[str, Any]) -> None:
     plan, workers, counts = found["plan"], found["workers"], found["counts"]
-    show_words(
-        f"Planned: done {plan['forecast_seconds']:.1f} s after the first call (with the most workers no schedule could "
-        f"before {plan['lower_bound_seconds']:.1f} s), {plan['expected_leftover']} left over"
+    done = (
+        f"done {plan['forecast_seconds']:.1f} s after the first call (with the most workers no schedule could before "
+        f"{plan['lower_bound_seconds']:.1f} s)"
     )
+    show_words(f"Planned: {done if plan['forecast_seconds'] else 'no call'}, {plan['expected_leftover']} left over")
     if "forecast" in found:
         now = found["forecast"]
         expected = forecast(found).words
@@ -67,7 +69,9 @@ def _describe_plan(found: dict[str, Any]) -> None:
         f"Workers: {plan['workers']} planned, of {plan['threads']} lanes each; {workers['peak']} at the most, "
         f"{workers['restarted']} replaced"
     )
-    show_words(f"Intake: {counts['invalid']} invalid, {counts['duplicates']} duplicates")
+    if workers.get("other_configuration"):
+        show_words(f"By now {team(found)}.")
+    show_words(f"Intake: {counts['invalid']} invalid, {counted(counts['duplicates'], 'duplicate')}")
 
 
 def _describe_types(found: dict[str, Any]) -> None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli.common import config_option, examples, json_option, store_of
-from rlm.cli.printing import fitting_table, print_json, show, show_words
+from rlm.cli.printing import fitting_table, is_terminal, print_json, short_time, show, show_words
 from rlm.core.errors import NoSuchRunError
 from rlm.core.text import counted, one_line, span
+from rlm.core.trail import Answer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,7 +93,7 @@ def _so_far(one: dict[str, Any]) -> str:
         parts.append(f"given back without a call {_times(one['given_back'])}")
     if one["deaths"]:
         parts.append(f"lost by {counted(one['deaths'], 'worker')} that died or froze")
-    taken = f"Taken {one['taken_at']}{' in run ' + one['taken_in'] if one['taken_in'] else ''}"
+    taken = f"Taken {_when(one['taken_at'])}{' in run ' + one['taken_in'] if one['taken_in'] else ''}"
     return f"{taken}: {', '.join(parts)}."
 
 
@@ -107,10 +108,10 @@ def _list_attempts(one: dict[str, Any]) -> None:
     rows = [
         [
             str(each["attempt"]),
-            each["at"],
+            _when(each["at"]),
             each["endpoint"] or "-",
             each["answer"],
-            "-" if each["seconds"] is None else f"{each['seconds']:.2f} s",
+            _took(each),
             one_line(each["text"], ANSWER_WIDTH),
             each["host"] or "-",
         ]
@@ -120,14 +121,26 @@ def _list_attempts(one: dict[str, Any]) -> None:
     fitting_table(headings, rows, lambda index: index in {0, 4}, spare=["host", "answer"])
 
 
+def _when(moment: str) -> str:
+    """Write a moment the same in all tables: on a terminal in short, whether a table has room for all of it or not."""
+    return short_time(moment) if is_terminal() else moment
+
+
+def _took(attempt: dict[str, Any]) -> str:
+    """Write how long an answer took; that there was none, where the call is known to have ended without one."""
+    if attempt["seconds"] is None:
+        return "-" if attempt["answer"] == Answer.UNKNOWN else "no answer"
+    return f"{attempt['seconds']:.2f} s"
+
+
 def _list_endpoints(endpoints: list[dict[str, Any]]) -> None:
     rows = [
         [
             each["endpoint"],
-            each["state"].replace("_", " ") + (f" ({each['budget']})" if each["budget"] else ""),
+            each["health"] + (f" ({each['budget']})" if each["budget"] else ""),
             f"{each['free']:,}",
             "until resumed" if each["wait_seconds"] is None else span(each["wait_seconds"]),
         ]
         for each in endpoints
     ]
-    fitting_table(["endpoint", "state", "free slots", "next in"], rows, lambda index: index > 1)
+    fitting_table(["endpoint", "health", "free slots", "next in"], rows, lambda index: index > 1)

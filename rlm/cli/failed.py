@@ -14,13 +14,14 @@ from rlm.cli.common import (
     examples,
     json_option,
     number_argument,
+    show_looked_at,
     store_of,
 )
 from rlm.cli.completing import letter_ids
 from rlm.cli.letterchoice import found_letters, letter_filter
 from rlm.cli.letterdeal import drop, retry
-from rlm.cli.printing import fitting_table, print_json, show, show_words
-from rlm.core.text import counted, cut, one_line, safe_line
+from rlm.cli.printing import fitting_table, is_terminal, print_json, show, show_words
+from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from rlm.admin.letterfilter import LetterFilter
 
-#: Characters of a letter's detail in the list.
+#: Characters of a letter's detail in the list on a terminal; `rlm failed show` has all of it.
 DETAIL_WIDTH = 60
 #: Characters of an item that are printed for a person.
 ITEM_WIDTH = 4000
@@ -80,6 +81,7 @@ def list_letters(config: Path | None, number: int, chosen: LetterFilter, *, grou
     elif not letters and not groups:
         fit = " that fit" if chosen and total else ""
         show_words(f"There are no dead letters{fit}. `rlm queue stats` shows what waits.{older}")
+        show_looked_at(store)
     elif grouped:
         _show_groups(groups, number)
     else:
@@ -113,7 +115,7 @@ def _show_groups(groups: Sequence[dict[str, Any]], number: int) -> None:
 
 
 def _detail(letter: dict[str, Any]) -> str:
-    return one_line(letter.get("detail", ""), DETAIL_WIDTH)
+    return one_line(letter.get("detail", ""), DETAIL_WIDTH if is_terminal() else LONGEST_TEXT)
 
 
 @failed.command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 #: A first call that comes this much later than the run is worth a line, seconds.
 WORTH_A_LINE_SECONDS = 0.1
 
+_CLOCK = re.compile(r"\b\d+:\d\d\b")
+
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
@@ -32,7 +35,10 @@ class Forecast:
 
     def as_json(self) -> dict[str, Any]:
         """Return the document of the plan with what is added to it."""
-        document = self.plan.as_json() | {"failing": self.case.failing}
+        document = self.plan.as_json() | {
+            "start_seconds": round(self.case.gone_seconds, 3),
+            "failing": self.case.failing,
+        }
         for name, part in document["by_type"].items():
             chosen = self.left_over[name]
             part["left_over_by_priority"] = {str(priority): number for priority, number in chosen.by_priority.items()}
@@ -65,9 +71,14 @@ def describe(found: Forecast, waiting: Waiting) -> None:
     show()
     if plan.releases:
         _until_done(found)
+    elif found.case.suspect:
+        show_words(
+            "No call is counted on: see below. The run calls all the same, and plans anew once one is answered well."
+        )
     else:
         show_words("No call can begin in time to be answered before the deadline.")
-    show_words(f"{sentence(plan.binds)}.")
+    show_words(f"{sentence(plan.binds)}.{_counted_from(found)}")
+    _coming_up(found)
     _failing(found)
     _left_over(found)
 
@@ -84,6 +95,7 @@ def compare(today: Forecast, other: Forecast, waiting: Waiting) -> None:
     show()
     show_words(f"Today: {today.plan.binds}.")
     show_words(f"What if: {other.plan.binds}.")
+    _coming_up(other)
     _left_over(other)
 
 
@@ -132,6 +144,23 @@ def _until_done(found: Forecast) -> None:
     )
 
 
+def _coming_up(found: Forecast) -> None:
+    """Say how long workers are expected to come up, where that is long: it is taken from the window."""
+    from rlm.admin.planning import COMING_UP_SECONDS  # noqa: PLC0415  # see plan.py
+
+    if (seconds := found.case.gone_seconds) > COMING_UP_SECONDS:
+        show_words(f"Workers take {seconds:.1f} s to come up, as in the last runs: no call is planned before that.")
+
+
+def _counted_from(found: Forecast) -> str:
+    """Say what the clock times of what binds count from, which the forecast does not; nothing where it has none."""
+    if not (clock := _CLOCK.search(found.plan.binds)):
+        return ""
+    before = found.case.gone_seconds + found.plan.first_call_seconds
+    first = f", {before:.1f} s before the first call" if found.plan.releases else ""
+    return f" A time as {clock[0]} counts from the start of the run{first}."
+
+
 def _failing(found: Forecast) -> None:
     """Say which calls are expected to fail: a plan that is another than yesterday's for it says so."""
     if failing := found.case.failing:
@@ -149,7 +178,9 @@ def _left_over(found: Forecast) -> None:
     if plan.fits:
         show_words("Nothing will be left over.")
         return
-    show_words(f"{counted(plan.expected_leftover, 'event')} of {found.events:,} will be left over for the next run.")
+    unless = "" if plan.releases or not found.case.suspect else ", unless a probe is answered well before the deadline"
+    told = f"{counted(plan.expected_leftover, 'event')} of {found.events:,} will be left over for the next run"
+    show_words(f"{told}{unless}.")
     show_words("By the rule - the higher priority first, in it the older - these wait:")
     for name, chosen in found.left_over.items():
         if chosen.by_priority:

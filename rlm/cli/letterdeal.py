@@ -46,7 +46,7 @@ def retry(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: 
     A letter is removed and its event made pending in one step, attempts and runs at zero; no duplicate is looked for. A
     letter without an event puts its item back on the audit list. Where none is named it asks first, on a terminal, and
     leaves those that would only become dead letters again: no JSON, say, or too large. Exits with 1 if any cannot be
-    retried.
+    retried, as one whose type is still not configured.
     """
     from rlm.admin.letters import retry_letter, retry_unless_hopeless  # noqa: PLC0415  # a command loads what it needs
 
@@ -103,10 +103,12 @@ def _count(store: Store, ids: Sequence[str], chosen: LetterFilter) -> int:
 
 
 def _count_hopeless(store: Store, chosen: LetterFilter) -> int:
-    from rlm.admin.letterfilter import hopeless  # noqa: PLC0415  # a command loads what it needs when it runs
+    """Count the letters that a retry cannot send, whether it leaves them or is refused."""
+    from rlm.admin.letterfilter import hopeless, is_of_unknown_type  # noqa: PLC0415  # see above
 
-    most = store.settings.queue.max_item_bytes
-    return sum(bool(hopeless(raw, most)) for raw in filter(chosen.fits, store.letters.all()))
+    types, most = store.settings.types, store.settings.queue.max_item_bytes
+    fitting = filter(chosen.fits, store.letters.all())
+    return sum(is_of_unknown_type(raw, types) or bool(hopeless(raw, most)) for raw in fitting)
 
 
 def _tell_of(total: int, done: str, left: int = 0, *, as_json: bool) -> None:
@@ -117,7 +119,7 @@ def _tell_of(total: int, done: str, left: int = 0, *, as_json: bool) -> None:
     else:
         show_words(f"{counted(total, 'dead letter')} would be {done}. Nothing was changed.")
         if left:
-            show_words(f"{counted(left, 'more')} would be left: a retry cannot succeed.")
+            show_words(f"{left:,} more would be left: a retry cannot succeed.")
 
 
 def _check_choice(ids: Sequence[str], chosen: LetterFilter, how: Dealing) -> None:

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from rlm import __version__
-from rlm.cli.common import config_option, examples
+from rlm.cli.common import WholeNumber, config_option, examples
 from rlm.cli.completing import mock_endpoints
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     ),
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8090, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
+@click.option("--port", default=8090, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
 @config_option
 @click.option("--log", "log_path", type=click.Path(path_type=Path), help="Append a JSON line per call to this file.")
 @click.option(
@@ -81,9 +81,7 @@ def mock_api(
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
     except OSError as error:
-        remedy = "choose another --log" if error.filename else "choose another --host or --port"
-        what = f"write {error.filename}" if error.filename else f"listen on {host} port {port}"
-        raise click.UsageError(f"cannot {what}: {error.strerror}; {remedy}") from error
+        raise click.UsageError(f"cannot write {error.filename}: {error.strerror}; choose another --log") from error
     summary = api.summary()
     click.echo(msgspec.json.encode(summary).decode() if as_json else _table(summary | api.budget_summary()))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import config_option, examples, json_option, opened
+from rlm.cli.common import WholeNumber, config_option, examples, json_option, opened
 from rlm.cli.completing import setting_values, type_counts, type_names
 from rlm.cli.forecast import Forecast, compare, describe
 from rlm.cli.outlook import show_windows
@@ -53,7 +53,7 @@ _WORKERS = ("workers.min", "workers.max")
     shell_complete=type_counts,
     help="Plan for N events of a type; repeatable.",
 )
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="What if there were exactly N workers?")
+@click.option("--workers", type=WholeNumber(min=1), metavar="N", help="What if there were exactly N workers?")
 @click.option(
     "--set",
     "told",
@@ -72,7 +72,7 @@ _WORKERS = ("workers.min", "workers.max")
 )
 @click.option(
     "--windows",
-    type=click.IntRange(1, MOST_WINDOWS),
+    type=WholeNumber(1, MOST_WINDOWS),
     metavar="N",
     help="How do the leftovers develop over the next N windows?",
 )

@@ -197,7 +197,7 @@ def fitting_table(
     rows = [[safe_line(cell) for cell in row] for row in rows]
     kept = list(range(len(headings)))
     if _over(headings, rows, kept) > 0:
-        rows = [[_short_time(cell) for cell in row] for row in rows]
+        rows = [[short_time(cell) for cell in row] for row in rows]
     for name in spare:
         if _over(headings, rows, kept) > 0:
             kept.remove(headings.index(name))
@@ -230,7 +230,7 @@ def _wrapped_row(row: list[str], width: int) -> Iterator[list[str]]:
     yield from ([*[""] * (len(row) - 1), line] for line in more)
 
 
-def _short_time(cell: str) -> str:
+def short_time(cell: str) -> str:
     """Shorten a time of the log or the ledger to its seconds; of today the time alone."""
     found = _TIME.fullmatch(cell)
     if found is None:

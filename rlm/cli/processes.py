@@ -102,7 +102,7 @@ def supervisor(config: Path | None, allow_volatile: bool) -> None:
         from rlm.processes import Supervisor  # noqa: PLC0415
 
         require_fit(store, allow_volatile=allow_volatile)
-        launcher = ForkserverLauncher(store, store.settings.source)
+        launcher = ForkserverLauncher(store)
         Supervisor(store, store.settings, launcher, wakeup, stop).run()
 
 
@@ -117,9 +117,10 @@ def worker() -> None:
 def start_worker(config: Path | None) -> None:
     """Be one worker, in the foreground, beside those of the supervisors."""
     from actors.worker import run_worker  # noqa: PLC0415
+    from rlm.settings import load_settings  # noqa: PLC0415
 
     worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    run_worker(worker_id, config)
+    run_worker(worker_id, load_settings(config))
 
 
 @worker.command("list", epilog=examples("rlm worker list", "rlm worker list --json | jq length"))
@@ -127,10 +128,12 @@ def start_worker(config: Path | None) -> None:
 @json_option
 def list_workers(config: Path | None, as_json: bool) -> None:
     """List who works, where, since when, and on how many events."""
+    from rlm.admin.report import revision_in_force  # noqa: PLC0415
     from rlm.ledger.processes import Role  # noqa: PLC0415
 
     with store_of(config) as store:
         workers = store.processes.alive(Role.WORKER)
+        revision = revision_in_force(store)
         busy = store.processes.busy([one.id for one in workers])
         entries = [
             {
@@ -140,6 +143,7 @@ def list_workers(config: Path | None, as_json: bool) -> None:
                 "threads": one.threads,
                 "busy": number,
                 "started_at": isoformat(one.started_at),
+                "other_configuration": one.revision != revision,
             }
             for one, number in zip(workers, busy, strict=True)
         ]
@@ -151,14 +155,19 @@ def list_workers(config: Path | None, as_json: bool) -> None:
         )
     else:
         names = ["pid", "host", "state", "threads", "busy", "started_at"]
-        kinds = {"ready": "ok", "starting": "busy", "stopping": "warn"}
         rows = [
             [
                 str(entry["pid"]),
                 one_line(entry["host"], _LONGEST_HOST) if is_terminal() else str(entry["host"]),
-                styled(entry["state"], kinds.get(str(entry["state"]), "dim")),
+                _state(str(entry["state"]), other=bool(entry["other_configuration"])),
                 *(str(entry[name]) for name in names[3:]),
             ]
             for entry in entries
         ]
         fitting_table(names, rows, lambda index: index in {0, 3, 4}, spare=["started_at"])
+
+
+def _state(state: str, *, other: bool) -> str:
+    if other:
+        return styled(f"{state}, another configuration", "warn")
+    return styled(state, {"ready": "ok", "starting": "busy", "stopping": "warn"}.get(state, "dim"))

@@ -17,6 +17,7 @@ from rlm.cli.common import (
     dry_run_option,
     examples,
     json_option,
+    show_looked_at,
     store_of,
     yes_option,
 )
@@ -64,7 +65,12 @@ def stats(config: Path | None, as_json: bool) -> None:
 
     with store_of(config) as store:
         found = queue_stats(store)
-    print_json(found) if as_json else _describe(found)
+    if as_json:
+        print_json(found)
+        return
+    _describe(found)
+    if not any(one["pending"] for one in found["by_type"].values()):
+        show_looked_at(store)
 
 
 @queue.command(

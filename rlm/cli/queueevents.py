@@ -16,6 +16,7 @@ from rlm.cli.common import (
     examples,
     json_option,
     number_argument,
+    show_looked_at,
     store_of,
     yes_option,
 )
@@ -100,7 +101,12 @@ def list_events(config: Path | None, number: int, wanted: EventFilter, after: st
         raise click.UsageError(f"--after {after!r}: no page ends there; take what the page before said.")
     with store_of(config) as store:
         found = list_waiting(store, wanted, number, mark)
-    print_json(found) if as_json else _describe(found)
+    if as_json:
+        print_json(found)
+        return
+    _describe(found)
+    if not found["events"] and not found["next"]:
+        show_looked_at(store)
 
 
 def _describe(found: dict[str, Any]) -> None:

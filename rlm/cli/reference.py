@@ -39,7 +39,7 @@ _EXITS = {
     ExitCode.USAGE: "usage or configuration",
     ExitCode.NOT_FOUND: "no such run or event",
     ExitCode.REDIS: "Redis cannot be reached, or is not fit to keep events",
-    ExitCode.INTERRUPTED: "interrupted with Ctrl-C, where the command has nothing of its own to say about it",
+    ExitCode.INTERRUPTED: "interrupted with Ctrl-C; a view, or a process that goes on until then, ends with 0",
     ExitCode.PIPE: "whoever read its output went away",
 }
 #: What every command has.

@@ -10,10 +10,12 @@ from rlm.cli.common import (
     ANSWER_SECONDS,
     POLL_SECONDS,
     CommandError,
+    InterruptedCommandError,
     config_option,
     examples,
     json_option,
     number_argument,
+    show_looked_at,
     store_of,
 )
 from rlm.cli.completing import open_run_id, run_ids
@@ -23,7 +25,7 @@ from rlm.cli.watch import FOLLOW_SECONDS, interval_option
 from rlm.core.clock import system_clock
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import State
-from rlm.core.text import span
+from rlm.core.text import counted, span
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +54,7 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     """Start a run now.
 
     The scheduler takes it up within 5 s. If none does, `--wait` conducts it here, with the supervisors that live or one
-    of its own. Interrupted, it cancels a run it conducts, and lets go of one it does not.
+    of its own. Interrupted, it cancels a run it conducts, lets go of one it does not, and exits with 130 either way.
 
     With --wait its progress is shown on stderr: drawn on a terminal, elsewhere a line every 10 s in which something has
     changed. Of a run conducted here the log tells, which a terminal shows above the picture. Exits with 1 if the run
@@ -60,7 +62,7 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     """
     if interval is not None and not wait:
         raise click.UsageError("--interval is for --wait: how often to look")
-    from rlm.cli.describing import tell  # noqa: PLC0415
+    from rlm.cli.describing import show_record, tell  # noqa: PLC0415
     from rlm.cli.starting import ask_scheduler, conduct_here, wait_for  # noqa: PLC0415
     from rlm.processes import signals  # noqa: PLC0415  # a command loads what it needs when it runs
 
@@ -83,6 +85,10 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     if record is None:
         started = {"run_id": run_id, "state": State.DRAINING}
         print_json(started) if as_json else show_words(f"Run {run_id} has started; follow it with `rlm status`.")
+    elif stop.graceful and record["state"] == State.CANCELLED:
+        show_record(record, as_json=as_json)
+        left = counted(record["counts"]["leftover"], "event")
+        raise InterruptedCommandError(f"Interrupted: run {run_id} was cancelled; {left} left over for the next run.")
     else:
         tell(record, as_json=as_json, waited=True)
 
@@ -169,6 +175,7 @@ def list_runs(config: Path | None, number: int, as_json: bool) -> None:
         print_json(entries)
     elif not entries:
         show_words(nothing)
+        show_looked_at(store)
     else:
         columns = ["taken", "carried_over", "completed", "failed", "leftover"]
         rows = [
@@ -182,7 +189,7 @@ def list_runs(config: Path | None, number: int, as_json: bool) -> None:
             for entry in entries
         ]
         headings = ["run", "state", "started", "took", *columns]
-        spare = ["started", "carried_over", "taken"]  # the id of a run tells when it started
+        spare = ["started", "taken", "carried_over"]  # its id tells when it started, and what became of all how many
         fitting_table(headings, rows, lambda index: index > 2, spare=spare)  # noqa: PLR2004
         if older:
             show()
@@ -217,7 +224,7 @@ def _await_close(store: Store, run: Run, wakeup: Wakeup, stop: StopSignals) -> d
     until = system_clock.monotonic() + ANSWER_SECONDS
     while (record := store.runs.record(run.id)) is None:
         if stop.graceful:
-            raise CommandError(f"Run {run.id} is being cancelled; see `rlm status`.")
+            raise InterruptedCommandError(f"Run {run.id} is being cancelled; see `rlm status`.")
         if system_clock.monotonic() > until and store.leases.holder() is None:
             from scheduler.byhand import HandConductor  # noqa: PLC0415
 

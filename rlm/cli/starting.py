@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rlm import telemetry
 from rlm.admin import report
 from rlm.cli.aside import lines_above, progress_aside
-from rlm.cli.common import ANSWER_SECONDS, POLL_SECONDS, CommandError
+from rlm.cli.common import ANSWER_SECONDS, POLL_SECONDS, CommandError, InterruptedCommandError
 from rlm.cli.following import detached, is_open, progress_output
 from rlm.cli.printing import is_terminal
 from rlm.cli.watch import FOLLOW_SECONDS, look_once
@@ -43,7 +43,7 @@ def ask_scheduler(store: Store, stop: StopSignals, *, patient: bool) -> dict[str
     while (reply := store.schedule.reply(request)) is None:
         if (system_clock.monotonic() > until or stop.graceful) and store.schedule.withdraw(request):
             if stop.graceful:
-                raise CommandError("Interrupted before a run was started.")
+                raise InterruptedCommandError("Interrupted before a run was started.")
             return None
         system_clock.sleep(POLL_SECONDS)
     return reply
@@ -59,7 +59,7 @@ def wait_for(store: Store, run_id: str, stop: StopSignals, interval: float | Non
             if record:
                 return record
             if stop.graceful:
-                raise CommandError(detached(run_id))
+                raise InterruptedCommandError(detached(run_id))
             if record is not None and system_clock.monotonic() - shown_at >= pause:
                 shown_at = system_clock.monotonic()
                 found = look_once(store, lambda: report.status(store, run_id, measured=False), output)
@@ -85,13 +85,19 @@ def conduct_here(
             drawn = stack.enter_context(progress_aside(store, interval or FOLLOW_SECONDS))
         if not store.processes.alive(Role.SUPERVISOR):
             stack.enter_context(_own_supervisor(store.settings, drawn, allow_volatile=allow_volatile))
+            conductor.await_supervisor(ANSWER_SECONDS)
+        _check_uninterrupted(stop)
         conductor.finish_open()
-        if stop.graceful:
-            raise CommandError("Interrupted before a run was started.")
+        _check_uninterrupted(stop)
         record = conductor.conduct()
     if record is None:
         raise CommandError("The run was closed by another process; see `rlm list`.")
     return record
+
+
+def _check_uninterrupted(stop: StopSignals) -> None:
+    if stop.graceful:
+        raise InterruptedCommandError("Interrupted before a run was started.")
 
 
 @contextmanager

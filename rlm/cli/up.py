@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import socket
 import sys
 import sysconfig
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -15,7 +17,7 @@ from click.core import ParameterSource
 
 from rlm.cli.common import config_option, examples, tell_new_server
 from rlm.cli.processes import log_format_option, volatile_option
-from rlm.core.errors import ConfigurationError
+from rlm.core.errors import ConfigurationError, RLMError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 DEFAULT_COMMANDS = ("scheduler", "supervisor")
 #: Seconds beyond the longest call that a process has to end, more than a supervisor gives its workers.
 GRACE_SLACK_SECONDS = 8.0
+#: So long Redis may take to say who runs already, seconds: it need not answer yet.
+_LOOK_SECONDS = 1.0
 
 
 @click.command(epilog=examples("rlm up", "rlm up --config /etc/rlm/rlm.toml"))
@@ -65,6 +69,8 @@ def up(config: Path | None, allow_volatile: bool) -> None:
         with connected(settings) as server:
             foreman = Foreman(entries, _printer(environ, sys.stdout), wakeup, stop, longest + GRACE_SLACK_SECONDS)
             foreman.say(_where(settings, server.url))
+            if others := _others_here(settings, server.url):
+                foreman.say(others)
             code = foreman.run()
     raise SystemExit(code)
 
@@ -97,6 +103,30 @@ def _where(settings: Settings, url: str) -> str:
 
     port = settings.redis.embedded_port if settings.redis.url == "embedded" else 0
     return f"Redis is at {mask_url(url)}" + (f", and for other programs at redis://127.0.0.1:{port}/0" if port else "")
+
+
+def _others_here(settings: Settings, url: str) -> str:
+    """Say which scheduler and supervisor run on this host already; nothing where none does or Redis does not answer."""
+    from rlm.admin.doctor.leader import has_died  # noqa: PLC0415
+    from rlm.ledger.connect import make_client  # noqa: PLC0415
+    from rlm.ledger.keys import Keys  # noqa: PLC0415
+    from rlm.ledger.processes import Processes, Role  # noqa: PLC0415
+
+    found = []
+    with suppress(RLMError), closing(make_client(url, socket_timeout=_LOOK_SECONDS)) as client:
+        processes = Processes(client, Keys(settings))
+        found = [
+            f"{role} (pid {one.pid})"
+            for role in (Role.SCHEDULER, Role.SUPERVISOR)
+            for one in processes.alive(role)
+            if one.host == socket.gethostname() and not has_died(one.id)
+        ]
+    if not found:
+        return ""
+    return (
+        f"Runs here already: {', '.join(found)}; those started now come on top: a scheduler that stands by, a "
+        "supervisor that shares in the workers. One `rlm up` a host is enough"
+    )
 
 
 def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: bool) -> list[HonchoEntry]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import config_option, examples
+from rlm.cli.common import WholeNumber, config_option, examples
 from rlm.cli.processes import log_format_option, long_running
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
     epilog=examples("rlm web --metrics-only", "rlm web --port 9090", "RLM_WEB__TOKEN=env:RLM_TOKEN rlm web --host ::")
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8088, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
+@click.option("--port", default=8088, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
 @click.option("--metrics-only", is_flag=True, help="Serve /metrics and /healthz only, and no page for people.")
 @config_option
 @log_format_option

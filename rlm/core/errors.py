@@ -79,4 +79,10 @@ class SupervisorError(RLMError):
 
 
 class ListenError(RLMError):
-    """Raised when the address that `rlm web` is to listen on is not to be had: another program may have it for now."""
+    """Raised when the address that is to be listened on is not to be had: another program may have it for now."""
+
+    @classmethod
+    def at(cls, host: str, port: int, error: OSError) -> ListenError:
+        """Return the error of an address, with what the system says of it."""
+        why = str(error.strerror).rpartition("): ")[2].capitalize()  # asyncio has the address before it
+        return cls(f"cannot listen on {host} port {port}: {why}; choose another --host or --port")

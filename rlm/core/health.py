@@ -39,6 +39,9 @@ _FORMER: Final = {
 #: Those in which the limit alone decides.
 WELL: Final = frozenset({Circuit.OK, Circuit.FULL})
 
+#: Those that an endpoint which failed goes through until it answers well again.
+RECOVERING: Final = frozenset({Circuit.RESTING, Circuit.PROBING})
+
 
 class Resting(Protocol):
     """What is seen of a rest: see `rlm.core.window.WindowState`, and `rlm.plan.values.Window`."""

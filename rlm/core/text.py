@@ -35,6 +35,8 @@ _JOINED = ("\u1160", "\u11ff")
 LONGEST_TEXT = 320
 #: A line of words for people is cut after so many columns, whatever it quotes.
 LONGEST_LINE = 2000
+#: The keys of JSON that have sentences, whose end may be what matters most: they are cut as lines are.
+_SENTENCES = frozenset({"binds", "sentence", "failure"})
 _CUT = "..."
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -77,11 +79,18 @@ def safe_words(text: object) -> str:
 
 def harmless(document: Any) -> Any:
     """Return a document of JSON with every text in it cut and as `safe_line` has it, to be drawn whoever wrote it."""
+    return _harmless(document, LONGEST_TEXT)
+
+
+def _harmless(document: Any, longest: int) -> Any:
     if isinstance(document, dict):
-        return {cut(safe_line(name), LONGEST_TEXT): harmless(value) for name, value in document.items()}
+        return {
+            cut(safe_line(name), LONGEST_TEXT): _harmless(value, LONGEST_LINE if name in _SENTENCES else LONGEST_TEXT)
+            for name, value in document.items()
+        }
     if isinstance(document, list):
-        return [harmless(value) for value in document]
-    return cut(safe_line(document), LONGEST_TEXT) if isinstance(document, str) else document
+        return [_harmless(value, LONGEST_TEXT) for value in document]
+    return cut(safe_line(document), longest) if isinstance(document, str) else document
 
 
 def _seen(text: str, keep: str) -> Iterator[str]:
@@ -136,6 +145,11 @@ def ordinal(number: int) -> str:
 def counted(number: int, noun: str) -> str:
     """Write a number with its noun: `1 event`, `1,785 events`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def of_another_configuration(workers: int) -> str:
+    """Write that so many workers have another configuration than the one in force."""
+    return f"{workers:,} of another configuration {'claims' if workers == 1 else 'claim'} nothing"
 
 
 def named(names: Sequence[str], most: int) -> str:

@@ -75,6 +75,11 @@ def _group(what: str, address: str | None, entries: Sequence[Entry]) -> str:
     return ", ".join([f"{calls:,} x {what}", *([address] if address else []), named(names, MOST_NAMED)])
 
 
+def is_refusal(what: str) -> bool:
+    """Return whether an endpoint that answers so would answer any other event alike."""
+    return what in _REFUSALS
+
+
 def every_call_failed(record: Entry) -> bool:
     """Return whether calls were made in a run, and not one was answered well."""
     entries = record["by_endpoint"].values()
@@ -89,5 +94,5 @@ def ill(record: Entry) -> list[str]:
 def refused_by(record: Entry, endpoints: Collection[str]) -> int:
     """Count the events of a run that became dead letters because one of `endpoints` refuses whatever it is sent."""
     return sum(
-        one["calls"] for one in record.get("troubles", ()) if one["endpoint"] in endpoints and one["what"] in _REFUSALS
+        one["calls"] for one in record.get("troubles", ()) if one["endpoint"] in endpoints and is_refusal(one["what"])
     )

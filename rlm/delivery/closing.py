@@ -56,7 +56,7 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
         record = record_so_far(store, run, tally, store.now_us())
         if (actual := actual_seconds(calls, _released_us(run))) is not None:
             record["plan"]["actual_seconds"] = actual
-            record["used"] = _used(store, record, calls, actual)
+            record["used"] = _used(store, record, calls, actual + _failing_on_seconds(store, run, record, calls))
         if found := causes(_ended(store, run, record)):
             record["why"] = [one.as_json() for one in found]
         kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run will need them again
@@ -90,7 +90,7 @@ def _released_us(run: Run) -> int | None:
 
 
 def _used(store: Store, record: Mapping[str, Any], calls: Sequence[Completed], seconds: float) -> dict[str, Any]:
-    """Return what a run used, in `seconds` from its first call to its last answer, of the types it had events of."""
+    """Return what a run used, in the `seconds` in which it called, of the types that it had events of."""
     endpoints = store.endpoints()
     with_events = [name for name, entry in record["by_type"].items() if entry["taken"] + entry["carried_over"]]
     limits = {
@@ -107,6 +107,14 @@ def _used(store: Store, record: Mapping[str, Any], calls: Sequence[Completed], s
         seconds=seconds,
         guard_seconds=store.settings.run.guard_seconds,
     )
+
+
+def _failing_on_seconds(store: Store, run: Run, record: Mapping[str, Any], calls: Sequence[Completed]) -> float:
+    """Return for how long after its last completed call a run sent calls that were not answered well, seconds."""
+    endpoints = store.endpoints()
+    failing_at = [name for name, one in record["by_endpoint"].items() if one["errors"] + one["throttled"]]
+    sent = [moment for name in failing_at for moment in _sent(store, run, endpoints[name])]
+    return max(0, max(sent, default=0) - max(call.at_us for call in calls)) / 1_000_000
 
 
 def _ended(store: Store, run: Run, record: Mapping[str, Any]) -> Ended:
@@ -200,11 +208,15 @@ def _budgets_called(
 
 def _peak(store: Store, run: Run, limited: Limited) -> int:
     """Count the most calls that a run sent within one period of the first rule of an endpoint or a budget."""
+    return most_in_any(_sent(store, run, limited), round(limited.limit.rules[0].seconds * 1_000_000))
+
+
+def _sent(store: Store, run: Run, limited: Limited) -> list[int]:
+    """Return when a run sent calls to an endpoint or a budget, microseconds of Redis time, oldest first."""
     began_us = run.deadline_us - round(run.window_seconds * 1_000_000)
     rule = limited.limit.rules[0]
     number = rule.amount * (2 + math.ceil(run.window_seconds / rule.seconds))
-    sent = [moment for moment in store.windows.sent(limited, number) if moment >= began_us]
-    return most_in_any(sent, round(rule.seconds * 1_000_000))
+    return [moment for moment in store.windows.sent(limited, number) if moment >= began_us]
 
 
 def types_told(store: Store, since: float) -> set[str]:

@@ -20,6 +20,7 @@ from rlm.delivery.connection import Opener
 from rlm.delivery.outcome import Unreachable, classify
 from rlm.delivery.request import render
 from rlm.settings.redaction import redact, secrets_of_call
+from rlm.settings.secrets import known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -161,7 +162,8 @@ class Dispatcher:
         return _UNPRINTABLE.sub(" ", text)[:_EXCERPT_CHARACTERS].strip()
 
     def _redacted(self, endpoint: Endpoint, text: str, *, torn: bool = False) -> str:
-        return redact(text, secrets_of_call(endpoint, self._resolve_headers(endpoint)), torn=torn)
+        own = redact(text, secrets_of_call(endpoint, self._resolve_headers(endpoint)), torn=torn)
+        return known().hide(own)  # one that another endpoint is sent as well: both may belong to the same provider
 
 
 def _no_answer(error: Exception, sent_at: float, deadline: float) -> tuple[str, str]:

@@ -22,7 +22,7 @@ def usage(
     seconds: float,
     guard_seconds: float,
 ) -> dict[str, Any]:
-    """Return what a run used in the `seconds` from its first call to its last answer, as its record has it.
+    """Return what a run used in the `seconds` from its first call to its last, as its record has it.
 
     Args:
         calls: its completed calls.

@@ -10,7 +10,7 @@ from rlm.plan.simulate import simulate
 from rlm.plan.situation import MANY_ENDPOINTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from rlm.plan.course import Course
     from rlm.plan.gate import Gate
@@ -89,13 +89,15 @@ def _leftover(situation: Situation, course: Course, plenty: Course, free: Course
         return f"calls under way bind: {_events(course.leftover)} not expected to be answered before the deadline"
     if not limited:
         return f"the deadline binds: in {_seconds(situation.deadline)} there is no time for a call of {_names(late)}"
-    reason = _all_shut(situation, limited) or _reason(course, limited, free)
     number = sum(course.left[demand.name] for demand in limited)
     change = "however many workers" if plenty.leftover >= course.leftover else f"with more workers {plenty.leftover:,}"
-    return (
-        f"{reason} until the deadline at {_at(situation, situation.deadline)}: "
-        f"{number:,} will be left over, {change}{advice}{_resting(situation, limited)}"
-    )
+    gates, by = _shut(situation, limited), f" until the deadline at {_at(situation, situation.deadline)}: "
+    shut = _shut_by([gate.name for gate in gates if gate.rest >= situation.deadline], limited)
+    if shut and (probed := _probed(gates)):
+        others = [gate for gate in gates if gate.shut is not Circuit.PROBING]
+        return f"{probed}{number:,} will be left over, {change}{_resting(situation, others)}"
+    reason = f"no endpoint of {_names(limited)} can be called" if shut else _reason(course, limited, free)
+    return f"{reason}{by}{number:,} will be left over, {change}{advice}{_resting(situation, gates)}"
 
 
 def _reason(course: Course, limited: Sequence[Demand], free: Course | None) -> str:
@@ -127,7 +129,8 @@ def _end(situation: Situation, course: Course, plenty: Course, free: Course | No
     binds = budgets and free and free.forecast < WORTH_IT * course.forecast
     return (
         f"{budgets if binds else _limits(limited)} until {_at(situation, last.at)}; "
-        f"{change}{_sooner(situation, course, limited, lanes, besides)}{_resting(situation, limited)}"
+        f"{change}{_sooner(situation, course, limited, lanes, besides)}"
+        f"{_resting(situation, _shut(situation, limited))}"
     )
 
 
@@ -178,12 +181,21 @@ def _budgets(demands: Sequence[Demand]) -> str:
     return f"the budgets {first} and {others[0] if len(others) == 1 else f'{len(others)} more'} bind"
 
 
-def _all_shut(situation: Situation, demands: Sequence[Demand]) -> str:
-    """Say that nothing of these types can be called whatever their limits allow; nothing where one endpoint opens."""
-    late = {gate.name for gate in _shut(situation, demands) if gate.rest >= situation.deadline}
-    if any(not {route.gate, route.budget} & late for one in demands for route in one.routes):
-        return ""
-    return f"no endpoint of {_names(demands)} can be called"
+def _probed(gates: Sequence[Gate]) -> str:
+    """Say of types of which all is shut that their endpoints are probed; nothing where none of them is.
+
+    Calls go there, one at a time, and the first that is answered well opens it: that none will be is an assumption.
+    """
+    names = [gate.name for gate in gates if gate.shut is Circuit.PROBING]
+    if len(names) > MOST_NAMED:
+        names = [names[0], f"{len(names) - 1:,} more"]
+    told = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return f"no call to {told} is counted on until a probe is answered well: unless one is, " if names else ""
+
+
+def _shut_by(names: Collection[str], demands: Sequence[Demand]) -> bool:
+    """Return whether each endpoint of these types, or its budget, is one of `names`."""
+    return all(route.gate in names or route.budget in names for one in demands for route in one.routes)
 
 
 def _limits(demands: Sequence[Demand]) -> str:
@@ -208,10 +220,10 @@ def _is_paused(situation: Situation, demands: Sequence[Demand]) -> bool:
     return any(gate.shut is Circuit.PAUSED for gate in _shut(situation, demands))
 
 
-def _resting(situation: Situation, demands: Sequence[Demand]) -> str:
+def _resting(situation: Situation, shut: Sequence[Gate]) -> str:
     """Name the endpoints and budgets that are shut, and why, which makes a limit tighter than it is."""
     alike: dict[str, list[Gate]] = {}
-    for gate in _shut(situation, demands):
+    for gate in shut:
         alike.setdefault(_why(gate), []).append(gate)
     resting = [part for why, gates in alike.items() for part in _told(situation, why, gates)]
     return f" ({', '.join(resting)})" if resting else ""

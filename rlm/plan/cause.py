@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.core.text import counted, named
-from rlm.plan.waits import Obstacle, Wait, Waits
+from rlm.plan.waits import ANOTHER_CONFIGURATION, Obstacle, Wait, Waits
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -182,9 +182,10 @@ def _obstacle(run: Ended, obstacle: Obstacle, types: Sequence[str]) -> str:
             if wait.obstacle is obstacle:
                 longest[wait.name] = max(longest.get(wait.name, 0.0), seconds)
     names = sorted(longest, key=longest.__getitem__, reverse=True)
-    return _WORDS[obstacle].format(
+    told = _WORDS[obstacle].format(
         name=_names(names), was="was" if len(names) == 1 else "were", seconds=_seconds(sum(longest.values()))
     )
+    return f"{told}, for those there had {ANOTHER_CONFIGURATION}" if ANOTHER_CONFIGURATION in names else told
 
 
 def _left_over(number: int) -> str:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rlm.core.window import WindowState
     from rlm.plan.pace import Scene
 
+#: What is wrong with workers that are ready and claim nothing of a run.
+ANOTHER_CONFIGURATION: Final = "another configuration"
+
 #: Looks further apart than this were not made by one conductor at work, seconds: nobody conducted in between.
 GAP_SECONDS: Final = 2.0
 
@@ -27,7 +30,7 @@ class Obstacle(StrEnum):
     """What keeps a waiting event from being sent."""
 
     START = "start"  # the run has not made its first call: it drains, plans, and its workers come up
-    WORKERS = "workers"  # no worker is ready
+    WORKERS = "workers"  # no worker is ready, or those that are have another configuration
     LANES = "lanes"  # a slot is free, and every lane is busy
     LIMIT = "limit"  # the windows of its endpoints are full
     BUDGET = "budget"  # the window of a budget is full
@@ -40,7 +43,7 @@ class Obstacle(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What an event waits for; `name` is the endpoint or the budget, empty where there is none to name."""
+    """What an event waits for; `name` is the endpoint, the budget, or `ANOTHER_CONFIGURATION`; empty without one."""
 
     obstacle: Obstacle
     name: str = ""
@@ -71,6 +74,8 @@ def waits_of(scene: Scene, kind: EventType, *, begun: bool) -> dict[Wait, float]
     usable = scene.usable(kind)
     if not scene.counts[kind.name].pending or not usable:
         return {}
+    if not scene.lanes and scene.strangers:
+        return {Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION): 1.0}
     if not scene.lanes:
         return {Wait(Obstacle.WORKERS if begun else Obstacle.START): 1.0}
     if any(scene.wait_seconds(endpoint) <= 0 for endpoint in usable):

@@ -212,7 +212,7 @@ class Supervisor:
         if not quick:
             self._failed_starts = 0
         wait = self._hold_back() if quick else 0.0
-        if child.left:  # for a run of another configuration; whoever takes its place may read that
+        if child.left:  # for a run of another configuration; the next run may be of its own again
             log.info("Worker %s left by itself", child.worker_id, extra={"action": "replace_worker"})
             return
         self._restarted.append(child.worker_id)

@@ -68,10 +68,9 @@ def _endpoint_table(endpoint: Endpoint, speed: float, base_url: str) -> dict[str
 
 
 def _faster_limit(limit: Limit, speed: float) -> str:
-    return "; ".join(f"{rule.amount} per {_decimal(rule.seconds / speed)} second" for rule in limit.rules)
+    return "; ".join(f"{rule.amount} per {_decimal(rule.seconds / speed)} seconds" for rule in limit.rules)
 
 
 def _decimal(seconds: float) -> str:
-    """Write without an exponent, which a limit's notation does not have, and with at least one decimal."""
-    whole, _, fraction = f"{seconds:.9f}".partition(".")
-    return f"{whole}.{fraction.rstrip('0') or '0'}"
+    """Write without an exponent, which a limit's notation does not have."""
+    return f"{seconds:.9f}".rstrip("0").rstrip(".")

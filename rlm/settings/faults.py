@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rlm.core.text import cut, safe_line
 from rlm.settings.document import SECTIONS, model_at
 from rlm.settings.fields import words
-from rlm.settings.masking import MASK, mask_value
+from rlm.settings.masking import MASK, is_number, is_secret, mask_value
 from rlm.settings.toml import dotted, toml_value
 
 if TYPE_CHECKING:
@@ -76,12 +76,17 @@ def fault(layers: Layers, place: Place, problem: str, value: Any = None) -> Faul
 def show(place: Place, value: Any) -> str:
     """Write a value as the file has it: secrets masked, long texts cut, tables and lists folded.
 
-    A value whose key is none, or that stands where a table belongs, may be anything, hence a secret.
+    A value whose key is none, or that stands where a table belongs, may be anything, hence a secret; unless it is a
+    small number or a truth value.
     """
     if isinstance(value, dict | list) and value:
         return "{...}" if isinstance(value, dict) else "[...]"
-    masked = mask_value(place, value) if _is_setting(place) or value in ({}, []) else MASK
+    masked = mask_value(place, value) if _is_setting(place) or value in ({}, []) or _is_harmless(place, value) else MASK
     return cut(safe_line(toml_value(masked)), _LONGEST_VALUE)
+
+
+def _is_harmless(place: Place, value: Any) -> bool:
+    return is_number(value) and not is_secret(str(place[-1]))
 
 
 def _is_setting(place: Place) -> bool:

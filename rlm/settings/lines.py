@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from bisect import bisect_right
 from contextlib import suppress
@@ -27,9 +28,11 @@ _PLAIN = re.compile(
     re.DOTALL,
 )
 
+_NO_LINE = sys.maxsize
+
 
 def located(faults: Sequence[Fault], file: Path | None) -> list[Fault]:
-    """Return the faults, those of `file` with its name and the line of their key in place of their origin.
+    """Return the faults, those of `file` first, by line, with its name and the line of their key as their origin.
 
     What is missing has the line of the table that it is missing in.
     """
@@ -40,13 +43,18 @@ def located(faults: Sequence[Fault], file: Path | None) -> list[Fault]:
         lines = lines_of(read_trusted(file).decode("utf-8-sig"))
     except (RLMError, OSError, ValueError):  # it was changed or removed since it was read
         lines = {}
-    return [replace(one, origin=_place(file, one.place, lines)) if one.origin == named else one for one in faults]
+    found = []
+    for one in faults:
+        line = _line(one.place, lines) if one.origin == named else None
+        origin = str(file) if line is None else f"{file}:{line}"
+        found.append((line or _NO_LINE, replace(one, origin=origin) if one.origin == named else one))
+    found.sort(key=lambda each: (not each[1].subject, each[0]))  # without a subject it is only counted
+    return [one for _, one in found]
 
 
-def _place(file: Path, place: Place, lines: Mapping[Place, int]) -> str:
+def _line(place: Place, lines: Mapping[Place, int]) -> int | None:
     known = (place[:length] for length in range(len(place), 0, -1))
-    line = next((lines[one] for one in known if one in lines), None)
-    return str(file) if line is None else f"{file}:{line}"
+    return next((lines[one] for one in known if one in lines), None)
 
 
 def lines_of(text: str) -> dict[Place, int]:

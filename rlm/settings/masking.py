@@ -39,7 +39,12 @@ _BEHIND = ")]}>'\",.:;"
 EMBEDDED = "embedded"
 _NEARLY = 0.7
 #: A host and a port, where a URL belongs.
-_HOST = re.compile(r"(?:[a-z0-9-]{1,40}\.)+[a-z]{2,10}|[a-z-]{1,20}:\d{1,5}|(?:\d{1,3}\.){3}\d{1,3}(?::\d{1,5})?")
+_HOST = re.compile(
+    r"(?P<start>(?:[a-z0-9-]{1,40}\.)+[a-z]{2,10}(?::\d{1,5})?|[a-z-]{1,20}:\d{1,5}|(?:\d{1,3}\.){3}\d{1,3}(?::\d{1,5})?)"
+    r"(?P<path>(?:/[^?#@]*)?)"
+)
+#: A number that is as small as those of settings, or a truth value; longer ones may be a key.
+_NUMBER = re.compile(r"-?\d{1,5}(?:\.\d{1,5})?|true|false", re.IGNORECASE)
 
 
 class Headers(dict[str, str]):
@@ -110,13 +115,20 @@ def mask_value(path: tuple[str | int, ...], value: Any) -> Any:
         return mask_header(value) if value and isinstance(value, str) else value and MASK
     if isinstance(value, str) and "://" in value:
         return mask_url(value)
-    return MASK if key == "url" and not _is_word_or_host(value) else value
+    return _mask_no_url(value) if key == "url" else value
 
 
-def _is_word_or_host(value: Any) -> bool:
-    """Return whether what is no URL may be shown where one belongs: it is `embedded`, nearly so, or a host alone."""
+def _mask_no_url(value: Any) -> Any:
+    """Return what may be shown of what is no URL where one belongs: `embedded` or nearly so, a host, plain pieces."""
+    if host := _HOST.fullmatch(str(value)):
+        return _masked_path(host)
     text = str(value)[: 2 * len(EMBEDDED)]
-    return _HOST.fullmatch(str(value)) is not None or SequenceMatcher(None, text.lower(), EMBEDDED).ratio() >= _NEARLY
+    return value if SequenceMatcher(None, text.lower(), EMBEDDED).ratio() >= _NEARLY else MASK
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value, or the text of one, is a number as settings have it, or a truth value."""
+    return isinstance(value, bool | int | float | str) and _NUMBER.fullmatch(str(value)) is not None
 
 
 def is_plain(text: str) -> bool:

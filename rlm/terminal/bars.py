@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderResult
 
-#: The narrowest and the widest that a bar gets, columns.
-NARROWEST, WIDEST = 6, 60
+#: The narrowest that a bar gets, columns.
+NARROWEST = 6
 
 _LEVELS, _ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
 _IN_ASCII = {"█": "#", "▓": "=", "░": ".", "▮": "#", "▯": "."}
@@ -28,13 +28,12 @@ class Bar:
     Each part is (number, character, style); the last one takes what rounding leaves.
     """
 
-    def __init__(self, *parts: tuple[float, str, str], widest: int = WIDEST) -> None:
+    def __init__(self, *parts: tuple[float, str, str]) -> None:
         self._parts = parts
-        self._widest = widest
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw it."""
-        widths = shares([number for number, _, _ in self._parts], min(options.max_width, self._widest))
+        widths = shares([number for number, _, _ in self._parts], options.max_width)
         bar = Text(no_wrap=True, end="")
         for width, (_, character, style) in zip(widths, self._parts, strict=True):
             bar.append(_drawable(character, ascii_only=options.ascii_only) * width, style)
@@ -42,7 +41,7 @@ class Bar:
 
     def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
         """Tell rich how wide it may be."""
-        return Measurement(min(NARROWEST, options.max_width), min(self._widest, options.max_width))
+        return Measurement(min(NARROWEST, options.max_width), options.max_width)
 
 
 def shares(numbers: Sequence[float], width: int) -> list[int]:
@@ -72,6 +71,23 @@ class Name:
         """Tell rich how wide it may be."""
         width = self._text.cell_len
         return Measurement(min(NARROWEST, width, options.max_width), min(width, options.max_width))
+
+
+class Wordings:
+    """The longest of several wordings of the same that has room on its line; of the shortest the beginning."""
+
+    def __init__(self, *wordings: str, style: str = "") -> None:
+        self._wordings = [Text(safe_line(one), style=style, no_wrap=True, overflow="ellipsis") for one in wordings]
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it."""
+        fitting = [one for one in self._wordings if one.cell_len <= options.max_width]
+        yield max(fitting, key=lambda one: one.cell_len, default=min(self._wordings, key=lambda one: one.cell_len))
+
+    def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
+        """Tell rich how wide it may be."""
+        widths = [min(one.cell_len, options.max_width) for one in self._wordings]
+        return Measurement(min(widths), max(widths))
 
 
 def cut(text: Text, width: int, mark: str) -> Text:

@@ -11,7 +11,7 @@ from rich.text import Text
 from rlm.admin.trend import Direction
 from rlm.core.text import counted, safe_line, span
 from rlm.terminal import words
-from rlm.terminal.bars import Bar, Name, curve
+from rlm.terminal.bars import NARROWEST, Bar, Name, curve
 from rlm.terminal.run import BORDER, QUIET, WIDEST, panel, state_text
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _span(told: Mapping[str, Any]) -> str:
 def _types(by_type: Mapping[str, Any]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, expand=True, header_style=QUIET)
     table.add_column("type", max_width=40, min_width=8)
-    table.add_column("", ratio=1, min_width=6, no_wrap=True)
+    table.add_column("", ratio=1, width=NARROWEST, no_wrap=True)
     table.add_column("waiting", justify="right", no_wrap=True)
     table.add_column("oldest", justify="right", no_wrap=True)
     most = max((one["pending"] for one in by_type.values()), default=0)

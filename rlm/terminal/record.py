@@ -10,7 +10,7 @@ from rich.text import Text
 
 from rlm.core.text import counted, safe_line, span
 from rlm.terminal import words
-from rlm.terminal.bars import Bar, Name
+from rlm.terminal.bars import NARROWEST, Bar, Name
 from rlm.terminal.run import BORDER, LISTED_ENDPOINTS, QUIET, WIDEST, panel, title_of
 
 if TYPE_CHECKING:
@@ -78,13 +78,13 @@ def _left(leftover: int) -> str:
 def _intake(counts: Mapping[str, int]) -> list[RenderableType]:
     if not counts["invalid"] and not counts["duplicates"]:
         return []
-    return [Text(f"intake: {counts['invalid']:,} invalid, {counts['duplicates']:,} duplicates", style=QUIET)]
+    return [Text(f"intake: {counts['invalid']:,} invalid, {counted(counts['duplicates'], 'duplicate')}", style=QUIET)]
 
 
 def _types(record: Mapping[str, Any]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, expand=True, header_style=QUIET)
     table.add_column("type", max_width=34, min_width=8)
-    table.add_column("", ratio=1, min_width=6, no_wrap=True)
+    table.add_column("", ratio=1, width=NARROWEST, no_wrap=True)
     for name in ("taken", "carried", "done", "failed", "left over"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, one in record["by_type"].items():

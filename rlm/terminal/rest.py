@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from rlm.core.health import Circuit
 from rlm.core.text import counted, safe_line, span
 from rlm.terminal import words
 from rlm.terminal.run import QUIET, WIDEST, panel, state_text
@@ -44,11 +45,16 @@ def rest_rows(found: Mapping[str, Any]) -> list[tuple[str, Text]]:
     ]
     if letters := found["waiting"]["failed"]:
         rows.append(("dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")))
-    if unwell := words.unwell(found):
+    if unwell := words.unwell({"by_endpoint": {name: _at_rest(one) for name, one in found["by_endpoint"].items()}}):
         rows.append(("endpoints", Text("; ".join(unwell), style="yellow")))
     rows.append(("workers", Text(_workers(found))))
     told = words.looked_at(found)
     return [*rows, *([("looking at", Text(told, style=QUIET))] if told else [])]
+
+
+def _at_rest(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Add to what is said of an endpoint that is probed by whom, for nothing calls it now."""
+    return {**entry, "circuit_reason": "by the next call"} if entry["health"] == Circuit.PROBING else entry
 
 
 def last_run(found: Mapping[str, Any]) -> Text:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from rlm.core.text import counted, safe_line
 from rlm.terminal import words
-from rlm.terminal.bars import Bar, Name
+from rlm.terminal.bars import NARROWEST, Bar, Name
 from rlm.terminal.slots import merged_room, slots_by_endpoint, slots_by_type, use_cells
 from rlm.terminal.team import team
 
@@ -82,7 +82,7 @@ def head(found: Mapping[str, Any]) -> list[RenderableType]:
     grid.add_column(ratio=1)
     grid.add_column(justify="right", no_wrap=True)
     window, left = found["window_seconds"], found["seconds_left"]
-    bar = Bar((max(0.0, window - left), "█", "cyan"), (left, "░", QUIET), widest=WIDEST)
+    bar = Bar((max(0.0, window - left), "█", "cyan"), (left, "░", QUIET))
     grid.add_row(bar, Text(words.countdown(found), style="bold cyan"))
     expected = words.forecast(found)
     parts: list[RenderableType] = [grid, Text(words.progress(found))]
@@ -124,7 +124,7 @@ def type_table(by_type: Mapping[str, Any], width: int, cells: Mapping[str, Seque
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, expand=True, header_style=QUIET)
     table.add_column("type", max_width=34, min_width=8)
     if bars:
-        table.add_column("", ratio=1, min_width=6, no_wrap=True)
+        table.add_column("", ratio=1, width=NARROWEST, no_wrap=True)
     for name in ("done", "under way", "waiting", "failed"):
         table.add_column(name, justify="right", no_wrap=True)
     columns = max(map(len, cells.values()), default=0) if cells else 0

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from rlm.core.health import WELL
 from rlm.terminal import words
-from rlm.terminal.bars import Bar, Name
+from rlm.terminal.bars import NARROWEST, Bar, Name, Wordings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,7 +79,7 @@ def slots_by_endpoint(found: Mapping[str, Any], width: int) -> RenderableType:
 def _listed(what: str, entries: Mapping[str, Any], width: int) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, expand=True, header_style=_QUIET)
     table.add_column(what, max_width=40, min_width=8)
-    table.add_column("", ratio=1, min_width=6, no_wrap=True)
+    table.add_column("", ratio=1, width=NARROWEST, no_wrap=True)
     for name in ("used", "next slot"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("limit", "health"):
@@ -101,5 +101,5 @@ def _row(name: str, entry: Mapping[str, Any]) -> list[RenderableType]:
         Text(f"{entry['used']}/{entry['allowed']}", style="yellow" if full else ""),
         Text(words.next_slot(entry), style="" if full else _QUIET),
         Name(entry["limit"], _QUIET),
-        Name(words.health(entry), "green" if well else "red"),
+        Wordings(*words.healths(entry), style="green" if well else "red"),
     ]

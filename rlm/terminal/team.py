@@ -62,6 +62,8 @@ class _Rows:
 
 def _doing(one: Mapping[str, Any], *, named: bool) -> Text:
     """Say what a worker does: its state, or which endpoints it calls, and on a wide terminal for which events."""
+    if one.get("other_configuration"):
+        return Text("another configuration", style="yellow")
     if one["state"] != "ready":
         return Text(one["state"], style="yellow")
     if not one["calls"]:

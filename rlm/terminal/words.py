@@ -6,9 +6,9 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlm.core import trouble
-from rlm.core.health import WELL
+from rlm.core.health import RECOVERING, WELL
 from rlm.core.run import State
-from rlm.core.text import counted, named, safe_line, span
+from rlm.core.text import counted, named, of_another_configuration, safe_line, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,6 +71,14 @@ def countdown(found: Mapping[str, Any]) -> str:
     return f"{span(found['seconds_left'])} left of {span(found['window_seconds'])}"
 
 
+#: What is said of a run that is in one of these states.
+_PHASES = {
+    State.DRAINING: "taking the items off the audit list; the forecast comes with the plan",
+    State.PLANNING: "planning: counts and windows become workers and a forecast",
+    State.FINISHING: "finishing: calls under way are awaited, nothing more is sent",
+}
+
+
 class Forecast(NamedTuple):
     """What is expected of a run, in words: when it is done, what is left over, what binds; `fits` says it in short."""
 
@@ -81,20 +89,29 @@ class Forecast(NamedTuple):
 
 def forecast(found: Mapping[str, Any]) -> Forecast:
     """Say what is expected of an open run by now, and how that compares with its deadline."""
-    if found["state"] == State.DRAINING:
-        return Forecast("taking the items off the audit list; the forecast comes with the plan", "", fits=True)
-    if found["state"] == State.PLANNING:
-        return Forecast("planning: counts and windows become workers and a forecast", "", fits=True)
-    if found["state"] == State.FINISHING:
-        return Forecast("finishing: calls under way are awaited, nothing more is sent", "", fits=True)
+    if phase := _PHASES.get(found["state"]):
+        return Forecast(phase, "", fits=True)
     expected = found.get("forecast") or found["plan"]
     if unconducted(found):
         return Forecast("nothing more is sent until somebody conducts it", "", fits=False)
     left = expected["expected_leftover"]
     when = _done(found, expected)
+    if left and _awaits_probe(found, expected):
+        told = "waits for an endpoint to answer well, at most until the deadline"
+        return Forecast(
+            f"{told}; if none does, {counted(left, 'event')} will be left over", expected.get("binds", ""), fits=False
+        )
     if not left:
         return Forecast(f"{when}; all of it fits", "", fits=True)
     return Forecast(f"{when}; {counted(left, 'event')} will be left over", expected.get("binds", ""), fits=False)
+
+
+def _awaits_probe(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    """Return whether no call is counted on any more, while endpoints rest or are probed and may answer well again."""
+    if expected.get("shortage") and not expected["workers"]:
+        return False
+    recovering = any(entry["health"] in RECOVERING for entry in shut(found).values())
+    return recovering and expected["forecast_seconds"] <= (found["called_seconds"] or 0.0)
 
 
 def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
@@ -139,7 +156,10 @@ def workers(found: Mapping[str, Any]) -> str:
         return "no worker is wanted yet"
     lanes = sum(each["threads"] for each in one["each"])
     busy = sum(each["busy"] for each in one["each"])
-    told = f"{one['ready']} of {one['wanted']} ready, {busy} of {lanes} lanes busy"
+    other = one.get("other_configuration", 0)  # a status of an older version has none
+    told = f"{max(0, one['ready'] - other)} of {one['wanted']} ready, {busy} of {lanes} lanes busy"
+    if other:
+        told += f"; {of_another_configuration(other)}, see `rlm doctor`"
     return f"{told}; {one['restarted']} had to be replaced" if one["restarted"] else told
 
 
@@ -185,8 +205,16 @@ def troubles(record: Mapping[str, Any]) -> list[str]:
     told += call_troubles(record)
     if dead := record["counts"]["failed"] + record["counts"]["invalid"]:
         became = "1 became a dead letter" if dead == 1 else f"{dead:,} became dead letters"
-        told.append(f"{became}: `rlm failed list` says why")
+        told.append(f"{became}{_at_intake(record['counts'])}: `rlm failed list` says why")
     return told
+
+
+def _at_intake(counts: Mapping[str, int]) -> str:
+    """Say how many dead letters were written at intake, which are no events that failed."""
+    if not (invalid := counts["invalid"]):
+        return ""
+    some = f"{invalid:,} of them " if counts["failed"] else ""
+    return f", {some}at intake, which counts as invalid and not as failed"
 
 
 def call_troubles(found: Mapping[str, Any]) -> list[str]:
@@ -235,9 +263,15 @@ def _unwell(alike: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 
 def health(entry: Mapping[str, Any]) -> str:
     """Write the health of an endpoint, why, and for how much longer."""
+    return healths(entry)[0]
+
+
+def healths(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Write the health of an endpoint with why and for how much longer, without why, and the word alone."""
+    health = str(entry["health"])
     why = f" ({entry['circuit_reason']})" if entry.get("circuit_reason") else ""
     left = f" for {span(entry['circuit_seconds'])}" if entry.get("circuit_seconds") is not None else ""
-    return f"{entry['health']}{why}{left}"
+    return f"{health}{why}{left}", f"{health}{left}", health
 
 
 def in_short(seconds: float) -> str:

@@ -56,8 +56,7 @@ def bind(host: str, port: int, *, has_token: bool) -> socket.socket:
         bound.listen()
     except OSError as error:
         bound.close()
-        what = f"cannot listen on {host} port {port}: {error.strerror}"
-        raise ListenError(f"{what}; choose another --host or --port") from error
+        raise ListenError.at(host, port, error) from error
     return bound
 
 

@@ -12,8 +12,15 @@ from click.testing import CliRunner
 
 from rlm.cli.group import rlm
 from rlm.core.errors import StoreError
+from tests.acceptance.cli import Installation
 
 MADE = "an embedded server of its own is made in"
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    with Installation(tmp_path, valkey_only_url) as made:
+        yield made
 
 
 @pytest.fixture
@@ -44,7 +51,12 @@ def test_it_is_told_before_it_is_made(folder, monkeypatch, words):
     def fail(*_anything):
         raise StoreError("no server")
 
-    for place in ("store.open_store", "store.connect.connected", "checks.examine", "selftest.self_test"):
+    for place in (
+        "ledger.open_store",
+        "ledger.connect.connected",
+        "admin.doctor.examine",
+        "sandbox.selftest.self_test",
+    ):
         monkeypatch.setattr(f"rlm.{place}", fail)
 
     assert run(*words).stderr.splitlines()[0].count(MADE) == 1
@@ -73,3 +85,11 @@ def test_the_children_of_a_command_do_not_repeat_it(folder):
     done = subprocess.run(command, env=clean, check=True, capture_output=True, text=True, timeout=60)
 
     assert done.stderr.count(MADE) == 1
+
+
+@pytest.mark.parametrize("words", [["queue", "stats"], ["queue", "list"], ["failed", "list"], ["list"]])
+def test_an_empty_answer_says_which_installation_it_is_of(inst, words):
+    """It may be another than the one that was meant: another folder, another prefix."""
+    redis = inst.settings.redis
+
+    assert inst.rlm(*words).stdout.endswith(f"\nLooked at: {inst.config}, Redis {redis.url}, prefix {redis.prefix}.\n")

@@ -128,3 +128,18 @@ def test_a_letter_of_an_event_that_was_sent_names_its_endpoint(inst):
 
     assert len(inst.json("failed", "list", "--endpoint", steps.OVERFLOW)) == 1
     assert inst.json("failed", "list", "--endpoint", steps.ENDPOINT) == []
+
+
+def test_a_dry_run_does_not_count_what_a_retry_is_refused(inst, ids):
+    """As of a type that is still not configured."""
+    unknown = steps.item("i9", "REBALANCE_NEDED")
+    raw = encode_letter(unknown, Reason.UNKNOWN_TYPE, "?", failed_at=1, run_id="r", event="i9:REBALANCE_NEDED")
+    inst.store.client.lpush(inst.store.keys.failed, raw)
+
+    told = inst.rlm("failed", "retry", "--all", "--dry-run").stdout
+    done = inst.json("failed", "retry", "--reason", "unknown_type", code=1)
+
+    assert (
+        "3 dead letters would be retried. Nothing was changed.\n3 more would be left: a retry cannot succeed." in told
+    )
+    assert (done["retried"], len(done["refused"])) == ([], 1)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rlm.core.event import Reason
+from rlm.core.expected import Expected
 from rlm.delivery import closing
 from rlm.ledger.reading import backlog
 from tests.acceptance.cli import Installation
@@ -404,6 +405,25 @@ def test_what_was_measured_is_planned_with_unless_an_option_tells_otherwise(inst
     assert found["forecast_seconds"] == pytest.approx(1.0, abs=0.1)
 
 
+def test_an_endpoint_that_was_never_called_stays_as_configured_beside_an_added_one(
+    tmp_path, valkey_only_url, monkeypatch
+):
+    """Half the calls to the primary fail: a what-if changes what is asked, not what is expected of the spare."""
+    sections = (
+        '[run]\nwindow_seconds = 30\nevery_seconds = 30\n[types.T]\nrate_limit = "20/minute"\n'
+        'endpoints = [{ name = "t_api", url = "http://h/t" }, { name = "t_spare", url = "http://h/s" }]\n'
+    )
+    with Installation(tmp_path, valkey_only_url, sections) as inst:
+        measured = {("T", "t_api"): Expected(1.0, 1.0, error_rate=0.5)}
+        monkeypatch.setattr("rlm.admin.whatif.learned", lambda *_: measured)
+
+        found = inst.json("plan", "--count", "T=45", "--add-endpoint", "T")
+
+    assert found["today"]["failing"] == found["failing"] == {"t_api": pytest.approx(0.5)}
+    assert "a second overflow endpoint would leave none over" in found["today"]["binds"]
+    assert found["expected_leftover"] == 0
+
+
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
@@ -712,3 +732,25 @@ def all_open(system):
     endpoints = list(system.settings.endpoints.values())
     _, views = system.store.windows.look(endpoints)
     return all(views[one.name].free == one.limit.rules[0].amount for one in endpoints)
+
+
+def test_that_no_probe_is_answered_well_is_told_as_an_assumption(inst):
+    """A run calls an endpoint that failed, one call at a time; the plan only does not count on it."""
+    for one in inst.settings.event_types[0].endpoints:
+        inst.store.breaker.rest(one, 0.001)
+    inst.push(*steps.items(5, steps.TYPE))
+
+    told = inst.rlm("plan").stdout
+
+    assert "No call is counted on" in told
+    assert "until a probe is answered well: unless one is, 5 will be left over" in told.replace("\n", " ")
+    assert "5 events of 5 will be left over for the next run, unless a probe is answered well before the" in told
+    assert "can be called" not in told
+    assert "No call can begin" not in told
+
+
+def test_a_plan_says_what_its_clock_counts_from(inst):
+    """The forecast counts from the first call, what binds from the start of the run."""
+    told = inst.rlm("plan", "--count", f"{steps.TYPE}=100").stdout.replace("\n", " ")
+
+    assert re.search(r"A time as \d:\d\d counts from the start of the run, \d\.\d s before the first call\.", told)

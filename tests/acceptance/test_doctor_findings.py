@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from rlm import __version__
 from rlm.admin.doctor import events, leader, server
-from rlm.cli import verdicts
+from rlm.cli import up, verdicts
 from rlm.cli.group import rlm
 from rlm.core.clock import system_clock
 from rlm.ledger.processes import Process, Role, WorkerState
@@ -202,6 +202,22 @@ def test_a_supervisor_that_is_no_longer_heard_of_is_told_by_its_name(inst):
 
     assert verdict == "warn"
     assert message.startswith("none is heard of, so no worker is started; h:7:a did not sign off")
+
+
+def test_a_second_rlm_up_on_a_host_is_told_of_what_runs_there(inst):
+    """As it starts and by doctor: a process of another host, or one that died, is none of this host's."""
+    assert up._others_here(inst.settings, inst.settings.redis.url) == ""
+    here = socket.gethostname()
+    announce(inst, Role.SUPERVISOR, f"{here}:{os.getpid()}:a", host=here, pid=os.getpid())
+    announce(inst, Role.SUPERVISOR, dead_process(), host=here, pid=2)
+    announce(inst, Role.SCHEDULER, "elsewhere:1:a", host="elsewhere")
+
+    told = up._others_here(inst.settings, inst.settings.redis.url)
+
+    assert told.startswith(f"Runs here already: supervisor (pid {os.getpid()}); those started now come on top")
+    ((verdict, message),) = found(inst, "supervisor")
+    assert (verdict, message) == ("ok", f"2 running, on {here} (2 on {here}, where one is enough)")
+    assert up._others_here(inst.settings, "unix:///nowhere.sock") == ""
 
 
 def test_events_in_the_hands_of_dead_workers_are_orphans(inst):

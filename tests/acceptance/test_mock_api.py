@@ -17,7 +17,7 @@ from dataclasses import replace
 import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.core.errors import ConfigurationError
+from rlm.core.errors import ListenError
 from rlm.sandbox.mockapi import MockApi, recount
 from tests.acceptance.jsonpage import documented
 
@@ -287,7 +287,7 @@ def test_a_port_in_use_is_refused_with_its_remedy():
     with MockApi([one_type()]) as first:
         second = MockApi([one_type()], port=first.port)
 
-        with pytest.raises(ConfigurationError, match=f"port {first.port} on 127.0.0.1 is in use; .* --port"):
+        with pytest.raises(ListenError, match=f"127.0.0.1 port {first.port}: Address already in use; .* --port"):
             second.start()
         second.stop()
 

@@ -23,6 +23,7 @@ def test_start_wait_conducts_where_nobody_else_does_and_leaves_nothing_behind(ma
         assert record["state"] == "completed"
         assert record["trigger"] == "manual"
         assert record["counts"]["completed"] == 100
+        assert "no supervisor" not in done.stderr
         system.assert_promises(events, [record])
         assert system.store.leases.holder() is None
         assert json.loads(system.rlm("result", "--json").stdout) == record
@@ -63,11 +64,15 @@ def test_start_interrupted_cancels_the_run_it_conducts(make_system):
         system.start("start", "start", "--wait")
         wait_until(lambda: len(system.answered()) > 50, timeout=15, message="the run is in its middle")
 
-        system.stop("start", signal.SIGINT)
+        code = system.stop("start", signal.SIGINT)
 
         (run_id,) = system.store.runs.history(5)
         record = system.store.runs.record(run_id)
         assert record["state"] == "cancelled"
+        assert code == 130
+        left = f"{record['counts']['leftover']} events left over for the next run."
+        assert f"Interrupted: run {run_id} was cancelled; {left}" in system.log("start")
+        assert "no_worker" not in system.log("start")
         assert record["counts"]["completed"] == len(system.answered())
         assert record["counts"]["leftover"] == 600 - len(system.answered())
         assert not system.repeats()

@@ -123,7 +123,7 @@ def test_a_configuration_that_changes_in_the_middle_of_a_window_allows_nothing_t
         assert all(one["calls"] > 0 for one in second_record["by_endpoint"].values())
         assert most_in_a_period(arrived(system, "second"), changed_at, time.monotonic(), period=6.0) <= 5
         assert most_in_a_period(arrived(system, "first"), changed_at, time.monotonic(), period=6.0) <= 10
-        assert system.store.limits()["second"] == "5 per 6.0 second"
+        assert system.store.limits()["second"] == "5 per 6 seconds"
         system.assert_promises([*before, *after], [first_record, second_record])
         assert_next_run(system)
 
@@ -140,7 +140,7 @@ def reconfigured(document):
     renamed = document.replace('name = "first"', 'name = "renamed"')
     assert renamed != document
     head, name, tail = renamed.partition('name = "second"')
-    lowered = tail.replace("10 per 6.0 second", "5 per 6.0 second", 1)
+    lowered = tail.replace("10 per 6 seconds", "5 per 6 seconds", 1)
     assert lowered != tail
     return head + name + lowered
 

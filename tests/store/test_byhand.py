@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
+from contextlib import contextmanager
 
 import pytest
 
 from rlm import telemetry
-from rlm.cli.common import CommandError
-from rlm.cli.starting import conduct_here
+from rlm.cli import starting
+from rlm.cli.common import ExitCode, InterruptedCommandError
+from rlm.cli.starting import conduct_here, wait_for
 from rlm.core.errors import StoreError, StoreUnfitError, StoreUnreachableError
 from rlm.core.run import State
 from rlm.ledger.processes import Process, Role
@@ -128,8 +131,45 @@ def test_who_is_interrupted_while_an_older_run_is_finished_begins_no_other(store
     monkeypatch.setattr(HandConductor, "finish_open", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     store.processes.announce(Role.SUPERVISOR, Process(id="one that lives", pid=1, host="here", started_at=0.0))
 
-    with pytest.raises(CommandError, match="Interrupted before a run was started"):
+    with pytest.raises(InterruptedCommandError, match="Interrupted before a run was started") as caught:
         conduct_here(store, *signals, None, allow_volatile=True)
 
     assert stop.graceful
+    assert caught.value.exit_code == ExitCode.INTERRUPTED
     assert (store.runs.current(), store.runs.count(), store.leases.holder()) == (None, 0, None)
+
+
+def test_a_run_by_hand_begins_once_its_supervisor_is_there(store, signals, monkeypatch):
+    """Else it finds nobody who starts workers, raises an alarm, and plans for none; the lease is kept meanwhile."""
+    monkeypatch.setattr(telemetry, "set_up", lambda *_: None)
+    found = []
+
+    @contextmanager
+    def coming_up(*_, **__):
+        process = Process(id="its own", pid=1, host="here", started_at=0.0)
+        later = threading.Timer(0.5, store.processes.announce, (Role.SUPERVISOR, process))
+        later.start()
+        yield
+        later.join()
+
+    def finish_open(_):
+        found.extend(store.processes.alive(Role.SUPERVISOR))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(starting, "_own_supervisor", coming_up)
+    monkeypatch.setattr(HandConductor, "finish_open", finish_open)
+
+    with pytest.raises(InterruptedCommandError):
+        conduct_here(store, *signals, None, allow_volatile=True)
+
+    assert [one.id for one in found] == ["its own"]
+
+
+def test_who_no_longer_waits_for_a_run_is_told_that_it_goes_on(store, running, signals):
+    """That is no error, and yet not the end that was waited for."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(InterruptedCommandError, match="goes on; `rlm status` shows it") as caught:
+        wait_for(store, running(1).id, signals[1], None)
+
+    assert caught.value.exit_code == ExitCode.INTERRUPTED

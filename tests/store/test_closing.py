@@ -77,6 +77,23 @@ def test_a_budget_that_was_not_called_is_in_the_record(store, token, running, sh
     assert set(record["by_budget"]["account"].values()) == {0, "50/minute"}
 
 
+def test_calls_a_minute_count_to_the_last_call_that_failed(store, token, running, monkeypatch):
+    """Not to the last completed one: calls that fail for a minute after it are calls, and take their time."""
+    run, endpoint = running(2), store.settings.endpoints[steps.ENDPOINT]
+    take(store, endpoint)
+    assert store.ledger.complete(steps.claim_next(store, token, run), endpoint.name, 0.1)
+    take(store, endpoint)
+    store.ledger.retry(steps.claim_next(store, token, run), endpoint.name, 60)
+    completed = store.measures.completed
+    earlier = [one._replace(at_us=one.at_us - 20_000_000) for one in completed(run.id)]
+    monkeypatch.setattr(store.measures, "completed", lambda _run_id: earlier)
+
+    used = close(store, token, run)["used"]
+
+    assert 5 < used["calls_per_minute"] < 6.1  # two in 20 s
+    assert used["lanes"] < 0.1
+
+
 def test_without_budgets_a_record_has_no_word_of_them(store, token, running):
     """The key is there where there is something to say."""
     assert "by_budget" not in close(store, token, running(1))

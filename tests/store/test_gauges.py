@@ -54,6 +54,17 @@ def test_before_the_first_run_nothing_waits_and_nothing_is_missing(store, read):
     assert {one.value for one in counters(store.settings, store.totals.look())} == {0}
 
 
+def test_processes_of_another_configuration_than_the_pages_are_counted(store, read):
+    """Then the page may lack what is new: it shows the endpoints that its own process has read of."""
+    for number, revision in enumerate((store.settings.revision, "newer")):
+        store.processes.announce(Role.SCHEDULER, Process(f"s{number}", 1, "h", system_clock.now(), revision=revision))
+
+    page = read()
+
+    assert (page("rlm_other_configuration", "scheduler"), page("rlm_processes", "scheduler")) == (1, 2)
+    assert page("rlm_other_configuration", "supervisor") == 0
+
+
 def test_while_a_run_is_open_it_says_where_everything_is(store, token, running, read):
     """Of four events one is under way in one of a worker's lanes; a new item waits, an endpoint is paused."""
     run = running(4)

@@ -57,6 +57,27 @@ def test_as_many_are_sent_as_there_are_lanes_and_it_is_noted_when_the_first_were
     assert store.runs.current().workers_peak == 2
 
 
+@pytest.mark.parametrize("hindrance", ["", "stranger", "died", "unsupervised"])
+def test_how_long_workers_take_to_come_up_is_noted_where_nothing_hindered_them(store, start, conductor, hindrance):
+    """What a faulty start took would be taken from the next windows, though nothing hinders anybody by then."""
+    loop = start(1)
+    store.processes.want(conductor._leader.token, 1)
+    if hindrance != "unsupervised":
+        store.processes.announce(Role.SUPERVISOR, Process("s", 1, "h", system_clock.now()))
+    if hindrance == "stranger":
+        store.processes.announce(Role.WORKER, Process("w0", 1, "h", 0.0, WorkerState.READY, LANES, "another"))
+    loop._looked_at = float("-inf")
+    loop._turn()
+    if hindrance == "died":
+        store.processes.count_restarts(["w0"])
+    announce(store, "w1")
+    loop._looked_at = float("-inf")
+    loop._turn()
+
+    assert store.runs.current().first_release_at is not None
+    assert (store.processes.coming_up_seconds() is None) is bool(hindrance)
+
+
 def test_what_was_released_is_begun(store, start, conductor):
     """By type, as a share of the run's calls needs it, whether it was carried over or is new."""
     steps.push(store, *steps.items(2, steps.TYPE, first=100))

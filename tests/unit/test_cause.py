@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rlm.plan.cause import ATTEMPTS, CANCELLED, DEADLINE, FAILED, STOPPED, Ended, alarmed, causes, verdict, went_wrong
-from rlm.plan.waits import Obstacle, Wait, Waits
+from rlm.plan.waits import ANOTHER_CONFIGURATION, Obstacle, Wait, Waits
 
 LIMIT, WORKERS, LANES = Wait(Obstacle.LIMIT), Wait(Obstacle.WORKERS), Wait(Obstacle.LANES)
 
@@ -28,6 +28,10 @@ def test_nothing_left_over_has_no_cause() -> None:
         (LIMIT, "the limit of A (30/minute) lets no more through"),
         (Wait(Obstacle.BUDGET, "account"), "the budget account (10/minute) lets no more through"),
         (WORKERS, "no worker was ready for 40 s"),
+        (
+            Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION),
+            "no worker was ready for 40 s, for those there had another configuration",
+        ),
         (LANES, "all lanes were busy for 40 s"),
         (Wait(Obstacle.START), "no call was made in the first 40 s"),
         (Wait(Obstacle.PAUSED, "a1"), "a1 was paused"),

@@ -31,7 +31,8 @@ def test_what_is_off_by_little_is_no_matter():
     assert finding("T", 0.25, *calls).ok
     assert finding("T", 0.01, *[55.0] * MEASURED_CALLS).ok
     assert not finding("T", 0.14, *calls).ok
-    assert not finding("T", 0.28, *calls).ok
+    assert finding("T", 0.4, *calls).ok  # a longer time is cautious, up to twice as long
+    assert not finding("T", 0.41, *calls).ok
 
 
 def test_too_few_calls_tell_nothing():

@@ -116,7 +116,7 @@ def test_the_summary_says_in_words_what_happened():
         "Outcome: 2.0 s, 0.00 s (0.0%) less.",
         "The API refused nothing: 4 calls",
         "No event came twice.",
-        "`rlm init`",
+        "`rlm init` in an empty directory",
     ):
         assert words in text
     assert "NOT AS PROMISED" not in text
@@ -159,7 +159,7 @@ def test_the_prologue_says_what_time_means():
 def test_the_summary_fits_a_screen():
     """24 lines of 80 columns, with the built-in types and everything that there is to be told."""
     types = load_settings(None, {}).event_types
-    seen = {one.name: EndpointSummary(1, 1, 1, 0, 30, "30 per 6.0 second") for kind in types for one in kind.endpoints}
+    seen = {one.name: EndpointSummary(1, 1, 1, 0, 30, "30 per 6 seconds") for kind in types for one in kind.endpoints}
     counts = {"leftover": 1, "completed": 3, "expected_leftover": 1}
     facts = {"events": 4, "unsettled": 1, "items": 3, "speed": 10.0}
     verdict = judge(record(**counts), types, [], seen, {}, **facts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ import pytest
 from rlm.admin.planning import plan_run
 from rlm.cli.common import ExitCode
 from rlm.cli.group import COMMANDS, rlm
+from rlm.core.health import Circuit
 from rlm.settings import load_settings
 from rlm.settings.document import SECTIONS
 from rlm.settings.model import EndpointSettings, TypeSettings
@@ -365,3 +367,17 @@ def test_every_fault_test_stands_in_the_table_of_faults():
     composed = {"test_storm.py", "test_nothing_grows.py"}  # told of above it: no fault of their own
 
     assert named == {path.name for path in (ROOT / "tests" / "faults").glob("test_*.py")} - composed
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda path: path.name)
+def test_lists_of_endpoints_show_the_words_for_their_health(page):
+    """An example of `rlm endpoint list` has a word in the column of health that RLM still uses."""
+    shown = []
+    for _, block in _FENCE.findall(page.read_text(encoding="utf-8")):
+        lines = block.splitlines()
+        for number, line in enumerate(lines):
+            if re.match(r"name .* failures +health$", line):
+                rows = takewhile(str.strip, lines[number + 1 :])
+                shown += [row[line.index("health") :].split(maxsplit=1)[0] for row in rows]
+
+    assert set(shown) <= set(Circuit)

@@ -6,6 +6,7 @@ import pytest
 
 from rlm.admin.explain.facts import Gate, Scene, Whereabouts
 from rlm.admin.explain.words import moment, ordinal, sentence
+from rlm.cli import explain
 from rlm.core.health import Circuit
 from rlm.core.place import Place
 from rlm.core.run import Run, State, Trigger
@@ -77,6 +78,16 @@ def test_endpoints_that_are_all_shut_for_the_same_reason():
     assert pending(gate(health=Circuit.PAUSED, wait=None)) == "its endpoint api is paused, until resumed by hand"
 
 
+def test_workers_of_another_configuration_are_named():
+    """They are ready and claim nothing: free slots are no reason to wait in peace."""
+    slots = gate(health=Circuit.OK, wait=0.0, free=4)
+
+    assert pending(slots, ready=0, lanes=0, strangers=2) == (
+        "no worker is ready, of 4 wanted; 2 of another configuration claim nothing: restart what `rlm doctor` names"
+    )
+    assert "another" not in pending(slots, ready=0, lanes=0)
+
+
 def test_the_windows_of_several_endpoints_are_theirs():
     """As people say it: its window, their windows."""
     held = gate("a", Circuit.HELD), gate("b", Circuit.HELD)
@@ -146,3 +157,24 @@ def test_what_comes_from_outside_stays_on_one_line():
     event = Whereabouts("a\nb:T", NOW, Place.RELEASED, due=NOW + 1)
 
     assert "\n" not in sentence(event, scene(gate()))
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_tables_say_the_words_of_health_and_when_alike(monkeypatch, capsys, terminal):
+    """The word of the sentence, not the key of the JSON; a call without an answer took no time that is known."""
+    monkeypatch.setattr(explain, "is_terminal", lambda: terminal)
+    monkeypatch.setenv("COLUMNS", "200")
+    answers = [("error", None), ("unknown", None), ("error", 0.2)]
+    call = {"attempt": 1, "at": "2020-11-27T04:32:43.713Z", "endpoint": "api", "text": "", "host": None}
+    calls = [call | {"answer": answer, "seconds": seconds} for answer, seconds in answers]
+    gates = [{"endpoint": "api", "state": "probed", "health": "probing", "budget": None, "free": 0, "wait_seconds": 0}]
+    facts = {"sentence": "s", "letter": None, "taken_at": call["at"], "taken_in": "r", "releases": 1, "deaths": 0}
+
+    explain._describe({**facts, "given_back": 0, "calls": len(calls), "attempts": calls, "endpoints": gates})
+
+    told = capsys.readouterr().out
+    when = "11-27 04:32:43" if terminal else call["at"]
+    assert told.count(when) == 1 + len(calls)
+    assert f"{when}  api       error    no answer" in told
+    assert f"{when}  api       unknown          -" in told
+    assert "api       probing           0" in told

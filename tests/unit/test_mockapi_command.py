@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from rlm.cli.mock_api import _faults, mock_api
 from rlm.core.endpoint import Endpoint, EventType, Limit
+from rlm.core.errors import ListenError
 
 
 @pytest.fixture
@@ -24,14 +25,15 @@ def run(monkeypatch):
 
 
 def test_a_port_in_use_is_named_with_the_remedy(run):
-    """Nobody has to guess which port, or what to do about it."""
+    """Nobody has to guess which port, or what to do about it; in the words of `rlm web`."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         result = run("--port", str(port))
 
-    assert result.exit_code == 2
-    assert f"port {port} on 127.0.0.1 is in use" in result.stderr
-    assert "--port" in result.stderr
+    assert isinstance(result.exception, ListenError)
+    assert str(result.exception) == (
+        f"cannot listen on 127.0.0.1 port {port}: Address already in use; choose another --host or --port"
+    )
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,6 @@ def test_a_port_in_use_is_named_with_the_remedy(run):
         (["--fault", "a=down"], "is not ENDPOINT.FIELD=VALUE"),
         (["--fault", "a.dwn=true"], "the fields are down"),
         (["--log", "/nowhere/at/all"], "cannot write /nowhere/at/all"),
-        (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1"),
     ],
 )
 def test_a_wrong_option_is_a_usage_error(run, arguments, message):

@@ -225,7 +225,7 @@ def test_many_endpoints_shut_for_the_same_reason_are_told_in_one_go() -> None:
 
     # Then that is told once
     assert late.endswith(" (rebalance_api and 19 more are held until 1:19 at the latest)")
-    assert never.endswith(" (rebalance_api and 19 more are not counted on until they answer well)")
+    assert never.startswith("no call to rebalance_api and 19 more is counted on until a probe is answered well: ")
 
 
 @pytest.mark.parametrize("paused", ["account", "a"])
@@ -253,6 +253,20 @@ def test_where_no_endpoint_opens_no_limit_is_blamed(shut: list[str]) -> None:
     assert plan.binds == (
         "no endpoint of A can be called until the deadline at 3:00: 5 will be left over, however many workers "
         f"({', '.join(f'{name} is paused until resumed' for name in shut)})"
+    )
+
+
+@pytest.mark.parametrize(("paused", "words"), [("", ""), ("c", " (c is paused until resumed)")])
+def test_endpoints_that_are_probed_are_not_said_to_be_shut(paused: str, words: str) -> None:
+    """Calls go there, one at a time; that none is answered well is what the plan assumes."""
+    kind = EventType("A", 1, 1.0, tuple(map(endpoint, f"ab{paused}")))
+    windows = dict.fromkeys("ab", Window(suspect=True)) | {"c": Window(rest_seconds=FOREVER)}
+
+    plan = plan_of({"A": 5}, types=(kind,), windows=windows)
+
+    assert plan.binds == (
+        "no call to a and b is counted on until a probe is answered well: unless one is, 5 will be left over, however "
+        f"many workers{words}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.cli.describing import describe
+from rlm.terminal.words import troubles
 
 COUNTS = {"taken": 5, "carried_over": 0, "completed": 5, "failed": 0, "leftover": 0, "invalid": 0, "duplicates": 0}
 BINDS = "the limit of A binds until the deadline at 3:00: 5 will be left over, however many workers"
@@ -79,3 +80,27 @@ def test_the_forecast_of_an_open_run_counts_its_workers(capsys, workers, words):
     told = capsys.readouterr().out
     assert f"{words}T{BINDS[1:]}.\n" in told
     assert "As it was planned" not in told
+
+
+def test_a_run_without_a_call_has_no_time_at_which_it_is_done(capsys):
+    """As its picture says it."""
+    record = run(leftover=5)
+    record["plan"] |= {"forecast_seconds": 0.0, "lower_bound_seconds": 0.0, "expected_leftover": 5}
+
+    describe(record)
+
+    assert "Planned: no call, 5 left over\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("failed", "words"),
+    [
+        (0, "6 became dead letters, at intake, which counts as invalid and not as failed"),
+        (2, "8 became dead letters, 6 of them at intake, which counts as invalid and not as failed"),
+    ],
+)
+def test_dead_letters_that_are_no_failed_events_are_told_apart(failed, words):
+    """Else "0 failed" stands beside dead letters, and nobody knows which is right."""
+    assert troubles(run() | {"counts": {**COUNTS, "invalid": 6, "failed": failed}}) == [
+        f"{words}: `rlm failed list` says why"
+    ]

@@ -37,7 +37,7 @@ def test_every_time_is_divided(built_in, reload):
     assert demo.retry.timeout_seconds == 1
     assert [kind.processing_seconds for kind in demo.event_types] == [0.2, 0.15, 0.1, 0.08, 0.12]
     for endpoint in demo.endpoints.values():
-        assert endpoint.limit.text == "30 per 6.0 second"
+        assert endpoint.limit.text == "30 per 6 seconds"
         assert endpoint.timeout_seconds == 1
 
 

@@ -88,8 +88,8 @@ def test_longest_texts(faults):
     """A list's name is at most 200 characters long, a prefix 50; the message cuts what is too long."""
     lines = faults(f'[queue]\nevents = "{"e" * 300}"\n[redis]\nprefix = "{"p" * 51}"\n')
 
-    assert [line.split(" = ")[0] for line in lines] == ["FILE: redis.prefix", "FILE: queue.events"]
-    assert "e" * 190 + "...: " in lines[1]
+    assert [line.split(" = ")[0] for line in lines] == ["FILE: queue.events", "FILE: redis.prefix"]
+    assert "e" * 190 + "...: " in lines[0]
 
 
 @pytest.mark.parametrize(
@@ -127,14 +127,17 @@ def test_values_that_do_not_go_together(faults, text, environ, line):
     [
         (
             "[run]\ntarget_ = 1",
-            "run.target_ = \"***\": unknown key (did you mean 'target'?); [run] may have window_seconds, ",
+            "run.target_ = 1: unknown key (did you mean 'target'?); [run] may have window_seconds, ",
         ),
-        ("[run]\nthreads = 1", "run.threads = \"***\": unknown key (did you mean 'workers.threads'?); [run] may have "),
+        ("[run]\nthreads = 1", "run.threads = 1: unknown key (did you mean 'workers.threads'?); [run] may have "),
         (
             "[wrokers]\nmax = 1",
             "wrokers = {...}: unknown key (did you mean 'workers'?); the file may have redis, queue, ",
         ),
         ("[REDIS]\nprefix = 'x'", "REDIS = {...}: unknown key (did you mean 'redis'?); the file may have redis, "),
+        ("[run]\nx = true", "run.x = true: unknown key; [run] may have "),
+        ("[redis]\npassword = 1234", 'redis.password = "***": unknown key; [redis] may have url, '),
+        ("[redis]\npasword = 1234567", 'redis.pasword = "***": unknown key; [redis] may have url, '),
         ("[redis]\npassword = 'hunter2'", 'redis.password = "***": unknown key; [redis] may have url, '),
         ("[redis]\npasword = 'hunter2'", 'redis.pasword = "***": unknown key; [redis] may have url, '),
         ("[web]\ntokn = 'hunter2'", "web.tokn = \"***\": unknown key (did you mean 'token'?); [web] may have "),
@@ -144,7 +147,7 @@ def test_values_that_do_not_go_together(faults, text, environ, line):
         ),
         (
             f"{TYPE}endpoints = [ {ENDPOINT[:-1]}, timeout = 1 }} ]",
-            "types.A.endpoints[0].timeout = \"***\": unknown key (did you mean 'timeout_seconds'?); an endpoint may ",
+            "types.A.endpoints[0].timeout = 1: unknown key (did you mean 'timeout_seconds'?); an endpoint may ",
         ),
     ],
 )
@@ -158,15 +161,15 @@ def test_unknown_key(faults, text, line):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("run = 3", 'run = "***": must be a table, [run]'),
-        ("budgets = 3", 'budgets = "***": must be a table for each of them, [budgets.NAME]'),
-        ("[budgets]\nx = 1", 'budgets.x = "***": must be a table, [budgets.x]'),
+        ("run = 3", "run = 3: must be a table, [run]"),
+        ("budgets = 3", "budgets = 3: must be a table for each of them, [budgets.NAME]"),
+        ("[budgets]\nx = 1", "budgets.x = 1: must be a table, [budgets.x]"),
         (
             "types = 3",
-            'types = "***": must be one or more tables, [types.NAME]; leave `types` out for the built-in ones',
+            "types = 3: must be one or more tables, [types.NAME]; leave `types` out for the built-in ones",
         ),
         ("[types]", "types = {}: must be one or more tables, [types.NAME]; leave `types` out for the built-in ones"),
-        ("[types]\nA = 1", 'types.A = "***": must be a table, [types.A]'),
+        ("[types]\nA = 1", "types.A = 1: must be a table, [types.A]"),
         (
             f"{TYPE}endpoints = []",
             "types.A.endpoints = []: a type needs at least one endpoint, { name = ..., url = ... }",
@@ -185,7 +188,7 @@ def test_wrong_shape(faults, text, line):
 
 def test_override_does_not_hide_that_a_section_is_no_table(faults):
     """A variable for a section does not make up for a file that has no table there."""
-    assert faults("workers = 3", RLM_WORKERS__MAX="4") == ['FILE: workers = "***": must be a table, [workers]']
+    assert faults("workers = 3", RLM_WORKERS__MAX="4") == ["FILE: workers = 3: must be a table, [workers]"]
 
 
 def test_what_is_missing(faults):
@@ -194,9 +197,9 @@ def test_what_is_missing(faults):
 
     assert [line.split("; give")[0] for line in lines] == [
         "FILE: types.A.endpoints: is missing",
+        "FILE: types.B.rate_limit: is missing",
         "FILE: types.B.endpoints[0].name: is missing",
         "FILE: types.B.endpoints[0].url: is missing",
-        "FILE: types.B.rate_limit: is missing",
     ]
 
 
@@ -325,7 +328,7 @@ ACCOUNT = '[budgets.account]\nrate_limit = "2/second"\n'
         ),
         ("[budgets.account]", 'budgets.account.rate_limit: is missing; give a limit such as "60/minute"'),
         ('[budgets.account]\nrate_limit = "x"', 'budgets.account.rate_limit = "x": must be a limit above zero'),
-        (f"{ACCOUNT}limit = 1", "budgets.account.limit = \"***\": unknown key (did you mean 'rate_limit'?); "),
+        (f"{ACCOUNT}limit = 1", "budgets.account.limit = 1: unknown key (did you mean 'rate_limit'?); "),
         (f'{ACCOUNT}[budgets."a b"]\nrate_limit = "2/second"', 'budgets."a b": a name has 1 to 100 letters'),
     ],
 )
@@ -455,10 +458,10 @@ def test_header_variable_that_is_not_set(faults):
         (
             "RLM_WORKER__MAX",
             "1",
-            "environment: RLM_WORKER__MAX = \"***\": no such setting (did you mean 'RLM_WORKERS__MAX'?)",
+            "environment: RLM_WORKER__MAX = \"1\": no such setting (did you mean 'RLM_WORKERS__MAX'?)",
         ),
         ("RLM_REDIS__PASSWORD", "hunter2", 'environment: RLM_REDIS__PASSWORD = "***": no such setting'),
-        ("RLM_TYPES__OTHER__PRIORITY", "1", 'environment: RLM_TYPES__OTHER__PRIORITY = "***": no such setting'),
+        ("RLM_TYPES__OTHER__PRIORITY", "1", 'environment: RLM_TYPES__OTHER__PRIORITY = "1": no such setting'),
         ("REDIS_URL", "h:6379", 'environment REDIS_URL: redis.url = "h:6379": must be "embedded" or'),
         ("SENTRY_DSN", "https://hunter2", 'environment: SENTRY_DSN = "***": must be a Sentry DSN'),
     ],
@@ -476,7 +479,7 @@ def test_variable_that_fits_two_types(faults):
 
     (line,) = faults(text.format("ab") + text.format("AB"), RLM_TYPES__AB__PRIORITY="1")
 
-    assert line == 'environment: RLM_TYPES__AB__PRIORITY = "***": may mean ab or AB; set it in the file'
+    assert line == 'environment: RLM_TYPES__AB__PRIORITY = "1": may mean ab or AB; set it in the file'
 
 
 def test_all_faults_at_once(faults):
@@ -500,14 +503,31 @@ def test_all_faults_at_once(faults):
     )
 
     assert [re.split(" = |: RLM sets", line)[0] for line in lines] == [
-        "environment: RLM_X__Y",
         "FILE: run.target",
-        "environment RLM_RUN__HISTORY: run.history",
+        "FILE: workers.min",
         "FILE: types.A.endpoints[1].url",
         "FILE: types.A.endpoints[1].headers.Host",
-        "FILE: workers.min",
         "FILE: types.A.endpoints[2].name",
+        "environment: RLM_X__Y",
+        "environment RLM_RUN__HISTORY: run.history",
     ]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("127.0.0.1:18990/user2", "127.0.0.1:18990/user2"),
+        ("api.example.com:8080/v1/users", "api.example.com:8080/v1/users"),
+        ("api.example.com/550e8400-e29b-41d4-a716-446655440000/v1", "api.example.com/***/v1"),
+        ("localhost:80/x?key=hunter2", "***"),
+        ("user:hunter2@127.0.0.1/x", "***"),
+    ],
+)
+def test_an_address_without_a_scheme_is_shown(faults, url, shown):
+    """So that one sees what lacks; not what may hold a secret."""
+    (line,) = faults(f'{TYPE}endpoints = [ {{ name = "a", url = "{url}" }} ]')
+
+    assert line.startswith(f'FILE: types.A.endpoints[0].url = "{shown}": ')
 
 
 @pytest.mark.parametrize(

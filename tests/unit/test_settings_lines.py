@@ -67,7 +67,7 @@ def test_what_is_no_toml_has_no_lines_or_some(text):
     ("text", "start"),
     [
         ("[workers]\n\nmax = 0\n", ":3: workers.max = 0: "),
-        ("\n[workers]\nmaxx = 5\n", ":3: workers.maxx = \"***\": unknown key (did you mean 'max'?)"),
+        ("\n[workers]\nmaxx = 5\n", ":3: workers.maxx = 5: unknown key (did you mean 'max'?)"),
         ('\n\n[types.A]\nrate_limit = "1/second"\n', ":3: types.A.endpoints: is missing"),
         ("[run]\ntarget 1\n", ":2:8: is not valid TOML: "),
         ("[workers]\nmin = 9\nmax = 4\n", ":2: workers.min = 9: must be at most workers.max, which is 4"),

@@ -83,7 +83,7 @@ def test_the_other_endpoints_of_a_list_stay_as_they_are(load):
     ("told", "expected"),
     [
         ("run.target", '--set: "***": is not KEY=VALUE, for example'),
-        ("run.tarjet=1", "--set: run.tarjet = \"***\": no such setting (did you mean 'run.target'?)"),
+        ("run.tarjet=1", "--set: run.tarjet = \"1\": no such setting (did you mean 'run.target'?)"),
         ("types.A.rate_limt=1", "(did you mean 'types.A.rate_limit'?)"),
         ("types.A.max=1", "no such setting; types.A may have priority, processing_seconds, rate_limit, share"),
         ("types.Z.rate_limit=1/second", "(did you mean 'types.A.rate_limit'?)"),

@@ -248,6 +248,38 @@ def test_an_endpoint_that_is_not_well_is_named():
     assert "! overflow_new_balance_2 resting (failing) for 12 s" in drawn(picture_of(found), 80)
 
 
+@pytest.mark.parametrize(("width", "told"), [(80, "resting"), (140, "resting (failing) for 1:02 min")])
+def test_a_health_is_told_in_as_many_words_as_fit(width, told):
+    """None is cut: why, and for how long, stands below all the same."""
+    found = status(types=("A", "INVOICE"), endpoints=2)
+    for one in found["by_endpoint"].values():
+        one |= {"health": "resting", "circuit_reason": "failing", "circuit_seconds": 62.0, "limit": "60/minute"}
+
+    rows = [line for line in drawn(picture_of(found), width).splitlines() if "60/minute" in line]
+
+    assert len(rows) == 4
+    assert all(row.partition("60/minute")[2].strip(" │").partition("  ")[0] == told for row in rows)
+
+
+def test_bars_fill_their_column():
+    """On a wide terminal no hole is between a bar and the numbers beside it."""
+    (row,) = [
+        line for line in drawn(picture_of(status(types=("A",), endpoints=1)), 140).splitlines() if "60/180" in line
+    ]
+
+    assert "░  60/180" in row
+
+
+def test_a_long_sentence_is_not_cut_where_it_names_the_cause():
+    """What binds a run may take several lines on a terminal of 80 columns."""
+    binds = f"no call to {'a_long_name ' * 30}is counted on; 1 event had all attempts of this run"
+    forecast = {"forecast_seconds": 120.0, "expected_leftover": 9, "workers": 3, "binds": binds, "shortage": ""}
+
+    told = " ".join(drawn(picture_of(status(forecast=forecast)), 80).replace("│", " ").split())
+
+    assert "1 event had all attempts of this run" in told
+
+
 def test_endpoints_that_are_not_well_for_the_same_reason_are_told_together():
     """How many, how long the last of them takes, and some of their names."""
     # Given a run whose endpoints are held but for two, which fail
@@ -289,7 +321,7 @@ def test_a_run_with_nothing_to_do_says_so():
     picture = drawn(picture_of(found), 80)
 
     assert "there was no event to send" in picture
-    assert "11 became dead letters: `rlm failed list` says why" in picture
+    assert "11 became dead letters, 1 of them at intake, which counts as invalid" in picture
     assert "intake: 1 invalid" in picture
     assert "no call was made" in picture
     assert "planned" not in picture
@@ -310,6 +342,22 @@ def test_where_no_call_can_begin_no_end_is_promised():
 
     assert "no call is expected to begin; 9 events" in line_of(status(plan=plan, called_seconds=None))
     assert "planned: 3 workers, no call, 9 left over" in drawn(picture_of(record(plan=plan)), 80)
+
+
+@pytest.mark.parametrize("called", [None, 70.0])
+@pytest.mark.parametrize("health", ["resting", "probing"])
+def test_where_endpoints_have_to_answer_well_again_it_says_how_long_that_is_waited_for(called, health):
+    """Nothing more is counted on, and yet the run goes on until its deadline and probes."""
+    expected = {"forecast_seconds": called or 0.0, "expected_leftover": 45, "workers": 3, "binds": "", "shortage": ""}
+    found = status(called_seconds=called, forecast=expected)
+    assert "waits for" not in words.forecast(found).words
+
+    for one in found["by_endpoint"].values():
+        one |= {"health": health, "circuit_reason": None, "circuit_seconds": None}
+
+    assert words.forecast(found).words == (
+        "waits for an endpoint to answer well, at most until the deadline; if none does, 45 events will be left over"
+    )
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -399,6 +447,14 @@ def test_between_runs_it_says_what_comes_next():
         "3; see `rlm failed",
     ):
         assert told in picture
+
+
+def test_between_runs_nothing_is_probed_but_by_the_next_call():
+    """Else it seems that something runs."""
+    found = rest()
+    found["by_endpoint"] = {name: endpoint(["T"], health="probing") for name in ("a", "b")}
+
+    assert "2 probing (by the next call): a, b" in drawn(picture_of(found), 80)
 
 
 def test_without_a_scheduler_no_tick_is_promised():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from rlm.core.counts import Counts
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.window import WindowState
 from rlm.plan.pace import Scene
-from rlm.plan.waits import GAP_SECONDS, Obstacle, Wait, Waits, waits_of
+from rlm.plan.waits import ANOTHER_CONFIGURATION, GAP_SECONDS, Obstacle, Wait, Waits, waits_of
 
 LIMIT = Limit.parse("30/minute")
 BUDGET = Budget("account", Limit.parse("10/minute"))
@@ -28,6 +29,15 @@ def scene(
     views: dict[str, WindowState], *, pending: int = 9, inflight: int = 0, lanes: int = 5, remaining: float = 60.0
 ) -> Scene:
     return Scene({"T": Counts(pending=pending, inflight=inflight)}, views, lanes, remaining)
+
+
+def test_workers_of_another_configuration_are_named_before_the_first_call_as_well() -> None:
+    """They are up and claim nothing, so nobody is on the way."""
+    seen = replace(scene({"a": FREE}, lanes=0), strangers=1)
+    named = {Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION): 1.0}
+
+    assert waits_of(seen, kind("a"), begun=False) == waits_of(seen, kind("a"), begun=True) == named
+    assert {Wait.read(str(one)): part for one, part in named.items()} == named
 
 
 @pytest.mark.parametrize(

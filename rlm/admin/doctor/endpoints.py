@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin.endpoints import endpoint_list
+from rlm.core import trouble
 from rlm.core.health import Circuit
 from rlm.core.text import named, span
 from rlm.ledger.fitness import Finding, Severity
@@ -38,14 +39,46 @@ def check_endpoints(store: Store) -> Iterator[Finding]:
         if not probing:
             yield Finding("endpoints", ok=True, message="every one may be called as its limit allows")
         return
+    troubles = _troubles(store)
     for alike in _alike(shut.values()):
-        yield _warning(*(_of_one if len(alike) == 1 else _of_several)(alike))
+        message, remedy = (_of_one if len(alike) == 1 else _of_several)(alike)
+        cause, mend = _cause(alike, troubles)
+        yield _warning(f"{message}{cause}", mend or remedy)
     if idle := _without_endpoint(store, entries, shut):
         yield _warning(
             f"no endpoint of {named(idle, MOST_NAMED)} can be called now; "
             "a run leaves over what none opens for in its time",
             "see those above; `rlm plan` says what the next run can do",
         )
+
+
+def _troubles(store: Store) -> list[Sequence[Entry]]:
+    """Return what went wrong with the calls of the open run, if there is one, and with those of the last."""
+    run = store.runs.current()
+    now = [trouble.troubles_of(store.runs.tally(run.id), store.endpoints())] if run else []
+    return [*now, *(record.get("troubles", ()) for record in store.runs.recent(1))]
+
+
+def _cause(alike: Sequence[Entry], troubles: Iterable[Sequence[Entry]]) -> tuple[str, str]:
+    """Return what went wrong last with calls to those that fail, and the remedy; empty texts where that is unknown."""
+    failing = [one["name"] for one in alike if one["circuit_reason"] == "failing"]
+    found = ([one for one in each if one["endpoint"] in failing] for each in troubles)
+    theirs = next(filter(None, found), None)
+    if not theirs:
+        return "", ""
+    remedy = _REFUSED if any(trouble.is_refusal(one["what"]) for one in theirs) else _ILL.format(_name(alike))
+    return f" ({trouble.in_words(theirs)})", remedy
+
+
+_REFUSED = (
+    "a token that ran out, or a URL that moved: put it right in the configuration, restart, and have "
+    "`rlm failed retry` send the dead letters again; to resume it does not help"
+)
+_ILL = "ask its owner; it is probed after each rest and comes back by itself; `rlm endpoint resume {}` calls it now"
+
+
+def _name(alike: Sequence[Entry]) -> str:
+    return str(alike[0]["name"]) if len(alike) == 1 else "NAME"
 
 
 def _alike(entries: Iterable[Entry]) -> list[list[Entry]]:

@@ -43,7 +43,7 @@ def check_leader(store: Store) -> Iterator[Finding]:
 
 def _held(store: Store, tenure: Tenure, schedulers: list[Process]) -> Finding:
     others = [one.id for one in schedulers if one.id != tenure.owner]
-    if _has_died(tenure.owner) and not _is_prolonged(store, tenure):
+    if has_died(tenure.owner) and not _is_prolonged(store, tenure):
         message = f"{tenure.owner} holds the lease for another {span(tenure.left_seconds)}, and is dead"
         if others:
             return warning("leader", message, f"nothing: {others[0]} takes it then")
@@ -69,15 +69,15 @@ def _vacant(tenure: Tenure | None, schedulers: list[Process]) -> Finding:
     vacant = -tenure.left_seconds
     if vacant <= TAKEOVER_SECONDS and any(one.id != tenure.owner for one in schedulers):
         return good("leader", f"the lease of {tenure.owner} ran out {span(vacant)} ago, another is about to take it")
-    state = "is dead" if _has_died(tenure.owner) else "does not answer"
+    state = "is dead" if has_died(tenure.owner) else "does not answer"
     others = ", ".join(one.id for one in schedulers if one.id != tenure.owner)
     message = f"nobody leads: {tenure.owner} {state}, and its lease ran out {span(vacant)} ago"
     message += f"; nor does {others} take it" if others else ""
     return warning("leader", message, _REMEDY)
 
 
-def _has_died(owner: str) -> bool:
-    """Tell whether `host:pid:...` was a process of this host that is no more; of another host nothing can be told."""
+def has_died(owner: str) -> bool:
+    """Return whether `host:pid:...` was a process of this host that is no more; of another host nothing can be told."""
     host, _, rest = owner.partition(":")
     pid = rest.partition(":")[0]
     if host != socket.gethostname() or not pid.isdecimal():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rlm import __version__
 from rlm.admin.doctor.findings import fault, good, warning
+from rlm.admin.report import revision_in_force
 from rlm.core.clock import system_clock
 from rlm.core.text import named, span
 from rlm.ledger.processes import Role, WorkerState
@@ -44,7 +46,8 @@ def check_scheduler(store: Store) -> Iterator[Finding]:
         message = f"it has not ticked for {span(late + MISSED_TICKS * every)}, where a tick is due every {every:g} s"
         yield warning("scheduler", message, "read its log, and restart it")
         return
-    yield good("scheduler", f"{len(schedulers)} running, {holder or 'none yet'} leads")
+    standby = ", the others stand by" if holder and len(schedulers) > 1 else ""
+    yield good("scheduler", f"{len(schedulers)} running, {holder or 'none yet'} leads{standby}")
 
 
 def check_supervisor(store: Store) -> Iterator[Finding]:
@@ -59,8 +62,10 @@ def check_supervisor(store: Store) -> Iterator[Finding]:
     elif stale := _of_another_configuration(store, supervisors):
         yield warning("supervisor", f"{stale} runs another configuration", "restart it")
     else:
-        hosts = ", ".join(sorted({one.host for one in supervisors}))
-        yield good("supervisor", f"{len(supervisors)} running, on {hosts}")
+        hosts = Counter(one.host for one in supervisors)
+        twice = [f"{number} on {host}" for host, number in sorted(hosts.items()) if number > 1]
+        more = f" ({named(twice, MOST_NAMED)}, where one is enough)" if twice else ""
+        yield good("supervisor", f"{len(supervisors)} running, on {', '.join(sorted(hosts))}{more}")
 
 
 def _none(store: Store, role: Role, so: str) -> Finding:
@@ -78,19 +83,21 @@ def _of_another_configuration(store: Store, processes: Sequence[Process]) -> str
 
 
 def check_workers(store: Store) -> Iterator[Finding]:
-    """Tell how many workers are ready of those wanted, and whether any has another configuration."""
+    """Tell how many workers are ready of those wanted, and whether any has another configuration than its run."""
     workers, wanted = store.processes.alive(Role.WORKER), store.processes.wanted()
     ready = sum(one.state == WorkerState.READY for one in workers)
     coming = sum(_is_coming_up(one) for one in workers)
     message = f"{ready} ready of {wanted} wanted" + (f", {coming} coming up" if coming else "")
-    stale = [one.id for one in workers if one.revision != store.settings.revision]
-    if stale:
-        yield warning(
+    revision = revision_in_force(store)
+    if other := [one.id for one in workers if one.revision != revision]:
+        yield (warning if ready - len(other) >= wanted else fault)(
             "workers",
-            f"{message}; of another configuration: {named(stale, MOST_NAMED)}",
-            "wait a moment: a supervisor of this configuration replaces its own; restart the supervisor of those that "
-            "stay, or a worker that was started by hand",
+            f"{message}; of another configuration: {named(other, MOST_NAMED)}",
+            "they claim nothing: restart each process of another configuration, schedulers and supervisors alike; a "
+            "worker has that of its supervisor",
         )
+    elif not workers and store.runs.current() is None and not store.processes.alive(Role.SUPERVISOR):
+        yield good("workers", "none; they start when a run needs them")  # what the supervisor's finding is about
     elif ready + coming >= wanted:
         yield good("workers", message)
     elif shortage := _shortage(store):

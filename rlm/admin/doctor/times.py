@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import EventType
     from rlm.core.expected import Measured, Pair
 
-#: A time that is off by more than this share and this many seconds is worth a warning.
+#: A time that is off by more than this share and this many seconds is worth a warning: a median of calls that is longer
+#: than what is configured, or of one endpoint that differs from that of all.
 OFF_SHARE = 0.25
 OFF_SECONDS = 0.05
+#: A configured time that is longer than what calls take is cautious, until it is so many times as long.
+CAUTIOUS_TIMES = 2.0
 
 
 def check_times(types: Sequence[EventType], kept: Mapping[Pair, Measured]) -> Iterator[Finding]:
@@ -38,7 +41,7 @@ def _check_type(event_type: EventType, durations: Mapping[str, Sequence[float]])
         message = f"{measured} measured, too few to compare with the {configured} s configured"
         return Finding(name, ok=True, message=message)
     median = _median_seconds(together)
-    takes = f"calls of {event_type.name} take {_rounded(median)} s (median of {len(together)})"
+    takes = f"completed calls of {event_type.name} took {_rounded(median)} s (median of {len(together)})"
     message = f"{takes}, the configuration says {configured} s"
     apart = [
         f"{endpoint} takes {_rounded(alone)} s (median of {len(milliseconds)})"
@@ -47,7 +50,7 @@ def _check_type(event_type: EventType, durations: Mapping[str, Sequence[float]])
     ]
     if apart:
         message += f"; {', '.join(apart)}"
-    if _is_off(median, configured):
+    if _is_off(median, configured) and (median > configured or configured > CAUTIOUS_TIMES * median):
         key = dotted(("types", event_type.name, "processing_seconds"))
         remedy = f"set {key} = {_rounded(median)}"
         return Finding(name, ok=False, message=message, remedy=remedy, severity=Severity.WARNING)

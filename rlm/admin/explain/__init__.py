@@ -101,7 +101,8 @@ def _unknown(store: Store, asked: str, unread: int) -> str:
     named = asked if len(asked) <= _ECHO_WIDTH else f"{asked[: _ECHO_WIDTH - 3]}..."
     return (
         f"No event or item {named!r} is known: it is not in the ledger, not on the audit list, and no dead letter."
-        f"{more} What is settled is forgotten after {store.settings.queue.dedupe_seconds:g} s (queue.dedupe_seconds)."
+        f"{more} What is settled is forgotten after {store.settings.queue.dedupe_seconds:g} s (queue.dedupe_seconds)"
+        ", and is found by the id of its event or its item until then, not by its wallet."
         f"{Archive(store.settings.archive_dir).hint(ArchiveKind.FAILED)}"
     )
 

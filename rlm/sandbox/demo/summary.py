@@ -40,8 +40,8 @@ def summary(verdict: Verdict, types: Sequence[EventType]) -> list[str]:
         *_api(verdict),
         *(f"NOT AS PROMISED: {one}." for one in verdict.broken),
         "",
-        "Next: `rlm init` writes a configuration of your own to begin with, here,",
-        "and says what to type to see a run of it.",
+        "Next: `rlm init` in an empty directory writes a configuration of your own to",
+        "begin with, and says what to type to see a run of it.",
     ]
 
 

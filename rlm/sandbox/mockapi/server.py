@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import signal
 import threading
 from concurrent.futures import Future
@@ -12,7 +11,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Self
 
 from rlm.core.clock import system_clock
-from rlm.core.errors import ConfigurationError
+from rlm.core.errors import ListenError
 from rlm.sandbox.mockapi.connection import Connection
 from rlm.sandbox.mockapi.service import Service
 from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
@@ -98,8 +97,8 @@ class MockApi:
         """Serve from a thread of its own; returns once it listens. Does nothing if it already does.
 
         Raises:
-            ConfigurationError: the port is in use.
-            OSError: the address cannot be listened on, or the log file not be written.
+            ListenError: the address cannot be listened on, as where its port is in use.
+            OSError: the log file cannot be written.
         """
         if self._thread:
             return
@@ -120,8 +119,8 @@ class MockApi:
         """Serve from this thread, which has to be the main one, until SIGTERM or SIGINT.
 
         Raises:
-            ConfigurationError: the port is in use.
-            OSError: the address cannot be listened on, or the log file not be written.
+            ListenError: the address cannot be listened on, as where its port is in use.
+            OSError: the log file cannot be written.
         """
 
         def ready() -> None:
@@ -174,11 +173,7 @@ class MockApi:
         try:
             server = await loop.create_server(connect, self.host, self.port, backlog=AT_A_TURN)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            raise ConfigurationError(
-                f"port {self.port} on {self.host} is in use; end what listens there, or choose another with --port"
-            ) from error
+            raise ListenError.at(self.host, self.port, error) from error
         let_wait(server)
         self.port = server.sockets[0].getsockname()[1]
         addresses = [str(one.getsockname()[0]) for one in server.sockets]
