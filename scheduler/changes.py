@@ -45,4 +45,4 @@ def _words(change: Change) -> str:
             how_long = change.after if change.after == "until resumed" else f"for {change.after}"
             return f"{change.by} paused {change.name} {how_long}"
         case What.RESUME:
-            return f"{change.by} resumed {change.name}" + (f", which ended: {change.before}" if change.before else "")
+            return f"{change.by} resumed {change.name}" + (f", which was {change.ended}" if change.before else "")

@@ -112,6 +112,8 @@ class Forecaster:
             "workers": plan.workers,
             "binds": _binds(plan, team, spent),
             "shortage": team.shortage,
+            "leftover_by_type": {name: one.expected_leftover for name, one in plan.by_type.items()},
+            "probed": _probed(self._types, scene, snapshot),
         }
         self._store.runs.note(self._leader.token, self._run.id, forecast=msgspec.json.encode(forecast).decode())
         self._report(forecast)
@@ -216,6 +218,17 @@ def _binds(plan: Plan, team: Team, spent: int) -> str:
     if team.shortage and plan.expected_leftover:
         told = f"{team.shortage}: {counted(plan.expected_leftover, 'event')} will be left over"
     return f"{told}; {counted(spent, 'event')} had all attempts of this run" if spent else told
+
+
+def _probed(types: Sequence[EventType], scene: Scene, snapshot: Snapshot) -> list[str]:
+    """Name the endpoints that no plan counts on, and that are or will be probed with what is still open."""
+    views = {
+        each.name: scene.views[each.name]
+        for kind in types
+        if snapshot.counts[kind.name].open
+        for each in kind.endpoints
+    }
+    return [name for name, view in views.items() if view.suspect and view.rest_seconds < scene.remaining_seconds]
 
 
 def _waiting(snapshot: Snapshot) -> dict[str, int]:

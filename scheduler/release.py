@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import msgspec
 from actors import dispatch
 from rlm.admin.planning import types_in_force
 from rlm.core.clock import system_clock
+from rlm.core.compliance import full_seconds
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
@@ -93,10 +95,12 @@ class ReleaseLoop:
         self._restarts = store.processes.restarts()
         self._could_send = False
         self._was_away = False
+        self._away_seconds = run.away_seconds
         self._outage = Outage(log, "release")
         self._watch = TeamWatch(store, run.id, duty)
         self._team = Team(0, 0, supervised=True)
-        self._waits = Waits.read(run.waits, run.started_at)
+        self._waits = Waits.read(run.waits, run.opened_at)
+        self._late = run.late if run.waits is None else {}  # else it has been put down to what was waited for
         self._waits_noted_at = system_clock.monotonic()
         self._interrupted = duty.lately_away  # a run that is taken over then has stood still for that
         #: Most workers ready at one time.
@@ -135,7 +139,7 @@ class ReleaseLoop:
                 self.lost_redis = system_clock.monotonic() > self._deadline
                 pause = AWAY_SECONDS
             else:
-                self._outage.over()
+                self._away_seconds += self._outage.over()
             if pause is None:
                 return
             self._duty.wait(pause)
@@ -185,11 +189,28 @@ class ReleaseLoop:
         """Note what the waiting events wait for; now and then in Redis, for whoever takes over and whoever looks."""
         begun = self._first_release_at is not None
         now = self._run.deadline - scene.remaining_seconds
+        if self._late:
+            self._waits.open_late(self._late, scene, self._types, self._full_before_opening())
+            self._late = {}
         self._waits.look(now, scene, self._types, begun=begun, away=self._interrupted)
         self._interrupted = False
         if system_clock.monotonic() - self._waits_noted_at >= NOTE_SECONDS:
             self._waits_noted_at = system_clock.monotonic()
-            self._note(waits=msgspec.json.encode(self._waits.as_json()).decode())
+            self._note(**self._noted())
+
+    def _full_before_opening(self) -> set[str]:
+        """Name the windows that were full for most of the time from the tick until the run was opened."""
+        run, seconds = self._run, sum(self._late.values())
+        since_us = run.deadline_us - round(run.window_seconds * 1_000_000)
+        until_us = since_us + round(seconds * 1_000_000)
+        guard_seconds = self._store.settings.run.guard_seconds
+        full = set()
+        for one in self._limited:
+            number = max(rule.amount * (2 + math.ceil(run.window_seconds / rule.seconds)) for rule in one.limit.rules)
+            stamps = sorted(self._store.windows.stamps(one, number))
+            if full_seconds(stamps, one.limit, guard_seconds, since_us, until_us) > seconds / 2:
+                full.add(one.name)
+        return full
 
     def account(self) -> dict[str, str]:
         """Return the fields of the run that say why events are left over: what they waited for, which were spent.
@@ -198,10 +219,11 @@ class ReleaseLoop:
             StoreError: Redis did not answer.
         """
         spent = {name: count.spent for name, count in self._store.ledger.count(self._names).items() if count.spent}
-        return {
-            "waits": msgspec.json.encode(self._waits.as_json()).decode(),
-            "spent": msgspec.json.encode(spent).decode(),
-        }
+        return {**self._noted(), "spent": msgspec.json.encode(spent).decode()}
+
+    def _noted(self) -> dict[str, str]:
+        away = {"away_seconds": f"{self._away_seconds:.3f}"} if self._away_seconds else {}
+        return {"waits": msgspec.json.encode(self._waits.as_json()).decode(), **away}
 
     def _begun(self, counts: Mapping[str, Counts]) -> dict[str, int]:
         """Count by type the events of the run that have been released at least once, and not in vain."""

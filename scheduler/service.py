@@ -246,7 +246,7 @@ class SchedulerService:
         crash_point("tick.due")
         telemetry.tick_began(self._settings, due)
         if work := is_anything_to_do(self._store):
-            open_run(self._store, self._leader.token, Trigger.SCHEDULE, due)
+            open_run(self._store, self._leader.token, Trigger.SCHEDULE, due, away=self._duty.lately_away)
         self._store.schedule.note_tick(now)
         crash_point("tick.noted")
         if work:

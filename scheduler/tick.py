@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, make_run_id
+from rlm.plan.waits import GAP_SECONDS, Obstacle
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
@@ -49,10 +52,34 @@ def is_anything_to_do(store: Store) -> bool:
     )
 
 
-def open_run(store: Store, token: int, trigger: Trigger, tick: float) -> str:
+def why_late(store: Store, started_at: float, late_seconds: float, *, away: bool) -> dict[str, float]:
+    """Return what held up a run that counts from `started_at`, as seconds by obstacle; nothing where it is not late.
+
+    That is the run before for as long as it was open, up to its deadline; from then on nobody conducted, or Redis was
+    `away`.
+    """
+    if late_seconds <= GAP_SECONDS:
+        return {}
+    busy = min(max(0.0, _last_run_until(store) - started_at), late_seconds)
+    if late_seconds - busy <= GAP_SECONDS:  # it takes a moment to close a run and to open the next
+        return {Obstacle.RUN_BEFORE.value: late_seconds}
+    late: dict[str, float] = {Obstacle.REDIS.value if away else Obstacle.CONDUCTOR.value: late_seconds - busy}
+    return {Obstacle.RUN_BEFORE.value: busy, **late} if busy else late
+
+
+def _last_run_until(store: Store) -> float:
+    """Return until when the last run was open, at most its deadline; 0 where no record says so."""
+    for record in store.runs.recent(1):
+        with suppress(ValueError, TypeError, KeyError):  # a record that cannot be read must not keep a run from opening
+            return min(datetime.fromisoformat(record[end]).timestamp() for end in ("finished_at", "deadline"))
+    return 0.0
+
+
+def open_run(store: Store, token: int, trigger: Trigger, tick: float, *, away: bool = False) -> str:
     """Open a run that counts from `tick` (seconds since 1970, by this host's clock); return the id of the open run.
 
     In its record times are by the clock of Redis. Where both clocks agree to `AGREE_SECONDS` the tick's time stands.
+    `away`: Redis has failed a moment ago.
 
     Raises FencedError for a `token` that is not the lease's.
     """
@@ -70,6 +97,8 @@ def open_run(store: Store, token: int, trigger: Trigger, tick: float) -> str:
         window_seconds=window_seconds,
         revision=store.settings.revision,
         tick=tick,
+        late=why_late(store, started_at, now - tick, away=away),
+        ever_taken=store.intake.ever_taken(),
     )
     opened = store.runs.open(token, run, store.known_types)
     crash_point("run.opened")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from rlm.core.event import BadItemError, decode_item
 from rlm.core.text import counted, cut, safe_line
-from rlm.ledger.connect import longest_item
+from rlm.ledger.keys import longest_item
 from rlm.settings.faults import close_match, did_you_mean
 
 if TYPE_CHECKING:

@@ -107,6 +107,7 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
         },
         "by_endpoint": _standing(store)[1],
         "schedulers": len(store.processes.alive(Role.SCHEDULER)),
+        "supervisors": len(store.processes.alive(Role.SUPERVISOR)),
         "workers": len(store.processes.alive(Role.WORKER)),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 5.0
 #: How often is looked whether it has, seconds.
 POLL_SECONDS = 0.05
+#: How long Redis is waited for before a person is told that it is, seconds.
+PATIENCE_SECONDS = 2.0
 #: How many entries of a list can be asked for, which is more than any has.
 MOST_ENTRIES = 1_000_000_000
 
@@ -244,6 +247,13 @@ def opened(settings: Settings) -> Iterator[Store]:
     from rlm.ledger import open_store  # noqa: PLC0415  # see store_of
 
     tell_new_server(settings)
-    with open_store(settings) as store:
-        store.ping()
-        yield store
+    waiting = threading.Timer(PATIENCE_SECONDS, say, ["Redis has not answered yet; waiting for it."])
+    waiting.daemon = True
+    waiting.start()
+    try:
+        with open_store(settings) as store:
+            store.ping()
+            waiting.cancel()
+            yield store
+    finally:
+        waiting.cancel()

@@ -119,5 +119,10 @@ def changes(config: Path | None, number: int, as_json: bool) -> None:
         show_words("Nothing was changed yet: limits are as the file has them.")
     else:
         names = ["at", "by", "name", "what", "from", "to"]
-        rows = [["-" if entry[name] is None else entry[name] for name in names] for entry in entries]
+        rows = [["-" if entry[name] is None else entry[name] for name in names] for entry in map(_in_words, entries)]
         fitting_table(names, rows, lambda _index: False)
+
+
+def _in_words(change: dict[str, Any]) -> dict[str, Any]:
+    """Say of a resume what it ended as health does by now: the record has `open` for what was resting."""
+    return change | {"from": change["from"].replace("open", "resting")} if change["what"] == "resume" else change

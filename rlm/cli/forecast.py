@@ -26,18 +26,23 @@ _CLOCK = re.compile(r"\b\d+:\d\d\b")
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The plan of one case, who is left over by type, and the windows to come if they were asked for."""
+    """The plan of one case, who is left over by type, and the windows to come if they were asked for.
+
+    `open_run` is the id of a run that is open, and works at some of what is planned for.
+    """
 
     case: Case
     plan: Plan
     left_over: Mapping[str, Sacrifice]
     outlook: Outlook | None = None
+    open_run: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the document of the plan with what is added to it."""
         document = self.plan.as_json() | {
             "start_seconds": round(self.case.gone_seconds, 3),
             "failing": self.case.failing,
+            "open_run": self.open_run,
         }
         for name, part in document["by_type"].items():
             chosen = self.left_over[name]

@@ -11,8 +11,8 @@ from rlm.cli.common import WholeNumber, config_option, examples, json_option, op
 from rlm.cli.completing import setting_values, type_counts, type_names
 from rlm.cli.forecast import Forecast, compare, describe
 from rlm.cli.outlook import show_windows
-from rlm.cli.printing import print_json, say
-from rlm.core.text import one_line
+from rlm.cli.printing import print_json, say, show, show_words
+from rlm.core.text import one_line, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -218,7 +218,7 @@ def _forecast(case: Case, backlog: Backlog) -> Forecast:
         one.name: sacrifice(planned.by_type[one.name].expected_leftover, backlog.ranks(one.name, one.priority))
         for one in case.types
     }
-    return Forecast(case, planned, left)
+    return Forecast(case, planned, left, open_run=backlog.run.id if backlog.run else None)
 
 
 def _look_ahead(found: Forecast, backlog: Backlog, arrivals: Arrivals, windows: int) -> Forecast:
@@ -235,6 +235,10 @@ def _answer(found: list[Forecast], backlog: Backlog, arrivals: Arrivals | None, 
         beside = {"what_if": last.case.assumed(), "today": today.as_json()} if asked else {}
         print_json(last.as_json() | beside)
         return
+    if last.open_run:
+        window = span(last.case.settings.run.window_seconds)
+        show_words(f"A run is open (`rlm status`); this plans a new window of {window} for what waits now.")
+        show()
     if asked:
         compare(today, last, backlog.waiting)
     else:

@@ -148,8 +148,8 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool, as_json: bool) ->
     `queue.max_item_bytes` if that is more, is not, and the command exits with 1.
     """
     from rlm.admin.auditlist import Pushed, push_lines, read_lines, waiting_items  # noqa: PLC0415
-    from rlm.ledger.connect import longest_item  # noqa: PLC0415
     from rlm.ledger.fitness import check_fitness  # noqa: PLC0415
+    from rlm.ledger.keys import longest_item  # noqa: PLC0415
     from rlm.ledger.processes import Role  # noqa: PLC0415
 
     if file.isatty():

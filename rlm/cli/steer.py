@@ -14,6 +14,7 @@ from rlm.cli.completing import limited_names, type_names
 from rlm.cli.durations import Duration
 from rlm.cli.printing import print_json, say, show_words
 from rlm.core.errors import StoreError
+from rlm.core.health import Circuit, shut_by
 from rlm.core.text import counted, span
 
 if TYPE_CHECKING:
@@ -94,14 +95,20 @@ def resume(config: Path | None, names: tuple[str, ...], type_name: str | None, a
 
     def change(store: Store, one: Limited) -> dict[str, Any]:
         resumed = store.control.resume(one, who())
-        held = store.windows.look([one])[1][one.name].held_seconds
-        return {"name": one.name, "paused": resumed.paused, "rested": resumed.rested, "held_seconds": round(held, 3)}
+        view = store.windows.look([one])[1][one.name]
+        return {
+            "name": one.name,
+            "paused": resumed.paused,
+            "rested": resumed.rested,
+            "probing": shut_by(view) is Circuit.PROBING,
+            "held_seconds": round(view.held_seconds, 3),
+        }
 
     changed = _change(config, names, type_name, change)
     if as_json:
         _print_json(changed, names)
         return
-    for told, alike in names_alike(changed, ("paused", "rested")):
+    for told, alike in names_alike(changed, ("paused", "rested", "probing")):
         _tell_resumed(told, alike)
     for one in changed:
         if (held := one["held_seconds"]) > 0:
@@ -113,7 +120,9 @@ def _tell_resumed(names: str, one: dict[str, Any]) -> None:
         show_words(f"No longer paused: {names}.")
     if one["rested"]:
         show_words(f"No longer resting for what was answered, the next call being a probe: {names}.")
-    if not one["paused"] and not one["rested"]:
+    if one["probing"] and not one["rested"]:
+        show_words(f"Its rest is over already, and its next call is a probe: {names}.")
+    elif not one["paused"] and not one["rested"]:
         show_words(f"Neither paused nor resting for what was answered, so nothing was changed: {names}.")
 
 

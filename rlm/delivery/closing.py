@@ -14,7 +14,7 @@ from rlm.core.failpoints import crash_point
 from rlm.core.run import Called, Run, State, make_record
 from rlm.core.text import span
 from rlm.core.totals import actual_seconds, of_run
-from rlm.core.trouble import every_call_failed, in_words, troubles_of
+from rlm.core.trouble import away_in_words, every_call_failed, in_words, troubles_of
 from rlm.delivery.usage import usage
 from rlm.ledger.breaker import ALARMING, limits_too_high
 from rlm.ledger.control import What
@@ -76,7 +76,7 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
             crash_point("close.recorded")
             store.processes.wake("supervisors")
             store.processes.wake("scheduler")
-            _tell(record, types_with_alarm)
+            _tell(record, types_with_alarm, again=_is_as_before(run, record))
             return record
         if closed is not None:
             return None
@@ -126,7 +126,7 @@ def _ended(store: Store, run: Run, record: Mapping[str, Any]) -> Ended:
     return Ended(
         leftover={name: entry["leftover"] for name, entry in record["by_type"].items()},
         spent=run.spent or {},
-        waits=Waits.read(run.waits, run.started_at),
+        waits=Waits.read(run.waits, run.opened_at),
         window_seconds=run.window_seconds,
         limits=limits,
         cancelled=run.cancelled,
@@ -226,16 +226,23 @@ def types_told(store: Store, since: float) -> set[str]:
     return {kind.name for kind in store.settings.event_types if any(one.name in endpoints for one in kind.endpoints)}
 
 
-def _tell(record: Mapping[str, Any], types: Collection[str]) -> None:
-    """Say how a run ended. That events were left over is worth a look, unless somebody wanted the run to end.
+def _is_as_before(run: Run, record: Mapping[str, Any]) -> bool:
+    """Return whether a run that opened late could do nothing: what is left over the run before has told of."""
+    calls = sum(one["calls"] for one in record["by_endpoint"].values())
+    return bool(run.late) and not calls and not record["counts"]["taken"]
 
-    `types` are those whose endpoints have raised an alarm, as `types_told` has it.
+
+def _tell(record: Mapping[str, Any], types: Collection[str], *, again: bool = False) -> None:
+    """Log how a run ended: an alarm where events were left over and no other alarm stands for it.
+
+    `types` are those whose endpoints have raised an alarm, as `types_told` has it; `again`: all that is left over was
+    so when the run before ended.
     """
     level, extra = logging.INFO, {"action": "close_run", "run_id": record["run_id"]}
     counts = {key: record["counts"][key] for key in ("taken", "carried_over", "completed", "failed", "leftover")}
     if record["state"] == State.FAILED:
         level, extra = logging.ERROR, alarm(Alarm.RUN_FAILED, "close_run", counts=counts, run_id=record["run_id"])
-    elif record["state"] == State.PARTIAL and not alarmed(record.get("why", ()), types):
+    elif record["state"] == State.PARTIAL and not again and not alarmed(record.get("why", ()), types):
         level, extra = logging.WARNING, alarm(Alarm.LEFTOVERS, "close_run", counts=counts, run_id=record["run_id"])
     elif every_call_failed(record):
         level = logging.WARNING
@@ -249,5 +256,5 @@ def _sentence(record: Mapping[str, Any]) -> str:
     parts += [
         f"{counts[key]} {key}" for key in ("completed", "failed", "leftover") if counts[key] or key == "completed"
     ]
-    sentences = [verdict(record.get("why", ())), in_words(record.get("troubles", ()))]
+    sentences = [away_in_words(record), verdict(record.get("why", ())), in_words(record.get("troubles", ()))]
     return ". ".join([", ".join(parts), *filter(None, sentences)])

@@ -97,6 +97,7 @@ class Lanes:
         self._guard_seconds = guard or float("inf")
         self._numbers = itertools.count(1)
         self._own = threading.local()  # of each lane: its number, and when its last call was answered
+        self._rests_until: dict[str, float] = {}  # by endpoint, monotonic seconds: when a rest that was told of is over
         #: The open run has another configuration: this worker must be replaced.
         self.outdated = False
         #: This worker is about to end: what waits to be carried alone is not waited for.
@@ -327,12 +328,7 @@ class Lanes:
             case Throttled(status=status, retry_after=seconds):
                 rest = endpoint.limit.longest_seconds if seconds is None else seconds
                 self._rest(sent, rest, status)
-                log.info(
-                    "%s asked for a rest of %.1f s; the others take its share",
-                    endpoint.name,
-                    rest,
-                    extra={"action": "rest_endpoint", "endpoint": endpoint.name},
-                )
+                self._tell_rest(sent, rest)
             case Unreachable() as outcome if not sent.cut:
                 self._note_failure(endpoint, outcome)
             case Rejected(of_endpoint=True) as outcome:
@@ -344,6 +340,21 @@ class Lanes:
                         endpoint.name,
                         extra={"action": "reopen_endpoint", "endpoint": endpoint.name},
                     )
+
+    def _tell_rest(self, sent: _Sent, seconds: float) -> None:
+        """Log that an endpoint asked for a rest, once for all calls that were under way here when it began."""
+        name, now = sent.endpoint.name, system_clock.monotonic()
+        if now < self._rests_until.get(name, now):
+            return
+        self._rests_until[name] = now + seconds
+        others = len(self._types[type_of(sent.call.event_id)].endpoints) > 1
+        log.info(
+            "%s asked for a rest of %.1f s; %s",
+            name,
+            seconds,
+            "the others take its share" if others else "its events wait until it is over",
+            extra={"action": "rest_endpoint", "endpoint": name},
+        )
 
     def _rest(self, sent: _Sent, seconds: float, status: int) -> None:
         """Rest an endpoint as it asked; say so, once over all workers, where its limit is set too high."""
@@ -368,7 +379,9 @@ class Lanes:
 
         Where it refuses whatever it is sent, what still waits is kept for when it is mended.
         """
-        failed = self._store.breaker.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING)
+        failed = self._store.breaker.fail(
+            endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING, why=outcome.kind
+        )
         if failed.opened:
             # What an endpoint answered may hold what it was sent, so of an answer the status alone is told.
             why = outcome.detail if outcome.seconds is None else outcome.detail.partition(":")[0]

@@ -35,7 +35,7 @@ ALARMING: Final = 2
 #: `paused_until_us` of a pause that lasts until it is resumed: the end of the year 9999, as `pause_endpoint` writes it.
 _FOREVER_US = 253_402_300_799_000_000
 _REFUSED = ("refused_limit", "refused_nth", "refused_calls", "refused_us")
-_HEALTH = ("failures", "paused_by", "paused_at", "paused_until_us", "opened_us", *_REFUSED)
+_HEALTH = ("failures", "paused_by", "paused_at", "paused_until_us", "opened_us", "failed_with", *_REFUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ class Failed:
 class Refusals:
     """Calls that an endpoint refused as too many though its `limit` allows them.
 
-    `nth` is the lowest number, of those in the shortest period of the limit, that one of them had; `at` is when the
-    newest was refused, seconds since 1970.
+    `nth` is one more than were accepted in the shortest period of the limit, the lowest such number of all of them;
+    `at` is when the newest was refused, seconds since 1970.
     """
 
     limit: str
@@ -65,7 +65,8 @@ class Health:
     """What is known of an endpoint or a budget beside its window: failures in a row, its last pause and whose that was.
 
     Times are in seconds since 1970. `paused_until` is None for a pause without an end, and without a pause.
-    `opened_at` is when it last came to rest for its failures, which raised an alarm.
+    `opened_at` is when it last came to rest for its failures, which raised an alarm. `failed_with` is what the last
+    of its failures was, in a few words; empty if that is not known.
     """
 
     failures: int
@@ -73,6 +74,7 @@ class Health:
     paused_at: float | None
     paused_until: float | None
     opened_at: float | None = None
+    failed_with: str = ""
     refusals: Refusals | None = None
 
 
@@ -90,20 +92,24 @@ class Breaker(Part):
     def refuse(self, endpoint: Endpoint, seconds: float, slot: Admitted) -> Refusals | None:
         """Rest an endpoint that refused the call of `slot` as one too many, and note the number of that call.
 
-        It is the number within the shortest period of the limit; the lowest is kept, and a probe's is ignored. The
-        period includes the guard: the endpoint may read a call that long after its slot was taken, and still counts
-        it when a period has passed here. Returns what is noted under this limit; None if this refusal is not.
+        It is one more than it may have accepted in the shortest period of its limit; the lowest is kept. The order of
+        calls under way at the same time is not known: each may have come last. A probe's is ignored. The period
+        includes the guard: the endpoint may read a call that long after its slot was taken, and still counts it when a
+        period has passed here. Returns what is noted under this limit; None if this refusal is not.
         """
-        shortest_seconds = min(rule.seconds for rule in endpoint.limit.rules)
-        period_us = round((shortest_seconds + self._guard_seconds) * MICROSECONDS)
-        refused: list[str | int] = ["" if slot.suspect else slot.stamp, period_us, endpoint.limit.text]
+        shortest = min(endpoint.limit.rules, key=lambda rule: rule.seconds)
+        period_us = round((shortest.seconds + self._guard_seconds) * MICROSECONDS)
+        refused: list[str | int] = [slot.stamp, period_us, endpoint.limit.text, 0 if slot.suspect else shortest.amount]
         _, noted, nth = self._rest_by(endpoint, seconds, seconds, failing=0, refused=refused)
         return Refusals(endpoint.limit.text, nth, noted, system_clock.now()) if noted else None
 
-    def fail(self, endpoint: Endpoint, *, first_rest_seconds: float, failing: int) -> Failed:
-        """Count a failure; from `failing` in a row on the endpoint rests, twice as long each time, a period at most."""
+    def fail(self, endpoint: Endpoint, *, first_rest_seconds: float, failing: int, why: str = "") -> Failed:
+        """Count a failure; from `failing` in a row on the endpoint rests, twice as long each time, a period at most.
+
+        `why` is kept until it answers well, in a few words of `rlm.delivery.kinds`.
+        """
         longest_seconds = endpoint.limit.longest_seconds
-        return self._rest_by(endpoint, first_rest_seconds, longest_seconds, failing=failing)[0]
+        return self._rest_by(endpoint, first_rest_seconds, longest_seconds, failing=failing, why=why)[0]
 
     def _rest_by(
         self,
@@ -112,10 +118,11 @@ class Breaker(Part):
         longest_seconds: float,
         *,
         failing: int,
-        refused: Sequence[str | int] = ("", 0, ""),
+        refused: Sequence[str | int] = ("", 0, "", 0),
+        why: str = "",
     ) -> tuple[Failed, int, int]:
         keys = [self._keys.health(endpoint.window_id), self._keys.window(endpoint.window_id)]
-        args = [round(seconds * MICROSECONDS), round(longest_seconds * MICROSECONDS), failing, *refused]
+        args = [round(seconds * MICROSECONDS), round(longest_seconds * MICROSECONDS), failing, *refused, why]
         rest_us, opened, noted, nth = self._run("rest_endpoint", keys, args)
         return Failed(rest_us / MICROSECONDS, opened=bool(opened)), noted, nth
 
@@ -148,6 +155,7 @@ def _read_health(
     at: bytes | None,
     until_us: bytes | None,
     opened_us: bytes | None,
+    failed_with: bytes | None,
     *refused: bytes | None,
 ) -> Health:
     ends = until_us is not None and int(until_us) < _FOREVER_US // 2  # it is moved with a clock that steps
@@ -157,6 +165,7 @@ def _read_health(
         float(at) if at else None,
         int(until_us) / MICROSECONDS if until_us and ends else None,
         int(opened_us) / MICROSECONDS if opened_us else None,
+        text(failed_with or b""),
         _read_refusals(*refused),
     )
 

@@ -27,6 +27,8 @@ from rlm.core.errors import (
 from rlm.core.trust import require_regular
 from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.embedded.files import is_own_socket
+from rlm.ledger.embedded.process import HANGS_REMEDY
+from rlm.ledger.keys import longest_bulk
 from rlm.settings.masking import EMBEDDED, mask_url
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ _Asking = TypeVar("_Asking", bound=_Asks)
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
+#: How long an answer is waited for if a caller sets no time of its own, seconds.
+SOCKET_TIMEOUT_SECONDS = 5.0
 #: How names are read that need not be text: other bytes survive, and go back to Redis unchanged.
 ESCAPED = "surrogateescape"
 #: Redis counts time in microseconds; so many are a second.
@@ -88,7 +92,7 @@ def connected(settings: Settings) -> Iterator[EmbeddedServer | RemoteServer]:
         yield server
 
 
-def make_client(url: str, *, socket_timeout: float = 5.0) -> redis.Redis:
+def make_client(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_SECONDS) -> redis.Redis:
     """Make a client for `url`: redis://, rediss://, unix:// or redis+sentinel://host:port[,host:port]/service[/db].
 
     It connects at the first command, waits `socket_timeout` seconds for an answer, and reports a lost one instead of
@@ -216,8 +220,15 @@ def _in_own_words(error: redis.RedisError, client: redis.Redis | None) -> StoreE
     if client and _is_embedded(client):
         remedy = "it is the embedded server, which RLM starts again by itself"
         if isinstance(error, redis.TimeoutError):  # it lives
-            remedy = "it is the embedded server, and hangs: see whether its host is overloaded, else end its process"
-    return StoreUnreachableError(f"{where} cannot be reached ({error})", remedy)
+            remedy = f"it is the embedded server, and hangs: {HANGS_REMEDY}"
+    waited_seconds = _timeout_of(client) if isinstance(error, redis.TimeoutError) else 0.0
+    return StoreUnreachableError(f"{where} cannot be reached ({error})", remedy, waited_seconds)
+
+
+def _timeout_of(client: redis.Redis | None) -> float:
+    """Return for how long an answer is waited for, seconds."""
+    facts = client.connection_pool.connection_kwargs if client else {}
+    return facts.get("socket_timeout") or SOCKET_TIMEOUT_SECONDS
 
 
 def names_of(client: redis.Redis, pattern: str) -> list[str]:
@@ -276,25 +287,3 @@ def address(client: redis.Redis) -> str:
         return f"unix://{facts['path']}"
     scheme = "rediss" if issubclass(pool.connection_class, redis.SSLConnection) else "redis"
     return f"{scheme}://{facts.get('host', 'localhost')}:{facts.get('port', 6379)}/{facts.get('db', 0)}"
-
-
-#: An item of so many bytes is read as a whole, however small `queue.max_item_bytes` is.
-READABLE_BYTES = 1_000_000
-
-
-def longest_item(max_item_bytes: int) -> int:
-    """Return the size up to which an item is read as a whole, to be taken or to become a dead letter."""
-    return max(max_item_bytes, READABLE_BYTES)
-
-
-def longest_letter(max_item_bytes: int) -> int:
-    """Return the size up to which a dead letter is read as a whole: it may hold an item as base64."""
-    return 2 * longest_item(max_item_bytes)
-
-
-def longest_bulk(max_item_bytes: int) -> int:
-    """Return the length of argument that the embedded server must accept.
-
-    RLM's longest are dead letters, and a record with 10,000 endpoints, about 3 MB.
-    """
-    return 2 * longest_letter(max_item_bytes)

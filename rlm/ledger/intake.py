@@ -10,7 +10,8 @@ from rlm.core.clock import system_clock
 from rlm.core.event import MAX_PRIORITY, BadItemError, Excerpt, Excerpting, decode_item, encode_letter
 from rlm.core.failpoints import crash_point
 from rlm.core.text import is_name
-from rlm.ledger.connect import longest_item, translated, translating
+from rlm.ledger.connect import translated, translating
+from rlm.ledger.keys import longest_item
 from rlm.ledger.lists import Giants
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Part

@@ -186,3 +186,25 @@ class Keys:
     def holders(self, type_name: str) -> tuple[str, str, str, str]:
         """Return the zsets of a type that only an open run fills: released, inflight, backoff, spent."""
         return self.released(type_name), self.inflight(type_name), self.backoff(type_name), self.spent(type_name)
+
+
+#: An item of so many bytes is read as a whole, however small `queue.max_item_bytes` is.
+READABLE_BYTES = 1_000_000
+
+
+def longest_item(max_item_bytes: int) -> int:
+    """Return the size up to which an item is read as a whole, to be taken or to become a dead letter."""
+    return max(max_item_bytes, READABLE_BYTES)
+
+
+def longest_letter(max_item_bytes: int) -> int:
+    """Return the size up to which a dead letter is read as a whole: it may hold an item as base64."""
+    return 2 * longest_item(max_item_bytes)
+
+
+def longest_bulk(max_item_bytes: int) -> int:
+    """Return the length of argument that the embedded server must accept.
+
+    RLM's longest are dead letters, and a record with 10,000 endpoints, about 3 MB.
+    """
+    return 2 * longest_letter(max_item_bytes)

@@ -43,6 +43,8 @@ class Runs(Part):
             "window_seconds": repr(run.window_seconds),
             "revision": run.revision,
             "tick": repr(run.tick),
+            **({"late": msgspec.json.encode(run.late).decode()} if run.late else {}),
+            **({} if run.ever_taken is None else {"ever_taken": run.ever_taken}),
         }
         per_type = [key for name in types for key in (keys.pending(name), keys.retried(name))]
         reply = self._run(
@@ -270,9 +272,9 @@ _READ: Mapping[str, Callable[[str], Any]] = {
     "deadline_us": int,
     "revision": str,
     "cancelled": bool,
-    **dict.fromkeys(("plan", "forecast", "waits", "spent"), msgspec.json.decode),
-    **dict.fromkeys(("first_release_at", "tick"), float),
-    **dict.fromkeys(("workers_peak", "restarts_before"), int),
+    **dict.fromkeys(("plan", "forecast", "waits", "spent", "late"), msgspec.json.decode),
+    **dict.fromkeys(("first_release_at", "tick", "away_seconds"), float),
+    **dict.fromkeys(("workers_peak", "restarts_before", "ever_taken"), int),
     **dict.fromkeys(("failure", "stopped"), str),
 }
 

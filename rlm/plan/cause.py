@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 WORTH_A_WORD: Final = 0.05
 #: Obstacles that are in the nature of the job: nothing went wrong where events wait for these.
 IN_ORDER: Final = frozenset({Obstacle.LIMIT, Obstacle.BUDGET})
+#: Causes that are an operator's order, or the rule that runs never overlap.
+_AS_ORDERED: Final = frozenset({Obstacle.PAUSED, Obstacle.RUN_BEFORE, "cancelled", "stopped"})
 #: Obstacles for which there is an alarm while they stand in the way.
 ALARMED: Final = frozenset({Obstacle.WORKERS, Obstacle.REDIS, Obstacle.HELD})
 #: So many endpoints, budgets or types are named; of others only the number is told.
@@ -40,6 +42,7 @@ _WORDS: Final = {
     Obstacle.HELD: "{name} {was} held, the window not to be trusted",
     Obstacle.REDIS: "Redis was away or not fit for {seconds}",
     Obstacle.CONDUCTOR: "nobody conducted for {seconds}",
+    Obstacle.RUN_BEFORE: "the run before was still open for {seconds}",
 }
 
 
@@ -108,8 +111,8 @@ def alarmed(why: Sequence[Mapping[str, Any]], types: Collection[str] = ()) -> bo
 
 
 def went_wrong(why: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether any cause of a record is more than the limits, or an operator's order."""
-    return any(one["cause"] not in {*IN_ORDER, Obstacle.PAUSED, CANCELLED, STOPPED} for one in why)
+    """Return whether any cause of a record is more than the limits, an operator's order or a run before it."""
+    return any(one["cause"] not in {*IN_ORDER, *_AS_ORDERED} for one in why)
 
 
 def _spent(run: Ended, left: Mapping[str, int]) -> Iterator[Cause]:

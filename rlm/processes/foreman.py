@@ -38,7 +38,7 @@ LINGER_SECONDS = 5.0
 #: The loop looks around at least this often, seconds.
 POLL_SECONDS = 0.1
 
-_OWN_NAME = "up"
+OWN_NAME = "up"
 _OWN_COLOUR = "37;1"
 #: The colour of what the foreman says where somebody must act; a printer without colours takes it for an error.
 ALARM_COLOUR = "1;31"
@@ -130,7 +130,7 @@ class Foreman:
     ) -> None:
         self._posts = {entry.name: _Post(entry) for entry in entries}
         self._printer = printer
-        self._printer.width = max(map(len, [_OWN_NAME, *self._posts]))
+        self._printer.width = max(map(len, [OWN_NAME, *self._posts]))
         self._wakeup = wakeup
         self._stop = stop
         self._grace_seconds = grace_seconds
@@ -160,7 +160,7 @@ class Foreman:
 
     def say(self, text: str, colour: str = _OWN_COLOUR) -> None:
         """Print a line of the foreman's own."""
-        self._print(_message("line", f"{text}\n", _OWN_NAME, colour))
+        self._print(_message("line", f"{text}\n", OWN_NAME, colour))
 
     def _report(self, message: Message) -> None:
         self._messages.put(message)

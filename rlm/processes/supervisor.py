@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from rlm.processes.signals import StopSignals, Wakeup
     from rlm.settings import Settings
 
+#: So long Redis is away before a supervisor raises the alarm as well, seconds: a scheduler that lives has by then.
+ALARM_SECONDS = 30.0
 #: A worker that dies sooner than this after its start counts as a failed start, and its successor waits, seconds.
 QUICK_DEATH_SECONDS = 5.0
 #: The first wait after a failed start, doubled with each in a row up to the longest, seconds.
@@ -76,7 +78,7 @@ class Supervisor:
         self._spawn_not_before = 0.0
         self._announced_at = float("-inf")
         self._silences = Silences()
-        self._outage = Outage(log, "supervise")
+        self._outage = Outage(log, "supervise", lasting_seconds=ALARM_SECONDS)
         longest = max(endpoint.timeout_seconds for endpoint in settings.endpoints.values())
         self._grace_seconds = longest + GRACE_SLACK_SECONDS
         self._selector = selectors.DefaultSelector()

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm.core.text import counted, safe_line, span
+from rlm.core.trouble import away_in_words
 from rlm.terminal import words
 from rlm.terminal.bars import NARROWEST, Bar, Name
 from rlm.terminal.run import BORDER, LISTED_ENDPOINTS, QUIET, WIDEST, panel, title_of
@@ -51,6 +52,8 @@ def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
     parts: list[RenderableType] = [Text(f"{began} to {ended} UTC, {took}: {words.outcome(counts)}")]
     if record.get("failure"):
         parts.append(Text(safe_line(record["failure"]), style="bold red"))
+    if away := away_in_words(record):
+        parts.append(Text(away, style="yellow"))
     if not any(one["taken"] + one["carried_over"] for one in record["by_type"].values()):
         parts.append(Text("there was no event to send", style=QUIET))
         return [*parts, *(Text(told, style=QUIET) for told in words.troubles(record)), *_intake(counts)]

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
 
+_NO_SUPERVISOR = "no supervisor is alive to start any: `rlm up` or `rlm supervisor` starts one"
+
+
 @dataclass(frozen=True)
 class RestPicture:
     """No open run, by the document of `rlm.admin.report.at_rest`."""
@@ -47,7 +50,7 @@ def rest_rows(found: Mapping[str, Any]) -> list[tuple[str, Text]]:
         rows.append(("dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")))
     if unwell := words.unwell({"by_endpoint": {name: _at_rest(one) for name, one in found["by_endpoint"].items()}}):
         rows.append(("endpoints", Text("; ".join(unwell), style="yellow")))
-    rows.append(("workers", Text(_workers(found))))
+    rows.append(("workers", _workers(found)))
     told = words.looked_at(found)
     return [*rows, *([("looking at", Text(told, style=QUIET))] if told else [])]
 
@@ -90,12 +93,17 @@ def waiting(one: Mapping[str, Any]) -> str:
     return ", ".join(told) if any(one[key] for key in ("events", "staged", "leftover", "retried")) else "nothing"
 
 
-def _workers(found: Mapping[str, Any]) -> str:
-    return f"{found['workers']:,} alive" if found["workers"] else "none; they start when a run needs them"
+def _workers(found: Mapping[str, Any]) -> Text:
+    if found["workers"]:
+        return Text(f"{found['workers']:,} alive")
+    if found["supervisors"]:
+        return Text("none; they start when a run needs them")
+    return Text(f"none, and {_NO_SUPERVISOR}", style="bold red")
 
 
 def rest_line(found: Mapping[str, Any]) -> str:
     """Say it in one line, for where there is no terminal: what ran last, and what comes next."""
     record = found["last_record"]
     told = [f"last run {record['run_id']} {words.summary(record)}"] if record else []
-    return "; ".join(["no run is open", *told, f"waiting: {waiting(found['waiting'])}"])
+    lacking = [] if found["workers"] or found["supervisors"] else [_NO_SUPERVISOR]
+    return "; ".join(["no run is open", *told, f"waiting: {waiting(found['waiting'])}", *lacking])

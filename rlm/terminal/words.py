@@ -103,7 +103,11 @@ def forecast(found: Mapping[str, Any]) -> Forecast:
         )
     if not left:
         return Forecast(f"{when}; all of it fits", "", fits=True)
-    return Forecast(f"{when}; {counted(left, 'event')} will be left over", expected.get("binds", ""), fits=False)
+    told = f"{when}; {counted(left, 'event')} will be left over"
+    if probed := expected.get("probed"):
+        names = f"{named([safe_line(one) for one in probed], MOST_NAMED)} {'is' if len(probed) == 1 else 'are'}"
+        told = f"{when}, but for what {names} probed with; up to {counted(left, 'event')} will be left over"
+    return Forecast(told, expected.get("binds", ""), fits=False)
 
 
 def _awaits_probe(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:

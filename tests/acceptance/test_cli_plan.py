@@ -9,10 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from rlm.core.clock import system_clock
 from rlm.core.event import Reason
 from rlm.core.expected import Expected
+from rlm.core.run import State, Trigger
 from rlm.delivery import closing
 from rlm.ledger.reading import backlog
+from scheduler import tick
 from tests.acceptance.cli import Installation
 from tests.acceptance.system import make_item
 from tests.store import looks, steps
@@ -280,6 +283,30 @@ def test_what_is_carried_over_waits_again_only_behind_its_priority(inst):
     assert while_open["left_over_by_priority"] == afterwards["left_over_by_priority"] == {"1": 30, "5": 10}
     assert afterwards["carried_over_again"] == 30
     assert "30 for the second time or more" in inst.rlm("plan").stdout
+
+
+def test_what_an_open_run_took_waits_for_the_first_time(inst):
+    """And whoever asks for a plan while a run is open is told that it is for another one."""
+    inst.push(*steps.items(30, steps.TYPE))
+    inst.close_run(inst.start_run())
+    inst.push(*steps.items(360, steps.TYPE, first=100))
+    run_id = tick.open_run(inst.store, inst.token, Trigger.SCHEDULE, system_clock.now())
+    run = inst.store.runs.current()
+    steps.drain(inst.store, inst.token, run)
+    inst.store.runs.advance(inst.token, run.id, State.RUNNING)
+    steps.claim_next(inst.store, inst.token, run)
+
+    told = inst.json("plan")
+    shown = inst.rlm("plan").stdout
+
+    assert told["open_run"] == run_id
+    assert told["by_type"][steps.TYPE]["left_over_by_priority"] == {"5": 30}
+    assert told["by_type"][steps.TYPE]["carried_over_again"] == 0
+    assert shown.startswith("A run is open (`rlm status`); this plans a new window of 3:00 min for what waits now.")
+    assert "second time" not in shown
+    inst.close_run(run)
+    assert inst.json("plan")["open_run"] is None
+    assert inst.json("plan")["by_type"][steps.TYPE]["carried_over_again"] == 30
 
 
 def test_counts_wait_by_their_types_priority(inst):

@@ -11,8 +11,8 @@ from rlm.admin.auditlist import PUSH_BYTES, PUSH_ITEMS, Pushed, push_lines, read
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.event import Reason
-from rlm.ledger.connect import READABLE_BYTES
 from rlm.ledger.intake import Intake
+from rlm.ledger.keys import READABLE_BYTES
 from rlm.ledger.reading import backlog
 from tests.acceptance.cli import Installation
 from tests.store import steps

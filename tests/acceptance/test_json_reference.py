@@ -10,6 +10,7 @@ from rlm.admin.monitoring import Monitor
 from rlm.cli.group import COMMANDS, rlm
 from rlm.core.event import Reason
 from rlm.core.expected import Measured
+from rlm.core.run import State
 from rlm.core.trail import Heard
 from rlm.delivery import closing
 from rlm.ledger.processes import Process, Role
@@ -24,6 +25,8 @@ CONDUCTED = {
     "by_endpoint.ENDPOINT.limit_before",
     "by_budget.BUDGET.limit_before",
     *(f"forecast.{key}" for key in ("as_of", "forecast_seconds", "expected_leftover", "workers", "binds", "shortage")),
+    "forecast.leftover_by_type.TYPE",
+    "forecast.probed[]",
 }
 
 
@@ -75,6 +78,7 @@ def test_the_keys_of_runs(inst):
     inst.store.processes.announce(Role.WORKER, Process("worker-1", 1, "host", 0.0, "ready", 5))
     assert set(keys(inst.json("worker", "list"))) == documented("rlm worker list")
     steps.claim_next(inst.store, inst.token, run)
+    inst.store.runs.advance(inst.token, run.id, State.RUNNING, away_seconds="9.0")
     running = set(keys(inst.json("status")))
     steps.finish(inst.store, inst.token, run)
     assert closing.close_run(inst.store, run.id)

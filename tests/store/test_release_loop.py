@@ -202,7 +202,7 @@ def test_leases_that_ran_out_while_redis_was_away_are_no_workers_fault(store, st
     def count(names):
         looked.append(names)
         if len(looked) == 1:
-            raise StoreError("Redis is away")
+            raise StoreError("Redis is away", waited_seconds=5.0)
         if len(looked) == 3:
             store.runs.cancel(store.runs.current().id)
         return real(names)
@@ -215,3 +215,4 @@ def test_leases_that_ran_out_while_redis_was_away_are_no_workers_fault(store, st
 
     assert blameless == [True, False]
     assert not loop.lost_redis
+    assert float(loop.account()["away_seconds"]) == pytest.approx(5.0, abs=0.5)

@@ -38,6 +38,7 @@ def test_nothing_left_over_has_no_cause() -> None:
         (Wait(Obstacle.RESTING, "a1"), "a1 was resting or probed"),
         (Wait(Obstacle.REDIS), "Redis was away or not fit for 40 s"),
         (Wait(Obstacle.CONDUCTOR), "nobody conducted for 40 s"),
+        (Wait(Obstacle.RUN_BEFORE), "the run before was still open for 40 s"),
     ],
 )
 def test_what_was_waited_for_longest_is_the_cause(wait: Wait, words: str) -> None:
@@ -110,6 +111,8 @@ def test_a_run_that_was_cancelled_or_failed_says_just_that() -> None:
     [
         (["limit", "budget"], False, False),
         (["paused"], False, False),
+        (["run_before"], False, False),
+        (["conductor"], True, False),
         (["cancelled"], False, False),
         (["workers"], True, True),
         (["limit", "workers"], True, False),

@@ -11,7 +11,7 @@ from rlm.delivery import Delivered, Unreachable, lane
 from rlm.delivery.lane import LEASE_SLACK_SECONDS, Lanes
 from rlm.ledger.breaker import Failed
 from rlm.ledger.claims import Claim, ClaimCheck
-from rlm.ledger.limiter import Admitted, Refused
+from rlm.ledger.limiter import Admitted, Call, Refused
 
 FIRST, SECOND = "first", "second"
 TIMEOUT = 10.0
@@ -224,3 +224,26 @@ def test_an_endpoint_that_comes_to_rest_is_told_with_what_it_said_last(scene, ca
     (record,) = [one for one in caplog.records if one.levelname == "WARNING"]
     assert f"first failed 5 times in a row, the last time with: {told}" in record.getMessage()
     assert "wallet" not in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "then"), [(2, "the others take its share"), (1, "its events wait until it is over")]
+)
+def test_a_rest_is_told_of_once_for_the_calls_that_were_under_way(scene, caplog, endpoints, then):
+    """And no share is promised to others where there are none."""
+    caplog.set_level("INFO", logger="rlm.delivery.lane")
+    named = [
+        Endpoint(str(number), "http://127.0.0.1:1/", Limit.parse("9/minute"), TIMEOUT) for number in range(endpoints)
+    ]
+    settings = SimpleNamespace(
+        event_types=[EventType("T", 1, 0.5, tuple(named))], run=SimpleNamespace(guard_seconds=0.5), revision="r"
+    )
+    lanes = Lanes(None, settings, None, "w")
+    refused = SimpleNamespace(endpoint=named[0], call=Call("w", "i:T", "0"))
+
+    for _ in range(3):
+        lanes._tell_rest(refused, 10.0)
+    scene.clock.sleep(10.0)
+    lanes._tell_rest(refused, 10.0)
+
+    assert [record.message for record in caplog.records] == [f"0 asked for a rest of 10.0 s; {then}"] * 2

@@ -106,6 +106,27 @@ def test_the_time_before_the_first_look_is_that_of_the_start() -> None:
     assert waits.by_type == {"T": {Wait(Obstacle.START): 10.0}}
 
 
+@pytest.mark.parametrize(
+    ("views", "full", "expected"),
+    [
+        ({"a": FREE, "b": FREE}, (), {Wait(Obstacle.CONDUCTOR): 22.0}),
+        ({"a": FREE, "b": FREE}, ("a",), {Wait(Obstacle.CONDUCTOR): 22.0}),
+        ({"a": FREE, "b": FULL}, ("a", "b"), {Wait(Obstacle.LIMIT): 22.0}),
+        ({"a": PAUSED, "b": FREE}, ("b",), {Wait(Obstacle.PAUSED, "a"): 11.0, Wait(Obstacle.LIMIT): 11.0}),
+        ({"a": RESTING, "b": RESTING}, (), {Wait(Obstacle.RESTING, "a"): 11.0, Wait(Obstacle.RESTING, "b"): 11.0}),
+    ],
+)
+def test_a_run_that_opens_late_waited_for_nobody_only_where_it_could_have_sent(
+    views: dict[str, WindowState], full: tuple[str, ...], expected: dict[Wait, float]
+) -> None:
+    """It is no start that took long. Where every endpoint was full or shut, being on time had changed nothing."""
+    waits = Waits(122.0)
+
+    waits.open_late({"conductor": 22.0}, scene(views, remaining=0.1), [kind("a", "b")], full)
+
+    assert waits.by_type == {"T": expected}
+
+
 def test_where_no_slot_comes_any_more_the_rest_of_the_window_is_waited_for_in_vain() -> None:
     """The run ends early, and that is what its events are left over for."""
     waits = Waits(100.0)

@@ -31,7 +31,11 @@ def check_scheduler(store: Store) -> Iterator[Finding]:
     """Tell whether a scheduler runs, with this configuration, and ticks."""
     schedulers, holder = store.processes.alive(Role.SCHEDULER), store.leases.holder()
     if not schedulers and holder is None:
-        yield _none(store, Role.SCHEDULER, "no run starts by itself")
+        lacking = _none(store, Role.SCHEDULER, "no run starts by itself")
+        if (run := store.runs.current()) is not None:
+            message = f"{lacking.message}; run {run.id} is open, and nobody conducts it"
+            lacking = fault(lacking.name, message, lacking.remedy)
+        yield lacking
         return
     if not schedulers:
         yield good("scheduler", f"none is running, {holder} conducts a run by hand")

@@ -13,8 +13,8 @@ from rlm.admin.explain.words import moment
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
-from rlm.ledger.connect import longest_bulk
 from rlm.ledger.fitness import check_fitness
+from rlm.ledger.keys import longest_bulk
 from rlm.settings.masking import EMBEDDED
 
 if TYPE_CHECKING:

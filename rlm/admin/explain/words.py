@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rlm.core.clock import isoformat
+from rlm.core.event import type_of
 from rlm.core.health import Circuit
 from rlm.core.place import Place
 from rlm.core.run import State
@@ -47,7 +48,17 @@ def _queued(event: Whereabouts, scene: Scene) -> str:
 
 
 def _pending(event: Whereabouts, scene: Scene) -> str:
-    return f"is pending{_in_order(event)}: {_why(event, scene)}"
+    return f"is pending{_in_order(event)}: {_why(event, scene)}{_too_late(event, scene)}"
+
+
+def _too_late(event: Whereabouts, scene: Scene) -> str:
+    """Say that an event is one of those that the forecast of the open run leaves over: they are the last in order."""
+    run = scene.run
+    if run is None or not event.position or not event.of or _stopped(run, scene):
+        return ""
+    left = (run.forecast or {}).get("leftover_by_type", {}).get(type_of(event.event_id), 0)
+    late = event.position > event.of - left
+    return f"; by the forecast it will be left over, and {_next_run(scene)}" if late else ""
 
 
 def _in_order(event: Whereabouts) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rlm.core.event import Event
+    from rlm.core.run import Run
     from rlm.ledger import Store
 
 #: Items read at the most, the oldest; the rest is only counted.
@@ -173,12 +174,14 @@ def waits_since(item: bytes | None, taken_at: bytes | None) -> float | None:
 class Backlog:
     """What a run would have to do if it started now: events by configured type.
 
-    `in_ledger` has the priorities of those in the ledger, `waiting` what was read of the items.
+    `in_ledger` has the priorities of those in the ledger, `waiting` what was read of the items. `run` is the open one,
+    which works at the former.
     """
 
     events: Mapping[str, int]
     in_ledger: Mapping[str, Ranks]
     waiting: Waiting
+    run: Run | None = None
 
     @classmethod
     def of_counts(cls, events: Mapping[str, int]) -> Backlog:
@@ -201,14 +204,16 @@ def backlog(store: Store) -> Backlog:
     That is what is unsettled in the ledger and the new events of what waits, as far as it was read. Events of types
     that are no longer configured will be dead letters, and are counted as such.
     """
+    run = store.runs.current()
     accounts, waiting = books(store).by_type, read_waiting(store, dedupe=True)
     names = [one.name for one in store.settings.event_types]
     others = [account for name, account in accounts.items() if name not in names]
     waiting.letters += sum(account.unsettled + account.retried for account in others)
     return Backlog(
         {name: accounts[name].unsettled + accounts[name].retried + waiting.events[name] for name in names},
-        {name: ranks_in_ledger(store, name) for name in names},
+        {name: ranks_in_ledger(store, name, run) for name in names},
         waiting,
+        run,
     )
 
 
@@ -216,28 +221,36 @@ _PAGE = 200
 _PRIORITIES = range(MAX_PRIORITY + 1)
 
 
-def ranks_in_ledger(store: Store, type_name: str) -> Ranks:
+def ranks_in_ledger(store: Store, type_name: str, run: Run | None) -> Ranks:
     """Count a type's events in the ledger by priority. What was retried by hand is new, as it is to the next run.
 
-    While a run is open, an event that moves meanwhile may be missed or counted twice.
+    So is what the open `run` took. While one is open, an event that moves meanwhile may be missed or counted twice.
     """
     keys = store.keys
+    until = PRIORITY_STEP if run is None or run.ever_taken is None else run.ever_taken + 1
     pending, retried = _by_score(store, keys.pending(type_name)), _by_score(store, keys.retried(type_name))
-    held = Counter(priority for holder in keys.holders(type_name) for priority in _by_event(store, holder))
-    return Ranks(carried=pending + held, new=retried)
+    carried = pending if until == PRIORITY_STEP else _by_score(store, keys.pending(type_name), until)
+    held = [score for holder in keys.holders(type_name) for score in _scores(store, holder)]
+    held_before = Counter(_priority(score) for score in held if score % PRIORITY_STEP < until)
+    new = pending - carried + (Counter(map(_priority, held)) - held_before)
+    return Ranks(carried=carried + held_before, new=new + retried)
 
 
-def _by_score(store: Store, zset: str) -> Counter[int]:
-    """Count the events of a zset that is in order of priority, without going through them."""
+def _by_score(store: Store, zset: str, until: int = PRIORITY_STEP) -> Counter[int]:
+    """Count the events of a zset in order of priority, those before `until` in the sequence of arrivals."""
     if batch(store.client, [("EXISTS", zset)]) == [0]:
         return Counter()
     firsts = map(order_offset, _PRIORITIES)
-    counted = batch(store.client, (("ZCOUNT", zset, first, f"({first + PRIORITY_STEP}") for first in firsts))
+    counted = batch(store.client, (("ZCOUNT", zset, first, f"({first + until}") for first in firsts))
     return +Counter(dict(zip(_PRIORITIES, counted, strict=True)))
 
 
-def _by_event(store: Store, zset: str) -> Iterator[int]:
-    """Yield the priority of each event in a zset that is in another order."""
+def _priority(score: int) -> int:
+    return MAX_PRIORITY - score // PRIORITY_STEP
+
+
+def _scores(store: Store, zset: str) -> Iterator[int]:
+    """Yield the order score of each event in a zset that is in another order."""
     start = 0
     while True:
         with translated(store.client):
@@ -245,5 +258,5 @@ def _by_event(store: Store, zset: str) -> Iterator[int]:
             if not ids:
                 return
         scores = batch(store.client, (("HGET", store.keys.event(text(one)), "score") for one in ids))
-        yield from (MAX_PRIORITY - int(score) // PRIORITY_STEP for score in scores if score is not None)
+        yield from (int(score) for score in scores if score is not None)
         start += len(ids)
