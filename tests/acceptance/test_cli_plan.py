@@ -293,7 +293,7 @@ def test_what_an_open_run_took_waits_for_the_first_time(inst):
     run_id = tick.open_run(inst.store, inst.token, Trigger.SCHEDULE, system_clock.now())
     run = inst.store.runs.current()
     steps.drain(inst.store, inst.token, run)
-    inst.store.runs.advance(inst.token, run.id, State.RUNNING)
+    steps.put_into(inst.store, run, State.RUNNING)
     steps.claim_next(inst.store, inst.token, run)
 
     told = inst.json("plan")
