@@ -87,7 +87,7 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
         from scheduler.service import SchedulerService  # noqa: PLC0415
 
         require_fit(store, allow_volatile=allow_volatile)
-        SchedulerService(store, store.settings, wakeup, stop, allow_volatile=allow_volatile).run()
+        SchedulerService(store, wakeup, stop, allow_volatile=allow_volatile).run()
 
 
 @click.command(epilog=examples("rlm supervisor", "rlm supervisor --config /etc/rlm/rlm.toml"))
@@ -99,7 +99,7 @@ def supervisor(config: Path | None, allow_volatile: bool) -> None:
     with long_running(config, "supervisor") as (store, wakeup, stop):
         from actors.launcher import ForkserverLauncher  # noqa: PLC0415
         from rlm.ledger.fitness import require_fit  # noqa: PLC0415
-        from rlm.processes import Supervisor  # noqa: PLC0415
+        from rlm.processes.supervisor import Supervisor  # noqa: PLC0415
 
         require_fit(store, allow_volatile=allow_volatile)
         launcher = ForkserverLauncher(store)

@@ -18,6 +18,8 @@ from rlm.cli.watch import FOLLOW_SECONDS, look_once
 from rlm.core.clock import system_clock
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
+from rlm.processes.grace import group_grace
+from rlm.processes.group import ProcessGroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +86,7 @@ def conduct_here(
         if is_terminal(err=True):
             drawn = stack.enter_context(progress_aside(store, interval or FOLLOW_SECONDS))
         if not store.processes.alive(Role.SUPERVISOR):
-            stack.enter_context(_own_supervisor(store.settings, drawn, allow_volatile=allow_volatile))
+            stack.enter_context(_own_supervisor(store.settings, stop, drawn, allow_volatile=allow_volatile))
             conductor.await_supervisor(ANSWER_SECONDS)
         _check_uninterrupted(stop)
         conductor.finish_open()
@@ -101,18 +103,19 @@ def _check_uninterrupted(stop: StopSignals) -> None:
 
 
 @contextmanager
-def _own_supervisor(settings: Settings, drawn: Drawn | None, *, allow_volatile: bool) -> Iterator[None]:
-    """Keep a supervisor running for as long as the block lasts, in a session of its own: Ctrl-C is for this process.
+def _own_supervisor(
+    settings: Settings, stop: StopSignals, drawn: Drawn | None, *, allow_volatile: bool
+) -> Iterator[None]:
+    """Keep a supervisor running for as long as the block lasts.
 
-    What it says goes to stderr, above the picture where one is `drawn` there.
+    Its output goes to stderr, above the picture if one is `drawn` there.
     """
-    command = [sys.executable, "-P", "-m", "rlm.cli.tied", str(os.getpid()), "supervisor"]  # ends if we are killed
+    command = ["supervisor"]
     command += ["--config", str(settings.source)] if settings.source else []
     command += ["--allow-volatile"] if allow_volatile else []
     said, environ = (subprocess.PIPE, os.environ | {"RLM_LOG_FORMAT": "text"}) if drawn else (None, None)
-    child = subprocess.Popen(  # noqa: S603  # our own command
-        command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=said or sys.stderr, stderr=said, env=environ
-    )
+    group = ProcessGroup(stop, group_grace(settings))
+    child = group.start(command, stdout=said or sys.stderr, stderr=said, env=environ)
     with ExitStack() as stack:
         if drawn and child.stdout and child.stderr:
             stack.enter_context(lines_above(child.stdout, drawn))
@@ -120,5 +123,4 @@ def _own_supervisor(settings: Settings, drawn: Drawn | None, *, allow_volatile: 
         try:
             yield
         finally:
-            child.terminate()
-            child.wait()
+            group.end()

@@ -1,6 +1,6 @@
 """What went wrong with the calls of a run, by endpoint: counted in one place, told the same everywhere. Pure.
 
-Each call that was not answered well is counted in one of a few words (`rlm.delivery.kinds`) in the step that settles
+Each call that was not answered well is counted in one of a few words (`rlm.delivery.outcome`) in the step that settles
 its event, as `trouble:ENDPOINT WHAT` of the run's tally.
 """
 

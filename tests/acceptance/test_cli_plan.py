@@ -13,9 +13,9 @@ from rlm.core.clock import system_clock
 from rlm.core.event import Reason
 from rlm.core.expected import Expected
 from rlm.core.run import State, Trigger
-from rlm.delivery import closing
+from rlm.delivery import finalize
 from rlm.ledger.reading import backlog
-from scheduler import tick
+from scheduler import ticks
 from tests.acceptance.cli import Installation
 from tests.acceptance.system import make_item
 from tests.store import looks, steps
@@ -33,7 +33,7 @@ def inst(tmp_path, valkey_only_url):
 def close_run(inst, run):
     """Close a run as the conductor does, so that what it measured is kept."""
     steps.finish(inst.store, inst.token, run)
-    assert closing.close_run(inst.store, run.id)
+    assert finalize.close_run(inst.store, run.id)
 
 
 def record_run(inst, run_id, record):
@@ -290,7 +290,7 @@ def test_what_an_open_run_took_waits_for_the_first_time(inst):
     inst.push(*steps.items(30, steps.TYPE))
     inst.close_run(inst.start_run())
     inst.push(*steps.items(360, steps.TYPE, first=100))
-    run_id = tick.open_run(inst.store, inst.token, Trigger.SCHEDULE, system_clock.now())
+    run_id = ticks.open_run(inst.store, inst.token, Trigger.SCHEDULE, system_clock.now())
     run = inst.store.runs.current()
     steps.drain(inst.store, inst.token, run)
     steps.put_into(inst.store, run, State.RUNNING)

@@ -11,8 +11,7 @@ import pytest
 
 from rlm.core.clock import isoformat
 from rlm.ledger.processes import Role
-from rlm.processes.silence import LOOK_SECONDS, LOOKS, SILENT_SECONDS
-from rlm.processes.supervisor import FIRST_WAIT_SECONDS
+from rlm.processes.child import FIRST_WAIT_SECONDS, LOOK_SECONDS, LOOKS, SILENT_SECONDS
 from tests.faults.test_processes_die import assert_next_run, busiest, state
 from tests.wait import wait_until
 

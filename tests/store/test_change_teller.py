@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler.changes import ChangeTeller
+from scheduler.inspection import ChangeTeller
 from tests.store import steps
 
 
@@ -16,7 +16,7 @@ def endpoint(store):
 @pytest.fixture
 def told(store, caplog):
     """Look again, and return what that logged."""
-    caplog.set_level("INFO", logger="scheduler.changes")
+    caplog.set_level("INFO", logger="scheduler.inspection")
     teller = ChangeTeller(store)
 
     def look(*, aloud=True):

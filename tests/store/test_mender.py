@@ -7,13 +7,12 @@ from contextlib import suppress
 import pytest
 
 from rlm.core.errors import FencedError, StoreError
-from rlm.delivery.closing import close_run
+from rlm.delivery.finalize import close_run
 from rlm.ledger import keys
 from rlm.ledger.inspection import inspect
 from rlm.ledger.processes import Process, Role
 from rlm.ledger.reading.books import books
-from scheduler.duty import MOST_ASKS, Duty
-from scheduler.leader import Leader
+from scheduler.leader import MOST_ASKS, Duty, Leader
 from scheduler.mender import Mender
 from tests.faults import poisons
 from tests.store import looks, steps

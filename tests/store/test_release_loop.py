@@ -21,7 +21,7 @@ def start(store, conductor):
         steps.push(store, *steps.items(number, steps.TYPE))
         run = steps.start_run(store, conductor._leader.token)
         inner = conductor._conductor
-        return ReleaseLoop(store, inner._broker, conductor._leader, inner._voucher, conductor._duty, run)
+        return ReleaseLoop(store, inner._broker, conductor._leader, inner._redis, conductor._duty, run)
 
     return begin
 
@@ -166,7 +166,7 @@ def test_a_limit_that_is_changed_holds_for_what_remains_and_for_its_forecast(sto
     """From the next look on."""
     store.publish_limits(conductor._leader.token)
     loop, told = start(7), []
-    monkeypatch.setattr(loop._forecaster, "take_up", told.append)
+    monkeypatch.setattr(loop._forecaster, "follow", told.append)
     announce(store, "w1")
     loop._turn()
     assert told == []

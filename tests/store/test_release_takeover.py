@@ -25,7 +25,7 @@ def take_over(store, conductor):
         store.runs.open(token, run, store.known_types)
         steps.put_into(store, run, State.RUNNING)
         inner = conductor._conductor
-        return ReleaseLoop(store, inner._broker, conductor._leader, inner._voucher, conductor._duty, run)
+        return ReleaseLoop(store, inner._broker, conductor._leader, inner._redis, conductor._duty, run)
 
     return take
 
@@ -37,7 +37,7 @@ def test_ready_workers_of_another_configuration_are_told_of_once_and_are_what_ev
     steps.push(store, *steps.items(3, steps.TYPE))
     run = steps.start_run(store, conductor._leader.token)
     inner = conductor._conductor
-    loop = ReleaseLoop(store, inner._broker, conductor._leader, inner._voucher, conductor._duty, run)
+    loop = ReleaseLoop(store, inner._broker, conductor._leader, inner._redis, conductor._duty, run)
     store.processes.want(conductor._leader.token, 1)
     announce(store, "stranger", "another")
     store.processes.announce(Role.SUPERVISOR, Process("s", 1, "here", system_clock.now()))

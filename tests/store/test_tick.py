@@ -9,7 +9,7 @@ from rlm.core.event import Reason, encode_letter
 from rlm.core.run import Trigger
 from rlm.plan.waits import Obstacle, Wait
 from scheduler.release import ReleaseLoop
-from scheduler.tick import is_anything_to_do, open_run, why_late
+from scheduler.ticks import is_anything_to_do, open_run, why_late
 from tests.store import looks, steps, windows
 
 
@@ -106,7 +106,7 @@ def test_a_late_run_whose_windows_were_full_says_that_the_limit_binds(store, con
     run = store.runs.current()
     steps.drain(store, conductor._leader.token, run)
     inner = conductor._conductor
-    loop = ReleaseLoop(store, inner._broker, conductor._leader, inner._voucher, conductor._duty, run)
+    loop = ReleaseLoop(store, inner._broker, conductor._leader, inner._redis, conductor._duty, run)
 
     loop._turn()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from rlm.core.counts import Counts
 from rlm.core.event import Reason
 from rlm.core.run import State
-from rlm.delivery import closing
+from rlm.delivery import finalize
 from rlm.ledger.claims import Claim
 from rlm.ledger.limiter import Call
 from tests.store import looks, steps
@@ -129,8 +129,8 @@ class Workload:
 
     def keep_house(self) -> None:
         """Do what the conductor does all the time: void, promote, take back what has expired."""
-        recovery, now_us = self.store.recovery, looks.redis_us(self.store)
-        self.random.choice([recovery.void_unclaimed, recovery.promote, recovery.orphan_expired])(TYPES, now_us)
+        ledger, now_us = self.store.ledger, looks.redis_us(self.store)
+        self.random.choice([ledger.void_unclaimed, ledger.promote, ledger.orphan_expired])(TYPES, now_us)
 
     def retry_letter(self) -> None:
         """Send the event of a dead letter into the next run."""
@@ -151,7 +151,7 @@ class Workload:
             assert_books_balance(self.store, self.run)
         assert self.store.runs.return_unsettled(self.run.id, TYPES)
         assert_books_balance(self.store, self.run)
-        record = closing.close_run(self.store, self.run.id)
+        record = finalize.close_run(self.store, self.run.id)
         assert record is not None
         for name in TYPES:
             counts = record["by_type"][name]
@@ -161,5 +161,4 @@ class Workload:
         assert_books_balance(self.store, self.run)
         for _ in self.store.intake.drain(self.token, self.run.id, steps.priorities(self.store)):
             assert_books_balance(self.store, self.run)
-        for state in (State.PLANNING, State.RUNNING):
-            assert self.store.runs.advance(self.token, self.run.id, state)
+        assert self.store.runs.advance(self.token, self.run.id, State.RUNNING)

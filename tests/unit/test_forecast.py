@@ -70,7 +70,7 @@ class Planned:
 
     def look(self, counts, begun, first_release_at=99.0, lanes=5, view=WELL):
         scene = Scene({"T": counts}, {"t": view}, lanes, 100.0, begun={"T": begun})
-        self.forecaster.look(scene, ["w"], Team(1, 1, supervised=True), first_release_at)
+        self.forecaster.look(scene, ["w"], Team(1, supervised=True), first_release_at)
 
 
 def snapshot_of(counts, calls=0):
@@ -178,7 +178,7 @@ def test_a_forecast_names_what_is_probed_though_it_is_not_counted_on(monkeypatch
     planned = Planned(monkeypatch, snapshot_of(counts))
 
     planned.forecaster.look(
-        Scene({"T": counts}, {"t": view}, 5, 100.0, begun={"T": 0}), ["w"], Team(1, 1, supervised=True), 99.0
+        Scene({"T": counts}, {"t": view}, 5, 100.0, begun={"T": 0}), ["w"], Team(1, supervised=True), 99.0
     )
 
     assert planned.published[-1]["probed"] == probed

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from rlm.core.endpoint import Endpoint, EventType, Limit
-from rlm.delivery import Delivered, Unreachable, lane
-from rlm.delivery.lane import LEASE_SLACK_SECONDS, Lanes
+from rlm.delivery import Delivered, Unreachable, attempt, effects, lane
+from rlm.delivery.attempt import LEASE_SLACK_SECONDS
+from rlm.delivery.lane import Lanes
 from rlm.ledger.breaker import Failed
 from rlm.ledger.claims import Claim, ClaimCheck
-from rlm.ledger.limiter import Admitted, Call, Refused
+from rlm.ledger.limiter import Admitted, Refused
 
 FIRST, SECOND = "first", "second"
 TIMEOUT = 10.0
@@ -38,8 +39,8 @@ class Ledger:
         self._claim = claim
         self.settled = []
 
-    def claim(self, _check, _worker_id, _revision, terms):
-        self.lease_ends = self._clock.time + terms.lease_seconds
+    def claim(self, *_args, lease_seconds, **_options):
+        self.lease_ends = self._clock.time + lease_seconds
         return self._claim
 
     def __getattr__(self, verb):
@@ -109,7 +110,7 @@ class Scene:
             revision="r",
         )
         self.began = self.clock.time
-        store = SimpleNamespace(ledger=self.ledger, windows=self.api, breaker=self.api)
+        store = SimpleNamespace(ledger=self.ledger, windows=self.api)
         Lanes(store, settings, self.api, "w").carry(release)
 
     @property
@@ -129,6 +130,8 @@ class Scene:
 def scene(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(lane, "system_clock", clock)
+    monkeypatch.setattr(attempt, "system_clock", clock)
+    monkeypatch.setattr(effects, "system_clock", clock)
     return Scene(clock)
 
 
@@ -227,23 +230,17 @@ def test_an_endpoint_that_comes_to_rest_is_told_with_what_it_said_last(scene, ca
 
 
 @pytest.mark.parametrize(
-    ("endpoints", "then"), [(2, "the others take its share"), (1, "its events wait until it is over")]
+    ("others", "then"), [(True, "the others take its share"), (False, "its events wait until it is over")]
 )
-def test_a_rest_is_told_of_once_for_the_calls_that_were_under_way(scene, caplog, endpoints, then):
+def test_a_rest_is_told_of_once_for_the_calls_that_were_under_way(scene, caplog, others, then):
     """And no share is promised to others where there are none."""
-    caplog.set_level("INFO", logger="rlm.delivery.lane")
-    named = [
-        Endpoint(str(number), "http://127.0.0.1:1/", Limit.parse("9/minute"), TIMEOUT) for number in range(endpoints)
-    ]
-    settings = SimpleNamespace(
-        event_types=[EventType("T", 1, 0.5, tuple(named))], run=SimpleNamespace(guard_seconds=0.5), revision="r"
-    )
-    lanes = Lanes(None, settings, None, "w")
-    refused = SimpleNamespace(endpoint=named[0], call=Call("w", "i:T", "0"))
+    caplog.set_level("INFO", logger="rlm.delivery.effects")
+    resting = Endpoint("0", "http://127.0.0.1:1/", Limit.parse("9/minute"), TIMEOUT)
+    rests = effects.Rests()
 
     for _ in range(3):
-        lanes._tell_rest(refused, 10.0)
+        rests.tell(resting, 10.0, others=others)
     scene.clock.sleep(10.0)
-    lanes._tell_rest(refused, 10.0)
+    rests.tell(resting, 10.0, others=others)
 
     assert [record.message for record in caplog.records] == [f"0 asked for a rest of 10.0 s; {then}"] * 2

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rlm.admin.explain.facts import Gate, Scene
-    from rlm.core.trail import Attempt
+    from rlm.core.trail import TrailCall
     from rlm.ledger import Store
 
 __all__ = ["explain"]
@@ -130,7 +130,7 @@ def _document(event: Whereabouts, scene: Scene) -> dict[str, Any]:
     }
 
 
-def _attempt(one: Attempt) -> dict[str, Any]:
+def _attempt(one: TrailCall) -> dict[str, Any]:
     return {
         "attempt": one.number,
         "run_id": one.run_id,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rlm.core.place import Place
     from rlm.core.run import Run
-    from rlm.core.trail import Attempt
+    from rlm.core.trail import TrailCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Whereabouts:
     taken_at: float | None = None
     taken_in: str | None = None
     last: str = ""
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[TrailCall, ...] = ()
     queued: Queued | None = None
     letter: Letter | None = None
 

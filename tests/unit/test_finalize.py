@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rlm.core.compliance import most_in_any
 from rlm.core.run import Run, State, Trigger
-from rlm.delivery.closing import _is_as_before, _tell
+from rlm.delivery.finalize import _is_as_before, _log_end
 
 STAMPS = st.lists(st.integers(0, 60), max_size=25).map(sorted)
 
@@ -45,7 +45,7 @@ def test_the_end_of_a_run_is_told_as_loudly_as_it_matters(caplog, state, level, 
     counts = {"taken": 3, "carried_over": 0, "completed": 1, "failed": 0, "leftover": 2}
     record = {"run_id": "r1", "state": state, "duration_seconds": 9.0, "counts": counts, "by_endpoint": {}}
 
-    _tell({**record, "failure": "no worker came up"} if state == "failed" else record, ())
+    _log_end({**record, "failure": "no worker came up"} if state == "failed" else record, ())
 
     (told,) = caplog.records
     assert (told.levelname, told.run_id, getattr(told, "alarm", None)) == (level, "r1", cause)
@@ -61,7 +61,7 @@ def test_a_late_run_that_could_do_nothing_does_not_repeat_the_alarm_of_the_one_b
     late = replace(on_time, late={"run_before": 29.9})
 
     for run in (on_time, late):
-        _tell(record, (), again=_is_as_before(run, record))
-    _tell(record, (), again=_is_as_before(late, {**record, "counts": {**counts, "taken": 1}}))
+        _log_end(record, (), again=_is_as_before(run, record))
+    _log_end(record, (), again=_is_as_before(late, {**record, "counts": {**counts, "taken": 1}}))
 
     assert [getattr(one, "alarm", None) for one in caplog.records] == ["leftovers", None, "leftovers"]
