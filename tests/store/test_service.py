@@ -107,7 +107,7 @@ def test_a_tick_of_before_is_looked_for_until_redis_has_told_of_it(service, stor
             raise failure
         return last_tick()
 
-    monkeypatch.setattr(store.runs, "last_tick", fail_once)
+    monkeypatch.setattr(store.schedule, "last_tick", fail_once)
     service._ticks.take(service._last_due())
 
     service._turn()

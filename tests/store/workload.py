@@ -129,8 +129,8 @@ class Workload:
 
     def keep_house(self) -> None:
         """Do what the conductor does all the time: void, promote, take back what has expired."""
-        ledger, now_us = self.store.ledger, looks.redis_us(self.store)
-        self.random.choice([ledger.void_unclaimed, ledger.promote, ledger.orphan_expired])(TYPES, now_us)
+        recovery, now_us = self.store.recovery, looks.redis_us(self.store)
+        self.random.choice([recovery.void_unclaimed, recovery.promote, recovery.orphan_expired])(TYPES, now_us)
 
     def retry_letter(self) -> None:
         """Send the event of a dead letter into the next run."""
@@ -161,4 +161,5 @@ class Workload:
         assert_books_balance(self.store, self.run)
         for _ in self.store.intake.drain(self.token, self.run.id, steps.priorities(self.store)):
             assert_books_balance(self.store, self.run)
-        assert self.store.runs.advance(self.token, self.run.id, State.RUNNING)
+        for state in (State.PLANNING, State.RUNNING):
+            assert self.store.runs.advance(self.token, self.run.id, state)

@@ -39,8 +39,8 @@ class Ledger:
         self._claim = claim
         self.settled = []
 
-    def claim(self, *_args, lease_seconds, **_options):
-        self.lease_ends = self._clock.time + lease_seconds
+    def claim(self, _check, _worker_id, _revision, terms):
+        self.lease_ends = self._clock.time + terms.lease_seconds
         return self._claim
 
     def __getattr__(self, verb):
@@ -110,7 +110,7 @@ class Scene:
             revision="r",
         )
         self.began = self.clock.time
-        store = SimpleNamespace(ledger=self.ledger, windows=self.api)
+        store = SimpleNamespace(ledger=self.ledger, windows=self.api, breaker=self.api)
         Lanes(store, settings, self.api, "w").carry(release)
 
     @property
