@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from rlm.core.place import Place
+from rlm.core.trail import Place
 from rlm.ledger.reading.books import books
 from rlm.ledger.reading.waiting import walk
 from rlm.ledger.scripts import CHUNK

@@ -208,7 +208,7 @@ def new_server(settings: Settings) -> str:
 
     A folder that has one was told of before. So are the processes that a command starts: theirs is there by then.
     """
-    from rlm.settings.masking import EMBEDDED  # noqa: PLC0415  # see store_of
+    from rlm.settings.secrets import EMBEDDED  # noqa: PLC0415  # see store_of
 
     if settings.source is not None or settings.redis.url != EMBEDDED or settings.data_dir.exists():
         return ""

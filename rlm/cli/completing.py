@@ -112,7 +112,7 @@ def _settings(ctx: click.Context) -> Settings:
 def _url(settings: Settings) -> str | None:
     """Say where the store is; None for an embedded server that does not run, for it is not started for this."""
     from rlm.ledger.embedded import EmbeddedServer, running  # noqa: PLC0415
-    from rlm.settings.masking import EMBEDDED  # noqa: PLC0415
+    from rlm.settings.secrets import EMBEDDED  # noqa: PLC0415
 
     if settings.redis.url != EMBEDDED:
         return settings.redis.url

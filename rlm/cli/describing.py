@@ -7,10 +7,10 @@ from typing import Any
 from rlm.cli.common import ExitCode
 from rlm.cli.following import picture_of, show_picture
 from rlm.cli.printing import is_terminal, print_json, say_error, show, show_words, table
-from rlm.core.health import WELL
 from rlm.core.run import State
+from rlm.core.tally import every_call_failed, in_words
 from rlm.core.text import counted, span
-from rlm.core.trouble import every_call_failed, in_words
+from rlm.core.window import WELL
 from rlm.terminal.words import call_troubles, forecast, troubles, unconducted
 from rlm.terminal.words import workers as team
 

@@ -10,7 +10,7 @@ from rlm.cli.common import config_option, examples, json_option, store_of
 from rlm.cli.printing import fitting_table, is_terminal, print_json, short_time, show, show_words
 from rlm.core.errors import NoSuchRunError
 from rlm.core.text import counted, one_line, span
-from rlm.core.trail import Answer
+from rlm.core.trail import CallEnd
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,7 +129,7 @@ def _when(moment: str) -> str:
 def _took(attempt: dict[str, Any]) -> str:
     """Write how long an answer took; that there was none, where the call is known to have ended without one."""
     if attempt["seconds"] is None:
-        return "-" if attempt["answer"] == Answer.UNKNOWN else "no answer"
+        return "-" if attempt["answer"] == CallEnd.UNKNOWN else "no answer"
     return f"{attempt['seconds']:.2f} s"
 
 

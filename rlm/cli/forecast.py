@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rlm.admin.whatif import Case
     from rlm.ledger.reading.backlog import Waiting
     from rlm.plan import Plan
+    from rlm.plan.division import Sacrifice
     from rlm.plan.outlook import Outlook
-    from rlm.plan.sacrifice import Sacrifice
 
 #: A first call that comes this much later than the run is worth a line, seconds.
 WORTH_A_LINE_SECONDS = 0.1

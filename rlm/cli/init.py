@@ -13,9 +13,8 @@ import click
 from rlm.cli.common import CommandError, config_option, confirm, examples, json_option, yes_option
 from rlm.cli.printing import print_json, say, show, show_words
 from rlm.core.errors import UnsafeError
-from rlm.core.private import replace_in
+from rlm.core.files import replace_in, weakness
 from rlm.core.text import counted
-from rlm.core.trust import weakness
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,15 +77,15 @@ def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_ru
 
 
 def _files() -> dict[str, str]:
-    from rlm.settings.template import (  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.settings.reference import (  # noqa: PLC0415  # a command loads what it needs when it runs
+        PROCFILE,
         configuration_template,
         environment_template,
-        procfile_template,
     )
 
     return {
         "rlm.toml": configuration_template(),
-        "Procfile": procfile_template(),
+        "Procfile": PROCFILE,
         _EXAMPLE: environment_template(),
     }
 

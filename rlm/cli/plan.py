@@ -211,7 +211,7 @@ def _measured(store: Store) -> Arrivals:
 
 
 def _forecast(case: Case, backlog: Backlog) -> Forecast:
-    from rlm.plan.sacrifice import sacrifice  # noqa: PLC0415
+    from rlm.plan.division import sacrifice  # noqa: PLC0415
 
     planned = case.plan(backlog.events)
     left = {

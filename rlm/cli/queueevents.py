@@ -23,8 +23,8 @@ from rlm.cli.common import (
 from rlm.cli.completing import type_names
 from rlm.cli.durations import Duration
 from rlm.cli.printing import fitting_table, print_json, show, show_words
-from rlm.core.place import Place
 from rlm.core.text import counted, safe_line, span
+from rlm.core.trail import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable

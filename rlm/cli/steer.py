@@ -14,8 +14,8 @@ from rlm.cli.completing import limited_names, type_names
 from rlm.cli.durations import Duration
 from rlm.cli.printing import print_json, say, show_words
 from rlm.core.errors import StoreError
-from rlm.core.health import Circuit, shut_by
 from rlm.core.text import counted, span
+from rlm.core.window import Circuit, shut_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rlm.core.clock import system_clock
 from rlm.core.compliance import most_in_any
-from rlm.core.health import FAILING
 from rlm.core.text import ordinal
+from rlm.core.window import FAILING
 from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.scripts import Part
 

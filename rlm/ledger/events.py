@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, cast
 
 from rlm.core import trail
 from rlm.core.clock import system_clock
-from rlm.core.counts import Counts
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS
 from rlm.core.event import Reason, encode_letter, is_type_name, type_of
-from rlm.core.trail import Answer, Heard
+from rlm.core.trail import CallEnd, Counts, Heard
 from rlm.ledger.claims import Claim, ClaimCheck, ClaimTerms, Unclaimed
 from rlm.ledger.connect import MICROSECONDS, text, translated, translating
 from rlm.ledger.measures import read_expected
@@ -44,14 +43,14 @@ class _Called:
 
     claim: Claim
     endpoint: str
-    answer: Answer
+    answer: CallEnd
     heard: Heard
     failing: bool = False
 
     @property
     def args(self) -> list[Argument]:
         """What `return_event` gets of it."""
-        counted = "throttled" if self.answer is Answer.THROTTLED else "errors"
+        counted = "throttled" if self.answer is CallEnd.THROTTLED else "errors"
         failing = self.claim.type if self.failing else ""
         entry = _entry(self.claim, self.endpoint, self.answer, self.heard)
         return [counted, self.endpoint, failing, entry, self.heard.kind]
@@ -164,7 +163,7 @@ class Ledger(Part):
             endpoint,
             f"{seconds * 1000:.1f}",
             self._dedupe_ms,
-            _entry(claim, endpoint, Answer.COMPLETED, Heard(answer, seconds)),
+            _entry(claim, endpoint, CallEnd.COMPLETED, Heard(answer, seconds)),
             f"{waited_seconds * 1000:.1f}",
             f"{idle_seconds * 1000:.1f}",
         ]
@@ -181,7 +180,7 @@ class Ledger(Part):
 
     def throttle(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Make an event pending again that `endpoint` throttled: no attempt is spent. False when the claim was lost."""
-        called = _Called(claim, endpoint, Answer.THROTTLED, heard)
+        called = _Called(claim, endpoint, CallEnd.THROTTLED, heard)
         return self._give_back(claim.release, claim.worker_id, "pending", called)
 
     def retry(
@@ -191,12 +190,12 @@ class Ledger(Part):
 
         `cut`: its call was cut by the run's deadline, which is no failing of the endpoint.
         """
-        called = _Called(claim, endpoint, Answer.ERROR, heard, failing=not cut)
+        called = _Called(claim, endpoint, CallEnd.ERROR, heard, failing=not cut)
         return self._give_back(claim.release, claim.worker_id, "backoff", called, delay_seconds)
 
     def spend(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Leave an event to the next run, its attempts of this run being spent."""
-        called = _Called(claim, endpoint, Answer.ERROR, heard, failing=True)
+        called = _Called(claim, endpoint, CallEnd.ERROR, heard, failing=True)
         return self._give_back(claim.release, claim.worker_id, "spent", called)
 
     def _give_back(
@@ -222,7 +221,7 @@ class Ledger(Part):
             int(reason is Reason.ATTEMPTS_SPENT),
             self._dedupe_ms,
             letter,
-            _entry(claim, endpoint, Answer.REJECTED if reason is Reason.REJECTED else Answer.ERROR, heard),
+            _entry(claim, endpoint, CallEnd.REJECTED if reason is Reason.REJECTED else CallEnd.ERROR, heard),
             heard.kind,
         ]
         keys = [*self._settle_keys(claim.release, claim.worker_id), self._keys.failed]
@@ -264,6 +263,6 @@ def _settle_args(check: ClaimCheck, worker_id: str) -> list[Argument]:
     return [check.event_id, worker_id, check.number]
 
 
-def _entry(claim: Claim, endpoint: str, answer: Answer, heard: Heard) -> bytes:
+def _entry(claim: Claim, endpoint: str, answer: CallEnd, heard: Heard) -> bytes:
     """Write the entry that a call leaves in its event's trail."""
     return trail.encode(claim.release.run_id, claim.attempt + 1, endpoint, answer, heard, claim.worker_id)

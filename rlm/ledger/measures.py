@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rlm.core.expected import Completed, Expected, Following, Measured, expect
-from rlm.core.totals import of_calls
+from rlm.core.tally import of_calls
 from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.scripts import Part
 

@@ -9,7 +9,7 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreGarbledError
 from rlm.core.event import BadItemError, Reason, decode_item, encode_letter, type_of
 from rlm.core.text import safe_line
-from rlm.core.trail import Answer, Heard
+from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.claims import CallNote, find_note
 from rlm.ledger.connect import names_of, text, translated, translating
 from rlm.ledger.limiter import KEEP_SECONDS
@@ -200,7 +200,7 @@ class Recovery(Part):
                     self._dedupe_ms,
                     POISON_DEATHS,
                     letter,
-                    trail.encode(run, _whole(attempt) + 1, note.endpoint, Answer.UNKNOWN, heard, worker_id),
+                    trail.encode(run, _whole(attempt) + 1, note.endpoint, CallEnd.UNKNOWN, heard, worker_id),
                     KEEP_SECONDS * 1000,
                 ],
             )

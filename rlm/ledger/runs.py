@@ -11,7 +11,7 @@ from rlm.core import trail
 from rlm.core.errors import StoreError, StoreGarbledError
 from rlm.core.run import MOVES, Run, State, Trigger
 from rlm.core.text import safe_line
-from rlm.core.trail import Answer, Heard
+from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.claims import find_note
 from rlm.ledger.connect import names_of, text, translated, translating
 from rlm.ledger.schema import is_record
@@ -161,7 +161,7 @@ class Runs(Part):
         call = find_note(self._hget(self._keys.calls(owner), event_id))
         heard = Heard("nobody knows: its run was closed before it was answered")
         endpoint = call.endpoint if call else ""
-        return trail.encode(run_id, attempt + 1, endpoint, Answer.UNKNOWN, heard, owner)
+        return trail.encode(run_id, attempt + 1, endpoint, CallEnd.UNKNOWN, heard, owner)
 
     def close(
         self,
@@ -176,7 +176,7 @@ class Runs(Part):
         """Close a finishing run: 1 closed, 0 closed already by another, None when something is still unsettled.
 
         `measured` is what `Measures.encode` made of its calls, to be kept; `added` is what the run adds to the totals
-        beside its counts, see `rlm.core.totals`.
+        beside its counts, see `rlm.core.tally`.
         """
         keys = self._keys
         kept, more = _pairs(measured or {}), _pairs(added or {})

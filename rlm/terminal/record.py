@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from rlm.core.tally import away_in_words
 from rlm.core.text import counted, safe_line, span
-from rlm.core.trouble import away_in_words
 from rlm.terminal import words
 from rlm.terminal.bars import NARROWEST, Bar, Name
 from rlm.terminal.run import BORDER, LISTED_ENDPOINTS, QUIET, WIDEST, panel, title_of

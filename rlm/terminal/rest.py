@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from rlm.core.health import Circuit
 from rlm.core.text import counted, safe_line, span
+from rlm.core.window import Circuit
 from rlm.terminal import words
 from rlm.terminal.run import QUIET, WIDEST, panel, state_text
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from rlm.core.health import WELL
+from rlm.core.window import WELL
 from rlm.terminal import words
 from rlm.terminal.bars import NARROWEST, Bar, Name, Wordings
 

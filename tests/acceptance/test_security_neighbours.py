@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from rlm.cli.completing import _url
 from rlm.cli.group import rlm
 from rlm.core.errors import ArchiveError, UnsafeError
-from rlm.core.private import claim_directory
+from rlm.core.files import claim_directory
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.dataloss import Epoch, EpochFile
 from rlm.ledger.embedded import EmbeddedServer, files, process, running

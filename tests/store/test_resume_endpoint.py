@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.health import Circuit, circuit_of
+from rlm.core.window import Circuit, circuit_of
 from rlm.ledger.control import Resumed, What
 from tests.store import looks
 from tests.store.windows import health, look, make_budget, make_endpoint, refusal, set_health, take

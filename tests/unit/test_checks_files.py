@@ -51,7 +51,7 @@ def test_a_group_counts_where_it_is_not_the_owners_own(
 ) -> None:
     """Many systems make a group for each user, which nobody else is in."""
     # Given a file with a secret that its group, or everybody, can read
-    monkeypatch.setattr("rlm.core.trust.is_private_group", lambda _uid, _gid: own)
+    monkeypatch.setattr("rlm.core.files.is_private_group", lambda _uid, _gid: own)
     config = tmp_path / "rlm.toml"
     config.write_text(f'[web]\ntoken = "{TOKEN}"')
     config.chmod(mode)

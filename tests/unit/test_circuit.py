@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.health import Circuit, circuit_of
-from rlm.core.window import WindowState
+from rlm.core.window import Circuit, WindowState, circuit_of
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from limits import parse_many
 
-from rlm.core.endpoint import Budget, Endpoint, Limit, Rule, all_limited, in_force, in_order_of_use
+from rlm.core.endpoint import Budget, Endpoint, Limit, Rule, all_limited, in_force
+from rlm.plan.division import in_order_of_use
 
 
 def endpoint(name: str, url: str = "") -> Endpoint:

@@ -9,9 +9,9 @@ import pytest
 from rlm.admin.explain.facts import Gate, Scene, Whereabouts
 from rlm.admin.explain.words import moment, ordinal, sentence
 from rlm.cli import explain
-from rlm.core.health import Circuit
-from rlm.core.place import Place
 from rlm.core.run import Run, State, Trigger
+from rlm.core.trail import Place
+from rlm.core.window import Circuit
 
 NOW = 1_703_167_402.12  # 2023-12-21T14:03:22.120Z
 

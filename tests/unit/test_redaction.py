@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.core.endpoint import Endpoint, Limit
-from rlm.settings.masking import MASK
-from rlm.settings.redaction import redact, secrets_of_call
+from rlm.settings.secrets import MASK, redact, secrets_of_call
 
 SECRET = "s3cr3t/ä+\"of&<the'house>"
 FORMS = {

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.settings.hosts import check_host
-from rlm.settings.values import check_endpoint_url, check_header_text, check_redis_url
+from rlm.settings.values import check_endpoint_url, check_header_text, check_host, check_redis_url
 
 
 @pytest.mark.parametrize(

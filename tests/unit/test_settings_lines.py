@@ -8,8 +8,8 @@ import pytest
 
 from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
-from rlm.settings.layers import leaves
-from rlm.settings.lines import lines_of
+from rlm.settings.document import leaves
+from rlm.settings.toml import lines_of
 
 EVERY_FORM = r'''# a comment with [brackets] = 1
 title = "a # no comment"  # [x]

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from rlm.core.expected import Completed
-from rlm.core.totals import BOUNDS, actual_seconds, forecast_error, histograms, observe, of_calls, of_run
+from rlm.core.tally import BOUNDS, actual_seconds, forecast_error, histograms, observe, of_calls, of_run
 
 RECORD = {
     "state": "partial",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from rlm.admin.doctor.findings import good, warning
 from rlm.core.event import BadItemError, decode_item
-from rlm.core.place import Place
 from rlm.core.text import named, span
+from rlm.core.trail import Place
 from rlm.ledger.processes import Role
 from rlm.ledger.reading.backlog import item_pages
 from rlm.ledger.reading.books import books

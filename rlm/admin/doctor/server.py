@@ -15,7 +15,7 @@ from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
 from rlm.ledger.fitness import check_fitness
 from rlm.ledger.keys import longest_bulk
-from rlm.settings.masking import EMBEDDED
+from rlm.settings.secrets import EMBEDDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from rlm.core import trail
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.expected import needed_seconds
-from rlm.core.health import ENDLESS_SECONDS, circuit_of
+from rlm.core.window import ENDLESS_SECONDS, circuit_of
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.events import event_state
 

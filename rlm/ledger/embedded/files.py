@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError, UnsafeError
-from rlm.core.private import CAREFUL, FILE_MODE, claim_directory, is_own_directory
+from rlm.core.files import CAREFUL, FILE_MODE, claim_directory, is_own_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

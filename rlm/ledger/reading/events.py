@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from rlm.core.event import type_of
-from rlm.core.place import Place
+from rlm.core.trail import Place
 from rlm.ledger.claims import find_note
 from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.intake import PRIORITY_STEP
