@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rlm.admin.planning import capacity_of, plan_run, start_seconds
+from rlm.admin.planning import capacity_of, coming_up_seconds, plan_run
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import Limit, all_limited
 from rlm.core.expected import Turnaround
@@ -64,6 +64,7 @@ class Forecaster:
         self._short = 0
         self._leftover: int | None = None
         self._begins_at: float | None = None
+        self._coming_up: float | None = None
 
     @property
     def expected(self) -> Mapping[Pair, Expected]:
@@ -135,6 +136,8 @@ class Forecaster:
             RunProgress(
                 tuple(Underway(call.type, call.endpoint, call.age_seconds) for call in snapshot.calls),
                 {name: max(0, in_all[name] - number) for name, number in waiting.items()},
+                scene.lanes or None,  # without any, all is planned for the moment at which they come up
+                self._coming_up_seconds(),
             ),
         )
         settings = self._store.settings
@@ -175,8 +178,14 @@ class Forecaster:
             return 0.0
         now = system_clock.monotonic()
         if self._begins_at is None:
-            self._begins_at = now + start_seconds(self._store)
+            self._begins_at = now + self._coming_up_seconds()
         return max(0.0, self._begins_at - now)
+
+    def _coming_up_seconds(self) -> float:
+        """Return how long workers take until they are ready; read once in a run."""
+        if self._coming_up is None:
+            self._coming_up = coming_up_seconds(self._store)
+        return self._coming_up
 
     def _report(self, forecast: Mapping[str, Any]) -> None:
         """Log a forecast that promises more or less than the last one logged, at most every `REPORT_SECONDS`."""

@@ -35,6 +35,15 @@ def start_seconds(store: Store) -> float:
     """
     if any(one.state == WorkerState.READY for one in store.processes.alive(Role.WORKER)):
         return START_SECONDS
+    return coming_up_seconds(store)
+
+
+def coming_up_seconds(store: Store) -> float:
+    """Return how long workers take here until they are ready.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
     return max(START_SECONDS, store.processes.coming_up_seconds() or COMING_UP_SECONDS)
 
 

@@ -97,8 +97,13 @@ class _Lanes:
     def __init__(self, situation: Situation, lanes: int) -> None:
         self._turnaround = situation.turnaround
         self.moments = [(busy.answered_at + situation.turnaround, 1) for busy in situation.busy]
-        heapq.heapify(self.moments)
         self.idle = lanes - len(self.moments)
+        if situation.ready_lanes is not None:
+            late = lanes - max(situation.ready_lanes, len(situation.busy))
+            if late > 0:
+                self.moments.append((situation.coming_up, late))
+                self.idle -= late
+        heapq.heapify(self.moments)
 
     def begin(self, answered_at: int, calls: int) -> None:
         """Make lanes busy with `calls`."""

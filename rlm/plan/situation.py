@@ -80,8 +80,8 @@ class Situation:
 
     Demands go from high to low priority; `windows` are those of endpoints and budgets, by name. A lane needs a
     `turnaround` between two calls. A failed call is tried again after a `backoff`, doubled with each of the
-    `max_attempts`. If a run is `under_way`, lanes may be `busy`. Moments count from the one planned for, when the run
-    had been `gone` for that long.
+    `max_attempts`. If a run is `under_way`, lanes may be `busy`, and more than the `ready_lanes` need `coming_up` until
+    they are ready; None if all are. Moments count from the one planned for, when the run had been `gone` for that long.
     """
 
     demands: tuple[Demand, ...]
@@ -94,6 +94,8 @@ class Situation:
     under_way: bool = False
     busy: tuple[Busy, ...] = ()
     gone: int = 0
+    ready_lanes: int | None = None
+    coming_up: int = 0
 
     @classmethod
     def of(cls, workload: Workload, horizon: Horizon, turnaround_seconds: float = 0.0) -> Situation:
@@ -120,6 +122,8 @@ class Situation:
             under_way=workload.progress is not None,
             busy=tuple(_busy(types, demands, so_far.underway, suspects)),
             gone=ticks(horizon.gone_seconds),
+            ready_lanes=so_far.ready_lanes,
+            coming_up=ticks(so_far.coming_up_seconds),
         )
 
     @property

@@ -24,10 +24,15 @@ class Underway:
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """How far a run is when the rest of it is planned: the calls under way, and by type the calls begun so far."""
+    """How far a run is when the rest of it is planned: the calls under way, and by type the calls begun so far.
+
+    Of its lanes `ready_lanes` are ready now, and more come up after `coming_up_seconds`; None if all are ready.
+    """
 
     underway: tuple[Underway, ...] = ()
     begun: Mapping[str, int] = field(default_factory=dict)
+    ready_lanes: int | None = None
+    coming_up_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -477,6 +477,7 @@ def test_nothing_configured_is_told_apart_from_a_file(tmp_path, monkeypatch, val
     assert "built-in defaults" in findings(json.loads(done.stdout))["configuration"]["message"]
 
 
+@pytest.mark.rest
 def test_a_living_system_is_well_before_in_and_after_a_run(make_system):
     """Real processes: nothing to complain of, and the books balance at every look."""
     with make_system(env={"RLM_RUN__WINDOW_SECONDS": "60"}) as system:  # for a busy machine to be done, too

@@ -11,6 +11,8 @@ from rlm.ledger.processes import Role
 from tests.acceptance.jsonpage import documented
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.rest
+
 
 def test_start_wait_conducts_where_nobody_else_does_and_leaves_nothing_behind(make_system):
     """Without a scheduler and a supervisor `start --wait` brings its own, prints the record, and all is gone after."""

@@ -8,6 +8,7 @@ import pytest
 
 from rlm.admin.doctor.files import check_file, check_files
 from rlm.settings import load_settings
+from tests.each import each
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +19,7 @@ TYPE = (
 TOKEN = "0123456789abcdef"
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "secret"),
     [
         ('[redis]\nurl = "redis://user:pw@h/0"', True),

@@ -19,6 +19,7 @@ from rlm.plan import Workload
 from rlm.settings import load_settings
 from rlm.settings.document import SECTIONS
 from rlm.settings.model import EndpointSettings, TypeSettings
+from tests.each import each
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -95,7 +96,7 @@ class Page:
 
 
 BOOK = [Page(path) for path in PAGES]
-each_page = pytest.mark.parametrize("page", BOOK, ids=lambda page: page.path.relative_to(ROOT).as_posix())
+each_page = each("page", BOOK)
 
 
 def find_command(words):

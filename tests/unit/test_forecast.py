@@ -44,7 +44,7 @@ class Planned:
         monkeypatch.setattr(forecast, "limits_too_high", lambda _store, _since, among: self._too_high(among))
         monkeypatch.setattr(forecast, "take_snapshot", lambda *_: snapshot)
         monkeypatch.setattr(forecast, "plan_run", self.plan)
-        monkeypatch.setattr(forecast, "start_seconds", lambda _: 0.0)
+        monkeypatch.setattr(forecast, "coming_up_seconds", lambda _: 0.0)
         nothing = SimpleNamespace(
             settings=SimpleNamespace(workers=SimpleNamespace(min=0, max=20, threads=5)),
             processes=SimpleNamespace(wanted=lambda: 1),
@@ -121,7 +121,7 @@ def test_where_nothing_more_comes_a_run_ends_with_its_last_answer(monkeypatch, a
 def test_workers_that_are_gone_in_mid_run_are_back_no_sooner_than_workers_come_up(monkeypatch):
     """What is still to come begins when there is a lane again, not at once."""
     planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
-    monkeypatch.setattr(forecast, "start_seconds", lambda _: 1.5)
+    monkeypatch.setattr(forecast, "coming_up_seconds", lambda _: 1.5)
 
     for lanes in (0, 5, 0, 0, 0, 0):
         planned.look(Counts(pending=9), 0, lanes=lanes)

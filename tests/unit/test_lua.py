@@ -9,6 +9,7 @@ import pytest
 
 import rlm.ledger
 from rlm.ledger.scripts import SOURCES
+from tests.each import each
 
 FOLDER = Path(rlm.ledger.__file__).parent / "lua"
 TESTS = Path(__file__).parent.parent / "store"
@@ -16,7 +17,7 @@ SCRIPTS = sorted(FOLDER.glob("*.lua"), key=lambda path: path.name)
 INCLUDES = sorted(FOLDER.glob("include/*.lua"), key=lambda path: path.name)
 LONGEST = 70
 
-each_script = pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+each_script = each("path", SCRIPTS)
 
 
 def header(path):

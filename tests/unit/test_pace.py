@@ -21,6 +21,7 @@ from rlm.plan.pace import (
     next_slot_seconds,
     short_of_lanes,
 )
+from tests.each import each
 
 
 def endpoint(name: str) -> Endpoint:
@@ -141,7 +142,7 @@ def test_backed_off_and_spent_events_are_not_released():
     assert choose(counts(Counts(pending=1, backoff=5, spent=5)), views(high=9), lanes=1) == {"HIGH": ["high"]}
 
 
-@pytest.mark.parametrize("seed", range(50))
+@each("seed", range(50))
 def test_no_slot_lane_or_event_is_promised_twice(seed):
     """Never more is chosen than there are slots, lanes and events, and nothing is left out that would fit."""
     rng = random.Random(seed)
@@ -235,6 +236,7 @@ def test_a_type_goes_first_while_it_has_had_less_than_its_share():
         return {name: len(names) for name, names in choose_releases(scene, (HIGH, low)).items()}
 
     assert chosen(begun={}) == {"LOW": 2, "HIGH": 8}
+    assert chosen(begun={"HIGH": 4}) == {"LOW": 2, "HIGH": 8}  # a fifth of 14, and no part of a call
     assert chosen(begun={"HIGH": 40}) == {"LOW": 10}
     assert chosen(begun={"HIGH": 40, "LOW": 20}) == {"HIGH": 10}
     assert chosen(begun={"HIGH": 40}, free=1) == {"LOW": 1, "HIGH": 9}

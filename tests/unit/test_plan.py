@@ -712,6 +712,19 @@ def test_a_call_under_way_to_a_suspect_endpoint_is_not_expected_to_be_done() -> 
     assert plan_of({}, progress=progress, windows=windows, horizon=Horizon(1.5, 1.5, 0.5)).expected_leftover == 1
 
 
+def test_lanes_that_are_not_ready_yet_are_planned_with_from_when_they_are() -> None:
+    """Twenty calls of a second: by ten lanes in two rounds, by five until the others come up in three and a half."""
+    kind = EventType("A", 1, 1.0, (endpoint("a", "6000/minute"),))
+
+    def end(progress: RunProgress) -> float:
+        return plan_of({"A": 20}, types=(kind,), workers=2, progress=progress).forecast_seconds
+
+    assert end(RunProgress()) == pytest.approx(2.0, abs=0.1)
+    assert end(RunProgress(ready_lanes=5, coming_up_seconds=2.5)) == pytest.approx(3.5, abs=0.2)
+    assert end(RunProgress(ready_lanes=5, coming_up_seconds=60.0)) == pytest.approx(4.0, abs=0.2)
+    assert end(RunProgress(ready_lanes=10, coming_up_seconds=60.0)) == pytest.approx(2.0, abs=0.1)
+
+
 def test_what_has_been_begun_counts_for_a_share() -> None:
     """A low type that has had more than its share of the run so far waits; one that has had less goes first."""
     high = EventType("HIGH", 2, 1.0, (endpoint("high", "6000/minute"),))
@@ -736,6 +749,7 @@ def test_utilisation_compares_what_is_used_with_what_there_is() -> None:
     assert plan.utilisation.lanes == pytest.approx(20 / (10 * 61.5))
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize(("types", "endpoints"), [(5, 2000), (2500, 4)])
 def test_ten_thousand_endpoints_and_a_billion_events_can_be_planned(types: int, endpoints: int) -> None:
     """Every event is accounted for, whatever the size. What it costs is measured in benchmarks/planning_scale.py."""

@@ -11,6 +11,7 @@ from rlm.core.window import WindowState
 from rlm.plan import Capacity, Horizon, Workload, carried, course_of, look_ahead
 from rlm.plan.outlook import Ahead, LongRun, Outlook
 from rlm.plan.situation import Course, Start
+from tests.each import each
 
 TYPE = "A"
 EVERY = 180.0
@@ -114,10 +115,8 @@ def test_less_than_a_period_is_no_reason_to_say_never():
     assert made(0, 0, 0, cycle=480.0, arrivals=1.0).verdict == "nothing is left over by window 3"
 
 
-@pytest.mark.parametrize(
-    ("limit", "number", "arrivals"), [("25/hour", 4, 15), ("100/day", 1, 1), ("30/minute; 300/day", 1, 30)]
-)
-@pytest.mark.parametrize("windows", [1, 6, 9, 20, 100])
+@each(("limit", "number", "arrivals"), [("25/hour", 4, 15), ("100/day", 1, 1), ("30/minute; 300/day", 1, 30)])
+@each("windows", [1, 6, 9, 20, 100])
 def test_what_must_grow_is_never_called_drained(limit, number, arrivals, windows):
     """At first there are the slots of a whole period; what arrives is more than comes back of them."""
     found = outlook(90, arrivals, windows, types=(kind(limit, number),))
@@ -127,8 +126,8 @@ def test_what_must_grow_is_never_called_drained(limit, number, arrivals, windows
     assert found.growth >= 0.5
 
 
-@pytest.mark.parametrize(("backlog", "arrivals"), [(500, 360), (400, 358), (0, 358)])
-@pytest.mark.parametrize("windows", [2, 20, 45, 300])
+@each(("backlog", "arrivals"), [(500, 360), (400, 358), (0, 358)])
+@each("windows", [2, 20, 45, 300])
 def test_few_windows_and_many_give_the_same_answer(backlog, arrivals, windows):
     """357 come through in the long run, though for 39 windows it looks like 360."""
     found = outlook(backlog, arrivals, windows)
@@ -232,7 +231,7 @@ def test_fractions_arrive_as_often_as_they_come_to_a_whole_event():
     assert max(one.events[TYPE] for one in found.windows) == 1
 
 
-@pytest.mark.parametrize(
+@each(
     ("left", "expected"),
     [
         ((0, 0, 0), "nothing is left over"),

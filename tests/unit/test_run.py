@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import rlm.core.run
 from rlm.core.run import MOVES, Called, Calls, Run, State, Trigger, make_record, make_run_id
 from rlm.core.tally import away_in_words
+from tests.each import each
 
 TYPES = ("A", "B")
 STARTED = 1_700_000_000.25
@@ -97,7 +97,7 @@ def test_a_record_has_the_contracts_keys_and_values():
     }
 
 
-@pytest.mark.parametrize(
+@each(
     ("tally", "fields", "state"),
     [
         ({}, {}, State.COMPLETED),

@@ -14,6 +14,7 @@ import pytest
 
 from rlm.core.endpoint import Budget, Limit, Rule
 from rlm.settings import load_settings
+from tests.each import each
 
 ONE_TYPE = """
 [types.A]
@@ -395,7 +396,7 @@ def test_settings_can_be_pickled(load):
     assert pickle.loads(pickle.dumps(settings)) == settings
 
 
-@pytest.mark.parametrize(
+@each(
     "change",
     [
         {"RLM_WORKERS__THREADS": "6"},

@@ -6,6 +6,7 @@ import pytest
 
 from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
+from tests.each import each
 
 FILE = """
 [run]
@@ -57,7 +58,7 @@ def test_an_option_goes_over_the_environment_and_the_file(load):
     assert where(settings, "workers.max") == "default"
 
 
-@pytest.mark.parametrize(
+@each(
     ("told", "look", "expected"),
     [
         ("workers.max=30", lambda settings: settings.workers.max, 30),
@@ -84,7 +85,7 @@ def test_the_other_endpoints_of_a_list_stay_as_they_are(load):
     assert where(after, "types.A.endpoints[1].url").startswith("file ")
 
 
-@pytest.mark.parametrize(
+@each(
     ("told", "expected"),
     [
         ("run.target", '--set: "***": is not KEY=VALUE, for example'),

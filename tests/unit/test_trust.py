@@ -18,6 +18,7 @@ from rlm.core.files import LARGEST_FILE, is_private_group, read_trusted, weaknes
 from rlm.ledger.connect import make_client
 from rlm.settings import load_settings
 from rlm.settings.secrets import mask_url, mask_urls
+from tests.each import each
 
 #: A file that takes longer is not read in a time that anybody waits.
 SECONDS = 5.0
@@ -161,7 +162,7 @@ def test_no_pipe_is_read_as_a_certificate(tmp_path, parameter):
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         ".".join("a" * LONG) + " = 1\n",
@@ -180,7 +181,6 @@ def test_no_pipe_is_read_as_a_certificate(tmp_path, parameter):
         '"' * LONG,
         "a" * LONG * 9,
     ],
-    ids=range(15),
 )
 def test_a_long_key_or_value_takes_no_time(tmp_path, text):
     """It is a fault in few words, found in a time that does not grow by its square."""

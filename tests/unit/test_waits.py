@@ -12,6 +12,7 @@ from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.plan.pace import ReleaseState
 from rlm.plan.waits import ANOTHER_CONFIGURATION, GAP_SECONDS, Obstacle, Wait, Waits, waits_of
+from tests.each import each
 
 LIMIT = Limit.parse("30/minute")
 BUDGET = Budget("account", Limit.parse("10/minute"))
@@ -40,7 +41,7 @@ def test_workers_of_another_configuration_are_named_before_the_first_call_as_wel
     assert {Wait.read(str(one)): part for one, part in named.items()} == named
 
 
-@pytest.mark.parametrize(
+@each(
     ("seen", "expected"),
     [
         (scene({"a": FREE}), {}),
