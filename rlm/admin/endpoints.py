@@ -9,7 +9,7 @@ from rlm.core.clock import isoformat
 from rlm.core.endpoint import Budget, all_limited
 from rlm.core.errors import NoSuchEndpointError
 from rlm.core.window import ENDLESS_SECONDS, FAILING, Circuit, circuit_of
-from rlm.ledger.changes import BY_FILE, What
+from rlm.ledger.control import BY_FILE, What
 from rlm.settings.faults import close_match, did_you_mean
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint, Limit, Limited
     from rlm.core.window import WindowState
     from rlm.ledger import Store
-    from rlm.ledger.changes import Change
-    from rlm.ledger.control import Health
+    from rlm.ledger.breaker import Health
+    from rlm.ledger.control import Change
     from rlm.settings import Settings
 
 _Named = TypeVar("_Named")
@@ -97,7 +97,7 @@ def standing(store: Store, endpoints: Iterable[Endpoint]) -> tuple[int, dict[str
 
 def _states(store: Store, limited: Sequence[Limited]) -> tuple[int, dict[str, dict[str, Any]]]:
     now_us, views = store.windows.look(limited)
-    ages, health = store.windows.ages(limited, now_us), store.control.health(limited)
+    ages, health = store.windows.ages(limited, now_us), store.breaker.health(limited)
     found = {}
     for one in limited:
         used, allowed = _use(one.limit, ages[one.name], store.settings.run.guard_seconds)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rlm.core.clock import system_clock
 from rlm.core.errors import RunError
 from rlm.ledger import Store, open_store
-from rlm.ledger.connect import translated
 from rlm.ledger.embedded import running
 from rlm.ledger.processes import Role, WorkerState
 from rlm.processes.grace import group_grace
@@ -153,12 +152,13 @@ class Stage:
     def start_run(self) -> str:
         """Have the scheduler start a run and conduct it; return the run's id."""
         store = self.store
-        request = store.runs.request()
+        request = store.schedule.request()
         store.leases.release(_OWNER)
         store.processes.wake("scheduler")
-        reply = self._wait_for(lambda: store.runs.reply(request), START_SECONDS, "its scheduler did not start a run")
-        with translated(store.client):
-            store.client.delete(store.keys.reply(request))  # it would stay for a minute
+        reply = self._wait_for(
+            lambda: store.schedule.reply(request), START_SECONDS, "its scheduler did not start a run"
+        )
+        store.schedule.forget_reply(request)
         return str(reply.get("run_id") or reply["open"])  # a tick may have come first
 
     def await_record(

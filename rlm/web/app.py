@@ -11,7 +11,6 @@ from starlette.routing import Route
 
 from rlm import __version__
 from rlm.core.errors import StoreError
-from rlm.ledger.connect import translated
 from rlm.ledger.processes import Role
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
 from rlm.web.access import KnownHosts, allowed
@@ -46,8 +45,7 @@ def trouble(store: Store) -> str:
 def redis_trouble(store: Store) -> str:
     """Return why Redis does not answer, and the remedy; empty if it does. It names the address: for the log only."""
     try:
-        with translated(store.client):
-            store.client.ping()
+        store.ping()
     except StoreError as error:
         return str(error)
     return ""

@@ -10,7 +10,7 @@ from rlm.core import tally
 from rlm.core.expected import MEASURED_CALLS, quantile
 from rlm.core.text import named, span
 from rlm.core.window import Circuit
-from rlm.ledger.refusals import limits_too_high
+from rlm.ledger.breaker import limits_too_high
 from rlm.settings.toml import dotted
 
 if TYPE_CHECKING:

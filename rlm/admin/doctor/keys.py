@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rlm.admin.doctor.findings import fault, good, warning
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.text import safe_line
-from rlm.ledger.integrity import inspect
+from rlm.ledger.inspection import inspect
 from rlm.ledger.selftests import SelfTests
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def check_keys(store: Store) -> Iterator[Finding]:
 
 def check_selftests(store: Store) -> Iterator[Finding]:
     """Check for keys of self-tests that were killed long ago; they use memory and do no harm."""
-    left = SelfTests(store.client, store.settings).left(system_clock.now())
+    left = SelfTests(store).left(system_clock.now())
     for prefix, test in left.items():
         message = f"a self-test of {isoformat(test.started_at)} on {test.host} was killed; its keys {prefix}* are left"
         yield warning("selftest", message, "the next `rlm test` removes them")
