@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from dramatiq import Message
 
-    from rlm.ledger.events import Ledger
+    from rlm.ledger.recovery import Recovery
 
 #: An idle consumer looks for itself after this many seconds, in case a wake-up was lost.
 IDLE_SECONDS = 5.0
@@ -103,9 +103,9 @@ class ClaimCheckBroker(RedisBroker):
             data = cast("list[bytes | None]", self.client.hmget(self._messages(), list(ids))) if ids else []
         return [message for message in map(read_message, data) if message is not None]
 
-    def recover(self, ledger: Ledger, worker_id: str) -> int:
+    def recover(self, recovery: Recovery, worker_id: str) -> int:
         """Free the releases that a dead worker had fetched, and delete their messages; return how many events."""
-        freed = ledger.void_fetched(filter(None, map(read_release, self.fetched_by(worker_id))))
+        freed = recovery.void_fetched(filter(None, map(read_release, self.fetched_by(worker_id))))
         self.forget(worker_id)
         return freed
 

@@ -13,7 +13,7 @@ import dramatiq
 from dramatiq import Message
 from dramatiq.errors import DecodeError
 
-from rlm.ledger.events import Release
+from rlm.ledger.claims import ClaimCheck
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,11 +31,11 @@ _LARGEST = 2**53
 _OPTION = "redis_message_id"
 
 
-def declare_dispatch(broker: dramatiq.Broker, carry: Callable[[Release], None]) -> None:
+def declare_dispatch(broker: dramatiq.Broker, carry: Callable[[ClaimCheck], None]) -> None:
     """Declare the actor that hands each release to `carry`."""
 
     def dispatch_event(event_id: str, run_id: str, number: int) -> None:
-        carry(Release(event_id, run_id, number))
+        carry(ClaimCheck(event_id, run_id, number))
 
     dramatiq.actor(broker=broker, actor_name=DISPATCH, queue_name=QUEUE)(dispatch_event)
 
@@ -49,7 +49,7 @@ def declare_leftovers(broker: dramatiq.Broker, close_run: Callable[[str], object
     dramatiq.actor(broker=broker, actor_name=LEFTOVERS, queue_name=QUEUE)(record_leftovers)
 
 
-def dispatch_message(release: Release) -> Message[Any]:
+def dispatch_message(release: ClaimCheck) -> Message[Any]:
     """Return the claim check of a release."""
     return _message(DISPATCH, release.event_id, release.run_id, release.number)
 
@@ -63,11 +63,11 @@ def _message(actor: str, *args: str | int) -> Message[Any]:
     return Message(queue_name=QUEUE, actor_name=actor, args=args, kwargs={}, options={})
 
 
-def read_release(message: Message[Any]) -> Release | None:
+def read_release(message: Message[Any]) -> ClaimCheck | None:
     """Read a claim check back; None for a message of the other actor, or one that another version wrote."""
     match message.actor_name, *message.args:
         case str(name), str(event_id), str(run_id), int(number) if name == DISPATCH:
-            return Release(event_id, run_id, number)
+            return ClaimCheck(event_id, run_id, number)
     return None
 
 

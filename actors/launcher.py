@@ -59,4 +59,4 @@ class ForkserverLauncher:
 
     def recover(self, worker_id: str) -> int:
         """Free the releases that a dead worker had fetched, and delete their messages; return how many events."""
-        return self._broker.recover(self._store.ledger, worker_id)
+        return self._broker.recover(self._store.recovery, worker_id)

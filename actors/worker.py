@@ -37,7 +37,7 @@ from rlm.settings.secrets import remember
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
-    from rlm.ledger.events import Release
+    from rlm.ledger.claims import ClaimCheck
     from rlm.settings import Settings
 
 #: Signals that the template blocks until a worker listens to them.
@@ -70,7 +70,7 @@ def run_worker(worker_id: str, settings: Settings, supervisor_id: str = "") -> N
         try:
             with open_store(settings) as store:
                 if not supervisor_id:
-                    require_fit(store.client, allow_volatile=True)  # the conductor checks what Redis keeps
+                    require_fit(store, allow_volatile=True)  # the conductor checks what Redis keeps
                 WorkerProcess(store, settings, worker_id, supervisor_id, wakeup, stop).run()
         except Exception as error:
             if not supervisor_id:
@@ -115,7 +115,7 @@ class WorkerProcess:
         # One message for each lane: another would wait here although a lane elsewhere may be free.
         self._worker.queue_prefetch = threads
 
-    def _carry(self, release: Release) -> None:
+    def _carry(self, release: ClaimCheck) -> None:
         crash_point("worker.fetched")
         self._lanes.carry(release)
         if self._lanes.outdated:

@@ -68,7 +68,7 @@ def run(directory: Path, *, speed: float, seconds: float, seed: int) -> Result:
         system.push_evenly(int(1.2 * per_second * seconds / speed) + 100, seed=seed)
         system.start_both()
         began = time.monotonic()
-        system.store.runs.request()
+        system.store.schedule.request()
         while time.monotonic() - began < seconds / speed:
             time.sleep(0.1)
         took = time.monotonic() - began

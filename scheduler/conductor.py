@@ -16,8 +16,8 @@ from rlm.core.failpoints import crash_point
 from rlm.core.run import State, Trigger
 from rlm.core.text import span
 from rlm.delivery.finalize import close_run
+from rlm.ledger.measures import learned
 from rlm.ledger.processes import Role, WorkerState
-from rlm.ledger.tracker import learned
 from rlm.plan import Workload
 from rlm.plan.cause import went_wrong
 from scheduler.redis_watch import RedisWatch
@@ -115,7 +115,7 @@ class Conductor:
                 return  # what is still staged stays for the next drain
 
     def _fail_unknown(self, run: Run, name: str) -> None:
-        failed = self._store.ledger.fail_unknown(self._leader.token, run.id, name, lambda: self._goes_on(run))
+        failed = self._store.recovery.fail_unknown(self._leader.token, run.id, name, lambda: self._goes_on(run))
         if failed:
             log.warning(
                 "%d events of %s, which is no longer configured, became dead letters",

@@ -13,11 +13,10 @@ from rlm.admin.planning import capacity_of, coming_up_seconds, plan_run
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import Limit, all_limited
 from rlm.core.expected import Turnaround
-from rlm.core.run import State
 from rlm.core.text import counted
-from rlm.ledger.refusals import limits_too_high
-from rlm.ledger.snapshot import take_snapshot
-from rlm.ledger.tracker import Measuring
+from rlm.ledger.breaker import limits_too_high
+from rlm.ledger.measures import Measuring
+from rlm.ledger.reading.books import take_snapshot
 from rlm.plan import RunProgress, Underway, Workload
 from rlm.plan.pace import short_of_lanes
 from rlm.plan.situation import MANY_ENDPOINTS
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from rlm.core.expected import Expected, Pair
     from rlm.core.run import Run
     from rlm.ledger import Store
-    from rlm.ledger.snapshot import Snapshot
+    from rlm.ledger.reading.books import Snapshot
     from rlm.plan import Plan
     from rlm.plan.pace import ReleaseState
     from scheduler.leader import Leader
@@ -113,9 +112,7 @@ class Forecaster:
             "leftover_by_type": {name: one.expected_leftover for name, one in plan.by_type.items()},
             "probed": _probed(self._types, scene, snapshot),
         }
-        self._store.runs.advance(
-            self._leader.token, self._run.id, State.RUNNING, forecast=msgspec.json.encode(forecast).decode()
-        )
+        self._store.runs.note(self._leader.token, self._run.id, forecast=msgspec.json.encode(forecast).decode())
         self._report(forecast)
         if not team.shortage:
             self._scale(plan.workers, wanted)

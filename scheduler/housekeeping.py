@@ -15,7 +15,7 @@ from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import ArchiveError, FencedError, StoreError
 from rlm.delivery.attempt import lease_seconds
-from rlm.ledger.archive import Archive, Kind
+from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from scheduler.inspection import Inspector
 
@@ -110,17 +110,17 @@ class Archivist:
     def _move_records(self) -> bool:
         surplus = self._store.runs.surplus(self._store.settings.run.history)
         if records := [record for record in surplus.values() if record != b"null"]:
-            self._archive.append(Kind.RECORDS, records, system_clock.now())
+            self._archive.append(ArchiveKind.RECORDS, records, system_clock.now())
         return bool(surplus) and self._store.runs.trim(self._leader.token, list(surplus)) > 0
 
     def _move_letters(self) -> bool:
         queue, letters, token = self._store.settings.queue, self._store.letters, self._leader.token
         giant, surplus = letters.surplus(token, queue.failed_max, queue.failed_max_bytes)
         if giant:
-            self._archive.append_giant(Kind.FAILED, letters.pieces(giant), system_clock.now())
+            self._archive.append_giant(ArchiveKind.FAILED, letters.pieces(giant), system_clock.now())
             letters.trim_giant(token, giant)
         if surplus:
-            self._archive.append(Kind.FAILED, surplus, system_clock.now())
+            self._archive.append(ArchiveKind.FAILED, surplus, system_clock.now())
         trimmed = letters.trim(token, surplus) if surplus else 0
         return bool(giant) or trimmed > 0
 
@@ -179,8 +179,8 @@ class Janitor:
             report_death(self._store, role, process_id)
 
     def _forget_worker(self, worker_id: str) -> None:
-        self._store.ledger.orphan_worker(worker_id)
-        self._broker.recover(self._store.ledger, worker_id)
+        self._store.recovery.orphan_worker(worker_id)
+        self._broker.recover(self._store.recovery, worker_id)
         self._store.processes.forget(Role.WORKER, worker_id)
         log.info(
             "Worker %s is gone, and its supervisor with it; nothing of it is left in Redis",

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.errors import StoreError
 from rlm.core.tally import refused_by
-from rlm.ledger.changes import BY_FILE, Change, What
+from rlm.ledger.breaker import forget_what_is_over
+from rlm.ledger.control import BY_FILE, Change, What
 from rlm.ledger.reading.books import books, miscounted
-from rlm.ledger.reading.calls import excess
-from rlm.ledger.refusals import forget_what_is_over
+from rlm.ledger.reading.compliance import excess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,7 +102,7 @@ class Inspector:
         """Return whether too large a part of what a run settled became dead letters, not counting those alarmed of."""
         share = self._store.settings.queue.failed_alarm_share
         began_at = datetime.fromisoformat(record["started_at"]).timestamp()
-        alarmed = self._store.control.alarmed(list(self._store.endpoints().values()), began_at)
+        alarmed = self._store.breaker.alarmed(list(self._store.endpoints().values()), began_at)
         untold = added - refused_by(record, alarmed)
         return bool(share) and untold >= LEAST_LETTERS and untold > share * (added + record["counts"]["completed"])
 

@@ -118,9 +118,9 @@ class Duty:
     def serve(self, run: Run) -> None:
         """Answer those who asked for a run that this one is under way."""
         for _ in range(MOST_ASKS):
-            if (request := self._store.runs.next_request()) is None:
+            if (request := self._store.schedule.next_request()) is None:
                 return
-            self._store.runs.answer(request, {"open": run.id})
+            self._store.schedule.answer(request, {"open": run.id})
 
     def standby(self) -> bool:
         """Return whether another scheduler is alive that can go on with a run."""

@@ -9,16 +9,17 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError, StoreForbiddenError, StoreUnreachableError
 from rlm.core.run import State, Trigger, started_at_of
-from rlm.ledger.changes import BY_FILE, What
-from rlm.ledger.integrity import inspect
+from rlm.ledger.control import BY_FILE, What
+from rlm.ledger.inspection import inspect
+from rlm.ledger.quarantine import Successor
 from rlm.processes.grace import longest_call
 from scheduler.ticks import open_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from rlm.ledger import Store
-    from rlm.ledger.integrity import Flaw
+    from rlm.ledger.inspection import KeyFlaw
     from scheduler.leader import Leader
 
 #: How often it looks by itself, seconds, and at most after Redis refused something.
@@ -42,7 +43,7 @@ class Mender:
         self._leader = leader
         self._looked_at = float("-inf")
         self._untidy = False
-        self._after: dict[str, Callable[[Flaw], object]] = {
+        self._after: dict[str, Callable[[KeyFlaw], object]] = {
             "types": self._find_types,
             "sequence": self._begin_sequence,
             "runs": self._list_runs,
@@ -51,7 +52,7 @@ class Mender:
             "run": self._reopen,
             **dict.fromkeys(_LEDGER, self._adopt),
         }
-        self._then: dict[str, Callable[[Flaw], tuple[str, Mapping[str, str | int]]]] = {
+        self._then: dict[str, Callable[[KeyFlaw], Successor]] = {
             "window": self._hold,
             "health": self._hold,
             "epoch": self._distrust,
@@ -102,7 +103,7 @@ class Mender:
         for flaw in sorted(flaws, key=lambda one: one.family != "quarantine"):  # the register of flaws first
             self._mend(flaw)
 
-    def _mend(self, flaw: Flaw) -> None:
+    def _mend(self, flaw: KeyFlaw) -> None:
         if flaw.family == "lease":
             return  # whoever takes or prolongs it mends it
         lost = flaw.family == "current" and bool(flaw.of)
@@ -118,7 +119,7 @@ class Mender:
 
     # -- what is written in the step that sets a key aside
 
-    def _hold(self, flaw: Flaw) -> tuple[str, Mapping[str, str | int]]:
+    def _hold(self, flaw: KeyFlaw) -> Successor:
         """Hold an endpoint or a budget for its longest period: calls to it may be among what was lost."""
         store, settings = self._store, self._store.settings
         limited = {one.name: one for one in all_limited(settings.endpoints.values())}
@@ -128,13 +129,14 @@ class Mender:
             in_force = limited
         longest = max(one[flaw.of].limit.longest_seconds for one in (limited, in_force))
         seconds = longest + settings.run.guard_seconds + longest_call(settings)
-        return store.keys.health(limited[flaw.of].window_id), {"held_until_us": f"+{round(seconds * 1_000_000)}"}
+        fields = {"held_until_us": f"+{round(seconds * 1_000_000)}"}
+        return Successor("health", fields, limited[flaw.of].window_id)
 
-    def _distrust(self, flaw: Flaw) -> tuple[str, Mapping[str, str | int]]:
+    def _distrust(self, flaw: KeyFlaw) -> Successor:
         """Begin a new epoch, which holds every endpoint."""
-        return self._store.keys.epoch, {"distrust": f"{flaw.key} held what it cannot"}
+        return Successor("epoch", {"distrust": f"{flaw.key} held what it cannot"})
 
-    def _limits_by_hand(self, _flaw: Flaw) -> tuple[str, Mapping[str, str | int]]:
+    def _limits_by_hand(self, _flaw: KeyFlaw) -> Successor:
         """Set the limits again that were set by hand, which hold until those of the file change."""
         try:
             changes = self._store.changes.newest()
@@ -142,35 +144,34 @@ class Mender:
             changes = []
         newest = {one.name: one for one in reversed(changes) if one.what is What.LIMIT and one.after}
         by_hand = {name: one.after for name, one in newest.items() if one.by != BY_FILE and one.after}
-        return self._store.keys.limits, by_hand
+        return Successor("limits", by_hand)
 
-    def _limits_filed(self, _flaw: Flaw) -> tuple[str, Mapping[str, str | int]]:
+    def _limits_filed(self, _flaw: KeyFlaw) -> Successor:
         """Note the file's limits as published; otherwise those set by hand would be replaced by them."""
         limited = all_limited(self._store.settings.endpoints.values())
-        return self._store.keys.limits_filed, {one.name: one.limit.text for one in limited}
+        return Successor("filed", {one.name: one.limit.text for one in limited})
 
     # -- what is repaired afterwards
 
-    def _adopt(self, flaw: Flaw) -> None:
+    def _adopt(self, flaw: KeyFlaw) -> None:
         """Find the events again that lost their place, by their hashes."""
-        target = flaw.key if flaw.family == "retried" else self._store.keys.pending(flaw.of)
-        adopted = self._store.ledger.adopt(self._leader.token, flaw.of, target)
+        adopted = self._store.recovery.adopt(self._leader.token, flaw.of, retried=flaw.family == "retried")
         log.warning("%d events of %s are found again", adopted, flaw.of, extra={"action": "adopt"})
 
-    def _find_types(self, _flaw: Flaw) -> None:
-        self._store.ledger.find_types()
+    def _find_types(self, _flaw: KeyFlaw) -> None:
+        self._store.recovery.find_types()
 
-    def _begin_sequence(self, _flaw: Flaw) -> None:
+    def _begin_sequence(self, _flaw: KeyFlaw) -> None:
         """Restart the count of arrivals beyond all earlier ones, at the milliseconds since 1970."""
         self._store.intake.begin_sequence(round(system_clock.now() * 1000))
 
-    def _list_runs(self, _flaw: Flaw) -> None:
+    def _list_runs(self, _flaw: KeyFlaw) -> None:
         self._store.runs.list_again()
 
-    def _restate(self, flaw: Flaw) -> None:
+    def _restate(self, flaw: KeyFlaw) -> None:
         self._store.runs.restate(self._leader.token, flaw.of, self._store.known_types)
 
-    def _restore_run(self, _flaw: Flaw) -> None:
+    def _restore_run(self, _flaw: KeyFlaw) -> None:
         """Find the open run again by its hash; if there is none, open one for the events that it left."""
         store, token = self._store, self._leader.token
         for run_id in store.runs.left_open():
@@ -181,10 +182,9 @@ class Mender:
             run_id = open_run(store, token, Trigger.MANUAL, system_clock.now())
             store.runs.restate(token, run_id, store.known_types)
 
-    def _reopen(self, flaw: Flaw) -> None:
+    def _reopen(self, flaw: KeyFlaw) -> None:
         """Restore of a lost run what closing needs: its events become leftovers, and its record says why."""
         store, now = self._store, system_clock.now()
-        seconds, microseconds = store.client.time()
         store.runs.advance(
             self._leader.token,
             flaw.of,
@@ -192,7 +192,7 @@ class Mender:
             trigger=Trigger.MANUAL,
             started_at=repr(min(now, started_at_of(flaw.of) or now)),
             deadline=repr(now),
-            deadline_us=seconds * 1_000_000 + microseconds,
+            deadline_us=store.now_us(),
             window_seconds=repr(store.settings.run.window_seconds),
             revision=store.settings.revision,
             failure=f"what was known of it is lost: {flaw.key} {flaw.wrong}"[:200].encode("ascii", "replace").decode(),

@@ -14,7 +14,7 @@ from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited, in_force
 from rlm.core.errors import StoreUnfitError
-from rlm.ledger.epoch import Verdict
+from rlm.ledger.dataloss import Continuity
 from rlm.ledger.fitness import require_fit
 from rlm.processes.grace import longest_call
 from scheduler.mender import Mender
@@ -104,13 +104,13 @@ class RedisWatch:
         vouched = self._store.epochs.vouch(self._leader.token)
         self.shifted_us = vouched.shifted_us
         step = self._step_guard.check(asked_at, vouched.now_us - vouched.shifted_us, system_clock.boottime())
-        if vouched.verdict is Verdict.RESTARTED:
+        if vouched.verdict is Continuity.RESTARTED:
             log.info("Another server process answers, which has forgotten nothing", extra={"action": "vouch"})
         if step:
             self._follow_clock(step)
-        elif vouched.verdict is Verdict.FORGOT:
+        elif vouched.verdict is Continuity.FORGOT:
             self._hold(vouched.why or FORGOT, Alarm.REDIS_FORGOT)
-        elif vouched.verdict is Verdict.UNKNOWN:
+        elif vouched.verdict is Continuity.UNKNOWN:
             self._hold(UNKNOWN, Alarm.REDIS_FORGOT)
         self._look_at_fitness()
 
@@ -134,7 +134,7 @@ class RedisWatch:
         self._limits = self._store.limits() or self._limits
         before, self.unfit = self.unfit, ""
         try:
-            require_fit(self._store.client, allow_volatile=self._allow_volatile)
+            require_fit(self._store, allow_volatile=self._allow_volatile)
         except StoreUnfitError as error:
             self.unfit = str(error)
         if self.unfit and self.unfit != before:

@@ -14,11 +14,9 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
-from rlm.core.run import State
 from rlm.ledger import revive
-from rlm.ledger.connect import translated
-from rlm.ledger.outage import Outage
 from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.store import Outage
 from rlm.plan import pace
 from rlm.plan.pace import ReleaseState
 from rlm.plan.waits import Waits
@@ -118,7 +116,7 @@ class ReleaseLoop:
         """
         while True:
             try:
-                with translated(self._store.client):  # whatever stands in Redis is no reason to end
+                with self._store.guarded():  # whatever stands in Redis is no reason to end
                     pause = self._turn()
             except FencedError:
                 raise
@@ -229,13 +227,13 @@ class ReleaseLoop:
         self._duty.serve(self._run)
 
     def _free_overdue(self, now_us: int) -> None:
-        ledger, extra = self._store.ledger, {"run_id": self._run.id}
-        if voided := ledger.void_unclaimed(self._names, now_us):
+        recovery, extra = self._store.recovery, {"run_id": self._run.id}
+        if voided := recovery.void_unclaimed(self._names, now_us):
             told = "%d releases were not claimed in time; their events are pending again"
             log.warning(told, voided, extra={"action": "void", **extra})
-        ledger.promote(self._names, now_us)
+        recovery.promote(self._names, now_us)
         # After Redis was away, leases ran out because nothing could be settled: no worker is to blame.
-        if orphans := ledger.orphan_expired(self._names, now_us, closing=self._was_away):
+        if orphans := recovery.orphan_expired(self._names, now_us, closing=self._was_away):
             log.warning(
                 "%d leases ran out; their events are pending again", orphans, extra={"action": "orphan", **extra}
             )
@@ -296,4 +294,4 @@ class ReleaseLoop:
             self._note(first_release_at=repr(self._first_release_at))
 
     def _note(self, **fields: str | float) -> None:
-        self._store.runs.advance(self._leader.token, self._run.id, State.RUNNING, **fields)
+        self._store.runs.note(self._leader.token, self._run.id, **fields)

@@ -15,9 +15,8 @@ from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Trigger
 from rlm.ledger import revive
-from rlm.ledger.connect import translated
-from rlm.ledger.outage import Outage
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker
+from rlm.ledger.store import Outage
 from scheduler.conductor import Conductor, HandedOverError
 from scheduler.housekeeping import Housekeeper
 from scheduler.inspection import ChangeTeller
@@ -96,7 +95,7 @@ class SchedulerService:
     def _turn(self) -> None:
         """Do what there is to do, then wait, longer if Redis fails. Losing the lease makes this a standby."""
         try:
-            with translated(self._store.client):  # whatever stands in Redis is no reason to end
+            with self._store.guarded():  # whatever stands in Redis is no reason to end
                 self._schedule()
         except FencedError as error:
             self._leader.token = 0
@@ -135,7 +134,7 @@ class SchedulerService:
         self._told_leader = ""
         if self._leader.token != self._in_office:
             self._mender.mend()
-            if self._store.runs.last_tick() is not None:
+            if self._store.schedule.last_tick() is not None:
                 self._ticks.remember()  # if it was served, this does no harm
             self._in_office = self._leader.token  # last: if Redis fails before, the next turn takes office again
         return True
@@ -167,12 +166,11 @@ class SchedulerService:
 
     def _go_on(self) -> bool:
         """Conduct a run that was left open, by another or when Redis failed. Its tick may not have been noted."""
-        runs = self._store.runs
-        run = runs.current()
+        schedule, run = self._store.schedule, self._store.runs.current()
         if run is None:
             return False
-        if run.trigger is Trigger.SCHEDULE and (runs.last_tick() or 0.0) < run.tick:
-            runs.note_tick(run.tick)
+        if run.trigger is Trigger.SCHEDULE and (schedule.last_tick() or 0.0) < run.tick:
+            schedule.note_tick(run.tick)
         self._conduct(run)
         return True
 
@@ -185,13 +183,13 @@ class SchedulerService:
 
     def _start_requested(self) -> bool:
         """Start the run that somebody asked for."""
-        request = self._store.runs.next_request()
+        request = self._store.schedule.next_request()
         if request is None:
             return False
         crash_point("request.seen")
         self._mender.before_run()
         run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, system_clock.now())
-        self._store.runs.answer(request, {"run_id": run_id})
+        self._store.schedule.answer(request, {"run_id": run_id})
         self._conduct_open()
         return True
 

@@ -119,7 +119,7 @@ def serve_tick(store: Store, token: int, *, away: bool) -> bool:
     """
     settings = store.settings
     now = system_clock.now()
-    due, last = last_due(now, settings.run.every_seconds), store.runs.last_tick()
+    due, last = last_due(now, settings.run.every_seconds), store.schedule.last_tick()
     if is_served(last, due, now):
         return False  # by whoever held the lease before
     over = now > due + settings.run.window_seconds + ROUNDING_SECONDS
@@ -132,13 +132,13 @@ def serve_tick(store: Store, token: int, *, away: bool) -> bool:
             extra={"action": "miss_ticks"},
         )
     if over:  # its run would be over as it opens
-        store.runs.note_tick(now)
+        store.schedule.note_tick(now)
         return False
     crash_point("tick.due")
     telemetry.tick_began(settings, due)
     if work := is_anything_to_do(store):
         open_run(store, token, Trigger.SCHEDULE, due, away=away)
-    store.runs.note_tick(now)
+    store.schedule.note_tick(now)
     crash_point("tick.noted")
     if not work:  # else whoever finishes the run says that the tick has ended
         telemetry.tick_ended(settings, due, ok=True)

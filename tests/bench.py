@@ -103,7 +103,8 @@ class Bench:
         opened = self.store.runs.open(self.token, Run(self.run_id, *facts), [TYPE])
         assert opened == self.run_id
         self.store.publish_limits(self.token)
-        self.store.runs.advance(self.token, self.run_id, State.RUNNING)
+        for state in (State.PLANNING, State.RUNNING):
+            assert self.store.runs.advance(self.token, self.run_id, state)
 
     def end_run(self):
         """Return what is unsettled, without a record: all that matters here is the ledger."""
@@ -134,7 +135,7 @@ class Bench:
 
     def promote(self):
         """End every back-off now."""
-        return self.store.ledger.promote([TYPE], 2**62)
+        return self.store.recovery.promote([TYPE], 2**62)
 
     def redirect(self, name, url):
         """Let an endpoint stand at another address, for this worker."""

@@ -7,8 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlm.ledger.embedded.locks import held
-from rlm.ledger.embedded.places import socket_path
+from rlm.ledger.embedded.files import held, socket_path
 from tests.wait import wait_until
 
 if TYPE_CHECKING:

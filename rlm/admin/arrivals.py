@@ -45,7 +45,7 @@ def measured_arrivals(store: Store) -> Arrivals:
     found = [store.runs.record(run_id) for run_id in store.runs.history(RUNS + 1)]
     names = [one.name for one in store.settings.event_types]
     every_seconds = store.settings.run.every_seconds
-    ticked_at, current = store.runs.last_tick() or 0.0, store.runs.current()
+    ticked_at, current = store.schedule.last_tick() or 0.0, store.runs.current()
     # What an open run took stands in no record yet: its window does not count.
     until = min(ticked_at, current.tick - every_seconds) if current else ticked_at
     return arrivals_of([one for one in found if one], names, every_seconds, until)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from rlm.core.event import BadItemError, decode_item
 from rlm.core.text import counted, cut, safe_line
-from rlm.ledger.connect import translated
-from rlm.ledger.sizes import longest_item
+from rlm.ledger.keys import longest_item
 from rlm.settings.faults import close_match, did_you_mean
 
 if TYPE_CHECKING:
@@ -164,14 +163,9 @@ def _said(flaw: Flaw, known: Iterable[str]) -> str:
 
 def waiting_items(store: Store) -> int:
     """Count the items on the audit list."""
-    with translated(store.client):
-        return store.client.llen(store.keys.events)
+    return store.intake.lengths()[1]
 
 
 def clear_items(store: Store) -> int:
     """Remove all items from the audit list, in one step; return how many there were. Nothing else is touched."""
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=True)
-        pipeline.llen(store.keys.events)
-        pipeline.unlink(store.keys.events)
-        return int(pipeline.execute()[0])
+    return store.intake.clear()

@@ -9,7 +9,7 @@ from rlm.core.clock import isoformat
 from rlm.core.endpoint import Budget, all_limited
 from rlm.core.errors import NoSuchEndpointError
 from rlm.core.window import ENDLESS_SECONDS, FAILING, Circuit, circuit_of
-from rlm.ledger.changes import BY_FILE, What
+from rlm.ledger.control import BY_FILE, What
 from rlm.settings.faults import close_match, did_you_mean
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint, Limit, Limited
     from rlm.core.window import WindowState
     from rlm.ledger import Store
-    from rlm.ledger.changes import Change
-    from rlm.ledger.control import Health
+    from rlm.ledger.breaker import Health
+    from rlm.ledger.control import Change
     from rlm.settings import Settings
 
 _Named = TypeVar("_Named")
@@ -35,7 +35,7 @@ def endpoint_list(store: Store) -> list[dict[str, Any]]:
     limited = all_limited(endpoints.values())
     now_us, views = store.windows.look(limited)
     ages = store.windows.ages(limited, now_us)
-    health = store.control.health(limited)
+    health = store.breaker.health(limited)
     set_by = _newest_limits(store.changes.newest())
     guard = store.settings.run.guard_seconds
     return [
@@ -94,7 +94,7 @@ def standing(store: Store, endpoints: Iterable[Endpoint]) -> tuple[int, dict[str
     """
     limited = all_limited(endpoints)
     now_us, views = store.windows.look(limited)
-    ages, health = store.windows.ages(limited, now_us), store.control.health(limited)
+    ages, health = store.windows.ages(limited, now_us), store.breaker.health(limited)
     found = {}
     for one in limited:
         used, allowed = _use(one.limit, ages[one.name], store.settings.run.guard_seconds)

@@ -7,9 +7,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from rlm.core.trail import Place
-from rlm.ledger.connect import translated
-from rlm.ledger.events import CHUNK
+from rlm.ledger.reading.books import books
 from rlm.ledger.reading.waiting import walk
+from rlm.ledger.scripts import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,14 +33,10 @@ def count_leftovers(store: Store, wanted: EventFilter) -> int:
     """
     if wanted.wallet or wanted.item or wanted.older_seconds is not None:
         return sum(1 for _ in _leftovers(store, wanted))
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=True)
-        pipeline.exists(store.keys.current)
-        for name in store.known_types:
-            if not wanted.types or name in wanted.types:
-                pipeline.zcard(store.keys.pending(name))
-        is_open, *lengths = pipeline.execute()
-    return 0 if is_open else sum(lengths)
+    found = books(store)
+    if found.run_id is not None:
+        return 0
+    return sum(one.counts.pending for name, one in found.by_type.items() if not wanted.types or name in wanted.types)
 
 
 def drop_leftovers(store: Store, wanted: EventFilter, most: int) -> Dropped:
@@ -53,7 +49,7 @@ def drop_leftovers(store: Store, wanted: EventFilter, most: int) -> Dropped:
     """
     number, found = 0, islice(_leftovers(store, wanted), most)
     while chunk := list(islice(found, CHUNK)):
-        dropped, is_open = store.ledger.drop(chunk)
+        dropped, is_open = store.recovery.drop(chunk)
         number += dropped
         if is_open:
             return Dropped(number, is_open=True)

@@ -10,7 +10,7 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import AmbiguousRunError, NoSuchRunError, StoreForbiddenError
 from rlm.core.text import named
 from rlm.delivery.finalize import record_so_far
-from rlm.ledger.archive import Archive, Kind
+from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.books import books
 from rlm.settings.secrets import EMBEDDED, mask_url
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from rlm.core.run import Run
     from rlm.ledger import Store
-    from rlm.ledger.processes import Lane, Process
+    from rlm.ledger.claims import Lane
+    from rlm.ledger.processes import Process
 
 #: The state of a status while no run is open.
 IDLE = "idle"
@@ -46,7 +47,7 @@ def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[s
     if run_id is not None:
         return record(store, run_id)
     newest = store.runs.history(1)
-    last_tick = store.runs.last_tick()
+    last_tick = store.schedule.last_tick()
     return {
         "state": IDLE,
         "last": newest[0] if newest else None,
@@ -237,6 +238,6 @@ def record(store: Store, run_id: str | None) -> dict[str, Any]:
         run = store.runs.current()
         if run is not None and run.id == run_id:
             raise NoSuchRunError(f"Run {run_id!r} has not finished; see `rlm status`.")
-        older = Archive(store.settings.archive_dir).hint(Kind.RECORDS)
+        older = Archive(store.settings.archive_dir).hint(ArchiveKind.RECORDS)
         raise NoSuchRunError(f"No run {run_id!r} is known. `rlm list` names the recent ones.{older}")
     return found

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from rlm.admin.letterfilter import letter_of_wallet
 from rlm.core.clock import isoformat
 from rlm.core.event import type_of
 from rlm.core.trail import Place
-from rlm.ledger.connect import translated
 from rlm.ledger.reading.backlog import MOST_ITEMS
+from rlm.ledger.reading.events import field_of_each, scores
 from rlm.ledger.reading.waiting import EventFilter, waiting_page
 
 if TYPE_CHECKING:
@@ -53,16 +53,11 @@ def _entry(event_id: str, state: Place, since: float | None = None) -> dict[str,
 
 def _under_way(store: Store, wallet: str) -> Iterator[dict[str, Any]]:
     for name in store.known_types:
-        for place, zset in ((Place.IN_FLIGHT, store.keys.inflight(name)), (Place.RELEASED, store.keys.released(name))):
-            with translated(store.client):
-                ids = cast("list[bytes]", store.client.zrange(zset, 0, _MOST_UNDER_WAY - 1))
-                pipeline = store.client.pipeline(transaction=False)
-                for one in ids:
-                    pipeline.hget(store.keys.event(one.decode()), "wallet")
-                wallets = pipeline.execute()
-            for one, owner in zip(ids, wallets, strict=True):
-                if owner == wallet.encode():
-                    yield _entry(one.decode(), place)
+        for place in (Place.IN_FLIGHT, Place.RELEASED):
+            ids = list(scores(store, name, place, _MOST_UNDER_WAY))
+            for one, owner in zip(ids, field_of_each(store, ids, "wallet"), strict=True):
+                if owner == wallet:
+                    yield _entry(one, place)
 
 
 def _letters(store: Store, wallet: str) -> Iterator[dict[str, Any]]:

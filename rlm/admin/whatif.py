@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rlm.admin.planning import capacity_of, horizon_of, live_windows, plan_run, types_in_force
 from rlm.core.endpoint import all_limited, in_force
 from rlm.core.window import WindowState
-from rlm.ledger.tracker import learned
+from rlm.ledger.measures import learned
 from rlm.ledger.windows import Windows
 from rlm.plan import Workload, carried, course_of, look_ahead
 from rlm.plan.outlook import LongRun
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint, EventType, Limited
     from rlm.core.expected import Expected, Pair
     from rlm.ledger import Store
+    from rlm.ledger.windows import Windows
     from rlm.plan import Plan
     from rlm.plan.outlook import Outlook
     from rlm.plan.situation import Course, Start
@@ -175,7 +176,7 @@ def _windows_anew(store: Store, today: Case, types: Sequence[EventType], setting
     """Read the windows of which today's limits show another part, or nothing: a limit may count further back."""
     known = {one.window_id: one for one in _limited(today.types)}
     guard_seconds = settings.run.guard_seconds
-    look = Windows(store.client, store.keys, guard_seconds)
+    look = store.windows.with_guard(guard_seconds)
     now_us, _ = look.look(())
     anew = {}
     for one in _limited(types):

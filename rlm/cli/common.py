@@ -245,7 +245,6 @@ def store_of(config: Path | None) -> Iterator[Store]:
 def opened(settings: Settings) -> Iterator[Store]:
     """Open the store of `settings` and see that it can be reached."""
     from rlm.ledger import open_store  # noqa: PLC0415  # see store_of
-    from rlm.ledger.connect import translated  # noqa: PLC0415
 
     tell_new_server(settings)
     waiting = threading.Timer(PATIENCE_SECONDS, say, ["Redis has not answered yet; waiting for it."])
@@ -253,8 +252,7 @@ def opened(settings: Settings) -> Iterator[Store]:
     waiting.start()
     try:
         with open_store(settings) as store:
-            with translated(store.client):
-                store.client.ping()
+            store.ping()
             waiting.cancel()
             yield store
     finally:

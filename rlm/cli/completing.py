@@ -14,12 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     import click
-    import redis
 
-    from rlm.ledger.keys import Keys
+    from rlm.ledger import Store
     from rlm.settings import Settings
 
-    Look = Callable[[redis.Redis, Keys], Iterable[str]]
+    Look = Callable[[Store], Iterable[str]]
 
 #: How long the store has to answer, seconds: a person waits for it with a key pressed.
 ANSWER_SECONDS = 0.5
@@ -121,30 +120,24 @@ def _url(settings: Settings) -> str | None:
 
 
 def _ask(settings: Settings, url: str, look: Look) -> list[str]:
-    from rlm.ledger.connect import make_client  # noqa: PLC0415
-    from rlm.ledger.keys import Keys  # noqa: PLC0415
+    from rlm.ledger import Store  # noqa: PLC0415
 
-    with closing(make_client(url, socket_timeout=ANSWER_SECONDS)) as client:
-        return list(islice(look(client, Keys(settings)), MOST))
-
-
-def _look_for_runs(client: redis.Redis, keys: Keys) -> Iterable[str]:
-    from rlm.ledger.runs import Runs  # noqa: PLC0415
-
-    yield from _look_for_open_run(client, keys)
-    yield from Runs(client, keys).history(MOST)
+    with closing(Store(settings, url, answer_seconds=ANSWER_SECONDS)) as store:
+        return list(islice(look(store), MOST))
 
 
-def _look_for_open_run(client: redis.Redis, keys: Keys) -> Iterable[str]:
-    from rlm.ledger.runs import Runs  # noqa: PLC0415
+def _look_for_runs(store: Store) -> Iterable[str]:
+    yield from _look_for_open_run(store)
+    yield from store.runs.history(MOST)
 
-    run = Runs(client, keys).current()
+
+def _look_for_open_run(store: Store) -> Iterable[str]:
+    run = store.runs.current()
     if run is not None:
         yield run.id
 
 
-def _look_for_letters(client: redis.Redis, keys: Keys) -> Iterable[str]:
+def _look_for_letters(store: Store) -> Iterable[str]:
     from rlm.admin.letters import handle_of  # noqa: PLC0415
-    from rlm.ledger.letters import Letters  # noqa: PLC0415
 
-    return map(handle_of, Letters(client, keys, max_item_bytes=0).all())  # those of megabytes are not offered
+    return map(handle_of, store.letters.all())

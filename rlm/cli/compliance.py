@@ -31,7 +31,7 @@ def compliance(config: Path | None, since_seconds: float, as_json: bool) -> None
 
     Counted are the calls that RLM sent, when it sent them, by the clock of Redis, not what a server read.
     """
-    from rlm.ledger.reading.calls import compliance as judge  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.ledger.reading.compliance import compliance as judge  # noqa: PLC0415  # a command loads what it needs when it runs
 
     with store_of(config) as store:
         found = judge(store, since_seconds)

@@ -67,7 +67,7 @@ def list_letters(config: Path | None, number: int, chosen: LetterFilter, *, grou
     endpoint and type; the N largest groups.
     """
     from rlm.admin import letterfilter  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.ledger.archive import Archive, Kind  # noqa: PLC0415
+    from rlm.ledger.archive import Archive, ArchiveKind  # noqa: PLC0415
 
     with store_of(config) as store:
         fitting = filter(chosen.fits, store.letters.all())
@@ -75,7 +75,7 @@ def list_letters(config: Path | None, number: int, chosen: LetterFilter, *, grou
         letters = [] if grouped else list(islice(fitting, number))
         total = store.letters.count()
         few = total < number or (len(letters) < number and not grouped)
-        older = Archive(store.settings.archive_dir).hint(Kind.FAILED) if few else ""
+        older = Archive(store.settings.archive_dir).hint(ArchiveKind.FAILED) if few else ""
     if as_json:
         print_json(groups[:number] if grouped else [msgspec.Raw(raw) for raw in letters])
     elif not letters and not groups:

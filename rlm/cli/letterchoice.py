@@ -96,14 +96,14 @@ def deal_options(command: _Command) -> _Command:
 def found_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
     """Find letters by their ids, in the order given."""
     from rlm.admin.letters import find_letters  # noqa: PLC0415
-    from rlm.ledger.archive import Archive, Kind  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.ledger.archive import Archive, ArchiveKind  # noqa: PLC0415  # a command loads what it needs when it runs
 
     found = find_letters(store, ids)
     if unknown := [handle for handle in dict.fromkeys(ids) if handle not in found]:
         names = ", ".join(map(repr, unknown))
         raise CommandError(
             f"No dead letter {names}; nothing was changed. `rlm failed list` shows those there are."
-            + Archive(store.settings.archive_dir).hint(Kind.FAILED),
+            + Archive(store.settings.archive_dir).hint(ArchiveKind.FAILED),
             ExitCode.NOT_FOUND,
         )
     return {handle: found[handle] for handle in ids}

@@ -86,7 +86,7 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
         from rlm.ledger.fitness import require_fit  # noqa: PLC0415
         from scheduler.service import SchedulerService  # noqa: PLC0415
 
-        require_fit(store.client, allow_volatile=allow_volatile)
+        require_fit(store, allow_volatile=allow_volatile)
         SchedulerService(store, wakeup, stop, allow_volatile=allow_volatile).run()
 
 
@@ -101,7 +101,7 @@ def supervisor(config: Path | None, allow_volatile: bool) -> None:
         from rlm.ledger.fitness import require_fit  # noqa: PLC0415
         from rlm.processes.supervisor import Supervisor  # noqa: PLC0415
 
-        require_fit(store.client, allow_volatile=allow_volatile)
+        require_fit(store, allow_volatile=allow_volatile)
         launcher = ForkserverLauncher(store)
         Supervisor(store, store.settings, launcher, wakeup, stop).run()
 

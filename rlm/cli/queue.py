@@ -149,8 +149,8 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool, as_json: bool) ->
     """
     from rlm.admin.auditlist import Pushed, push_lines, read_lines, waiting_items  # noqa: PLC0415
     from rlm.ledger.fitness import check_fitness  # noqa: PLC0415
+    from rlm.ledger.keys import longest_item  # noqa: PLC0415
     from rlm.ledger.processes import Role  # noqa: PLC0415
-    from rlm.ledger.sizes import longest_item  # noqa: PLC0415
 
     if file.isatty():
         say("Reading items from the terminal, one JSON object a line; Ctrl-D ends.")
@@ -167,7 +167,7 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool, as_json: bool) ->
             say(f"{counted(pushed.items, 'item')} had been pushed before this; whether the next were is not known.")
             raise
         waiting, conducted = waiting_items(store), bool(store.processes.alive(Role.SCHEDULER))
-        full = [one for one in check_fitness(store.client).warnings if one.name == "memory"]
+        full = [one for one in check_fitness(store).warnings if one.name == "memory"]
     _warn(pushed, full)
     if as_json:
         print_json(_as_json(pushed, waiting))
@@ -249,7 +249,7 @@ def clear(config: Path | None, *, yes: bool, dry_run: bool, as_json: bool) -> No
     with store_of(config) as store:
         waiting = waiting_items(store)
         if waiting and not yes and not dry_run:
-            name = store.keys.events
+            name = store.settings.queue.events
             confirm(f"Remove {counted(waiting, 'item')} from {name} for good, and any that come meanwhile?")
         cleared = clear_items(store) if waiting and not dry_run else 0
     if as_json:

@@ -163,12 +163,12 @@ def result(config: Path | None, run_id: str | None, as_json: bool) -> None:
 def list_runs(config: Path | None, number: int, as_json: bool) -> None:
     """List the last N runs (20), newest first."""
     from rlm.admin import report  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.ledger.archive import Archive, Kind  # noqa: PLC0415
+    from rlm.ledger.archive import Archive, ArchiveKind  # noqa: PLC0415
 
     keys = ("run_id", "state", "started_at", "duration_seconds", "counts")
     with store_of(config) as store:
         records = store.runs.recent(number)
-        older = Archive(store.settings.archive_dir).hint(Kind.RECORDS) if len(records) < number else ""
+        older = Archive(store.settings.archive_dir).hint(ArchiveKind.RECORDS) if len(records) < number else ""
         nothing = "" if records else report.none_finished(store)
     entries = [{key: record[key] for key in keys} for record in records]
     if as_json:

@@ -40,10 +40,10 @@ def ask_scheduler(store: Store, stop: StopSignals, *, patient: bool) -> dict[str
     """
     if not patient and store.leases.holder() is None and not store.processes.alive(Role.SCHEDULER):
         return None
-    request = store.runs.request()
+    request = store.schedule.request()
     until = system_clock.monotonic() + ANSWER_SECONDS
-    while (reply := store.runs.reply(request)) is None:
-        if (system_clock.monotonic() > until or stop.graceful) and store.runs.withdraw(request):
+    while (reply := store.schedule.reply(request)) is None:
+        if (system_clock.monotonic() > until or stop.graceful) and store.schedule.withdraw(request):
             if stop.graceful:
                 raise InterruptedCommandError("Interrupted before a run was started.")
             return None
@@ -75,7 +75,7 @@ def conduct_here(
 ) -> dict[str, Any]:
     """Conduct a run in this process, with a supervisor of our own where none lives."""
     telemetry.set_up(store.settings, "conductor")
-    require_fit(store.client, allow_volatile=allow_volatile)
+    require_fit(store, allow_volatile=allow_volatile)
     from scheduler.byhand import HandConductor  # noqa: PLC0415  # Sentry is set up before a broker is built
 
     conductor = HandConductor(store, wakeup, stop, allow_volatile=allow_volatile)

@@ -19,8 +19,8 @@ from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
 from rlm.delivery import Request, Unreachable, UnreachableError
 from rlm.delivery.effects import Answered, note_failure, refuse_unsound, report, settlement_of, try_again
-from rlm.ledger.events import Claim, Unclaimed
-from rlm.ledger.windows import Call, Refused
+from rlm.ledger.claims import Claim, ClaimTerms, Unclaimed
+from rlm.ledger.limiter import Call, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from rlm.delivery import Connection, Dispatcher
     from rlm.delivery.effects import Rests, Settlement
     from rlm.ledger import Store
-    from rlm.ledger.events import Release
-    from rlm.ledger.windows import Admitted
+    from rlm.ledger.claims import ClaimCheck
+    from rlm.ledger.limiter import Admitted
     from rlm.settings import Settings
 
 #: The share of the guard in which a call must have left after its slot was taken; the rest is for its way.
@@ -57,7 +57,7 @@ class LaneContext:
     number: int
     answered_at: float | None = None
 
-    def log(self, level: int, action: str, release: Release, message: str, *args: object) -> None:
+    def log(self, level: int, action: str, release: ClaimCheck, message: str, *args: object) -> None:
         """Log what became of a release; in `message` the event's id comes first. An ERROR has its traceback."""
         facts = {"run_id": release.run_id, "lane": self.number, "worker": self.worker_id}
         extra = {"action": action, "event_id": release.event_id, **facts}
@@ -101,6 +101,7 @@ class Attempt:
         self._lane = lane
         self._ledger = lane.store.ledger
         self._windows = lane.store.windows
+        self._breaker = lane.store.breaker
         self._dispatcher = lane.dispatcher
         self._retry = lane.settings.retry
         self._claim = claim
@@ -113,19 +114,21 @@ class Attempt:
         self._leaving_seconds = LEAVING_SHARE * self._guard_seconds
 
     @classmethod
-    def claim(cls, lane: LaneContext, release: Release, event_type: EventType, *, patient: bool) -> Self | Unclaimed:
-        """Claim a released event; `patient` as in `Ledger.claim`."""
+    def claim(cls, lane: LaneContext, release: ClaimCheck, event_type: EventType, *, patient: bool) -> Self | Unclaimed:
+        """Claim a released event; `patient` as in `ClaimTerms`."""
         claimed_at, lease = system_clock.monotonic(), lease_seconds([event_type])
         try:
             claim = lane.store.ledger.claim(
                 release,
                 lane.worker_id,
                 lane.settings.revision,
-                lease_seconds=lease,
-                expected_seconds=event_type.processing_seconds,
-                endpoints=[endpoint.name for endpoint in event_type.endpoints],
-                budgets=sorted({endpoint.budget.name for endpoint in event_type.endpoints if endpoint.budget}),
-                patient=patient,
+                ClaimTerms(
+                    [endpoint.name for endpoint in event_type.endpoints],
+                    lease,
+                    event_type.processing_seconds,
+                    sorted({endpoint.budget.name for endpoint in event_type.endpoints if endpoint.budget}),
+                    patient=patient,
+                ),
             )
         except StoreError as error:
             told = "Event %s could not be claimed, for Redis failed; its release becomes void: %s"
@@ -162,7 +165,7 @@ class Attempt:
                 connection = self._connect(endpoint)
             except UnreachableError as error:
                 outcome = Unreachable(str(error), None, error.kind)
-                note_failure(self._windows, endpoint, outcome)
+                note_failure(self._breaker, endpoint, outcome)
                 return try_again(self._ledger, self._claim, endpoint, outcome, self._retry)
             slot = None
             try:
@@ -255,7 +258,7 @@ class Attempt:
         )
 
     def _write(self, answered: Answered, settlement: Settlement) -> bool:
-        report(self._windows, answered, self._lane.rests, others=len(self._type.endpoints) > 1)
+        report(self._windows, self._breaker, answered, self._lane.rests, others=len(self._type.endpoints) > 1)
         crash_point("worker.reported")
         return settlement()
 
@@ -281,7 +284,7 @@ class Attempt:
         self._lane.log(level, action, self._claim.release, message, *args)
 
 
-def _unclaim(lane: LaneContext, release: Release, until: float) -> None:
+def _unclaim(lane: LaneContext, release: ClaimCheck, until: float) -> None:
     """Give back an event that may have been claimed; otherwise it would wait for the end of its lease."""
     while system_clock.monotonic() < until:
         with suppress(StoreError):

@@ -17,15 +17,18 @@ from rlm.core.trail import Heard
 from rlm.core.window import FAILING
 from rlm.delivery import TOO_MANY_REQUESTS, Delivered, Rejected, Throttled, Unreachable
 from rlm.delivery.outcome import DEADLINE
-from rlm.ledger.refusals import ALARMING, TooHigh
+from rlm.ledger.breaker import ALARMING, TooHigh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rlm.core.endpoint import Endpoint
     from rlm.delivery import Outcome
-    from rlm.ledger.events import Claim, Ledger
-    from rlm.ledger.windows import Admitted, Call, Windows
+    from rlm.ledger.breaker import Breaker
+    from rlm.ledger.claims import Claim
+    from rlm.ledger.events import Ledger
+    from rlm.ledger.limiter import Admitted, Call
+    from rlm.ledger.windows import Windows
     from rlm.settings.model import RetrySettings
 
 #: Writes what becomes of an event; returns False if its claim was lost meanwhile. Repeated while Redis is away.
@@ -85,7 +88,7 @@ class Rests:
         )
 
 
-def report(windows: Windows, answered: Answered, rests: Rests, *, others: bool) -> None:
+def report(windows: Windows, breaker: Breaker, answered: Answered, rests: Rests, *, others: bool) -> None:
     """Keep the window and the health of the endpoint true. May be repeated: the second time changes little.
 
     `others`: the event's type has other endpoints.
@@ -99,13 +102,13 @@ def report(windows: Windows, answered: Answered, rests: Rests, *, others: bool) 
         windows.restamp(endpoint, answered.slot, answered.call, ago_seconds)
     match outcome:
         case Throttled():
-            rests.tell(endpoint, _rest(windows, endpoint, outcome, answered.slot), others=others)
+            rests.tell(endpoint, _rest(breaker, endpoint, outcome, answered.slot), others=others)
         case Unreachable() if not answered.cut:
-            note_failure(windows, endpoint, outcome)
+            note_failure(breaker, endpoint, outcome)
         case Rejected(of_endpoint=True):
-            note_failure(windows, endpoint, outcome)
+            note_failure(breaker, endpoint, outcome)
         case Delivered() | Rejected() if answered.slot.suspect:
-            if windows.reopen(endpoint):
+            if breaker.reopen(endpoint):
                 log.info(
                     "%s answers again, and is called as its limit allows",
                     endpoint.name,
@@ -113,7 +116,7 @@ def report(windows: Windows, answered: Answered, rests: Rests, *, others: bool) 
                 )
 
 
-def _rest(windows: Windows, endpoint: Endpoint, throttled: Throttled, slot: Admitted) -> float:
+def _rest(breaker: Breaker, endpoint: Endpoint, throttled: Throttled, slot: Admitted) -> float:
     """Rest an endpoint as it asked; return for how long, seconds.
 
     If its limit is set too high, that is logged, once over all workers.
@@ -122,9 +125,9 @@ def _rest(windows: Windows, endpoint: Endpoint, throttled: Throttled, slot: Admi
     seconds = endpoint.limit.longest_seconds if asked is None else asked
     refusals = None
     if throttled.status == TOO_MANY_REQUESTS:
-        refusals = windows.refuse(endpoint, seconds, slot)
+        refusals = breaker.refuse(endpoint, seconds, slot)
     else:
-        windows.rest(endpoint, seconds)
+        breaker.rest(endpoint, seconds)
     if refusals is not None and refusals.calls == ALARMING:
         found = TooHigh(endpoint, refusals)
         log.warning(
@@ -138,9 +141,9 @@ def _rest(windows: Windows, endpoint: Endpoint, throttled: Throttled, slot: Admi
     return seconds
 
 
-def note_failure(windows: Windows, endpoint: Endpoint, outcome: Unreachable | Rejected) -> None:
+def note_failure(breaker: Breaker, endpoint: Endpoint, outcome: Unreachable | Rejected) -> None:
     """Count a failure of an endpoint. If that makes it rest, log it, which happens once over all workers."""
-    failed = windows.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING, why=outcome.kind)
+    failed = breaker.fail(endpoint, first_rest_seconds=FIRST_REST_SECONDS, failing=FAILING, why=outcome.kind)
     if failed.opened:
         # An answer may quote what it was sent, so only its status is logged.
         why = outcome.detail if outcome.seconds is None else outcome.detail.partition(":")[0]

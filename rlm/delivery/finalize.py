@@ -19,9 +19,9 @@ from rlm.core.failpoints import crash_point
 from rlm.core.run import Called, Calls, Run, State, make_record
 from rlm.core.tally import actual_seconds, away_in_words, every_call_failed, in_words, of_run, troubles_of
 from rlm.core.text import span
-from rlm.ledger.changes import What
-from rlm.ledger.expected import failing
-from rlm.ledger.refusals import ALARMING, limits_too_high
+from rlm.ledger.breaker import ALARMING, limits_too_high
+from rlm.ledger.control import What
+from rlm.ledger.measures import failing
 from rlm.plan.cause import Ended, alarmed, causes, verdict
 from rlm.plan.waits import Waits
 
@@ -64,7 +64,7 @@ def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
         if run is None or run.id != run_id or run.state is not State.FINISHING:
             return None
         types = store.known_types
-        while store.ledger.orphan_expired(types, store.now_us(), closing=True):
+        while store.recovery.orphan_expired(types, store.now_us(), closing=True):
             continue  # else what is noted of calls that nobody will report any more would stay
         if not store.runs.return_unsettled(run_id, types):
             return None
@@ -248,7 +248,7 @@ def _types_with_alarm(store: Store, run: Run, endpoints: Mapping[str, Endpoint])
     """Return the types of which an endpoint has raised an alarm, for its failures or for its limit."""
     too_high = limits_too_high(store, endpoints=endpoints)
     refusing = {one.endpoint.name for one in too_high if one.refusals.calls >= ALARMING}
-    names = store.control.alarmed(list(endpoints.values()), run.started_at) | refusing
+    names = store.breaker.alarmed(list(endpoints.values()), run.started_at) | refusing
     return {kind.name for kind in store.settings.event_types if any(one.name in names for one in kind.endpoints)}
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import EventType
     from rlm.delivery import Dispatcher
     from rlm.ledger import Store
-    from rlm.ledger.events import Release
+    from rlm.ledger.claims import ClaimCheck
     from rlm.settings import Settings
 
 #: How long a lane rests whose worker carries another event alone, or has to end others first, seconds.
@@ -41,7 +41,7 @@ class Lanes:
         #: This worker is about to end: what waits to be carried alone is not waited for.
         self.leaving = False
 
-    def carry(self, release: Release) -> None:
+    def carry(self, release: ClaimCheck) -> None:
         """Carry one released event as far as it goes. Whatever happens it is settled, given back, or its lease ends."""
         event_type = self._types.get(type_of(release.event_id))
         if event_type is None:
@@ -51,7 +51,7 @@ class Lanes:
         while (why := self._try(release, event_type, patient_until)) == "waits":
             if self.leaving:
                 with suppress(StoreError):
-                    self._store.ledger.void_fetched([release])
+                    self._store.recovery.void_fetched([release])
                 return
             system_clock.sleep(_ALONE_SECONDS)
         if why == "alone":
@@ -63,7 +63,7 @@ class Lanes:
             run = self._store.runs.current()
             self.outdated |= run is not None and run.revision != self._settings.revision
 
-    def _try(self, release: Release, event_type: EventType, patient_until: float) -> str:
+    def _try(self, release: ClaimCheck, event_type: EventType, patient_until: float) -> str:
         """Carry the event now; return why it could not be claimed, or an empty string."""
         patient = system_clock.monotonic() < patient_until
         attempt = Attempt.claim(self._lane(), release, event_type, patient=patient)

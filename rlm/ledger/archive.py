@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
 
-class Kind(StrEnum):
+class ArchiveKind(StrEnum):
     """What is archived; the first part of a file's name."""
 
     RECORDS = "records"
@@ -40,7 +40,7 @@ class Archive:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def append(self, kind: Kind, entries: Sequence[bytes], now: float) -> Path:
+    def append(self, kind: ArchiveKind, entries: Sequence[bytes], now: float) -> Path:
         """Append `entries` to the file of `kind` and of the month of `now` (seconds since 1970); return it.
 
         When this returns they are on disk. When it raises, nothing of them is, or some that may be written again.
@@ -50,15 +50,15 @@ class Archive:
         """
         return self._append(kind, [b"".join(_line(entry) for entry in entries)], now)
 
-    def append_giant(self, kind: Kind, pieces: Iterable[bytes], now: float) -> Path:
-        """Append one entry that comes in pieces, as base64, in constant memory; else as `append` does.
+    def append_giant(self, kind: ArchiveKind, pieces: Iterable[bytes], now: float) -> Path:
+        """Append one entry that comes in pieces, as base64 and in constant memory; otherwise like `append`.
 
         All pieces but the last have a multiple of 3 bytes. What was written is cut off again if `pieces` raises.
         """
         encoded = (base64.b64encode(piece) for piece in pieces)
         return self._append(kind, chain([b'{"base64":"'], encoded, [b'"}\n']), now)
 
-    def _append(self, kind: Kind, parts: Iterable[bytes], now: float) -> Path:
+    def _append(self, kind: ArchiveKind, parts: Iterable[bytes], now: float) -> Path:
         path = self.directory / f"{kind}-{isoformat(now)[:7]}.jsonl"
         try:
             with opened_directory(self.directory) as directory:
@@ -70,17 +70,17 @@ class Archive:
             raise ArchiveError(f"the archive {str(path)!r} cannot be written ({why})") from error
         return path
 
-    def files(self, kind: Kind | None = None) -> list[Path]:
-        """Return the files, of one kind or all, the oldest first by kind; none where there is no archive yet.
+    def files(self, kind: ArchiveKind | None = None) -> list[Path]:
+        """Return the files of one kind, or of all, oldest first by kind; none if there is no archive yet.
 
         Raises:
             OSError: the directory may not be read.
         """
-        kinds = [kind] if kind else list(Kind)
+        kinds = [kind] if kind else list(ArchiveKind)
         return [path for one in kinds for path in sorted(self.directory.glob(f"{one}-*.jsonl"))]
 
-    def hint(self, kind: Kind) -> str:
-        """Tell where older ones are, a sentence with a space before it; empty where this host has none."""
+    def hint(self, kind: ArchiveKind) -> str:
+        """Return a sentence about where older ones are, after a space; empty if this host has none."""
         try:
             found = self.files(kind)
         except OSError:
@@ -89,7 +89,7 @@ class Archive:
 
 
 def _line(entry: bytes) -> bytes:
-    """Write an entry as one line: a line break in JSON stands between its parts only, where a space does as well."""
+    """Write an entry as one line. Line breaks in JSON stand between its parts only, so a space may replace them."""
     try:
         msgspec.json.decode(entry)
     except (ValueError, RecursionError):  # others may push onto the list, too
@@ -99,7 +99,7 @@ def _line(entry: bytes) -> bytes:
 
 @contextmanager
 def _opened(directory: int, name: str) -> Iterator[int]:
-    """Open a file to append to, alone: a conductor that was deposed and does not know it may be writing as well."""
+    """Open a file to append to, alone: a deposed conductor that does not know it yet may write as well."""
     file = open_own(directory, name, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -109,7 +109,7 @@ def _opened(directory: int, name: str) -> Iterator[int]:
 
 
 def _append(file: int, parts: Iterable[bytes]) -> None:
-    """Append and sync; what was written of `parts` when the disk refused, or Redis, is cut off again."""
+    """Append and sync. If the disk or Redis fails meanwhile, what was written of `parts` is cut off again."""
     size = os.fstat(file).st_size
     if size and os.pread(file, 1, size - 1) != b"\n":  # a crash cut the last line short: it stays by itself
         parts = chain([b"\n"], parts)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ssl
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis
@@ -25,13 +26,13 @@ from rlm.core.errors import (
 )
 from rlm.core.files import require_regular
 from rlm.ledger.embedded import EmbeddedServer
-from rlm.ledger.embedded.places import is_own_socket
+from rlm.ledger.embedded.files import is_own_socket
 from rlm.ledger.embedded.process import HANGS_REMEDY
-from rlm.ledger.sizes import longest_bulk
+from rlm.ledger.keys import longest_bulk
 from rlm.settings.secrets import EMBEDDED, mask_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rlm.settings import Settings
 
@@ -43,12 +44,27 @@ _CERTIFICATES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 URL_SETTING = "redis.url (or REDIS_URL)"
 
 
-#: How long an answer is waited for where a caller has no time of its own, seconds.
+class _Asks(Protocol):
+    _client: redis.Redis
+
+
+_Asking = TypeVar("_Asking", bound=_Asks)
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+#: How long an answer is waited for if a caller sets no time of its own, seconds.
 SOCKET_TIMEOUT_SECONDS = 5.0
-#: How names are read that need not be text: bytes that are none come through, and go back as they were.
+#: How names are read that need not be text: other bytes survive, and go back to Redis unchanged.
 ESCAPED = "surrogateescape"
-#: What reading a key raises that holds something else than RLM writes there.
+#: Redis counts time in microseconds; so many are a second.
+MICROSECONDS = 1_000_000
+#: What reading a key raises if it holds something that RLM does not write there.
 _UNREADABLE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
+
+
+def text(raw: bytes) -> str:
+    """Return a name as text. Bytes that are no text come through, and go back to Redis as they were."""
+    return raw.decode(errors=ESCAPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +122,7 @@ def make_client(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_SECONDS) -> 
 
 
 def _check_certificates(url: str) -> None:
-    """See that what is to be read is a file: a pipe would be waited for. One that is missing is told of elsewhere."""
+    """Require certificates to be regular files: a pipe would block. A missing file is reported elsewhere."""
     for name, value in parse_qsl(urlsplit(url).query):
         if name in _CERTIFICATES:
             with suppress(OSError):
@@ -152,7 +168,7 @@ def _host_and_port(place: str) -> tuple[str, int]:
 def translated(client: redis.Redis | None = None) -> Iterator[None]:
     """Turn what redis-py raises into RLM's errors, which say where that Redis is if `client` is given.
 
-    So is what reading its answers raises, where something else stands there than RLM writes.
+    Errors from reading an answer are turned as well: the key holds something that RLM does not write.
 
     Raises:
         StoreUnreachableError: it cannot be reached, or not yet; whether the command was carried out is not known.
@@ -166,6 +182,17 @@ def translated(client: redis.Redis | None = None) -> Iterator[None]:
     except _UNREADABLE as error:
         what = f"{place(client)} holds what RLM cannot read ({type(error).__name__}: {error})"
         raise StoreGarbledError(what, _NAMES_IT) from error
+
+
+def translating(method: Callable[Concatenate[_Asking, _P], _R]) -> Callable[Concatenate[_Asking, _P], _R]:
+    """Have a method that asks Redis by its `_client` raise RLM's errors, as `translated` does."""
+
+    @wraps(method)
+    def translate(asking: _Asking, /, *args: _P.args, **options: _P.kwargs) -> _R:
+        with translated(asking._client):  # noqa: SLF001  # its class is one of the ledger's
+            return method(asking, *args, **options)
+
+    return translate
 
 
 #: What to do about it.
@@ -205,14 +232,14 @@ def _timeout_of(client: redis.Redis | None) -> float:
 
 
 def names_of(client: redis.Redis, pattern: str) -> list[str]:
-    """Find the keys of a pattern: by SCAN, or where the user may not use that by KEYS, which holds all others up."""
+    """Find the keys of a pattern by SCAN; if the user may not use that, by KEYS, which blocks everybody else."""
     try:
         found = list(client.scan_iter(match=pattern, count=1000))
     except redis.ResponseError as error:
         if not is_forbidden(error):
             raise
         found = cast("list[bytes]", client.keys(pattern))
-    return sorted({one.decode(errors=ESCAPED) for one in found})
+    return sorted({text(one) for one in found})
 
 
 def place(client: redis.Redis | None) -> str:
@@ -221,7 +248,7 @@ def place(client: redis.Redis | None) -> str:
 
 
 def forbidden(where: str, error: redis.ResponseError) -> StoreForbiddenError:
-    """Say that the user of `redis.url` may not do what RLM does, and what to do."""
+    """Return the error for a user of `redis.url` who lacks a right that RLM needs."""
     remedy = f"give the user of {URL_SETTING} the rights that docs/security.md lists for RLM's user"
     return StoreForbiddenError(f"{where} does not allow RLM what it needs ({error})", remedy)
 
@@ -232,7 +259,7 @@ def _is_embedded(client: redis.Redis) -> bool:
 
 
 def is_forbidden(error: Exception) -> bool:
-    """Tell whether Redis refused a command because of who asked; in a script it says so in words alone."""
+    """Return whether Redis refused a command because of who asked. For scripts only its words tell."""
     return isinstance(error, NoPermissionError) or "ACL failure" in str(error) or "NOPERM" in str(error)
 
 
@@ -244,12 +271,12 @@ def _distrust(error: BaseException | None) -> ssl.SSLCertVerificationError | Non
 
 
 def goes_by_sentinel(client: redis.Redis) -> bool:
-    """Tell whether `client` asks Sentinel which server is the primary."""
+    """Return whether `client` asks Sentinel which server is the primary."""
     return isinstance(client.connection_pool, SentinelConnectionPool)
 
 
 def address(client: redis.Redis) -> str:
-    """Say where `client` connects to, without any login."""
+    """Return where `client` connects to, without any login."""
     pool = client.connection_pool
     facts = pool.connection_kwargs
     if isinstance(pool, SentinelConnectionPool):

@@ -1,28 +1,122 @@
-"""What an operator changes on the live system: the limit of an endpoint or a budget, whether it may be called."""
+"""What an operator changes on the live system, limits and pauses, and the record of it: when, by whom, from what."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from rlm.core.window import FAILING
-from rlm.ledger.changes import MOST_CHANGES, What, record_of
-from rlm.ledger.connect import ESCAPED, translated
-from rlm.ledger.scripts import Script
+import msgspec
+
+from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import redis
+    from collections.abc import Iterable
 
     from rlm.core.endpoint import Limited
-    from rlm.ledger.keys import Keys
 
-_MICROSECONDS = 1_000_000
-#: `paused_until_us` of a pause that lasts until it is resumed: the end of the year 9999, as `pause_endpoint` writes it.
-_FOREVER_US = 253_402_300_799_000_000
-_REFUSED = ("refused_limit", "refused_nth", "refused_calls", "refused_us")
-_HEALTH = ("failures", "paused_by", "paused_at", "paused_until_us", "opened_us", "failed_with", *_REFUSED)
+#: Records kept, the newest.
+MOST_CHANGES = 1000
+#: Who changes a limit that follows the configuration file.
+BY_FILE = "file"
+
+
+class What(StrEnum):
+    """What was changed of an endpoint or a budget."""
+
+    LIMIT = "limit"
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change, `at` in seconds since 1970 by the clock of Redis, `by` user@host or `BY_FILE`.
+
+    Of a limit, `before` and `after` are its texts, `before` being None for the first that was published. Of a pause,
+    `after` says how long; of a resume, `before` what was ended.
+    """
+
+    at: float
+    by: str
+    name: str
+    what: What
+    before: str | None
+    after: str | None
+
+    @property
+    def ended(self) -> str:
+        """What a resume ended, as health has it by now: records say `open` of what was resting."""
+        return (self.before or "").replace("open", "resting")
+
+
+class _Record(msgspec.Struct, rename={"before": "from", "after": "to"}):
+    """A change as it is kept."""
+
+    by: str
+    name: str
+    what: What
+    after: str | None
+    at: float | msgspec.UnsetType = msgspec.UNSET
+    before: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class Changes(Part):
+    """The newest changes, written in the step that makes them."""
+
+    def note(self, by: str, name: str, what: What, before: str | None, after: str | None) -> None:
+        """Record a change that is made now, apart from the step that makes it.
+
+        Raises:
+            StoreError: Redis did not answer; whether it is recorded is not known.
+        """
+        ((seconds, microseconds),) = self._batch([("TIME",)])
+        record = msgspec.json.encode(_Record(by, name, what, after, seconds + microseconds / MICROSECONDS, before))
+        changes = self._keys.changes
+        self._batch([("LPUSH", changes, record), ("LTRIM", changes, 0, MOST_CHANGES - 1)], transaction=True)
+
+    @translating
+    def newest(self, number: int = MOST_CHANGES) -> list[Change]:
+        """Return the newest `number` changes, newest first."""
+        found = self._lrange(self._keys.changes, 0, max(0, number - 1))
+        return [_read(raw) for raw in found]
+
+    @staticmethod
+    def is_change(raw: bytes) -> bool:
+        """Return whether an entry of the list is a change."""
+        try:
+            _read(raw)
+        except (ValueError, RecursionError):
+            return False
+        return True
+
+    def limits(self, name: str) -> list[tuple[float, str]]:
+        """Return the limits that an endpoint or a budget had; see `limits_of`."""
+        return limits_of(name, self.newest())
+
+
+def limits_of(name: str, newest: Iterable[Change]) -> list[tuple[float, str]]:
+    """Return the limits that an endpoint or a budget had, each with since when (seconds since 1970), oldest first.
+
+    By the `newest` changes, of whatever name, newest first. What was in force before the oldest of them comes first,
+    since 0.0, if that is known.
+    """
+    changes = [one for one in newest if one.name == name and one.what is What.LIMIT and one.after]
+    found = [(one.at, one.after) for one in reversed(changes) if one.after]
+    if changes and changes[-1].before:
+        found.insert(0, (0.0, changes[-1].before))
+    return found
+
+
+def record_of(by: str, name: str, what: What, after: str | None = None) -> bytes:
+    """Write a change for a script, which adds when it was made and what was there before."""
+    return msgspec.json.encode(_Record(by, name, what, after))
+
+
+def _read(raw: bytes) -> Change:
+    one = msgspec.json.decode(raw, type=_Record)
+    return Change(one.at or 0.0, one.by, one.name, one.what, one.before or None, one.after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,48 +127,8 @@ class Resumed:
     rested: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Refusals:
-    """Calls that an endpoint refused as too many though its `limit` allows them.
-
-    `nth` is one more than were accepted in the shortest period of the limit, the lowest such number of all of them;
-    `at` is when the newest was refused, seconds since 1970.
-    """
-
-    limit: str
-    nth: int
-    calls: int
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What is known of an endpoint or a budget beside its window: failures in a row, its last pause and whose that was.
-
-    Times are in seconds since 1970. `paused_until` is None for a pause without an end, and where there was none.
-    `opened_at` is when it last came to rest for its failures, which raised an alarm.
-    `failed_with` is what the last of its failures was, in a few words; empty where that is not known.
-    `refusals` are those of calls that its limit allows, if any, see `rlm.ledger.refusals`.
-    """
-
-    failures: int
-    paused_by: str
-    paused_at: float | None
-    paused_until: float | None
-    opened_at: float | None = None
-    failed_with: str = ""
-    refusals: Refusals | None = None
-
-
-class Control:
+class Control(Part):
     """Each change is made for all workers at once, and recorded in the same step."""
-
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client = client
-        self._keys = keys
-        self._set_limit = Script("set_limit")
-        self._pause = Script("pause_endpoint")
-        self._resume = Script("resume_endpoint")
 
     def limit(self, limited: Limited, limit: str, by: str) -> str:
         """Set a limit, which holds until the file's value for it changes; return the one before.
@@ -86,12 +140,12 @@ class Control:
         """
         keys = self._keys
         record = record_of(by, limited.name, What.LIMIT, limit)
-        before = self._set_limit(
-            self._client,
+        before = self._run(
+            "set_limit",
             [keys.limits, keys.limits_filed, keys.changes],
             [limited.name, limit, limited.limit.text, MOST_CHANGES, record],
         )
-        return cast("bytes", before).decode(errors=ESCAPED)
+        return text(before)
 
     def pause(self, limited: Limited, by: str, seconds: float | None = None) -> None:
         """Let no new call go to `limited`, for `seconds` or until it is resumed. Calls under way are not cut.
@@ -99,83 +153,21 @@ class Control:
         Raises:
             StoreError: Redis did not answer; whether it is paused is not known.
         """
-        pause_us = -1 if seconds is None else round(seconds * _MICROSECONDS)
+        pause_us = -1 if seconds is None else round(seconds * MICROSECONDS)
         record = record_of(by, limited.name, What.PAUSE, "until resumed" if seconds is None else f"{seconds:g} s")
-        self._pause(self._client, self._both(limited), [pause_us, by, MOST_CHANGES, record])
+        self._run("pause_endpoint", self._both(limited), [pause_us, by, MOST_CHANGES, record])
 
     def resume(self, limited: Limited, by: str) -> Resumed:
-        """End a pause, and a rest for what the endpoint answered: its next call is its probe then.
+        """End a pause, and a rest for what the endpoint answered; its next call is then its probe.
 
-        A rest because its window cannot be trusted stands, for else a limit could be exceeded.
+        A rest because its window cannot be trusted stays: without it a limit could be exceeded.
 
         Raises:
             StoreError: Redis did not answer; whether it is resumed is not known.
         """
         record = record_of(by, limited.name, What.RESUME)
-        paused, rested = self._resume(self._client, self._both(limited), [MOST_CHANGES, record])
+        paused, rested = self._run("resume_endpoint", self._both(limited), [MOST_CHANGES, record])
         return Resumed(bool(paused), bool(rested))
-
-    @translated()
-    def health(self, limited: Sequence[Limited]) -> dict[str, Health]:
-        """Return what is known of each, by name.
-
-        Raises:
-            StoreError: Redis did not answer.
-        """
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=False)
-            for one in limited:
-                pipeline.hmget(self._keys.health(one.window_id), _HEALTH)
-            found = pipeline.execute()
-        return {one.name: _read_health(*told) for one, told in zip(limited, found, strict=True)}
-
-    def alarmed(self, endpoints: Sequence[Limited], since: float) -> set[str]:
-        """Return the names of the endpoints that raised an alarm since (seconds since 1970), or still fail.
-
-        Raises:
-            StoreError: Redis did not answer.
-        """
-        return {
-            name
-            for name, one in self.health(endpoints).items()
-            if one.failures >= FAILING or (one.opened_at is not None and one.opened_at >= since)
-        }
-
-    def forget_refusals(self, limited: Limited) -> None:
-        """Forget that calls of `limited` were refused: so many were answered well since.
-
-        Raises:
-            StoreError: Redis did not answer.
-        """
-        with translated(self._client):
-            self._client.hdel(self._keys.health(limited.window_id), *_REFUSED)
 
     def _both(self, limited: Limited) -> list[str]:
         return [self._keys.health(limited.window_id), self._keys.changes]
-
-
-def _read_health(
-    failures: bytes | None,
-    by: bytes | None,
-    at: bytes | None,
-    until_us: bytes | None,
-    opened_us: bytes | None,
-    failed_with: bytes | None,
-    *refused: bytes | None,
-) -> Health:
-    ends = until_us is not None and int(until_us) < _FOREVER_US // 2  # it is moved with a clock that steps
-    return Health(
-        int(failures or 0),
-        (by or b"").decode(errors=ESCAPED),
-        float(at) if at else None,
-        int(until_us) / _MICROSECONDS if until_us and ends else None,
-        int(opened_us) / _MICROSECONDS if opened_us else None,
-        (failed_with or b"").decode(errors=ESCAPED),
-        _read_refusals(*refused),
-    )
-
-
-def _read_refusals(limit: bytes | None, nth: bytes | None, calls: bytes | None, at_us: bytes | None) -> Refusals | None:
-    if not (limit and nth and calls and at_us):
-        return None
-    return Refusals(limit.decode(), int(nth), int(calls), int(at_us) / _MICROSECONDS)

@@ -14,6 +14,8 @@ from rlm.ledger.connect import goes_by_sentinel, translated
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rlm.ledger import Store
+
 #: The oldest Redis whose commands RLM's scripts can count on.
 OLDEST_VERSION = (6, 2)
 #: More than this share of `maxmemory` in use is worth a warning.
@@ -62,8 +64,8 @@ class Fitness:
         return not self.errors
 
 
-def check_fitness(client: redis.Redis, *, allow_volatile: bool = False) -> Fitness:
-    """Look at the Redis of `client` and return all that was found.
+def check_fitness(store: Store, *, allow_volatile: bool = False) -> Fitness:
+    """Look at the Redis of `store` and return all that was found.
 
     With `allow_volatile` a Redis that does not keep an append-only file is a warning, no error.
 
@@ -71,6 +73,7 @@ def check_fitness(client: redis.Redis, *, allow_volatile: bool = False) -> Fitne
         StoreUnreachableError: it cannot be reached.
         StoreError: it refuses the login.
     """
+    client = store.client
     with translated(client):
         try:
             info = client.info()
@@ -80,14 +83,14 @@ def check_fitness(client: redis.Redis, *, allow_volatile: bool = False) -> Fitne
         return judge(info, _settings(client), sentinel=sentinel, allow_volatile=allow_volatile)
 
 
-def require_fit(client: redis.Redis, *, allow_volatile: bool = False) -> None:
-    """Return if the Redis of `client` is fit.
+def require_fit(store: Store, *, allow_volatile: bool = False) -> None:
+    """Return if the Redis of `store` is fit.
 
     Raises:
         StoreUnfitError: it is not; the message says all that is wrong and the remedy of each.
         StoreError: it cannot be reached or refuses the login.
     """
-    errors = check_fitness(client, allow_volatile=allow_volatile).errors
+    errors = check_fitness(store, allow_volatile=allow_volatile).errors
     if errors:
         lines = (f"- {found.message}: {found.remedy}" for found in errors)
         raise StoreUnfitError("\n".join(("this Redis could lose events or refuse them", *lines)))
@@ -98,7 +101,7 @@ def judge(
 ) -> Fitness:
     """Judge what INFO says; `settings` is what CONFIG GET says of `SETTINGS`, empty where that is forbidden.
 
-    `sentinel` tells that it was found by Sentinel, so that another server may take its place.
+    `sentinel`: it was found by Sentinel, so another server may take its place.
     """
     return Fitness(
         (
@@ -167,7 +170,7 @@ def _cluster(info: Mapping[str, Any]) -> Finding:
 
 
 def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel: bool) -> Finding:
-    """Look whether a primary that was cut off, and replaced, would go on taking writes: then there are two ledgers.
+    """Check that a primary that was cut off and replaced stops taking writes: otherwise there are two ledgers.
 
     Either setting turns it off with 0, see redis.conf.
     """
@@ -200,7 +203,7 @@ def _eviction(info: Mapping[str, Any]) -> Finding:
 
 
 def _memory(info: Mapping[str, Any]) -> Finding:
-    """Compare what is used with what may be: a Redis that is full refuses items, and the steps of events as well."""
+    """Compare used memory with its bound: a full Redis refuses items, and the steps of events as well."""
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if not most:
         return _good("memory", "its memory has no bound of its own (maxmemory is 0)")

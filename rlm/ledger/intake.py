@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
 from rlm.core.event import MAX_PRIORITY, BadItemError, Excerpt, Excerpting, decode_item, encode_letter
 from rlm.core.failpoints import crash_point
 from rlm.core.text import is_name
-from rlm.ledger.connect import translated
-from rlm.ledger.giants import Giants
+from rlm.ledger.connect import translated, translating
+from rlm.ledger.keys import longest_item
+from rlm.ledger.lists import Giants
 from rlm.ledger.quarantine import Quarantine
-from rlm.ledger.scripts import Script
-from rlm.ledger.sizes import longest_item
+from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ CHUNK_WRITTEN = 500
 #: Bytes of an item that its letters hold altogether; those beyond the first that exceed it hold an excerpt.
 WHOLE_BYTES = 256_000
 
-#: What `take_chunk` returns where a key that is to be an event's holds something else.
+#: What `take_chunk` returns if the key of an event holds something else.
 _NO_HASH = -2
 
 #: A step of priority in an event's order score. 2^42 arrivals fit in a step, and 100 steps in a double.
@@ -49,8 +49,8 @@ def order_offset(priority: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """An event to be written: the index of its item in the chunk (from 1), and what the ledger needs of it."""
+class _NewEvent:
+    """An event to be written: the index of its item in the chunk, from 1, and what the ledger needs of it."""
 
     item: int
     event_id: str
@@ -63,7 +63,7 @@ class _Entry:
 class _Chunk:
     digests: list[str] = field(default_factory=list)
     letters: list[bytes] = field(default_factory=list)
-    entries: list[_Entry] = field(default_factory=list)
+    entries: list[_NewEvent] = field(default_factory=list)
     written_bytes: int = 0
 
     @property
@@ -71,7 +71,7 @@ class _Chunk:
         """Whether to take it before another item is added."""
         return self.written_bytes > CHUNK_WRITTEN_BYTES or len(self.letters) + len(self.entries) > CHUNK_WRITTEN
 
-    def add_entry(self, entry: _Entry, raw: bytes) -> None:
+    def add_entry(self, entry: _NewEvent, raw: bytes) -> None:
         self.entries.append(entry)
         self.written_bytes += len(raw)
 
@@ -80,17 +80,13 @@ class _Chunk:
         self.written_bytes += len(letter)
 
 
-class Intake:
+class Intake(Part):
     """The drain. It belongs to the conductor: every step carries the fencing token and the run it drains for."""
 
     def __init__(self, client: redis.Redis, keys: Keys, max_item_bytes: int) -> None:
-        self._client = client
-        self._keys = keys
+        super().__init__(client, keys)
         self._quarantine = Quarantine(client, keys)
         self._max_item_bytes = max_item_bytes
-        self._stage = Script("stage_items")
-        self._take = Script("take_chunk")
-        self._take_giant = Script("take_giant")
         self._staged = Giants(client, keys, keys.processing, longest_item(max_item_bytes))
 
     def drain(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
@@ -105,7 +101,7 @@ class Intake:
         """
         yield from self._empty_staging(token, run_id, priorities)
         keys = self._keys
-        self._stage(self._client, [keys.lease, keys.run(run_id), keys.events, keys.processing], [token, run_id])
+        self._run("stage_items", [keys.lease, keys.run(run_id), keys.events, keys.processing], [token, run_id])
         crash_point("drain.staged")
         yield from self._empty_staging(token, run_id, priorities)
 
@@ -123,7 +119,7 @@ class Intake:
     def _reject_giant(self, token: int, run_id: str, name: str) -> Iterator[int]:
         """Make a dead letter of a staged item that is too large to be read, in constant memory.
 
-        Yields 0 after each piece, for a lease does not last as long as the reading may take.
+        Yields 0 after each piece, because reading may take longer than the lease lasts.
         """
         crash_point("drain.giant_aside")
         size = self._staged.size(name)
@@ -141,7 +137,7 @@ class Intake:
             names.giant(name),
             names.failed,
         ]
-        self._take_giant(self._client, keys, [token, run_id, name, letter])
+        self._run("take_giant", keys, [token, run_id, name, letter])
 
     def _take_chunk(
         self, token: int, run_id: str, items: Sequence[bytes], priorities: Mapping[str, int]
@@ -174,7 +170,7 @@ class Intake:
         for entry in chunk.entries:
             keys += [names.event(entry.event_id), names.pending(entry.type)]
             args += [entry.item, entry.event_id, entry.type, entry.wallet_name, entry.priority]
-        taken, duplicates = self._take(self._client, keys, args)
+        taken, duplicates = self._run("take_chunk", keys, args)
         if taken == _NO_HASH:  # else its item would be taken for a duplicate, and nobody would have it
             event = names.event(chunk.entries[duplicates - 1].event_id)
             self._quarantine.set_aside(token, event, "is no hash, as an event is")
@@ -190,29 +186,35 @@ class Intake:
         for event in item.events:
             if event.type in priorities:
                 priority = priorities[event.type] if item.priority is None else item.priority
-                chunk.add_entry(_Entry(index, event.id, event.type, item.wallet_name, priority), raw)
+                chunk.add_entry(_NewEvent(index, event.id, event.type, item.wallet_name, priority), raw)
         for letter in _unknown(raw, item, priorities, run_id):
             chunk.add_letter(letter)
 
-    @translated()
+    @translating
     def ever_taken(self) -> int:
         """Count the events that were ever taken into the ledger."""
-        with translated(self._client):
-            return int(cast("bytes | None", self._client.get(self._keys.sequence)) or 0)
+        return int(self._get(self._keys.sequence) or 0)
 
     def begin_sequence(self, number: int) -> None:
-        """Begin to count arrivals with `number`, where the count was lost."""
+        """Begin to count arrivals with `number`, if the count was lost."""
         with translated(self._client):
             self._client.set(self._keys.sequence, number, nx=True)
 
     def waiting(self) -> int:
-        """Count the items on the audit list and in staging, those that are set aside among them."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.llen(self._keys.events)
-            pipeline.llen(self._keys.processing)
-            pipeline.llen(self._keys.aside(self._keys.processing))
-            return sum(pipeline.execute())
+        """Count the items on the audit list and in staging, including those set aside."""
+        keys = self._keys
+        lists = (keys.events, keys.processing, keys.aside(keys.processing))
+        return sum(self._batch((("LLEN", one) for one in lists), transaction=True))
+
+    def lengths(self) -> tuple[int, int]:
+        """Count the items in staging, without those set aside, and those on the audit list, at one instant."""
+        lists = (self._keys.processing, self._keys.events)
+        staged, listed = self._batch((("LLEN", one) for one in lists), transaction=True)
+        return staged, listed
+
+    def clear(self) -> int:
+        """Remove all items from the audit list in one step; return how many there were."""
+        return int(self._batch([("LLEN", self._keys.events), ("UNLINK", self._keys.events)], transaction=True)[0])
 
     def push(self, items: Sequence[bytes]) -> int:
         """Push items onto the audit list, as the audit system does; return how many wait there now."""
@@ -223,7 +225,7 @@ class Intake:
 def _unknown(raw: bytes, item: Item, configured: Container[str], run_id: str) -> Iterator[bytes]:
     """Yield a letter for each type of an item that is not configured; the first ones hold the item whole.
 
-    An event id that holds what is no name of a type could be another event's: `a` + `b:T` is `a:b` + `T`.
+    It has no event id if the type's name is none: `a` + `b:T` would be the id of `a:b` + `T`.
     """
     unknown = [event for event in item.events if event.type not in configured]
     whole = max(1, WHOLE_BYTES // len(raw))

@@ -66,10 +66,36 @@ dramatiq:*                 -       the broker's own: messages, which are claim c
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from rlm.core.trail import Place
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from rlm.settings import Settings
+
+
+class KeyType(StrEnum):
+    """The types of Redis that RLM uses; the values are what `TYPE` says."""
+
+    STRING = "string"
+    HASH = "hash"
+    LIST = "list"
+    SET = "set"
+    ZSET = "zset"
+
+
+#: The broker's, as its script names them for the queue `rlm`; the last one for each worker.
+BROKER: Mapping[str, KeyType] = {
+    "__heartbeats__": KeyType.ZSET,
+    "rlm": KeyType.LIST,
+    "rlm.msgs": KeyType.HASH,
+    "rlm.XQ": KeyType.ZSET,
+    "rlm.XQ.msgs": KeyType.HASH,
+    "__acks__.WORKER.rlm": KeyType.SET,
+}
 
 
 class Keys:
@@ -103,107 +129,82 @@ class Keys:
         self.requests = f"{prefix}:requests"
         self.quarantine = f"{prefix}:quarantine"
         self.dramatiq = f"{prefix}:dramatiq"
+        self.aside = self._each("aside")  #: of a list
+        self.giant = self._each("giant")
+        self.event = self._each("event")
+        self.pending = self._each("pending")  #: of a type, as the next five
+        self.backoff = self._each("backoff")
+        self.spent = self._each("spent")
+        self.released = self._each("released")
+        self.inflight = self._each("inflight")
+        self.retried = self._each("retried")
+        self.run = self._each("run")
+        self.tally = self._each("tally")  #: of a run
+        self.timings = self._each("timings")  #: of a run
+        self.window = self._each("window")  #: by the hash of an endpoint's URL, or of a budget's name
+        self.moved = self._each("moved")  #: likewise
+        self.health = self._each("health")  #: likewise
+        self.processes = self._each("processes")  #: of a role
+        self.calls = self._each("calls")  #: of a worker
+        self.alone = self._each("alone")  #: of a worker
+        self.restarted = self._each("restarted")  #: of a worker
+        self.reply = self._each("reply")  #: to a request
+        self.wake = self._each("wake")  #: the channel of `workers`, `supervisors` or `scheduler`
 
-    def aside(self, entries: str) -> str:
-        """Return the list of names of what was set aside from the list `entries`."""
-        return f"{self._prefix}:aside:{entries}"
-
-    def giant(self, name: str) -> str:
-        """Return the string that holds what was set aside under a name."""
-        return f"{self._prefix}:giant:{name}"
-
-    def event(self, event_id: str) -> str:
-        """Return the hash of one event."""
-        return f"{self._prefix}:event:{event_id}"
-
-    def pending(self, type_name: str) -> str:
-        """Return the zset of a type's events to be released."""
-        return f"{self._prefix}:pending:{type_name}"
-
-    def backoff(self, type_name: str) -> str:
-        """Return the zset of a type's events that wait for another attempt."""
-        return f"{self._prefix}:backoff:{type_name}"
-
-    def spent(self, type_name: str) -> str:
-        """Return the zset of a type's events that spent their attempts of this run."""
-        return f"{self._prefix}:spent:{type_name}"
-
-    def released(self, type_name: str) -> str:
-        """Return the zset of a type's released, unclaimed events."""
-        return f"{self._prefix}:released:{type_name}"
-
-    def inflight(self, type_name: str) -> str:
-        """Return the zset of a type's claimed events."""
-        return f"{self._prefix}:inflight:{type_name}"
-
-    def retried(self, type_name: str) -> str:
-        """Return the zset of a type's events that were dead letters and enter the next run."""
-        return f"{self._prefix}:retried:{type_name}"
-
-    def run(self, run_id: str) -> str:
-        """Return the hash of an open run."""
-        return f"{self._prefix}:run:{run_id}"
-
-    def tally(self, run_id: str) -> str:
-        """Return the hash of an open run's counts."""
-        return f"{self._prefix}:tally:{run_id}"
-
-    def timings(self, run_id: str) -> str:
-        """Return the list of an open run's completed calls."""
-        return f"{self._prefix}:timings:{run_id}"
-
-    def window(self, window_id: str) -> str:
-        """Return the list of an endpoint's slots, by the hash of its URL, or of a budget's, by that of its name."""
-        return f"{self._prefix}:window:{window_id}"
-
-    def moved(self, window_id: str) -> str:
-        """Return the list of those slots of a window that count from later than their calls were sent."""
-        return f"{self._prefix}:moved:{window_id}"
-
-    def health(self, window_id: str) -> str:
-        """Return the hash of an endpoint's health, by the hash of its URL, or of a budget's, by that of its name."""
-        return f"{self._prefix}:health:{window_id}"
-
-    def processes(self, role: str) -> str:
-        """Return the set of ids of a role's processes."""
-        return f"{self._prefix}:processes:{role}"
+    def _each(self, family: str) -> Callable[[str], str]:
+        """Return what spells the key of each member of a family."""
+        start = f"{self._prefix}:{family}:"
+        return lambda name: f"{start}{name}"
 
     def process(self, role: str, process_id: str) -> str:
         """Return the entry of one process."""
         return f"{self._prefix}:process:{role}:{process_id}"
 
-    def calls(self, worker_id: str) -> str:
-        """Return the hash of the calls under way in one worker."""
-        return f"{self._prefix}:calls:{worker_id}"
-
-    def alone(self, worker_id: str) -> str:
-        """Return the id of the event that one worker carries alone."""
-        return f"{self._prefix}:alone:{worker_id}"
-
-    def restarted(self, worker_id: str) -> str:
-        """Return the mark that a worker's unexpected end has been counted."""
-        return f"{self._prefix}:restarted:{worker_id}"
-
-    def reply(self, request_id: str) -> str:
-        """Return the answer to one request."""
-        return f"{self._prefix}:reply:{request_id}"
-
     def set_aside(self, key: str, at: float) -> str:
-        """Return where what stood in `key` goes that was set aside at `at` (seconds since 1970)."""
+        """Return the key for what stood in `key` until it was set aside at `at` (seconds since 1970)."""
         return f"{self.quarantine}:{key.removeprefix(f'{self._prefix}:')}:{round(at * 1000)}"
 
     def family(self, name: str) -> str:
-        """Return the pattern of all keys of a family, `event` for one; no prefix holds anything that patterns mean."""
+        """Return the pattern of all keys of a family, such as `event`. A prefix contains no special characters."""
         return f"{self._prefix}:{name}:*"
 
     def brokers(self, name: str) -> str:
         """Return a key of the broker's own."""
         return f"{self.dramatiq}:{name}"
 
-    def wake(self, whom: str) -> str:
-        """Return the channel that wakes `workers`, `supervisors` or `scheduler`."""
-        return f"{self._prefix}:wake:{whom}"
+    def zsets(self, type_name: str) -> dict[Place, str]:
+        """Return all zsets of a type, by the place of the events in each."""
+        return {
+            Place.PENDING: self.pending(type_name),
+            Place.RELEASED: self.released(type_name),
+            Place.IN_FLIGHT: self.inflight(type_name),
+            Place.BACKING_OFF: self.backoff(type_name),
+            Place.SPENT: self.spent(type_name),
+            Place.RETRIED: self.retried(type_name),
+        }
 
     def holders(self, type_name: str) -> tuple[str, str, str, str]:
         """Return the zsets of a type that only an open run fills: released, inflight, backoff, spent."""
         return self.released(type_name), self.inflight(type_name), self.backoff(type_name), self.spent(type_name)
+
+
+#: An item of so many bytes is read as a whole, however small `queue.max_item_bytes` is.
+READABLE_BYTES = 1_000_000
+
+
+def longest_item(max_item_bytes: int) -> int:
+    """Return the size up to which an item is read as a whole, to be taken or to become a dead letter."""
+    return max(max_item_bytes, READABLE_BYTES)
+
+
+def longest_letter(max_item_bytes: int) -> int:
+    """Return the size up to which a dead letter is read as a whole: it may hold an item as base64."""
+    return 2 * longest_item(max_item_bytes)
+
+
+def longest_bulk(max_item_bytes: int) -> int:
+    """Return the length of argument that the embedded server must accept.
+
+    RLM's longest are dead letters, and a record with 10,000 endpoints, about 3 MB.
+    """
+    return 2 * longest_letter(max_item_bytes)

@@ -1,15 +1,24 @@
-"""The conductor's lease in Redis: one holder at a time, and a fencing token that grows with each."""
+"""What schedulers share: the lease, by which one of them leads, the last tick, and requests to start a run.
+
+The lease has one holder at a time, and a fencing token that grows with each.
+"""
 
 from __future__ import annotations
 
+import math
+import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from rlm.ledger.connect import ESCAPED, translated
+import msgspec
+
+from rlm.ledger.connect import text, translated, translating
 from rlm.ledger.quarantine import Quarantine
-from rlm.ledger.scripts import Script
+from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import redis
 
     from rlm.ledger.keys import Keys
@@ -17,70 +26,116 @@ if TYPE_CHECKING:
 
 #: What is wrong with one that nobody can take.
 _NO_LEASE = "is no lease: a hash with a token that is a number is expected"
-#: Owner and end of the lease, and the clock of Redis: seconds and microseconds.
-_Found = tuple[list["bytes | None"], tuple[int, int]]
+#: Milliseconds the answer to a request is kept for the one who asked.
+_REPLY_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
 class Tenure:
-    """Who took the lease last and has not given it up, and for how much longer; below zero where it ran out."""
+    """Who took the lease last and has not given it up, and for how much longer; negative once it ran out."""
 
     owner: str
     left_seconds: float
 
 
-class Leases:
+class Leases(Part):
     """Takes, prolongs and gives up the lease that allows to conduct runs."""
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client = client
-        self._keys = keys
+        super().__init__(client, keys)
         self._quarantine = Quarantine(client, keys)
-        self._acquire = Script("acquire_lease")
-        self._release = Script("release_lease")
 
-    @translated()
+    @translating
     def acquire(self, owner: str, ttl_seconds: float) -> int:
         """Take or prolong the lease for `ttl_seconds`; return its fencing token, 0 while another holds it."""
         return self.contend(owner, ttl_seconds)[0]
 
-    @translated()
+    @translating
     def contend(self, owner: str, ttl_seconds: float) -> tuple[int, str]:
         """Take or prolong the lease as `acquire` does; return the fencing token or 0, and who holds it now."""
         lease = self._keys.lease
         note, where = self._quarantine.note(lease, _NO_LEASE)
-        token, holder, aside = self._acquire(
-            self._client,
-            [lease, where, self._keys.quarantine],
-            [owner, round(ttl_seconds * 1_000_000), note],
+        token, holder, aside = self._run(
+            "acquire_lease", [lease, where, self._keys.quarantine], [owner, round(ttl_seconds * 1_000_000), note]
         )
         if aside:
             self._quarantine.tell(lease, _NO_LEASE, where)
-        return int(token), holder.decode(errors=ESCAPED)
+        return int(token), text(holder)
 
     def release(self, owner: str) -> bool:
         """Give the lease up; False when it was no longer the owner's."""
-        return bool(self._release(self._client, [self._keys.lease], [owner]))
+        return bool(self._run("release_lease", [self._keys.lease], [owner]))
 
     def holder(self) -> str | None:
-        """Name the process that holds a lease which has not run out, or None."""
+        """Return the process that holds a lease which has not run out, or None."""
         tenure = self.tenure()
         return tenure.owner if tenure and tenure.left_seconds > 0 else None
 
-    @translated()
+    @translating
     def tenure(self) -> Tenure | None:
-        """Tell who took the lease last, even where it has run out; None where nobody has, or it was given up."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=False)
-            pipeline.hmget(self._keys.lease, ["owner", "expires_us"])
-            pipeline.time()
-            (owner, expires), (seconds, microseconds) = cast("_Found", tuple(pipeline.execute()))
+        """Return who took the lease last, even if it has run out; None if nobody has, or it was given up."""
+        lease, (seconds, microseconds) = self._batch([("HMGET", self._keys.lease, "owner", "expires_us"), ("TIME",)])
+        owner, expires = lease
         if owner is None or expires is None:
             return None
-        return Tenure(owner.decode(errors=ESCAPED), (int(expires) - seconds * 1_000_000 - microseconds) / 1_000_000)
+        return Tenure(text(owner), (int(expires) - seconds * 1_000_000 - microseconds) / 1_000_000)
 
-    @translated()
+    @translating
     def token(self) -> int:
         """Return the newest fencing token that was given out, 0 before the first."""
+        return int(self._hget(self._keys.lease, "token") or 0)
+
+
+class Schedule(Part):
+    """When schedulers last ticked, and the requests to start a run that they answer."""
+
+    @translating
+    def last_tick(self) -> float | None:
+        """Return when the scheduler last ticked, seconds since 1970."""
+        raw = self._get(self._keys.last_tick)
+        if raw is None:
+            return None
+        if not math.isfinite(at := float(raw)):
+            raise ValueError(f"no moment: {raw!r}")
+        return at
+
+    def note_tick(self, at: float) -> None:
+        """Note when the scheduler ticked, seconds since 1970."""
         with translated(self._client):
-            return int(cast("bytes | None", self._client.hget(self._keys.lease, "token")) or 0)
+            self._client.set(self._keys.last_tick, repr(at))
+
+    def request(self) -> str:
+        """Ask the scheduler to start a run; return the request's id, for `reply` and `withdraw`."""
+        request_id = secrets.token_hex(8)
+        with translated(self._client):
+            self._client.lpush(self._keys.requests, request_id)
+            self._client.publish(self._keys.wake("scheduler"), "request")
+        return request_id
+
+    def next_request(self) -> str | None:
+        """Return the oldest request to start a run, or None. It stays until it is answered: its taker may die."""
+        with translated(self._client):
+            raw = cast("bytes | None", self._client.lindex(self._keys.requests, -1))
+        return None if raw is None else text(raw)
+
+    def withdraw(self, request_id: str) -> bool:
+        """Take a request back; False when it has been answered."""
+        with translated(self._client):
+            return bool(self._client.lrem(self._keys.requests, 1, request_id))
+
+    def answer(self, request_id: str, reply: Mapping[str, Any]) -> None:
+        """Answer a request: `{"run_id": ...}` of the run started, or `{"open": ...}` of the one under way."""
+        keys, answer = self._keys, msgspec.json.encode(reply)
+        done = [("SET", keys.reply(request_id), answer, "PX", _REPLY_MS), ("LREM", keys.requests, 1, request_id)]
+        self._batch(done, transaction=True)
+
+    def forget_reply(self, request_id: str) -> None:
+        """Delete the answer to a request, which would stay for a minute."""
+        with translated(self._client):
+            self._client.delete(self._keys.reply(request_id))
+
+    @translating
+    def reply(self, request_id: str) -> dict[str, Any] | None:
+        """Return the answer to a request, None while there is none."""
+        raw = self._get(self._keys.reply(request_id))
+        return None if raw is None else cast("dict[str, Any]", msgspec.json.decode(raw))

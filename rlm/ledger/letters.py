@@ -12,10 +12,10 @@ from redis.exceptions import ResponseError
 from rlm.core.event import NOT_EMBEDDABLE, BadItemError, Reason, decode_item, event_id, type_of
 from rlm.core.text import is_name
 from rlm.ledger.connect import is_forbidden, translated
-from rlm.ledger.giants import Giants
 from rlm.ledger.intake import order_offset
-from rlm.ledger.scripts import Script
-from rlm.ledger.sizes import longest_letter
+from rlm.ledger.keys import longest_letter
+from rlm.ledger.lists import Giants
+from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ class TruncatedLetterError(BadItemError):
 
 
 class Envelope(msgspec.Struct):
-    """What there is to a letter for whoever deals with it."""
+    """The parts of a letter that RLM deals with."""
 
     id: str
     reason: Reason
@@ -46,17 +46,11 @@ class Envelope(msgspec.Struct):
     item: msgspec.Raw
 
 
-class Letters:
+class Letters(Part):
     """The list of dead letters, newest first. A letter is known by its `id`."""
 
     def __init__(self, client: redis.Redis, keys: Keys, max_item_bytes: int) -> None:
-        self._client = client
-        self._keys = keys
-        self._retry = Script("retry_letter")
-        self._drop = Script("drop_letter")
-        self._look = Script("look_items")
-        self._trim = Script("trim_letters")
-        self._trim_giant = Script("trim_giant")
+        super().__init__(client, keys)
         self._longest = longest_letter(max_item_bytes)
         self._giants = Giants(client, keys, keys.failed, self._longest)
 
@@ -69,8 +63,7 @@ class Letters:
         """Read them, newest first, about a megabyte at a time. Entries that are no letters of ours are passed over."""
         start, number = 0, 1
         while True:
-            with translated(self._client):  # no script: who only looks on may run none
-                page = cast("list[bytes]", self._client.lrange(self._keys.failed, start, start + number - 1))
+            page = self._lrange(self._keys.failed, start, start + number - 1)  # who only looks on may run no script
             yield from (raw for raw in page if is_letter(raw))
             if len(page) < number:
                 return
@@ -80,10 +73,10 @@ class Letters:
     def oldest(self, skip: int, number: int) -> list[bytes]:
         """Read up to `number` entries behind the `skip` oldest, oldest first, letters or not.
 
-        None is moved by what is added. One that is too large to be a letter of ours comes back empty.
+        Letters added meanwhile do not shift them. An entry too large to be a letter of ours comes back empty.
         """
         args = [skip, number, _CHUNK_BYTES, self._longest]
-        return cast("list[bytes]", self._look(self._client, [self._keys.failed], args))
+        return cast("list[bytes]", self._run("look_items", [self._keys.failed], args))
 
     def find(self, handle: str) -> bytes | None:
         """Return the letter with this id, as it stands in the list, or None."""
@@ -117,15 +110,15 @@ class Letters:
         )
 
     def _run_retry(self, keys: list[str], args: list[str | bytes | int]) -> bool:
-        return cast("int", self._retry(self._client, [*keys, self._keys.types, self._keys.sequence], args)) > 0
+        return cast("int", self._run("retry_letter", [*keys, self._keys.types, self._keys.sequence], args)) > 0
 
     def drop(self, raw: bytes) -> bool:
         """Remove a letter for good and forget its event, if it failed with this letter; False when it was gone."""
         event = _own_event(msgspec.json.decode(raw, type=Envelope))
-        return bool(self._drop(self._client, [self._keys.failed, self._keys.event(event)], [raw, event]))
+        return bool(self._run("drop_letter", [self._keys.failed, self._keys.event(event)], [raw, event]))
 
     def held_bytes(self) -> int | None:
-        """Return how many bytes of memory the list takes; None where this user of Redis may not ask."""
+        """Return how many bytes of memory the list takes; None if this user of Redis may not ask."""
         with translated(self._client):
             try:
                 return int(self._client.memory_usage(self._keys.failed, samples=0) or 0)
@@ -152,20 +145,14 @@ class Letters:
         return self._giants.pieces(giant)
 
     def trim_giant(self, token: int, giant: str) -> None:
-        """Remove an entry that is too large to be read, and archived. May be repeated.
-
-        Raises FencedError for a `token` that is not the lease's.
-        """
+        """Remove an entry that is too large to be read, and archived. May be repeated."""
         keys = self._keys
-        self._trim_giant(self._client, [keys.lease, keys.aside(keys.failed), keys.giant(giant)], [token, giant])
+        self._run("trim_giant", [keys.lease, keys.aside(keys.failed), keys.giant(giant)], [token, giant])
 
     def trim(self, token: int, letters: Sequence[bytes]) -> int:
-        """Remove the oldest entries, which are `letters` and archived; return how many. May be repeated.
-
-        Raises FencedError for a `token` that is not the lease's.
-        """
+        """Remove the oldest entries, which are `letters` and archived; return how many. May be repeated."""
         digests = [hashlib.sha1(one, usedforsecurity=False).hexdigest() for one in letters]
-        return int(self._trim(self._client, [self._keys.lease, self._keys.failed], [token, *digests]))
+        return int(self._run("trim_letters", [self._keys.lease, self._keys.failed], [token, *digests]))
 
 
 def is_letter(raw: bytes) -> bool:
@@ -179,7 +166,7 @@ def is_letter(raw: bytes) -> bool:
 
 
 def _own_event(letter: Envelope) -> str:
-    """Return the id of a letter's event; "" where it has none, or one that is not its item's."""
+    """Return the id of a letter's event; "" if it has none, or one that is not its item's."""
     if not letter.event_id or is_excerpt(letter):  # an excerpt stands for an event that was never taken
         return ""
     item = _item_of(letter)
@@ -200,7 +187,7 @@ def _is_own(event: str, item: Item) -> bool:
 
 
 def is_excerpt(letter: Envelope) -> bool:
-    """Return whether a letter holds an excerpt in place of its item: of these reasons none but RLM's looks like one."""
+    """Return whether a letter holds an excerpt in place of its item; an item cannot look like one for these reasons."""
     if letter.reason not in {Reason.TOO_LARGE, Reason.UNKNOWN_TYPE}:
         return False
     held = msgspec.json.decode(letter.item)

@@ -11,13 +11,14 @@ import msgspec
 import redis
 
 from rlm.core.clock import system_clock
-from rlm.ledger.connect import ESCAPED, make_client, translated
-from rlm.ledger.scripts import Script
+from rlm.ledger.claims import lanes_of
+from rlm.ledger.connect import make_client, text, translated, translating
+from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from rlm.ledger.keys import Keys
+    from rlm.ledger.claims import Lane
 
 #: A process not heard of for this many seconds is taken for gone.
 HEARTBEAT_TTL_SECONDS = 10.0
@@ -31,8 +32,8 @@ LATEST = 253_402_300_799.0
 MOST_LANES = 1_000_000_000
 
 _RECONNECT_SECONDS = 0.5
-#: A channel on which nothing was heard for so long is asked whether it is still there, seconds, and connected anew if
-#: no answer comes within so many more: what lies between forgets a silent connection, and tells neither end.
+#: A silent channel is pinged after this many seconds, and connected anew if no answer comes within so many more:
+#: a firewall may forget a silent connection without telling either end.
 _PING_SECONDS = 10.0
 _PONG_SECONDS = 5.0
 #: How long it is remembered that a worker's unexpected end was counted, milliseconds.
@@ -59,7 +60,7 @@ class WorkerState(StrEnum):
 class Process:
     """What a process announces of itself; `started_at` in seconds since 1970.
 
-    `version` is RLM's, empty where that was older than this field.
+    `version` is RLM's, empty if that is older than this field.
     """
 
     id: str
@@ -73,46 +74,21 @@ class Process:
     version: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """What one busy lane of a worker has in hand: an event, and once it has a slot where and since when.
-
-    `taken_us` is when the slot was taken, microseconds by the clock of Redis.
-    """
-
-    event_id: str
-    endpoint: str | None = None
-    taken_us: int | None = None
-
-
-class Processes:
+class Processes(Part):
     """The register of processes. Entries expire, so that a host that vanished does not stay in it."""
-
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client = client
-        self._keys = keys
-        self._want = Script("want_workers")
-        self._count_restarts = Script("count_restarts")
 
     def announce(self, role: Role, process: Process) -> None:
         """Enter a process, or prolong its entry."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.sadd(self._keys.processes(role), process.id)
-            pipeline.set(
-                self._keys.process(role, process.id),
-                msgspec.json.encode(process),
-                px=round(HEARTBEAT_TTL_SECONDS * 1000),
-            )
-            pipeline.execute()
+        key, ttl_ms = self._keys.process(role, process.id), round(HEARTBEAT_TTL_SECONDS * 1000)
+        entry = msgspec.json.encode(process)
+        enter = [("SADD", self._keys.processes(role), process.id), ("SET", key, entry, "PX", ttl_ms)]
+        self._batch(enter, transaction=True)
 
     def forget(self, role: Role, process_id: str) -> None:
         """Remove a process that has ended."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.srem(self._keys.processes(role), process_id)
-            pipeline.delete(self._keys.process(role, process_id))
-            pipeline.execute()
+        keys = self._keys
+        remove = [("SREM", keys.processes(role), process_id), ("DEL", keys.process(role, process_id))]
+        self._batch(remove, transaction=True)
 
     def alive(self, role: Role) -> list[Process]:
         """List the processes of a role, oldest first; those no longer heard of are `missing`."""
@@ -120,26 +96,19 @@ class Processes:
         return sorted(found, key=lambda process: (process.started_at, process.id))
 
     def missing(self, role: Role) -> list[str]:
-        """Return the processes of a role that neither signed off nor are heard of; see `scheduler.housekeeping`."""
+        """Return the processes of a role that are no longer heard of and did not sign off; see `scheduler.janitor`."""
         return [one for one, entry in self._entries(role).items() if entry is None]
 
-    @translated()
+    @translating
     def _entries(self, role: Role) -> dict[str, Process | None]:
         """Read the register of a role, by id; None for those that are no longer heard of, or are no processes.
 
-        An entry that has longer to live than a new one was made before the clock of Redis was set back. Whoever lives
-        makes a new one in a moment; the others would be taken for living for as long as that.
+        An entry that expires later than a new one was made before the clock of Redis was set back. A living process
+        soon makes a new one; a dead one would seem alive until then.
         """
-        with translated(self._client):
-            ids = sorted(
-                one.decode(errors=ESCAPED)
-                for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role)))
-            )
-            pipeline = self._client.pipeline(transaction=False)
-            for one in ids:
-                pipeline.get(self._keys.process(role, one))
-                pipeline.pttl(self._keys.process(role, one))
-            replies = iter(pipeline.execute() if ids else ())
+        ids = sorted(text(one) for one in cast("set[bytes]", self._client.smembers(self._keys.processes(role))))
+        entries = [self._keys.process(role, one) for one in ids]
+        replies = iter(self._batch((command, key) for key in entries for command in ("GET", "PTTL")))
         return {
             one: _read(entry) if entry is not None and left <= HEARTBEAT_TTL_SECONDS * 1000 else None
             for one, entry, left in zip(ids, replies, replies, strict=True)
@@ -147,74 +116,51 @@ class Processes:
 
     def busy(self, worker_ids: list[str]) -> list[int]:
         """Count the events that each worker has claimed."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=False)
-            for worker_id in worker_ids:
-                pipeline.hlen(self._keys.calls(worker_id))
-            return cast("list[int]", pipeline.execute())
+        return self._batch(("HLEN", self._keys.calls(worker_id)) for worker_id in worker_ids)
 
-    @translated()
+    @translating
     def lanes(self, worker_ids: Sequence[str]) -> list[list[Lane]]:
         """Return for each worker what its busy lanes have in hand, those longest under way first."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=False)
-            for worker_id in worker_ids:
-                pipeline.hgetall(self._keys.calls(worker_id))
-            notes = cast("list[dict[bytes, bytes]]", pipeline.execute())
-        return [_lanes(one) for one in notes]
+        return [lanes_of(one) for one in self._batch(("HGETALL", self._keys.calls(one)) for one in worker_ids)]
 
     def silences(self, role: Role, process_ids: Sequence[str]) -> list[float]:
-        """Return how long ago each process announced itself, seconds; `HEARTBEAT_TTL_SECONDS` where it was longer.
+        """Return how long ago each process announced itself, seconds, at most `HEARTBEAT_TTL_SECONDS`.
 
-        An entry that never expires is none of its own: somebody wrote over that, just now for all that is known.
+        An entry that never expires was overwritten by somebody else, and counts as announced just now.
         """
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=False)
-            for process_id in process_ids:
-                pipeline.pttl(self._keys.process(role, process_id))
-            left = cast("list[int]", pipeline.execute())
-        return [
-            0.0 if milliseconds == _ENDLESS else HEARTBEAT_TTL_SECONDS - max(0, milliseconds) / 1000
-            for milliseconds in left
-        ]
+        left_ms: list[int] = self._batch(("PTTL", self._keys.process(role, one)) for one in process_ids)
+        return [0.0 if left == _ENDLESS else HEARTBEAT_TTL_SECONDS - max(0, left) / 1000 for left in left_ms]
 
     def count_restarts(self, worker_ids: Sequence[str]) -> int:
         """Count workers that ended unexpectedly and were replaced, each once; return how many were not counted yet."""
         marks = [self._keys.restarted(one) for one in worker_ids]
-        return int(self._count_restarts(self._client, [self._keys.restarts, *marks], [_RESTARTED_MS]))
+        return int(self._run("count_restarts", [self._keys.restarts, *marks], [_RESTARTED_MS]))
 
-    @translated()
+    @translating
     def restarts(self) -> int:
         """Return how many workers ended unexpectedly, ever."""
-        with translated(self._client):
-            return int(cast("bytes | None", self._client.get(self._keys.restarts)) or 0)
+        return int(self._get(self._keys.restarts) or 0)
 
-    @translated()
+    @translating
     def coming_up_seconds(self) -> float | None:
-        """Return how long workers take to come up where none is ready, as the last runs saw it; None if none did."""
-        with translated(self._client):
-            found = cast("bytes | None", self._client.get(self._keys.coming_up))
+        """Return how long workers take to come up if none is ready, by the last runs; None if none measured it."""
+        found = self._get(self._keys.coming_up)
         return None if found is None else float(found)
 
-    @translated()
+    @translating
     def note_coming_up(self, seconds: float) -> None:
         """Note how long workers took to come up; the average with what was known before is kept."""
         known = self.coming_up_seconds()
-        with translated(self._client):
-            self._client.set(self._keys.coming_up, repr(seconds if known is None else (known + seconds) / 2))
+        self._client.set(self._keys.coming_up, repr(seconds if known is None else (known + seconds) / 2))
 
-    @translated()
+    @translating
     def wanted(self) -> int:
         """Return how many workers the conductor wants, over all hosts."""
-        with translated(self._client):
-            return int(cast("bytes | None", self._client.get(self._keys.wanted)) or 0)
+        return int(self._get(self._keys.wanted) or 0)
 
     def want(self, token: int, workers: int) -> None:
-        """Publish how many workers are wanted, over all hosts, and wake the supervisors.
-
-        Raises FencedError for a `token` that is not the lease's.
-        """
-        self._want(self._client, [self._keys.lease, self._keys.wanted], [token, workers])
+        """Publish how many workers are wanted, over all hosts, and wake the supervisors."""
+        self._run("want_workers", [self._keys.lease, self._keys.wanted], [token, workers])
         self.wake("supervisors")
 
     def wake(self, whom: str) -> None:
@@ -231,15 +177,6 @@ def _read(entry: bytes) -> Process | None:
         return None
     possible = 0 <= found.started_at <= LATEST and 0 <= found.threads <= MOST_LANES
     return found if possible else None
-
-
-def _lanes(notes: Mapping[bytes, bytes]) -> list[Lane]:
-    """Read what a worker noted of its lanes; of an event that has no slot yet it notes nothing but its id."""
-    found = []
-    for event_id, note in notes.items():
-        _window, stamp, endpoint = [*note.decode(errors=ESCAPED).split("|"), "", ""][:3] if note else ("", "", "")
-        found.append(Lane(event_id.decode(errors=ESCAPED), endpoint or None, int(stamp) if stamp else None))
-    return sorted(found, key=lambda lane: (lane.taken_us is None, lane.taken_us or 0, lane.event_id))
 
 
 class Waker:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.text import safe_line
-from rlm.ledger.connect import translated
-from rlm.ledger.scripts import Script
+from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import redis
-
-    from rlm.ledger.keys import Keys
     from rlm.ledger.scripts import Argument
 
 log = logging.getLogger(__name__)
@@ -33,13 +30,20 @@ class Aside(msgspec.Struct, frozen=True):
     where: str = ""
 
 
-class Quarantine:
-    """Sets keys aside, under the lease, and knows what was. What is there stays until somebody deletes it."""
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """What is written when a key is set aside: fields of a hash; a value `+N` is N microseconds from now.
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client = client
-        self._keys = keys
-        self._set_aside = Script("set_aside")
+    The hash is `epoch`, `limits`, `filed`, or the `health` of the window `window_id`.
+    """
+
+    family: str
+    fields: Mapping[str, str | int]
+    window_id: str = ""
+
+
+class Quarantine(Part):
+    """Sets keys aside, under the lease, and knows what was. What is there stays until somebody deletes it."""
 
     def set_aside(
         self,
@@ -49,26 +53,29 @@ class Quarantine:
         *,
         kind: str = "",
         entries: Sequence[bytes] = (),
-        then: tuple[str, Mapping[str, str | int]] | None = None,
+        then: Successor | None = None,
     ) -> bool:
-        """Set a key aside, or of one of that `kind` only the `entries`; False when it is not there any more.
+        """Set a key aside, or only the `entries` of a key of that `kind`; False if it is not there any more.
 
-        `then` is a hash, and fields that are written to it in the same step; a value `+N` is N microseconds from now.
-
-        Raises FencedError for a `token` that is not the lease's.
+        What comes `then` is written in the same step.
         """
         note, where = self.note(key, wrong)
-        place, fields = then or ("", {})
+        place, fields = (self._place(then), then.fields) if then else ("", {})
         args: list[Argument] = [token, kind if entries else "", note, len(fields)]
         args += [part for field in fields.items() for part in field]
         keys = [self._keys.lease, self._keys.quarantine, key, where, place or self._keys.quarantine]
-        done = bool(self._set_aside(self._client, keys, [*args, *entries]))
+        done = bool(self._run("set_aside", keys, [*args, *entries]))
         if done:
             self.tell(key, wrong, where)
         return done
 
+    def _place(self, then: Successor) -> str:
+        keys = self._keys
+        fixed = {"epoch": keys.epoch, "limits": keys.limits, "filed": keys.limits_filed}
+        return fixed.get(then.family) or keys.health(then.window_id)
+
     def note(self, key: str, wrong: str) -> tuple[bytes, str]:
-        """Write what the register says of a key that is about to be set aside, and return where it goes."""
+        """Return the entry of the register for a key that is about to be set aside, and where the key goes."""
         now = system_clock.now()
         return msgspec.json.encode(Aside(safe_line(key), safe_line(wrong), now)), self._keys.set_aside(key, now)
 
@@ -85,12 +92,8 @@ class Quarantine:
 
     def all(self) -> list[Aside]:
         """Return what was set aside and is still there, the newest first; what was deleted leaves the register."""
-        with translated(self._client):
-            found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.quarantine))
-            pipeline = self._client.pipeline(transaction=False)
-            for where in found:
-                pipeline.exists(where)
-            there = pipeline.execute() if found else []
+        found = self._hgetall(self._keys.quarantine)
+        there = self._batch(("EXISTS", where) for where in found)
         asides = [_read(where, raw) for (where, raw), is_there in zip(found.items(), there, strict=True) if is_there]
         return sorted(asides, key=lambda one: one.at, reverse=True)
 

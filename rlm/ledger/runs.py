@@ -3,54 +3,35 @@
 from __future__ import annotations
 
 import logging
-import math
-import secrets
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from rlm.core import trail
-from rlm.core.errors import StoreGarbledError
-from rlm.core.run import Run, State, Trigger
+from rlm.core.errors import StoreError, StoreGarbledError
+from rlm.core.run import MOVES, Run, State, Trigger
 from rlm.core.text import safe_line
 from rlm.core.trail import CallEnd, Heard
-from rlm.ledger.connect import ESCAPED, names_of, translated
-from rlm.ledger.events import CHUNK
-from rlm.ledger.scripts import Script
-from rlm.ledger.sound import is_record
+from rlm.ledger.claims import find_note
+from rlm.ledger.connect import names_of, text, translated, translating
+from rlm.ledger.schema import is_record
+from rlm.ledger.scripts import CHUNK, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    import redis
-
-    from rlm.ledger.keys import Keys
+    from rlm.ledger.scripts import Argument
 
 log = logging.getLogger(__name__)
 
-#: Milliseconds the answer to a request is kept for the one who asked.
-_REPLY_MS = 60_000
 
-
-class Runs:
+class Runs(Part):
     """The open run, of which there is one at the most, and the records of those that are closed."""
-
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client = client
-        self._keys = keys
-        self._open = Script("open_run")
-        self._advance = Script("advance_run")
-        self._cancel = Script("cancel_run")
-        self._return_unsettled = Script("return_unsettled")
-        self._close = Script("close_run")
-        self._trim = Script("trim_records")
-        self._restore = Script("restore_run")
-        self._restate = Script("restate_tally")
 
     def open(self, token: int, run: Run, types: Sequence[str]) -> str:
         """Open `run`, carrying over what is unsettled of `types`; return the id of the run that is open now.
 
-        That is another one's where one was open already. Raises FencedError for a `token` that is not the lease's.
+        That is another one's where one was open already.
         """
         keys = self._keys
         fields: dict[str, str | int] = {
@@ -65,27 +46,25 @@ class Runs:
             **({"late": msgspec.json.encode(run.late).decode()} if run.late else {}),
             **({} if run.ever_taken is None else {"ever_taken": run.ever_taken}),
         }
-        args: list[str | int] = [token, run.id, len(fields)]
-        for name, value in fields.items():
-            args += [name, value]
         per_type = [key for name in types for key in (keys.pending(name), keys.retried(name))]
-        reply = self._open(
-            self._client, [keys.lease, keys.current, keys.run(run.id), keys.tally(run.id), *per_type], [*args, *types]
+        reply = self._run(
+            "open_run",
+            [*self._open_keys(run.id), keys.tally(run.id), *per_type],
+            [token, run.id, len(fields), *_pairs(fields), *types],
         )
-        return cast("bytes", reply).decode(errors=ESCAPED)
+        return text(reply)
 
-    @translated()
+    @translating
     def current(self) -> Run | None:
         """Return the open run, or None."""
-        with translated(self._client):
-            run_id = cast("bytes | None", self._client.get(self._keys.current))
-            if run_id is None:
-                return None
-            fields = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.run(run_id.decode(errors=ESCAPED))))
-        return _read_run(run_id.decode(errors=ESCAPED), fields) if fields else None
+        run_id = self._get(self._keys.current)
+        if run_id is None:
+            return None
+        fields = self._hgetall(self._keys.run(text(run_id)))
+        return _read_run(text(run_id), fields) if fields else None
 
     def left_open(self) -> list[str]:
-        """Name the runs of which there is a hash that can be read, the newest first, whatever is open."""
+        """Return the runs that have a readable hash, the newest first, whichever is open."""
         with translated(self._client):
             found = names_of(self._client, self._keys.family("run"))
         ids = sorted((one.rpartition(":")[2] for one in found), reverse=True)
@@ -94,54 +73,59 @@ class Runs:
     def _is_readable(self, run_id: str) -> bool:
         try:
             with translated(self._client):
-                _read_run(run_id, cast("dict[bytes, bytes]", self._client.hgetall(self._keys.run(run_id))))
+                _read_run(run_id, self._hgetall(self._keys.run(run_id)))
         except StoreGarbledError:
             return False
         return True
 
     def restore(self, token: int, run_id: str) -> bool:
-        """Make a run the open one again of which only that is lost; False where one is open.
-
-        Raises FencedError for a `token` that is not the lease's.
-        """
-        return bool(self._restore(self._client, [self._keys.lease, self._keys.current], [token, run_id]))
+        """Reopen a run whose hash is there, after the name of the open run was lost; False if one is open."""
+        return bool(self._run("restore_run", [self._keys.lease, self._keys.current], [token, run_id]))
 
     def restate(self, token: int, run_id: str, types: Sequence[str]) -> bool:
-        """State anew what the open run carried over, such that its books balance; False when it is not open.
-
-        Raises FencedError for a `token` that is not the lease's.
-        """
+        """Recompute what the open run carried over so that its books balance; False if it is not open."""
         keys = self._keys
         zsets = [key for name in types for key in (keys.pending(name), *keys.holders(name))]
-        names = [keys.lease, keys.current, keys.tally(run_id), *zsets]
-        return bool(self._restate(self._client, names, [token, run_id, *types]))
+        return bool(
+            self._run("restate_tally", [keys.lease, keys.current, keys.tally(run_id), *zsets], [token, run_id, *types])
+        )
 
     def list_again(self) -> None:
-        """Write the list of runs anew, where it was lost, by the ids of the records, which sort by time."""
+        """Rebuild the list of runs, if it was lost, from the ids of the records, which sort by time."""
         with translated(self._client):
             ids = sorted(cast("list[bytes]", self._client.hkeys(self._keys.records)), reverse=True)
             if ids and not self._client.exists(self._keys.runs):
                 self._client.rpush(self._keys.runs, *ids)
 
     def is_open(self, run_id: str) -> bool:
-        """Tell whether this is the open run."""
-        with translated(self._client):
-            return cast("bytes | None", self._client.get(self._keys.current)) == run_id.encode()
+        """Return whether this is the open run."""
+        return self._get(self._keys.current) == run_id.encode()
 
     def advance(self, token: int, run_id: str, state: State, **fields: str | float) -> bool:
-        """Move the open run to `state` and write `fields`; False when it is not open any more.
+        """Move the open run to `state` and write `fields`; False when it is not open any more. May be repeated.
 
-        Raises FencedError for a `token` that is not the lease's.
+        Raises:
+            StoreError: the state that the run is in may not move there (`rlm.core.run.MOVES`); nothing was written.
         """
-        args: list[str | int | float] = [token, run_id, state]
-        for name, value in fields.items():
-            args += [name, value]
-        return bool(self._advance(self._client, [self._keys.lease, self._keys.current, self._keys.run(run_id)], args))
+        before = [one for one, after in MOVES.items() if state in after]
+        reply = self._run(
+            "advance_run", self._open_keys(run_id), [token, run_id, state, " ".join([*before, ""]), *_pairs(fields)]
+        )
+        if isinstance(reply, bytes):
+            raise StoreError(f"run {run_id} is {text(reply)}, and from there no run moves to {state}")
+        return bool(reply)
+
+    def note(self, token: int, run_id: str, **fields: str | float) -> bool:
+        """Write `fields` of the open run, whatever state it is in; False when it is not open any more."""
+        return bool(self._run("note_run", self._open_keys(run_id), [token, run_id, *_pairs(fields)]))
+
+    def _open_keys(self, run_id: str) -> list[str]:
+        return [self._keys.lease, self._keys.current, self._keys.run(run_id)]
 
     def cancel(self, run_id: str) -> State | None:
         """Ask the conductor to end a run now; return the state it was in, None when it is not open."""
-        state = self._cancel(self._client, [self._keys.current, self._keys.run(run_id)], [run_id])
-        return State(state.decode(errors=ESCAPED)) if state else None
+        state = self._run("cancel_run", [self._keys.current, self._keys.run(run_id)], [run_id])
+        return State(text(state)) if state else None
 
     def return_unsettled(self, run_id: str, types: Sequence[str]) -> bool:
         """Make everything pending again that a finishing run did not settle; False when it is no longer finishing."""
@@ -154,33 +138,30 @@ class Runs:
     def _empty_holder(self, run_id: str, name: str, holder: str) -> bool:
         keys = self._keys
         while True:
-            with translated(self._client):
-                ids = [
-                    one.decode(errors=ESCAPED) for one in cast("list[bytes]", self._client.zrange(holder, 0, CHUNK - 1))
-                ]
+            ids = [text(one) for one in self._zrange(holder, 0, CHUNK - 1)]
             if not ids:
                 return True
             sent = holder == keys.inflight(name)
             args: list[str | int | bytes] = [run_id, int(sent)]
             for event_id in ids:
                 args += [event_id, self._cut_entry(run_id, event_id) if sent else ""]
-            returned = self._return_unsettled(
-                self._client, [keys.current, keys.run(run_id), holder, keys.pending(name), *map(keys.event, ids)], args
+            returned = self._run(
+                "return_unsettled",
+                [keys.current, keys.run(run_id), holder, keys.pending(name), *map(keys.event, ids)],
+                args,
             )
             if returned < 0:
                 return False
 
-    @translated()
+    @translating
     def _cut_entry(self, run_id: str, event_id: str) -> bytes:
-        """Write what the trail says of a call that may be under way while its run is closed."""
-        with translated(self._client):
-            told = cast("list[bytes | None]", self._client.hmget(self._keys.event(event_id), "owner", "attempt"))
-            owner, attempt = told
-            owner_id = (owner or b"").decode(errors=ESCAPED)
-            note = cast("bytes | None", self._client.hget(self._keys.calls(owner_id), event_id))
-        endpoint = [*(note or b"").decode(errors=ESCAPED).split("|"), "", ""][2]
+        """Return the trail's entry for a call that may be under way while its run is closed."""
+        found = self._hmget(self._keys.event(event_id), ("owner", "attempt"))
+        owner, attempt = text(found[0] or b""), int(found[1] or 0)
+        call = find_note(self._hget(self._keys.calls(owner), event_id))
         heard = Heard("nobody knows: its run was closed before it was answered")
-        return trail.encode(run_id, int(attempt or 0) + 1, endpoint, CallEnd.UNKNOWN, heard, (owner or b"").decode())
+        endpoint = call.endpoint if call else ""
+        return trail.encode(run_id, attempt + 1, endpoint, CallEnd.UNKNOWN, heard, owner)
 
     def close(
         self,
@@ -198,10 +179,9 @@ class Runs:
         beside its counts, see `rlm.core.tally`.
         """
         keys = self._keys
-        fields = [part for field in (measured or {}).items() for part in field]
-        more = [part for field in (added or {}).items() for part in field]
-        reply = self._close(
-            self._client,
+        kept, more = _pairs(measured or {}), _pairs(added or {})
+        reply = self._run(
+            "close_run",
             [
                 keys.current,
                 keys.run(run_id),
@@ -214,36 +194,32 @@ class Runs:
                 keys.totals,
                 *(holder for name in types for holder in keys.holders(name)),
             ],
-            [run_id, msgspec.json.encode(record), wanted, len(fields) // 2, *fields, *more],
+            [run_id, msgspec.json.encode(record), wanted, len(kept) // 2, *kept, *more],
         )
         return None if reply < 0 else int(reply)
 
-    @translated()
+    @translating
     def tally(self, run_id: str) -> dict[str, int]:
         """Read the counts of an open run, `what:name` -> number."""
-        with translated(self._client):
-            found = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.tally(run_id)))
-        return {name.decode(errors=ESCAPED): int(number) for name, number in found.items()}
+        found = self._hgetall(self._keys.tally(run_id))
+        return {text(name): int(number) for name, number in found.items()}
 
     def record(self, run_id: str) -> dict[str, Any] | None:
-        """Return the record of a closed run, or None, also where what is kept of it is no record."""
-        with translated(self._client):
-            raw = cast("bytes | None", self._client.hget(self._keys.records, run_id))
+        """Return the record of a closed run; None if there is none, or what is kept is no record."""
+        raw = self._hget(self._keys.records, run_id)
         return _read_record(run_id, raw)
 
     def history(self, number: int) -> list[str]:
         """Return the ids of the last `number` closed runs, newest first."""
-        with translated(self._client):
-            found = cast("list[bytes]", self._client.lrange(self._keys.runs, 0, number - 1))
-        return [one.decode(errors=ESCAPED) for one in found]
+        found = self._lrange(self._keys.runs, 0, number - 1)
+        return [text(one) for one in found]
 
     def recent(self, number: int) -> list[dict[str, Any]]:
         """Return the records of the last `number` closed runs, newest first; those that are none are left out."""
         ids = self.history(number)
         if not ids:
             return []
-        with translated(self._client):
-            found = cast("list[bytes | None]", self._client.hmget(self._keys.records, ids))
+        found = self._hmget(self._keys.records, ids)
         return [one for run_id, raw in zip(ids, found, strict=True) if (one := _read_record(run_id, raw)) is not None]
 
     def count(self) -> int:
@@ -254,72 +230,25 @@ class Runs:
     def surplus(self, keep: int) -> dict[str, bytes]:
         """Read the oldest records of those that are more than `keep`: run id -> JSON, oldest first.
 
-        They are `CHUNK` at the most. A run whose record is missing, which others must have removed, has b"null".
+        They are `CHUNK` at the most. A run whose record somebody else removed has b"null".
         """
         with translated(self._client):
             number = min(CHUNK, self._client.llen(self._keys.runs) - keep)
             if number <= 0:
                 return {}
-            ids = cast("list[bytes]", self._client.lrange(self._keys.runs, -number, -1))[::-1]
-            found = cast("list[bytes | None]", self._client.hmget(self._keys.records, ids))
-        return {one.decode(errors=ESCAPED): record or b"null" for one, record in zip(ids, found, strict=True)}
+            ids = self._lrange(self._keys.runs, -number, -1)[::-1]
+            found = self._hmget(self._keys.records, ids)
+        return {text(one): record or b"null" for one, record in zip(ids, found, strict=True)}
 
     def trim(self, token: int, run_ids: Sequence[str]) -> int:
-        """Remove the oldest records, which are `run_ids` and archived; return how many. May be repeated.
+        """Remove the oldest records, which are `run_ids` and archived; return how many. May be repeated."""
+        return int(
+            self._run("trim_records", [self._keys.lease, self._keys.records, self._keys.runs], [token, *run_ids])
+        )
 
-        Raises FencedError for a `token` that is not the lease's.
-        """
-        return int(self._trim(self._client, [self._keys.lease, self._keys.records, self._keys.runs], [token, *run_ids]))
 
-    @translated()
-    def last_tick(self) -> float | None:
-        """Return when the scheduler last ticked, seconds since 1970."""
-        with translated(self._client):
-            raw = cast("bytes | None", self._client.get(self._keys.last_tick))
-        if raw is None:
-            return None
-        if not math.isfinite(at := float(raw)):
-            raise ValueError(f"no moment: {raw!r}")
-        return at
-
-    def note_tick(self, at: float) -> None:
-        """Note when the scheduler ticked, seconds since 1970."""
-        with translated(self._client):
-            self._client.set(self._keys.last_tick, repr(at))
-
-    def request(self) -> str:
-        """Ask the scheduler to start a run; return the request's id, for `reply` and `withdraw`."""
-        request_id = secrets.token_hex(8)
-        with translated(self._client):
-            self._client.lpush(self._keys.requests, request_id)
-            self._client.publish(self._keys.wake("scheduler"), "request")
-        return request_id
-
-    def next_request(self) -> str | None:
-        """Return the oldest request to start a run, or None. It stays until it is answered, for its taker may die."""
-        with translated(self._client):
-            raw = cast("bytes | None", self._client.lindex(self._keys.requests, -1))
-        return None if raw is None else raw.decode(errors=ESCAPED)
-
-    def withdraw(self, request_id: str) -> bool:
-        """Take a request back; False when it has been answered."""
-        with translated(self._client):
-            return bool(self._client.lrem(self._keys.requests, 1, request_id))
-
-    def answer(self, request_id: str, reply: Mapping[str, Any]) -> None:
-        """Answer a request: `{"run_id": ...}` of the run started, or `{"open": ...}` of the one under way."""
-        with translated(self._client):
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.set(self._keys.reply(request_id), msgspec.json.encode(reply), px=_REPLY_MS)
-            pipeline.lrem(self._keys.requests, 1, request_id)
-            pipeline.execute()
-
-    @translated()
-    def reply(self, request_id: str) -> dict[str, Any] | None:
-        """Return the answer to a request, None while there is none."""
-        with translated(self._client):
-            raw = cast("bytes | None", self._client.get(self._keys.reply(request_id)))
-        return None if raw is None else cast("dict[str, Any]", msgspec.json.decode(raw))
+def _pairs(fields: Mapping[str, Argument]) -> list[Argument]:
+    return [part for field in fields.items() for part in field]
 
 
 def _read_record(run_id: str, raw: bytes | None) -> dict[str, Any] | None:
@@ -335,29 +264,23 @@ def _read_record(run_id: str, raw: bytes | None) -> dict[str, Any] | None:
     return None
 
 
+#: How each field of a run's hash is read.
+_READ: Mapping[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("started_at", "deadline", "window_seconds"), float),
+    "state": State,
+    "trigger": Trigger,
+    "deadline_us": int,
+    "revision": str,
+    "cancelled": bool,
+    **dict.fromkeys(("plan", "forecast", "waits", "spent", "late"), msgspec.json.decode),
+    **dict.fromkeys(("first_release_at", "tick", "away_seconds"), float),
+    **dict.fromkeys(("workers_peak", "restarts_before", "ever_taken"), int),
+    **dict.fromkeys(("failure", "stopped"), str),
+}
+
+
 def _read_run(run_id: str, fields: Mapping[bytes, bytes]) -> Run:
-    text = {name.decode(errors=ESCAPED): value.decode(errors=ESCAPED) for name, value in fields.items()}
-    return Run(
-        id=run_id,
-        state=State(text["state"]),
-        trigger=Trigger(text["trigger"]),
-        started_at=float(text["started_at"]),
-        deadline=float(text["deadline"]),
-        deadline_us=int(text["deadline_us"]),
-        window_seconds=float(text["window_seconds"]),
-        revision=text["revision"],
-        plan=msgspec.json.decode(text["plan"]) if "plan" in text else None,
-        forecast=msgspec.json.decode(text["forecast"]) if "forecast" in text else None,
-        first_release_at=float(text["first_release_at"]) if "first_release_at" in text else None,
-        cancelled="cancelled" in text,
-        failure=text.get("failure", ""),
-        stopped=text.get("stopped", ""),
-        workers_peak=int(text.get("workers_peak", 0)),
-        restarts_before=int(text.get("restarts_before", 0)),
-        tick=float(text.get("tick", text["started_at"])),
-        waits=msgspec.json.decode(text["waits"]) if "waits" in text else None,
-        spent=msgspec.json.decode(text["spent"]) if "spent" in text else None,
-        late=msgspec.json.decode(text["late"]) if "late" in text else {},
-        away_seconds=float(text.get("away_seconds", 0)),
-        ever_taken=int(text["ever_taken"]) if "ever_taken" in text else None,
-    )
+    """Read a run's hash. Raises ValueError, LookupError or TypeError for what is none."""
+    found = {text(name): text(value) for name, value in fields.items()}
+    read = {name: _READ[name](value) for name, value in found.items() if name in _READ}
+    return Run(run_id, **{"tick": read["started_at"], **read})

@@ -1,23 +1,50 @@
-"""Loads the Lua scripts, one a verb, and runs them, alone or in a pipeline, with errors in RLM's own words."""
+"""How the parts of the store ask Redis: Lua scripts, one a verb, alone or in a pipeline, plain commands, and reads.
+
+Errors come in RLM's own words.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from importlib import resources
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from redis.exceptions import NoScriptError, ResponseError
 
 from rlm.core.errors import FencedError, StoreError
-from rlm.ledger.connect import forbidden, is_forbidden, place, translated
+from rlm.ledger.connect import forbidden, is_forbidden, place, translated, translating
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import redis
 
+    from rlm.ledger.keys import Keys
+
+#: Events moved by one script at the most, so that no script holds Redis up.
+CHUNK = 200
+
 Argument: TypeAlias = str | bytes | int | float
-Call: TypeAlias = "tuple[Script, Sequence[str], Sequence[Argument]]"
+#: The keys and arguments of a script.
+Call: TypeAlias = "tuple[Sequence[str], Sequence[Argument]]"
+
+
+_INCLUDE = re.compile(rb"^ *-- include ([a-z_]+)\n", re.MULTILINE)
+_HEADER = re.compile(rb"\A(--[^\n]*\n)+")
+
+
+def _read_folder(*folder: str) -> dict[str, bytes]:
+    files = resources.files("rlm.ledger").joinpath("lua", *folder).iterdir()
+    return {one.name.removesuffix(".lua"): one.read_bytes() for one in files if one.name.endswith(".lua")}
+
+
+#: All are read at once: a process goes on with the scripts that it began with, whatever is installed meanwhile.
+_INCLUDED = {name: _HEADER.sub(b"", source) for name, source in _read_folder("include").items()}
+#: The scripts by name. Each line `-- include NAME` is replaced by the code of `lua/include/NAME.lua`.
+SOURCES = {
+    name: _INCLUDE.sub(lambda line: _INCLUDED[line[1].decode()], source) for name, source in _read_folder().items()
+}
 
 
 class Script:
@@ -25,7 +52,7 @@ class Script:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.source = (resources.files("rlm.ledger") / "lua" / f"{name}.lua").read_bytes()
+        self.source = SOURCES[name]
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
     def __call__(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
@@ -49,11 +76,30 @@ class Script:
             client.script_load(self.source)
             return client.evalsha(self.sha, len(keys), *keys, *args)
 
+    def run_each(self, client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
+        """Run it for each call in one round trip, each atomic, not all together; return the replies in order.
 
-def _reply(client: redis.Redis, script: Script, reply: Any) -> Any:
-    if isinstance(reply, ResponseError):
-        raise _translate(client, script, reply) from reply
-    return reply
+        Raises the same as one call does, after all have run.
+        """
+        if not calls:
+            return []
+        with translated(client):
+            replies = self._run_each(client, calls)
+            forgotten = [call for call, reply in zip(calls, replies, strict=True) if isinstance(reply, NoScriptError)]
+            if forgotten:  # the server was restarted or flushed its scripts; a forgotten one did nothing yet
+                client.script_load(self.source)
+                again = iter(self._run_each(client, forgotten))
+                replies = [next(again) if isinstance(reply, NoScriptError) else reply for reply in replies]
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise _translate(client, self, reply) from reply
+        return replies
+
+    def _run_each(self, client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
+        pipeline = client.pipeline(transaction=False)
+        for keys, args in calls:
+            pipeline.evalsha(self.sha, len(keys), *keys, *args)
+        return pipeline.execute(raise_on_error=False)
 
 
 def _translate(client: redis.Redis, script: Script, error: ResponseError) -> StoreError:
@@ -64,27 +110,60 @@ def _translate(client: redis.Redis, script: Script, error: ResponseError) -> Sto
     return StoreError(f"{script.name}: {place(client)} refused it: {error}")
 
 
-def run_many(client: redis.Redis, calls: Iterable[Call]) -> list[Any]:
-    """Run several scripts in one round trip, each atomic, not all together; return their replies in order.
+Command: TypeAlias = "Sequence[Argument]"
 
-    Raises the same as one call does, after all have run.
-    """
-    calls = list(calls)
-    if not calls:
-        return []
+
+def batch(client: redis.Redis, commands: Iterable[Command], *, transaction: bool = False) -> list[Any]:
+    """Run plain commands in one round trip, in a `transaction` at one instant; return their replies."""
     with translated(client):
-        replies = _execute(client, calls)
-        forgotten = [call for call, reply in zip(calls, replies, strict=True) if isinstance(reply, NoScriptError)]
-        if forgotten:  # the server was restarted or flushed its scripts; a forgotten one did nothing yet
-            for source in {script.source for script, _, _ in forgotten}:
-                client.script_load(source)
-            again = iter(_execute(client, forgotten))
-            replies = [next(again) if isinstance(reply, NoScriptError) else reply for reply in replies]
-    return [_reply(client, script, reply) for (script, _, _), reply in zip(calls, replies, strict=True)]
+        pipeline = client.pipeline(transaction=transaction)
+        for command in commands:
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+        return pipeline.execute() if len(pipeline) else []
 
 
-def _execute(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
-    pipeline = client.pipeline(transaction=False)
-    for script, keys, args in calls:
-        pipeline.evalsha(script.sha, len(keys), *keys, *args)
-    return pipeline.execute(raise_on_error=False)
+class Part:
+    """A part of the store."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+        self._scripts: dict[str, Script] = {}
+
+    def _script(self, name: str) -> Script:
+        if name not in self._scripts:
+            self._scripts[name] = Script(name)
+        return self._scripts[name]
+
+    def _run(self, name: str, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
+        return self._script(name)(self._client, keys, args)
+
+    def _run_each(self, name: str, calls: Sequence[Call]) -> list[Any]:
+        return self._script(name).run_each(self._client, calls)
+
+    def _batch(self, commands: Iterable[Command], *, transaction: bool = False) -> list[Any]:
+        return batch(self._client, commands, transaction=transaction)
+
+    @translating
+    def _get(self, key: str) -> bytes | None:
+        return cast("bytes | None", self._client.get(key))
+
+    @translating
+    def _hget(self, key: str, field: str) -> bytes | None:
+        return cast("bytes | None", self._client.hget(key, field))
+
+    @translating
+    def _hmget(self, key: str, fields: Sequence[str | bytes]) -> list[bytes | None]:
+        return cast("list[bytes | None]", self._client.hmget(key, fields))
+
+    @translating
+    def _hgetall(self, key: str) -> dict[bytes, bytes]:
+        return cast("dict[bytes, bytes]", self._client.hgetall(key))
+
+    @translating
+    def _lrange(self, key: str, first: int, last: int) -> list[bytes]:
+        return cast("list[bytes]", self._client.lrange(key, first, last))
+
+    @translating
+    def _zrange(self, key: str, first: int, last: int) -> list[bytes]:
+        return cast("list[bytes]", self._client.zrange(key, first, last))

@@ -21,9 +21,9 @@ from rlm.settings import settings_under
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from rlm.settings import Settings
+    from rlm.ledger import Store
 
-#: A self-test takes seconds; what is older was killed, and its keys are nobody's, seconds.
+#: A self-test takes seconds. One older than this was killed, and its keys are nobody's; seconds.
 LEFT_SECONDS = 3600.0
 
 #: A prefix has 50 characters at the most.
@@ -32,10 +32,7 @@ _RANDOM_BYTES = 5
 _CHUNK = 500
 #: The broker's queue, and its keys, as the script of Dramatiq's broker names them.
 _QUEUE = "rlm"
-_BROKERS = (
-    "__heartbeats__",
-    *(f"{_QUEUE}{end}" for end in ("", ".msgs", ".XQ", ".XQ.msgs", ".DQ", ".DQ.msgs")),
-)
+_BROKERS = ("__heartbeats__", *(f"{_QUEUE}{end}" for end in ("", ".msgs", ".XQ", ".XQ.msgs", ".DQ", ".DQ.msgs")))
 
 
 class SelfTest(msgspec.Struct, frozen=True):
@@ -51,10 +48,10 @@ class SelfTest(msgspec.Struct, frozen=True):
 class SelfTests:
     """The register of self-tests, and the only place that deletes keys by their prefix: a self-test's, never RLM's."""
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        """Keep it beside the keys of the installation of `settings`."""
-        self._client = client
-        self._settings = settings
+    def __init__(self, store: Store) -> None:
+        """Keep it beside the keys of the installation of `store`."""
+        self._client = store.client
+        self._settings = settings = store.settings
         self.base = f"{settings.redis.prefix[:_LONGEST_BASE]}-test"
         self._running = f"{self.base}-running"
 
@@ -63,7 +60,7 @@ class SelfTests:
         return f"{self.base}-{secrets.token_hex(_RANDOM_BYTES)}"
 
     def _is_own(self, prefix: str) -> bool:
-        """Tell whether a prefix is one that `new_prefix` makes: the register is text that others could write."""
+        """Return whether `new_prefix` makes such a prefix: others could write into the register."""
         base, _, random = prefix.rpartition("-")
         return base == self.base and re.fullmatch(f"[0-9a-f]{{{2 * _RANDOM_BYTES}}}", random) is not None
 
@@ -111,7 +108,7 @@ class SelfTests:
             return sum([self._client.exists(*keys) for keys in self._pages(prefix, test)])
 
     def _pages(self, prefix: str, test: SelfTest) -> Iterator[list[str]]:
-        """Name the keys of a self-test: those that SCAN finds, or where that is not allowed all that it may have."""
+        """Yield the keys of a self-test: those that SCAN finds, or all that it may have if SCAN is not allowed."""
         if not self._is_own(prefix):
             raise ValueError(f"{prefix!r} is not the prefix of a self-test")
         try:
@@ -124,7 +121,7 @@ class SelfTests:
         yield from (found[start : start + _CHUNK] for start in range(0, len(found), _CHUNK))
 
     def _by_name(self, prefix: str, test: SelfTest) -> set[str]:
-        """Name every key that a self-test may have, from what is noted of it and from what its own keys say."""
+        """Return every key that a self-test may have, by what is noted of it and by its own keys."""
         keys = Keys(settings_under(self._settings, prefix))
         with translated(self._client):
             runs = _texts(self._client.lrange(keys.runs, 0, -1))
@@ -132,7 +129,7 @@ class SelfTests:
             brokers = _texts(self._client.zrange(f"{keys.dramatiq}:__heartbeats__", 0, -1))
             processes = {role: _texts(self._client.smembers(keys.processes(role))) for role in Role}
         return {
-            *(value for name, value in vars(keys).items() if not name.startswith("_")),
+            *(value for name, value in vars(keys).items() if isinstance(value, str) and not name.startswith("_")),
             *(key(run_id) for run_id in runs for key in (keys.run, keys.tally, keys.timings)),
             *(keys.processes(role) for role in processes),
             *(keys.process(role, one) for role, ids in processes.items() for one in ids),

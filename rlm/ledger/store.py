@@ -4,35 +4,38 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
+
+from redis.exceptions import ResponseError
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited, in_force
 from rlm.core.errors import StoreError
-from rlm.ledger.changes import BY_FILE, MOST_CHANGES, Changes, What, record_of
-from rlm.ledger.connect import ESCAPED, connected, make_client, translated
-from rlm.ledger.control import Control
-from rlm.ledger.epoch import Epochs
+from rlm.ledger.breaker import Breaker
+from rlm.ledger.connect import address, connected, make_client, text, translated
+from rlm.ledger.control import BY_FILE, MOST_CHANGES, Changes, Control, What, record_of
+from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
-from rlm.ledger.expected import Measures
 from rlm.ledger.intake import Intake
 from rlm.ledger.keys import Keys
-from rlm.ledger.leases import Leases
+from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.letters import Letters
-from rlm.ledger.outage import TOLD_SECONDS
+from rlm.ledger.measures import Measures, Totals
 from rlm.ledger.processes import Processes
 from rlm.ledger.quarantine import Quarantine
+from rlm.ledger.recovery import Recovery
 from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import Script
-from rlm.ledger.totals import Totals
 from rlm.ledger.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     import redis
 
+    from rlm.core.clock import Clock
     from rlm.core.endpoint import Endpoint
     from rlm.settings import Settings
 
@@ -40,28 +43,37 @@ log = logging.getLogger(__name__)
 
 
 class Store:
-    """What RLM keeps in Redis. Cheap to make: it connects at the first command."""
+    """What RLM keeps in Redis. Cheap to make: it connects at the first command.
 
-    def __init__(self, settings: Settings, url: str, revive: Callable[[], object] = lambda: None) -> None:
-        """Keep it at `url`; `revive` starts the server again where it is ours to start."""
+    Every method of it and its parts raises StoreError if Redis fails, and FencedError for a `token` that is no longer
+    the lease's: then another conductor leads, and nothing was written.
+    """
+
+    def __init__(
+        self, settings: Settings, url: str, revive: Callable[[], object] = lambda: None, *, answer_seconds: float = 5.0
+    ) -> None:
+        """Keep it at `url`, waiting `answer_seconds` for an answer; `revive` starts an embedded server again."""
         self.settings = settings
         self.url = url
         self.revive = revive
-        self.told_until = float("-inf")  #: when it may be told again that it cannot be started, monotonic seconds
-        self.client: redis.Redis = make_client(url)
+        self.told_until = float("-inf")  #: no log line before that it cannot be started, monotonic seconds
+        self.client: redis.Redis = make_client(url, socket_timeout=answer_seconds)
         self.keys = Keys(settings)
         self.quarantine = Quarantine(self.client, self.keys)
         self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes)
-        self.ledger = Ledger(self.client, self.keys, settings.queue.dedupe_seconds)
+        self.recovery = Recovery(self.client, self.keys, settings.queue.dedupe_seconds)
+        self.ledger = Ledger(self.client, self.keys, settings.queue.dedupe_seconds, self.recovery)
         self.runs = Runs(self.client, self.keys)
         self.measures = Measures(self.client, self.keys, settings.endpoints)
         self.totals = Totals(self.client, self.keys)
         self.letters = Letters(self.client, self.keys, settings.queue.max_item_bytes)
         self.leases = Leases(self.client, self.keys)
+        self.schedule = Schedule(self.client, self.keys)
         self.processes = Processes(self.client, self.keys)
         self.windows = Windows(self.client, self.keys, settings.run.guard_seconds)
         self.epochs = Epochs(self.client, self.keys, settings.data_dir)
         self.changes = Changes(self.client, self.keys)
+        self.breaker = Breaker(self.client, self.keys, settings.run.guard_seconds)
         self.control = Control(self.client, self.keys)
         self._publish_limits = Script("publish_limits")
         self._shift_stamps = Script("shift_stamps")
@@ -72,12 +84,37 @@ class Store:
             seconds, microseconds = self.client.time()
         return seconds * 1_000_000 + microseconds
 
+    @property
+    def address(self) -> str:
+        """Where this Redis is, without any login."""
+        return address(self.client)
+
+    def ping(self) -> None:
+        """Return once Redis has answered."""
+        with translated(self.client):
+            self.client.ping()
+
+    def server_info(self) -> dict[str, Any]:
+        """Return what `INFO server` says: versions, and how it was built."""
+        with translated(self.client):
+            return dict(self.client.info("server"))
+
+    def admitted_bytes(self) -> int | None:
+        """Return the longest argument that Redis admits, bytes; None if this user of Redis may not ask."""
+        with translated(self.client):
+            try:
+                return int(self.client.config_get("proto-max-bulk-len").get("proto-max-bulk-len") or 0) or None
+            except ResponseError:
+                return None
+
+    def guarded(self) -> AbstractContextManager[None]:
+        """Raise a StoreError for whatever is read inside and cannot be understood: no process ends because of it."""
+        return translated(self.client)
+
     def publish_limits(self, token: int) -> None:
-        """Publish the file's limits, except where one set by hand stands: workers go by what is published.
+        """Publish the file's limits, except those set by hand since: workers obey what is published.
 
-        An endpoint that names another budget than when this was last done brings its calls into it.
-
-        Raises FencedError for a `token` that is not the lease's.
+        The calls of an endpoint that has another budget than the last time are counted on that one.
         """
         keys = self.keys
         args: list[str | bytes | int] = [token, MOST_CHANGES]
@@ -90,7 +127,7 @@ class Store:
         """Return the limits in force, by the name of the endpoint or the budget, as text."""
         with translated(self.client):
             found = cast("dict[bytes, bytes]", self.client.hgetall(self.keys.limits))
-        return {name.decode(errors=ESCAPED): limit.decode(errors=ESCAPED) for name, limit in found.items()}
+        return {text(name): text(limit) for name, limit in found.items()}
 
     def endpoints(self) -> dict[str, Endpoint]:
         """Return the configured endpoints, by name, with the limits in force, their budgets' as well."""
@@ -98,10 +135,10 @@ class Store:
         return {name: in_force(endpoint, limits) for name, endpoint in self.settings.endpoints.items()}
 
     def shift_stamps(self, token: int, run_id: str, shift_us: int, why: str) -> int:
-        """Move all moments to come by `shift_us`, as the clock of Redis was set; return how many there were.
+        """Move all future moments by `shift_us`, as the clock of Redis was set; return how many there were.
 
-        Nobody gets a slot from then on until `Epochs.renew` has held every endpoint, for which `why` is kept. `run_id`
-        is the run that was open then, or empty. Raises FencedError for a `token` that is not the lease's.
+        No slot is given until `Epochs.renew` has held every endpoint, with `why` as the reason. `run_id` is the run
+        that was open then, or empty.
         """
         keys, known_types = self.keys, self.known_types
         healths = [keys.health(one.window_id) for one in all_limited(self.settings.endpoints.values())]
@@ -128,7 +165,7 @@ class Store:
 
 @contextmanager
 def open_store(settings: Settings) -> Iterator[Store]:
-    """Open the store of `settings`, starting the embedded server where that is configured and nobody has."""
+    """Open the store of `settings`; start the embedded server if that is configured and not running."""
     with connected(settings) as server:
         store = Store(settings, server.url, server.revive)
         try:
@@ -147,3 +184,57 @@ def revive(store: Store) -> None:
             log.error(  # noqa: TRY400  # the message says it all
                 "The embedded server cannot be started again: %s", error, extra=alarm(Alarm.REDIS_AWAY, "revive")
             )
+
+
+#: Minimum seconds between log lines that Redis is away.
+TOLD_SECONDS = 5.0
+#: A restarted server is back sooner, seconds. After that somebody has to look.
+LASTING_SECONDS = 5.0
+
+
+class Outage:
+    """One process's trouble with Redis, from the command that failed first to the first success after it."""
+
+    def __init__(
+        self,
+        log: logging.Logger,
+        action: str,
+        clock: Clock = system_clock,
+        *,
+        lasting_seconds: float = LASTING_SECONDS,
+    ) -> None:
+        """Report it to `log` as trouble with `action`, as an alarm once it has lasted for `lasting_seconds`."""
+        self._log = log
+        self._action = action
+        self._clock = clock
+        self._lasting_seconds = lasting_seconds
+        self._since: float | None = None
+        self._told_until = float("-inf")
+
+    def tell(self, error: StoreError, then: str, **facts: str) -> None:
+        """Log that Redis failed and what happens `then`, at most every `TOLD_SECONDS`."""
+        now = self._clock.monotonic()
+        self._since = now - error.waited_seconds if self._since is None else self._since
+        if now < self._told_until:
+            return
+        self._told_until = now + TOLD_SECONDS
+        lasted = now - self._since
+        if lasted < self._lasting_seconds:
+            self._log.warning("Redis failed; %s: %s", then, error, extra={"action": self._action, **facts})
+        else:
+            self._log.error(
+                "Redis has been failing for %.0f s; %s: %s",
+                lasted,
+                then,
+                error,
+                extra=alarm(Alarm.REDIS_AWAY, self._action, counts={"seconds": round(lasted, 1)}, **facts),
+            )
+
+    def over(self) -> float:
+        """Note that Redis answered. If it had failed, log for how long and return that, seconds."""
+        if self._since is None:
+            return 0.0
+        lasted = self._clock.monotonic() - self._since
+        self._log.info("Redis answers again, after %.1f s", lasted, extra={"action": self._action})
+        self._since = None
+        return lasted

@@ -15,9 +15,8 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.ledger import revive
-from rlm.ledger.connect import translated
-from rlm.ledger.outage import Outage
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
+from rlm.ledger.store import Outage
 from rlm.processes.child import BOOT_SECONDS, QUICK_DEATH_SECONDS, Child, Silences, StartBackoff, watch_death
 from rlm.processes.grace import supervisor_grace
 
@@ -86,7 +85,7 @@ class Supervisor:
         """Reap, free, announce, end the frozen, scale, each once; then wait. Redis may be away meanwhile."""
         self._reap()
         try:
-            with translated():  # whatever stands in Redis is no reason to end
+            with self._store.guarded():  # whatever stands in Redis is no reason to end
                 self._free()
                 self._announce()
                 self._end_frozen()
@@ -205,7 +204,7 @@ class Supervisor:
             del self._unfreed[worker_id]
 
     def _free_worker(self, worker_id: str, *, died: bool) -> None:
-        taken = self._store.ledger.orphan_worker(worker_id, died=died)
+        taken = self._store.recovery.orphan_worker(worker_id, died=died)
         crash_point("supervisor.orphaned")
         taken += self._launcher.recover(worker_id)
         crash_point("supervisor.recovered")

@@ -11,12 +11,11 @@ from rlm.core.endpoint import Endpoint, all_limited
 from rlm.core.run import MOVES, State
 from rlm.core.tally import forecast_error
 from rlm.core.window import Circuit, circuit_of
-from rlm.ledger.connect import translated
+from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.books import books
-from rlm.ledger.reading.calls import excess
-from rlm.ledger.reading.oldest import oldest_listed, oldest_pending
-from rlm.ledger.refusals import limits_too_high
+from rlm.ledger.reading.compliance import excess
+from rlm.ledger.reading.events import oldest_listed, oldest_pending
 from rlm.telemetry.counters import OUTCOMES, Sample
 
 if TYPE_CHECKING:
@@ -86,15 +85,14 @@ def _seconds(text: str | None) -> float:
 
 def _redis(store: Store) -> Iterator[Sample]:
     asked_at = system_clock.monotonic()
-    with translated(store.client):
-        store.client.ping()
+    store.ping()
     yield Sample("rlm_redis_ping_seconds", {}, system_clock.monotonic() - asked_at)
 
 
 def _schedule(store: Store) -> Iterator[Sample]:
     yield Sample("rlm_tick_interval_seconds", {}, store.settings.run.every_seconds)
     yield Sample("rlm_window_seconds", {}, store.settings.run.window_seconds)
-    yield Sample("rlm_last_tick_timestamp_seconds", {}, store.runs.last_tick() or 0.0)
+    yield Sample("rlm_last_tick_timestamp_seconds", {}, store.schedule.last_tick() or 0.0)
     for role in (Role.SCHEDULER, Role.SUPERVISOR):
         alive = store.processes.alive(role)
         other = sum(one.revision != store.settings.revision for one in alive)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rlm.core.errors import StoreError
-from rlm.ledger.connect import translated
 from rlm.ledger.processes import Role
 
 if TYPE_CHECKING:
@@ -27,8 +26,7 @@ def trouble(store: Store) -> str:
 def redis_trouble(store: Store) -> str:
     """Say why Redis does not answer, and what to do, empty where it does. It names the place: for the log only."""
     try:
-        with translated(store.client):
-            store.client.ping()
+        store.ping()
     except StoreError as error:
         return str(error)
     return ""

@@ -176,8 +176,8 @@ class System:
 
     def ask_for_run(self) -> str:
         """Have the scheduler start a run and return its id."""
-        request = self.store.runs.request()
-        reply = wait_until(lambda: self.store.runs.reply(request), timeout=15, message="the scheduler answers")
+        request = self.store.schedule.request()
+        reply = wait_until(lambda: self.store.schedule.reply(request), timeout=15, message="the scheduler answers")
         assert "run_id" in reply, reply
         return reply["run_id"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from rlm.admin.doctor.archive import ARCHIVED_SOON
 from rlm.core.clock import system_clock
-from rlm.ledger.archive import Archive, Kind
+from rlm.ledger.archive import Archive, ArchiveKind
 from tests.acceptance.cli import Installation
 from tests.acceptance.test_cli_doctor import findings
 from tests.store import steps
@@ -24,18 +24,18 @@ def inst(tmp_path, valkey_only_url):
 def archive(inst):
     """The archive of that installation, with a record and a letter in it."""
     archive = Archive(inst.settings.archive_dir)
-    archive.append(Kind.RECORDS, [b'{"run_id": "old"}'], system_clock.now())
-    archive.append(Kind.FAILED, [b'{"id": "old"}'], system_clock.now())
+    archive.append(ArchiveKind.RECORDS, [b'{"run_id": "old"}'], system_clock.now())
+    archive.append(ArchiveKind.FAILED, [b'{"id": "old"}'], system_clock.now())
     return archive
 
 
 @pytest.mark.parametrize(
     ("command", "code", "kind"),
     [
-        (("result", "old"), 3, Kind.RECORDS),
-        (("status", "old"), 3, Kind.RECORDS),
-        (("failed", "show", "old"), 3, Kind.FAILED),
-        (("failed", "list"), 0, Kind.FAILED),
+        (("result", "old"), 3, ArchiveKind.RECORDS),
+        (("status", "old"), 3, ArchiveKind.RECORDS),
+        (("failed", "show", "old"), 3, ArchiveKind.FAILED),
+        (("failed", "list"), 0, ArchiveKind.FAILED),
     ],
 )
 def test_who_looks_for_an_archived_one_is_told_where_it_is(inst, archive, command, code, kind):

@@ -125,7 +125,7 @@ def test_a_process_of_another_configuration_is_named(inst, role):
 def test_a_scheduler_that_does_not_tick_is_warned_about(inst):
     """Longer than twice its period, and no run is open."""
     announce(inst, Role.SCHEDULER, started_at=system_clock.now() - 1000)
-    inst.store.runs.note_tick(system_clock.now() - 700)
+    inst.store.schedule.note_tick(system_clock.now() - 700)
 
     found = findings(inst.json("doctor"))["scheduler"]
 
@@ -141,7 +141,7 @@ def test_a_scheduler_that_does_not_tick_is_warned_about(inst):
 def test_a_scheduler_that_has_just_come_up_is_not_late(inst):
     """However long ago the last one ticked."""
     announce(inst, Role.SCHEDULER)
-    inst.store.runs.note_tick(system_clock.now() - 100_000)
+    inst.store.schedule.note_tick(system_clock.now() - 100_000)
 
     assert findings(inst.json("doctor"))["scheduler"]["ok"]
 
@@ -291,7 +291,7 @@ def test_endpoints_that_get_no_call_are_warned_about(inst):
     inst.store.control.pause(first, "me@here")
     inst.store.control.pause(second, "me@here", 30)
     set_health(inst.store, third, held_until_us=inst.store.windows.look(())[0] + 30_000_000)
-    inst.store.windows.rest(fourth, 30)
+    inst.store.breaker.rest(fourth, 30)
 
     paused, ending, held, resting, idle = endpoint_findings(inst)
 
@@ -323,7 +323,7 @@ def test_why_an_endpoint_fails_is_named_and_decides_the_remedy(inst, kind, remed
         steps.claim_next(inst.store, inst.token, run), Reason.REJECTED, "no", steps.ENDPOINT, Heard("no", 0.1, kind)
     )
     for _ in range(5):
-        inst.store.windows.fail(failing, first_rest_seconds=30, failing=5)
+        inst.store.breaker.fail(failing, first_rest_seconds=30, failing=5)
     if closed:
         inst.close_run(run)
 
@@ -351,7 +351,7 @@ def test_endpoints_that_get_no_call_for_the_same_reason_are_one_finding(inst):
 
     for one in endpoints[:2]:
         set_health(inst.store, one, held_until_us=0)
-        inst.store.windows.rest(one, 30)
+        inst.store.breaker.rest(one, 30)
     assert any(found["message"].startswith("2 rest, the last for ") for found in endpoint_findings(inst))
 
 

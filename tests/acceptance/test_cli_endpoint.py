@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from rlm.cli import steer
 from rlm.cli.endpoint import endpoint
-from rlm.ledger.windows import Admitted
+from rlm.ledger.limiter import Admitted
 from rlm.telemetry.gauges import Gauges
 from tests.acceptance.cli import Installation
 from tests.each import each
@@ -102,9 +102,10 @@ def test_of_several_rules_the_one_with_the_fewest_left_is_told(inst):
 def test_the_circuit_is_told_with_why_and_for_how_long(inst):
     """Throttled, failing, probing, held; the one of a budget too."""
     windows, ends = inst.store.windows, inst.store.endpoints()
-    windows.rest(ends["rebalance_api"], 40)
+    breaker = inst.store.breaker
+    breaker.rest(ends["rebalance_api"], 40)
     for _ in range(5):
-        windows.fail(ends["open_order_api"], first_rest_seconds=20, failing=5, why="no answer in time")
+        breaker.fail(ends["open_order_api"], first_rest_seconds=20, failing=5, why="no answer in time")
     set_health(inst.store, ends["rebalance_api"].budget, held_until_us=windows.look(())[0] + 50_000_000)
 
     listed = {one["name"]: one for one in inst.json("endpoint", "list")}
@@ -129,7 +130,7 @@ def test_the_circuit_is_told_with_why_and_for_how_long(inst):
     assert entry(inst, "open_order_api")["circuit_reason"] == "failing: no answer in time"
     assert inst.json("endpoint", "resume", "open_order_api")["probing"]
     assert "its next call is a probe: open_order_api" in inst.rlm("endpoint", "resume", "open_order_api").stdout
-    windows.reopen(ends["open_order_api"])
+    breaker.reopen(ends["open_order_api"])
     assert entry(inst, "open_order_api")["circuit_reason"] is None
 
 
@@ -200,7 +201,7 @@ def test_a_pause_without_an_end_lasts_until_resumed(inst):
 def test_resume_ends_a_rest_for_what_was_answered_but_not_a_held_window(inst):
     """It says which of them it did, and what stands."""
     one = inst.store.endpoints()["rebalance_api"]
-    inst.store.windows.rest(one, 40)
+    inst.store.breaker.rest(one, 40)
     set_health(inst.store, one, held_until_us=inst.store.windows.look(())[0] + 50_000_000)
 
     resumed = inst.json("endpoint", "resume", "rebalance_api")
@@ -368,7 +369,7 @@ def test_status_tells_what_is_not_closed(inst):
     """In each endpoint's and budget's entry, and in a line for a person."""
     inst.start_run()
     inst.rlm("endpoint", "pause", "account")
-    inst.store.windows.rest(inst.store.endpoints()["open_order_api"], 40)
+    inst.store.breaker.rest(inst.store.endpoints()["open_order_api"], 40)
 
     found = inst.json("status")
 

@@ -7,9 +7,9 @@ import pytest
 from rlm.admin.explain import search
 from rlm.core.event import Reason
 from rlm.core.trail import Heard
-from rlm.ledger.archive import Archive, Kind
+from rlm.ledger.archive import Archive, ArchiveKind
+from rlm.ledger.limiter import Call
 from rlm.ledger.processes import Process, Role
-from rlm.ledger.windows import Call
 from tests.acceptance.cli import Installation
 from tests.each import each
 from tests.store import looks, steps, windows
@@ -77,7 +77,7 @@ def test_an_event_nobody_knows_exits_with_3(inst, asked):
 def test_an_unknown_id_is_said_again_in_part_and_the_archive_is_named(inst):
     """However long it is; older dead letters are in files, as `rlm failed show` says."""
     archive = Archive(inst.settings.archive_dir)
-    archive.append(Kind.FAILED, [b"{}"], 0.0)
+    archive.append(ArchiveKind.FAILED, [b"{}"], 0.0)
 
     told = inst.rlm("explain", "x" * 5000, code=3).stderr
 
@@ -180,7 +180,7 @@ def test_paused_held_and_resting_endpoints_are_told_apart(inst):
     primary, first, second, _ = endpoints(inst)
     inst.store.control.pause(primary, "somebody")
     windows.set_health(inst.store, first, held_until_us=now + 100_000_000)
-    inst.store.windows.rest(second, 200)
+    inst.store.breaker.rest(second, 200)
 
     found = inst.json("explain", EVENT)
 
@@ -342,7 +342,7 @@ def test_a_completed_event_says_when_where_and_after_how_long(inst):
     inst.push(*steps.items(1, steps.TYPE))
     run = inst.start_run()
     inst.store.ledger.retry(claim(inst, run), steps.OVERFLOW, 0)
-    inst.store.ledger.promote([steps.TYPE], looks.redis_us(inst.store))
+    inst.store.recovery.promote([steps.TYPE], looks.redis_us(inst.store))
     inst.store.ledger.complete(claim(inst, run), steps.ENDPOINT, 0.3, "HTTP 200")
     inst.close_run(run)
 

@@ -294,7 +294,7 @@ def test_what_an_open_run_took_waits_for_the_first_time(inst):
     run_id = ticks.open_run(inst.store, inst.token, Trigger.SCHEDULE, system_clock.now())
     run = inst.store.runs.current()
     steps.drain(inst.store, inst.token, run)
-    inst.store.runs.advance(inst.token, run.id, State.RUNNING)
+    steps.put_into(inst.store, run, State.RUNNING)
     steps.claim_next(inst.store, inst.token, run)
 
     told = inst.json("plan")
@@ -613,7 +613,7 @@ def test_quiet_ticks_count_and_the_open_run_does_not_yet(inst):
     """120 in ten windows, nine of them without a record, are 12 in each; what a run under way took is not known."""
     started = record_ticks(inst, {steps.TYPE: 120}, {})
 
-    inst.store.runs.note_tick(started.timestamp() + 9 * 180)
+    inst.store.schedule.note_tick(started.timestamp() + 9 * 180)
     quiet = inst.json("plan", "--windows", "1")["arrivals_per_window"][steps.TYPE]
     inst.start_run()
     busy = inst.json("plan", "--windows", "1")["arrivals_per_window"][steps.TYPE]
@@ -650,7 +650,7 @@ def test_a_person_reads_a_row_a_window_and_the_verdict(inst):
 def test_an_endpoint_that_failed_is_not_counted_on_in_any_window(inst):
     """Until a call there is answered well nobody knows; a person is told which one it is."""
     inst.push(*steps.items(400, steps.TYPE))
-    inst.store.windows.rest(inst.settings.endpoints[steps.OVERFLOW], 1.0)
+    inst.store.breaker.rest(inst.settings.endpoints[steps.OVERFLOW], 1.0)
     args = ["plan", "--windows", "2", "--arrivals", f"{steps.TYPE}=300"]
 
     found = inst.json(*args)
@@ -766,7 +766,7 @@ def all_open(system):
 def test_that_no_probe_is_answered_well_is_told_as_an_assumption(inst):
     """A run calls an endpoint that failed, one call at a time; the plan only does not count on it."""
     for one in inst.settings.event_types[0].endpoints:
-        inst.store.windows.rest(one, 0.001)
+        inst.store.breaker.rest(one, 0.001)
     inst.push(*steps.items(5, steps.TYPE))
 
     told = inst.rlm("plan").stdout

@@ -12,8 +12,8 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.event import Reason
 from rlm.ledger.intake import Intake
+from rlm.ledger.keys import READABLE_BYTES
 from rlm.ledger.reading import backlog
-from rlm.ledger.sizes import READABLE_BYTES
 from tests.acceptance.cli import Installation
 from tests.store import steps
 

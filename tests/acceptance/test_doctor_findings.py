@@ -365,7 +365,7 @@ def test_a_sentry_that_cannot_be_reached_is_a_warning_without_its_key(inst, monk
 
 def test_what_a_killed_self_test_left_is_told_after_an_hour(inst):
     """Until then it may be one that runs."""
-    tests = SelfTests(inst.store.client, inst.settings)
+    tests = SelfTests(inst.store)
     prefix = tests.new_prefix()
     tests.begin(prefix, SelfTest(system_clock.now() - LEFT_SECONDS + 60, "host"))
     assert found(inst, "selftest") == [("ok", "no self-test left anything behind")]

@@ -72,13 +72,14 @@ def test_the_keys_of_runs(inst):
     inst.store.ledger.complete(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 0.1)
     endpoint = inst.store.endpoints()[steps.ENDPOINT]
     *_, slot = [inst.store.windows.acquire(endpoint) for _ in range(2)]
-    inst.store.windows.refuse(endpoint, 0.0, slot)
+    inst.store.breaker.refuse(endpoint, 0.0, slot)
     refused = Heard("no", kind="connection refused")
     inst.store.ledger.retry(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 60, refused)
     inst.store.processes.announce(Role.WORKER, Process("worker-1", 1, "host", 0.0, "ready", 5))
     assert set(keys(inst.json("worker", "list"))) == documented("rlm worker list")
     steps.claim_next(inst.store, inst.token, run)
-    inst.store.runs.advance(inst.token, run.id, State.RUNNING, away_seconds="9.0")
+    steps.put_into(inst.store, run, State.RUNNING)
+    assert inst.store.runs.note(inst.token, run.id, away_seconds="9.0")
     running = set(keys(inst.json("status")))
     steps.finish(inst.store, inst.token, run)
     assert finalize.close_run(inst.store, run.id)

@@ -22,8 +22,8 @@ from rlm.core.run import State
 from rlm.core.window import FAILING
 from rlm.delivery.attempt import LEASE_SLACK_SECONDS
 from rlm.ledger.embedded import EmbeddedServer
-from rlm.ledger.events import POISON_DEATHS, Claim, Release
-from rlm.ledger.windows import Admitted
+from rlm.ledger.events import POISON_DEATHS, Claim, ClaimCheck, ClaimTerms
+from rlm.ledger.limiter import Admitted
 from tests.bench import FIRST, SECOND, TYPE, Bench
 from tests.wait import wait_until
 
@@ -166,9 +166,9 @@ def test_a_failed_event_waits_and_is_tried_elsewhere(bench, status):
     assert bench.where() == {"backoff": 1}
     due = bench.store.client.zscore(bench.store.keys.backoff(TYPE), event_id)
     assert 0.3 * FIRST_BACKOFF_SECONDS < (due - bench.now_us()) / 1e6 < 1.5 * FIRST_BACKOFF_SECONDS
-    assert bench.store.ledger.promote([TYPE], bench.now_us()) == 0
+    assert bench.store.recovery.promote([TYPE], bench.now_us()) == 0
 
-    wait_until(lambda: bench.store.ledger.promote([TYPE], bench.now_us()), message="the back-off is over")
+    wait_until(lambda: bench.store.recovery.promote([TYPE], bench.now_us()), message="the back-off is over")
     bench.carry()
 
     wait_until(lambda: bench.calls() == [(FIRST, 1, status), (SECOND, 2, 200)], message="both are noted as answered")
@@ -603,7 +603,7 @@ def test_an_older_release_is_refused(bench):
     """A message that was overtaken by a later release of the same event leads to no call."""
     bench.take()
     (old,) = bench.release(claim_seconds=0.0)
-    bench.store.ledger.void_unclaimed([TYPE], bench.now_us() + 1)
+    bench.store.recovery.void_unclaimed([TYPE], bench.now_us() + 1)
     (new,) = bench.release()
     bench.lanes.carry(old)
     assert (bench.calls(), bench.where()) == ([], {"released": 1})
@@ -654,7 +654,7 @@ def test_a_worker_of_another_revision_claims_nothing_and_says_so(bench):
 def test_a_type_that_this_worker_does_not_know_makes_it_outdated(bench):
     """An event of a type that came with a newer configuration is left to a newer worker."""
     outdated = bench.make_lanes("w2", revision="another")
-    outdated.carry(Release("i:NEW_TYPE", bench.run_id, 1))
+    outdated.carry(ClaimCheck("i:NEW_TYPE", bench.run_id, 1))
 
     assert outdated.outdated
     assert bench.calls() == []
@@ -662,7 +662,7 @@ def test_a_type_that_this_worker_does_not_know_makes_it_outdated(bench):
 
 def test_a_forged_type_does_not_make_a_worker_outdated(bench):
     """The run has its own configuration: whoever writes such a claim check cannot send the worker away."""
-    bench.lanes.carry(Release("i:NO_TYPE", bench.run_id, 1))
+    bench.lanes.carry(ClaimCheck("i:NO_TYPE", bench.run_id, 1))
 
     assert not bench.lanes.outdated
     assert bench.calls() == []
@@ -676,14 +676,14 @@ def suspect(bench, number=1):
     for death in range(POISON_DEATHS - 1):
         (release,) = bench.release()
         claim_for(bench, release, f"dead-{death}")
-        assert bench.store.ledger.orphan_worker(f"dead-{death}") == 1
+        assert bench.store.recovery.orphan_worker(f"dead-{death}") == 1
     return bench.release(number)
 
 
 def claim_for(bench, release, worker_id):
     """Have a lane of a worker hold the event."""
     claim = bench.store.ledger.claim(
-        release, worker_id, bench.settings.revision, lease_seconds=30, expected_seconds=0, endpoints=[FIRST]
+        release, worker_id, bench.settings.revision, ClaimTerms([FIRST], lease_seconds=30, expected_seconds=0)
     )
     assert isinstance(claim, Claim), claim
     return claim
@@ -854,9 +854,10 @@ def test_redis_gone_just_after_the_answer_changes_no_outcome(make_bench, verb, f
     bench.take()
     first = bench.settings.endpoints[FIRST]
     for _ in range(failures):
-        bench.store.windows.fail(first, first_rest_seconds=1.0, failing=FAILING)
+        bench.store.breaker.fail(first, first_rest_seconds=1.0, failing=FAILING)
     bench.api.set_fault(FIRST, **fault)
-    with gone(bench.store.windows, verb, times=3) as calls:
+    told = bench.store.breaker if hasattr(bench.store.breaker, verb) else bench.store.windows
+    with gone(told, verb, times=3) as calls:
         bench.carry()
     ended = bench.now_us()
 
@@ -903,7 +904,7 @@ def test_an_outcome_that_cannot_be_written_within_the_lease_is_given_up(make_ben
     assert "could not be settled before its lease ended" in caplog.text
     assert bench.where() == {"inflight": 1}
 
-    wait_until(lambda: bench.store.ledger.orphan_expired([TYPE], bench.now_us()), message="the lease has run out")
+    wait_until(lambda: bench.store.recovery.orphan_expired([TYPE], bench.now_us()), message="the lease has run out")
     assert bench.where() == {"pending": 1}
     bench.carry()
     assert [attempt for _, attempt, _ in bench.calls()] == [1, 2]
@@ -916,7 +917,7 @@ def test_an_answer_after_the_claim_was_lost_changes_nothing(bench, caplog):
 
     def receive(*args):
         outcome = real(*args)
-        assert bench.store.ledger.orphan_worker("w1") == 1
+        assert bench.store.recovery.orphan_worker("w1") == 1
         return outcome
 
     with mock.patch.object(bench.dispatcher, "receive", receive), caplog.at_level(logging.INFO, "rlm.delivery.attempt"):

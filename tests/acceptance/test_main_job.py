@@ -99,7 +99,7 @@ def test_a_tick_that_came_when_no_scheduler_lived_is_served_by_the_next_one(make
         system.stop("scheduler")
         assert system.store.runs.history(1) == []
 
-        system.store.runs.note_tick(system_clock.now() - A_DAY)
+        system.store.schedule.note_tick(system_clock.now() - A_DAY)
         system.start("scheduler")
 
         run_id = wait_until(lambda: next(iter(system.store.runs.history(1)), None), timeout=20, message="a run is made")
@@ -116,15 +116,15 @@ def test_nothing_to_do_leaves_no_record_and_no_worker_and_costs_next_to_nothing(
 
     with make_system(speed=60, ticks=True) as system:
         system.start_both()
-        wait_until(system.store.runs.last_tick, timeout=10, message="the scheduler has ticked")
+        wait_until(system.store.schedule.last_tick, timeout=10, message="the scheduler has ticked")
         pids = [process.pid for process in system.processes.values()]
         began, used = monotonic(), sum(map(cpu_seconds, pids))
-        ticked = system.store.runs.last_tick()
+        ticked = system.store.schedule.last_tick()
 
         wait_until(lambda: monotonic() - began > 10, timeout=15, message="ten seconds have passed")
 
         share = (sum(map(cpu_seconds, pids)) - used) / (monotonic() - began)
         assert share < 0.01, f"{share:.2%} of a core"
-        assert system.store.runs.last_tick() > ticked
+        assert system.store.schedule.last_tick() > ticked
         assert system.store.runs.history(1) == []
         assert system.workers() == []

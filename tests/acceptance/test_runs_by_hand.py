@@ -104,7 +104,7 @@ def test_start_without_anybody_to_conduct_says_what_to_start(make_system):
         assert done.returncode == 1
         assert "rlm up" in done.stderr
         assert "--wait" in done.stderr
-        assert system.store.runs.next_request() is None
+        assert system.store.schedule.next_request() is None
 
 
 @pytest.mark.alone

@@ -24,9 +24,9 @@ from rlm.cli.completing import _url
 from rlm.cli.group import rlm
 from rlm.core.errors import ArchiveError, UnsafeError
 from rlm.core.files import claim_directory
-from rlm.ledger.archive import Archive, Kind
-from rlm.ledger.embedded import EmbeddedServer, places, process, running
-from rlm.ledger.epoch import Epoch, EpochFile
+from rlm.ledger.archive import Archive, ArchiveKind
+from rlm.ledger.dataloss import Epoch, EpochFile
+from rlm.ledger.embedded import EmbeddedServer, files, process, running
 from rlm.settings import load_settings
 from tests.wait import wait_until
 
@@ -163,7 +163,7 @@ def test_epoch_and_archive_go_nowhere_else(folder, victim, caplog):
     with pytest.raises(UnsafeError, match=str(OTHER)):
         epochs.claim()
     with pytest.raises(ArchiveError, match="archive"):
-        archive.append(Kind.RECORDS, [b"{}"], NOVEMBER)
+        archive.append(ArchiveKind.RECORDS, [b"{}"], NOVEMBER)
 
 
 def test_no_scheduler_runs_on_the_data_directory_of_another(folder, valkey_only_url, monkeypatch):
@@ -187,7 +187,7 @@ def test_a_link_in_our_own_data_directory_is_replaced_or_refused(tmp_path, victi
 
     assert epochs.read() == Epoch(1, "a", 1)
     with pytest.raises(ArchiveError, match="link"):
-        Archive(data_dir / "archive").append(Kind.RECORDS, [b"{}"], NOVEMBER)
+        Archive(data_dir / "archive").append(ArchiveKind.RECORDS, [b"{}"], NOVEMBER)
 
 
 # -- sockets
@@ -197,9 +197,9 @@ def test_a_server_that_waits_at_our_socket_is_not_spoken_to(tmp_path, monkeypatc
     """The place of sockets in /tmp can be foretold, and made by another beforehand."""
     short = Path(tempfile.mkdtemp(prefix="rlm-t-"))
     short.chmod(0o1777)
-    monkeypatch.setattr(places, "SHORT_PLACE", short)
+    monkeypatch.setattr(files, "SHORT_PLACE", short)
     data_dir = tmp_path / ("d" * 60) / ("e" * 60)
-    place = places.socket_path(data_dir).parent
+    place = files.socket_path(data_dir).parent
     try:
         place.mkdir(mode=0o700)
         with listener(place / "valkey.sock"):
@@ -364,7 +364,7 @@ def test_a_user_whose_group_may_write_works_as_before(tmp_path, monkeypatch):
         claim_directory(data_dir)
         EpochFile(data_dir / "epoch-1.json").save(Epoch(1, "a", 1), at_once=True)
         assert EpochFile(data_dir / "epoch-1.json").read() == Epoch(1, "a", 1)
-        path = Archive(data_dir / "archive").append(Kind.RECORDS, [b"{}"], NOVEMBER)
+        path = Archive(data_dir / "archive").append(ArchiveKind.RECORDS, [b"{}"], NOVEMBER)
         assert {stat.S_IMODE(one.stat().st_mode) for one in (path, data_dir / "epoch-1.json")} == {0o600}
         if os.access(process.binary_path(), os.X_OK):  # it may lie in the home directory of root
             with EmbeddedServer(data_dir):

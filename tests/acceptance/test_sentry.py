@@ -95,7 +95,7 @@ def live_through(make_system, ingest, proxies, *, events, window_seconds, seed_f
     made = make_system(env=env, ticks=True, front=front)
     system = made.__enter__()
     try:
-        system.store.runs.note_tick(system_clock.now())  # so that a scheduler that comes up late serves the one to come
+        system.store.schedule.note_tick(system_clock.now())  # a scheduler that comes up late serves the next
         header = 'headers = { Authorization = "env:API_TOKEN" }, timeout_seconds'
         system.config.write_text(system.config.read_text().replace("timeout_seconds = 1.0 }", f"{header} = 1.0 }}"))
         types = system.types
@@ -254,13 +254,13 @@ from rlm.delivery import Dispatcher
 from rlm.delivery.lane import Lanes
 from rlm.settings import resolve_headers
 from rlm.ledger import open_store
-from rlm.ledger.events import Release
+from rlm.ledger.claims import ClaimCheck
 settings = load_settings(Path(sys.argv[1]))
 telemetry.set_up(settings, "worker")
 with open_store(settings) as store:
     lanes = Lanes(store, settings, Dispatcher(resolve_headers), "w1")
     for number, event_id in enumerate(sys.argv[3:]):
-        lanes.carry(Release(event_id, sys.argv[2], 1))
+        lanes.carry(ClaimCheck(event_id, sys.argv[2], 1))
     logging.getLogger("rlm.delivery.lane").error("The end")
 """
 

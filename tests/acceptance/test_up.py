@@ -81,7 +81,7 @@ class Installation:
     def start_run(self):
         """Have the scheduler start a run now, and wait until half of the ten lanes have a call in flight."""
         with open_store(self.settings) as store:
-            store.runs.request()
+            store.schedule.request()
         wait_until(lambda: self.unanswered() >= 5, timeout=20, message="five calls are in flight")
 
     def unanswered(self):

@@ -13,12 +13,12 @@ from dramatiq.brokers.stub import StubBroker
 from actors import events
 from actors.broker import ClaimCheckBroker
 from actors.events import QUEUE
+from rlm.ledger.claims import ClaimCheck
 from rlm.ledger.connect import make_client
-from rlm.ledger.events import Release
 from tests.each import each
 from tests.wait import wait_until
 
-RELEASE = Release("item-1:REBALANCE_NEEDED", "20231114T221320250Z-0a1b", 7)
+RELEASE = ClaimCheck("item-1:REBALANCE_NEEDED", "20231114T221320250Z-0a1b", 7)
 
 
 @pytest.fixture(params=["stub", "redis"])
@@ -83,8 +83,8 @@ def test_a_lane_that_fails_takes_nothing_with_it(broker):
 
     events.declare_dispatch(broker, carry)
     with working(broker):
-        send(broker, events.dispatch_message(Release("i:T", "r", 1)))
-        send(broker, events.dispatch_message(Release("i:T", "r", 2)))
+        send(broker, events.dispatch_message(ClaimCheck("i:T", "r", 1)))
+        send(broker, events.dispatch_message(ClaimCheck("i:T", "r", 2)))
         wait_until(lambda: 2 in carried, message="the second was carried")
 
     assert sorted(carried) == [1, 2]

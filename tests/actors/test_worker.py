@@ -158,7 +158,7 @@ def test_a_worker_that_is_asked_to_leave_finishes_what_it_has_in_hand(make_bench
     assert len(bench.api.arrivals) == completed(bench) == THREADS
     assert worker.entries() == []
     assert bench.broker.fetched_by(worker.id) == []
-    wait_until(lambda: bench.store.ledger.void_unclaimed([TYPE], bench.now_us()), message="their releases are void")
+    wait_until(lambda: bench.store.recovery.void_unclaimed([TYPE], bench.now_us()), message="their releases are void")
     assert bench.where() == {"pending": 3}
     bench.check()
 
@@ -185,7 +185,7 @@ def test_a_second_signal_ends_a_worker_at_once(make_bench, signums):
     assert worker.status() == UNFIT
     assert time.monotonic() - asked_at < 3.0  # the calls would take five
     assert bench.where() == {"inflight": 2}
-    assert bench.store.ledger.orphan_worker(worker.id) == 2
+    assert bench.store.recovery.orphan_worker(worker.id) == 2
     assert bench.where() == {"pending": 2}
     bench.check()
 
@@ -215,7 +215,7 @@ def test_a_killed_worker_is_recovered_by_its_name(make_bench):
     assert worker.status() == -signal.SIGKILL
     killed_at = bench.now_us()
 
-    freed = bench.store.ledger.orphan_worker(worker.id)
+    freed = bench.store.recovery.orphan_worker(worker.id)
     launcher = ForkserverLauncher(bench.store)
     freed += launcher.recover(worker.id)
 

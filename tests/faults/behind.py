@@ -44,8 +44,8 @@ class Behind(System):
     def run_through(self, number: int = 5, *, prefix: str, timeout: float = 20.0) -> tuple[list[str], dict[str, Any]]:
         """Push events and have them done in a run, asked for as often as it takes; return their ids and its record."""
         events = self.push_evenly(number, prefix=prefix)
-        request = self.store.runs.request()
-        reply = wait_until(lambda: self.store.runs.reply(request), timeout=timeout, message="the scheduler answers")
+        request = self.store.schedule.request()
+        reply = wait_until(lambda: self.store.schedule.reply(request), timeout=timeout, message="the scheduler answers")
         return events, self.await_record(reply.get("run_id") or reply["open"], timeout)
 
     def assert_slots(self) -> None:

@@ -97,8 +97,8 @@ class CrashingSystem(System):
 
     def asked(self) -> Callable[[], Mapping[str, Any] | None]:
         """Ask for a run without waiting for an answer; return what to ask for that."""
-        request = self.store.runs.request()
-        return lambda: self.store.runs.reply(request)
+        request = self.store.schedule.request()
+        return lambda: self.store.schedule.reply(request)
 
 
 @contextmanager

@@ -134,7 +134,7 @@ def ticks_soon() -> dict[str, Any]:
 def serve_late(system: System) -> str:
     """No scheduler was there when a tick came, and one comes later."""
     due = PARTS * system.settings.run.every_seconds
-    system.store.runs.note_tick(due - 60)
+    system.store.schedule.note_tick(due - 60)
     time.sleep(max(0.0, due + LATE_SECONDS - time.time()))
     system.start("scheduler")
     return wait_until(system.store.runs.current, timeout=20, message="the late run is open").id

@@ -155,9 +155,9 @@ class Storm:
         until = time.monotonic() + 40
         while time.monotonic() < until:
             with suppress(StoreError):
-                request = self.system.store.runs.request()
+                request = self.system.store.schedule.request()
                 reply = wait_until(
-                    lambda asked=request: self.system.store.runs.reply(asked), timeout=20, message="an answer"
+                    lambda asked=request: self.system.store.schedule.reply(asked), timeout=20, message="an answer"
                 )
                 if "run_id" in reply:
                     return str(reply["run_id"])

@@ -9,7 +9,7 @@ import pytest
 
 from actors import events
 from actors.events import QUEUE
-from rlm.ledger.events import Release
+from rlm.ledger.claims import ClaimCheck
 from rlm.ledger.processes import Role
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.rest
 
 def message(**fields):
     """A claim check as RLM writes it, of an event that is none, but for these fields."""
-    genuine = events.dispatch_message(Release("x:NO_TYPE", "no run", 1)).asdict()
+    genuine = events.dispatch_message(ClaimCheck("x:NO_TYPE", "no run", 1)).asdict()
     return json.dumps({**genuine, "options": {"redis_message_id": str(uuid4())}, **fields}).encode()
 
 

@@ -130,7 +130,7 @@ def test_all_processes_terminated_at_any_moment_of_a_run_cut_no_call(make_system
         for moment in (opened, calling, ending):
             system.start_both()
             events += system.push_evenly(60, prefix=moment.__name__)
-            system.store.runs.request()
+            system.store.schedule.request()
             wait_until(lambda: opened(system), message="the run is open")
             wait_until(lambda: moment(system), timeout=20, message=f"the run is {moment.__name__}")  # noqa: B023
             both = [system.processes.pop("supervisor"), system.processes.pop("scheduler")]

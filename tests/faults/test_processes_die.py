@@ -171,8 +171,8 @@ def command(pid):
 def assert_next_run(system):
     """The next run starts when asked, or has by its tick, and what was pushed is done in it or waits for another."""
     events = system.push_evenly(5, prefix=f"next{len(system.pushed)}-")  # of no run before: it would drop duplicates
-    request = system.store.runs.request()
-    reply = wait_until(lambda: system.store.runs.reply(request), timeout=15, message="the scheduler answers")
+    request = system.store.schedule.request()
+    reply = wait_until(lambda: system.store.schedule.reply(request), timeout=15, message="the scheduler answers")
     record = system.await_record(reply.get("run_id") or reply["open"], timeout=30)
     assert record["state"] in {"completed", "partial"}
     wait_until(

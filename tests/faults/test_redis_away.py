@@ -11,7 +11,7 @@ import pytest
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
-from rlm.ledger.embedded.locks import held
+from rlm.ledger.embedded.files import held
 from rlm.ledger.embedded.process import ValkeyProcess
 from tests.faults.behind import STEADY, behind_proxies
 from tests.faults.test_processes_die import assert_next_run
@@ -75,13 +75,13 @@ def test_away_for_more_than_two_ticks(tmp_path):
     env = {**STEADY, "RLM_RUN__EVERY_SECONDS": "2", "RLM_RUN__WINDOW_SECONDS": "2"}
     with behind_proxies(tmp_path, speed=20, ticks=True, env=env) as system:
         system.start_both()
-        first = wait_until(system.store.runs.last_tick, message="there was a tick")
+        first = wait_until(system.store.schedule.last_tick, message="there was a tick")
 
         away(system)
         events = system.push_evenly(10)
         wait_until(lambda: system_clock.now() > first + 5.5, message="two ticks have passed")
         assert system.api.arrivals == []
-        assert system.store.runs.last_tick() == first
+        assert system.store.schedule.last_tick() == first
         back(system)
 
         record = wait_until(lambda: _last_record(system), timeout=30, message="a run is closed")

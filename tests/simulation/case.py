@@ -257,7 +257,7 @@ class Case:
     def _operate(self, what: str) -> None:
         runs = self.world.store.runs
         if what == "asked for":
-            runs.request()
+            self.world.store.schedule.request()
         elif run := runs.current():
             runs.cancel(run.id)
 

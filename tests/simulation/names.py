@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from importlib import resources
 from typing import TYPE_CHECKING
+
+from rlm.ledger.scripts import SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,10 +34,5 @@ def words(commands: Sequence[list[bytes]]) -> str:
 
 
 _NAMES: dict[bytes, str] = {}
-SOURCES = {
-    file.name.removesuffix(".lua"): file.read_bytes()
-    for file in (resources.files("rlm.ledger") / "lua").iterdir()
-    if file.name.endswith(".lua")
-}
 for _name, _source in SOURCES.items():
     known_as(_name, _source)

@@ -351,7 +351,7 @@ class _Launcher:
         return _SpawnedProcess(worker.pid, worker)
 
     def recover(self, worker_id: str) -> int:
-        return self._broker.recover(self._store.ledger, worker_id)
+        return self._broker.recover(self._store.recovery, worker_id)
 
     def abandon(self) -> None:
         """Let the workers notice that their supervisor is gone."""

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
     from rlm.core.run import Run
     from rlm.ledger import Store
-    from rlm.ledger.events import Claim
+    from rlm.ledger.claims import Claim
 
 
 def taken_back(store: Store, token: int, run: Run, claim: Claim) -> None:
     """The worker was given up for dead: its event is pending again."""
-    assert store.ledger.orphan_worker(claim.worker_id) == 1
+    assert store.recovery.orphan_worker(claim.worker_id) == 1
 
 
 def released_again(store: Store, token: int, run: Run, claim: Claim) -> None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlm.core.clock import system_clock
 from rlm.core.run import Run, State, Trigger, make_run_id
-from rlm.ledger.events import Claim
+from rlm.ledger.claims import Claim, ClaimTerms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rlm.ledger import Store
-    from rlm.ledger.events import Release, Unclaimed
+    from rlm.ledger.claims import ClaimCheck, Unclaimed
 
 T = TypeVar("T")
 
@@ -87,7 +87,8 @@ def start_run(store: Store, token: int, window_seconds: float = 60.0) -> Run:
     """Open a run, drain into it, and have it running."""
     run = open_run(store, token, window_seconds)
     drain(store, token, run)
-    assert store.runs.advance(token, run.id, State.RUNNING)
+    for state in (State.PLANNING, State.RUNNING):
+        assert store.runs.advance(token, run.id, state)
     return replace(run, state=State.RUNNING)
 
 
@@ -99,18 +100,19 @@ def release(
     type_name: str = TYPE,
     endpoint: str = ENDPOINT,
     claim_seconds: float = 60.0,
-) -> list[Release]:
+) -> list[ClaimCheck]:
     """Release the first `number` pending events of a type."""
     return store.ledger.release(token, run.id, {type_name: [endpoint] * number}, claim_seconds)
 
 
-def try_claim(store: Store, release: Release, worker: str = "worker-1", **changes: Any) -> Claim | Unclaimed:
+def try_claim(store: Store, release: ClaimCheck, worker: str = "worker-1", **changes: Any) -> Claim | Unclaimed:
     """Claim a released event for a worker, or learn why not."""
-    options = {"lease_seconds": 60.0, "expected_seconds": 0.0, "endpoints": (), "revision": store.settings.revision}
-    return store.ledger.claim(release, worker, **{**options, **changes})
+    revision = changes.pop("revision", store.settings.revision)
+    terms = {"lease_seconds": 60.0, "expected_seconds": 0.0, "endpoints": ()}
+    return store.ledger.claim(release, worker, revision, ClaimTerms(**{**terms, **changes}))
 
 
-def claim(store: Store, release: Release, worker: str = "worker-1", **changes: Any) -> Claim:
+def claim(store: Store, release: ClaimCheck, worker: str = "worker-1", **changes: Any) -> Claim:
     """Claim a released event for a worker."""
     claimed = try_claim(store, release, worker, **changes)
     assert isinstance(claimed, Claim), claimed
@@ -123,6 +125,11 @@ def claim_next(
     """Release the first pending event of a type and claim it."""
     (released,) = release(store, token, run, 1, type_name)
     return claim(store, released, worker, **changes)
+
+
+def put_into(store: Store, run: Run, state: State) -> None:
+    """Have the open run in a state, wherever it came from."""
+    store.client.hset(store.keys.run(run.id), "state", state)
 
 
 def finish(store: Store, token: int, run: Run) -> None:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, Limit, Rule
-from rlm.ledger.windows import KEEP_SECONDS, Admitted, Call, Refused
+from rlm.ledger.limiter import KEEP_SECONDS, Admitted, Call, Refused
 from tests.store import looks, steps
 from tests.store.windows import (
     health,
@@ -472,7 +472,7 @@ def test_a_budget_that_is_full_costs_no_probe(store):
     """A rested endpoint's probe is not spent on a call that its budget refuses."""
     budget, one, two = sharing("1 per 60 second", "9/minute", "9/minute")
     take(store, two)
-    store.windows.rest(one, 5)
+    store.breaker.rest(one, 5)
     pass_time(store, one, 6)
 
     assert 60 - SOON < refusal(store, one) <= 60 + GUARD
@@ -486,7 +486,7 @@ def test_a_budget_that_is_full_costs_no_probe(store):
 def test_a_failing_endpoint_does_not_make_its_budget_suspect(store):
     """What hangs on the same budget is none the worse for it."""
     budget, one, two = sharing("9/minute", "9/minute", "9/minute")
-    store.windows.fail(one, first_rest_seconds=5, failing=1)
+    store.breaker.fail(one, first_rest_seconds=5, failing=1)
 
     (slot,) = take(store, two)
 

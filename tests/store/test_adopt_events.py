@@ -15,7 +15,7 @@ def test_events_that_are_nowhere_are_pending_again(store, token, running):
     before = looks.pending(store)
     store.client.delete(store.keys.pending(steps.TYPE))
 
-    assert store.ledger.adopt(token, steps.TYPE, store.keys.pending(steps.TYPE)) == 2
+    assert store.recovery.adopt(token, steps.TYPE) == 2
 
     assert looks.pending(store) == before
     assert looks.counts(store).released == 1
@@ -28,7 +28,7 @@ def test_an_answer_to_what_was_adopted_changes_nothing(store, token, running):
     claim = steps.claim_next(store, token, run)
     store.client.delete(store.keys.inflight(steps.TYPE))
 
-    assert store.ledger.adopt(token, steps.TYPE, store.keys.pending(steps.TYPE)) == 1
+    assert store.recovery.adopt(token, steps.TYPE) == 1
 
     assert not store.ledger.complete(claim, steps.ENDPOINT, 0.1)
     assert looks.counts(store).pending == 1
@@ -40,7 +40,7 @@ def test_what_is_settled_or_no_event_is_left_alone(store, token, running):
     store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1)
     store.client.set(store.keys.event(f"ghost:{steps.TYPE}"), "another type")
 
-    assert store.ledger.adopt(token, steps.TYPE, store.keys.pending(steps.TYPE)) == 0
+    assert store.recovery.adopt(token, steps.TYPE) == 0
 
 
 def test_twice_is_once(store, token, running):
@@ -48,7 +48,7 @@ def test_twice_is_once(store, token, running):
     running(2)
     store.client.delete(store.keys.pending(steps.TYPE))
 
-    assert [store.ledger.adopt(token, steps.TYPE, store.keys.pending(steps.TYPE)) for _ in range(2)] == [2, 0]
+    assert [store.recovery.adopt(token, steps.TYPE) for _ in range(2)] == [2, 0]
 
 
 def test_a_deposed_conductor_adopts_nothing(store, token, running):
@@ -57,4 +57,4 @@ def test_a_deposed_conductor_adopts_nothing(store, token, running):
     store.client.delete(store.keys.pending(steps.TYPE))
 
     with pytest.raises(FencedError):
-        store.ledger.adopt(token - 1, steps.TYPE, store.keys.pending(steps.TYPE))
+        store.recovery.adopt(token - 1, steps.TYPE)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.core.errors import FencedError
-from rlm.core.run import State
+from rlm.core.errors import FencedError, StoreError
+from rlm.core.run import MOVES, State
 from tests.store import looks, steps
 from tests.wait import wait_until
 
@@ -32,11 +32,11 @@ def test_fields_are_written_with_the_state(store, token):
     run = steps.open_run(store, token)
 
     assert store.runs.advance(
-        token, run.id, State.RUNNING, plan='{"workers": 3}', restarts_before=2, workers_peak=4, failure="größer"
+        token, run.id, State.PLANNING, plan='{"workers": 3}', restarts_before=2, workers_peak=4, failure="größer"
     )
 
     assert store.runs.current() == replace(
-        run, state=State.RUNNING, plan={"workers": 3}, restarts_before=2, workers_peak=4, failure="größer"
+        run, state=State.PLANNING, plan={"workers": 3}, restarts_before=2, workers_peak=4, failure="größer"
     )
 
 
@@ -53,10 +53,35 @@ def test_a_run_goes_through_all_its_states(store, token):
 def test_a_repeated_call_changes_nothing(store, token):
     """After a lost reply the conductor may say it again."""
     run = steps.open_run(store, token)
-    store.runs.advance(token, run.id, State.RUNNING, workers_peak=4)
+    store.runs.advance(token, run.id, State.PLANNING, workers_peak=4)
 
     with looks.nothing_changes(store):
-        assert store.runs.advance(token, run.id, State.RUNNING, workers_peak=4)
+        assert store.runs.advance(token, run.id, State.PLANNING, workers_peak=4)
+
+
+ILLEGAL = [
+    (before, after) for before, moves in MOVES.items() for after in MOVES if after not in moves and after is not before
+]
+
+
+def test_a_run_makes_no_move_that_none_makes(store, token):
+    """Neither back, nor past a state: the one that asks is wrong about where the run is."""
+    run = steps.open_run(store, token)
+    for before, after in ILLEGAL:
+        steps.put_into(store, run, before)
+
+        with looks.nothing_changes(store), pytest.raises(StoreError, match=f"is {before}.* moves to {after}"):
+            store.runs.advance(token, run.id, after, workers_peak=4)
+
+
+def test_a_run_of_which_all_is_lost_but_its_id_moves_anywhere(store, token):
+    """It is written anew by whoever mends what Redis lost."""
+    run = steps.open_run(store, token)
+    store.client.delete(store.keys.run(run.id))
+
+    assert store.runs.advance(token, run.id, State.FINISHING, failure="lost")
+
+    assert store.client.hget(store.keys.run(run.id), "state") == b"finishing"
 
 
 def test_a_cancelled_run_stays_cancelled(store, token):

@@ -9,7 +9,7 @@ import pytest
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS
 from rlm.core.expected import Expected
 from rlm.core.run import State
-from rlm.ledger.events import HOLD_SECONDS, POISON_DEATHS, Claim, Release, Unclaimed
+from rlm.ledger.events import HOLD_SECONDS, POISON_DEATHS, Claim, ClaimCheck, Unclaimed
 from tests.store import looks, steps
 
 STALE = Unclaimed("stale")
@@ -88,18 +88,18 @@ def test_a_repeated_claim_is_stale(store, released, worker):
 def test_another_release_number_is_stale(store, token, run, released, number):
     """A message that was delayed until its event was released again is worth nothing."""
     steps.claim(store, released)
-    store.ledger.orphan_worker("worker-1")
+    store.recovery.orphan_worker("worker-1")
     (again,) = steps.release(store, token, run)
     assert again.number == 2
 
     with looks.nothing_changes(store):
-        assert steps.try_claim(store, Release(released.event_id, run.id, number)) == STALE
+        assert steps.try_claim(store, ClaimCheck(released.event_id, run.id, number)) == STALE
 
 
 def test_an_event_that_is_pending_again_is_stale(store, token, run):
     """A release that was void before its message came is no longer claimed."""
     (released,) = steps.release(store, token, run, claim_seconds=0)
-    store.ledger.void_unclaimed([steps.TYPE], looks.redis_us(store))
+    store.recovery.void_unclaimed([steps.TYPE], looks.redis_us(store))
 
     with looks.nothing_changes(store):
         assert steps.try_claim(store, released) == STALE
@@ -123,19 +123,19 @@ def test_a_settled_event_is_stale(store, released):
 def test_an_event_never_heard_of_is_stale(store, run):
     """A message may survive a ledger that was lost; nothing is created for it."""
     with looks.nothing_changes(store):
-        assert steps.try_claim(store, Release(f"never:{steps.TYPE}", run.id, 1)) == STALE
+        assert steps.try_claim(store, ClaimCheck(f"never:{steps.TYPE}", run.id, 1)) == STALE
 
 
 def test_another_run_is_stale(store, released):
     """A message belongs to the run that sent it."""
     with looks.nothing_changes(store):
-        assert steps.try_claim(store, Release(released.event_id, "another", released.number)) == STALE
+        assert steps.try_claim(store, ClaimCheck(released.event_id, "another", released.number)) == STALE
 
 
 @pytest.mark.parametrize("state", [State.DRAINING, State.PLANNING, State.FINISHING])
 def test_a_run_that_is_not_running_is_stale(store, token, run, released, state):
     """From the moment it is finishing nothing is claimed."""
-    store.runs.advance(token, run.id, state)
+    steps.put_into(store, run, state)
 
     with looks.nothing_changes(store):
         assert steps.try_claim(store, released) == STALE
@@ -223,7 +223,7 @@ def test_after_the_deadline_nothing_fits(store, token, running):
 def test_how_an_event_fared_goes_with_it(store, token, run, released):
     """Attempts count over all runs, tries within the run, and the last endpoint is known."""
     store.ledger.retry(steps.claim(store, released), steps.OVERFLOW, 0)
-    store.ledger.promote([steps.TYPE], looks.redis_us(store))
+    store.recovery.promote([steps.TYPE], looks.redis_us(store))
 
     claim = steps.claim_next(store, token, run)
 
@@ -281,7 +281,7 @@ def test_a_claim_against_the_end_of_its_time(store, token, run, _):
     now_us = looks.redis_us(store)
 
     voided, claim = steps.at_once(
-        lambda: store.ledger.void_unclaimed([steps.TYPE], now_us), lambda: steps.try_claim(store, released)
+        lambda: store.recovery.void_unclaimed([steps.TYPE], now_us), lambda: steps.try_claim(store, released)
     )
 
     assert looks.where(store, released.event_id) == (["pending"] if voided else ["inflight"])
@@ -294,7 +294,7 @@ def suspected(store, token, running, number=2, suspects=1):
     for death in range(POISON_DEATHS - 1):
         for released in steps.release(store, token, run, suspects):
             steps.claim(store, released, f"dead-{death}")
-        assert store.ledger.orphan_worker(f"dead-{death}") == suspects
+        assert store.recovery.orphan_worker(f"dead-{death}") == suspects
     return steps.release(store, token, run, number)
 
 
@@ -393,6 +393,6 @@ def test_once_it_is_settled_the_worker_gets_others(store, token, running, settle
     elif settle == "give_back":
         store.ledger.give_back(claim)
     else:
-        store.ledger.orphan_worker("worker-1")
+        store.recovery.orphan_worker("worker-1")
 
     assert steps.claim(store, mate, "worker-1")

@@ -101,7 +101,7 @@ def test_a_repeated_call_changes_nothing(store, token, running):
 def test_a_run_that_is_not_finishing_stays_open(store, token, running, state):
     """It may still change."""
     run = running()
-    store.runs.advance(token, run.id, state)
+    steps.put_into(store, run, state)
 
     with looks.nothing_changes(store):
         assert close(store, run) == 0

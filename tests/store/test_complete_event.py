@@ -116,7 +116,7 @@ def test_a_late_answer_keeps_the_note_of_a_newer_claim(store, token, run, claim,
     complete(store, claim)
 
     assert looks.calls(store, "worker-1") == {claim.event_id: ""}
-    assert store.ledger.orphan_worker("worker-1") == 1
+    assert store.recovery.orphan_worker("worker-1") == 1
 
 
 def test_another_worker_completes_nothing(store, claim):
@@ -140,7 +140,7 @@ def test_a_lease_that_ran_out_serves_until_the_event_is_taken_back(store, token,
 
     assert complete(store, claim)
 
-    assert store.ledger.orphan_expired([steps.TYPE], looks.redis_us(store)) == 0
+    assert store.recovery.orphan_expired([steps.TYPE], looks.redis_us(store)) == 0
 
 
 def test_a_finishing_run_still_counts_answers(store, token, run, claim):
@@ -171,7 +171,7 @@ def test_settling_against_taking_back(store, token, running, rounds):
     first, second, taken_back = steps.at_once(
         lambda: sum(complete(store, claim) for claim in halves[0]),
         lambda: sum(complete(store, claim) for claim in halves[1]),
-        lambda: store.ledger.orphan_worker("worker-1"),
+        lambda: store.recovery.orphan_worker("worker-1"),
     )
 
     assert first + second + taken_back == 20

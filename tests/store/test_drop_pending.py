@@ -20,7 +20,7 @@ def left(store, token):
 
 def test_a_leftover_is_gone_and_the_others_stay(store, left):
     """Neither pending nor known any more."""
-    assert store.ledger.drop([steps.event_id(2)]) == (1, False)
+    assert store.recovery.drop([steps.event_id(2)]) == (1, False)
 
     assert looks.pending(store) == [steps.event_id(1), steps.event_id(3)]
     assert looks.event(store, steps.event_id(2)) == {}
@@ -28,7 +28,7 @@ def test_a_leftover_is_gone_and_the_others_stay(store, left):
 
 def test_the_books_balance_after_a_drop(store, token, left):
     """What the last run left over is what is pending and what was dropped; the next run carries the rest over."""
-    store.ledger.drop(steps.event_ids(2))
+    store.recovery.drop(steps.event_ids(2))
 
     assert books(store).faults == []
     assert miscounted(store, books(store), left) == []
@@ -39,7 +39,7 @@ def test_the_books_balance_after_a_drop(store, token, left):
 
 def test_what_is_missing_without_a_drop_is_still_a_fault(store, left):
     """One dropped by hand excuses no other."""
-    store.ledger.drop([steps.event_id(1)])
+    store.recovery.drop([steps.event_id(1)])
     store.client.zrem(store.keys.pending(steps.TYPE), steps.event_id(2))
 
     (fault,) = miscounted(store, books(store), left)
@@ -49,13 +49,13 @@ def test_what_is_missing_without_a_drop_is_still_a_fault(store, left):
 
 def test_drops_of_an_earlier_run_excuse_nothing_in_the_next(store, token, left):
     """They are counted anew."""
-    store.ledger.drop([steps.event_id(1)])
+    store.recovery.drop([steps.event_id(1)])
     run = steps.start_run(store, token)
     steps.finish(store, token, run)
     record = finalize.close_run(store, run.id)
     assert miscounted(store, books(store), record) == []
 
-    store.ledger.drop([steps.event_id(2)])
+    store.recovery.drop([steps.event_id(2)])
 
     assert miscounted(store, books(store), record) == []
     assert len(looks.pending(store)) == 1
@@ -63,7 +63,7 @@ def test_drops_of_an_earlier_run_excuse_nothing_in_the_next(store, token, left):
 
 def test_the_same_id_is_a_new_event_afterwards(store, token, left):
     """No duplicate."""
-    store.ledger.drop([steps.event_id(1)])
+    store.recovery.drop([steps.event_id(1)])
     steps.push(store, steps.item("i1", steps.TYPE))
 
     run = steps.start_run(store, token)
@@ -77,20 +77,20 @@ def test_nothing_is_dropped_while_a_run_is_open(store, token, left):
     steps.claim_next(store, token, run)
 
     with looks.nothing_changes(store):
-        assert store.ledger.drop(steps.event_ids(3)) == (0, True)
+        assert store.recovery.drop(steps.event_ids(3)) == (0, True)
 
 
 def test_what_is_not_left_over_is_not_dropped(store, token, left):
     """A second time, an event nobody knows, one retried by hand: nothing changes."""
-    store.ledger.drop([steps.event_id(1)])
+    store.recovery.drop([steps.event_id(1)])
 
     with looks.nothing_changes(store):
-        assert store.ledger.drop([steps.event_id(1), steps.event_id(9)]) == (0, False)
+        assert store.recovery.drop([steps.event_id(1), steps.event_id(9)]) == (0, False)
 
 
 def test_of_many_who_drop_it_at_once_one_does(store, left):
     """Ten at the same moment, and it is counted once."""
-    outcomes = steps.at_once(*[lambda: store.ledger.drop([steps.event_id(1)])] * 10)
+    outcomes = steps.at_once(*[lambda: store.recovery.drop([steps.event_id(1)])] * 10)
 
     assert sorted(outcomes) == [(0, False)] * 9 + [(1, False)]
     assert miscounted(store, books(store), left) == []

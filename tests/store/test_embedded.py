@@ -22,10 +22,10 @@ from rlm.core.errors import StoreError
 from rlm.core.event import Reason, encode_letter
 from rlm.ledger import open_store
 from rlm.ledger.connect import make_client
-from rlm.ledger.embedded import EmbeddedServer, locks, places, process, running
-from rlm.ledger.embedded.locks import FileLock
-from rlm.ledger.embedded.spawn import spawn
-from rlm.ledger.sizes import longest_bulk, longest_letter
+from rlm.ledger.embedded import EmbeddedServer, files, process, running
+from rlm.ledger.embedded.files import FileLock
+from rlm.ledger.embedded.process import spawn
+from rlm.ledger.keys import longest_bulk, longest_letter
 from rlm.settings import load_settings
 from tests.wait import wait_until
 
@@ -341,7 +341,7 @@ def test_one_that_is_stopped_is_an_error_long_before_a_slow_start_is(data_dir, m
 
 def test_another_process_that_does_not_get_on_is_an_error(data_dir, monkeypatch):
     """Who has to wait for ever to start or stop gives up, naming the lock."""
-    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(files, "WAIT_SECONDS", 0.05)
     data_dir.mkdir()
     with FileLock(data_dir / "start.lock") as lock:
         assert lock.try_alone()
@@ -426,7 +426,7 @@ def deep_dir(tmp_path, monkeypatch):
     """A directory whose path is too long for a socket, with the place for such sockets in `short`."""
     with_room = Path("/tmp") / f"rlm-test-{os.getpid()}"
     with_room.mkdir(mode=0o700)
-    monkeypatch.setattr(places, "SHORT_PLACE", with_room)
+    monkeypatch.setattr(files, "SHORT_PLACE", with_room)
     yield tmp_path / ("d" * 60) / ("e" * 60)
     for left in with_room.iterdir():
         left.rmdir()
@@ -436,17 +436,17 @@ def deep_dir(tmp_path, monkeypatch):
 def test_a_long_path_gets_a_short_socket(deep_dir):
     """The socket of a directory with a long path is in a private directory of its own, which goes when it stops."""
     with EmbeddedServer(deep_dir) as server, client_of(server) as client:
-        (place,) = places.SHORT_PLACE.iterdir()
+        (place,) = files.SHORT_PLACE.iterdir()
         assert client.ping()
         assert stat.S_IMODE(place.stat().st_mode) == 0o700
         assert (place / "valkey.sock").is_socket()
 
-    assert list(places.SHORT_PLACE.iterdir()) == []
+    assert list(files.SHORT_PLACE.iterdir()) == []
 
 
 def test_a_place_for_the_socket_that_others_may_enter_is_refused(deep_dir):
     """Where somebody has made the private directory before and left it open, no server is asked or started."""
-    place = places.socket_path(deep_dir).parent
+    place = files.socket_path(deep_dir).parent
     place.mkdir()
     place.chmod(0o755)
 
@@ -483,7 +483,7 @@ def test_a_strange_server_on_the_socket_is_not_adopted(data_dir, tmp_path):
     """A server that keeps its data elsewhere is left alone and reported."""
     data_dir.mkdir()
     (tmp_path / "elsewhere").mkdir()
-    path = places.socket_path(data_dir)
+    path = files.socket_path(data_dir)
     arguments = ["--port", "0", "--dir", str(tmp_path / "elsewhere"), "--unixsocket", str(path)]
     strange = subprocess.Popen([process.binary_path(), *arguments], stdout=subprocess.DEVNULL)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlm.ledger.reading.calls import excess
+from rlm.ledger.reading.compliance import excess
 from tests.store import looks, steps
 from tests.store.windows import take
 

@@ -121,7 +121,7 @@ def test_a_late_word_keeps_the_note_of_a_newer_claim(store, token, run, claim):
 
     fail(store, claim)
 
-    assert store.ledger.orphan_worker("worker-1") == 1
+    assert store.recovery.orphan_worker("worker-1") == 1
 
 
 def test_another_worker_fails_nothing(store, claim):

@@ -16,7 +16,7 @@ def run(running):
 def test_a_type_that_is_no_longer_configured_without_events(store, token, run):
     """There is nothing to fail."""
     with looks.nothing_changes(store):
-        assert store.ledger.fail_unknown(token, run.id, "NO_LONGER_CONFIGURED") == 0
+        assert store.recovery.fail_unknown(token, run.id, "NO_LONGER_CONFIGURED") == 0
 
 
 @pytest.mark.parametrize("number", [1, 250])
@@ -24,7 +24,7 @@ def test_pending_events_of_a_type_that_is_no_longer_configured(store, token, run
     """All of them become dead letters, counted as failed, without a call."""
     run = running(number)
 
-    assert store.ledger.fail_unknown(token, run.id, steps.TYPE) == number
+    assert store.recovery.fail_unknown(token, run.id, steps.TYPE) == number
 
     assert {(one["reason"], one["run_id"]) for one in looks.letters(store)} == {("unknown_type", run.id)}
     assert [one["event_id"] for one in looks.letters(store)] == steps.event_ids(number)
@@ -36,10 +36,10 @@ def test_pending_events_of_a_type_that_is_no_longer_configured(store, token, run
 
 def test_failing_a_type_again_changes_nothing(store, token, run):
     """What has become a letter is not there to become another."""
-    store.ledger.fail_unknown(token, run.id, steps.TYPE)
+    store.recovery.fail_unknown(token, run.id, steps.TYPE)
 
     with looks.nothing_changes(store):
-        assert store.ledger.fail_unknown(token, run.id, steps.TYPE) == 0
+        assert store.recovery.fail_unknown(token, run.id, steps.TYPE) == 0
 
 
 def test_events_of_the_type_that_are_under_way_are_not_failed(store, token, running):
@@ -48,7 +48,7 @@ def test_events_of_the_type_that_are_under_way_are_not_failed(store, token, runn
     claim = steps.claim_next(store, token, run)
     steps.release(store, token, run)
 
-    assert store.ledger.fail_unknown(token, run.id, steps.TYPE) == 1
+    assert store.recovery.fail_unknown(token, run.id, steps.TYPE) == 1
 
     assert looks.where(store, claim.event_id) == ["inflight"]
     assert looks.where(store, steps.event_id(2)) == ["released"]
@@ -58,7 +58,7 @@ def test_ten_conductors_failing_a_type_at_once_write_one_letter_an_event(store, 
     """The counts add up to what there was."""
     run = running(30)
 
-    failed = steps.at_once(*[lambda: store.ledger.fail_unknown(token, run.id, steps.TYPE)] * 10)
+    failed = steps.at_once(*[lambda: store.recovery.fail_unknown(token, run.id, steps.TYPE)] * 10)
 
     assert sum(failed) == len(looks.letters(store)) == looks.tally(store, run)[f"failed:{steps.TYPE}"] == 30
 
@@ -66,4 +66,4 @@ def test_ten_conductors_failing_a_type_at_once_write_one_letter_an_event(store, 
 def test_a_deposed_conductor_fails_nothing(store, token, run):
     """Its configuration may be older than its successor's, which can send the events."""
     with looks.nothing_changes(store), pytest.raises(FencedError):
-        store.ledger.fail_unknown(token + 1, run.id, steps.TYPE)
+        store.recovery.fail_unknown(token + 1, run.id, steps.TYPE)

@@ -11,8 +11,8 @@ from rlm.admin import report
 from rlm.core.endpoint import in_force
 from rlm.core.run import State
 from rlm.delivery import finalize
-from rlm.ledger.events import CHUNK
-from rlm.ledger.windows import Call
+from rlm.ledger.limiter import Call
+from rlm.ledger.scripts import CHUNK
 from tests.store import looks, steps
 from tests.store.windows import make_budget, stamps, take
 from tests.wait import wait_until

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import redis
 
@@ -35,6 +37,11 @@ SETTINGS = {
     "min-replicas-to-write": "0",
     "min-replicas-max-lag": "10",
 }
+
+
+def over(client):
+    """A store, of which nothing but its client counts."""
+    return SimpleNamespace(client=client)
 
 
 @pytest.fixture(params=SERVERS)
@@ -126,9 +133,9 @@ def test_the_remedy_for_a_primary_with_a_replica_keeps_it_from_writing_once_it_i
         client.config_set("repl-diskless-sync-delay", "0")
         replica.replicaof("127.0.0.1", str(port))
         wait_until(lambda: replica.info("replication")["master_link_status"] == "up", message="it replicates")
-        before = bad(check_fitness(client))
+        before = bad(check_fitness(over(client)))
         client.config_set("min-replicas-to-write", "1")
-        after = bad(check_fitness(client))
+        after = bad(check_fitness(over(client)))
         client.set("k", "v")
         replica.replicaof("NO", "ONE")
         wait_until(lambda: not client.info("replication")["connected_slaves"], message="it is cut off")
@@ -150,11 +157,11 @@ def test_memory_only_is_told_apart_from_snapshots():
 
 def test_a_server_set_up_like_the_embedded_one_is_fit_without_a_warning(redis_client):
     """The settings RLM gives its own server leave nothing to remark, on Valkey and on Redis."""
-    fitness = check_fitness(redis_client)
+    fitness = check_fitness(over(redis_client))
 
     assert fitness.fit
     assert bad(fitness) == {}
-    require_fit(redis_client)
+    require_fit(over(redis_client))
 
 
 def test_everything_that_is_wrong_is_told_at_once_with_its_remedy(own_client):
@@ -164,7 +171,7 @@ def test_everything_that_is_wrong_is_told_at_once_with_its_remedy(own_client):
     own_client.config_set("appendonly", "no")
 
     with pytest.raises(StoreUnfitError) as raised:
-        require_fit(own_client)
+        require_fit(over(own_client))
 
     lines = str(raised.value).splitlines()
     assert len(lines) == 3
@@ -178,13 +185,13 @@ def test_a_volatile_server_may_be_allowed(own_client):
     """With `allow_volatile` a missing append-only file is a warning, and nothing else is let through."""
     own_client.config_set("appendonly", "no")
 
-    require_fit(own_client, allow_volatile=True)
+    require_fit(over(own_client), allow_volatile=True)
 
-    assert bad(check_fitness(own_client, allow_volatile=True)) == {"persistence": Severity.WARNING}
+    assert bad(check_fitness(over(own_client), allow_volatile=True)) == {"persistence": Severity.WARNING}
     own_client.config_set("maxmemory", "100mb")
     own_client.config_set("maxmemory-policy", "allkeys-lru")
     with pytest.raises(StoreUnfitError, match="allkeys-lru"):
-        require_fit(own_client, allow_volatile=True)
+        require_fit(over(own_client), allow_volatile=True)
 
 
 def test_a_replica_is_refused(own_client):
@@ -192,7 +199,7 @@ def test_a_replica_is_refused(own_client):
     own_client.replicaof("127.0.0.1", "1")
     try:
         with pytest.raises(StoreUnfitError, match="it is a replica"):
-            require_fit(own_client)
+            require_fit(over(own_client))
     finally:
         own_client.replicaof("NO", "ONE")
 
@@ -207,7 +214,7 @@ def test_failing_snapshots_are_refused(own_client, tmp_path):
         lambda: own_client.info("persistence")["rdb_last_bgsave_status"] == "err", message="the snapshot has failed"
     )
 
-    assert bad(check_fitness(own_client)) == {"snapshots": Severity.ERROR}
+    assert bad(check_fitness(over(own_client))) == {"snapshots": Severity.ERROR}
     own_client.config_set("save", "")  # with a save point it would not stop without a snapshot
 
 
@@ -215,12 +222,12 @@ def test_a_user_who_may_not_ask_for_settings_is_judged_by_what_is_left(own_clien
     """An ACL that forbids CONFIG does not hide an evicting server, and does not refuse a good one."""
     own_client.acl_setuser("rlm", enabled=True, nopass=True, commands=["+@all", "-config"], keys=["*"])
     with client_as(own_client, "rlm") as client:
-        assert bad(check_fitness(client)) == {"sync": Severity.WARNING}
+        assert bad(check_fitness(over(client))) == {"sync": Severity.WARNING}
 
         own_client.config_set("maxmemory", "100mb")
         own_client.config_set("maxmemory-policy", "allkeys-lru")
         with pytest.raises(StoreUnfitError, match="allkeys-lru"):
-            require_fit(client)
+            require_fit(over(client))
 
 
 def test_a_user_who_may_not_ask_at_all_is_refused(own_client):
@@ -228,7 +235,7 @@ def test_a_user_who_may_not_ask_at_all_is_refused(own_client):
     own_client.acl_setuser("rlm", enabled=True, nopass=True, commands=["+@all", "-info"], keys=["*"])
 
     with client_as(own_client, "rlm") as client, pytest.raises(StoreUnfitError, match=r"\+info"):
-        require_fit(client)
+        require_fit(over(client))
 
 
 def client_as(client, user):
@@ -239,4 +246,4 @@ def client_as(client, user):
 def test_a_server_that_is_away_is_unreachable_and_not_unfit(tmp_path):
     """Where nothing answers, nothing is judged."""
     with make_client(f"unix://{tmp_path}/none.sock") as client, pytest.raises(StoreUnreachableError):
-        check_fitness(client)
+        check_fitness(over(client))

@@ -9,8 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rlm.core.clock import system_clock
 from rlm.delivery import finalize
+from rlm.ledger.limiter import Call
 from rlm.ledger.processes import Process, Role
-from rlm.ledger.windows import Call
 from rlm.telemetry.counters import counters
 from rlm.telemetry.prometheus import MetricsPage
 from tests.store import looks, steps

@@ -176,7 +176,7 @@ def test_what_an_endpoint_refused_that_has_raised_an_alarm_is_told_of_once(store
     record["troubles"] = [{"endpoint": steps.ENDPOINT, "address": None, "what": "HTTP 401", "calls": 5}]
     endpoint = store.endpoints()[steps.ENDPOINT]
     for _ in range(FAILING):
-        store.windows.fail(endpoint, first_rest_seconds=1.0, failing=FAILING)
+        store.breaker.fail(endpoint, first_rest_seconds=1.0, failing=FAILING)
 
     Inspector(store).after_run(record)
     assert "dead_letters" not in alarms()

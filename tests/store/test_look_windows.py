@@ -7,7 +7,7 @@ import random
 import pytest
 
 from rlm.core.window import WindowState
-from rlm.ledger.windows import Admitted
+from rlm.ledger.limiter import Admitted
 from tests.store import looks
 from tests.store.windows import (
     look,
@@ -65,7 +65,7 @@ def test_several_endpoints_are_seen_at_one_instant(store):
     )
     take(store, one, 2)
     take(store, two, 2)
-    store.windows.rest(three, 20)
+    store.breaker.rest(three, 20)
 
     before = looks.redis_us(store)
     at, views = store.windows.look([one, two, three])
@@ -89,7 +89,7 @@ def test_looking_changes_nothing(store):
     """However often an endpoint is looked at, in whatever state, all keys stay as they were."""
     free, full, rested = (make_endpoint("2/minute", name) for name in ("free", "full", "rested"))
     take(store, full, 2)
-    store.windows.rest(rested, 20)
+    store.breaker.rest(rested, 20)
 
     with looks.nothing_changes(store):
         for _ in range(3):
@@ -219,15 +219,15 @@ class Double:
         self.plain = False
 
     def rest(self):
-        self.store.windows.rest(self.endpoint, self.rng.choice((2, 20)))
+        self.store.breaker.rest(self.endpoint, self.rng.choice((2, 20)))
         self.plain = False
 
     def fail(self):
-        self.store.windows.fail(self.endpoint, first_rest_seconds=1, failing=3)
+        self.store.breaker.fail(self.endpoint, first_rest_seconds=1, failing=3)
         self.plain = False
 
     def reopen(self):
-        self.store.windows.reopen(self.endpoint)
+        self.store.breaker.reopen(self.endpoint)
 
 
 CALM = ("acquire", "acquire_all", "give_back", "block", "change_limit", "pass_time", "pass_time")
@@ -287,21 +287,21 @@ def test_an_endpoint_is_suspect_from_its_rest_until_a_good_answer(store):
         seen.append(look(store, endpoint).suspect)
         assert seen[-1] is suspect, seen
 
-    store.windows.fail(endpoint, first_rest_seconds=4, failing=2)
+    store.breaker.fail(endpoint, first_rest_seconds=4, failing=2)
     and_then(suspect=False)
-    store.windows.fail(endpoint, first_rest_seconds=4, failing=2)
+    store.breaker.fail(endpoint, first_rest_seconds=4, failing=2)
     and_then(suspect=True)
     pass_time(store, endpoint, 5)
     and_then(suspect=True)
     take(store, endpoint)
     and_then(suspect=True)
-    store.windows.fail(endpoint, first_rest_seconds=4, failing=2)
+    store.breaker.fail(endpoint, first_rest_seconds=4, failing=2)
     pass_time(store, endpoint, 9)
     take(store, endpoint)
     and_then(suspect=True)
-    store.windows.reopen(endpoint)
+    store.breaker.reopen(endpoint)
     and_then(suspect=False)
-    store.windows.rest(endpoint, 5)
+    store.breaker.rest(endpoint, 5)
     and_then(suspect=True)
 
 

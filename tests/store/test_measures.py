@@ -11,7 +11,7 @@ from rlm.core.event import Reason
 from rlm.core.expected import MEASURED_CALLS, Expected, Measured
 from rlm.delivery import finalize
 from rlm.ledger import Store
-from rlm.ledger.tracker import Measuring, learned
+from rlm.ledger.measures import Measuring, learned
 from tests.store import looks, steps
 
 PAIR = (steps.TYPE, steps.ENDPOINT)
@@ -39,7 +39,7 @@ def carry(store, token):
             assert store.ledger.complete(steps.claim_next(store, token, run), endpoint, took)
         for _ in range(errors):
             assert store.ledger.retry(steps.claim_next(store, token, run), endpoint, 0)
-            assert store.ledger.promote([steps.TYPE], looks.redis_us(store))
+            assert store.recovery.promote([steps.TYPE], looks.redis_us(store))
 
     return carry
 

@@ -6,6 +6,7 @@ import pytest
 
 from rlm.core.errors import FencedError
 from rlm.core.event import Reason, encode_letter
+from rlm.core.run import State
 from tests.store import looks, steps
 
 
@@ -100,7 +101,7 @@ def test_opening_the_same_run_again_changes_nothing(store, token, left_over):
     left_over(3)
     run = steps.make_run(store)
     open_run(store, token, run)
-    store.runs.advance(token, run.id, "running")
+    store.runs.advance(token, run.id, State.PLANNING)
 
     with looks.nothing_changes(store):
         assert open_run(store, token, run) == run.id

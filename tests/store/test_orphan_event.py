@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, Limit
-from rlm.ledger.events import POISON_DEATHS
+from rlm.ledger.limiter import Admitted, Call
+from rlm.ledger.recovery import POISON_DEATHS
 from rlm.ledger.scripts import Script
-from rlm.ledger.windows import Admitted, Call
 from tests.store import looks, steps
 from tests.wait import wait_until
 
@@ -37,22 +37,22 @@ def expire(store):
     """Take back what has expired by now, once the clock has moved on."""
     now = looks.redis_us(store)
     wait_until(lambda: looks.redis_us(store) > now)
-    return store.ledger.orphan_expired([steps.TYPE], looks.redis_us(store))
+    return store.recovery.orphan_expired([steps.TYPE], looks.redis_us(store))
 
 
 def test_a_worker_without_events_leaves_nothing(store, run):
     """Nor does one that nobody ever heard of."""
     with looks.nothing_changes(store):
-        assert store.ledger.orphan_worker("worker-1") == 0
-        assert store.ledger.orphan_expired([], looks.redis_us(store)) == 0
-        assert store.ledger.orphan_expired([steps.TYPE], looks.redis_us(store)) == 0
+        assert store.recovery.orphan_worker("worker-1") == 0
+        assert store.recovery.orphan_expired([], looks.redis_us(store)) == 0
+        assert store.recovery.orphan_expired([steps.TYPE], looks.redis_us(store)) == 0
 
 
 def test_an_event_without_a_slot_is_pending_in_its_old_place(store, token, run):
     """No call was sent, so no attempt is spent and no endpoint has an error; the death is remembered."""
     claim = steps.claim_next(store, token, run)
 
-    assert store.ledger.orphan_worker("worker-1") == 1
+    assert store.recovery.orphan_worker("worker-1") == 1
 
     assert looks.pending(store) == steps.event_ids(2)
     assert looks.where(store, claim.event_id) == ["pending"]
@@ -73,7 +73,7 @@ def test_an_event_with_a_slot_may_have_been_sent(store, token, run, endpoint):
     claim = steps.claim_next(store, token, run)
     stamp = take_slot(store, claim, endpoint)
 
-    assert store.ledger.orphan_worker("worker-1") == 1
+    assert store.recovery.orphan_worker("worker-1") == 1
 
     event = looks.event(store, claim.event_id)
     assert (event["deaths"], event["attempt"], event["last"]) == ("1", "1", steps.ENDPOINT)
@@ -89,7 +89,7 @@ def test_blocked_slots_keep_the_window_in_order(store, token, run, endpoint):
     stamp = take_slot(store, claim, endpoint)
     others = [int(store.windows.acquire(endpoint).stamp) for _ in range(3)]
 
-    store.ledger.orphan_worker("worker-1")
+    store.recovery.orphan_worker("worker-1")
 
     moved, *rest = store.windows.stamps(endpoint, 10)
     assert rest == others[::-1]
@@ -105,7 +105,7 @@ def test_all_events_of_a_worker_are_taken_back_and_no_others(store, token, runni
     for one in released[20:]:
         steps.claim(store, one, "worker-2")
 
-    assert store.ledger.orphan_worker("worker-1") == 20
+    assert store.recovery.orphan_worker("worker-1") == 20
 
     assert looks.pending(store) == steps.event_ids(20)
     assert set(looks.calls(store, "worker-2")) == {one.event_id for one in released[20:]}
@@ -115,10 +115,10 @@ def test_all_events_of_a_worker_are_taken_back_and_no_others(store, token, runni
 def test_a_repeated_call_changes_nothing(store, token, run, endpoint):
     """A death is counted once, and a slot moved once."""
     take_slot(store, steps.claim_next(store, token, run), endpoint)
-    store.ledger.orphan_worker("worker-1")
+    store.recovery.orphan_worker("worker-1")
 
     with looks.nothing_changes(store):
-        assert store.ledger.orphan_worker("worker-1") == 0
+        assert store.recovery.orphan_worker("worker-1") == 0
 
 
 def test_a_settled_event_is_not_taken_back(store, token, run):
@@ -126,7 +126,7 @@ def test_a_settled_event_is_not_taken_back(store, token, run):
     store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1)
 
     with looks.nothing_changes(store):
-        assert store.ledger.orphan_worker("worker-1") == 0
+        assert store.recovery.orphan_worker("worker-1") == 0
 
 
 def test_a_note_that_outlived_its_claim_is_cleared_and_its_slot_blocked(store, token, run, endpoint):
@@ -137,7 +137,7 @@ def test_a_note_that_outlived_its_claim_is_cleared_and_its_slot_blocked(store, t
     store.runs.return_unsettled(run.id, [steps.TYPE])
     before = looks.event(store, claim.event_id)
 
-    assert store.ledger.orphan_worker("worker-1") == 0
+    assert store.recovery.orphan_worker("worker-1") == 0
 
     assert looks.calls(store, "worker-1") == {}
     assert store.windows.stamps(endpoint, 10)[0] > stamp
@@ -148,12 +148,12 @@ def test_a_note_that_outlived_its_claim_is_cleared_and_its_slot_blocked(store, t
 def test_what_another_worker_has_by_now_is_not_taken_from_it(store, token, run):
     """A note left by an earlier claim is no claim."""
     claim = steps.claim_next(store, token, run)
-    store.ledger.orphan_worker("worker-1")
+    store.recovery.orphan_worker("worker-1")
     store.client.hset(store.keys.calls("worker-1"), claim.event_id, "")
     steps.claim_next(store, token, run, "worker-2")
 
     with looks.nothing_changes(store, store.keys.calls("worker-1")):
-        assert store.ledger.orphan_worker("worker-1") == 0
+        assert store.recovery.orphan_worker("worker-1") == 0
 
 
 @pytest.mark.parametrize("sent", [True, False])
@@ -164,7 +164,7 @@ def test_an_event_that_workers_keep_dying_of_is_a_dead_letter(store, token, run,
         claim = steps.claim_next(store, token, run, f"worker-{death}")
         if sent:
             take_slot(store, claim, endpoint)
-        assert store.ledger.orphan_worker(f"worker-{death}") == 1
+        assert store.recovery.orphan_worker(f"worker-{death}") == 1
 
     (letter,) = looks.letters(store)
     assert (letter["reason"], letter["event_id"], letter["run_id"]) == ("poison", claim.event_id, run.id)
@@ -183,7 +183,7 @@ def test_an_event_whose_workers_were_ended_in_haste_is_no_poison(store, token, r
     for _ in range(POISON_DEATHS + 1):
         claim = steps.claim_next(store, token, run)
         take_slot(store, claim, endpoint)
-        assert store.ledger.orphan_worker("worker-1", died=False) == 1
+        assert store.recovery.orphan_worker("worker-1", died=False) == 1
 
     assert looks.letters(store) == []
     assert looks.where(store, claim.event_id) == ["pending"]
@@ -197,7 +197,7 @@ def test_deaths_count_over_runs(store, token, running):
     run = running(1)
     for death in range(POISON_DEATHS):
         steps.claim_next(store, token, run)
-        assert store.ledger.orphan_worker("worker-1") == 1
+        assert store.recovery.orphan_worker("worker-1") == 1
         if death < POISON_DEATHS - 1:
             steps.finish(store, token, run)
             store.runs.close(run.id, {}, [steps.TYPE], wanted=0)
@@ -213,7 +213,7 @@ def test_a_poisoned_event_is_forgotten_without_dedupe(make_store, token, running
     store.client.lpush(store.keys.failed, b'{"id": "older"}')
     for _ in range(POISON_DEATHS):
         steps.claim_next(store, token, run)
-        store.ledger.orphan_worker("worker-1")
+        store.recovery.orphan_worker("worker-1")
 
     assert looks.event(store, steps.event_id(1)) == {}
     older, letter = looks.letters(store)
@@ -242,7 +242,7 @@ def test_a_lease_that_has_not_run_out_stays(store, token, run, endpoint, sent):
         take_slot(store, claim, endpoint)
 
     with looks.nothing_changes(store):
-        assert store.ledger.orphan_expired([steps.TYPE], looks.redis_us(store) + 3_600_000_000) == 0
+        assert store.recovery.orphan_expired([steps.TYPE], looks.redis_us(store) + 3_600_000_000) == 0
 
 
 def test_many_expired_leases_are_taken_back_and_no_others(store, token, running):
@@ -287,7 +287,7 @@ def test_a_slot_taken_since_the_call_was_read_stops_it(store, token, run, endpoi
     with looks.nothing_changes(store):
         assert orphan(store, run, claim.event_id, "worker-1", call="", when=when) == b""
 
-    assert store.ledger.orphan_worker("worker-1") == 1
+    assert store.recovery.orphan_worker("worker-1") == 1
 
 
 @pytest.mark.parametrize("when", ["dead", "expired"])
@@ -305,7 +305,7 @@ def test_of_twenty_who_notice_a_death_each_event_is_taken_back_once(store, token
     for one in steps.release(store, token, run, 10):
         take_slot(store, steps.claim(store, one), endpoint)
 
-    taken_back = steps.at_once(*[lambda: store.ledger.orphan_worker("worker-1")] * 20)
+    taken_back = steps.at_once(*[lambda: store.recovery.orphan_worker("worker-1")] * 20)
 
     assert sum(taken_back) == 10
     assert {looks.event(store, one)["deaths"] for one in steps.event_ids(10)} == {"1"}
@@ -319,7 +319,7 @@ def test_death_and_expiry_noticed_at_once_count_once(store, token, running):
     for one in steps.release(store, token, run, 10):
         steps.claim(store, one, lease_seconds=0)
 
-    taken_back = steps.at_once(*[lambda: store.ledger.orphan_worker("worker-1")] * 5, *[lambda: expire(store)] * 5)
+    taken_back = steps.at_once(*[lambda: store.recovery.orphan_worker("worker-1")] * 5, *[lambda: expire(store)] * 5)
 
     assert sum(taken_back) == 10
     assert {looks.event(store, one)["deaths"] for one in steps.event_ids(10)} == {"1"}
@@ -343,7 +343,7 @@ def test_the_slot_in_the_budget_is_blocked_from_now_too(store, token, run, shari
     stamp = take_slot(store, claim, one)
     others = [int(store.windows.acquire(two).stamp) for _ in range(3)]
 
-    assert store.ledger.orphan_worker("worker-1") == 1
+    assert store.recovery.orphan_worker("worker-1") == 1
 
     (moved,) = store.windows.stamps(one, 10)
     assert store.windows.stamps(budget, 10) == [moved, *others[::-1]]
@@ -360,7 +360,7 @@ def test_a_note_without_a_budget_is_read_as_it_was_written(store, token, run, sh
     stamp = take_slot(store, claim, replace(one, budget=None))
     assert looks.calls(store, "worker-1") == {claim.event_id: f"{one.window_id}|{stamp}|one"}
 
-    assert store.ledger.orphan_worker("worker-1") == 1
+    assert store.recovery.orphan_worker("worker-1") == 1
 
     assert store.windows.stamps(one, 10)[0] > stamp
     assert store.windows.stamps(budget, 10) == []
@@ -373,7 +373,7 @@ def test_of_twenty_who_notice_a_death_each_slot_of_the_budget_is_moved_once(stor
     for number, one in enumerate(steps.release(store, token, run, 10)):
         take_slot(store, steps.claim(store, one), endpoints[number % 2])
 
-    steps.at_once(*[lambda: store.ledger.orphan_worker("worker-1")] * 20)
+    steps.at_once(*[lambda: store.recovery.orphan_worker("worker-1")] * 20)
 
     found = store.windows.stamps(budget, 100)
     assert len(found) == 10

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from rlm.core.window import Circuit, circuit_of
-from rlm.ledger.changes import What
+from rlm.ledger.control import What
 from tests.store.windows import (
     look,
     make_budget,
@@ -50,7 +50,7 @@ def test_without_an_end_it_lasts_until_it_is_resumed(store, endpoint):
 
     assert refusal(store, endpoint) > A_CENTURY
     assert look(store, endpoint).paused_seconds > A_CENTURY
-    assert store.control.health([endpoint])["api"].paused_until is None
+    assert store.breaker.health([endpoint])["api"].paused_until is None
 
 
 def test_who_paused_it_and_when_is_told_and_recorded(store, endpoint):
@@ -66,7 +66,7 @@ def test_who_paused_it_and_when_is_told_and_recorded(store, endpoint):
         "until resumed",
     )
     assert (before.by, before.name, before.before, before.after) == (BY, "api", None, "30 s")
-    health = store.control.health([endpoint])["api"]
+    health = store.breaker.health([endpoint])["api"]
     assert health.paused_by == "another@place"
     assert health.paused_at == newest.at
 
@@ -85,7 +85,7 @@ def test_said_again_the_last_word_counts(store, endpoint, first, then):
 def test_the_longest_of_all_rests_counts(store, endpoint, rest, held, pause):
     """A pause neither shortens nor is shortened by a rest for what was answered, or for a window not trusted."""
     if rest:
-        store.windows.rest(endpoint, rest)
+        store.breaker.rest(endpoint, rest)
     if held:
         set_health(store, endpoint, held_until_us=store.windows.look(())[0] + held * 1_000_000)
 
@@ -100,12 +100,12 @@ def test_the_longest_of_all_rests_counts(store, endpoint, rest, held, pause):
 
 def test_a_good_answer_during_it_does_not_lift_it(store, endpoint):
     """A call under way when it was paused is answered: the endpoint is well, and paused."""
-    store.windows.fail(endpoint, first_rest_seconds=4, failing=1)
+    store.breaker.fail(endpoint, first_rest_seconds=4, failing=1)
     pass_time(store, endpoint, 5)
     take(store, endpoint)
     store.control.pause(endpoint, BY, 30)
 
-    store.windows.reopen(endpoint)
+    store.breaker.reopen(endpoint)
 
     assert 28 < refusal(store, endpoint) <= 30
     assert not look(store, endpoint).suspect

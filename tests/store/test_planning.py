@@ -38,7 +38,7 @@ def test_live_windows_are_those_of_endpoints_and_budgets(store, budget):
 def test_live_windows_tell_what_is_suspect(store, budget):
     """An endpoint that was rested for what it answered, not one that only waits, nor their budget."""
     failed, waits = (make_endpoint("9/minute", name, budget=budget) for name in ("failed", "waits"))
-    store.windows.rest(failed, 2)
+    store.breaker.rest(failed, 2)
     set_health(store, waits, held_until_us=store.windows.look(())[0] + 20_000_000)
 
     windows = live_windows(store, [failed, waits], ahead_seconds=3)

@@ -12,8 +12,8 @@ import pytest
 from rlm.ledger import processes
 from rlm.ledger.connect import make_client
 from rlm.ledger.embedded import EmbeddedServer
+from rlm.ledger.limiter import Call
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, Waker, WorkerState
-from rlm.ledger.windows import Call
 from tests.conftest import SERVERS, running_server
 from tests.faults.proxy import RedisProxy
 from tests.store import looks, steps
@@ -246,7 +246,7 @@ def test_a_request_wakes_the_scheduler(store):
     with listening(store.url, store.keys.wake("scheduler")) as calls:
         calls.wait_for(1)
 
-        store.runs.request()
+        store.schedule.request()
 
         calls.wait_for(2)
 

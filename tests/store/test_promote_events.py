@@ -15,7 +15,7 @@ def back_off(store, token, run, number, delay_seconds):
 
 
 def promote(store, *types):
-    return store.ledger.promote(types or [steps.TYPE], looks.redis_us(store))
+    return store.recovery.promote(types or [steps.TYPE], looks.redis_us(store))
 
 
 def test_nothing_backing_off_promotes_nothing(store, running):
@@ -24,7 +24,7 @@ def test_nothing_backing_off_promotes_nothing(store, running):
 
     with looks.nothing_changes(store):
         assert promote(store) == 0
-        assert store.ledger.promote([], looks.redis_us(store)) == 0
+        assert store.recovery.promote([], looks.redis_us(store)) == 0
 
 
 def test_an_event_whose_back_off_is_over_is_pending_again(store, token, running):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.errors import FencedError
-from rlm.ledger.events import Release
+from rlm.ledger.claims import ClaimCheck
 from rlm.ledger.scripts import Script
 from tests.store import looks, steps
 
@@ -36,7 +36,7 @@ def test_an_event_is_released_for_an_endpoint(store, token, running):
 
     released = steps.release(store, token, run, endpoint=steps.OVERFLOW, claim_seconds=30)
 
-    assert released == [Release(steps.event_id(1), run.id, 1)]
+    assert released == [ClaimCheck(steps.event_id(1), run.id, 1)]
     assert looks.where(store, steps.event_id(1)) == ["released"]
     assert looks.event(store, steps.event_id(1))["endpoint"] == steps.OVERFLOW
     due = store.client.zscore(store.keys.released(steps.TYPE), steps.event_id(1))
@@ -112,7 +112,7 @@ def test_each_release_has_a_number_of_its_own(store, token, running):
     """So that a message of an earlier release can be told from the current one's."""
     run = running(1)
     steps.release(store, token, run, claim_seconds=0)
-    store.ledger.void_unclaimed([steps.TYPE], looks.redis_us(store))
+    store.recovery.void_unclaimed([steps.TYPE], looks.redis_us(store))
 
     (second,) = steps.release(store, token, run)
 

@@ -185,7 +185,7 @@ def test_workers_are_lacked_only_where_something_could_be_sent(store, start):
     loop = start(1)
     endpoints = store.settings.event_types[0].endpoints
     for endpoint in endpoints:
-        store.windows.rest(endpoint, 1000)
+        store.breaker.rest(endpoint, 1000)
     assert loop._turn() is None
     assert not loop.lacked_workers
 
@@ -208,7 +208,7 @@ def test_leases_that_ran_out_while_redis_was_away_are_no_workers_fault(store, st
         return real(names)
 
     monkeypatch.setattr(store.ledger, "count", count)
-    monkeypatch.setattr(store.ledger, "orphan_expired", lambda *_, closing: blameless.append(closing) or 0)
+    monkeypatch.setattr(store.recovery, "orphan_expired", lambda *_, closing: blameless.append(closing) or 0)
     monkeypatch.setattr(loop._duty, "wait", lambda _: setattr(loop, "_looked_at", float("-inf")))
 
     loop.run()

@@ -23,7 +23,7 @@ def take_over(store, conductor):
         token = conductor._leader.token
         run = replace(steps.make_run(store), revision=OLD, **changes)
         store.runs.open(token, run, store.known_types)
-        store.runs.advance(token, run.id, State.RUNNING)
+        steps.put_into(store, run, State.RUNNING)
         inner = conductor._conductor
         return ReleaseLoop(store, inner._broker, conductor._leader, inner._redis, conductor._duty, run)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.errors import FencedError
-from rlm.ledger.epoch import Verdict
-from rlm.ledger.windows import Admitted, Refused
+from rlm.ledger.dataloss import Continuity
+from rlm.ledger.limiter import Admitted, Refused
 from tests.store.windows import health, look, make_budget, make_endpoint, pass_time, refusal, set_health, stamps, take
 
 #: How exactly a hold is met by a test that looks at it a moment later, seconds.
@@ -72,7 +72,7 @@ def test_when_it_is_over_the_endpoint_is_as_it_was(store, token, endpoint):
 
 def test_it_does_not_reopen_what_is_suspect(store, token, endpoint):
     """An endpoint that failed before still needs its probe, whichever rest ends last."""
-    store.windows.rest(endpoint, 5)
+    store.breaker.rest(endpoint, 5)
 
     renew(store, token)
 
@@ -94,7 +94,7 @@ def test_a_good_answer_does_not_end_it(store, token, endpoint):
     """It is about what RLM knows, not about how the API is."""
     renew(store, token)
 
-    store.windows.reopen(endpoint)
+    store.breaker.reopen(endpoint)
 
     assert 60.5 - SOON < refusal(store, endpoint) <= 60.5
 
@@ -119,12 +119,12 @@ def test_the_new_epoch_is_younger_than_all_that_is_known(store, make_store, toke
     other = make_store()
     other.epochs.watch()
     store.client.delete(store.keys.epoch)
-    assert store.epochs.vouch(token).verdict is Verdict.FORGOT
+    assert store.epochs.vouch(token).verdict is Continuity.FORGOT
 
     renew(store, token)
 
-    assert store.epochs.vouch(token).verdict is Verdict.KEPT
-    assert other.epochs.vouch(token).verdict is Verdict.KEPT
+    assert store.epochs.vouch(token).verdict is Continuity.KEPT
+    assert other.epochs.vouch(token).verdict is Continuity.KEPT
     pass_time(store, endpoint, 61)
     assert isinstance(store.windows.acquire(endpoint), Admitted)
 
@@ -137,12 +137,12 @@ def test_a_clock_that_was_followed_gives_no_slot_until_all_are_held(store, make_
 
     assert isinstance(store.windows.acquire(endpoint), Refused)
     found = successor.epochs.vouch(token)
-    assert (found.verdict, found.why, found.shifted_us) == (Verdict.FORGOT, "it stepped", 5_000_000)
+    assert (found.verdict, found.why, found.shifted_us) == (Continuity.FORGOT, "it stepped", 5_000_000)
 
     successor.epochs.renew(token, found.why)
 
     found = store.epochs.vouch(token)
-    assert (found.verdict, found.why, found.shifted_us) == (Verdict.KEPT, "", 5_000_000)
+    assert (found.verdict, found.why, found.shifted_us) == (Continuity.KEPT, "", 5_000_000)
     assert look(store, endpoint).held_seconds > 0
 
 

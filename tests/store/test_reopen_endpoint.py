@@ -15,11 +15,11 @@ def endpoint():
 
 def test_reopening_forgets_failures_and_probing(store, endpoint):
     """Nothing of the failures, the rest and the probe is left, but how far back its slots are kept."""
-    store.windows.fail(endpoint, first_rest_seconds=4, failing=1)
+    store.breaker.fail(endpoint, first_rest_seconds=4, failing=1)
     pass_time(store, endpoint, 5)
     take(store, endpoint)
 
-    assert store.windows.reopen(endpoint)
+    assert store.breaker.reopen(endpoint)
 
     assert set(health(store, endpoint)) == {"kept_us", "opened_us"}
     assert look(store, endpoint).free == 99
@@ -27,31 +27,31 @@ def test_reopening_forgets_failures_and_probing(store, endpoint):
 
 def test_reopening_twice_or_what_is_open_changes_nothing(store, endpoint):
     """An endpoint without failures stays as it is."""
-    store.windows.reopen(endpoint)
+    store.breaker.reopen(endpoint)
     take(store, endpoint)
     before = health(store, endpoint)
 
-    assert not store.windows.reopen(endpoint)
-    assert not store.windows.reopen(endpoint)
+    assert not store.breaker.reopen(endpoint)
+    assert not store.breaker.reopen(endpoint)
 
     assert health(store, endpoint) == before
 
 
 def test_a_failure_that_rested_nothing_is_forgotten_without_a_word(store, endpoint):
     """One failed call, then a good one: the endpoint was never rested, so it does not come back."""
-    store.windows.fail(endpoint, first_rest_seconds=4, failing=5)
+    store.breaker.fail(endpoint, first_rest_seconds=4, failing=5)
 
-    assert not store.windows.reopen(endpoint)
+    assert not store.breaker.reopen(endpoint)
 
     assert "failures" not in health(store, endpoint)
 
 
 def test_an_older_good_answer_does_not_lift_a_newer_rest(store, endpoint):
     """A call from before the rest, answered well during it, opens nothing: the rest is kept, and its probe after."""
-    store.windows.rest(endpoint, 30)
+    store.breaker.rest(endpoint, 30)
     before = health(store, endpoint)
 
-    store.windows.reopen(endpoint)
+    store.breaker.reopen(endpoint)
 
     assert health(store, endpoint) == before
     assert 28 < refusal(store, endpoint) <= 30
@@ -62,10 +62,10 @@ def test_an_older_good_answer_does_not_lift_a_newer_rest(store, endpoint):
 
 def test_a_rest_that_follows_at_once_is_whole(store, endpoint):
     """A rest asked for right after a reopening is kept like any other."""
-    store.windows.fail(endpoint, first_rest_seconds=4, failing=1)
+    store.breaker.fail(endpoint, first_rest_seconds=4, failing=1)
     pass_time(store, endpoint, 5)
-    store.windows.reopen(endpoint)
+    store.breaker.reopen(endpoint)
 
-    store.windows.rest(endpoint, 30)
+    store.breaker.rest(endpoint, 30)
 
     assert 28 < refusal(store, endpoint) <= 30

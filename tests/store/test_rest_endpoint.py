@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.ledger.refusals import TooHigh, forget_what_is_over, limits_too_high
-from rlm.ledger.windows import Admitted, Refused
+from rlm.ledger.breaker import TooHigh, forget_what_is_over, limits_too_high
+from rlm.ledger.limiter import Admitted, Refused
 from tests.store import steps
 from tests.store.windows import health, look, make_endpoint, pass_time, refusal, set_health, stamps, take
 
@@ -23,12 +23,12 @@ def endpoint():
 
 def fail(store, endpoint, failing=3):
     """Report a failure; the endpoint rests from the third in a row on, for 4 s first."""
-    return store.windows.fail(endpoint, first_rest_seconds=4, failing=failing).rest_seconds
+    return store.breaker.fail(endpoint, first_rest_seconds=4, failing=failing).rest_seconds
 
 
 def test_a_resting_endpoint_refuses_everybody_until_its_rest_is_over(store, make_store, endpoint):
     """After a rest for 30 s nobody is admitted, in any process, and everybody is told how much is left of it."""
-    assert store.windows.rest(endpoint, 30) == pytest.approx(30, abs=0.001)
+    assert store.breaker.rest(endpoint, 30) == pytest.approx(30, abs=0.001)
 
     for one in (store, make_store()):
         assert 30 - SOON < refusal(one, endpoint) <= 30
@@ -43,16 +43,16 @@ def test_a_resting_endpoint_refuses_everybody_until_its_rest_is_over(store, make
 @pytest.mark.parametrize(("first", "second"), [(30, 5), (5, 30)])
 def test_the_longest_rest_stands(store, endpoint, first, second):
     """Of two rests that overlap, in either order, the one that ends last counts, and each caller learns that."""
-    store.windows.rest(endpoint, first)
+    store.breaker.rest(endpoint, first)
 
-    assert 30 - SOON < store.windows.rest(endpoint, second) <= 30
+    assert 30 - SOON < store.breaker.rest(endpoint, second) <= 30
 
     assert 30 - SOON < refusal(store, endpoint) <= 30
 
 
 def test_after_a_rest_exactly_one_probe_is_admitted(store, endpoint):
     """Of many that ask once the rest is over one is admitted, marked as suspect; the others wait for its answer."""
-    store.windows.rest(endpoint, 30)
+    store.breaker.rest(endpoint, 30)
     pass_time(store, endpoint, 31)
     assert look(store, endpoint).free == 1
 
@@ -66,7 +66,7 @@ def test_after_a_rest_exactly_one_probe_is_admitted(store, endpoint):
 
 def test_a_probe_that_is_never_reported_is_followed_by_another(store, endpoint):
     """A probe may take its time-out and two seconds; then one more is admitted, and so on."""
-    store.windows.rest(endpoint, 30)
+    store.breaker.rest(endpoint, 30)
     pass_time(store, endpoint, 31)
 
     for _ in range(3):
@@ -77,18 +77,18 @@ def test_a_probe_that_is_never_reported_is_followed_by_another(store, endpoint):
 
 def test_a_good_probe_opens_the_endpoint(store, endpoint):
     """Once the probe is reported to have been answered well, everybody is admitted again, and nobody is suspect."""
-    store.windows.rest(endpoint, 30)
+    store.breaker.rest(endpoint, 30)
     pass_time(store, endpoint, 31)
     take(store, endpoint)
 
-    store.windows.reopen(endpoint)
+    store.breaker.reopen(endpoint)
 
     assert not any(slot.suspect for slot in take(store, endpoint, 10))
 
 
 def test_a_probe_that_fails_rests_the_endpoint_again(store, endpoint):
     """Be it the first failure, after a throttle: as at first, not for as long as a probe might have taken."""
-    store.windows.rest(endpoint, 30)
+    store.breaker.rest(endpoint, 30)
     pass_time(store, endpoint, 31)
     take(store, endpoint)
 
@@ -103,11 +103,11 @@ def test_a_probe_that_fails_rests_the_endpoint_again(store, endpoint):
 
 def test_a_rest_during_a_probe_begins_anew(store, endpoint):
     """A probe that is throttled again rests the endpoint for what it asks, and is followed by one probe after that."""
-    store.windows.rest(endpoint, 30)
+    store.breaker.rest(endpoint, 30)
     pass_time(store, endpoint, 31)
     take(store, endpoint)
 
-    store.windows.rest(endpoint, 5)
+    store.breaker.rest(endpoint, 5)
 
     assert 5 - SOON < refusal(store, endpoint) <= 5
     pass_time(store, endpoint, 6)
@@ -119,13 +119,13 @@ def test_of_many_that_fail_at_once_one_is_told_that_it_came_to_rest(store, endpo
     """An alarm is raised once over all workers; a failed probe is no news, failures after a good answer are."""
 
     def fail_once():
-        return store.windows.fail(endpoint, first_rest_seconds=4, failing=3)
+        return store.breaker.fail(endpoint, first_rest_seconds=4, failing=3)
 
     opened = [one.opened for one in steps.at_once(*[fail_once] * 20)]
     pass_time(store, endpoint, 5)
     again = fail_once()
     pass_time(store, endpoint, 60)
-    store.windows.reopen(endpoint)
+    store.breaker.reopen(endpoint)
     anew = [fail_once().opened for _ in range(3)]
 
     assert opened.count(True) == 1
@@ -148,7 +148,7 @@ def test_failures_count_in_a_row_only(store, endpoint):
     """A good answer in between starts the count anew."""
     fail(store, endpoint)
     fail(store, endpoint)
-    store.windows.reopen(endpoint)
+    store.breaker.reopen(endpoint)
 
     assert [fail(store, endpoint), fail(store, endpoint)] == [0, 0]
     assert fail(store, endpoint) > 0
@@ -178,7 +178,7 @@ def test_a_thousand_failures_rest_no_longer_than_a_period(store, endpoint):
 
 def test_a_failure_does_not_shorten_a_rest(store, endpoint):
     """Where the endpoint asked for more than its failures would rest it, that stands."""
-    store.windows.rest(endpoint, 50)
+    store.breaker.rest(endpoint, 50)
     set_health(store, endpoint, failures=2)
 
     assert 50 - SOON < fail(store, endpoint) <= 50
@@ -204,7 +204,7 @@ def test_a_rest_leaves_the_window_alone(store, endpoint):
     """The slots taken before a rest count after it."""
     full = make_endpoint("3 per 60 second")
     take(store, full, 3)
-    store.windows.rest(full, 5)
+    store.breaker.rest(full, 5)
     pass_time(store, full, 6)
 
     assert 54 - SOON < refusal(store, full) <= 54.5
@@ -213,12 +213,12 @@ def test_a_rest_leaves_the_window_alone(store, endpoint):
 def refuse(store, endpoint, number=1, **more):
     """Take slots, and have the call of the newest be refused as too many; return how many refusals are noted."""
     *_, slot = [store.windows.acquire(endpoint) for _ in range(number)]
-    noted = store.windows.refuse(endpoint, 0.0, replace(slot, **{"suspect": False, **more}))
+    noted = store.breaker.refuse(endpoint, 0.0, replace(slot, **{"suspect": False, **more}))
     return noted.calls if noted else 0
 
 
 def refusals(store, endpoint):
-    return store.control.health([endpoint])[endpoint.name].refusals
+    return store.breaker.health([endpoint])[endpoint.name].refusals
 
 
 def test_a_call_refused_as_too_many_is_noted_with_how_manieth_it_was(store, endpoint):
@@ -236,7 +236,7 @@ def test_a_call_refused_as_too_many_is_noted_with_how_manieth_it_was(store, endp
 def refuse_each(store, endpoint, slots):
     """Have calls of these slots be refused, in this order; return the lowest number noted."""
     for slot in slots:
-        store.windows.refuse(endpoint, 0.0, slot)
+        store.breaker.refuse(endpoint, 0.0, slot)
     return refusals(store, endpoint).nth
 
 
@@ -259,9 +259,9 @@ def test_what_was_accepted_in_a_period_is_always_suggested(store):
         pass_time(store, endpoint, 11)
         (probe,) = take(store, endpoint)
         assert probe.suspect
-        store.windows.refuse(endpoint, 0.0, probe)
+        store.breaker.refuse(endpoint, 0.0, probe)
         pass_time(store, endpoint, 11)
-        store.windows.reopen(endpoint)
+        store.breaker.reopen(endpoint)
 
 
 def test_no_more_are_counted_than_the_limit_lets_out_in_a_period(store):
@@ -271,7 +271,7 @@ def test_no_more_are_counted_than_the_limit_lets_out_in_a_period(store):
     pass_time(store, endpoint, 11)
     take(store, endpoint, 3)
 
-    store.windows.refuse(endpoint, 0.0, replace(slot, stamp=stamps(store, endpoint)[-1]))
+    store.breaker.refuse(endpoint, 0.0, replace(slot, stamp=stamps(store, endpoint)[-1]))
 
     assert refusals(store, endpoint).nth == 3
 
@@ -302,7 +302,7 @@ def test_a_refusal_that_says_nothing_of_a_number_is_not_noted(store, endpoint, f
 def test_another_limit_begins_anew(store, endpoint):
     """What was refused under the one before says nothing of it, but that the endpoint does not count that call."""
     refuse(store, endpoint, 6)
-    store.windows.reopen(endpoint)
+    store.breaker.reopen(endpoint)
     lower = make_endpoint("50 per 60 second", timeout_seconds=10)
 
     assert refuse(store, lower, 3) == 1
@@ -320,7 +320,7 @@ def test_it_is_over_once_as_many_were_sent_in_a_period_and_none_refused(store, t
     forget_what_is_over(store)
     assert refusals(store, endpoint)
 
-    store.windows.reopen(endpoint)
+    store.breaker.reopen(endpoint)
     pass_time(store, endpoint, 70)
     at_us = int(store.client.hget(store.keys.health(endpoint.window_id), "refused_us"))
     set_health(store, endpoint, refused_us=at_us - 70_000_000)

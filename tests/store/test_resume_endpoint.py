@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.window import Circuit, circuit_of
-from rlm.ledger.changes import What
-from rlm.ledger.control import Resumed
+from rlm.ledger.control import Resumed, What
 from tests.store import looks
 from tests.store.windows import health, look, make_budget, make_endpoint, refusal, set_health, take
 
@@ -35,7 +34,7 @@ def test_a_paused_endpoint_is_as_it_was(store, endpoint, seconds):
 
 def test_a_rest_for_what_it_answered_ends_and_its_next_call_is_a_probe(store, endpoint):
     """A single one: the others wait for what it is answered."""
-    store.windows.rest(endpoint, 30)
+    store.breaker.rest(endpoint, 30)
 
     assert store.control.resume(endpoint, BY) == Resumed(paused=False, rested=True)
 
@@ -49,12 +48,12 @@ def test_a_rest_for_what_it_answered_ends_and_its_next_call_is_a_probe(store, en
 
 def test_failures_are_not_forgotten(store, endpoint):
     """A probe that fails rests it again, for twice as long."""
-    store.windows.fail(endpoint, first_rest_seconds=4, failing=1)
+    store.breaker.fail(endpoint, first_rest_seconds=4, failing=1)
 
     store.control.resume(endpoint, BY)
 
     take(store, endpoint)
-    assert 7 < store.windows.fail(endpoint, first_rest_seconds=4, failing=1).rest_seconds <= 8
+    assert 7 < store.breaker.fail(endpoint, first_rest_seconds=4, failing=1).rest_seconds <= 8
 
 
 def test_a_rest_because_its_window_cannot_be_trusted_stands(store, endpoint):
@@ -80,7 +79,7 @@ def test_a_rest_that_asks_for_no_probe_stands(store):
 
 def test_what_was_ended_is_recorded_with_by_whom(store, endpoint):
     """Both, where it was both."""
-    store.windows.rest(endpoint, 30)
+    store.breaker.rest(endpoint, 30)
     store.control.pause(endpoint, BY)
 
     store.control.resume(endpoint, "another@place")

@@ -157,7 +157,7 @@ def test_a_late_word_keeps_the_note_of_a_newer_claim(store, token, running, give
 
     give(store, claim)
 
-    assert store.ledger.orphan_worker("worker-1") == 1
+    assert store.recovery.orphan_worker("worker-1") == 1
 
 
 @every_way
@@ -182,14 +182,14 @@ def test_a_lease_that_ran_out_serves_until_the_event_is_taken_back(store, token,
 
     assert store.ledger.throttle(claim, steps.ENDPOINT)
 
-    assert store.ledger.orphan_expired([steps.TYPE], looks.redis_us(store)) == 0
+    assert store.recovery.orphan_expired([steps.TYPE], looks.redis_us(store)) == 0
 
 
 def test_tries_count_within_a_run_and_attempts_over_all(store, token, running):
     """Two tries in the first run, one in the second, which began at zero."""
     run = running(1)
     store.ledger.retry(steps.claim_next(store, token, run), steps.ENDPOINT, 0)
-    store.ledger.promote([steps.TYPE], looks.redis_us(store))
+    store.recovery.promote([steps.TYPE], looks.redis_us(store))
     claim = steps.claim_next(store, token, run)
     store.ledger.spend(claim, steps.OVERFLOW)
     assert history(store, claim) == {"attempt": "2", "tries": "2", "runs": "1", "last": steps.OVERFLOW}
@@ -231,7 +231,7 @@ def test_giving_back_against_taking_back(store, token, running, give):
     claims = [steps.claim(store, one) for one in steps.release(store, token, run, 20)]
 
     given, taken_back = steps.at_once(
-        lambda: sum(give(store, claim) for claim in claims), lambda: store.ledger.orphan_worker("worker-1")
+        lambda: sum(give(store, claim) for claim in claims), lambda: store.recovery.orphan_worker("worker-1")
     )
 
     assert given + taken_back == looks.counts(store).unsettled == 20

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.ledger.events import Claim, Release
+from rlm.ledger.claims import Claim, ClaimCheck
 from tests.store import looks, steps
 
 
 def void_unclaimed(store, *types):
-    return store.ledger.void_unclaimed(types or [steps.TYPE], looks.redis_us(store))
+    return store.recovery.void_unclaimed(types or [steps.TYPE], looks.redis_us(store))
 
 
 def test_nothing_released_returns_nothing(store, running):
@@ -18,8 +18,8 @@ def test_nothing_released_returns_nothing(store, running):
 
     with looks.nothing_changes(store):
         assert void_unclaimed(store) == 0
-        assert store.ledger.void_unclaimed([], looks.redis_us(store)) == 0
-        assert store.ledger.void_fetched([]) == 0
+        assert store.recovery.void_unclaimed([], looks.redis_us(store)) == 0
+        assert store.recovery.void_fetched([]) == 0
 
 
 def test_a_release_whose_time_is_over_is_pending_again(store, token, running):
@@ -48,7 +48,7 @@ def test_a_caller_whose_clock_is_ahead_returns_nothing_early(store, token, runni
     steps.release(store, token, running(1))
 
     with looks.nothing_changes(store):
-        assert store.ledger.void_unclaimed([steps.TYPE], looks.redis_us(store) + 3_600_000_000) == 0
+        assert store.recovery.void_unclaimed([steps.TYPE], looks.redis_us(store) + 3_600_000_000) == 0
 
 
 def test_many_of_several_types_return(store, token):
@@ -71,14 +71,14 @@ def test_a_repeated_call_changes_nothing(store, token, running):
 
     with looks.nothing_changes(store):
         assert void_unclaimed(store) == 0
-        assert store.ledger.void_fetched(released) == 0
+        assert store.recovery.void_fetched(released) == 0
 
 
 def test_what_a_dead_worker_fetched_is_pending_at_once(store, token, running):
     """Nobody waits for a time that is known to be in vain; others' releases stay."""
     first, second, third = steps.release(store, token, running(3), 3)
 
-    assert store.ledger.void_fetched([first, third]) == 2
+    assert store.recovery.void_fetched([first, third]) == 2
 
     assert looks.pending(store) == [first.event_id, third.event_id]
     assert looks.where(store, second.event_id) == ["released"]
@@ -90,7 +90,7 @@ def test_what_it_had_claimed_is_not_touched(store, token, running):
     steps.claim(store, released[0])
 
     with looks.nothing_changes(store):
-        assert store.ledger.void_fetched(released) == 0
+        assert store.recovery.void_fetched(released) == 0
 
 
 @pytest.mark.parametrize("number", [1, 3])
@@ -103,7 +103,7 @@ def test_a_message_of_another_release_returns_nothing(store, token, running, num
     assert released.number == 2
 
     with looks.nothing_changes(store):
-        assert store.ledger.void_fetched([Release(released.event_id, run.id, number)]) == 0
+        assert store.recovery.void_fetched([ClaimCheck(released.event_id, run.id, number)]) == 0
 
 
 def test_an_event_never_heard_of_returns_nothing(store, running):
@@ -111,14 +111,16 @@ def test_an_event_never_heard_of_returns_nothing(store, running):
     run = running(1)
 
     with looks.nothing_changes(store):
-        assert store.ledger.void_fetched([Release(f"never:{steps.TYPE}", run.id, 1)]) == 0
+        assert store.recovery.void_fetched([ClaimCheck(f"never:{steps.TYPE}", run.id, 1)]) == 0
 
 
 def test_twenty_calls_at_once_return_each_event_once(store, token, running):
     """Supervisors and conductor may notice the same thing at the same moment."""
     released = steps.release(store, token, running(10), 10, claim_seconds=0)
 
-    returned = steps.at_once(*[lambda: store.ledger.void_fetched(released)] * 10, *[lambda: void_unclaimed(store)] * 10)
+    returned = steps.at_once(
+        *[lambda: store.recovery.void_fetched(released)] * 10, *[lambda: void_unclaimed(store)] * 10
+    )
 
     assert sum(returned) == 10
     assert looks.pending(store) == steps.event_ids(10)
@@ -130,7 +132,7 @@ def test_claims_against_returns_at_once(store, token, running):
 
     claims_and_returns = steps.at_once(
         *[lambda one=one: steps.try_claim(store, one) for one in released],
-        *[lambda one=one: store.ledger.void_fetched([one]) for one in released],
+        *[lambda one=one: store.recovery.void_fetched([one]) for one in released],
     )
 
     for one, claim, returned in zip(released, claims_and_returns[:10], claims_and_returns[10:], strict=True):

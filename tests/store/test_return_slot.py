@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.ledger.windows import Admitted, Call
+from rlm.ledger.limiter import Admitted, Call
 from tests.store import looks, steps
 from tests.store.windows import make_budget, make_endpoint, pass_time, refusal, set_clock_back, stamps, take
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.run import State
-from rlm.ledger.events import CHUNK
-from rlm.ledger.windows import Call
+from rlm.ledger.limiter import Call
+from rlm.ledger.scripts import CHUNK
 from tests.store import looks, steps
 
 
@@ -122,7 +122,7 @@ def test_a_run_that_is_not_finishing_keeps_its_events(store, token, running, sta
     """They may still be claimed and settled."""
     run = running(1)
     put(store, token, run, "inflight")
-    store.runs.advance(token, run.id, state)
+    steps.put_into(store, run, state)
 
     with looks.nothing_changes(store):
         assert not return_unsettled(store, run)

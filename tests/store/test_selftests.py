@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from rlm.core.clock import system_clock
@@ -34,7 +36,7 @@ def worked(request, server_url, tmp_path, monkeypatch):
     url = server_url if request.param == "scan" else url_of(server_url, "rlm")
     with make_client(server_url) as admin, make_client(url) as client:
         admin.flushall()
-        tests = SelfTests(client, settings)
+        tests = SelfTests(SimpleNamespace(client=client, settings=settings))
         prefix = tests.new_prefix()
         store = Store(settings_under(settings, prefix), url)
         endpoint = store.settings.endpoints[steps.ENDPOINT]
@@ -45,7 +47,7 @@ def worked(request, server_url, tmp_path, monkeypatch):
         run = steps.start_run(store, token)
         store.processes.announce(Role.WORKER, Process("worker-1", 1, "h", 0.0))
         steps.claim_next(store, token, run)
-        store.windows.rest(endpoint, 1.0)
+        store.breaker.rest(endpoint, 1.0)
         steps.push(store, b"waits")
         store.close()
         test = SelfTest(system_clock.now(), "h", [steps.TYPE], [endpoint.window_id], steps.event_ids(3))

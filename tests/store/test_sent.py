@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.ledger.reading.calls import compliance, excess
-from rlm.ledger.windows import Admitted
+from rlm.ledger.limiter import Admitted
+from rlm.ledger.reading.compliance import compliance, excess
 from tests.store import steps
 from tests.store.windows import make_budget, make_endpoint, pass_time, stamps, take
 

@@ -98,16 +98,16 @@ def at(monkeypatch):
 def test_a_tick_of_before_is_looked_for_until_redis_has_told_of_it(service, store, at, monkeypatch):
     """The lease is taken and Redis fails right then: the tick that came while nobody conducted is served anyway."""
     every = store.settings.run.every_seconds
-    store.runs.note_tick(DUE - every)
+    store.schedule.note_tick(DUE - every)
     at(DUE + 7)
-    last_tick, failures = store.runs.last_tick, iter([StoreError("Redis failed")])
+    last_tick, failures = store.schedule.last_tick, iter([StoreError("Redis failed")])
 
     def fail_once():
         for failure in failures:
             raise failure
         return last_tick()
 
-    monkeypatch.setattr(store.runs, "last_tick", fail_once)
+    monkeypatch.setattr(store.schedule, "last_tick", fail_once)
     service._ticks.take(service._last_due())
 
     service._turn()
@@ -122,7 +122,7 @@ def test_ticks_go_on_when_the_clock_is_set_back(service, store, at, seen_to):
     """By an hour: APScheduler notes the next one in an hour, and nothing would be done until then."""
     at(DUE)
     service._turn()
-    store.runs.note_tick(DUE)
+    store.schedule.note_tick(DUE)
     at(DUE - 3600 + 1)
     push(store)
 
@@ -130,7 +130,7 @@ def test_ticks_go_on_when_the_clock_is_set_back(service, store, at, seen_to):
 
     record = store.runs.recent(1)[0]
     assert record["trigger"] == Trigger.SCHEDULE
-    assert store.runs.last_tick() == DUE - 3600 + 1
+    assert store.schedule.last_tick() == DUE - 3600 + 1
 
 
 @pytest.mark.parametrize("ahead_seconds", [300.0, -300.0])
@@ -174,14 +174,14 @@ def test_a_tick_whose_window_is_over_opens_no_run(service, store, at, monkeypatc
     """The run would be closed as it opens, with all left over: what waits is the next tick's."""
     short = replace(store.settings, run=store.settings.run.model_copy(update={"window_seconds": 60.0}))
     monkeypatch.setattr(store, "settings", short)
-    store.runs.note_tick(DUE - short.run.every_seconds)
+    store.schedule.note_tick(DUE - short.run.every_seconds)
     at(DUE + 61)
     push(store)
 
     service._turn()
 
     assert "1 tick was missed" in caplog.text
-    assert store.runs.last_tick() == DUE + 61
+    assert store.schedule.last_tick() == DUE + 61
     assert store.runs.count() == 0
     assert store.intake.waiting() == 1
 

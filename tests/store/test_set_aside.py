@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.errors import FencedError
+from rlm.ledger.quarantine import Successor
 from tests.store import looks
 
 
@@ -54,10 +55,12 @@ def test_what_is_to_stand_in_its_place_does_from_the_same_instant(store, token):
     key, health = store.keys.window("w"), store.keys.health("w")
     store.client.set(key, "another type")
 
-    store.quarantine.set_aside(token, key, "is a string", then=(health, {"held_until_us": "+60000000", "by": "x"}))
+    store.quarantine.set_aside(
+        token, key, "is a string", then=Successor("health", {"held_until_us": "+60000000", "by": "x"}, "w")
+    )
     first = int(store.client.hget(health, "held_until_us"))
     store.client.set(key, "again")
-    store.quarantine.set_aside(token, key, "is a string", then=(health, {"held_until_us": "+1000000"}))
+    store.quarantine.set_aside(token, key, "is a string", then=Successor("health", {"held_until_us": "+1000000"}, "w"))
 
     assert first - looks.redis_us(store) == pytest.approx(60_000_000, abs=5_000_000)
     assert int(store.client.hget(health, "held_until_us")) == first

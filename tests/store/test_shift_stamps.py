@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.errors import FencedError
-from rlm.ledger.epoch import Verdict
-from rlm.ledger.windows import Refused
+from rlm.ledger.dataloss import Continuity
+from rlm.ledger.limiter import Refused
 from tests.store import steps
 from tests.store.windows import health, set_health
 
@@ -73,7 +73,7 @@ def test_no_slot_is_given_from_then_on_until_endpoints_were_held(store, token, e
 
     assert isinstance(store.windows.acquire(endpoint), Refused)
     vouched = store.epochs.vouch(token)
-    assert (vouched.verdict, vouched.why) == (Verdict.FORGOT, "it was set")
+    assert (vouched.verdict, vouched.why) == (Continuity.FORGOT, "it was set")
 
 
 def test_a_deposed_conductor_moves_nothing(store, token, endpoint):

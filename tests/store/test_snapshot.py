@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.ledger.snapshot import take_snapshot
-from rlm.ledger.windows import Call
+from rlm.ledger.limiter import Call
+from rlm.ledger.reading.books import take_snapshot
 from tests.store.windows import make_endpoint
 
 

@@ -13,7 +13,7 @@ from rlm.core.errors import StoreError
 from rlm.core.event import Reason
 from rlm.core.tally import histograms
 from rlm.delivery import finalize
-from rlm.ledger.totals import Totals
+from rlm.ledger.measures import Totals
 from rlm.telemetry.counters import OUTCOMES
 from tests.store import steps
 from tests.store.windows import take
@@ -102,7 +102,7 @@ def test_whatever_workers_do_totals_are_the_sum_of_the_records(store, token, see
             workload.step()
             seen = grown(watcher, seen)
         workload.next_run()
-        store.ledger.fail_unknown(token, workload.run.id, steps.OTHER_TYPE)
+        store.recovery.fail_unknown(token, workload.run.id, steps.OTHER_TYPE)
         seen = grown(watcher, seen)
     assert Totals(store.client, store.keys).look() == seen
     assert close(store, token, workload.run)

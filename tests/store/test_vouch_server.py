@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.errors import FencedError
-from rlm.ledger.epoch import Verdict
-from rlm.ledger.windows import Admitted, Refused
+from rlm.ledger.dataloss import Continuity
+from rlm.ledger.limiter import Admitted, Refused
 from tests.store.windows import make_endpoint, take
 
 
@@ -40,7 +40,7 @@ def test_nobody_gets_a_slot_from_a_server_that_nobody_vouched_for(fresh, token, 
     """It is refused for a moment, and granted as soon as a conductor has vouched."""
     assert fresh.windows.acquire(endpoint) == Refused(0.02)
 
-    assert verdict(fresh, token) is Verdict.NEW
+    assert verdict(fresh, token) is Continuity.NEW
 
     assert isinstance(fresh.windows.acquire(endpoint), Admitted)
 
@@ -50,9 +50,9 @@ def test_vouching_again_keeps_what_is_known(fresh, token, endpoint):
     fresh.epochs.vouch(token)
     take(fresh, endpoint, 3)
 
-    assert verdict(fresh, token) is Verdict.KEPT
+    assert verdict(fresh, token) is Continuity.KEPT
     assert slots(fresh) == 3
-    assert verdict(fresh, token) is Verdict.KEPT
+    assert verdict(fresh, token) is Continuity.KEPT
 
 
 def test_the_answer_tells_the_time_there(fresh, token):
@@ -71,7 +71,7 @@ def test_a_restarted_server_that_remembers_everything_is_vouched_for(fresh, toke
     restart(fresh)
     assert isinstance(fresh.windows.acquire(endpoint), Refused)
 
-    assert verdict(fresh, token) is Verdict.RESTARTED
+    assert verdict(fresh, token) is Continuity.RESTARTED
 
     take(fresh, endpoint)
 
@@ -89,7 +89,7 @@ def test_a_server_that_forgot_slots_gives_none(fresh, token, endpoint, empty):
         restart(fresh, slots=2)
 
     for _ in range(2):
-        assert verdict(fresh, token) is Verdict.FORGOT
+        assert verdict(fresh, token) is Continuity.FORGOT
         assert isinstance(fresh.windows.acquire(endpoint), Refused)
 
 
@@ -100,7 +100,7 @@ def test_a_server_that_is_not_restarted_but_older_is_noticed_too(fresh, token, e
     fresh.epochs.vouch(token)
     fresh.client.hset(fresh.keys.epoch, "slots", 1)
 
-    assert verdict(fresh, token) is Verdict.FORGOT
+    assert verdict(fresh, token) is Continuity.FORGOT
     assert isinstance(fresh.windows.acquire(endpoint), Refused)
 
 
@@ -110,7 +110,7 @@ def test_the_next_conductor_of_this_host_knows_what_the_last_one_saw(fresh, make
     successor = make_store()
     fresh.client.delete(fresh.keys.epoch)
 
-    assert verdict(successor, token) is Verdict.FORGOT
+    assert verdict(successor, token) is Continuity.FORGOT
 
 
 def test_a_standby_knows_what_it_watched(fresh, make_store, token, endpoint, tmp_path):
@@ -122,7 +122,7 @@ def test_a_standby_knows_what_it_watched(fresh, make_store, token, endpoint, tmp
     standby.epochs.watch()
     restart(fresh, slots=2)
 
-    assert verdict(standby, token) is Verdict.FORGOT
+    assert verdict(standby, token) is Continuity.FORGOT
 
 
 def test_a_standby_leaves_the_file_to_the_conductor(fresh, make_store, token, endpoint):
@@ -149,7 +149,7 @@ def test_a_file_that_cannot_be_read_is_no_reason_to_stop(fresh, make_store, toke
     other = make_store()
     other.epochs._file._path.write_bytes(b"\xff{")
 
-    assert verdict(other, token) is Verdict.KEPT
+    assert verdict(other, token) is Continuity.KEPT
     assert "cannot be read" in caplog.text
 
 
@@ -181,18 +181,18 @@ def test_an_epoch_that_somebody_began_who_knew_nothing_is_not_trusted_by_who_kno
     knowing, ignorant = fresh, make_store()
     fresh.client.delete(fresh.keys.epoch)
     ignorant.epochs._file._path = tmp_path / "of another host.json"
-    assert verdict(ignorant, token) is Verdict.NEW
+    assert verdict(ignorant, token) is Continuity.NEW
 
     knowing.epochs.watch()
 
-    assert verdict(knowing, token) is Verdict.FORGOT
+    assert verdict(knowing, token) is Continuity.FORGOT
 
 
 def test_where_distrust_stands_alone_nobody_vouches(fresh, token):
     """Redis came back empty while its clock was followed: also who knows nothing does not take it for new."""
     fresh.client.hset(fresh.keys.epoch, "distrust", "it stepped")
 
-    assert verdict(fresh, token) is Verdict.FORGOT
+    assert verdict(fresh, token) is Continuity.FORGOT
 
 
 def test_who_knows_nothing_cannot_tell_what_a_restarted_server_forgot(fresh, make_store, token, endpoint, tmp_path):
@@ -204,7 +204,7 @@ def test_who_knows_nothing_cannot_tell_what_a_restarted_server_forgot(fresh, mak
     ignorant.epochs._file._path = tmp_path / "of another host.json"
 
     for _ in range(2):
-        assert verdict(ignorant, token) is Verdict.UNKNOWN
+        assert verdict(ignorant, token) is Continuity.UNKNOWN
         assert isinstance(fresh.windows.acquire(endpoint), Refused)
 
 

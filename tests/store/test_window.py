@@ -11,7 +11,8 @@ from limits.strategies import MovingWindowRateLimiter
 from rlm.core.endpoint import Limit
 from rlm.core.errors import StoreUnreachableError
 from rlm.ledger.connect import make_client
-from rlm.ledger.windows import Admitted, EndpointLimiter, Period, Refused, Windows, WindowStorage, periods
+from rlm.ledger.limiter import Admitted, EndpointLimiter, Period, Refused, WindowStorage, periods
+from rlm.ledger.windows import Windows
 from tests.store import looks, steps
 from tests.store.windows import make_endpoint, pass_time, refusal, stamps, take
 from tests.wait import wait_until

@@ -10,8 +10,8 @@ from rlm.core.event import Reason
 from rlm.core.run import State
 from rlm.core.trail import Counts
 from rlm.delivery import finalize
-from rlm.ledger.events import Claim
-from rlm.ledger.windows import Call
+from rlm.ledger.claims import Claim
+from rlm.ledger.limiter import Call
 from tests.store import looks, steps
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rlm.core.run import Run
     from rlm.ledger import Store
-    from rlm.ledger.events import Release
+    from rlm.ledger.claims import ClaimCheck
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class Workload:
     token: int
     random: random.Random
     run: Run
-    messages: list[Release] = field(default_factory=list)
+    messages: list[ClaimCheck] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     pushed: list[str] = field(default_factory=list)
     completed: list[str] = field(default_factory=list)
@@ -123,14 +123,14 @@ class Workload:
 
     def die(self) -> None:
         """Have a worker die: its claims are taken back, though words of it may still come; so are its messages."""
-        self.store.ledger.orphan_worker(self.random.choice(WORKERS))
+        self.store.recovery.orphan_worker(self.random.choice(WORKERS))
         if (message := self.pick(self.messages)) is not None:
-            self.store.ledger.void_fetched([message])
+            self.store.recovery.void_fetched([message])
 
     def keep_house(self) -> None:
         """Do what the conductor does all the time: void, promote, take back what has expired."""
-        ledger, now_us = self.store.ledger, looks.redis_us(self.store)
-        self.random.choice([ledger.void_unclaimed, ledger.promote, ledger.orphan_expired])(TYPES, now_us)
+        recovery, now_us = self.store.recovery, looks.redis_us(self.store)
+        self.random.choice([recovery.void_unclaimed, recovery.promote, recovery.orphan_expired])(TYPES, now_us)
 
     def retry_letter(self) -> None:
         """Send the event of a dead letter into the next run."""
@@ -161,4 +161,5 @@ class Workload:
         assert_books_balance(self.store, self.run)
         for _ in self.store.intake.drain(self.token, self.run.id, steps.priorities(self.store)):
             assert_books_balance(self.store, self.run)
-        assert self.store.runs.advance(self.token, self.run.id, State.RUNNING)
+        for state in (State.PLANNING, State.RUNNING):
+            assert self.store.runs.advance(self.token, self.run.id, state)

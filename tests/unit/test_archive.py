@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from rlm.core.errors import ArchiveError
-from rlm.ledger.archive import Archive, Kind
+from rlm.ledger.archive import Archive, ArchiveKind
 
 NOVEMBER, DECEMBER = 1_795_600_000.0, 1_797_000_000.0
 
@@ -44,23 +44,23 @@ def disk_that_takes(number):
 
 def test_entries_are_lines_of_a_file_a_month(archive):
     """Of each kind, appended in the order given."""
-    first = archive.append(Kind.RECORDS, [b'{"run_id": 1}', b'{"run_id": 2}'], NOVEMBER)
-    archive.append(Kind.RECORDS, [b'{"run_id": 3}'], NOVEMBER)
-    second = archive.append(Kind.RECORDS, [b'{"run_id": 4}'], DECEMBER)
-    letters = archive.append(Kind.FAILED, [b'{"id": "a"}'], NOVEMBER)
+    first = archive.append(ArchiveKind.RECORDS, [b'{"run_id": 1}', b'{"run_id": 2}'], NOVEMBER)
+    archive.append(ArchiveKind.RECORDS, [b'{"run_id": 3}'], NOVEMBER)
+    second = archive.append(ArchiveKind.RECORDS, [b'{"run_id": 4}'], DECEMBER)
+    letters = archive.append(ArchiveKind.FAILED, [b'{"id": "a"}'], NOVEMBER)
 
     assert [first.name, second.name] == ["records-2026-11.jsonl", "records-2026-12.jsonl"]
     assert letters.name == "failed-2026-11.jsonl"
     assert [json.loads(line)["run_id"] for line in lines(first)] == [1, 2, 3]
     assert archive.files() == [first, second, letters]
-    assert archive.files(Kind.FAILED) == [letters]
+    assert archive.files(ArchiveKind.FAILED) == [letters]
 
 
 def test_nobody_else_may_read_it(archive):
     """Items may hold what is private: directories of mode 0700, files of mode 0600, whatever the umask."""
     before = os.umask(0)
     try:
-        path = archive.append(Kind.FAILED, [b"{}"], NOVEMBER)
+        path = archive.append(ArchiveKind.FAILED, [b"{}"], NOVEMBER)
     finally:
         os.umask(before)
 
@@ -69,7 +69,7 @@ def test_nobody_else_may_read_it(archive):
 
 def test_an_item_of_several_lines_becomes_one(archive):
     """The line breaks of an item stand between its parts; an escaped one in a text stays."""
-    path = archive.append(Kind.FAILED, [b'{"item": {\r\n  "a": "x\\ny"\n}}'], NOVEMBER)
+    path = archive.append(ArchiveKind.FAILED, [b'{"item": {\r\n  "a": "x\\ny"\n}}'], NOVEMBER)
 
     (line,) = lines(path)
     assert json.loads(line) == {"item": {"a": "x\ny"}}
@@ -78,32 +78,32 @@ def test_an_item_of_several_lines_becomes_one(archive):
 @pytest.mark.parametrize("entry", [b"\xff\n", b"", b"{", b"[" * 100_000])
 def test_what_is_no_json_is_kept_byte_for_byte(archive, entry):
     """Others may push anything onto the list of dead letters."""
-    (line,) = lines(archive.append(Kind.FAILED, [entry], NOVEMBER))
+    (line,) = lines(archive.append(ArchiveKind.FAILED, [entry], NOVEMBER))
 
     assert base64.b64decode(json.loads(line)["base64"]) == entry
 
 
 def test_a_line_that_a_crash_cut_short_stays_by_itself(archive):
     """What comes after it is whole."""
-    path = archive.append(Kind.RECORDS, [b'{"run_id": 1}'], NOVEMBER)
+    path = archive.append(ArchiveKind.RECORDS, [b'{"run_id": 1}'], NOVEMBER)
     with path.open("ab") as file:
         file.write(b'{"run_i')
 
-    archive.append(Kind.RECORDS, [b'{"run_id": 2}'], NOVEMBER)
+    archive.append(ArchiveKind.RECORDS, [b'{"run_id": 2}'], NOVEMBER)
 
     assert lines(path) == [b'{"run_id": 1}', b'{"run_i', b'{"run_id": 2}']
 
 
 def test_what_a_full_disk_took_of_a_chunk_is_cut_off_again(archive):
     """Nothing of it is archived; once there is room, all of it is."""
-    path = archive.append(Kind.RECORDS, [b'{"run_id": 1}'], NOVEMBER)
+    path = archive.append(ArchiveKind.RECORDS, [b'{"run_id": 1}'], NOVEMBER)
     entries = [json.dumps({"run_id": number}).encode() for number in range(2, 50)]
 
     with disk_that_takes(100), pytest.raises(ArchiveError, match="cannot be written"):
-        archive.append(Kind.RECORDS, entries, NOVEMBER)
+        archive.append(ArchiveKind.RECORDS, entries, NOVEMBER)
 
     assert lines(path) == [b'{"run_id": 1}']
-    archive.append(Kind.RECORDS, entries, NOVEMBER)
+    archive.append(ArchiveKind.RECORDS, entries, NOVEMBER)
     assert [json.loads(line)["run_id"] for line in lines(path)] == list(range(1, 50))
 
 
@@ -115,19 +115,19 @@ def test_no_link_is_followed(archive, tmp_path):
     (archive.directory / "records-2026-11.jsonl").symlink_to(target)
 
     with pytest.raises(ArchiveError):
-        archive.append(Kind.RECORDS, [b"{}"], NOVEMBER)
+        archive.append(ArchiveKind.RECORDS, [b"{}"], NOVEMBER)
 
     assert target.read_bytes() == b""
 
 
 def test_two_never_write_at_once(archive):
     """A conductor that was deposed and does not know it may be writing: the other waits for its turn."""
-    path = archive.append(Kind.RECORDS, [b'{"run_id": 1}'], NOVEMBER)
+    path = archive.append(ArchiveKind.RECORDS, [b'{"run_id": 1}'], NOVEMBER)
 
     with path.open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(ArchiveError):
-            archive.append(Kind.RECORDS, [b'{"run_id": 2}'], NOVEMBER)
+            archive.append(ArchiveKind.RECORDS, [b'{"run_id": 2}'], NOVEMBER)
 
     assert lines(path) == [b'{"run_id": 1}']
 
@@ -138,14 +138,14 @@ def test_a_directory_that_cannot_be_is_an_error_that_names_it(archive):
     archive.directory.write_text("")
 
     with pytest.raises(ArchiveError, match=str(archive.directory)):
-        archive.append(Kind.RECORDS, [b"{}"], NOVEMBER)
+        archive.append(ArchiveKind.RECORDS, [b"{}"], NOVEMBER)
 
 
 def test_the_hint_names_the_files_where_there_are_any(archive):
     """And says nothing where there are none."""
-    assert archive.hint(Kind.RECORDS) == ""
+    assert archive.hint(ArchiveKind.RECORDS) == ""
 
-    archive.append(Kind.RECORDS, [b"{}"], NOVEMBER)
+    archive.append(ArchiveKind.RECORDS, [b"{}"], NOVEMBER)
 
-    assert archive.hint(Kind.RECORDS) == f" Older ones are in {archive.directory}/records-*.jsonl."
-    assert archive.hint(Kind.FAILED) == ""
+    assert archive.hint(ArchiveKind.RECORDS) == f" Older ones are in {archive.directory}/records-*.jsonl."
+    assert archive.hint(ArchiveKind.FAILED) == ""

@@ -191,3 +191,38 @@ def test_this_test_sees_every_kind_of_import(code, expected):
     (found,) = _walk(ast.parse(code), "rlm/x.py", in_function=False, for_types=False)
 
     assert (found.module, found.in_function, found.for_types) == expected
+
+
+#: What Dramatiq's broker does with Redis is its own: it has a client, and its consumer outlives what that raises.
+BROKER = {"actors/broker.py", "actors/consumer.py"}
+
+
+def test_only_the_ledger_asks_redis():
+    """Everybody else gets plain values: no library of Redis, no client of a store, no command of their own."""
+    imported = {found.file for found in IMPORTS if found.top == "redis" or found.module.endswith("connect.translated")}
+    asking = {
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if any(map(_is_client_of_a_store, ast.walk(ast.parse(path.read_text()))))
+    }
+
+    assert {file for file in imported | asking if not file.startswith("rlm/ledger/")} - BROKER == set()
+
+
+def test_only_the_ledger_spells_keys():
+    """Others know two names: the broker's namespace, and the channels on which processes wake each other."""
+    spelled = {
+        node.attr
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if not path.is_relative_to(ROOT / "rlm/ledger")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("store.keys")
+    }
+
+    assert spelled == {"dramatiq", "wake", "quarantine"}
+
+
+def _is_client_of_a_store(node):
+    return isinstance(node, ast.Attribute) and node.attr == "client" and ast.unparse(node.value).endswith("store")

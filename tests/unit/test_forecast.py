@@ -13,9 +13,9 @@ from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.expected import MEASURED_TURNS, TURNAROUND_SECONDS, Completed
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
-from rlm.ledger.control import Refusals
-from rlm.ledger.refusals import TooHigh
-from rlm.ledger.snapshot import CallUnderway, Snapshot
+from rlm.ledger.breaker import Refusals, TooHigh
+from rlm.ledger.claims import CallUnderway
+from rlm.ledger.reading.books import Snapshot
 from rlm.plan import Plan, Utilisation
 from rlm.plan.pace import ReleaseState
 from scheduler import forecast
@@ -48,7 +48,7 @@ class Planned:
         nothing = SimpleNamespace(
             settings=SimpleNamespace(workers=SimpleNamespace(min=0, max=20, threads=5)),
             processes=SimpleNamespace(wanted=lambda: 1),
-            runs=SimpleNamespace(advance=lambda *_, forecast: self.published.append(json.loads(forecast))),
+            runs=SimpleNamespace(note=lambda *_, forecast: self.published.append(json.loads(forecast))),
             measures=SimpleNamespace(publish=lambda *_: None),
         )
         run = SimpleNamespace(

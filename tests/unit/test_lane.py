@@ -10,8 +10,9 @@ from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.delivery import Delivered, Unreachable, attempt, effects, lane
 from rlm.delivery.attempt import LEASE_SLACK_SECONDS
 from rlm.delivery.lane import Lanes
-from rlm.ledger.events import Claim, Release
-from rlm.ledger.windows import Admitted, Failed, Refused
+from rlm.ledger.breaker import Failed
+from rlm.ledger.claims import Claim, ClaimCheck
+from rlm.ledger.limiter import Admitted, Refused
 
 FIRST, SECOND = "first", "second"
 TIMEOUT = 10.0
@@ -38,8 +39,8 @@ class Ledger:
         self._claim = claim
         self.settled = []
 
-    def claim(self, *_args, lease_seconds, **_options):
-        self.lease_ends = self._clock.time + lease_seconds
+    def claim(self, _check, _worker_id, _revision, terms):
+        self.lease_ends = self._clock.time + terms.lease_seconds
         return self._claim
 
     def __getattr__(self, verb):
@@ -100,7 +101,7 @@ class Scene:
         endpoints = tuple(
             Endpoint(name, f"http://127.0.0.1:1/{name}", Limit.parse("9/minute"), TIMEOUT) for name in (FIRST, SECOND)
         )
-        release = Release("i:T", "run", 1)
+        release = ClaimCheck("i:T", "run", 1)
         self.ledger = Ledger(self.clock, Claim(release, "w", remaining, "wallet", b"{}", FIRST, 0, 0, 0, ""))
         settings = SimpleNamespace(
             event_types=[EventType("T", 1, needs, endpoints)],
@@ -109,7 +110,7 @@ class Scene:
             revision="r",
         )
         self.began = self.clock.time
-        store = SimpleNamespace(ledger=self.ledger, windows=self.api)
+        store = SimpleNamespace(ledger=self.ledger, windows=self.api, breaker=self.api)
         Lanes(store, settings, self.api, "w").carry(release)
 
     @property

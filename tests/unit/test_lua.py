@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 import rlm.ledger
+from rlm.ledger.scripts import SOURCES
 from tests.each import each
 
 FOLDER = Path(rlm.ledger.__file__).parent / "lua"
 TESTS = Path(__file__).parent.parent / "store"
 SCRIPTS = sorted(FOLDER.glob("*.lua"), key=lambda path: path.name)
+INCLUDES = sorted(FOLDER.glob("include/*.lua"), key=lambda path: path.name)
 LONGEST = 70
 
 each_script = each("path", SCRIPTS)
@@ -26,8 +28,9 @@ def header(path):
 
 
 def code(path):
-    """What comes after the header, without comments."""
-    lines = path.read_text().splitlines()[len(header(path)) :]
+    """What comes after the header, with all that it includes, without comments."""
+    text = path.read_text() if path in INCLUDES else SOURCES[path.stem].decode()
+    lines = text.splitlines()[len(header(path)) :]
     return "\n".join(re.sub(r"--.*", "", line) for line in lines)
 
 
@@ -112,3 +115,26 @@ def test_it_is_short(path):
 def test_it_has_a_test_file(path):
     """On the real servers."""
     assert (TESTS / f"test_{path.stem}.py").is_file()
+
+
+def test_what_is_included_says_what_it_does_and_what_it_takes_and_gives():
+    """Its first line does, then come the names that it uses and those that there are from there on."""
+    for path in INCLUDES:
+        words = header(path)
+
+        assert re.fullmatch(r"[A-Z].+[^ ]\.", words[0]), path
+        assert re.search(r"^(Uses|Gives) +\S", "\n".join(words[1:]), re.MULTILINE), path
+
+
+def test_what_is_included_is_where_it_says():
+    """No script has a line left that includes something, and nothing lies there that none includes."""
+    used = {name for path in SCRIPTS for name in re.findall(r"-- include (\w+)", path.read_text())}
+
+    assert used == {path.stem for path in INCLUDES}
+    assert not any(b"-- include" in SOURCES[path.stem] for path in SCRIPTS)
+
+
+def test_what_scripts_share_stands_in_one_place():
+    """The fence, the trail and what a record of a change looks like are written once."""
+    for shared in ("FENCED by another", "'trail', 1", '"from":', "'PEXPIRE', event"):
+        assert sum(path.read_text().count(shared) for path in SCRIPTS) <= 1, shared

@@ -7,7 +7,7 @@ import pytest
 from limits.storage import RedisStorage, storage_from_string
 
 from rlm.core.endpoint import Limit
-from rlm.ledger.windows import Period, WindowStorage, periods
+from rlm.ledger.limiter import Period, WindowStorage, periods
 
 
 def test_a_rule_is_an_item_whose_period_may_be_a_fraction():

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from collections import Counter
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -116,9 +116,10 @@ class FakeStore:
 
     url = "unix:///nowhere"
     keys = SimpleNamespace(wake=lambda whom: f"wake:{whom}")
+    guarded = staticmethod(nullcontext)
 
     def __init__(self):
-        self.processes = self.ledger = self
+        self.processes = self.ledger = self.recovery = self
         self.away = False
         self.number = 0
         self.entries = {role: {} for role in Role}

@@ -10,7 +10,7 @@ import pytest
 
 from rlm.core.endpoint import Endpoint, Limit
 from rlm.core.errors import StoreUnfitError, StoreUnreachableError
-from rlm.ledger.epoch import Verdict, Vouched
+from rlm.ledger.dataloss import Continuity, Vouched
 from scheduler import redis_watch
 from scheduler.redis_watch import FIT_SECONDS, FORGOT, UNKNOWN, RedisWatch
 
@@ -37,7 +37,7 @@ class Redis:
         """Its directory is ours."""
 
     def vouch(self, _token):
-        verdict = Verdict.FORGOT if self.distrust else Verdict.KEPT
+        verdict = Continuity.FORGOT if self.distrust else Continuity.KEPT
         return Vouched(verdict, round((1000.0 + self.ahead) * 1_000_000), self.shifted_us, self.distrust)
 
     def watch(self):
@@ -178,7 +178,7 @@ def test_a_forgotten_limit_is_waited_for_as_long_as_it_was(redis, make_voucher, 
     redis.limits = lambda: by_hand
     voucher = make_voucher()
     redis.limits = dict
-    redis.vouch = lambda _token: Vouched(Verdict.FORGOT, 1_000_000_000, 0, "")
+    redis.vouch = lambda _token: Vouched(Continuity.FORGOT, 1_000_000_000, 0, "")
 
     voucher.check()
 
@@ -198,7 +198,7 @@ def test_who_comes_after_one_that_died_before_it_held_holds(redis, make_voucher)
 def test_a_server_that_forgot_is_told_of_as_such(redis, make_voucher):
     """Where nothing else is said."""
     voucher = make_voucher()
-    redis.vouch = lambda _token: Vouched(Verdict.FORGOT, 1_000_000_000, 0, "")
+    redis.vouch = lambda _token: Vouched(Continuity.FORGOT, 1_000_000_000, 0, "")
 
     voucher.check()
 
@@ -225,7 +225,7 @@ def test_a_redis_that_becomes_unfit_is_told_of_once_and_again_when_it_is_fit(red
 def test_who_cannot_tell_holds(redis, make_voucher):
     """Nobody here knows what the server had to remember."""
     voucher = make_voucher()
-    redis.vouch = lambda _token: Vouched(Verdict.UNKNOWN, 1_000_000_000, 0, "")
+    redis.vouch = lambda _token: Vouched(Continuity.UNKNOWN, 1_000_000_000, 0, "")
 
     voucher.check()
 

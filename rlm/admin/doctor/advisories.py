@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin.doctor.findings import good, warning
-from rlm.ledger.connect import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,9 +55,7 @@ ADVISORIES: Final = (
 
 def check_advisories(store: Store) -> Iterator[Finding]:
     """Look whether the server's version is known to have a hole in its scripting."""
-    with translated(store.client):
-        info = store.client.info("server")
-    yield judge(*identify(info))
+    yield judge(*identify(store.server_info()))
 
 
 def identify(info: Mapping[str, Any]) -> tuple[str, str]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import islice
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from rlm.admin.doctor.findings import good, warning
 from rlm.core.event import BadItemError, decode_item
 from rlm.core.text import named, span
-from rlm.ledger.connect import ESCAPED, translated
+from rlm.core.trail import Place
 from rlm.ledger.processes import Role
 from rlm.ledger.reading.backlog import item_pages
 from rlm.ledger.reading.books import books
+from rlm.ledger.reading.events import count_due, field_of_each, scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from rlm.ledger import Store
     from rlm.ledger.fitness import Finding
@@ -47,14 +48,12 @@ def _orphans(store: Store) -> Iterator[Finding]:
     alive = _alive(store)
     now_us = store.now_us()
     owners: Counter[str] = Counter()
-    overdue = unclaimed = 0
+    overdue = 0
     for name in store.known_types:
-        ends = _scores(store, store.keys.inflight(name))
+        ends = scores(store, name, Place.IN_FLIGHT, MOST_EVENTS)
         overdue += sum(abs(end) < now_us - OVERDUE_SECONDS * _MICROSECONDS for end in ends.values())
-        owners.update(filter(None, _fields(store, list(ends), "owner")))
-        with translated(store.client):
-            before = now_us - round(OVERDUE_SECONDS * _MICROSECONDS)
-            unclaimed += store.client.zcount(store.keys.released(name), "-inf", before)
+        owners.update(filter(None, field_of_each(store, list(ends), "owner")))
+    unclaimed = count_due(store, Place.RELEASED, now_us - round(OVERDUE_SECONDS * _MICROSECONDS))
     alive |= _alive(store)  # some have come up or left meanwhile, with all that they had in hand
     if dead := {owner: number for owner, number in owners.items() if owner not in alive}:
         message = (
@@ -88,9 +87,9 @@ def _waiting_long(store: Store, now: float, long: float) -> Iterator[Finding]:
     """Tell of each type whose oldest event waits for longer than `long`, of those looked at."""
     for name in store.known_types:
         waits: dict[str, float] = {}
-        for key in (store.keys.pending(name), store.keys.retried(name)):
-            ids = list(_scores(store, key))
-            taken = zip(ids, _fields(store, ids, "taken_at"), strict=True)
+        for place in (Place.PENDING, Place.RETRIED):
+            ids = list(scores(store, name, place, MOST_EVENTS))
+            taken = zip(ids, field_of_each(store, ids, "taken_at"), strict=True)
             waits.update({one: now - float(at) for one, at in taken if at})
         oldest = max(waits, key=lambda one: waits[one], default="")
         if oldest and waits[oldest] > long:
@@ -101,9 +100,7 @@ def _waiting_long(store: Store, now: float, long: float) -> Iterator[Finding]:
 
 
 def _late_backoffs(store: Store, now_us: int) -> int:
-    before = now_us - round(OVERDUE_SECONDS * _MICROSECONDS)
-    with translated(store.client):
-        return sum(store.client.zcount(store.keys.backoff(name), "-inf", before) for name in store.known_types)
+    return count_due(store, Place.BACKING_OFF, now_us - round(OVERDUE_SECONDS * _MICROSECONDS))
 
 
 def check_unknown_types(store: Store) -> Iterator[Finding]:
@@ -142,21 +139,6 @@ def _unknown_in_items(store: Store, known: set[str]) -> tuple[Counter[str], int]
                 continue
             found.update(event.type for event in item.events if event.type not in known)
     return found, pages
-
-
-def _scores(store: Store, zset: str) -> dict[str, float]:
-    with translated(store.client):
-        found = cast("list[tuple[bytes, float]]", store.client.zrange(zset, 0, MOST_EVENTS - 1, withscores=True))
-    return {one.decode(errors=ESCAPED): score for one, score in found}
-
-
-def _fields(store: Store, event_ids: Sequence[str], field: str) -> list[str]:
-    """Read a field of each event, empty where it has none."""
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=False)
-        for one in event_ids:
-            pipeline.hget(store.keys.event(one), field)
-        return [(value or b"").decode(errors=ESCAPED) for value in (pipeline.execute() if event_ids else [])]
 
 
 def _counted(numbers: dict[str, int] | Counter[str]) -> str:

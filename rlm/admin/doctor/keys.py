@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rlm.admin.doctor.findings import fault, good, warning
 from rlm.core.clock import isoformat
 from rlm.core.text import safe_line
-from rlm.ledger.integrity import inspect
+from rlm.ledger.inspection import inspect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rlm.admin.doctor.findings import good, warning
-from rlm.ledger.refusals import limits_too_high
+from rlm.ledger.breaker import limits_too_high
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -43,7 +43,7 @@ def check_scheduler(store: Store) -> Iterator[Finding]:
     if stale := _of_another_configuration(store, schedulers):
         yield warning("scheduler", f"{stale} runs another configuration", "restart it")
         return
-    last, every = store.runs.last_tick(), store.settings.run.every_seconds
+    last, every = store.schedule.last_tick(), store.settings.run.every_seconds
     since = max(last or 0.0, min(one.started_at for one in schedulers))
     late = system_clock.now() - since - MISSED_TICKS * every
     if late > 0 and store.runs.current() is None:

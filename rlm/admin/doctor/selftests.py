@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def check_selftests(store: Store) -> Iterator[Finding]:
     """Tell of the keys of self-tests that began long ago and did not end; they take room and do no harm."""
-    left = SelfTests(store.client, store.settings).left(system_clock.now())
+    left = SelfTests(store).left(system_clock.now())
     for prefix, test in left.items():
         message = f"a self-test of {isoformat(test.started_at)} on {test.host} was killed; its keys {prefix}* are left"
         yield warning("selftest", message, "the next `rlm test` removes them")

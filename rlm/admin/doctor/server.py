@@ -8,16 +8,13 @@ from statistics import median
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from redis.exceptions import ResponseError
-
 from rlm.admin.doctor.findings import good, warning
 from rlm.admin.explain.words import moment
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
-from rlm.ledger.connect import address, translated
 from rlm.ledger.fitness import check_fitness
-from rlm.ledger.sizes import longest_bulk
+from rlm.ledger.keys import longest_bulk
 from rlm.settings.secrets import EMBEDDED
 
 if TYPE_CHECKING:
@@ -46,8 +43,8 @@ def check_redis(store: Store, *, allow_volatile: bool) -> Iterator[Finding]:
     Raises:
         StoreError: it cannot be reached, or refuses the login.
     """
-    fitness = check_fitness(store.client, allow_volatile=allow_volatile)
-    yield good("redis", f"reached at {address(store.client)}")
+    fitness = check_fitness(store, allow_volatile=allow_volatile)
+    yield good("redis", f"reached at {store.address}")
     yield check_transport(store.settings.redis.url)
     yield from (replace(found, name=f"redis.{found.name}") for found in fitness.findings)
     yield from _check_bulk(store)
@@ -56,11 +53,10 @@ def check_redis(store: Store, *, allow_volatile: bool) -> Iterator[Finding]:
 def _check_bulk(store: Store) -> Iterator[Finding]:
     """Look how large an item Redis admits; nothing where this user may not ask, as the documented one may not."""
     try:
-        with translated(store.client):
-            admitted = int(store.client.config_get("proto-max-bulk-len").get("proto-max-bulk-len") or 0)
-    except (ResponseError, StoreError):
+        admitted = store.admitted_bytes()
+    except StoreError:
         return
-    if not admitted:
+    if admitted is None:
         return
     needed = longest_bulk(store.settings.queue.max_item_bytes)
     message = f"it admits items of {admitted:,} bytes, RLM needs {needed:,} (proto-max-bulk-len)"
@@ -123,8 +119,7 @@ def check_latency(store: Store) -> Iterator[Finding]:
 
 def _ping(store: Store) -> float:
     asked_at = system_clock.monotonic()
-    with translated(store.client):
-        store.client.ping()
+    store.ping()
     return system_clock.monotonic() - asked_at
 
 

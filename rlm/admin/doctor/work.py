@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rlm.admin.doctor.findings import fault, good, warning
 from rlm.core import tally
 from rlm.core.text import span
-from rlm.ledger.outage import LASTING_SECONDS
 from rlm.ledger.reading.books import books, miscounted
+from rlm.ledger.store import LASTING_SECONDS
 from rlm.plan.cause import verdict, went_wrong
 
 if TYPE_CHECKING:

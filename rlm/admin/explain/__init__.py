@@ -13,7 +13,7 @@ from rlm.core.clock import isoformat
 from rlm.core.errors import NoSuchRunError
 from rlm.core.event import event_id, type_of
 from rlm.core.trail import Place
-from rlm.ledger.archive import Archive, Kind
+from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.reading.backlog import MOST_ITEMS
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _unknown(store: Store, asked: str, unread: int) -> str:
         f"No event or item {named!r} is known: it is not in the ledger, not on the audit list, and no dead letter."
         f"{more} What is settled is forgotten after {store.settings.queue.dedupe_seconds:g} s (queue.dedupe_seconds)"
         ", and is found by the id of its event or its item until then, not by its wallet."
-        f"{Archive(store.settings.archive_dir).hint(Kind.FAILED)}"
+        f"{Archive(store.settings.archive_dir).hint(ArchiveKind.FAILED)}"
     )
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from rlm.admin.explain.facts import Gate, Scene, Whereabouts, number
 from rlm.admin.planning import types_in_force
 from rlm.core import trail
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
-from rlm.core.event import type_of
 from rlm.core.expected import needed_seconds
-from rlm.core.trail import Place
 from rlm.core.window import ENDLESS_SECONDS, circuit_of
-from rlm.ledger.connect import ESCAPED, translated
 from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.reading.events import event_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,40 +30,20 @@ def look_at_event(store: Store, event_id: str) -> Whereabouts | None:
     Raises:
         StoreError: Redis did not answer.
     """
-    keys, name = store.keys, type_of(event_id)
-    zsets = {
-        Place.PENDING: keys.pending(name),
-        Place.RELEASED: keys.released(name),
-        Place.IN_FLIGHT: keys.inflight(name),
-        Place.BACKING_OFF: keys.backoff(name),
-        Place.SPENT: keys.spent(name),
-        Place.RETRIED: keys.retried(name),
-    }
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=True)
-        pipeline.time()
-        pipeline.get(keys.current)
-        pipeline.hgetall(keys.event(event_id))
-        pipeline.zrank(keys.pending(name), event_id)
-        pipeline.zcard(keys.pending(name))
-        for key in zsets.values():
-            pipeline.zscore(key, event_id)
-        (seconds, microseconds), current, fields, rank, pending, *scores = pipeline.execute()
-    if not fields:
+    found = event_state(store, event_id)
+    if found is None:
         return None
-    place, score = _place(fields, dict(zip(zsets, scores, strict=True)), is_open=current is not None)
-    worker = fields.get(b"owner", b"").decode(errors=ESCAPED)
-    now = seconds + microseconds / _MICROSECONDS
+    fields, waits = found.fields, found.position is not None
     return Whereabouts(
         event_id,
-        now,
-        place,
-        due=abs(score) / _MICROSECONDS,
-        position=None if rank is None else rank + 1,
-        of=None if rank is None else pending,
-        endpoint=fields.get(b"endpoint", b"").decode(errors=ESCAPED),
-        worker=worker,
-        called=_call(store, worker, event_id) if place is Place.IN_FLIGHT else None,
+        found.now,
+        found.place,
+        due=abs(found.score) / _MICROSECONDS,
+        position=found.position,
+        of=found.pending if waits else None,
+        endpoint=found.text("endpoint"),
+        worker=found.text("owner"),
+        called=(found.call.endpoint, int(found.call.stamp) / _MICROSECONDS) if found.call else None,
         attempt=number(fields, b"attempt"),
         tries=number(fields, b"tries"),
         runs=number(fields, b"runs"),
@@ -74,30 +52,10 @@ def look_at_event(store: Store, event_id: str) -> Whereabouts | None:
         unsent=number(fields, b"unsent"),
         calls=trail.written_in(fields),
         taken_at=float(fields[b"taken_at"]) if b"taken_at" in fields else None,
-        taken_in=fields[b"taken_in"].decode(errors=ESCAPED) if b"taken_in" in fields else None,
-        last=fields.get(b"last", b"").decode(errors=ESCAPED),
+        taken_in=found.text("taken_in") or None,
+        last=found.text("last"),
         attempts=tuple(trail.read(fields)),
     )
-
-
-def _place(
-    fields: Mapping[bytes, bytes], scores: Mapping[Place, float | None], *, is_open: bool
-) -> tuple[Place, float]:
-    for place, score in scores.items():
-        if score is not None:
-            return (Place.LEFTOVER if place is Place.PENDING and not is_open else place), score
-    state = fields.get(b"state", b"").decode(errors=ESCAPED)
-    return (Place(state) if state in {Place.COMPLETED, Place.FAILED} else Place.NOWHERE), 0.0
-
-
-def _call(store: Store, worker: str, event_id: str) -> tuple[str, float] | None:
-    """Read where the call of an event is under way and since when; None while it has no slot."""
-    with translated(store.client):
-        note = cast("bytes | None", store.client.hget(store.keys.calls(worker), event_id))
-    if not note:
-        return None
-    _window, stamp, endpoint, *_budget = note.decode(errors=ESCAPED).split("|")
-    return endpoint, int(stamp) / _MICROSECONDS
 
 
 def look_around(store: Store, type_name: str) -> Scene:

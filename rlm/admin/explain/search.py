@@ -13,7 +13,6 @@ import msgspec
 from rlm.admin.auditlist import fault_of
 from rlm.admin.explain.facts import Letter, Queued
 from rlm.core.event import NOT_EMBEDDABLE, BadItemError, decode_item, event_id
-from rlm.ledger.connect import translated
 from rlm.ledger.reading.backlog import MOST_ITEMS, item_pages
 
 if TYPE_CHECKING:
@@ -43,11 +42,7 @@ def search_items(store: Store, asked: str) -> Searched:
     Raises:
         StoreError: Redis did not answer.
     """
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=True)
-        pipeline.llen(store.keys.processing)
-        pipeline.llen(store.keys.events)
-        staged, listed = pipeline.execute()
+    staged, listed = store.intake.lengths()
     read, number = 0, staged + listed
     for page in item_pages(store):
         for raw in page:

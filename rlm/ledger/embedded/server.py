@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from rlm.core.errors import StoreError
 from rlm.core.files import claim_directory, is_own_directory
-from rlm.ledger.embedded.locks import FileLock, alone, held
+from rlm.ledger.embedded.files import FileLock, alone, held
 from rlm.ledger.embedded.process import ValkeyProcess
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class EmbeddedServer:
     def join(self) -> str:
         """Use the server, starting it unless it runs; return its URL.
 
-        A user may join again: where the server has ended meanwhile, that starts it with all its data.
+        A user may join again: if the server has ended meanwhile, it is started with all its data.
 
         Raises:
             StoreError: it cannot be started, its port is taken, or the directory cannot be used.
@@ -66,7 +66,7 @@ class EmbeddedServer:
         return self.url
 
     def revive(self) -> None:
-        """Join again if the server has ended; one that lives and does not answer is not waited for.
+        """Join again if the server has ended. One that lives and does not answer is not waited for.
 
         Raises:
             StoreError: it cannot be started, or its port is taken.
@@ -144,5 +144,5 @@ def running(data_dir: Path) -> bool:
 
 
 def _located(data_dir: Path) -> Path:
-    """Return one path for the directory whatever links lead to it; if it is a link itself, that is not followed."""
+    """Return one path for the directory, whichever links lead to it. A link itself is not followed."""
     return data_dir.parent.resolve() / data_dir.name

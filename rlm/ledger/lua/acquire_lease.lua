@@ -1,18 +1,17 @@
 -- Takes the conductor's lease if nobody holds it, or prolongs it for its holder.
 -- KEYS[1]  lease       hash: owner, token, expires_us
--- KEYS[2]  quarantine  where goes what is no lease; a name that nothing has
+-- KEYS[2]  quarantine  the new name of what is no lease, which nothing has
 -- KEYS[3]  register    hash: key set aside -> what it was, JSON
 -- ARGV[1]  owner   who asks
 -- ARGV[2]  ttl_us  how long the lease lasts from now, microseconds
 -- ARGV[3]  note    for the register
--- Returns  {token, owner, aside}: the asker's fencing token, or 0 and who holds the lease; 1 where a key that was no
+-- Returns  {token, owner, aside}: the asker's fencing token, or 0 and who holds the lease; 1 if a key that was no
 --          lease, or whose token was no number, was set aside for it, else 0
 -- Atomic because two schedulers ask at once, and a token may be given out only once.
---          What is no lease is set aside here, for nobody has a token before.
+--          What is no lease is set aside here, because nobody has a token before.
 local lease, quarantine, register = KEYS[1], KEYS[2], KEYS[3]
 local owner, ttl_us, note = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+-- include now
 local held, aside = redis.pcall('HMGET', lease, 'owner', 'expires_us', 'token'), 0
 if held.err or held[3] and (not string.match(held[3], '^%d+$') or #held[3] > 15) then
   redis.call('RENAME', lease, quarantine)

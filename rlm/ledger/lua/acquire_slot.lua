@@ -14,23 +14,20 @@
 -- then for each window: whose it is, its limit as it was read, its number of rules, then for each rule its limit, its
 --          span in microseconds (period and guard)
 -- Returns  {1, 0, stamp, suspect} taken, suspect being 1 for a probe and after failures, else 0; {0, wait_us, '0', 0}
---          refused, wait_us being -1 for never, 0 where its limit was changed; also where nobody vouched for the memory
+--          refused, wait_us being -1 for never, 0 if its limit was changed; also if nobody vouched for the memory
 -- Atomic because all workers share the windows: between looking and taking another would slip in.
 local calls, inflight, epoch, limits = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local cost, keep_us, probe_us, event_id, call = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local trust = redis.call('HMGET', epoch, 'server', 'since', 'underway_us')
 if trust[1] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') then return {0, 20000, '0', 0} end
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+-- include now
+-- include restamp_ahead
 local stamp = string.format('%.0f', now)  -- tostring would lose digits
 local wait, suspect, at, keep, probing = 0, 0, 6, {}, {}
 for index = 5, #KEYS, 2 do
   local window, health = KEYS[index], KEYS[index + 1]
   if (redis.call('HGET', limits, ARGV[at]) or ARGV[at + 1]) ~= ARGV[at + 1] then return {0, 0, '0', 0} end
-  for ahead = 0, redis.call('LLEN', window) - 1 do  -- the clock was set back: as if taken just now
-    if tonumber(redis.call('LINDEX', window, ahead)) <= now then break end
-    redis.call('LSET', window, ahead, stamp)
-  end
+  restamp_ahead(window)
   local told = redis.call('HMGET', health, 'rest_until_us', 'probing', 'probe_until_us', 'failures', 'kept_us',
     'held_until_us', 'paused_until_us')
   local longest, rules = 0, tonumber(ARGV[at + 2])

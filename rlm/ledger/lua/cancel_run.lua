@@ -6,11 +6,7 @@
 -- Atomic because a run that is finishing ends as it would have, and is not marked.
 local current, run = KEYS[1], KEYS[2]
 local run_id = ARGV[1]
-if redis.call('GET', current) ~= run_id then
-  return ''
-end
+if redis.call('GET', current) ~= run_id then return '' end
 local state = redis.call('HGET', run, 'state')
-if state ~= 'finishing' then
-  redis.call('HSET', run, 'cancelled', '1')
-end
+if state ~= 'finishing' then redis.call('HSET', run, 'cancelled', '1') end
 return state

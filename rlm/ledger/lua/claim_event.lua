@@ -8,14 +8,14 @@
 -- KEYS[7]  calls     hash of the worker: event id -> its call, empty before it has a slot
 -- KEYS[8]  limits    hash: name of an endpoint or a budget -> its limit in force
 -- KEYS[9]  expected  hash: type and endpoint -> microseconds a call takes, microseconds it needs
--- KEYS[10] alone     id of the event that the worker carries alone, for it may kill it; empty: kept free for such a one
+-- KEYS[10] alone     id of the event that the worker carries alone, suspected of killing it; empty: kept free
 -- ARGV[1]  run id
 -- ARGV[2]  release   number of the release that the message belongs to
 -- ARGV[3]  event id
 -- ARGV[4]  worker    id of the worker
 -- ARGV[5]  revision  of the worker's configuration
 -- ARGV[6]  lease_us  how long the claim lasts, microseconds
--- ARGV[7]  configured_us  how long a call is expected to take where nothing is published of it, microseconds
+-- ARGV[7]  configured_us  how long a call is expected to take if nothing is published of it, microseconds
 -- ARGV[8]  slack_us  what must be left beside that, microseconds
 -- ARGV[9]  type
 -- ARGV[10] suspect   number of deaths from which on an event is carried alone
@@ -39,8 +39,7 @@ local due, lonely = redis.call('ZSCORE', released, event_id), redis.call('GET', 
 if redis.call('GET', current) ~= run_id or conduct[1] ~= 'running' or conduct[4] then return {'stale'} end
 if conduct[3] ~= revision then return {'revision'} end
 if not due or told[9] ~= release then return {'stale'} end
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+-- include now
 local remaining, published, needed_us = tonumber(conduct[2]) - now, {}, endpoints == 0 and configured_us or math.huge
 for index = 13, 12 + endpoints do
   local expects = redis.call('HGET', expected, type .. ' ' .. ARGV[index]) or ''

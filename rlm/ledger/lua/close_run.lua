@@ -20,9 +20,7 @@
 local current, run, tally, timings, records, runs, wanted, measured, totals =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local run_id, record, workers, fields = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-if redis.call('GET', current) ~= run_id or redis.call('HGET', run, 'state') ~= 'finishing' then
-  return 0
-end
+if redis.call('GET', current) ~= run_id or redis.call('HGET', run, 'state') ~= 'finishing' then return 0 end
 for index = 10, #KEYS do
   if redis.call('EXISTS', KEYS[index]) == 1 then return -1 end
 end

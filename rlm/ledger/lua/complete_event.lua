@@ -15,32 +15,27 @@
 -- ARGV[7]  dedupe_ms    how long the event is remembered, to recognise duplicates
 -- ARGV[8]  entry        of the event's trail: the call and its answer, JSON
 -- ARGV[9]  waited_ms    from the event's claim to the call's slot
--- ARGV[10] idle_ms      from its lane's last answer to when the call was sent; 0 where it had none
+-- ARGV[10] idle_ms      from its lane's last answer to when the call was sent; 0 if it had none
 -- Returns  1 settled, 0 the claim was no longer the worker's and nothing was changed
 -- Atomic because a worker given up for dead may come back after its event went to another.
+-- include append_trail
+-- include settle_event
 local event, inflight, calls, tally, timings = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local event_id, worker, release, type, endpoint, duration_ms, dedupe_ms, entry, waited_ms, idle_ms =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10]
 local claim = redis.call('HMGET', event, 'owner', 'release', 'taken_at')
-if claim[1] ~= worker or claim[2] == release then redis.call('HDEL', calls, event_id) end  -- else: a newer claim's
-if claim[1] ~= worker or claim[2] ~= release then return 0 end
+-- include lost_claim
 if not redis.call('ZSCORE', inflight, event_id) then return 0 end
 redis.call('LLEN', timings)  -- what is refused is so before anything is changed
 redis.call('HINCRBY', tally, 'completed:' .. type, 1)
 redis.call('ZREM', inflight, event_id)
 redis.call('HINCRBY', tally, 'delivered:' .. endpoint, 1)
-local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000000 + time[2])
+-- include now
 local age_ms = string.format('%.0f', math.max(0, now / 1000 - (tonumber(claim[3]) or now / 1000000) * 1000))
-redis.call('RPUSH', timings, table.concat({endpoint, type, duration_ms, waited_ms, now, age_ms, idle_ms}, ' '))
-if dedupe_ms > 0 then
-  redis.call('HDEL', event, 'item', 'owner')
-  redis.call('HSET', event, 'state', 'completed', 'last', endpoint)
-  redis.call('HINCRBY', event, 'attempt', 1)
-  local place = string.format('t%d', redis.call('HINCRBY', event, 'trail', 1) % 50)
-  redis.call('HSET', event, place, time[1] .. ' ' .. time[2] .. ' ' .. entry)
-  redis.call('PEXPIRE', event, dedupe_ms)
-else
-  redis.call('DEL', event)
-end
+local at_us = string.format('%.0f', now)
+redis.call('RPUSH', timings, table.concat({endpoint, type, duration_ms, waited_ms, at_us, age_ms, idle_ms}, ' '))
+redis.call('HSET', event, 'last', endpoint)
+redis.call('HINCRBY', event, 'attempt', 1)
+append_trail(event, entry)
+settle_event(event, 'completed', dedupe_ms)
 return 1

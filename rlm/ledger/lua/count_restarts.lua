@@ -1,4 +1,4 @@
--- Counts workers that ended unexpectedly, each once, however often it is told of one.
+-- Counts workers that ended unexpectedly, each once, however often one is reported.
 -- KEYS[1]  restarts  their number, ever
 -- KEYS[2..] restarted  a mark for each of the workers
 -- ARGV[1]  keep_ms   how long a mark stays: longer than anybody tells again

@@ -3,20 +3,13 @@
 -- ARGV     for each window: its number of periods, then each in microseconds
 -- Returns  for each window the numbers of slots younger than its periods, in one list
 -- One script because the numbers must be of one instant, and a window may hold a day of slots: it is halved, not read.
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+-- include now
+-- include younger
 local counts, at = {}, 1
 for index = 1, #KEYS do
   local window = KEYS[index]
-  local length, periods = redis.call('LLEN', window), tonumber(ARGV[at])
-  for period = 1, periods do
-    local low, high = 0, length
-    while low < high do
-      local middle = math.floor((low + high) / 2)
-      if redis.call('LINDEX', window, middle) + ARGV[at + period] > now then low = middle + 1 else high = middle end
-    end
-    counts[#counts + 1] = low
-  end
+  local periods = tonumber(ARGV[at])
+  for period = 1, periods do counts[#counts + 1] = younger(window, now - ARGV[at + period]) end
   at = at + 1 + periods
 end
 return counts

@@ -11,19 +11,15 @@
 -- ARGV[5]  letter     the dead letter, JSON
 -- Returns  1 settled, 0 the event was no longer pending and nothing was changed
 -- Atomic because a deposed conductor, whose configuration may be older, must not settle what its successor can send.
+-- include settle_event
 local lease, event, pending, tally, failed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local token, event_id, type, dedupe_ms, letter = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+-- include fence
 if not redis.call('ZSCORE', pending, event_id) then return 0 end
 redis.call('LLEN', failed)  -- what is refused is so before anything is changed
 redis.call('HINCRBY', tally, 'failed:' .. type, 1)
 redis.call('ZREM', pending, event_id)
 redis.call('LPUSH', failed, letter)
-if dedupe_ms > 0 then
-  redis.call('HDEL', event, 'item')
-  redis.call('HSET', event, 'state', 'failed', 'letter', redis.sha1hex(letter))
-  redis.call('PEXPIRE', event, dedupe_ms)
-else
-  redis.call('DEL', event)
-end
+redis.call('HSET', event, 'letter', redis.sha1hex(letter))
+settle_event(event, 'failed', dedupe_ms)
 return 1

@@ -4,7 +4,7 @@
 --          both of them -> when that ended, microseconds of Redis time
 -- KEYS[3]  window    list of the endpoint's slots: stamps in microseconds of Redis time, newest first
 -- KEYS[4]  health    hash of the endpoint: kept_us
--- KEYS[5]  shared    list of the budget's slots; any other key where the endpoint names none
+-- KEYS[5]  shared    list of the budget's slots; any other key if the endpoint names none
 -- KEYS[6]  account   hash of the budget's health: kept_us; likewise
 -- ARGV[1]  token
 -- ARGV[2]  endpoint  its window id
@@ -14,11 +14,10 @@
 -- Atomic because slots are taken meanwhile, and the list of them must stay in order.
 local lease, budgets, window, health, shared, account = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local token, endpoint, budget, keep_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+-- include fence
 local named = redis.call('HGET', budgets, endpoint) or ''
 if named == budget then return 0 end
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+-- include now
 if named ~= '' then  -- what it was called while it named that one stays counted there
   redis.call('HSET', budgets, endpoint .. ' ' .. named, string.format('%.0f', now))
   redis.call('HDEL', budgets, endpoint)

@@ -1,4 +1,4 @@
--- Reads a page of the entries of a list, oldest first, for whoever counts or looks and takes none.
+-- Reads a page of the entries of a list, oldest first, for those who count or look and take none.
 -- KEYS[1]  list   the audit list, the staging list or the dead letters; oldest at its right end
 -- ARGV[1]  skip   entries, the oldest, that have been read already
 -- ARGV[2]  count  entries at the most

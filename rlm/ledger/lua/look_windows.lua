@@ -1,15 +1,16 @@
 -- Looks at the windows of endpoints and budgets without taking anything; begins the rest that a longer rule needs.
--- KEYS[1]  epoch    hash: since, before when windows are not to be trusted; underway_us, for how much longer
+-- KEYS[1]  epoch    hash: since, before which windows are not trusted; underway_us, for how much longer
 -- then for each of them: its window, its health (as in acquire_slot)
 -- ARGV[1]  keep_us  how long slots are kept, at least
 -- then for each of them: its number of rules, then for each rule its limit and its span in microseconds
 -- Returns  {now_us, then for each of them {free, wait_us, rest_us, suspect, held_us, paused_us}}: slots free now, until
---          the next is, rest left of whatever kind, 1 where it was rested for what it answered and no probe has been
+--          the next is, rest left of whatever kind, 1 if it was rested for what it answered and no probe has been
 --          answered well since, else 0, left of the rest because its window cannot be trusted, of an operator's pause
 -- One script because the answer must be of one instant, by the clock that the slots are stamped with.
 local keep_us = tonumber(ARGV[1])
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+-- include now
+-- include younger
+-- include restamp_ahead
 local answer = {string.format('%.0f', now)}
 local at = 2
 local trust = redis.call('HMGET', KEYS[1], 'since', 'underway_us')
@@ -17,23 +18,15 @@ for index = 2, #KEYS, 2 do
   local window, health = KEYS[index], KEYS[index + 1]
   local told = redis.call(
     'HMGET', health, 'rest_until_us', 'probing', 'probe_until_us', 'kept_us', 'held_until_us', 'paused_until_us')
-  for ahead = 0, redis.call('LLEN', window) - 1 do  -- as in acquire_slot, and here too: nobody asks a shut window
-    if tonumber(redis.call('LINDEX', window, ahead)) <= now then break end
-    redis.call('LSET', window, ahead, answer[1])
-  end
+  restamp_ahead(window)  -- here too: nobody asks a shut window for a slot
   local paused = math.max(0, tonumber(told[6] or 0) - now)
   local free, wait, longest = math.huge, 0, 0
   local rules = tonumber(ARGV[at])
   for rule = 1, rules do
     local limit, span = tonumber(ARGV[at + 2 * rule - 1]), tonumber(ARGV[at + 2 * rule])
-    local low, high = 0, limit  -- how many of the newest slots are younger than the span: by halving
-    while low < high do
-      local middle = math.floor((low + high) / 2)
-      local stamp = redis.call('LINDEX', window, middle)
-      if stamp and stamp + span > now then low = middle + 1 else high = middle end
-    end
-    free = math.min(free, limit - low)
-    if low == limit then
+    local taken = younger(window, now - span, limit)
+    free = math.min(free, limit - taken)
+    if taken == limit then
       wait = math.max(wait, redis.call('LINDEX', window, limit - 1) + span - now)
     end
     longest = math.max(longest, span)

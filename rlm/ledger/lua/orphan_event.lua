@@ -5,9 +5,9 @@
 -- KEYS[4]  calls     hash of the worker: event id -> its call
 -- KEYS[5]  tally     hash of the open run's counts
 -- KEYS[6]  failed    the list of dead letters
--- KEYS[7]  window    list of the endpoint's slots; any other key where the call had none
+-- KEYS[7]  window    list of the endpoint's slots; any other key if the call had none
 -- KEYS[8]  moved     list of those of its slots that count from later than their calls were sent
--- KEYS[9..] both     the same two of the endpoint's budget; missing where it has none
+-- KEYS[9..] both     the same two of the endpoint's budget; missing if it has none
 -- ARGV[1]  event id
 -- ARGV[2]  worker    whose event it was
 -- ARGV[3]  call      the call as read from the worker's hash, as acquire_slot noted it, or empty
@@ -21,14 +21,15 @@
 -- ARGV[10] letter    that dead letter, JSON
 -- ARGV[11] entry     of the event's trail: the call, whose answer nobody knows, JSON; unused without a slot
 -- ARGV[12] kept_ms   how long is remembered which slots were moved, milliseconds
--- Returns  'pending', 'failed', or '' where nothing was taken back
+-- Returns  'pending', 'failed', or '' if nothing was taken back
 -- Atomic because a slow worker may settle the event at the same moment: one of the two must lose.
+-- include append_trail
+-- include settle_event
 local event, inflight, pending, calls, tally, failed, window, budget =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[9]
 local event_id, worker, call, stamp, endpoint, when, type, dedupe_ms, poison, letter, entry =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10], ARGV[11]
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+-- include now
 local lease = redis.call('ZSCORE', inflight, event_id)
 local told = redis.pcall('HMGET', event, 'owner', 'score')
 local owned = lease and (not tonumber(told[2] or nil) or told[1] == worker)
@@ -54,15 +55,14 @@ redis.call('HDEL', event, 'owner')
 if stamp ~= '' then
   for _, what in ipairs({'errors:%s', 'trouble:%s worker lost'}) do redis.call('HINCRBY', tally, what:format(endpoint), 1) end
   redis.call('HINCRBY', event, 'attempt', 1)
-  local place = string.format('t%d', redis.call('HINCRBY', event, 'trail', 1) % 50)
-  redis.call('HSET', event, 'last', endpoint, place, time[1] .. ' ' .. time[2] .. ' ' .. entry)
+  redis.call('HSET', event, 'last', endpoint)
+  append_trail(event, entry)
 end
 if (when == 'dead' or when == 'expired') and redis.call('HINCRBY', event, 'deaths', 1) >= poison then
   redis.call('LPUSH', failed, letter)
   redis.call('HINCRBY', tally, 'failed:' .. type, 1)
-  redis.call('HDEL', event, 'item')
-  redis.call('HSET', event, 'state', 'failed', 'letter', redis.sha1hex(letter))
-  redis.call('PEXPIRE', event, dedupe_ms)  -- 0: it is gone at once
+  redis.call('HSET', event, 'letter', redis.sha1hex(letter))
+  settle_event(event, 'failed', dedupe_ms)
   return 'failed'
 end
 redis.call('ZADD', pending, told[2], event_id)

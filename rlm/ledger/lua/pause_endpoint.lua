@@ -9,13 +9,11 @@
 -- Atomic because the pause and its record must not be told apart by a crash between them.
 local health, changes = KEYS[1], KEYS[2]
 local pause_us, by, kept, record = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+-- include now
+-- include record_change
 local paused = tonumber(redis.call('HGET', health, 'paused_until_us') or 0) > now
 local until_us = pause_us < 0 and '253402300799000000' or string.format('%.0f', now + pause_us)  -- the end of year 9999
 local at = string.format('%d.%06d', time[1], time[2])
 redis.call('HSET', health, 'paused_until_us', until_us, 'paused_by', by, 'paused_at', at)
-record = '{"at":' .. at .. ',"from":' .. (paused and '"paused",' or 'null,') .. string.sub(record, 2)
-redis.call('LPUSH', changes, record)
-redis.call('LTRIM', changes, 0, kept - 1)
+record_change(changes, kept, paused and quoted('paused') or 'null', record)
 return 1

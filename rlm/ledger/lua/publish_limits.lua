@@ -1,4 +1,4 @@
--- Publishes the limits of the configuration file, except where a limit set by hand still stands.
+-- Publishes the limits of the configuration file, except for limits set by hand that still stand.
 -- KEYS[1]  lease    hash with the fencing token
 -- KEYS[2]  limits   hash: name of an endpoint or a budget -> its limit in force
 -- KEYS[3]  filed    hash: the same name -> the limit that the file had when it was last published
@@ -10,9 +10,9 @@
 -- Atomic because a limit set by hand must hold until the file's value for it changes, and no shorter.
 local lease, limits, filed, changes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, kept = ARGV[1], tonumber(ARGV[2])
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
-local time = redis.call('TIME')
-local at = string.format('{"at":%d.%06d,"from":', time[1], time[2])
+-- include fence
+-- include now
+-- include record_change
 local set = 0
 for index = 3, #ARGV, 3 do
   local name, limit, record = ARGV[index], ARGV[index + 1], ARGV[index + 2]
@@ -20,12 +20,8 @@ for index = 3, #ARGV, 3 do
     local before = redis.call('HGET', limits, name)
     redis.call('HSET', filed, name, limit)
     redis.call('HSET', limits, name, limit)
-    if before ~= limit then
-      local was = before and '"' .. string.gsub(before, '[%c"\\]', ' ') .. '"' or 'null'
-      redis.call('LPUSH', changes, at .. was .. ',' .. string.sub(record, 2))
-    end
+    if before ~= limit then record_change(changes, kept, before and quoted(before) or 'null', record) end
     set = set + 1
   end
 end
-if set > 0 then redis.call('LTRIM', changes, 0, kept - 1) end
 return set

@@ -13,10 +13,10 @@
 -- Atomic because an event must be in one state, and an older message of it must be refused from this instant.
 local lease, current, pending, released = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, run_id, claim_us = ARGV[1], ARGV[2], tonumber(ARGV[3])
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+-- include fence
 if redis.call('GET', current) ~= run_id then return redis.error_reply('FENCED by another conductor') end
-local time = redis.call('TIME')
-local due = string.format('%.0f', time[1] * 1000000 + time[2] + claim_us)
+-- include now
+local due = string.format('%.0f', now + claim_us)
 local numbers = {}
 local function is_sound(event)
   local told = redis.pcall('HMGET', event, 'score', 'release', 'attempt', 'tries', 'runs', 'deaths', 'trail', 'unsent',

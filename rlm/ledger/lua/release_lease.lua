@@ -5,8 +5,6 @@
 -- Atomic because the owner must still hold what it gives up. The token stays: it only ever grows.
 local lease = KEYS[1]
 local owner = ARGV[1]
-if redis.call('HGET', lease, 'owner') ~= owner then
-  return 0
-end
+if redis.call('HGET', lease, 'owner') ~= owner then return 0 end
 redis.call('HDEL', lease, 'owner', 'expires_us')
 return 1

@@ -1,4 +1,4 @@
--- Begins a new epoch where the windows cannot be trusted: each is held until it can, and then slots are taken again.
+-- Begins a new epoch after windows could not be trusted: each is held until it can be, then slots are taken again.
 -- KEYS[1]  lease  hash with the fencing token
 -- KEYS[2]  epoch  hash: born (microseconds of Redis time), id, server, slots; since, underway_us, why of this beginning
 -- ARGV[1]  token
@@ -10,9 +10,8 @@
 -- Atomic because no slot may be taken between the hold and the word for the server.
 local lease, epoch = KEYS[1], KEYS[2]
 local token, after, id, why, underway_us = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+-- include fence
+-- include now
 local born = math.max(now, after + 1, tonumber(redis.call('HGET', epoch, 'born') or 0) + 1)
 local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 redis.call('HDEL', epoch, 'distrust')

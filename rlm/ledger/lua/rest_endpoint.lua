@@ -14,13 +14,13 @@
 -- ARGV[8]  why        of a failure, in a few words; empty for any other
 -- Returns  how long it rests from now, microseconds, 0 when it is not rested; and 1 when by this very failure the
 --          endpoint came to rest, else 0: a probe that fails later is nothing new; and how many refusals are noted
---          by now under this limit, 0 where this is none that is; and the lowest number that one of them had in its period
+--          by now under this limit, 0 if this one is not; and the lowest number that one of them had in its period
 -- Atomic because many workers learn the same thing at the same moment, and the longest rest must stand.
 local health, window = KEYS[1], KEYS[2]
 local rest_us, longest_us, failing = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local stamp, period_us, limit, amount = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7])
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+-- include now
+-- include younger
 local opened = 0
 local rested_until = tonumber(redis.call('HGET', health, 'rest_until_us') or 0)
 if failing > 0 then
@@ -38,14 +38,6 @@ redis.call('HSET', health, 'rest_until_us', string.format('%.0f', until_us), 'pr
 redis.call('HDEL', health, 'probe_until_us')
 local noted, nth = 0, 0
 if period_us > 0 and stamp then
-  local function younger(than)  -- how many slots, the newest being first: by halving
-    local low, high = 0, redis.call('LLEN', window)
-    while low < high do
-      local middle = math.floor((low + high) / 2)
-      if tonumber(redis.call('LINDEX', window, middle)) > than then low = middle + 1 else high = middle end
-    end
-    return low
-  end
   -- Calls that were under way together have no order, so all that were sent by now may have come before this one, but
   -- for those that were refused themselves: an API counts what it accepted. No period has more than the limit lets out.
   local refused, young = redis.call('HGET', health, 'refused_stamps') or '', {}
@@ -54,11 +46,11 @@ if period_us > 0 and stamp then
   end
   young[#young + 1] = ARGV[4]
   redis.call('HSET', health, 'refused_stamps', table.concat(young, ' ', math.max(1, #young - 999)))
-  nth = math.min(amount, younger(stamp - period_us) - #young + 1)
+  nth = math.min(amount, younger(window, stamp - period_us) - #young + 1)
   if redis.call('HGET', health, 'refused_limit') ~= limit then
     redis.call('HDEL', health, 'refused_nth', 'refused_calls', 'refused_us')
   end
-  if nth > 1 then  -- where none was accepted before, the number has nothing to do with it
+  if nth > 1 then  -- if none was accepted before, the number has nothing to do with it
     nth = math.min(nth, tonumber(redis.call('HGET', health, 'refused_nth') or nth))
     redis.call('HSET', health, 'refused_limit', limit, 'refused_nth', nth)
     noted = redis.call('HINCRBY', health, 'refused_calls', 1)

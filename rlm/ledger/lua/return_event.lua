@@ -12,46 +12,38 @@
 -- ARGV[6]  delay_us     for backoff: from now until it is pending again, microseconds
 -- ARGV[7]  answer       '' no call was made, 'throttled' or 'errors'
 -- ARGV[8]  endpoint     name of the endpoint called
--- ARGV[9]  failing      type of the event where the endpoint failed for the moment, else empty
--- ARGV[10] entry        of the event's trail: the call and its answer, JSON; unused where no call was made
+-- ARGV[9]  failing      type of the event if the endpoint failed for the moment, else empty
+-- ARGV[10] entry        of the event's trail: the call and its answer, JSON; unused if no call was made
 -- ARGV[11] kind         the word in which the answer is counted among the run's troubles, or empty
 -- Returns  1 given back, 0 the claim was no longer the worker's and nothing was changed
 -- Atomic because a worker given up for dead may come back after its event went to another.
+-- include append_trail
 local event, inflight, calls, tally, target = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local event_id, worker, release, run_id, where, delay_us, answer, endpoint, failing, entry, kind =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
 local claim = redis.call('HMGET', event, 'owner', 'release', 'score', 'tries_in')
-if claim[1] ~= worker or claim[2] == release then redis.call('HDEL', calls, event_id) end  -- else: a newer claim's
-if claim[1] ~= worker or claim[2] ~= release then return 0 end
+-- include lost_claim
 redis.call('ZCARD', target)  -- what is refused is so before anything is changed
 redis.call('HLEN', tally)
 if redis.call('ZREM', inflight, event_id) == 0 then return 0 end
 redis.call('HDEL', event, 'owner')
-local score, time = claim[3], redis.call('TIME')
-if where == 'backoff' then
-  score = string.format('%.0f', time[1] * 1000000 + time[2] + delay_us)
-end
+-- include now
+local score = where == 'backoff' and string.format('%.0f', now + delay_us) or claim[3]
 redis.call('ZADD', target, score, event_id)
 if answer ~= '' then
   redis.call('HINCRBY', tally, answer .. ':' .. endpoint, 1)
-  local place = string.format('t%d', redis.call('HINCRBY', event, 'trail', 1) % 50)
-  redis.call('HSET', event, 'last', endpoint, place, time[1] .. ' ' .. time[2] .. ' ' .. entry)
+  redis.call('HSET', event, 'last', endpoint)
+  append_trail(event, entry)
 else
   redis.call('HINCRBY', event, 'unsent', 1)
   redis.call('HINCRBY', tally, 'unsent:' .. string.match(event_id, '[^:]*$'), 1)
 end
-if failing ~= '' then
-  redis.call('HINCRBY', tally, 'failing:' .. failing .. ' ' .. endpoint, 1)
-end
+if failing ~= '' then redis.call('HINCRBY', tally, 'failing:' .. failing .. ' ' .. endpoint, 1) end
 if kind ~= '' then redis.call('HINCRBY', tally, 'trouble:' .. endpoint .. ' ' .. kind, 1) end
 if answer == 'errors' then
   redis.call('HINCRBY', event, 'attempt', 1)
-  if claim[4] ~= run_id then
-    redis.call('HSET', event, 'tries_in', run_id, 'tries', '0')
-  end
+  if claim[4] ~= run_id then redis.call('HSET', event, 'tries_in', run_id, 'tries', '0') end
   redis.call('HINCRBY', event, 'tries', 1)
 end
-if where == 'spent' then
-  redis.call('HINCRBY', event, 'runs', 1)
-end
+if where == 'spent' then redis.call('HINCRBY', event, 'runs', 1) end
 return 1

@@ -3,13 +3,12 @@
 -- KEYS[2]  pending   zset of the type
 -- KEYS[3..] hash of each event
 -- ARGV[1]  when  'expired': only those whose time to be claimed is over; 'dead': the worker that fetched them died
--- then for each event: its id, the number of the release meant (empty: whichever it is)
+-- then for each event: its id, the number of the release meant (empty: any)
 -- Returns  how many are pending again
 -- Atomic because a claim may come in at the same moment: one of the two must lose.
 local released, pending = KEYS[1], KEYS[2]
 local when = ARGV[1]
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+-- include now
 local returned = 0
 for index = 1, #KEYS - 2 do
   local event, event_id, release = KEYS[2 + index], ARGV[2 * index], ARGV[1 + 2 * index]

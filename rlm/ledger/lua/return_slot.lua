@@ -2,7 +2,7 @@
 -- KEYS[1]  window    of its endpoint, list of slots: stamps in microseconds of Redis time, newest first
 -- KEYS[2]  calls     hash of the worker: event id -> its call; unused without an event id
 -- KEYS[3]  inflight  zset of the event's type, by the end of the lease, negative without a slot; likewise
--- KEYS[4]  budget    the window of the endpoint's budget, as `window`; missing where it has none
+-- KEYS[4]  budget    the window of the endpoint's budget, as `window`; missing if it has none
 -- ARGV[1]  stamp     of the slot
 -- ARGV[2]  event id  it was taken for, or empty
 -- ARGV[3]  call      what is noted of the call from now on, %s being the new stamp; empty: the slot is given back
@@ -21,8 +21,8 @@ if call == '' then
   end
   return '0'
 end
-local time = redis.call('TIME')
-local from = math.max(time[1] * 1000000 + time[2] - ago_us, tonumber(stamp))
+-- include now
+local from = math.max(now - ago_us, tonumber(stamp))
 if ago_us == 0 then  -- from now is from the newest slot on, whatever the clock does
   for _, list in ipairs({window, budget}) do from = math.max(from, tonumber(redis.call('LINDEX', list, 0) or 0)) end
 end

@@ -5,20 +5,16 @@
 -- KEYS[4]  pending  zset of the type
 -- KEYS[5..] hash of each event
 -- ARGV[1]  run id
--- ARGV[2]  sent     '1' where the holder is inflight: with a slot (its lease is positive) a call may have been sent,
+-- ARGV[2]  sent     '1' if the holder is inflight: with a slot (its lease is positive) a call may have been sent,
 --          so the next one is another attempt
 -- then for each event: its id, the entry of its trail for a call whose answer nobody knows, JSON; unused without one
 -- Returns  how many are pending again, -1 when that run is not finishing
 -- Atomic because a late claim or answer must find the event gone: its release number grows here.
 local current, run, holder, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local run_id, sent = ARGV[1], ARGV[2]
-if redis.call('GET', current) ~= run_id or redis.call('HGET', run, 'state') ~= 'finishing' then
-  return -1
-end
-local function score_of(event)  -- of one that cannot be read: first, to be found out when it is released
-  local score = redis.pcall('HGET', event, 'score')
-  return type(score) == 'string' and tonumber(score) and score or '0'
-end
+if redis.call('GET', current) ~= run_id or redis.call('HGET', run, 'state') ~= 'finishing' then return -1 end
+-- include append_trail
+-- include score_of
 local returned = 0
 redis.call('ZCARD', pending)  -- refused here, it is before anything is changed
 for index = 1, #KEYS - 4 do
@@ -31,9 +27,7 @@ for index = 1, #KEYS - 4 do
     redis.pcall('HDEL', event, 'owner')
     if sent == '1' and tonumber(lease) > 0 then
       redis.pcall('HINCRBY', event, 'attempt', 1)
-      local time = redis.call('TIME')
-      local place = string.format('t%d', (tonumber(redis.pcall('HINCRBY', event, 'trail', 1)) or 0) % 50)
-      redis.pcall('HSET', event, place, time[1] .. ' ' .. time[2] .. ' ' .. entry)
+      append_trail(event, entry)
     end
     redis.call('ZADD', pending, score_of(event), event_id)
     returned = returned + 1

@@ -2,10 +2,10 @@
 -- KEYS[1]  lease       hash with the fencing token
 -- KEYS[2]  register    hash: key set aside -> what it was, JSON
 -- KEYS[3]  key         what holds what it cannot
--- KEYS[4]  quarantine  where that goes; a name that nothing has
+-- KEYS[4]  quarantine  the new name of that key, which nothing has
 -- KEYS[5]  place       hash that gets the fields below; unused without any
 -- ARGV[1]  token
--- ARGV[2]  kind        of the key where single entries go, 'hash', 'list' or 'set'; empty: all of it
+-- ARGV[2]  kind        of the key, if single entries are set aside, 'hash', 'list' or 'set'; empty: all of it
 -- ARGV[3]  note        for the register
 -- ARGV[4]  fields      number of fields and values that follow, for `place`; a value '+N' is N microseconds from now,
 --          and never earlier than what stands there
@@ -14,7 +14,7 @@
 -- Atomic because nobody may find the key gone before what fails closed stands in its place, a rest for one.
 local lease, register, key, quarantine, place = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local token, kind, note, fields = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+-- include fence
 if redis.call('EXISTS', key) == 0 then return 0 end
 if kind == '' then redis.call('RENAME', key, quarantine) end
 for index = 5 + 2 * fields, #ARGV do
@@ -29,11 +29,11 @@ for index = 5 + 2 * fields, #ARGV do
     redis.call('RPUSH', quarantine, entry)
   end
 end
-local time = redis.call('TIME')
+-- include now
 for index = 5, 4 + 2 * fields, 2 do
   local field, value = ARGV[index], ARGV[index + 1]
   if string.sub(value, 1, 1) == '+' then
-    local from_now = time[1] * 1000000 + time[2] + tonumber(value)
+    local from_now = now + tonumber(value)
     value = string.format('%.0f', math.max(from_now, tonumber(redis.call('HGET', place, field) or 0) or 0))
   end
   redis.call('HSET', place, field, value)

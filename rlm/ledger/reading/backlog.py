@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import msgspec
 
-from rlm.core.event import BadItemError, decode_item
-from rlm.ledger.connect import ESCAPED, translated
+from rlm.core.event import MAX_PRIORITY, BadItemError, decode_item
+from rlm.ledger.connect import text, translated
+from rlm.ledger.intake import PRIORITY_STEP, order_offset
+from rlm.ledger.lists import list_pages
 from rlm.ledger.reading.books import books
-from rlm.ledger.reading.priorities import ranks_in_ledger
-from rlm.ledger.scripts import Script
+from rlm.ledger.scripts import batch
 from rlm.plan.division import Ranks
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _PAGE_BYTES = 1_000_000
 class Waiting:
     """What the items in staging and on the audit list will become, as far as they were read.
 
-    `events` are counted by type, `ranked` by type and the priority that the item brings, None where it brings none;
+    `events` are counted by type, `ranked` by type and the priority of the item, None if it has none;
     `oldest` is by type the earliest valid timestamp in seconds since 1970; `letters` is how many dead letters there
     will be, `unread` how many items were not read.
     """
@@ -50,7 +50,7 @@ class Waiting:
 
 
 class _Read(NamedTuple):
-    """An event on the list; its item's priority, and its item's time in seconds since 1970, None where it has none."""
+    """An event on the list, with its item's priority and time in seconds since 1970, None if it has none."""
 
     event: Event
     priority: int | None
@@ -62,7 +62,7 @@ class _Stamped(msgspec.Struct):
 
 
 def stamped_at(raw: bytes) -> float | None:
-    """Return the time that an item's `timestamp` tells, seconds since 1970, or None where it tells none.
+    """Return the time in an item's `timestamp`, seconds since 1970, or None if it is none.
 
     It is ISO 8601; without a zone it is UTC.
     """
@@ -101,22 +101,13 @@ def read_waiting(store: Store, *, dedupe: bool = False) -> Waiting:
 def item_pages(store: Store) -> Iterator[list[bytes]]:
     """Yield pages of items, at most the `MOST_ITEMS` oldest in all: those in staging, then those on the audit list.
 
-    Of an item that is too large to be taken an empty one comes.
+    An item that is too large to be taken comes back empty.
     """
     left = MOST_ITEMS
     for items in (store.keys.processing, store.keys.events):
         for page in list_pages(store, items, most=left):
             yield page
             left -= len(page)
-
-
-def list_pages(store: Store, items: str, skip: int = 0, most: int = sys.maxsize) -> Iterator[list[bytes]]:
-    """Yield pages of a list of items, at most `most` of them, the oldest first and without the `skip` oldest."""
-    look, longest = Script("look_items"), store.settings.queue.max_item_bytes
-    while page := look(store.client, [items], [skip, min(most, _PAGE_ITEMS), _PAGE_BYTES, longest]):
-        yield page
-        skip += len(page)
-        most -= len(page)
 
 
 def _events_of(page: Sequence[bytes], store: Store, found: Waiting) -> Iterator[_Read]:
@@ -138,11 +129,7 @@ def _events_of(page: Sequence[bytes], store: Store, found: Waiting) -> Iterator[
 
 def _fresh(store: Store, events: Sequence[_Read], seen: set[str]) -> list[_Read]:
     """Return those events that are neither in `seen` nor known to the ledger, each once, and remember them."""
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=False)
-        for one in events:
-            pipeline.exists(store.keys.event(one.event.id))
-        known = pipeline.execute()
+    known = batch(store.client, (("EXISTS", store.keys.event(one.event.id)) for one in events))
     fresh = []
     for one, in_ledger in zip(events, known, strict=True):
         if not in_ledger and one.event.id not in seen:
@@ -154,8 +141,7 @@ def _fresh(store: Store, events: Sequence[_Read], seen: set[str]) -> list[_Read]
 def oldest_in_ledger(store: Store, type_name: str, most: int) -> float | None:
     """Return since when the oldest event of a type waits in the ledger, seconds since 1970, or None without any.
 
-    That is its item's `timestamp`, or where that tells nothing when it was taken. `most` events are looked at, in the
-    order in which they would go.
+    That is its item's `timestamp`, or without one the time when it was taken. The first `most` events are read.
     """
     keys = store.keys
     oldest = None
@@ -169,18 +155,15 @@ def oldest_in_ledger(store: Store, type_name: str, most: int) -> float | None:
 
 
 def _since(store: Store, zset: str, start: int, number: int) -> list[float | None]:
-    """Tell since when each of the events in a part of a zset waits; None for one that was settled meanwhile."""
+    """Return since when each event in a part of a zset waits; None for one that was settled meanwhile."""
     with translated(store.client):
         ids = cast("list[bytes]", store.client.zrange(zset, start, start + number - 1))
-        pipeline = store.client.pipeline(transaction=False)
-        for one in ids:
-            pipeline.hmget(store.keys.event(one.decode(errors=ESCAPED)), "item", "taken_at")
-        entries = pipeline.execute()
+    entries = batch(store.client, (("HMGET", store.keys.event(text(one)), "item", "taken_at") for one in ids))
     return [waits_since(item, taken_at) for item, taken_at in entries]
 
 
 def waits_since(item: bytes | None, taken_at: bytes | None) -> float | None:
-    """Tell since when an event waits by its item, else by when it was taken; None for one that is settled."""
+    """Return since when an event waits, by its item, else by when it was taken; None for one that is settled."""
     if item is None:
         return None
     stamped = stamped_at(item)
@@ -191,8 +174,8 @@ def waits_since(item: bytes | None, taken_at: bytes | None) -> float | None:
 class Backlog:
     """What a run would have to do if it started now: events by configured type.
 
-    `in_ledger` is in which order those in the ledger would go, `waiting` what was read of the items; `run` is open, and
-    works at the former.
+    `in_ledger` has the priorities of those in the ledger, `waiting` what was read of the items. `run` is the open one,
+    which works at the former.
     """
 
     events: Mapping[str, int]
@@ -207,7 +190,7 @@ class Backlog:
         return cls(events, {}, Waiting(ranked=ranked))
 
     def ranks(self, name: str, own_priority: int) -> Ranks:
-        """Tell how many events of a type there are of each priority; what brings none has `own_priority`."""
+        """Count the events of a type by priority; those without one have `own_priority`."""
         in_ledger = self.in_ledger.get(name, Ranks())
         new = Counter(in_ledger.new)
         for priority, number in self.waiting.ranked[name].items():
@@ -220,9 +203,6 @@ def backlog(store: Store) -> Backlog:
 
     That is what is unsettled in the ledger and the new events of what waits, as far as it was read. Events of types
     that are no longer configured will be dead letters, and are counted as such.
-
-    Raises:
-        StoreError: Redis did not answer.
     """
     run = store.runs.current()
     accounts, waiting = books(store).by_type, read_waiting(store, dedupe=True)
@@ -235,3 +215,48 @@ def backlog(store: Store) -> Backlog:
         waiting,
         run,
     )
+
+
+_PAGE = 200
+_PRIORITIES = range(MAX_PRIORITY + 1)
+
+
+def ranks_in_ledger(store: Store, type_name: str, run: Run | None) -> Ranks:
+    """Count a type's events in the ledger by priority. What was retried by hand is new, as it is to the next run.
+
+    So is what the open `run` took. While one is open, an event that moves meanwhile may be missed or counted twice.
+    """
+    keys = store.keys
+    until = PRIORITY_STEP if run is None or run.ever_taken is None else run.ever_taken + 1
+    pending, retried = _by_score(store, keys.pending(type_name)), _by_score(store, keys.retried(type_name))
+    carried = pending if until == PRIORITY_STEP else _by_score(store, keys.pending(type_name), until)
+    held = [score for holder in keys.holders(type_name) for score in _scores(store, holder)]
+    held_before = Counter(_priority(score) for score in held if score % PRIORITY_STEP < until)
+    new = pending - carried + (Counter(map(_priority, held)) - held_before)
+    return Ranks(carried=carried + held_before, new=new + retried)
+
+
+def _by_score(store: Store, zset: str, until: int = PRIORITY_STEP) -> Counter[int]:
+    """Count the events of a zset in order of priority, those before `until` in the sequence of arrivals."""
+    if batch(store.client, [("EXISTS", zset)]) == [0]:
+        return Counter()
+    firsts = map(order_offset, _PRIORITIES)
+    counted = batch(store.client, (("ZCOUNT", zset, first, f"({first + until}") for first in firsts))
+    return +Counter(dict(zip(_PRIORITIES, counted, strict=True)))
+
+
+def _priority(score: int) -> int:
+    return MAX_PRIORITY - score // PRIORITY_STEP
+
+
+def _scores(store: Store, zset: str) -> Iterator[int]:
+    """Yield the order score of each event in a zset that is in another order."""
+    start = 0
+    while True:
+        with translated(store.client):
+            ids = cast("list[bytes]", store.client.zrange(zset, start, start + _PAGE - 1))
+            if not ids:
+                return
+        scores = batch(store.client, (("HGET", store.keys.event(text(one)), "score") for one in ids))
+        yield from (int(score) for score in scores if score is not None)
+        start += len(ids)

@@ -1,4 +1,7 @@
-"""The books: what came into a run and where it is, all at one instant, and whether it adds up."""
+"""What is counted at one instant: the books of a run and whether they add up, and the snapshot that a forecast needs.
+
+Read one after the other the counts would not fit together: an event that moves in between would count twice.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.core.event import is_type_name
 from rlm.core.trail import Counts
-from rlm.ledger.connect import ESCAPED, translated
+from rlm.ledger.claims import calls_underway
+from rlm.ledger.connect import ESCAPED, MICROSECONDS, text, translated
+from rlm.ledger.scripts import batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from rlm.core.endpoint import Limited
     from rlm.ledger import Store
+    from rlm.ledger.claims import CallUnderway
+    from rlm.ledger.scripts import Command
 
 #: Commands that are asked about each type.
 _PER_TYPE = 7
@@ -50,7 +58,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """The accounts of all types and the lengths of the three lists, at one instant: `now`, by the clock of Redis.
+    """The accounts of all types and the lengths of the three lists at one instant, `now` by the clock of Redis.
 
     `run_id` names the open run, None between runs. `dropped` says of which run how many leftovers were dropped by hand.
     """
@@ -101,9 +109,6 @@ def books(store: Store) -> Books:
 
     They balance at every instant: for each type, taken + carried over = completed + failed + what is unsettled. Between
     runs nothing is released, in flight, backing off or out of attempts.
-
-    Raises:
-        StoreError: Redis did not answer.
     """
     while True:
         run_id, names = _run_and_types(store)
@@ -119,11 +124,7 @@ def miscounted(store: Store, found: Books, record: Mapping[str, Any]) -> list[st
     """Compare what a record has as leftover with what the ledger holds, by the books `found`: a sentence a type.
 
     A record's leftover is what came less what was settled, so the record alone always balances. What was dropped by
-    hand since then is no longer there. Nothing is compared where another run was opened since, for that took the
-    leftovers up.
-
-    Raises:
-        StoreError: Redis did not answer.
+    hand since then is no longer there. Nothing is compared if another run was opened since: it took up the leftovers.
     """
     if found.run_id is not None or store.runs.history(1) != [record["run_id"]]:
         return []
@@ -143,30 +144,28 @@ def _run_and_types(store: Store) -> tuple[str | None, list[str]]:
     names = store.known_types
     with translated(store.client):
         run_id: Any = store.client.get(store.keys.current)
-    return (run_id.decode(errors=ESCAPED) if run_id else None), names
+    return (text(run_id) if run_id else None), names
 
 
 def _read(store: Store, run_id: str | None, names: Sequence[str]) -> list[Any]:
     keys = store.keys
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=True)
-        pipeline.time()
-        pipeline.get(keys.current)
-        pipeline.smembers(keys.types)
-        pipeline.hgetall(keys.tally(run_id or ""))
-        for key in (keys.events, keys.processing, keys.aside(keys.processing), keys.failed):
-            pipeline.llen(key)
-        pipeline.hgetall(keys.dropped)
-        for name in names:
-            for key in (keys.pending(name), *keys.holders(name), keys.retried(name)):
-                pipeline.zcard(key)
-            pipeline.zcount(keys.inflight(name), "-inf", 0)
-        return pipeline.execute()
+    read: list[Command] = [
+        ("TIME",),
+        ("GET", keys.current),
+        ("SMEMBERS", keys.types),
+        ("HGETALL", keys.tally(run_id or "")),
+    ]
+    read += [("LLEN", one) for one in (keys.events, keys.processing, keys.aside(keys.processing), keys.failed)]
+    read.append(("HGETALL", keys.dropped))
+    for name in names:
+        read += [("ZCARD", one) for one in (keys.pending(name), *keys.holders(name), keys.retried(name))]
+        read.append(("ZCOUNT", keys.inflight(name), "-inf", 0))
+    return batch(store.client, read, transaction=True)
 
 
 def _books(run_id: str | None, names: Sequence[str], found: Sequence[Any]) -> Books:
     (seconds, microseconds), _, _, tally, events, staged, aside, letters, gone, *counted = found
-    counts = {what.decode(errors=ESCAPED): int(number) for what, number in tally.items()}
+    counts = {text(what): int(number) for what, number in tally.items()}
     accounts = dict(zip(names, _accounts(names, counts, counted), strict=True))
     dropped = {name.decode(): value.decode() for name, value in gone.items()}
     return Books(seconds + microseconds / 1_000_000, run_id, events, staged + aside, letters, accounts, dropped)
@@ -185,3 +184,29 @@ def _accounts(names: Sequence[str], tally: Mapping[str, int], counted: Sequence[
             counts=Counts(pending, released, inflight, backoff, spent, boarding),
             retried=retried,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`counts` by type; `ages` of the slots that count, in seconds, by the name of endpoint or budget; the `calls`."""
+
+    counts: Mapping[str, Counts]
+    ages: Mapping[str, tuple[float, ...]]
+    calls: tuple[CallUnderway, ...]
+
+
+@translated()
+def take_snapshot(
+    store: Store, types: Sequence[str], limited: Sequence[Limited], worker_ids: Sequence[str]
+) -> Snapshot:
+    """Read it all at once; the calls are those of the workers named."""
+    counts, ages = store.ledger.count_commands(types), store.windows.age_commands(limited)
+    calls = [("HGETALL", store.keys.calls(one)) for one in worker_ids]
+    *replies, (seconds, microseconds) = batch(store.client, [*counts, *ages, *calls, ("TIME",)], transaction=True)
+    ages_end = len(counts) + len(ages)
+    now_us = seconds * MICROSECONDS + microseconds
+    return Snapshot(
+        store.ledger.read_counts(replies[: len(counts)], types),
+        store.windows.read_ages(replies[len(counts) : ages_end], limited, now_us),
+        tuple(call for notes in replies[ages_end:] for call in calls_underway(notes, now_us)),
+    )

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from rlm.core.clock import isoformat
 from rlm.core.event import MAX_PRIORITY, BadItemError, decode_item, event_id
 from rlm.core.trail import Place
-from rlm.ledger.connect import translated
+from rlm.ledger.connect import MICROSECONDS, translated
 from rlm.ledger.intake import PRIORITY_STEP
-from rlm.ledger.reading.backlog import list_pages, stamped_at, waits_since
+from rlm.ledger.lists import list_pages
+from rlm.ledger.reading.backlog import stamped_at, waits_since
+from rlm.ledger.scripts import batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rlm.ledger import Store
 
-#: Events looked at for one page at the most: where few fit, the next page goes on from there.
+#: Most events read for one page. If few of them fit, the next page goes on from there.
 MOST_LOOKED = 100_000
 #: The states in which an event waits, in the order of the list.
 WAITING = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.RETRIED, Place.QUEUED)
@@ -27,13 +29,12 @@ _PAGE = 200
 _MARK = re.compile(r"([a-z_]+):([^:]*):(\d{1,18}):(.*)", re.ASCII)
 #: The parts that are lists of items.
 _LISTS = ("staging", "list")
-_MICROSECONDS = 1_000_000
 _FIELDS = ("wallet", "item", "taken_at", "score")
 
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events are meant: those that fit all that is given, of types and states one of several."""
+    """Which events are meant: those that fit all that is given, and one of the types and states."""
 
     types: frozenset[str] = frozenset()
     wallet: str = ""
@@ -55,7 +56,7 @@ class EventFilter:
 class Waiter:
     """An event that waits. `since` and `due`, when its back-off is over, are in seconds since 1970.
 
-    `priority` is None on the audit list where its item brings none.
+    `priority` is None on the audit list if its item has none.
     """
 
     event_id: str
@@ -79,8 +80,8 @@ class Waiter:
 class Mark(NamedTuple):
     """A place in the list of what waits, behind an event.
 
-    In a zset that is its `score`, and the event's id decides between those of one score. In a list `score` items were
-    passed, and so many events of the next as `behind` says.
+    In a zset that is its `score`, and the event's id among those of one score. In a list it is after `score` items and
+    `behind` events of the next one.
     """
 
     part: str
@@ -90,7 +91,7 @@ class Mark(NamedTuple):
 
     @classmethod
     def read(cls, text: str) -> Mark | None:
-        """Read a mark as `str` writes it; None where it is none."""
+        """Read a mark as `str` writes it; None for any other text."""
         found = _MARK.fullmatch(text)
         if found is None or (found[1] in _LISTS and not re.fullmatch(r"\d{0,9}", found[4], re.ASCII)):
             return None
@@ -101,7 +102,7 @@ class Mark(NamedTuple):
 
 
 class WaitingPage(NamedTuple):
-    """Some events, and behind which mark the list goes on; None where it ends."""
+    """Some events, and the mark after which the list goes on; None at its end."""
 
     events: list[Waiter]
     after: Mark | None
@@ -110,15 +111,12 @@ class WaitingPage(NamedTuple):
 def waiting_page(store: Store, wanted: EventFilter, number: int, after: Mark | None = None) -> WaitingPage:
     """Return the first `number` events behind `after` that wait and are wanted, and where the list goes on.
 
-    Types come in the order of the configuration; of each what is pending, in its order, then what backs off, is out of
-    attempts, and was retried by hand; then staging and the audit list, the oldest item first. Memory does not follow
-    the number of events, nor does any step hold Redis up. What moves meanwhile may be missed or come twice.
-
-    Raises:
-        StoreError: Redis did not answer.
+    Types come in the order of the configuration. Within a type come pending events, in their order, then those backing
+    off, out of attempts, and retried by hand. Staging and the audit list come last, the oldest item first. Memory is
+    constant, and no step blocks Redis for long. What moves meanwhile may be missed or come twice.
     """
     found: list[Waiter] = []
-    now, looked, last = store.now_us() / _MICROSECONDS, 0, after
+    now, looked, last = store.now_us() / MICROSECONDS, 0, after
     for mark, event in walk(store, wanted, after):
         if len(found) == number or looked == MOST_LOOKED:
             return WaitingPage(found, last)
@@ -151,7 +149,7 @@ def page_document(page: WaitingPage, now: float) -> dict[str, Any]:
 
 def list_waiting(store: Store, wanted: EventFilter, number: int, after: Mark | None = None) -> dict[str, Any]:
     """Return a page of what waits as `rlm queue list` prints it; see `waiting_page`."""
-    return page_document(waiting_page(store, wanted, number, after), store.now_us() / _MICROSECONDS)
+    return page_document(waiting_page(store, wanted, number, after), store.now_us() / MICROSECONDS)
 
 
 def walk(store: Store, wanted: EventFilter, after: Mark | None = None) -> Iterator[tuple[Mark, Waiter | None]]:
@@ -217,11 +215,7 @@ def _by_id(store: Store, mark: Mark, place: Place, item: str) -> Iterator[tuple[
 
 
 def _look(store: Store, found: Sequence[tuple[int, str]], place: Place) -> list[Waiter | None]:
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=False)
-        for _, one in found:
-            pipeline.hmget(store.keys.event(one), _FIELDS)
-        entries = pipeline.execute()
+    entries = batch(store.client, (("HMGET", store.keys.event(one), *_FIELDS) for _, one in found))
     return [
         _waiter(one, place, score, entry) if entry[1] is not None else None
         for (score, one), entry in zip(found, entries, strict=True)
@@ -231,7 +225,7 @@ def _look(store: Store, found: Sequence[tuple[int, str]], place: Place) -> list[
 def _waiter(one: str, place: Place, score: int, entry: Sequence[bytes | None]) -> Waiter:
     wallet, item, taken_at, order = entry
     priority = MAX_PRIORITY - int(order or 0) // PRIORITY_STEP
-    due = score / _MICROSECONDS if place is Place.BACKING_OFF else None
+    due = score / MICROSECONDS if place is Place.BACKING_OFF else None
     return Waiter(one, (wallet or b"").decode(), place, priority, waits_since(item, taken_at), due)
 
 

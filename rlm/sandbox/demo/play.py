@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import RunError
-from rlm.ledger.connect import translated
 from rlm.ledger.processes import Role, WorkerState
 from rlm.sandbox.demo.items import make_items
 from rlm.sandbox.demo.moment import look, moment_of
@@ -103,12 +102,11 @@ class Acts:
     def start_run(self) -> str:
         """Have the scheduler start a run, and let it conduct; return the run's id."""
         store = self._stage.store
-        request = store.runs.request()
+        request = store.schedule.request()
         store.leases.release(_OWNER)
         store.processes.wake("scheduler")
-        reply = self.wait_for(lambda: store.runs.reply(request), START_SECONDS, "its scheduler did not start a run")
-        with translated(store.client):
-            store.client.delete(store.keys.reply(request))  # it would stay for a minute
+        reply = self.wait_for(lambda: store.schedule.reply(request), START_SECONDS, "its scheduler did not start a run")
+        store.schedule.forget_reply(request)
         return str(reply.get("run_id") or reply["open"])  # a tick may have come first
 
     def watch(self, run_id: str, view: View) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import StoreError, StoreUnfitError
 from rlm.ledger import Store
-from rlm.ledger.connect import address, connected
+from rlm.ledger.connect import connected
 from rlm.ledger.fitness import check_fitness
 from rlm.ledger.processes import Role
 from rlm.ledger.selftests import SelfTests
@@ -81,7 +81,7 @@ class _Test:
         self._wakeup = wakeup
         self._stop = stop
         self._allow_volatile = allow_volatile
-        self._tests = SelfTests(store.client, store.settings)
+        self._tests = SelfTests(store)
         self._workers: set[int] = set()
         self._wrote = False
 
@@ -104,10 +104,10 @@ class _Test:
     def _look(self) -> None:
         """See that Redis is fit, and remove what earlier tests left that were killed."""
         with self._steps.step("redis") as seen:
-            errors = check_fitness(self._store.client, allow_volatile=self._allow_volatile).errors
+            errors = check_fitness(self._store, allow_volatile=self._allow_volatile).errors
             if errors:
                 raise StoreUnfitError("; ".join(one.message for one in errors), "; ".join(one.remedy for one in errors))
-            seen.append(f"{address(self._store.client)} is reached and fit")
+            seen.append(f"{self._store.address} is reached and fit")
         left = self._tests.left(system_clock.now())
         for prefix, test in left.items():
             with self._steps.step("leftovers") as seen:
@@ -121,7 +121,7 @@ class _Test:
             self._tests.begin(prefix, test)
             self._wrote = True
             stage.store.intake.push(batch.items)
-            seen.append(f"{len(batch.items)} marked ones pushed onto {stage.store.keys.events}")
+            seen.append(f"{len(batch.items)} marked ones pushed onto {stage.settings.queue.events}")
         with self._steps.step("processes") as seen:
             acts.raise_curtain()
             seen.append("a scheduler, a supervisor and a worker came up")

@@ -1,20 +1,22 @@
-"""Locks between processes, which the kernel drops when their holder ends, however it ends."""
+"""The files of the embedded server: where its data and its socket are, which nobody else can reach, and its locks."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
-from contextlib import contextmanager
+import stat
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from rlm.core.clock import system_clock
-from rlm.core.errors import StoreError
-from rlm.core.files import CAREFUL, FILE_MODE
+from rlm.core.errors import StoreError, UnsafeError
+from rlm.core.files import CAREFUL, FILE_MODE, claim_directory, is_own_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 #: How often a lock or a server is asked again, seconds.
 POLL_SECONDS = 0.01
@@ -43,7 +45,7 @@ class FileLock:
         fcntl.flock(self.descriptor, fcntl.LOCK_SH)
 
     def try_alone(self) -> bool:
-        """Hold it alone, or return False at once where others hold it."""
+        """Hold it alone, or return False at once if others hold it."""
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -96,3 +98,42 @@ def alone(path: Path) -> Iterator[None]:
             yield
         finally:
             lock.release()  # a process forked meanwhile has a copy, which would keep it
+
+
+SOCKET_NAME = "valkey.sock"
+#: A socket's path must fit in 104 bytes (macOS; 108 on Linux), its end included.
+SOCKET_PATH_BYTES = 100
+#: Where a socket goes whose path would be too long. Not `$TMPDIR`: processes that differ in it would miss each other.
+SHORT_PLACE = Path("/tmp")  # noqa: S108 - in a directory that is refused unless it is ours alone
+
+
+def socket_path(data_dir: Path) -> Path:
+    """Name the socket of the server in `data_dir`, which must be absolute."""
+    path = data_dir / SOCKET_NAME
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
+        return path
+    digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]
+    return SHORT_PLACE / f"rlm-{os.geteuid()}-{digest}" / path.name
+
+
+def is_own_socket(path: Path) -> bool:
+    """Return whether `path` is the socket of an embedded server of this user, running or not."""
+    place = path.parent
+    short = place.parent == SHORT_PLACE and place.name.startswith(f"rlm-{os.geteuid()}-")
+    return path.name == SOCKET_NAME and (short or (place / "server.lock").exists())
+
+
+def claim_socket_dir(directory: Path) -> None:
+    """Make `directory`, which lies where everybody may write.
+
+    Raises:
+        UnsafeError: somebody else made it, or may enter it, or could put another in its place.
+    """
+    with suppress(FileNotFoundError):
+        mode = stat.S_IMODE(directory.lstat().st_mode)
+        if is_own_directory(directory) and mode & 0o077:
+            raise UnsafeError(
+                f"{str(directory)!r} is open to others (mode {mode:03o}), so a socket is not safe in it",
+                "remove it, or keep the configuration in a directory with a shorter path",
+            )
+    claim_directory(directory)

@@ -1,4 +1,4 @@
-"""What may stand in a key: each test tells of one entry, as it stands in Redis, whether it can be RLM's."""
+"""The schema of keys: each test returns whether one entry, as it stands in Redis, can be RLM's."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from rlm.core.endpoint import Limit
+from rlm.core.event import is_type_name
 from rlm.core.expected import Measured
-from rlm.ledger.expected import read_completed, read_expected
+from rlm.ledger.keys import KeyType
+from rlm.ledger.measures import read_completed, read_expected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: So many workers are wanted at the most.
+MOST_WORKERS = 1_000_000
 #: Beyond this numbers of Redis, Lua and JSON are no longer whole.
 MOST = 2**53
 #: No call takes longer, milliseconds.
@@ -26,7 +30,6 @@ _WHOLE = re.compile(rb"-?\d{1,16}")
 _RUN_ID = re.compile(rb"[!-~]{1,100}")
 _STAMP = re.compile(rb"\d{1,17}")
 _MOVED = re.compile(rb"\d{1,17} \d{1,17}")
-_NOTE = re.compile(rb"[0-9a-f]+\|\d{1,17}\|[A-Za-z0-9_.-]{1,100}(\|[0-9a-f]+)?")
 
 
 def is_text(raw: bytes) -> bool:
@@ -71,11 +74,6 @@ def is_stamp(raw: bytes) -> bool:
 def is_moved(raw: bytes) -> bool:
     """Whether it says of a slot when its call was sent."""
     return _MOVED.fullmatch(raw) is not None
-
-
-def is_note(raw: bytes) -> bool:
-    """Whether it is what a worker notes of a call; it is empty before that has a slot."""
-    return not raw or _NOTE.fullmatch(raw) is not None
 
 
 def is_limit(raw: bytes) -> bool:
@@ -153,3 +151,36 @@ def _reads(read: Callable[[], object]) -> bool:
     except (ValueError, OverflowError):
         return False
     return True
+
+
+def both(field: Callable[[bytes], bool], value: Callable[[bytes], bool]) -> Callable[[bytes, bytes], bool]:
+    """Return the test of a field and its value in a hash, from a test of each."""
+    return lambda one, other: field(one) and value(other)
+
+
+def _is_budget(field: bytes, value: bytes) -> bool:
+    return is_text(field) and (is_count(value) if b" " in field else is_text(value))
+
+
+def _is_wanted(raw: bytes) -> bool:
+    return is_count(raw) and int(raw) <= MOST_WORKERS
+
+
+#: Keys that are always the same, with the test of their entries.
+ALWAYS: tuple[tuple[str, KeyType, Callable[..., bool]], ...] = (
+    ("sequence", KeyType.STRING, is_count),
+    ("epoch", KeyType.HASH, is_epoch_field),
+    ("types", KeyType.SET, is_type_name),
+    ("current", KeyType.STRING, is_run_id),
+    ("totals", KeyType.HASH, both(is_text, is_count)),
+    ("measured", KeyType.HASH, both(is_text, is_measured)),
+    ("expected", KeyType.HASH, both(is_text, is_expected)),
+    ("records", KeyType.HASH, both(is_run_id, is_record)),
+    ("runs", KeyType.LIST, is_run_id),
+    ("budgets", KeyType.HASH, _is_budget),
+    ("limits", KeyType.HASH, both(is_text, is_limit)),
+    ("wanted", KeyType.STRING, _is_wanted),
+    ("coming_up", KeyType.STRING, is_span),
+    ("dropped", KeyType.HASH, is_dropped),
+    ("restarts", KeyType.STRING, is_count),
+)

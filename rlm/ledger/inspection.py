@@ -1,7 +1,7 @@
-"""Looks the keys of an installation over: which hold what cannot be there, another type or entries that are not RLM's.
+"""Inspects the keys of an installation: which are of a wrong type, or have entries that RLM does not write?
 
-Keys are looked at by name: those that are always the same, and those that types, endpoints, the register of processes
-and the open run name. None is searched for.
+Keys are read by name: those that are always the same, and those that follow from types, endpoints, the register of
+processes and the open run. None is searched for.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ import redis
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
-from rlm.core.event import is_type_name
-from rlm.ledger import sound
-from rlm.ledger.connect import ESCAPED, translated
-from rlm.ledger.families import BROKER, Kind
+from rlm.ledger import schema
+from rlm.ledger.claims import is_note
+from rlm.ledger.connect import text, translated
+from rlm.ledger.keys import BROKER, KeyType
 from rlm.ledger.processes import Role
+from rlm.ledger.scripts import batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rlm.ledger import Store
 
-#: Entries of a list that are read where it is not looked through: as many of either end.
+
+#: Entries read at either end of a list that is not read as a whole.
 ENDS = 50
 #: More wrong entries than this, and the key is set aside as a whole.
 MOST_ENTRIES = 100
 #: A clock that was set back may have left a last tick this far ahead, seconds.
 AHEAD_SECONDS = 86_400.0
-#: No endpoint rests for longer, but for one whose longest period is: it may ask for a day.
+#: No endpoint rests for longer, except one with a longer period: it may ask for a day.
 LONGEST_REST_SECONDS = 31 * 86_400.0
-#: So many workers are wanted at the most.
-MOST_WORKERS = 1_000_000
 
-#: How many there are, by type: each command answers for its own type and refuses the others, and all are allowed.
+#: The command for the length of each type. It refuses keys of other types, and every user may run it.
 _LENGTHS = {
-    Kind.STRING: "STRLEN",
-    Kind.HASH: "HLEN",
-    Kind.LIST: "LLEN",
-    Kind.SET: "SCARD",
-    Kind.ZSET: "ZCARD",
+    KeyType.STRING: "STRLEN",
+    KeyType.HASH: "HLEN",
+    KeyType.LIST: "LLEN",
+    KeyType.SET: "SCARD",
+    KeyType.ZSET: "ZCARD",
     "stream": "XLEN",
 }
 #: Families whose keys expire, and what `PTTL` says of one that never does: a worker would be kept free, or taken for
@@ -55,12 +55,12 @@ _WHOLE = {"epoch", "run"}
 
 
 @dataclass(frozen=True, slots=True)
-class Flaw:
-    """A key that holds what it cannot. `entries` are the wrong ones; where there are none it is all of it."""
+class KeyFlaw:
+    """A key that holds what it cannot. `entries` are the wrong ones; without any the whole key is wrong."""
 
     family: str
     key: str
-    kind: Kind
+    kind: KeyType
     wrong: str
     of: str = ""
     entries: tuple[bytes, ...] = ()
@@ -68,24 +68,18 @@ class Flaw:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A key to be looked at; `of` is whose it is. `test` is of a value, or of the field and the value of a hash."""
+    """A key to inspect; `of` is whose it is. `test` gets a value, or the field and the value of a hash."""
 
     family: str
     key: str
-    kind: Kind
+    kind: KeyType
     of: str = ""
     test: Callable[..., bool] | None = None
 
 
-def inspect(store: Store, *, deep: bool, records: bool) -> list[Flaw]:
-    """Return what is wrong; not `deep`, lists are looked at by their ends, and records only where they are asked for.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
-    with translated(store.client):
-        seconds, microseconds = store.client.time()
-    now_us = seconds * 1_000_000 + microseconds
+def inspect(store: Store, *, deep: bool, records: bool) -> list[KeyFlaw]:
+    """Return what is wrong. Unless `deep`, lists are read at their ends only; `records` only if asked for."""
+    now_us = store.now_us()
     places = [*_always(store, now_us), *_of_types(store), *_of_windows(store, now_us)]
     places += _of_processes(store)
     run_id, lost = _open_run(store)
@@ -100,33 +94,20 @@ def inspect(store: Store, *, deep: bool, records: bool) -> list[Flaw]:
 
 def _always(store: Store, now_us: int) -> Iterator[_Place]:
     keys, now = store.keys, now_us / 1_000_000
-    for name in ("events", "processing", "failed", "requests"):
-        yield _Place(name, getattr(keys, name), Kind.LIST)
-    for name in (keys.processing, keys.failed):
-        yield _Place("aside", keys.aside(name), Kind.LIST, test=sound.is_text)
-        for giant in _members(store, keys.aside(name), "LRANGE", 0, -1):
-            yield _Place("giant", keys.giant(giant), Kind.STRING)
-    yield _Place("lease", keys.lease, Kind.HASH)
-    yield _Place("sequence", keys.sequence, Kind.STRING, test=sound.is_count)
-    yield _Place("epoch", keys.epoch, Kind.HASH, test=sound.is_epoch_field)
-    yield _Place("types", keys.types, Kind.SET, test=is_type_name)
-    yield _Place("current", keys.current, Kind.STRING, test=sound.is_run_id)
-    yield _Place("totals", keys.totals, Kind.HASH, test=_both(sound.is_text, sound.is_count))
-    yield _Place("measured", keys.measured, Kind.HASH, test=_both(sound.is_text, sound.is_measured))
-    yield _Place("expected", keys.expected, Kind.HASH, test=_both(sound.is_text, sound.is_expected))
-    yield _Place("records", keys.records, Kind.HASH, test=_both(sound.is_run_id, sound.is_record))
-    yield _Place("runs", keys.runs, Kind.LIST, test=sound.is_run_id)
     latest = max(now, system_clock.now()) + max(AHEAD_SECONDS, store.settings.run.every_seconds)
-    yield _Place("last_tick", keys.last_tick, Kind.STRING, test=lambda raw: sound.is_moment(raw, latest))
-    yield _Place("budgets", keys.budgets, Kind.HASH, test=_is_budget)
-    yield _Place("limits", keys.limits, Kind.HASH, test=_both(sound.is_text, sound.is_limit))
-    yield _Place("filed", keys.limits_filed, Kind.HASH, test=_both(sound.is_text, sound.is_limit))
-    yield _Place("changes", keys.changes, Kind.LIST, test=store.changes.is_change)
-    yield _Place("wanted", keys.wanted, Kind.STRING, test=lambda raw: sound.is_count(raw) and int(raw) <= MOST_WORKERS)
-    yield _Place("coming_up", keys.coming_up, Kind.STRING, test=sound.is_span)
-    yield _Place("dropped", keys.dropped, Kind.HASH, test=sound.is_dropped)
-    yield _Place("restarts", keys.restarts, Kind.STRING, test=sound.is_count)
-    yield _Place("quarantine", keys.quarantine, Kind.HASH)
+    for name in (keys.processing, keys.failed):
+        yield _Place("aside", keys.aside(name), KeyType.LIST, test=schema.is_text)
+        for giant in _members(store, keys.aside(name), "LRANGE", 0, -1):
+            yield _Place("giant", keys.giant(giant), KeyType.STRING)
+    for name in ("events", "processing", "failed", "requests"):
+        yield _Place(name, getattr(keys, name), KeyType.LIST)
+    for name in ("lease", "quarantine"):
+        yield _Place(name, getattr(keys, name), KeyType.HASH)
+    for name, kind, test in schema.ALWAYS:
+        yield _Place(name, getattr(keys, name), kind, test=test)
+    yield _Place("filed", keys.limits_filed, KeyType.HASH, test=schema.both(schema.is_text, schema.is_limit))
+    yield _Place("changes", keys.changes, KeyType.LIST, test=store.changes.is_change)
+    yield _Place("last_tick", keys.last_tick, KeyType.STRING, test=lambda raw: schema.is_moment(raw, latest))
     for name, kind in BROKER.items():
         if "WORKER" not in name:
             yield _Place("dramatiq", keys.brokers(name), kind)
@@ -138,7 +119,7 @@ def _of_types(store: Store) -> Iterator[_Place]:
         names = store.known_types
     for name in names:
         for family in ("pending", "backoff", "spent", "released", "inflight", "retried"):
-            yield _Place(family, getattr(store.keys, family)(name), Kind.ZSET, name)
+            yield _Place(family, getattr(store.keys, family)(name), KeyType.ZSET, name)
 
 
 def _of_windows(store: Store, now_us: int) -> Iterator[_Place]:
@@ -150,54 +131,54 @@ def _of_windows(store: Store, now_us: int) -> Iterator[_Place]:
     latest_us = now_us + round(1_000_000 * max(LONGEST_REST_SECONDS, 2 * longest))
 
     def is_health(field: bytes, value: bytes) -> bool:
-        return sound.is_health_field(field, value, latest_us)
+        return schema.is_health_field(field, value, latest_us)
 
     for one in limited:
-        yield _Place("window", keys.window(one.window_id), Kind.LIST, one.name, sound.is_stamp)
-        yield _Place("moved", keys.moved(one.window_id), Kind.LIST, one.name, sound.is_moved)
-        yield _Place("health", keys.health(one.window_id), Kind.HASH, one.name, is_health)
+        yield _Place("window", keys.window(one.window_id), KeyType.LIST, one.name, schema.is_stamp)
+        yield _Place("moved", keys.moved(one.window_id), KeyType.LIST, one.name, schema.is_moved)
+        yield _Place("health", keys.health(one.window_id), KeyType.HASH, one.name, is_health)
 
 
 def _of_processes(store: Store) -> Iterator[_Place]:
     keys = store.keys
     for role in Role:
-        yield _Place("processes", keys.processes(role), Kind.SET, test=sound.is_text)
+        yield _Place("processes", keys.processes(role), KeyType.SET, test=schema.is_text)
         for one in _members(store, keys.processes(role)):
-            yield _Place("process", keys.process(role, one), Kind.STRING)
+            yield _Place("process", keys.process(role, one), KeyType.STRING)
             if role is Role.WORKER:
-                yield _Place("calls", keys.calls(one), Kind.HASH, test=_both(sound.is_text, sound.is_note))
-                yield _Place("alone", keys.alone(one), Kind.STRING)
-                yield _Place("dramatiq", keys.brokers(f"__acks__.{one}.rlm"), Kind.SET)
+                yield _Place("calls", keys.calls(one), KeyType.HASH, test=schema.both(schema.is_text, is_note))
+                yield _Place("alone", keys.alone(one), KeyType.STRING)
+                yield _Place("dramatiq", keys.brokers(f"__acks__.{one}.rlm"), KeyType.SET)
 
 
 def _of_run(store: Store, run_id: str) -> Iterator[_Place]:
     keys = store.keys
-    yield _Place("run", keys.run(run_id), Kind.HASH, run_id)
-    yield _Place("tally", keys.tally(run_id), Kind.HASH, run_id, _both(sound.is_text, sound.is_count))
-    yield _Place("timings", keys.timings(run_id), Kind.LIST, run_id, sound.is_completed)
+    yield _Place("run", keys.run(run_id), KeyType.HASH, run_id)
+    yield _Place("tally", keys.tally(run_id), KeyType.HASH, run_id, schema.both(schema.is_text, schema.is_count))
+    yield _Place("timings", keys.timings(run_id), KeyType.LIST, run_id, schema.is_completed)
 
 
-def _open_run(store: Store) -> tuple[str, Flaw | None]:
-    """Return the id of the open run, and what is wrong with it where it cannot be read."""
+def _open_run(store: Store) -> tuple[str, KeyFlaw | None]:
+    """Return the id of the open run, and what is wrong with it if it cannot be read."""
     keys = store.keys
     raw = _asked(store, "GET", keys.current)
     if not isinstance(raw, bytes):
         return "", None
-    run_id = raw.decode(errors=ESCAPED)
+    run_id = text(raw)
     try:
         if store.runs.current() is not None:
             return run_id, None
         if _asked(store, "GET", keys.current) != raw:
             return "", None  # it was closed meanwhile
-        flaw = Flaw(
-            "current", keys.current, Kind.STRING, f"names the run {run_id!r}, of which there is nothing", run_id
+        flaw = KeyFlaw(
+            "current", keys.current, KeyType.STRING, f"names the run {run_id!r}, of which there is nothing", run_id
         )
     except StoreError as error:
-        flaw = Flaw("run", keys.run(run_id), Kind.HASH, f"is no open run ({error})", run_id)
-    return (run_id, flaw) if sound.is_run_id(raw) else ("", None)
+        flaw = KeyFlaw("run", keys.run(run_id), KeyType.HASH, f"is no open run ({error})", run_id)
+    return (run_id, flaw) if schema.is_run_id(raw) else ("", None)
 
 
-def _retyped(store: Store, places: Sequence[_Place]) -> list[Flaw]:
+def _retyped(store: Store, places: Sequence[_Place]) -> list[KeyFlaw]:
     """Find the keys of another type."""
     with translated(store.client):
         pipeline = store.client.pipeline(transaction=False)
@@ -208,7 +189,7 @@ def _retyped(store: Store, places: Sequence[_Place]) -> list[Flaw]:
     for one, reply in zip(places, replies, strict=True):
         if isinstance(reply, redis.ResponseError) and "WRONGTYPE" in str(reply):
             wrong = f"is a {_type_of(store, one.key)}, where a {one.kind} is expected"
-            found.append(Flaw(one.family, one.key, one.kind, wrong, one.of))
+            found.append(KeyFlaw(one.family, one.key, one.kind, wrong, one.of))
     return found
 
 
@@ -219,23 +200,19 @@ def _type_of(store: Store, key: str) -> str:
     return "key of some module"
 
 
-def _endless(store: Store, places: Sequence[_Place]) -> list[Flaw]:
+def _endless(store: Store, places: Sequence[_Place]) -> list[KeyFlaw]:
     """Find the keys that never expire, though they should."""
-    with translated(store.client):
-        pipeline = store.client.pipeline(transaction=False)
-        for one in places:
-            pipeline.pttl(one.key)
-        left = pipeline.execute() if places else []
+    left = batch(store.client, (("PTTL", one.key) for one in places))
     wrong = "is a string, as it should be, and never expires"
     return [
-        Flaw(one.family, one.key, one.kind, wrong, one.of)
+        KeyFlaw(one.family, one.key, one.kind, wrong, one.of)
         for one, milliseconds in zip(places, left, strict=True)
         if milliseconds == _NEVER
     ]
 
 
 def _read(store: Store, places: Sequence[_Place], *, deep: bool) -> Iterator[list[tuple[bytes, ...]]]:
-    """Read what stands in keys, all in one go: a value each, of a hash a field and its value."""
+    """Read all keys in one round trip: values, and for hashes fields with values."""
     commands = [command for one in places for command in _reading(one, deep=deep)]
     with translated(store.client):
         pipeline = store.client.pipeline(transaction=False)
@@ -249,13 +226,13 @@ def _read(store: Store, places: Sequence[_Place], *, deep: bool) -> Iterator[lis
 
 def _reading(place: _Place, *, deep: bool) -> list[tuple[str | int, ...]]:
     """Return the commands that read a key."""
-    if place.kind is Kind.LIST and not deep:
+    if place.kind is KeyType.LIST and not deep:
         return [("LRANGE", place.key, 0, ENDS - 1), ("LRANGE", place.key, -ENDS, -1)]
     return [
         {
-            Kind.STRING: ("GET", place.key),
-            Kind.HASH: ("HGETALL", place.key),
-            Kind.SET: ("SMEMBERS", place.key),
+            KeyType.STRING: ("GET", place.key),
+            KeyType.HASH: ("HGETALL", place.key),
+            KeyType.SET: ("SMEMBERS", place.key),
         }.get(place.kind, ("LRANGE", place.key, 0, -1))
     ]
 
@@ -268,24 +245,24 @@ def _told(reply: Any) -> list[tuple[bytes, ...]]:
     return [(reply,)] if isinstance(reply, bytes) else [(one,) for one in reply]
 
 
-def _misplaced(place: _Place, told: Sequence[tuple[bytes, ...]]) -> Flaw | None:
-    """Tell what does not belong into a key of the right type."""
+def _misplaced(place: _Place, told: Sequence[tuple[bytes, ...]]) -> KeyFlaw | None:
+    """Return the entries that do not belong into a key of the right type, if any."""
     bad = tuple(dict.fromkeys(one[0] for one in told if place.test and not place.test(*one)))
     if not bad:
         return None
-    whole = place.kind is Kind.STRING or place.family in _WHOLE or len(bad) > MOST_ENTRIES
+    whole = place.kind is KeyType.STRING or place.family in _WHOLE or len(bad) > MOST_ENTRIES
     shown = ", ".join(repr(one[:40])[1:] for one in bad[:3])
     wrong = f"is a {place.kind}, as it should be, and holds what it cannot: {shown}"
-    return Flaw(place.family, place.key, place.kind, wrong, place.of, () if whole else bad)
+    return KeyFlaw(place.family, place.key, place.kind, wrong, place.of, () if whole else bad)
 
 
 def _members(store: Store, key: str, command: str = "SMEMBERS", *args: int) -> list[str]:
     told = _asked(store, command, key, *args)
-    return [] if isinstance(told, Exception) else sorted(one.decode(errors=ESCAPED) for one in told)
+    return [] if isinstance(told, Exception) else sorted(text(one) for one in told)
 
 
 def _asked(store: Store, *command: str | int) -> Any:
-    """Ask, and return also what Redis says where it refuses."""
+    """Run a command; return the error if the key is of another type."""
     with translated(store.client):
         try:
             return store.client.execute_command(*command)  # type: ignore[no-untyped-call]
@@ -293,11 +270,3 @@ def _asked(store: Store, *command: str | int) -> Any:
             if "WRONGTYPE" not in str(error):
                 raise
             return error
-
-
-def _both(field: Callable[[bytes], bool], value: Callable[[bytes], bool]) -> Callable[[bytes, bytes], bool]:
-    return lambda one, other: field(one) and value(other)
-
-
-def _is_budget(field: bytes, value: bytes) -> bool:
-    return sound.is_text(field) and (sound.is_count(value) if b" " in field else sound.is_text(value))

@@ -1,39 +1,42 @@
-"""Giants: entries of a list that are too large to be read. Each is set aside in one step, then read piece by piece.
+"""The lists of items and dead letters, read page by page; and giants, their entries that are too large to be read.
 
-Redis tells the size of a list's element only by copying it, of a string without, and gives a part of a string. So an
-entry of more than `longest` bytes leaves its list for a string of its own the first time that it is come upon, and the
-list of what is set aside has its name, which nobody else can guess: whatever an item holds, it is never taken for one.
+Redis has to copy an element of a list to tell its size; for a string it does not, and can return a part of it. So an
+entry of more than `longest` bytes is moved to a string of its own when it is found. The list of what was set aside has
+its name. Nobody can guess that name, so no item is mistaken for it.
 """
 
 from __future__ import annotations
 
 import secrets
+import sys
 from typing import TYPE_CHECKING, cast
 
 from rlm.ledger.connect import translated
-from rlm.ledger.scripts import Script
+from rlm.ledger.scripts import Part, Script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import redis
 
+    from rlm.ledger import Store
     from rlm.ledger.keys import Keys
 
+#: What is read of a list at once: entries, and bytes of them after which a page ends.
+_PAGE_ITEMS = 200
+_PAGE_BYTES = 1_000_000
 #: A giant is read so many bytes at a time; a multiple of 3, so that base64 of the pieces is that of the whole.
 PIECE_BYTES = 3 * 2**18
 
 
-class Giants:
-    """The giants of one list. Who sets one aside, or takes it, carries the lease's token."""
+class Giants(Part):
+    """The giants of one list. Setting one aside, or taking it, needs the lease's token."""
 
     def __init__(self, client: redis.Redis, keys: Keys, entries: str, longest: int) -> None:
         """Read the list at the key `entries`, entries of at most `longest` bytes."""
-        self._client = client
-        self._keys = keys
+        super().__init__(client, keys)
         self._entries = entries
         self._longest = longest
-        self._peek = Script("peek_items")
 
     def peek(self, token: int, count: int, size: int) -> tuple[str, list[bytes]]:
         """Return the name of the oldest giant, "" without one, and the oldest entries before the next giant.
@@ -45,7 +48,7 @@ class Giants:
         """
         keys, name = self._keys, secrets.token_hex(16)
         names = [self._entries, keys.aside(self._entries), keys.giant(name), keys.lease]
-        giant, *entries = self._peek(self._client, names, [token, count, size, self._longest, name])
+        giant, *entries = self._run("peek_items", names, [token, count, size, self._longest, name])
         return giant.decode(), entries
 
     def size(self, name: str) -> int:
@@ -63,3 +66,12 @@ class Giants:
                 return
             yield cast("bytes", piece)
             start += PIECE_BYTES
+
+
+def list_pages(store: Store, items: str, skip: int = 0, most: int = sys.maxsize) -> Iterator[list[bytes]]:
+    """Yield pages of a list of items, at most `most` of them, the oldest first and without the `skip` oldest."""
+    look, longest = Script("look_items"), store.settings.queue.max_item_bytes
+    while page := look(store.client, [items], [skip, min(most, _PAGE_ITEMS), _PAGE_BYTES, longest]):
+        yield page
+        skip += len(page)
+        most -= len(page)

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any, cast
 from rlm.core.clock import isoformat
 from rlm.core.compliance import peaks
 from rlm.core.endpoint import Limit, all_limited
-from rlm.ledger.changes import limits_of
-from rlm.ledger.connect import translated
-from rlm.ledger.windows import KEEP_SECONDS
+from rlm.ledger.connect import MICROSECONDS, translated
+from rlm.ledger.control import limits_of
+from rlm.ledger.limiter import KEEP_SECONDS
 
 if TYPE_CHECKING:
     from rlm.core.compliance import Peak
     from rlm.core.endpoint import Limited
     from rlm.ledger import Store
 
-_MICROSECONDS = 1_000_000
 #: More slots than any window holds.
 _ALL = 2**31
 
@@ -24,25 +23,22 @@ _ALL = 2**31
 def compliance(store: Store, since_seconds: float) -> dict[str, Any]:
     """Judge the calls of the last `since_seconds`, by endpoint and budget; `ok` where no limit was exceeded.
 
-    What is counted are the calls, when they were sent by the clock of Redis. Endpoints that are no longer configured
-    are not looked at. From `known_from` on all calls are known, and `known_why` says why not before, or is None: of
-    what was before, those that are there count as well, but that none was too many cannot be said.
-
-    Raises:
-        StoreError: Redis did not answer.
+    Calls count when they were sent, by the clock of Redis. Endpoints that are no longer configured are left out. All
+    calls are known from `known_from` on; `known_why` says why not before, or is None. Earlier ones count as far as
+    they are known, which does not prove that none was too many.
     """
     endpoints = store.endpoints()
     now_us = store.now_us()
-    since_us = max(0, now_us - round(since_seconds * _MICROSECONDS))
+    since_us = max(0, now_us - round(since_seconds * MICROSECONDS))
     found = {one.name: _judge(store, one, since_us) for one in all_limited(endpoints.values())}
     known_us, known_why = _known_from(store, found, since_us, now_us)
     return {
         "ok": not any(rule["exceeded"] for one in found.values() for rule in one["rules"]),
         "since_seconds": since_seconds,
-        "from": isoformat(since_us / _MICROSECONDS),
-        "known_from": isoformat(known_us / _MICROSECONDS),
+        "from": isoformat(since_us / MICROSECONDS),
+        "known_from": isoformat(known_us / MICROSECONDS),
         "known_why": known_why,
-        "until": isoformat(now_us / _MICROSECONDS),
+        "until": isoformat(now_us / MICROSECONDS),
         "by_endpoint": {name: one for name, one in found.items() if name in endpoints},
         "by_budget": {name: one for name, one in found.items() if name not in endpoints},
     }
@@ -51,14 +47,10 @@ def compliance(store: Store, since_seconds: float) -> dict[str, Any]:
 def excess(store: Store, since: float) -> dict[str, int]:
     """Return by endpoint and budget by how many its limit was exceeded in a period that ends after `since`; 0: kept.
 
-    `since` is in seconds since 1970. What is read does not grow with the log: it is what was sent since then, and in
-    the longest period before.
-
-    Raises:
-        StoreError: Redis did not answer.
+    `since` is in seconds since 1970. Only what was sent since then, and in the longest period before, is read.
     """
     now_us = store.now_us()
-    ago = max(0.0, now_us / _MICROSECONDS - since)
+    ago = max(0.0, now_us / MICROSECONDS - since)
     limited = list(all_limited(store.endpoints().values()))
     changes = store.changes.newest()
     histories = [limits_of(one.name, changes) for one in limited]
@@ -70,22 +62,22 @@ def excess(store: Store, since: float) -> dict[str, int]:
     found = {}
     for one, history, number in zip(limited, histories, numbers, strict=True):
         sent = store.windows.sent(one, number) if number else []
-        judged = peaks(sent, one.limit, history, round(since * _MICROSECONDS))
+        judged = peaks(sent, one.limit, history, round(since * MICROSECONDS))
         found[one.name] = max(0, *(peak.most - peak.rule.amount for peak in judged))
     return found
 
 
 def _known_from(store: Store, found: dict[str, Any], since_us: int, now_us: int) -> tuple[int, str | None]:
-    """Tell from when on no call is missing, and why not since `since_us`; no slot is taken outside an epoch."""
+    """Return from when on all calls are known, and why not since `since_us`. Slots are taken within epochs only."""
     kept = min((one["kept_seconds"] for one in found.values()), default=KEEP_SECONDS)
     with translated(store.client):
         born = cast("bytes | None", store.client.hget(store.keys.epoch, "born"))
     bounds: list[tuple[int, str | None]] = [
         (since_us, None),
-        (now_us - round(kept * _MICROSECONDS), f"Calls are kept {kept / 3600:g} h"),
+        (now_us - round(kept * MICROSECONDS), f"Calls are kept {kept / 3600:g} h"),
     ]
     if renewal := store.epochs.last_renewal():
-        bounds.append((min(now_us, round(renewal.at * _MICROSECONDS)), renewal.why))
+        bounds.append((min(now_us, round(renewal.at * MICROSECONDS)), renewal.why))
     else:
         bounds.append((min(now_us, int(born or now_us)), "What this Redis remembers begins then"))
     return max(bounds, key=lambda bound: bound[0])
@@ -98,7 +90,7 @@ def _judge(store: Store, limited: Limited, since_us: int) -> dict[str, Any]:
         kept = cast("bytes | None", store.client.hget(store.keys.health(limited.window_id), "kept_us"))
     return {
         "calls": sum(moment >= since_us for moment in sent),
-        "kept_seconds": max(KEEP_SECONDS, int(kept or 0) / _MICROSECONDS),
+        "kept_seconds": max(KEEP_SECONDS, int(kept or 0) / MICROSECONDS),
         "rules": [_rule(peak) for peak in peaks(sent, limited.limit, history, since_us)],
     }
 
@@ -110,6 +102,6 @@ def _rule(peak: Peak) -> dict[str, Any]:
         "period_seconds": peak.rule.seconds,
         "in_force": peak.in_force,
         "most": peak.most,
-        "at": None if peak.at_us is None else isoformat(peak.at_us / _MICROSECONDS),
+        "at": None if peak.at_us is None else isoformat(peak.at_us / MICROSECONDS),
         "exceeded": peak.exceeded,
     }

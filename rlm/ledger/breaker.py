@@ -1,0 +1,253 @@
+"""The breaker of an endpoint: it rests after failures, or because it asks to, and one probe may reopen it.
+
+It also keeps an endpoint's health beside its window, and detects limits that are set too high: the endpoint refuses a
+call as one too many that its limit allows. The number of that call in its period is noted. Somebody else may call with
+the same key, so a single refusal raises no alarm. It is over once the limit is changed, or once as many calls were
+sent in a period and none was refused.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from rlm.core.clock import system_clock
+from rlm.core.compliance import most_in_any
+from rlm.core.text import ordinal
+from rlm.core.window import FAILING
+from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.scripts import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import redis
+
+    from rlm.core.endpoint import Endpoint, Limited
+    from rlm.ledger import Store
+    from rlm.ledger.keys import Keys
+    from rlm.ledger.limiter import Admitted
+
+#: A limit raises an alarm from this many refusals on.
+ALARMING: Final = 2
+
+#: `paused_until_us` of a pause that lasts until it is resumed: the end of the year 9999, as `pause_endpoint` writes it.
+_FOREVER_US = 253_402_300_799_000_000
+_REFUSED = ("refused_limit", "refused_nth", "refused_calls", "refused_us")
+_HEALTH = ("failures", "paused_by", "paused_at", "paused_until_us", "opened_us", "failed_with", *_REFUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What a failure did: how long the endpoint rests from now, 0 for not at all; `opened` if it did not before."""
+
+    rest_seconds: float
+    opened: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """Calls that an endpoint refused as too many though its `limit` allows them.
+
+    `nth` is one more than were accepted in the shortest period of the limit, the lowest such number of all of them;
+    `at` is when the newest was refused, seconds since 1970.
+    """
+
+    limit: str
+    nth: int
+    calls: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What is known of an endpoint or a budget beside its window: failures in a row, its last pause and whose that was.
+
+    Times are in seconds since 1970. `paused_until` is None for a pause without an end, and without a pause.
+    `opened_at` is when it last came to rest for its failures, which raised an alarm. `failed_with` is what the last
+    of its failures was, in a few words; empty if that is not known.
+    """
+
+    failures: int
+    paused_by: str
+    paused_at: float | None
+    paused_until: float | None
+    opened_at: float | None = None
+    failed_with: str = ""
+    refusals: Refusals | None = None
+
+
+class Breaker(Part):
+    """Rests endpoints for all workers at once, reopens them, and knows how they are."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, guard_seconds: float) -> None:
+        super().__init__(client, keys)
+        self._guard_seconds = guard_seconds
+
+    def rest(self, endpoint: Endpoint, seconds: float) -> float:
+        """Rest an endpoint for `seconds` for all workers, as it asked; return how long it rests from now, seconds."""
+        return self._rest_by(endpoint, seconds, seconds, failing=0)[0].rest_seconds
+
+    def refuse(self, endpoint: Endpoint, seconds: float, slot: Admitted) -> Refusals | None:
+        """Rest an endpoint that refused the call of `slot` as one too many, and note the number of that call.
+
+        It is one more than it may have accepted in the shortest period of its limit; the lowest is kept. The order of
+        calls under way at the same time is not known: each may have come last. A probe's is ignored. The period
+        includes the guard: the endpoint may read a call that long after its slot was taken, and still counts it when a
+        period has passed here. Returns what is noted under this limit; None if this refusal is not.
+        """
+        shortest = min(endpoint.limit.rules, key=lambda rule: rule.seconds)
+        period_us = round((shortest.seconds + self._guard_seconds) * MICROSECONDS)
+        refused: list[str | int] = [slot.stamp, period_us, endpoint.limit.text, 0 if slot.suspect else shortest.amount]
+        _, noted, nth = self._rest_by(endpoint, seconds, seconds, failing=0, refused=refused)
+        return Refusals(endpoint.limit.text, nth, noted, system_clock.now()) if noted else None
+
+    def fail(self, endpoint: Endpoint, *, first_rest_seconds: float, failing: int, why: str = "") -> Failed:
+        """Count a failure; from `failing` in a row on the endpoint rests, twice as long each time, a period at most.
+
+        `why` is kept until it answers well, in a few words of `rlm.delivery.kinds`.
+        """
+        longest_seconds = endpoint.limit.longest_seconds
+        return self._rest_by(endpoint, first_rest_seconds, longest_seconds, failing=failing, why=why)[0]
+
+    def _rest_by(
+        self,
+        endpoint: Endpoint,
+        seconds: float,
+        longest_seconds: float,
+        *,
+        failing: int,
+        refused: Sequence[str | int] = ("", 0, "", 0),
+        why: str = "",
+    ) -> tuple[Failed, int, int]:
+        keys = [self._keys.health(endpoint.window_id), self._keys.window(endpoint.window_id)]
+        args = [round(seconds * MICROSECONDS), round(longest_seconds * MICROSECONDS), failing, *refused, why]
+        rest_us, opened, noted, nth = self._run("rest_endpoint", keys, args)
+        return Failed(rest_us / MICROSECONDS, opened=bool(opened)), noted, nth
+
+    def reopen(self, endpoint: Endpoint) -> bool:
+        """End the probing of an endpoint that answered well; return whether it was probed."""
+        return bool(self._run("reopen_endpoint", [self._keys.health(endpoint.window_id)]))
+
+    @translating
+    def health(self, limited: Sequence[Limited]) -> dict[str, Health]:
+        """Return what is known of each, by name."""
+        found = self._batch(("HMGET", self._keys.health(one.window_id), *_HEALTH) for one in limited)
+        return {one.name: _read_health(*told) for one, told in zip(limited, found, strict=True)}
+
+    def alarmed(self, endpoints: Sequence[Limited], since: float) -> set[str]:
+        """Return the names of the endpoints that raised an alarm since (seconds since 1970), or still fail."""
+        return {
+            name
+            for name, one in self.health(endpoints).items()
+            if one.failures >= FAILING or (one.opened_at is not None and one.opened_at >= since)
+        }
+
+    def forget_refusals(self, limited: Limited) -> None:
+        """Forget that calls of `limited` were refused: enough were answered well since."""
+        self._batch([("HDEL", self._keys.health(limited.window_id), *_REFUSED)])
+
+
+def _read_health(
+    failures: bytes | None,
+    by: bytes | None,
+    at: bytes | None,
+    until_us: bytes | None,
+    opened_us: bytes | None,
+    failed_with: bytes | None,
+    *refused: bytes | None,
+) -> Health:
+    ends = until_us is not None and int(until_us) < _FOREVER_US // 2  # it is moved with a clock that steps
+    return Health(
+        int(failures or 0),
+        text(by or b""),
+        float(at) if at else None,
+        int(until_us) / MICROSECONDS if until_us and ends else None,
+        int(opened_us) / MICROSECONDS if opened_us else None,
+        text(failed_with or b""),
+        _read_refusals(*refused),
+    )
+
+
+def _read_refusals(limit: bytes | None, nth: bytes | None, calls: bytes | None, at_us: bytes | None) -> Refusals | None:
+    if not (limit and nth and calls and at_us):
+        return None
+    return Refusals(limit.decode(), int(nth), int(calls), int(at_us) / MICROSECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class TooHigh:
+    """An endpoint, as it is in force, and the refusals noted of it under that limit."""
+
+    endpoint: Endpoint
+    refusals: Refusals
+
+    @property
+    def period_seconds(self) -> float:
+        """The shortest period of its limit, in which calls were counted."""
+        return min(rule.seconds for rule in self.endpoint.limit.rules)
+
+    @property
+    def suggested(self) -> str:
+        """The limit under which the call that was refused would not have been sent."""
+        shortest = min(range(len(self.endpoint.limit.rules)), key=lambda at: self.endpoint.limit.rules[at].seconds)
+        parts = [part.strip() for part in re.split(r"[;,|]", self.endpoint.limit.text)]
+        parts[shortest] = re.sub(r"^\d+", str(self.refusals.nth - 1), parts[shortest])
+        return "; ".join(parts)
+
+    @property
+    def sentence(self) -> str:
+        """The finding as a sentence, without a full stop."""
+        nth, seconds = ordinal(self.refusals.nth), f"{self.period_seconds:g} s"
+        return f"{self.endpoint.name} refused the {nth} call in {seconds}; you set {self.endpoint.limit.text}"
+
+    @property
+    def remedy(self) -> str:
+        """The command that sets the limit, and that of its budget if that may be the one."""
+        budget = self.endpoint.budget
+        other = f" (or lower its budget {budget.name})" if budget else ""
+        return f"`rlm endpoint limit {self.endpoint.name} '{self.suggested}'`{other}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a record says of it."""
+        return {
+            "endpoint": self.endpoint.name,
+            "limit": self.endpoint.limit.text,
+            "refused_call": self.refusals.nth,
+            "period_seconds": self.period_seconds,
+            "calls": self.refusals.calls,
+            "suggested": self.suggested,
+            "sentence": self.sentence,
+            "remedy": self.remedy,
+        }
+
+
+def limits_too_high(store: Store, since: float = 0.0, endpoints: Mapping[str, Endpoint] | None = None) -> list[TooHigh]:
+    """Return the limits that are too high, of those refused a call since then (seconds since 1970).
+
+    `endpoints` are those in force, by name, if they have been read already.
+    """
+    endpoints = store.endpoints() if endpoints is None else endpoints
+    health = store.breaker.health(list(endpoints.values()))
+    found = [TooHigh(one, told) for name, one in endpoints.items() if (told := health[name].refusals)]
+    standing = [one for one in found if one.refusals.limit == one.endpoint.limit.text and one.refusals.at >= since]
+    return [one for one in standing if not _is_over(store, one)]
+
+
+def forget_what_is_over(store: Store) -> None:
+    """Forget the refusals that do not stand any more, so that new ones raise an alarm again."""
+    standing = {one.endpoint.name for one in limits_too_high(store)}
+    endpoints = store.endpoints()
+    for name, one in store.breaker.health(list(endpoints.values())).items():
+        if one.refusals and name not in standing:
+            store.breaker.forget_refusals(endpoints[name])
+
+
+def _is_over(store: Store, one: TooHigh) -> bool:
+    """Return whether as many calls as that were sent within a period since the last refusal, a period ago or more."""
+    period_us, after_us = round(one.period_seconds * MICROSECONDS), round(one.refusals.at * MICROSECONDS)
+    amount = max(rule.amount for rule in one.endpoint.limit.rules)
+    until_us = store.now_us() - period_us
+    sent = [at for at in store.windows.sent(one.endpoint, 2 * amount) if after_us < at <= until_us]
+    return most_in_any(sent, period_us) >= one.refusals.nth

@@ -1,0 +1,160 @@
+"""The adapter over `limits`: moving windows in Redis, by the clock of Redis, several rules of an endpoint in one step.
+
+`limits` stamps its moving window with the caller's clock, counts whole seconds, and names the window after the amount,
+so that a changed limit opens an empty one. Here a storage of our own stands under its moving-window strategy: one list
+of stamps an endpoint serves all its rules, whatever their amounts are today. The budget that endpoints share has such a
+list as well, and a call takes a slot in both or in neither.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from limits import RateLimitItemPerSecond
+from limits.storage import RedisStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from rlm.core.event import type_of
+from rlm.ledger.claims import write_note
+from rlm.ledger.connect import MICROSECONDS, text
+from rlm.ledger.scripts import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import redis
+    from limits import RateLimitItem
+
+    from rlm.core.endpoint import Limit
+    from rlm.ledger.keys import Keys
+
+#: Slots are kept this long at least, for the log of calls sent; longer if a rule looks further back.
+KEEP_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A slot was taken, in the endpoint's window and its budget's. `stamp` is its id in both.
+
+    `suspect`: the endpoint failed or rested, so a good answer is reported.
+    """
+
+    stamp: str
+    suspect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """No slot is free. `retry_after` is when to ask again, in seconds; None for never."""
+
+    retry_after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a slot is taken for: an event in a lane of a worker. Noted with the slot, should the worker die."""
+
+    worker_id: str
+    event_id: str
+    endpoint: str
+
+
+class Period(RateLimitItemPerSecond):
+    """A rule as `limits` knows it, whose period may be a fraction of a second."""
+
+    def __init__(self, amount: int, seconds: float) -> None:
+        super().__init__(amount)
+        self.multiples = seconds  # type: ignore[assignment]  # limits has whole seconds only; nothing of it minds
+
+    def key_for(self, *identifiers: object) -> str:
+        """Name the window by its endpoint alone: the amount may change, the history stays."""
+        return str(identifiers[0])
+
+
+def periods(limit: Limit) -> list[RateLimitItem]:
+    """Turn a limit into the items of `limits`."""
+    return [Period(rule.amount, rule.seconds) for rule in limit.rules]
+
+
+class WindowStorage(RedisStorage):
+    """A storage for the moving-window strategy of `limits`: our script, Redis `TIME`, the store's own connections."""
+
+    STORAGE_SCHEME = None  # type: ignore[assignment]  # leave "redis" in the registry of limits to its own storage
+
+    def __init__(self, client: redis.Redis, keys: Keys, guard_seconds: float) -> None:
+        self._client = client
+        self._keys = keys
+        self._guard_seconds = guard_seconds
+        super().__init__("redis://", connection_pool=cast("Any", client.connection_pool))
+
+    def initialize_storage(self, _uri: str) -> None:
+        """Load our script in place of the stock ones."""
+        self._acquire = Script("acquire_slot")
+
+    def acquire(
+        self,
+        rules: Mapping[str, Sequence[tuple[int, float]]],
+        *,
+        cost: int,
+        call: Call | None,
+        probe_seconds: float,
+        limits: Mapping[str, tuple[str, str]] | None = None,
+    ) -> Admitted | Refused:
+        """Take `cost` slots in each window of `rules` if all of these (calls, seconds) allow it, else none in any.
+
+        The first window is the endpoint's, a second one its budget's. `limits` has the name and the text of each limit
+        as it was read: no slot is taken if another one is in force by now.
+
+        Raises:
+            StoreError: Redis did not answer; no slot may be taken for granted.
+        """
+        args: list[str | int] = [
+            cost,
+            KEEP_SECONDS * MICROSECONDS,
+            round(probe_seconds * MICROSECONDS),
+            call.event_id if call else "",
+            write_note(call.endpoint, list(rules)) if call else "",
+        ]
+        keys = [*call_keys(self._keys, call), self._keys.epoch, self._keys.limits]
+        for window_id, together in rules.items():
+            keys += [self._keys.window(window_id), self._keys.health(window_id)]
+            args += [*(limits or {}).get(window_id, ("", "")), len(together)]
+            for amount, seconds in together:
+                args += [amount, round((seconds + self._guard_seconds) * MICROSECONDS)]
+        granted, wait, stamp, suspect = self._acquire(self._client, keys, args)
+        if granted:
+            return Admitted(text(stamp), suspect=bool(suspect))
+        return Refused(None if wait < 0 else wait / MICROSECONDS)
+
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        """Take slots as the stock strategy asks for them."""
+        taken = self.acquire({key: [(limit, expiry)]}, cost=amount, call=None, probe_seconds=expiry)
+        return isinstance(taken, Admitted)
+
+
+class EndpointLimiter(MovingWindowRateLimiter):
+    """The moving-window strategy of `limits` with an outcome beyond yes and no."""
+
+    def __init__(self, storage: WindowStorage) -> None:
+        super().__init__(storage)
+        self._windows = storage
+
+    def acquire(
+        self,
+        items: Mapping[str, Sequence[RateLimitItem]],
+        *,
+        call: Call | None,
+        probe_seconds: float,
+        limits: Mapping[str, tuple[str, str]] | None = None,
+    ) -> Admitted | Refused:
+        """Take one slot in each window of `items` if every one of these allows it; see `WindowStorage.acquire`."""
+        rules = {window_id: [(item.amount, item.get_expiry()) for item in some] for window_id, some in items.items()}
+        return self._windows.acquire(rules, cost=1, call=call, probe_seconds=probe_seconds, limits=limits)
+
+
+def call_keys(keys: Keys, call: Call | None) -> list[str]:
+    """Return the keys where a call is noted; unused ones if there is none."""
+    if call is None:
+        return [keys.calls(""), keys.inflight("")]
+    return [keys.calls(call.worker_id), keys.inflight(type_of(call.event_id))]

@@ -1,0 +1,236 @@
+"""What completed calls tell: durations kept of earlier runs, what to expect of a call, the totals over all runs.
+
+The totals are those of one instant, the open run included: they never go back while Redis keeps them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rlm.core.expected import Completed, Expected, Following, Measured, expect
+from rlm.core.tally import of_calls
+from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.scripts import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import redis
+
+    from rlm.core.endpoint import Endpoint, EventType
+    from rlm.core.expected import Pair
+    from rlm.ledger import Store
+    from rlm.ledger.keys import Keys
+
+_FAILING = "failing:"
+
+
+class Measures(Part):
+    """Durations and failures by type and endpoint. What is kept belongs to the URL, as windows do, not to the name."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, endpoints: Mapping[str, Endpoint]) -> None:
+        super().__init__(client, keys)
+        self._endpoints = endpoints
+
+    @translating
+    def completed(self, run_id: str, first: int = 0) -> list[Completed]:
+        """Read the completed calls of an open run in the order of their answers, from the one numbered `first` on."""
+        found = self._lrange(self._keys.timings(run_id), first, -1)
+        return [read_completed(one) for one in found]
+
+    @translating
+    def follow(self, run_id: str, first: int) -> tuple[list[Completed], dict[Pair, int]]:
+        """Read the completed calls from the one numbered `first` on, and how many have failed so far, in one go."""
+        keys = self._keys
+        found, tally = self._batch([("LRANGE", keys.timings(run_id), first, -1), ("HGETALL", keys.tally(run_id))])
+        counts = {text(name): int(number) for name, number in tally.items()}
+        return [read_completed(one) for one in found], failing(counts)
+
+    @translating
+    def kept(self) -> dict[Pair, Measured]:
+        """Return what is kept of earlier runs for the configured endpoints."""
+        names = {endpoint.window_id: name for name, endpoint in self._endpoints.items()}
+        found = self._hgetall(self._keys.measured)
+        kept = {}
+        for field, value in found.items():
+            type_name, _, window_id = text(field).rpartition(" ")
+            if window_id in names:
+                kept[type_name, names[window_id]] = msgspec.json.decode(value, type=Measured)
+        return kept
+
+    def encode(self, measured: Mapping[Pair, Measured]) -> dict[str, bytes]:
+        """Encode what is to be kept as the fields that `Runs.close` stores; endpoints not configured are left out."""
+        return {
+            f"{type_name} {self._endpoints[endpoint].window_id}": msgspec.json.encode(one)
+            for (type_name, endpoint), one in measured.items()
+            if endpoint in self._endpoints
+        }
+
+    def publish(self, token: int, expected: Mapping[Pair, Expected]) -> None:
+        """Replace what workers are told to expect of calls. They get it with a claim."""
+        args: list[str | int] = [token]
+        for (type_name, endpoint), one in expected.items():
+            args += [f"{type_name} {endpoint}", write_expected(one)]
+        self._run("publish_expected", [self._keys.lease, self._keys.expected], args)
+
+    @translating
+    def published(self) -> dict[Pair, Expected]:
+        """Return what the workers are told."""
+        found = self._hgetall(self._keys.expected)
+        pairs = ((text(field).partition(" "), read_expected(value)) for field, value in found.items())
+        return {(type_name, endpoint): one for (type_name, _, endpoint), one in pairs}
+
+
+def failing(tally: Mapping[str, int]) -> dict[Pair, int]:
+    """Return from a run's counts how many calls failed for the moment, by type and endpoint."""
+    return dict(_failing(tally))
+
+
+def _failing(tally: Mapping[str, int]) -> Iterable[tuple[Pair, int]]:
+    for what, number in tally.items():
+        if what.startswith(_FAILING):
+            type_name, _, endpoint = what.removeprefix(_FAILING).partition(" ")
+            yield (type_name, endpoint), number
+
+
+def read_completed(raw: bytes) -> Completed:
+    """Read a completed call as `complete_event` writes it."""
+    endpoint, type_name, milliseconds, *more = text(raw).split(" ")
+    waited_ms, at_us, age_ms, idle_ms, *_ = (*more, "0", "0", "0", "0")  # a worker of an older version writes fewer
+    times = float(waited_ms), int(at_us), float(age_ms), float(idle_ms)
+    return Completed(type_name, endpoint, float(milliseconds), *times)
+
+
+def write_expected(expected: Expected) -> str:
+    """Write an expectation as `claim_event` reads it: microseconds a call takes, and microseconds it needs."""
+    return f"{expected.seconds * MICROSECONDS:.0f} {expected.needed_seconds * MICROSECONDS:.0f}"
+
+
+def read_expected(raw: bytes) -> Expected:
+    """Read an expectation as it is published; the error rate is the conductor's alone."""
+    seconds, needed = raw.split(b" ")
+    return Expected(int(seconds) / MICROSECONDS, int(needed) / MICROSECONDS)
+
+
+def learned(store: Store, types: Sequence[EventType]) -> dict[Pair, Expected]:
+    """Return what to expect after earlier runs, by type and endpoint; pairs with too few calls are missing."""
+    kept = store.measures.kept()
+    found = {
+        (one.name, endpoint.name): expect(one, kept.get((one.name, endpoint.name), Measured()))
+        for one in types
+        for endpoint in one.endpoints
+    }
+    return {pair: expected for pair, expected in found.items() if expected}
+
+
+class Measuring:
+    """Follows the calls of an open run; each look costs what has happened since the last."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        kept = store.measures.kept()
+        self._store = store
+        self._run_id = run_id
+        self._followed = {
+            (one.name, endpoint.name): Following(one, kept.get((one.name, endpoint.name), Measured()))
+            for one in store.settings.event_types
+            for endpoint in one.endpoints
+        }
+        self._read = 0
+        #: When the newest completed call of each endpoint was answered, microseconds of Redis time.
+        self.answered_us: dict[str, int] = {}
+        self._failing: dict[Pair, int] = {}
+        self._expected: Mapping[Pair, Expected] = self._expect(self._followed)
+
+    def look(self) -> list[Completed]:
+        """Read what has happened since the last look; return the calls that were completed.
+
+        Raises:
+            StoreError: Redis did not answer; the next look reads what this one missed.
+        """
+        completed, failing = self._store.measures.follow(self._run_id, self._read)
+        self._read += len(completed)
+        changed = {pair for pair, errors in failing.items() if errors != self._failing.get(pair)}
+        self._failing = failing
+        for pair in changed & self._followed.keys():
+            self._followed[pair].fail(failing[pair])
+        for call in completed:
+            self.answered_us[call.endpoint] = max(self.answered_us.get(call.endpoint, 0), call.at_us)
+            if call.pair in self._followed:
+                self._followed[call.pair].complete(call.milliseconds)
+                changed.add(call.pair)
+        found = self._expect(changed & self._followed.keys())
+        if any(self._expected.get(pair) != expected for pair, expected in found.items()):
+            self._expected = {**self._expected, **found}
+        return completed
+
+    def expected(self) -> Mapping[Pair, Expected]:
+        """Return what is to be expected as of the last look: the same object while nothing changes."""
+        return self._expected
+
+    def _expect(self, pairs: Iterable[Pair]) -> dict[Pair, Expected]:
+        found = {pair: self._followed[pair].expected for pair in pairs}
+        return {pair: expected for pair, expected in found.items() if expected}
+
+
+class Totals(Part):
+    """Reads the totals. Each look reads the calls of the open run since the last one: a process keeps one of these.
+
+    It may be used by several threads.
+    """
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        super().__init__(client, keys)
+        self._lock = threading.Lock()
+        self._forget("")
+
+    def _forget(self, run_id: str) -> None:
+        """Begin with the calls of this run at the first."""
+        self._run_id = run_id
+        self._read = 0
+        self._last: bytes | None = None
+        self._calls: Counter[str] = Counter()
+
+    @translating
+    def look(self) -> Counter[str]:
+        """Return the totals, the tally of the open run and what its calls add, all of one instant."""
+        with self._lock:
+            while True:
+                found = self._look()
+                if found is not None:
+                    return found
+
+    def _look(self) -> Counter[str] | None:
+        """Read all at once; None if that must be repeated.
+
+        That is so if a run was opened or closed between the two reads, or if the last call read is no longer in its
+        place: Redis came back in an older state.
+        """
+        keys = self._keys
+        run_id = text(self._get(keys.current) or b"")
+        if run_id != self._run_id:
+            self._forget(run_id)
+        read = [
+            ("GET", keys.current),
+            ("HGETALL", keys.totals),
+            ("HGETALL", keys.tally(run_id)),
+            ("LRANGE", keys.timings(run_id), max(0, self._read - 1), -1),
+        ]
+        current, totals, tally, timings = self._batch(read, transaction=True)
+        if text(current or b"") != run_id:
+            return None
+        if self._last is not None and timings[:1] != [self._last]:
+            self._forget(run_id)
+            return None
+        news = timings if self._last is None else timings[1:]
+        self._calls.update(of_calls(map(read_completed, news)))
+        self._read += len(news)
+        self._last = timings[-1] if timings else None
+        found = Counter(self._calls)
+        for fields in (totals, tally):
+            for name, number in fields.items():
+                found[text(name)] += int(number)
+        return found

@@ -1,0 +1,239 @@
+"""What brings events back that were lost on the way: with a worker, a message, a type's configuration or a key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from rlm.core import trail
+from rlm.core.clock import system_clock
+from rlm.core.errors import StoreGarbledError
+from rlm.core.event import BadItemError, Reason, decode_item, encode_letter, type_of
+from rlm.core.text import safe_line
+from rlm.core.trail import CallEnd, Heard
+from rlm.ledger.claims import CallNote, find_note
+from rlm.ledger.connect import names_of, text, translated, translating
+from rlm.ledger.limiter import KEEP_SECONDS
+from rlm.ledger.quarantine import Quarantine
+from rlm.ledger.scripts import CHUNK, Call, Part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import redis
+
+    from rlm.ledger.claims import ClaimCheck
+    from rlm.ledger.keys import Keys
+
+#: An event in whose lease this many workers died is a dead letter: it may be what kills them. The last of them has
+#: nothing else in hand: an event one death short of it is carried alone, so that none dies of its batch-mate.
+POISON_DEATHS = 3
+#: What became of a worker, by how its events are taken back.
+_LOST = {"dead": "died", "ended": "was ended"}
+
+
+class Recovery(Part):
+    """Brings events back. Every method may be repeated: the second time changes nothing."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, dedupe_seconds: float) -> None:
+        super().__init__(client, keys)
+        self._quarantine = Quarantine(client, keys)
+        self._dedupe_ms = round(dedupe_seconds * 1000)
+
+    def condemn(self, token: int, run_id: str, name: str, event_id: str) -> None:
+        """Make a dead letter of a pending event that cannot be sent: its hash is missing, or not one of an event."""
+        keys, (found,) = self._keys, self._fields(event_id, "item")
+        event, item = keys.event(event_id), found or b"null"
+        wrong = "is not the hash of an event that can be sent"
+        self._quarantine.set_aside(token, event, wrong)
+        try:
+            decode_item(item, len(item))
+        except BadItemError as error:
+            item, wrong = b"null", f"{wrong} ({error})"
+        detail = f"{safe_line(event)} {wrong}"
+        now = system_clock.now()
+        letter = encode_letter(item, Reason.BAD_VALUE, detail, failed_at=now, run_id=run_id, event=event_id)
+        names = [keys.lease, event, keys.pending(name), keys.tally(run_id), keys.failed]
+        self._run("fail_pending", names, [token, event_id, name, self._dedupe_ms, letter])
+
+    def fail_unknown(self, token: int, run_id: str, type_name: str, goes_on: Callable[[], bool] = lambda: True) -> int:
+        """Make dead letters of the pending events of a type that is no longer configured; return how many.
+
+        There may be very many: it stops after a chunk once it no longer `goes_on`.
+        """
+        failed: int = 0
+        keys, detail = self._keys, f"{type_name!r} is no longer a configured type"
+        while True:
+            ids = [text(one) for one in self._zrange(keys.pending(type_name), 0, CHUNK - 1)]
+            items = self._batch(("HGET", keys.event(event_id), "item") for event_id in ids)
+            calls: list[Call] = []
+            for event_id, item in zip(ids, items, strict=True):
+                letter = encode_letter(
+                    item or b"null",
+                    Reason.UNKNOWN_TYPE,
+                    detail,
+                    failed_at=system_clock.now(),
+                    run_id=run_id,
+                    event=event_id,
+                )
+                names = [keys.lease, keys.event(event_id), keys.pending(type_name), keys.tally(run_id), keys.failed]
+                calls.append((names, [token, event_id, type_name, self._dedupe_ms, letter]))
+            failed += sum(self._run_each("fail_pending", calls))
+            if not ids or not goes_on():
+                return failed
+
+    def _fields(self, event_id: str, *fields: str) -> list[bytes | None]:
+        """Read fields of an event; if its key holds no hash, as if it had none."""
+        try:
+            return self._hmget(self._keys.event(event_id), fields)
+        except StoreGarbledError:
+            return [None] * len(fields)
+
+    def promote(self, types: Iterable[str], now_us: int) -> int:
+        """Make events pending again whose back-off is over; return how many."""
+        promoted = 0
+        for name in types:
+            if ids := self._due(self._keys.backoff(name), now_us):
+                keys = [self._keys.backoff(name), self._keys.pending(name), *map(self._keys.event, ids)]
+                promoted += int(self._run("promote_events", keys, ids))
+        return promoted
+
+    def void_fetched(self, checks: Iterable[ClaimCheck]) -> int:
+        """Make released events pending again whose messages a worker had fetched when it died; return how many."""
+        by_type: dict[str, list[ClaimCheck]] = {}
+        for check in checks:
+            by_type.setdefault(type_of(check.event_id), []).append(check)
+        return sum(
+            self._void(name, "dead", [(one.event_id, str(one.number)) for one in fetched])
+            for name, fetched in by_type.items()
+        )
+
+    def void_unclaimed(self, types: Iterable[str], now_us: int) -> int:
+        """Make released events pending again that nobody claimed in time; return how many."""
+        returned = 0
+        for name in types:
+            if ids := self._due(self._keys.released(name), now_us):
+                returned += self._void(name, "expired", [(one, "") for one in ids])
+        return returned
+
+    def _void(self, type_name: str, when: str, events: Sequence[tuple[str, str]]) -> int:
+        keys = [self._keys.released(type_name), self._keys.pending(type_name)]
+        args = [when]
+        for event_id, number in events:
+            keys.append(self._keys.event(event_id))
+            args += [event_id, number]
+        return int(self._run("return_release", keys, args))
+
+    def drop(self, event_ids: Sequence[str]) -> tuple[int, bool]:
+        """Remove events for good that are left over, and forget them.
+
+        Returns how many, and whether a run is open, which then has all leftovers.
+        """
+        keys = self._keys
+        calls: list[Call] = []
+        for event_id in event_ids:
+            name = type_of(event_id)
+            names = [keys.current, keys.event(event_id), keys.pending(name), keys.runs, keys.dropped]
+            calls.append((names, [event_id, name]))
+        replies = self._run_each("drop_pending", calls)
+        return replies.count(1), -1 in replies
+
+    @translating
+    def orphan_worker(self, worker_id: str, *, died: bool = True) -> int:
+        """Take back everything a dead worker had claimed; its slots stay blocked from now. Return how many events.
+
+        Unless it `died`, no death is counted: it was ended with all others, not killed by an event.
+        """
+        when = "dead" if died else "ended"
+        calls = self._hgetall(self._keys.calls(worker_id))
+        return sum(self._take_back(text(event_id), worker_id, call, when) for event_id, call in calls.items())
+
+    def orphan_expired(self, types: Iterable[str], now_us: int, *, closing: bool = False) -> int:
+        """Take back the events whose leases have run out, a frozen or lost worker's; return how many.
+
+        When a run is `closing` no death is counted: it is Redis that was away, past the lease and the deadline.
+        """
+        taken = 0
+        for name in types:
+            for event_id in self._due(self._keys.inflight(name), now_us, -now_us):
+                owner = self._fields(event_id, "owner")[0] or b""
+                call = self._hget(self._keys.calls(text(owner)), event_id) or b""
+                taken += self._take_back(event_id, text(owner), call, "closing" if closing else "expired")
+        return taken
+
+    @translating
+    def _take_back(self, event_id: str, worker_id: str, call: bytes, when: str) -> int:
+        note = find_note(call) or CallNote("", "", "")
+        name, keys = type_of(event_id), self._keys
+        run_id = self._client.get(keys.current)
+        item, attempt = self._fields(event_id, "item", "attempt")
+        run = text(cast("bytes", run_id or b""))
+        heard = Heard(f"nobody knows: its worker {_LOST.get(when, 'froze, or lost Redis')}")
+        letter = encode_letter(
+            item or b"null",
+            Reason.POISON,
+            f"{POISON_DEATHS} workers died or froze while they had it",
+            failed_at=system_clock.now(),
+            run_id=run or None,
+            event=event_id,
+            **({"endpoint": note.endpoint} if note.endpoint else {}),
+        )
+        return bool(
+            self._run(
+                "orphan_event",
+                [
+                    keys.event(event_id),
+                    keys.inflight(name),
+                    keys.pending(name),
+                    keys.calls(worker_id),
+                    keys.tally(run),
+                    keys.failed,
+                    *(spell(one) for one in note.window_ids or [""] for spell in (keys.window, keys.moved)),
+                ],
+                [
+                    event_id,
+                    worker_id,
+                    call,
+                    note.stamp,
+                    note.endpoint,
+                    when,
+                    name,
+                    self._dedupe_ms,
+                    POISON_DEATHS,
+                    letter,
+                    trail.encode(run, _whole(attempt) + 1, note.endpoint, CallEnd.UNKNOWN, heard, worker_id),
+                    KEEP_SECONDS * 1000,
+                ],
+            )
+        )
+
+    def adopt(self, token: int, type_name: str, *, retried: bool = False) -> int:
+        """Find the events of a type again that are in none of its zsets: pending, or `retried` in the next run."""
+        keys = self._keys
+        with translated(self._client):
+            found = names_of(self._client, keys.event(f"*:{type_name}"))
+        target = keys.retried(type_name) if retried else keys.pending(type_name)
+        zsets = [keys.pending(type_name), *keys.holders(type_name), keys.retried(type_name)]
+        ids = [one.removeprefix(keys.event("")) for one in found]
+        chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
+        calls: list[Call] = [
+            ([keys.lease, target, *zsets, *map(keys.event, chunk)], [token, *chunk]) for chunk in chunks
+        ]
+        return sum(self._run_each("adopt_events", calls))
+
+    def find_types(self) -> None:
+        """Find the types that have events in the ledger, after their names were lost."""
+        keys = self._keys
+        with translated(self._client):
+            zsets = [keys.pending, keys.backoff, keys.spent, keys.released, keys.inflight, keys.retried]
+            found = {type_of(one) for spell in zsets for one in names_of(self._client, spell("*"))}
+            if found:
+                self._client.sadd(keys.types, *found)
+
+    def _due(self, zset: str, until_us: int, since_us: int = 0) -> list[str]:
+        with translated(self._client):
+            found = self._client.zrangebyscore(zset, since_us, until_us, start=0, num=CHUNK)
+        return [text(one) for one in cast("list[bytes]", found)]
+
+
+def _whole(raw: bytes | None) -> int:
+    return int(raw) if raw and raw.isdigit() else 0
