@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import contextmanager
 from enum import IntEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,7 +21,8 @@ from rlm.core.errors import (
 from rlm.core.text import safe_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from rlm.ledger import Store
     from rlm.settings import Settings
@@ -32,10 +31,6 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 5.0
 #: How often is looked whether it has, seconds.
 POLL_SECONDS = 0.05
-#: How many entries of a list can be asked for, which is more than any has.
-MOST_ENTRIES = 1_000_000_000
-
-_Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
 class ExitCode(IntEnum):
@@ -48,35 +43,6 @@ class ExitCode(IntEnum):
     REDIS = 4
     INTERRUPTED = 130
     PIPE = 141
-
-
-#: Under this name the contexts of a command know that it was given `--debug`.
-DEBUG = "rlm.debug"
-
-
-def _remember(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    ctx.meta[DEBUG] = ctx.meta.get(DEBUG) or value
-
-
-debug_option = click.option(
-    "--debug",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_remember,
-    help="Show the traceback of an error, as RLM_DEBUG=1 does.",
-)
-
-_config_option = click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The configuration file; else $RLM_CONFIG, else ./rlm.toml, else the built-in defaults.",
-)
-
-
-def config_option(command: _Command) -> _Command:
-    """Give a command what every one takes: `--config` and `--debug`."""
-    return _config_option(debug_option(command))
 
 
 class Group(click.Group):
@@ -110,9 +76,6 @@ class Group(click.Group):
 def examples(*lines: str) -> str:
     """Write the examples at the end of a command's help, a line each; for `epilog`."""
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 
 
 def exit_code_of(error: RLMError) -> ExitCode:
@@ -161,43 +124,6 @@ def confirm(question: str, done: str = "removed") -> None:
         agreed = False
     if not agreed:
         raise CommandError(f"Nothing was {done}. With --yes it is done without asking.")
-
-
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
-
-
-class WholeNumber(click.IntRange):
-    """A range of whole numbers; of what is none it says so in words for people."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read a number and see that it is in the range."""
-        try:
-            int(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a whole number in the range {self._describe_range()}.", param, ctx)
-        number: int = super().convert(value, param, ctx)
-        return number
-
-
-class NumberRange(click.FloatRange):
-    """A range of numbers, of which NaN is none: it compares with no bound, so click lets it through."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read a number and see that it is in the range."""
-        try:
-            is_none = math.isnan(float(value))
-        except ValueError:
-            self.fail(f"{value!r} is not a number in the range {self._describe_range()}.", param, ctx)
-        if is_none:
-            self.fail(f"{value!r} is not in the range {self._describe_range()}.", param, ctx)
-        number: float = super().convert(value, param, ctx)
-        return number
-
-
-number_argument = click.argument("number", metavar="[N]", type=WholeNumber(1, MOST_ENTRIES), default=20)
-
-
-dry_run_option = click.option("--dry-run", is_flag=True, help="Say how many it would be, and change nothing.")
 
 
 def new_server(settings: Settings) -> str:

@@ -1,16 +1,158 @@
-"""`rlm completion`: the script that has a shell complete the words of `rlm`."""
+"""`rlm completion`, and the names that a shell completes words with; no server is started for them."""
 
 from __future__ import annotations
 
+import re
+from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import config_option, examples
+from rlm.cli.common import examples
+from rlm.cli.options import config_option
 from rlm.cli.printing import show
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import redis
+
+    from rlm.ledger.keys import Keys
+    from rlm.settings import Settings
+
+    Look = Callable[[redis.Redis, Keys], Iterable[str]]
     from pathlib import Path
+
+
+#: How long the store has to answer, seconds: a person waits for it with a key pressed.
+ANSWER_SECONDS = 0.5
+#: Names that are offered, at the most.
+MOST = 100
+
+#: A name that is one word to every shell and no option, as those that RLM makes are. Others may write into Redis, and
+#: what is completed with stands on the command line as it is: `$(...)` in it would be run when Enter is pressed.
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=\[\]-]*")
+
+
+def run_ids(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete with the open run and the recent ones, newest first."""
+    return _of_store(ctx, incomplete, _look_for_runs)
+
+
+def open_run_id(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete with the open run."""
+    return _of_store(ctx, incomplete, _look_for_open_run)
+
+
+def letter_ids(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete with the newest dead letters that are not named yet."""
+    given = ctx.params.get("ids") or ()
+    return [one for one in _of_store(ctx, incomplete, _look_for_letters) if one not in given]
+
+
+def limited_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete with endpoints and budgets."""
+    return _of_settings(ctx, incomplete, lambda settings: [*settings.endpoints, *settings.budgets])
+
+
+def endpoint_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete with endpoints."""
+    return _of_settings(ctx, incomplete, lambda settings: settings.endpoints)
+
+
+def mock_endpoints(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the endpoint before `=` or `.`."""
+    return _of_settings(ctx, incomplete, lambda settings: settings.endpoints)
+
+
+def type_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete with the types of events."""
+    return _of_settings(ctx, incomplete, lambda settings: settings.types)
+
+
+def type_counts(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the type in `TYPE=N`."""
+    return _of_settings(ctx, incomplete, lambda settings: [f"{name}=" for name in settings.types])
+
+
+def setting_keys(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete with the keys of the configuration."""
+    return _of_settings(ctx, incomplete, lambda settings: [one.key for one in settings.shown])
+
+
+def setting_values(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the key in `KEY=VALUE`."""
+    return _of_settings(ctx, incomplete, lambda settings: [f"{one.key}=" for one in settings.shown])
+
+
+def _of_settings(ctx: click.Context, incomplete: str, names: Callable[[Settings], Iterable[str]]) -> list[str]:
+    try:
+        found = list(names(_settings(ctx)))
+    except Exception:  # noqa: BLE001  # see above: whatever it is, a shell is no place to tell it
+        return []
+    return _offered(found, incomplete)
+
+
+def _of_store(ctx: click.Context, incomplete: str, look: Look) -> list[str]:
+    try:
+        settings = _settings(ctx)
+        url = _url(settings)
+        found = list(_ask(settings, url, look)) if url else []
+    except Exception:  # noqa: BLE001  # see above
+        return []
+    return _offered(found, incomplete)
+
+
+def _offered(names: Iterable[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete) and _WORD.fullmatch(name)]
+
+
+def _settings(ctx: click.Context) -> Settings:
+    from rlm.settings import load_settings  # noqa: PLC0415  # costs a tenth of a second, so only where it is needed
+
+    return load_settings(ctx.params.get("config"))
+
+
+def _url(settings: Settings) -> str | None:
+    """Say where the store is; None for an embedded server that does not run, for it is not started for this."""
+    from rlm.ledger.embedded import EmbeddedServer, running  # noqa: PLC0415
+    from rlm.settings.masking import EMBEDDED  # noqa: PLC0415
+
+    if settings.redis.url != EMBEDDED:
+        return settings.redis.url
+    return EmbeddedServer(settings.data_dir).url if running(settings.data_dir) else None
+
+
+def _ask(settings: Settings, url: str, look: Look) -> list[str]:
+    from rlm.ledger.connect import make_client  # noqa: PLC0415
+    from rlm.ledger.keys import Keys  # noqa: PLC0415
+
+    with closing(make_client(url, socket_timeout=ANSWER_SECONDS)) as client:
+        return list(islice(look(client, Keys(settings)), MOST))
+
+
+def _look_for_runs(client: redis.Redis, keys: Keys) -> Iterable[str]:
+    from rlm.ledger.runs import Runs  # noqa: PLC0415
+
+    yield from _look_for_open_run(client, keys)
+    yield from Runs(client, keys).history(MOST)
+
+
+def _look_for_open_run(client: redis.Redis, keys: Keys) -> Iterable[str]:
+    from rlm.ledger.runs import Runs  # noqa: PLC0415
+
+    run = Runs(client, keys).current()
+    if run is not None:
+        yield run.id
+
+
+def _look_for_letters(client: redis.Redis, keys: Keys) -> Iterable[str]:
+    from rlm.admin.letters import handle_of  # noqa: PLC0415
+    from rlm.ledger.letters import Letters  # noqa: PLC0415
+
+    return map(handle_of, Letters(client, keys, max_item_bytes=0).all())  # those of megabytes are not offered
+
 
 SHELLS = ("bash", "zsh", "fish")
 #: click's own lets bash expand what it completes with as file names (`endpoints[0]`), and ends `TYPE=` with a space.

@@ -1,4 +1,4 @@
-"""`rlm doctor`: looks the installation over and says what is wrong and what to do."""
+"""`rlm doctor` checks the installation; `rlm compliance` checks the log of calls sent against the limits."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import ExitCode, config_option, examples, json_option, tell_new_server
-from rlm.cli.printing import print_json, show, styled
-from rlm.cli.processes import volatile_option
-from rlm.cli.verdicts import show_verdict
+from rlm.cli.common import ExitCode, examples, store_of, tell_new_server
+from rlm.cli.options import Duration, config_option, json_option, volatile_option
+from rlm.cli.printing import fitting_table, print_json, show, show_verdict, show_words, styled
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted, safe_line
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rlm.ledger.fitness import Finding
+
 
 #: What a finding's severity is called, on the screen and in the JSON.
 VERDICTS = {"warning": "warn", "error": "fail"}
@@ -127,3 +127,61 @@ def _summary(verdicts: Sequence[str]) -> str:
         return styled("All is well.", "ok")
     kind = "error" if errors else "warn"
     return styled(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}.", kind)
+
+
+@click.command(epilog=examples("rlm compliance", "rlm compliance --since 2d --json | jq .ok"))
+@click.option(
+    "--since",
+    "since_seconds",
+    type=Duration(),
+    metavar="DURATION",
+    default="24h",
+    show_default=True,
+    help="How far to look back.",
+)
+@config_option
+@json_option
+def compliance(config: Path | None, since_seconds: float, as_json: bool) -> None:
+    """Show the most calls in any period, by endpoint and budget, against its limit. Exits with 1 if one was exceeded.
+
+    Counted are the calls that RLM sent, when it sent them, by the clock of Redis, not what a server read.
+    """
+    from rlm.ledger.reading.calls import compliance as judge  # noqa: PLC0415  # a command loads what it needs when it runs
+
+    with store_of(config) as store:
+        found = judge(store, since_seconds)
+    print_json(found) if as_json else _describe_calls(found)
+    if not found["ok"]:
+        raise SystemExit(int(ExitCode.FAILED))
+
+
+def _describe_calls(found: dict[str, Any]) -> None:
+    entries = {**found["by_endpoint"], **found["by_budget"]}
+    rows = [_rule_row(name, one, rule) for name, one in entries.items() for rule in one["rules"]]
+    fitting_table(
+        ["endpoint or budget", "calls", "most", "of", "in any", "last call of those", "verdict", ""],
+        rows,
+        lambda index: index in {1, 2, 3},
+        spare=["last call of those"],
+    )
+    show()
+    if found["ok"]:
+        show_words(f"No limit was exceeded since {found['known_from']}.")
+    else:
+        over = [name for name, one in entries.items() if any(rule["exceeded"] for rule in one["rules"])]
+        show_words(f"{styled('EXCEEDED', 'error')} since {found['from']}: {', '.join(over)}.")
+    if found["known_why"]:
+        show_words(f"{found['known_why']}. Of calls before {found['known_from']} nothing or not all is known.")
+
+
+def _rule_row(name: str, one: dict[str, Any], rule: dict[str, Any]) -> list[str]:
+    return [
+        name,
+        f"{one['calls']:,}",
+        f"{rule['most']:,}",
+        f"{rule['amount']:,}",
+        f"{rule['period_seconds']:g} s",
+        rule["at"] or "-",
+        styled("EXCEEDED", "error") if rule["exceeded"] else styled("ok", "ok"),
+        "" if rule["in_force"] else "an earlier limit",
+    ]

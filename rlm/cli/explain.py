@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import config_option, examples, json_option, store_of
+from rlm.cli.common import examples, store_of
+from rlm.cli.options import config_option, json_option
 from rlm.cli.printing import fitting_table, is_terminal, print_json, short_time, show, show_words
 from rlm.core.errors import NoSuchRunError
 from rlm.core.text import counted, one_line, span

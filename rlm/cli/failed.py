@@ -8,18 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from rlm.cli.common import (
-    Group,
-    config_option,
-    examples,
-    json_option,
-    number_argument,
-    show_looked_at,
-    store_of,
-)
-from rlm.cli.completing import letter_ids
-from rlm.cli.letterchoice import found_letters, letter_filter
-from rlm.cli.letterdeal import drop, retry
+from rlm.cli.common import Group, examples, show_looked_at, store_of
+from rlm.cli.completion import letter_ids
+from rlm.cli.failed_retry import drop, found_letters, letter_filter, retry
+from rlm.cli.options import config_option, json_option, number_argument
 from rlm.cli.printing import fitting_table, print_json, show, show_words
 from rlm.core.text import counted, cut, one_line, safe_line
 

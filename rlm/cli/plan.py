@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import WholeNumber, config_option, examples, json_option, opened
-from rlm.cli.completing import setting_values, type_counts, type_names
-from rlm.cli.forecast import Forecast, compare, describe
-from rlm.cli.outlook import show_windows
+from rlm.cli.common import examples, opened
+from rlm.cli.completion import setting_values, type_counts, type_names
+from rlm.cli.options import WholeNumber, config_option, json_option
+from rlm.cli.plan_text import Forecast, compare, describe, show_windows
 from rlm.cli.printing import print_json, say
 from rlm.core.text import one_line
 

@@ -7,13 +7,14 @@ import re
 import secrets
 import shutil
 import sys
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.text import LONGEST_TEXT, columns, cut, safe, safe_line, safe_words
+from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, columns, cut, safe, safe_line, safe_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -237,3 +238,40 @@ def short_time(cell: str) -> str:
         return cell
     day, time = found.groups()
     return time if day == isoformat(system_clock.now())[:10] else f"{day[5:]} {time}"
+
+
+#: What each verdict looks like.
+_VERDICT_LOOKS = {"ok": "ok", "warn": "warn", "fail": "error"}
+#: Columns of the verdict, the most of names on a terminal, and the fewest left for what was found, however narrow.
+_VERDICT_WIDTH = 4
+_NAMES_WIDTH = 18
+_LEAST_FOUND_WIDTH = 40
+
+
+def show_verdict(verdict: str, name: str, message: str, remedy: str, names: int) -> None:
+    """Print a finding, and under it the remedy, if there is one; on a terminal wrapped in their column.
+
+    `names` is how long the longest name is.
+    """
+    width = 0
+    if is_terminal():
+        names = min(names, _NAMES_WIDTH)
+        width = max(_LEAST_FOUND_WIDTH, shutil.get_terminal_size().columns - _VERDICT_WIDTH - names - 4)
+    first, *told = _finding_lines(safe_line(name), message, remedy, names, width)
+    show(f"{styled(f'{verdict:<{_VERDICT_WIDTH}}', _VERDICT_LOOKS[verdict])}  {first}")
+    for line in told:
+        show(f"{'':<{_VERDICT_WIDTH + names + 4}}{line}")
+
+
+def _finding_lines(name: str, message: str, remedy: str, names: int, width: int) -> list[str]:
+    """Lay out a finding: the first line has its name, and what was found where there is room beside it."""
+    told = _finding_text(message, width)
+    remedies = _finding_text(remedy, width - 2 if width else 0) if remedy else []
+    told += [f"{'  ' if number else '> '}{line}" for number, line in enumerate(remedies)]
+    return [name, *told] if len(name) > names else [f"{name:<{names}}  {told[0]}", *told[1:]]
+
+
+def _finding_text(text: str, width: int) -> list[str]:
+    """Wrap a text, at words where that can be; without a width it stays one line."""
+    line = cut(safe_line(text), LONGEST_LINE)
+    return (wrap(line, width, break_on_hyphens=False) if width else [line]) or [""]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import Group, config_option, examples, json_option, new_server, store_of
+from rlm.cli.common import Group, examples, new_server, store_of
+from rlm.cli.options import WholeNumber, config_option, json_option, log_format_option, volatile_option
 from rlm.cli.printing import fitting_table, is_terminal, print_json, show_words, styled
 from rlm.core.clock import isoformat
 from rlm.core.text import one_line
@@ -23,31 +24,11 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup
 
+
 log = logging.getLogger(__name__)
 
 #: Characters of a host's name that a terminal is shown.
 _LONGEST_HOST = 24
-
-volatile_option = click.option(
-    "--allow-volatile", is_flag=True, help="Use a Redis that keeps nothing on disk: a restart of it loses events."
-)
-
-
-def _ask_for_format(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
-    """Write the choice where this process reads it, and the processes that it starts."""
-    if value is not None:
-        os.environ["RLM_LOG_FORMAT"] = value
-
-
-log_format_option = click.option(
-    "--log-format",
-    type=click.Choice(["auto", "text", "json"], case_sensitive=False),
-    envvar="RLM_LOG_FORMAT",
-    expose_value=False,
-    callback=_ask_for_format,
-    help="How log lines are written to stderr: as text, as JSON, or (auto, the default) as text on a terminal and as "
-    "JSON elsewhere. $RLM_LOG_FORMAT says the same.",
-)
 
 
 @contextmanager
@@ -162,3 +143,51 @@ def list_workers(config: Path | None, as_json: bool) -> None:
             for entry in entries
         ]
         fitting_table(names, rows, lambda index: index in {0, 3, 4}, spare=["started_at"])
+
+
+log = logging.getLogger(__name__)
+
+
+@click.command(
+    epilog=examples("rlm web --metrics-only", "rlm web --port 9090", "RLM_WEB__TOKEN=env:RLM_TOKEN rlm web --host ::")
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=8088, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
+@click.option("--metrics-only", is_flag=True, help="Serve /metrics and /healthz only, and no page for people.")
+@config_option
+@log_format_option
+def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> None:
+    """Serve metrics for Prometheus, and a health check, over HTTP. TERM ends it at once.
+
+    /metrics has what the ledger says at that moment, over all processes and hosts; one such process is enough for all
+    of them. /healthz answers 200 while Redis answers and a scheduler lives, else 503 with the reason. / says so. It
+    starts without Redis too, and says that it is away.
+
+    On another address than the loopback interface's it starts only with a token (web.token), which all but /healthz
+    then ask for, as "Authorization: Bearer TOKEN".
+
+    The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
+    """
+    from rlm.settings import load_settings  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.web.access import read_token  # noqa: PLC0415
+    from rlm.web.serve import bind, serve  # noqa: PLC0415
+
+    settings = load_settings(config).web
+    token = read_token(settings.token, os.environ)
+    with bind(host, port, has_token=bool(token)) as bound:
+        where = _url(bound)
+        with long_running(config, "web") as (store, wakeup, stop):
+            from rlm.web.app import make_app  # noqa: PLC0415
+            from rlm.web.health import redis_trouble  # noqa: PLC0415
+
+            asked = "a token is asked for" if token else "this host only, without a token"
+            log.info("Serving %s/metrics and %s/healthz, %s", where, where, asked, extra={"action": "serve"})
+            if reason := redis_trouble(store):
+                log.warning("Nothing can be read yet: %s", reason, extra={"action": "serve"})
+            app = make_app(store, token, settings.hosts, metrics_only=metrics_only)
+            serve(app, bound, wakeup, stop)
+
+
+def _url(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -8,22 +8,10 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from rlm.cli.common import (
-    CommandError,
-    ExitCode,
-    Group,
-    config_option,
-    confirm,
-    dry_run_option,
-    examples,
-    json_option,
-    show_looked_at,
-    store_of,
-    yes_option,
-)
+from rlm.cli.common import CommandError, ExitCode, Group, confirm, examples, show_looked_at, store_of
+from rlm.cli.options import config_option, dry_run_option, interval_option, json_option, yes_option
 from rlm.cli.printing import is_terminal, print_json, say, show, show_words, table
-from rlm.cli.queueevents import drop, list_events
-from rlm.cli.watch import interval_option, watch
+from rlm.cli.queue_events import drop, list_events
 from rlm.core.errors import StoreError
 from rlm.core.text import counted, one_line, span
 
@@ -34,7 +22,7 @@ if TYPE_CHECKING:
     from rlm.admin.auditlist import Pushed
     from rlm.ledger import Store
     from rlm.ledger.fitness import Finding
-    from rlm.terminal import Output
+    from rlm.terminal.live import Output
 
 #: How often `rlm queue monitor` looks where nobody says otherwise, seconds.
 MONITOR_SECONDS = 2.0
@@ -92,8 +80,9 @@ def monitor(config: Path | None, interval: float | None, as_json: bool) -> None:
     """
     from rlm.admin.monitoring import Monitor  # noqa: PLC0415  # a command loads what it needs when it runs
     from rlm.admin.planning import start_seconds  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.terminal import Drawn, JSONLines, Lines, QueuePicture  # noqa: PLC0415
-    from rlm.terminal.queue import queue_line  # noqa: PLC0415
+    from rlm.cli.status import watch  # noqa: PLC0415
+    from rlm.terminal.live import Drawn, JSONLines, Lines  # noqa: PLC0415
+    from rlm.terminal.queue import QueuePicture, queue_line  # noqa: PLC0415
 
     with store_of(config) as store:
         seen = Monitor(store, start_seconds(store))

@@ -10,22 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 from rlm import telemetry
 from rlm.admin import report
-from rlm.cli.aside import lines_above, progress_aside
 from rlm.cli.common import ANSWER_SECONDS, POLL_SECONDS, CommandError, InterruptedCommandError
-from rlm.cli.following import detached, is_open, progress_output
+from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal
-from rlm.cli.watch import FOLLOW_SECONDS, look_once
+from rlm.cli.status import detached, look_once, progress_output
 from rlm.core.clock import system_clock
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
+from rlm.terminal.live import lines_above, progress_aside
+from rlm.terminal.words import is_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rlm.core.run import Run
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup
     from rlm.settings import Settings
-    from rlm.terminal import Drawn
+    from rlm.terminal.live import Drawn
 
 #: How often `rlm start --wait` tells of changes where there is no terminal, seconds.
 TOLD_SECONDS = 10.0
@@ -122,3 +124,22 @@ def _own_supervisor(settings: Settings, drawn: Drawn | None, *, allow_volatile: 
         finally:
             child.terminate()
             child.wait()
+
+
+def await_close(store: Store, run: Run, wakeup: Wakeup, stop: StopSignals) -> dict[str, Any]:
+    """Wait until a run is closed; close it here when no conductor lives, or none answers."""
+    until = system_clock.monotonic() + ANSWER_SECONDS
+    while (record := store.runs.record(run.id)) is None:
+        if stop.graceful:
+            raise InterruptedCommandError(f"Run {run.id} is being cancelled; see `rlm status`.")
+        if system_clock.monotonic() > until and store.leases.holder() is None:
+            from scheduler.byhand import HandConductor  # noqa: PLC0415
+
+            conductor = HandConductor(store, wakeup, stop, allow_volatile=True)  # it opened there: close it there
+            try:
+                conductor.campaign(ANSWER_SECONDS)
+                conductor.close_open(run.id)
+            finally:
+                conductor.resign()
+        system_clock.sleep(POLL_SECONDS)
+    return record

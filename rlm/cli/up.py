@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TextIO
 import click
 from click.core import ParameterSource
 
-from rlm.cli.common import config_option, examples, tell_new_server
-from rlm.cli.processes import log_format_option, volatile_option
+from rlm.cli.common import examples, tell_new_server
+from rlm.cli.options import config_option, log_format_option, volatile_option
 from rlm.core.errors import ConfigurationError, RLMError
 
 if TYPE_CHECKING:

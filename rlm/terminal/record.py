@@ -1,4 +1,4 @@
-"""The picture of a finished run: what became of it, by type and by endpoint, against its plan."""
+"""The pictures of a finished run and of the time between two runs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from rlm.core.text import counted, safe_line, span
+from rlm.admin import report
+from rlm.core.health import Circuit
+from rlm.core.text import counted, harmless, safe_line, span
 from rlm.terminal import words
 from rlm.terminal.bars import NARROWEST, Bar, Name
-from rlm.terminal.run import BORDER, LISTED_ENDPOINTS, QUIET, WIDEST, panel, title_of
+from rlm.terminal.run import BORDER, LISTED_ENDPOINTS, QUIET, WIDEST, RunPicture, panel, state_text, title_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+
 
 #: From so many columns inside on, answers and durations are told by endpoint as well.
 WIDE = 96
@@ -143,3 +146,117 @@ def _limit(one: Mapping[str, Any]) -> str:
 
 def _numbers(*pairs: tuple[int, str]) -> list[Text]:
     return [Text(f"{number:,}", style=style) if number else Text("-", style=QUIET) for number, style in pairs]
+
+
+@dataclass(frozen=True)
+class RestPicture:
+    """No open run, by the document of `rlm.admin.report.at_rest`."""
+
+    found: Mapping[str, Any]
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it as wide as the terminal."""
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style=QUIET, no_wrap=True)
+        grid.add_column()
+        for name, told in rest_rows(self.found):
+            grid.add_row(name, told)
+        yield panel(Text("no run is open", style="bold default"), [grid], min(options.max_width, WIDEST))
+
+
+def rest_rows(found: Mapping[str, Any]) -> list[tuple[str, Text]]:
+    """Say how things stand between two runs, each with its name."""
+    rows = [
+        ("last run", last_run(found)),
+        ("last tick", Text(_last_tick(found))),
+        ("next tick", next_tick(found)),
+        ("waiting", Text(waiting(found["waiting"]))),
+    ]
+    if letters := found["waiting"]["failed"]:
+        rows.append(("dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")))
+    if unwell := words.unwell({"by_endpoint": {name: _at_rest(one) for name, one in found["by_endpoint"].items()}}):
+        rows.append(("endpoints", Text("; ".join(unwell), style="yellow")))
+    rows.append(("workers", Text(_alive(found))))
+    told = words.looked_at(found)
+    return [*rows, *([("looking at", Text(told, style=QUIET))] if told else [])]
+
+
+def _at_rest(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Add to what is said of an endpoint that is probed by whom, for nothing calls it now."""
+    return {**entry, "circuit_reason": "by the next call"} if entry["health"] == Circuit.PROBING else entry
+
+
+def last_run(found: Mapping[str, Any]) -> Text:
+    """Say what ran last."""
+    record = found["last_record"]
+    if record is None:
+        return Text(f"none yet; `rlm start{'' if found['schedulers'] else ' --wait'}` starts one now")
+    when = f"{safe_line(record['run_id'])}, {span(found['last_ended_seconds'])} ago, "
+    return Text(when).append_text(state_text(record["state"])).append(words.summary(record)[len(record["state"]) :])
+
+
+def _last_tick(found: Mapping[str, Any]) -> str:
+    if found["last_tick"] is None:
+        return "none yet"
+    return f"{words.clock(found['last_tick'])} UTC, {span(found['last_tick_seconds'])} ago"
+
+
+def next_tick(found: Mapping[str, Any]) -> Text:
+    """Say when the next run starts by itself, which needs a scheduler that lives."""
+    if not found["schedulers"]:
+        return Text("none: no scheduler is running; `rlm up` or `rlm scheduler` starts one", style="bold red")
+    return Text(f"{words.clock(found['next_tick'])} UTC, in {span(found['next_tick_seconds'])}", style="cyan")
+
+
+def waiting(one: Mapping[str, Any]) -> str:
+    """Say what the next run will find."""
+    told = [
+        counted(one["events"], "item"),
+        *([f"{one['staged']:,} in staging"] if one["staged"] else []),
+        *([f"{counted(one['leftover'], 'event')} left over"] if one["leftover"] else []),
+        *([f"{counted(one['retried'], 'event')} retried by hand"] if one["retried"] else []),
+    ]
+    return ", ".join(told) if any(one[key] for key in ("events", "staged", "leftover", "retried")) else "nothing"
+
+
+def _alive(found: Mapping[str, Any]) -> str:
+    return f"{found['workers']:,} alive" if found["workers"] else "none; they start when a run needs them"
+
+
+def rest_line(found: Mapping[str, Any]) -> str:
+    """Say it in one line, for where there is no terminal: what ran last, and what comes next."""
+    record = found["last_record"]
+    told = [f"last run {record['run_id']} {words.summary(record)}"] if record else []
+    return "; ".join(["no run is open", *told, f"waiting: {waiting(found['waiting'])}"])
+
+
+def picture_of(found: Mapping[str, Any], height: int | None = None) -> RenderableType:
+    """Draw a status: of an open run, of a finished one, or of none."""
+    found = harmless(found)
+    if found["state"] == report.IDLE:
+        return RestPicture(found)
+    return RunPicture(found, height) if words.is_open(found) else RecordPicture(found)
+
+
+def line_of(found: Mapping[str, Any]) -> str:
+    """Write a status in one line."""
+    if found["state"] == report.IDLE:
+        return rest_line(found)
+    return words.line(found) if words.is_open(found) else f"run {found['run_id']} {words.summary(found)}"
+
+
+def changes(found: Mapping[str, Any]) -> Hashable:
+    """Return what makes a line worth writing: where events are, who works or conducts, which endpoints are not well."""
+    if found["state"] == report.IDLE:
+        return found["state"], found["last"]
+    if not words.is_open(found):
+        return found["run_id"], found["state"]
+    healths = tuple((name, entry["health"]) for name, entry in words.shut(found).items())
+    return (
+        found["run_id"],
+        found["state"],
+        words.counts_in_all(found),
+        found["workers"]["ready"],
+        healths,
+        words.unconducted(found),
+    )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rlm.admin.report import IDLE
 from rlm.core import trouble
 from rlm.core.health import RECOVERING, WELL
-from rlm.core.run import State
+from rlm.core.run import MOVES, State
 from rlm.core.text import counted, named, safe_line, span
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class Counted(NamedTuple):
         return self.total - self.completed - self.failed - self.under_way
 
 
+def is_open(found: Mapping[str, Any]) -> bool:
+    """Return whether a document is the status of an open run."""
+    return found["state"] != IDLE and State(found["state"]) in MOVES
+
+
 def clock(moment: str) -> str:
     """Write the time of day of an ISO 8601 text, which is UTC."""
     return moment[11:19]
@@ -79,7 +85,7 @@ _PHASES = {
 }
 
 
-class Forecast(NamedTuple):
+class Expectation(NamedTuple):
     """What is expected of a run, in words: when it is done, what is left over, what binds; `fits` says it in short."""
 
     words: str
@@ -87,23 +93,23 @@ class Forecast(NamedTuple):
     fits: bool
 
 
-def forecast(found: Mapping[str, Any]) -> Forecast:
+def forecast(found: Mapping[str, Any]) -> Expectation:
     """Say what is expected of an open run by now, and how that compares with its deadline."""
     if phase := _PHASES.get(found["state"]):
-        return Forecast(phase, "", fits=True)
+        return Expectation(phase, "", fits=True)
     expected = found.get("forecast") or found["plan"]
     if unconducted(found):
-        return Forecast("nothing more is sent until somebody conducts it", "", fits=False)
+        return Expectation("nothing more is sent until somebody conducts it", "", fits=False)
     left = expected["expected_leftover"]
     when = _done(found, expected)
     if left and _awaits_probe(found, expected):
         told = "waits for an endpoint to answer well, at most until the deadline"
-        return Forecast(
+        return Expectation(
             f"{told}; if none does, {counted(left, 'event')} will be left over", expected.get("binds", ""), fits=False
         )
     if not left:
-        return Forecast(f"{when}; all of it fits", "", fits=True)
-    return Forecast(f"{when}; {counted(left, 'event')} will be left over", expected.get("binds", ""), fits=False)
+        return Expectation(f"{when}; all of it fits", "", fits=True)
+    return Expectation(f"{when}; {counted(left, 'event')} will be left over", expected.get("binds", ""), fits=False)
 
 
 def _awaits_probe(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:

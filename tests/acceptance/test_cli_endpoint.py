@@ -9,8 +9,7 @@ import socket
 import pytest
 from click.testing import CliRunner
 
-from rlm.cli import steer
-from rlm.cli.endpoint import endpoint
+from rlm.cli.endpoint import endpoint, who
 from rlm.ledger.windows import Admitted
 from rlm.telemetry.gauges import Gauges
 from tests.acceptance.cli import Installation
@@ -347,9 +346,9 @@ def test_a_user_without_a_name_is_told_by_number(monkeypatch):
     def unknown(_uid):
         raise KeyError
 
-    monkeypatch.setattr(steer.pwd, "getpwuid", unknown)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
 
-    assert steer.who() == f"{os.getuid()}@{socket.gethostname()}"
+    assert who() == f"{os.getuid()}@{socket.gethostname()}"
 
 
 def test_status_tells_what_is_not_closed(inst):

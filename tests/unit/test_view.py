@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.text import Text
 
 from rlm.admin.trend import Sample, Trend
-from rlm.cli.following import changes, line_of, picture_of
-from rlm.terminal import Drawn, JSONLines, Lines, QueuePicture, bars, words
-from rlm.terminal.outputs import console_on
-from rlm.terminal.queue import queue_line
+from rlm.terminal import bars, words
+from rlm.terminal.live import Drawn, JSONLines, Lines, console_on
+from rlm.terminal.queue import QueuePicture, queue_line
+from rlm.terminal.record import changes, line_of, picture_of
 
 WIDTHS = (40, 80, 140)
 HOSTILE = "\x1b[2J\x9b31m\u202e\nown line[/red]"

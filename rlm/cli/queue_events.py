@@ -8,20 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from rlm.cli.common import (
-    CommandError,
-    config_option,
-    confirm,
-    dry_run_option,
-    examples,
-    json_option,
-    number_argument,
-    show_looked_at,
-    store_of,
-    yes_option,
-)
-from rlm.cli.completing import type_names
-from rlm.cli.durations import Duration
+from rlm.cli.common import CommandError, confirm, examples, show_looked_at, store_of
+from rlm.cli.completion import type_names
+from rlm.cli.options import Duration, config_option, dry_run_option, json_option, number_argument, yes_option
 from rlm.cli.printing import fitting_table, print_json, show, show_words
 from rlm.core.place import Place
 from rlm.core.text import counted, safe_line, span

@@ -1,17 +1,28 @@
-"""Where a view that goes on is shown: drawn over and over in place, in lines, or as a JSON document a line."""
+"""Views that go on: drawn over and over in place, in lines or as JSON documents; the keyboard beside them."""
 
 from __future__ import annotations
 
+import logging
+import os
+import select
 import shutil
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+import sys
+import termios
+import threading
+import tty
+from contextlib import ExitStack, contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO
 
 import msgspec
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from rlm.admin import report
 from rlm.core.clock import isoformat, system_clock
+from rlm.core.errors import RLMError
 from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, cut, safe_line
+from rlm.terminal.record import picture_of
 from rlm.terminal.words import clock
 
 if TYPE_CHECKING:
@@ -24,6 +35,10 @@ if TYPE_CHECKING:
     Document = Mapping[str, Any]
     #: Draws a document in so many lines.
     Draw = Callable[[Document, int], RenderableType]
+    from collections.abc import Iterator
+
+    from rlm.ledger import Store
+
 
 #: Lines of the terminal that a picture leaves free: one for the cursor, where a terminal shows ^C, and the one that it
 #: goes to in the end.
@@ -162,3 +177,133 @@ class JSONLines:
         if not self._lost:
             self._complain(f"Out of date, trying again: {why}")
         self._lost = True
+
+
+#: What ends a view.
+QUIT = frozenset(b"qQ")
+
+
+class Keyboard:
+    """What is typed while a view goes on; of a stream that is no terminal nothing is."""
+
+    def __init__(self, file: int | None) -> None:
+        self._file = file
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long, or until somebody wants to quit; return whether somebody does."""
+        if self._file is None:
+            system_clock.sleep(seconds)
+            return False
+        until = system_clock.monotonic() + seconds
+        while (left := until - system_clock.monotonic()) > 0:
+            ready, _, _ = select.select([self._file], [], [], left)
+            typed = _read(self._file) if ready else None
+            if typed == b"":  # the terminal is gone, and would be ready for ever
+                self._file = None
+                return False
+            if typed and QUIT & set(typed):
+                return True
+        return False
+
+
+def _read(file: int) -> bytes:
+    try:
+        return os.read(file, 1024)
+    except OSError:
+        return b""
+
+
+@contextmanager
+def keyboard() -> Iterator[Keyboard]:
+    """Read the keyboard key by key while the block runs; only in the foreground, for a shell owns it otherwise."""
+    file = _terminal()
+    if file is None:
+        yield Keyboard(None)
+        return
+    before = termios.tcgetattr(file)
+    tty.setcbreak(file)
+    try:
+        yield Keyboard(file)
+    finally:
+        termios.tcsetattr(file, termios.TCSAFLUSH, before)
+
+
+def _terminal() -> int | None:
+    """Return the descriptor of the terminal that types into this process, None where there is none."""
+    try:
+        file = sys.stdin.fileno()
+        return file if os.isatty(file) and os.tcgetpgrp(file) == os.getpgrp() else None
+    except (OSError, ValueError, AttributeError):  # closed, or replaced by something else
+        return None
+
+
+#: How long the thread may take to end, seconds: as long as Redis may take to answer.
+_END_SECONDS = 6.0
+
+
+@contextmanager
+def progress_aside(store: Store, interval: float) -> Iterator[Drawn]:
+    """Draw the open run every `interval` seconds on stderr while the block conducts it; gone in the end."""
+    ended = threading.Event()
+    with Drawn(sys.stderr, picture_of, transient=True) as drawn, _logs_above(drawn):
+        thread = threading.Thread(target=_draw, args=(store, drawn, interval, ended), name="progress", daemon=True)
+        thread.start()
+        try:
+            yield drawn
+        finally:
+            ended.set()
+            thread.join(_END_SECONDS)
+
+
+def _draw(store: Store, drawn: Drawn, interval: float, ended: threading.Event) -> None:
+    while not ended.wait(interval):
+        try:
+            found = report.status(store, None, measured=False)
+        except RLMError as error:
+            drawn.trouble(str(error))
+        else:
+            if found["state"] != report.IDLE:
+                drawn.show(found)
+
+
+@contextmanager
+def _logs_above(drawn: Drawn) -> Iterator[None]:
+    """Have this process's log lines written above the picture instead of through it."""
+    with ExitStack() as stack:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
+                stack.callback(handler.setStream, handler.setStream(_Above(drawn)) or sys.stderr)
+        yield
+
+
+class _Above:
+    """A stream whose lines stand above a picture; their colours stay."""
+
+    def __init__(self, drawn: Drawn) -> None:
+        self._drawn = drawn
+
+    def write(self, text: str) -> None:
+        """Write the lines of a record."""
+        if text.strip():
+            self._drawn.above(Text.from_ansi(text.rstrip()))
+
+    def flush(self) -> None:
+        """There is nothing to flush."""
+
+
+@contextmanager
+def lines_above(pipe: IO[bytes], drawn: Drawn) -> Iterator[None]:
+    """Write what another process says above the picture, for as long as the block lasts and that process speaks."""
+
+    def pump() -> None:
+        with suppress(ValueError):  # closed under it
+            for line in pipe:
+                drawn.above(Text(safe_line(line.decode(errors="replace").rstrip())))
+
+    thread = threading.Thread(target=pump, name="lines", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(_END_SECONDS)
+        pipe.close()
