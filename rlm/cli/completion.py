@@ -1,4 +1,7 @@
-"""`rlm completion`, and the names that a shell completes words with; no server is started for them."""
+"""`rlm completion`, and the names that a shell completes words with; no server is started for them.
+
+Whatever goes wrong, a faulty file or a store that does not answer, completes nothing and prints nothing.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,14 @@ from rlm.cli.printing import show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     import redis
 
     from rlm.ledger.keys import Keys
     from rlm.settings import Settings
 
-    Look = Callable[[redis.Redis, Keys], Iterable[str]]
-    from pathlib import Path
-
+    Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 #: How long the store has to answer, seconds: a person waits for it with a key pressed.
 ANSWER_SECONDS = 0.5
@@ -34,128 +36,7 @@ MOST = 100
 #: what is completed with stands on the command line as it is: `$(...)` in it would be run when Enter is pressed.
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=\[\]-]*")
 
-
-def run_ids(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete with the open run and the recent ones, newest first."""
-    return _of_store(ctx, incomplete, _look_for_runs)
-
-
-def open_run_id(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete with the open run."""
-    return _of_store(ctx, incomplete, _look_for_open_run)
-
-
-def letter_ids(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete with the newest dead letters that are not named yet."""
-    given = ctx.params.get("ids") or ()
-    return [one for one in _of_store(ctx, incomplete, _look_for_letters) if one not in given]
-
-
-def limited_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete with endpoints and budgets."""
-    return _of_settings(ctx, incomplete, lambda settings: [*settings.endpoints, *settings.budgets])
-
-
-def endpoint_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete with endpoints."""
-    return _of_settings(ctx, incomplete, lambda settings: settings.endpoints)
-
-
-def mock_endpoints(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete the endpoint before `=` or `.`."""
-    return _of_settings(ctx, incomplete, lambda settings: settings.endpoints)
-
-
-def type_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete with the types of events."""
-    return _of_settings(ctx, incomplete, lambda settings: settings.types)
-
-
-def type_counts(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete the type in `TYPE=N`."""
-    return _of_settings(ctx, incomplete, lambda settings: [f"{name}=" for name in settings.types])
-
-
-def setting_keys(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete with the keys of the configuration."""
-    return _of_settings(ctx, incomplete, lambda settings: [one.key for one in settings.shown])
-
-
-def setting_values(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete the key in `KEY=VALUE`."""
-    return _of_settings(ctx, incomplete, lambda settings: [f"{one.key}=" for one in settings.shown])
-
-
-def _of_settings(ctx: click.Context, incomplete: str, names: Callable[[Settings], Iterable[str]]) -> list[str]:
-    try:
-        found = list(names(_settings(ctx)))
-    except Exception:  # noqa: BLE001  # see above: whatever it is, a shell is no place to tell it
-        return []
-    return _offered(found, incomplete)
-
-
-def _of_store(ctx: click.Context, incomplete: str, look: Look) -> list[str]:
-    try:
-        settings = _settings(ctx)
-        url = _url(settings)
-        found = list(_ask(settings, url, look)) if url else []
-    except Exception:  # noqa: BLE001  # see above
-        return []
-    return _offered(found, incomplete)
-
-
-def _offered(names: Iterable[str], incomplete: str) -> list[str]:
-    return [name for name in names if name.startswith(incomplete) and _WORD.fullmatch(name)]
-
-
-def _settings(ctx: click.Context) -> Settings:
-    from rlm.settings import load_settings  # noqa: PLC0415  # costs a tenth of a second, so only where it is needed
-
-    return load_settings(ctx.params.get("config"))
-
-
-def _url(settings: Settings) -> str | None:
-    """Say where the store is; None for an embedded server that does not run, for it is not started for this."""
-    from rlm.ledger.embedded import EmbeddedServer, running  # noqa: PLC0415
-    from rlm.settings.masking import EMBEDDED  # noqa: PLC0415
-
-    if settings.redis.url != EMBEDDED:
-        return settings.redis.url
-    return EmbeddedServer(settings.data_dir).url if running(settings.data_dir) else None
-
-
-def _ask(settings: Settings, url: str, look: Look) -> list[str]:
-    from rlm.ledger.connect import make_client  # noqa: PLC0415
-    from rlm.ledger.keys import Keys  # noqa: PLC0415
-
-    with closing(make_client(url, socket_timeout=ANSWER_SECONDS)) as client:
-        return list(islice(look(client, Keys(settings)), MOST))
-
-
-def _look_for_runs(client: redis.Redis, keys: Keys) -> Iterable[str]:
-    from rlm.ledger.runs import Runs  # noqa: PLC0415
-
-    yield from _look_for_open_run(client, keys)
-    yield from Runs(client, keys).history(MOST)
-
-
-def _look_for_open_run(client: redis.Redis, keys: Keys) -> Iterable[str]:
-    from rlm.ledger.runs import Runs  # noqa: PLC0415
-
-    run = Runs(client, keys).current()
-    if run is not None:
-        yield run.id
-
-
-def _look_for_letters(client: redis.Redis, keys: Keys) -> Iterable[str]:
-    from rlm.admin.letters import handle_of  # noqa: PLC0415
-    from rlm.ledger.letters import Letters  # noqa: PLC0415
-
-    return map(handle_of, Letters(client, keys, max_item_bytes=0).all())  # those of megabytes are not offered
-
-
-SHELLS = ("bash", "zsh", "fish")
-#: click's own lets bash expand what it completes with as file names (`endpoints[0]`), and ends `TYPE=` with a space.
+#: click's own script lets bash expand completions as file names (`endpoints[0]`), and ends `TYPE=` with a space.
 BASH = """\
 _rlm_completion() {
     local type value
@@ -182,7 +63,7 @@ complete -o nosort -F _rlm_completion rlm
         "rlm completion fish > ~/.config/fish/completions/rlm.fish",
     )
 )
-@click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(SHELLS))
+@click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(("bash", "zsh", "fish")))
 @config_option
 def completion(config: Path | None, shell: str) -> None:
     """Print the script that completes commands, options and names in a shell.
@@ -200,9 +81,100 @@ def completion(config: Path | None, shell: str) -> None:
     if config is not None:
         from rlm.settings import load_settings  # noqa: PLC0415
 
-        load_settings(config)  # nothing of it goes into the script; one that is wrong is not passed over, though
+        load_settings(config)  # the script needs nothing of it, but a faulty file is reported
     found = get_completion_class(shell)
     if found is None:  # click has all three
         raise click.UsageError(f"click has no completion for {shell}")
     script = found(rlm, {}, "rlm", COMPLETE_VARIABLE)
     show((BASH if shell == "bash" else script.source_template) % script.source_vars())
+
+
+def _of_settings(names: Callable[[Settings], Iterable[str]]) -> Complete:
+    """Make a completion from the settings."""
+
+    def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+        try:
+            return _offered(names(_settings(ctx)), incomplete)
+        except Exception:  # noqa: BLE001  # a shell is no place for any error
+            return []
+
+    return complete
+
+
+def _of_store(names: Callable[[redis.Redis, Keys], Iterable[str]]) -> Complete:
+    """Make a completion from the store, if it answers."""
+
+    def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+        from rlm.ledger.connect import make_client  # noqa: PLC0415
+        from rlm.ledger.keys import Keys  # noqa: PLC0415
+
+        try:
+            settings = _settings(ctx)
+            url = _url(settings)
+            if url is None:
+                return []
+            with closing(make_client(url, socket_timeout=ANSWER_SECONDS)) as client:
+                return _offered(islice(names(client, Keys(settings)), MOST), incomplete)
+        except Exception:  # noqa: BLE001  # see above
+            return []
+
+    return complete
+
+
+def _offered(names: Iterable[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete) and _WORD.fullmatch(name)]
+
+
+def _settings(ctx: click.Context) -> Settings:
+    from rlm.settings import load_settings  # noqa: PLC0415  # costs a tenth of a second, so only where it is needed
+
+    return load_settings(ctx.params.get("config"))
+
+
+def _url(settings: Settings) -> str | None:
+    """Return the URL of the store, None for an embedded server that does not run."""
+    from rlm.ledger.embedded import EmbeddedServer, running  # noqa: PLC0415
+    from rlm.settings.masking import EMBEDDED  # noqa: PLC0415
+
+    if settings.redis.url != EMBEDDED:
+        return settings.redis.url
+    return EmbeddedServer(settings.data_dir).url if running(settings.data_dir) else None
+
+
+def _look_for_runs(client: redis.Redis, keys: Keys) -> Iterable[str]:
+    from rlm.ledger.runs import Runs  # noqa: PLC0415
+
+    yield from _look_for_open_run(client, keys)
+    yield from Runs(client, keys).history(MOST)
+
+
+def _look_for_open_run(client: redis.Redis, keys: Keys) -> Iterable[str]:
+    from rlm.ledger.runs import Runs  # noqa: PLC0415
+
+    run = Runs(client, keys).current()
+    if run is not None:
+        yield run.id
+
+
+def _look_for_letters(client: redis.Redis, keys: Keys) -> Iterable[str]:
+    from rlm.admin.letters import handle_of  # noqa: PLC0415
+    from rlm.ledger.letters import Letters  # noqa: PLC0415
+
+    return map(handle_of, Letters(client, keys, max_item_bytes=0).all())  # those of megabytes are not offered
+
+
+run_ids = _of_store(_look_for_runs)
+open_run_id = _of_store(_look_for_open_run)
+limited_names = _of_settings(lambda settings: [*settings.endpoints, *settings.budgets])
+endpoint_names = _of_settings(lambda settings: settings.endpoints)
+type_names = _of_settings(lambda settings: settings.types)
+type_counts = _of_settings(lambda settings: [f"{name}=" for name in settings.types])
+setting_keys = _of_settings(lambda settings: [one.key for one in settings.shown])
+setting_values = _of_settings(lambda settings: [f"{one.key}=" for one in settings.shown])
+_letters = _of_store(_look_for_letters)
+
+
+def letter_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete with the newest dead letters that are not named yet."""
+    given = ctx.params.get("ids") or ()
+    return [one for one in _letters(ctx, param, incomplete) if one not in given]

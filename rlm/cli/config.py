@@ -14,7 +14,7 @@ import click
 from rlm.cli.common import CommandError, ExitCode, Group, confirm, examples
 from rlm.cli.completion import setting_keys
 from rlm.cli.options import config_option, json_option, yes_option
-from rlm.cli.printing import fitting_table, print_json, room, say, show, show_words, styled, width_of
+from rlm.cli.printing import print_json, room, say, show, show_words, styled, table, width_of
 from rlm.core.errors import ConfigurationError, UnsafeError
 from rlm.core.private import replace_in
 from rlm.core.text import counted, safe_line
@@ -191,7 +191,7 @@ def _describe(found: Sequence[Shown], settings: Settings) -> None:
         show()
         title = styled(f"[{name}]" if name else "other", "title").ljust(width)
         fitted = _fitted(rows, max(width, width_of(title)))
-        fitting_table([title, *[""] * (len(fitted[0]) - 1)], fitted, lambda _index: False, whole=True)
+        table([title, *[""] * (len(fitted[0]) - 1)], fitted, lambda _index: False, whole=True)
 
 
 def _fitted(rows: list[list[str]], width: int) -> list[list[str]]:

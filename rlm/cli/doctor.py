@@ -9,7 +9,7 @@ import click
 
 from rlm.cli.common import ExitCode, examples, store_of, tell_new_server
 from rlm.cli.options import Duration, config_option, json_option, volatile_option
-from rlm.cli.printing import fitting_table, print_json, show, show_verdict, show_words, styled
+from rlm.cli.printing import print_json, show, show_verdict, show_words, styled, table
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted, safe_line
 
@@ -158,7 +158,7 @@ def compliance(config: Path | None, since_seconds: float, as_json: bool) -> None
 def _describe_calls(found: dict[str, Any]) -> None:
     entries = {**found["by_endpoint"], **found["by_budget"]}
     rows = [_rule_row(name, one, rule) for name, one in entries.items() for rule in one["rules"]]
-    fitting_table(
+    table(
         ["endpoint or budget", "calls", "most", "of", "in any", "last call of those", "verdict", ""],
         rows,
         lambda index: index in {1, 2, 3},

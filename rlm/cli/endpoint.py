@@ -12,7 +12,7 @@ import click
 from rlm.cli.common import CommandError, ExitCode, Group, examples, store_of
 from rlm.cli.completion import limited_names, type_names
 from rlm.cli.options import Duration, config_option, json_option, number_argument
-from rlm.cli.printing import fitting_table, print_json, say, show, show_words, styled
+from rlm.cli.printing import print_json, say, show, show_words, styled, table
 from rlm.core.errors import StoreError
 from rlm.core.text import counted, span
 
@@ -251,7 +251,7 @@ def list_endpoints(config: Path | None, as_json: bool) -> None:
     headings = ["name", "of", "limit", "used", "free", "next", "failures", "health"]
     healths = {entry["name"]: entry["health"] for entry in entries}
     rows = [_row(entry, healths) for entry in entries]
-    fitting_table(headings, rows, lambda index: 2 < index < 7, spare=["of", "failures"])  # noqa: PLR2004  # the numbers
+    table(headings, rows, lambda index: 2 < index < 7, spare=["of", "failures"])  # noqa: PLR2004  # the numbers
     by_hand = [entry for entry in entries if entry["limit_by"] != "file"]
     if by_hand:
         show()
@@ -322,4 +322,4 @@ def changes(config: Path | None, number: int, as_json: bool) -> None:
     else:
         names = ["at", "by", "name", "what", "from", "to"]
         rows = [["-" if entry[name] is None else entry[name] for name in names] for entry in entries]
-        fitting_table(names, rows, lambda _index: False)
+        table(names, rows, lambda _index: False)

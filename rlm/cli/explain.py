@@ -8,7 +8,7 @@ import click
 
 from rlm.cli.common import examples, store_of
 from rlm.cli.options import config_option, json_option
-from rlm.cli.printing import fitting_table, is_terminal, print_json, short_time, show, show_words
+from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table
 from rlm.core.errors import NoSuchRunError
 from rlm.core.text import counted, one_line, span
 from rlm.core.trail import Answer
@@ -66,7 +66,7 @@ def _list_events(of_wallet: dict[str, Any]) -> None:
         [one["event_id"] or "-", one["state"].replace("_", " "), one["since"] or "-", one["letter"] or "-"]
         for one in of_wallet["found"]
     ]
-    fitting_table(["event", "state", "since", "dead letter"], rows, lambda _index: False, spare=["dead letter"])
+    table(["event", "state", "since", "dead letter"], rows, lambda _index: False, spare=["dead letter"])
     show()
     show_words(f"{counted(len(rows), 'event')} of this wallet; `rlm explain EVENT` tells of one.")
     if of_wallet["more"]:
@@ -119,7 +119,7 @@ def _list_attempts(one: dict[str, Any]) -> None:
         for each in attempts
     ]
     headings = ["attempt", "ended", "endpoint", "answer", "took", "in words", "host"]
-    fitting_table(headings, rows, lambda index: index in {0, 4}, spare=["host", "answer"])
+    table(headings, rows, lambda index: index in {0, 4}, spare=["host", "answer"])
 
 
 def _when(moment: str) -> str:
@@ -144,4 +144,4 @@ def _list_endpoints(endpoints: list[dict[str, Any]]) -> None:
         ]
         for each in endpoints
     ]
-    fitting_table(["endpoint", "health", "free slots", "next in"], rows, lambda index: index > 1)
+    table(["endpoint", "health", "free slots", "next in"], rows, lambda index: index > 1)

@@ -12,7 +12,7 @@ from rlm.cli.common import Group, examples, show_looked_at, store_of
 from rlm.cli.completion import letter_ids
 from rlm.cli.failed_retry import drop, found_letters, letter_filter, retry
 from rlm.cli.options import config_option, json_option, number_argument
-from rlm.cli.printing import fitting_table, print_json, show, show_words
+from rlm.cli.printing import print_json, show, show_words, table
 from rlm.core.text import counted, cut, one_line, safe_line
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _show_list(found: Sequence[dict[str, Any]]) -> None:
         for letter in found
     ]
     headings = ["id", "failed at", "reason", "event", "detail"]
-    fitting_table(headings, rows, lambda _index: False, spare=["failed at"])
+    table(headings, rows, lambda _index: False, spare=["failed at"])
 
 
 def _show_groups(groups: Sequence[dict[str, Any]], number: int) -> None:
@@ -98,7 +98,7 @@ def _show_groups(groups: Sequence[dict[str, Any]], number: int) -> None:
     rows = [
         [f"{one['letters']:,}", *("-" if one[name] is None else str(one[name]) for name in names)] for one in groups
     ]
-    fitting_table(["letters", *names], rows[:number], lambda index: index == 0, spare=["newest"])
+    table(["letters", *names], rows[:number], lambda index: index == 0, spare=["newest"])
     show()
     more = f"{number:,} of {counted(len(groups), 'group')}. " if len(groups) > number else ""
     show_words(

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rlm.cli.common import examples, opened
 from rlm.cli.completion import setting_values, type_counts, type_names
 from rlm.cli.options import WholeNumber, config_option, json_option
-from rlm.cli.plan_text import Forecast, compare, describe, show_windows
+from rlm.cli.plan_text import compare, describe, show_windows
 from rlm.cli.printing import print_json, say
 from rlm.core.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from rlm.admin.arrivals import Arrivals
+    from rlm.admin.forecast import Forecast
     from rlm.admin.whatif import Case
     from rlm.ledger import Store
     from rlm.ledger.reading.backlog import Backlog
@@ -35,6 +37,18 @@ _SHOWN = 60
 _APART = re.compile(r"(redis|queue)\..*|run\.history|retry\.(max_runs|timeout_seconds)|.*\]\.timeout_seconds")
 #: What has none where the number of workers is given.
 _WORKERS = ("workers.min", "workers.max")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the options of `rlm plan` ask for; the fields have the names of the options' values."""
+
+    counts: tuple[str, ...]
+    workers: int | None
+    told: tuple[str, ...]
+    add: tuple[str, ...]
+    windows: int | None
+    arriving: tuple[str, ...]
 
 
 @click.command(
@@ -86,16 +100,7 @@ _WORKERS = ("workers.min", "workers.max")
 )
 @config_option
 @json_option
-def plan(
-    config: Path | None,
-    counts: tuple[str, ...],
-    workers: int | None,
-    told: tuple[str, ...],
-    add: tuple[str, ...],
-    windows: int | None,
-    arriving: tuple[str, ...],
-    as_json: bool,
-) -> None:
+def plan(*, config: Path | None, as_json: bool, **options: Any) -> None:
     """Forecast a run without starting it: workers, when it is done, what will be left over, what binds.
 
     Without --count it is for what waits now, leftovers included, as far as the windows of the endpoints are open now.
@@ -105,25 +110,29 @@ def plan(
     the limit of its type and an open window. --windows plans one window after the other, each with what the last one
     left over and what arrives meanwhile: as many as in the last 20 runs, or as --arrivals says.
     """
+    from rlm.admin.arrivals import measured_arrivals  # noqa: PLC0415
+    from rlm.admin.forecast import forecast_of, look_ahead  # noqa: PLC0415
     from rlm.settings import load_settings  # noqa: PLC0415  # a command loads what it needs when it runs
 
+    asked = Asked(**options)
     settings = load_settings(config)
-    numbers, given = _read_numbers("--count", counts, settings), _read_numbers("--arrivals", arriving, settings)
-    for name in add:
+    numbers = _read_numbers("--count", asked.counts, settings)
+    given = _read_numbers("--arrivals", asked.arriving, settings)
+    for name in asked.add:
         _check_type("--add-endpoint", name, settings)
-    if given and windows is None:
+    if given and asked.windows is None:
         raise click.UsageError("--arrivals is for --windows N: what arrives in each of them")
-    other = load_settings(config, overrides=told) if told else settings
-    if workers:
-        _check_workers(workers, other)
-    _note_what_is_apart(other, workers)
+    other = load_settings(config, overrides=asked.told) if asked.told else settings
+    if asked.workers:
+        _check_workers(asked.workers, other)
+    _note_what_is_apart(other, asked.workers)
     with opened(settings) as store:
-        cases = _cases(store, other, add, workers, asked=bool(told or add or workers), fresh=bool(counts))
-        backlog = _counted(numbers, settings) if counts else _waiting(store)
-        arrivals = _measured(store).but(given) if windows else None
-    found = [_forecast(case, backlog) for case in cases]
-    if windows and arrivals:
-        found = [_look_ahead(one, backlog, arrivals, windows) for one in found]
+        cases = _cases(store, other, asked)
+        backlog = _counted(numbers, settings) if asked.counts else _waiting(store)
+        arrivals = measured_arrivals(store).but(given) if asked.windows else None
+    found = [forecast_of(case, backlog) for case in cases]
+    if asked.windows and arrivals:
+        found = [look_ahead(one, backlog, arrivals, asked.windows) for one in found]
     _answer(found, backlog, arrivals, as_json=as_json)
 
 
@@ -174,15 +183,16 @@ def _note_what_is_apart(settings: Settings, workers: int | None) -> None:
             say(f"--workers {workers:,} fixes the number: {key} makes no difference here.")
 
 
-def _cases(
-    store: Store, settings: Settings, add: Iterable[str], workers: int | None, *, asked: bool, fresh: bool
-) -> list[Case]:
+def _cases(store: Store, settings: Settings, asked: Asked) -> list[Case]:
     """Return today's case, and after it the one asked for if one was."""
     from rlm.admin.planning import start_seconds  # noqa: PLC0415  # a command loads what it needs when it runs
     from rlm.admin.whatif import as_it_is, as_it_might_be  # noqa: PLC0415
 
+    fresh = bool(asked.counts)
     today = as_it_is(store, start_seconds(store), fresh=fresh)
-    return [today, as_it_might_be(store, today, settings, add, workers, fresh=fresh)] if asked else [today]
+    if not (asked.told or asked.add or asked.workers):
+        return [today]
+    return [today, as_it_might_be(store, today, settings, asked.add, asked.workers, fresh=fresh)]
 
 
 def _counted(numbers: Mapping[str, int], settings: Settings) -> Backlog:
@@ -202,30 +212,6 @@ def _waiting(store: Store) -> Backlog:
             "planned for."
         )
     return found
-
-
-def _measured(store: Store) -> Arrivals:
-    from rlm.admin.arrivals import measured_arrivals  # noqa: PLC0415
-
-    return measured_arrivals(store)
-
-
-def _forecast(case: Case, backlog: Backlog) -> Forecast:
-    from rlm.plan.sacrifice import sacrifice  # noqa: PLC0415
-
-    planned = case.plan(backlog.events)
-    left = {
-        one.name: sacrifice(planned.by_type[one.name].expected_leftover, backlog.ranks(one.name, one.priority))
-        for one in case.types
-    }
-    return Forecast(case, planned, left)
-
-
-def _look_ahead(found: Forecast, backlog: Backlog, arrivals: Arrivals, windows: int) -> Forecast:
-    from dataclasses import replace  # noqa: PLC0415
-
-    arriving = arrivals.within(found.case.settings.run.every_seconds)
-    return replace(found, outlook=found.case.outlook(backlog.events, arriving, windows))
 
 
 def _answer(found: list[Forecast], backlog: Backlog, arrivals: Arrivals | None, *, as_json: bool) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlm.cli.printing import show, show_words, table
 from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from rlm.admin.arrivals import Arrivals
+    from rlm.admin.forecast import Forecast
     from rlm.admin.whatif import Case
     from rlm.ledger.reading.backlog import Waiting
     from rlm.plan import Plan
@@ -24,35 +24,6 @@ if TYPE_CHECKING:
 WORTH_A_LINE_SECONDS = 0.1
 
 _CLOCK = re.compile(r"\b\d+:\d\d\b")
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """The plan of one case, who is left over by type, and the windows to come if they were asked for."""
-
-    case: Case
-    plan: Plan
-    left_over: Mapping[str, Sacrifice]
-    outlook: Outlook | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the document of the plan with what is added to it."""
-        document = self.plan.as_json() | {"failing": self.case.failing}
-        for name, part in document["by_type"].items():
-            chosen = self.left_over[name]
-            part["left_over_by_priority"] = {str(priority): number for priority, number in chosen.by_priority.items()}
-            part["carried_over_again"] = chosen.carried
-        return document | (self.outlook.as_json() if self.outlook else {})
-
-    @property
-    def done_seconds(self) -> float:
-        """When the last event that fits is answered, counted from now."""
-        return self.plan.first_call_seconds + self.plan.forecast_seconds
-
-    @property
-    def events(self) -> int:
-        """The events planned for."""
-        return sum(part.events for part in self.plan.by_type.values())
 
 
 def describe(found: Forecast, waiting: Waiting) -> None:

@@ -144,22 +144,36 @@ def print_json(document: Any) -> None:
 
 
 def table(
-    headings: list[str], rows: list[list[str]], align: Callable[[int], bool] | None = None, *, whole: bool = False
+    headings: list[str],
+    rows: list[list[str]],
+    numeric: Callable[[int], bool] = lambda index: index > 0,
+    *,
+    spare: Sequence[str] = (),
+    whole: bool = False,
 ) -> None:
-    """Print a table; `align` tells which columns are numbers and stand to the right.
+    """Print a table; `numeric` tells which columns are numbers and stand to the right.
 
-    Cells that are too long are cut, unless they are to be left `whole`, being the operator's own words.
+    On a terminal that is too narrow, times are shortened, then the columns in `spare` are left out one by one,
+    then long cells are cut and the last column is wrapped. With `whole`, no cell is cut. Elsewhere all columns are
+    printed, because whoever reads a pipe counts on them; only endless cells are cut.
     """
     rows = [[safe_line(cell) for cell in row] for row in rows]
+    kept = list(range(len(headings)))
+    if _over(headings, rows, kept) > 0:
+        rows = [[short_time(cell) for cell in row] for row in rows]
+    for name in spare:
+        if _over(headings, rows, kept) > 0:
+            kept.remove(headings.index(name))
+    headings, rows = [headings[index] for index in kept], [[row[index] for index in kept] for row in rows]
+    rows = list(_wrapped_rows(headings, rows, whole=whole))
     widths = _widths(headings, rows) if whole else _fitted(_widths(headings, rows), room())
-    rows = [[_cut(cell, width) for cell, width in zip(row, widths, strict=True)] for row in rows]
-    numeric = align or (lambda index: index > 0)
     for row in [headings, *rows]:
-        cells = [
-            " " * (width - width_of(cell)) + cell if numeric(i) else cell + " " * (width - width_of(cell))
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        cells = [_cut(cell, width) for cell, width in zip(row, widths, strict=True)]
+        spaces = [" " * (width - width_of(cell)) for cell, width in zip(cells, widths, strict=True)]
+        told = [
+            gap + cell if numeric(index) else cell + gap for index, cell, gap in zip(kept, cells, spaces, strict=True)
         ]
-        show("  ".join(cells).rstrip())
+        show("  ".join(told).rstrip())
 
 
 def _widths(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
@@ -179,32 +193,6 @@ def _fitted(widths: Sequence[int], most: int) -> list[int]:
 def _cut(cell: str, width: int) -> str:
     """Cut a cell that is wider than its column; its marks go with what they colour."""
     return cell if width_of(cell) <= width else cut(_MARKS.sub("", cell), width)
-
-
-def fitting_table(
-    headings: list[str],
-    rows: list[list[str]],
-    align: Callable[[int], bool] | None = None,
-    *,
-    spare: Sequence[str] = (),
-    whole: bool = False,
-) -> None:
-    """Print a table; on a terminal that is too narrow for it the columns in `spare` are left out, the first one first.
-
-    Before that its times are shortened, and if both is not enough long cells are cut, and the last column is wrapped.
-    Anywhere else all of it is printed that is not endless: who reads a pipe counts on the columns.
-    """
-    numeric = align or (lambda index: index > 0)
-    rows = [[safe_line(cell) for cell in row] for row in rows]
-    kept = list(range(len(headings)))
-    if _over(headings, rows, kept) > 0:
-        rows = [[short_time(cell) for cell in row] for row in rows]
-    for name in spare:
-        if _over(headings, rows, kept) > 0:
-            kept.remove(headings.index(name))
-    headings, rows = [headings[index] for index in kept], [[row[index] for index in kept] for row in rows]
-    rows = list(_wrapped_rows(headings, rows, whole=whole))
-    table(headings, rows, lambda place: numeric(kept[place]), whole=whole)
 
 
 def _over(headings: list[str], rows: list[list[str]], kept: list[int]) -> int:

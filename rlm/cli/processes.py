@@ -13,7 +13,7 @@ import click
 
 from rlm.cli.common import Group, examples, new_server, store_of
 from rlm.cli.options import WholeNumber, config_option, json_option, log_format_option, volatile_option
-from rlm.cli.printing import fitting_table, is_terminal, print_json, show_words, styled
+from rlm.cli.printing import is_terminal, print_json, show_words, styled, table
 from rlm.core.clock import isoformat
 from rlm.core.text import one_line
 
@@ -142,7 +142,7 @@ def list_workers(config: Path | None, as_json: bool) -> None:
             ]
             for entry in entries
         ]
-        fitting_table(names, rows, lambda index: index in {0, 3, 4}, spare=["started_at"])
+        table(names, rows, lambda index: index in {0, 3, 4}, spare=["started_at"])
 
 
 log = logging.getLogger(__name__)

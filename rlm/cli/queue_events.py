@@ -11,7 +11,7 @@ import click
 from rlm.cli.common import CommandError, confirm, examples, show_looked_at, store_of
 from rlm.cli.completion import type_names
 from rlm.cli.options import Duration, config_option, dry_run_option, json_option, number_argument, yes_option
-from rlm.cli.printing import fitting_table, print_json, show, show_words
+from rlm.cli.printing import print_json, show, show_words, table
 from rlm.core.place import Place
 from rlm.core.text import counted, safe_line, span
 
@@ -111,7 +111,7 @@ def _describe(found: dict[str, Any]) -> None:
     ]
     if rows:
         headings = ["event", "state", "priority", "waits for", "wallet"]
-        fitting_table(headings, rows, lambda index: index in {2, 3}, spare=["priority"])
+        table(headings, rows, lambda index: index in {2, 3}, spare=["priority"])
     elif not found["next"]:
         show_words("No such event waits. `rlm queue stats` shows what is where, `rlm explain EVENT` tells of one.")
         return

@@ -22,7 +22,7 @@ from rlm.cli.options import (
     number_argument,
     volatile_option,
 )
-from rlm.cli.printing import fitting_table, is_terminal, print_json, show, show_words, styled
+from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import State
 from rlm.core.text import counted, span
@@ -187,7 +187,7 @@ def list_runs(config: Path | None, number: int, as_json: bool) -> None:
         ]
         headings = ["run", "state", "started", "took", *columns]
         spare = ["started", "carried_over", "taken"]  # the id of a run tells when it started
-        fitting_table(headings, rows, lambda index: index > 2, spare=spare)  # noqa: PLR2004
+        table(headings, rows, lambda index: index > 2, spare=spare)  # noqa: PLR2004
         if older:
             show()
             show_words(older.strip())

@@ -13,7 +13,7 @@ import msgspec
 
 from rlm import __version__
 from rlm.cli.common import ExitCode, examples, tell_new_server
-from rlm.cli.completion import mock_endpoints
+from rlm.cli.completion import endpoint_names
 from rlm.cli.options import NumberRange, WholeNumber, config_option, json_option, volatile_option
 from rlm.cli.printing import print_json, say, show, show_verdict, styled
 from rlm.core.errors import ConfigurationError
@@ -171,27 +171,20 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
     "--fail",
     multiple=True,
     metavar="ENDPOINT=RATE",
-    shell_complete=mock_endpoints,
+    shell_complete=endpoint_names,
     help="Answer this share of its calls (0 to 1) with 500.",
 )
 @click.option(
     "--fault",
     multiple=True,
     metavar="ENDPOINT.FIELD=VALUE",
-    shell_complete=mock_endpoints,
+    shell_complete=endpoint_names,
     help="Any fault, the value in JSON: down, outages, throttle, reset, hang, error_rate, status, slow,"
     " jitter_seconds, retry_after.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary at the end as JSON.")
 def mock_api(
-    *,
-    host: str,
-    port: int,
-    config: Path | None,
-    log_path: Path | None,
-    fail: tuple[str, ...],
-    fault: tuple[str, ...],
-    as_json: bool,
+    *, config: Path | None, fail: tuple[str, ...], fault: tuple[str, ...], as_json: bool, **address_and_log: Any
 ) -> None:
     """Serve the configured endpoints, each with its limit enforced strictly by arrival.
 
@@ -206,7 +199,7 @@ def mock_api(
 
     types = load_settings(config).event_types
     try:
-        api = MockApi(types, host=host, port=port, log_path=log_path)
+        api = MockApi(types, **address_and_log)
         for name, fields in _faults(fail, fault).items():
             api.set_fault(name, **fields)
         api.serve_forever(lambda: click.echo("\n".join(_boot_lines(api, types)), err=True))

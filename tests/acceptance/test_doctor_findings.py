@@ -390,7 +390,8 @@ def test_strict_makes_a_warning_exit_one(inst):
 
 def test_on_a_narrow_terminal_what_was_found_is_wrapped_in_its_column(monkeypatch, capsys):
     """A name that is too long has a line of its own."""
-    monkeypatch.setattr(printing, "is_terminal", lambda: True)
+    monkeypatch.setattr(printing, "is_terminal", lambda **_stream: True)
+    monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((70, 40)))
 
     printing.show_verdict("warn", "clock", "word " * 12, "do " * 20, names=30)
