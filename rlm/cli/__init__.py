@@ -21,9 +21,9 @@ def main() -> None:
 
 
 def settle_streams() -> None:
-    """Open those that are closed, have any text be writable, and let go unread what nobody reads on stderr.
+    """Open closed standard streams, make any text encodable, and ignore failed writes to stderr.
 
-    For the process of a command, before it does anything else.
+    A command's process calls this before anything else.
     """
     for descriptor in range(3):
         try:
@@ -40,22 +40,20 @@ def settle_streams() -> None:
 
 
 class _Unread(io.TextIOWrapper):
-    """A stream whose reader may have gone, or its disk be full: the exit code still tells how the command ended."""
+    """A stream that ignores failed writes: the exit code still says how the command ended."""
 
     def write(self, text: str, /) -> int:
-        """Write what can be written; the rest is lost."""
         with suppress(OSError):
             super().write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Write what is kept, if that can be."""
         with suppress(OSError):
             super().flush()
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
-    r"""Write what an encoding does not have as JSON does, `\u00e9`, so that JSON is still what it was."""
+    r"""Escape what the encoding lacks as JSON does, `\u00e9`, so that JSON keeps its meaning."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass").hex()

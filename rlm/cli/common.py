@@ -1,4 +1,4 @@
-"""What all commands share: options, exit codes, how they ask, the store."""
+"""What all commands share: exit codes, errors, questions to the user, the store."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.settings import Settings
 
-#: How long a scheduler has to take a request up, or a conductor to answer a cancel, seconds.
+#: Time for a scheduler to take up a request, or for a conductor to answer a cancel, seconds.
 ANSWER_SECONDS = 5.0
-#: How often is looked whether it has, seconds.
+#: Time between two looks for that, seconds.
 POLL_SECONDS = 0.05
 
 
 class ExitCode(IntEnum):
-    """What a command's exit status says."""
+    """The exit status of a command."""
 
     DONE = 0
     FAILED = 1
@@ -46,14 +46,14 @@ class ExitCode(IntEnum):
 
 
 class Group(click.Group):
-    """A group that suggests the nearest command for a word that is none."""
+    """A group that suggests the nearest command for an unknown one."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read what stands before the command, where hardly any option may stand."""
+        """Parse the options before the command; only a few are allowed there."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            if error.possibilities:  # it is a slip in one that may
+            if error.possibilities:  # a misspelt option that is allowed here
                 raise
             raise click.UsageError(
                 f"No such option {error.option_name!r} here. Options go behind the command.", ctx
@@ -62,8 +62,8 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that `args` begin with."""
-        import difflib  # noqa: PLC0415  # only where somebody mistyped
+        """Return the command that `args` begin with."""
+        import difflib  # noqa: PLC0415  # needed for a typing error only
 
         known = self.list_commands(ctx)
         if not ctx.resilient_parsing and args[0] not in known and not args[0].startswith("-"):
@@ -74,7 +74,7 @@ class Group(click.Group):
 
 
 def examples(*lines: str) -> str:
-    """Write the examples at the end of a command's help, a line each; for `epilog`."""
+    """Return the `epilog` of a command: its examples, one a line."""
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
@@ -97,25 +97,28 @@ class CommandError(click.ClickException):
         self.exit_code = int(code)  # type: ignore[misc]  # click's own way
 
     def show(self, file: Any = None) -> None:  # noqa: ARG002  # click's signature
-        """Print the message as that of any other error."""
+        """Print the message like any other error."""
         say_error(self.message)
 
 
 class InterruptedCommandError(CommandError):
-    """Raised to end a command that was interrupted, with a message that says what becomes of what it did."""
+    """Raised to end an interrupted command, with a message about what it leaves behind."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, ExitCode.INTERRUPTED)
 
     def show(self, file: Any = None) -> None:  # noqa: ARG002  # click's signature
-        """Print the message, which is no error."""
+        """Print the message without calling it an error."""
         say(self.message)
 
 
 def confirm(question: str, done: str = "removed") -> None:
-    """Ask a person on stderr whether to do what cannot be undone; anything but yes ends the command.
+    """Ask on stderr before something that cannot be undone; any answer but yes ends the command.
 
-    `done` is what was not done then: "Nothing was removed."
+    `done` completes the message of that end: "Nothing was removed."
+
+    Raises:
+        CommandError: the answer was not yes.
     """
     try:
         agreed = click.confirm(safe_words(question), err=True)
@@ -127,9 +130,9 @@ def confirm(question: str, done: str = "removed") -> None:
 
 
 def new_server(settings: Settings) -> str:
-    """Say that there is no configuration here, if that is about to make an embedded server; else nothing.
+    """Return a warning if a command without a configuration is about to make an embedded server, else ''.
 
-    A folder that has one was told of before. So are the processes that a command starts: theirs is there by then.
+    An existing folder needs no warning: whoever made it was warned, and processes that a command starts find it there.
     """
     from rlm.settings.masking import EMBEDDED  # noqa: PLC0415  # see store_of
 
@@ -142,13 +145,13 @@ def new_server(settings: Settings) -> str:
 
 
 def tell_new_server(settings: Settings) -> None:
-    """Tell a person what `new_server` says, before it is made."""
+    """Print the warning of `new_server`, if there is one."""
     if words := new_server(settings):
         say(words)
 
 
 def show_looked_at(store: Store) -> None:
-    """Print which installation an empty answer is of: it may be another than the one that was meant."""
+    """Print which installation an empty answer is about, since the user may have meant another."""
     from rlm.admin.report import looked_at  # noqa: PLC0415  # see store_of
     from rlm.terminal import words  # noqa: PLC0415
 
@@ -157,7 +160,7 @@ def show_looked_at(store: Store) -> None:
 
 @contextmanager
 def store_of(config: Path | None) -> Iterator[Store]:
-    """Load the settings and open their store, the embedded server being started where that is configured."""
+    """Load the settings and open their store; start the embedded server if one is configured."""
     from rlm.settings import load_settings  # noqa: PLC0415  # costs a tenth of a second, so only where it is needed
 
     with opened(load_settings(config)) as store:
@@ -166,7 +169,7 @@ def store_of(config: Path | None) -> Iterator[Store]:
 
 @contextmanager
 def opened(settings: Settings) -> Iterator[Store]:
-    """Open the store of `settings` and see that it can be reached."""
+    """Open the store of `settings` and check that it answers."""
     from rlm.ledger import open_store  # noqa: PLC0415  # see store_of
     from rlm.ledger.connect import translated  # noqa: PLC0415
 

@@ -32,8 +32,8 @@ ANSWER_SECONDS = 0.5
 #: Names that are offered, at the most.
 MOST = 100
 
-#: A name that is one word to every shell and no option, as those that RLM makes are. Others may write into Redis, and
-#: what is completed with stands on the command line as it is: `$(...)` in it would be run when Enter is pressed.
+#: A name that every shell takes as one word and not as an option, as all names that RLM makes. Others may write into
+#: Redis, and a completion goes onto the command line as it is: Enter would run a `$(...)` in it.
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=\[\]-]*")
 
 #: click's own script lets bash expand completions as file names (`endpoints[0]`), and ends `TYPE=` with a space.
@@ -175,6 +175,6 @@ _letters = _of_store(_look_for_letters)
 
 
 def letter_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete with the newest dead letters that are not named yet."""
+    """Complete with the newest dead letters that the command line does not name yet."""
     given = ctx.params.get("ids") or ()
     return [one for one in _letters(ctx, param, incomplete) if one not in given]

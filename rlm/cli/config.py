@@ -70,7 +70,7 @@ def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_ru
     if config is not None:
         from rlm.settings import load_settings  # noqa: PLC0415  # a command loads what it needs when it runs
 
-        load_settings(config)  # nothing of it is written; one that is wrong is not passed over, though
+        load_settings(config)  # nothing of it is used, but a faulty file is reported
     if force and there and not yes and not dry_run:
         confirm(f"Overwrite {counted(len(there), 'file')} in {directory.absolute()}: {', '.join(there)}?", "written")
     if not dry_run:
@@ -109,7 +109,7 @@ def _write(directory: Path, files: Mapping[str, str]) -> None:
 
 
 def _write_whole(path: Path, text: str, mode: int) -> None:
-    """Write a file or, on a full disk, leave all as it was; one that is there keeps its mode, and the links to it."""
+    """Write a file atomically; an existing one keeps its mode and the links to it."""
     if path.is_symlink() and (found := weakness(path)):
         raise UnsafeError(f"file {path}: {found.what}", found.remedy)
     path = path.resolve()
@@ -122,7 +122,7 @@ def _write_whole(path: Path, text: str, mode: int) -> None:
 
 
 def _show_files(directory: Path, files: Mapping[str, str], kept: list[str]) -> None:
-    """Print what would be written, and on stderr what that is."""
+    """Print the files on stdout, and their names on stderr."""
     for name in kept:
         say(f"{directory / name} is there and would be kept; --force would overwrite it.")
     for name, text in files.items():
@@ -181,7 +181,7 @@ def show_settings(config: Path | None, keys: tuple[str, ...], as_json: bool) -> 
 
 
 def _describe(found: Sequence[Shown], settings: Settings) -> None:
-    """Print settings by their tables, as the file has them."""
+    """Print settings grouped by table, as in the file."""
     tables: dict[str, list[list[str]]] = {}
     for one in found:
         name, key = _TABLE.fullmatch(one.key).groups()  # type: ignore[union-attr]  # it matches any text
@@ -195,7 +195,7 @@ def _describe(found: Sequence[Shown], settings: Settings) -> None:
 
 
 def _fitted(rows: list[list[str]], width: int) -> list[list[str]]:
-    """Put value and origin into one cell on a terminal too narrow for both: of a long one the origin is below it."""
+    """Join value and origin into one cell if the terminal is too narrow for two; the cell wraps before the origin."""
     values, origins = (max(width_of(row[index]) for row in rows) for index in (1, 2))
     over = width + values + origins + 4 - room()  # two spaces between columns
     if over <= 0:
@@ -204,7 +204,7 @@ def _fitted(rows: list[list[str]], width: int) -> list[list[str]]:
 
 
 def _chosen(shown: Sequence[Shown], keys: Sequence[str]) -> list[Shown]:
-    """Pick the settings that `keys` name, all where there is none."""
+    """Return the settings that `keys` name, all if there is no key."""
     from rlm.settings.faults import close_match, did_you_mean  # noqa: PLC0415  # see show_settings
 
     for key in keys:

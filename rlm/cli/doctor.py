@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rlm.ledger.fitness import Finding
 
 
-#: What a finding's severity is called, on the screen and in the JSON.
+#: The verdict for each severity, on the screen and in the JSON.
 VERDICTS = {"warning": "warn", "error": "fail"}
 _WORST_FIRST = ["fail", "warn", "ok"]
 
@@ -64,7 +64,7 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
 
 
 def _without(error: ConfigurationError, config: Path | None, *, allow_volatile: bool) -> list[Finding]:
-    """Look at what can be looked at without a configuration that can be used; `error` says why it cannot."""
+    """Examine what can be examined without a valid configuration; `error` says what is wrong with it."""
     from rlm.admin.doctor import examine_without  # noqa: PLC0415
     from rlm.settings import load_sound  # noqa: PLC0415
     from rlm.settings.sources import choose_file  # noqa: PLC0415
@@ -86,7 +86,7 @@ def _exit_code(findings: Sequence[Finding], *, strict: bool) -> ExitCode:
 
 
 def verdict(found: Finding) -> str:
-    """Say of a finding `ok`, `warn` or `fail`."""
+    """Return `ok`, `warn` or `fail` for a finding."""
     return "ok" if found.ok else VERDICTS[found.severity.value]
 
 
@@ -110,7 +110,7 @@ def _as_json(found: Finding) -> dict[str, Any]:
 
 
 def _describe(findings: Sequence[Finding], *, verbose: bool) -> None:
-    """Show the findings, the worst first; what is well in one line, unless asked for."""
+    """Print the findings, the worst first; what is well takes one line unless `verbose`."""
     shown = sorted((one for one in findings if verbose or not one.ok), key=lambda one: _WORST_FIRST.index(verdict(one)))
     names = max((len(safe_line(found.name)) for found in shown), default=0)
     for found in shown:

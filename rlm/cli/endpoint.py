@@ -170,7 +170,7 @@ def _tell_limit(names: str, one: dict[str, Any]) -> None:
 
 
 def names_alike(entries: Iterable[dict[str, Any]], keys: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
-    """Put the names of entries together in which the same stands under `keys`, each time with the last of them."""
+    """Group entries that agree in `keys`; return the names of each group with its last entry."""
     alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for one in entries:
         alike.setdefault(tuple(one[key] for key in keys), []).append(one)
@@ -183,7 +183,7 @@ def _change(
     type_name: str | None,
     change: Callable[[Store, Limited], dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Change each that is meant, one after the other; if one is unknown, none. Return what `change` returned."""
+    """Change each endpoint in turn, or none if a name is unknown; return what `change` returned."""
     from rlm.admin.endpoints import choose_limited  # noqa: PLC0415  # a command loads what it needs when it runs
 
     if not names and type_name is None:
@@ -202,13 +202,13 @@ def _change(
 
 
 def _print_changed(changed: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
-    """Print the one that was named, or under `endpoints` all that were meant."""
+    """Print the document of the one that was named, or all under `endpoints`."""
     alone = [one["name"] for one in changed] == list(names)
     print_json(changed[0] if alone and len(changed) == 1 else {"endpoints": changed})
 
 
 def who() -> str:
-    """Name who runs this command, `user@host`, for the record of changes."""
+    """Return who runs this command, `user@host`, for the record of changes."""
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a user without an entry, as in some containers
@@ -217,7 +217,7 @@ def who() -> str:
     return name.encode("utf-8", "replace").decode()
 
 
-#: What each health looks like; the others are a warning.
+#: The style of each health; any other is a warning.
 _LOOKS = {"ok": "ok", "full": "ok", "resting": "error", "held": "error"}
 
 
@@ -287,7 +287,7 @@ def _health(entry: dict[str, Any]) -> str:
 
 
 def _budget_health(budget: str | None, healths: Mapping[str, str]) -> str:
-    """Say of an endpoint what its budget keeps from it, whatever its own health."""
+    """Return what is to be added about a budget that is not well."""
     health = healths.get(budget or "", "ok")
     return "" if health == "ok" else f"; its budget {budget} is {health}"
 

@@ -61,7 +61,6 @@ def explain(config: Path | None, event: str, as_json: bool) -> None:
 
 
 def _list_events(of_wallet: dict[str, Any]) -> None:
-    """List the events of a wallet."""
     rows = [
         [one["event_id"] or "-", one["state"].replace("_", " "), one["since"] or "-", one["letter"] or "-"]
         for one in of_wallet["found"]
@@ -88,7 +87,6 @@ def _describe(one: dict[str, Any]) -> None:
 
 
 def _so_far(one: dict[str, Any]) -> str:
-    """Say what happened to an event since it was taken."""
     parts = [f"released {_times(one['releases'])}"]
     if one["given_back"]:
         parts.append(f"given back without a call {_times(one['given_back'])}")
@@ -123,12 +121,12 @@ def _list_attempts(one: dict[str, Any]) -> None:
 
 
 def _when(moment: str) -> str:
-    """Write a moment the same in all tables: on a terminal in short, whether a table has room for all of it or not."""
+    """Shorten a time on a terminal, even if the table has room for all of it: all tables look the same."""
     return short_time(moment) if is_terminal() else moment
 
 
 def _took(attempt: dict[str, Any]) -> str:
-    """Write how long an answer took; that there was none, where the call is known to have ended without one."""
+    """Return how long the answer took, or `no answer` for a call that is known to have ended without one."""
     if attempt["seconds"] is None:
         return "-" if attempt["answer"] == Answer.UNKNOWN else "no answer"
     return f"{attempt['seconds']:.2f} s"

@@ -61,7 +61,7 @@ _OPTIONS = [
 
 
 def letter_filter(command: _Command) -> _Command:
-    """Give a command the options, and what they say as `chosen`."""
+    """Add the options that choose dead letters to a command, which gets their filter as `chosen`."""
 
     @functools.wraps(command)
     def filtered(*args: Any, **options: Any) -> Any:
@@ -77,7 +77,7 @@ def letter_filter(command: _Command) -> _Command:
 
 @dataclass(frozen=True, slots=True)
 class Dealing:
-    """How letters are dealt with: every one, without asking, only counted; printed as JSON."""
+    """The flags of retry and drop: all letters, without asking, only counted, printed as JSON."""
 
     every: bool
     yes: bool
@@ -86,7 +86,7 @@ class Dealing:
 
 
 def deal_options(command: _Command) -> _Command:
-    """Give a command that deals with letters its options, and what they say as `how`."""
+    """Add the flags of `Dealing` to a command, which gets them as `how`."""
 
     @functools.wraps(command)
     def dealt(*args: Any, **options: Any) -> Any:
@@ -100,7 +100,11 @@ def deal_options(command: _Command) -> _Command:
 
 
 def found_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
-    """Find letters by their ids, in the order given."""
+    """Return the letters with these ids, in the order given.
+
+    Raises:
+        CommandError: an id is unknown.
+    """
     from rlm.admin.letters import find_letters  # noqa: PLC0415
     from rlm.ledger.archive import Archive, Kind  # noqa: PLC0415  # a command loads what it needs when it runs
 
@@ -192,12 +196,12 @@ def drop(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: D
 
 
 def _count(store: Store, ids: Sequence[str], chosen: LetterFilter) -> int:
-    """Count the letters that are named, or that fit; what else others have put onto the list is none."""
+    """Count the letters that are named, or that fit; foreign entries of the list do not count."""
     return len(found_letters(store, ids)) if ids else sum(map(chosen.fits, store.letters.all()))
 
 
 def _count_hopeless(store: Store, chosen: LetterFilter) -> int:
-    """Count the letters that a retry cannot send, whether it leaves them or is refused."""
+    """Count the letters that a retry leaves or refuses."""
     from rlm.admin.letterfilter import hopeless, is_of_unknown_type  # noqa: PLC0415  # see above
 
     types, most = store.settings.types, store.settings.queue.max_item_bytes
@@ -206,7 +210,6 @@ def _count_hopeless(store: Store, chosen: LetterFilter) -> int:
 
 
 def _tell_of(total: int, done: str, left: int = 0, *, as_json: bool) -> None:
-    """Say how many letters it would be."""
     if as_json:
         of_retry = {"left": [], "would_be_left": left} if done == "retried" else {}
         print_json({done: [], "refused": [], f"would_be_{done}": total, **of_retry})
@@ -226,7 +229,7 @@ def _check_choice(ids: Sequence[str], chosen: LetterFilter, how: Dealing) -> Non
 def _deal(
     store: Store, ids: Sequence[str], total: int, deal: Callable[[Store, bytes], Outcome], chosen: LetterFilter
 ) -> Iterator[Outcome]:
-    """Deal with the letters named, or with the `total` that were there and fit; if one is not known, with none."""
+    """Retry or drop the letters named, or the oldest `total` that fit; none if an id is unknown."""
     from rlm.admin.letters import deal_with_oldest  # noqa: PLC0415  # a command loads what it needs when it runs
 
     if not ids:

@@ -25,25 +25,25 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
-#: Where RLM's packages are installed, and the packages: the name of a folder above them says nothing.
+#: Where RLM's packages are installed, and which they are.
 _HOME = Path(__file__).parents[2]
 _PACKAGES = frozenset({"rlm", "scheduler", "actors"})
 
 
 class LastWords(logging.Handler):
-    """Tells the warnings of a command that keeps no log: its own, and those of libraries, without secrets."""
+    """Prints warnings of RLM and of libraries if the command keeps no log, with secrets masked."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell a person."""
+        """Print the message on stderr."""
         say(_masked(record.getMessage()))
 
 
 @contextmanager
 def orderly(ctx: click.Context) -> Iterator[None]:
-    """Let a command end with one message and an exit code of `ExitCode`; with `--debug` the traceback goes before.
+    """End a command that fails with one message and an `ExitCode`; with `--debug` print the traceback first.
 
-    What click raises stays click's. A reader that went away and Ctrl-C end it without a word: its exit code is what a
-    shell makes of the signal, 128 and its number.
+    click handles its own exceptions. A closed pipe and Ctrl-C end the command silently, with the exit code that a shell
+    gives for the signal: 128 plus its number.
     """
     logging.lastResort = LastWords(logging.WARNING)
     try:
@@ -56,7 +56,7 @@ def orderly(ctx: click.Context) -> Iterator[None]:
         raise unread() from error
     except KeyboardInterrupt as error:
         if is_terminal(err=True):
-            say("")  # the line that shows ^C ends
+            say("")  # ends the line that shows ^C
         raise SystemExit(int(ExitCode.INTERRUPTED)) from error
     except OSError as error:
         raise _end(ctx, error, f"{error}; run it again with --debug to see where", ExitCode.FAILED) from error
@@ -66,7 +66,7 @@ def orderly(ctx: click.Context) -> Iterator[None]:
 
 
 def unread() -> SystemExit:
-    """End for whoever reads no further; what is still buffered has nowhere to go."""
+    """Return the exit for a closed pipe, and discard what is still buffered for it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return SystemExit(int(ExitCode.PIPE))
 
@@ -79,21 +79,21 @@ def _end(ctx: click.Context, error: Exception, words: str, code: ExitCode) -> Sy
 
 
 def _fault(error: Exception) -> str:
-    """Say of an error nobody foresaw what it is and where it came up."""
+    """Describe an unexpected error: what it is and where it was raised."""
     what, where = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": "), _where(error)
     whose = ", or another program wrote into its keys" if "rlm/ledger/" in where else ""
     return f"{what}{where}. This is a fault of RLM{whose}. Run it again with --debug, and report what that prints."
 
 
 def _where(error: Exception) -> str:
-    """Name the last line of RLM's own that the error came through."""
+    """Return the last line of RLM's own in the traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f" ({place}:{frame.lineno})" for frame in frames if (place := _place(Path(frame.filename)))]
     return ours[-1] if ours else ""
 
 
 def _place(file: Path) -> str:
-    """Return the path of a file of RLM's own from its package on; '' for any other file."""
+    """Return the path of a file relative to RLM's home, '' for a file of others."""
     if not file.is_relative_to(_HOME):
         return ""
     place = file.relative_to(_HOME)
@@ -101,7 +101,7 @@ def _place(file: Path) -> str:
 
 
 def _masked(words: str) -> str:
-    """Mask secrets; where no configuration was loaded, none is known, and loading what masks would take too long."""
+    """Mask secrets. Without a loaded configuration none is known, and importing the mask would cost time."""
     if "://" not in words and "rlm.settings.secrets" not in sys.modules:
         return words
     from rlm.settings.secrets import known  # noqa: PLC0415  # costs a tenth of a second, so only where it is needed
@@ -110,7 +110,7 @@ def _masked(words: str) -> str:
 
 
 def _report(error: Exception) -> None:
-    """Leave the whole story in the log of a process that keeps one, from where Sentry has it as well."""
+    """Log the error if this process keeps a log; Sentry gets it from there."""
     if logging.getLogger().handlers:
         logging.getLogger("rlm.process").critical(
             "The process ends by an error nobody foresaw", exc_info=error, extra={"action": "end_process"}
@@ -118,11 +118,11 @@ def _report(error: Exception) -> None:
 
 
 def is_debugging(ctx: click.Context) -> bool:
-    """Tell whether tracebacks are wanted: `--debug`, before or behind the command, or RLM_DEBUG."""
+    """Return whether tracebacks are wanted: `--debug` before or after the command, or RLM_DEBUG."""
     return bool(ctx.meta.get(DEBUG)) or os.environ.get("RLM_DEBUG", "0") not in {"", "0"}
 
 
-#: By this variable a shell asks how a word might go on (`rlm completion`).
+#: A shell sets this variable to ask for completions (`rlm completion`).
 COMPLETE_VARIABLE = "_RLM_COMPLETE"
 
 #: Where each command lives: module of `rlm.cli`, name in it, and its one line in the overview.
@@ -153,7 +153,7 @@ COMMANDS = {
 }
 
 
-#: The overview: its sections, and what stands in each. What stands in none comes last.
+#: The sections of the overview with their commands. Commands in no section come last.
 OVERVIEW = {
     "Try it": ("demo", "mock-api"),
     "Set it up": ("init", "config", "completion"),
@@ -165,10 +165,10 @@ OVERVIEW = {
 
 
 class LazyGroup(Group):
-    """A group that imports a command when it is used, and turns every error into a message and an exit code."""
+    """A group that imports a command when it is used, and turns errors into messages and exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
-        """Name the commands in the order of the overview."""
+        """Return the names of the commands in the order of the overview."""
         placed = [name for names in OVERVIEW.values() for name in names if name in COMMANDS]
         return [*placed, *(name for name in COMMANDS if name not in placed)]
 
@@ -200,7 +200,7 @@ class LazyGroup(Group):
         return [CompletionItem(name, help=COMMANDS[name][2]) for name in names if name.startswith(incomplete)]
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        """Read the command line up to the command; `--help` and `--version` are answered here."""
+        """Parse the command line up to the command; `--help` and `--version` are answered here."""
         try:
             return super().make_context(*args, **extra)
         except BrokenPipeError as error:
@@ -209,12 +209,12 @@ class LazyGroup(Group):
             raise CommandError(str(error)) from error
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command and have it end in an orderly way."""
+        """Run a command inside `orderly`."""
         with orderly(ctx):
             return super().invoke(ctx)
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run the command line; where it is a shell that asks how a word might go on, without any error."""
+        """Run the command line; if a shell asks for completions, without printing any error."""
         if COMPLETE_VARIABLE not in os.environ:
             return super().main(*args, **extra)
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # until this process ends

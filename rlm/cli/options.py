@@ -15,10 +15,10 @@ from rlm.core.text import span
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: How a duration is written, for a message.
+#: Examples of durations for a message.
 EXAMPLES = "90, 90s, 15m, 1h30m, 24h or 2d"
 
-#: The longest duration where nothing shorter is said: more than anybody can type, seconds.
+#: The default for the longest duration, seconds: more than anybody types.
 LONGEST_DURATION_SECONDS = 1e14
 
 _NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
@@ -28,7 +28,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some versions of click only
-    """A length of time in seconds, above 0, not shorter than `shortest` and not longer than `longest` seconds."""
+    """A duration above 0 s, from `shortest` to `longest` seconds: `90`, `90s`, `10m`, `1h30m`, `2d`, with fractions."""
 
     name = "duration"
 
@@ -37,9 +37,9 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some ve
         self._longest = longest
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read a duration. A number without a unit is of seconds."""
+        """Parse a duration. A number without a unit counts seconds."""
         seconds = seconds_of(value) if isinstance(value, str) else float(value)
-        if not seconds > 0:  # NaN is not, either
+        if not seconds > 0:  # true for NaN, too
             self.fail(f"{value!r} is no length of time; write for example {EXAMPLES}", param, ctx)
         if not self._shortest <= seconds <= self._longest:
             shortest = f"at least {span(self._shortest)} and " if self._shortest else ""
@@ -48,18 +48,18 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some ve
 
 
 def seconds_of(text: str) -> float:
-    """Return how many seconds a duration lasts, NaN for a text that is none."""
+    """Return a duration in seconds, NaN for any other text."""
     if not _DURATION.fullmatch(text):
         return math.nan
     return math.fsum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
 
-#: How many entries of a list can be asked for, which is more than any has.
+#: The most entries that can be asked for, more than any list has.
 MOST_ENTRIES = 1_000_000_000
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
-#: Under this name the contexts of a command know that it was given `--debug`.
+#: The key in a context's `meta` that says whether `--debug` was given.
 DEBUG = "rlm.debug"
 
 
@@ -85,7 +85,7 @@ _config_option = click.option(
 
 
 def config_option(command: _Command) -> _Command:
-    """Give a command what every one takes: `--config` and `--debug`."""
+    """Add the options of every command, `--config` and `--debug`."""
     return _config_option(debug_option(command))
 
 
@@ -96,10 +96,10 @@ yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 class WholeNumber(click.IntRange):
-    """A range of whole numbers; of what is none it says so in words for people."""
+    """A range of whole numbers with a plain message for any other value."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read a number and see that it is in the range."""
+        """Parse a number in the range."""
         try:
             int(value)
         except ValueError:
@@ -109,10 +109,10 @@ class WholeNumber(click.IntRange):
 
 
 class NumberRange(click.FloatRange):
-    """A range of numbers, of which NaN is none: it compares with no bound, so click lets it through."""
+    """A range of numbers that refuses NaN, which click lets through since it compares with no bound."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read a number and see that it is in the range."""
+        """Parse a number in the range."""
         try:
             is_none = math.isnan(float(value))
         except ValueError:
@@ -135,7 +135,7 @@ volatile_option = click.option(
 
 
 def _ask_for_format(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
-    """Write the choice where this process reads it, and the processes that it starts."""
+    """Pass the choice on by the environment, to this process and those that it starts."""
     if value is not None:
         os.environ["RLM_LOG_FORMAT"] = value
 
@@ -150,7 +150,7 @@ log_format_option = click.option(
     "JSON elsewhere. $RLM_LOG_FORMAT says the same.",
 )
 
-#: How often `--follow` looks where nobody says otherwise, seconds.
+#: How often `--follow` looks by default, seconds.
 FOLLOW_SECONDS = 1.0
 
 #: The shortest and the longest time between two looks, seconds.
@@ -158,7 +158,7 @@ SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 3600.0
 
 
 def interval_option(default: float) -> Callable[[Any], Any]:
-    """Make the option of how often to look."""
+    """Return the option for how often a view looks."""
     return click.option(
         "--interval",
         type=Duration(SHORTEST_SECONDS, LONGEST_SECONDS),

@@ -1,4 +1,4 @@
-"""`rlm plan`: the dry run, for what waits now or for given counts, as things are and as they might be."""
+"""`rlm plan`: forecast a run for what waits or for given counts, with today's settings and with others."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from rlm.ledger.reading.backlog import Backlog
     from rlm.settings import Settings
 
-#: Windows looked at ahead, at the most.
+#: The most windows to look ahead.
 MOST_WINDOWS = 10_000
-#: Events planned for, at the most: whatever reads the document can hold such a number.
+#: The most events to plan for: every reader of the JSON can hold this number.
 MOST_EVENTS = 10**15
 _DIGITS = len(str(MOST_EVENTS))
 #: Characters of a wrong number that are shown.
 _SHOWN = 60
-#: What has no part in a plan: where things are kept, what is taken, and what becomes of calls that fail for good.
+#: Settings that do not influence a plan: the store, the intake, and calls that fail for good.
 _APART = re.compile(r"(redis|queue)\..*|run\.history|retry\.(max_runs|timeout_seconds)|.*\]\.timeout_seconds")
-#: What has none where the number of workers is given.
+#: Settings without influence if the number of workers is given.
 _WORKERS = ("workers.min", "workers.max")
 
 
@@ -162,7 +162,7 @@ def _check_type(option: str, name: str, settings: Settings) -> None:
 
 
 def _check_workers(workers: int, settings: Settings) -> None:
-    """Refuse more workers than there can be, and say where there are more than there may be."""
+    """Refuse more workers than RLM supports; warn about more than `workers.max`."""
     from rlm.settings.model import MOST_WORKERS  # noqa: PLC0415
 
     if workers > MOST_WORKERS:
@@ -184,7 +184,7 @@ def _note_what_is_apart(settings: Settings, workers: int | None) -> None:
 
 
 def _cases(store: Store, settings: Settings, asked: Asked) -> list[Case]:
-    """Return today's case, and after it the one asked for if one was."""
+    """Return today's case, then the hypothetical one if one was asked for."""
     from rlm.admin.planning import start_seconds  # noqa: PLC0415  # a command loads what it needs when it runs
     from rlm.admin.whatif import as_it_is, as_it_might_be  # noqa: PLC0415
 
@@ -196,7 +196,7 @@ def _cases(store: Store, settings: Settings, asked: Asked) -> list[Case]:
 
 
 def _counted(numbers: Mapping[str, int], settings: Settings) -> Backlog:
-    """Return the backlog of given counts: new events, each of its type's own priority."""
+    """Return the backlog of given counts: new events, each with its type's priority."""
     from rlm.ledger.reading.backlog import Backlog  # noqa: PLC0415
 
     return Backlog.of_counts({one.name: numbers.get(one.name, 0) for one in settings.event_types})

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from rlm.plan.sacrifice import Sacrifice
 
 
-#: A first call that comes this much later than the run is worth a line, seconds.
+#: A first call this long after the run's start is worth a line, seconds.
 WORTH_A_LINE_SECONDS = 0.1
 
 _CLOCK = re.compile(r"\b\d+:\d\d\b")
 
 
 def describe(found: Forecast, waiting: Waiting) -> None:
-    """Print a plan for a person: a table of the types, and in sentences the end, what binds, who is left over."""
+    """Print a plan: a table of types, then when it is done, what binds, and which events are left over."""
     _not_planned_for(waiting)
     if not found.events:
         _nothing_to_do()
@@ -53,7 +53,7 @@ def describe(found: Forecast, waiting: Waiting) -> None:
 
 
 def compare(today: Forecast, other: Forecast, waiting: Waiting) -> None:
-    """Print two plans side by side, for a person."""
+    """Print two plans side by side."""
     _not_planned_for(waiting)
     if not other.events:
         _nothing_to_do()
@@ -68,7 +68,7 @@ def compare(today: Forecast, other: Forecast, waiting: Waiting) -> None:
 
 
 def _side_by_side(*found: Forecast) -> Iterator[list[str]]:
-    """Yield the rows of a table with a column for each. Forecasts count from the first call, whenever that can be."""
+    """Yield the rows of a table with a column per forecast. Forecasts count from their first call."""
     plans = [one.plan for one in found]
     is_late = any(_is_late(one) or not one.releases for one in plans)
     yield ["workers", *(f"{one.workers:,}" for one in plans)]
@@ -98,7 +98,7 @@ def _nothing_to_do() -> None:
 
 
 def _until_done(found: Forecast) -> None:
-    """Say when it begins and ends, with what, and how much of it is used."""
+    """Print when the run begins and ends, with which workers, and how busy they are."""
     plan, used, most = found.plan, found.plan.utilisation, found.case.workers or found.case.settings.workers.max
     if _is_late(plan):
         show_words(f"The windows are full: the first call can begin {plan.first_call_seconds:.1f} s from now.")
@@ -113,7 +113,7 @@ def _until_done(found: Forecast) -> None:
 
 
 def _counted_from(found: Forecast) -> str:
-    """Say what the clock times of what binds count from, which the forecast does not; nothing where it has none."""
+    """Return what the times in `binds` count from, which is not the forecast's origin; '' if it has none."""
     if not (clock := _CLOCK.search(found.plan.binds)):
         return ""
     before = found.case.gone_seconds + found.plan.first_call_seconds
@@ -122,7 +122,7 @@ def _counted_from(found: Forecast) -> str:
 
 
 def _failing(found: Forecast) -> None:
-    """Say which calls are expected to fail: a plan that is another than yesterday's for it says so."""
+    """Print which calls are expected to fail, since that changes a plan."""
     if failing := found.case.failing:
         told = ", ".join(f"{rate:.0%} of those to {safe_line(name)}" for name, rate in failing.items())
         show_words(f"Calls are expected to fail, as in the last runs: {told}.")
@@ -133,7 +133,7 @@ def _is_late(plan: Plan) -> bool:
 
 
 def _left_over(found: Forecast) -> None:
-    """Say how many are left over, and by the rule which."""
+    """Print how many events are left over, and by the rule which."""
     plan = found.plan
     if plan.fits:
         show_words("Nothing will be left over.")
@@ -166,7 +166,7 @@ def _assumptions(case: Case) -> str:
 
 
 def sentence(text: str) -> str:
-    """Begin a text with a capital."""
+    """Return a text with a capital first letter."""
     return f"{text[0].upper()}{text[1:]}"
 
 
@@ -174,15 +174,15 @@ def _length(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds else "-"
 
 
-#: Windows shown at the most; of more, the first and the last.
+#: The most windows shown; of more, the first and the last are.
 MOST_WINDOWS = 12
 FIRST_WINDOWS, LAST_WINDOWS = 7, 4
-#: From so many on, arrivals are shown as whole events.
+#: From this number on, arrivals are shown as whole events.
 SHOWN_WHOLE = 100
 
 
 def show_windows(found: Forecast, arrivals: Arrivals, today: Forecast | None) -> None:
-    """Print how the leftovers develop, and what comes of it; with `today` what came of it today."""
+    """Print how the leftovers develop, and the verdict; with `today` also today's verdict."""
     outlook = found.outlook
     if outlook is None or not outlook.windows:
         return
@@ -209,7 +209,7 @@ def _not_counted_on(case: Case) -> None:
 
 
 def _show_last(outlook: Outlook) -> None:
-    """Print where each type has come to."""
+    """Print the state of each type in the last window."""
     last = outlook.windows[-1]
     rows = [
         [
@@ -230,7 +230,7 @@ def _show_last(outlook: Outlook) -> None:
 
 
 def _rows(outlook: Outlook) -> list[list[str]]:
-    """Return the rows of the windows until the first after all is done; of many, some in the middle are left out."""
+    """Return rows up to the first window after all is done; of many, the middle ones are left out."""
     windows = list(enumerate(outlook.windows, start=1))
     waiting = max((number for number, one in windows if one.leftover), default=0)
     windows = windows[: waiting + 2]
@@ -250,7 +250,7 @@ def _growth(growth: float) -> str:
 
 
 def _arriving(arrivals: Arrivals, number: float, every_seconds: float) -> str:
-    """Say how many arrive in each window, and how that is known: given for a type or measured."""
+    """Return how many events arrive in each window, and whether that is given or measured."""
     if not number:
         known = arrivals.windows or arrivals.given
         return "with nothing arriving" + ("" if known else " (no whole window is on record yet; see --arrivals)")
@@ -265,6 +265,6 @@ def _arriving(arrivals: Arrivals, number: float, every_seconds: float) -> str:
 
 
 def _rate(number: float) -> str:
-    """Write how many arrive, which may be a fraction; of a large number none is worth showing."""
+    """Format a number of arrivals, with its fraction unless the number is large."""
     whole = number >= SHOWN_WHOLE or number == int(number)
     return f"{number:,.0f}" if whole else f"{number:.3g}"

@@ -1,4 +1,4 @@
-"""The long-running processes, one each, as the Procfile starts them; and who works."""
+"""The long-running processes, as the Procfile starts them: scheduler, supervisor, worker, web."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Characters of a host's name that a terminal is shown.
+#: The most characters of a host's name on a terminal.
 _LONGEST_HOST = 24
 
 
 @contextmanager
 def long_running(config: Path | None, role: str) -> Iterator[tuple[Store, Wakeup, StopSignals]]:
-    """Be a process that runs until a signal: its log, its title, its store, and the signals that it got.
+    """Set up a process that runs until a signal: log, title, store; yield the store and the signals.
 
-    Redis need not answer: who cannot begin without it sees to that.
+    Redis need not answer; a caller that needs it checks.
 
-    What builds a broker is to be imported inside: Sentry is set up here, and must be before it.
+    Import what builds a broker inside the block, since Sentry is set up here and must come first.
     """
     from setproctitle import setproctitle  # noqa: PLC0415  # a command loads what it needs when it runs
 

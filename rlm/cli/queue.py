@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from rlm.ledger.fitness import Finding
     from rlm.terminal.live import Output
 
-#: How often `rlm queue monitor` looks where nobody says otherwise, seconds.
+#: How often `rlm queue monitor` looks by default, seconds.
 MONITOR_SECONDS = 2.0
-#: Warnings about lines that are printed; the others are only counted.
+#: The most warnings printed about lines; the others are only counted.
 MOST_WARNINGS = 20
-#: Bytes of items beyond which a strict push keeps them in a file until all are read.
+#: Beyond this many bytes a strict push buffers items in a file.
 SPOOLED_BYTES = 10_000_000
 
 
@@ -186,7 +186,7 @@ def _describe_push(pushed: Pushed, waiting: int, *, conducted: bool) -> None:
 
 
 def _require_good(store: Store, lines: Iterable[bytes], checked: IO[bytes], *, as_json: bool) -> None:
-    """Read all lines into `checked`; end the command if any item would become a dead letter."""
+    """Copy all lines into `checked`; end the command if any item would become a dead letter."""
     from rlm.admin.auditlist import Pushed, check_lines, waiting_items  # noqa: PLC0415
 
     read = Pushed()
@@ -213,7 +213,6 @@ def _as_json(pushed: Pushed, waiting: int) -> dict[str, Any]:
 
 
 def _then(*, conducted: bool) -> str:
-    """Say what takes the items that were pushed."""
     if conducted:
         return "The next tick takes them; `rlm start` starts a run now, `rlm plan` forecasts it."
     return (

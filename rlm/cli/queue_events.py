@@ -37,7 +37,7 @@ _OPTIONS = [
 
 
 def event_filter(command: _Command) -> _Command:
-    """Give a command the options that say which events it is about, and what they say as `wanted`."""
+    """Add the options that choose events to a command, which gets their filter as `wanted`."""
 
     @functools.wraps(command)
     def filtered(*args: Any, **options: Any) -> Any:

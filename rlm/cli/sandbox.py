@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rlm.sandbox.selftest import Outcome, Step
 
 
-#: What time is divided by where nobody says otherwise.
+#: What time is divided by, by default.
 DEFAULT_SPEED = 10.0
 
 
@@ -82,7 +82,7 @@ def demo(*, events: int, speed: float | None, real_time: bool, config: Path | No
         raise SystemExit(int(ExitCode.FAILED))
 
 
-#: Columns for the names of steps: `dead letters` is the longest.
+#: The length of the longest name of a step, `dead letters`.
 _NAMES = 12
 
 
@@ -212,7 +212,7 @@ def mock_api(
 
 
 def _faults(fail: Iterable[str], fault: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Gather the options by endpoint. What is said of all holds for one that has faults of its own, too."""
+    """Return the faults by endpoint; those of `*` hold for endpoints with faults of their own, too."""
     named: dict[str, dict[str, Any]] = {"*": {}}
     for text in fail:
         name, _, rate = text.rpartition("=")

@@ -1,4 +1,4 @@
-"""`rlm start`: the scheduler is asked for a run, or it is conducted here; how it gets on is shown meanwhile."""
+"""How `rlm start` and `rlm cancel` work: ask the scheduler, or conduct the run here, and show its progress."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from rlm.settings import Settings
     from rlm.terminal.live import Drawn
 
-#: How often `rlm start --wait` tells of changes where there is no terminal, seconds.
+#: How often `rlm start --wait` prints changes without a terminal, seconds.
 TOLD_SECONDS = 10.0
 
 
 def ask_scheduler(store: Store, stop: StopSignals, *, patient: bool) -> dict[str, Any] | None:
-    """Ask the scheduler for a run; None when nobody takes the request up in time.
+    """Ask the scheduler for a run; return its reply, None if nobody takes the request up in time.
 
-    Where no scheduler is known at all, only a `patient` caller waits for one that may be coming up.
+    If no scheduler is known, only a `patient` caller waits for one that may be starting.
     """
     if not patient and store.leases.holder() is None and not store.processes.alive(Role.SCHEDULER):
         return None
@@ -52,7 +52,7 @@ def ask_scheduler(store: Store, stop: StopSignals, *, patient: bool) -> dict[str
 
 
 def wait_for(store: Store, run_id: str, stop: StopSignals, interval: float | None) -> dict[str, Any]:
-    """Show how a run gets on that another process conducts, until its record is there; Redis may go away meanwhile."""
+    """Show the progress of a run that another process conducts; return its record. Redis may go away meanwhile."""
     pause = interval or (FOLLOW_SECONDS if is_terminal(err=True) else TOLD_SECONDS)
     shown_at = float("-inf")
     with progress_output() as output:
@@ -73,7 +73,7 @@ def wait_for(store: Store, run_id: str, stop: StopSignals, interval: float | Non
 def conduct_here(
     store: Store, wakeup: Wakeup, stop: StopSignals, interval: float | None, *, allow_volatile: bool
 ) -> dict[str, Any]:
-    """Conduct a run in this process, with a supervisor of our own where none lives."""
+    """Conduct a run in this process, with a supervisor of its own if none is alive; return the record."""
     telemetry.set_up(store.settings, "conductor")
     require_fit(store.client, allow_volatile=allow_volatile)
     from scheduler.byhand import HandConductor  # noqa: PLC0415  # Sentry is set up before a broker is built
@@ -104,9 +104,9 @@ def _check_uninterrupted(stop: StopSignals) -> None:
 
 @contextmanager
 def _own_supervisor(settings: Settings, drawn: Drawn | None, *, allow_volatile: bool) -> Iterator[None]:
-    """Keep a supervisor running for as long as the block lasts, in a session of its own: Ctrl-C is for this process.
+    """Run a supervisor during the block, in its own session, so that Ctrl-C reaches only this process.
 
-    What it says goes to stderr, above the picture where one is `drawn` there.
+    Its output goes to stderr, above the picture if one is `drawn` there.
     """
     command = [sys.executable, "-P", "-m", "rlm.cli.tied", str(os.getpid()), "supervisor"]  # ends if we are killed
     command += ["--config", str(settings.source)] if settings.source else []
@@ -127,7 +127,7 @@ def _own_supervisor(settings: Settings, drawn: Drawn | None, *, allow_volatile: 
 
 
 def await_close(store: Store, run: Run, wakeup: Wakeup, stop: StopSignals) -> dict[str, Any]:
-    """Wait until a run is closed; close it here when no conductor lives, or none answers."""
+    """Wait until a run is closed and return its record; close it here if no conductor answers."""
     until = system_clock.monotonic() + ANSWER_SECONDS
     while (record := store.runs.record(run.id)) is None:
         if stop.graceful:

@@ -33,7 +33,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def show_record(found: dict[str, Any], *, as_json: bool) -> None:
-    """Print a record as its document, as a picture where that can be drawn, else as text."""
+    """Print a record as JSON, as a picture on a terminal, else as text."""
     if as_json:
         print_json(found)
     elif is_terminal():
@@ -43,10 +43,10 @@ def show_record(found: dict[str, Any], *, as_json: bool) -> None:
 
 
 def tell(record: dict[str, Any], *, as_json: bool, waited: bool = False) -> None:
-    """Print a record; a run that failed makes the command fail, where it `waited` one in which every call did as well.
+    """Print a record; end the command with an error if the run failed, or if it `waited` and every call failed.
 
     Raises:
-        SystemExit: it did.
+        SystemExit: the run failed.
     """
     show_record(record, as_json=as_json)
     if waited and every_call_failed(record):
@@ -58,7 +58,7 @@ def tell(record: dict[str, Any], *, as_json: bool, waited: bool = False) -> None
 
 
 def describe(found: dict[str, Any]) -> None:
-    """Print a run, open or finished, for a person."""
+    """Print a run, open or finished, as text."""
     took = f"{span(found['duration_seconds'])}"
     left = f", {span(found['seconds_left'])} left" if "seconds_left" in found else f" after {took}"
     show_words(f"Run {found['run_id']} ({found['trigger']}): {found['state']}{left}")
@@ -114,7 +114,7 @@ def _describe_calls(found: dict[str, Any]) -> None:
 
 
 def describe_rest(found: dict[str, Any]) -> None:
-    """Print for a person how things stand while no run is open."""
+    """Print the state between two runs as text."""
     show_words("No run is open.")
     for name, told in rest_rows(found):
         show(f"{name:<12}  {told.plain}")
@@ -130,7 +130,7 @@ def _table_by(what: str, entries: dict[str, dict[str, Any]], keys: list[str]) ->
 
 
 def beside(store: Store, found: dict[str, Any]) -> dict[str, Any]:
-    """Add to a status what a view shows beside it: the installation, and while no run is open how that stands."""
+    """Add what a view shows beside a status: the installation, and the state between runs if none is open."""
     if found["state"] == report.IDLE:
         found = report.at_rest(store, found)
     return {**found, **report.looked_at(store)} if found["state"] == report.IDLE or is_open(found) else found
@@ -142,21 +142,21 @@ def show_picture(picture: RenderableType) -> None:
 
 
 def status_output(*, as_json: bool) -> Output:
-    """Choose how a status is shown that is looked at over and over: it is the answer, so on stdout."""
+    """Return the output of a status that is followed: on stdout, since it is the answer."""
     if as_json:
         return JSONLines(show, say)
     return Drawn(sys.stdout, picture_of) if is_terminal() else Lines(show, line_of, changes)
 
 
 def progress_output() -> Output:
-    """Choose how the progress of a run is shown whose record is the answer: on stderr, gone from a terminal then."""
+    """Return the output of a run's progress: on stderr, since the record is the answer; removed at the end."""
     if is_terminal(err=True):
         return Drawn(sys.stderr, picture_of, transient=True)
     return Lines(say, line_of, changes)
 
 
 def follow_status(store: Store, run_id: str | None, interval: float, *, as_json: bool) -> None:
-    """Show the status over and over, until the run named is closed or a signal comes; then say that the run goes on.
+    """Show the status until the named run is closed or a signal comes; then print that the run goes on.
 
     Raises:
         NoSuchRunError: that run is neither open nor on record.
@@ -176,21 +176,21 @@ def follow_status(store: Store, run_id: str | None, interval: float, *, as_json:
 
 
 def detached(run_id: str | None) -> str:
-    """Say to somebody who looks no longer what goes on without them."""
+    """Return the message for the end of a view: the run goes on."""
     if run_id is None:
         return "This view has ended; RLM goes on. `rlm status` shows how it is."
     return f"Run {run_id} goes on; `rlm status` shows it, `rlm cancel` ends it."
 
 
 def _telling_ends(store: Store, output: Output) -> Output:
-    """Have an output of lines or documents told of each run's end as well, which may lie between two looks."""
+    """Make an output of lines or documents show each run's end, even if it lies between two looks."""
     if isinstance(output, Drawn):
         return output
     return _Ends(output, store.runs.record)
 
 
 class _Ends:
-    """Shows the record of a run that was open at the last look and is not any more, before what is now."""
+    """Shows the record of a run that was closed since the last look, before the present status."""
 
     def __init__(self, output: Output, record: Callable[[str], dict[str, Any] | None]) -> None:
         self._output = output
@@ -201,11 +201,10 @@ class _Ends:
         self._output.__enter__()
         return self
 
-    def __exit__(self, *exc: Any) -> None:  # noqa: PYI036  # whatever it is goes on to the output
+    def __exit__(self, *exc: Any) -> None:  # noqa: PYI036  # passed on to the output
         self._output.__exit__(*exc)
 
     def show(self, document: Mapping[str, Any]) -> None:
-        """Show a document."""
         now = document["run_id"] if document["state"] != report.IDLE else None
         if self._open is not None and now != self._open and (ended := self._record(self._open)) is not None:
             self._output.show(ended)
@@ -213,12 +212,11 @@ class _Ends:
         self._output.show(document)
 
     def trouble(self, why: str) -> None:
-        """Show that nothing is known."""
         self._output.trouble(why)
 
 
 class Detached(BaseException):
-    """Raised where a signal comes while somebody watches: they have seen enough. No handler of errors catches it."""
+    """Raised by a signal that ends a view; a BaseException, so that no error handler catches it."""
 
 
 def watch(
@@ -228,9 +226,9 @@ def watch(
     interval: float,
     is_last: Callable[[dict[str, Any]], bool] = lambda _document: False,
 ) -> dict[str, Any] | None:
-    """Show what `look` returns every `interval` seconds; return the last document, None for a signal or a typed `q`.
+    """Show what `look` returns every `interval` seconds; return the last document, None after a signal or `q`.
 
-    Redis may go away meanwhile: that is shown, and the view goes on when it is back.
+    If Redis goes away, the view shows that and goes on when it is back.
     """
     try:
         with detachable(), keyboard() as typed, output:
@@ -247,29 +245,29 @@ def watch(
 
 
 def look_once(store: Store, look: Callable[[], dict[str, Any]], output: Output) -> dict[str, Any] | None:
-    """Return what `look` returns; where Redis does not answer, show that and return None."""
+    """Return what `look` returns; if Redis does not answer, show that and return None."""
     try:
         return look()
     except StoreError as error:
         output.trouble(str(error))
-        with suppress(StoreError):  # told in the next round, if it lasts
+        with suppress(StoreError):  # shown in the next round, if it lasts
             store.revive()
         return None
 
 
 @contextmanager
 def detachable() -> Iterator[None]:
-    """Let the first Ctrl-C (or TERM, HUP) raise `Detached` wherever the block is, even while it waits for Redis."""
+    """Make the first Ctrl-C, TERM or HUP raise `Detached` in the block, even while it waits for Redis."""
     seen = False
 
     def detach(_signum: int, _frame: FrameType | None) -> None:
         nonlocal seen
-        if seen:  # what is being put in order is not to be interrupted
+        if seen:  # clean-up must not be interrupted
             return
         seen = True
         raise Detached
 
-    heard = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]  # nohup has HUP ignored
+    heard = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]  # nohup ignores HUP
     previous = {one: signal.signal(one, detach) for one in heard}
     try:
         yield

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from rlm.processes.foreman import HonchoEntry
     from rlm.settings import Settings
 
-#: What is run where there is no Procfile.
+#: What runs without a Procfile.
 DEFAULT_COMMANDS = ("scheduler", "supervisor")
-#: Seconds beyond the longest call that a process has to end, more than a supervisor gives its workers.
+#: Time for a process to end beyond the longest call, seconds; more than a supervisor gives its workers.
 GRACE_SLACK_SECONDS = 8.0
-#: So long Redis may take to say who runs already, seconds: it need not answer yet.
+#: Time for Redis to say who runs already, seconds; it need not answer yet.
 _LOOK_SECONDS = 1.0
 
 
@@ -76,7 +76,7 @@ def up(config: Path | None, allow_volatile: bool) -> None:
 
 
 def _with_format(environ: Mapping[str, str], output: TextIO) -> dict[str, str]:
-    """Decide for the processes how they log: their output is a pipe, but what they say is shown on `output`."""
+    """Choose the log format of the processes by `output`, where their lines are shown; they only see a pipe."""
     from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat, is_coloured, log_format  # noqa: PLC0415
 
     asked = {}
@@ -98,7 +98,7 @@ def _printer(environ: Mapping[str, str], output: TextIO) -> Printer:
 
 
 def _where(settings: Settings, url: str) -> str:
-    """Say where the audit system finds the list, if it asks."""
+    """Return where Redis is, for the audit system."""
     from rlm.settings import mask_url  # noqa: PLC0415
 
     port = settings.redis.embedded_port if settings.redis.url == "embedded" else 0
@@ -106,7 +106,7 @@ def _where(settings: Settings, url: str) -> str:
 
 
 def _others_here(settings: Settings, url: str) -> str:
-    """Say which scheduler and supervisor run on this host already; nothing where none does or Redis does not answer."""
+    """Return a warning about a scheduler or supervisor on this host, '' if there is none or Redis does not answer."""
     from rlm.admin.doctor.leader import has_died  # noqa: PLC0415
     from rlm.ledger.connect import make_client  # noqa: PLC0415
     from rlm.ledger.keys import Keys  # noqa: PLC0415
@@ -130,7 +130,7 @@ def _others_here(settings: Settings, url: str) -> str:
 
 
 def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: bool) -> list[HonchoEntry]:
-    """Make the entries of the Procfile beside the configuration file, or the default ones."""
+    """Return the entries of the Procfile beside the configuration file, or the default ones."""
     from honcho.colour import get_colours  # noqa: PLC0415
 
     from rlm.processes.foreman import HonchoEntry  # noqa: PLC0415
@@ -182,7 +182,7 @@ def _read_dotenv(path: Path) -> dict[str, str]:
 
 
 def _environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Have the processes read the same configuration, and find this installation's `rlm` before any other."""
+    """Make the processes read the same configuration, and find this installation's `rlm` first."""
     scripts = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent)]
     found = shutil.which(sys.argv[0]) if Path(sys.argv[0]).name == "rlm" else None
     if found:

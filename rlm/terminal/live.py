@@ -40,13 +40,12 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
 
 
-#: Lines of the terminal that a picture leaves free: one for the cursor, where a terminal shows ^C, and the one that it
-#: goes to in the end.
+#: Lines that a picture leaves free: one for the cursor and ^C, and one for the cursor in the end.
 _FREE_LINES = 2
 
 
 class Output(Protocol):
-    """Shows documents, from entering it to leaving it."""
+    """Shows documents while it is entered."""
 
     def __enter__(self) -> Self: ...
 
@@ -55,16 +54,16 @@ class Output(Protocol):
     ) -> None: ...
 
     def show(self, document: Document) -> None:
-        """Show how things stand."""
+        """Show a document."""
         ...
 
     def trouble(self, why: str) -> None:
-        """Show that how things stand is not known, and why."""
+        """Show that the present state is not known, and why."""
         ...
 
 
 def console_on(stream: TextIO) -> Console:
-    """Make what draws on a terminal; one that is said to have no columns (COLUMNS=0) has as many as it says itself."""
+    """Return a console on a stream; COLUMNS=0 means that the terminal is asked for its width."""
     console = Console(file=stream, highlight=False)
     if console.width < 1:
         console.width = shutil.get_terminal_size().columns
@@ -72,7 +71,7 @@ def console_on(stream: TextIO) -> Console:
 
 
 class Drawn:
-    """One picture, drawn over again in place; the last one stays, unless it is `transient`."""
+    """A picture that is redrawn in place; the last one stays, unless it is `transient`."""
 
     def __init__(self, stream: TextIO, draw: Draw, *, transient: bool = False) -> None:
         self._console = console_on(stream)
@@ -95,12 +94,12 @@ class Drawn:
         self._live.stop()
 
     def show(self, document: Document) -> None:
-        """Draw the picture anew."""
+        """Redraw the picture."""
         self._last, self._seen_at = document, system_clock.monotonic()
         self._live.update(Group(self._picture(document), Text()), refresh=True)
 
     def trouble(self, why: str) -> None:
-        """Say above the last picture that it is out of date, and for how long."""
+        """Show above the last picture that it is out of date, and for how long."""
         ago = f"{system_clock.monotonic() - self._seen_at:.0f} s"
         note = Text(f"Out of date for {ago}, trying again: {cut(safe_line(why), LONGEST_TEXT)}", style="bold red")
         note_lines = len(self._console.render_lines(note))
@@ -108,7 +107,7 @@ class Drawn:
         self._live.update(Group(note, *picture, Text()), refresh=True)
 
     def above(self, line: Text) -> None:
-        """Write a line above the picture, wrapped at words, where it stays."""
+        """Print a line above the picture, where it stays."""
         self._live.console.print(line)
 
     def _picture(self, document: Document, taken_lines: int = 0) -> RenderableType:
@@ -116,7 +115,7 @@ class Drawn:
 
 
 class Lines:
-    """A line whenever something has changed, without any control character."""
+    """A line whenever something has changed, without control characters."""
 
     def __init__(
         self,
@@ -137,14 +136,14 @@ class Lines:
         return
 
     def show(self, document: Document) -> None:
-        """Write a line, if it would say anything new."""
+        """Write a line if anything has changed."""
         seen = self._changes(document) if self._changes else None
         if self._changes is None or seen != self._seen:
             self._tell(self._line(document))
         self._seen, self._lost = seen, False
 
     def trouble(self, why: str) -> None:
-        """Say once that nothing is known, until it is again."""
+        """Write once that nothing is known, until it is known again."""
         if not self._lost:
             self._tell(f"out of date, trying again: {why}")
         self._lost, self._seen = True, None
@@ -154,7 +153,7 @@ class Lines:
 
 
 class JSONLines:
-    """A JSON document a line; while nothing is known there is none."""
+    """A JSON document a line; none while nothing is known."""
 
     def __init__(self, write: Callable[[str], None], complain: Callable[[str], None]) -> None:
         self._write = write
@@ -173,24 +172,24 @@ class JSONLines:
         self._lost = False
 
     def trouble(self, why: str) -> None:
-        """Say once, where people read, that nothing is known."""
+        """Complain once that nothing is known."""
         if not self._lost:
             self._complain(f"Out of date, trying again: {why}")
         self._lost = True
 
 
-#: What ends a view.
+#: The keys that end a view.
 QUIT = frozenset(b"qQ")
 
 
 class Keyboard:
-    """What is typed while a view goes on; of a stream that is no terminal nothing is."""
+    """The keys typed during a view; none if stdin is not a terminal."""
 
     def __init__(self, file: int | None) -> None:
         self._file = file
 
     def wait(self, seconds: float) -> bool:
-        """Wait so long, or until somebody wants to quit; return whether somebody does."""
+        """Wait this long or until `q` is typed; return whether it was."""
         if self._file is None:
             system_clock.sleep(seconds)
             return False
@@ -198,7 +197,7 @@ class Keyboard:
         while (left := until - system_clock.monotonic()) > 0:
             ready, _, _ = select.select([self._file], [], [], left)
             typed = _read(self._file) if ready else None
-            if typed == b"":  # the terminal is gone, and would be ready for ever
+            if typed == b"":  # the terminal is gone, and would stay ready
                 self._file = None
                 return False
             if typed and QUIT & set(typed):
@@ -215,7 +214,7 @@ def _read(file: int) -> bytes:
 
 @contextmanager
 def keyboard() -> Iterator[Keyboard]:
-    """Read the keyboard key by key while the block runs; only in the foreground, for a shell owns it otherwise."""
+    """Read single keys during the block; only in the foreground, since otherwise the shell owns the keyboard."""
     file = _terminal()
     if file is None:
         yield Keyboard(None)
@@ -229,7 +228,7 @@ def keyboard() -> Iterator[Keyboard]:
 
 
 def _terminal() -> int | None:
-    """Return the descriptor of the terminal that types into this process, None where there is none."""
+    """Return the descriptor of this process's terminal, None if it has none."""
     try:
         file = sys.stdin.fileno()
         return file if os.isatty(file) and os.tcgetpgrp(file) == os.getpgrp() else None
@@ -237,13 +236,13 @@ def _terminal() -> int | None:
         return None
 
 
-#: How long the thread may take to end, seconds: as long as Redis may take to answer.
+#: Time for the thread to end, seconds: as long as Redis may take to answer.
 _END_SECONDS = 6.0
 
 
 @contextmanager
 def progress_aside(store: Store, interval: float) -> Iterator[Drawn]:
-    """Draw the open run every `interval` seconds on stderr while the block conducts it; gone in the end."""
+    """Draw the open run on stderr every `interval` seconds while the block conducts it; remove it in the end."""
     ended = threading.Event()
     with Drawn(sys.stderr, picture_of, transient=True) as drawn, _logs_above(drawn):
         thread = threading.Thread(target=_draw, args=(store, drawn, interval, ended), name="progress", daemon=True)
@@ -268,7 +267,7 @@ def _draw(store: Store, drawn: Drawn, interval: float, ended: threading.Event) -
 
 @contextmanager
 def _logs_above(drawn: Drawn) -> Iterator[None]:
-    """Have this process's log lines written above the picture instead of through it."""
+    """Write this process's log lines above the picture instead of through it."""
     with ExitStack() as stack:
         for handler in logging.getLogger().handlers:
             if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
@@ -277,26 +276,25 @@ def _logs_above(drawn: Drawn) -> Iterator[None]:
 
 
 class _Above:
-    """A stream whose lines stand above a picture; their colours stay."""
+    """A stream that writes lines above a picture, with their colours."""
 
     def __init__(self, drawn: Drawn) -> None:
         self._drawn = drawn
 
     def write(self, text: str) -> None:
-        """Write the lines of a record."""
         if text.strip():
             self._drawn.above(Text.from_ansi(text.rstrip()))
 
     def flush(self) -> None:
-        """There is nothing to flush."""
+        return
 
 
 @contextmanager
 def lines_above(pipe: IO[bytes], drawn: Drawn) -> Iterator[None]:
-    """Write what another process says above the picture, for as long as the block lasts and that process speaks."""
+    """Write the lines of a pipe above the picture during the block."""
 
     def pump() -> None:
-        with suppress(ValueError):  # closed under it
+        with suppress(ValueError):  # closed meanwhile
             for line in pipe:
                 drawn.above(Text(safe_line(line.decode(errors="replace").rstrip())))
 

@@ -1,4 +1,4 @@
-"""What the views say of a status document, in words."""
+"""Sentences about a status document or a record."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 _MINUTE, _HOUR = 60, 3600
 
-#: So many endpoints that are not well are named; of the others only the number is told.
+#: The most endpoints that are named in a sentence.
 MOST_NAMED = 3
 
-#: How each state of a run is coloured, in rich's words.
+#: The rich style of each state of a run.
 STATE_STYLES = {
     State.DRAINING: "cyan",
     State.PLANNING: "cyan",
@@ -33,7 +33,7 @@ STATE_STYLES = {
 
 
 class Counted(NamedTuple):
-    """Where the events of a run, or of one type of it, are."""
+    """How many events of a run, or of one of its types, are in which state."""
 
     total: int
     completed: int
@@ -42,7 +42,7 @@ class Counted(NamedTuple):
 
     @property
     def waiting(self) -> int:
-        """Those that nobody has in hand."""
+        """The events that are neither settled nor under way."""
         return self.total - self.completed - self.failed - self.under_way
 
 
@@ -52,12 +52,12 @@ def is_open(found: Mapping[str, Any]) -> bool:
 
 
 def clock(moment: str) -> str:
-    """Write the time of day of an ISO 8601 text, which is UTC."""
+    """Return the time of day (UTC) of an ISO 8601 text."""
     return moment[11:19]
 
 
 def counts_of(entry: Mapping[str, Any]) -> Counted:
-    """Count the events of a type, by its entry in a status document or a record."""
+    """Return the counts of a type, from its entry in a status document or a record."""
     return Counted(
         entry["taken"] + entry["carried_over"],
         entry["completed"],
@@ -67,17 +67,17 @@ def counts_of(entry: Mapping[str, Any]) -> Counted:
 
 
 def counts_in_all(found: Mapping[str, Any]) -> Counted:
-    """Count the events of a run."""
+    """Return the counts of a run."""
     each = [counts_of(entry) for entry in found["by_type"].values()]
     return Counted(*(sum(column) for column in zip(*each, strict=True))) if each else Counted(0, 0, 0, 0)
 
 
 def countdown(found: Mapping[str, Any]) -> str:
-    """Write how much of its window an open run has left."""
+    """Return how much of its window an open run has left."""
     return f"{span(found['seconds_left'])} left of {span(found['window_seconds'])}"
 
 
-#: What is said of a run that is in one of these states.
+#: The forecast of a run that has none yet, or needs none any more.
 _PHASES = {
     State.DRAINING: "taking the items off the audit list; the forecast comes with the plan",
     State.PLANNING: "planning: counts and windows become workers and a forecast",
@@ -86,7 +86,7 @@ _PHASES = {
 
 
 class Expectation(NamedTuple):
-    """What is expected of a run, in words: when it is done, what is left over, what binds; `fits` says it in short."""
+    """The forecast of an open run: when it is done and what is left over, what binds, and whether all of it `fits`."""
 
     words: str
     binds: str
@@ -94,7 +94,7 @@ class Expectation(NamedTuple):
 
 
 def forecast(found: Mapping[str, Any]) -> Expectation:
-    """Say what is expected of an open run by now, and how that compares with its deadline."""
+    """Return the present forecast of an open run."""
     if phase := _PHASES.get(found["state"]):
         return Expectation(phase, "", fits=True)
     expected = found.get("forecast") or found["plan"]
@@ -113,7 +113,7 @@ def forecast(found: Mapping[str, Any]) -> Expectation:
 
 
 def _awaits_probe(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
-    """Return whether no call is counted on any more, while endpoints rest or are probed and may answer well again."""
+    """Return whether the rest of the run depends on endpoints that rest or are probed."""
     if expected.get("shortage") and not expected["workers"]:
         return False
     recovering = any(entry["health"] in RECOVERING for entry in shut(found).values())
@@ -121,7 +121,7 @@ def _awaits_probe(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool
 
 
 def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    """Say when the last event that fits is answered."""
+    """Return when the last event that fits is answered."""
     called, forecast_seconds = found["called_seconds"], expected["forecast_seconds"]
     if called is None and not forecast_seconds:
         return "no call is expected to begin"
@@ -137,7 +137,7 @@ def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
 
 
 def progress(found: Mapping[str, Any]) -> str:
-    """Say of an open run how much is done of all, how fast it is called, and how many calls failed."""
+    """Return how much of an open run is done, how fast it calls, and how many calls failed."""
     counts = counts_in_all(found)
     told = [f"{counts.completed:,} of {counted(counts.total, 'event')} done"]
     told += [counted(counts.failed, "dead letter")] if counts.failed else []
@@ -145,7 +145,7 @@ def progress(found: Mapping[str, Any]) -> str:
 
 
 def _calling(found: Mapping[str, Any]) -> list[str]:
-    """Say how fast an open run calls, and how many calls were answered otherwise than well."""
+    """Return how fast a run calls, and how many calls failed or were throttled."""
     called = found["called_seconds"]
     calls, errors, throttled = (
         sum(one[key] for one in found["by_endpoint"].values()) for key in ("calls", "errors", "throttled")
@@ -156,7 +156,7 @@ def _calling(found: Mapping[str, Any]) -> list[str]:
 
 
 def workers(found: Mapping[str, Any]) -> str:
-    """Say who works: workers ready of those wanted, lanes busy of those there are, workers replaced."""
+    """Return how many workers are ready, how many lanes are busy, and how many workers were replaced."""
     one = found["workers"]
     if not one["wanted"] and not one["now"]:
         return "no worker is wanted yet"
@@ -167,25 +167,25 @@ def workers(found: Mapping[str, Any]) -> str:
 
 
 def summary(record: Mapping[str, Any]) -> str:
-    """Write what became of a run in one line."""
+    """Return what became of a run in one line."""
     failure = f" ({safe_line(record['failure'])})" if record.get("failure") else ""
     return f"{record['state']} after {span(record['duration_seconds'])}{failure}: {outcome(record['counts'])}"
 
 
 def outcome(counts: Mapping[str, int]) -> str:
-    """Write what became of a run's events."""
+    """Return what became of a run's events."""
     return f"{counts['completed']:,} completed, {counts['failed']:,} failed, {counts['leftover']:,} left over"
 
 
 def looked_at(found: Mapping[str, Any]) -> str:
-    """Say which installation a status is of, an empty text where it does not tell."""
+    """Return which installation a status is about, '' if it does not say."""
     if "redis" not in found:
         return ""
     return f"{found['config'] or 'the built-in defaults'}, Redis {found['redis']}, prefix {found['prefix']}"
 
 
 def used(record: Mapping[str, Any]) -> str:
-    """Say how much of what there was a run used, and how old answers were; an empty text where that is not known."""
+    """Return the utilisation of a run and the age of its answers, '' if they are not known."""
     if (one := record.get("used")) is None:
         return ""
     ages = f"{span(one['answered_p50_seconds'])}, 19 of 20 in {span(one['answered_p95_seconds'])}"
@@ -196,14 +196,14 @@ def used(record: Mapping[str, Any]) -> str:
 
 
 def unconducted(found: Mapping[str, Any]) -> str:
-    """Say of an open run that nobody conducts it, and what to type; an empty text where somebody does."""
+    """Return a warning if nobody conducts an open run, else ''."""
     if found.get("conductor", "-") is not None:
         return ""
     return "nobody conducts this run: `rlm up` or `rlm scheduler` goes on with it"
 
 
 def troubles(record: Mapping[str, Any]) -> list[str]:
-    """Say of a finished run why events were left over, that calls failed, that there are dead letters."""
+    """Return why a finished run left events over, which calls failed, and its dead letters."""
     told = [safe_line(one["sentence"]) for one in record.get("why", ())]
     told += call_troubles(record)
     if dead := record["counts"]["failed"] + record["counts"]["invalid"]:
@@ -213,7 +213,7 @@ def troubles(record: Mapping[str, Any]) -> list[str]:
 
 
 def _at_intake(counts: Mapping[str, int]) -> str:
-    """Say how many dead letters were written at intake, which are no events that failed."""
+    """Return how many dead letters come from intake; those count as invalid, not as failed."""
     if not (invalid := counts["invalid"]):
         return ""
     some = f"{invalid:,} of them " if counts["failed"] else ""
@@ -221,7 +221,7 @@ def _at_intake(counts: Mapping[str, int]) -> str:
 
 
 def call_troubles(found: Mapping[str, Any]) -> list[str]:
-    """Say of a run, open or finished, what went wrong with its calls, and which limits are set too high."""
+    """Return what went wrong with a run's calls, and which limits are too high."""
     too_high = [
         safe_line(f"a limit is too high: {one['sentence']}; {one['remedy']} sets it")
         for one in found.get("limits_too_high", ())
@@ -230,7 +230,7 @@ def call_troubles(found: Mapping[str, Any]) -> list[str]:
 
 
 def failed_calls(found: Mapping[str, Any]) -> str:
-    """Say of a run, open or finished, how many of its calls were not answered well, and why; empty where all were."""
+    """Return how many of a run's calls failed or were throttled, and why; '' if none."""
     entries = found["by_endpoint"].values()
     calls, errors, throttled = (sum(one[key] for one in entries) for key in ("calls", "errors", "throttled"))
     if not errors + throttled:
@@ -241,7 +241,7 @@ def failed_calls(found: Mapping[str, Any]) -> str:
 
 
 def unwell(found: Mapping[str, Any]) -> list[str]:
-    """Say to which endpoints and budgets calls do not go as their limits allow, and why; those alike together."""
+    """Return which endpoints and budgets are not well, and why; those with the same reason together."""
     alike: dict[tuple[Any, ...], list[tuple[str, Mapping[str, Any]]]] = {}
     for name, entry in shut(found).items():
         reason = entry["health"], entry.get("circuit_reason"), entry.get("circuit_seconds") is None
@@ -265,12 +265,12 @@ def _unwell(alike: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 
 
 def health(entry: Mapping[str, Any]) -> str:
-    """Write the health of an endpoint, why, and for how much longer."""
+    """Return the health of an endpoint, why, and for how much longer."""
     return healths(entry)[0]
 
 
 def healths(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    """Write the health of an endpoint with why and for how much longer, without why, and the word alone."""
+    """Return the health of an endpoint in three lengths: with reason and time, with time, and alone."""
     health = str(entry["health"])
     why = f" ({entry['circuit_reason']})" if entry.get("circuit_reason") else ""
     left = f" for {span(entry['circuit_seconds'])}" if entry.get("circuit_seconds") is not None else ""
@@ -278,7 +278,7 @@ def healths(entry: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def in_short(seconds: float) -> str:
-    """Write a duration in six characters at the most, whole units, none of it already gone: `2 s`, `12 min`."""
+    """Return a duration in at most six characters, in whole units rounded up: `2 s`, `12 min`."""
     for unit, length in (("h", _HOUR), ("min", _MINUTE)):
         if seconds > length:
             return f"{math.ceil(seconds / length)} {unit}"
@@ -286,7 +286,7 @@ def in_short(seconds: float) -> str:
 
 
 def next_slot(entry: Mapping[str, Any]) -> str:
-    """Write when an endpoint has a slot: `now`, in how long, or a dash where nobody knows."""
+    """Return when an endpoint has a free slot: `now`, in how long, or a dash if that is not known."""
     seconds = entry["next_slot_seconds"]
     if seconds is None:
         return "-"
@@ -294,7 +294,7 @@ def next_slot(entry: Mapping[str, Any]) -> str:
 
 
 def line(found: Mapping[str, Any]) -> str:
-    """Write how an open run stands in one line, for where there is no terminal."""
+    """Return the status of an open run in one line, for output without a terminal."""
     counts = counts_in_all(found)
     words = [f"run {found['run_id']} {found['state']}: {counts.completed:,} of {counts.total:,} completed"]
     words += [f"{counts.under_way:,} under way, {counts.waiting:,} waiting, {counts.failed:,} failed"]
