@@ -12,7 +12,7 @@ from contextlib import suppress
 def main() -> None:
     """Run the command line. Ctrl-C ends it quietly, even before a command is loaded."""
     try:
-        from rlm.cli.group import rlm  # noqa: PLC0415  # see above
+        from rlm.cli.group import rlm
 
         settle_streams()
         rlm()

@@ -63,7 +63,7 @@ class Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that `args` begin with."""
-        import difflib  # noqa: PLC0415  # needed for a typing error only
+        import difflib  # needed for a typing error only
 
         known = self.list_commands(ctx)
         if not ctx.resilient_parsing and args[0] not in known and not args[0].startswith("-"):
@@ -134,7 +134,7 @@ def new_server(settings: Settings) -> str:
 
     An existing folder needs no warning: whoever made it was warned, and processes that a command starts find it there.
     """
-    from rlm.settings.masking import EMBEDDED  # noqa: PLC0415  # see store_of
+    from rlm.settings.masking import EMBEDDED
 
     if settings.source is not None or settings.redis.url != EMBEDDED or settings.data_dir.exists():
         return ""
@@ -152,8 +152,8 @@ def tell_new_server(settings: Settings) -> None:
 
 def show_looked_at(store: Store) -> None:
     """Print which installation an empty answer is about, since the user may have meant another."""
-    from rlm.admin.report import looked_at  # noqa: PLC0415  # see store_of
-    from rlm.terminal import words  # noqa: PLC0415
+    from rlm.admin.report import looked_at
+    from rlm.terminal import words
 
     show_words(f"Looked at: {words.looked_at(looked_at(store))}.")
 
@@ -161,7 +161,7 @@ def show_looked_at(store: Store) -> None:
 @contextmanager
 def store_of(config: Path | None) -> Iterator[Store]:
     """Load the settings and open their store; start the embedded server if one is configured."""
-    from rlm.settings import load_settings  # noqa: PLC0415  # costs a tenth of a second, so only where it is needed
+    from rlm.settings import load_settings
 
     with opened(load_settings(config)) as store:
         yield store
@@ -170,8 +170,8 @@ def store_of(config: Path | None) -> Iterator[Store]:
 @contextmanager
 def opened(settings: Settings) -> Iterator[Store]:
     """Open the store of `settings` and check that it answers."""
-    from rlm.ledger import open_store  # noqa: PLC0415  # see store_of
-    from rlm.ledger.connect import translated  # noqa: PLC0415
+    from rlm.ledger import open_store
+    from rlm.ledger.connect import translated
 
     tell_new_server(settings)
     with open_store(settings) as store:

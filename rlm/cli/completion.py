@@ -74,12 +74,12 @@ def completion(config: Path | None, shell: str) -> None:
     Where the script goes: the examples below, then a new shell. With zsh the line stands after `compinit`; bash has to
     be 4.4 or later.
     """
-    from click.shell_completion import get_completion_class  # noqa: PLC0415  # a command loads what it needs
+    from click.shell_completion import get_completion_class
 
-    from rlm.cli.group import COMPLETE_VARIABLE, rlm  # noqa: PLC0415  # which imports this module
+    from rlm.cli.group import COMPLETE_VARIABLE, rlm  # which imports this module
 
     if config is not None:
-        from rlm.settings import load_settings  # noqa: PLC0415
+        from rlm.settings import load_settings
 
         load_settings(config)  # the script needs nothing of it, but a faulty file is reported
     found = get_completion_class(shell)
@@ -105,8 +105,8 @@ def _of_store(names: Callable[[redis.Redis, Keys], Iterable[str]]) -> Complete:
     """Make a completion from the store, if it answers."""
 
     def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-        from rlm.ledger.connect import make_client  # noqa: PLC0415
-        from rlm.ledger.keys import Keys  # noqa: PLC0415
+        from rlm.ledger.connect import make_client
+        from rlm.ledger.keys import Keys
 
         try:
             settings = _settings(ctx)
@@ -126,15 +126,15 @@ def _offered(names: Iterable[str], incomplete: str) -> list[str]:
 
 
 def _settings(ctx: click.Context) -> Settings:
-    from rlm.settings import load_settings  # noqa: PLC0415  # costs a tenth of a second, so only where it is needed
+    from rlm.settings import load_settings
 
     return load_settings(ctx.params.get("config"))
 
 
 def _url(settings: Settings) -> str | None:
     """Return the URL of the store, None for an embedded server that does not run."""
-    from rlm.ledger.embedded import EmbeddedServer, running  # noqa: PLC0415
-    from rlm.settings.masking import EMBEDDED  # noqa: PLC0415
+    from rlm.ledger.embedded import EmbeddedServer, running
+    from rlm.settings.masking import EMBEDDED
 
     if settings.redis.url != EMBEDDED:
         return settings.redis.url
@@ -142,14 +142,14 @@ def _url(settings: Settings) -> str | None:
 
 
 def _look_for_runs(client: redis.Redis, keys: Keys) -> Iterable[str]:
-    from rlm.ledger.runs import Runs  # noqa: PLC0415
+    from rlm.ledger.runs import Runs
 
     yield from _look_for_open_run(client, keys)
     yield from Runs(client, keys).history(MOST)
 
 
 def _look_for_open_run(client: redis.Redis, keys: Keys) -> Iterable[str]:
-    from rlm.ledger.runs import Runs  # noqa: PLC0415
+    from rlm.ledger.runs import Runs
 
     run = Runs(client, keys).current()
     if run is not None:
@@ -157,8 +157,8 @@ def _look_for_open_run(client: redis.Redis, keys: Keys) -> Iterable[str]:
 
 
 def _look_for_letters(client: redis.Redis, keys: Keys) -> Iterable[str]:
-    from rlm.admin.letters import handle_of  # noqa: PLC0415
-    from rlm.ledger.letters import Letters  # noqa: PLC0415
+    from rlm.admin.letters import handle_of
+    from rlm.ledger.letters import Letters
 
     return map(handle_of, Letters(client, keys, max_item_bytes=0).all())  # those of megabytes are not offered
 

@@ -68,7 +68,7 @@ def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_ru
     kept = [] if force else there
     written = [name for name in files if name not in kept]
     if config is not None:
-        from rlm.settings import load_settings  # noqa: PLC0415  # a command loads what it needs when it runs
+        from rlm.settings import load_settings
 
         load_settings(config)  # nothing of it is used, but a faulty file is reported
     if force and there and not yes and not dry_run:
@@ -84,7 +84,7 @@ def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_ru
 
 
 def _files() -> dict[str, str]:
-    from rlm.settings.template import (  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.settings.template import (
         configuration_template,
         environment_template,
         procfile_template,
@@ -167,7 +167,7 @@ def show_settings(config: Path | None, keys: tuple[str, ...], as_json: bool) -> 
     That is "default", the file, or the name of an environment variable. KEY shows only that one, or all of a section or
     a type. Passwords, tokens, the values of headers and keys in URLs are masked.
     """
-    from rlm.settings import load_settings  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.settings import load_settings
 
     settings = load_settings(config)
     found = _chosen(settings.shown, keys)
@@ -205,7 +205,7 @@ def _fitted(rows: list[list[str]], width: int) -> list[list[str]]:
 
 def _chosen(shown: Sequence[Shown], keys: Sequence[str]) -> list[Shown]:
     """Return the settings that `keys` name, all if there is no key."""
-    from rlm.settings.faults import close_match, did_you_mean  # noqa: PLC0415  # see show_settings
+    from rlm.settings.faults import close_match, did_you_mean
 
     for key in keys:
         if not any(_is_of(one.key, key) for one in shown):
@@ -219,7 +219,7 @@ def _is_of(key: str, chosen: str) -> bool:
 
 
 def _row(one: Shown, settings: Settings) -> list[str]:
-    from rlm.settings.toml import toml_value  # noqa: PLC0415  # see show_settings
+    from rlm.settings.toml import toml_value
 
     where = one.where.removeprefix("environment ")
     if settings.source is not None and where == f"file {settings.source}":
@@ -238,7 +238,7 @@ def check(config: Path | None, as_json: bool) -> None:
 
     Exits with 2 if anything is wrong.
     """
-    from rlm.settings import load_settings  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.settings import load_settings
 
     try:
         settings = load_settings(config)

@@ -48,8 +48,8 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
     Exits with 0 if nothing failed, warnings or not; 1 if something did; 4 if that is Redis; 2 if it is the
     configuration.
     """
-    from rlm.admin.doctor import examine  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.settings import load_settings  # noqa: PLC0415
+    from rlm.admin.doctor import examine
+    from rlm.settings import load_settings
 
     try:
         settings = load_settings(config)
@@ -65,9 +65,9 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
 
 def _without(error: ConfigurationError, config: Path | None, *, allow_volatile: bool) -> list[Finding]:
     """Examine what can be examined without a valid configuration; `error` says what is wrong with it."""
-    from rlm.admin.doctor import examine_without  # noqa: PLC0415
-    from rlm.settings import load_sound  # noqa: PLC0415
-    from rlm.settings.sources import choose_file  # noqa: PLC0415
+    from rlm.admin.doctor import examine_without
+    from rlm.settings import load_sound
+    from rlm.settings.sources import choose_file
 
     try:
         file = choose_file(config, os.environ)
@@ -146,7 +146,7 @@ def compliance(config: Path | None, since_seconds: float, as_json: bool) -> None
 
     Counted are the calls that RLM sent, when it sent them, by the clock of Redis, not what a server read.
     """
-    from rlm.ledger.reading.calls import compliance as judge  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.ledger.reading.calls import compliance as judge
 
     with store_of(config) as store:
         found = judge(store, since_seconds)

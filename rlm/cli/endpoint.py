@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import socket
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,7 +24,8 @@ if TYPE_CHECKING:
 #: The longest pause that ends by itself, seconds.
 LONGEST_PAUSE_SECONDS = 366 * 86_400.0
 
-_LONGEST_WHO = 200
+#: The style of each health; any other is a warning.
+_LOOKS = {"ok": "ok", "full": "ok", "resting": "error", "held": "error"}
 
 _names_argument = click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=limited_names)
 _type_option = click.option(
@@ -61,6 +59,8 @@ def pause(
     NAME is that of an endpoint or a budget, or a pattern of endpoints (`*`, `?`). The others take their share. It holds
     at once, in a run under way as well; calls under way are not cut. Said again, the last word counts.
     """
+    from rlm.admin.endpoints import who
+
     by = who()
 
     def change(store: Store, one: Limited) -> dict[str, Any]:
@@ -73,9 +73,8 @@ def pause(
         return
     are, them = ("is", "it") if len(changed) == 1 else ("are", "them")
     paused = [one["name"] for one in changed]
-    until = f"`rlm endpoint resume {' '.join(paused)}`"
-    if seconds is not None:
-        until = f"{span(seconds)} have passed, or `rlm endpoint resume`"
+    by_hand = f"`rlm endpoint resume {' '.join(paused)}`"
+    until = by_hand if seconds is None else f"{span(seconds)} have passed, or `rlm endpoint resume`"
     show_words(f"{', '.join(paused)} {are} paused until {until}.")
     show_words(f"Calls under way are not cut; no new one is sent to {them}.")
 
@@ -92,6 +91,7 @@ def resume(config: Path | None, names: tuple[str, ...], type_name: str | None, a
     its next call is its probe then. A rest because its window cannot be trusted stands: what was sent is not known, so
     a limit might be exceeded.
     """
+    from rlm.admin.endpoints import who
 
     def change(store: Store, one: Limited) -> dict[str, Any]:
         resumed = store.control.resume(one, who())
@@ -103,19 +103,15 @@ def resume(config: Path | None, names: tuple[str, ...], type_name: str | None, a
         _print_changed(changed, names)
         return
     for told, alike in names_alike(changed, ("paused", "rested")):
-        _tell_resumed(told, alike)
+        if alike["paused"]:
+            show_words(f"No longer paused: {told}.")
+        if alike["rested"]:
+            show_words(f"No longer resting for what was answered, the next call being a probe: {told}.")
+        if not alike["paused"] and not alike["rested"]:
+            show_words(f"Neither paused nor resting for what was answered, so nothing was changed: {told}.")
     for one in changed:
         if (held := one["held_seconds"]) > 0:
             show_words(f"{one['name']} is held for another {span(held)}: its window cannot be trusted before.")
-
-
-def _tell_resumed(names: str, one: dict[str, Any]) -> None:
-    if one["paused"]:
-        show_words(f"No longer paused: {names}.")
-    if one["rested"]:
-        show_words(f"No longer resting for what was answered, the next call being a probe: {names}.")
-    if not one["paused"] and not one["rested"]:
-        show_words(f"Neither paused nor resting for what was answered, so nothing was changed: {names}.")
 
 
 @click.command(
@@ -137,7 +133,8 @@ def limit(config: Path | None, names: tuple[str, ...], rate: str, type_name: str
     "20/minute", "5/second; 1000/hour". It applies at once to the same window, which keeps its history: nothing is
     allowed twice. It holds until the file's value for it changes.
     """
-    from rlm.settings.values import check_limit  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.endpoints import who
+    from rlm.settings.values import check_limit
 
     try:
         rate = check_limit(" ".join(rate.split()))
@@ -153,20 +150,16 @@ def limit(config: Path | None, names: tuple[str, ...], rate: str, type_name: str
         _print_changed(changed, names)
         return
     for told, alike in names_alike(changed, ("from",)):
-        _tell_limit(told, alike)
+        if alike["from"] == rate:
+            show_words(f"The limit of {told} was {rate} already; nothing was changed.")
+        else:
+            now = f"is {rate} from now on, for the calls already made as well"
+            show_words(f"The limit of {told} was {alike['from']} and {now}.")
     if any(one["from"] != rate for one in changed):
         show_words(
             f"{'It holds' if len(changed) == 1 else 'They hold'} until the file's value changes; `rlm endpoint "
             "changes` shows who changed what."
         )
-
-
-def _tell_limit(names: str, one: dict[str, Any]) -> None:
-    before, rate = one["from"], one["to"]
-    if before == rate:
-        show_words(f"The limit of {names} was {before} already; nothing was changed.")
-    else:
-        show_words(f"The limit of {names} was {before} and is {rate} from now on, for the calls already made as well.")
 
 
 def names_alike(entries: Iterable[dict[str, Any]], keys: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
@@ -184,7 +177,7 @@ def _change(
     change: Callable[[Store, Limited], dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """Change each endpoint in turn, or none if a name is unknown; return what `change` returned."""
-    from rlm.admin.endpoints import choose_limited  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.endpoints import choose_limited
 
     if not names and type_name is None:
         raise click.UsageError("Name endpoints or budgets, or --type; `rlm endpoint list` shows them.")
@@ -207,20 +200,6 @@ def _print_changed(changed: Sequence[dict[str, Any]], names: Sequence[str]) -> N
     print_json(changed[0] if alone and len(changed) == 1 else {"endpoints": changed})
 
 
-def who() -> str:
-    """Return who runs this command, `user@host`, for the record of changes."""
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a user without an entry, as in some containers
-        user = str(os.getuid())
-    name = f"{user}@{socket.gethostname()}"[:_LONGEST_WHO]
-    return name.encode("utf-8", "replace").decode()
-
-
-#: The style of each health; any other is a warning.
-_LOOKS = {"ok": "ok", "full": "ok", "resting": "error", "held": "error"}
-
-
 @click.group(cls=Group)
 def endpoint() -> None:
     """See the endpoints and budgets; pause, resume, change a limit."""
@@ -241,7 +220,7 @@ def list_endpoints(config: Path | None, as_json: bool) -> None:
 
     Next is when a slot is free, "-" where it is paused until resumed.
     """
-    from rlm.admin.endpoints import endpoint_list  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.endpoints import endpoint_list
 
     with store_of(config) as store:
         entries = endpoint_list(store)
@@ -261,6 +240,8 @@ def list_endpoints(config: Path | None, as_json: bool) -> None:
 
 def _row(entry: dict[str, Any], healths: Mapping[str, str]) -> list[str]:
     wait = entry["next_slot_seconds"]
+    budget_health = healths.get(entry["budget"] or "", "ok")
+    told = "" if budget_health == "ok" else f"; its budget {entry['budget']} is {budget_health}"
     return [
         entry["name"],
         f"budget of {counted(len(entry['types']), 'type')}" if entry["kind"] == "budget" else ", ".join(entry["types"]),
@@ -269,7 +250,7 @@ def _row(entry: dict[str, Any], healths: Mapping[str, str]) -> list[str]:
         str(entry["free"]),
         "now" if wait == 0 else span(wait),
         str(entry["failures"]),
-        _health(entry) + _budget_health(entry["budget"], healths),
+        _health(entry) + told,
     ]
 
 
@@ -284,12 +265,6 @@ def _health(entry: dict[str, Any]) -> str:
     if entry["paused_by"]:
         words.append(f"{'' if entry['health'] == 'paused' else 'and paused '}by {entry['paused_by']}")
     return " ".join(words)
-
-
-def _budget_health(budget: str | None, healths: Mapping[str, str]) -> str:
-    """Return what is to be added about a budget that is not well."""
-    health = healths.get(budget or "", "ok")
-    return "" if health == "ok" else f"; its budget {budget} is {health}"
 
 
 def _limit_note(names: str, entry: dict[str, Any]) -> str:
@@ -311,7 +286,7 @@ def changes(config: Path | None, number: int, as_json: bool) -> None:
     They are of limits, pauses and resumes. The newest 1000 are kept. That the file's limits were published for the
     first time is no change.
     """
-    from rlm.admin.endpoints import changes_made  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.endpoints import changes_made
 
     with store_of(config) as store:
         entries = changes_made(store, number)

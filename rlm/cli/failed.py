@@ -58,8 +58,8 @@ def list_letters(config: Path | None, number: int, chosen: LetterFilter, *, grou
     An option said several times means any of what it said. --grouped puts alike ones together: the same reason, answer,
     endpoint and type; the N largest groups.
     """
-    from rlm.admin import letterfilter  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.ledger.archive import Archive, Kind  # noqa: PLC0415
+    from rlm.admin import letterfilter
+    from rlm.ledger.archive import Archive, Kind
 
     with store_of(config) as store:
         fitting = filter(chosen.fits, store.letters.all())
@@ -143,7 +143,7 @@ def show_letter(config: Path | None, handle: str | None, chosen: LetterFilter, a
 
 
 def _show_letter(raw: bytes) -> None:
-    from rlm.admin.letters import is_text, item_text  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.letters import is_text, item_text
 
     letter = msgspec.json.decode(raw)
     for name, value in letter.items():

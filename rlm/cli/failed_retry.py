@@ -105,8 +105,8 @@ def found_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
     Raises:
         CommandError: an id is unknown.
     """
-    from rlm.admin.letters import find_letters  # noqa: PLC0415
-    from rlm.ledger.archive import Archive, Kind  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.letters import find_letters
+    from rlm.ledger.archive import Archive, Kind
 
     found = find_letters(store, ids)
     if unknown := [handle for handle in dict.fromkeys(ids) if handle not in found]:
@@ -146,7 +146,7 @@ def retry(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: 
     leaves those that would only become dead letters again: no JSON, say, or too large. Exits with 1 if any cannot be
     retried, as one whose type is still not configured.
     """
-    from rlm.admin.letters import retry_letter, retry_unless_hopeless  # noqa: PLC0415  # a command loads what it needs
+    from rlm.admin.letters import retry_letter, retry_unless_hopeless
 
     _check_choice(ids, chosen, how)
     with store_of(config) as store:
@@ -180,7 +180,7 @@ def drop(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: D
 
     Their event ids are forgotten, too: the same event seen again is a new one, no duplicate.
     """
-    from rlm.admin.letters import drop_letter  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.letters import drop_letter
 
     _check_choice(ids, chosen, how)
     with store_of(config) as store:
@@ -202,7 +202,7 @@ def _count(store: Store, ids: Sequence[str], chosen: LetterFilter) -> int:
 
 def _count_hopeless(store: Store, chosen: LetterFilter) -> int:
     """Count the letters that a retry leaves or refuses."""
-    from rlm.admin.letterfilter import hopeless, is_of_unknown_type  # noqa: PLC0415  # see above
+    from rlm.admin.letterfilter import hopeless, is_of_unknown_type
 
     types, most = store.settings.types, store.settings.queue.max_item_bytes
     fitting = filter(chosen.fits, store.letters.all())
@@ -230,7 +230,7 @@ def _deal(
     store: Store, ids: Sequence[str], total: int, deal: Callable[[Store, bytes], Outcome], chosen: LetterFilter
 ) -> Iterator[Outcome]:
     """Retry or drop the letters named, or the oldest `total` that fit; none if an id is unknown."""
-    from rlm.admin.letters import deal_with_oldest  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.letters import deal_with_oldest
 
     if not ids:
         yield from deal_with_oldest(store, total, deal, chosen.fits)

@@ -104,7 +104,7 @@ def _masked(words: str) -> str:
     """Mask secrets. Without a loaded configuration none is known, and importing the mask would cost time."""
     if "://" not in words and "rlm.settings.secrets" not in sys.modules:
         return words
-    from rlm.settings.secrets import known  # noqa: PLC0415  # costs a tenth of a second, so only where it is needed
+    from rlm.settings.secrets import known
 
     return known().mask(words)
 
@@ -192,7 +192,7 @@ class LazyGroup(Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete the name of a command without importing any."""
-        from click.shell_completion import CompletionItem  # noqa: PLC0415  # only where a shell asks
+        from click.shell_completion import CompletionItem
 
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)

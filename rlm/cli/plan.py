@@ -110,9 +110,9 @@ def plan(*, config: Path | None, as_json: bool, **options: Any) -> None:
     the limit of its type and an open window. --windows plans one window after the other, each with what the last one
     left over and what arrives meanwhile: as many as in the last 20 runs, or as --arrivals says.
     """
-    from rlm.admin.arrivals import measured_arrivals  # noqa: PLC0415
-    from rlm.admin.forecast import forecast_of, look_ahead  # noqa: PLC0415
-    from rlm.settings import load_settings  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.arrivals import measured_arrivals
+    from rlm.admin.forecast import forecast_of, look_ahead
+    from rlm.settings import load_settings
 
     asked = Asked(**options)
     settings = load_settings(config)
@@ -153,7 +153,7 @@ def _read_numbers(option: str, texts: tuple[str, ...], settings: Settings) -> di
 
 
 def _check_type(option: str, name: str, settings: Settings) -> None:
-    from rlm.settings.faults import close_match, did_you_mean  # noqa: PLC0415
+    from rlm.settings.faults import close_match, did_you_mean
 
     if name not in settings.types:
         hint = did_you_mean(close_match(name, settings.types))
@@ -163,7 +163,7 @@ def _check_type(option: str, name: str, settings: Settings) -> None:
 
 def _check_workers(workers: int, settings: Settings) -> None:
     """Refuse more workers than RLM supports; warn about more than `workers.max`."""
-    from rlm.settings.model import MOST_WORKERS  # noqa: PLC0415
+    from rlm.settings.model import MOST_WORKERS
 
     if workers > MOST_WORKERS:
         shown = one_line(f"{workers:,}", _SHOWN)
@@ -174,7 +174,7 @@ def _check_workers(workers: int, settings: Settings) -> None:
 
 
 def _note_what_is_apart(settings: Settings, workers: int | None) -> None:
-    from rlm.admin.whatif import told  # noqa: PLC0415
+    from rlm.admin.whatif import told
 
     for key in told(settings):
         if _APART.fullmatch(key):
@@ -185,8 +185,8 @@ def _note_what_is_apart(settings: Settings, workers: int | None) -> None:
 
 def _cases(store: Store, settings: Settings, asked: Asked) -> list[Case]:
     """Return today's case, then the hypothetical one if one was asked for."""
-    from rlm.admin.planning import start_seconds  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.admin.whatif import as_it_is, as_it_might_be  # noqa: PLC0415
+    from rlm.admin.planning import start_seconds
+    from rlm.admin.whatif import as_it_is, as_it_might_be
 
     fresh = bool(asked.counts)
     today = as_it_is(store, start_seconds(store), fresh=fresh)
@@ -197,13 +197,13 @@ def _cases(store: Store, settings: Settings, asked: Asked) -> list[Case]:
 
 def _counted(numbers: Mapping[str, int], settings: Settings) -> Backlog:
     """Return the backlog of given counts: new events, each with its type's priority."""
-    from rlm.ledger.reading.backlog import Backlog  # noqa: PLC0415
+    from rlm.ledger.reading.backlog import Backlog
 
     return Backlog.of_counts({one.name: numbers.get(one.name, 0) for one in settings.event_types})
 
 
 def _waiting(store: Store) -> Backlog:
-    from rlm.ledger.reading.backlog import backlog  # noqa: PLC0415
+    from rlm.ledger.reading.backlog import backlog
 
     found = backlog(store)
     if found.waiting.unread:

@@ -157,7 +157,7 @@ def _who_waits(name: str, events: int, chosen: Sacrifice) -> str:
 
 
 def _assumptions(case: Case) -> str:
-    from rlm.settings.toml import toml_value  # noqa: PLC0415  # see plan.py
+    from rlm.settings.toml import toml_value
 
     parts = [f"{key} = {toml_value(value)}" for key, value in case.told.items()]
     parts += [f"one more endpoint, {one.name} ({one.limit.text})" for one in case.added]

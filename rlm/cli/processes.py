@@ -39,12 +39,12 @@ def long_running(config: Path | None, role: str) -> Iterator[tuple[Store, Wakeup
 
     Import what builds a broker inside the block, since Sentry is set up here and must come first.
     """
-    from setproctitle import setproctitle  # noqa: PLC0415  # a command loads what it needs when it runs
+    from setproctitle import setproctitle
 
-    from rlm import telemetry  # noqa: PLC0415
-    from rlm.ledger import open_store  # noqa: PLC0415
-    from rlm.processes import signals  # noqa: PLC0415
-    from rlm.settings import load_settings  # noqa: PLC0415
+    from rlm import telemetry
+    from rlm.ledger import open_store
+    from rlm.processes import signals
+    from rlm.settings import load_settings
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop:
@@ -64,8 +64,8 @@ def long_running(config: Path | None, role: str) -> Iterator[tuple[Store, Wakeup
 def scheduler(config: Path | None, allow_volatile: bool) -> None:
     """Start runs on the wall clock and conduct them. TERM hands an open run over, or closes it."""
     with long_running(config, "scheduler") as (store, wakeup, stop):
-        from rlm.ledger.fitness import require_fit  # noqa: PLC0415
-        from scheduler.service import SchedulerService  # noqa: PLC0415
+        from rlm.ledger.fitness import require_fit
+        from scheduler.service import SchedulerService
 
         require_fit(store.client, allow_volatile=allow_volatile)
         SchedulerService(store, store.settings, wakeup, stop, allow_volatile=allow_volatile).run()
@@ -78,9 +78,9 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
 def supervisor(config: Path | None, allow_volatile: bool) -> None:
     """Keep the wanted number of workers alive on this host. TERM lets calls in flight end; a second TERM does not."""
     with long_running(config, "supervisor") as (store, wakeup, stop):
-        from actors.launcher import ForkserverLauncher  # noqa: PLC0415
-        from rlm.ledger.fitness import require_fit  # noqa: PLC0415
-        from rlm.processes import Supervisor  # noqa: PLC0415
+        from actors.launcher import ForkserverLauncher
+        from rlm.ledger.fitness import require_fit
+        from rlm.processes import Supervisor
 
         require_fit(store.client, allow_volatile=allow_volatile)
         launcher = ForkserverLauncher(store, store.settings.source)
@@ -97,7 +97,7 @@ def worker() -> None:
 @log_format_option
 def start_worker(config: Path | None) -> None:
     """Be one worker, in the foreground, beside those of the supervisors."""
-    from actors.worker import run_worker  # noqa: PLC0415
+    from actors.worker import run_worker
 
     worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     run_worker(worker_id, config)
@@ -108,7 +108,7 @@ def start_worker(config: Path | None) -> None:
 @json_option
 def list_workers(config: Path | None, as_json: bool) -> None:
     """List who works, where, since when, and on how many events."""
-    from rlm.ledger.processes import Role  # noqa: PLC0415
+    from rlm.ledger.processes import Role
 
     with store_of(config) as store:
         workers = store.processes.alive(Role.WORKER)
@@ -168,17 +168,17 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> Non
 
     The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
     """
-    from rlm.settings import load_settings  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.web.access import read_token  # noqa: PLC0415
-    from rlm.web.serve import bind, serve  # noqa: PLC0415
+    from rlm.settings import load_settings
+    from rlm.web.access import read_token
+    from rlm.web.serve import bind, serve
 
     settings = load_settings(config).web
     token = read_token(settings.token, os.environ)
     with bind(host, port, has_token=bool(token)) as bound:
         where = _url(bound)
         with long_running(config, "web") as (store, wakeup, stop):
-            from rlm.web.app import make_app  # noqa: PLC0415
-            from rlm.web.health import redis_trouble  # noqa: PLC0415
+            from rlm.web.app import make_app
+            from rlm.web.health import redis_trouble
 
             asked = "a token is asked for" if token else "this host only, without a token"
             log.info("Serving %s/metrics and %s/healthz, %s", where, where, asked, extra={"action": "serve"})

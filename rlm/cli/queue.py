@@ -49,7 +49,7 @@ def stats(config: Path | None, as_json: bool) -> None:
 
     "pending" counts all events that wait: in the ledger, and in the 100,000 oldest items on the audit list.
     """
-    from rlm.admin.stats import queue_stats  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.stats import queue_stats
 
     with store_of(config) as store:
         found = queue_stats(store)
@@ -78,11 +78,11 @@ def monitor(config: Path | None, interval: float | None, as_json: bool) -> None:
     line. Rates are of the time since the command began, the last 10 minutes at the most; the forecast goes by the last
     20 runs, as that of `rlm plan --windows 20`.
     """
-    from rlm.admin.monitoring import Monitor  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.admin.planning import start_seconds  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.cli.status import watch  # noqa: PLC0415
-    from rlm.terminal.live import Drawn, JSONLines, Lines  # noqa: PLC0415
-    from rlm.terminal.queue import QueuePicture, queue_line  # noqa: PLC0415
+    from rlm.admin.monitoring import Monitor
+    from rlm.admin.planning import start_seconds
+    from rlm.cli.status import watch
+    from rlm.terminal.live import Drawn, JSONLines, Lines
+    from rlm.terminal.queue import QueuePicture, queue_line
 
     with store_of(config) as store:
         seen = Monitor(store, start_seconds(store))
@@ -136,10 +136,10 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool, as_json: bool) ->
     letter is pushed, too, and warned about, one by one and in sum; one of more than a megabyte, or
     `queue.max_item_bytes` if that is more, is not, and the command exits with 1.
     """
-    from rlm.admin.auditlist import Pushed, push_lines, read_lines, waiting_items  # noqa: PLC0415
-    from rlm.ledger.fitness import check_fitness  # noqa: PLC0415
-    from rlm.ledger.processes import Role  # noqa: PLC0415
-    from rlm.ledger.sizes import longest_item  # noqa: PLC0415
+    from rlm.admin.auditlist import Pushed, push_lines, read_lines, waiting_items
+    from rlm.ledger.fitness import check_fitness
+    from rlm.ledger.processes import Role
+    from rlm.ledger.sizes import longest_item
 
     if file.isatty():
         say("Reading items from the terminal, one JSON object a line; Ctrl-D ends.")
@@ -187,7 +187,7 @@ def _describe_push(pushed: Pushed, waiting: int, *, conducted: bool) -> None:
 
 def _require_good(store: Store, lines: Iterable[bytes], checked: IO[bytes], *, as_json: bool) -> None:
     """Copy all lines into `checked`; end the command if any item would become a dead letter."""
-    from rlm.admin.auditlist import Pushed, check_lines, waiting_items  # noqa: PLC0415
+    from rlm.admin.auditlist import Pushed, check_lines, waiting_items
 
     read = Pushed()
     for item, warning in check_lines(store.settings, lines, read):
@@ -232,7 +232,7 @@ def clear(config: Path | None, *, yes: bool, dry_run: bool, as_json: bool) -> No
 
     Only that list is cleared: what a run has taken, in staging or in the ledger, and dead letters stay.
     """
-    from rlm.admin.auditlist import clear_items, waiting_items  # noqa: PLC0415
+    from rlm.admin.auditlist import clear_items, waiting_items
 
     with store_of(config) as store:
         waiting = waiting_items(store)

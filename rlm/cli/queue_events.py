@@ -41,7 +41,7 @@ def event_filter(command: _Command) -> _Command:
 
     @functools.wraps(command)
     def filtered(*args: Any, **options: Any) -> Any:
-        from rlm.ledger.reading.waiting import EventFilter  # noqa: PLC0415  # a command loads what it needs when it runs
+        from rlm.ledger.reading.waiting import EventFilter
 
         types, wallet, item = frozenset(options.pop("types")), options.pop("wallet"), options.pop("item")
         states = frozenset(map(Place, options.pop("states", ())))
@@ -83,7 +83,7 @@ def list_events(config: Path | None, number: int, wanted: EventFilter, after: st
     this run; retried by hand; queued in an item. What is under way shows `rlm status`. An option said several times
     means any of what it said. At most 100,000 are looked at, for the next `--after` goes on.
     """
-    from rlm.ledger.reading.waiting import Mark, list_waiting  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.ledger.reading.waiting import Mark, list_waiting
 
     mark = Mark.read(after) if after is not None else None
     if after is not None and mark is None:
@@ -140,8 +140,8 @@ def drop(config: Path | None, wanted: EventFilter, *, every: bool, yes: bool, dr
     Their ids are forgotten, too: the same event seen again is a new one, no duplicate. While a run is open nothing is
     left over, and nothing is dropped: what that run does not send will be.
     """
-    from rlm.admin.leftovers import count_leftovers, drop_leftovers  # noqa: PLC0415  # a command loads what it needs
-    from rlm.ledger.reading.waiting import EventFilter  # noqa: PLC0415
+    from rlm.admin.leftovers import count_leftovers, drop_leftovers
+    from rlm.ledger.reading.waiting import EventFilter
 
     if every == (wanted != EventFilter()):
         raise click.UsageError("Say which leftovers with options, or --all; `rlm queue list` shows them.")

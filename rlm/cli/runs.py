@@ -59,9 +59,9 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     """
     if interval is not None and not wait:
         raise click.UsageError("--interval is for --wait: how often to look")
-    from rlm.cli.starting import ask_scheduler, conduct_here, wait_for  # noqa: PLC0415
-    from rlm.cli.status import show_record, tell  # noqa: PLC0415
-    from rlm.processes import signals  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.cli.starting import ask_scheduler, conduct_here, wait_for
+    from rlm.cli.status import show_record, tell
+    from rlm.processes import signals
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop, store_of(config) as store:
@@ -113,9 +113,9 @@ def status(config: Path | None, run_id: str | None, *, follow: bool, interval: f
     """
     if interval is not None and not follow:
         raise click.UsageError("--interval is for --follow: how often to look")
-    from rlm.admin import report  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.cli.status import beside, describe, describe_rest, follow_status, show_picture  # noqa: PLC0415  # noqa: PLC0415
-    from rlm.terminal.record import picture_of  # noqa: PLC0415
+    from rlm.admin import report
+    from rlm.cli.status import beside, describe, describe_rest, follow_status, show_picture
+    from rlm.terminal.record import picture_of
 
     if follow:
         with store_of(config) as store:
@@ -145,8 +145,8 @@ def result(config: Path | None, run_id: str | None, as_json: bool) -> None:
 
     RUN is the id of a run, or as much of its beginning as no other has.
     """
-    from rlm.admin import report  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.cli.status import show_record  # noqa: PLC0415
+    from rlm.admin import report
+    from rlm.cli.status import show_record
 
     with store_of(config) as store:
         found = report.record(store, report.find_run(store, run_id))
@@ -159,8 +159,8 @@ def result(config: Path | None, run_id: str | None, as_json: bool) -> None:
 @json_option
 def list_runs(config: Path | None, number: int, as_json: bool) -> None:
     """List the last N runs (20), newest first."""
-    from rlm.admin import report  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.ledger.archive import Archive, Kind  # noqa: PLC0415
+    from rlm.admin import report
+    from rlm.ledger.archive import Archive, Kind
 
     keys = ("run_id", "state", "started_at", "duration_seconds", "counts")
     with store_of(config) as store:
@@ -202,10 +202,10 @@ def cancel(config: Path | None, run_id: str | None, as_json: bool) -> None:
 
     RUN is the id of a run, or as much of its beginning as no other has.
     """
-    from rlm.admin import report  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.cli.starting import await_close  # noqa: PLC0415
-    from rlm.cli.status import tell  # noqa: PLC0415
-    from rlm.processes import signals  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin import report
+    from rlm.cli.starting import await_close
+    from rlm.cli.status import tell
+    from rlm.processes import signals
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop, store_of(config) as store:

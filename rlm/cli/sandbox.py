@@ -58,9 +58,9 @@ def demo(*, events: int, speed: float | None, real_time: bool, config: Path | No
     """
     if real_time and speed is not None:
         raise click.UsageError("--real-time is --speed 1; give only one of them.")
-    from rlm.processes import signals  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.sandbox.demo import play, prologue, staged, summary, view_on  # noqa: PLC0415
-    from rlm.settings import load_settings  # noqa: PLC0415
+    from rlm.processes import signals
+    from rlm.sandbox.demo import play, prologue, staged, summary, view_on
+    from rlm.settings import load_settings
 
     pace = 1.0 if real_time else speed or DEFAULT_SPEED
     wakeup = signals.Wakeup()
@@ -99,9 +99,9 @@ def test(*, config: Path | None, allow_volatile: bool, as_json: bool) -> None:
 
     Exits with 0 if all was well, 1 if something was not, 4 if that is Redis.
     """
-    from rlm.processes import signals  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.sandbox.selftest import self_test  # noqa: PLC0415
-    from rlm.settings import load_settings  # noqa: PLC0415
+    from rlm.processes import signals
+    from rlm.sandbox.selftest import self_test
+    from rlm.settings import load_settings
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop:
@@ -194,8 +194,8 @@ def mock_api(
     {"NAME": {"error_rate": 0.3, "status": 503}} replaces faults live; {"NAME": {}} ends them.
     Ends with SIGTERM or Ctrl-C.
     """
-    from rlm.sandbox.mockapi import MockApi  # noqa: PLC0415 - a command loads what it needs when it runs
-    from rlm.settings import load_settings  # noqa: PLC0415
+    from rlm.sandbox.mockapi import MockApi
+    from rlm.settings import load_settings
 
     types = load_settings(config).event_types
     try:

@@ -15,7 +15,7 @@ from rlm.core.health import WELL
 from rlm.core.run import State
 from rlm.core.text import counted, span
 from rlm.core.trouble import every_call_failed, in_words
-from rlm.terminal.live import Drawn, JSONLines, Lines, console_on, keyboard
+from rlm.terminal.live import Drawn, JSONLines, Lines, Output, console_on, keyboard
 from rlm.terminal.record import changes, line_of, picture_of, rest_rows
 from rlm.terminal.words import call_troubles, forecast, is_open, troubles, unconducted
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from rlm.ledger import Store
-    from rlm.terminal.live import Output
 
 #: The signals that end a view.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -189,7 +188,7 @@ def _telling_ends(store: Store, output: Output) -> Output:
     return _Ends(output, store.runs.record)
 
 
-class _Ends:
+class _Ends(Output):
     """Shows the record of a run that was closed since the last look, before the present status."""
 
     def __init__(self, output: Output, record: Callable[[str], dict[str, Any] | None]) -> None:
@@ -201,7 +200,7 @@ class _Ends:
         self._output.__enter__()
         return self
 
-    def __exit__(self, *exc: Any) -> None:  # noqa: PYI036  # passed on to the output
+    def __exit__(self, *exc: object) -> None:
         self._output.__exit__(*exc)
 
     def show(self, document: Mapping[str, Any]) -> None:

@@ -50,13 +50,13 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     the calls in flight, then the rest. A second one ends all of it at once. If one process ends by itself, all are
     stopped, and its exit code is that of this command.
     """
-    from setproctitle import setproctitle  # noqa: PLC0415  # a command loads what it needs when it runs
+    from setproctitle import setproctitle
 
-    from rlm.ledger.connect import connected  # noqa: PLC0415
-    from rlm.processes import signals  # noqa: PLC0415
-    from rlm.processes.foreman import Foreman  # noqa: PLC0415
-    from rlm.settings import load_settings  # noqa: PLC0415
-    from rlm.settings.sources import current_directory  # noqa: PLC0415
+    from rlm.ledger.connect import connected
+    from rlm.processes import signals
+    from rlm.processes.foreman import Foreman
+    from rlm.settings import load_settings
+    from rlm.settings.sources import current_directory
 
     setproctitle("rlm up")
     wakeup = signals.Wakeup()
@@ -77,7 +77,7 @@ def up(config: Path | None, allow_volatile: bool) -> None:
 
 def _with_format(environ: Mapping[str, str], output: TextIO) -> dict[str, str]:
     """Choose the log format of the processes by `output`, where their lines are shown; they only see a pipe."""
-    from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat, is_coloured, log_format  # noqa: PLC0415
+    from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat, is_coloured, log_format
 
     asked = {}
     context = click.get_current_context(silent=True)
@@ -89,8 +89,8 @@ def _with_format(environ: Mapping[str, str], output: TextIO) -> dict[str, str]:
 
 
 def _printer(environ: Mapping[str, str], output: TextIO) -> Printer:
-    from rlm.telemetry.lines import JsonPrinter, TextPrinter  # noqa: PLC0415
-    from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat, is_coloured  # noqa: PLC0415
+    from rlm.telemetry.lines import JsonPrinter, TextPrinter
+    from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat, is_coloured
 
     if environ[FORMAT_VARIABLE] == LogFormat.JSON:
         return JsonPrinter(output)
@@ -99,7 +99,7 @@ def _printer(environ: Mapping[str, str], output: TextIO) -> Printer:
 
 def _where(settings: Settings, url: str) -> str:
     """Return where Redis is, for the audit system."""
-    from rlm.settings import mask_url  # noqa: PLC0415
+    from rlm.settings import mask_url
 
     port = settings.redis.embedded_port if settings.redis.url == "embedded" else 0
     return f"Redis is at {mask_url(url)}" + (f", and for other programs at redis://127.0.0.1:{port}/0" if port else "")
@@ -107,10 +107,10 @@ def _where(settings: Settings, url: str) -> str:
 
 def _others_here(settings: Settings, url: str) -> str:
     """Return a warning about a scheduler or supervisor on this host, '' if there is none or Redis does not answer."""
-    from rlm.admin.doctor.leader import has_died  # noqa: PLC0415
-    from rlm.ledger.connect import make_client  # noqa: PLC0415
-    from rlm.ledger.keys import Keys  # noqa: PLC0415
-    from rlm.ledger.processes import Processes, Role  # noqa: PLC0415
+    from rlm.admin.doctor.leader import has_died
+    from rlm.ledger.connect import make_client
+    from rlm.ledger.keys import Keys
+    from rlm.ledger.processes import Processes, Role
 
     found = []
     with suppress(RLMError), closing(make_client(url, socket_timeout=_LOOK_SECONDS)) as client:
@@ -131,9 +131,9 @@ def _others_here(settings: Settings, url: str) -> str:
 
 def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: bool) -> list[HonchoEntry]:
     """Return the entries of the Procfile beside the configuration file, or the default ones."""
-    from honcho.colour import get_colours  # noqa: PLC0415
+    from honcho.colour import get_colours
 
-    from rlm.processes.foreman import HonchoEntry  # noqa: PLC0415
+    from rlm.processes.foreman import HonchoEntry
 
     root = settings.source.parent if settings.source else Path.cwd()
     procfile = root / "Procfile"
@@ -156,9 +156,9 @@ def _default_commands(*, allow_volatile: bool) -> dict[str, str]:
 
 
 def _read_procfile(path: Path) -> dict[str, str]:
-    from honcho.environ import parse_procfile  # noqa: PLC0415
+    from honcho.environ import parse_procfile
 
-    from rlm.core.trust import read_trusted_text  # noqa: PLC0415
+    from rlm.core.trust import read_trusted_text
 
     try:
         commands: dict[str, str] = parse_procfile(read_trusted_text(path)).processes
@@ -170,9 +170,9 @@ def _read_procfile(path: Path) -> dict[str, str]:
 
 
 def _read_dotenv(path: Path) -> dict[str, str]:
-    from honcho.environ import parse  # noqa: PLC0415
+    from honcho.environ import parse
 
-    from rlm.core.trust import read_trusted_text  # noqa: PLC0415
+    from rlm.core.trust import read_trusted_text
 
     try:
         variables: dict[str, str] = parse(read_trusted_text(path)) if os.path.lexists(path) else {}

@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from rlm.core.run import State
 from rlm.core.text import safe_line
 
 if TYPE_CHECKING:
@@ -29,6 +30,23 @@ NARROWEST = 6
 
 _LEVELS, _ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
 _IN_ASCII = {"█": "#", "▓": "=", "░": ".", "▮": "#", "▯": "."}
+
+#: The rich style of each state of a run.
+STATE_STYLES = {
+    State.DRAINING: "cyan",
+    State.PLANNING: "cyan",
+    State.RUNNING: "bold cyan",
+    State.FINISHING: "cyan",
+    State.COMPLETED: "bold green",
+    State.PARTIAL: "bold yellow",
+    State.CANCELLED: "bold yellow",
+    State.FAILED: "bold red",
+}
+
+
+def state_text(state: str) -> Text:
+    """Return the state of a run in its colour."""
+    return Text(state, style=STATE_STYLES.get(state, "bold"))  # type: ignore[call-overload]
 
 
 def panel(title: Text, parts: Sequence[RenderableType], width: int) -> Panel:

@@ -11,7 +11,7 @@ import termios
 import threading
 import tty
 from contextlib import ExitStack, contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
 import msgspec
 from rich.console import Console, Group
@@ -26,40 +26,42 @@ from rlm.terminal.record import picture_of
 from rlm.terminal.words import clock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
-    from types import TracebackType
+    from collections.abc import Callable, Hashable, Iterator, Mapping
     from typing import Self
 
     from rich.console import RenderableType
 
+    from rlm.ledger import Store
+
     Document = Mapping[str, Any]
     #: Draws a document in so many lines.
     Draw = Callable[[Document, int], RenderableType]
-    from collections.abc import Iterator
-
-    from rlm.ledger import Store
 
 
 #: Lines that a picture leaves free: one for the cursor and ^C, and one for the cursor in the end.
 _FREE_LINES = 2
+#: The keys that end a view.
+QUIT = frozenset(b"qQ")
+#: Time for a thread to end, seconds: as long as Redis may take to answer.
+_END_SECONDS = 6.0
 
 
-class Output(Protocol):
+class Output:
     """Shows documents while it is entered."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None: ...
+    def __exit__(self, *_exc: object) -> None:
+        return
 
     def show(self, document: Document) -> None:
         """Show a document."""
-        ...
+        raise NotImplementedError
 
     def trouble(self, why: str) -> None:
         """Show that the present state is not known, and why."""
-        ...
+        raise NotImplementedError
 
 
 def console_on(stream: TextIO) -> Console:
@@ -70,7 +72,7 @@ def console_on(stream: TextIO) -> Console:
     return console
 
 
-class Drawn:
+class Drawn(Output):
     """A picture that is redrawn in place; the last one stays, unless it is `transient`."""
 
     def __init__(self, stream: TextIO, draw: Draw, *, transient: bool = False) -> None:
@@ -114,7 +116,7 @@ class Drawn:
         return self._draw(document, self._console.size.height - _FREE_LINES - taken_lines)
 
 
-class Lines:
+class Lines(Output):
     """A line whenever something has changed, without control characters."""
 
     def __init__(
@@ -128,12 +130,6 @@ class Lines:
         self._changes = changes
         self._seen: Hashable = None
         self._lost = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        return
 
     def show(self, document: Document) -> None:
         """Write a line if anything has changed."""
@@ -152,19 +148,13 @@ class Lines:
         self._write(f"{clock(isoformat(system_clock.now()))}  {cut(safe_line(text), LONGEST_LINE)}")
 
 
-class JSONLines:
+class JSONLines(Output):
     """A JSON document a line; none while nothing is known."""
 
     def __init__(self, write: Callable[[str], None], complain: Callable[[str], None]) -> None:
         self._write = write
         self._complain = complain
         self._lost = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        return
 
     def show(self, document: Document) -> None:
         """Write the document."""
@@ -176,10 +166,6 @@ class JSONLines:
         if not self._lost:
             self._complain(f"Out of date, trying again: {why}")
         self._lost = True
-
-
-#: The keys that end a view.
-QUIT = frozenset(b"qQ")
 
 
 class Keyboard:
@@ -234,10 +220,6 @@ def _terminal() -> int | None:
         return file if os.isatty(file) and os.tcgetpgrp(file) == os.getpgrp() else None
     except (OSError, ValueError, AttributeError):  # closed, or replaced by something else
         return None
-
-
-#: Time for the thread to end, seconds: as long as Redis may take to answer.
-_END_SECONDS = 6.0
 
 
 @contextmanager

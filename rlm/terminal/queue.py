@@ -11,8 +11,7 @@ from rich.text import Text
 from rlm.admin.trend import Direction
 from rlm.core.text import counted, safe_line, span
 from rlm.terminal import words
-from rlm.terminal.drawing import BORDER, QUIET, WIDEST, Bar, Name, columns, curve, panel
-from rlm.terminal.run import state_text
+from rlm.terminal.drawing import BORDER, QUIET, WIDEST, Bar, Name, columns, curve, panel, state_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

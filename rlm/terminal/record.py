@@ -12,8 +12,8 @@ from rlm.admin import report
 from rlm.core.health import Circuit
 from rlm.core.text import counted, harmless, safe_line, span
 from rlm.terminal import words
-from rlm.terminal.drawing import BORDER, QUIET, WIDEST, Bar, Name, columns, number, panel
-from rlm.terminal.run import LISTED_ENDPOINTS, RunPicture, state_text, title_of
+from rlm.terminal.drawing import BORDER, QUIET, WIDEST, Bar, Name, columns, number, panel, state_text
+from rlm.terminal.run import LISTED_ENDPOINTS, RunPicture, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping

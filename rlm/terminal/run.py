@@ -13,7 +13,7 @@ from rich.text import Text
 from rlm.core.health import WELL
 from rlm.core.text import counted, safe_line, span
 from rlm.terminal import words
-from rlm.terminal.drawing import BORDER, QUIET, WIDEST, Bar, Name, Wordings, columns, lanes, number, panel
+from rlm.terminal.drawing import BORDER, QUIET, WIDEST, Bar, Name, Wordings, columns, lanes, number, panel, state_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -191,11 +191,6 @@ class RunPicture:
         drawn = console.render_lines(Group(*parts), inside, pad=False)
         room = None if self.height is None else self.height - len(drawn) - 4
         yield panel(title_of(self.found, self.title), [*parts, Text(), *team(self.found, room)], width)
-
-
-def state_text(state: str) -> Text:
-    """Return the state of a run in its colour."""
-    return Text(state, style=words.STATE_STYLES.get(state, "bold"))  # type: ignore[call-overload]
 
 
 def title_of(found: Mapping[str, Any], name: str = "") -> Text:

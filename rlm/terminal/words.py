@@ -19,18 +19,6 @@ _MINUTE, _HOUR = 60, 3600
 #: The most endpoints that are named in a sentence.
 MOST_NAMED = 3
 
-#: The rich style of each state of a run.
-STATE_STYLES = {
-    State.DRAINING: "cyan",
-    State.PLANNING: "cyan",
-    State.RUNNING: "bold cyan",
-    State.FINISHING: "cyan",
-    State.COMPLETED: "bold green",
-    State.PARTIAL: "bold yellow",
-    State.CANCELLED: "bold yellow",
-    State.FAILED: "bold red",
-}
-
 
 class Counted(NamedTuple):
     """How many events of a run, or of one of its types, are in which state."""

@@ -9,7 +9,8 @@ import socket
 import pytest
 from click.testing import CliRunner
 
-from rlm.cli.endpoint import endpoint, who
+from rlm.admin.endpoints import who
+from rlm.cli.endpoint import endpoint
 from rlm.ledger.windows import Admitted
 from rlm.telemetry.gauges import Gauges
 from tests.acceptance.cli import Installation
