@@ -6,14 +6,20 @@ no results here, and an acknowledgement that cannot be made is no reason to stop
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import uuid4
 
+import redis
+from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.brokers.redis import RedisBroker
+from dramatiq.errors import ConnectionClosed
 
-from actors.consumer import WakefulConsumer
-from actors.messages import QUEUE, read_message
+from actors.events import QUEUE, fits, read_message, read_release
+from rlm.core.errors import StoreError
 from rlm.ledger.connect import make_client, translated
 from rlm.telemetry.bounded import Bounded
 
@@ -22,16 +28,22 @@ if TYPE_CHECKING:
 
     from dramatiq import Message
 
-#: One word about dropped messages in this time, seconds.
+    from rlm.ledger.events import Ledger
+
+#: An idle consumer looks for itself after this many seconds, in case a wake-up was lost.
+IDLE_SECONDS = 5.0
+#: Minimum seconds between two log lines about dropped messages.
 _QUIET_SECONDS: Final = 60.0
+
+log = logging.getLogger(__name__)
 
 
 class ClaimCheckBroker(RedisBroker):
     """A Redis broker without delay queues, whose consumers wait to be woken instead of polling.
 
-    Its consumers share what one that lost Redis leaves to its successor: which messages are `held`, by identity, in the
-    lanes or on their way there; whether there is something to fetch (`woken`); whether to end (`stopping`); and the
-    bound on what is told of `dropped` messages.
+    A consumer that lost Redis leaves to its successor: which messages are `held`, by identity, in the lanes or on their
+    way there; whether there is something to fetch (`woken`); whether to end (`stopping`); and the bound on log lines
+    about `dropped` messages.
     """
 
     def __init__(self, url: str, namespace: str) -> None:
@@ -42,14 +54,14 @@ class ClaimCheckBroker(RedisBroker):
         self.dropped = Bounded(_QUIET_SECONDS)
 
     def declare_queue(self, queue_name: str) -> None:
-        """Declare a queue without its delay queue: nothing is ever delayed, and a consumer less polls."""
+        """Declare a queue without its delay queue: nothing is ever delayed, and one consumer fewer polls."""
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
             self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> WakefulConsumer:  # noqa: ARG002  # dramatiq's signature
-        """Return a consumer that sleeps until `wake` where there is nothing to fetch, or nobody to hand it to."""
+        """Return a consumer that sleeps until `wake` while there is nothing to fetch, or nobody to hand it to."""
         return WakefulConsumer(self, prefetch)
 
     def wake(self) -> None:
@@ -65,7 +77,7 @@ class ClaimCheckBroker(RedisBroker):
         """Enqueue messages in one round trip.
 
         Raises:
-            StoreError: they may have been enqueued, or not. Their releases are void when nobody claims them in time.
+            StoreError: whether they were enqueued is not known. Their releases are void if nobody claims them in time.
         """
         with translated(self.client):
             pipeline = self.client.pipeline(transaction=True)  # else a message without its id in the queue stays
@@ -79,7 +91,7 @@ class ClaimCheckBroker(RedisBroker):
                 pipeline.execute()
 
     def _queue_up(self, pipeline: Any, message: Message[Any], message_id: str) -> None:
-        # What the stock script does to enqueue, without its heartbeat: whoever only produces is no worker.
+        # As the stock script enqueues, but without its heartbeat: whoever only produces is no worker.
         queue = f"{self.namespace}:{message.queue_name}"
         pipeline.hset(f"{queue}.msgs", message_id, message.encode())
         pipeline.rpush(queue, message_id)
@@ -91,6 +103,12 @@ class ClaimCheckBroker(RedisBroker):
             data = cast("list[bytes | None]", self.client.hmget(self._messages(), list(ids))) if ids else []
         return [message for message in map(read_message, data) if message is not None]
 
+    def recover(self, ledger: Ledger, worker_id: str) -> int:
+        """Free the releases that a dead worker had fetched, and delete their messages; return how many events."""
+        freed = ledger.void_fetched(filter(None, map(read_release, self.fetched_by(worker_id))))
+        self.forget(worker_id)
+        return freed
+
     def forget(self, broker_id: str) -> None:
         """Delete what a worker that has ended had fetched, and its heartbeat: its claim checks are void."""
         with translated(self.client):
@@ -99,10 +117,10 @@ class ClaimCheckBroker(RedisBroker):
             pipeline.execute()
 
     def delete_fetched(self) -> None:
-        """Delete what this worker has fetched, nothing of which it has in hand any more.
+        """Delete what this worker has fetched, none of which it has in hand any more.
 
         Raises:
-            StoreError: it may have been deleted, or not.
+            StoreError: whether it was deleted is not known.
         """
         with translated(self.client):
             self._deletion(self.broker_id).execute()
@@ -120,3 +138,98 @@ class ClaimCheckBroker(RedisBroker):
 
     def _messages(self) -> str:
         return f"{self.namespace}:{QUEUE}.msgs"
+
+
+class WakefulConsumer(Consumer):
+    """Hands out claim checks; sleeps if there is none, or nobody to hand it to; drops what RLM did not write.
+
+    Dramatiq's own consumer hands out whatever can be decoded: a message that names another queue would end the lane
+    that takes it, one for a far day would be waited for, and each would take up the room of a real one.
+    """
+
+    def __init__(self, broker: ClaimCheckBroker, prefetch: int) -> None:
+        self._broker = broker
+        self._prefetch = prefetch
+        self._fetched: deque[bytes | None] = deque()
+        self._littered = False
+
+    def __next__(self) -> MessageProxy | None:
+        """Return the next message, or None to let the thread look around."""
+        if not self._fetched:
+            self._fetch()
+        return self._take() if self._fetched else None
+
+    def _fetch(self) -> None:
+        """Fetch as many messages as there is room for; sleep if there is none."""
+        stopping, wake = self._broker.stopping, self._broker.woken
+        if stopping.is_set():
+            threading.Event().wait(0.01)  # the thread is about to be told to end
+            return
+        wake.clear()
+        room = self._prefetch - len(self._broker.held)
+        if room > 0:
+            try:
+                self._fetched.extend(self._broker.do_fetch(QUEUE, room))
+            except redis.RedisError as error:  # time-outs and refusals would end the thread
+                raise ConnectionClosed(error) from error  # type: ignore[no-untyped-call]
+        if not self._fetched:
+            self._tidy()
+            if not stopping.is_set():
+                wake.wait(IDLE_SECONDS)
+
+    def _take(self) -> MessageProxy | None:
+        message = read_message(self._fetched.popleft())
+        if message is None or not self._is_ours(message):
+            self._drop()
+            return None
+        proxy = MessageProxy(message)
+        self._broker.held.add(id(proxy))
+        return proxy
+
+    def _is_ours(self, message: Message[Any]) -> bool:
+        actor = self._broker.actors.get(message.actor_name)
+        return actor is not None and fits(actor.fn, message.args)
+
+    def _drop(self) -> None:
+        """Pass a message over. It stays fetched until nothing else is, since its id may be that of another."""
+        self._littered = True
+        left_out = self._broker.dropped.admit(QUEUE)
+        if left_out is not None:
+            more = f", and {left_out} more since this was last said" if left_out else ""
+            log.warning("A message that is none of RLM's is dropped%s", more, extra={"action": "drop_message"})
+
+    def _tidy(self) -> None:
+        """Delete what was dropped: with nothing in hand, it is all that is fetched."""
+        if self._littered and not self._broker.held:
+            with suppress(StoreError):  # tried again, and deleted when this worker ends at the latest
+                self._broker.delete_fetched()
+                self._littered = False
+
+    def ack(self, message: MessageProxy) -> None:
+        """Acknowledge a message. While Redis is away it stays fetched; it is deleted when this worker ends."""
+        try:
+            self._broker.do_ack(QUEUE, message.options["redis_message_id"])
+        except redis.RedisError as error:
+            log.info("A message could not be acknowledged, which does no harm: %s", error, extra={"action": "ack"})
+        finally:
+            self._broker.held.discard(id(message))
+            self._broker.wake()
+
+    def nack(self, message: MessageProxy) -> None:
+        """Acknowledge a failed message too: its event is in the ledger."""
+        self.ack(message)
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        """Put messages back that no lane has begun. While Redis is away, their releases become void by themselves."""
+        held = list(messages)
+        if not held:
+            return
+        try:
+            self._broker.do_requeue(QUEUE, *(message.options["redis_message_id"] for message in held))
+        except redis.RedisError as error:
+            log.info("%d messages could not be put back: %s", len(held), error, extra={"action": "requeue"})
+        finally:
+            self._broker.held.difference_update(map(id, held))
+
+    def close(self) -> None:
+        """Close nothing: the connection is the broker's."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+from dataclasses import replace
+from multiprocessing import forkserver
 from typing import TYPE_CHECKING
 
-from actors import dispatch
 from actors.broker import ClaimCheckBroker
 from actors.worker import run_worker
 from rlm.core.errors import SupervisorError
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
-    from pathlib import Path
 
     from rlm.ledger import Store
 
@@ -23,11 +23,15 @@ TEMPLATE = "actors.template"
 
 
 class ForkserverLauncher:
-    """Spawns workers from the forkserver's template: 20 are ready in half a second, at a third of the memory."""
+    """Spawns workers from the forkserver's template: 20 are ready in half a second, at a third of the memory.
 
-    def __init__(self, store: Store, config: Path | None) -> None:
+    Each is handed the settings of `store` through a pipe: a configuration file that was edited meanwhile is not read,
+    and a secret in it stands on no command line.
+    """
+
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._config = config
+        self._settings = replace(store.settings, shown=())  # what is for people is half of it
         self._broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
         self._context = multiprocessing.get_context("forkserver")
 
@@ -35,7 +39,7 @@ class ForkserverLauncher:
         """Warm the template up in the background.
 
         Raises:
-            SupervisorError: the workers' code cannot be imported. The template would pass over that in silence.
+            SupervisorError: the workers' code cannot be imported, which the template would not report.
         """
         try:
             importlib.import_module("actors.worker")
@@ -43,21 +47,16 @@ class ForkserverLauncher:
             raise SupervisorError(f"the workers' code cannot be imported: {error}; repair the installation") from error
         os.environ["PYTHONSAFEPATH"] = "1"  # else the template imports from the current directory first
         self._context.set_forkserver_preload([TEMPLATE])
-        self._warm_up()
-
-    def _warm_up(self) -> None:
-        from multiprocessing import forkserver  # noqa: PLC0415  # only a supervisor has one
-
         forkserver.ensure_running()
 
     def spawn(self, worker_id: str, supervisor_id: str) -> BaseProcess:
-        """Start a worker process; it is not a daemon, so that the supervisor's end does not cut what it has in hand."""
+        """Start a worker process. It is no daemon, so that the end of the supervisor does not cut its calls."""
         process = self._context.Process(
-            target=run_worker, args=(worker_id, self._config, supervisor_id), name=worker_id, daemon=False
+            target=run_worker, args=(worker_id, self._settings, supervisor_id), name=worker_id, daemon=False
         )
         process.start()
         return process
 
     def recover(self, worker_id: str) -> int:
         """Free the releases that a dead worker had fetched, and delete their messages; return how many events."""
-        return dispatch.recover(self._store.ledger, self._broker, worker_id)
+        return self._broker.recover(self._store.ledger, worker_id)

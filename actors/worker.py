@@ -11,30 +11,30 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-# Read by dramatiq when it is imported: seconds matter to a run, so a consumer that lost Redis tries again soon.
+# Dramatiq reads this when it is imported: a consumer that lost Redis tries again soon, since seconds matter to a run.
 os.environ.setdefault("dramatiq_restart_delay", "500")
 
 import dramatiq
 from setproctitle import setproctitle
 
-from actors import dispatch, leftovers
 from actors.broker import ClaimCheckBroker
+from actors.events import declare_dispatch, declare_leftovers
 from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery import Dispatcher
-from rlm.delivery.closing import close_run
+from rlm.delivery.finalize import close_run
 from rlm.delivery.lane import Lanes
 from rlm.ledger import open_store
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
 from rlm.processes import signals
-from rlm.settings import load_settings, resolve_headers
+from rlm.processes.grace import worker_grace
+from rlm.settings import resolve_headers
+from rlm.settings.secrets import remember, secrets_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rlm.ledger import Store
     from rlm.ledger.events import Release
     from rlm.settings import Settings
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 SIGNALS = frozenset(signals.GRACEFUL)
 #: Milliseconds after which an idle lane looks whether it should end.
 _LANE_TIMEOUT_MS = 200
-#: Seconds beyond the longest call that a graceful stop may take.
-_GRACE_SLACK_SECONDS = 2.0
 
 #: The exit status of a worker that ended because it could not go on (a dead consumer or lane, the grace period over).
 UNFIT = 70
@@ -52,37 +50,37 @@ UNFIT = 70
 log = logging.getLogger(__name__)
 
 
-def run_worker(worker_id: str, config: Path | None, supervisor_id: str = "") -> None:
-    """Be a worker process until TERM, a dead supervisor, or a configuration that is no longer the run's.
+def run_worker(worker_id: str, settings: Settings, supervisor_id: str = "") -> None:
+    """Be a worker process until TERM, the death of its supervisor, or a configuration that is no longer the run's.
 
     `worker_id` is its name in the ledger and at the broker; `supervisor_id` is empty for one started by hand.
 
     Raises:
-        StoreError: one started by hand found no Redis that it can work with. Under a supervisor it waits for one.
+        StoreError: started by hand, it found no Redis that it can work with; under a supervisor it waits for one.
     """
     if supervisor_id:
         os.setsid()
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop:
         signals.unblock(SIGNALS)
-        settings = load_settings(config)
+        remember(secrets_of(settings, os.environ))
         setproctitle(f"rlm worker {worker_id} ({settings.workers.threads} lanes)")
         telemetry.set_up(settings, Role.WORKER, worker_id)
         try:
             with open_store(settings) as store:
                 if not supervisor_id:
-                    require_fit(store.client, allow_volatile=True)  # what it keeps is its conductor's concern
+                    require_fit(store.client, allow_volatile=True)  # the conductor checks what Redis keeps
                 WorkerProcess(store, settings, worker_id, supervisor_id, wakeup, stop).run()
         except Exception as error:
             if not supervisor_id:
-                raise  # its command says what is wrong
+                raise  # the command shows what is wrong
             if isinstance(error, StoreError):
                 log.warning("Worker %s ends, for Redis failed: %s", worker_id, error, extra={"action": "stop_worker"})
             else:
                 log.exception("Worker %s broke off", worker_id, extra={"action": "stop_worker"})
             raise SystemExit(UNFIT) from None
         finally:
-            if supervisor_id:  # such a process runs no exit handlers
+            if supervisor_id:  # a forked process runs no exit handlers
                 telemetry.flush()
 
 
@@ -109,18 +107,18 @@ class WorkerProcess:
         self._lanes = Lanes(store, settings, self._dispatcher, worker_id)
         self._broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
         self._broker.broker_id = worker_id
-        dispatch.declare(self._broker, self._carry)
-        leftovers.declare(self._broker, self._close)
+        declare_dispatch(self._broker, self._carry)
+        declare_leftovers(self._broker, self._close)
         threads = settings.workers.threads
         self._worker = dramatiq.Worker(self._broker, worker_threads=threads, worker_timeout=_LANE_TIMEOUT_MS)
-        # No more than there are lanes: a message fetched beyond them would wait here while a lane elsewhere is free.
+        # One message for each lane: another would wait here although a lane elsewhere may be free.
         self._worker.queue_prefetch = threads
 
     def _carry(self, release: Release) -> None:
         crash_point("worker.fetched")
         self._lanes.carry(release)
         if self._lanes.outdated:
-            self._wakeup.wake()  # every message fetched from now on is in vain
+            self._wakeup.wake()  # this worker cannot carry any further message
 
     def _close(self, run_id: str) -> None:
         crash_point("worker.closing")
@@ -145,17 +143,17 @@ class WorkerProcess:
             reason = self._work()
             log.info("Worker %s stops: %s", self._id, reason, extra={"action": "stop_worker"})
         finally:
-            whole = self._is_whole()  # afterwards all of its threads have ended
+            whole = self._is_whole()  # before its threads end
             clean = self._wind_down() and whole
             waker.stop()
             self._dispatcher.close()
         if not clean:
             sys.stdout.flush()
             telemetry.flush()
-            os._exit(UNFIT)  # threads that do not end must not keep the process; the supervisor frees what they held
+            os._exit(UNFIT)  # hung threads must not keep the process alive; the supervisor frees what they held
 
     def _work(self) -> str:
-        """Announce itself until there is a reason to stop; return it."""
+        """Announce this worker until there is a reason to stop; return that."""
         watched: list[int | signals.Wakeup] = [self._wakeup]
         parent = multiprocessing.parent_process()
         if self._supervisor_id and parent is not None:
@@ -174,7 +172,7 @@ class WorkerProcess:
                 return "its consumer or a lane died"
 
     def _is_whole(self) -> bool:
-        """Return whether no lane and no consumer has died on us: one that ended because it was told to has not."""
+        """Return whether no lane and no consumer has died; one that was asked to end has not."""
         consumers, lanes = self._worker.consumers.values(), self._worker.workers
         died = any(one.running and not one.is_alive() for one in consumers)
         return not died and not any(one.running and not one.is_alive() for one in lanes)
@@ -197,21 +195,20 @@ class WorkerProcess:
             log.info("Worker %s cannot announce itself: %s", self._id, error, extra={"action": "announce"})
 
     def _wind_down(self) -> bool:
-        """Finish what is in flight, claim nothing more; False when that took too long or was cut short by a signal."""
+        """Finish what is in flight, claim nothing more; return False if that took too long or a signal cut it."""
         self._announce(WorkerState.STOPPING)
         crash_point("worker.leaving")
         self._broker.stop_fetching()
         self._lanes.leaving = True
         stopping = threading.Thread(target=self._worker.stop, name="stop", daemon=True)
         stopping.start()
-        longest = max(endpoint.timeout_seconds for endpoint in self._settings.endpoints.values())
-        deadline = system_clock.monotonic() + longest + _GRACE_SLACK_SECONDS
+        deadline = system_clock.monotonic() + worker_grace(self._settings)
         heard_until = system_clock.monotonic() + HEARTBEAT_SECONDS
         while stopping.is_alive():
             now = system_clock.monotonic()
             if self._stop.immediate or now > deadline:
                 return False
-            if now > heard_until:  # else its supervisor took it for frozen
+            if now > heard_until:  # else its supervisor would take it for frozen
                 self._announce(WorkerState.STOPPING)
                 heard_until = now + HEARTBEAT_SECONDS
             stopping.join(0.02)

@@ -1,4 +1,4 @@
-"""A run started or ended by hand where no scheduler answers: take the lease and do its work, then give it up."""
+"""A run started or ended by hand while no scheduler answers: take the lease, do its work, give the lease up."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
 from rlm.core.run import State, Trigger
 from rlm.ledger.processes import Role
 from scheduler.conductor import Conductor
-from scheduler.duty import Duty
 from scheduler.housekeeping import Housekeeper
-from scheduler.leader import LEASE_SECONDS, Leader
-from scheduler.tick import open_run
+from scheduler.leader import LEASE_SECONDS, Duty, Leader
+from scheduler.ticks import open_run
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
@@ -29,7 +28,7 @@ class HandConductor:
     """Conducts one run in the foreground, as a scheduler would."""
 
     def __init__(self, store: Store, wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool = False) -> None:
-        """Conduct on `store`; with `allow_volatile` also where its Redis keeps no append-only file."""
+        """Conduct on `store`; with `allow_volatile` also if its Redis keeps no append-only file."""
         self._store = store
         self._stop = stop
         self._leader = Leader(store.leases)
@@ -42,7 +41,7 @@ class HandConductor:
     def campaign(self, seconds: float) -> None:
         """Take the lease, waiting up to `seconds` for one that a dead scheduler left.
 
-        Whoever calls this calls `resign` in the end, also where it raises: the lease may have been taken by then.
+        Call `resign` in the end, also if this raises: the lease may have been taken by then.
 
         Raises:
             RunError: a living one holds it.
@@ -56,7 +55,7 @@ class HandConductor:
                 )
             self._duty.wait(_CAMPAIGN_SECONDS)
         self._mender.mend()
-        if unfit := self._conductor.vouch():
+        if unfit := self._conductor.check_redis():
             raise StoreUnfitError(unfit)
 
     def await_supervisor(self, seconds: float) -> None:
@@ -103,7 +102,7 @@ class HandConductor:
         return self._conductor.finish(run)
 
     def resign(self) -> None:
-        """Give the lease up, if it is ours. Where Redis fails it runs out by itself, which is no reason to fail."""
+        """Give the lease up, if it is ours. If Redis fails it runs out by itself."""
         try:
             self._leader.resign()
         except StoreError as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from actors import leftovers
+from actors import events
 from rlm import telemetry
 from rlm.admin.planning import live_windows, plan_run, start_seconds, types_in_force
 from rlm.core.clock import system_clock
@@ -15,25 +15,24 @@ from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import State, Trigger
 from rlm.core.text import span
-from rlm.delivery.closing import close_run
+from rlm.delivery.finalize import close_run
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.tracker import learned
 from rlm.plan.cause import went_wrong
+from scheduler.redis_watch import RedisWatch
 from scheduler.release import BUSY_SECONDS, ReleaseLoop
-from scheduler.vouching import Voucher
 
 if TYPE_CHECKING:
     from actors.broker import ClaimCheckBroker
     from rlm.core.run import Run
     from rlm.ledger import Store
     from rlm.plan import Plan
-    from scheduler.duty import Duty
-    from scheduler.leader import Leader
+    from scheduler.leader import Duty, Leader
     from scheduler.mender import Mender
 
-#: Calls are cut at the deadline; what their workers say of it within this many seconds still counts.
+#: Calls are cut at the deadline; what their workers write within this many seconds still counts.
 OVERTIME_SECONDS = 0.25
-#: How long the end-of-run actor has to close a run before the conductor does it, seconds; and past the deadline.
+#: How long the end-of-run actor has to close a run before the conductor does it, seconds; the latter past the deadline.
 ACTOR_SECONDS = 1.0
 HURRIED_ACTOR_SECONDS = 0.4
 
@@ -45,7 +44,10 @@ class HandedOverError(Exception):
 
 
 class Conductor:
-    """Conducts one run at a time. Every write carries the lease's token, so that a deposed one changes nothing."""
+    """Conducts one run at a time. Every write carries the lease's token, so that a deposed one changes nothing.
+
+    The methods raise FencedError if another conductor took over, and StoreError if Redis did not answer.
+    """
 
     def __init__(
         self,
@@ -56,45 +58,37 @@ class Conductor:
         *,
         allow_volatile: bool = False,
     ) -> None:
-        """Conduct with the lease of `leader`; with `allow_volatile` on a Redis without an append-only file too."""
+        """Conduct with the lease of `leader`; with `allow_volatile` also on a Redis without an append-only file."""
         self._store = store
         self._broker = broker
         self._leader = leader
         self._duty = duty
-        self._voucher = Voucher(store, leader, allow_volatile=allow_volatile)
+        self._redis = RedisWatch(store, leader, allow_volatile=allow_volatile)
 
-    def vouch(self) -> str:
-        """Make sure that the windows can be trusted before anything goes by them, and while there is nothing to do.
+    def check_redis(self) -> str:
+        """Make sure that the windows can be trusted, before a run and while there is nothing to do.
 
-        Returns why Redis is not fit to be told of a run; '' where it is.
-
-        Raises:
-            FencedError: another conductor took over.
-            StoreError: Redis did not answer.
+        Returns why Redis is not fit to be told of a run; '' if it is.
         """
-        self._voucher.check()
-        return self._voucher.unfit
+        self._redis.check()
+        return self._redis.unfit
 
     @property
     def mender(self) -> Mender:
-        """What mends keys that hold what they cannot, for whoever conducts."""
-        return self._voucher.mender
+        """What mends keys that hold what they cannot."""
+        return self._redis.mender
 
     def watch(self) -> None:
-        """Look on while another conducts, so as to know what it knew.
-
-        Raises:
-            StoreError: Redis did not answer.
-        """
-        self._voucher.watch()
+        """Look on while another conducts, so that a successor knows what it knew."""
+        self._redis.watch()
 
     def conduct(self, run: Run) -> dict[str, Any] | None:
-        """Take a run from whatever state it is in to its record; None when that is no longer kept.
+        """Take a run from whatever state it is in to its record; return that, or None if it is no longer kept.
+
+        After a StoreError conduct the run again later; the release loop itself waits for Redis.
 
         Raises:
-            FencedError: another conductor took over.
             HandedOverError: this process is stopping, and a standby goes on.
-            StoreError: Redis failed outside the release loop, which waits for it; conduct the run again later.
         """
         state = run.state
         if state is State.DRAINING:
@@ -130,7 +124,7 @@ class Conductor:
             )
 
     def _goes_on(self, run: Run) -> bool:
-        """Keep the lease and answer who asks, between two chunks of a drain; tell whether there is to be another."""
+        """Keep the lease and answer requests between two chunks of a drain; return whether to go on with it."""
         self._leader.keep()
         self._duty.serve(run)
         self._hand_over(run)
@@ -179,7 +173,7 @@ class Conductor:
 
     def _release(self, run: Run) -> None:
         """Release until the run is to end, and mark it finishing: from then on nothing is claimed."""
-        loop = ReleaseLoop(self._store, self._broker, self._leader, self._voucher, self._duty, run)
+        loop = ReleaseLoop(self._store, self._broker, self._leader, self._redis, self._duty, run)
         loop.run()
         if self._duty.stopping and self._duty.cancels:
             self._store.runs.cancel(run.id)
@@ -196,19 +190,19 @@ class Conductor:
         crash_point("finish.marked")
 
     def _hand_over(self, run: Run) -> None:
-        """Leave the run as it is where this process is stopping and a standby goes on: it drains and sends the rest."""
+        """Leave the run as it is if this process is stopping and a standby lives, which drains and sends the rest."""
         if self._duty.stopping and not self._duty.cancels and self._duty.standby():
             raise HandedOverError(run.id)
 
     def finish(self, run: Run) -> dict[str, Any] | None:
-        """Wait for the calls under way, have the end-of-run actor close the run, do it ourselves if that is late."""
+        """Wait for the calls under way, then have the end-of-run actor close the run; if it is late, close it."""
         self._await_calls(run)
         crash_point("finish.awaited")
         self.mender.before_close()
         hurried = self._duty.hurried or self._left_seconds(run) <= 0
         if self._has_workers():
             try:
-                self._broker.enqueue_many([leftovers.message(run.id)])
+                self._broker.enqueue_many([events.leftovers_message(run.id)])
                 self._store.processes.wake("workers")
             except StoreError as error:
                 log.info(
@@ -230,14 +224,14 @@ class Conductor:
         until = system_clock.monotonic() + self._left_seconds(run) + OVERTIME_SECONDS
         while system_clock.monotonic() < until and not self._duty.hurried:
             self._leader.keep()
-            self._voucher.check()
+            self._redis.check()
             if not sum(count.inflight for count in self._store.ledger.count(self._store.known_types).values()):
                 return
             self._duty.serve(run)
             system_clock.sleep(BUSY_SECONDS)
 
     def _left_seconds(self, run: Run) -> float:
-        """Return the time to the deadline, negative after it; the run is read anew, for its clock may have been set."""
+        """Return the time to the deadline, negative after it. The run is read anew: its clock may have been set."""
         current = self._store.runs.current()
         known = current if current is not None and current.id == run.id else run
         return known.left_seconds(self._store.now_us())

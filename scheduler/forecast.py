@@ -1,4 +1,4 @@
-"""The forecast of a run under way: what remains is planned again several times a second, as things are by then."""
+"""The forecast of a run under way: a new plan of what remains, several times a second."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
 
 #: How often what remains is planned anew, seconds: so soon the forecast and the number of workers follow a change.
 REPLAN_SECONDS = 0.25
-#: Planning takes no more than one part in so many of the time of the loop that releases.
+#: Planning takes at most one part in so many of the time of the release loop.
 PLANNING_PART = 10
-#: A forecast that changed is told of in the log no more often than this, seconds.
+#: Minimum seconds between two log lines about a forecast that changed.
 REPORT_SECONDS = 10.0
-#: More workers are wanted when so many plans in a row ask for them: a single one may have met a hiccup.
+#: More workers are wanted once so many plans in a row ask for them: a single one may follow a hiccup.
 SHORT_PLANS = 2
 
 log = logging.getLogger(__name__)
 
 
 class Forecaster:
-    """Follows one run: measures its calls, forecasts its end, and has more workers started where they would help."""
+    """Follows one run: measures its calls, forecasts its end, and has more workers started if they would help."""
 
     def __init__(self, store: Store, leader: Leader, run: Run, types: Sequence[EventType]) -> None:
         self._store = store
@@ -69,24 +69,19 @@ class Forecaster:
 
     @property
     def expected(self) -> Mapping[Pair, Expected]:
-        """What calls are expected to be like, as of the last look."""
+        """The expected times of calls, as of the last look."""
         return self._measuring.expected()
 
-    def take_up(self, types: Sequence[EventType]) -> None:
-        """Go by other limits from now on; the types and their endpoints are the same."""
+    def follow(self, types: Sequence[EventType]) -> None:
+        """Plan by other limits from now on; the types and their endpoints are the same."""
         self._types = types
         self._limited = all_limited(end for one in types for end in one.endpoints)
         self._plan_next_at = float("-inf")
 
     def look(self, scene: Scene, workers: Sequence[str], team: Team, first_release_at: float | None) -> None:
-        """Plan what remains, where the last plan is old enough; publish the forecast, and the workers it takes.
+        """Plan what remains if the last plan is old enough; publish the forecast, and the workers it takes.
 
-        `workers` are the ids of all that may have calls under way, `team` says how many there are to count on;
-        `first_release_at` is in seconds since 1970.
-
-        Raises:
-            FencedError: another conductor took over.
-            StoreError: Redis did not answer.
+        `workers` are the ids of all that may have calls under way; `first_release_at` is in seconds since 1970.
         """
         began = system_clock.monotonic()
         self._turnaround.look(self._run.deadline - scene.remaining_seconds, short=short_of_lanes(scene, self._types))
@@ -113,6 +108,8 @@ class Forecaster:
             "workers": plan.workers,
             "binds": _binds(plan, team, spent),
             "shortage": team.shortage,
+            "leftover_by_type": {name: one.expected_leftover for name, one in plan.by_type.items()},
+            "probed": _probed(self._types, scene, snapshot),
         }
         self._store.runs.advance(
             self._leader.token, self._run.id, State.RUNNING, forecast=msgspec.json.encode(forecast).decode()
@@ -128,6 +125,7 @@ class Forecaster:
 
     def _plan(self, scene: Scene, snapshot: Snapshot, wanted: int, counted_on: int | None) -> Plan:
         waiting = _waiting(snapshot)
+        in_all = {name: scene.begun[name] + scene.counts[name].pending for name in waiting}
         lead = self._lead_seconds(scene)
         lower = self._lower_limits()
         windows = {name: _window(ages, scene.views[name]).later(lead) for name, ages in snapshot.ages.items()}
@@ -141,7 +139,7 @@ class Forecaster:
             expected=self.expected,
             progress=Progress(
                 tuple(Underway(call.type, call.endpoint, call.age_seconds) for call in snapshot.calls),
-                {name: max(0, _taken_up(scene, name) - number) for name, number in waiting.items()},
+                {name: max(0, in_all[name] - number) for name, number in waiting.items()},
             ),
             workers=counted_on,
             at_least=wanted,
@@ -149,7 +147,7 @@ class Forecaster:
         )
 
     def _seconds_in_all(self, plan: Plan, now: float, first_release_at: float | None) -> float:
-        """Return the forecast from the run's first release on, seconds: until its last answer, where no more come."""
+        """Return the forecast from the run's first release on, seconds: until its last answer if no more come."""
         if first_release_at is None:
             return plan.forecast_seconds
         if plan.forecast_seconds:
@@ -160,7 +158,7 @@ class Forecaster:
     def _lower_limits(self) -> dict[str, Limit]:
         """Return the limits of endpoints that refused what was too much for them, as they seem to be.
 
-        Such a one answers again after the rest that it asked for; one that answered none in the period before may not.
+        Such an endpoint answers after the rest that it asked for, unless it answered nothing in the period before.
         """
         answered_us = self._measuring.answered_us
         endpoints = {one.name: one for kind in self._types for one in kind.endpoints if one.name in answered_us}
@@ -171,7 +169,7 @@ class Forecaster:
         }
 
     def _lead_seconds(self, scene: Scene) -> float:
-        """Return how long it takes until a call can be made: where no worker is ready, until they have come up."""
+        """Return how long it takes until a call can be made: if no worker is ready, until they have come up."""
         if scene.lanes:
             self._begins_at = None
             return 0.0
@@ -181,7 +179,7 @@ class Forecaster:
         return max(0.0, self._begins_at - now)
 
     def _report(self, forecast: Mapping[str, Any]) -> None:
-        """Log a forecast that promises more or less than the last told, but no more of them than somebody may read."""
+        """Log a forecast that promises more or less than the last one logged, at most every `REPORT_SECONDS`."""
         leftover, before = forecast["expected_leftover"], self._leftover
         if before is not None and (before == leftover or system_clock.monotonic() < self._report_next_at):
             return
@@ -199,7 +197,7 @@ class Forecaster:
             )
 
     def _scale(self, workers: int, wanted: int) -> None:
-        """Want more workers where that is what the plan takes. Never fewer: they leave when the run is closed."""
+        """Want more workers if the plan takes more. Never fewer: they leave when the run is closed."""
         self._short = self._short + 1 if workers > wanted else 0
         if self._short >= SHORT_PLANS:
             self._short = 0
@@ -214,15 +212,26 @@ class Forecaster:
 
 
 def _binds(plan: Plan, team: Team, spent: int) -> str:
-    """Say what binds: of workers that lack, that they do, if events are left over; and that attempts are `spent`."""
+    """Return what binds, in words: missing workers if events are left over because of them; and `spent` attempts."""
     told = plan.binds
     if team.shortage and plan.expected_leftover:
         told = f"{team.shortage}: {counted(plan.expected_leftover, 'event')} will be left over"
     return f"{told}; {counted(spent, 'event')} had all attempts of this run" if spent else told
 
 
+def _probed(types: Sequence[EventType], scene: Scene, snapshot: Snapshot) -> list[str]:
+    """Name the endpoints that no plan counts on, and that are or will be probed with what is still open."""
+    views = {
+        each.name: scene.views[each.name]
+        for kind in types
+        if snapshot.counts[kind.name].open
+        for each in kind.endpoints
+    }
+    return [name for name, view in views.items() if view.suspect and view.rest_seconds < scene.remaining_seconds]
+
+
 def _waiting(snapshot: Snapshot) -> dict[str, int]:
-    """Count by type the events whose call has not begun; those in flight without a call known are no exception."""
+    """Return by type how many events have no call begun, those in flight without a known call included."""
     calls = Counter(call.type for call in snapshot.calls)
     return {
         name: count.pending + count.backoff + count.released + max(count.boarding, count.inflight - calls[name])
@@ -230,13 +239,8 @@ def _waiting(snapshot: Snapshot) -> dict[str, int]:
     }
 
 
-def _taken_up(scene: Scene, name: str) -> int:
-    """Return how many events of a type the run has in all."""
-    return scene.begun[name] + scene.counts[name].pending
-
-
 def _by(limits: Mapping[str, Limit], kind: EventType) -> EventType:
-    """Return a type whose endpoints have these limits, where they have one."""
+    """Return a type whose endpoints have these limits, if they have one."""
     endpoints = (replace(each, limit=limits.get(each.name, each.limit)) for each in kind.endpoints)
     return replace(kind, endpoints=tuple(endpoints))
 

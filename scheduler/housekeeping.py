@@ -1,12 +1,23 @@
-"""What the conductor does between runs, a step at a time, so that the next run never waits for it."""
+"""What a leader does between runs, a step at a time, so that the next run never waits for it.
+
+The archivist moves what is more than Redis is to keep to the archive. The janitor removes what processes left there
+that died without signing off. While a run is open that does no harm: leases run out, and other workers go on.
+
+Both raise FencedError once another scheduler leads, which may have a run open; trouble with Redis they log.
+"""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
-from scheduler.archivist import Archivist
+from rlm.core.alarms import Alarm, alarm
+from rlm.core.clock import system_clock
+from rlm.core.errors import ArchiveError, FencedError, StoreError
+from rlm.delivery.attempt import lease_seconds
+from rlm.ledger.archive import Archive, Kind
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from scheduler.inspection import Inspector
-from scheduler.janitor import Janitor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,9 +26,25 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from scheduler.leader import Leader
 
+#: How long is archived right after a run, seconds; the rest is done while there is nothing else to do.
+AFTER_RUN_SECONDS = 0.1
+#: Pause after the archive could not be written, seconds: so often that is logged.
+REFUSED_SECONDS = 60.0
+#: Pause after Redis failed, seconds.
+AWAY_SECONDS = 1.0
+
+#: How often the janitor looks, seconds.
+LOOK_SECONDS = 5.0
+#: Whose death it looks for.
+ROLES = (Role.WORKER, Role.SCHEDULER, Role.SUPERVISOR)
+#: The most processes that it cleans up after at one look, so that no run has to wait for it.
+MOST_AT_ONCE = 50
+
+log = logging.getLogger(__name__)
+
 
 class Housekeeper:
-    """Looks a run over, archives what is more than Redis is to keep, and removes what the dead left there."""
+    """Inspects a run, archives what is more than Redis is to keep, and removes what the dead left there."""
 
     def __init__(self, store: Store, broker: ClaimCheckBroker, leader: Leader) -> None:
         self._archivist = Archivist(store, leader)
@@ -25,21 +52,138 @@ class Housekeeper:
         self._inspector = Inspector(store)
 
     def after_run(self, record: Mapping[str, Any] | None) -> None:
-        """Do a little, right after a run was closed; `record` is None where that is no longer kept.
-
-        Raises:
-            FencedError: another scheduler conducts by now.
-        """
+        """Do a little, right after a run was closed; `record` is None if that is no longer kept."""
         if record is not None:
             self._inspector.after_run(record)
         self._archivist.work()
         self._janitor.step()
 
     def step(self) -> bool:
-        """Do a step while there is nothing else to do; tell whether to go on.
-
-        Raises:
-            FencedError: another scheduler conducts by now.
-        """
+        """Do a step while there is nothing else to do; return whether to go on."""
         self._janitor.step()
         return self._archivist.step()
+
+
+class Archivist:
+    """Moves run records beyond `run.history` and dead letters beyond their two bounds, a chunk at a time.
+
+    Each step carries the lease's token, so that a deposed conductor removes nothing.
+    """
+
+    def __init__(self, store: Store, leader: Leader) -> None:
+        self._store = store
+        self._leader = leader
+        self._archive = Archive(store.settings.archive_dir)
+        self._due = True
+        self._not_before = float("-inf")
+
+    def work(self, seconds: float = AFTER_RUN_SECONDS) -> None:
+        """Move what a run has added, for about `seconds`."""
+        self._due = True
+        until = system_clock.monotonic() + seconds
+        while self.step() and system_clock.monotonic() < until:
+            continue
+
+    def step(self) -> bool:
+        """Move a chunk; return whether there was one. After none there is no other until a run has ended."""
+        if not self._due or system_clock.monotonic() < self._not_before:
+            return False
+        try:
+            self._due = self._move_records() or self._move_letters()
+        except FencedError:
+            raise
+        except StoreError as error:
+            self._not_before = system_clock.monotonic() + AWAY_SECONDS
+            log.info("Nothing can be archived while Redis fails: %s", error, extra={"action": "archive"})
+            return False
+        except ArchiveError as error:
+            self._not_before = system_clock.monotonic() + REFUSED_SECONDS
+            log.error(  # noqa: TRY400  # the message says it all
+                "Run records and dead letters stay in Redis, for they cannot be archived: %s; tried again in %.0f s",
+                error,
+                REFUSED_SECONDS,
+                extra=alarm(Alarm.NO_ARCHIVE, "archive"),
+            )
+            return False
+        return self._due
+
+    def _move_records(self) -> bool:
+        surplus = self._store.runs.surplus(self._store.settings.run.history)
+        if records := [record for record in surplus.values() if record != b"null"]:
+            self._archive.append(Kind.RECORDS, records, system_clock.now())
+        return bool(surplus) and self._store.runs.trim(self._leader.token, list(surplus)) > 0
+
+    def _move_letters(self) -> bool:
+        queue, letters, token = self._store.settings.queue, self._store.letters, self._leader.token
+        giant, surplus = letters.surplus(token, queue.failed_max, queue.failed_max_bytes)
+        if giant:
+            self._archive.append_giant(Kind.FAILED, letters.pieces(giant), system_clock.now())
+            letters.trim_giant(token, giant)
+        if surplus:
+            self._archive.append(Kind.FAILED, surplus, system_clock.now())
+        trimmed = letters.trim(token, surplus) if surplus else 0
+        return bool(giant) or trimmed > 0
+
+
+def report_death(store: Store, role: Role, process_id: str) -> None:
+    """Take a dead scheduler or supervisor off the register, and raise the alarm."""
+    store.processes.forget(role, process_id)
+    log.warning(
+        "The %s %s has not been heard of, and never signed off: it, or its host, died",
+        role,
+        process_id,
+        extra=alarm(Alarm.PROCESS_DIED, "forget_process"),
+    )
+
+
+class Janitor:
+    """Forgets processes that were not heard of for long, workers for longer than any lease lasts; only between runs.
+
+    Redis does not show since when a worker is missing, so only a process that has looked for so long can tell.
+    """
+
+    def __init__(self, store: Store, broker: ClaimCheckBroker, leader: Leader) -> None:
+        self._store = store
+        self._broker = broker
+        self._leader = leader
+        self._grace_seconds = HEARTBEAT_TTL_SECONDS + lease_seconds(store.settings.event_types)
+        self._missed: dict[tuple[Role, str], float] = {}
+        self._looked_at = float("-inf")
+
+    def step(self) -> None:
+        """Look now and then who is missing, and clean up after those who stay so. No run may be open."""
+        now = system_clock.monotonic()
+        if now - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = now
+        try:
+            missing = [(role, one) for role in ROLES for one in self._store.processes.missing(role)]
+            self._missed = {one: self._missed.get(one, now) for one in missing}
+            overdue = [one for one, since in self._missed.items() if now - since >= self._patience_seconds(one[0])]
+            for role, process_id in overdue[:MOST_AT_ONCE]:
+                self._leader.keep()
+                self._forget(role, process_id)
+        except FencedError:
+            raise
+        except StoreError as error:
+            log.info("What the dead left cannot be removed yet: %s", error, extra={"action": "forget_worker"})
+
+    def _patience_seconds(self, role: Role) -> float:
+        """Return how long one is missing before it is dead. After Redis was away all are missing for a heartbeat."""
+        return self._grace_seconds if role is Role.WORKER else HEARTBEAT_TTL_SECONDS
+
+    def _forget(self, role: Role, process_id: str) -> None:
+        if role is Role.WORKER:
+            self._forget_worker(process_id)
+        else:
+            report_death(self._store, role, process_id)
+
+    def _forget_worker(self, worker_id: str) -> None:
+        self._store.ledger.orphan_worker(worker_id)
+        self._broker.recover(self._store.ledger, worker_id)
+        self._store.processes.forget(Role.WORKER, worker_id)
+        log.info(
+            "Worker %s is gone, and its supervisor with it; nothing of it is left in Redis",
+            worker_id,
+            extra={"action": "forget_worker"},
+        )

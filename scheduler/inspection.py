@@ -1,4 +1,4 @@
-"""What the conductor looks at after a run: whether limits were kept, the books balance, dead letters pile up."""
+"""What a leader reports: after a run whether its promises were kept, and what operators change meanwhile."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.errors import StoreError
 from rlm.core.trouble import refused_by
+from rlm.ledger.changes import BY_FILE, Change, What
 from rlm.ledger.reading.books import books, miscounted
 from rlm.ledger.reading.calls import excess
 from rlm.ledger.refusals import forget_what_is_over
@@ -20,18 +21,20 @@ if TYPE_CHECKING:
 
 #: Fewer dead letters of a run raise no alarm, however large a part of it they are.
 LEAST_LETTERS = 5
+#: How many of the newest changes are looked at: more than anybody makes between two looks.
+LOOKED_AT = 100
 
 log = logging.getLogger(__name__)
 
 
 class Inspector:
-    """Raises an alarm where a promise was not kept, once for each run and cause."""
+    """Raises an alarm if a promise was not kept, once for each run and cause."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def after_run(self, record: Mapping[str, Any]) -> None:
-        """Look at what the run of `record` left behind. Where Redis fails nobody is told: `rlm doctor` looks again."""
+        """Look at what the run of `record` left behind. If Redis fails nothing is reported; `rlm doctor` looks too."""
         try:
             self._look_at_limits(record)
             self._look_at_books(record)
@@ -74,7 +77,7 @@ class Inspector:
             )
 
     def _look_at_letters(self, record: Mapping[str, Any]) -> None:
-        """Compare the dead letters with what is put up with, after a run that added to them."""
+        """Compare the dead letters with the configured bounds, after a run that added to them."""
         most, counts = self._store.settings.queue.failed_alarm, record["counts"]
         added = counts["failed"] + counts["invalid"]
         if not added:
@@ -96,7 +99,7 @@ class Inspector:
             )
 
     def _are_many(self, record: Mapping[str, Any], added: int) -> bool:
-        """Return whether too large a part of what a run settled became dead letters, those told of already left out."""
+        """Return whether too large a part of what a run settled became dead letters, not counting those alarmed of."""
         share = self._store.settings.queue.failed_alarm_share
         began_at = datetime.fromisoformat(record["started_at"]).timestamp()
         alarmed = self._store.control.alarmed(list(self._store.endpoints().values()), began_at)
@@ -112,3 +115,35 @@ def _faults_of(record: Mapping[str, Any]) -> list[str]:
         for name, entry in record["by_type"].items()
         if entry["taken"] + entry["carried_over"] != entry["completed"] + entry["failed"] + entry["leftover"]
     ]
+
+
+class ChangeTeller:
+    """Logs each change that an operator makes once. Those before its first look were logged by another."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._told: set[Change] | None = None
+
+    def tell(self, *, aloud: bool) -> None:
+        """Note what was changed since the last look, and log it if `aloud`.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        newest = self._store.changes.newest(LOOKED_AT)
+        if aloud and self._told is not None:
+            for change in reversed(newest):
+                if change not in self._told and change.by != BY_FILE:
+                    log.info("%s", _words(change), extra={"action": f"{change.what}_endpoint", "endpoint": change.name})
+        self._told = set(newest)
+
+
+def _words(change: Change) -> str:
+    match change.what:
+        case What.LIMIT:
+            return f"{change.by} changed the limit of {change.name} from {change.before} to {change.after}"
+        case What.PAUSE:
+            how_long = change.after if change.after == "until resumed" else f"for {change.after}"
+            return f"{change.by} paused {change.name} {how_long}"
+        case What.RESUME:
+            return f"{change.by} resumed {change.name}" + (f", which was {change.ended}" if change.before else "")

@@ -1,4 +1,4 @@
-"""The mender: what stands in a key that cannot be there is set aside under the lease, and what it cost is made good."""
+"""The mender: sets aside, under the lease, what a key holds that it cannot hold, and repairs what that cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rlm.core.errors import FencedError, StoreError, StoreForbiddenError, StoreU
 from rlm.core.run import State, Trigger, started_at_of
 from rlm.ledger.changes import BY_FILE, What
 from rlm.ledger.integrity import inspect
-from scheduler.tick import open_run
+from rlm.processes.grace import longest_call
+from scheduler.ticks import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,25 +21,28 @@ if TYPE_CHECKING:
     from rlm.ledger.integrity import Flaw
     from scheduler.leader import Leader
 
-#: How often it looks of itself, seconds; whatever Redis refuses has it look at once, but not more often than the other.
+#: How often it looks by itself, seconds, and at most after Redis refused something.
 LOOK_SECONDS = 3.0
 AGAIN_SECONDS = 0.2
 
-#: Zsets whose events are found again by their hashes.
+#: Sorted sets whose events are found again by their hashes.
 _LEDGER = ("pending", "backoff", "spent", "released", "inflight", "retried")
 
 log = logging.getLogger(__name__)
 
 
 class Mender:
-    """Mends what `inspect` finds. What fails closed stands before the key is gone: a rest for a window."""
+    """Mends what `inspect` finds. A lost window fails closed: its endpoint is held before the key is gone.
+
+    All methods raise FencedError if another conductor took over, and StoreError if Redis did not answer.
+    """
 
     def __init__(self, store: Store, leader: Leader) -> None:
         self._store = store
         self._leader = leader
         self._looked_at = float("-inf")
         self._untidy = False
-        after: dict[str, Callable[[Flaw], object]] = {
+        self._after: dict[str, Callable[[Flaw], object]] = {
             "types": self._find_types,
             "sequence": self._begin_sequence,
             "runs": self._list_runs,
@@ -47,7 +51,6 @@ class Mender:
             "run": self._reopen,
             **dict.fromkeys(_LEDGER, self._adopt),
         }
-        self._after = after
         self._then: dict[str, Callable[[Flaw], tuple[str, Mapping[str, str | int]]]] = {
             "window": self._hold,
             "health": self._hold,
@@ -57,22 +60,17 @@ class Mender:
         }
 
     def step(self) -> None:
-        """Look now and then at what is looked at quickly.
-
-        Raises, as the others here do:
-            FencedError: another conductor took over.
-            StoreError: Redis did not answer.
-        """
+        """Look now and then at what can be read quickly."""
         if system_clock.monotonic() - self._looked_at >= LOOK_SECONDS:
             self._look(deep=False, records=False)
 
     def before_run(self) -> None:
-        """Look at what is looked at quickly, for a run is about to open."""
+        """Look at what can be read quickly, before a run opens."""
         self._untidy = True
         self._look(deep=False, records=False)
 
     def before_close(self) -> None:
-        """Look at what is looked at quickly, for the counts of a run are about to become its record."""
+        """Look at what can be read quickly, before the counts of a run become its record."""
         self._look(deep=False, records=False)
 
     def tidy(self) -> None:
@@ -82,14 +80,11 @@ class Mender:
             self._look(deep=False, records=True)
 
     def mend(self) -> None:
-        """Look at all there is, large lists through and through."""
+        """Look at everything, at each entry of large lists too."""
         self._look(deep=True, records=True)
 
     def after(self, error: StoreError) -> None:
-        """Look at all there is where Redis refused something, for a key may hold what it cannot.
-
-        Raises FencedError where another conductor took over.
-        """
+        """Look at everything after Redis refused something: a key may hold what it cannot. Raises only FencedError."""
         if isinstance(error, FencedError | StoreUnreachableError | StoreForbiddenError) or not self._leader.token:
             return
         if system_clock.monotonic() - self._looked_at < AGAIN_SECONDS:
@@ -104,12 +99,12 @@ class Mender:
     def _look(self, *, deep: bool, records: bool) -> None:
         self._looked_at = system_clock.monotonic()
         flaws = inspect(self._store, deep=deep, records=records)
-        for flaw in sorted(flaws, key=lambda one: one.family != "quarantine"):  # the register first: all go into it
+        for flaw in sorted(flaws, key=lambda one: one.family != "quarantine"):  # the register of flaws first
             self._mend(flaw)
 
     def _mend(self, flaw: Flaw) -> None:
         if flaw.family == "lease":
-            return  # whoever takes or prolongs it does
+            return  # whoever takes or prolongs it mends it
         lost = flaw.family == "current" and bool(flaw.of)
         if not lost:
             then = self._then[flaw.family](flaw) if flaw.family in self._then else None
@@ -121,10 +116,10 @@ class Mender:
         elif flaw.family in self._after:
             self._after[flaw.family](flaw)
 
-    # -- what stands in the place of a key from the instant on that it is gone
+    # -- what is written in the step that sets a key aside
 
     def _hold(self, flaw: Flaw) -> tuple[str, Mapping[str, str | int]]:
-        """Rest an endpoint or a budget for its longest period: calls that it got may be among what was lost."""
+        """Hold an endpoint or a budget for its longest period: calls to it may be among what was lost."""
         store, settings = self._store, self._store.settings
         limited = {one.name: one for one in all_limited(settings.endpoints.values())}
         try:
@@ -132,16 +127,15 @@ class Mender:
         except (StoreError, ValueError):
             in_force = limited
         longest = max(one[flaw.of].limit.longest_seconds for one in (limited, in_force))
-        underway = max(one.timeout_seconds for one in settings.endpoints.values())
-        seconds = longest + settings.run.guard_seconds + underway
+        seconds = longest + settings.run.guard_seconds + longest_call(settings)
         return store.keys.health(limited[flaw.of].window_id), {"held_until_us": f"+{round(seconds * 1_000_000)}"}
 
     def _distrust(self, flaw: Flaw) -> tuple[str, Mapping[str, str | int]]:
-        """Have nobody vouched for: a new epoch begins, with a rest for every endpoint."""
+        """Begin a new epoch, which holds every endpoint."""
         return self._store.keys.epoch, {"distrust": f"{flaw.key} held what it cannot"}
 
     def _limits_by_hand(self, _flaw: Flaw) -> tuple[str, Mapping[str, str | int]]:
-        """Set the limits again that were set by hand and hold until the file's change."""
+        """Set the limits again that were set by hand, which hold until those of the file change."""
         try:
             changes = self._store.changes.newest()
         except StoreError:
@@ -151,14 +145,14 @@ class Mender:
         return self._store.keys.limits, by_hand
 
     def _limits_filed(self, _flaw: Flaw) -> tuple[str, Mapping[str, str | int]]:
-        """Note the file's limits as published: else those set by hand would go back to them."""
+        """Note the file's limits as published; otherwise those set by hand would be replaced by them."""
         limited = all_limited(self._store.settings.endpoints.values())
         return self._store.keys.limits_filed, {one.name: one.limit.text for one in limited}
 
-    # -- what is made good afterwards
+    # -- what is repaired afterwards
 
     def _adopt(self, flaw: Flaw) -> None:
-        """Find the events again whose place was lost, by their hashes."""
+        """Find the events again that lost their place, by their hashes."""
         target = flaw.key if flaw.family == "retried" else self._store.keys.pending(flaw.of)
         adopted = self._store.ledger.adopt(self._leader.token, flaw.of, target)
         log.warning("%d events of %s are found again", adopted, flaw.of, extra={"action": "adopt"})
@@ -167,7 +161,7 @@ class Mender:
         self._store.ledger.find_types()
 
     def _begin_sequence(self, _flaw: Flaw) -> None:
-        """Begin the count of arrivals anew, beyond all that were: so many milliseconds have passed since 1970."""
+        """Restart the count of arrivals beyond all earlier ones, at the milliseconds since 1970."""
         self._store.intake.begin_sequence(round(system_clock.now() * 1000))
 
     def _list_runs(self, _flaw: Flaw) -> None:
@@ -177,7 +171,7 @@ class Mender:
         self._store.runs.restate(self._leader.token, flaw.of, self._store.known_types)
 
     def _restore_run(self, _flaw: Flaw) -> None:
-        """Find the run again that was open, by its hash; where there is none, open one for the events it left."""
+        """Find the open run again by its hash; if there is none, open one for the events that it left."""
         store, token = self._store, self._leader.token
         for run_id in store.runs.left_open():
             if store.runs.restore(token, run_id):
@@ -188,7 +182,7 @@ class Mender:
             store.runs.restate(token, run_id, store.known_types)
 
     def _reopen(self, flaw: Flaw) -> None:
-        """Write what closing takes of a run of which nothing is left: its events are leftovers, its record says why."""
+        """Restore of a lost run what closing needs: its events become leftovers, and its record says why."""
         store, now = self._store, system_clock.now()
         seconds, microseconds = store.client.time()
         store.runs.advance(

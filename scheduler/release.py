@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from actors import dispatch
+from actors import events
 from rlm.admin.planning import types_in_force
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
@@ -24,6 +24,7 @@ from rlm.plan.pace import Scene
 from rlm.plan.waits import Waits
 from scheduler.forecast import Forecaster
 from scheduler.team import Team, TeamWatch
+from scheduler.ticks import full_before_opening
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,26 +34,24 @@ if TYPE_CHECKING:
     from rlm.core.run import Run
     from rlm.ledger import Store
     from rlm.ledger.processes import Process
-    from scheduler.duty import Duty
-    from scheduler.leader import Leader
-    from scheduler.vouching import Voucher
+    from scheduler.leader import Duty, Leader
+    from scheduler.redis_watch import RedisWatch
 
-#: How long a turn waits: where events wait for lanes, and at the most, seconds.
+#: How long a turn waits, seconds: at least, and at most.
 BUSY_SECONDS = 0.01
 QUIET_SECONDS = 0.05
-#: How often the workers, the run's own state and what is overdue are looked at, seconds.
+#: How often the workers, the run's own state and what is overdue are read, seconds.
 LOOK_SECONDS = 0.1
 #: How long the first release waits for the rest of the wanted workers once one is ready, seconds: while they boot,
-#: calls are late on their way, and a slot's guard is for less.
+#: calls leave later than a slot's guard allows for.
 GATHER_SECONDS = 0.5
-#: The same as a part of the run's window, where that is shorter: to wait longer would cost more than it gains.
+#: The same as a part of the run's window, if that is shorter: waiting longer would cost more than it gains.
 GATHER_PART = 0.025
-#: How far the clocks of Redis and of this host may be apart, seconds: no run is open for longer after its deadline by
-#: this one, whatever became of that one.
+#: Maximum assumed skew between Redis and host clocks, seconds. By the host clock no run outlives its deadline by more.
 APART_SECONDS = 5.0
-#: How long Redis is left alone when it is away, seconds.
+#: Pause after Redis failed, seconds.
 AWAY_SECONDS = 0.2
-#: How often it is written down what the events waited for, seconds.
+#: How often it is written to Redis what the events waited for, seconds.
 NOTE_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
@@ -62,18 +61,12 @@ class ReleaseLoop:
     """Releases the events of one run until there is nothing left that can be sent, or the run is to end."""
 
     def __init__(
-        self,
-        store: Store,
-        broker: ClaimCheckBroker,
-        leader: Leader,
-        voucher: Voucher,
-        duty: Duty,
-        run: Run,
+        self, store: Store, broker: ClaimCheckBroker, leader: Leader, redis: RedisWatch, duty: Duty, run: Run
     ) -> None:
         self._store = store
         self._broker = broker
         self._leader = leader
-        self._voucher = voucher
+        self._redis = redis
         self._duty = duty
         self._run = run
         self._limits = store.limits()
@@ -81,9 +74,10 @@ class ReleaseLoop:
         self._names = [one.name for one in self._types]
         self._limited = all_limited(end for one in self._types for end in one.endpoints)
         self._forecaster = Forecaster(store, leader, run, self._types)
-        self._events = _events_of(store.runs.tally(run.id), self._names)
+        tally = store.runs.tally(run.id)
+        self._events = {one: tally.get(f"taken:{one}", 0) + tally.get(f"carried:{one}", 0) for one in self._names}
         self._looked_at = float("-inf")
-        self._deadline_us = run.deadline_us - voucher.shifted_us
+        self._deadline_us = run.deadline_us - redis.shifted_us
         self._deadline = system_clock.monotonic() + run.left_seconds(store.now_us())
         self._first_release_at = run.first_release_at
         self._lanes = 0
@@ -91,14 +85,18 @@ class ReleaseLoop:
         self._gathering_until: float | None = None
         self._planned_at = system_clock.monotonic()
         self._cold = False
+        self._hindered = False
+        self._restarts = store.processes.restarts()
         self._could_send = False
         self._was_away = False
+        self._away_seconds = run.away_seconds
         self._outage = Outage(log, "release")
         self._watch = TeamWatch(store, run.id, duty)
-        self._team = Team(0, 0, supervised=True)
-        self._waits = Waits.read(run.waits, run.started_at)
+        self._team = Team(0, supervised=True)
+        self._waits = Waits.read(run.waits, run.opened_at)
+        self._late = run.late if run.waits is None else {}  # else the waits have it already
         self._waits_noted_at = system_clock.monotonic()
-        self._interrupted = duty.lately_away  # a run that is taken over then has stood still for that
+        self._interrupted = duty.lately_away  # the run may have stood still before it was taken over
         #: Most workers ready at one time.
         self.workers_peak = run.workers_peak
         #: Whether somebody asked to end the run.
@@ -129,37 +127,38 @@ class ReleaseLoop:
                 self._duty.note_outage()
                 self._outage.tell(error, "nothing is released meanwhile", run_id=self._run.id)
                 revive(self._store)
-                self._voucher.mender.after(error)
+                self._redis.mender.after(error)
                 if self._duty.stopping:
                     raise
                 self.lost_redis = system_clock.monotonic() > self._deadline
                 pause = AWAY_SECONDS
             else:
-                self._outage.over()
+                self._away_seconds += self._outage.over()
             if pause is None:
                 return
             self._duty.wait(pause)
 
     def _turn(self) -> float | None:
-        """Do one turn; return how long to wait for the next, None when the loop is over."""
+        """Do one turn; return how long to wait for the next, None if the loop is over."""
         self._leader.keep()
-        # Counts first: an event that takes its slot between the two looks then counts twice, never not at all.
+        # Counts first: an event that takes its slot in between then counts twice instead of not at all.
         counts = self._store.ledger.count(self._names)
-        self._voucher.check()
+        self._redis.check()
         now_us, views = self._store.windows.look(self._limited)
         remaining = min(
-            (self._deadline_us - now_us + self._voucher.shifted_us) / 1_000_000,
+            (self._deadline_us - now_us + self._redis.shifted_us) / 1_000_000,
             self._deadline - system_clock.monotonic() + APART_SECONDS,
         )
         self._look_around(now_us)
         if self.cancelled or self._duty.stopping:
             return None
-        scene = Scene(counts, views, self._lanes, remaining, self._forecaster.expected, self._begun(counts))
+        expected, begun = self._forecaster.expected, self._begun(counts)
+        scene = Scene(counts, views, self._lanes, remaining, expected, begun, self._team.strangers)
         if remaining <= 0:
-            self.lost_redis = self.lost_redis or self._interrupted or bool(self._voucher.unfit)
+            self.lost_redis = self.lost_redis or self._interrupted or bool(self._redis.unfit)
             self._follow_waits(scene)
             return None
-        if self._voucher.unfit:
+        if self._redis.unfit:
             self._interrupted = True
             return AWAY_SECONDS
         self._follow_waits(scene)
@@ -171,40 +170,42 @@ class ReleaseLoop:
         if chosen:
             self._release(chosen, self._run.deadline - remaining)
         self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
-        return self._pause(scene)
+        wait = pace.next_slot_seconds(scene, self._types)
+        return QUIET_SECONDS if wait is None else min(max(wait, BUSY_SECONDS), QUIET_SECONDS)
 
     def _follow_waits(self, scene: Scene) -> None:
-        """Note what the waiting events wait for; now and then in Redis, for whoever takes over and whoever looks."""
+        """Note what the waiting events wait for; now and then in Redis too, for a successor and for views."""
         begun = self._first_release_at is not None
         now = self._run.deadline - scene.remaining_seconds
+        if self._late:
+            full = full_before_opening(self._store, self._run, self._limited)
+            self._waits.open_late(self._late, scene, self._types, full)
+            self._late = {}
         self._waits.look(now, scene, self._types, begun=begun, away=self._interrupted)
         self._interrupted = False
         if system_clock.monotonic() - self._waits_noted_at >= NOTE_SECONDS:
             self._waits_noted_at = system_clock.monotonic()
-            self._note(waits=msgspec.json.encode(self._waits.as_json()).decode())
+            self._note(**self._noted())
 
     def account(self) -> dict[str, str]:
-        """Return the fields of the run that say why events are left over: what they waited for, which were spent.
-
-        Raises:
-            StoreError: Redis did not answer.
-        """
+        """Return the fields of the run that say why events are left over: what they waited for, which were spent."""
         spent = {name: count.spent for name, count in self._store.ledger.count(self._names).items() if count.spent}
-        return {
-            "waits": msgspec.json.encode(self._waits.as_json()).decode(),
-            "spent": msgspec.json.encode(spent).decode(),
-        }
+        return {**self._noted(), "spent": msgspec.json.encode(spent).decode()}
+
+    def _noted(self) -> dict[str, str]:
+        away = {"away_seconds": f"{self._away_seconds:.3f}"} if self._away_seconds else {}
+        return {"waits": msgspec.json.encode(self._waits.as_json()).decode(), **away}
 
     def _begun(self, counts: Mapping[str, Counts]) -> dict[str, int]:
-        """Count by type the events of the run that have been released at least once, and not in vain."""
+        """Return by type how many events of the run have left pending, and are not back there."""
         return {name: max(0, self._events[name] - count.pending) for name, count in counts.items()}
 
     def _look_around(self, now_us: int) -> None:
-        """Every so often: which workers there are, whether the run was cancelled, what is overdue, who asks."""
+        """Every so often read workers, limits and the run's state, make overdue events pending, answer requests."""
         if system_clock.monotonic() - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = system_clock.monotonic()
-        self._voucher.mender.step()
+        self._redis.mender.step()
         self._take_up_limits()
         store = self._store
         workers = store.processes.alive(Role.WORKER)
@@ -214,7 +215,8 @@ class ReleaseLoop:
         usable = [one for one in ready if one.revision == self._run.revision]
         wanted = max(store.processes.wanted(), store.settings.workers.min)
         self._cold = self._cold or (self._first_release_at is None and not ready)
-        self._team = self._watch.look(len(usable), wanted)
+        self._team = self._watch.look(len(usable), wanted, strangers=len(ready) - len(usable))
+        self._hindered = self._hindered or bool(self._team.strangers) or not self._team.supervised
         self._lanes = self._count_lanes(usable, wanted)
         if len(ready) > self.workers_peak:
             self.workers_peak = len(ready)
@@ -223,29 +225,28 @@ class ReleaseLoop:
         if current is None or current.id != self._run.id:
             raise FencedError(f"run {self._run.id} was closed by another")
         self.cancelled = current.cancelled
-        if voided := store.ledger.void_unclaimed(self._names, now_us):
-            log.warning(
-                "%d releases were not claimed in time; their events are pending again",
-                voided,
-                extra={"action": "void", "run_id": self._run.id},
-            )
-        store.ledger.promote(self._names, now_us)
-        # Where Redis was away leases ran out because nothing could be settled: no worker is to blame.
-        if orphans := store.ledger.orphan_expired(self._names, now_us, closing=self._was_away):
-            log.warning(
-                "%d leases ran out; their events are pending again",
-                orphans,
-                extra={"action": "orphan", "run_id": self._run.id},
-            )
-        self._was_away = False
+        self._free_overdue(now_us)
         self._duty.serve(self._run)
 
+    def _free_overdue(self, now_us: int) -> None:
+        ledger, extra = self._store.ledger, {"run_id": self._run.id}
+        if voided := ledger.void_unclaimed(self._names, now_us):
+            told = "%d releases were not claimed in time; their events are pending again"
+            log.warning(told, voided, extra={"action": "void", **extra})
+        ledger.promote(self._names, now_us)
+        # After Redis was away, leases ran out because nothing could be settled: no worker is to blame.
+        if orphans := ledger.orphan_expired(self._names, now_us, closing=self._was_away):
+            log.warning(
+                "%d leases ran out; their events are pending again", orphans, extra={"action": "orphan", **extra}
+            )
+        self._was_away = False
+
     def _adopt(self, workers: Sequence[Process]) -> None:
-        """Make it a run of this conductor's configuration, where it began with another whose last worker is gone."""
+        """Give the run this conductor's configuration if the last worker of the one it began with is gone."""
         revision = self._store.settings.revision
         if self._run.revision == revision or any(one.revision == self._run.revision for one in workers):
             return
-        self._store.publish_limits(self._leader.token)  # before anybody claims by it: its budgets count earlier calls
+        self._store.publish_limits(self._leader.token)  # first, so that its budgets count earlier calls
         self._note(revision=revision)
         self._run = replace(self._run, revision=revision)
         log.info(
@@ -255,7 +256,7 @@ class ReleaseLoop:
         )
 
     def _take_up_limits(self) -> None:
-        """Go by the limits as they are by now: one may have been changed by hand."""
+        """Follow a limit that was changed by hand."""
         limits = self._store.limits()
         if limits == self._limits:
             return
@@ -263,7 +264,7 @@ class ReleaseLoop:
         self._limits = limits
         self._types = types_in_force(self._store)
         self._limited = all_limited(end for one in self._types for end in one.endpoints)
-        self._forecaster.take_up(self._types)
+        self._forecaster.follow(self._types)
         log.info(
             "Limits were changed: %s; what remains is planned by them",
             ", ".join(f"{name} {limits[name]}" for name in changed),
@@ -271,12 +272,11 @@ class ReleaseLoop:
         )
 
     def _count_lanes(self, workers: Sequence[Process], wanted: int) -> int:
-        """Count the lanes there are for this run: more workers of a supervisor than are wanted are about to leave."""
+        """Return how many lanes this run has; workers of a supervisor beyond those wanted are about to leave."""
         if self._first_release_at is None and workers and len(workers) < wanted:
             now = system_clock.monotonic()
-            self._gathering_until = self._gathering_until or now + min(
-                GATHER_SECONDS, GATHER_PART * self._run.window_seconds
-            )
+            gather_seconds = min(GATHER_SECONDS, GATHER_PART * self._run.window_seconds)
+            self._gathering_until = self._gathering_until or now + gather_seconds
             if now < self._gathering_until:
                 return 0
         by_hand = sum(one.threads for one in workers if not one.supervisor)
@@ -286,25 +286,14 @@ class ReleaseLoop:
         """Send a message for each of `chosen`; `now` is the run's time, seconds since 1970."""
         releases = self._store.ledger.release(self._leader.token, self._run.id, chosen)
         crash_point("release.released")
-        self._broker.enqueue_many(dispatch.message(release) for release in releases)
+        self._broker.enqueue_many(events.dispatch_message(release) for release in releases)
         crash_point("release.enqueued")
         self._store.processes.wake("workers")
         if self._first_release_at is None:
             self._first_release_at = now
-            if self._cold:
+            if self._cold and not self._hindered and self._store.processes.restarts() == self._restarts:
                 self._store.processes.note_coming_up(system_clock.monotonic() - self._planned_at)
             self._note(first_release_at=repr(self._first_release_at))
 
     def _note(self, **fields: str | float) -> None:
         self._store.runs.advance(self._leader.token, self._run.id, State.RUNNING, **fields)
-
-    def _pause(self, scene: Scene) -> float:
-        wait = pace.next_slot_seconds(scene, self._types)
-        if wait is None:
-            return QUIET_SECONDS
-        return min(max(wait, BUSY_SECONDS), QUIET_SECONDS)
-
-
-def _events_of(tally: Mapping[str, int], types: Sequence[str]) -> dict[str, int]:
-    """Return from a run's counts how many events of each type it has."""
-    return {name: tally.get(f"taken:{name}", 0) + tally.get(f"carried:{name}", 0) for name in types}

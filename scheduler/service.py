@@ -1,4 +1,4 @@
-"""The scheduler process: APScheduler gives the ticks, the lease says who conducts, one thread does the work."""
+"""The scheduler process: APScheduler gives the ticks, the lease says who leads, one thread does the work."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import logging
 import os
 import socket
 import threading
-from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from apscheduler.schedulers.background import BackgroundScheduler
-
 from actors.broker import ClaimCheckBroker
-from rlm import __version__, telemetry
-from rlm.core.clock import isoformat, system_clock
+from rlm import __version__
+from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Trigger
@@ -21,29 +18,24 @@ from rlm.ledger import revive
 from rlm.ledger.connect import translated
 from rlm.ledger.outage import Outage
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker
-from scheduler.changes import ChangeTeller
 from scheduler.conductor import Conductor, HandedOverError
-from scheduler.duty import Duty
 from scheduler.housekeeping import Housekeeper
-from scheduler.leader import Leader
-from scheduler.tick import is_anything_to_do, is_served, last_due, missed, open_run
-from scheduler.ticking import Ticks, TickTrigger
+from scheduler.inspection import ChangeTeller
+from scheduler.leader import Duty, Leader
+from scheduler.ticks import Ticks, last_due, open_run, serve_tick, start_clock
 
 if TYPE_CHECKING:
     from rlm.core.run import Run
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup
-    from rlm.settings import Settings
 
 #: How long an idle scheduler waits between two looks at the lease, seconds: a part of the time a takeover takes.
 IDLE_SECONDS = 0.25
-#: How long it leaves Redis alone when that is away, seconds.
+#: Pause after Redis failed, seconds.
 AWAY_SECONDS = 0.5
-#: How long one that is stopping waits for a standby to take the lease, and how often it looks, seconds.
+#: How long a stopping scheduler waits for a standby to take the lease, and how often it looks, seconds.
 TAKEOVER_SECONDS = 2.0
 POLL_SECONDS = 0.02
-#: By how much a multiple of a period may be off, for the rounding of a number so large, seconds.
-ROUNDING_SECONDS = 0.001
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +43,9 @@ log = logging.getLogger(__name__)
 class SchedulerService:
     """Runs until it is told to stop. Ticks and requests start runs; a run left open by another is finished first."""
 
-    def __init__(
-        self, store: Store, settings: Settings, wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool = False
-    ) -> None:
-        """Schedule on `store`; with `allow_volatile` also where its Redis keeps no append-only file."""
+    def __init__(self, store: Store, wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool = False) -> None:
+        """Schedule on `store`; with `allow_volatile` also if its Redis keeps no append-only file."""
         self._store = store
-        self._settings = settings
         self._wakeup = wakeup
         self._ticks = Ticks(self._last_due())
         self._leader = Leader(store.leases)
@@ -68,17 +57,17 @@ class SchedulerService:
         self._started_at = system_clock.now()
         self._stopped = threading.Event()
         self._outage = Outage(log, "schedule")
-        #: The run that Redis failed in: where it is closed when Redis is back, its end is still to be seen to.
+        #: The run that Redis failed in. If it is closed when Redis is back, what follows a run is still to be done.
         self._lost_sight_of: Run | None = None
-        #: Who leads while this one stands by, as it was last told.
+        #: Who leads while this one stands by, as last logged.
         self._told_leader = ""
-        #: The token of the lease with which a tick was looked for that came when nobody conducted.
+        #: The token of the lease with which this scheduler took over.
         self._in_office = 0
 
     def run(self) -> None:
         """Schedule until a signal; then hand an open run over, or close it, and give the lease up."""
         waker = Waker(self._store.url, self._store.keys.wake("scheduler"), self._wakeup.wake)
-        clock = self._start_clock()
+        clock = start_clock(self._store.settings.run.every_seconds, self._on_tick)
         waker.start()
         announcer = threading.Thread(target=self._announce, name="announce", daemon=True)
         announcer.start()
@@ -87,7 +76,7 @@ class SchedulerService:
             self._leader.owner,
             __version__,
             os.getpid(),
-            self._settings.run.every_seconds,
+            self._store.settings.run.every_seconds,
             extra={"action": "start_scheduler"},
         )
         try:
@@ -100,26 +89,12 @@ class SchedulerService:
             clock.shutdown(wait=False)
             waker.stop()
 
-    def _start_clock(self) -> BackgroundScheduler:
-        """Start APScheduler: ticks on multiples of `every_seconds` on the wall clock, late rather than never."""
-        clock = BackgroundScheduler(timezone=UTC)
-        clock.add_job(
-            self._on_tick,
-            TickTrigger(self._settings.run.every_seconds),
-            id="tick",
-            misfire_grace_time=None,
-            coalesce=True,
-            max_instances=1,
-        )
-        clock.start()
-        return clock
-
     def _on_tick(self) -> None:
         self._ticks.remember()
         self._wakeup.wake()
 
     def _turn(self) -> None:
-        """Do what there is to do, then wait. Trouble with Redis is waited out; a lost lease makes this a standby."""
+        """Do what there is to do, then wait, longer if Redis fails. Losing the lease makes this a standby."""
         try:
             with translated(self._store.client):  # whatever stands in Redis is no reason to end
                 self._schedule()
@@ -143,17 +118,17 @@ class SchedulerService:
         if self._take_office():
             self._lead()
         else:
-            self._lost_sight_of = None  # whoever conducts now sees to it
+            self._lost_sight_of = None  # the leader sees to it
             self._conductor.watch()
 
     def _mend_after(self, error: StoreError) -> None:
         try:
             self._mender.after(error)
         except FencedError:
-            self._leader.token = 0  # the next turn sees who conducts
+            self._leader.token = 0  # the next turn sees who leads
 
     def _take_office(self) -> bool:
-        """Tell whether this scheduler conducts. Where it does from now on, a tick may have come when nobody did."""
+        """Return whether this scheduler leads. On promotion a tick counts as due: one may have had no leader."""
         if not self._leader.campaign():
             self._tell_leader()
             return False
@@ -161,12 +136,12 @@ class SchedulerService:
         if self._leader.token != self._in_office:
             self._mender.mend()
             if self._store.runs.last_tick() is not None:
-                self._ticks.remember()  # also one of before this process began; where it was served, no harm is done
-            self._in_office = self._leader.token  # not before: where Redis failed, the next turn looks again
+                self._ticks.remember()  # if it was served, this does no harm
+            self._in_office = self._leader.token  # last: if Redis fails before, the next turn takes office again
         return True
 
     def _tell_leader(self) -> None:
-        """Log that this scheduler stands by and who leads, whenever that is another."""
+        """Log who leads while this scheduler stands by, whenever that is another."""
         leader = self._leader.holder
         if leader == self._told_leader:
             return
@@ -181,79 +156,66 @@ class SchedulerService:
         )
 
     def _lead(self) -> None:
-        """Finish what is open, then serve who asks, then a tick that is due, until there is nothing to do."""
+        """Take the first step that there is for a leader, over and over, until there is none."""
         while not self._duty.stopping and self._leader.campaign():
             self._mender.step()
-            unfit = self._conductor.vouch()
-            run = self._store.runs.current()
-            if run is not None:
-                self._go_on(run)
-            elif self._lost_sight_of is not None:
-                self._see_to_end(self._conductor.finish(self._lost_sight_of))
-            elif unfit:
-                return
-            elif (request := self._store.runs.next_request()) is not None:
-                self._start(request)
-            elif self._ticks.take(self._last_due()):
-                self._try_tick()
-            elif not self._housekeeper.step():
-                self._mender.tidy()
+            open_steps = (self._go_on, self._end_lost_run)
+            free_steps = (self._start_requested, self._start_due, self._keep_house)
+            unfit = self._conductor.check_redis()
+            if not any(step() for step in (open_steps if unfit else (*open_steps, *free_steps))):
                 return
 
-    def _go_on(self, run: Run) -> None:
+    def _go_on(self) -> bool:
         """Conduct a run that was left open, by another or when Redis failed. Its tick may not have been noted."""
         runs = self._store.runs
+        run = runs.current()
+        if run is None:
+            return False
         if run.trigger is Trigger.SCHEDULE and (runs.last_tick() or 0.0) < run.tick:
             runs.note_tick(run.tick)
         self._conduct(run)
+        return True
 
-    def _start(self, request: str) -> None:
+    def _end_lost_run(self) -> bool:
+        """Do what follows a run that was closed when Redis failed."""
+        if self._lost_sight_of is None:
+            return False
+        self._see_to_end(self._conductor.finish(self._lost_sight_of))
+        return True
+
+    def _start_requested(self) -> bool:
+        """Start the run that somebody asked for."""
+        request = self._store.runs.next_request()
+        if request is None:
+            return False
         crash_point("request.seen")
         self._mender.before_run()
         run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, system_clock.now())
         self._store.runs.answer(request, {"run_id": run_id})
         self._conduct_open()
+        return True
+
+    def _start_due(self) -> bool:
+        """Start the run of a tick that is due."""
+        if not self._ticks.take(self._last_due()):
+            return False
+        try:
+            self._mender.before_run()
+            if serve_tick(self._store, self._leader.token, away=self._duty.lately_away):
+                self._conduct_open()
+        except StoreError:
+            self._ticks.remember()  # if it is noted by now, this changes nothing
+            raise
+        return True
+
+    def _keep_house(self) -> bool:
+        if self._housekeeper.step():
+            return True
+        self._mender.tidy()
+        return False
 
     def _last_due(self) -> float:
-        return last_due(system_clock.now(), self._settings.run.every_seconds)
-
-    def _try_tick(self) -> None:
-        try:
-            self._tick()
-        except StoreError:
-            self._ticks.remember()  # where it is noted by now, this changes nothing
-            raise
-
-    def _tick(self) -> None:
-        """Open the run of a tick, then note the tick: one that is noted was served, whoever dies in between."""
-        self._mender.before_run()
-        now, run_settings = system_clock.now(), self._settings.run
-        due = last_due(now, run_settings.every_seconds)
-        last = self._store.runs.last_tick()
-        if is_served(last, due, now):
-            return  # whoever held the lease before has done it
-        over = now > due + run_settings.window_seconds + ROUNDING_SECONDS
-        if skipped := missed(last, due, run_settings.every_seconds) + over:
-            log.warning(
-                "%s missed since %s: no scheduler conducted, Redis was away, or a run was open; what waits is taken %s",
-                "1 tick was" if skipped == 1 else f"{skipped} ticks were",
-                "the start" if last is None else isoformat(last),
-                "at the next tick" if over else "now",
-                extra={"action": "miss_ticks"},
-            )
-        if over:  # its run would be over as it opens
-            self._store.runs.note_tick(now)
-            return
-        crash_point("tick.due")
-        telemetry.tick_began(self._settings, due)
-        if work := is_anything_to_do(self._store):
-            open_run(self._store, self._leader.token, Trigger.SCHEDULE, due)
-        self._store.runs.note_tick(now)
-        crash_point("tick.noted")
-        if work:
-            self._conduct_open()  # whoever finishes the run says that the tick has ended
-        else:
-            telemetry.tick_ended(self._settings, due, ok=True)
+        return last_due(system_clock.now(), self._store.settings.run.every_seconds)
 
     def _conduct_open(self) -> None:
         run = self._store.runs.current()
@@ -276,7 +238,7 @@ class SchedulerService:
             pid=os.getpid(),
             host=socket.gethostname(),
             started_at=self._started_at,
-            revision=self._settings.revision,
+            revision=self._store.settings.revision,
             version=__version__,
         )
         changes = ChangeTeller(self._store)
@@ -300,7 +262,7 @@ class SchedulerService:
         log.info("Scheduler %s has stopped", self._leader.owner, extra={"action": "stop_scheduler"})
 
     def _leave_no_run_behind(self) -> None:
-        """See that a standby takes the lease where a run is open; close that run if none does: all may be stopping."""
+        """If a run is open, hand it to a standby; if none takes the lease, since all may be stopping, close it here."""
         if self._store.runs.current() is None:
             return
         if self._duty.standby():

@@ -1,4 +1,4 @@
-"""The workers there are beside those that are wanted: how many a forecast may count on, and what is said of a lack."""
+"""The workers that a run may count on, and the alarm if some are missing and nobody starts any."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
-from rlm.core.text import counted
+from rlm.core.text import counted, of_another_configuration
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
-from scheduler.janitor import report_death
+from scheduler.housekeeping import report_death
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
-    from scheduler.duty import Duty
+    from scheduler.leader import Duty
 
 #: A supervisor that was not heard of for longer is not counted on, seconds: it speaks every `HEARTBEAT_SECONDS`.
 HEARD_SECONDS = HEARTBEAT_SECONDS + 1.0
-#: Workers that lack are counted on for so long more, seconds: one that died is replaced within a second.
+#: How long missing workers are still counted on, seconds: one that died is replaced within a second.
 PATIENCE_SECONDS = 2.0
 #: The same before the first of a run has come up: its supervisor's template may have to load first.
 FIRST_PATIENCE_SECONDS = 5.0
-#: The same where no supervisor is in the register at all.
+#: The same if no supervisor is in the register at all.
 UNKNOWN_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
@@ -30,25 +30,25 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """How many workers are `ready` of those `wanted`, and how many of them a forecast may count on.
+    """How many workers are `ready`, and how many of them a forecast may count on.
 
-    `supervised`: somebody lives who starts more. `shortage` says in words what is wrong, empty where as many are ready
-    as are wanted, or are on their way.
+    `supervised`: a supervisor lives that starts more. `shortage` says in words what is wrong, empty if those wanted are
+    on their way. `strangers` are ready too, but have another configuration, and claim nothing.
     """
 
     ready: int
-    wanted: int
     supervised: bool
     shortage: str = ""
+    strangers: int = 0
 
     @property
     def counted_on(self) -> int | None:
-        """How many workers there will be for the rest of the run; None where as many as are wanted come."""
+        """How many workers there will be for the rest of the run; None if all that are wanted come."""
         return self.ready if self.shortage else None
 
 
 class TeamWatch:
-    """Follows the workers of one run, and raises the alarm where there are none and nobody starts any."""
+    """Follows the workers of one run, and raises the alarm if some are missing and nobody starts any."""
 
     def __init__(self, store: Store, run_id: str, duty: Duty) -> None:
         self._store = store
@@ -58,36 +58,34 @@ class TeamWatch:
         self._met = False
         self._told = False
 
-    def look(self, ready: int, wanted: int) -> Team:
-        """Return what is to be made of `ready` workers where so many are `wanted`.
-
-        Raises:
-            StoreError: Redis did not answer.
-        """
+    def look(self, ready: int, wanted: int, *, strangers: int = 0) -> Team:
+        """Return the team that `ready` workers are if so many are `wanted`, beside `strangers`."""
         self._met = self._met or ready > 0
         if ready >= wanted:
             self._short_since = None
-            return Team(ready, wanted, supervised=True)
+            return Team(ready, supervised=True, strangers=strangers)
         now = system_clock.monotonic()
         self._short_since = now if self._short_since is None else self._short_since
-        short_seconds = now - self._short_since
         supervisors = [one.id for one in self._store.processes.alive(Role.SUPERVISOR)]
         silences = self._store.processes.silences(Role.SUPERVISOR, supervisors) if supervisors else []
         supervised = any(silence <= HEARD_SECONDS for silence in silences)
-        if short_seconds < self._patience_seconds(known=bool(supervisors)):
-            return Team(ready, wanted, supervised)
-        if not supervisors:
+        if now - self._short_since < self._patience_seconds(known=bool(supervisors)):
+            return Team(ready, supervised, strangers=strangers)
+        if strangers:
+            self._tell_strangers(strangers)
+        elif not supervisors:
             self._tell(wanted)
-        return Team(ready, wanted, supervised, _shortage(ready, wanted, supervised=supervised))
+        shortage = _shortage(ready, wanted, _why(strangers, supervised=supervised))
+        return Team(ready, supervised, shortage, strangers)
 
     def _patience_seconds(self, *, known: bool) -> float:
-        """Return how long workers that lack are counted on. After Redis was away nobody is known for a heartbeat."""
+        """Return how long missing workers are counted on. After Redis was away nobody is known for a heartbeat."""
         if not known:
             return HEARD_SECONDS if self._duty.lately_away else UNKNOWN_SECONDS
         return PATIENCE_SECONDS if self._met else FIRST_PATIENCE_SECONDS
 
     def _tell(self, wanted: int) -> None:
-        """Raise the alarm once: that a supervisor died, or where none ever was, that no worker is going to come."""
+        """Raise the alarm once: a supervisor died, or if there never was one, no worker is going to come."""
         if self._told:
             return
         self._told = True
@@ -102,8 +100,25 @@ class TeamWatch:
                 extra=alarm(Alarm.NO_WORKER, "lack_workers", counts={"wanted": wanted}, run_id=self._run_id),
             )
 
+    def _tell_strangers(self, strangers: int) -> None:
+        """Raise the alarm once: that workers have another configuration than the run."""
+        if self._told:
+            return
+        self._told = True
+        log.error(
+            "Run %s lacks workers: %s",
+            self._run_id,
+            _why(strangers, supervised=True),
+            extra=alarm(Alarm.NO_WORKER, "lack_workers", counts={"strangers": strangers}, run_id=self._run_id),
+        )
 
-def _shortage(ready: int, wanted: int, *, supervised: bool) -> str:
+
+def _shortage(ready: int, wanted: int, why: str) -> str:
     there = "no worker is ready" if not ready else f"{counted(ready, 'worker')} {'is' if ready == 1 else 'are'} ready"
-    why = "they do not come up: the log of the supervisor says why" if supervised else "no supervisor is heard of"
     return f"{there} of {wanted} wanted, and {why}"
+
+
+def _why(strangers: int, *, supervised: bool) -> str:
+    if strangers:
+        return f"{of_another_configuration(strangers)}: restart what `rlm doctor` names"
+    return "they do not come up: the log of the supervisor says why" if supervised else "no supervisor is heard of"

@@ -179,13 +179,17 @@ def _slots(views: Sequence[WindowState]) -> dict[str, Any]:
     return {"free": free, "next_slot_seconds": None if wait > ENDLESS_SECONDS else round(wait, 3)}
 
 
+def _why_rested(health: Health) -> str:
+    if health.failures < FAILING:
+        return "throttled"
+    return f"failing: {health.failed_with}" if health.failed_with else "failing"
+
+
 def _health(limited: Limited, views: Mapping[str, WindowState], health: Health) -> dict[str, Any]:
     view, budget = views[limited.name], views.get(_budget(limited) or "")
     circuit, paused = circuit_of(view, budget), view.paused_seconds > 0
-    why = {
-        Circuit.RESTING: "failing" if health.failures >= FAILING else "throttled",
-        Circuit.HELD: "its window cannot be trusted",
-    }
+    rested = _why_rested(health)
+    why = {Circuit.RESTING: rested, Circuit.PROBING: rested, Circuit.HELD: "its window cannot be trusted"}
     left = {Circuit.RESTING: view.rest_seconds, Circuit.HELD: view.held_seconds}
     if health.paused_until is not None:
         left[Circuit.PAUSED] = view.paused_seconds

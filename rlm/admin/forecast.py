@@ -20,16 +20,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The plan of one case, which events of each type are left over, and the windows to come if they were asked for."""
+    """The plan of one case, which events of each type are left over, and the windows to come if they were asked for.
+
+    `open_run` is the id of an open run, which works on some of what is planned for.
+    """
 
     case: Case
     plan: Plan
     left_over: Mapping[str, Sacrifice]
     outlook: Outlook | None = None
+    open_run: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the document of the plan, with the leftovers by priority and the outlook."""
-        document = self.plan.as_json() | {"failing": self.case.failing}
+        document = self.plan.as_json() | {
+            "start_seconds": round(self.case.gone_seconds, 3),
+            "failing": self.case.failing,
+            "open_run": self.open_run,
+        }
         for name, part in document["by_type"].items():
             chosen = self.left_over[name]
             part["left_over_by_priority"] = {str(priority): number for priority, number in chosen.by_priority.items()}
@@ -54,7 +62,7 @@ def forecast_of(case: Case, backlog: Backlog) -> Forecast:
         one.name: sacrifice(planned.by_type[one.name].expected_leftover, backlog.ranks(one.name, one.priority))
         for one in case.types
     }
-    return Forecast(case, planned, left)
+    return Forecast(case, planned, left, open_run=backlog.run.id if backlog.run else None)
 
 
 def look_ahead(found: Forecast, backlog: Backlog, arrivals: Arrivals, windows: int) -> Forecast:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rlm.core.endpoint import ANSWER_SLACK_SECONDS, FIRST_BACKOFF_SECONDS, all_limited
+from rlm.core.endpoint import ANSWER_SLACK_SECONDS, all_limited
+from rlm.core.retry import FIRST_BACKOFF_SECONDS
 from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Capacity, Horizon, Plan, Window, compute_plan
 from rlm.plan.turnaround import TURNAROUND_SECONDS

@@ -9,7 +9,7 @@ from rlm.admin.endpoints import standing
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import AmbiguousRunError, NoSuchRunError, StoreForbiddenError
 from rlm.core.text import named
-from rlm.delivery.closing import record_so_far
+from rlm.delivery.finalize import record_so_far
 from rlm.ledger.archive import Archive, Kind
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.books import books
@@ -106,6 +106,7 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
         },
         "by_endpoint": _standing(store)[1],
         "schedulers": len(store.processes.alive(Role.SCHEDULER)),
+        "supervisors": len(store.processes.alive(Role.SUPERVISOR)),
         "workers": len(store.processes.alive(Role.WORKER)),
     }
 
@@ -125,7 +126,7 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, A
     for name, entry in standings.items():
         known["by_endpoint" if name in known["by_endpoint"] else "by_budget"][name] |= entry
     del known["finished_at"]
-    known["workers"] |= _workers(store, now_us)
+    known["workers"] |= _workers(store, run, now_us)
     forecast = {"forecast": dict(run.forecast)} if run.forecast else {}
     now = run.moment(now_us)
     called_seconds = None if run.first_release_at is None else round(max(0.0, now - run.first_release_at), 3)
@@ -160,7 +161,7 @@ def _add_counts(store: Store, by_type: dict[str, dict[str, Any]]) -> None:
             }
 
 
-def _workers(store: Store, now_us: int) -> dict[str, Any]:
+def _workers(store: Store, run: Run, now_us: int) -> dict[str, Any]:
     """Tell who works, and on what."""
     alive = store.processes.alive(Role.WORKER)
     lanes = store.processes.lanes([one.id for one in alive])
@@ -169,7 +170,11 @@ def _workers(store: Store, now_us: int) -> dict[str, Any]:
         "now": len(alive),
         "ready": states.count(WorkerState.READY),
         "wanted": store.processes.wanted(),
-        "each": [_worker(*both, now_us) for both in zip(alive, lanes, strict=True)],
+        "other_configuration": sum(one.revision != run.revision for one in alive),
+        "each": [
+            _worker(one, held, now_us) | {"other_configuration": one.revision != run.revision}
+            for one, held in zip(alive, lanes, strict=True)
+        ],
     }
 
 
@@ -190,6 +195,21 @@ def _worker(worker: Process, lanes: Sequence[Lane], now_us: int) -> dict[str, An
             for lane in lanes
         ],
     }
+
+
+def revision_in_force(store: Store) -> str:
+    """Return the revision of the open run, else of the scheduler, else of the configuration that was read here.
+
+    Workers of another one claim nothing.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    run = store.runs.current()
+    if run is not None:
+        return run.revision
+    schedulers = store.processes.alive(Role.SCHEDULER)
+    return schedulers[0].revision if schedulers else store.settings.revision
 
 
 def none_finished(store: Store) -> str:

@@ -140,7 +140,9 @@ def as_it_might_be(
         more = replace(kind, endpoints=(*kind.endpoints, added[-1]))
         types = tuple(more if one is kind else one for one in types)
     windows = {} if fresh else {**today.windows, **_windows_anew(store, today, types, settings)}
-    return Case(settings, types, windows, _expected(today, types, settings), today.gone_seconds, workers, tuple(added))
+    return Case(
+        settings, types, windows, _expected(today, types, settings, added), today.gone_seconds, workers, tuple(added)
+    )
 
 
 def told(settings: Settings) -> dict[str, Any]:
@@ -210,16 +212,22 @@ def _joining(today: Iterable[EventType], types: Iterable[EventType]) -> dict[str
     return {name: list(endpoints.values()) for name, endpoints in found.items()}
 
 
-def _expected(today: Case, types: Sequence[EventType], settings: Settings) -> dict[Pair, Expected]:
-    """Expect of calls what was measured, of an added endpoint what its neighbour showed, and what an option told."""
+def _expected(
+    today: Case, types: Sequence[EventType], settings: Settings, added: Sequence[Endpoint]
+) -> dict[Pair, Expected]:
+    """Expect of calls what was measured, and what an option told.
+
+    An added endpoint is like the last that its type has, measured or not, as what a plan advises is: one that was never
+    called stays as configured.
+    """
     by_option = told(settings)
     found = dict(today.expected)
     for kind in types:
         if dotted(("types", kind.name, "processing_seconds")) in by_option:
             found = {pair: one for pair, one in found.items() if pair[0] != kind.name}
             continue
-        measured = [found.get((kind.name, endpoint.name)) for endpoint in kind.endpoints]
-        usual = next((one for one in reversed(measured) if one), None)
-        if usual:
-            found = {(kind.name, endpoint.name): usual for endpoint in kind.endpoints} | found
+        *_, last = [endpoint for endpoint in kind.endpoints if endpoint not in added]
+        more = [(kind.name, endpoint.name) for endpoint in kind.endpoints if endpoint in added]
+        if usual := found.get((kind.name, last.name)):
+            found |= dict.fromkeys(more, usual)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 5.0
 #: Time between two looks for that, seconds.
 POLL_SECONDS = 0.05
+
+#: How long to wait for Redis before telling the user, seconds.
+PATIENCE_SECONDS = 2.0
 
 
 class ExitCode(IntEnum):
@@ -174,7 +178,14 @@ def opened(settings: Settings) -> Iterator[Store]:
     from rlm.ledger.connect import translated
 
     tell_new_server(settings)
-    with open_store(settings) as store:
-        with translated(store.client):
-            store.client.ping()
-        yield store
+    waiting = threading.Timer(PATIENCE_SECONDS, say, ["Redis has not answered yet; waiting for it."])
+    waiting.daemon = True
+    waiting.start()
+    try:
+        with open_store(settings) as store:
+            with translated(store.client):
+                store.client.ping()
+            waiting.cancel()
+            yield store
+    finally:
+        waiting.cancel()

@@ -11,6 +11,7 @@ from rlm.cli.completion import limited_names, type_names
 from rlm.cli.options import Duration, config_option, json_option, number_argument
 from rlm.cli.printing import print_json, say, show, show_words, styled, table
 from rlm.core.errors import StoreError
+from rlm.core.health import Circuit, shut_by
 from rlm.core.text import counted, span
 
 if TYPE_CHECKING:
@@ -95,19 +96,27 @@ def resume(config: Path | None, names: tuple[str, ...], type_name: str | None, a
 
     def change(store: Store, one: Limited) -> dict[str, Any]:
         resumed = store.control.resume(one, who())
-        held = store.windows.look([one])[1][one.name].held_seconds
-        return {"name": one.name, "paused": resumed.paused, "rested": resumed.rested, "held_seconds": round(held, 3)}
+        view = store.windows.look([one])[1][one.name]
+        return {
+            "name": one.name,
+            "paused": resumed.paused,
+            "rested": resumed.rested,
+            "probing": shut_by(view) is Circuit.PROBING,
+            "held_seconds": round(view.held_seconds, 3),
+        }
 
     changed = _change(config, names, type_name, change)
     if as_json:
         _print_changed(changed, names)
         return
-    for told, alike in names_alike(changed, ("paused", "rested")):
+    for told, alike in names_alike(changed, ("paused", "rested", "probing")):
         if alike["paused"]:
             show_words(f"No longer paused: {told}.")
         if alike["rested"]:
             show_words(f"No longer resting for what was answered, the next call being a probe: {told}.")
-        if not alike["paused"] and not alike["rested"]:
+        if alike["probing"] and not alike["rested"]:
+            show_words(f"Its rest is over already, and its next call is a probe: {told}.")
+        elif not alike["paused"] and not alike["rested"]:
             show_words(f"Neither paused nor resting for what was answered, so nothing was changed: {told}.")
     for one in changed:
         if (held := one["held_seconds"]) > 0:
@@ -296,5 +305,10 @@ def changes(config: Path | None, number: int, as_json: bool) -> None:
         show_words("Nothing was changed yet: limits are as the file has them.")
     else:
         names = ["at", "by", "name", "what", "from", "to"]
-        rows = [["-" if entry[name] is None else entry[name] for name in names] for entry in entries]
+        rows = [["-" if entry[name] is None else entry[name] for name in names] for entry in map(_in_words, entries)]
         table(names, rows, lambda _index: False)
+
+
+def _in_words(change: dict[str, Any]) -> dict[str, Any]:
+    """Name what a resume ended as health does; the record has `open` for resting."""
+    return change | {"from": change["from"].replace("open", "resting")} if change["what"] == "resume" else change

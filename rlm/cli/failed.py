@@ -12,8 +12,8 @@ from rlm.cli.common import Group, examples, show_looked_at, store_of
 from rlm.cli.completion import letter_ids
 from rlm.cli.failed_retry import drop, found_letters, letter_filter, retry
 from rlm.cli.options import config_option, json_option, number_argument
-from rlm.cli.printing import print_json, show, show_words, table
-from rlm.core.text import counted, cut, one_line, safe_line
+from rlm.cli.printing import is_terminal, print_json, show, show_words, table
+from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rlm.admin.letterfilter import LetterFilter
 
-#: Characters of a letter's detail in the list.
+#: Characters of a letter's detail in the list on a terminal; `rlm failed show` has all of it.
 DETAIL_WIDTH = 60
 #: Characters of an item that are printed for a person.
 ITEM_WIDTH = 4000
@@ -107,7 +107,7 @@ def _show_groups(groups: Sequence[dict[str, Any]], number: int) -> None:
 
 
 def _detail(letter: dict[str, Any]) -> str:
-    return one_line(letter.get("detail", ""), DETAIL_WIDTH)
+    return one_line(letter.get("detail", ""), DETAIL_WIDTH if is_terminal() else LONGEST_TEXT)
 
 
 @failed.command(

@@ -12,8 +12,8 @@ from rlm.cli.common import examples, opened
 from rlm.cli.completion import setting_values, type_counts, type_names
 from rlm.cli.options import WholeNumber, config_option, json_option
 from rlm.cli.plan_text import compare, describe, show_windows
-from rlm.cli.printing import print_json, say
-from rlm.core.text import one_line
+from rlm.cli.printing import print_json, say, show, show_words
+from rlm.core.text import one_line, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -221,6 +221,10 @@ def _answer(found: list[Forecast], backlog: Backlog, arrivals: Arrivals | None, 
         beside = {"what_if": last.case.assumed(), "today": today.as_json()} if asked else {}
         print_json(last.as_json() | beside)
         return
+    if last.open_run:
+        window = span(last.case.settings.run.window_seconds)
+        show_words(f"A run is open (`rlm status`); this plans a new window of {window} for what waits now.")
+        show()
     if asked:
         compare(today, last, backlog.waiting)
     else:

@@ -48,6 +48,7 @@ def describe(found: Forecast, waiting: Waiting) -> None:
     else:
         show_words("No call can begin in time to be answered before the deadline.")
     show_words(f"{sentence(plan.binds)}.{_counted_from(found)}")
+    _coming_up(found)
     _failing(found)
     _left_over(found)
 
@@ -64,6 +65,7 @@ def compare(today: Forecast, other: Forecast, waiting: Waiting) -> None:
     show()
     show_words(f"Today: {today.plan.binds}.")
     show_words(f"What if: {other.plan.binds}.")
+    _coming_up(other)
     _left_over(other)
 
 
@@ -110,6 +112,14 @@ def _until_done(found: Forecast) -> None:
     show_words(
         f"Used until then: {used.lanes:.0%} of the time of the lanes, {used.endpoints:.0%} of the endpoints' slots."
     )
+
+
+def _coming_up(found: Forecast) -> None:
+    """Say how long workers are expected to come up, where that is long: it is taken from the window."""
+    from rlm.admin.planning import COMING_UP_SECONDS
+
+    if (seconds := found.case.gone_seconds) > COMING_UP_SECONDS:
+        show_words(f"Workers take {seconds:.1f} s to come up, as in the last runs: no call is planned before that.")
 
 
 def _counted_from(found: Forecast) -> str:

@@ -68,7 +68,7 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
         from scheduler.service import SchedulerService
 
         require_fit(store.client, allow_volatile=allow_volatile)
-        SchedulerService(store, store.settings, wakeup, stop, allow_volatile=allow_volatile).run()
+        SchedulerService(store, wakeup, stop, allow_volatile=allow_volatile).run()
 
 
 @click.command(epilog=examples("rlm supervisor", "rlm supervisor --config /etc/rlm/rlm.toml"))
@@ -80,10 +80,10 @@ def supervisor(config: Path | None, allow_volatile: bool) -> None:
     with long_running(config, "supervisor") as (store, wakeup, stop):
         from actors.launcher import ForkserverLauncher
         from rlm.ledger.fitness import require_fit
-        from rlm.processes import Supervisor
+        from rlm.processes.supervisor import Supervisor
 
         require_fit(store.client, allow_volatile=allow_volatile)
-        launcher = ForkserverLauncher(store, store.settings.source)
+        launcher = ForkserverLauncher(store)
         Supervisor(store, store.settings, launcher, wakeup, stop).run()
 
 
@@ -98,9 +98,10 @@ def worker() -> None:
 def start_worker(config: Path | None) -> None:
     """Be one worker, in the foreground, beside those of the supervisors."""
     from actors.worker import run_worker
+    from rlm.settings import load_settings
 
     worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    run_worker(worker_id, config)
+    run_worker(worker_id, load_settings(config))
 
 
 @worker.command("list", epilog=examples("rlm worker list", "rlm worker list --json | jq length"))
@@ -108,10 +109,12 @@ def start_worker(config: Path | None) -> None:
 @json_option
 def list_workers(config: Path | None, as_json: bool) -> None:
     """List who works, where, since when, and on how many events."""
+    from rlm.admin.report import revision_in_force
     from rlm.ledger.processes import Role
 
     with store_of(config) as store:
         workers = store.processes.alive(Role.WORKER)
+        revision = revision_in_force(store)
         busy = store.processes.busy([one.id for one in workers])
         entries = [
             {
@@ -121,6 +124,7 @@ def list_workers(config: Path | None, as_json: bool) -> None:
                 "threads": one.threads,
                 "busy": number,
                 "started_at": isoformat(one.started_at),
+                "other_configuration": one.revision != revision,
             }
             for one, number in zip(workers, busy, strict=True)
         ]
@@ -132,17 +136,22 @@ def list_workers(config: Path | None, as_json: bool) -> None:
         )
     else:
         names = ["pid", "host", "state", "threads", "busy", "started_at"]
-        kinds = {"ready": "ok", "starting": "busy", "stopping": "warn"}
         rows = [
             [
                 str(entry["pid"]),
                 one_line(entry["host"], _LONGEST_HOST) if is_terminal() else str(entry["host"]),
-                styled(entry["state"], kinds.get(str(entry["state"]), "dim")),
+                _state(str(entry["state"]), other=bool(entry["other_configuration"])),
                 *(str(entry[name]) for name in names[3:]),
             ]
             for entry in entries
         ]
         table(names, rows, lambda index: index in {0, 3, 4}, spare=["started_at"])
+
+
+def _state(state: str, *, other: bool) -> str:
+    if other:
+        return styled(f"{state}, another configuration", "warn")
+    return styled(state, {"ready": "ok", "starting": "busy", "stopping": "warn"}.get(state, "dim"))
 
 
 log = logging.getLogger(__name__)

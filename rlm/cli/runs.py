@@ -186,7 +186,7 @@ def list_runs(config: Path | None, number: int, as_json: bool) -> None:
             for entry in entries
         ]
         headings = ["run", "state", "started", "took", *columns]
-        spare = ["started", "carried_over", "taken"]  # the id of a run tells when it started
+        spare = ["started", "taken", "carried_over"]  # the id and the other columns say as much
         table(headings, rows, lambda index: index > 2, spare=spare)  # noqa: PLR2004
         if older:
             show()

@@ -17,6 +17,8 @@ from rlm.cli.status import detached, look_once, progress_output
 from rlm.core.clock import system_clock
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
+from rlm.processes.grace import group_grace
+from rlm.processes.group import ProcessGroup
 from rlm.terminal.live import lines_above, progress_aside
 from rlm.terminal.words import is_open
 
@@ -86,7 +88,7 @@ def conduct_here(
         if is_terminal(err=True):
             drawn = stack.enter_context(progress_aside(store, interval or FOLLOW_SECONDS))
         if not store.processes.alive(Role.SUPERVISOR):
-            stack.enter_context(_own_supervisor(store.settings, drawn, allow_volatile=allow_volatile))
+            stack.enter_context(_own_supervisor(store.settings, stop, drawn, allow_volatile=allow_volatile))
             conductor.await_supervisor(ANSWER_SECONDS)
         _check_uninterrupted(stop)
         conductor.finish_open()
@@ -103,18 +105,19 @@ def _check_uninterrupted(stop: StopSignals) -> None:
 
 
 @contextmanager
-def _own_supervisor(settings: Settings, drawn: Drawn | None, *, allow_volatile: bool) -> Iterator[None]:
-    """Run a supervisor during the block, in its own session, so that Ctrl-C reaches only this process.
+def _own_supervisor(
+    settings: Settings, stop: StopSignals, drawn: Drawn | None, *, allow_volatile: bool
+) -> Iterator[None]:
+    """Run a supervisor during the block.
 
     Its output goes to stderr, above the picture if one is `drawn` there.
     """
-    command = [sys.executable, "-P", "-m", "rlm.cli.tied", str(os.getpid()), "supervisor"]  # ends if we are killed
+    command = ["supervisor"]
     command += ["--config", str(settings.source)] if settings.source else []
     command += ["--allow-volatile"] if allow_volatile else []
     said, environ = (subprocess.PIPE, os.environ | {"RLM_LOG_FORMAT": "text"}) if drawn else (None, None)
-    child = subprocess.Popen(  # noqa: S603  # our own command
-        command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=said or sys.stderr, stderr=said, env=environ
-    )
+    group = ProcessGroup(stop, group_grace(settings))
+    child = group.start(command, stdout=said or sys.stderr, stderr=said, env=environ)
     with ExitStack() as stack:
         if drawn and child.stdout and child.stderr:
             stack.enter_context(lines_above(child.stdout, drawn))
@@ -122,8 +125,7 @@ def _own_supervisor(settings: Settings, drawn: Drawn | None, *, allow_volatile: 
         try:
             yield
         finally:
-            child.terminate()
-            child.wait()
+            group.end()
 
 
 def await_close(store: Store, run: Run, wakeup: Wakeup, stop: StopSignals) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from rlm.core.trouble import every_call_failed, in_words
 from rlm.terminal.live import Drawn, JSONLines, Lines, Output, console_on, keyboard
 from rlm.terminal.record import changes, line_of, picture_of, rest_rows
 from rlm.terminal.words import call_troubles, forecast, is_open, troubles, unconducted
+from rlm.terminal.words import workers as team
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -85,7 +86,9 @@ def _describe_plan(found: dict[str, Any]) -> None:
         f"Workers: {plan['workers']} planned, of {plan['threads']} lanes each; {workers['peak']} at the most, "
         f"{workers['restarted']} replaced"
     )
-    show_words(f"Intake: {counts['invalid']} invalid, {counts['duplicates']} duplicates")
+    if workers.get("other_configuration"):
+        show_words(f"By now {team(found)}.")
+    show_words(f"Intake: {counts['invalid']} invalid, {counted(counts['duplicates'], 'duplicate')}")
 
 
 def _describe_types(found: dict[str, Any]) -> None:

@@ -24,13 +24,11 @@ if TYPE_CHECKING:
 
     from honcho.printer import Printer
 
-    from rlm.processes.foreman import HonchoEntry
+    from rlm.processes.foreman import Entry
     from rlm.settings import Settings
 
 #: What runs without a Procfile.
 DEFAULT_COMMANDS = ("scheduler", "supervisor")
-#: Time for a process to end beyond the longest call, seconds; more than a supervisor gives its workers.
-GRACE_SLACK_SECONDS = 8.0
 #: Time for Redis to say who runs already, seconds; it need not answer yet.
 _LOOK_SECONDS = 1.0
 
@@ -55,6 +53,7 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     from rlm.ledger.connect import connected
     from rlm.processes import signals
     from rlm.processes.foreman import Foreman
+    from rlm.processes.grace import group_grace
     from rlm.settings import load_settings
     from rlm.settings.sources import current_directory
 
@@ -64,10 +63,9 @@ def up(config: Path | None, allow_volatile: bool) -> None:
         environ = _with_format({**os.environ, **_read_dotenv(current_directory() / ".env")}, sys.stdout)
         settings = load_settings(config, environ)
         entries = _entries(settings, environ, allow_volatile=allow_volatile)
-        longest = max(endpoint.timeout_seconds for endpoint in settings.endpoints.values())
         tell_new_server(settings)
         with connected(settings) as server:
-            foreman = Foreman(entries, _printer(environ, sys.stdout), wakeup, stop, longest + GRACE_SLACK_SECONDS)
+            foreman = Foreman(entries, _printer(environ, sys.stdout), wakeup, stop, group_grace(settings))
             foreman.say(_where(settings, server.url))
             if others := _others_here(settings, server.url):
                 foreman.say(others)
@@ -129,11 +127,11 @@ def _others_here(settings: Settings, url: str) -> str:
     )
 
 
-def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: bool) -> list[HonchoEntry]:
+def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: bool) -> list[Entry]:
     """Return the entries of the Procfile beside the configuration file, or the default ones."""
     from honcho.colour import get_colours
 
-    from rlm.processes.foreman import HonchoEntry
+    from rlm.processes.foreman import Entry
 
     root = settings.source.parent if settings.source else Path.cwd()
     procfile = root / "Procfile"
@@ -145,7 +143,7 @@ def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: 
         commands = _read_procfile(procfile)
     env = _environment(settings, environ)
     return [
-        HonchoEntry(name, command, env, root, colour)
+        Entry(name, command, env, root, colour)
         for (name, command), colour in zip(commands.items(), get_colours(), strict=False)
     ]
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 #: What a call needs beyond its expected time to be answered before a deadline, seconds: its way, a thread that waits.
 ANSWER_SLACK_SECONDS = 0.02
-#: The first back-off between two attempts of an event, seconds; doubled with each, give or take a half.
-FIRST_BACKOFF_SECONDS = 0.5
 
 #: Seconds of each granularity, as the `limits` library counts them (a month is 30 days, a year 12 months).
 GRANULARITIES = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 2592000, "year": 31104000}

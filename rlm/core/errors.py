@@ -15,12 +15,14 @@ class StoreError(RLMError):
     """Raised when Redis refuses or cannot be reached. No call is made without it; try again once it is back.
 
     Its words are `what` happened and, where it is known, the `remedy`; each is there apart for `rlm doctor`.
+    `waited_seconds` is for how long an answer was waited for in vain.
     """
 
-    def __init__(self, what: str = "", remedy: str = "") -> None:
+    def __init__(self, what: str = "", remedy: str = "", waited_seconds: float = 0.0) -> None:
         super().__init__(f"{what}: {remedy}" if remedy else what)
         self.what = what
         self.remedy = remedy
+        self.waited_seconds = waited_seconds
 
 
 class StoreUnreachableError(StoreError):

@@ -31,19 +31,21 @@ class Point:
 
 
 _SERVICE = "scheduler/service.py"
+_TICKS = "scheduler/ticks.py"
 _CONDUCTOR = "scheduler/conductor.py"
 _RELEASE = "scheduler/release.py"
-_LANE = "rlm/delivery/lane.py"
+_FINALIZE = "rlm/delivery/finalize.py"
+_ATTEMPT = "rlm/delivery/attempt.py"
 _WORKER = "actors/worker.py"
 _SUPERVISOR = "rlm/processes/supervisor.py"
 
 #: All crash points, in the order in which a run, an event and a worker's death come by them.
 POINTS: Final = {
     # The life of a run: the scheduler.
-    "tick.due": Point(f"{_SERVICE}:_tick", "a tick is due; nothing is written of it"),
-    "request.seen": Point(f"{_SERVICE}:_start", "somebody asked for a run; none is open"),
-    "run.opened": Point("scheduler/tick.py:open_run", "the run is open; its tick is not noted, nobody is answered"),
-    "tick.noted": Point(f"{_SERVICE}:_tick", "the tick is noted, and its run, if there is anything to do, is open"),
+    "tick.due": Point(f"{_TICKS}:serve_tick", "a tick is due; nothing is written of it"),
+    "request.seen": Point(f"{_SERVICE}:_start_requested", "somebody asked for a run; none is open"),
+    "run.opened": Point(f"{_TICKS}:open_run", "the run is open; its tick is not noted, nobody is answered"),
+    "tick.noted": Point(f"{_TICKS}:serve_tick", "the tick is noted, and its run, if there is anything to do, is open"),
     "drain.staged": Point("rlm/ledger/intake.py:drain", "the audit list is staged; nothing of it is in the ledger"),
     "drain.giant_aside": Point("rlm/ledger/intake.py:_reject_giant", "a giant is set aside; there is no letter of it"),
     "drain.chunk_taken": Point(f"{_CONDUCTOR}:_drain", "a chunk is in the ledger; the rest is staged"),
@@ -57,20 +59,24 @@ POINTS: Final = {
     "finish.marked": Point(f"{_CONDUCTOR}:_release", "the run is finishing; calls are under way"),
     "finish.awaited": Point(f"{_CONDUCTOR}:finish", "no call is under way; the end-of-run actor is not told"),
     "finish.actor_told": Point(f"{_CONDUCTOR}:finish", "the end-of-run actor is told; the run may be closed by now"),
-    "close.returned": Point("rlm/delivery/closing.py:close_run", "what was not settled is pending; there is no record"),
-    "close.counted": Point("rlm/delivery/closing.py:close_run", "the record is made; it is not written"),
-    "close.recorded": Point("rlm/delivery/closing.py:close_run", "the record is written; nobody is woken"),
+    "close.returned": Point(
+        "rlm/delivery/finalize.py:close_run", "what was not settled is pending; there is no record"
+    ),
+    "close.counted": Point(f"{_FINALIZE}:close_run", "the record is made; it is not written"),
+    "close.recorded": Point(f"{_FINALIZE}:close_run", "the record is written; nobody is woken"),
     "run.conducted": Point(f"{_SERVICE}:_conduct", "the run is closed and recorded; its conductor has not moved on"),
     # The life of an event: a worker.
     "worker.started": Point(f"{_WORKER}:run", "the worker has begun; it is not ready"),
     "worker.fetched": Point(f"{_WORKER}:_carry", "a message is fetched; its event is not claimed"),
-    "worker.claimed": Point(f"{_LANE}:_carry", "the event is claimed; there is no connection"),
-    "worker.connected": Point(f"{_LANE}:_attempt", "the connection is open; no slot is taken"),
-    "worker.slot_taken": Point(f"{_LANE}:_call", "the slot is taken; nothing is sent"),
-    "worker.sent": Point(f"{_LANE}:_call", "the request is sent; there is no answer"),
-    "worker.answered": Point(f"{_LANE}:_call", "the answer is read; nothing is written of it"),
-    "worker.reported": Point(f"{_LANE}:_call", "what the call says of its endpoint is written; it is not settled"),
-    "worker.settled": Point(f"{_LANE}:_persist", "the event is settled or given back; its message is not acknowledged"),
+    "worker.claimed": Point(f"{_ATTEMPT}:claim", "the event is claimed; there is no connection"),
+    "worker.connected": Point(f"{_ATTEMPT}:_connect", "the connection is open; no slot is taken"),
+    "worker.slot_taken": Point(f"{_ATTEMPT}:_send", "the slot is taken; nothing is sent"),
+    "worker.sent": Point(f"{_ATTEMPT}:_send", "the request is sent; there is no answer"),
+    "worker.answered": Point(f"{_ATTEMPT}:_answer", "the answer is read; nothing is written of it"),
+    "worker.reported": Point(f"{_ATTEMPT}:_write", "what the call says of its endpoint is written; it is not settled"),
+    "worker.settled": Point(
+        f"{_ATTEMPT}:_settle", "the event is settled or given back; its message is not acknowledged"
+    ),
     "worker.closing": Point(f"{_WORKER}:_close", "the end-of-run actor has its message; the run is not closed by it"),
     "worker.closed": Point(f"{_WORKER}:_close", "the run is closed, if by this actor; its message is not acknowledged"),
     "worker.leaving": Point(f"{_WORKER}:_wind_down", "the worker is told to leave; it has put nothing back"),

@@ -18,7 +18,7 @@ failed      -                        RLM could not conduct it; what is unsettled
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,10 @@ MOVES: Mapping[State, frozenset[State]] = {
 }
 
 
+#: A record says for how long Redis was away in its run where that was longer, seconds.
+WORTH_TELLING_SECONDS = 1.0
+
+
 class Trigger(StrEnum):
     """Why a run started."""
 
@@ -79,7 +83,9 @@ class Run:
     `deadline_us` follows that clock where it is set, microseconds. `tick` is the tick that it serves, by the clock of
     the scheduler's host. `plan` is the one it began with, `forecast` what is expected of it now; `waits` are what its
     events waited for so far, as `rlm.plan.waits.Waits` has it, and `spent` those that had all their
-    attempts, at its end.
+    attempts, at its end. `late` is why its tick was served late: seconds by obstacle, nothing where it was not.
+    `ever_taken` counts the events ever taken before it opened: those of a higher number in the sequence are its own.
+    `away_seconds` is for how long Redis was away while its events were released.
     """
 
     id: str
@@ -101,6 +107,14 @@ class Run:
     tick: float = 0.0
     waits: Mapping[str, Any] | None = None
     spent: Mapping[str, int] | None = None
+    late: Mapping[str, float] = field(default_factory=dict)
+    ever_taken: int | None = None
+    away_seconds: float = 0.0
+
+    @property
+    def opened_at(self) -> float:
+        """When it was opened: later than it counts from where its tick was served late."""
+        return self.started_at + sum(self.late.values())
 
     def left_seconds(self, now_us: int) -> float:
         """Return the time to the deadline, negative after it; `now_us` is the time of Redis, microseconds.
@@ -175,6 +189,7 @@ def make_record(
         "plan": dict(run.plan) if run.plan else dict(_NO_PLAN),
         "workers": {"peak": run.workers_peak, "restarted": restarted},
         **({"failure": run.failure} if run.failure else {}),
+        **({"redis_away_seconds": round(run.away_seconds, 1)} if run.away_seconds >= WORTH_TELLING_SECONDS else {}),
     }
 
 

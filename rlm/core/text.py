@@ -147,6 +147,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def of_another_configuration(workers: int) -> str:
+    """Write that so many workers have another configuration than the one in force."""
+    return f"{workers:,} of another configuration {'claims' if workers == 1 else 'claim'} nothing"
+
+
 def named(names: Sequence[str], most: int) -> str:
     """Write the first `most` names, and how many others there are: `a, b and 1,785 more`."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""

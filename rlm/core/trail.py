@@ -48,7 +48,7 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class TrailCall:
     """One call of the trail. `at` is when its end was written, seconds since 1970 by the clock of Redis.
 
     `number` is the `attempt` that its body said; a throttled call is not counted, so the next one says the same.
@@ -82,7 +82,7 @@ def encode(run_id: str, number: int, endpoint: str, answer: Answer, heard: Heard
     return msgspec.json.encode(_Entry(run_id, number, endpoint, answer, text, seconds, worker_id.partition(":")[0]))
 
 
-def read(fields: Mapping[bytes, bytes]) -> list[Attempt]:
+def read(fields: Mapping[bytes, bytes]) -> list[TrailCall]:
     """Read the trail out of an event's hash, the oldest first."""
     written = written_in(fields)
     places = (b"t%d" % (number % LENGTH) for number in range(max(1, written - LENGTH + 1), written + 1))
@@ -94,8 +94,10 @@ def written_in(fields: Mapping[bytes, bytes]) -> int:
     return int(fields.get(b"trail", 0))
 
 
-def _read(field: bytes) -> Attempt:
+def _read(field: bytes) -> TrailCall:
     seconds, microseconds, raw = field.split(b" ", 2)
     entry = msgspec.json.decode(raw, type=_Entry)
     at = float(seconds) + float(microseconds) / 1_000_000
-    return Attempt(at, entry.run_id, entry.number, entry.endpoint, entry.answer, entry.text, entry.seconds, entry.host)
+    return TrailCall(
+        at, entry.run_id, entry.number, entry.endpoint, entry.answer, entry.text, entry.seconds, entry.host
+    )

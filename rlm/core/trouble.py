@@ -1,6 +1,6 @@
 """What went wrong with the calls of a run, by endpoint: counted in one place, told the same everywhere. Pure.
 
-Each call that was not answered well is counted in one of a few words (`rlm.delivery.kinds`) in the step that settles
+Each call that was not answered well is counted in one of a few words (`rlm.delivery.outcome`) in the step that settles
 its event, as `trouble:ENDPOINT WHAT` of the run's tally.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.core.endpoint import target_of
-from rlm.core.text import named
+from rlm.core.text import named, span
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -73,6 +73,12 @@ def in_words(troubles: Sequence[Entry]) -> str:
 def _group(what: str, address: str | None, entries: Sequence[Entry]) -> str:
     calls, names = sum(one["calls"] for one in entries), [one["endpoint"] for one in entries]
     return ", ".join([f"{calls:,} x {what}", *([address] if address else []), named(names, MOST_NAMED)])
+
+
+def away_in_words(record: Entry) -> str:
+    """Return for how long Redis was away in a run; an empty text where it was not for long enough to tell."""
+    seconds = record.get("redis_away_seconds")
+    return f"Redis was away for {span(seconds)}" if seconds else ""
 
 
 def is_refusal(what: str) -> bool:

@@ -1,11 +1,10 @@
-"""The HTTP call: one event to one endpoint, and one classified outcome. Knows nothing of Redis."""
+"""One event from its claim to its settlement, and the end of a run. The names here are those of the HTTP call."""
 
 from __future__ import annotations
 
 from rlm.delivery.connection import Connection, Opener, UnreachableError
-from rlm.delivery.http import Dispatcher
+from rlm.delivery.http import Dispatcher, Request
 from rlm.delivery.outcome import TOO_MANY_REQUESTS, Delivered, Outcome, Rejected, Throttled, Unreachable
-from rlm.delivery.request import Request
 
 __all__ = [
     "TOO_MANY_REQUESTS",

@@ -1,7 +1,7 @@
 """One answer of HTTP/1.1, fed as it arrives. llhttp parses; what it lets pass is checked here.
 
-Interim answers (1xx) are read and forgotten: the one that counts comes after them. An answer that is not exactly what
-HTTP/1.1 allows is no answer, because what it means could be guessed in two ways.
+Interim answers (1xx) are read and skipped. An answer that is not exactly what HTTP/1.1 allows is no answer, because it
+could be understood in two ways.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _VERSIONS = ("1.0", "1.1")
 
 
 class BrokenAnswerError(DispatchError):
-    """Raised when what came is no whole answer of HTTP/1.1; whether the event was taken is not known."""
+    """Raised when what came is no whole answer of HTTP/1.1. Whether the event was taken is not known."""
 
 
 class Answer:
@@ -37,11 +37,11 @@ class Answer:
         #: Every `Retry-After` of the final answer.
         self.retry_after: list[str] = []
         self.body = bytearray()
-        #: The body is compressed: nothing that people could read.
+        #: The body is compressed, so people cannot read it.
         self.encoded = False
         #: It was read to its end.
         self.whole = False
-        #: Something followed it in the same read, which nobody asked for.
+        #: Something unasked followed it in the same read.
         self.surplus = False
         self._keeps = False
         self._interim = False
@@ -58,7 +58,7 @@ class Answer:
 
     @property
     def room(self) -> int:
-        """How many more bytes may be read of it; 0 where it is cut off, though its status stands.
+        """How many more bytes may be read of it; 0 if it is cut off, though its status stands.
 
         Raises:
             BrokenAnswerError: its header does not end.
@@ -70,11 +70,10 @@ class Answer:
         return MAX_HEAD_BYTES - self._received
 
     def feed(self, data: bytes) -> None:
-        """Take what came; empty where the connection ended.
+        """Take what came; it is empty if the connection ended.
 
-        A header is parsed line by line, so that each ends where HTTP has it end, and an interim answer has no body
-        whatever it announces. The last byte is parsed apart: an answer that is whole without it is followed by
-        something nobody asked for.
+        A header is parsed line by line, so that it ends where HTTP says, and an interim answer has no body whatever it
+        announces. The last byte is parsed apart: if the answer is whole without it, something unasked follows.
 
         Raises:
             BrokenAnswerError: this is no answer of HTTP/1.1.
@@ -124,7 +123,7 @@ class Answer:
     # -- what the parser calls
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Note a header; one that comes after the header's end is a trailer, and says nothing."""
+        """Note a header; one that comes after the header's end is a trailer, and is ignored."""
         if not self.status:
             self._fields.append((name.lower(), value))
 
@@ -137,7 +136,7 @@ class Answer:
         status = parser.get_status_code()
         self._fault = _fault_of(status, parser.get_http_version())
         if self._fault:
-            raise BrokenAnswerError(self._fault)  # the parser stops, and tells `_parse`
+            raise BrokenAnswerError(self._fault)  # stops the parser, whose error `_parse` gets
         self._interim = status in _INTERIM
         if not self._interim:
             self._take_head(status, fields, keeps=parser.should_keep_alive())

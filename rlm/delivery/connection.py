@@ -1,33 +1,35 @@
-"""One connection to an endpoint: opened, used for one call after the other, each step by a deadline, and given up."""
+"""A connection to an endpoint: its name looked up, opened, used for one call after the other, each by a deadline."""
 
 from __future__ import annotations
 
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any, TypeAlias
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import target_of
 from rlm.core.errors import DispatchError
-from rlm.delivery import kinds
 from rlm.delivery.answer import Answer
-from rlm.delivery.resolver import Resolver
+from rlm.delivery.outcome import NO_WAY, kind_of_error
 
-if TYPE_CHECKING:
-    from rlm.delivery.resolver import Addresses
-
-#: Maximum age of a connection at which it still gets another call, seconds. A busy one never ends by itself and would
-#: stay with the address it was opened to, whatever DNS says later. 60 s is the usual lifetime of a name that may move;
-#: opening one connection a minute costs nothing that could be measured.
+#: Maximum age of a connection at which it still gets another call, seconds. A busy one would stay with the address it
+#: was opened to, whatever DNS says later. 60 s is the usual lifetime of a name that may move, and one new connection a
+#: minute costs nothing that could be measured.
 MAX_AGE_SECONDS = 60.0
 
 _READ_BYTES = 65_536
 
+#: What `socket.getaddrinfo` returns: family, kind, protocol, canonical name, address of each.
+Addresses: TypeAlias = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
+
 
 class UnreachableError(DispatchError):
-    """Raised when no connection to an endpoint could be opened; nothing was sent. `kind` is why, in a word."""
+    """Raised when no connection to an endpoint could be opened; nothing was sent. `kind` is its word, see `outcome`."""
 
-    def __init__(self, message: str, kind: str = kinds.NO_WAY) -> None:
+    def __init__(self, message: str, kind: str = NO_WAY) -> None:
         super().__init__(message)
         self.kind = kind
 
@@ -48,8 +50,8 @@ class Connection:
     def is_quiet(self) -> bool:
         """Return whether nothing can be read: no end, and nothing that would be taken for the next answer.
 
-        Reading is the only test that holds for TLS too, whose own messages, such as tickets, it takes in. A connection
-        that is not quiet has lost a byte by it, and must be closed.
+        Only reading is a test for TLS too, since it takes in messages of TLS itself, such as tickets. A connection that
+        is not quiet has lost a byte by it, and must be closed.
         """
         try:
             self._sock.settimeout(0)
@@ -93,6 +95,60 @@ class Connection:
         self._sock.close()
 
 
+class Resolver:
+    """Looks each name up once at a time, in a thread that nobody waits for at the end of the process.
+
+    A look-up that hangs so holds no call beyond its time, and a name has one thread at most. Nothing is cached.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: dict[tuple[str, int], Future[Addresses]] = {}
+        self._lock = threading.Lock()
+
+    def resolve(self, host: str, port: int, seconds: float) -> Addresses:
+        """Return the addresses of `host`, waiting at most `seconds`.
+
+        Raises:
+            OSError: it has none, or they were not found in time.
+            UnicodeError: it cannot be a name.
+        """
+        try:
+            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        except socket.gaierror:  # it is a name
+            found = self._look_up(host, port)
+        try:
+            return found.result(max(0.0, seconds))
+        except TimeoutError:
+            raise TimeoutError("timed out while its name was looked up") from None
+
+    def _look_up(self, host: str, port: int) -> Future[Addresses]:
+        """Return the look-up that is under way; begin one if there is none."""
+        with self._lock:
+            found = self._under_way.get((host, port))
+            if found is None:
+                found = Future()
+                threading.Thread(
+                    target=self._run, args=(host, port, found), name=f"resolve {host}", daemon=True
+                ).start()
+                self._under_way[host, port] = found
+            return found
+
+    def _run(self, host: str, port: int, found: Future[Addresses]) -> None:
+        try:
+            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            self._forget(host, port)
+            found.set_exception(error)
+        else:
+            self._forget(host, port)
+            found.set_result(addresses)
+
+    def _forget(self, host: str, port: int) -> None:
+        """Forget a look-up before it ends, so that whoever asks after its end begins a new one."""
+        with self._lock:
+            del self._under_way[host, port]
+
+
 class Opener:
     """Opens connections, all with one context of TLS: certificates are checked against what the host trusts."""
 
@@ -112,7 +168,7 @@ class Opener:
             sock = _reach(self._resolver.resolve(host, port, seconds), deadline)
             return Connection(self._encrypt(sock, host, deadline) if scheme == "https" else sock)
         except (OSError, UnicodeError) as error:  # the latter of a name that cannot be one
-            raise UnreachableError(f"no connection to {host}:{port}: {error}", kinds.of_error(error)) from error
+            raise UnreachableError(f"no connection to {host}:{port}: {error}", kind_of_error(error)) from error
 
     def _encrypt(self, sock: socket.socket, host: str, deadline: float) -> ssl.SSLSocket:
         try:

@@ -1,7 +1,6 @@
 """One HTTP call for one event: connect, send, receive. Whatever an endpoint does, each step ends by its deadline.
 
-The steps are apart because a slot is taken between them: `connect` first, so that a slot taken next is used at once;
-then `send`; then `receive`.
+The steps are apart because a slot is taken after `connect`: it is used at once by `send`, and `receive` follows.
 """
 
 from __future__ import annotations
@@ -10,16 +9,20 @@ import itertools
 import logging
 import re
 import threading
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+import msgspec
+
+from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError
-from rlm.delivery import kinds
 from rlm.delivery.answer import BrokenAnswerError
 from rlm.delivery.connection import Opener
-from rlm.delivery.outcome import Unreachable, classify
-from rlm.delivery.request import render
+from rlm.delivery.outcome import BAD_HEADER, BROKEN, NO_ANSWER, Unreachable, classify, kind_of_error
 from rlm.settings.redaction import redact, secrets_of_call
+from rlm.settings.secrets import known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,18 +31,63 @@ if TYPE_CHECKING:
     from rlm.delivery.answer import Answer
     from rlm.delivery.connection import Connection
     from rlm.delivery.outcome import Outcome
-    from rlm.delivery.request import Request
 
-#: To an endpoint that spoke unasked no connection is kept for so long, seconds. Something it says late, while the next
-#: call is on its way, could not be told from the answer to that call.
+#: How long no connection is kept to an endpoint that spoke unasked, seconds. What it says late, while the next call is
+#: on its way, would be taken for the answer to that call.
 DISTRUST_SECONDS = 600.0
 
 _EXCERPT_CHARACTERS = 200
-#: From this status on somebody wants to know what an answer says.
+#: From this status on the beginning of an answer is kept, for people to read.
 _REFUSING = 300
+#: What would end a header's line, or the header. The settings allow none of them; this is the last check.
+_LINE_BREAK = re.compile(r"[\r\n\0]")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent of an event. `attempt` counts over all runs from 1; `item` is as it came, JSON."""
+
+    event_id: str
+    event_type: str
+    wallet_name: str
+    run_id: str
+    attempt: int
+    item: bytes
+
+    def encode(self) -> bytes:
+        """Return the body."""
+        return msgspec.json.encode(asdict(self) | {"item": msgspec.Raw(self.item)})
+
+
+def render(request: Request, url: str, headers: Mapping[str, str]) -> bytes:
+    """Return the whole request to `url`, with `headers` beside RLM's own.
+
+    Raises:
+        ValueError: a header is not what HTTP allows; the message quotes none, since it may be a secret.
+    """
+    parts = urlsplit(url)
+    body = request.encode()
+    fields = {
+        "Host": parts.netloc.rpartition("@")[2],
+        "Content-Length": str(len(body)),
+        **headers,
+        "Content-Type": "application/json",
+        "Idempotency-Key": request.event_id,
+        "User-Agent": f"rlm/{__version__}",
+    }
+    if not any(name.lower() == "accept-encoding" for name in headers):
+        fields["Accept-Encoding"] = "identity"  # what an answer says is kept for people to read
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    lines = [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    if any(map(_LINE_BREAK.search, lines)):
+        raise ValueError("a header holds a line break or a NUL")
+    try:
+        return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+    except UnicodeEncodeError:
+        raise ValueError("a header is not Latin-1") from None
 
 
 class Dispatcher:
@@ -91,11 +139,11 @@ class Dispatcher:
         except ValueError:  # nothing of it is quoted: it is about a header, which may be a secret
             connection.close()
             told = "the request could not be sent: a configured header is not what HTTP allows"
-            return Unreachable(told, None, kinds.BAD_HEADER)
+            return Unreachable(told, None, BAD_HEADER)
         except OSError as error:
             self._drop(endpoint, connection)
             told = f"the request could not be sent whole: {self._redacted(endpoint, str(error))}"
-            return Unreachable(told, None, kinds.of_error(error))
+            return Unreachable(told, None, kind_of_error(error))
         except RLMError:
             connection.close()
             raise
@@ -161,14 +209,15 @@ class Dispatcher:
         return _UNPRINTABLE.sub(" ", text)[:_EXCERPT_CHARACTERS].strip()
 
     def _redacted(self, endpoint: Endpoint, text: str, *, torn: bool = False) -> str:
-        return redact(text, secrets_of_call(endpoint, self._resolve_headers(endpoint)), torn=torn)
+        own = redact(text, secrets_of_call(endpoint, self._resolve_headers(endpoint)), torn=torn)
+        return known().hide(own)  # one that another endpoint is sent as well: both may belong to the same provider
 
 
 def _no_answer(error: Exception, sent_at: float, deadline: float) -> tuple[str, str]:
-    """Say why there is no answer, in words and in the one word in which that is counted."""
+    """Return why there is no answer, as a sentence and as the word in which it is counted."""
     now = system_clock.monotonic()
     if isinstance(error, TimeoutError) or now >= deadline:
-        return f"no answer within {now - sent_at:.1f} s", kinds.NO_ANSWER
+        return f"no answer within {now - sent_at:.1f} s", NO_ANSWER
     if isinstance(error, BrokenAnswerError):
-        return f"a broken answer after {now - sent_at:.1f} s: {error}", kinds.BROKEN
-    return f"the connection broke after {now - sent_at:.1f} s: {error}", kinds.of_error(error)
+        return f"a broken answer after {now - sent_at:.1f} s: {error}", BROKEN
+    return f"the connection broke after {now - sent_at:.1f} s: {error}", kind_of_error(error)

@@ -1,15 +1,18 @@
-"""What an answer means (CONTRACT 2): four outcomes, and how long an endpoint wants to rest. Pure."""
+"""What an answer means: four outcomes, the word in which a failed call is counted, and how long an endpoint rests."""
 
 from __future__ import annotations
 
 import email.utils
 import math
+import socket
+import ssl
 from dataclasses import dataclass
 from datetime import UTC
-from typing import TYPE_CHECKING, TypeAlias
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from rlm.core.trouble import OF_ENDPOINT
-from rlm.delivery import kinds
+from rlm.delivery.answer import BrokenAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +23,36 @@ MAX_RETRY_AFTER_SECONDS = 86_400.0
 TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
 _SUCCESS, _REFUSALS = range(200, 300), range(300, 500)
 _TRY_AGAIN = frozenset({408, 425})
+
+#: The few short words in which calls that went wrong are counted, whatever an endpoint does.
+REFUSED, NO_ANSWER, CUT, BROKEN = "connection refused", "no answer in time", "connection cut", "broken answer"
+NO_NAME, NO_WAY = "name not found", "not reachable"
+BAD_CERTIFICATE, NO_TLS, BAD_HEADER = "TLS certificate refused", "TLS failed", "a header that HTTP does not allow"
+#: The run's deadline came first, or the worker of the call was lost: neither says anything of the endpoint.
+DEADLINE, WORKER_LOST = "cut by the deadline", "worker lost"
+
+#: By the error, the narrower class first.
+_OF_ERRORS: Final = (
+    (BrokenAnswerError, BROKEN),
+    (TimeoutError, NO_ANSWER),
+    (ConnectionRefusedError, REFUSED),
+    (ConnectionError, CUT),
+    (ssl.SSLCertVerificationError, BAD_CERTIFICATE),
+    (ssl.SSLError, NO_TLS),
+    (socket.gaierror, NO_NAME),
+    (UnicodeError, NO_NAME),
+)
+_KNOWN: Final = frozenset(map(int, HTTPStatus))
+
+
+def kind_of_error(error: BaseException) -> str:
+    """Return the word for what kept a call from being answered."""
+    return next((kind for errors, kind in _OF_ERRORS if isinstance(error, errors)), NO_WAY)
+
+
+def kind_of_status(status: int) -> str:
+    """Return the word for an answer; those that HTTP does not know share one, so that there are few words."""
+    return f"HTTP {status}" if status in _KNOWN else f"HTTP {status // 100}xx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +65,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """The endpoint wants a rest (429, or 503 with `Retry-After`); None where it did not say how long, in seconds."""
+    """The endpoint wants a rest (429, or 503 with `Retry-After`); None if it did not say how long, in seconds."""
 
     status: int
     seconds: float
@@ -40,8 +73,8 @@ class Throttled:
 
     @property
     def kind(self) -> str:
-        """In which word it is counted."""
-        return kinds.of_status(self.status)
+        """The word in which it is counted."""
+        return kind_of_status(self.status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +87,8 @@ class Rejected:
 
     @property
     def kind(self) -> str:
-        """In which word it is counted."""
-        return kinds.of_status(self.status)
+        """The word in which it is counted."""
+        return kind_of_status(self.status)
 
     @property
     def of_endpoint(self) -> bool:
@@ -67,7 +100,7 @@ class Rejected:
 class Unreachable:
     """The event may be sent again: 408, 425, other 5xx, or no answer at all, then `seconds` is None.
 
-    `kind` is the word in which it is counted, see `rlm.delivery.kinds`.
+    `kind` is the word in which it is counted, one of those above.
     """
 
     detail: str
@@ -79,7 +112,7 @@ Outcome: TypeAlias = Delivered | Throttled | Rejected | Unreachable
 
 
 def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: float, now: float) -> Outcome:
-    """Turn a final answer into an outcome, as CONTRACT 2 says.
+    """Return the outcome that a final answer is.
 
     `retry_after` holds every `Retry-After` of the answer. `now` is in seconds since 1970, `seconds` since it was sent.
     """
@@ -90,7 +123,7 @@ def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: flo
     detail = f"HTTP {status}{f': {excerpt}' if excerpt else ''}"
     if status in _REFUSALS and status not in _TRY_AGAIN:
         return Rejected(status, seconds, detail)
-    return Unreachable(detail, seconds, kinds.of_status(status))
+    return Unreachable(detail, seconds, kind_of_status(status))
 
 
 def parse_retry_after(value: str, now: float) -> float | None:
@@ -109,6 +142,6 @@ def parse_retry_after(value: str, now: float) -> float | None:
 
 
 def _longest(values: Sequence[str], now: float) -> float | None:
-    """Return the longest rest asked for: with two of them a proxy has added its own, and both want to be heard."""
+    """Return the longest rest asked for: a proxy may have added its own, and both count."""
     rests = (parse_retry_after(value, now) for value in values)
     return max((rest for rest in rests if rest is not None), default=None)

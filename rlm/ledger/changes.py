@@ -48,6 +48,11 @@ class Change:
     before: str | None
     after: str | None
 
+    @property
+    def ended(self) -> str:
+        """What a resume ended, as health has it by now: records say `open` of what was resting."""
+        return (self.before or "").replace("open", "resting")
+
 
 class _Record(msgspec.Struct, rename={"before": "from", "after": "to"}):
     """A change as it is kept."""

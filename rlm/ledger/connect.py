@@ -26,6 +26,7 @@ from rlm.core.errors import (
 from rlm.core.trust import require_regular
 from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.embedded.places import is_own_socket
+from rlm.ledger.embedded.process import HANGS_REMEDY
 from rlm.ledger.sizes import longest_bulk
 from rlm.settings.masking import EMBEDDED, mask_url
 
@@ -42,6 +43,8 @@ _CERTIFICATES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 URL_SETTING = "redis.url (or REDIS_URL)"
 
 
+#: How long an answer is waited for where a caller has no time of its own, seconds.
+SOCKET_TIMEOUT_SECONDS = 5.0
 #: How names are read that need not be text: bytes that are none come through, and go back as they were.
 ESCAPED = "surrogateescape"
 #: What reading a key raises that holds something else than RLM writes there.
@@ -73,7 +76,7 @@ def connected(settings: Settings) -> Iterator[EmbeddedServer | RemoteServer]:
         yield server
 
 
-def make_client(url: str, *, socket_timeout: float = 5.0) -> redis.Redis:
+def make_client(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_SECONDS) -> redis.Redis:
     """Make a client for `url`: redis://, rediss://, unix:// or redis+sentinel://host:port[,host:port]/service[/db].
 
     It connects at the first command, waits `socket_timeout` seconds for an answer, and reports a lost one instead of
@@ -190,8 +193,15 @@ def _in_own_words(error: redis.RedisError, client: redis.Redis | None) -> StoreE
     if client and _is_embedded(client):
         remedy = "it is the embedded server, which RLM starts again by itself"
         if isinstance(error, redis.TimeoutError):  # it lives
-            remedy = "it is the embedded server, and hangs: see whether its host is overloaded, else end its process"
-    return StoreUnreachableError(f"{where} cannot be reached ({error})", remedy)
+            remedy = f"it is the embedded server, and hangs: {HANGS_REMEDY}"
+    waited_seconds = _timeout_of(client) if isinstance(error, redis.TimeoutError) else 0.0
+    return StoreUnreachableError(f"{where} cannot be reached ({error})", remedy, waited_seconds)
+
+
+def _timeout_of(client: redis.Redis | None) -> float:
+    """Return for how long an answer is waited for, seconds."""
+    facts = client.connection_pool.connection_kwargs if client else {}
+    return facts.get("socket_timeout") or SOCKET_TIMEOUT_SECONDS
 
 
 def names_of(client: redis.Redis, pattern: str) -> list[str]:

@@ -22,7 +22,7 @@ _MICROSECONDS = 1_000_000
 #: `paused_until_us` of a pause that lasts until it is resumed: the end of the year 9999, as `pause_endpoint` writes it.
 _FOREVER_US = 253_402_300_799_000_000
 _REFUSED = ("refused_limit", "refused_nth", "refused_calls", "refused_us")
-_HEALTH = ("failures", "paused_by", "paused_at", "paused_until_us", "opened_us", *_REFUSED)
+_HEALTH = ("failures", "paused_by", "paused_at", "paused_until_us", "opened_us", "failed_with", *_REFUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Resumed:
 class Refusals:
     """Calls that an endpoint refused as too many though its `limit` allows them.
 
-    `nth` is the lowest number, of those in the shortest period of the limit, that one of them had; `at` is when the
-    newest was refused, seconds since 1970.
+    `nth` is one more than were accepted in the shortest period of the limit, the lowest such number of all of them;
+    `at` is when the newest was refused, seconds since 1970.
     """
 
     limit: str
@@ -53,6 +53,7 @@ class Health:
 
     Times are in seconds since 1970. `paused_until` is None for a pause without an end, and where there was none.
     `opened_at` is when it last came to rest for its failures, which raised an alarm.
+    `failed_with` is what the last of its failures was, in a few words; empty where that is not known.
     `refusals` are those of calls that its limit allows, if any, see `rlm.ledger.refusals`.
     """
 
@@ -61,6 +62,7 @@ class Health:
     paused_at: float | None
     paused_until: float | None
     opened_at: float | None = None
+    failed_with: str = ""
     refusals: Refusals | None = None
 
 
@@ -158,6 +160,7 @@ def _read_health(
     at: bytes | None,
     until_us: bytes | None,
     opened_us: bytes | None,
+    failed_with: bytes | None,
     *refused: bytes | None,
 ) -> Health:
     ends = until_us is not None and int(until_us) < _FOREVER_US // 2  # it is moved with a clock that steps
@@ -167,6 +170,7 @@ def _read_health(
         float(at) if at else None,
         int(until_us) / _MICROSECONDS if until_us and ends else None,
         int(opened_us) / _MICROSECONDS if opened_us else None,
+        (failed_with or b"").decode(errors=ESCAPED),
         _read_refusals(*refused),
     )
 

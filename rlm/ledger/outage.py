@@ -20,25 +20,33 @@ LASTING_SECONDS = 5.0
 
 
 class Outage:
-    """One process's trouble with Redis, from the first failure to the first success after it."""
+    """One process's trouble with Redis, from the command that failed first to the first success after it."""
 
-    def __init__(self, log: logging.Logger, action: str, clock: Clock = system_clock) -> None:
-        """Tell of it in `log`, as what this process was doing."""
+    def __init__(
+        self,
+        log: logging.Logger,
+        action: str,
+        clock: Clock = system_clock,
+        *,
+        lasting_seconds: float = LASTING_SECONDS,
+    ) -> None:
+        """Tell of it in `log`, as what this process was doing; once it is lasting, it is an alarm."""
         self._log = log
         self._action = action
         self._clock = clock
+        self._lasting_seconds = lasting_seconds
         self._since: float | None = None
         self._told_until = float("-inf")
 
     def tell(self, error: StoreError, then: str, **facts: str) -> None:
         """Say that Redis failed, and what is done about it `then`; not at each turn of a loop."""
         now = self._clock.monotonic()
-        self._since = now if self._since is None else self._since
+        self._since = now - error.waited_seconds if self._since is None else self._since
         if now < self._told_until:
             return
         self._told_until = now + TOLD_SECONDS
         lasted = now - self._since
-        if lasted < LASTING_SECONDS:
+        if lasted < self._lasting_seconds:
             self._log.warning("Redis failed; %s: %s", then, error, extra={"action": self._action, **facts})
         else:
             self._log.error(
@@ -49,9 +57,11 @@ class Outage:
                 extra=alarm(Alarm.REDIS_AWAY, self._action, counts={"seconds": round(lasted, 1)}, **facts),
             )
 
-    def over(self) -> None:
-        """Note that Redis did what it was asked, and say so where it had failed."""
-        if self._since is not None:
-            lasted = self._clock.monotonic() - self._since
-            self._log.info("Redis answers again, after %.1f s", lasted, extra={"action": self._action})
-            self._since = None
+    def over(self) -> float:
+        """Note that Redis did what it was asked; where it had failed, log for how long and return that, seconds."""
+        if self._since is None:
+            return 0.0
+        lasted = self._clock.monotonic() - self._since
+        self._log.info("Redis answers again, after %.1f s", lasted, extra={"action": self._action})
+        self._since = None
+        return lasted

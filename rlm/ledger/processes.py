@@ -120,7 +120,7 @@ class Processes:
         return sorted(found, key=lambda process: (process.started_at, process.id))
 
     def missing(self, role: Role) -> list[str]:
-        """Name the processes of a role that have not signed off and are no longer heard of; see `scheduler.janitor`."""
+        """Return the processes of a role that neither signed off nor are heard of; see `scheduler.housekeeping`."""
         return [one for one, entry in self._entries(role).items() if entry is None]
 
     @translated()

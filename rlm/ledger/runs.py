@@ -62,6 +62,8 @@ class Runs:
             "window_seconds": repr(run.window_seconds),
             "revision": run.revision,
             "tick": repr(run.tick),
+            **({"late": msgspec.json.encode(run.late).decode()} if run.late else {}),
+            **({} if run.ever_taken is None else {"ever_taken": run.ever_taken}),
         }
         args: list[str | int] = [token, run.id, len(fields)]
         for name, value in fields.items():
@@ -355,4 +357,7 @@ def _read_run(run_id: str, fields: Mapping[bytes, bytes]) -> Run:
         tick=float(text.get("tick", text["started_at"])),
         waits=msgspec.json.decode(text["waits"]) if "waits" in text else None,
         spent=msgspec.json.decode(text["spent"]) if "spent" in text else None,
+        late=msgspec.json.decode(text["late"]) if "late" in text else {},
+        away_seconds=float(text.get("away_seconds", 0)),
+        ever_taken=int(text["ever_taken"]) if "ever_taken" in text else None,
     )

@@ -269,21 +269,25 @@ class Windows:
     def refuse(self, endpoint: Endpoint, seconds: float, slot: Admitted) -> Refusals | None:
         """Rest an endpoint that refused the call of `slot` as one too many, and note the how-manieth that was.
 
-        That is of those in the shortest period of its limit, the lowest number standing. A probe's says nothing. The
+        That is one more than it may have accepted in the shortest period of its limit, the lowest number standing. Of
+        calls under way at the same time the order is not known: each may have come last. A probe's says nothing. The
         guard is counted in: so long after its slot a call may be read, and without it those would lack which the
         endpoint still counts when a period has just passed here.
         Return what is noted under this limit by now; None where this refusal is not.
         """
-        shortest_seconds = min(rule.seconds for rule in endpoint.limit.rules)
-        period_us = round((shortest_seconds + self._guard_seconds) * _MICROSECONDS)
-        refused: list[str | int] = ["" if slot.suspect else slot.stamp, period_us, endpoint.limit.text]
+        shortest = min(endpoint.limit.rules, key=lambda rule: rule.seconds)
+        period_us = round((shortest.seconds + self._guard_seconds) * _MICROSECONDS)
+        refused: list[str | int] = [slot.stamp, period_us, endpoint.limit.text, 0 if slot.suspect else shortest.amount]
         _, noted, nth = self._rest_by(endpoint, seconds, seconds, failing=0, refused=refused)
         return Refusals(endpoint.limit.text, nth, noted, system_clock.now()) if noted else None
 
-    def fail(self, endpoint: Endpoint, *, first_rest_seconds: float, failing: int) -> Failed:
-        """Count a failure; from `failing` in a row on the endpoint rests, twice as long each time, a period at most."""
+    def fail(self, endpoint: Endpoint, *, first_rest_seconds: float, failing: int, why: str = "") -> Failed:
+        """Count a failure; from `failing` in a row on the endpoint rests, twice as long each time, a period at most.
+
+        `why` is kept until it answers well, in a few words of `rlm.delivery.kinds`.
+        """
         longest_seconds = endpoint.limit.longest_seconds
-        return self._rest_by(endpoint, first_rest_seconds, longest_seconds, failing=failing)[0]
+        return self._rest_by(endpoint, first_rest_seconds, longest_seconds, failing=failing, why=why)[0]
 
     def _rest_by(
         self,
@@ -292,10 +296,11 @@ class Windows:
         longest_seconds: float,
         *,
         failing: int,
-        refused: Sequence[str | int] = ("", 0, ""),
+        refused: Sequence[str | int] = ("", 0, "", 0),
+        why: str = "",
     ) -> tuple[Failed, int, int]:
         keys = [self._keys.health(endpoint.window_id), self._keys.window(endpoint.window_id)]
-        args = [round(seconds * _MICROSECONDS), round(longest_seconds * _MICROSECONDS), failing, *refused]
+        args = [round(seconds * _MICROSECONDS), round(longest_seconds * _MICROSECONDS), failing, *refused, why]
         rest_us, opened, noted, nth = self._rest(self._client, keys, args)
         return Failed(rest_us / _MICROSECONDS, opened=bool(opened)), noted, nth
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.core.text import counted, named
-from rlm.plan.waits import Obstacle, Wait, Waits
+from rlm.plan.waits import ANOTHER_CONFIGURATION, Obstacle, Wait, Waits
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 WORTH_A_WORD: Final = 0.05
 #: Obstacles that are in the nature of the job: nothing went wrong where events wait for these.
 IN_ORDER: Final = frozenset({Obstacle.LIMIT, Obstacle.BUDGET})
+#: Causes that are an operator's order, or the rule that runs never overlap.
+_AS_ORDERED: Final = frozenset({Obstacle.PAUSED, Obstacle.RUN_BEFORE, "cancelled", "stopped"})
 #: Obstacles for which there is an alarm while they stand in the way.
 ALARMED: Final = frozenset({Obstacle.WORKERS, Obstacle.REDIS, Obstacle.HELD})
 #: So many endpoints, budgets or types are named; of others only the number is told.
@@ -40,6 +42,7 @@ _WORDS: Final = {
     Obstacle.HELD: "{name} {was} held, the window not to be trusted",
     Obstacle.REDIS: "Redis was away or not fit for {seconds}",
     Obstacle.CONDUCTOR: "nobody conducted for {seconds}",
+    Obstacle.RUN_BEFORE: "the run before was still open for {seconds}",
 }
 
 
@@ -108,8 +111,8 @@ def alarmed(why: Sequence[Mapping[str, Any]], types: Collection[str] = ()) -> bo
 
 
 def went_wrong(why: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether any cause of a record is more than the limits, or an operator's order."""
-    return any(one["cause"] not in {*IN_ORDER, Obstacle.PAUSED, CANCELLED, STOPPED} for one in why)
+    """Return whether any cause of a record is more than the limits, an operator's order or a run before it."""
+    return any(one["cause"] not in {*IN_ORDER, *_AS_ORDERED} for one in why)
 
 
 def _spent(run: Ended, left: Mapping[str, int]) -> Iterator[Cause]:
@@ -182,9 +185,10 @@ def _obstacle(run: Ended, obstacle: Obstacle, types: Sequence[str]) -> str:
             if wait.obstacle is obstacle:
                 longest[wait.name] = max(longest.get(wait.name, 0.0), seconds)
     names = sorted(longest, key=longest.__getitem__, reverse=True)
-    return _WORDS[obstacle].format(
+    told = _WORDS[obstacle].format(
         name=_names(names), was="was" if len(names) == 1 else "were", seconds=_seconds(sum(longest.values()))
     )
+    return f"{told}, for those there had {ANOTHER_CONFIGURATION}" if ANOTHER_CONFIGURATION in names else told
 
 
 def _left_over(number: int) -> str:

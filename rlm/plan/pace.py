@@ -31,7 +31,8 @@ class Scene:
     """What a release is decided on, as it stands at one moment.
 
     `counts` by type; `views` of the windows, by the name of endpoint or budget; `lanes` there are; `remaining_seconds`
-    to the deadline; what calls are `expected` to be like; by type the events `begun` in this run so far.
+    to the deadline; what calls are `expected` to be like; by type the events `begun` in this run so far. `strangers`
+    are the ready workers of another configuration, which claim nothing.
     """
 
     counts: Mapping[str, Counts]
@@ -40,6 +41,7 @@ class Scene:
     remaining_seconds: float
     expected: Mapping[Pair, Expected] = field(default_factory=dict)
     begun: Mapping[str, int] = field(default_factory=dict)
+    strangers: int = 0
 
     def usable(self, event_type: EventType) -> tuple[Endpoint, ...]:
         """Return the endpoints where a call begun now would be answered before the deadline."""

@@ -10,6 +10,7 @@ import heapq
 import math
 from typing import TYPE_CHECKING
 
+from rlm.core.retry import backoff
 from rlm.plan.course import Start
 from rlm.plan.division import divide
 from rlm.plan.gate import NEVER
@@ -140,5 +141,5 @@ class Queue:
         if attempt + 1 == self._attempts:
             self.failed += failed
         elif failed:
-            heapq.heappush(self._coming, (at + (self._backoff << attempt), attempt + 1, failed))
+            heapq.heappush(self._coming, (at + (backoff(self._backoff, attempt + 1)), attempt + 1, failed))
         return failed

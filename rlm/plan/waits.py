@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 from rlm.core.health import Circuit, circuit_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from rlm.core.endpoint import Endpoint, EventType
     from rlm.core.window import WindowState
     from rlm.plan.pace import Scene
+
+#: What is wrong with workers that are ready and claim nothing of a run.
+ANOTHER_CONFIGURATION: Final = "another configuration"
 
 #: Looks further apart than this were not made by one conductor at work, seconds: nobody conducted in between.
 GAP_SECONDS: Final = 2.0
@@ -27,7 +30,7 @@ class Obstacle(StrEnum):
     """What keeps a waiting event from being sent."""
 
     START = "start"  # the run has not made its first call: it drains, plans, and its workers come up
-    WORKERS = "workers"  # no worker is ready
+    WORKERS = "workers"  # no worker is ready, or those that are have another configuration
     LANES = "lanes"  # a slot is free, and every lane is busy
     LIMIT = "limit"  # the windows of its endpoints are full
     BUDGET = "budget"  # the window of a budget is full
@@ -36,11 +39,12 @@ class Obstacle(StrEnum):
     HELD = "held"  # their windows cannot be trusted
     REDIS = "redis"  # Redis is away, or not fit to be told of calls
     CONDUCTOR = "conductor"  # nobody conducts
+    RUN_BEFORE = "run_before"  # the tick has come, and the run before is still open
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What an event waits for; `name` is the endpoint or the budget, empty where there is none to name."""
+    """What an event waits for; `name` is the endpoint, the budget, or `ANOTHER_CONFIGURATION`; empty without one."""
 
     obstacle: Obstacle
     name: str = ""
@@ -71,6 +75,8 @@ def waits_of(scene: Scene, kind: EventType, *, begun: bool) -> dict[Wait, float]
     usable = scene.usable(kind)
     if not scene.counts[kind.name].pending or not usable:
         return {}
+    if not scene.lanes and scene.strangers:
+        return {Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION): 1.0}
     if not scene.lanes:
         return {Wait(Obstacle.WORKERS if begun else Obstacle.START): 1.0}
     if any(scene.wait_seconds(endpoint) <= 0 for endpoint in usable):
@@ -85,14 +91,41 @@ def waits_of(scene: Scene, kind: EventType, *, begun: bool) -> dict[Wait, float]
 
 def _at(endpoint: Endpoint, views: Mapping[str, WindowState]) -> Wait:
     """Return why an endpoint admits no call now."""
+    if (shut := _shut_at(endpoint, views)) is not None:
+        return shut
     view, budget = views[endpoint.name], endpoint.budget
-    if (circuit := circuit_of(view)) in _SHUT:
-        return Wait(_SHUT[circuit], endpoint.name)
-    if budget is not None and (circuit := circuit_of(views[budget.name])) in _SHUT:
-        return Wait(_SHUT[circuit], budget.name)
     if budget is not None and views[budget.name].wait_seconds >= view.wait_seconds and views[budget.name].free <= 0:
         return Wait(Obstacle.BUDGET, budget.name)
     return Wait(Obstacle.LIMIT)
+
+
+def _shut_at(endpoint: Endpoint, views: Mapping[str, WindowState]) -> Wait | None:
+    """Return why an endpoint, or its budget, is shut whatever its window says; None where it is not."""
+    for limited in (endpoint, endpoint.budget):
+        if limited is not None and (circuit := circuit_of(views[limited.name])) in _SHUT:
+            return Wait(_SHUT[circuit], limited.name)
+    return None
+
+
+def _before_opening(
+    kind: EventType, views: Mapping[str, WindowState], full: Collection[str], late: Obstacle
+) -> dict[Wait, float]:
+    """Return what kept the events of a type from being sent while their run was not open yet, as parts of 1.
+
+    `full` names the endpoints and budgets whose windows were full then. Being `late` is the obstacle only where an
+    endpoint could have been called.
+    """
+    found: dict[Wait, float] = {}
+    for endpoint in kind.endpoints:
+        wait = _shut_at(endpoint, views)
+        if wait is None and endpoint.budget is not None and endpoint.budget.name in full:
+            wait = Wait(Obstacle.BUDGET, endpoint.budget.name)
+        elif wait is None and endpoint.name in full:
+            wait = Wait(Obstacle.LIMIT)
+        if wait is None:
+            return {Wait(late): 1.0}
+        found[wait] = found.get(wait, 0.0) + 1 / len(kind.endpoints)
+    return found
 
 
 @dataclass(slots=True)
@@ -122,6 +155,18 @@ class Waits:
                 for name, waits in self.by_type.items()
             },
         }
+
+    def open_late(
+        self, late: Mapping[str, float], scene: Scene, types: Sequence[EventType], full: Collection[str]
+    ) -> None:
+        """Put the time from the tick until the run was opened down to what was waited for then.
+
+        `late` holds seconds by obstacle, `full` the endpoints and budgets whose windows were full for most of them.
+        """
+        for kind in types:
+            if scene.counts[kind.name].pending:
+                for obstacle, seconds in late.items():
+                    self._put(kind, _before_opening(kind, scene.views, full, Obstacle(obstacle)), seconds)
 
     def give_up(self, scene: Scene, types: Sequence[EventType], *, begun: bool) -> None:
         """Put the rest of the window down to what is waited for now: nothing of it can come before the deadline."""

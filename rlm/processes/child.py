@@ -1,4 +1,7 @@
-"""One worker process as its supervisor sees it: spawned from the template, signalled, watched by the kernel alone."""
+"""A worker process as its supervisor sees it: its death, its silence, and what follows when its start failed.
+
+Only the kernel says that a process is dead. Whether a living one is frozen follows from what it last said.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,47 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from rlm.core.clock import system_clock
+from rlm.ledger.processes import HEARTBEAT_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from multiprocessing.process import BaseProcess
+
+#: A worker that has not announced itself for so long is silent: it has missed a heartbeat and its next is due, seconds.
+SILENT_SECONDS = 2 * HEARTBEAT_SECONDS
+#: How often the supervisor looks for silent workers, seconds.
+LOOK_SECONDS = 1.0
+#: A worker found silent by so many looks in a row is frozen. They take longer than from one heartbeat to the next, so
+#: that all may be heard again after Redis lost the register, its clock stepped, or this host was suspended.
+LOOKS = 5
+#: A worker that was not ready yet is judged from this age on, seconds. It may still be coming up: on a host with too
+#: much to do that takes long, and ending those who try makes it worse.
+BOOT_SECONDS = 60.0
+#: A worker that dies sooner than this after its start counts as a failed start, and its successor waits, seconds.
+QUICK_DEATH_SECONDS = 5.0
+#: The first wait after a failed start, doubled with each in a row up to the longest, seconds.
+FIRST_WAIT_SECONDS = 0.25
+LONGEST_WAIT_SECONDS = 10.0
+
+
+class Launcher(Protocol):
+    """Starts worker processes and knows what their broker holds for them."""
+
+    def prepare(self) -> None:
+        """Get ready to spawn; raise SupervisorError if workers could not run."""
+        ...
+
+    def spawn(self, worker_id: str, supervisor_id: str) -> BaseProcess:
+        """Start a worker process."""
+        ...
+
+    def recover(self, worker_id: str) -> int:
+        """Free the releases that a dead worker had fetched; return how many."""
+        ...
 
 
 class Death(Protocol):
-    """Tells when a process has died. `fileno` becomes readable then, whoever its parent is."""
+    """The death of a process. `fileno` becomes readable when it has died, whoever its parent is."""
 
     def fileno(self) -> int:
         """Return what to select on."""
@@ -31,8 +68,7 @@ class Death(Protocol):
 class PidfdDeath:
     """The death of a process by its pidfd (Linux).
 
-    Not by multiprocessing's sentinel: that notice comes through the template, and when the template is killed, it
-    reports living workers as dead.
+    Multiprocessing's sentinel is no substitute: when the template is killed, it reports living workers as dead.
     """
 
     def __init__(self, pid: int) -> None:
@@ -69,7 +105,7 @@ if sys.platform == "darwin":
 
 
 def watch_death(pid: int) -> Death | None:
-    """Watch a process for its death; None when it has died already."""
+    """Watch a process for its death; return None if it has died already."""
     try:
         if sys.platform == "darwin":
             return KqueueDeath(pid)
@@ -92,7 +128,7 @@ class Child:
     left: bool = False
     ready: bool = False  #: it came up: it was ready once
     frozen: bool = False  #: it was found frozen, and told to end
-    cut: bool = False  #: it was ended because somebody wanted all to end at once, which is no fault of what it had
+    cut: bool = False  #: it was ended because all were to end at once: no event that it had is to blame
 
     @property
     def pid(self) -> int:
@@ -111,7 +147,7 @@ class Child:
         self._signal(signal.SIGKILL)
 
     def end_frozen(self) -> None:
-        """End it now (KILL), as one that has died: it is to be replaced when it has. In a system call it may not."""
+        """End it now (KILL), to be replaced once it has died; while it is in a system call that may take long."""
         self.frozen = True
         self._signal(signal.SIGKILL)
 
@@ -123,7 +159,7 @@ class Child:
                 os.kill(self.pid, signum)
 
     def reap(self) -> str:
-        """Take leave of a dead process; return how it ended, in words."""
+        """Collect a dead process; return how it ended, in words."""
         if self.death is not None:
             self.death.close()
         self.process.join(0.05)
@@ -132,3 +168,50 @@ class Child:
         if code is None or code == 255:  # noqa: PLR2004  # what the template's own death makes of it
             return "for a reason that went with its template"
         return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
+
+
+class Silences:
+    """Counts the looks that found each worker silent."""
+
+    def __init__(self) -> None:
+        self._looks: dict[str, int] = {}
+        self._next_at = float("-inf")
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to look."""
+        return system_clock.monotonic() >= self._next_at
+
+    def frozen(self, silences: Mapping[str, float]) -> list[str]:
+        """Take a look's result, seconds of silence by worker; return the workers that are frozen."""
+        self._next_at = system_clock.monotonic() + LOOK_SECONDS
+        silent = (worker_id for worker_id, seconds in silences.items() if seconds > SILENT_SECONDS)
+        self._looks = {worker_id: self._looks.get(worker_id, 0) + 1 for worker_id in silent}
+        return [worker_id for worker_id, looks in self._looks.items() if looks >= LOOKS]
+
+    def forget(self) -> None:
+        """Start over: Redis was away, so nobody could be heard."""
+        self._looks.clear()
+
+
+class StartBackoff:
+    """How long the next worker waits, after starts that failed."""
+
+    def __init__(self) -> None:
+        #: Failed starts in a row.
+        self.failed = 0
+        self._not_before = 0.0
+
+    @property
+    def left_seconds(self) -> float:
+        """The time to wait; 0 or negative if the next worker may start."""
+        return self._not_before - system_clock.monotonic()
+
+    def hold_back(self) -> float:
+        """Count a failed start; return the wait, seconds. Starts that fail together count as one."""
+        now = system_clock.monotonic()
+        if now >= self._not_before:
+            self.failed += 1
+            doublings = min(self.failed - 1, 30)
+            self._not_before = now + min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**doublings)
+        return self._not_before - now

@@ -1,4 +1,4 @@
-"""Signals as a process loop wants them: a handler only counts and wakes the loop; the loop decides."""
+"""Signals for a process loop: a handler only counts and wakes the loop; the loop decides."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Self
 
-#: Signals that ask for a graceful stop; a second one, or QUIT, for an immediate one. A terminal that closes sends HUP,
-#: often twice, so that one never counts as a second.
+#: Signals that ask for a graceful stop; a second one, or QUIT, asks for an immediate one. A terminal that closes often
+#: sends HUP twice, so HUP never counts as a second.
 GRACEFUL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 IMMEDIATE = (signal.SIGQUIT,)
 
@@ -34,7 +34,7 @@ class Wakeup:
         try:
             os.write(self._writer, b"\0")
         except (BlockingIOError, OSError):
-            return  # it is full, so the loop will wake anyway; or closed, so there is no loop
+            return  # full: the loop will wake anyway; closed: there is no loop
 
     def drain(self) -> None:
         """Forget the wake-ups so far."""
@@ -46,7 +46,8 @@ class Wakeup:
 
     def close(self) -> None:
         """Close both ends."""
-        ends, self._reader, self._writer = (self._reader, self._writer), -1, -1  # a late wake-up finds nobody's file
+        ends = self._reader, self._writer
+        self._reader = self._writer = -1  # first: a late wake-up must not write to a reused number
         for end in ends:
             os.close(end)
 

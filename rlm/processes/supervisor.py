@@ -6,7 +6,8 @@ import logging
 import os
 import selectors
 import socket
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from rlm import __version__
 from rlm.core.alarms import Alarm, alarm
@@ -17,45 +18,23 @@ from rlm.ledger import revive
 from rlm.ledger.connect import translated
 from rlm.ledger.outage import Outage
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
-from rlm.processes.child import Child, watch_death
-from rlm.processes.silence import BOOT_SECONDS, Silences
+from rlm.processes.child import BOOT_SECONDS, QUICK_DEATH_SECONDS, Child, Silences, StartBackoff, watch_death
+from rlm.processes.grace import supervisor_grace
 
 if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess
-
     from rlm.ledger import Store
+    from rlm.processes.child import Launcher
     from rlm.processes.signals import StopSignals, Wakeup
     from rlm.settings import Settings
 
-#: A worker that dies sooner than this after its start counts as a failed start, and its successor waits, seconds.
-QUICK_DEATH_SECONDS = 5.0
-#: The first wait after a failed start, doubled with each in a row up to the longest, seconds.
-FIRST_WAIT_SECONDS = 0.25
-LONGEST_WAIT_SECONDS = 10.0
-#: After so many failed starts in a row somebody has to see why.
+#: How long Redis is away before a supervisor raises the alarm as well, seconds: by then a living scheduler has.
+ALARM_SECONDS = 30.0
+#: After so many failed starts in a row there is an alarm.
 FAILING_STARTS = 3
-#: The loop looks at the wanted number at least this often, should a wake-up have been lost, seconds.
+#: The loop looks at the wanted number at least this often, in case a wake-up was lost, seconds.
 POLL_SECONDS = 1.0
-#: Seconds beyond the longest call that its workers are given to leave.
-GRACE_SLACK_SECONDS = 3.0
 
 log = logging.getLogger(__name__)
-
-
-class Launcher(Protocol):
-    """Starts worker processes and knows what their broker holds for them."""
-
-    def prepare(self) -> None:
-        """Get ready to spawn; raise SupervisorError when workers could not run."""
-        ...
-
-    def spawn(self, worker_id: str, supervisor_id: str) -> BaseProcess:
-        """Start a worker process."""
-        ...
-
-    def recover(self, worker_id: str) -> int:
-        """Free the releases that a dead worker had fetched; return how many."""
-        ...
 
 
 class Supervisor:
@@ -70,16 +49,14 @@ class Supervisor:
         self._started_at = system_clock.now()
         self.id = f"{socket.gethostname()}:{os.getpid()}:{round(self._started_at * 1000):x}"
         self._children: dict[str, Child] = {}
-        self._unfreed: dict[str, bool] = {}  #: with whether it died, and was not ended for want of time
+        self._unfreed: dict[str, bool] = {}  #: whether it died, and was not ended because all were to end at once
         self._restarted: list[str] = []
         self._spawned = 0
-        self._failed_starts = 0
-        self._spawn_not_before = 0.0
+        self._starts = StartBackoff()
         self._announced_at = float("-inf")
         self._silences = Silences()
-        self._outage = Outage(log, "supervise")
-        longest = max(endpoint.timeout_seconds for endpoint in settings.endpoints.values())
-        self._grace_seconds = longest + GRACE_SLACK_SECONDS
+        self._outage = Outage(log, "supervise", lasting_seconds=ALARM_SECONDS)
+        self._grace_seconds = supervisor_grace(settings)
         self._selector = selectors.DefaultSelector()
         self._selector.register(wakeup, selectors.EVENT_READ)
 
@@ -120,12 +97,9 @@ class Supervisor:
             revive(self._store)
         else:
             self._outage.over()
-        self._selector.select(self._wait_seconds())
+        held_back = self._starts.left_seconds
+        self._selector.select(min(POLL_SECONDS, held_back) if held_back > 0 else POLL_SECONDS)
         self._wakeup.drain()
-
-    def _wait_seconds(self) -> float:
-        held_back = self._spawn_not_before - system_clock.monotonic()
-        return min(POLL_SECONDS, held_back) if held_back > 0 else POLL_SECONDS
 
     def _scale(self) -> None:
         """Spawn or stop workers until as many run as this host's share of the wanted number."""
@@ -134,12 +108,12 @@ class Supervisor:
         for child in self._quietest(running)[: max(0, len(running) - share)]:
             log.info("Worker %s is no longer needed", child.worker_id, extra={"action": "stop_worker"})
             child.stop()
-        if system_clock.monotonic() >= self._spawn_not_before:
+        if self._starts.left_seconds <= 0:
             try:
                 for _ in range(share - len(running)):
                     self._spawn()
             except (OSError, EOFError) as error:  # the host has no more processes or memory to give
-                wait = self._hold_back()
+                wait = self._starts.hold_back()
                 log.error(  # noqa: TRY400  # the message says it all
                     "No further worker could be started (%s); tried again in %.2f s, %d are running",
                     error,
@@ -149,11 +123,11 @@ class Supervisor:
                 )
 
     def _share(self) -> int:
-        """Return how many of the wanted workers are this host's: they are dealt out among the living supervisors."""
+        """Return how many of the wanted workers are this host's; living supervisors share them evenly."""
         limits = self._settings.workers
         wanted = min(max(self._store.processes.wanted(), limits.min), limits.max)
         supervisors = sorted(one.id for one in self._store.processes.alive(Role.SUPERVISOR))
-        if self.id not in supervisors:  # its entry went with a clock that was set, or with what Redis forgot
+        if self.id not in supervisors:  # a clock was set, or Redis forgot its entry
             self._announced_at = float("-inf")
             self._announce()
             supervisors = sorted([*supervisors, self.id])
@@ -175,23 +149,11 @@ class Supervisor:
             self._wakeup.wake()  # it has died already: the next turn reaps it
         else:
             self._selector.register(child.death, selectors.EVENT_READ)
-        self._store.processes.announce(
-            Role.WORKER,
-            Process(
-                id=worker_id,
-                pid=child.pid,
-                host=socket.gethostname(),
-                started_at=system_clock.now(),
-                state=WorkerState.STARTING,
-                threads=self._settings.workers.threads,
-                revision=self._settings.revision,
-                supervisor=self.id,
-                version=__version__,
-            ),
-        )
+        facts = self._facts(worker_id, child.pid, system_clock.now())
+        self._store.processes.announce(Role.WORKER, replace(facts, state=WorkerState.STARTING, supervisor=self.id))
 
     def _reap(self) -> None:
-        """Take leave of the dead. What they held is freed next; an unexpected death delays its successor."""
+        """Reap dead children. Their claims are released next; an unexpected exit delays the replacement."""
         ready = {key.fileobj for key, _ in self._selector.select(0)}
         for child in [one for one in self._children.values() if one.death is None or one.death in ready]:
             if child.death is not None:
@@ -200,7 +162,7 @@ class Supervisor:
             self._unfreed[child.worker_id] = not child.cut
             crash_point("supervisor.noticed")
             if not self._stop.graceful:
-                self._free_quietly()  # first of all: every millisecond here is one in which nobody sends its events
+                self._free_quietly()  # first, since until then nobody sends its events
             ended = child.reap()
             if child.stopping:
                 log.debug("Worker %s ended %s", child.worker_id, ended, extra={"action": "reap_worker"})
@@ -211,13 +173,13 @@ class Supervisor:
         never_up = child.frozen and not child.ready
         quick = never_up or system_clock.monotonic() - child.spawned_at < QUICK_DEATH_SECONDS
         if not quick:
-            self._failed_starts = 0
-        wait = self._hold_back() if quick else 0.0
-        if child.left:  # for a run of another configuration; whoever takes its place may read that
+            self._starts.failed = 0
+        wait = self._starts.hold_back() if quick else 0.0
+        if child.left:  # for a run of another configuration; the next run may be of its own again
             log.info("Worker %s left by itself", child.worker_id, extra={"action": "replace_worker"})
             return
         self._restarted.append(child.worker_id)
-        keeps_failing = quick and self._failed_starts >= FAILING_STARTS
+        keeps_failing = quick and self._starts.failed >= FAILING_STARTS
         log.log(
             logging.ERROR if keeps_failing else logging.WARNING,
             "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced%s",
@@ -228,19 +190,10 @@ class Supervisor:
             extra=alarm(
                 Alarm.NO_WORKER if keeps_failing else Alarm.WORKER_DIED,
                 "replace_worker",
-                counts={"failed_starts": self._failed_starts},
+                counts={"failed_starts": self._starts.failed},
                 worker=child.worker_id,
             ),
         )
-
-    def _hold_back(self) -> float:
-        """Let the next worker wait, longer with each start that failed; those that fail together count as one."""
-        now = system_clock.monotonic()
-        if now >= self._spawn_not_before:
-            self._failed_starts += 1
-            doublings = min(self._failed_starts - 1, 30)
-            self._spawn_not_before = now + min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**doublings)
-        return self._spawn_not_before - now
 
     def _free(self) -> None:
         """Free what dead workers held: their leases, and what they had fetched. Tried again until Redis has it."""
@@ -292,43 +245,41 @@ class Supervisor:
 
     @staticmethod
     def _is_judged(child: Child, now: float) -> bool:
-        """Tell whether a worker that is silent is frozen, and not coming up, leaving, or about to die."""
+        """Return whether a silent worker is frozen: it is not coming up, leaving, or about to die."""
         return not child.stopping and not child.frozen and (child.ready or now > child.spawned_at + BOOT_SECONDS)
 
     def _announce(self) -> None:
         if system_clock.monotonic() - self._announced_at < HEARTBEAT_SECONDS:
             return
-        process = Process(
-            id=self.id,
-            pid=os.getpid(),
+        self._store.processes.announce(Role.SUPERVISOR, self._facts(self.id, os.getpid(), self._started_at))
+        self._announced_at = system_clock.monotonic()
+
+    def _facts(self, process_id: str, pid: int, started_at: float) -> Process:
+        return Process(
+            id=process_id,
+            pid=pid,
             host=socket.gethostname(),
-            started_at=self._started_at,
+            started_at=started_at,
             threads=self._settings.workers.threads,
             revision=self._settings.revision,
             version=__version__,
         )
-        self._store.processes.announce(Role.SUPERVISOR, process)
-        self._announced_at = system_clock.monotonic()
 
     def _stop_all(self) -> None:
-        """Stop every worker: gracefully until the grace period is over or a second signal comes, then at once."""
+        """Stop every worker: gracefully until the grace period ends or a second signal comes, then at once."""
         deadline = system_clock.monotonic() + self._grace_seconds
         for child in self._children.values():
-            if not child.stopping:  # to a worker, a second TERM means at once
+            if not child.stopping:  # a second TERM makes a worker leave at once
                 child.stop()
         while self._children:
-            if (hurried := self._stop.immediate) or system_clock.monotonic() > deadline:
-                self._kill_all(hurried=hurried)
+            if self._stop.immediate or system_clock.monotonic() > deadline:
+                for child in (one for one in self._children.values() if not one.killed):
+                    child.cut = self._stop.immediate
+                    self._kill(child)
             self._selector.select(0.1)
             self._wakeup.drain()
             self._reap()
         self._free_quietly()
-
-    def _kill_all(self, *, hurried: bool) -> None:
-        for child in self._children.values():
-            if not child.killed:
-                child.cut = hurried
-                self._kill(child)
 
     def _kill(self, child: Child) -> None:
         log.warning("Worker %s is ended at once", child.worker_id, extra={"action": "kill_worker"})

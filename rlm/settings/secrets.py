@@ -39,9 +39,12 @@ class Secrets:
 
     def mask(self, text: str) -> str:
         """Return a text without the secrets, and with each address in it as `mask_url` has it."""
-        if self._pattern is not None:
-            text = self._pattern.sub(MASK, text)
+        text = self.hide(text)
         return mask_urls(text) if "://" in text else text
+
+    def hide(self, text: str) -> str:
+        """Return a text without the secrets, its addresses as they are."""
+        return text if self._pattern is None else self._pattern.sub(MASK, text)
 
 
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> Secrets:

@@ -47,6 +47,9 @@ METRICS: Final = (
     _gauge("rlm_window_seconds", "run.window_seconds of the configuration here."),
     _gauge("rlm_last_tick_timestamp_seconds", "When the scheduler last ticked, by its clock; 0 before the first."),
     _gauge("rlm_processes", "Schedulers and supervisors that live.", "role"),
+    _gauge(
+        "rlm_other_configuration", "Schedulers and supervisors that run another configuration than this page.", "role"
+    ),
     _gauge("rlm_lease_held", "1 while somebody conducts, or is about to: holds the lease."),
     _gauge("rlm_lease_remaining_seconds", "Until the lease runs out unless its holder prolongs it; 0 where none is."),
     _gauge("rlm_lease_token", "The fencing number of the lease, one more with each change of its holder."),

@@ -96,7 +96,10 @@ def _schedule(store: Store) -> Iterator[Sample]:
     yield Sample("rlm_window_seconds", {}, store.settings.run.window_seconds)
     yield Sample("rlm_last_tick_timestamp_seconds", {}, store.runs.last_tick() or 0.0)
     for role in (Role.SCHEDULER, Role.SUPERVISOR):
-        yield Sample("rlm_processes", {"role": role}, len(store.processes.alive(role)))
+        alive = store.processes.alive(role)
+        other = sum(one.revision != store.settings.revision for one in alive)
+        yield Sample("rlm_processes", {"role": role}, len(alive))
+        yield Sample("rlm_other_configuration", {"role": role}, other)
     tenure = store.leases.tenure()
     left_seconds = max(0.0, tenure.left_seconds) if tenure else 0.0
     yield Sample("rlm_lease_held", {}, int(left_seconds > 0))

@@ -9,7 +9,7 @@ from datetime import UTC
 from textwrap import wrap
 from typing import TYPE_CHECKING, Final, TextIO
 
-from rlm.processes.foreman import ALARM_COLOUR
+from rlm.processes.foreman import ALARM_COLOUR, OWN_NAME
 
 if TYPE_CHECKING:
     from honcho.printer import Message
@@ -96,4 +96,5 @@ def _is_document(line: str) -> bool:
 
 def _wrapped(message: Message, line: str) -> str:
     level = "ERROR" if message.colour == ALARM_COLOUR else "INFO"
-    return json.dumps({"time": _moment(message), "level": level, "role": message.name, "message": line})
+    own = {"action": "up"} if message.name == OWN_NAME else {}
+    return json.dumps({"time": _moment(message), "level": level, "role": message.name, "message": line, **own})

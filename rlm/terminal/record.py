@@ -11,6 +11,7 @@ from rich.text import Text
 from rlm.admin import report
 from rlm.core.health import Circuit
 from rlm.core.text import counted, harmless, safe_line, span
+from rlm.core.trouble import away_in_words
 from rlm.terminal import words
 from rlm.terminal.drawing import BORDER, QUIET, WIDEST, Bar, Name, columns, number, panel, state_text
 from rlm.terminal.run import LISTED_ENDPOINTS, RunPicture, title_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 #: From this inner width on, answers and durations are shown by endpoint.
 WIDE = 96
+_NO_SUPERVISOR = "no supervisor is alive to start any: `rlm up` or `rlm supervisor` starts one"
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
     parts: list[RenderableType] = [Text(f"{began} to {ended} UTC, {took}: {words.outcome(counts)}")]
     if record.get("failure"):
         parts.append(Text(safe_line(record["failure"]), style="bold red"))
+    if away := away_in_words(record):
+        parts.append(Text(away, style="yellow"))
     if not any(one["taken"] + one["carried_over"] for one in record["by_type"].values()):
         parts.append(Text("there was no event to send", style=QUIET))
         return [*parts, *(Text(told, style=QUIET) for told in words.troubles(record)), *_intake(counts)]
@@ -81,7 +85,7 @@ def _left(leftover: int) -> str:
 def _intake(counts: Mapping[str, int]) -> list[RenderableType]:
     if not counts["invalid"] and not counts["duplicates"]:
         return []
-    return [Text(f"intake: {counts['invalid']:,} invalid, {counts['duplicates']:,} duplicates", style=QUIET)]
+    return [Text(f"intake: {counts['invalid']:,} invalid, {counted(counts['duplicates'], 'duplicate')}", style=QUIET)]
 
 
 def _types(record: Mapping[str, Any]) -> Table:
@@ -166,7 +170,7 @@ def rest_rows(found: Mapping[str, Any]) -> list[tuple[str, Text]]:
         rows.append(("dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")))
     if unwell := words.unwell({"by_endpoint": {name: _at_rest(one) for name, one in found["by_endpoint"].items()}}):
         rows.append(("endpoints", Text("; ".join(unwell), style="yellow")))
-    rows.append(("workers", Text(_alive(found))))
+    rows.append(("workers", _alive(found)))
     told = words.looked_at(found)
     return [*rows, *([("looking at", Text(told, style=QUIET))] if told else [])]
 
@@ -209,15 +213,20 @@ def waiting(one: Mapping[str, Any]) -> str:
     return ", ".join(told) if any(one[key] for key in ("events", "staged", "leftover", "retried")) else "nothing"
 
 
-def _alive(found: Mapping[str, Any]) -> str:
-    return f"{found['workers']:,} alive" if found["workers"] else "none; they start when a run needs them"
+def _alive(found: Mapping[str, Any]) -> Text:
+    if found["workers"]:
+        return Text(f"{found['workers']:,} alive")
+    if found["supervisors"]:
+        return Text("none; they start when a run needs them")
+    return Text(f"none, and {_NO_SUPERVISOR}", style="bold red")
 
 
 def rest_line(found: Mapping[str, Any]) -> str:
     """Return the state between two runs in one line, for output without a terminal."""
     record = found["last_record"]
     told = [f"last run {record['run_id']} {words.summary(record)}"] if record else []
-    return "; ".join(["no run is open", *told, f"waiting: {waiting(found['waiting'])}"])
+    lacking = [] if found["workers"] or found["supervisors"] else [_NO_SUPERVISOR]
+    return "; ".join(["no run is open", *told, f"waiting: {waiting(found['waiting'])}", *lacking])
 
 
 def picture_of(found: Mapping[str, Any], height: int | None = None) -> RenderableType:

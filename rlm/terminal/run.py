@@ -144,6 +144,8 @@ class _WorkerRows:
 
 def _doing(one: Mapping[str, Any], *, named: bool) -> Text:
     """Return a worker's state, or which endpoints it calls; with `named`, for which events."""
+    if one.get("other_configuration"):
+        return Text("another configuration", style="yellow")
     if one["state"] != "ready":
         return Text(one["state"], style="yellow")
     if not one["calls"]:

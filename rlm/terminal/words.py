@@ -9,7 +9,7 @@ from rlm.admin.report import IDLE
 from rlm.core import trouble
 from rlm.core.health import RECOVERING, WELL
 from rlm.core.run import MOVES, State
-from rlm.core.text import counted, named, safe_line, span
+from rlm.core.text import counted, named, of_another_configuration, safe_line, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,7 +97,11 @@ def forecast(found: Mapping[str, Any]) -> Expectation:
         )
     if not left:
         return Expectation(f"{when}; all of it fits", "", fits=True)
-    return Expectation(f"{when}; {counted(left, 'event')} will be left over", expected.get("binds", ""), fits=False)
+    told = f"{when}; {counted(left, 'event')} will be left over"
+    if probed := expected.get("probed"):
+        names = f"{named([safe_line(one) for one in probed], MOST_NAMED)} {'is' if len(probed) == 1 else 'are'}"
+        told = f"{when}, but for what {names} probed with; up to {counted(left, 'event')} will be left over"
+    return Expectation(told, expected.get("binds", ""), fits=False)
 
 
 def _awaits_probe(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
@@ -150,7 +154,10 @@ def workers(found: Mapping[str, Any]) -> str:
         return "no worker is wanted yet"
     lanes = sum(each["threads"] for each in one["each"])
     busy = sum(each["busy"] for each in one["each"])
-    told = f"{one['ready']} of {one['wanted']} ready, {busy} of {lanes} lanes busy"
+    other = one.get("other_configuration", 0)  # a status of an older version has none
+    told = f"{max(0, one['ready'] - other)} of {one['wanted']} ready, {busy} of {lanes} lanes busy"
+    if other:
+        told += f"; {of_another_configuration(other)}, see `rlm doctor`"
     return f"{told}; {one['restarted']} had to be replaced" if one["restarted"] else told
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import socket
 
 import pytest
@@ -102,7 +103,7 @@ def test_the_circuit_is_told_with_why_and_for_how_long(inst):
     windows, ends = inst.store.windows, inst.store.endpoints()
     windows.rest(ends["rebalance_api"], 40)
     for _ in range(5):
-        windows.fail(ends["open_order_api"], first_rest_seconds=20, failing=5)
+        windows.fail(ends["open_order_api"], first_rest_seconds=20, failing=5, why="no answer in time")
     set_health(inst.store, ends["rebalance_api"].budget, held_until_us=windows.look(())[0] + 50_000_000)
 
     listed = {one["name"]: one for one in inst.json("endpoint", "list")}
@@ -111,7 +112,7 @@ def test_the_circuit_is_told_with_why_and_for_how_long(inst):
     assert told == {
         "rebalance_api": ("resting", "throttled"),
         "overflow_rebalance_api_1": ("ok", None),
-        "open_order_api": ("resting", "failing"),
+        "open_order_api": ("resting", "failing: no answer in time"),
         "account": ("held", "its window cannot be trusted"),
     }
     assert 35 < listed["rebalance_api"]["circuit_seconds"] <= 40
@@ -121,6 +122,14 @@ def test_the_circuit_is_told_with_why_and_for_how_long(inst):
     pass_time(inst.store, ends["rebalance_api"], 41)
     assert (entry(inst)["health"], entry(inst)["circuit"]) == ("probing", "half-open")
     assert "probing" in inst.rlm("endpoint", "list").stdout
+
+    pass_time(inst.store, ends["open_order_api"], 21)
+    assert entry(inst, "open_order_api")["health"] == "probing"
+    assert entry(inst, "open_order_api")["circuit_reason"] == "failing: no answer in time"
+    assert inst.json("endpoint", "resume", "open_order_api")["probing"]
+    assert "its next call is a probe: open_order_api" in inst.rlm("endpoint", "resume", "open_order_api").stdout
+    windows.reopen(ends["open_order_api"])
+    assert entry(inst, "open_order_api")["circuit_reason"] is None
 
 
 def test_a_paused_budget_is_told_at_its_endpoints(inst):
@@ -196,8 +205,10 @@ def test_resume_ends_a_rest_for_what_was_answered_but_not_a_held_window(inst):
     resumed = inst.json("endpoint", "resume", "rebalance_api")
 
     assert 45 < resumed.pop("held_seconds") <= 50
-    assert resumed == {"name": "rebalance_api", "paused": False, "rested": True}
+    assert resumed == {"name": "rebalance_api", "paused": False, "rested": True, "probing": False}
     assert "is held for another" in inst.rlm("endpoint", "resume", "rebalance_api").stdout
+    assert inst.json("endpoint", "changes")[0]["from"] == "open"
+    assert re.search(r"resume\s+resting", inst.rlm("endpoint", "changes").stdout)
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e9", "soon"])

@@ -48,7 +48,8 @@ def fill(inst, *, but=0, since=0.0):
 
 def work(inst, threads=5):
     """Have a worker ready, of so many lanes."""
-    inst.store.processes.announce(Role.WORKER, Process("worker-1", 1, "host", 0.0, state="ready", threads=threads))
+    worker = Process("worker-1", 1, "host", 0.0, "ready", threads, inst.settings.revision)
+    inst.store.processes.announce(Role.WORKER, worker)
 
 
 def tell(inst, event=EVENT):
@@ -68,6 +69,7 @@ def test_an_event_nobody_knows_exits_with_3(inst, asked):
     done = inst.rlm("explain", asked, code=3)
 
     assert "is known: it is not in the ledger, not on the audit list, and no dead letter" in done.stderr
+    assert "not by its wallet" in done.stderr
     assert "\x1b" not in done.output
 
 
@@ -382,6 +384,27 @@ def test_a_dead_letter_of_a_whole_item_is_found_by_the_items_id(inst):
     found = inst.json("explain", "bad")
 
     assert (found["state"], found["type"], found["letter"]["reason"]) == ("failed", None, "missing_field")
+
+
+@pytest.mark.parametrize(
+    ("item", "asked", "reason"),
+    [
+        (b'{"id": "big", "wallet_name": "w", "events": ["%b"]}' % (b"X" * 2000), "big", "too_large"),
+        (b'\xef\xbb\xbf{"id": "bom", "wallet_name": "w", "events": ["REBALANCE_NEEDED"]}', "bom", "not_json"),
+        (b'{"id": 5, "wallet_name": "w", "events": ["REBALANCE_NEEDED"]}', "5", "wrong_type"),
+        (b'{"id": "cut", "wallet_name": "w"', "cut", "not_json"),
+    ],
+)
+def test_an_item_that_could_not_be_read_is_found_by_its_id_before_and_after(inst, item, asked, reason):
+    """On the audit list, and as a dead letter that holds it in base64 or with a number for its id."""
+    inst.push(item)
+    if reason != "too_large":  # of such an item nothing is read where it waits
+        assert f"will become a dead letter, {reason}" in tell(inst, asked)[1]
+
+    inst.start_run()
+    found = inst.json("explain", asked)
+
+    assert (found["state"], found["letter"]["reason"]) == ("failed", reason)
 
 
 def test_an_item_shows_its_dead_letters_beside_what_is_under_way(inst):

@@ -9,9 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from rlm.core.clock import system_clock
 from rlm.core.event import Reason
-from rlm.delivery import closing
+from rlm.core.expected import Expected
+from rlm.core.run import State, Trigger
+from rlm.delivery import finalize
 from rlm.ledger.reading import backlog
+from scheduler import ticks
 from tests.acceptance.cli import Installation
 from tests.acceptance.system import make_item
 from tests.store import looks, steps
@@ -29,7 +33,7 @@ def inst(tmp_path, valkey_only_url):
 def close_run(inst, run):
     """Close a run as the conductor does, so that what it measured is kept."""
     steps.finish(inst.store, inst.token, run)
-    assert closing.close_run(inst.store, run.id)
+    assert finalize.close_run(inst.store, run.id)
 
 
 def record_run(inst, run_id, record):
@@ -281,6 +285,30 @@ def test_what_is_carried_over_waits_again_only_behind_its_priority(inst):
     assert "30 for the second time or more" in inst.rlm("plan").stdout
 
 
+def test_what_an_open_run_took_waits_for_the_first_time(inst):
+    """And whoever asks for a plan while a run is open is told that it is for another one."""
+    inst.push(*steps.items(30, steps.TYPE))
+    inst.close_run(inst.start_run())
+    inst.push(*steps.items(360, steps.TYPE, first=100))
+    run_id = ticks.open_run(inst.store, inst.token, Trigger.SCHEDULE, system_clock.now())
+    run = inst.store.runs.current()
+    steps.drain(inst.store, inst.token, run)
+    inst.store.runs.advance(inst.token, run.id, State.RUNNING)
+    steps.claim_next(inst.store, inst.token, run)
+
+    told = inst.json("plan")
+    shown = inst.rlm("plan").stdout
+
+    assert told["open_run"] == run_id
+    assert told["by_type"][steps.TYPE]["left_over_by_priority"] == {"5": 30}
+    assert told["by_type"][steps.TYPE]["carried_over_again"] == 0
+    assert shown.startswith("A run is open (`rlm status`); this plans a new window of 3:00 min for what waits now.")
+    assert "second time" not in shown
+    inst.close_run(run)
+    assert inst.json("plan")["open_run"] is None
+    assert inst.json("plan")["by_type"][steps.TYPE]["carried_over_again"] == 30
+
+
 def test_counts_wait_by_their_types_priority(inst):
     """Nothing is known of items where only numbers are given."""
     part = inst.json("plan", "--count", f"{steps.TYPE}=500")["by_type"][steps.TYPE]
@@ -402,6 +430,25 @@ def test_what_was_measured_is_planned_with_unless_an_option_tells_otherwise(inst
 
     assert found["today"]["forecast_seconds"] == pytest.approx(4.0, abs=0.1)
     assert found["forecast_seconds"] == pytest.approx(1.0, abs=0.1)
+
+
+def test_an_endpoint_that_was_never_called_stays_as_configured_beside_an_added_one(
+    tmp_path, valkey_only_url, monkeypatch
+):
+    """Half the calls to the primary fail: a what-if changes what is asked, not what is expected of the spare."""
+    sections = (
+        '[run]\nwindow_seconds = 30\nevery_seconds = 30\n[types.T]\nrate_limit = "20/minute"\n'
+        'endpoints = [{ name = "t_api", url = "http://h/t" }, { name = "t_spare", url = "http://h/s" }]\n'
+    )
+    with Installation(tmp_path, valkey_only_url, sections) as inst:
+        measured = {("T", "t_api"): Expected(1.0, 1.0, error_rate=0.5)}
+        monkeypatch.setattr("rlm.admin.whatif.learned", lambda *_: measured)
+
+        found = inst.json("plan", "--count", "T=45", "--add-endpoint", "T")
+
+    assert found["today"]["failing"] == found["failing"] == {"t_api": pytest.approx(0.5)}
+    assert "a second overflow endpoint would leave none over" in found["today"]["binds"]
+    assert found["expected_leftover"] == 0
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from rlm.delivery import (
     Unreachable,
     UnreachableError,
     connection,
-    dispatcher,
+    http,
 )
 from rlm.settings import resolve_headers
 from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, once, request
@@ -117,7 +117,7 @@ def test_who_speaks_unasked_gets_a_connection_for_each_call(sender, caplog):
 
 def test_trust_comes_back(sender, monkeypatch):
     """After a while connections are kept again."""
-    monkeypatch.setattr(dispatcher, "DISTRUST_SECONDS", 0.1)
+    monkeypatch.setattr(http, "DISTRUST_SECONDS", 0.1)
 
     def script(peer):
         while peer.request():

@@ -113,6 +113,20 @@ def test_the_leader_is_told_with_those_that_would_take_over(inst):
     assert found(inst, "leader") == [("ok", "one leads, 1 would take over if it died")]
 
 
+def test_a_run_that_no_scheduler_conducts_is_a_fault(inst):
+    """Without a run it is a warning: nothing is due. Either way it says what does not happen."""
+    inst.store.leases.release(steps.CONDUCTOR)
+    ((verdict, message),) = found(inst, "scheduler")
+    assert (verdict, message) == ("warn", "none is running, so no run starts by itself")
+
+    run = steps.open_run(inst.store, inst.store.leases.acquire(steps.CONDUCTOR, 600))
+    inst.store.leases.release(steps.CONDUCTOR)
+
+    ((verdict, message),) = found(inst, "scheduler", code=1)
+    assert verdict == "fail"
+    assert message.endswith(f"; run {run.id} is open, and nobody conducts it")
+
+
 def test_a_lease_that_a_dead_process_holds_is_a_warning(inst, monkeypatch):
     """It ends by itself; what is to be done depends on whether another stands by."""
     monkeypatch.setattr(leader, "PROLONG_SECONDS", 0.05)

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
+from rlm.settings.secrets import Secrets, _remembered
 from tests.acceptance.scripted import Server
 from tests.bench import FIRST, SECOND, Bench
 
@@ -51,6 +52,23 @@ def carry_to(bench, server, event_id):
         bench.carry(endpoint=FIRST)
         bench.promote()
     return bench.event(event_id)
+
+
+def test_the_secret_of_another_endpoint_is_masked_as_well(bench, monkeypatch):
+    """Both may belong to one provider, which knows it though it was not sent with this call."""
+    monkeypatch.setitem(_remembered, "secrets", Secrets(["0thers-s3cret"]))
+    (event_id,) = bench.take()
+
+    def script(peer):
+        while peer.request():
+            peer.send(b"HTTP/1.1 422 No\r\nContent-Length: 33\r\n\r\nsee http://a/b9x8, 0thers-s3cret!!")
+
+    with Server(script) as server:
+        carry_to(bench, server, event_id)
+        bench.dispatcher.close()
+
+    (letter,) = bench.letters()
+    assert "see http://a/b9x8, ***!" in letter["detail"]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from rlm.admin.monitoring import Monitor
 from rlm.cli.group import COMMANDS, rlm
 from rlm.core.event import Reason
 from rlm.core.expected import Measured
+from rlm.core.run import State
 from rlm.core.trail import Heard
-from rlm.delivery import closing
+from rlm.delivery import finalize
 from rlm.ledger.processes import Process, Role
 from tests.acceptance.cli import WITH_BUDGET, Installation
 from tests.acceptance.jsonpage import documented, keys, sections, without_empty
@@ -24,6 +25,8 @@ CONDUCTED = {
     "by_endpoint.ENDPOINT.limit_before",
     "by_budget.BUDGET.limit_before",
     *(f"forecast.{key}" for key in ("as_of", "forecast_seconds", "expected_leftover", "workers", "binds", "shortage")),
+    "forecast.leftover_by_type.TYPE",
+    "forecast.probed[]",
 }
 
 
@@ -75,9 +78,10 @@ def test_the_keys_of_runs(inst):
     inst.store.processes.announce(Role.WORKER, Process("worker-1", 1, "host", 0.0, "ready", 5))
     assert set(keys(inst.json("worker", "list"))) == documented("rlm worker list")
     steps.claim_next(inst.store, inst.token, run)
+    inst.store.runs.advance(inst.token, run.id, State.RUNNING, away_seconds="9.0")
     running = set(keys(inst.json("status")))
     steps.finish(inst.store, inst.token, run)
-    assert closing.close_run(inst.store, run.id)
+    assert finalize.close_run(inst.store, run.id)
     record, listed = set(keys(inst.json("result"))), set(keys(inst.json("list")))
 
     assert record == documented("rlm result") - CONDUCTED
@@ -129,7 +133,7 @@ def test_the_keys_of_the_monitor(inst, monkeypatch):
     inst.push(*steps.items(2, steps.TYPE))
     run = inst.start_run()
     steps.finish(inst.store, inst.token, run)
-    assert closing.close_run(inst.store, run.id)
+    assert finalize.close_run(inst.store, run.id)
     inst.start_run()
 
     more = set(keys(Monitor(inst.store, 0.3).look())) - documented("rlm queue stats")

@@ -14,12 +14,13 @@ from unittest import mock
 
 import pytest
 
-from rlm.core.endpoint import FIRST_BACKOFF_SECONDS, Budget, Limit
+from rlm.core.endpoint import Budget, Limit
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.expected import Expected
 from rlm.core.health import FAILING
+from rlm.core.retry import FIRST_BACKOFF_SECONDS
 from rlm.core.run import State
-from rlm.delivery.lane import LEASE_SLACK_SECONDS
+from rlm.delivery.attempt import LEASE_SLACK_SECONDS
 from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.events import POISON_DEATHS, Claim, Release
 from rlm.ledger.windows import Admitted
@@ -744,7 +745,7 @@ def test_an_entry_that_nobody_takes_back_holds_it_up_no_longer_than_a_call_lasts
     (first,) = suspect(bench)
     bench.store.client.hset(bench.store.keys.calls("w1"), "stale:T", "")
 
-    with mock.patch("rlm.delivery.lane.LEASE_SLACK_SECONDS", 0.4):
+    with mock.patch("rlm.delivery.attempt.LEASE_SLACK_SECONDS", 0.4):
         bench.lanes.carry(first)
 
     assert bench.calls() == [(FIRST, 1, 200)]
@@ -893,7 +894,7 @@ def test_an_outcome_that_cannot_be_written_within_the_lease_is_given_up(make_ben
     """Beyond its lease the event is somebody else's: the lane is free again, and says what it lost."""
     bench = make_bench(timeout=0.2)
     bench.take()
-    with mock.patch("rlm.delivery.lane.LEASE_SLACK_SECONDS", 0.3), gone(bench.store.ledger, "complete", times=10**9):
+    with mock.patch("rlm.delivery.attempt.LEASE_SLACK_SECONDS", 0.3), gone(bench.store.ledger, "complete", times=10**9):
         began = time.monotonic()
         bench.carry()
         took = time.monotonic() - began
@@ -918,7 +919,7 @@ def test_an_answer_after_the_claim_was_lost_changes_nothing(bench, caplog):
         assert bench.store.ledger.orphan_worker("w1") == 1
         return outcome
 
-    with mock.patch.object(bench.dispatcher, "receive", receive), caplog.at_level(logging.INFO, "rlm.delivery.lane"):
+    with mock.patch.object(bench.dispatcher, "receive", receive), caplog.at_level(logging.INFO, "rlm.delivery.attempt"):
         bench.carry()
 
     assert bench.where() == {"pending": 1}

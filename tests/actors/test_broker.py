@@ -17,9 +17,8 @@ import pytest
 import redis
 from dramatiq.brokers.redis import RedisBroker
 
-from actors.broker import ClaimCheckBroker
-from actors.consumer import IDLE_SECONDS
-from actors.messages import QUEUE
+from actors.broker import IDLE_SECONDS, ClaimCheckBroker
+from actors.events import QUEUE
 from rlm.core.errors import StoreUnreachableError
 from rlm.ledger.connect import make_client
 from rlm.ledger.processes import Waker
@@ -249,7 +248,7 @@ def wait_or_none(condition, seconds):
 
 def test_a_lost_wake_up_costs_latency_only(broker):
     """A message that nobody told of is found by the consumer's own look."""
-    with mock.patch("actors.consumer.IDLE_SECONDS", 0.2), working(broker):
+    with mock.patch("actors.broker.IDLE_SECONDS", 0.2), working(broker):
         wait_until(lambda: asleep(broker), message="the consumer sleeps")
         broker.enqueue_many(messages(1))
 

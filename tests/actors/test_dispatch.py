@@ -10,9 +10,9 @@ import dramatiq
 import pytest
 from dramatiq.brokers.stub import StubBroker
 
-from actors import dispatch, leftovers
+from actors import events
 from actors.broker import ClaimCheckBroker
-from actors.messages import QUEUE
+from actors.events import QUEUE
 from rlm.ledger.connect import make_client
 from rlm.ledger.events import Release
 from tests.wait import wait_until
@@ -63,9 +63,9 @@ def working(broker):
 def test_a_release_reaches_the_lane_as_it_was_sent(broker):
     """Event, run and number, and nothing else."""
     carried = []
-    dispatch.declare(broker, carried.append)
+    events.declare_dispatch(broker, carried.append)
     with working(broker):
-        send(broker, dispatch.message(RELEASE))
+        send(broker, events.dispatch_message(RELEASE))
         wait_until(lambda: carried, message="it was carried")
 
     assert carried == [RELEASE]
@@ -80,10 +80,10 @@ def test_a_lane_that_fails_takes_nothing_with_it(broker):
         if release.number == 1:
             raise RuntimeError("oops")
 
-    dispatch.declare(broker, carry)
+    events.declare_dispatch(broker, carry)
     with working(broker):
-        send(broker, dispatch.message(Release("i:T", "r", 1)))
-        send(broker, dispatch.message(Release("i:T", "r", 2)))
+        send(broker, events.dispatch_message(Release("i:T", "r", 1)))
+        send(broker, events.dispatch_message(Release("i:T", "r", 2)))
         wait_until(lambda: 2 in carried, message="the second was carried")
 
     assert sorted(carried) == [1, 2]
@@ -92,20 +92,20 @@ def test_a_lane_that_fails_takes_nothing_with_it(broker):
 def test_both_actors_live_on_one_queue(broker):
     """A message goes to the actor it names."""
     carried, closed = [], []
-    dispatch.declare(broker, carried.append)
-    leftovers.declare(broker, closed.append)
+    events.declare_dispatch(broker, carried.append)
+    events.declare_leftovers(broker, closed.append)
     with working(broker):
-        send(broker, dispatch.message(RELEASE))
-        send(broker, leftovers.message("r1"))
+        send(broker, events.dispatch_message(RELEASE))
+        send(broker, events.leftovers_message("r1"))
         wait_until(lambda: carried and closed, message="both arrived")
 
     assert (carried, closed) == ([RELEASE], ["r1"])
-    assert set(broker.actors) == {dispatch.ACTOR, leftovers.ACTOR}
+    assert set(broker.actors) == {events.DISPATCH, events.LEFTOVERS}
 
 
 def test_a_message_is_a_claim_check_and_no_more():
     """No payload ever stands in the broker: three arguments, all of them ids and numbers."""
-    message = dispatch.message(RELEASE)
+    message = events.dispatch_message(RELEASE)
 
     written = json.loads(message.encode())
     assert written.pop("message_id")
@@ -121,7 +121,7 @@ def test_a_message_is_a_claim_check_and_no_more():
 
 def test_a_message_is_read_back():
     """What a dead worker had fetched is found by it."""
-    assert dispatch.read(dramatiq.Message.decode(dispatch.message(RELEASE).encode())) == RELEASE
+    assert events.read_release(dramatiq.Message.decode(events.dispatch_message(RELEASE).encode())) == RELEASE
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_a_message_is_read_back():
 )
 def test_what_is_no_claim_check_of_ours_reads_as_none(args):
     """Another actor's message, or another version's, frees nothing and breaks nothing."""
-    message = dispatch.message(RELEASE)
+    message = events.dispatch_message(RELEASE)
 
-    assert dispatch.read(message.copy(args=args)) is None
-    assert dispatch.read(message.copy(actor_name="another")) is None
-    assert dispatch.read(leftovers.message("r1")) is None
+    assert events.read_release(message.copy(args=args)) is None
+    assert events.read_release(message.copy(actor_name="another")) is None
+    assert events.read_release(events.leftovers_message("r1")) is None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from actors import dispatch
+from actors import events
 from actors.broker import ClaimCheckBroker
 from actors.launcher import ForkserverLauncher
 from actors.worker import UNFIT
@@ -90,7 +90,7 @@ def make_bench(valkey_only_url, tmp_path):
 
         def send(number, **more):
             releases = bench.release(number, **more)
-            bench.broker.enqueue_many(map(dispatch.message, releases))
+            bench.broker.enqueue_many(map(events.dispatch_message, releases))
             bench.store.processes.wake("workers")
 
         bench.start, bench.send = start, send
@@ -214,7 +214,7 @@ def test_a_killed_worker_is_recovered_by_its_name(make_bench):
     killed_at = bench.now_us()
 
     freed = bench.store.ledger.orphan_worker(worker.id)
-    launcher = ForkserverLauncher(bench.store, bench.config)
+    launcher = ForkserverLauncher(bench.store)
     freed += launcher.recover(worker.id)
 
     queued = bench.store.client.llen(f"{bench.store.keys.dramatiq}:rlm")
@@ -297,7 +297,7 @@ from rlm.ledger import open_store
 if __name__ == "__main__":
     config = Path(sys.argv[1])
     with open_store(load_settings(config)) as store:
-        launcher = ForkserverLauncher(store, config)
+        launcher = ForkserverLauncher(store)
         launcher.prepare()
         children = [launcher.spawn(f"test-worker-{number}", "test-supervisor") for number in range(2)]
         print(*(child.pid for child in children), flush=True)

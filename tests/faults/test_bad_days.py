@@ -389,3 +389,28 @@ def test_a_run_cut_short_by_a_stop_says_so(bad_day):
         system.assert_promises(events, [record])
         system.start("scheduler")
         assert_next_run(system)
+
+
+@pytest.mark.long
+def test_a_tick_that_a_killed_scheduler_served_too_late_has_that_for_its_cause(bad_day):
+    """Its successor comes when most of the window is over: nothing is said of workers that come up, or of a start."""
+    every = 16
+    with bad_day(
+        ticks=True, env={"RLM_RUN__WINDOW_SECONDS": str(every), "RLM_RUN__EVERY_SECONDS": str(every), **READY}
+    ) as system:
+        begin(system)
+        wait_until(lambda: 1.0 < time.time() % every < 2.0, timeout=40, message="a tick has been served")
+        system.stop("scheduler", signal.SIGKILL)
+        events = system.push_evenly(1500)
+        wait_until(lambda: 0.0 < time.time() % every < 1.0, timeout=40, message="a tick comes that nobody serves")
+        wait_until(lambda: 8.0 < time.time() % every < 9.0, timeout=40, message="half of its window is over")
+        system.start("scheduler")
+        run = wait_until(system.store.runs.current, timeout=30, message="the run of a tick is open")
+        record = system.await_record(run.id)
+        system.stop("scheduler")
+
+        assert sum(run.late.values()) > 8.0
+        assert {one["cause"] for one in record["why"]} == {"conductor"}, record["why"]
+        assert "nobody conducted for" in record["why"][0]["sentence"]
+        assert alarms(system).count("leftovers") == 1
+        system.assert_promises(events, system.store.runs.recent(5)[::-1])

@@ -11,8 +11,7 @@ import pytest
 
 from rlm.core.clock import isoformat
 from rlm.ledger.processes import Role
-from rlm.processes.silence import LOOK_SECONDS, LOOKS, SILENT_SECONDS
-from rlm.processes.supervisor import FIRST_WAIT_SECONDS
+from rlm.processes.child import FIRST_WAIT_SECONDS, LOOK_SECONDS, LOOKS, SILENT_SECONDS
 from tests.faults.test_processes_die import assert_next_run, busiest, state
 from tests.wait import wait_until
 
@@ -209,7 +208,10 @@ def test_a_tick_that_finds_a_run_open_starts_one_when_that_is_closed(make_system
         assert first["state"] == "partial"
         assert first["started_at"] < isoformat(tick) < first["finished_at"], "a tick came while it was open"
         assert second.started_at == tick
-        system.await_record(second.id)
+        late = system.await_record(second.id)
+        assert {one["cause"] for one in late["why"]} <= {"limit", "run_before"}, (
+            "it was held up, and did not start slowly"
+        )
         assert system.stop("scheduler") == 0
         records = [system.store.runs.record(one) for one in system.store.runs.history(20)]
         assert len({one["started_at"] for one in records}) == len(records), "one run for each tick"

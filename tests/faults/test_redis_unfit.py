@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from scheduler.vouching import FIT_SECONDS
+from scheduler.redis_watch import FIT_SECONDS
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 

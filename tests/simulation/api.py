@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rlm.delivery import Outcome, Unreachable, UnreachableError, kinds
+from rlm.delivery import Outcome, Unreachable, UnreachableError
+from rlm.delivery import outcome as kinds
 from rlm.delivery.outcome import classify
 
 if TYPE_CHECKING:

@@ -21,11 +21,10 @@ import rlm.ledger.store
 import rlm.processes.child
 import rlm.processes.supervisor
 import scheduler.conductor
-import scheduler.duty
 import scheduler.leader
+import scheduler.redis_watch
 import scheduler.release
 import scheduler.service
-import scheduler.vouching
 from tests.simulation import names
 from tests.simulation.loop import EPOCH, Event, Host, Loop
 
@@ -203,8 +202,8 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
         (scheduler.release, "QUIET_SECONDS", 0.1),
         (scheduler.release, "LOOK_SECONDS", 0.2),
         (scheduler.conductor, "BUSY_SECONDS", 0.02),
-        (scheduler.vouching, "require_fit", lambda *_, **__: None),  # there is no more to INFO than a run id
-        (scheduler.duty, "select", SimpleNamespace(select=_select)),
+        (scheduler.redis_watch, "require_fit", lambda *_, **__: None),  # there is no more to INFO than a run id
+        (scheduler.leader, "select", SimpleNamespace(select=_select)),
         (scheduler.leader, "os", no_kill),
         (scheduler.service, "os", no_kill),
         (
@@ -213,7 +212,7 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
             SimpleNamespace(Event=lambda: Event(loop), Thread=lambda target, args=(), **_: Thread(loop, target, args)),
         ),
         (scheduler.service, "Waker", lambda _url, channel, callback: Waker(world, channel, callback)),
-        (scheduler.service.SchedulerService, "_start_clock", lambda service: Ticking(world, service._on_tick)),
+        (scheduler.service, "start_clock", lambda _every, on_tick: Ticking(world, on_tick)),
         (rlm.processes.supervisor, "Waker", lambda _url, channel, callback: Waker(world, channel, callback)),
         (
             rlm.processes.supervisor,

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import redis
 
-from actors import dispatch, leftovers
-from actors.broker import ClaimCheckBroker
-from actors.consumer import IDLE_SECONDS
-from actors.messages import QUEUE
+from actors import events
+from actors.broker import IDLE_SECONDS, ClaimCheckBroker
+from actors.events import QUEUE
 from rlm.core.errors import StoreError
-from rlm.delivery.closing import close_run
+from rlm.delivery.finalize import close_run
 from rlm.delivery.lane import Lanes
 from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, WorkerState
@@ -290,7 +289,7 @@ class World:
         wakeup = seams.Wakeup(self.loop)
         store = Store(self.settings, "redis://simulated")
         self.stops[host] = stop = seams.Stop(wakeup)
-        SchedulerService(store, self.settings, wakeup, stop).run()  # type: ignore[arg-type]
+        SchedulerService(store, wakeup, stop).run()  # type: ignore[arg-type]
         self.note(f"{host.name} leaves")
         self.loop.kill(host)
 
@@ -352,7 +351,7 @@ class _Launcher:
         return _SpawnedProcess(worker.pid, worker)
 
     def recover(self, worker_id: str) -> int:
-        return dispatch.recover(self._store.ledger, self._broker, worker_id)
+        return self._broker.recover(self._store.ledger, worker_id)
 
     def abandon(self) -> None:
         """Let the workers notice that their supervisor is gone."""
@@ -458,13 +457,13 @@ class Worker:
             loop.spawn(self.host, self._work, message, after=after)
 
     def _work(self, message: dramatiq.Message[Any]) -> None:
-        if message.actor_name == leftovers.ACTOR:
+        if message.actor_name == events.LEFTOVERS:
             try:
                 close_run(self._store, *message.args)
             except StoreError:
                 self._world.note("the end-of-run actor fails")
         else:
-            release = dispatch.read(message)
+            release = events.read_release(message)
             assert release is not None
             self._lanes.carry(release)
         try:

@@ -11,8 +11,8 @@ from redis.exceptions import NoPermissionError
 
 from rlm.admin.doctor.archive import check_archive
 from rlm.core.errors import FencedError, StoreError
-from scheduler import archivist as archiving
-from scheduler.archivist import Archivist
+from scheduler import housekeeping as archiving
+from scheduler.housekeeping import Archivist
 from scheduler.leader import Leader
 from tests.store import steps
 

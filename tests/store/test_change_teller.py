@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler.changes import ChangeTeller
+from scheduler.inspection import ChangeTeller
 from tests.store import steps
 
 
@@ -16,7 +16,7 @@ def endpoint(store):
 @pytest.fixture
 def told(store, caplog):
     """Look again, and return what that logged."""
-    caplog.set_level("INFO", logger="scheduler.changes")
+    caplog.set_level("INFO", logger="scheduler.inspection")
     teller = ChangeTeller(store)
 
     def look(*, aloud=True):
@@ -37,7 +37,7 @@ def test_each_change_is_told_once_in_its_order(store, endpoint, told):
     store.control.limit(endpoint, "3 per 10 second", "ann@host")
 
     resumed, paused, limited = told()
-    assert resumed == f"ann@host resumed {steps.ENDPOINT}, which ended: paused"
+    assert resumed == f"ann@host resumed {steps.ENDPOINT}, which was paused"
     assert paused == f"bob@host paused {steps.ENDPOINT} for 90 s"
     assert limited.startswith(f"ann@host changed the limit of {steps.ENDPOINT} from ")
     assert limited.endswith(" to 3 per 10 second")

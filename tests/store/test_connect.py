@@ -13,6 +13,7 @@ import redis
 from rlm.core.errors import ConfigurationError, StoreError, StoreGarbledError, StoreUnreachableError
 from rlm.ledger.connect import address, connected, goes_by_sentinel, make_client, translated
 from rlm.ledger.embedded import EmbeddedServer, process, running
+from rlm.ledger.embedded.process import HANGS_REMEDY
 from rlm.settings import load_settings
 from tests.wait import wait_until
 
@@ -115,6 +116,17 @@ def test_a_refused_command_is_a_store_error(redis_client, prefix):
 
     with pytest.raises(StoreError, match=r"^Redis refused a command: WRONGTYPE"), translated():
         redis_client.lpush(f"{prefix}:k", "item")
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"), [(redis.TimeoutError("no answer"), 5.0), (redis.ConnectionError("refused"), 0.0)]
+)
+def test_an_error_says_for_how_long_an_answer_was_waited_for(error, seconds):
+    """Redis has been away for so long already when it is raised."""
+    with pytest.raises(StoreUnreachableError) as raised, translated():
+        raise error
+
+    assert raised.value.waited_seconds == seconds
 
 
 def test_a_loading_server_is_to_be_waited_for():
@@ -229,7 +241,7 @@ def test_nobody_is_told_to_start_the_embedded_server(tmp_path, place):
     assert str(raised.value).endswith("it is the embedded server, which RLM starts again by itself")
     with pytest.raises(StoreUnreachableError) as raised, translated(client):
         raise redis.TimeoutError("Timeout reading from socket")
-    assert str(raised.value).endswith("end its process")  # nobody starts again what has not ended
+    assert str(raised.value).endswith(HANGS_REMEDY)  # it has not ended, so nobody starts it again
 
 
 def test_a_server_of_ones_own_is_left_alone(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rlm.core.clock import system_clock
-from rlm.delivery import closing
+from rlm.delivery import finalize
 from rlm.ledger.processes import Process, Role
 from rlm.ledger.windows import Call
 from rlm.telemetry.counters import counters
@@ -54,6 +54,17 @@ def test_before_the_first_run_nothing_waits_and_nothing_is_missing(store, read):
     assert {one.value for one in counters(store.settings, store.totals.look())} == {0}
 
 
+def test_processes_of_another_configuration_than_the_pages_are_counted(store, read):
+    """Then the page may lack what is new: it shows the endpoints that its own process has read of."""
+    for number, revision in enumerate((store.settings.revision, "newer")):
+        store.processes.announce(Role.SCHEDULER, Process(f"s{number}", 1, "h", system_clock.now(), revision=revision))
+
+    page = read()
+
+    assert (page("rlm_other_configuration", "scheduler"), page("rlm_processes", "scheduler")) == (1, 2)
+    assert page("rlm_other_configuration", "supervisor") == 0
+
+
 def test_while_a_run_is_open_it_says_where_everything_is(store, token, running, read):
     """Of four events one is under way in one of a worker's lanes; a new item waits, an endpoint is paused."""
     run = running(4)
@@ -94,7 +105,7 @@ def test_after_a_run_it_says_what_became_of_it(store, token, running, read):
     store.windows.acquire(store.endpoints()[steps.ENDPOINT], Call("worker-1", claim.event_id, steps.ENDPOINT))
     store.ledger.complete(claim, steps.ENDPOINT, 0.3)
     steps.finish(store, token, run)
-    assert closing.close_run(store, run.id)
+    assert finalize.close_run(store, run.id)
 
     page = read()
 

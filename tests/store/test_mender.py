@@ -7,14 +7,13 @@ from contextlib import suppress
 import pytest
 
 from rlm.core.errors import FencedError, StoreError
-from rlm.delivery.closing import close_run
+from rlm.delivery.finalize import close_run
 from rlm.ledger import keys
 from rlm.ledger.families import FAMILIES
 from rlm.ledger.integrity import inspect
 from rlm.ledger.processes import Process, Role
 from rlm.ledger.reading.books import books
-from scheduler.duty import MOST_ASKS, Duty
-from scheduler.leader import Leader
+from scheduler.leader import MOST_ASKS, Duty, Leader
 from scheduler.mender import Mender
 from tests.faults import poisons
 from tests.store import looks, steps

@@ -21,7 +21,7 @@ def start(store, conductor):
         steps.push(store, *steps.items(number, steps.TYPE))
         run = steps.start_run(store, conductor._leader.token)
         inner = conductor._conductor
-        return ReleaseLoop(store, inner._broker, conductor._leader, inner._voucher, conductor._duty, run)
+        return ReleaseLoop(store, inner._broker, conductor._leader, inner._redis, conductor._duty, run)
 
     return begin
 
@@ -55,6 +55,27 @@ def test_as_many_are_sent_as_there_are_lanes_and_it_is_noted_when_the_first_were
     assert (looks.counts(store).released, messages(store)) == (7, 7)
     assert store.runs.current().first_release_at == first
     assert store.runs.current().workers_peak == 2
+
+
+@pytest.mark.parametrize("hindrance", ["", "stranger", "died", "unsupervised"])
+def test_how_long_workers_take_to_come_up_is_noted_where_nothing_hindered_them(store, start, conductor, hindrance):
+    """What a faulty start took would be taken from the next windows, though nothing hinders anybody by then."""
+    loop = start(1)
+    store.processes.want(conductor._leader.token, 1)
+    if hindrance != "unsupervised":
+        store.processes.announce(Role.SUPERVISOR, Process("s", 1, "h", system_clock.now()))
+    if hindrance == "stranger":
+        store.processes.announce(Role.WORKER, Process("w0", 1, "h", 0.0, WorkerState.READY, LANES, "another"))
+    loop._looked_at = float("-inf")
+    loop._turn()
+    if hindrance == "died":
+        store.processes.count_restarts(["w0"])
+    announce(store, "w1")
+    loop._looked_at = float("-inf")
+    loop._turn()
+
+    assert store.runs.current().first_release_at is not None
+    assert (store.processes.coming_up_seconds() is None) is bool(hindrance)
 
 
 def test_what_was_released_is_begun(store, start, conductor):
@@ -145,7 +166,7 @@ def test_a_limit_that_is_changed_holds_for_what_remains_and_for_its_forecast(sto
     """From the next look on."""
     store.publish_limits(conductor._leader.token)
     loop, told = start(7), []
-    monkeypatch.setattr(loop._forecaster, "take_up", told.append)
+    monkeypatch.setattr(loop._forecaster, "follow", told.append)
     announce(store, "w1")
     loop._turn()
     assert told == []
@@ -181,7 +202,7 @@ def test_leases_that_ran_out_while_redis_was_away_are_no_workers_fault(store, st
     def count(names):
         looked.append(names)
         if len(looked) == 1:
-            raise StoreError("Redis is away")
+            raise StoreError("Redis is away", waited_seconds=5.0)
         if len(looked) == 3:
             store.runs.cancel(store.runs.current().id)
         return real(names)
@@ -194,3 +215,4 @@ def test_leases_that_ran_out_while_redis_was_away_are_no_workers_fault(store, st
 
     assert blameless == [True, False]
     assert not loop.lost_redis
+    assert float(loop.account()["away_seconds"]) == pytest.approx(5.0, abs=0.5)

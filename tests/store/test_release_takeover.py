@@ -25,9 +25,34 @@ def take_over(store, conductor):
         store.runs.open(token, run, store.known_types)
         store.runs.advance(token, run.id, State.RUNNING)
         inner = conductor._conductor
-        return ReleaseLoop(store, inner._broker, conductor._leader, inner._voucher, conductor._duty, run)
+        return ReleaseLoop(store, inner._broker, conductor._leader, inner._redis, conductor._duty, run)
 
     return take
+
+
+def test_ready_workers_of_another_configuration_are_told_of_once_and_are_what_events_wait_for(
+    store, conductor, caplog, monkeypatch
+):
+    """They claim nothing: nothing is released to them, and it is said at once why, not that they do not come up."""
+    steps.push(store, *steps.items(3, steps.TYPE))
+    run = steps.start_run(store, conductor._leader.token)
+    inner = conductor._conductor
+    loop = ReleaseLoop(store, inner._broker, conductor._leader, inner._redis, conductor._duty, run)
+    store.processes.want(conductor._leader.token, 1)
+    announce(store, "stranger", "another")
+    store.processes.announce(Role.SUPERVISOR, Process("s", 1, "here", system_clock.now()))
+    monkeypatch.setattr("scheduler.team.FIRST_PATIENCE_SECONDS", 0.0)
+
+    for _ in range(2):
+        loop._looked_at = float("-inf")
+        loop._turn()
+
+    why = "1 of another configuration claims nothing: restart what `rlm doctor` names"
+    assert loop._team.shortage == f"no worker is ready of 1 wanted, and {why}"
+    assert [one.message for one in caplog.records if hasattr(one, "alarm")] == [f"Run {run.id} lacks workers: {why}"]
+    (waits,) = loop._waits.by_type.values()
+    assert [str(one) for one in waits] == ["workers another configuration"]
+    assert looks.counts(store).pending == 3
 
 
 def look_around(loop, store):

@@ -9,7 +9,7 @@ import pytest
 from rlm.ledger.refusals import TooHigh, forget_what_is_over, limits_too_high
 from rlm.ledger.windows import Admitted, Refused
 from tests.store import steps
-from tests.store.windows import health, look, make_endpoint, pass_time, refusal, set_health, take
+from tests.store.windows import health, look, make_endpoint, pass_time, refusal, set_health, stamps, take
 
 #: How exactly a rest is met by a test that looks at it a moment later, seconds.
 SOON = 2.0
@@ -233,6 +233,49 @@ def test_a_call_refused_as_too_many_is_noted_with_how_manieth_it_was(store, endp
     assert (told.limit, told.nth, told.calls) == (endpoint.limit.text, 6, 2)
 
 
+def refuse_each(store, endpoint, slots):
+    """Have calls of these slots be refused, in this order; return the lowest number noted."""
+    for slot in slots:
+        store.windows.refuse(endpoint, 0.0, slot)
+    return refusals(store, endpoint).nth
+
+
+def test_calls_under_way_together_have_no_order(store):
+    """An API of 2 accepts a probe and the last of three calls sent at once: the third is too many, not the second."""
+    endpoint = make_endpoint("4 per 10 second")
+    take(store, endpoint)  # the probe
+    first, second, _accepted = take(store, endpoint, 3)
+
+    assert refuse_each(store, endpoint, [second, first]) == 3
+    assert TooHigh(endpoint, refusals(store, endpoint)).suggested == "2 per 10 second"
+
+
+def test_what_was_accepted_in_a_period_is_always_suggested(store):
+    """Period after period, in whatever order the answers come, also where the probe is refused."""
+    endpoint = make_endpoint("4 per 10 second")
+    for refused in ([0, 1], [3, 1], [2, 3], [0, 3]):
+        slots = take(store, endpoint, 4)
+        assert refuse_each(store, endpoint, [slots[one] for one in refused]) == 3
+        pass_time(store, endpoint, 11)
+        (probe,) = take(store, endpoint)
+        assert probe.suspect
+        store.windows.refuse(endpoint, 0.0, probe)
+        pass_time(store, endpoint, 11)
+        store.windows.reopen(endpoint)
+
+
+def test_no_more_are_counted_than_the_limit_lets_out_in_a_period(store):
+    """A refusal that took three periods says no more than that the limit is too high."""
+    endpoint = make_endpoint("3 per 10 second")
+    (slot, *_) = take(store, endpoint, 3)
+    pass_time(store, endpoint, 11)
+    take(store, endpoint, 3)
+
+    store.windows.refuse(endpoint, 0.0, replace(slot, stamp=stamps(store, endpoint)[-1]))
+
+    assert refusals(store, endpoint).nth == 3
+
+
 def test_of_several_rules_the_shortest_period_counts(store):
     """The suggestion lowers that one."""
     endpoint = make_endpoint("90 per 60 second; 50 per 5 second")
@@ -257,14 +300,14 @@ def test_a_refusal_that_says_nothing_of_a_number_is_not_noted(store, endpoint, f
 
 
 def test_another_limit_begins_anew(store, endpoint):
-    """What was refused under the one before says nothing of it."""
+    """What was refused under the one before says nothing of it, but that the endpoint does not count that call."""
     refuse(store, endpoint, 6)
     store.windows.reopen(endpoint)
     lower = make_endpoint("50 per 60 second", timeout_seconds=10)
 
     assert refuse(store, lower, 3) == 1
 
-    assert (refusals(store, lower).limit, refusals(store, lower).nth) == ("50 per 60 second", 9)
+    assert (refusals(store, lower).limit, refusals(store, lower).nth) == ("50 per 60 second", 8)
 
 
 def test_it_is_over_once_as_many_were_sent_in_a_period_and_none_refused(store, token):

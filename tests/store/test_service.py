@@ -13,11 +13,11 @@ from rlm.admin import report
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.run import State, Trigger
-from rlm.delivery import closing
+from rlm.delivery import finalize
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import Wakeup
 from scheduler.service import SchedulerService
-from scheduler.tick import open_run
+from scheduler.ticks import open_run
 from tests.store import steps
 
 DUE = 1_800_000_000.0
@@ -29,7 +29,7 @@ def service(store, monkeypatch):
     monkeypatch.setattr("scheduler.service.IDLE_SECONDS", 0.0)
     monkeypatch.setattr("scheduler.service.AWAY_SECONDS", 0.0)
     wakeup = Wakeup()
-    made = SchedulerService(store, store.settings, wakeup, SimpleNamespace(graceful=False, immediate=False))
+    made = SchedulerService(store, wakeup, SimpleNamespace(graceful=False, immediate=False))
     yield made
     made._leader.resign()
     wakeup.close()
@@ -51,7 +51,7 @@ def closed_and_lost(store, service, error):
 
     def conduct(run):
         steps.finish(store, service._leader.token, run)
-        assert closing.close_run(store, run.id)
+        assert finalize.close_run(store, run.id)
         raise error
 
     service._conductor.conduct = conduct
@@ -148,7 +148,7 @@ def test_times_of_a_run_are_those_of_redis(service, store, monkeypatch, ahead_se
     now = store.now_us() / 1_000_000
     seen = report.status(store, run_id)
     steps.finish(store, service._leader.token, run)
-    record = closing.close_run(store, run_id)
+    record = finalize.close_run(store, run_id)
 
     # Then all its times are by the clock of Redis, and its tick's is by that of the host
     assert run.tick == tick
@@ -173,7 +173,7 @@ def test_a_tick_is_its_runs_start_where_the_clocks_agree(service, store):
 def test_a_tick_whose_window_is_over_opens_no_run(service, store, at, monkeypatch, caplog):
     """The run would be closed as it opens, with all left over: what waits is the next tick's."""
     short = replace(store.settings, run=store.settings.run.model_copy(update={"window_seconds": 60.0}))
-    monkeypatch.setattr(service, "_settings", short)
+    monkeypatch.setattr(store, "settings", short)
     store.runs.note_tick(DUE - short.run.every_seconds)
     at(DUE + 61)
     push(store)

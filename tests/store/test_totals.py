@@ -12,7 +12,7 @@ import redis
 from rlm.core.errors import StoreError
 from rlm.core.event import Reason
 from rlm.core.totals import histograms
-from rlm.delivery import closing
+from rlm.delivery import finalize
 from rlm.ledger.totals import Totals
 from rlm.telemetry.counters import OUTCOMES
 from tests.store import steps
@@ -25,7 +25,7 @@ NONE: Counter[str] = Counter()
 
 def close(store, token, run):
     steps.finish(store, token, run)
-    return closing.close_run(store, run.id)
+    return finalize.close_run(store, run.id)
 
 
 def test_before_the_first_run_there_is_nothing(store):

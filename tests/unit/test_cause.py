@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rlm.plan.cause import ATTEMPTS, CANCELLED, DEADLINE, FAILED, STOPPED, Ended, alarmed, causes, verdict, went_wrong
-from rlm.plan.waits import Obstacle, Wait, Waits
+from rlm.plan.waits import ANOTHER_CONFIGURATION, Obstacle, Wait, Waits
 
 LIMIT, WORKERS, LANES = Wait(Obstacle.LIMIT), Wait(Obstacle.WORKERS), Wait(Obstacle.LANES)
 
@@ -28,12 +28,17 @@ def test_nothing_left_over_has_no_cause() -> None:
         (LIMIT, "the limit of A (30/minute) lets no more through"),
         (Wait(Obstacle.BUDGET, "account"), "the budget account (10/minute) lets no more through"),
         (WORKERS, "no worker was ready for 40 s"),
+        (
+            Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION),
+            "no worker was ready for 40 s, for those there had another configuration",
+        ),
         (LANES, "all lanes were busy for 40 s"),
         (Wait(Obstacle.START), "no call was made in the first 40 s"),
         (Wait(Obstacle.PAUSED, "a1"), "a1 was paused"),
         (Wait(Obstacle.RESTING, "a1"), "a1 was resting or probed"),
         (Wait(Obstacle.REDIS), "Redis was away or not fit for 40 s"),
         (Wait(Obstacle.CONDUCTOR), "nobody conducted for 40 s"),
+        (Wait(Obstacle.RUN_BEFORE), "the run before was still open for 40 s"),
     ],
 )
 def test_what_was_waited_for_longest_is_the_cause(wait: Wait, words: str) -> None:
@@ -106,6 +111,8 @@ def test_a_run_that_was_cancelled_or_failed_says_just_that() -> None:
     [
         (["limit", "budget"], False, False),
         (["paused"], False, False),
+        (["run_before"], False, False),
+        (["conductor"], True, False),
         (["cancelled"], False, False),
         (["workers"], True, True),
         (["limit", "workers"], True, False),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rlm.admin.doctor.files import check_files
+from rlm.admin.doctor.files import check_file, check_files
 from rlm.settings import load_settings
 
 if TYPE_CHECKING:
@@ -58,3 +58,25 @@ def test_a_group_counts_where_it_is_not_the_owners_own(
 
     # When it is looked at, then it is told where others are in that
     assert [one.ok for one in check_files(load_settings(config, {})) if str(config) in one.message] == told
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (TYPE.format(path="a", headers='{ Authorization = "env:UNSET" }'), ""),
+        (f'[web]\ntoken = "{TOKEN}"\n[run]\ntarget = 7', "and holds a secret"),
+        ('[web]\ntoken = "', "and may hold a secret"),
+    ],
+)
+def test_of_a_configuration_that_cannot_be_used_it_is_told_whether_it_holds_a_secret(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    """A variable that is not set is none; of what is no TOML nobody knows."""
+    config = tmp_path / "rlm.toml"
+    config.write_text(text)
+    config.chmod(0o644)
+
+    found = [one.message for one in check_file(config)]
+
+    assert len(found) == bool(told)
+    assert all(told in one for one in found)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
 from click.testing import CliRunner, Result
 
+from rlm.cli import common
 from rlm.cli.group import COMMANDS, OVERVIEW, rlm
 from rlm.core.errors import StoreUnreachableError
 
@@ -172,3 +176,29 @@ def test_help_loads_no_library_that_it_does_not_need() -> None:
     # Then none of those is there
     assert done.stderr == ""
     assert "Usage:" in done.stdout
+
+
+def test_a_person_is_told_that_redis_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that is silent for seconds looks as if it hung; one that has its answer at once says nothing."""
+    told, answered = [], threading.Event()
+
+    def say(words):
+        told.append(words)
+        answered.set()
+
+    @contextmanager
+    def open_store(_settings):
+        assert answered.wait(20)
+        yield SimpleNamespace(client=SimpleNamespace(ping=lambda: None))
+
+    monkeypatch.setattr(common, "say", say)
+    monkeypatch.setattr(common, "tell_new_server", lambda _settings: None)
+    monkeypatch.setattr("rlm.ledger.open_store", open_store)
+    monkeypatch.setattr(common, "PATIENCE_SECONDS", 0.01)
+    with common.opened(None):
+        pass
+    monkeypatch.setattr(common, "PATIENCE_SECONDS", 60.0)
+    with common.opened(None):
+        pass
+
+    assert told == ["Redis has not answered yet; waiting for it."]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm.core.compliance import peaks
+from rlm.core.compliance import full_seconds, peaks
 from rlm.core.endpoint import Limit
 
 SECOND = 1_000_000
@@ -108,3 +108,18 @@ def test_a_hundred_thousand_calls_are_judged_in_well_under_a_second(history):
     peaks(stamps, Limit.parse("100/minute; 2000/hour"), history)
 
     assert time.perf_counter() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("stamps", "limit", "seconds"),
+    [
+        ((), "2 per 10 second", 0.0),
+        ((1, 2), "2 per 10 second", 9.5),  # from the second call until a period and the guard after the first
+        ((1, 2, 12, 14), "2 per 10 second", 9.5 + 0.5 + 6.0),
+        ((-5, -4), "2 per 10 second", 5.5),  # from the start
+        ((1, 2, 3), "2 per 1 second; 3 per 10 second", 8.5),  # by the rule that is full for longest
+    ],
+)
+def test_a_window_is_full_from_the_call_that_fills_it_until_its_first_slot_comes_back(stamps, limit, seconds):
+    """Within the first 20 s, with a guard of half a second."""
+    assert full_seconds(at(*stamps), Limit.parse(limit), 0.5, 0, 20 * SECOND) == pytest.approx(seconds)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rlm.admin.explain.facts import Gate, Scene, Whereabouts
@@ -76,6 +78,27 @@ def test_endpoints_that_are_all_shut_for_the_same_reason():
     assert pending(gate()) == "its endpoint api is full, the next slot is free in 3.2 s"
     assert pending(*both) == "both its endpoints are full, the next slot is free in 3.2 s at b"
     assert pending(gate(health=Circuit.PAUSED, wait=None)) == "its endpoint api is paused, until resumed by hand"
+
+
+@pytest.mark.parametrize(("left", "late"), [(328, False), (329, True)])
+def test_an_event_that_the_forecast_leaves_over_says_so(left, late):
+    """The 12th of 340 is one of the last 329, and none of the last 328."""
+    run = replace(scene().run, forecast={"leftover_by_type": {"T": left}})
+
+    told = pending(gate(), run=run)
+
+    assert told.startswith("its endpoint api is full, the next slot is free in 3.2 s")
+    assert told.endswith("; by the forecast it will be left over, and the next run starts at about 14:04:22") is late
+
+
+def test_workers_of_another_configuration_are_named():
+    """They are ready and claim nothing: free slots are no reason to wait in peace."""
+    slots = gate(health=Circuit.OK, wait=0.0, free=4)
+
+    assert pending(slots, ready=0, lanes=0, strangers=2) == (
+        "no worker is ready, of 4 wanted; 2 of another configuration claim nothing: restart what `rlm doctor` names"
+    )
+    assert "another" not in pending(slots, ready=0, lanes=0)
 
 
 def test_the_windows_of_several_endpoints_are_theirs():

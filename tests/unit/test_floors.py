@@ -181,7 +181,7 @@ def test_nobody_asks_datetime_what_time_it_is_either():
     [
         ("import time", ("time", False, False)),
         ("from time import sleep", ("time.sleep", False, False)),
-        ("def f():\n    import scheduler.tick", ("scheduler.tick", True, False)),
+        ("def f():\n    import scheduler.ticks", ("scheduler.ticks", True, False)),
         ("if TYPE_CHECKING:\n    from rlm.ledger import Store", ("rlm.ledger.Store", False, True)),
         ("class A:\n    try:\n        import x\n    except E:\n        pass", ("x", False, False)),
     ],

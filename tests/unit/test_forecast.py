@@ -70,7 +70,7 @@ class Planned:
 
     def look(self, counts, begun, first_release_at=99.0, lanes=5, view=WELL):
         scene = Scene({"T": counts}, {"t": view}, lanes, 100.0, begun={"T": begun})
-        self.forecaster.look(scene, ["w"], Team(1, 1, supervised=True), first_release_at)
+        self.forecaster.look(scene, ["w"], Team(1, supervised=True), first_release_at)
 
 
 def snapshot_of(counts, calls=0):
@@ -161,6 +161,27 @@ def test_an_endpoint_that_refuses_what_is_too_much_is_counted_on_for_what_is_not
     planned.look(Counts(pending=9), 0, view=WindowState(0, 5.0, 5.0, suspect=True))
 
     assert planned.counted_on == {"t": counted_on}
+
+
+@pytest.mark.parametrize(
+    ("counts", "view", "probed"),
+    [
+        (Counts(pending=9), WindowState(0, 5.0, 5.0, suspect=True), ["t"]),
+        (Counts(inflight=1), WindowState(0, 5.0, 0.0, suspect=True), ["t"]),
+        (Counts(pending=9), WindowState(0, 500.0, 500.0, suspect=True), []),  # until after the deadline
+        (Counts(spent=9), WindowState(0, 5.0, 5.0, suspect=True), []),
+        (Counts(pending=9), WindowState(30, 0.0, 0.0), []),
+    ],
+)
+def test_a_forecast_names_what_is_probed_though_it_is_not_counted_on(monkeypatch, counts, view, probed):
+    """Each probe settles an event that is counted as left over, or takes until its time-out: the run goes on for it."""
+    planned = Planned(monkeypatch, snapshot_of(counts))
+
+    planned.forecaster.look(
+        Scene({"T": counts}, {"t": view}, 5, 100.0, begun={"T": 0}), ["w"], Team(1, supervised=True), 99.0
+    )
+
+    assert planned.published[-1]["probed"] == probed
 
 
 @pytest.mark.parametrize(("cost", "gap"), [(0.001, REPLAN_SECONDS), (0.1, 0.1 * PLANNING_PART)])

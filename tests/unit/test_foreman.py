@@ -9,27 +9,27 @@ from types import SimpleNamespace
 import pytest
 from honcho.printer import Message, Printer
 
-from rlm.processes.foreman import HASTE_SECONDS, LINGER_SECONDS, REPEAT_SECONDS, Foreman
+from rlm.processes.foreman import Entry, Foreman
+from rlm.processes.grace import HASTE_SECONDS, LINGER_SECONDS, REPEAT_SECONDS
 from rlm.processes.signals import Wakeup
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 
 
-class FakeEntry:
+class FakeEntry(Entry):
     """An entry whose life the test tells; it notes the signals that it gets."""
 
     def __init__(self, name, command=None):
-        self.name = name
-        self.command = command or f"exec rlm {name}"
+        super().__init__(name, command or f"exec rlm {name}", {}, ".", "")
         self.signals = []
 
     def start(self, report):
         self._report = report
         self._tell("start", {"pid": 100 + len(self.name)})
 
-    def signal(self, pid, signum):
-        assert pid == 100 + len(self.name)
-        self.signals.append(signum)
+    def send_signal(self, sig):
+        assert self.pid == 100 + len(self.name)
+        self.signals.append(sig)
 
     def says(self, text):
         self._tell("line", f"{text}\n".encode())
@@ -85,8 +85,8 @@ class Play:
     @property
     def code(self):
         """What `run` returns; all have ended, so that it does nothing else."""
-        assert self.foreman._left() == []
-        self.foreman._posts.clear()
+        assert self.foreman._group.left == []
+        self.foreman._entries.clear()
         return self.foreman.run()
 
 

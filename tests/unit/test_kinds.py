@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 
-from rlm.delivery import kinds
+from rlm.delivery import outcome as kinds
 from rlm.delivery.answer import BrokenAnswerError
 
 
@@ -29,7 +29,7 @@ from rlm.delivery.answer import BrokenAnswerError
 )
 def test_each_error_has_its_word(error, kind):
     """The narrower the better."""
-    assert kinds.of_error(error) == kind
+    assert kinds.kind_of_error(error) == kind
 
 
 @pytest.mark.parametrize(
@@ -37,4 +37,4 @@ def test_each_error_has_its_word(error, kind):
 )
 def test_a_status_that_http_does_not_know_shares_its_word(status, kind):
     """So a hostile API makes no more of them than there are."""
-    assert kinds.of_status(status) == kind
+    assert kinds.kind_of_status(status) == kind

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from rlm.core.endpoint import Endpoint, EventType, Limit
-from rlm.delivery import Delivered, Unreachable, lane
-from rlm.delivery.lane import LEASE_SLACK_SECONDS, Lanes
+from rlm.delivery import Delivered, Unreachable, attempt, effects, lane
+from rlm.delivery.attempt import LEASE_SLACK_SECONDS
+from rlm.delivery.lane import Lanes
 from rlm.ledger.events import Claim, Release
 from rlm.ledger.windows import Admitted, Failed, Refused
 
@@ -128,6 +129,8 @@ class Scene:
 def scene(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(lane, "system_clock", clock)
+    monkeypatch.setattr(attempt, "system_clock", clock)
+    monkeypatch.setattr(effects, "system_clock", clock)
     return Scene(clock)
 
 
@@ -223,3 +226,20 @@ def test_an_endpoint_that_comes_to_rest_is_told_with_what_it_said_last(scene, ca
     (record,) = [one for one in caplog.records if one.levelname == "WARNING"]
     assert f"first failed 5 times in a row, the last time with: {told}" in record.getMessage()
     assert "wallet" not in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("others", "then"), [(True, "the others take its share"), (False, "its events wait until it is over")]
+)
+def test_a_rest_is_told_of_once_for_the_calls_that_were_under_way(scene, caplog, others, then):
+    """And no share is promised to others where there are none."""
+    caplog.set_level("INFO", logger="rlm.delivery.effects")
+    resting = Endpoint("0", "http://127.0.0.1:1/", Limit.parse("9/minute"), TIMEOUT)
+    rests = effects.Rests()
+
+    for _ in range(3):
+        rests.tell(resting, 10.0, others=others)
+    scene.clock.sleep(10.0)
+    rests.tell(resting, 10.0, others=others)
+
+    assert [record.message for record in caplog.records] == [f"0 asked for a rest of 10.0 s; {then}"] * 2

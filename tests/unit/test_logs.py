@@ -208,12 +208,15 @@ def test_under_up_every_line_is_json_whoever_wrote_it():
     for data, colour in lines:
         printer.write(Message("line", data, datetime.fromtimestamp(0.25, UTC), "web", colour))
 
-    first, second, third, fourth = map(json.loads, output.getvalue().splitlines())
+    printer.write(Message("line", "scheduler started\n", datetime.fromtimestamp(0.25, UTC), "up", "32"))
+
+    first, second, third, fourth, own = map(json.loads, output.getvalue().splitlines())
     assert first == {"message": "x"}
     wrapped = {"time": "1970-01-01T00:00:00.250Z", "level": "INFO", "role": "web"}
     assert second == {**wrapped, "message": "Traceback \x1b[31m"}
     assert third == {**wrapped, "message": "[1]"}
     assert fourth == {**wrapped, "level": "ERROR", "message": "died"}
+    assert own == {**wrapped, "role": "up", "message": "scheduler started", "action": "up"}
     assert "\x1b" not in output.getvalue()
 
 
@@ -279,6 +282,25 @@ def test_a_short_outage_is_a_warning_a_lasting_one_an_error_and_its_end_is_told(
     assert levels == ["WARNING", "ERROR", "ERROR", "INFO"]
     assert [getattr(record, "alarm", None) for record in caplog.records] == [None, *[Alarm.REDIS_AWAY] * 2, None]
     assert "for 10 s; nothing is released: refused" in caplog.text
+
+
+def test_an_outage_counts_from_when_the_command_was_sent_that_was_not_answered(caplog):
+    """Five seconds were waited for it before anybody could tell: that is a lasting one, and no second is left out."""
+    caplog.set_level("INFO")
+    clock = Clock()
+    outage = Outage(logging.getLogger("rlm.x"), "release", clock)
+    supervisors = Outage(logging.getLogger("rlm.y"), "supervise", clock, lasting_seconds=30.0)
+
+    clock.time = 105.0
+    for one in (outage, supervisors):
+        one.tell(StoreUnreachableError("no answer", waited_seconds=5.0), "nothing is released")
+    clock.time = 106.6
+    lasted = outage.over()
+
+    assert lasted == pytest.approx(6.6)
+    assert "Redis answers again, after 6.6 s" in caplog.text
+    told = [(record.levelname, getattr(record, "alarm", None)) for record in caplog.records]
+    assert told == [("ERROR", Alarm.REDIS_AWAY), ("WARNING", None), ("INFO", None)]
 
 
 # -- what is in the code, and in the documentation

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm.delivery import Delivered, Rejected, Request, Throttled, Unreachable, kinds
+from rlm.delivery import Delivered, Rejected, Request, Throttled, Unreachable
+from rlm.delivery import outcome as kinds
 from rlm.delivery.outcome import MAX_RETRY_AFTER_SECONDS, classify, parse_retry_after
 
 #: Wednesday, 21 October 2015, 07:28:00 UTC.
@@ -50,7 +51,7 @@ def test_429_and_503_with_retry_after_throttle(status, retry_after, seconds):
 @pytest.mark.parametrize("status", [408, 425, 500, 501, 502, 503, 504, 505, 507, 511, 599])
 def test_408_425_and_other_5xx_are_tried_again(status):
     """The event may be sent again; the answer was one, so its time is known."""
-    assert outcome_of(status) == Unreachable(f"HTTP {status}", 0.25, kinds.of_status(status))
+    assert outcome_of(status) == Unreachable(f"HTTP {status}", 0.25, kinds.kind_of_status(status))
 
 
 @pytest.mark.parametrize("status", [500, 502, 504, 408])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import rlm.core.run
 from rlm.core.run import MOVES, Called, Run, State, Trigger, make_record, make_run_id
+from rlm.core.trouble import away_in_words
 
 TYPES = ("A", "B")
 STARTED = 1_700_000_000.25
@@ -123,6 +124,14 @@ def test_a_failed_run_says_why_and_another_has_no_such_key():
     """The reason of a failure is one more key."""
     assert record_of({}, failure="no worker came up")["failure"] == "no worker came up"
     assert "failure" not in record_of({})
+
+
+def test_a_record_says_for_how_long_redis_was_away():
+    """A run that took longer than planned has that reason, and left nothing over; a moment is not worth telling."""
+    records = [record_of({"taken:A": 1, "completed:A": 1}, away_seconds=seconds) for seconds in (0.0, 0.4, 9.04)]
+
+    assert [one.get("redis_away_seconds") for one in records] == [None, None, 9.0]
+    assert [away_in_words(one) for one in records] == ["", "", "Redis was away for 9.0 s"]
 
 
 def test_budgets_are_in_the_record_where_there_are_any():

@@ -16,16 +16,19 @@ from hypothesis import strategies as st
 
 from rlm.core.errors import StoreUnreachableError
 from rlm.ledger.processes import Process, Role, WorkerState
-from rlm.processes import child, silence, supervisor
-from rlm.processes.signals import Wakeup
-from rlm.processes.silence import BOOT_SECONDS, LOOK_SECONDS, LOOKS, SILENT_SECONDS
-from rlm.processes.supervisor import (
+from rlm.processes import child, supervisor
+from rlm.processes.child import (
+    BOOT_SECONDS,
     FIRST_WAIT_SECONDS,
-    GRACE_SLACK_SECONDS,
     LONGEST_WAIT_SECONDS,
+    LOOK_SECONDS,
+    LOOKS,
     QUICK_DEATH_SECONDS,
-    Supervisor,
+    SILENT_SECONDS,
 )
+from rlm.processes.grace import SUPERVISOR_SLACK_SECONDS
+from rlm.processes.signals import Wakeup
+from rlm.processes.supervisor import Supervisor
 from rlm.settings import load_settings
 
 
@@ -206,7 +209,6 @@ class Host:
     def __init__(self, monkeypatch, **workers):
         self.clock, self.table, self.store, self.stop, self.wakeup = Clock(), Table(), FakeStore(), Stop(), Wakeup()
         monkeypatch.setattr(supervisor, "system_clock", self.clock)
-        monkeypatch.setattr(silence, "system_clock", self.clock)
         monkeypatch.setattr(child, "system_clock", self.clock)
         monkeypatch.setattr(supervisor, "watch_death", self.table.watch_death)
         monkeypatch.setattr(supervisor, "Waker", FakeWaker)
@@ -590,7 +592,7 @@ def test_a_second_signal_ends_every_worker_at_once(host, caplog):
 def test_the_grace_period_over_is_like_a_second_signal(host):
     """A worker that does not leave in the time of its longest call and some slack is killed."""
     host.want(1)
-    grace = host.longest + GRACE_SLACK_SECONDS
+    grace = host.longest + SUPERVISOR_SLACK_SECONDS
     before = []
 
     def almost():
@@ -717,7 +719,7 @@ def test_a_worker_that_does_not_leave_when_told_is_killed(host):
     host.want(1)
     (worker,) = host.running
     host.want(0)
-    host.clock.advance(host.longest + GRACE_SLACK_SECONDS - 0.1)
+    host.clock.advance(host.longest + SUPERVISOR_SLACK_SECONDS - 0.1)
     host.turn()
     before = host.process(worker).signals[:]
     look(host, 2)

@@ -12,6 +12,7 @@ import click
 import pytest
 
 from rlm.cli.group import rlm
+from rlm.processes.grace import HASTE_SECONDS, REPEAT_SECONDS, group_grace, longest_call, supervisor_grace, worker_grace
 from rlm.settings import load_settings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -45,13 +46,27 @@ def test_a_unit_starts_a_command_that_exists(path):
 def test_a_unit_leaves_the_time_to_stop_and_cuts_no_call(path):
     """As docs/deployment.md has it: the workers get one TERM only, and calls under way may end."""
     service = service_of(path)
-    longest = max(one.timeout_seconds for one in load_settings(None).endpoints.values())
-    needed = {"up": 2 * longest + 16, "scheduler": longest + 3, "supervisor": longest + 3, "web": 0}
+    settings = load_settings(None)
+    needed = {
+        "up": 2 * group_grace(settings),
+        "scheduler": supervisor_grace(settings),
+        "supervisor": supervisor_grace(settings),
+        "web": 0,
+    }
 
     name = service["ExecStart"].split()[1]
     assert float(service["TimeoutStopSec"]) > needed[name]
     assert name == "web" or service["KillMode"] == "mixed"
     assert (service["Restart"], service["RestartPreventExitStatus"]) == ("always", "2")
+
+
+def test_each_grace_period_is_longer_than_the_one_it_waits_for():
+    """A worker ends its calls, a supervisor outlives its workers, and a group its supervisor."""
+    settings = load_settings(None)
+    ladder = [longest_call(settings), worker_grace(settings), supervisor_grace(settings), group_grace(settings)]
+
+    assert ladder == sorted(set(ladder))
+    assert HASTE_SECONDS > 2 * REPEAT_SECONDS
 
 
 def test_every_unit_is_told_of():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler.tick import is_served, last_due, missed
+from scheduler.ticks import is_served, last_due, missed
 
 
 @pytest.mark.parametrize(("now", "due"), [(360.0, 360.0), (361.5, 360.0), (539.9, 360.0), (0.5, 0.0)])

@@ -14,7 +14,7 @@ from rlm.admin.trend import Sample, Trend
 from rlm.terminal import drawing, words
 from rlm.terminal.live import Drawn, JSONLines, Lines, console_on
 from rlm.terminal.queue import QueuePicture, queue_line
-from rlm.terminal.record import changes, line_of, picture_of
+from rlm.terminal.record import changes, line_of, picture_of, rest_line, rest_rows
 
 WIDTHS = (40, 80, 140)
 HOSTILE = "\x1b[2J\x9b31m\u202e\nown line[/red]"
@@ -129,6 +129,7 @@ def rest(**more):
         "waiting": waiting,
         "by_endpoint": status()["by_endpoint"],
         "schedulers": 1,
+        "supervisors": 1,
         "workers": 0,
         **more,
     }
@@ -594,3 +595,24 @@ def test_a_curve_of_many_values_is_as_wide_as_its_room():
 def test_a_name_is_cut_in_its_middle():
     """Names of endpoints differ at their ends."""
     assert drawing.cut(Text("overflow_rebalance_api_1"), 12, "…").plain == "overf…_api_1"
+
+
+@pytest.mark.parametrize(
+    ("workers", "supervisors", "told"),
+    [(0, 1, "none; they start when a run needs them"), (0, 0, "none, and no supervisor is alive"), (3, 0, "3 alive")],
+)
+def test_between_runs_workers_are_promised_only_by_a_supervisor_that_lives(workers, supervisors, told):
+    """Else none will start, and the next run fails for it."""
+    found = rest(workers=workers, supervisors=supervisors)
+
+    assert dict(rest_rows(found))["workers"].plain.startswith(told)
+    assert ("no supervisor is alive" in rest_line(found)) is ("no supervisor" in told)
+
+
+def test_a_forecast_that_leaves_probes_out_says_so():
+    """The run lasts longer than what fits, and what is left over may be fewer."""
+    found = status(state="running", forecast={**status()["plan"], "expected_leftover": 6, "probed": ["pay_b"]})
+
+    told = words.forecast(found).words
+
+    assert told.endswith(", but for what pay_b is probed with; up to 6 events will be left over")

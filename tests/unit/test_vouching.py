@@ -11,8 +11,8 @@ import pytest
 from rlm.core.endpoint import Endpoint, Limit
 from rlm.core.errors import StoreUnfitError, StoreUnreachableError
 from rlm.ledger.epoch import Verdict, Vouched
-from scheduler import vouching
-from scheduler.vouching import FIT_SECONDS, FORGOT, UNKNOWN, Voucher
+from scheduler import redis_watch
+from scheduler.redis_watch import FIT_SECONDS, FORGOT, UNKNOWN, RedisWatch
 
 
 class Redis:
@@ -76,12 +76,12 @@ def make_voucher(redis, monkeypatch):
         if redis.unfit:
             raise StoreUnfitError(redis.unfit)
 
-    monkeypatch.setattr(vouching, "require_fit", require_fit)
+    monkeypatch.setattr(redis_watch, "require_fit", require_fit)
     clock = mock.Mock(boottime=lambda: 100.0, monotonic=itertools.count(100, FIT_SECONDS).__next__)
-    monkeypatch.setattr(vouching, "system_clock", clock)
+    monkeypatch.setattr(redis_watch, "system_clock", clock)
 
     def make():
-        voucher = Voucher(redis, mock.Mock(token=1), allow_volatile=False)
+        voucher = RedisWatch(redis, mock.Mock(token=1), allow_volatile=False)
         voucher.check()
         return voucher
 
@@ -145,7 +145,7 @@ def test_a_step_that_redis_failed_in_is_followed_once_and_held_for(redis, make_v
 
 def test_a_step_that_only_a_standby_saw_is_followed_when_it_conducts(redis, make_voucher):
     """It had looked on before; the conductor died in the same moment."""
-    standby = Voucher(redis, mock.Mock(token=1), allow_volatile=False)
+    standby = RedisWatch(redis, mock.Mock(token=1), allow_volatile=False)
     make_voucher()
     standby.watch()
     redis.ahead = 3600.0
@@ -162,7 +162,7 @@ def test_who_looks_on_after_a_step_was_followed_sees_none(redis, make_voucher):
     leader = make_voucher()
     redis.ahead = 7.0
     leader.check()
-    standby = Voucher(redis, mock.Mock(token=1), allow_volatile=False)
+    standby = RedisWatch(redis, mock.Mock(token=1), allow_volatile=False)
 
     for _ in range(2):
         standby.watch()

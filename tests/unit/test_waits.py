@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from rlm.core.counts import Counts
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.window import WindowState
 from rlm.plan.pace import Scene
-from rlm.plan.waits import GAP_SECONDS, Obstacle, Wait, Waits, waits_of
+from rlm.plan.waits import ANOTHER_CONFIGURATION, GAP_SECONDS, Obstacle, Wait, Waits, waits_of
 
 LIMIT = Limit.parse("30/minute")
 BUDGET = Budget("account", Limit.parse("10/minute"))
@@ -28,6 +29,15 @@ def scene(
     views: dict[str, WindowState], *, pending: int = 9, inflight: int = 0, lanes: int = 5, remaining: float = 60.0
 ) -> Scene:
     return Scene({"T": Counts(pending=pending, inflight=inflight)}, views, lanes, remaining)
+
+
+def test_workers_of_another_configuration_are_named_before_the_first_call_as_well() -> None:
+    """They are up and claim nothing, so nobody is on the way."""
+    seen = replace(scene({"a": FREE}, lanes=0), strangers=1)
+    named = {Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION): 1.0}
+
+    assert waits_of(seen, kind("a"), begun=False) == waits_of(seen, kind("a"), begun=True) == named
+    assert {Wait.read(str(one)): part for one, part in named.items()} == named
 
 
 @pytest.mark.parametrize(
@@ -94,6 +104,27 @@ def test_the_time_before_the_first_look_is_that_of_the_start() -> None:
     look(waits, 110.0, {"a": FREE}, lanes=0, begun=False)
 
     assert waits.by_type == {"T": {Wait(Obstacle.START): 10.0}}
+
+
+@pytest.mark.parametrize(
+    ("views", "full", "expected"),
+    [
+        ({"a": FREE, "b": FREE}, (), {Wait(Obstacle.CONDUCTOR): 22.0}),
+        ({"a": FREE, "b": FREE}, ("a",), {Wait(Obstacle.CONDUCTOR): 22.0}),
+        ({"a": FREE, "b": FULL}, ("a", "b"), {Wait(Obstacle.LIMIT): 22.0}),
+        ({"a": PAUSED, "b": FREE}, ("b",), {Wait(Obstacle.PAUSED, "a"): 11.0, Wait(Obstacle.LIMIT): 11.0}),
+        ({"a": RESTING, "b": RESTING}, (), {Wait(Obstacle.RESTING, "a"): 11.0, Wait(Obstacle.RESTING, "b"): 11.0}),
+    ],
+)
+def test_a_run_that_opens_late_waited_for_nobody_only_where_it_could_have_sent(
+    views: dict[str, WindowState], full: tuple[str, ...], expected: dict[Wait, float]
+) -> None:
+    """It is no start that took long. Where every endpoint was full or shut, being on time had changed nothing."""
+    waits = Waits(122.0)
+
+    waits.open_late({"conductor": 22.0}, scene(views, remaining=0.1), [kind("a", "b")], full)
+
+    assert waits.by_type == {"T": expected}
 
 
 def test_where_no_slot_comes_any_more_the_rest_of_the_window_is_waited_for_in_vain() -> None:

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlm.admin.doctor.findings import fault, good, warning
+from rlm.core.errors import RLMError
 from rlm.core.trust import Weakness, others, user_name, weakness
-from rlm.settings.masking import EMBEDDED, MASK, is_secret
+from rlm.settings.layers import leaves
+from rlm.settings.masking import EMBEDDED, MASK, is_secret, mask_value
+from rlm.settings.sources import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,30 +26,31 @@ _OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 
 def check_files(settings: Settings) -> Iterator[Finding]:
     """Look who may read and change the files of `settings`; what does not exist is nobody's to read."""
-    found = [*_configuration(settings), *_procfile(settings), *_dotenv(settings)]
-    found += _folder(settings)
+    found = [*check_file(settings.source)] if settings.source else []
+    found += [*_procfile(settings), *_dotenv(settings), *_folder(settings)]
     for directory, what in ((settings.data_dir, "holds the data of the ledger"), (settings.archive_dir, "holds items")):
         found += _private(directory, what)
     yield from found or [good("files", "nobody else can change the configuration or read what is secret")]
 
 
 def check_file(path: Path) -> Iterator[Finding]:
-    """Look who may read and change the configuration at `path`, which cannot be used: it may hold a secret."""
-    yield from _closed(path, "is the configuration, and may hold a secret", secret=True)
+    """Look who may read and change the configuration at `path`, whether or not it can be used."""
+    try:
+        holds = "holds" if _holds_secret(path) else ""
+    except RLMError:  # it cannot be read: nobody knows
+        holds = "may hold"
+    what = f"is the configuration, and {holds} a secret" if holds else "is the configuration"
+    yield from _closed(path, what, secret=bool(holds))
 
 
-def _configuration(settings: Settings) -> Iterator[Finding]:
-    if settings.source is None:
-        return
-    secret = _holds_secret(settings)
-    what = "is the configuration, and holds a secret" if secret else "is the configuration"
-    yield from _closed(settings.source, what, secret=secret)
+def _holds_secret(path: Path) -> bool:
+    """Return whether something stands in the file that is masked where it is shown, but for harmless headers.
 
-
-def _holds_secret(settings: Settings) -> bool:
-    """Tell whether something stands in the file itself that is masked where it is shown, but for harmless headers."""
-    in_file = [one for one in settings.shown if one.where.startswith("file") and MASK in str(one.value)]
-    return any(".headers." not in one.key or is_secret(one.key.rpartition(".headers.")[2]) for one in in_file)
+    Raises:
+        RLMError: it cannot be read.
+    """
+    masked = [place for place, value in leaves(read_file(path)) if place and MASK in str(mask_value(place, value))]
+    return any("headers" not in place or is_secret(str(place[-1])) for place in masked)
 
 
 def _folder(settings: Settings) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rlm import __version__
 from rlm.admin.doctor.findings import fault, good, warning
+from rlm.admin.report import revision_in_force
 from rlm.core.clock import system_clock
 from rlm.core.text import named, span
 from rlm.ledger.processes import Role, WorkerState
@@ -30,7 +31,11 @@ def check_scheduler(store: Store) -> Iterator[Finding]:
     """Tell whether a scheduler runs, with this configuration, and ticks."""
     schedulers, holder = store.processes.alive(Role.SCHEDULER), store.leases.holder()
     if not schedulers and holder is None:
-        yield _none(store, Role.SCHEDULER, "no run starts by itself")
+        lacking = _none(store, Role.SCHEDULER, "no run starts by itself")
+        if (run := store.runs.current()) is not None:
+            message = f"{lacking.message}; run {run.id} is open, and nobody conducts it"
+            lacking = fault(lacking.name, message, lacking.remedy)
+        yield lacking
         return
     if not schedulers:
         yield good("scheduler", f"none is running, {holder} conducts a run by hand")
@@ -82,18 +87,18 @@ def _of_another_configuration(store: Store, processes: Sequence[Process]) -> str
 
 
 def check_workers(store: Store) -> Iterator[Finding]:
-    """Tell how many workers are ready of those wanted, and whether any has another configuration."""
+    """Tell how many workers are ready of those wanted, and whether any has another configuration than its run."""
     workers, wanted = store.processes.alive(Role.WORKER), store.processes.wanted()
     ready = sum(one.state == WorkerState.READY for one in workers)
     coming = sum(_is_coming_up(one) for one in workers)
     message = f"{ready} ready of {wanted} wanted" + (f", {coming} coming up" if coming else "")
-    stale = [one.id for one in workers if one.revision != store.settings.revision]
-    if stale:
-        yield warning(
+    revision = revision_in_force(store)
+    if other := [one.id for one in workers if one.revision != revision]:
+        yield (warning if ready - len(other) >= wanted else fault)(
             "workers",
-            f"{message}; of another configuration: {named(stale, MOST_NAMED)}",
-            "wait a moment: a supervisor of this configuration replaces its own; restart the supervisor of those that "
-            "stay, or a worker that was started by hand",
+            f"{message}; of another configuration: {named(other, MOST_NAMED)}",
+            "they claim nothing: restart each process of another configuration, schedulers and supervisors alike; a "
+            "worker has that of its supervisor",
         )
     elif not workers and store.runs.current() is None and not store.processes.alive(Role.SUPERVISOR):
         yield good("workers", "none; they start when a run needs them")  # what the supervisor's finding is about

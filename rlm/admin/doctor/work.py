@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rlm.admin.doctor.findings import fault, good, warning
 from rlm.core import trouble
 from rlm.core.text import span
+from rlm.ledger.outage import LASTING_SECONDS
 from rlm.ledger.reading.books import books, miscounted
 from rlm.plan.cause import verdict, went_wrong
 
@@ -39,9 +40,11 @@ def check_last_run(store: Store) -> Iterator[Finding]:
     for record in store.runs.recent(1):
         why = record.get("why", [])
         troubles = trouble.in_words(record.get("troubles", ()))
-        said = "; ".join(filter(None, [verdict(why), f"calls went wrong: {troubles}" if troubles else ""]))
+        away = trouble.away_in_words(record)
+        said = "; ".join(filter(None, [away, verdict(why), f"calls went wrong: {troubles}" if troubles else ""]))
         told = f"{record['run_id']} ended {record['state']}{f': {said}' if said else ''}"
-        if went_wrong(why) or trouble.ill(record):
+        was_away = record.get("redis_away_seconds", 0) >= LASTING_SECONDS
+        if was_away or went_wrong(why) or trouble.ill(record):
             yield warning("last run", told, _remedy(record))
         else:
             yield good("last run", told)

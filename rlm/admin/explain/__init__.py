@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rlm.admin.explain.facts import Gate, Scene
-    from rlm.core.trail import Attempt
+    from rlm.core.trail import TrailCall
     from rlm.ledger import Store
 
 __all__ = ["explain"]
@@ -101,7 +101,8 @@ def _unknown(store: Store, asked: str, unread: int) -> str:
     named = asked if len(asked) <= _ECHO_WIDTH else f"{asked[: _ECHO_WIDTH - 3]}..."
     return (
         f"No event or item {named!r} is known: it is not in the ledger, not on the audit list, and no dead letter."
-        f"{more} What is settled is forgotten after {store.settings.queue.dedupe_seconds:g} s (queue.dedupe_seconds)."
+        f"{more} What is settled is forgotten after {store.settings.queue.dedupe_seconds:g} s (queue.dedupe_seconds)"
+        ", and is found by the id of its event or its item until then, not by its wallet."
         f"{Archive(store.settings.archive_dir).hint(Kind.FAILED)}"
     )
 
@@ -129,7 +130,7 @@ def _document(event: Whereabouts, scene: Scene) -> dict[str, Any]:
     }
 
 
-def _attempt(one: Attempt) -> dict[str, Any]:
+def _attempt(one: TrailCall) -> dict[str, Any]:
     return {
         "attempt": one.number,
         "run_id": one.run_id,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rlm.core.place import Place
     from rlm.core.run import Run
-    from rlm.core.trail import Attempt
+    from rlm.core.trail import TrailCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ class Scene:
     """What a type's events wait for. `now` and `next_run_at` in seconds since 1970.
 
     `next_run_at` is None where no scheduler is alive. `needs_seconds` must be left of a run for a call to be begun,
-    None for a type that is no longer configured. `lanes` are those of the ready workers, `busy` the claims they hold.
+    None for a type that is no longer configured. `lanes` are those of the ready workers, `busy` the claims they hold;
+    `strangers` are ready too, have another configuration than the run, and claim nothing.
     `conducted`: somebody holds the lease.
     """
 
@@ -61,6 +62,7 @@ class Scene:
     workers: frozenset[str]
     max_runs: int
     conducted: bool = True
+    strangers: int = 0
 
     @property
     def remaining_seconds(self) -> float:
@@ -118,7 +120,7 @@ class Whereabouts:
     taken_at: float | None = None
     taken_in: str | None = None
     last: str = ""
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[TrailCall, ...] = ()
     queued: Queued | None = None
     letter: Letter | None = None
 

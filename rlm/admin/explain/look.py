@@ -112,10 +112,11 @@ def look_around(store: Store, type_name: str) -> Scene:
     expected = store.measures.published() if event_type else {}
     needs = [needed_seconds(event_type, one.name, expected) for one in endpoints] if event_type else []
     workers = store.processes.alive(Role.WORKER)
-    ready = [one for one in workers if one.state == WorkerState.READY]
+    run = store.runs.current()
+    up = [one for one in workers if one.state == WorkerState.READY]
+    ready = [one for one in up if run is None or one.revision == run.revision]
     every_seconds = store.settings.run.every_seconds
     scheduled = bool(store.processes.alive(Role.SCHEDULER))
-    run = store.runs.current()
     next_tick = (system_clock.now() // every_seconds + 1) * every_seconds
     if run is not None:  # runs never overlap: a tick that comes meanwhile waits for its end
         next_tick = max(next_tick, system_clock.now() + run.left_seconds(now_us))
@@ -132,6 +133,7 @@ def look_around(store: Store, type_name: str) -> Scene:
         workers=frozenset(one.id for one in workers),
         max_runs=store.settings.retry.max_runs,
         conducted=store.leases.holder() is not None,
+        strangers=len(up) - len(ready),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -10,7 +12,7 @@ import msgspec
 
 from rlm.admin.auditlist import fault_of
 from rlm.admin.explain.facts import Letter, Queued
-from rlm.core.event import BadItemError, decode_item, event_id
+from rlm.core.event import NOT_EMBEDDABLE, BadItemError, decode_item, event_id
 from rlm.ledger.connect import translated
 from rlm.ledger.reading.backlog import MOST_ITEMS, item_pages
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rlm.ledger import Store
+
+#: Where an item's id stands in what is no JSON: a text or a number.
+_ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*+"|-?\d[\d.]*+)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ def _events(store: Store, raw: bytes, asked: str) -> Iterator[tuple[str, str]]:
     try:
         item = decode_item(raw, store.settings.queue.max_item_bytes)
     except BadItemError as error:
-        if _id_of(raw) in {asked, item_id or asked}:
+        if item_id_of(raw) in {asked, item_id or asked}:
             yield asked, f"{error.reason}: {error}"
         return
     for event in item.events:
@@ -77,12 +82,20 @@ class _Identified(msgspec.Struct):
     id: object = None
 
 
-def _id_of(raw: bytes) -> object:
-    """Read the id of an item that is not good otherwise; None where it tells none."""
+def item_id_of(raw: bytes) -> str:
+    """Read the id of an item that is no good, as text; empty where it tells none.
+
+    Of what is no JSON, or no more than the beginning of an item, it is the first that stands there.
+    """
     try:
-        return msgspec.json.decode(raw, type=_Identified).id
+        found = msgspec.json.decode(raw, type=_Identified).id
     except (ValueError, RecursionError):
-        return None
+        first = _ID.search(raw)
+        try:
+            found = msgspec.json.decode(first[1]) if first else None
+        except ValueError:
+            return ""
+    return str(found) if isinstance(found, str | int | float) and not isinstance(found, bool) else ""
 
 
 class _Told(msgspec.Struct):
@@ -92,6 +105,16 @@ class _Told(msgspec.Struct):
     detail: object = ""
     failed_at: object = ""
     item: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def of(self) -> str:
+        """The event, else the id of the item."""
+        if self.event_id is not None:
+            return self.event_id
+        raw = bytes(self.item)
+        return item_id_of(
+            base64.b64decode(msgspec.json.decode(raw)["base64"]) if self.reason in NOT_EMBEDDABLE else raw
+        )
 
 
 def search_letters(store: Store, asked: str) -> dict[str, Letter]:
@@ -105,10 +128,10 @@ def search_letters(store: Store, asked: str) -> dict[str, Letter]:
     found: dict[str, Letter] = {}
     needle = msgspec.json.encode(asked)[1:-1]
     for raw in islice(store.letters.all(), MOST_ITEMS):
-        if needle not in raw and b"\\" not in raw:
+        if needle not in raw and b"\\" not in raw and b'"base64"' not in raw:
             continue
         letter = msgspec.json.decode(raw, type=_Told)
-        of = letter.event_id if letter.event_id is not None else _id_of(bytes(letter.item))
-        if isinstance(of, str) and (of == asked or of.rpartition(":")[0] == asked) and of not in found:
+        of = letter.of
+        if (of == asked or of.rpartition(":")[0] == asked) and of not in found:
             found[of] = Letter(letter.id, letter.reason, str(letter.detail), str(letter.failed_at))
     return found

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rlm.core.clock import isoformat
+from rlm.core.event import type_of
 from rlm.core.health import Circuit
 from rlm.core.place import Place
 from rlm.core.run import State
-from rlm.core.text import ordinal, span
+from rlm.core.text import of_another_configuration, ordinal, span
 from rlm.core.trail import Answer
 
 if TYPE_CHECKING:
@@ -47,7 +48,17 @@ def _queued(event: Whereabouts, scene: Scene) -> str:
 
 
 def _pending(event: Whereabouts, scene: Scene) -> str:
-    return f"is pending{_in_order(event)}: {_why(event, scene)}"
+    return f"is pending{_in_order(event)}: {_why(event, scene)}{_too_late(event, scene)}"
+
+
+def _too_late(event: Whereabouts, scene: Scene) -> str:
+    """Say that an event is one of those that the forecast of the open run leaves over: they are the last in order."""
+    run = scene.run
+    if run is None or not event.position or not event.of or _stopped(run, scene):
+        return ""
+    left = (run.forecast or {}).get("leftover_by_type", {}).get(type_of(event.event_id), 0)
+    late = event.position > event.of - left
+    return f"; by the forecast it will be left over, and {_next_run(scene)}" if late else ""
 
 
 def _in_order(event: Whereabouts) -> str:
@@ -62,7 +73,7 @@ def _why(event: Whereabouts, scene: Scene) -> str:
     if stopped := _stopped(run, scene):
         return stopped
     if not scene.ready:
-        return f"no worker is ready, of {scene.wanted} wanted"
+        return f"no worker is ready, of {scene.wanted} wanted{_strangers(scene)}"
     free = sum(gate.free for gate in scene.gates)
     return _free(event, scene, free) if free else _shut(scene.gates)
 
@@ -143,8 +154,14 @@ def _released(event: Whereabouts, scene: Scene) -> str:
     meant = f" for {event.endpoint}" if event.endpoint else ""
     left = event.due - event.now
     void = f"else it is pending again in {span(left)}" if left > 0 else "so it is about to be pending again"
-    workers = "" if scene.ready else "; no worker is ready"
+    workers = "" if scene.ready else f"; no worker is ready{_strangers(scene)}"
     return f"is released{meant}, and no worker has claimed it yet, {void}{workers}"
+
+
+def _strangers(scene: Scene) -> str:
+    """Say of workers that they have another configuration; nothing where none has."""
+    told = f"; {of_another_configuration(scene.strangers)}: restart what `rlm doctor` names"
+    return told if scene.strangers else ""
 
 
 def _in_flight(event: Whereabouts, scene: Scene) -> str:

@@ -24,6 +24,11 @@ from rlm.ledger.embedded.spawn import spawn
 START_SECONDS = 30.0
 #: How long it may leave a question unanswered, seconds. One that still reads its file answers, with a refusal.
 SILENT_SECONDS = 5.0
+#: What to do about a server that lives and answers nothing.
+HANGS_REMEDY = (
+    "let its process go on where it was stopped (SIGCONT), see whether its disk or its host stands still, else end it; "
+    "RLM starts it again, and no event is lost"
+)
 #: A server that is started beside a longer log than this begins a new one, and the old one replaces `valkey.log.1`.
 LOG_BYTES = 10_000_000
 #: How long it may take to stop, seconds.
@@ -183,8 +188,7 @@ class ValkeyProcess:
         except redis.TimeoutError as error:
             raise StoreError(
                 f"the embedded server of {str(self._data_dir)!r} runs and takes connections, but has answered nothing "
-                f"for {SILENT_SECONDS:g} s: it is stopped (SIGSTOP), or its disk or this machine stands still; "
-                f"let it go on, or end it: no event is lost"
+                f"for {SILENT_SECONDS:g} s: {HANGS_REMEDY}"
             ) from error
         except redis.ConnectionError:  # none there, not yet, no more, or still reading
             return None

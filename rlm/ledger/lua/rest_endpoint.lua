@@ -1,21 +1,24 @@
 -- Rests an endpoint for all workers at once; when the rest is over a single probe may reopen it.
 -- KEYS[1]  health  hash of the endpoint: rest_until_us, probing, probe_until_us, failures, opened_us, and of calls that
---          it refused though its limit allows them: refused_limit, refused_nth, refused_calls, refused_us
+--          it refused though its limit allows them: refused_limit, refused_nth, refused_calls, refused_us,
+--          refused_stamps; failed_with, in words
 -- KEYS[2]  window  list of its slots
 -- ARGV[1]  rest_us    how long, microseconds; for a failure: the first rest, doubled with each further failure
 -- ARGV[2]  longest_us a failure never rests it longer
 -- ARGV[3]  failing    number of failures in a row from which on it is rested, while it is probed after any; 0: rest it
 --          now, whatever came before
--- ARGV[4]  stamp      of the slot of a call that was refused as one too many; empty for any other, and for a probe
+-- ARGV[4]  stamp      of the slot of a call that was refused as one too many; empty for any other
 -- ARGV[5]  period_us  the shortest period of its limit, and the guard, microseconds; 0: it refused no call
 -- ARGV[6]  limit      that limit, in words
+-- ARGV[7]  amount     what it allows in that period; 0: the call was a probe, which says nothing of a number
+-- ARGV[8]  why        of a failure, in a few words; empty for any other
 -- Returns  how long it rests from now, microseconds, 0 when it is not rested; and 1 when by this very failure the
 --          endpoint came to rest, else 0: a probe that fails later is nothing new; and how many refusals are noted
 --          by now under this limit, 0 where this is none that is; and the lowest number that one of them had in its period
 -- Atomic because many workers learn the same thing at the same moment, and the longest rest must stand.
 local health, window = KEYS[1], KEYS[2]
 local rest_us, longest_us, failing = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local stamp, period_us, limit = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+local stamp, period_us, limit, amount = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local opened = 0
@@ -24,6 +27,7 @@ if failing > 0 then
   -- A call from before the rest: nothing new.
   if rested_until > now then return { math.ceil(rested_until - now), 0, 0, 0 } end
   local failures = redis.call('HINCRBY', health, 'failures', 1)
+  redis.call('HSET', health, 'failed_with', ARGV[8])
   opened = failures == failing and 1 or 0
   if opened == 1 then redis.call('HSET', health, 'opened_us', string.format('%.0f', now)) end
   if failures < failing and not redis.call('HGET', health, 'probing') then return { 0, 0, 0, 0 } end
@@ -42,11 +46,19 @@ if period_us > 0 and stamp then
     end
     return low
   end
-  nth = younger(stamp - period_us) - younger(stamp)
+  -- Calls that were under way together have no order, so all that were sent by now may have come before this one, but
+  -- for those that were refused themselves: an API counts what it accepted. No period has more than the limit lets out.
+  local refused, young = redis.call('HGET', health, 'refused_stamps') or '', {}
+  for one in string.gmatch(refused, '%d+') do
+    if tonumber(one) > stamp - period_us then young[#young + 1] = one end
+  end
+  young[#young + 1] = ARGV[4]
+  redis.call('HSET', health, 'refused_stamps', table.concat(young, ' ', math.max(1, #young - 999)))
+  nth = math.min(amount, younger(stamp - period_us) - #young + 1)
   if redis.call('HGET', health, 'refused_limit') ~= limit then
     redis.call('HDEL', health, 'refused_nth', 'refused_calls', 'refused_us')
   end
-  if nth > 1 then  -- of the first in a period the number has nothing to do with it
+  if nth > 1 then  -- where none was accepted before, the number has nothing to do with it
     nth = math.min(nth, tonumber(redis.call('HGET', health, 'refused_nth') or nth))
     redis.call('HSET', health, 'refused_limit', limit, 'refused_nth', nth)
     noted = redis.call('HINCRBY', health, 'refused_calls', 1)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rlm.core.event import Event
+    from rlm.core.run import Run
     from rlm.ledger import Store
 
 #: Items read at the most, the oldest; the rest is only counted.
@@ -190,12 +191,14 @@ def waits_since(item: bytes | None, taken_at: bytes | None) -> float | None:
 class Backlog:
     """What a run would have to do if it started now: events by configured type.
 
-    `in_ledger` is in which order those in the ledger would go, `waiting` what was read of the items.
+    `in_ledger` is in which order those in the ledger would go, `waiting` what was read of the items; `run` is open, and
+    works at the former.
     """
 
     events: Mapping[str, int]
     in_ledger: Mapping[str, Ranks]
     waiting: Waiting
+    run: Run | None = None
 
     @classmethod
     def of_counts(cls, events: Mapping[str, int]) -> Backlog:
@@ -221,12 +224,14 @@ def backlog(store: Store) -> Backlog:
     Raises:
         StoreError: Redis did not answer.
     """
+    run = store.runs.current()
     accounts, waiting = books(store).by_type, read_waiting(store, dedupe=True)
     names = [one.name for one in store.settings.event_types]
     others = [account for name, account in accounts.items() if name not in names]
     waiting.letters += sum(account.unsettled + account.retried for account in others)
     return Backlog(
         {name: accounts[name].unsettled + accounts[name].retried + waiting.events[name] for name in names},
-        {name: ranks_in_ledger(store, name) for name in names},
+        {name: ranks_in_ledger(store, name, run) for name in names},
         waiting,
+        run,
     )

@@ -1,28 +1,24 @@
-"""The demo's own processes, each in a session of its own, so that Ctrl-C is the demo's to handle."""
+"""The processes of the demo and of the self-test: commands of RLM with a configuration and a log of their own."""
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
-from rlm.core.clock import system_clock
 from rlm.core.errors import RunError
+from rlm.processes.grace import group_grace
+from rlm.processes.group import ProcessGroup
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from rlm.processes.signals import StopSignals
+    from rlm.settings import Settings
 
-#: How long a process has to leave once it was told to leave at once, seconds.
-HASTE_SECONDS = 3.0
 #: Lines of the log that an error quotes.
 LOG_LINES = 15
-
-_POLL_SECONDS = 0.02
 
 
 class Children:
@@ -30,15 +26,15 @@ class Children:
 
     def __init__(
         self,
+        settings: Settings,
         config: Path,
         stop: StopSignals,
-        grace_seconds: float,
         *,
         what: str = "demo",
         environ: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
     ) -> None:
-        """Have them read `config` and log beside it; each gets `grace_seconds` to leave.
+        """Have them read `config`, which has `settings`, and log beside it.
 
         Errors say `what` they belong to; `environ` is added to the environment, `options` to each command.
         """
@@ -46,29 +42,23 @@ class Children:
         self._config = config
         self._environ = dict(environ or {})
         self._options = list(options)
-        self._stop = stop
-        self._grace_seconds = grace_seconds
+        self._group = ProcessGroup(stop, group_grace(settings))
         self._log_path = config.parent / "processes.log"
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, command: str) -> None:
         """Start `rlm COMMAND`, without any setting of this environment; it stops when this process dies."""
         with self._log_path.open("ab") as log:
-            self._running[command] = subprocess.Popen(  # noqa: S603  # our own command
-                [
-                    *(sys.executable, "-P", "-m", "rlm.cli.tied", str(os.getpid())),
-                    *(command, "--config", str(self._config), *self._options),
-                ],
-                stdin=subprocess.DEVNULL,
+            self._running[command] = self._group.start(
+                [command, "--config", str(self._config), *self._options],
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
                 cwd=self._config.parent,
                 env={**bare_environment(), **self._environ},
             )
 
     def check(self) -> None:
-        """See that all are alive.
+        """Return if all are alive.
 
         Raises:
             RunError: one has ended; the message quotes the log.
@@ -78,7 +68,7 @@ class Children:
                 raise self.trouble(f"`rlm {command}` ended unexpectedly ({process.returncode})")
 
     def trouble(self, what: str) -> RunError:
-        """Make the error for `what` went wrong, with the end of the log."""
+        """Return the error for `what` went wrong, with the end of the log."""
         said = f"The {self.what} broke off: {what}. The log of its processes ends:"
         return RunError("\n".join([said, *self.log()]))
 
@@ -94,29 +84,7 @@ class Children:
 
     def stop(self) -> None:
         """Stop one after the other, each in its grace period; all at once when a second signal asks for that."""
-        for process in self._running.values():
-            process.terminate()
-            if not self._await(process, self._grace_seconds, hurried=False):
-                break
-        self._end_at_once()
-
-    def _end_at_once(self) -> None:
-        """Tell those that are left to go now, which for a supervisor includes its workers; then kill them."""
-        left = [process for process in self._running.values() if process.poll() is None]
-        for process in left:
-            process.send_signal(signal.SIGQUIT)
-        for process in left:
-            if not self._await(process, HASTE_SECONDS, hurried=True):
-                process.kill()
-                process.wait()
-
-    def _await(self, process: subprocess.Popen[bytes], seconds: float, *, hurried: bool) -> bool:
-        until = system_clock.monotonic() + seconds
-        while process.poll() is None:
-            if system_clock.monotonic() > until or (self._stop.immediate and not hurried):
-                return False
-            system_clock.sleep(_POLL_SECONDS)
-        return True
+        self._group.end()
 
 
 def bare_environment() -> dict[str, str]:

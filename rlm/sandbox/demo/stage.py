@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 #: The guard at any speed, seconds: the way from here to the API does not get faster with the clock.
 SHORTEST_GUARD_SECONDS = 0.05
-#: Seconds beyond the longest call that a process of the demo has to leave.
-GRACE_SLACK_SECONDS = 5.0
 #: How long the last of them may take to stop the server, seconds.
 SERVER_SECONDS = 5.0
 
@@ -59,8 +57,7 @@ def staged(settings: Settings, speed: float, stop: StopSignals) -> Iterator[Stag
         effective = _write(config, demo_document(faster, speed, api.url))
         stack.callback(_await_server_end, effective.data_dir)
         store = stack.enter_context(open_store(effective))
-        longest = max(endpoint.timeout_seconds for endpoint in effective.endpoints.values())
-        children = Children(config, stop, longest + GRACE_SLACK_SECONDS)
+        children = Children(effective, config, stop)
         stack.callback(children.stop)
         yield Stage(effective, api, store, children)
 

@@ -13,7 +13,7 @@ from rlm.core.endpoint import all_limited
 from rlm.ledger import Store
 from rlm.ledger.selftests import SelfTest
 from rlm.sandbox.demo.children import Children
-from rlm.sandbox.demo.stage import GRACE_SLACK_SECONDS, Stage
+from rlm.sandbox.demo.stage import Stage
 from rlm.sandbox.mockapi import MockApi
 from rlm.settings import load_settings, selftest_document
 
@@ -46,9 +46,7 @@ def staged(
         effective = _write(config, selftest_document(settings, prefix, api.url), where)
         store = Store(effective, url)
         stack.callback(store.close)
-        longest = max(endpoint.timeout_seconds for endpoint in effective.endpoints.values())
-        grace = longest + GRACE_SLACK_SECONDS
-        children = Children(config, stop, grace, what="self-test", environ=where, options=options)
+        children = Children(effective, config, stop, what="self-test", environ=where, options=options)
         stack.callback(children.stop)
         yield Stage(effective, api, store, children)
 

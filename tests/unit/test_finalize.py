@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.core.compliance import most_in_any
-from rlm.delivery.closing import _tell
+from rlm.core.run import Run, State, Trigger
+from rlm.delivery.finalize import _is_as_before, _log_end
 
 STAMPS = st.lists(st.integers(0, 60), max_size=25).map(sorted)
 
@@ -42,8 +45,23 @@ def test_the_end_of_a_run_is_told_as_loudly_as_it_matters(caplog, state, level, 
     counts = {"taken": 3, "carried_over": 0, "completed": 1, "failed": 0, "leftover": 2}
     record = {"run_id": "r1", "state": state, "duration_seconds": 9.0, "counts": counts, "by_endpoint": {}}
 
-    _tell({**record, "failure": "no worker came up"} if state == "failed" else record, ())
+    _log_end({**record, "failure": "no worker came up"} if state == "failed" else record, ())
 
     (told,) = caplog.records
     assert (told.levelname, told.run_id, getattr(told, "alarm", None)) == (level, "r1", cause)
     assert ("no worker came up" in told.getMessage()) is (state == "failed")
+
+
+def test_a_late_run_that_could_do_nothing_does_not_repeat_the_alarm_of_the_one_before(caplog):
+    """It was open for a tenth of a second, took nothing and called nobody: its leftovers are those of the other."""
+    caplog.set_level("INFO")
+    counts = {"taken": 0, "carried_over": 6, "completed": 0, "failed": 0, "leftover": 6}
+    record = {"run_id": "r2", "state": "partial", "duration_seconds": 30.0, "counts": counts, "by_endpoint": {}}
+    on_time = Run("r2", State.FINISHING, Trigger.SCHEDULE, 0.0, 30.0, 30_000_000, 30.0, "")
+    late = replace(on_time, late={"run_before": 29.9})
+
+    for run in (on_time, late):
+        _log_end(record, (), again=_is_as_before(run, record))
+    _log_end(record, (), again=_is_as_before(late, {**record, "counts": {**counts, "taken": 1}}))
+
+    assert [getattr(one, "alarm", None) for one in caplog.records] == ["leftovers", None, "leftovers"]

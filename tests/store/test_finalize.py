@@ -8,7 +8,7 @@ import pytest
 
 from rlm.admin import report
 from rlm.core.endpoint import in_force
-from rlm.delivery import closing
+from rlm.delivery import finalize
 from rlm.ledger.events import CHUNK
 from rlm.ledger.windows import Call
 from tests.store import looks, steps
@@ -40,7 +40,7 @@ def call(store, token):
 
 def close(store, token, run):
     steps.finish(store, token, run)
-    return closing.close_run(store, run.id)
+    return finalize.close_run(store, run.id)
 
 
 def test_a_record_tells_what_the_endpoints_of_a_budget_did_together(store, token, running, shared, call):
@@ -185,7 +185,7 @@ def test_a_run_closed_by_many_at_once_blocks_each_slot_once(store, token, runnin
         under_way(run, 0.0)
     steps.finish(store, token, run)
 
-    records = steps.at_once(*[lambda: closing.close_run(store, run.id)] * 10)
+    records = steps.at_once(*[lambda: finalize.close_run(store, run.id)] * 10)
 
     assert len([one for one in records if one]) == 1
     assert looks.calls(store, "worker-1") == {}

@@ -1,7 +1,8 @@
-"""Sees to it that Redis can be trusted: that it remembers all slots, keeps what it is told, and its clock did not step.
+"""Watches whether Redis can be trusted: data loss, steps of its clock, and whether it is fit to keep the ledger.
 
-Where windows cannot be trusted every endpoint is held for its longest period before its next call. Where Redis would
-lose what it is told nothing is released until it is fit again.
+If windows cannot be trusted, every endpoint is held for its longest period before its next call. If Redis would lose
+what it is told, nothing is released until it is fit again. What a check could not do since Redis did not answer
+(StoreError), or another conductor took over (FencedError), whoever conducts at the next one does.
 """
 
 from __future__ import annotations
@@ -15,30 +16,68 @@ from rlm.core.endpoint import all_limited, in_force
 from rlm.core.errors import StoreUnfitError
 from rlm.ledger.epoch import Verdict
 from rlm.ledger.fitness import require_fit
+from rlm.processes.grace import longest_call
 from scheduler.mender import Mender
-from scheduler.stepguard import StepGuard
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
     from scheduler.leader import Leader
 
-#: How often it is looked whether Redis is still fit to keep the ledger, seconds: somebody may change its settings.
+#: How often the fitness of Redis to keep the ledger is checked, seconds: somebody may change its settings.
 FIT_SECONDS = 2.0
 
-#: Why windows are not to be trusted where slots that are known of are missing.
+#: Why windows are not to be trusted if slots that are known of are missing.
 FORGOT = "Redis came back empty, or as it was a while ago: it has forgotten calls that were made"
-
-#: The same where there are slots, and nobody here has ever seen any.
+#: The same if there are slots, and nobody here has ever seen any.
 UNKNOWN = "Another server process of Redis answers, and nobody here knows whether it remembers all calls"
+
+#: Seconds by which the two clocks may part without a step, and by how much more in each second: a clock that NTP slews
+#: does half of that (500 ppm, the kernel's bound). One that runs away faster is a step as soon as it adds up.
+TOLERANCE_SECONDS = 0.005
+TOLERANCE_SHARE = 0.001
 
 log = logging.getLogger(__name__)
 
 
-class Voucher:
-    """What a conductor vouches for Redis with. One for each process: what it remembers is what it goes by."""
+class StepGuard:
+    """Compares the clock of Redis with one of this machine that never steps, look by look."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, float, float] | None = None
+
+    def check(self, asked_at: float, redis_us: int, answered_at: float) -> float:
+        """Return by how many seconds the clock of Redis has stepped since the last look, 0 for not at all.
+
+        It was read between `asked_at` and `answered_at` (seconds of the other clock), so the distance between the
+        clocks lies in an interval. Two intervals that are apart are a step; a slow answer only widens its interval. A
+        step is found again until the moments to come were moved, which takes it out of `redis_us`.
+        """
+        redis = redis_us / 1_000_000
+        low, high = redis - answered_at, redis - asked_at
+        if self._last is None:
+            self._last = low, high, answered_at
+            return 0.0
+        least, most = self._drifted(answered_at)
+        if low > most + TOLERANCE_SECONDS:
+            return low - most
+        if high < least - TOLERANCE_SECONDS:
+            return high - least
+        # What both looks allow: a clock that runs away adds up until it is a step.
+        self._last = min(max(low, least), most), max(min(high, most), least), answered_at
+        return 0.0
+
+    def _drifted(self, at: float) -> tuple[float, float]:
+        """Return the least and the most that the clocks may be apart now, by what was seen before."""
+        least, most, seen_at = self._last or (0.0, 0.0, at)
+        drift = TOLERANCE_SHARE * (at - seen_at)
+        return least - drift, most + drift
+
+
+class RedisWatch:
+    """Vouches for Redis on behalf of a conductor. There is one in each process, which remembers what it has seen."""
 
     def __init__(self, store: Store, leader: Leader, *, allow_volatile: bool) -> None:
-        """Vouch for the Redis of `store`, which need not keep an append-only file with `allow_volatile`.
+        """Watch the Redis of `store`, which need not keep an append-only file with `allow_volatile`.
 
         Raises:
             UnsafeError: the directory in which the epoch is remembered is another user's.
@@ -51,19 +90,15 @@ class Voucher:
         self._step_guard = StepGuard()
         self.mender = Mender(store, leader)
         self._limits: dict[str, str] = {}
-        #: Why this Redis is not fit to be told anything more; empty where it is.
+        #: Why this Redis is not fit to be told anything more; empty if it is.
         self.unfit = ""
-        #: By how much moments to come were ever moved with the clock of Redis, microseconds, as of the last check.
+        #: By how much moments to come were moved with the clock of Redis, microseconds, as of the last check.
         self.shifted_us = 0
 
     def check(self) -> None:
-        """Vouch for the server that answers, or hold every endpoint; see whether it is `unfit`.
+        """Vouch for the server that answers, or hold every endpoint; set `unfit`.
 
         After a step of its clock all moments to come are moved with it, the deadline of an open run too.
-
-        Raises:
-            FencedError: another conductor took over.
-            StoreError: Redis did not answer. What was not done is done at the next check, by whoever conducts then.
         """
         asked_at = system_clock.boottime()
         vouched = self._store.epochs.vouch(self._leader.token)
@@ -80,11 +115,7 @@ class Voucher:
         self._look_at_fitness()
 
     def watch(self) -> None:
-        """Look on while another conducts: what it then does not notice, its successor does.
-
-        Raises:
-            StoreError: Redis did not answer.
-        """
+        """Look on while another conducts, so that a successor knows what it knew."""
         asked_at = system_clock.boottime()
         now_us, shifted_us = self._store.epochs.watch()
         self._step_guard.check(asked_at, now_us - shifted_us, system_clock.boottime())
@@ -114,8 +145,7 @@ class Voucher:
             log.info("Redis is fit again", extra={"action": "fit"})
 
     def _hold(self, why: str, cause: Alarm) -> None:
-        timeout_seconds = max(one.timeout_seconds for one in self._store.settings.endpoints.values())
-        # A limit set by hand may have been forgotten with the rest; who is called by the file's waits for the longer.
+        # A limit set by hand may have been forgotten with the rest: the longer period of both counts.
         longest, known = (
             max(one.limit.longest_seconds for one in all_limited(endpoints))
             for endpoints in (
@@ -123,7 +153,7 @@ class Voucher:
                 [in_force(one, self._limits) for one in self._store.settings.endpoints.values()],
             )
         )
-        underway_seconds = timeout_seconds + max(0.0, known - longest)
+        underway_seconds = longest_call(self._store.settings) + max(0.0, known - longest)
         self._store.epochs.renew(self._leader.token, why, underway_seconds=underway_seconds)
         log.error(
             "%s. Every endpoint rests for its longest period, at most %.1f s, before its next call",

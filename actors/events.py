@@ -1,0 +1,112 @@
+"""The two actors, both thin, and the messages of their queue: claim checks that RLM wrote.
+
+`dispatch_event` hands a release to a lane, `record_leftovers` has a run closed. Whoever reaches Redis may have written
+other messages, which nobody acts on.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import dramatiq
+from dramatiq import Message
+from dramatiq.errors import DecodeError
+
+from rlm.ledger.events import Release
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: The one queue, and the names of the actors.
+QUEUE = "rlm"
+DISPATCH, LEFTOVERS = "dispatch_event", "record_leftovers"
+
+#: A message is no longer than this, bytes, and a text in it than this, characters: ids are shorter.
+_LONGEST_MESSAGE = 4096
+_LONGEST_TEXT = 400
+#: The largest number of a release, which Lua can still count.
+_LARGEST = 2**53
+#: The one option that the broker adds.
+_OPTION = "redis_message_id"
+
+
+def declare_dispatch(broker: dramatiq.Broker, carry: Callable[[Release], None]) -> None:
+    """Declare the actor that hands each release to `carry`."""
+
+    def dispatch_event(event_id: str, run_id: str, number: int) -> None:
+        carry(Release(event_id, run_id, number))
+
+    dramatiq.actor(broker=broker, actor_name=DISPATCH, queue_name=QUEUE)(dispatch_event)
+
+
+def declare_leftovers(broker: dramatiq.Broker, close_run: Callable[[str], object]) -> None:
+    """Declare the end-of-run actor; it closes a run with `close_run`, which does so exactly once."""
+
+    def record_leftovers(run_id: str) -> None:
+        close_run(run_id)
+
+    dramatiq.actor(broker=broker, actor_name=LEFTOVERS, queue_name=QUEUE)(record_leftovers)
+
+
+def dispatch_message(release: Release) -> Message[Any]:
+    """Return the claim check of a release."""
+    return _message(DISPATCH, release.event_id, release.run_id, release.number)
+
+
+def leftovers_message(run_id: str) -> Message[Any]:
+    """Return the message that has a run closed."""
+    return _message(LEFTOVERS, run_id)
+
+
+def _message(actor: str, *args: str | int) -> Message[Any]:
+    return Message(queue_name=QUEUE, actor_name=actor, args=args, kwargs={}, options={})
+
+
+def read_release(message: Message[Any]) -> Release | None:
+    """Read a claim check back; None for a message of the other actor, or one that another version wrote."""
+    match message.actor_name, *message.args:
+        case str(name), str(event_id), str(run_id), int(number) if name == DISPATCH:
+            return Release(event_id, run_id, number)
+    return None
+
+
+def read_message(data: bytes | None) -> Message[Any] | None:
+    """Return the message that `data` is, or None if RLM cannot have written it."""
+    if data is None or len(data) > _LONGEST_MESSAGE:
+        return None
+    try:
+        message: Message[Any] = Message.decode(data)
+    except DecodeError:
+        return None
+    return message if _is_claim_check(message) else None
+
+
+def _is_claim_check(message: Message[Any]) -> bool:
+    """Return whether a message is of the queue, and has only positional arguments, which are texts and numbers."""
+    options: object = message.options  # unchecked: it may be anything
+    if not isinstance(options, dict) or [*options] != [_OPTION]:
+        return False
+    names = (message.actor_name, message.message_id, options[_OPTION])
+    return (
+        message.queue_name == QUEUE
+        and message.kwargs == {}
+        and all(isinstance(name, str) for name in names)
+        and all(map(_is_plain, (*names, *message.args)))
+    )
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, str):
+        return value.isascii() and value.isprintable() and len(value) <= _LONGEST_TEXT
+    return type(value) is int and 0 <= value <= _LARGEST
+
+
+def fits(function: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+    """Return whether the function of an actor takes these arguments, by the types in its signature."""
+    return tuple(map(type, args)) == _kinds(function)
+
+
+@cache
+def _kinds(function: Callable[..., Any]) -> tuple[type, ...]:
+    return tuple(kind for name, kind in get_type_hints(function).items() if name != "return")

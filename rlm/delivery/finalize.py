@@ -1,0 +1,287 @@
+"""The end of a run: what is unsettled becomes leftover, and the record is written exactly once, whoever comes first.
+
+The end-of-run actor and the conductor both call `close_run`. The final state follows from the counts, see
+`rlm.core.run`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rlm.core.alarms import Alarm, alarm
+from rlm.core.compliance import most_in_any
+from rlm.core.endpoint import all_limited
+from rlm.core.expected import merge_run, quantile
+from rlm.core.failpoints import crash_point
+from rlm.core.run import Called, Run, State, make_record
+from rlm.core.text import span
+from rlm.core.totals import actual_seconds, of_run
+from rlm.core.trouble import away_in_words, every_call_failed, in_words, troubles_of
+from rlm.ledger.changes import What
+from rlm.ledger.expected import failing
+from rlm.ledger.refusals import ALARMING, limits_too_high
+from rlm.plan.cause import Ended, alarmed, causes, verdict
+from rlm.plan.waits import Waits
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from rlm.core.endpoint import Endpoint, Limit, Limited
+    from rlm.core.expected import Completed
+    from rlm.ledger import Store
+
+#: The counts of an endpoint's calls, by answer.
+_ANSWERS = ("delivered", "throttled", "errors")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What Redis holds of a run, each read once: its counts, the endpoints in force, its completed calls.
+
+    `limits_before` are the limits that were changed since the run began, as they were then. Both they and `calls` are
+    empty unless `measured`.
+    """
+
+    tally: Mapping[str, int]
+    endpoints: Mapping[str, Endpoint]
+    calls: Sequence[Completed]
+    limits_before: Mapping[str, str]
+    measured: bool
+
+
+def close_run(store: Store, run_id: str) -> dict[str, Any] | None:
+    """Close the run if it is finishing; return its record, or None if it is not open or not finishing.
+
+    Closing is one compare-and-set in Redis: whoever is second changes nothing. Once all events are pending again
+    nothing can settle any more, so the counts read then are the last.
+    """
+    while True:
+        run = store.runs.current()
+        if run is None or run.id != run_id or run.state is not State.FINISHING:
+            return None
+        types = store.known_types
+        while store.ledger.orphan_expired(types, store.now_us(), closing=True):
+            continue  # else what is noted of calls that nobody will report any more would stay
+        if not store.runs.return_unsettled(run_id, types):
+            return None
+        crash_point("close.returned")
+        found = _find(store, run, store.runs.tally(run_id))
+        record = _final_record(store, run, found)
+        kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run will need them again
+        types_with_alarm = _types_with_alarm(store, run, found.endpoints)  # now: closing forgets what failed
+        measured = merge_run(store.measures.kept(), found.calls, failing(found.tally))
+        crash_point("close.counted")
+        closed = store.runs.close(
+            run_id,
+            record,
+            types,
+            wanted=max(store.settings.workers.min, kept),
+            measured=store.measures.encode(measured),
+            added=of_run(record, found.calls),
+        )
+        if closed:
+            crash_point("close.recorded")
+            store.processes.wake("supervisors")
+            store.processes.wake("scheduler")
+            _log_end(record, types_with_alarm, again=_is_as_before(run, record))
+            return record
+        if closed is not None:
+            return None
+
+
+def record_so_far(
+    store: Store, run: Run, tally: Mapping[str, int], now_us: int, *, measured: bool = True
+) -> dict[str, Any]:
+    """Return the record that an open run, whose counts are `tally`, would leave if it were closed at `now_us`.
+
+    Without `measured` its peaks and durations, which take longer to read the longer it goes on, are left at 0.
+    """
+    return _record(store, run, _find(store, run, tally, measured=measured), now_us)
+
+
+def _find(store: Store, run: Run, tally: Mapping[str, int], *, measured: bool = True) -> _Found:
+    before: dict[str, str] = {}
+    if measured:
+        began_at = (run.deadline_us / 1_000_000) - run.window_seconds
+        changed = [one for one in store.changes.newest() if one.what is What.LIMIT and one.at >= began_at]
+        before = {one.name: one.before for one in changed if one.before}  # newest first, so that the first change stays
+    calls = store.measures.completed(run.id) if measured else []
+    return _Found(tally, store.endpoints(), calls, before, measured)
+
+
+def _final_record(store: Store, run: Run, found: _Found) -> dict[str, Any]:
+    """Return the record of a run that is being closed, with what only its end can tell."""
+    record = _record(store, run, found, store.now_us())
+    if (actual := actual_seconds(found.calls, _released_us(run))) is not None:
+        record["plan"]["actual_seconds"] = actual
+        record["used"] = _used(store, record, found, actual + _failing_on_seconds(store, run, record, found))
+    if why := causes(_ended(store, run, record, found.endpoints)):
+        record["why"] = [one.as_json() for one in why]
+    return record
+
+
+def _record(store: Store, run: Run, found: _Found, now_us: int) -> dict[str, Any]:
+    called = _endpoints_called(store, run, found)
+    record = make_record(
+        run,
+        found.tally,
+        [event_type.name for event_type in store.settings.event_types],
+        called,
+        finished_at=run.moment(now_us),
+        restarted=store.processes.restarts() - run.restarts_before if run.plan else 0,
+        budgets=_budgets_called(store, run, found, called),
+    )
+    if troubles := troubles_of(found.tally, found.endpoints):
+        record["troubles"] = troubles
+    if too_high := limits_too_high(store, run.started_at, found.endpoints):
+        record["limits_too_high"] = [one.as_json() for one in too_high]
+    return record
+
+
+def _endpoints_called(store: Store, run: Run, found: _Found) -> dict[str, Called]:
+    durations: dict[str, list[float]] = {}
+    for call in found.calls:
+        durations.setdefault(call.endpoint, []).append(call.milliseconds)
+    called = {}
+    for name, endpoint in found.endpoints.items():
+        answers = {what: found.tally.get(f"{what}:{name}", 0) for what in _ANSWERS}
+        milliseconds = sorted(durations.get(name, []))
+        called[name] = Called(
+            **answers,
+            limit=endpoint.limit.text,
+            limit_before=found.limits_before.get(name, ""),
+            peak=_peak(store, run, endpoint) if found.measured and any(answers.values()) else 0,
+            p50_ms=quantile(milliseconds, 0.50),
+            p95_ms=quantile(milliseconds, 0.95),
+        )
+    return called
+
+
+def _budgets_called(store: Store, run: Run, found: _Found, called: Mapping[str, Called]) -> dict[str, Called]:
+    sums = {}
+    for budget in {one.budget.name: one.budget for one in found.endpoints.values() if one.budget}.values():
+        members = [called[name] for name, one in found.endpoints.items() if one.budget == budget]
+        answers = {what: sum(getattr(one, what) for one in members) for what in _ANSWERS}
+        sums[budget.name] = Called(
+            **answers,
+            limit=budget.limit.text,
+            limit_before=found.limits_before.get(budget.name, ""),
+            peak=_peak(store, run, budget) if found.measured and any(answers.values()) else 0,
+        )
+    return sums
+
+
+def _peak(store: Store, run: Run, limited: Limited) -> int:
+    """Return the most calls that a run sent within one period of the first rule of an endpoint or a budget."""
+    return most_in_any(_sent(store, run, limited), round(limited.limit.rules[0].seconds * 1_000_000))
+
+
+def _sent(store: Store, run: Run, limited: Limited) -> list[int]:
+    """Return when a run sent calls to an endpoint or a budget, microseconds of Redis time, oldest first."""
+    began_us = run.deadline_us - round(run.window_seconds * 1_000_000)
+    rule = limited.limit.rules[0]
+    number = rule.amount * (2 + math.ceil(run.window_seconds / rule.seconds))
+    return [moment for moment in store.windows.sent(limited, number) if moment >= began_us]
+
+
+def _released_us(run: Run) -> int | None:
+    """Return when the run's first event was released, microseconds by the clock of Redis as it is now."""
+    if run.first_release_at is None:
+        return None
+    return run.deadline_us - round((run.deadline - run.first_release_at) * 1_000_000)
+
+
+def _failing_on_seconds(store: Store, run: Run, record: Mapping[str, Any], found: _Found) -> float:
+    """Return for how long after its last completed call a run sent calls that were not answered well, seconds."""
+    failing_at = [name for name, one in record["by_endpoint"].items() if one["errors"] + one["throttled"]]
+    sent = [moment for name in failing_at for moment in _sent(store, run, found.endpoints[name])]
+    return max(0, max(sent, default=0) - max(call.at_us for call in found.calls)) / 1_000_000
+
+
+def _used(store: Store, record: Mapping[str, Any], found: _Found, seconds: float) -> dict[str, Any]:
+    """Return how much of its lanes and slots a run used in the `seconds` in which it called.
+
+    Slots are those of the endpoints of the types that it had events of.
+    """
+    with_events = [name for name, entry in record["by_type"].items() if entry["taken"] + entry["carried_over"]]
+    names = {end.name for kind in store.settings.event_types if kind.name in with_events for end in kind.endpoints}
+    guard_seconds = store.settings.run.guard_seconds
+    made = {name: entry["calls"] for name, entry in record["by_endpoint"].items()}
+    lanes = record["workers"]["peak"] * record["plan"]["threads"]
+    ages = sorted(call.age_ms / 1000 for call in found.calls)
+    busy = sum(call.milliseconds for call in found.calls) / 1000
+    slots = sum(_slots(found.endpoints[name].limit, seconds, guard_seconds) for name in names) if seconds else 0
+    return {
+        "calls_per_minute": round(sum(made.values()) * 60 / seconds, 1) if seconds else 0.0,
+        "lanes": round(min(1.0, busy / (lanes * seconds)), 3) if lanes and seconds else 0.0,
+        "slots": round(min(1.0, sum(made.get(name, 0) for name in names) / slots), 3) if slots else 0.0,
+        "answered_p50_seconds": round(quantile(ages, 0.50), 3),
+        "answered_p95_seconds": round(quantile(ages, 0.95), 3),
+    }
+
+
+def _slots(limit: Limit, seconds: float, guard_seconds: float) -> int:
+    """Return the slots that a window, open at the start, has in so many seconds: by the rule that allows the fewest."""
+    return min(rule.amount * (1 + int(seconds / (rule.seconds + guard_seconds))) for rule in limit.rules)
+
+
+def _ended(store: Store, run: Run, record: Mapping[str, Any], endpoints: Mapping[str, Endpoint]) -> Ended:
+    limits = {one.name: one.limit.text for one in all_limited(endpoints.values())}
+    for kind in store.settings.event_types:
+        limits.setdefault(kind.name, endpoints[kind.endpoints[0].name].limit.text)
+    return Ended(
+        leftover={name: entry["leftover"] for name, entry in record["by_type"].items()},
+        spent=run.spent or {},
+        waits=Waits.read(run.waits, run.opened_at),
+        window_seconds=run.window_seconds,
+        limits=limits,
+        cancelled=run.cancelled,
+        failure=run.failure,
+        stopped=run.stopped,
+    )
+
+
+def _types_with_alarm(store: Store, run: Run, endpoints: Mapping[str, Endpoint]) -> set[str]:
+    """Return the types of which an endpoint has raised an alarm, for its failures or for its limit."""
+    too_high = limits_too_high(store, endpoints=endpoints)
+    refusing = {one.endpoint.name for one in too_high if one.refusals.calls >= ALARMING}
+    names = store.control.alarmed(list(endpoints.values()), run.started_at) | refusing
+    return {kind.name for kind in store.settings.event_types if any(one.name in names for one in kind.endpoints)}
+
+
+def _is_as_before(run: Run, record: Mapping[str, Any]) -> bool:
+    """Return whether a run that opened late could do nothing: the run before reported what is left over."""
+    calls = sum(one["calls"] for one in record["by_endpoint"].values())
+    return bool(run.late) and not calls and not record["counts"]["taken"]
+
+
+def _log_end(record: Mapping[str, Any], types_with_alarm: Collection[str], *, again: bool = False) -> None:
+    """Log how a run ended: an alarm if events were left over and no other alarm stands for it.
+
+    `again`: all that is left over was so when the run before ended.
+    """
+    level, extra = logging.INFO, {"action": "close_run", "run_id": record["run_id"]}
+    counts = {key: record["counts"][key] for key in ("taken", "carried_over", "completed", "failed", "leftover")}
+    if record["state"] == State.FAILED:
+        level, extra = logging.ERROR, alarm(Alarm.RUN_FAILED, "close_run", counts=counts, run_id=record["run_id"])
+    elif record["state"] == State.PARTIAL and not again and not alarmed(record.get("why", ()), types_with_alarm):
+        level, extra = logging.WARNING, alarm(Alarm.LEFTOVERS, "close_run", counts=counts, run_id=record["run_id"])
+    elif every_call_failed(record):
+        level = logging.WARNING
+    log.log(level, "Run %s closed: %s", record["run_id"], _sentence(record), extra=extra)
+
+
+def _sentence(record: Mapping[str, Any]) -> str:
+    counts = record["counts"]
+    why = f" ({record['failure']})" if record.get("failure") else ""
+    parts = [f"{record['state']}{why} after {span(record['duration_seconds'])}"]
+    parts += [
+        f"{counts[key]} {key}" for key in ("completed", "failed", "leftover") if counts[key] or key == "completed"
+    ]
+    sentences = [away_in_words(record), verdict(record.get("why", ())), in_words(record.get("troubles", ()))]
+    return ". ".join([", ".join(parts), *filter(None, sentences)])

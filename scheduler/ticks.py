@@ -1,0 +1,224 @@
+"""Ticks: when one is due, how it is noticed, whether there is anything to do, and the run that it opens."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from rlm import telemetry
+from rlm.core.clock import isoformat, system_clock
+from rlm.core.compliance import full_seconds
+from rlm.core.failpoints import crash_point
+from rlm.core.run import Run, State, Trigger, make_run_id
+from rlm.plan.waits import GAP_SECONDS, Obstacle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from rlm.core.endpoint import Limited
+    from rlm.ledger import Store
+
+#: How far the clocks of two schedulers' hosts may be apart, seconds: a tick that one has served is served by no other.
+APART_SECONDS = 5.0
+#: Up to this difference the clocks of Redis and of this host agree, seconds: a run then starts at its tick's time.
+AGREE_SECONDS = 1.0
+#: By how much a multiple of a period may be off, because a number so large is rounded, seconds.
+ROUNDING_SECONDS = 0.001
+
+log = logging.getLogger(__name__)
+
+
+def last_due(now: float, every_seconds: float) -> float:
+    """Return the last multiple of `every_seconds` on the wall clock, seconds since 1970; a late tick counts as it."""
+    return now // every_seconds * every_seconds
+
+
+def is_served(last_tick: float | None, due: float, now: float) -> bool:
+    """Return whether the tick `due` was served at `last_tick`, the time of the last one served, seconds since 1970.
+
+    That may be a little later than `now`: the clock of whoever led then was ahead of this one. If it is much later this
+    clock was set back, and ticks are served anew.
+    """
+    return last_tick is not None and due <= last_tick <= now + APART_SECONDS
+
+
+def missed(last_tick: float | None, due: float, every_seconds: float) -> int:
+    """Return how many ticks nobody served between the last one noted and the one `due`, seconds since 1970."""
+    if last_tick is None:
+        return 0
+    return max(0, round((due - last_due(last_tick, every_seconds)) / every_seconds) - 1)
+
+
+class TickTrigger(IntervalTrigger):  # type: ignore[misc]  # APScheduler has no types
+    """Fires at multiples of a period on the wall clock.
+
+    After a leap of the clock, such as from 1970 to today while a machine boots, the stock trigger would count through
+    all the multiples in between, one by one.
+    """
+
+    def __init__(self, every_seconds: float) -> None:
+        super().__init__(seconds=every_seconds, start_date=datetime.fromtimestamp(0, UTC), timezone=UTC)
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> Any:
+        """Return when it fires after `previous_fire_time`; multiples long before `now` are passed over."""
+        if previous_fire_time is not None:
+            last = datetime.fromtimestamp(last_due(now.timestamp(), self.interval_length), UTC)
+            previous_fire_time = max(previous_fire_time, last)
+        return super().get_next_fire_time(previous_fire_time, now)
+
+
+def start_clock(every_seconds: float, on_tick: Callable[[], None]) -> BackgroundScheduler:
+    """Start APScheduler, which calls `on_tick` at multiples of `every_seconds`, late rather than never."""
+    clock = BackgroundScheduler(timezone=UTC)
+    trigger = TickTrigger(every_seconds)
+    clock.add_job(on_tick, trigger, id="tick", misfire_grace_time=None, coalesce=True, max_instances=1)
+    clock.start()
+    return clock
+
+
+class Ticks:
+    """Remembers that a tick is due, one however many came."""
+
+    def __init__(self, last: float) -> None:
+        """Begin after the tick of `last`, seconds since 1970."""
+        self._due = threading.Event()
+        self._last = last
+
+    def remember(self) -> None:
+        """Note that a tick is due."""
+        self._due.set()
+
+    def take(self, last: float) -> bool:
+        """Return whether a tick is due, and forget it; `last` is when by the wall clock the last one was.
+
+        If that is another than before, one is due even if nobody noted it: APScheduler notes none until a clock that
+        was set back has caught up.
+        """
+        if last == self._last and not self._due.is_set():
+            return False
+        self._last = last
+        self._due.clear()  # one that is noted from here on is due again
+        return True
+
+
+def serve_tick(store: Store, token: int, *, away: bool) -> bool:
+    """Open the run of the tick that is due, then note the tick; return whether there is a run.
+
+    A tick that is noted was served, whoever dies in between. `away`: Redis failed recently.
+
+    Raises:
+        FencedError: `token` is not the lease's.
+        StoreError: Redis did not answer; the tick is to be served again.
+    """
+    settings = store.settings
+    now = system_clock.now()
+    due, last = last_due(now, settings.run.every_seconds), store.runs.last_tick()
+    if is_served(last, due, now):
+        return False  # by whoever held the lease before
+    over = now > due + settings.run.window_seconds + ROUNDING_SECONDS
+    if skipped := missed(last, due, settings.run.every_seconds) + over:
+        log.warning(
+            "%s missed since %s: no scheduler conducted, Redis was away, or a run was open; what waits is taken %s",
+            "1 tick was" if skipped == 1 else f"{skipped} ticks were",
+            "the start" if last is None else isoformat(last),
+            "at the next tick" if over else "now",
+            extra={"action": "miss_ticks"},
+        )
+    if over:  # its run would be over as it opens
+        store.runs.note_tick(now)
+        return False
+    crash_point("tick.due")
+    telemetry.tick_began(settings, due)
+    if work := is_anything_to_do(store):
+        open_run(store, token, Trigger.SCHEDULE, due, away=away)
+    store.runs.note_tick(now)
+    crash_point("tick.noted")
+    if not work:  # else whoever finishes the run says that the tick has ended
+        telemetry.tick_ended(settings, due, ok=True)
+    return work
+
+
+def is_anything_to_do(store: Store) -> bool:
+    """Return whether items wait on the audit list or in staging, or events in the ledger."""
+    if store.intake.waiting():
+        return True
+    types = store.known_types
+    return any(count.unsettled for count in store.ledger.count(types).values()) or any(
+        store.ledger.count_retried(types).values()
+    )
+
+
+def why_late(store: Store, started_at: float, late_seconds: float, *, away: bool) -> dict[str, float]:
+    """Return what held up a run that counts from `started_at`, as seconds by obstacle; nothing if it is not late.
+
+    That is the run before for as long as it was open, up to its deadline; from then on nobody conducted, or Redis was
+    `away`.
+    """
+    if late_seconds <= GAP_SECONDS:
+        return {}
+    busy = min(max(0.0, _last_run_until(store) - started_at), late_seconds)
+    if late_seconds - busy <= GAP_SECONDS:  # it takes a moment to close a run and to open the next
+        return {Obstacle.RUN_BEFORE.value: late_seconds}
+    late: dict[str, float] = {Obstacle.REDIS.value if away else Obstacle.CONDUCTOR.value: late_seconds - busy}
+    return {Obstacle.RUN_BEFORE.value: busy, **late} if busy else late
+
+
+def _last_run_until(store: Store) -> float:
+    """Return until when the last run was open, at most its deadline; 0 if no record says so."""
+    for record in store.runs.recent(1):
+        with suppress(ValueError, TypeError, KeyError):  # a record that cannot be read must not keep a run from opening
+            return min(datetime.fromisoformat(record[end]).timestamp() for end in ("finished_at", "deadline"))
+    return 0.0
+
+
+def full_before_opening(store: Store, run: Run, limited: Iterable[Limited]) -> set[str]:
+    """Return which windows were full for most of the time from the tick until the run was opened, by name."""
+    seconds = sum(run.late.values())
+    since_us = run.deadline_us - round(run.window_seconds * 1_000_000)
+    until_us = since_us + round(seconds * 1_000_000)
+    guard_seconds = store.settings.run.guard_seconds
+    full = set()
+    for one in limited:
+        number = max(rule.amount * (2 + math.ceil(run.window_seconds / rule.seconds)) for rule in one.limit.rules)
+        stamps = sorted(store.windows.stamps(one, number))
+        if full_seconds(stamps, one.limit, guard_seconds, since_us, until_us) > seconds / 2:
+            full.add(one.name)
+    return full
+
+
+def open_run(store: Store, token: int, trigger: Trigger, tick: float, *, away: bool = False) -> str:
+    """Open a run that counts from `tick` (seconds since 1970, by this host's clock); return the id of the open run.
+
+    In its record times are by the clock of Redis. If both clocks agree to `AGREE_SECONDS` the tick's time stands.
+    `away`: Redis failed recently.
+
+    Raises:
+        FencedError: `token` is not the lease's.
+    """
+    window_seconds = store.settings.run.window_seconds
+    now, now_us = system_clock.now(), store.now_us()
+    ahead_seconds = now_us / 1_000_000 - now
+    started_at = tick if abs(ahead_seconds) <= AGREE_SECONDS else tick + ahead_seconds
+    run = Run(
+        id=make_run_id(started_at),
+        state=State.DRAINING,
+        trigger=trigger,
+        started_at=started_at,
+        deadline=started_at + window_seconds,
+        deadline_us=now_us + round((tick + window_seconds - now) * 1_000_000),
+        window_seconds=window_seconds,
+        revision=store.settings.revision,
+        tick=tick,
+        late=why_late(store, started_at, now - tick, away=away),
+        ever_taken=store.intake.ever_taken(),
+    )
+    opened = store.runs.open(token, run, store.known_types)
+    crash_point("run.opened")
+    return opened

@@ -1,0 +1,82 @@
+"""Workers of another configuration than the run's claim nothing: every face that shows workers names them."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.core.clock import system_clock
+from rlm.ledger.processes import Process, Role, WorkerState
+from tests.acceptance.cli import Installation
+from tests.acceptance.system import System
+from tests.store import steps, windows
+from tests.wait import wait_until
+
+
+@pytest.fixture
+def inst(tmp_path, valkey_only_url):
+    """An installation with an open run that wants a worker, and one that is ready with another configuration."""
+    with Installation(tmp_path, valkey_only_url) as made:
+        windows.trust(made.store)
+        made.push(*steps.items(1, steps.TYPE))
+        made.start_run()
+        made.store.processes.want(made.token, 1)
+        announce(made, "astray", "another")
+        yield made
+
+
+def announce(inst, worker_id, revision):
+    """Have a worker be ready."""
+    worker = Process(worker_id, 1, "host", system_clock.now(), WorkerState.READY, 5, revision)
+    inst.store.processes.announce(Role.WORKER, worker)
+
+
+def doctor(inst):
+    """Return what `rlm doctor` finds of workers: verdict and message."""
+    done = inst.json("doctor", code=1)
+    (found,) = [one for one in done["findings"] if one["name"] == "workers"]
+    return found["verdict"], found["message"]
+
+
+def test_every_face_names_workers_of_another_configuration(inst, monkeypatch):
+    """`rlm status`, `rlm worker list`, `rlm doctor` and `rlm explain` say the same, and none says that all is well."""
+    monkeypatch.setattr("rlm.admin.doctor.check_reach", lambda _settings: ())
+
+    workers = inst.json("status")["workers"]
+    assert (workers["other_configuration"], workers["each"][0]["other_configuration"]) == (1, True)
+    assert "0 of 1 ready" in (said := inst.rlm("status").stdout)
+    assert "1 of another configuration claims nothing" in said
+    assert inst.json("worker", "list")[0]["other_configuration"] is True
+    assert "ready, another configuration" in inst.rlm("worker", "list").stdout
+    assert doctor(inst) == ("fail", "1 ready of 1 wanted; of another configuration: astray")
+    monkeypatch.setattr(inst.store.leases, "holder", lambda: "somebody")
+    assert "1 of another configuration claims nothing" in inst.json("explain", steps.event_id(1))["sentence"]
+
+    inst.store.processes.forget(Role.WORKER, "astray")
+    announce(inst, "ours", inst.settings.revision)
+    assert inst.json("worker", "list")[0]["other_configuration"] is False
+    assert "another configuration" not in inst.rlm("status").stdout + inst.rlm("worker", "list").stdout
+
+
+@pytest.mark.long
+def test_a_supervisor_that_was_started_with_another_file_is_named_by_the_record(tmp_path):
+    """Its workers are ready and claim nothing; once it is restarted the next run sends what was left over."""
+    with System(tmp_path, speed=20.0) as system:
+        text = system.config.read_text()
+        system.start("scheduler")
+        wait_until(system.store.leases.holder, timeout=20, message="a scheduler has read the file")
+        system.config.write_text(text.replace("threads = 5", "threads = 4"))
+        system.start("supervisor")
+        wait_until(lambda: system.store.processes.alive(Role.SUPERVISOR), timeout=20, message="a supervisor as well")
+        ids = system.push_evenly(5)
+        first = system.await_record(system.ask_for_run())
+        (why,) = first["why"]
+        assert (why["cause"], why["leftover"]) == ("workers", 5)
+        assert "for those there had another configuration" in why["sentence"]
+        assert "of another configuration claims nothing" in system.log("scheduler")
+
+        system.config.write_text(text)
+        system.stop("supervisor")
+        system.start("supervisor")
+        second = system.await_record(system.ask_for_run())
+        assert second["counts"]["completed"] == 5
+        system.assert_promises(ids, [first, second])
