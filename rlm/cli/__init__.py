@@ -28,8 +28,8 @@ def settle_streams() -> None:
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
-        except OSError:  # `rlm status >&-`: else the next file or connection that is opened would become stdout
-            os.open(os.devnull, os.O_RDWR)  # which gets the lowest number that is free
+        except OSError:  # `rlm status >&-`: otherwise the next file that is opened becomes stdout
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
     codecs.register_error("rlm", _escaped)
     sys.stdin = sys.stdin or io.TextIOWrapper(io.FileIO(0, closefd=False))
     sys.stdout = sys.stdout or io.TextIOWrapper(io.FileIO(1, "w", closefd=False))

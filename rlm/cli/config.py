@@ -234,7 +234,7 @@ def _row(one: Shown, settings: Settings) -> list[str]:
 @config_option
 @json_option
 def check(config: Path | None, as_json: bool) -> None:
-    """Say whether the configuration can be used, or everything that is wrong with it. Starts and asks nothing.
+    """Check whether the configuration can be used; print everything that is wrong with it. Starts and asks nothing.
 
     Exits with 2 if anything is wrong.
     """

@@ -16,7 +16,7 @@ from rlm.core.trail import Answer
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Characters of an answer in the list.
+#: The most characters of an answer in the list.
 ANSWER_WIDTH = 80
 
 
@@ -31,7 +31,7 @@ ANSWER_WIDTH = 80
 @config_option
 @json_option
 def explain(config: Path | None, event: str, as_json: bool) -> None:
-    """Say where one event is, what it waits for, and each attempt with its endpoint, time and answer.
+    """Show where one event is, what it waits for, and each attempt with its endpoint, time and answer.
 
     EVENT is an event id, ITEM:TYPE, or the id of an item, which stands for all its events. The name of a wallet, if no
     item has it for its id, lists the events of it that are under way, wait or are dead letters. What is settled is

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from rlm.admin.letterfilter import LetterFilter
 
-#: Characters of a letter's detail in the list on a terminal; `rlm failed show` has all of it.
+#: The most characters of a letter's detail in the list on a terminal; `rlm failed show` has all of it.
 DETAIL_WIDTH = 60
-#: Characters of an item that are printed for a person.
+#: The most characters of an item that are printed as text.
 ITEM_WIDTH = 4000
-#: Letters that are shown at once at the most.
+#: The most letters that are shown at once.
 MOST_SHOWN = 20
 
 
@@ -150,7 +150,7 @@ def _show_letter(raw: bytes) -> None:
         if name != "item":
             show(cut(safe_line(f"{name}: {'-' if value is None else value}"), ITEM_WIDTH))
     text = item_text(raw)
-    if not is_text(raw):  # the line breaks are its own, not those of JSON laid out
+    if not is_text(raw):  # its line breaks are its own, not layout
         text = safe_line(text)
     show(f"item: {text[:ITEM_WIDTH]}")
     if len(text) > ITEM_WIDTH:

@@ -119,9 +119,9 @@ def found_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
     return {handle: found[handle] for handle in ids}
 
 
-#: Letters that are refused are named, up to so many; the others are only counted.
+#: The most refused letters that are named; the others are only counted.
 MOST_REFUSED = 5
-#: Characters of the ids of letters that are printed for a person.
+#: The most characters of ids of letters that are printed.
 IDS_WIDTH = 400
 
 ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=letter_ids)
@@ -155,7 +155,7 @@ def retry(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: 
         if how.dry_run:
             _tell_of(total - left, "retried", left, as_json=how.as_json)
             return
-        # Nothing is lost by it, so a script is not held up.
+        # A retry loses nothing, so a script need not confirm it.
         if total > left and not how.yes and sys.stdin.isatty():
             confirm(f"Retry {counted(total - left, 'dead letter')}?", "retried")
         outcomes = list(_deal(store, ids, total, retry_letter if ids else retry_unless_hopeless, chosen))

@@ -142,7 +142,7 @@ COMMANDS = {
     "failed": ("failed", "failed", "See dead letters; retry or drop them."),
     "plan": ("plan", "plan", "Forecast a run for what waits now, or for given counts."),
     "endpoint": ("endpoint", "endpoint", "See the endpoints; pause, resume, change a limit."),
-    "explain": ("explain", "explain", "Say of one event where it is, why it waited, and each attempt."),
+    "explain": ("explain", "explain", "Show where one event is, why it waited, and each attempt."),
     "compliance": ("doctor", "compliance", "Show whether any limit was exceeded, from the log of calls sent."),
     "doctor": ("doctor", "doctor", "Check the installation; say what is wrong and what to do."),
     "test": ("sandbox", "test", "Test the installation: marked events, real processes, a mock API."),
@@ -205,7 +205,7 @@ class LazyGroup(Group):
             return super().make_context(*args, **extra)
         except BrokenPipeError as error:
             raise unread() from error
-        except OSError as error:  # a full disk, say
+        except OSError as error:  # for example a full disk
             raise CommandError(str(error)) from error
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -115,7 +115,7 @@ def _until_done(found: Forecast) -> None:
 
 
 def _coming_up(found: Forecast) -> None:
-    """Say how long workers are expected to come up, where that is long: it is taken from the window."""
+    """Print how long workers take to start, if that is long: the window is shorter by it."""
     from rlm.admin.planning import COMING_UP_SECONDS
 
     if (seconds := found.case.gone_seconds) > COMING_UP_SECONDS:

@@ -232,7 +232,7 @@ def short_time(cell: str) -> str:
 
 #: The style of each verdict.
 _VERDICT_LOOKS = {"ok": "ok", "warn": "warn", "fail": "error"}
-#: Columns of the verdict, the most of names on a terminal, and the fewest left for what was found, however narrow.
+#: Widths of the verdict, of names on a terminal at most, and of what was found at least.
 _VERDICT_WIDTH = 4
 _NAMES_WIDTH = 18
 _LEAST_FOUND_WIDTH = 40

@@ -154,9 +154,6 @@ def _state(state: str, *, other: bool) -> str:
     return styled(state, {"ready": "ok", "starting": "busy", "stopping": "warn"}.get(state, "dim"))
 
 
-log = logging.getLogger(__name__)
-
-
 @click.command(
     epilog=examples("rlm web --metrics-only", "rlm web --port 9090", "RLM_WEB__TOKEN=env:RLM_TOKEN rlm web --host ::")
 )

@@ -45,7 +45,7 @@ def event_filter(command: _Command) -> _Command:
 
         types, wallet, item = frozenset(options.pop("types")), options.pop("wallet"), options.pop("item")
         states = frozenset(map(Place, options.pop("states", ())))
-        item = item.encode("utf-8", "backslashreplace").decode()  # what is no text is no id either
+        item = item.encode("utf-8", "backslashreplace").decode()  # a broken text matches no id
         wanted = EventFilter(types, wallet, item, options.pop("older_seconds"), states)
         return command(*args, wanted=wanted, **options)
 
@@ -117,7 +117,7 @@ def _describe(found: dict[str, Any]) -> None:
         return
     if found["next"]:
         show()
-        mark = safe_line(shlex.quote(found["next"]))  # it has the id of an item, which others choose
+        mark = safe_line(shlex.quote(found["next"]))  # it contains an item's id, which comes from outside
         show_words(f"It goes on behind these: `rlm queue list --after {mark}` with the same options.")
 
 

@@ -42,7 +42,7 @@ _EXITS = {
     ExitCode.INTERRUPTED: "interrupted with Ctrl-C; a view, or a process that goes on until then, ends with 0",
     ExitCode.PIPE: "whoever read its output went away",
 }
-#: What every command has.
+#: The options of every command.
 _COMMON = {"--config", "--debug", "--help"}
 _WIDTH = 120
 

@@ -118,7 +118,7 @@ def test(*, config: Path | None, allow_volatile: bool, as_json: bool) -> None:
 
 
 def _show(step: Step) -> None:
-    took = f" ({step.seconds:.1f} s)" if step.seconds >= 0.1 else ""  # noqa: PLR2004  # what took no time needs none
+    took = f" ({step.seconds:.1f} s)" if step.seconds >= 0.1 else ""  # noqa: PLR2004  # shorter ones need no time
     show_verdict("ok" if step.ok else "fail", step.name, f"{step.message}{took}", step.remedy, _NAMES)
 
 
@@ -141,16 +141,7 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
         "events": outcome.events,
         "calls": outcome.calls,
         "seconds": outcome.seconds,
-        "steps": [
-            {
-                "name": step.name,
-                "ok": step.ok,
-                "message": step.message,
-                "remedy": step.remedy,
-                "seconds": step.seconds,
-            }
-            for step in outcome.steps
-        ],
+        "steps": outcome.steps,
         "log": outcome.log,
     }
 

@@ -82,7 +82,7 @@ def conduct_here(
 
     conductor = HandConductor(store, wakeup, stop, allow_volatile=allow_volatile)
     with ExitStack() as stack:
-        stack.callback(conductor.resign)  # also where `campaign` raises: it may hold the lease by then
+        stack.callback(conductor.resign)  # also if `campaign` raises, since it may hold the lease by then
         conductor.campaign(ANSWER_SECONDS)
         drawn = None
         if is_terminal(err=True):
@@ -137,7 +137,7 @@ def await_close(store: Store, run: Run, wakeup: Wakeup, stop: StopSignals) -> di
         if system_clock.monotonic() > until and store.leases.holder() is None:
             from scheduler.byhand import HandConductor
 
-            conductor = HandConductor(store, wakeup, stop, allow_volatile=True)  # it opened there: close it there
+            conductor = HandConductor(store, wakeup, stop, allow_volatile=True)  # whatever opened it may close
             try:
                 conductor.campaign(ANSWER_SECONDS)
                 conductor.close_open(run.id)

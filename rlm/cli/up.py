@@ -80,7 +80,7 @@ def _with_format(environ: Mapping[str, str], output: TextIO) -> dict[str, str]:
     asked = {}
     context = click.get_current_context(silent=True)
     if context and context.get_parameter_source("log_format") is ParameterSource.COMMANDLINE:
-        asked = {FORMAT_VARIABLE: os.environ[FORMAT_VARIABLE]}  # a .env file does not go before it
+        asked = {FORMAT_VARIABLE: os.environ[FORMAT_VARIABLE]}  # the option takes precedence over a .env file
     chosen = log_format({**environ, **asked}, output)
     colour = {"FORCE_COLOR": "1"} if chosen is LogFormat.TEXT and is_coloured(environ, output) else {}
     return {**environ, **colour, FORMAT_VARIABLE: chosen}

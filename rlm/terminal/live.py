@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
 
     Document = Mapping[str, Any]
-    #: Draws a document in so many lines.
+    #: Draws a document in at most this many lines.
     Draw = Callable[[Document, int], RenderableType]
 
 

@@ -176,7 +176,7 @@ def rest_rows(found: Mapping[str, Any]) -> list[tuple[str, Text]]:
 
 
 def _at_rest(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Say which call will probe an endpoint, since between runs nothing calls it."""
+    """Add which call will probe an endpoint, since between runs nothing calls it."""
     return {**entry, "circuit_reason": "by the next call"} if entry["health"] == Circuit.PROBING else entry
 
 

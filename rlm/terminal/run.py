@@ -171,7 +171,7 @@ MERGED_FROM = 116
 BARS_FROM = 62
 #: Up to this many endpoints and budgets, each has its own row.
 LISTED_ENDPOINTS = 8
-#: With more types than this, those without an event in the run are left out.
+#: With more types than this, those without events are hidden.
 SHOWN_TYPES = 10
 
 
