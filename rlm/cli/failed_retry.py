@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from rlm.admin.letterfilter import LetterFilter
 from rlm.cli.common import CommandError, ExitCode, confirm, examples, store_of
 from rlm.cli.completion import endpoint_names, letter_ids, type_names
-from rlm.cli.options import Duration, config_option, dry_run_option, json_option, yes_option
+from rlm.cli.options import Duration, config_option, dry_run_option, gathered, json_option, yes_option
 from rlm.cli.printing import print_json, say, say_error, show_words
 from rlm.core.clock import system_clock
 from rlm.core.event import Reason
@@ -26,9 +25,17 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
 
 
-_Command = TypeVar("_Command", bound="Callable[..., Any]")
+def _filter(
+    types: Sequence[str], reasons: Sequence[str], endpoints: Sequence[str], since: float | None, text: str
+) -> LetterFilter:
+    since_time = since and system_clock.now() - since
+    return LetterFilter(frozenset(types), frozenset(reasons), frozenset(endpoints), since_time, text)
 
-_OPTIONS = [
+
+#: Adds the options that choose dead letters; the command gets their filter as `chosen`.
+letter_filter = gathered(
+    "chosen",
+    _filter,
     click.option(
         "--type",
         "types",
@@ -57,22 +64,7 @@ _OPTIONS = [
     click.option(
         "--search", "text", metavar="TEXT", default="", help="Those with this in item, wallet, event or detail."
     ),
-]
-
-
-def letter_filter(command: _Command) -> _Command:
-    """Add the options that choose dead letters to a command, which gets their filter as `chosen`."""
-
-    @functools.wraps(command)
-    def filtered(*args: Any, **options: Any) -> Any:
-        types, reasons, endpoints = (frozenset(options.pop(name)) for name in ("types", "reasons", "endpoints"))
-        since, text = options.pop("since"), options.pop("text")
-        chosen = LetterFilter(types, reasons, endpoints, since and system_clock.now() - since, text)
-        return command(*args, chosen=chosen, **options)
-
-    for option in reversed(_OPTIONS):
-        filtered = option(filtered)
-    return filtered  # type: ignore[return-value]  # what click makes of a command takes the options
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +77,16 @@ class Dealing:
     as_json: bool
 
 
-def deal_options(command: _Command) -> _Command:
-    """Add the flags of `Dealing` to a command, which gets them as `how`."""
-
-    @functools.wraps(command)
-    def dealt(*args: Any, **options: Any) -> Any:
-        how = Dealing(*(options.pop(name) for name in ("every", "yes", "dry_run", "as_json")))
-        return command(*args, how=how, **options)
-
-    every = click.option("--all", "every", is_flag=True, help="All of them.")
-    for option in reversed([every, yes_option, dry_run_option, config_option, json_option]):
-        dealt = option(dealt)
-    return dealt  # type: ignore[return-value]  # what click makes of a command takes the options
+#: Adds the flags of retry and drop; the command gets them as `how`.
+deal_options = gathered(
+    "how",
+    Dealing,
+    click.option("--all", "every", is_flag=True, help="All of them."),
+    yes_option,
+    dry_run_option,
+    config_option,
+    json_option,
+)
 
 
 def found_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
@@ -160,9 +150,6 @@ def retry(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: 
             confirm(f"Retry {counted(total - left, 'dead letter')}?", "retried")
         outcomes = list(_deal(store, ids, total, retry_letter if ids else retry_unless_hopeless, chosen))
     _tell(outcomes, "retried", as_json=how.as_json)
-    if not how.as_json and any(not one.refused for one in outcomes):
-        show_words("They go out with the next run; `rlm start` starts one now.")
-    _exit(outcomes)
 
 
 @click.command(
@@ -192,7 +179,6 @@ def drop(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: D
             confirm(f"Drop {counted(total, 'dead letter')} for good?", "dropped")
         outcomes = list(_deal(store, ids, total, drop_letter, chosen))
     _tell(outcomes, "dropped", as_json=how.as_json)
-    _exit(outcomes)
 
 
 def _count(store: Store, ids: Sequence[str], chosen: LetterFilter) -> int:
@@ -240,6 +226,7 @@ def _deal(
 
 
 def _tell(outcomes: Sequence[Outcome], done: str, *, as_json: bool) -> None:
+    """Print what was done; end the command with an error if a letter was refused."""
     left = [one for one in outcomes if one.left]
     refused = [one for one in outcomes if one.refused and not one.left]
     succeeded = [one.id for one in outcomes if not one.refused]
@@ -259,8 +246,7 @@ def _tell(outcomes: Sequence[Outcome], done: str, *, as_json: bool) -> None:
         show_words(f"There are no dead letters to deal with; nothing was {done}.")
     elif succeeded:
         show_words(f"{counted(len(succeeded), 'dead letter')} {done}: {one_line(', '.join(succeeded), IDS_WIDTH)}")
-
-
-def _exit(outcomes: Sequence[Outcome]) -> None:
-    if any(one.refused and not one.left for one in outcomes):
+        if done == "retried":
+            show_words("They go out with the next run; `rlm start` starts one now.")
+    if refused:
         raise SystemExit(int(ExitCode.FAILED))

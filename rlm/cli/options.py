@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import os
 import re
@@ -165,3 +167,24 @@ def interval_option(default: float) -> Callable[[Any], Any]:
         metavar="DURATION",
         help=f"Look this often.  [default: {default:g}s]",
     )
+
+
+def gathered(name: str, make: Callable[..., Any], *options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
+    """Return a decorator that adds options to a command and gathers their values.
+
+    The command gets what `make` returns for the values as its argument `name`. The parameters of `make` are called like
+    the values.
+    """
+    keys = inspect.signature(make).parameters
+
+    def decorate(command: _Command) -> _Command:
+        @functools.wraps(command)
+        def gathering(*args: Any, **values: Any) -> Any:
+            taken = {key: values.pop(key) for key in keys if key in values}
+            return command(*args, **{name: make(**taken)}, **values)
+
+        for option in reversed(options):
+            gathering = option(gathering)
+        return gathering  # type: ignore[return-value]  # what click makes of a command takes the options
+
+    return decorate
