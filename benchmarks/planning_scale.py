@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.harness.report import put_between
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.expected import Expected
-from rlm.plan import Capacity, Horizon, Progress, Underway, Window, compute_plan
+from rlm.core.window import WindowState
+from rlm.plan import Capacity, Horizon, RunProgress, Underway, Workload, compute_plan
 from rlm.plan.situation import MANY_ENDPOINTS
 
 if TYPE_CHECKING:
@@ -73,12 +74,12 @@ class Case:
         """Tell whether the conductor would plan the rest of such a run again and again."""
         return self.types * self.endpoints <= MANY_ENDPOINTS
 
-    def progress(self) -> Progress:
+    def progress(self) -> RunProgress:
         """Return a run's middle: a call under way on every lane, half of each window begun."""
         types = self.event_types()
         pairs = itertools.cycle((one.name, end.name) for one in types for end in one.endpoints)
         underway = (Underway(*pair, age_seconds=0.3) for pair in itertools.islice(pairs, self.lanes))
-        return Progress(tuple(underway), {one.name: 15 * self.endpoints for one in types})
+        return RunProgress(tuple(underway), {one.name: 15 * self.endpoints for one in types})
 
 
 CASES = [
@@ -108,8 +109,8 @@ def measure(case: Case) -> dict[str, float | None]:
     capacity = Capacity(0, case.lanes // THREADS, THREADS, turnaround_seconds=0.01)
     midway = _midway(case, types) if case.is_planned_anew else None
     return {
-        "plan": _median_seconds(lambda: compute_plan(backlog, types, {}, capacity, BEFORE)),
-        "replan": _median_seconds(lambda: compute_plan(backlog, types, capacity=capacity, horizon=MIDWAY, **midway))
+        "plan": _median_seconds(lambda: compute_plan(Workload(backlog, types), capacity, BEFORE)),
+        "replan": _median_seconds(lambda: compute_plan(Workload(backlog, types, **midway), capacity, MIDWAY))
         if midway
         else None,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10),
@@ -121,7 +122,7 @@ def _midway(case: Case, types: tuple[EventType, ...]) -> dict[str, Any]:
     pairs = [(one, end.name) for one in types for end in one.endpoints]
     ages = tuple(5.0 + 3 * number for number in range(15))
     return {
-        "windows": {name: Window(ages) for _, name in pairs},
+        "windows": {name: WindowState(ages=ages) for _, name in pairs},
         "expected": {
             (one.name, name): Expected(1.1 * one.processing_seconds, 1.3 * one.processing_seconds, case.error_rate)
             for one, name in pairs

@@ -18,6 +18,7 @@ from rlm.core.text import span
 from rlm.delivery.finalize import close_run
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.tracker import learned
+from rlm.plan import Workload
 from rlm.plan.cause import went_wrong
 from scheduler.redis_watch import RedisWatch
 from scheduler.release import BUSY_SECONDS, ReleaseLoop
@@ -143,14 +144,17 @@ class Conductor:
         crash_point("plan.limits_published")
         endpoints = {endpoint.name: endpoint for one in types for endpoint in one.endpoints}
         begins_in = start_seconds(store)
-        plan = plan_run(
-            store.settings,
+        workload = Workload(
             {name: count.open for name, count in store.ledger.count([one.name for one in types]).items()},
             types,
             live_windows(store, list(endpoints.values()), ahead_seconds=begins_in),
+            expected,
+        )
+        plan = plan_run(
+            store.settings,
+            workload,
             gone_seconds=run.window_seconds - self._left_seconds(run) + begins_in,
             window_seconds=run.window_seconds,
-            expected=expected,
         )
         self._advance(
             run,

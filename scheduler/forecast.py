@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rlm.admin.planning import plan_run, start_seconds
+from rlm.admin.planning import capacity_of, coming_up_seconds, plan_run
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import Limit, all_limited
+from rlm.core.expected import Turnaround
 from rlm.core.run import State
 from rlm.core.text import counted
 from rlm.ledger.refusals import limits_too_high
 from rlm.ledger.snapshot import take_snapshot
 from rlm.ledger.tracker import Measuring
-from rlm.plan import Progress, Underway, Window
+from rlm.plan import RunProgress, Underway, Workload
 from rlm.plan.pace import short_of_lanes
 from rlm.plan.situation import MANY_ENDPOINTS
-from rlm.plan.turnaround import Turnaround
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,11 +28,10 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import EventType
     from rlm.core.expected import Expected, Pair
     from rlm.core.run import Run
-    from rlm.core.window import WindowState
     from rlm.ledger import Store
     from rlm.ledger.snapshot import Snapshot
     from rlm.plan import Plan
-    from rlm.plan.pace import Scene
+    from rlm.plan.pace import ReleaseState
     from scheduler.leader import Leader
     from scheduler.team import Team
 
@@ -66,6 +65,7 @@ class Forecaster:
         self._short = 0
         self._leftover: int | None = None
         self._begins_at: float | None = None
+        self._coming_up: float | None = None
 
     @property
     def expected(self) -> Mapping[Pair, Expected]:
@@ -78,7 +78,7 @@ class Forecaster:
         self._limited = all_limited(end for one in types for end in one.endpoints)
         self._plan_next_at = float("-inf")
 
-    def look(self, scene: Scene, workers: Sequence[str], team: Team, first_release_at: float | None) -> None:
+    def look(self, scene: ReleaseState, workers: Sequence[str], team: Team, first_release_at: float | None) -> None:
         """Plan what remains if the last plan is old enough; publish the forecast, and the workers it takes.
 
         `workers` are the ids of all that may have calls under way; `first_release_at` is in seconds since 1970.
@@ -95,7 +95,9 @@ class Forecaster:
             self._forecast(scene, workers, team, first_release_at)
         self._plan_next_at = max(self._plan_next_at, began + PLANNING_PART * (system_clock.monotonic() - began))
 
-    def _forecast(self, scene: Scene, workers: Sequence[str], team: Team, first_release_at: float | None) -> None:
+    def _forecast(
+        self, scene: ReleaseState, workers: Sequence[str], team: Team, first_release_at: float | None
+    ) -> None:
         wanted = self._store.processes.wanted()
         snapshot = take_snapshot(self._store, self._names, self._limited, workers)
         plan = self._plan(scene, snapshot, wanted, team.counted_on)
@@ -123,27 +125,31 @@ class Forecaster:
             self._published = self.expected
             self._store.measures.publish(self._leader.token, self._published)
 
-    def _plan(self, scene: Scene, snapshot: Snapshot, wanted: int, counted_on: int | None) -> Plan:
+    def _plan(self, scene: ReleaseState, snapshot: Snapshot, wanted: int, counted_on: int | None) -> Plan:
         waiting = _waiting(snapshot)
         in_all = {name: scene.begun[name] + scene.counts[name].pending for name in waiting}
         lead = self._lead_seconds(scene)
         lower = self._lower_limits()
-        windows = {name: _window(ages, scene.views[name]).later(lead) for name, ages in snapshot.ages.items()}
-        return plan_run(
-            self._store.settings,
+        windows = {name: replace(scene.windows[name], ages=ages).later(lead) for name, ages in snapshot.ages.items()}
+        workload = Workload(
             waiting,
             [_by(lower, one) for one in self._types],
             windows | {name: replace(windows[name], suspect=False) for name in lower},
-            gone_seconds=self._run.window_seconds - scene.remaining_seconds + lead,
-            window_seconds=self._run.window_seconds,
-            expected=self.expected,
-            progress=Progress(
+            self.expected,
+            RunProgress(
                 tuple(Underway(call.type, call.endpoint, call.age_seconds) for call in snapshot.calls),
                 {name: max(0, in_all[name] - number) for name, number in waiting.items()},
+                scene.lanes or None,  # without any, all is planned for the moment at which they come up
+                self._coming_up_seconds(),
             ),
-            workers=counted_on,
-            at_least=wanted,
-            turnaround_seconds=self._turnaround.seconds,
+        )
+        settings = self._store.settings
+        return plan_run(
+            settings,
+            workload,
+            capacity_of(settings, wanted, self._turnaround.seconds).exactly(counted_on),
+            gone_seconds=self._run.window_seconds - scene.remaining_seconds + lead,
+            window_seconds=self._run.window_seconds,
         )
 
     def _seconds_in_all(self, plan: Plan, now: float, first_release_at: float | None) -> float:
@@ -168,15 +174,21 @@ class Forecaster:
             if answered_us[name := one.endpoint.name] / 1_000_000 >= one.refusals.at - one.period_seconds
         }
 
-    def _lead_seconds(self, scene: Scene) -> float:
+    def _lead_seconds(self, scene: ReleaseState) -> float:
         """Return how long it takes until a call can be made: if no worker is ready, until they have come up."""
         if scene.lanes:
             self._begins_at = None
             return 0.0
         now = system_clock.monotonic()
         if self._begins_at is None:
-            self._begins_at = now + start_seconds(self._store)
+            self._begins_at = now + self._coming_up_seconds()
         return max(0.0, self._begins_at - now)
+
+    def _coming_up_seconds(self) -> float:
+        """Return how long workers take until they are ready; read once in a run."""
+        if self._coming_up is None:
+            self._coming_up = coming_up_seconds(self._store)
+        return self._coming_up
 
     def _report(self, forecast: Mapping[str, Any]) -> None:
         """Log a forecast that promises more or less than the last one logged, at most every `REPORT_SECONDS`."""
@@ -219,10 +231,10 @@ def _binds(plan: Plan, team: Team, spent: int) -> str:
     return f"{told}; {counted(spent, 'event')} had all attempts of this run" if spent else told
 
 
-def _probed(types: Sequence[EventType], scene: Scene, snapshot: Snapshot) -> list[str]:
+def _probed(types: Sequence[EventType], scene: ReleaseState, snapshot: Snapshot) -> list[str]:
     """Name the endpoints that no plan counts on, and that are or will be probed with what is still open."""
     views = {
-        each.name: scene.views[each.name]
+        each.name: scene.windows[each.name]
         for kind in types
         if snapshot.counts[kind.name].open
         for each in kind.endpoints
@@ -243,7 +255,3 @@ def _by(limits: Mapping[str, Limit], kind: EventType) -> EventType:
     """Return a type whose endpoints have these limits, if they have one."""
     endpoints = (replace(each, limit=limits.get(each.name, each.limit)) for each in kind.endpoints)
     return replace(kind, endpoints=tuple(endpoints))
-
-
-def _window(ages: tuple[float, ...], view: WindowState) -> Window:
-    return Window(ages, view.rest_seconds, view.suspect, view.held_seconds, view.paused_seconds)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.errors import StoreError
-from rlm.core.trouble import refused_by
+from rlm.core.tally import refused_by
 from rlm.ledger.changes import BY_FILE, Change, What
 from rlm.ledger.reading.books import books, miscounted
 from rlm.ledger.reading.calls import excess

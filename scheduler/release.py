@@ -20,7 +20,7 @@ from rlm.ledger.connect import translated
 from rlm.ledger.outage import Outage
 from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import pace
-from rlm.plan.pace import Scene
+from rlm.plan.pace import ReleaseState
 from rlm.plan.waits import Waits
 from scheduler.forecast import Forecaster
 from scheduler.team import Team, TeamWatch
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from actors.broker import ClaimCheckBroker
-    from rlm.core.counts import Counts
     from rlm.core.run import Run
+    from rlm.core.trail import Counts
     from rlm.ledger import Store
     from rlm.ledger.processes import Process
     from scheduler.leader import Duty, Leader
@@ -153,7 +153,7 @@ class ReleaseLoop:
         if self.cancelled or self._duty.stopping:
             return None
         expected, begun = self._forecaster.expected, self._begun(counts)
-        scene = Scene(counts, views, self._lanes, remaining, expected, begun, self._team.strangers)
+        scene = ReleaseState(counts, views, self._lanes, remaining, expected, begun, self._team.strangers)
         if remaining <= 0:
             self.lost_redis = self.lost_redis or self._interrupted or bool(self._redis.unfit)
             self._follow_waits(scene)
@@ -173,7 +173,7 @@ class ReleaseLoop:
         wait = pace.next_slot_seconds(scene, self._types)
         return QUIET_SECONDS if wait is None else min(max(wait, BUSY_SECONDS), QUIET_SECONDS)
 
-    def _follow_waits(self, scene: Scene) -> None:
+    def _follow_waits(self, scene: ReleaseState) -> None:
         """Note what the waiting events wait for; now and then in Redis too, for a successor and for views."""
         begun = self._first_release_at is not None
         now = self._run.deadline - scene.remaining_seconds

@@ -23,22 +23,50 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: The servers the store is tested on: the bundled one, and Debian's `redis-server`.
-SERVERS = ("valkey", "redis")
+SERVERS = ("valkey", pytest.param("redis", marks=pytest.mark.rest))
 
 # How long an example takes says how busy the machine is, and nothing of what is tried.
 settings.register_profile("rlm", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rlm")
 
+#: A test is of the tier that it is marked with, else of the first.
+TIERS = ("default", "rest", "long")
+
 
 def pytest_addoption(parser):
-    parser.addoption("--long", action="store_true", help="also run the tests that take minutes, marked `long`")
+    parser.addoption(
+        "--tier",
+        choices=(*TIERS, "all"),
+        default=TIERS[0],
+        help="which tests to run: `default` (those without a mark), those marked `rest` or `long`, or `all`",
+    )
+    parser.addoption("--long", action="store_const", const="all", dest="tier", help="the same as `--tier all`")
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--long"):
-        for item in items:
-            if item.get_closest_marker("long"):
-                item.add_marker(pytest.mark.skip(reason="takes minutes: give --long"))
+    wanted = config.getoption("--tier")
+    if wanted == "all":
+        return
+    left_out = [item for item in items if tier_of(item) != wanted]
+    items[:] = [item for item in items if tier_of(item) == wanted]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def tier_of(item):
+    """Return the tier of a test; one that is marked twice is of the last."""
+    return next((name for name in reversed(TIERS) if item.get_closest_marker(name)), TIERS[0])
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session):
+    """Below the last line, say how to run what was left out."""
+    result = yield
+    config = session.config
+    if config.getoption("--tier") == TIERS[0] and not hasattr(config, "workerinput"):
+        config.get_terminal_writer().line(
+            "That was the default tier. To run the rest, in minutes: uv run pytest --tier rest. Hours: --tier long."
+        )
+    return result
 
 
 _TURNS = pytest.StashKey[Turns]()
@@ -128,13 +156,14 @@ def valkey_only_url(tmp_path_factory):
         yield url
 
 
-@pytest.fixture(scope="session", params=SERVERS)
+@pytest.fixture(scope="session")
 def server_url(request, tmp_path_factory):
-    """The URL of each of the `SERVERS` in turn, for the tests of the store."""
-    if request.param == "valkey":
+    """The URL of one of the `SERVERS`; the bundled one unless a test is parametrized. See tests/store/conftest.py."""
+    kind = getattr(request, "param", "valkey")
+    if kind == "valkey":
         yield request.getfixturevalue("valkey_only_url")
         return
-    with running_server(request.param, tmp_path_factory.mktemp(request.param)) as url:
+    with running_server(kind, tmp_path_factory.mktemp(kind)) as url:
         yield url
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from benchmarks.harness.contender import LANES, Result
 from benchmarks.harness.figures import Figures
 from benchmarks.harness.schedule import best_schedule, lower_bound
-from rlm.settings import demo_document, load_settings
+from rlm.sandbox.configuration import demo_document
+from rlm.settings import load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,8 @@ from benchmarks.harness.broker import private_redis
 from benchmarks.harness.children import running
 from benchmarks.harness.contender import LANES, NotRunError, Result, judge
 from benchmarks.rivals.job import VARIABLE
-from rlm.settings import demo_document, load_settings
+from rlm.sandbox.configuration import demo_document
+from rlm.settings import load_settings
 from tests.wait import wait_until
 
 if TYPE_CHECKING:

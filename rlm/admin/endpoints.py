@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rlm.core.clock import isoformat
 from rlm.core.endpoint import Budget, all_limited
 from rlm.core.errors import NoSuchEndpointError
-from rlm.core.health import ENDLESS_SECONDS, FAILING, Circuit, circuit_of
+from rlm.core.window import ENDLESS_SECONDS, FAILING, Circuit, circuit_of
 from rlm.ledger.changes import BY_FILE, What
 from rlm.settings.faults import close_match, did_you_mean
 

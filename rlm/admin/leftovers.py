@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from rlm.core.place import Place
+from rlm.core.trail import Place
 from rlm.ledger.connect import translated
 from rlm.ledger.events import CHUNK
 from rlm.ledger.reading.waiting import walk

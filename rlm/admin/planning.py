@@ -1,4 +1,4 @@
-"""Gathers what a plan is made of from the store: the backlog, the live windows, what is left of the time."""
+"""Plans of a run from the store: the live windows, the limits in force, the capacity, and the time that is left."""
 
 from __future__ import annotations
 
@@ -6,35 +6,44 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, all_limited
+from rlm.core.expected import TURNAROUND_SECONDS
 from rlm.core.retry import FIRST_BACKOFF_SECONDS
 from rlm.ledger.processes import Role, WorkerState
-from rlm.plan import Capacity, Horizon, Plan, Window, compute_plan
-from rlm.plan.turnaround import TURNAROUND_SECONDS
+from rlm.plan import Capacity, Horizon, Plan, compute_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from rlm.core.endpoint import Endpoint, EventType
-    from rlm.core.expected import Expected, Pair
+    from rlm.core.window import WindowState
     from rlm.ledger import Store
-    from rlm.plan.values import Progress
+    from rlm.plan import Workload
     from rlm.settings import Settings
 
 
-#: From a plan to the first call of its run where a worker is ready, seconds: a message travels.
+#: From a plan to the first call of its run if a worker is ready, seconds: a message travels.
 START_SECONDS = 0.3
-#: The same where none is, and it was never measured here: a supervisor's template loads, and workers come up.
+#: The same if none is, and it was never measured here: a supervisor's template loads, and workers start.
 COMING_UP_SECONDS = 1.5
 
 
 def start_seconds(store: Store) -> float:
-    """Return how long after its plan a run makes its first call: no sooner than its workers come up, as measured here.
+    """Return how long after its plan a run makes its first call, by how long workers take to start here.
 
     Raises:
         StoreError: Redis did not answer.
     """
     if any(one.state == WorkerState.READY for one in store.processes.alive(Role.WORKER)):
         return START_SECONDS
+    return coming_up_seconds(store)
+
+
+def coming_up_seconds(store: Store) -> float:
+    """Return how long workers take here until they are ready.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
     return max(START_SECONDS, store.processes.coming_up_seconds() or COMING_UP_SECONDS)
 
 
@@ -47,24 +56,16 @@ def types_in_force(store: Store) -> tuple[EventType, ...]:
     )
 
 
-def live_windows(store: Store, endpoints: Sequence[Endpoint], *, ahead_seconds: float = 0.0) -> dict[str, Window]:
-    """Return what the windows will hold `ahead_seconds` from now if no call is made, by name.
-
-    They are those of the endpoints and of the budgets that these name.
-    """
+def live_windows(store: Store, endpoints: Sequence[Endpoint], *, ahead_seconds: float = 0.0) -> dict[str, WindowState]:
+    """Return the windows of `endpoints` and their budgets `ahead_seconds` from now if no call is made, by name."""
     limited = all_limited(endpoints)
     now_us, views = store.windows.look(limited)
     ages = store.windows.ages(limited, now_us)
-    return {
-        name: Window(ages[name], view.rest_seconds, view.suspect, view.held_seconds, view.paused_seconds).later(
-            ahead_seconds
-        )
-        for name, view in views.items()
-    }
+    return {name: replace(view, ages=ages[name]).later(ahead_seconds) for name, view in views.items()}
 
 
 def capacity_of(settings: Settings, at_least: int = 0, turnaround_seconds: float = TURNAROUND_SECONDS) -> Capacity:
-    """Return how many workers the settings allow, of which `at_least` so many are there."""
+    """Return how many workers the settings allow, and no fewer than `at_least`, which are there already."""
     workers = settings.workers
     return Capacity(max(workers.min, min(at_least, workers.max)), workers.max, workers.threads, turnaround_seconds)
 
@@ -84,31 +85,14 @@ def horizon_of(settings: Settings, gone_seconds: float = 0.0, window_seconds: fl
 
 def plan_run(
     settings: Settings,
-    backlog: Mapping[str, int],
-    types: Sequence[EventType],
-    windows: Mapping[str, Window],
+    workload: Workload,
+    capacity: Capacity | None = None,
     *,
     gone_seconds: float = 0.0,
     window_seconds: float | None = None,
-    workers: int | None = None,
-    at_least: int = 0,
-    expected: Mapping[Pair, Expected] | None = None,
-    progress: Progress | None = None,
-    turnaround_seconds: float = TURNAROUND_SECONDS,
 ) -> Plan:
     """Plan a run of which `gone_seconds` will have passed when it can make its first call.
 
-    `window_seconds` is the run's own where it is not the settings'; `workers` fixes their number, which is
-    `at_least` so many. `expected` is what was measured of calls, `turnaround_seconds` of lanes; `progress` is how far a
-    run is whose rest is planned.
+    `capacity` and `window_seconds` are those of the run, if they are not those of the settings.
     """
-    return compute_plan(
-        backlog,
-        types,
-        windows,
-        capacity_of(settings, at_least, turnaround_seconds),
-        horizon_of(settings, gone_seconds, window_seconds),
-        workers=workers,
-        expected=expected,
-        progress=progress,
-    )
+    return compute_plan(workload, capacity or capacity_of(settings), horizon_of(settings, gone_seconds, window_seconds))

@@ -13,7 +13,7 @@ from rlm.delivery.finalize import record_so_far
 from rlm.ledger.archive import Archive, Kind
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.books import books
-from rlm.settings.masking import EMBEDDED, mask_url
+from rlm.settings.secrets import EMBEDDED, mask_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from rlm.admin.letterfilter import letter_of_wallet
 from rlm.core.clock import isoformat
 from rlm.core.event import type_of
-from rlm.core.place import Place
+from rlm.core.trail import Place
 from rlm.ledger.connect import translated
 from rlm.ledger.reading.backlog import MOST_ITEMS
 from rlm.ledger.reading.waiting import EventFilter, waiting_page

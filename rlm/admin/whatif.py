@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.admin.planning import capacity_of, horizon_of, live_windows, plan_run, types_in_force
 from rlm.core.endpoint import all_limited, in_force
+from rlm.core.window import WindowState
 from rlm.ledger.tracker import learned
 from rlm.ledger.windows import Windows
-from rlm.plan.carry import carried, course_of
-from rlm.plan.longrun import LongRun
-from rlm.plan.outlook import look_ahead
-from rlm.plan.values import Window
-from rlm.settings.layers import OPTION
+from rlm.plan import Workload, carried, course_of, look_ahead
+from rlm.plan.outlook import LongRun
+from rlm.settings.document import OPTION
 from rlm.settings.toml import dotted
 
 if TYPE_CHECKING:
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
     from rlm.core.expected import Expected, Pair
     from rlm.ledger import Store
     from rlm.plan import Plan
-    from rlm.plan.course import Course, Start
     from rlm.plan.outlook import Outlook
+    from rlm.plan.situation import Course, Start
     from rlm.settings import Settings
 
 _NUMBERED = re.compile(r"(?P<stem>.*_)(?P<number>\d+)")
@@ -45,7 +44,7 @@ class Case:
 
     settings: Settings
     types: tuple[EventType, ...]
-    windows: Mapping[str, Window]
+    windows: Mapping[str, WindowState]
     expected: Mapping[Pair, Expected]
     gone_seconds: float
     workers: int | None = None
@@ -79,31 +78,25 @@ class Case:
 
     def plan(self, backlog: Mapping[str, int]) -> Plan:
         """Plan a run that starts now."""
-        return plan_run(
-            self.settings,
-            backlog,
-            self.types,
-            self.windows,
-            gone_seconds=self.gone_seconds,
-            workers=self.workers,
-            expected=self.expected,
-        )
+        capacity = capacity_of(self.settings).exactly(self.workers)
+        return plan_run(self.settings, self._workload(backlog), capacity, gone_seconds=self.gone_seconds)
 
     def outlook(self, backlog: Mapping[str, int], arrivals: Mapping[str, float], number: int) -> Outlook:
         """Plan up to `number` runs one after the other; `arrivals` come between the starts of two, by type."""
-        settings = self.settings
-        horizon, capacity = horizon_of(settings, self.gone_seconds), capacity_of(settings)
+        run, horizon = self.settings.run, horizon_of(self.settings, self.gone_seconds)
+        capacity = capacity_of(self.settings).exactly(self.workers)
 
-        def plan(events: Mapping[str, int], windows: Mapping[str, Window]) -> Course:
-            return course_of(
-                events, self.types, windows, capacity, horizon, workers=self.workers, expected=self.expected
-            )
+        def plan(workload: Workload) -> Course:
+            return course_of(workload, capacity, horizon)
 
-        def carry(windows: Mapping[str, Window], starts: Sequence[Start]) -> Mapping[str, Window]:
-            return carried(windows, starts, self.types, settings.run.every_seconds, settings.run.guard_seconds)
+        def carry(workload: Workload, starts: Sequence[Start]) -> Mapping[str, WindowState]:
+            return carried(workload, starts, run.every_seconds, run.guard_seconds)
 
-        long_run = LongRun.of(self.types, self.suspect, settings.run.every_seconds, settings.run.guard_seconds)
-        return look_ahead(backlog, arrivals, self.windows, number, plan, carry, long_run)
+        long_run = LongRun.of(self.types, self.suspect, run.every_seconds, run.guard_seconds)
+        return look_ahead(self._workload(backlog), arrivals, number, plan, carry, long_run)
+
+    def _workload(self, backlog: Mapping[str, int]) -> Workload:
+        return Workload(backlog, self.types, self.windows, self.expected)
 
 
 def as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
@@ -178,7 +171,7 @@ def _free_name(kind: EventType, taken: set[str]) -> str:
     return next(name for number in itertools.count(first) if (name := f"{stem}{number}") not in taken)
 
 
-def _windows_anew(store: Store, today: Case, types: Sequence[EventType], settings: Settings) -> dict[str, Window]:
+def _windows_anew(store: Store, today: Case, types: Sequence[EventType], settings: Settings) -> dict[str, WindowState]:
     """Read the windows of which today's limits show another part, or nothing: a limit may count further back."""
     known = {one.window_id: one for one in _limited(today.types)}
     guard_seconds = settings.run.guard_seconds
@@ -190,9 +183,9 @@ def _windows_anew(store: Store, today: Case, types: Sequence[EventType], setting
         same = before and (before.name, before.limit) == (one.name, one.limit)
         if not same or guard_seconds != today.settings.run.guard_seconds:
             ages = _ages(look, [one], now_us, today)
-            anew[one.name] = replace(today.windows[before.name], ages=ages) if before else Window(ages)
+            anew[one.name] = replace(today.windows[before.name], ages=ages) if before else WindowState(ages=ages)
     for name, joining in _joining(today.types, types).items():
-        window = anew.get(name) or today.windows.get(name, Window())
+        window = anew.get(name) or today.windows.get(name, WindowState())
         anew[name] = replace(window, ages=(*window.ages, *_ages(look, joining, now_us, today)))
     return anew
 

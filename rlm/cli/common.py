@@ -138,7 +138,7 @@ def new_server(settings: Settings) -> str:
 
     An existing folder needs no warning: whoever made it was warned, and processes that a command starts find it there.
     """
-    from rlm.settings.masking import EMBEDDED
+    from rlm.settings.secrets import EMBEDDED
 
     if settings.source is not None or settings.redis.url != EMBEDDED or settings.data_dir.exists():
         return ""

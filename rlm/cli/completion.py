@@ -134,7 +134,7 @@ def _settings(ctx: click.Context) -> Settings:
 def _url(settings: Settings) -> str | None:
     """Return the URL of the store, None for an embedded server that does not run."""
     from rlm.ledger.embedded import EmbeddedServer, running
-    from rlm.settings.masking import EMBEDDED
+    from rlm.settings.secrets import EMBEDDED
 
     if settings.redis.url != EMBEDDED:
         return settings.redis.url

@@ -16,9 +16,8 @@ from rlm.cli.completion import setting_keys
 from rlm.cli.options import config_option, json_option, yes_option
 from rlm.cli.printing import print_json, room, say, show, show_words, styled, table, width_of
 from rlm.core.errors import ConfigurationError, UnsafeError
-from rlm.core.private import replace_in
+from rlm.core.files import replace_in, weakness
 from rlm.core.text import counted, safe_line
-from rlm.core.trust import weakness
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,15 +83,15 @@ def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_ru
 
 
 def _files() -> dict[str, str]:
-    from rlm.settings.template import (
+    from rlm.settings.reference import (
+        PROCFILE,
         configuration_template,
         environment_template,
-        procfile_template,
     )
 
     return {
         "rlm.toml": configuration_template(),
-        "Procfile": procfile_template(),
+        "Procfile": PROCFILE,
         _ENV_EXAMPLE: environment_template(),
     }
 

@@ -11,8 +11,8 @@ from rlm.cli.completion import limited_names, type_names
 from rlm.cli.options import Duration, config_option, json_option, number_argument
 from rlm.cli.printing import print_json, say, show, show_words, styled, table
 from rlm.core.errors import StoreError
-from rlm.core.health import Circuit, shut_by
 from rlm.core.text import counted, span
+from rlm.core.window import Circuit, shut_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

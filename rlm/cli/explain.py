@@ -11,7 +11,7 @@ from rlm.cli.options import config_option, json_option
 from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table
 from rlm.core.errors import NoSuchRunError
 from rlm.core.text import counted, one_line, span
-from rlm.core.trail import Answer
+from rlm.core.trail import CallEnd
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,7 +128,7 @@ def _when(moment: str) -> str:
 def _took(attempt: dict[str, Any]) -> str:
     """Return how long the answer took, or `no answer` for a call that is known to have ended without one."""
     if attempt["seconds"] is None:
-        return "-" if attempt["answer"] == Answer.UNKNOWN else "no answer"
+        return "-" if attempt["answer"] == CallEnd.UNKNOWN else "no answer"
     return f"{attempt['seconds']:.2f} s"
 
 

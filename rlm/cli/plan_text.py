@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rlm.admin.whatif import Case
     from rlm.ledger.reading.backlog import Waiting
     from rlm.plan import Plan
+    from rlm.plan.division import Sacrifice
     from rlm.plan.outlook import Ahead, Outlook
-    from rlm.plan.sacrifice import Sacrifice
 
 
 #: A first call this long after the run's start is worth a line, seconds.

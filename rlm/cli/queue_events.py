@@ -11,8 +11,8 @@ from rlm.cli.common import CommandError, confirm, examples, show_looked_at, stor
 from rlm.cli.completion import type_names
 from rlm.cli.options import Duration, config_option, dry_run_option, gathered, json_option, number_argument, yes_option
 from rlm.cli.printing import print_json, show, show_words, table
-from rlm.core.place import Place
 from rlm.core.text import counted, safe_line, span
+from rlm.core.trail import Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,10 +11,10 @@ from rlm.admin import report
 from rlm.cli.common import ExitCode
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table
 from rlm.core.errors import StoreError
-from rlm.core.health import WELL
 from rlm.core.run import State
+from rlm.core.tally import every_call_failed, in_words
 from rlm.core.text import counted, span
-from rlm.core.trouble import every_call_failed, in_words
+from rlm.core.window import WELL
 from rlm.terminal.live import Drawn, JSONLines, Lines, Output, console_on, keyboard
 from rlm.terminal.record import changes, line_of, picture_of, rest_rows
 from rlm.terminal.words import call_troubles, forecast, is_open, troubles, unconducted

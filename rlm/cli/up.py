@@ -156,7 +156,7 @@ def _default_commands(*, allow_volatile: bool) -> dict[str, str]:
 def _read_procfile(path: Path) -> dict[str, str]:
     from honcho.environ import parse_procfile
 
-    from rlm.core.trust import read_trusted_text
+    from rlm.core.files import read_trusted_text
 
     try:
         commands: dict[str, str] = parse_procfile(read_trusted_text(path)).processes
@@ -170,7 +170,7 @@ def _read_procfile(path: Path) -> dict[str, str]:
 def _read_dotenv(path: Path) -> dict[str, str]:
     from honcho.environ import parse
 
-    from rlm.core.trust import read_trusted_text
+    from rlm.core.files import read_trusted_text
 
     try:
         variables: dict[str, str] = parse(read_trusted_text(path)) if os.path.lexists(path) else {}

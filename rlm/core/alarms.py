@@ -1,7 +1,7 @@
-"""The alarms: what a log record names in `alarm` when somebody should look at it, one word a cause.
+"""The alarms: the word in `alarm` of a log record that somebody should look at, one for each cause.
 
-Who finds one logs a sentence with `alarm`, and the numbers that matter in `counts`. What becomes of it besides a line,
-telemetry decides: Sentry gets one issue a cause.
+The code that finds a cause logs a sentence with `alarm`, and the relevant numbers in `counts`. Telemetry decides what
+else happens: Sentry gets one issue for each cause.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class Alarm(StrEnum):
-    """Causes; the headline is what Sentry shows, so it is the same for every event of a cause."""
+    """Causes. Sentry shows the headline, so it is the same for every event of a cause."""
 
     headline: str
 
     def __new__(cls, word: str, headline: str) -> Self:
-        """Make one from its word and its headline."""
+        """Return the member for a word and a headline."""
         made = str.__new__(cls, word)
         made._value_ = word
         made.headline = headline
@@ -44,5 +44,5 @@ class Alarm(StrEnum):
 
 
 def alarm(cause: Alarm, action: str, *, counts: Mapping[str, float] | None = None, **facts: str) -> dict[str, Any]:
-    """Write the `extra` of a log record that is an alarm. What is counted are numbers, never anything of an item."""
+    """Return the `extra` of a log record that is an alarm; `counts` has numbers, never anything of an item."""
     return {"alarm": cause, "action": action, **({"counts": dict(counts)} if counts else {}), **facts}

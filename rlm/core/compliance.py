@@ -1,4 +1,4 @@
-"""Whether limits were kept: the most calls in any period, each judged by the limit in force at its last call. Pure."""
+"""Compliance: the most calls in any period, judged by the limit in force at the last of them. Pure."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The most calls in any period of a rule; `at_us` is the last call of the fullest, None where there was no call.
+    """The most calls in any period of a rule; `at_us` is the last call of the fullest period, None without calls.
 
-    `in_force` tells whether the rule still is one, `limit` is the text it was read from.
+    `in_force`: the rule is part of the current limit. `limit` is the text it was read from.
     """
 
     rule: Rule
@@ -35,7 +35,7 @@ class Peak:
 
 @dataclass(frozen=True, slots=True)
 class _Reign:
-    """A limit and the time it was in force, microseconds of Redis time; half-open, None for open to that side."""
+    """A limit and the half-open time it was in force, microseconds of Redis time; None for an open end."""
 
     limit: Limit
     from_us: int | None
@@ -48,9 +48,9 @@ def peaks(
     """Return for each rule the fullest of the periods that end with a call at `since_us` or later.
 
     `stamps` are the slots in ascending order, microseconds of Redis time. A period is a half-open interval: two calls
-    exactly a period apart are never in the same one. `history` are the limits that there were, each with since when in
-    seconds, oldest first; the oldest is taken to have been in force before, and where there is none, `in_force` was.
-    What is in force comes first, and those of its rules that no call was made under as well.
+    exactly a period apart are never in the same one. `history` has the earlier limits, each with its start in seconds,
+    oldest first; the oldest also counts for the time before, and without any, `in_force` always was. The rules in force
+    come first, those without calls included.
     """
     found = {rule: Peak(rule, in_force.text, 0, None, in_force=True) for rule in in_force.rules}
     for reign in _reigns(in_force, history):
@@ -76,9 +76,9 @@ def _reigns(in_force: Limit, history: Iterable[tuple[float, str]]) -> Iterator[_
 
 
 def _fullest(stamps: Sequence[int], first: int, last: int, span: int) -> tuple[int, int]:
-    """Return the most stamps in any period that ends with one of `stamps[first:last]`, and with which it ends.
+    """Return the most stamps in any period that ends with one of `stamps[first:last]`, and the one it ends with.
 
-    The fullest period can always be moved until it ends with a call, so those are all that need counting.
+    The fullest period can always be moved until it ends with a call, so only such periods are counted.
     """
     most, at_us = 0, stamps[first]
     begin = bisect_left(stamps, stamps[first] - span + 1)
@@ -110,9 +110,4 @@ def full_seconds(stamps: Sequence[int], limit: Limit, guard_seconds: float, sinc
 
 def most_in_any(stamps: Sequence[int], span: int) -> int:
     """Return the most of the ascending `stamps` that lie within any half-open interval of length `span`."""
-    most, first = 0, 0
-    for last, stamp in enumerate(stamps):
-        while stamp - stamps[first] >= span:
-            first += 1
-        most = max(most, last - first + 1)
-    return most
+    return _fullest(stamps, 0, len(stamps), span)[0] if stamps else 0

@@ -1,4 +1,4 @@
-"""Endpoints, their limits, and the order in which a type's endpoints are used."""
+"""Endpoints, event types and their limits."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import hashlib
 import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
-#: What a call needs beyond its expected time to be answered before a deadline, seconds: its way, a thread that waits.
+#: What a call needs beyond its expected duration to be answered before a deadline, seconds: network and scheduling.
 ANSWER_SLACK_SECONDS = 0.02
 
 #: Seconds of each granularity, as the `limits` library counts them (a month is 30 days, a year 12 months).
 GRANULARITIES = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 2592000, "year": 31104000}
 
 _PORTS = {"http": 80, "https": 443}
-#: Of a text whose blanks are single ones: several places for any number of blanks in a row take a cube of time to fail.
+#: For a text with single blanks: several places that match any number of blanks would take cubic time to fail.
 _RULE = re.compile(
     r"(?P<amount>\d+) ?(?:/|per ) ?(?P<multiple>\d+(?:\.\d+)?)? ?(?P<unit>[a-z]+?)s?",
     re.IGNORECASE,
@@ -36,7 +36,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One or several rules that hold together, and the text they were read from."""
+    """One or more rules that hold together, and the text they were read from."""
 
     text: str
     rules: tuple[Rule, ...]
@@ -45,10 +45,10 @@ class Limit:
     def parse(cls, text: str) -> Limit:
         """Read `limits` notation, `30/minute` or `20 per 0.6 second; 1000/hour`.
 
-        Unlike `limits.parse_many` the multiple may be a fraction, for windows of less than a second.
+        Unlike in `limits.parse_many` the multiple may be a fraction, for windows of less than a second.
 
         Raises:
-            ValueError: the text is no limit; the message says what one looks like.
+            ValueError: the text is not a limit; the message has an example.
         """
         return cls(text, tuple(_parse_rule(part, text) for part in re.split(r"[;,|]", text)))
 
@@ -76,41 +76,22 @@ def target_of(url: str) -> tuple[str, int, str]:
     return parts.hostname or "", parts.port or _PORTS[parts.scheme], parts.scheme
 
 
-class Limited(Protocol):
-    """What has a window of its own: an endpoint, or a budget."""
-
-    @property
-    def name(self) -> str:
-        """No two have the same one."""
-        ...
-
-    @property
-    def limit(self) -> Limit:
-        """What its window is held to."""
-        ...
-
-    @property
-    def window_id(self) -> str:
-        """Names its window in Redis."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A limit that several endpoints share because they hang on one upstream account. No endpoint has its name."""
+    """A limit that several endpoints share because they use one upstream account. No endpoint has its name."""
 
     name: str
     limit: Limit
 
     @property
     def window_id(self) -> str:
-        """Names its window in Redis. It follows the name alone, so a changed limit keeps what has been used."""
+        """The name of its window in Redis. It depends on the name alone, so a changed limit keeps the used slots."""
         return hashlib.sha256(f"budget {self.name}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One API address with a limit of its own, and with the budget that it shares with others, if any.
+    """One API address with its own limit, and the budget that it shares with others, if any.
 
     `headers` are as configured: secrets still read `env:NAME`.
     """
@@ -124,12 +105,16 @@ class Endpoint:
 
     @property
     def window_id(self) -> str:
-        """Names its window in Redis. It follows the URL alone, so a renamed endpoint keeps what it has used."""
+        """The name of its window in Redis. It depends on the URL alone, so a renamed endpoint keeps its used slots."""
         return hashlib.sha256(self.url.encode()).hexdigest()[:16]
 
 
+#: What has a limit and a window of its own. No two have the same name.
+Limited: TypeAlias = Endpoint | Budget
+
+
 def all_limited(endpoints: Iterable[Endpoint]) -> list[Limited]:
-    """Return the endpoints and after them the budgets that they name, each once."""
+    """Return the endpoints, then the budgets that they name, each once."""
     found: dict[str, Limited] = {}
     budgets: dict[str, Limited] = {}
     for endpoint in endpoints:
@@ -140,7 +125,7 @@ def all_limited(endpoints: Iterable[Endpoint]) -> list[Limited]:
 
 
 def in_force(endpoint: Endpoint, limits: Mapping[str, str]) -> Endpoint:
-    """Return the endpoint with the limits in force, its own and its budget's, where `limits` has them by name."""
+    """Return the endpoint with the limits in force, its own and its budget's, if `limits` has them by name."""
     budget = endpoint.budget
     if budget and budget.name in limits:
         budget = replace(budget, limit=_parse(limits[budget.name]))
@@ -157,8 +142,8 @@ def _parse(text: str) -> Limit:
 class EventType:
     """A kind of event: its priority (higher goes first), expected seconds a call, endpoints (the primary first).
 
-    `share` is the part of a run's calls that is the type's while it has events waiting, whatever its priority. `limit`
-    is that of an endpoint which names none of its own.
+    `share` is the part of a run's calls that goes to the type while it has events waiting, whatever its priority.
+    `limit` is that of an endpoint without one of its own.
     """
 
     name: str
@@ -168,40 +153,8 @@ class EventType:
     share: float = 0.0
     limit: Limit | None = None
 
-    @property
-    def needed_seconds(self) -> float:
-        """What must be left of the time before a deadline for a call to be begun."""
-        return self.processing_seconds + ANSWER_SLACK_SECONDS
-
     def one_more(self, name: str) -> Endpoint:
         """Return another overflow endpoint like the last, with the type's limit, and the budget if all share one."""
         last = self.endpoints[-1]
         shared = len({one.budget for one in self.endpoints}) == 1
         return replace(last, name=name, limit=self.limit or last.limit, budget=last.budget if shared else None)
-
-
-def in_order_of_use(free: Mapping[str, int], endpoints: tuple[Endpoint, ...]) -> Iterator[str]:
-    """Name the endpoint of each free slot, in the order of use: the primary's first, then the overflows' evenly.
-
-    `free` holds the free slots by the name of endpoint or budget; one that is missing has none. Evenly means that the
-    overflow endpoint with the most free slots is next, ties going by the configured order. A slot at an endpoint with
-    a budget takes one of the budget's too.
-    """
-    left = dict(free)
-    primary, *overflow = endpoints
-    while _has_slot(left, primary):
-        yield take_slot(left, primary)
-    while usable := [endpoint for endpoint in overflow if _has_slot(left, endpoint)]:
-        yield take_slot(left, max(usable, key=lambda endpoint: left[endpoint.name]))
-
-
-def _has_slot(free: Mapping[str, int], endpoint: Endpoint) -> bool:
-    return free.get(endpoint.name, 0) > 0 and (endpoint.budget is None or free.get(endpoint.budget.name, 0) > 0)
-
-
-def take_slot(free: dict[str, int], endpoint: Endpoint) -> str:
-    """Take a slot of `endpoint` out of `free`, and one of its budget; return its name."""
-    free[endpoint.name] -= 1
-    if endpoint.budget is not None:
-        free[endpoint.budget.name] -= 1
-    return endpoint.name

@@ -1,4 +1,4 @@
-"""Every error RLM raises on purpose. One root, a family a boundary; being over a limit is an outcome, not an error."""
+"""Every error that RLM raises on purpose: one root, a family for each boundary. Being over a limit is no error."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class ConfigurationError(RLMError):
 class StoreError(RLMError):
     """Raised when Redis refuses or cannot be reached. No call is made without it; try again once it is back.
 
-    Its words are `what` happened and, where it is known, the `remedy`; each is there apart for `rlm doctor`.
-    `waited_seconds` is for how long an answer was waited for in vain.
+    The message is `what` happened and, if known, the `remedy`; `rlm doctor` reads them separately. `waited_seconds` is
+    how long RLM waited for an answer in vain.
     """
 
     def __init__(self, what: str = "", remedy: str = "", waited_seconds: float = 0.0) -> None:
@@ -44,7 +44,7 @@ class StoreGarbledError(StoreError):
 class UnsafeError(ConfigurationError, StoreError):
     """Raised when another user could change or replace a file or directory that RLM reads, runs or writes.
 
-    For a command it is a fault of the configuration. Who retries while Redis is away retries this as well.
+    For a command it is a fault of the configuration. Code that retries while Redis is away retries this as well.
     """
 
 
@@ -61,15 +61,15 @@ class NoSuchRunError(RunError):
 
 
 class AmbiguousRunError(RunError):
-    """Raised when what was typed of a run's id begins the ids of several. The message names them; type more of it."""
+    """Raised when the typed beginning of a run's id fits several. The message names them; type more of it."""
 
 
 class NoSuchEndpointError(RLMError):
-    """Raised when no endpoint, budget or type of the configuration is named so. `rlm endpoint list` has the names."""
+    """Raised when no configured endpoint, budget or type has this name. `rlm endpoint list` shows the names."""
 
 
 class ArchiveError(RLMError):
-    """Raised when the archive cannot be written. Nothing is removed from Redis meanwhile; make room, or its owner's."""
+    """Raised when the archive cannot be written. Redis keeps everything meanwhile; free space or correct the owner."""
 
 
 class DispatchError(RLMError):
@@ -81,7 +81,7 @@ class SupervisorError(RLMError):
 
 
 class ListenError(RLMError):
-    """Raised when the address that is to be listened on is not to be had: another program may have it for now."""
+    """Raised when an address cannot be bound; another process may be using it."""
 
     @classmethod
     def at(cls, host: str, port: int, error: OSError) -> ListenError:

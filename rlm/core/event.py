@@ -1,4 +1,4 @@
-"""The audit `Item` and its `Event`s: decode and validate what stands on the audit list, word what is wrong with it."""
+"""The audit item and its events: decoding and validating items, and the dead letters of those that fail."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 import secrets
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack
 
 import msgspec
 
@@ -26,15 +26,15 @@ MAX_TYPES = 100
 #: An item's `priority` goes from 0 to this, the higher first.
 MAX_PRIORITY = 100
 
-#: The fields RLM goes by. One that stands in an item twice is refused: whoever reads the item after RLM may go by the
-#: other one, and the same event would be two.
+#: The fields that RLM uses. An item with one of them twice is refused: the next reader of the item may use the other
+#: one, and the same event would be two.
 _FIELDS = ("id", "wallet_name", "events", "priority")
 _QUOTED = tuple(f'"{name}"'.encode() for name in _FIELDS)
 _ITEM_ID = re.compile(r"[\x21-\x7e]{1,200}")
 _MAX_WALLET_NAME = 500
-#: The name of an unknown type is quoted up to here: no configured one is longer.
+#: The name of an unknown type is quoted up to this length: no configured one is longer.
 _MAX_TYPE_NAME = 100
-#: How much of an item an excerpt keeps, bytes; of one that is not longer than that, the smaller number.
+#: How much of an item an excerpt keeps, bytes; the smaller number if the item is no longer than the larger.
 _HEAD_BYTES, _SHORT_HEAD_BYTES = 4096, 1024
 _TYPE = re.compile(rb"[A-Za-z0-9_.-]{1,100}")
 
@@ -61,7 +61,7 @@ NOT_EMBEDDABLE = frozenset({Reason.NOT_JSON, Reason.NOT_UTF8, Reason.TOO_DEEP, R
 
 
 class BadItemError(ValueError):
-    """Raised when an item cannot be taken. `reason` is its code, the message the detail a person reads."""
+    """Raised when an item cannot be taken. `reason` is a code, the message is for people."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -75,7 +75,7 @@ class BadItemError(ValueError):
 
     @classmethod
     def too_large(cls, size: int, most: int) -> BadItemError:
-        """Return the error of an item of `size` bytes, where at most `most` are taken."""
+        """Return the error of an item of `size` bytes, of which at most `most` are taken."""
         return cls(Reason.TOO_LARGE, f"{size} bytes, at most {most} are taken (queue.max_item_bytes)")
 
 
@@ -89,7 +89,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One record of the audit list, validated. `types` are its distinct event types; `priority` None is the type's."""
+    """One validated record of the audit list. `types` are its distinct event types; `priority` None is the type's."""
 
     id: str
     wallet_name: str
@@ -98,30 +98,30 @@ class Item:
 
     @property
     def events(self) -> Iterator[Event]:
-        """Its events, one a type."""
+        """Its events, one for each type."""
         return (Event(event_id(self.id, name), name) for name in self.types)
 
 
 def event_id(item_id: str, type_name: str) -> str:
-    """Name the event that is `type_name` of item `item_id`. Types hold no colon, so `type_of` undoes it."""
+    """Return the id of the event of type `type_name` of an item. Types have no colon, so `type_of` reverses it."""
     return f"{item_id}:{type_name}"
 
 
 def is_type_name(raw: bytes) -> bool:
-    """Return whether a type may be called so."""
+    """Return whether a type may have this name."""
     return _TYPE.fullmatch(raw) is not None
 
 
 def type_of(event: str) -> str:
-    """Return the type's name in an event id."""
+    """Return the type in an event id."""
     return event.rpartition(":")[2]
 
 
 def decode_item(raw: bytes, max_bytes: int) -> Item:
-    """Decode and validate one item as it stands on the list, of at most `max_bytes` bytes.
+    """Decode and validate one item from the list, of at most `max_bytes` bytes.
 
     Raises:
-        BadItemError: with the reason's code and what is wrong, the first fault found.
+        BadItemError: with the first fault found.
     """
     document = _decode_document(raw, max_bytes)
     item_id = _text(document, "id")
@@ -156,9 +156,9 @@ def _decode_document(raw: bytes, max_bytes: int) -> dict[str, Any]:
 
 
 def _field_twice(raw: bytes) -> str:
-    """Name the field of `_FIELDS` that the object `raw`, already found good, holds twice; '' where none is."""
+    """Return the field of `_FIELDS` that the valid object `raw` holds twice, '' if there is none."""
     if b"\\u" not in raw and all(raw.count(quoted) < 2 for quoted in _QUOTED):  # noqa: PLR2004  # twice
-        return ""  # so it is with nearly all, and a second reading costs ten times the first
+        return ""  # as in nearly all items; a second parsing costs ten times the first
     pairs: list[tuple[str, Any]] = json.loads(raw, strict=False, object_pairs_hook=list, parse_int=str, parse_float=str)
     names = [name for name, _ in pairs]
     return next((name for name in _FIELDS if names.count(name) > 1), "")
@@ -217,7 +217,7 @@ def _priority(document: dict[str, Any]) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """What a letter keeps of an item that it does not hold whole: its first bytes, its size and its SHA-256 (hex)."""
+    """What a letter keeps of an item that it does not hold in full: first bytes, size, SHA-256 in hex."""
 
     head: bytes
     size: int
@@ -232,7 +232,7 @@ class Excerpt:
 
 
 class Excerpting:
-    """Makes the excerpt of an item of `size` bytes that comes piece by piece."""
+    """Makes the excerpt of an item of `size` bytes that is read piece by piece."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -246,33 +246,32 @@ class Excerpting:
         self._digest.update(piece)
 
     def excerpt(self) -> Excerpt:
-        """Return the excerpt, once all pieces are added."""
+        """Return the excerpt after all pieces were added."""
         return Excerpt(self._head, self._size, self._digest.hexdigest())
 
 
-def encode_letter(
-    item: bytes | Excerpt,
-    reason: Reason,
-    detail: str,
-    *,
-    failed_at: float,
-    run_id: str | None,
-    event: str | None,
-    **also: str,
-) -> bytes:
-    """Write a dead letter (CONTRACT 1) for `item`; `failed_at` is in seconds since 1970.
+class _Origin(TypedDict, total=False):
+    """Where a dead letter comes from, as far as that is known."""
 
-    What is known `also`, its `endpoint`, stands before the item.
-    """
+    run_id: Required[str | None]
+    event: Required[str | None]
+    endpoint: str
+
+
+def encode_letter(
+    item: bytes | Excerpt, reason: Reason, detail: str, *, failed_at: float, **origin: Unpack[_Origin]
+) -> bytes:
+    """Return the dead letter of `item` as JSON; `failed_at` is in seconds since 1970."""
+    event = origin["event"]
     return msgspec.json.encode(
         {
             "id": secrets.token_hex(8),
             "reason": reason,
             "detail": detail,
             "failed_at": isoformat(failed_at),
-            "run_id": run_id,
+            "run_id": origin["run_id"],
             "event_id": event if event and event.isascii() else None,  # as every event's is
-            **also,
+            **({"endpoint": origin["endpoint"]} if "endpoint" in origin else {}),
             "item": _embedded(item, reason),
         }
     )

@@ -1,14 +1,15 @@
-"""What was measured of calls, and what is to be expected of the next ones by it. Pure.
+"""Expected times: what was measured of calls, and what that tells of the next ones. Pure.
 
-Two things are measured for each type at each endpoint: how long completed calls took, and how many calls failed for the
-moment. A call that was throttled or rejected is neither: it says something of the limit, or of the event.
+Two things are measured for each type at each endpoint: how long completed calls took, and how many calls failed
+temporarily. Throttled and rejected calls do not count: they tell of the limit, or of the event.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS
 
@@ -17,18 +18,25 @@ if TYPE_CHECKING:
 
     from rlm.core.endpoint import EventType
 
-#: What was measured is used from this many calls on; below, the configured time is.
+#: Measurements are used from this many calls on; with fewer, the configured time is.
 MEASURED_CALLS = 20
-#: In the open run the newest calls decide alone from this many completed calls on.
+#: In the open run only its newest calls count from this many completed calls on.
 MEASURED_NOW = 5
-#: Durations kept of earlier runs, and those of the open run that decide.
+#: Durations kept of earlier runs, and of the open run.
 KEPT_DURATIONS = 200
 NEWEST_DURATIONS = 10
-#: So many calls in a row, each this many times slower or faster than was expected, are a change. A single one is not.
+#: This many calls in a row, each this many times slower or faster than expected, are a change. A single one is not.
 CHANGED_CALLS = 2
 CHANGED_TIMES = 2.0
-#: Where more calls fail than this part, how many is no longer planned with: the endpoint is about to be rested.
+#: Plans assume no higher error rate: with more failures the endpoint is about to be rested.
 HIGHEST_ERROR_RATE = 0.5
+#: What a lane needs from an answer to its next call until that is measured, seconds. Measured on a machine of two cores
+#: with 3 to 20 workers, the embedded server writing through to its disk.
+TURNAROUND_SECONDS: Final = 0.01
+#: As many of the newest calls decide, from the first few on; the longest of them are hiccups.
+NEWEST_TURNS: Final = 60
+MEASURED_TURNS: Final = 10
+HICCUPS: Final = 2
 
 #: A type and an endpoint, by name.
 Pair: TypeAlias = tuple[str, str]
@@ -38,8 +46,8 @@ Pair: TypeAlias = tuple[str, str]
 class Expected:
     """What calls of one type to one endpoint are like, as measured.
 
-    A call takes `seconds` (the median); one is begun where `needed_seconds` are left before the deadline (nearly all
-    take no longer); `error_rate` is the part of them that fails and is tried again.
+    A call takes `seconds` (the median). One is begun if `needed_seconds` are left before the deadline (nearly all take
+    no longer). `error_rate` is the part of the calls that fails and is tried again.
     """
 
     seconds: float
@@ -48,11 +56,11 @@ class Expected:
 
 
 class Completed(NamedTuple):
-    """A completed call, and the milliseconds from when it was sent to its answer.
+    """A completed call, and the milliseconds from its request to its answer.
 
-    `waited_ms` are those from its event's claim to its slot; `idle_ms` those from its lane's last answer to when it was
-    sent, 0 where it had none; `at_us` is when its answer was written, microseconds of
-    Redis time, and `age_ms` are from when its event was taken to its answer; both are 0 where that is not known.
+    `waited_ms` is the time from its event's claim to its slot, `idle_ms` that from its lane's last answer to its
+    request, 0 if it had none. `at_us` is when its answer was written, microseconds of Redis time, and `age_ms` the time
+    from when its event was taken to its answer; both are 0 if unknown.
     """
 
     type: str
@@ -73,7 +81,7 @@ class Completed(NamedTuple):
 class Measured:
     """What is kept of one type's calls to one endpoint: the newest durations, oldest first, and how many failed.
 
-    `completed` and `errors` count calls, those of a run half as much with each run that follows.
+    `completed` and `errors` count calls; each later run halves the weight of earlier ones.
     """
 
     milliseconds: tuple[float, ...] = ()
@@ -92,7 +100,7 @@ class Measured:
 def merge_run(
     kept: Mapping[Pair, Measured], completed: Iterable[Completed], failing: Mapping[Pair, int]
 ) -> dict[Pair, Measured]:
-    """Return what is kept from now on of each type and endpoint that a run called."""
+    """Return what is kept after a run, for each type and endpoint that it called."""
     durations: dict[Pair, list[float]] = {pair: [] for pair in failing}
     for call in completed:
         durations.setdefault(call.pair, []).append(call.milliseconds)
@@ -103,9 +111,9 @@ def merge_run(
 
 
 def expect(event_type: EventType, kept: Measured) -> Expected | None:
-    """Return what is to be expected by what is kept; None where that is too little to go by.
+    """Return what to expect from what is kept, None if that is too little.
 
-    Where only failures are known well enough, the times are the configured ones.
+    If only failures are known well enough, the times are the configured ones.
     """
     known = len(kept.milliseconds) + kept.errors
     if known < MEASURED_CALLS:
@@ -129,8 +137,8 @@ def quantile(ascending: Sequence[float], share: float) -> float:
 class Following:
     """Follows the calls of one type to one endpoint in the open run, call by call.
 
-    What is kept of earlier runs is expected until the run itself has completed enough calls, or until some in a row
-    are so much slower or faster that they tell of a change; from then on its newest calls decide.
+    The measurements of earlier runs count until the run itself has completed enough calls, or until several in a row
+    are so much slower or faster that there is a change. From then on its newest calls decide.
     """
 
     def __init__(self, event_type: EventType, kept: Measured) -> None:
@@ -142,25 +150,26 @@ class Following:
         self._changed = False
 
     def complete(self, milliseconds: float) -> None:
-        """Note a completed call."""
+        """Record a completed call."""
         self._completed += 1
         self._newest = [*self._newest, milliseconds / 1000][-NEWEST_DURATIONS:]
         earlier, last = self._newest[:-CHANGED_CALLS], self._newest[-CHANGED_CALLS:]
-        before = _median(earlier) if earlier and self._decides else self._usual_seconds
+        usual = self._usual.seconds if self._usual else self._type.processing_seconds
+        before = _median(earlier) if earlier and self._decides else usual
         if len(last) == CHANGED_CALLS and (min(last) > CHANGED_TIMES * before or max(last) < before / CHANGED_TIMES):
             self._newest = last
             self._changed = True
 
     def fail(self, errors: int) -> None:
-        """Note how many calls of the run have failed for the moment so far."""
+        """Record how many calls of the run have failed temporarily so far."""
         self._errors = errors
 
     @property
     def expected(self) -> Expected | None:
-        """What is to be expected of the next call; None where nothing better is known than the configured time.
+        """What to expect of the next call, None if nothing better than the configured time is known.
 
-        A single slow one among the newest calls changes nothing: `needed_seconds` are those of the slowest but one, and
-        no less than in earlier runs as long as nothing tells of a change.
+        A single slow call changes nothing: `needed_seconds` is that of the second slowest of the newest, and no less
+        than in earlier runs unless there is a change.
         """
         usual, rate = self._usual, self._rate
         if self._decides:
@@ -178,12 +187,8 @@ class Following:
         return self._changed or self._completed >= MEASURED_NOW
 
     @property
-    def _usual_seconds(self) -> float:
-        return self._usual.seconds if self._usual else self._type.processing_seconds
-
-    @property
     def _rate(self) -> float:
-        """The part that fails, of this run's calls alone once there are enough, else with those of earlier runs."""
+        """The part that fails: of this run's calls if they are enough, else with those of earlier runs."""
         if self._completed + self._errors >= MEASURED_CALLS:
             return _error_rate(self._completed, self._errors)
         if len(self._kept.milliseconds) + self._kept.errors + self._completed + self._errors < MEASURED_CALLS:
@@ -195,16 +200,50 @@ def _median(values: Sequence[float]) -> float:
     return quantile(sorted(values), 0.50)
 
 
+class Turnaround:
+    """Follows what lanes need from an answer to their next call, in one run, while events wait for nothing but a lane.
+
+    A lane settles, has its message acknowledged, fetches the next, claims, connects and takes a slot. On a busy
+    machine, or with a Redis far away, that takes several times as long as elsewhere. Moments are seconds since 1970, as
+    the run counts them.
+    """
+
+    def __init__(self) -> None:
+        self._newest: deque[float] = deque(maxlen=NEWEST_TURNS)
+        self._short_since: float | None = None
+
+    def look(self, now: float, *, short: bool) -> None:
+        """Record whether events wait for nothing but a lane; to be called several times a second."""
+        if not short:
+            self._short_since = None
+        elif self._short_since is None:
+            self._short_since = now
+
+    def complete(self, call: Completed, answered_at: float) -> None:
+        """Record a completed call; it counts if its lane was idle for no other reason than what a lane needs."""
+        turned_at = answered_at - (call.milliseconds + call.idle_ms) / 1000
+        if call.idle_ms and self._short_since is not None and turned_at >= self._short_since:
+            self._newest.append(call.idle_ms / 1000)
+
+    @property
+    def seconds(self) -> float:
+        """What a lane needs from an answer to the beginning of its next call, on average."""
+        if len(self._newest) < MEASURED_TURNS:
+            return TURNAROUND_SECONDS
+        usual = sorted(self._newest)[:-HICCUPS]
+        return sum(usual) / len(usual)
+
+
 def call_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, Expected]) -> float:
-    """Return how long a call of a type to an endpoint is expected to take: as measured, else as configured."""
+    """Return the expected duration of a call of a type to an endpoint: as measured, else as configured."""
     found = expected.get((event_type.name, endpoint))
     return found.seconds if found else event_type.processing_seconds
 
 
 def needed_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, Expected]) -> float:
-    """Return what must be left before the deadline for a call of a type to an endpoint to be begun, seconds.
+    """Return the seconds that must be left before the deadline to begin a call of a type to an endpoint.
 
-    Who plans, who releases and who calls all go by this.
+    Planning, releasing and calling all use this.
     """
     found = expected.get((event_type.name, endpoint))
     return (found.needed_seconds if found else event_type.processing_seconds) + ANSWER_SLACK_SECONDS

@@ -1,10 +1,9 @@
 """Crash points: named lines of RLM's code at which a test has a process killed, to prove that nothing is lost there.
 
-An instrument of the tests, and no setting. `RLM_CRASH_AT=release.released` in the environment of a process makes it
-kill itself (SIGKILL) at that line, `RLM_CRASH_AT=release.released:3` the third time it comes there. With a file,
-`RLM_CRASH_AT=@/tmp/crash`, the processes read in it where to die, as soon as it exists; the one that gets there first
-takes the file away, so that of many processes one dies, and a running system can be told. Without the variable a crash
-point does nothing.
+They are an instrument of the tests, not a setting. `RLM_CRASH_AT=release.released` in the environment of a process
+makes it kill itself (SIGKILL) at that line, `RLM_CRASH_AT=release.released:3` the third time it passes. With
+`RLM_CRASH_AT=@/tmp/crash` the processes of a running system read the point from that file as soon as it exists; the
+first to arrive removes the file, so that only one dies. Without the variable a crash point does nothing.
 """
 
 from __future__ import annotations
@@ -127,7 +126,7 @@ def _read(told: str) -> tuple[str, int]:
 
 
 def _is_ours(file: Path | None) -> bool:
-    """Tell whether it is this process that dies: of those that share a file, the one that takes it away."""
+    """Return whether this process is to die: of those that share a file, the one that removes it."""
     if file is None:
         return True
     try:

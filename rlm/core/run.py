@@ -1,4 +1,4 @@
-"""A run: its states and the legal moves between them, and the record it leaves.
+"""A run: its states, the legal moves between them, and its record.
 
 ==========  =======================  ================================================================
 state       may move to              what happens in it
@@ -51,7 +51,7 @@ MOVES: Mapping[State, frozenset[State]] = {
 }
 
 
-#: A record says for how long Redis was away in its run where that was longer, seconds.
+#: A record tells how long Redis was away in its run if that was longer, seconds.
 WORTH_TELLING_SECONDS = 1.0
 
 
@@ -63,13 +63,13 @@ class Trigger(StrEnum):
 
 
 def make_run_id(started_at: float) -> str:
-    """Name a run so that names sort by time; `started_at` is in seconds since 1970."""
+    """Return a new id for a run; ids sort by time. `started_at` is in seconds since 1970."""
     moment = datetime.fromtimestamp(started_at, UTC)
     return f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}Z-{secrets.token_hex(2)}"
 
 
 def started_at_of(run_id: str) -> float | None:
-    """Return when a run started by its name, seconds since 1970; None where that says nothing."""
+    """Return the start in a run's id, seconds since 1970; None if it has none."""
     try:
         return datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%S%f%z").timestamp()
     except ValueError:
@@ -78,14 +78,14 @@ def started_at_of(run_id: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An open run as it stands in Redis. Times in seconds since 1970, by the clock of Redis as it was when it opened.
+    """An open run in Redis. Times are in seconds since 1970, by the clock of Redis as it was when the run opened.
 
-    `deadline_us` follows that clock where it is set, microseconds. `tick` is the tick that it serves, by the clock of
-    the scheduler's host. `plan` is the one it began with, `forecast` what is expected of it now; `waits` are what its
-    events waited for so far, as `rlm.plan.waits.Waits` has it, and `spent` those that had all their
-    attempts, at its end. `late` is why its tick was served late: seconds by obstacle, nothing where it was not.
-    `ever_taken` counts the events ever taken before it opened: those of a higher number in the sequence are its own.
-    `away_seconds` is for how long Redis was away while its events were released.
+    `deadline_us`, in microseconds, is corrected whenever that clock is set. `tick` is the tick that the run serves, by
+    the clock of the scheduler's host. `plan` is the first one, `forecast` the current one. `waits` is what its events
+    waited for so far (`rlm.plan.waits.Waits`), and `spent` counts those that had all their attempts, at its end. `late`
+    is why its tick was served late, seconds by obstacle, empty if it was not. `ever_taken` counts the events ever taken
+    before it opened: its own have higher numbers in the sequence. `away_seconds` is how long Redis was away while its
+    events were released.
     """
 
     id: str
@@ -113,18 +113,18 @@ class Run:
 
     @property
     def opened_at(self) -> float:
-        """When it was opened: later than it counts from where its tick was served late."""
+        """When it was opened: later than it counts from if its tick was served late."""
         return self.started_at + sum(self.late.values())
 
     def left_seconds(self, now_us: int) -> float:
         """Return the time to the deadline, negative after it; `now_us` is the time of Redis, microseconds.
 
-        Where its clock was set back, and nobody has noted that yet, it is no more than the window.
+        It is never more than the window, even if the clock was set back and nobody has noted that yet.
         """
         return min((self.deadline_us - now_us) / 1_000_000, self.window_seconds)
 
     def moment(self, now_us: int) -> float:
-        """Return the time of Redis `now_us` as this run counts time, whatever its clock was set to meanwhile."""
+        """Return `now_us` of Redis in the time of this run, whatever that clock was set to meanwhile."""
         return self.deadline - self.left_seconds(now_us)
 
 
@@ -132,8 +132,8 @@ class Run:
 class Called:
     """What one endpoint did in a run: calls by answer, its limit, most slots in any period, milliseconds a call.
 
-    `limit_before` is the one that the run began with, if that was another.
-    Of a budget, what its endpoints did together; the milliseconds are left to them.
+    `limit_before` is the limit that the run began with, if that was another. A budget has the sums of its endpoints and
+    no milliseconds.
     """
 
     delivered: int = 0
@@ -146,24 +146,27 @@ class Called:
     p95_ms: float = 0
 
 
-def make_record(
-    run: Run,
-    tally: Mapping[str, int],
-    types: Sequence[str],
-    endpoints: Mapping[str, Called],
-    *,
-    finished_at: float,
-    restarted: int,
-    budgets: Mapping[str, Called] | None = None,
-) -> dict[str, Any]:
-    """Write the record of a run from its counts, `what:name` -> number; `types` are the configured ones.
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """The calls of a run, by endpoint and by budget."""
 
-    In every record, by type and in all, `taken + carried_over = completed + failed + leftover`. It has `by_budget`
-    where there are `budgets`.
+    by_endpoint: Mapping[str, Called]
+    by_budget: Mapping[str, Called] = field(default_factory=dict)
+
+
+def make_record(
+    run: Run, tally: Mapping[str, int], types: Sequence[str], calls: Calls, *, finished_at: float, restarted: int
+) -> dict[str, Any]:
+    """Return the record of a run, made from its counts, `what:name` -> number; `types` are the configured ones.
+
+    In every record, by type and in all, `taken + carried_over = completed + failed + leftover`. It has `by_budget` if
+    there are budgets.
     """
-    others = {key.split(":", 1)[1] for key, number in tally.items() if number and _is_type(key)} - set(types)
+    counted = (key.partition(":") for key, number in tally.items() if number)
+    others = {name for what, _, name in counted if what in {"taken", "carried", "completed", "failed"}} - set(types)
     names = [*types, *sorted(others)]
     by_type = {name: _type_counts(tally, name) for name in names}
+    by_budget = {name: _called_counts(called) for name, called in calls.by_budget.items()}
     counts = {key: sum(one[key] for one in by_type.values()) for key in _TYPE_COUNTS}
     return {
         "run_id": run.id,
@@ -184,8 +187,11 @@ def make_record(
             "leftover": counts["leftover"],
         },
         "by_type": by_type,
-        "by_endpoint": {name: _endpoint_counts(called) for name, called in endpoints.items()},
-        **({"by_budget": {name: _called_counts(called) for name, called in budgets.items()}} if budgets else {}),
+        "by_endpoint": {
+            name: {**_called_counts(called), "p50_ms": called.p50_ms, "p95_ms": called.p95_ms}
+            for name, called in calls.by_endpoint.items()
+        },
+        **({"by_budget": by_budget} if by_budget else {}),
         "plan": dict(run.plan) if run.plan else dict(_NO_PLAN),
         "workers": {"peak": run.workers_peak, "restarted": restarted},
         **({"failure": run.failure} if run.failure else {}),
@@ -197,19 +203,11 @@ _TYPE_COUNTS = ("taken", "carried_over", "completed", "failed", "leftover")
 _NO_PLAN = {"workers": 0, "threads": 0, "forecast_seconds": 0.0, "lower_bound_seconds": 0.0, "expected_leftover": 0}
 
 
-def _is_type(key: str) -> bool:
-    return key.split(":", 1)[0] in {"taken", "carried", "completed", "failed"}
-
-
 def _type_counts(tally: Mapping[str, int], name: str) -> dict[str, int]:
     taken, carried = tally.get(f"taken:{name}", 0), tally.get(f"carried:{name}", 0)
     completed, failed = tally.get(f"completed:{name}", 0), tally.get(f"failed:{name}", 0)
     left = taken + carried - completed - failed
     return {"taken": taken, "carried_over": carried, "completed": completed, "failed": failed, "leftover": left}
-
-
-def _endpoint_counts(called: Called) -> dict[str, Any]:
-    return {**_called_counts(called), "p50_ms": called.p50_ms, "p95_ms": called.p95_ms}
 
 
 def _called_counts(called: Called) -> dict[str, Any]:

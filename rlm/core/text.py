@@ -1,6 +1,6 @@
 """Words for people: texts from outside made safe to show, numbers with their nouns, durations. Pure.
 
-Here and nowhere else it is decided what of a text shows, how wide it is, and where it is cut.
+Only this file decides what of a text is shown, how wide it is, and where it is cut.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from unicodedata import category, east_asian_width
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-#: Kinds of characters (Unicode's categories) that a terminal could take for commands, or that hide or turn around what
-#: stands beside them: controls, formats (bidirectional marks, zero-width ones, tags), separators of lines, surrogates;
-#: and those of which nobody knows what they look like: private and unassigned ones.
+#: Unicode categories of characters that a terminal could take for commands, or that hide or reverse their neighbours:
+#: controls, formats (bidirectional marks, zero-width ones, tags), line separators, surrogates; and those whose look is
+#: unknown: private and unassigned ones.
 _UNSAFE = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"})
-#: Letters, signs and marks that do not show: fillers of Hangul, variation selectors, the blank of Braille and others.
+#: Invisible letters, signs and marks: fillers of Hangul, variation selectors, the blank of Braille and others.
 _BLANK = frozenset(
     map(
         chr,
@@ -26,21 +26,21 @@ _BLANK = frozenset(
         ),
     )
 )
-#: Marks that combine with the letter before them; and how many one letter may have, which no language needs more of.
+#: Marks that combine with the letter before them, and how many one letter may have: no language needs more.
 _MARKS = frozenset({"Mn", "Me"})
 _MOST_MARKS = 4
 #: Vowels and finals of Hangul, which are drawn into the letter before them.
 _JOINED = ("\u1160", "\u11ff")
-#: A text on a line with others has at most so many columns: an event id has 301.
+#: The most columns of a text on a line with others: an event id has 301.
 LONGEST_TEXT = 320
-#: A line of words for people is cut after so many columns, whatever it quotes.
+#: The most columns of a line for people, whatever it quotes.
 LONGEST_LINE = 2000
-#: The keys of JSON that have sentences, whose end may be what matters most: they are cut as lines are.
+#: Keys of JSON with sentences: these are cut like lines, since their ends may matter most.
 _SENTENCES = frozenset({"binds", "sentence", "failure"})
 _CUT = "..."
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
-#: Below so many seconds their tenths are told, from so many on days.
+#: Seconds below which tenths are shown, and from which days are.
 _TENTHS_BELOW, _DAYS_FROM = 10, 2 * _DAY
 
 
@@ -52,14 +52,14 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
 def is_name(text: str) -> bool:
-    """Return whether `text` can name a type or endpoint, and so be a part of event ids, Redis keys and metrics."""
+    """Return whether `text` can name a type or endpoint, and so be part of event ids, Redis keys and metrics."""
     return _NAME.fullmatch(text) is not None
 
 
 def safe(text: object, keep: str = "\n\t") -> str:
-    """Make text from outside safe to print: what a terminal could take for commands becomes visible, as JSON has it.
+    """Return text from outside safe to print: what a terminal could take for a command is escaped as in JSON.
 
-    So does what does not show, and what is heaped upon one letter.
+    So are invisible characters, and marks that are piled on one letter.
     """
     told = str(text)
     if told.isascii() and told.isprintable():
@@ -68,17 +68,17 @@ def safe(text: object, keep: str = "\n\t") -> str:
 
 
 def safe_line(text: object) -> str:
-    """Make text from outside safe to print on a line with other text: its line breaks become visible as well."""
+    """Return text from outside safe to print on a line with other text: line breaks are escaped as well."""
     return safe(text, keep="")
 
 
 def safe_words(text: object) -> str:
-    """Make words for people safe to print that may quote a text from outside: none of their lines is endless."""
+    """Return words for people, which may quote text from outside, safe to print and with no endless line."""
     return "\n".join(cut(line, LONGEST_LINE) for line in safe(text).split("\n"))
 
 
 def harmless(document: Any) -> Any:
-    """Return a document of JSON with every text in it cut and as `safe_line` has it, to be drawn whoever wrote it."""
+    """Return a JSON document with `safe_line` applied to every text in it, and each cut, to be drawn."""
     return _harmless(document, LONGEST_TEXT)
 
 
@@ -94,8 +94,8 @@ def _harmless(document: Any, longest: int) -> Any:
 
 
 def _seen(text: str, keep: str) -> Iterator[str]:
-    """Go through a text, writing out what does not show and marks that have no letter of their own."""
-    marks = _MOST_MARKS  # one at the beginning would change what stands before the text
+    """Yield the characters of a text, with invisible ones and marks without a letter escaped."""
+    marks = _MOST_MARKS  # a mark at the beginning would change what precedes the text
     for one in text:
         kind = category(one)
         if kind in _MARKS:
@@ -103,17 +103,15 @@ def _seen(text: str, keep: str) -> Iterator[str]:
         else:
             marks = _MOST_MARKS if kind in _UNSAFE or one.isspace() else 0
         hidden = kind in _UNSAFE or one in _BLANK or marks > _MOST_MARKS
-        yield _visible(one) if hidden and one not in keep else one
-
-
-def _visible(character: str) -> str:
-    """Write a character as JSON escapes it, so that what is printed as JSON still says the same."""
-    units = character.encode("utf-16-be", "surrogatepass").hex()
-    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+        if hidden and one not in keep:
+            units = one.encode("utf-16-be", "surrogatepass").hex()  # escaped as in JSON, so printed JSON means the same
+            yield "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+        else:
+            yield one
 
 
 def columns(text: str) -> int:
-    """Return how many columns of a terminal a safe text takes."""
+    """Return the width of a safe text in columns of a terminal."""
     return len(text) if text.isascii() else sum(map(_columns, text))
 
 
@@ -124,7 +122,7 @@ def _columns(character: str) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """Cut a safe text that takes more than `width` columns."""
+    """Return a safe text, cut to at most `width` columns."""
     if columns(text) <= width:
         return text
     kept, taken = 0, len(_CUT)
@@ -137,32 +135,31 @@ def cut(text: str, width: int) -> str:
 
 
 def ordinal(number: int) -> str:
-    """Write a number as a place in an order: `1st`, `12th`, `1,203rd`."""
+    """Return a number as an ordinal: `1st`, `12th`, `1,203rd`."""
     suffix = "th" if number % 100 in _TEEN else _SUFFIXES.get(number % 10, "th")
     return f"{number:,}{suffix}"
 
 
 def counted(number: int, noun: str) -> str:
-    """Write a number with its noun: `1 event`, `1,785 events`."""
+    """Return a number with its noun: `1 event`, `1,785 events`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def of_another_configuration(workers: int) -> str:
-    """Write that so many workers have another configuration than the one in force."""
+    """Return that so many workers have another configuration than the one in force."""
     return f"{workers:,} of another configuration {'claims' if workers == 1 else 'claim'} nothing"
 
 
 def named(names: Sequence[str], most: int) -> str:
-    """Write the first `most` names, and how many others there are: `a, b and 1,785 more`."""
+    """Return the first `most` names and the number of others: `a, b and 1,785 more`."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"
 
 
 def span(seconds: float | None) -> str:
-    """Write how long something takes, as it is read at a glance; a dash where that is not known.
+    """Return a duration in words, a dash for None: `8.3 s`, `47 s`, `2:07 min`, `3:05 h`, `4.2 d`.
 
-    `8.3 s`, `47 s`, `2:07 min`, `3:05 h`, `4.2 d`: so RLM writes every duration, except for the figures of a plan and
-    configured values, which are seconds as they stand there.
+    All durations are written so, except the figures of a plan and configured values, which are plain seconds.
     """
     if seconds is None:
         return "-"
@@ -178,5 +175,5 @@ def span(seconds: float | None) -> str:
 
 
 def one_line(text: object, width: int) -> str:
-    """Put a text from outside into one line of at most `width` columns, for a table."""
+    """Return a text from outside as one line of at most `width` columns, for a table."""
     return cut(safe_line(" ".join(str(text).split())), width)

@@ -1,8 +1,8 @@
-"""The trail of an event: the calls that were made for it, each with its endpoint, its answer and how long it took.
+"""Where an event is, and its trail: the calls that were made for it, each with endpoint, answer and duration.
 
-It lives in the event's own hash and dies with it. An entry is a field of its own, `t` and a number below `LENGTH`; the
-field `trail` counts the entries that were ever written, so that each takes the place of the oldest, in constant work.
-The script that settles or gives back an event writes its entry in the same step, the time by Redis before it:
+The trail lives in the event's own hash and dies with it. Each entry is a field, `t` and a number below `LENGTH`; the
+field `trail` counts all entries ever written, so that a new one replaces the oldest in constant work. The script that
+settles or gives back an event writes its entry in the same step, with the time by Redis in front:
 `seconds microseconds entry`.
 """
 
@@ -17,18 +17,60 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Entries kept of an event, the newest; the scripts reckon with it.
+#: Entries kept of an event, the newest; the scripts rely on this number.
 LENGTH = 50
 #: Characters of an answer that are kept.
 TEXT_LENGTH = 200
 
 
-class Answer(StrEnum):
-    """How a call ended; the values are what Redis and the JSON show."""
+class Place(StrEnum):
+    """Where an event is. The values are those of the JSON."""
+
+    QUEUED = "queued"
+    PENDING = "pending"
+    RELEASED = "released"
+    IN_FLIGHT = "in_flight"
+    BACKING_OFF = "backing_off"
+    SPENT = "spent"
+    LEFTOVER = "leftover"
+    RETRIED = "retried"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    #: In the ledger, but in none of its places: that would be a fault of RLM.
+    NOWHERE = "nowhere"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many events of one type are in each place.
+
+    `pending` may be released now; `boarding` are those among `inflight` without a slot yet.
+    """
+
+    pending: int = 0
+    released: int = 0
+    inflight: int = 0
+    backoff: int = 0
+    spent: int = 0
+    boarding: int = 0
+
+    @property
+    def unsettled(self) -> int:
+        """All events that are not settled."""
+        return self.pending + self.released + self.inflight + self.backoff + self.spent
+
+    @property
+    def open(self) -> int:
+        """The events that this run may still send."""
+        return self.unsettled - self.spent
+
+
+class CallEnd(StrEnum):
+    """How a call ended. The values are those in Redis and the JSON."""
 
     COMPLETED = "completed"
     THROTTLED = "throttled"
-    #: It failed for the moment: the event may be sent again.
+    #: It failed temporarily: the event may be sent again.
     ERROR = "error"
     REJECTED = "rejected"
     #: Nobody knows: its worker died or froze, or the run was closed under it.
@@ -37,9 +79,9 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What was heard of a call: the answer in words, and how many seconds it took; None where there was no answer.
+    """The answer to a call in words, and how many seconds it took; None without an answer.
 
-    `kind` is the word in which it is counted among the troubles of its run; empty where it is none.
+    `kind` is the word for it among the troubles of its run, empty if it is none.
     """
 
     text: str = ""
@@ -51,52 +93,54 @@ class Heard:
 class TrailCall:
     """One call of the trail. `at` is when its end was written, seconds since 1970 by the clock of Redis.
 
-    `number` is the `attempt` that its body said; a throttled call is not counted, so the next one says the same.
-    `endpoint` and `host`, the worker's, are empty where they are not known.
+    `number` is the `attempt` in its body; a throttled call does not count, so the next one has the same. `endpoint` and
+    `host`, the worker's, are empty if unknown.
     """
 
     at: float
     run_id: str
     number: int
     endpoint: str
-    answer: Answer
+    answer: CallEnd
     text: str
     seconds: float | None
     host: str = ""
 
 
-class _Entry(msgspec.Struct, array_like=True, frozen=True):
+class _TrailEntry(msgspec.Struct, array_like=True, frozen=True):
     run_id: str
     number: int
     endpoint: str
-    answer: Answer
+    answer: CallEnd
     text: str
     seconds: float | None
     host: str = ""
 
 
-def encode(run_id: str, number: int, endpoint: str, answer: Answer, heard: Heard, worker_id: str = "") -> bytes:
-    """Write an entry, to be put behind the time; of `worker_id` the host is kept, which it begins with."""
+def encode(run_id: str, number: int, endpoint: str, answer: CallEnd, heard: Heard, worker_id: str = "") -> bytes:
+    """Return an entry, to be put behind the time. Of `worker_id` it keeps the host, which is its beginning."""
     text = heard.text[:TEXT_LENGTH].encode("utf-8", "backslashreplace").decode()  # an error may quote what is no text
     seconds = None if heard.seconds is None else round(heard.seconds, 3)
-    return msgspec.json.encode(_Entry(run_id, number, endpoint, answer, text, seconds, worker_id.partition(":")[0]))
+    return msgspec.json.encode(
+        _TrailEntry(run_id, number, endpoint, answer, text, seconds, worker_id.partition(":")[0])
+    )
 
 
 def read(fields: Mapping[bytes, bytes]) -> list[TrailCall]:
-    """Read the trail out of an event's hash, the oldest first."""
+    """Return the trail in an event's hash, oldest call first."""
     written = written_in(fields)
     places = (b"t%d" % (number % LENGTH) for number in range(max(1, written - LENGTH + 1), written + 1))
     return [_read(fields[place]) for place in places if place in fields]
 
 
 def written_in(fields: Mapping[bytes, bytes]) -> int:
-    """Return how many entries were ever written of an event."""
+    """Return how many entries were ever written for an event."""
     return int(fields.get(b"trail", 0))
 
 
 def _read(field: bytes) -> TrailCall:
     seconds, microseconds, raw = field.split(b" ", 2)
-    entry = msgspec.json.decode(raw, type=_Entry)
+    entry = msgspec.json.decode(raw, type=_TrailEntry)
     at = float(seconds) + float(microseconds) / 1_000_000
     return TrailCall(
         at, entry.run_id, entry.number, entry.endpoint, entry.answer, entry.text, entry.seconds, entry.host

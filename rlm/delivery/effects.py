@@ -12,9 +12,9 @@ import msgspec
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.event import Reason
-from rlm.core.health import FAILING
 from rlm.core.retry import backoff_seconds
 from rlm.core.trail import Heard
+from rlm.core.window import FAILING
 from rlm.delivery import TOO_MANY_REQUESTS, Delivered, Rejected, Throttled, Unreachable
 from rlm.delivery.outcome import DEADLINE
 from rlm.ledger.refusals import ALARMING, TooHigh

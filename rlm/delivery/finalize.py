@@ -16,10 +16,9 @@ from rlm.core.compliance import most_in_any
 from rlm.core.endpoint import all_limited
 from rlm.core.expected import merge_run, quantile
 from rlm.core.failpoints import crash_point
-from rlm.core.run import Called, Run, State, make_record
+from rlm.core.run import Called, Calls, Run, State, make_record
+from rlm.core.tally import actual_seconds, away_in_words, every_call_failed, in_words, of_run, troubles_of
 from rlm.core.text import span
-from rlm.core.totals import actual_seconds, of_run
-from rlm.core.trouble import away_in_words, every_call_failed, in_words, troubles_of
 from rlm.ledger.changes import What
 from rlm.ledger.expected import failing
 from rlm.ledger.refusals import ALARMING, limits_too_high
@@ -131,10 +130,9 @@ def _record(store: Store, run: Run, found: _Found, now_us: int) -> dict[str, Any
         run,
         found.tally,
         [event_type.name for event_type in store.settings.event_types],
-        called,
+        Calls(called, _budgets_called(store, run, found, called)),
         finished_at=run.moment(now_us),
         restarted=store.processes.restarts() - run.restarts_before if run.plan else 0,
-        budgets=_budgets_called(store, run, found, called),
     )
     if troubles := troubles_of(found.tally, found.endpoints):
         record["troubles"] = troubles

@@ -21,8 +21,7 @@ from rlm.core.errors import RLMError
 from rlm.delivery.answer import BrokenAnswerError
 from rlm.delivery.connection import Opener
 from rlm.delivery.outcome import BAD_HEADER, BROKEN, NO_ANSWER, Unreachable, classify, kind_of_error
-from rlm.settings.redaction import redact, secrets_of_call
-from rlm.settings.secrets import known
+from rlm.settings.secrets import known, redact, secrets_of_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

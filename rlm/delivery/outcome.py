@@ -11,7 +11,7 @@ from datetime import UTC
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from rlm.core.trouble import OF_ENDPOINT
+from rlm.core.tally import OF_ENDPOINT
 from rlm.delivery.answer import BrokenAnswerError
 
 if TYPE_CHECKING:

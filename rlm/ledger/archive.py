@@ -18,7 +18,7 @@ import msgspec
 
 from rlm.core.clock import isoformat
 from rlm.core.errors import ArchiveError, UnsafeError
-from rlm.core.private import open_own, opened_directory
+from rlm.core.files import open_own, opened_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -23,12 +23,12 @@ from rlm.core.errors import (
     StoreGarbledError,
     StoreUnreachableError,
 )
-from rlm.core.trust import require_regular
+from rlm.core.files import require_regular
 from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.embedded.places import is_own_socket
 from rlm.ledger.embedded.process import HANGS_REMEDY
 from rlm.ledger.sizes import longest_bulk
-from rlm.settings.masking import EMBEDDED, mask_url
+from rlm.settings.secrets import EMBEDDED, mask_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

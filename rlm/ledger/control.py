@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from rlm.core.health import FAILING
+from rlm.core.window import FAILING
 from rlm.ledger.changes import MOST_CHANGES, What, record_of
 from rlm.ledger.connect import ESCAPED, translated
 from rlm.ledger.scripts import Script

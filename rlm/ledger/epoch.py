@@ -18,7 +18,7 @@ import msgspec
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import UnsafeError
-from rlm.core.private import opened_directory, read_own, replace_own
+from rlm.core.files import opened_directory, read_own, replace_own
 from rlm.ledger.connect import ESCAPED, address, translated
 from rlm.ledger.scripts import Script
 

@@ -9,11 +9,10 @@ import redis
 
 from rlm.core import trail
 from rlm.core.clock import system_clock
-from rlm.core.counts import Counts
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS
 from rlm.core.event import BadItemError, Reason, decode_item, encode_letter, is_type_name, type_of
 from rlm.core.text import safe_line
-from rlm.core.trail import Answer, Heard
+from rlm.core.trail import CallEnd, Counts, Heard
 from rlm.ledger.connect import ESCAPED, names_of, translated
 from rlm.ledger.expected import read_expected
 from rlm.ledger.quarantine import Quarantine
@@ -105,7 +104,7 @@ class _Called:
 
     counted: str
     endpoint: str
-    answer: Answer
+    answer: CallEnd
     heard: Heard
     failing: bool = False
 
@@ -285,7 +284,7 @@ class Ledger:
 
         `text` is the answer in words, for the event's trail, as is what was `heard` in the verbs below.
         """
-        entry = _entry(claim, endpoint, Answer.COMPLETED, Heard(text, seconds))
+        entry = _entry(claim, endpoint, CallEnd.COMPLETED, Heard(text, seconds))
         return bool(
             self._complete(
                 self._client,
@@ -313,7 +312,7 @@ class Ledger:
 
     def throttle(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Make an event pending again that `endpoint` throttled: no attempt is spent. False when the claim was lost."""
-        return self._give_back(claim, "pending", _Called("throttled", endpoint, Answer.THROTTLED, heard))
+        return self._give_back(claim, "pending", _Called("throttled", endpoint, CallEnd.THROTTLED, heard))
 
     def retry(
         self, claim: Claim, endpoint: str, delay_seconds: float, heard: Heard = _NOTHING, *, cut: bool = False
@@ -322,12 +321,12 @@ class Ledger:
 
         `cut`: its call was cut by the run's deadline, which is no failing of the endpoint.
         """
-        called = _Called("errors", endpoint, Answer.ERROR, heard, failing=not cut)
+        called = _Called("errors", endpoint, CallEnd.ERROR, heard, failing=not cut)
         return self._give_back(claim, "backoff", called, delay_seconds)
 
     def spend(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Leave an event to the next run, its attempts of this run being spent."""
-        return self._give_back(claim, "spent", _Called("errors", endpoint, Answer.ERROR, heard, failing=True))
+        return self._give_back(claim, "spent", _Called("errors", endpoint, CallEnd.ERROR, heard, failing=True))
 
     def _give_back(self, claim: Claim, where: str, called: _Called | None = None, delay_seconds: float = 0.0) -> bool:
         """Give an event back to `where`, with the call that was made for it, if one was."""
@@ -372,7 +371,7 @@ class Ledger:
                     int(reason is Reason.ATTEMPTS_SPENT),
                     self._dedupe_ms,
                     letter,
-                    _entry(claim, endpoint, Answer.REJECTED if reason is Reason.REJECTED else Answer.ERROR, heard),
+                    _entry(claim, endpoint, CallEnd.REJECTED if reason is Reason.REJECTED else CallEnd.ERROR, heard),
                     heard.kind,
                 ],
             )
@@ -540,7 +539,7 @@ class Ledger:
                     self._dedupe_ms,
                     POISON_DEATHS,
                     letter,
-                    trail.encode(run, _whole(attempt) + 1, endpoint, Answer.UNKNOWN, heard, worker_id),
+                    trail.encode(run, _whole(attempt) + 1, endpoint, CallEnd.UNKNOWN, heard, worker_id),
                     KEEP_SECONDS * 1000,
                 ],
             )
@@ -628,6 +627,6 @@ def _whole(raw: bytes | None) -> int:
     return int(raw) if raw and raw.isdigit() else 0
 
 
-def _entry(claim: Claim, endpoint: str, answer: Answer, heard: Heard) -> bytes:
+def _entry(claim: Claim, endpoint: str, answer: CallEnd, heard: Heard) -> bytes:
     """Write the entry that a call leaves in its event's trail."""
     return trail.encode(claim.release.run_id, claim.attempt + 1, endpoint, answer, heard, claim.worker_id)

@@ -26,7 +26,7 @@ current                    string  id of the open run; absent between runs
 run:ID                     hash    the open run: state, deadline, plan; until it is closed
 tally:ID                   hash    its counts, `what:name`, and `failing:TYPE ENDPOINT`, `trouble:ENDPOINT WHAT`; until
 timings:ID                 list    its completed calls, as `complete_event` writes them; until it is closed
-totals                     hash    what is counted over all runs, the fields of tallies and those of rlm/core/totals.py;
+totals                     hash    what is counted over all runs, the fields of tallies and those of rlm/core/tally.py;
                                    it only grows, by each run that is closed
 measured                   hash    `TYPE URLHASH` -> durations, failures of past runs (JSON); see rlm/core/expected.py
 expected                   hash    `TYPE ENDPOINT` -> microseconds a call takes, and needs; published by the conductor

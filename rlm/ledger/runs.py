@@ -13,7 +13,7 @@ from rlm.core import trail
 from rlm.core.errors import StoreGarbledError
 from rlm.core.run import Run, State, Trigger
 from rlm.core.text import safe_line
-from rlm.core.trail import Answer, Heard
+from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.connect import ESCAPED, names_of, translated
 from rlm.ledger.events import CHUNK
 from rlm.ledger.scripts import Script
@@ -180,7 +180,7 @@ class Runs:
             note = cast("bytes | None", self._client.hget(self._keys.calls(owner_id), event_id))
         endpoint = [*(note or b"").decode(errors=ESCAPED).split("|"), "", ""][2]
         heard = Heard("nobody knows: its run was closed before it was answered")
-        return trail.encode(run_id, int(attempt or 0) + 1, endpoint, Answer.UNKNOWN, heard, (owner or b"").decode())
+        return trail.encode(run_id, int(attempt or 0) + 1, endpoint, CallEnd.UNKNOWN, heard, (owner or b"").decode())
 
     def close(
         self,
@@ -195,7 +195,7 @@ class Runs:
         """Close a finishing run: 1 closed, 0 closed already by another, None when something is still unsettled.
 
         `measured` is what `Measures.encode` made of its calls, to be kept; `added` is what the run adds to the totals
-        beside its counts, see `rlm.core.totals`.
+        beside its counts, see `rlm.core.tally`.
         """
         keys = self._keys
         fields = [part for field in (measured or {}).items() for part in field]

@@ -16,7 +16,7 @@ import redis
 from rlm.ledger.connect import is_forbidden, translated
 from rlm.ledger.keys import Keys
 from rlm.ledger.processes import Role
-from rlm.settings.selftest import settings_under
+from rlm.settings import settings_under
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -14,8 +14,8 @@ from rlm.ledger.connect import ESCAPED, translated
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from rlm.core.counts import Counts
     from rlm.core.endpoint import Limited
+    from rlm.core.trail import Counts
     from rlm.ledger import Store
 
 _MICROSECONDS = 1_000_000

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, cast
 
-from rlm.core.totals import of_calls
+from rlm.core.tally import of_calls
 from rlm.ledger.connect import ESCAPED, translated
 from rlm.ledger.expected import read_completed
 

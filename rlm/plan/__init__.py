@@ -1,79 +1,78 @@
 """The plan: what a backlog needs and when it will be done. A pure function of counts, without a clock and without I/O.
 
-The run, `rlm plan`, the dashboard's what-if and the forecast all ask `compute_plan`. It simulates what the conductor
-will do (`simulate`), picks the fewest workers that lose nothing (`workers`), bounds what any schedule could do
-(`bound`) and says what keeps the end from being sooner (`binds`).
+The run, `rlm plan`, the dashboard's what-if and the forecast all call `compute_plan`. It simulates what the conductor
+will do (`simulate`), picks the fewest workers that lose nothing (`workers`) and finds what keeps the end from being
+sooner (`binds`). `look_ahead` plans several windows one after the other.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from rlm.core.expected import Expected
+from rlm.core.endpoint import all_limited
+from rlm.core.window import WindowState
 from rlm.plan.binds import what_binds
-from rlm.plan.gate import SECOND
+from rlm.plan.outlook import NO_GROWTH, Ahead, Outlook, is_steady, span_of
 from rlm.plan.situation import Situation
-from rlm.plan.values import Capacity, Horizon, Plan, Progress, Release, TypePlan, Underway, Utilisation, Window
+from rlm.plan.values import (
+    Capacity,
+    Horizon,
+    Plan,
+    PlannedRelease,
+    RunProgress,
+    TypePlan,
+    Underway,
+    Utilisation,
+    Workload,
+)
+from rlm.plan.window import SECOND, ticks
+from rlm.plan.wording import binding_sentence
 from rlm.plan.workers import choose_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from rlm.core.endpoint import EventType
-    from rlm.plan.course import Course, Start
+    from rlm.core.endpoint import Limited
+    from rlm.plan.outlook import LongRun
+    from rlm.plan.situation import Course, Start
 
 __all__ = [
     "Capacity",
-    "Expected",
     "Horizon",
     "Plan",
-    "Progress",
-    "Release",
+    "PlannedRelease",
+    "RunProgress",
     "TypePlan",
     "Underway",
     "Utilisation",
-    "Window",
+    "Workload",
+    "carried",
     "compute_plan",
+    "course_of",
+    "look_ahead",
 ]
 
-#: One release covers the calls to an endpoint over at least this share of the time there is, however short its period.
+#: One release covers the calls to an endpoint over at least this share of the available time, however short its period.
 RELEASE_SHARE: Final = 0.25
 
+_FRESH = WindowState()
 
-def compute_plan(
-    backlog: Mapping[str, int],
-    types: Sequence[EventType],
-    windows: Mapping[str, Window],
-    capacity: Capacity,
-    horizon: Horizon,
-    *,
-    workers: int | None = None,
-    expected: Mapping[tuple[str, str], Expected] | None = None,
-    progress: Progress | None = None,
-) -> Plan:
-    """Plan a run, or see what a run would be.
 
-    Times in the plan count from its first call, which comes later than the moment planned for where the windows are
-    full; `binds` speaks of times from the run's start.
+def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Plan:
+    """Plan a run, or what a run would be.
 
-    More workers allowed never make a plan worse, as long as each number of them is looked at (`workers.FINENESS`); nor
-    do, for one type alone, a higher limit or more endpoints that are as fast. Among types that compete for lanes a
-    higher limit can: the higher type then takes lanes from those below it.
+    Times in the plan count from its first call, which comes later than the moment planned for if the windows are full;
+    `binds` speaks of times from the run's start.
 
-    Args:
-        backlog: events waiting, by type. A type that is not among `types` is left out; a run makes those dead letters.
-        types: the configured types, high to low priority.
-        windows: what the windows of endpoints and budgets hold, by name. One that is missing is fresh.
-        capacity: how many workers are allowed.
-        horizon: the time there is, counted from the moment planned for.
-        workers: plan for exactly this number, whatever `capacity` allows: a what-if.
-        expected: what calls were measured to be like, by type and endpoint, where that is known.
-        progress: how far a run is when the rest of it is planned anew; its calls under way are answered first.
+    Allowing more workers never makes a plan worse as long as each number is examined (`workers.FINENESS`). Nor does a
+    higher limit, or more endpoints of the same speed, if there is one type alone. If types compete for lanes, a higher
+    limit can: its type then takes lanes from those below it.
     """
-    if workers is not None:
-        capacity = replace(capacity, min_workers=workers, max_workers=workers)
-    situation = Situation.of(backlog, types, windows, horizon, capacity.turnaround_seconds, expected, progress)
+    situation = Situation.of(workload, horizon, capacity.turnaround_seconds)
     choice = choose_workers(situation, capacity, horizon)
     course = choice.course
     first_call = min((start.at for start in course.starts), default=0)
@@ -86,7 +85,7 @@ def compute_plan(
         threads=capacity.threads,
         first_call_seconds=first_call / SECOND,
         forecast_seconds=from_first_call(course.forecast),
-        lower_bound_seconds=from_first_call(choice.bound.end(capacity.max_workers * capacity.threads)),
+        lower_bound_seconds=from_first_call(choice.bound.end(capacity.lanes)),
         expected_leftover=course.leftover,
         by_type={
             demand.name: TypePlan(
@@ -95,15 +94,16 @@ def compute_plan(
             for demand in situation.demands
         },
         releases=tuple(
-            Release(from_first_call(at), endpoint, events) for at, endpoint, events in _releases(course, situation)
+            PlannedRelease(from_first_call(at), endpoint, events)
+            for at, endpoint, events in _releases(course, situation)
         ),
         utilisation=_utilisation(situation, course, choice.workers * capacity.threads, first_call),
-        binds=what_binds(situation, choice, capacity, horizon),
+        binds=binding_sentence(what_binds(situation, choice, capacity, horizon)),
     )
 
 
 def _utilisation(situation: Situation, course: Course, lanes: int, first_call: int) -> Utilisation:
-    """Compare what is used until the end with what there is: the time of all lanes, the slots of endpoints asked."""
+    """Compare what is used until the end with what is available: time of all lanes, slots of the endpoints called."""
     end = max([course.forecast, *[start.at + start.takes for start in course.starts]])
     lane_time = lanes * (end - first_call)
     under_way = sum(max(0, min(one.answered_at, end) - first_call) for one in situation.busy)
@@ -111,22 +111,103 @@ def _utilisation(situation: Situation, course: Course, lanes: int, first_call: i
     last_call = course.starts[-1].at if course.starts else 0
     slots = sum(
         number
-        for name in {route.gate for demand in situation.demands if demand.events for route in demand.routes}
-        for _, number in situation.gates[name].openings(last_call)
+        for name in {route.endpoint for demand in situation.demands if demand.events for route in demand.routes}
+        for _, number in situation.windows[name].openings(last_call)
     )
     calls = sum(start.events for start in course.starts)
     return Utilisation(min(1.0, busy / lane_time) if lane_time else 0.0, calls / slots if calls else 0.0)
 
 
 def _releases(course: Course, situation: Situation) -> Iterator[tuple[int, str, int]]:
-    """Put the starts at one endpoint together that belong to one filling of its window: moment, endpoint, events."""
+    """Return (moment, endpoint, events): the starts at one endpoint in one filling of its window together."""
     least = int(RELEASE_SHARE * situation.deadline)
     fillings: list[list[Start]] = []
     current: dict[str, list[Start]] = {}
     for start in course.starts:
-        filling = current.get(start.gate)
-        if filling is None or start.at - filling[0].at >= max(least, situation.gates[start.gate].shortest):
-            filling = current[start.gate] = []
+        filling = current.get(start.endpoint)
+        if filling is None or start.at - filling[0].at >= max(least, situation.windows[start.endpoint].shortest):
+            filling = current[start.endpoint] = []
             fillings.append(filling)
         filling.append(start)
-    return ((filling[0].at, filling[0].gate, sum(start.events for start in filling)) for filling in fillings)
+    return ((filling[0].at, filling[0].endpoint, sum(start.events for start in filling)) for filling in fillings)
+
+
+def look_ahead(
+    workload: Workload,
+    arrivals: Mapping[str, float],
+    number: int,
+    plan: Callable[[Workload], Course],
+    carry: Callable[[Workload, Sequence[Start]], Mapping[str, WindowState]],
+    long_run: LongRun,
+) -> Outlook:
+    """Plan up to `number` windows one after the other, fewer once nothing new is expected.
+
+    Args:
+        workload: what the first window begins with.
+        arrivals: events by type that come between the starts of two, a fraction as often as it adds up to a whole one.
+        number: how many windows.
+        plan: the course of a window that begins with this workload.
+        carry: the windows of endpoints and budgets a window later, after these starts.
+        long_run: what the limits admit in the long run.
+    """
+    ahead: list[Ahead] = []
+    for passed in range(1, number + 1):
+        course = plan(workload)
+        ahead.append(Ahead(workload.backlog, dict(course.left)))
+        if _tells_no_more(ahead, arrivals, number, span_of(long_run.cycle)):
+            break
+        backlog = {name: left + _arrived(arrivals.get(name, 0.0), passed) for name, left in course.left.items()}
+        workload = replace(workload, backlog=backlog, windows=carry(workload, course.starts))
+    return Outlook(tuple(ahead), arrivals, long_run)
+
+
+def _arrived(rate: float, passed: int) -> int:
+    """Return how many whole events come after window number `passed`, so that their sum keeps to the rate."""
+    return math.floor(rate * passed + NO_GROWTH) - math.floor(rate * (passed - 1) + NO_GROWTH)
+
+
+def _tells_no_more(ahead: Sequence[Ahead], arrivals: Mapping[str, float], number: int, span: int) -> bool:
+    """Return whether nothing new is expected: all is done, or a lasting trend goes on beyond the last window."""
+    left = [one.leftover for one in ahead]
+    quiet = span if any(arrivals.values()) else 1
+    if len(left) >= quiet and not any(left[-quiet:]):
+        return True
+    if not is_steady(left, span):
+        return False
+    between, now = left[-1 - span], left[-1]
+    return now >= between or now > (number - len(left)) * (between - now) / span
+
+
+def course_of(workload: Workload, capacity: Capacity, horizon: Horizon) -> Course:
+    """Return the course of the run that `compute_plan` plans with these arguments."""
+    situation = Situation.of(workload, horizon, capacity.turnaround_seconds)
+    return choose_workers(situation, capacity, horizon).course
+
+
+def carried(
+    workload: Workload, starts: Sequence[Start], seconds: float, guard_seconds: float
+) -> dict[str, WindowState]:
+    """Return the windows of endpoints and budgets `seconds` later, after these calls have begun."""
+    endpoints = {endpoint.name: endpoint for kind in workload.types for endpoint in kind.endpoints}
+    limited = {name: [one.name for one in all_limited([endpoint])] for name, endpoint in endpoints.items()}
+    calls: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    later = ticks(seconds)
+    for start in starts:
+        for name in limited[start.endpoint]:
+            calls[name].append((later - start.at, start.events))
+    return {
+        one.name: _later(workload.windows.get(one.name, _FRESH), one, calls[one.name], seconds, guard_seconds)
+        for one in all_limited(endpoints.values())
+    }
+
+
+def _later(
+    window: WindowState, one: Limited, calls: Sequence[tuple[int, int]], seconds: float, guard_seconds: float
+) -> WindowState:
+    """Keep the calls that still count, at most as many as a rule allows: older ones cannot keep a window shut."""
+    most = max(rule.amount for rule in one.limit.rules)
+    span = one.limit.longest_seconds + guard_seconds
+    then = window.later(seconds)
+    newest_first = (age / SECOND for age, number in reversed(calls) for _ in range(number))
+    counting = itertools.takewhile(lambda age: age < span, itertools.chain(newest_first, sorted(then.ages)))
+    return replace(then, ages=tuple(itertools.islice(counting, most)))

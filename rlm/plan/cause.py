@@ -1,4 +1,4 @@
-"""Why events were left over: decided here, once, from what happened in the run; every face shows this. Pure.
+"""Why events were left over: decided here, once, from what happened in the run; every face shows it. Pure.
 
 A cause speaks of what was seen, never of what might have been: what the events waited for and for how long
 (`rlm.plan.waits`), how many spent their attempts, how the run ended.
@@ -15,24 +15,24 @@ from rlm.plan.waits import ANOTHER_CONFIGURATION, Obstacle, Wait, Waits
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-#: What took less than this part of the run's window is not worth a word beside what took longest.
+#: An obstacle for less than this part of the run's window is not mentioned beside the longest one.
 WORTH_A_WORD: Final = 0.05
-#: Obstacles that are in the nature of the job: nothing went wrong where events wait for these.
+#: Obstacles that are part of the job: nothing went wrong if events wait for these.
 IN_ORDER: Final = frozenset({Obstacle.LIMIT, Obstacle.BUDGET})
 #: Causes that are an operator's order, or the rule that runs never overlap.
 _AS_ORDERED: Final = frozenset({Obstacle.PAUSED, Obstacle.RUN_BEFORE, "cancelled", "stopped"})
 #: Obstacles for which there is an alarm while they stand in the way.
 ALARMED: Final = frozenset({Obstacle.WORKERS, Obstacle.REDIS, Obstacle.HELD})
-#: So many endpoints, budgets or types are named; of others only the number is told.
+#: At most so many endpoints, budgets or types are named; of others only the number.
 MOST_NAMED: Final = 3
 
 #: The other causes, beside the obstacles: how the run ended, or how its calls did.
 CANCELLED, FAILED, STOPPED, ATTEMPTS, DEADLINE = "cancelled", "failed", "stopped", "attempts", "deadline"
-#: Causes that are the trouble of endpoints; whether one has raised an alarm is known of the endpoint.
+#: Causes that lie with endpoints; whether one has raised an alarm is known of the endpoint.
 OF_ENDPOINTS: Final = frozenset({Obstacle.RESTING, ATTEMPTS})
 
-#: What is said of each obstacle: for how many `{seconds}` it stood in the way; of endpoints only which were shut then,
-#: `{name}`, for they may have been so while others let calls through.
+#: How many `{seconds}` an obstacle stood in the way. Of endpoints only the `{name}` of those that were shut: others may
+#: have admitted calls meanwhile.
 _WORDS: Final = {
     Obstacle.START: "no call was made in the first {seconds}",
     Obstacle.WORKERS: "no worker was ready for {seconds}",
@@ -48,9 +48,9 @@ _WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why `leftover` events of `types` were left over: in one `word`, and in a sentence without its full stop.
+    """Why `leftover` events of `types` were left over, in one `word` and in a sentence without its full stop.
 
-    `word` is an obstacle's, or one of the others above.
+    `word` is that of an obstacle, or one of the others above.
     """
 
     word: str
@@ -59,7 +59,7 @@ class Cause:
     sentence: str
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the record says of it."""
+        """Return the cause as the record has it."""
         return {"cause": self.word, "types": list(self.types), "leftover": self.leftover, "sentence": self.sentence}
 
 
@@ -67,9 +67,9 @@ class Cause:
 class Ended:
     """What is known of a run when it ends.
 
-    `leftover` and `spent` count events by type, the latter those that had all their attempts; `waits` are what the
-    others waited for; `limits` are those in force, by budget or, for a type, of its first endpoint; `stopped` says why
-    it ended before its time, empty where it did not.
+    `leftover` and `spent` count events by type, the latter those that had all their attempts. `waits` are what the
+    others waited for. `limits` are those in force, by budget or, for a type, of its first endpoint. `stopped` says why
+    it ended before its time, empty if it did not.
     """
 
     leftover: Mapping[str, int]
@@ -83,7 +83,7 @@ class Ended:
 
 
 def causes(run: Ended) -> list[Cause]:
-    """Return why events were left over, the cause of most of them first; nothing where none were."""
+    """Return why events were left over, the cause of most of them first; nothing if none were."""
     left = {name: number for name, number in run.leftover.items() if number}
     if not left:
         return []
@@ -96,14 +96,14 @@ def causes(run: Ended) -> list[Cause]:
 
 
 def verdict(why: Sequence[Mapping[str, Any]]) -> str:
-    """Write the causes of a record in one sentence, without its full stop; empty where there are none."""
+    """Return the causes of a record in one sentence, without its full stop; empty if there are none."""
     return "; ".join(one["sentence"] for one in why)
 
 
 def alarmed(why: Sequence[Mapping[str, Any]], types: Collection[str] = ()) -> bool:
     """Return whether every cause of a record has raised an alarm of its own by the time its run ends.
 
-    `types` are those of which an endpoint has: then so has what it keeps from being sent.
+    `types` are those with an endpoint that has raised one: that covers the events which it keeps from being sent.
     """
     return bool(why) and all(
         one["cause"] in ALARMED or (one["cause"] in OF_ENDPOINTS and set(types) & set(one["types"])) for one in why
@@ -111,7 +111,7 @@ def alarmed(why: Sequence[Mapping[str, Any]], types: Collection[str] = ()) -> bo
 
 
 def went_wrong(why: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether any cause of a record is more than the limits, an operator's order or a run before it."""
+    """Return whether a cause of a record is anything but the limits, an operator's order or the run before."""
     return any(one["cause"] not in {*IN_ORDER, *_AS_ORDERED} for one in why)
 
 
@@ -124,7 +124,7 @@ def _spent(run: Ended, left: Mapping[str, int]) -> Iterator[Cause]:
 
 
 def _waited(run: Ended, left: Mapping[str, int]) -> Iterator[Cause]:
-    """Put the types together that waited longest for the same."""
+    """Yield a cause for each group of types that waited longest for the same."""
     alike: dict[Wait | None, dict[str, int]] = {}
     for name, number in left.items():
         rest = number - min(number, run.spent.get(name, 0))
@@ -137,7 +137,7 @@ def _waited(run: Ended, left: Mapping[str, int]) -> Iterator[Cause]:
 
 
 def _longest(waits: Mapping[Wait, float]) -> Wait | None:
-    """Return what was waited for longest, endpoints that were shut for the same reason taken together."""
+    """Return what was waited for longest; endpoints that were shut for the same reason count together."""
     if not waits or not any(waits.values()):
         return None
     together: dict[Obstacle, float] = {}
@@ -148,7 +148,7 @@ def _longest(waits: Mapping[Wait, float]) -> Wait | None:
 
 
 def _told(run: Ended, wait: Wait | None, types: Mapping[str, int]) -> str:
-    """Say what the events of `types` waited for."""
+    """Return what the events of `types` waited for, in words."""
     names = list(types)
     if wait is None:
         return f"the deadline came while calls for {_names(names)} were under way"
@@ -164,7 +164,7 @@ def _told(run: Ended, wait: Wait | None, types: Mapping[str, int]) -> str:
 
 
 def _besides(run: Ended, main: Wait | None, types: Sequence[str]) -> str:
-    """Say what else stood in the way for long enough, and is not in the nature of the job."""
+    """Return what else stood in the way for long enough and is not part of the job, in words."""
     others = {
         wait.obstacle
         for name in types
@@ -178,7 +178,7 @@ def _besides(run: Ended, main: Wait | None, types: Sequence[str]) -> str:
 
 
 def _obstacle(run: Ended, obstacle: Obstacle, types: Sequence[str]) -> str:
-    """Say of an obstacle for how long it stood in the way of the type that waited longest for it, or where."""
+    """Return how long an obstacle stood in the way of the type that waited longest for it, or where it did."""
     longest: dict[str, float] = {}
     for name in types:
         for wait, seconds in run.waits.by_type.get(name, {}).items():

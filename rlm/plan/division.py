@@ -1,26 +1,66 @@
-"""How slots are divided over a type's endpoints: as `rlm.core.endpoint.in_order_of_use` does, but many at once."""
+"""Who gets what if there is not enough for all: slots by the order of use, lanes by share, time by priority.
+
+The order of use has two forms: slot by slot, for releases, and many slots at once, for simulations. The properties in
+`tests/unit/test_plan_properties.py` compare the two.
+"""
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rlm.core.endpoint import Endpoint
+
+
+def due(share: float, begun_of_all: int, begun: int) -> int:
+    """Return how many more calls are due to a type by its share, of `begun_of_all` of which `begun` are its own."""
+    return math.floor(share * begun_of_all) - begun
+
+
+def in_order_of_use(free: Mapping[str, int], endpoints: tuple[Endpoint, ...]) -> Iterator[str]:
+    """Yield the endpoint of each free slot, in the order of use: first the primary's slots, then the overflows' evenly.
+
+    Evenly means that the overflow endpoint with the most free slots is next; of equal ones, the first configured. A
+    slot at an endpoint with a budget takes one of the budget as well. `free` has the free slots by the name of endpoint
+    or budget; one that is missing has none.
+    """
+    left = dict(free)
+    primary, *overflow = endpoints
+    while _has_slot(left, primary):
+        yield take_slot(left, primary)
+    while usable := [endpoint for endpoint in overflow if _has_slot(left, endpoint)]:
+        yield take_slot(left, max(usable, key=lambda endpoint: left[endpoint.name]))
+
+
+def _has_slot(free: Mapping[str, int], endpoint: Endpoint) -> bool:
+    return free.get(endpoint.name, 0) > 0 and (endpoint.budget is None or free.get(endpoint.budget.name, 0) > 0)
+
+
+def take_slot(free: dict[str, int], endpoint: Endpoint) -> str:
+    """Take a slot of `endpoint` and of its budget out of `free`; return its name."""
+    free[endpoint.name] -= 1
+    if endpoint.budget is not None:
+        free[endpoint.budget.name] -= 1
+    return endpoint.name
 
 
 def divide(wanted: int, free: Sequence[int], budgets: Sequence[str | None], free_in: Mapping[str, int]) -> list[int]:
-    """Divide up to `wanted` slots over a type's endpoints.
+    """Divide up to `wanted` slots over a type's endpoints, as `in_order_of_use` would one by one.
 
     Args:
         wanted: how many slots, at the most.
         free: the free slots of each endpoint, the primary's first.
-        budgets: the budget of each endpoint, None where it has none.
+        budgets: the budget of each endpoint, None if it has none.
         free_in: the free slots of each budget.
     """
-    given = share(min(wanted, sum(free)), free)
+    given = _without_budgets(min(wanted, sum(free)), free)
     if not free_in:
         return given
     spent: Counter[str] = Counter()
@@ -32,11 +72,11 @@ def divide(wanted: int, free: Sequence[int], budgets: Sequence[str | None], free
     return _one_by_one(wanted, free, budgets, free_in)
 
 
-def share(wanted: int, free: Sequence[int]) -> list[int]:
+def _without_budgets(wanted: int, free: Sequence[int]) -> list[int]:
     """Divide `wanted` slots, no more than there are, over endpoints without budgets.
 
-    The primary gives what it has; the overflows give from the top down to one level, and what does not come out even
-    goes one each by their order.
+    The primary gives all it has. The overflows give from the top down to one level, and those first in order give one
+    more each for the remainder.
     """
     primary, *overflow = free
     if wanted <= primary:
@@ -54,9 +94,9 @@ def share(wanted: int, free: Sequence[int]) -> list[int]:
 
 
 def _level(wanted: int, free: Sequence[int]) -> int:
-    """Find the lowest level that all can be brought down to by taking at most `wanted`, which is less than all.
+    """Return the lowest level to which all can be lowered by taking at most `wanted`, which is less than the total.
 
-    What is above a level is most for some number of the tallest, so it is little enough when it is for each number.
+    The amount above a level is the largest one over any number of the tallest, so checking each number suffices.
     """
     tallest = itertools.accumulate(sorted(free, reverse=True))
     return max(-((wanted - slots) // number) for number, slots in enumerate(tallest, start=1))
@@ -65,7 +105,7 @@ def _level(wanted: int, free: Sequence[int]) -> int:
 def _one_by_one(
     wanted: int, free: Sequence[int], budgets: Sequence[str | None], free_in: Mapping[str, int]
 ) -> list[int]:
-    """Divide where a budget has fewer slots than its endpoints: an endpoint is out once its budget is used up."""
+    """Divide one by one, for a budget with fewer slots than its endpoints: they are out once it is used up."""
     left: dict[str | None, int] = {None: sum(free)}
     left.update(free_in)
     given = [min(wanted, free[0], left[budgets[0]]), *[0 for _ in free[1:]]]
@@ -82,3 +122,42 @@ def _one_by_one(
             if slots < -1:
                 heapq.heappush(tallest, (slots + 1, index))
     return given
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """The waiting events of one type, by priority: those carried over from an earlier run, and the new ones."""
+
+    carried: Mapping[int, int] = field(default_factory=dict)
+    new: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sacrifice:
+    """The events of one type that are left over, by priority, the lowest first.
+
+    Of the priorities in `whole` all are left. `carried` of the events were carried over before.
+    """
+
+    by_priority: Mapping[int, int]
+    whole: frozenset[int]
+    carried: int
+
+
+def sacrifice(number: int, ranks: Ranks) -> Sacrifice:
+    """Return the `number` events that go last: from the lowest priority up, in each the new ones first.
+
+    A run goes through a type's events by priority, then by age, and a carried event is older than a new one.
+    """
+    left: Counter[int] = Counter()
+    whole = set()
+    carried = 0
+    for priority in sorted({*ranks.new, *ranks.carried}):
+        newcomers, veterans = ranks.new.get(priority, 0), ranks.carried.get(priority, 0)
+        chosen = min(number - left.total(), newcomers + veterans)
+        if chosen > 0:
+            left[priority] = chosen
+            carried += max(0, chosen - newcomers)
+            if chosen == newcomers + veterans:
+                whole.add(priority)
+    return Sacrifice(dict(left), frozenset(whole), carried)

@@ -1,31 +1,65 @@
-"""How the leftovers develop over the next windows, each planned with what the one before it left over and called."""
+"""How the leftovers develop: what the next windows show, what the limits admit in the long run, and the verdict."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from rlm.plan.longrun import LongRun
+from rlm.core.endpoint import all_limited
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
-    from rlm.plan.course import Course, Start
-    from rlm.plan.values import Window
+    from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 
-#: Windows over which a trend is measured, or a whole cycle of the limits where that is longer. Twice as many without a
-#: change of it, and nothing new is to be expected.
+#: Windows over which a trend is measured, or a whole cycle of the limits if that is longer. After twice as many without
+#: a change of the trend, nothing new is expected.
 SPAN: Final = 60
-#: Growth below this many events a window is none: what arrives is whole events.
+#: Growth below this many events per window is none: events arrive as whole ones.
 NO_GROWTH: Final = 0.5
-#: Where nothing is known of the limits.
-ANYTHING: Final = LongRun()
+
+
+@dataclass(frozen=True, slots=True)
+class LongRun:
+    """The most calls per window in the long run: `by_type` if each has its endpoints to itself, and all `together`.
+
+    Whatever the plans of some windows show, no more can go on for ever. After `cycle` windows every limit has been
+    through its period; before that no trend is certain.
+    """
+
+    by_type: Mapping[str, float] = field(default_factory=dict)
+    together: float = math.inf
+    cycle: float = 0.0
+
+    @classmethod
+    def of(cls, types: Sequence[EventType], shut: Container[str], seconds: float, guard_seconds: float) -> LongRun:
+        """Return it for windows of `seconds`; endpoints and budgets named in `shut` admit nothing."""
+        endpoints = {
+            kind.name: [one for one in kind.endpoints if not any(each.name in shut for each in all_limited([one]))]
+            for kind in types
+        }
+        longest = max(one.limit.longest_seconds for kind in types for one in all_limited(kind.endpoints))
+        return cls(
+            {name: seconds * _a_second(ones, guard_seconds) for name, ones in endpoints.items()},
+            seconds * _a_second([one for ones in endpoints.values() for one in ones], guard_seconds),
+            (longest + guard_seconds) / seconds,
+        )
+
+    def surplus_of(self, name: str, arrivals: Mapping[str, float]) -> float:
+        """Return by how many events per window the arrivals of a type exceed that; below zero, the room left."""
+        return arrivals.get(name, 0.0) - self.by_type.get(name, math.inf)
+
+    def surplus(self, arrivals: Mapping[str, float]) -> float:
+        """Return by how many, at least, the arrivals of all types exceed it."""
+        of_each = sum(max(0.0, self.surplus_of(name, arrivals)) for name in arrivals)
+        return max(of_each, sum(arrivals.values()) - self.together)
 
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """One window to come: by type the events waiting at its start, and those of them left over at its end."""
+    """One window ahead: by type the events waiting at its start, and those of them left over at its end."""
 
     events: Mapping[str, int]
     left: Mapping[str, int]
@@ -38,19 +72,19 @@ class Ahead:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """The windows to come, as many as asked for or until nothing new came, and what arrives between two of them.
+    """The windows ahead, as many as asked for or until nothing new came, and the `arrivals` between two of them.
 
-    What they show is sure of those windows only. Beyond them goes what has settled, and what the limits let through in
-    the `long_run`: where more arrives, the leftovers grow for ever, whatever a few windows look like.
+    They are certain for themselves only. Beyond them, a settled trend counts, and what the limits admit in the
+    `long_run`: if more arrives than that, the leftovers grow for ever, whatever a few windows look like.
     """
 
     windows: tuple[Ahead, ...]
     arrivals: Mapping[str, float]
-    long_run: LongRun = ANYTHING
+    long_run: LongRun = LongRun()
 
     @property
     def drained_in(self) -> int | None:
-        """The first window, counted from 1, that leaves nothing over, None where that does not last."""
+        """The first window, counted from 1, that leaves nothing over; None if that does not last."""
         left = self._left
         comes_back = self.settled and self._trend < NO_GROWTH and 0 in left[-self._tail :]
         lasts = not self._too_much and (left[-1] == 0 or comes_back)
@@ -58,12 +92,12 @@ class Outlook:
 
     @property
     def settled(self) -> bool:
-        """Tell whether the trend has kept for long enough to go on."""
-        return _is_steady(self._left, _span(self.long_run.cycle))
+        """Whether the trend has lasted long enough to go on."""
+        return is_steady(self._left, span_of(self.long_run.cycle))
 
     @property
     def growth(self) -> float:
-        """By how many events the leftover grows a window in the end; below zero where it shrinks."""
+        """By how many events per window the leftover grows in the end; below zero if it shrinks."""
         return 0.0 if self.drained_in else self._in_the_end(self._trend, self.long_run.surplus(self.arrivals))
 
     def growth_of(self, name: str) -> float:
@@ -72,7 +106,7 @@ class Outlook:
 
     @property
     def verdict(self) -> str:
-        """Say in words what comes of it: "never" is said only of what is sure."""
+        """The result in words; "never" is used only for what is certain."""
         last, growth = self._left[-1], self.growth
         window = f"window {len(self.windows):,}"
         if self.drained_in:
@@ -88,7 +122,7 @@ class Outlook:
         return f"not by {window}: {last:,} {'is' if last == 1 else 'are'} left over then, {self._so_far(growth)}"
 
     def _drained(self, number: int) -> str:
-        """Say since when nothing is left over, and what comes again now and then."""
+        """Return since when nothing is left over, and what comes back now and then."""
         left = self._left
         if not any(left):
             lasts = not any(self.arrivals.values()) or len(left) > self.long_run.cycle
@@ -98,7 +132,7 @@ class Outlook:
         return f"drained in window {number:,}{later}"
 
     def _so_far(self, growth: float) -> str:
-        """Say what the windows show where it does not tell what comes in the end."""
+        """Return what the windows show if that does not decide what comes in the end."""
         so_far = "" if self.settled else " so far"
         if growth >= NO_GROWTH:
             return f"growing by {_events(growth)} a window{so_far}"
@@ -109,7 +143,7 @@ class Outlook:
         return f"{round(-growth):,} fewer with each window{so_far}{none_left}"
 
     def _drained_by(self) -> int | None:
-        """Return the window by which each type would be done: whole cycles later, no faster than limits allow."""
+        """Return the window by which each type would be done, in whole cycles and no faster than limits allow."""
         last, cycle = self.windows[-1], max(1.0, self.long_run.cycle)
         cycles = 0
         for name, left in last.left.items():
@@ -147,23 +181,23 @@ class Outlook:
 
     @property
     def _too_much(self) -> bool:
-        """Tell whether more arrives than the limits let through in the long run."""
+        """Whether more arrives than the limits admit in the long run."""
         return self.long_run.surplus(self.arrivals) >= NO_GROWTH
 
     @property
     def _whole_cycle(self) -> bool:
-        """Tell whether the last windows, over which trends are measured, hold a cycle of every limit."""
+        """Whether the last windows, over which trends are measured, contain a cycle of every limit."""
         return len(self.windows) // 2 >= self.long_run.cycle
 
     @property
     def _tail(self) -> int:
-        """How many of the last windows tell the trend: the first begin with windows that are open."""
+        """How many of the last windows show the trend: in the first ones the limits' windows are still open."""
         half, cycle = len(self.windows) // 2, self.long_run.cycle
-        return max(1, min(_span(cycle), _whole_cycles(half, cycle)) if self._whole_cycle else half)
+        return max(1, min(span_of(cycle), _whole_cycles(half, cycle)) if self._whole_cycle else half)
 
     @property
     def _trend(self) -> float:
-        """By how many events the leftover grew a window over the last ones."""
+        """By how many events per window the leftover grew over the last ones."""
         return sum(self._trend_of(name) for name in self.windows[0].left)
 
     def _trend_of(self, name: str) -> float:
@@ -174,19 +208,19 @@ class Outlook:
         return self.arrivals.get(name, 0.0) - completed if last.left[name] else 0.0
 
     def _in_the_end(self, trend: float, surplus: float) -> float:
-        """Return what a trend comes to: a surplus is sure, and the trend of a few windows is not."""
+        """Return what a trend comes to: a surplus is certain, the trend of a few windows is not."""
         if surplus < NO_GROWTH:
             return trend
         return max(trend, surplus) if self.settled else surplus
 
 
-def _span(cycle: float) -> int:
-    """Return over how many windows a trend is measured."""
+def span_of(cycle: float) -> int:
+    """Return the number of windows over which a trend is measured."""
     return max(math.ceil(cycle), _whole_cycles(SPAN, cycle))
 
 
 def _whole_cycles(most: int, cycle: float) -> int:
-    """Return the windows of as many whole cycles as there are in so many windows."""
+    """Return the number of windows in as many whole cycles as fit into `most` windows."""
     return round(most // cycle * cycle) if cycle else most
 
 
@@ -195,58 +229,21 @@ def _events(number: float) -> str:
     return "1 event" if whole == 1 else f"{whole:,} events"
 
 
-def look_ahead(
-    backlog: Mapping[str, int],
-    arrivals: Mapping[str, float],
-    windows: Mapping[str, Window],
-    number: int,
-    plan: Callable[[Mapping[str, int], Mapping[str, Window]], Course],
-    carry: Callable[[Mapping[str, Window], Sequence[Start]], Mapping[str, Window]],
-    long_run: LongRun = ANYTHING,
-) -> Outlook:
-    """Plan up to `number` windows one after the other, fewer once nothing new is to be expected.
-
-    Args:
-        backlog: events by type that wait for the first.
-        arrivals: events by type that come between the starts of two, a fraction as often as it comes to a whole one.
-        windows: what the endpoints' windows hold at the start of the first.
-        number: how many windows.
-        plan: what becomes of a window that begins with this backlog and these windows of the endpoints.
-        carry: what the windows of the endpoints hold a window later.
-        long_run: what the limits let through in the long run.
-    """
-    ahead: list[Ahead] = []
-    events = dict(backlog)
-    for passed in range(1, number + 1):
-        course = plan(events, windows)
-        ahead.append(Ahead(events, dict(course.left)))
-        if _tells_no_more(ahead, arrivals, number, _span(long_run.cycle)):
-            break
-        windows = carry(windows, course.starts)
-        events = {name: left + _arrived(arrivals.get(name, 0.0), passed) for name, left in course.left.items()}
-    return Outlook(tuple(ahead), arrivals, long_run)
-
-
-def _arrived(rate: float, passed: int) -> int:
-    """Return how many whole events come after the window number `passed`, so that the sum keeps to the rate."""
-    return math.floor(rate * passed + NO_GROWTH) - math.floor(rate * (passed - 1) + NO_GROWTH)
-
-
-def _tells_no_more(ahead: Sequence[Ahead], arrivals: Mapping[str, float], number: int, span: int) -> bool:
-    """Tell whether nothing new is to be expected: all is done, or an old trend goes on beyond the last window asked."""
-    left = [one.leftover for one in ahead]
-    quiet = span if any(arrivals.values()) else 1
-    if len(left) >= quiet and not any(left[-quiet:]):
-        return True
-    if not _is_steady(left, span):
-        return False
-    between, now = left[-1 - span], left[-1]
-    return now >= between or now > (number - len(left)) * (between - now) / span
-
-
-def _is_steady(left: Sequence[int], span: int) -> bool:
-    """Tell whether the leftovers have changed as much in the last `span` windows as in those before."""
+def is_steady(left: Sequence[int], span: int) -> bool:
+    """Return whether the leftovers changed as much in the last `span` windows as in those before."""
     if len(left) <= 2 * span:
         return False
     before, between, now = (left[-1 - back] for back in (2 * span, span, 0))
     return abs((now - between) - (between - before)) <= NO_GROWTH * span
+
+
+def _a_second(endpoints: Iterable[Endpoint], guard_seconds: float) -> float:
+    """Return the most calls per second of all endpoints; those with a budget make no more than it allows together."""
+    found: dict[Budget | None, float] = defaultdict(float)
+    for one in {endpoint.name: endpoint for endpoint in endpoints}.values():
+        found[one.budget] += _rate(one.limit, guard_seconds)
+    return sum(min(rate, _rate(budget.limit, guard_seconds)) if budget else rate for budget, rate in found.items())
+
+
+def _rate(limit: Limit, guard_seconds: float) -> float:
+    return min(rule.amount / (rule.seconds + guard_seconds) for rule in limit.rules)

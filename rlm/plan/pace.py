@@ -1,4 +1,4 @@
-"""Just-in-time release, as a pure function: which events to release now, and the endpoint meant for each."""
+"""Just-in-time release: which events to release now, and to which endpoints. Pure."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from rlm.core.endpoint import in_order_of_use, take_slot
 from rlm.core.expected import call_seconds, needed_seconds
+from rlm.plan.division import due, in_order_of_use, take_slot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from rlm.core.counts import Counts
     from rlm.core.endpoint import Endpoint, EventType
     from rlm.core.expected import Expected, Pair
+    from rlm.core.trail import Counts
     from rlm.core.window import WindowState
 
-#: A message takes about this long from its release to its claim, seconds: lanes free by then are counted on.
+#: About how long a message takes from its release to its claim, seconds: lanes that are free by then count.
 AHEAD_SECONDS = 0.05
-#: Events released at one time, at the most, or this part of all lanes where that is more. A hundred calls that set out
-#: in the same instant crowd each other on their way, and the last are read too late for their slots' guard.
+#: The most events released at one time, or this part of all lanes if that is more. A hundred calls sent at the same
+#: instant delay each other, and the last are read too late for their slots' guard.
 BURST_EVENTS = 15
 BURST_SHARE = 0.15
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """What a release is decided on, as it stands at one moment.
+class ReleaseState:
+    """What a release is decided on, at one moment.
 
-    `counts` by type; `views` of the windows, by the name of endpoint or budget; `lanes` there are; `remaining_seconds`
-    to the deadline; what calls are `expected` to be like; by type the events `begun` in this run so far. `strangers`
-    are the ready workers of another configuration, which claim nothing.
+    `counts` by type, `windows` by the name of endpoint or budget, all `lanes`, the `remaining_seconds` to the deadline,
+    what calls are `expected` to be like, and by type the events `begun` in this run so far. `strangers` are the ready
+    workers of another configuration, which claim nothing.
     """
 
     counts: Mapping[str, Counts]
-    views: Mapping[str, WindowState]
+    windows: Mapping[str, WindowState]
     lanes: int
     remaining_seconds: float
     expected: Mapping[Pair, Expected] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Scene:
     strangers: int = 0
 
     def usable(self, event_type: EventType) -> tuple[Endpoint, ...]:
-        """Return the endpoints where a call begun now would be answered before the deadline."""
+        """Return the endpoints that would answer a call begun now before the deadline."""
         return tuple(
             endpoint
             for endpoint in event_type.endpoints
@@ -52,104 +52,99 @@ class Scene:
         )
 
     def wait_seconds(self, endpoint: Endpoint) -> float:
-        """Return when the next slot of an endpoint comes, its budget allowing; 0 where there is one now."""
-        views = [self.views[limited.name] for limited in (endpoint, endpoint.budget) if limited is not None]
-        return max(0.0 if view.free > 0 else view.wait_seconds for view in views)
+        """Return the seconds until the next slot of an endpoint and its budget; 0 if there is one now."""
+        windows = [self.windows[limited.name] for limited in (endpoint, endpoint.budget) if limited is not None]
+        return max(0.0 if window.free > 0 else window.wait_seconds for window in windows)
 
 
-def choose_releases(scene: Scene, types: Sequence[EventType]) -> dict[str, list[str]]:
+def choose_releases(state: ReleaseState, types: Sequence[EventType]) -> dict[str, list[str]]:
     """Choose the releases of this moment: for each type the endpoints, one for each event to release.
 
-    Lanes go to `types` in their order, highest priority first, except that a type goes before them which has had less
-    than its share of the run's calls. A type gets no lane that its endpoints have no slot for. What is released or
-    claimed and has no slot yet is counted against the free slots, for it is going to take them.
+    Lanes go to `types` in their order, highest priority first; but a type that has had less than its share of the run's
+    calls goes before them. A type gets no lane that its endpoints have no slot for. Events that are released or claimed
+    and have no slot yet are subtracted from the free slots, because they are going to take them.
     """
-    free = _free_slots(scene, types)
-    lanes = _open_lanes(scene, types)
+    free = _free_slots(state, types)
+    lanes = _open_lanes(state, types)
     chosen: dict[str, list[str]] = {}
-    for event_type, most in _turns(scene, types, lanes):
+    for event_type, most in _turns(state, types, lanes):
         had = chosen.get(event_type.name, [])
-        wanted = min(most, lanes, scene.counts[event_type.name].pending - len(had))
-        releases = _take(free, scene.usable(event_type), wanted)
+        wanted = min(most, lanes, state.counts[event_type.name].pending - len(had))
+        releases = _take(free, state.usable(event_type), wanted)
         lanes -= len(releases)
         if releases:
             chosen[event_type.name] = [*had, *releases]
     return chosen
 
 
-def _free_slots(scene: Scene, types: Sequence[EventType]) -> dict[str, int]:
-    """Count the free slots by name, without those that released events are going to take."""
-    free = {name: view.free for name, view in scene.views.items()}
+def _free_slots(state: ReleaseState, types: Sequence[EventType]) -> dict[str, int]:
+    """Return the free slots by name, without those that released events are going to take."""
+    free = {name: window.free for name, window in state.windows.items()}
     for event_type in types:
-        count = scene.counts[event_type.name]
+        count = state.counts[event_type.name]
         _take(free, event_type.endpoints, count.released + count.boarding)
     return free
 
 
 def _take(free: dict[str, int], endpoints: tuple[Endpoint, ...], wanted: int) -> list[str]:
-    """Take up to `wanted` slots out of `free`, in the order of use; name the endpoint of each."""
+    """Take up to `wanted` slots out of `free`, in the order of use; return the endpoint of each."""
     if not endpoints or wanted <= 0:
         return []
     by_name = {endpoint.name: endpoint for endpoint in endpoints}
     return [take_slot(free, by_name[name]) for name in islice(in_order_of_use(free, endpoints), wanted)]
 
 
-def _open_lanes(scene: Scene, types: Sequence[EventType]) -> int:
-    busy = sum(count.released + count.inflight for count in scene.counts.values())
-    burst = max(BURST_EVENTS, int(BURST_SHARE * scene.lanes))
-    return min(scene.lanes - busy + _falling_free(scene, types), burst)
+def _open_lanes(state: ReleaseState, types: Sequence[EventType]) -> int:
+    """Return how many lanes may be used now: the idle ones, and those that become free while a message travels."""
+    busy = sum(count.released + count.inflight for count in state.counts.values())
+    ends_per_second = sum(
+        state.counts[one.name].inflight / min(call_seconds(one, end.name, state.expected) for end in one.endpoints)
+        for one in types
+    )
+    burst = max(BURST_EVENTS, int(BURST_SHARE * state.lanes))
+    return min(state.lanes - busy + math.floor(ends_per_second * AHEAD_SECONDS), burst)
 
 
-def _falling_free(scene: Scene, types: Sequence[EventType]) -> int:
-    """Estimate how many busy lanes fall free while a message is on its way."""
-    rate = sum(scene.counts[one.name].inflight / _quickest_seconds(one, scene) for one in types)
-    return math.floor(rate * AHEAD_SECONDS)
-
-
-def _quickest_seconds(event_type: EventType, scene: Scene) -> float:
-    return min(call_seconds(event_type, endpoint.name, scene.expected) for endpoint in event_type.endpoints)
-
-
-def _turns(scene: Scene, types: Sequence[EventType], lanes: int) -> Iterator[tuple[EventType, int]]:
-    """Yield the types in the order in which they may take lanes, each with the most it may take in that turn."""
-    total = sum(scene.begun.values()) + max(0, lanes)
+def _turns(state: ReleaseState, types: Sequence[EventType], lanes: int) -> Iterator[tuple[EventType, int]]:
+    """Yield the types in the order in which they may take lanes, each with the most it may take in this turn."""
+    total = sum(state.begun.values()) + max(0, lanes)
     for event_type in types:
         if event_type.share:
-            yield event_type, math.floor(event_type.share * total) - scene.begun.get(event_type.name, 0)
+            yield event_type, due(event_type.share, total, state.begun.get(event_type.name, 0))
     for event_type in types:
         yield event_type, lanes
 
 
-def short_of_lanes(scene: Scene, types: Sequence[EventType]) -> bool:
+def short_of_lanes(state: ReleaseState, types: Sequence[EventType]) -> bool:
     """Return whether an event waits for nothing but a lane: a slot is free for it."""
     return any(
-        scene.counts[event_type.name].pending
-        and any(scene.wait_seconds(endpoint) <= 0 for endpoint in scene.usable(event_type))
+        state.counts[event_type.name].pending
+        and any(state.wait_seconds(endpoint) <= 0 for endpoint in state.usable(event_type))
         for event_type in types
     )
 
 
-def can_send(scene: Scene, types: Sequence[EventType]) -> bool:
-    """Tell whether anything that is open may still be sent: something is under way, or a slot comes in time."""
+def can_send(state: ReleaseState, types: Sequence[EventType]) -> bool:
+    """Return whether an open event may still be sent: one is under way, or a slot comes in time."""
     for event_type in types:
-        count = scene.counts[event_type.name]
+        count = state.counts[event_type.name]
         if count.released or count.inflight:
             return True
         if count.open and any(
-            scene.wait_seconds(endpoint) + needed_seconds(event_type, endpoint.name, scene.expected)
-            <= scene.remaining_seconds
+            state.wait_seconds(endpoint) + needed_seconds(event_type, endpoint.name, state.expected)
+            <= state.remaining_seconds
             for endpoint in event_type.endpoints
         ):
             return True
     return False
 
 
-def next_slot_seconds(scene: Scene, types: Sequence[EventType]) -> float | None:
-    """Return when the next slot comes that a pending event waits for, seconds; 0 now, None when none is waited for."""
+def next_slot_seconds(state: ReleaseState, types: Sequence[EventType]) -> float | None:
+    """Return the seconds until the next slot that a pending event waits for; None if none is waited for."""
     waits = [
-        scene.wait_seconds(endpoint)
+        state.wait_seconds(endpoint)
         for event_type in types
-        if scene.counts[event_type.name].pending
+        if state.counts[event_type.name].pending
         for endpoint in event_type.endpoints
     ]
     return min(waits, default=None)

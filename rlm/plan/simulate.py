@@ -1,8 +1,8 @@
-"""The run as the conductor would conduct it, on counts: groups of lanes and of slots move together, never one event.
+"""A simulation of the run as the conductor would conduct it, on counts: groups of lanes and slots, never one event.
 
-The cost follows the number of moments at which lanes or slots come free, not the number of events. Lanes go to types by
-priority, but first to a type that has had less than its share; a type that cannot use one, its endpoints being full,
-leaves it to the next.
+The cost follows the number of moments at which lanes or slots become free, not the number of events. Lanes go to types
+by priority, but first to a type that has had less than its share. A type that cannot use a lane, since its endpoints
+are full, leaves it to the next.
 """
 
 from __future__ import annotations
@@ -11,28 +11,30 @@ import heapq
 import math
 from typing import TYPE_CHECKING
 
-from rlm.plan.course import Course
-from rlm.plan.gate import Gate
-from rlm.plan.lanes import Lanes
-from rlm.plan.queue import Queue
+from rlm.core.retry import backoff
+from rlm.plan.division import divide, due
+from rlm.plan.situation import Course, Start
+from rlm.plan.window import NEVER, SimulatedWindow
 
 if TYPE_CHECKING:
-    from rlm.plan.situation import Situation
+    from collections.abc import Mapping, Sequence
+
+    from rlm.plan.situation import Demand, Route, Situation
 
 
 def simulate(situation: Situation, lanes: int) -> Course:
-    """Run `situation` through on that many lanes."""
+    """Return what the run comes to on that many lanes."""
     return _Simulation(situation, lanes).run()
 
 
 class _Simulation:
-    """Types wait either for a lane (`_open`, by priority) or for a slot or an event (`_shut`, by the moment)."""
+    """Each type waits for a lane (`_open`, by priority), or for a slot or an event (`_shut`, by the moment)."""
 
     def __init__(self, situation: Situation, lanes: int) -> None:
-        gates = _Gates(situation)
+        windows = _Windows(situation)
         self._course = Course()
-        self._lanes = Lanes(situation, lanes)
-        self._queues = [Queue(demand, situation, gates) for demand in situation.demands]
+        self._lanes = _Lanes(situation, lanes)
+        self._queues = [_Queue(demand, situation, windows) for demand in situation.demands]
         self._sharing = [queue for queue in self._queues if queue.demand.share]
         self._open = list(range(len(self._queues)))
         self._shut: list[tuple[int, int]] = []
@@ -43,7 +45,7 @@ class _Simulation:
             while self._shut and self._shut[0][0] <= at:
                 heapq.heappush(self._open, heapq.heappop(self._shut)[1])
             self._serve(at)
-            # With no lane idle the next that falls free matters; else all that still wait do so for a slot.
+            # With no idle lane the next free one matters; otherwise everything still waiting waits for a slot.
             waits_for = self._lanes.moments if self._lanes.idle <= 0 else self._shut
             if not waits_for:
                 break
@@ -55,12 +57,12 @@ class _Simulation:
         return self._course
 
     def _serve(self, at: int) -> None:
-        """Let the types that wait for lanes take those that are idle."""
+        """Give the idle lanes to the types that wait for one."""
         lanes, starts = self._lanes, self._course.starts
         if self._sharing and lanes.idle > 0:
             total = sum(queue.begun for queue in self._queues) + lanes.idle
             for queue in self._sharing:
-                owed = math.floor(queue.demand.share * total) - queue.begun
+                owed = due(queue.demand.share, total, queue.begun)
                 queue.serve(at, min(owed, lanes.idle), starts, lanes)
         while self._open and lanes.idle > 0:
             queue = self._queues[self._open[0]]
@@ -72,13 +74,169 @@ class _Simulation:
                     heapq.heappush(self._shut, (wakes_at, index))
 
 
-class _Gates(dict[str, Gate]):
-    """The gates of one simulation, each copied when it is first asked for: with few lanes most never are."""
+class _Windows(dict[str, SimulatedWindow]):
+    """The windows of one simulation, each copied on first use: with few lanes most are never used."""
 
     def __init__(self, situation: Situation) -> None:
         super().__init__()
-        self._as_they_stand = situation.gates
+        self._as_they_stand = situation.windows
 
-    def __missing__(self, name: str) -> Gate:
-        gate = self[name] = self._as_they_stand[name].copy()
-        return gate
+    def __missing__(self, name: str) -> SimulatedWindow:
+        window = self[name] = self._as_they_stand[name].copy()
+        return window
+
+
+class _Lanes:
+    """The idle lanes, and in `moments` the groups of busy ones by when they are free, a turnaround after the answer.
+
+    `idle` is below zero if more lanes are busy than there should be.
+    """
+
+    __slots__ = ("_turnaround", "idle", "moments")
+
+    def __init__(self, situation: Situation, lanes: int) -> None:
+        self._turnaround = situation.turnaround
+        self.moments = [(busy.answered_at + situation.turnaround, 1) for busy in situation.busy]
+        self.idle = lanes - len(self.moments)
+        if situation.ready_lanes is not None:
+            late = lanes - max(situation.ready_lanes, len(situation.busy))
+            if late > 0:
+                self.moments.append((situation.coming_up, late))
+                self.idle -= late
+        heapq.heapify(self.moments)
+
+    def begin(self, answered_at: int, calls: int) -> None:
+        """Make lanes busy with `calls`."""
+        self.idle -= calls
+        heapq.heappush(self.moments, (answered_at + self._turnaround, calls))
+
+    def free_by(self, at: int) -> None:
+        """Make the lanes idle that are free by `at`."""
+        while self.moments and self.moments[0][0] <= at:
+            self.idle += heapq.heappop(self.moments)[1]
+
+
+class _Queue:
+    """The events of one type: those that wait, and those that failed and are in their back-off.
+
+    A call is begun only if it can be answered by the deadline, and events that failed before go first. `answered` is
+    when the last event is answered, 0 if none is. `begun` counts the events begun, those of earlier plans included;
+    `failed` counts those that failed in every attempt.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_backoff",
+        "_budgets",
+        "_coming",
+        "_failing",
+        "_late",
+        "_open",
+        "_routes",
+        "_until",
+        "_waiting",
+        "_windows",
+        "answered",
+        "begun",
+        "demand",
+        "failed",
+    )
+
+    def __init__(self, demand: Demand, situation: Situation, windows: Mapping[str, SimulatedWindow]) -> None:
+        answers = [busy.answered_at for busy in situation.busy if busy.type == demand.name]
+        self.demand = demand
+        self.begun = demand.begun
+        self.failed = 0
+        self.answered = max((at for at in answers if at <= situation.deadline), default=0)
+        self._late = sum(at > situation.deadline for at in answers)
+        self._windows = windows
+        self._attempts = situation.max_attempts
+        self._backoff = situation.backoff
+        #: By the attempts made before: the events that wait, and the fraction of a failing call carried over. It starts
+        #: at a half for first attempts, to round to the nearest; later ones round down, or half an event would fail in
+        #: all of them.
+        self._waiting = [demand.events] + [0] * (situation.max_attempts - 1)
+        self._failing = [0.5] + [0.0] * (situation.max_attempts - 1)
+        #: (moment, attempts, events) of those in their back-off.
+        self._coming: list[tuple[int, int, int]] = []
+        #: The routes still usable with the windows of their endpoints and budgets, and the latest moments of each.
+        self._routes: Sequence[Route] = demand.routes
+        self._open: list[tuple[Route, SimulatedWindow, SimulatedWindow | None]] = []
+        self._until = [-1]
+
+    @property
+    def left(self) -> int:
+        """The events that are not answered."""
+        return sum(self._waiting) + self._late + self.failed + sum(events for _, _, events in self._coming)
+
+    def serve(self, at: int, most: int, starts: list[Start], lanes: _Lanes) -> None:
+        """Begin the calls that slots allow at `at`, on at most `most` idle lanes."""
+        self._advance(at)
+        wanted = min(most, sum(self._waiting))
+        if wanted <= 0 or not self._open:
+            return
+        for (route, window, budget), number in zip(self._open, self._divide(at, wanted), strict=True):
+            if number:
+                window.take(at, number)
+                if budget is not None:
+                    budget.take(at, number)
+                starts.append(Start(at, self.demand.name, route.endpoint, number, route.takes))
+                lanes.begin(at + route.takes, number)
+                self._begin(at + route.takes, route, number)
+
+    def wakes_at(self, at: int) -> int | None:
+        """Return when it can use a lane again, at the earliest, that it cannot use at `at`; None if never."""
+        if not any(self._waiting):
+            at = self._coming[0][0] if self._coming else NEVER
+        opens = min(
+            [max(window.opens, budget.opens) if budget else window.opens for _, window, budget in self._open],
+            default=NEVER,
+        )
+        wakes_at = max(at, opens)
+        return wakes_at if wakes_at <= max(self._until, default=0) else None
+
+    def _advance(self, at: int) -> None:
+        """Drop the routes that are too late for any call; take back the events whose back-off is over."""
+        if self._until and at > self._until[0]:
+            self._use([route for route in self._routes if route.latest >= at])
+        while self._coming and self._coming[0][0] <= at:
+            _, attempt, events = heapq.heappop(self._coming)
+            self._waiting[attempt] += events
+            self.begun -= events
+
+    def _use(self, routes: Sequence[Route]) -> None:
+        self._routes = routes
+        self._open = [
+            (route, self._windows[route.endpoint], None if route.budget is None else self._windows[route.budget])
+            for route in routes
+        ]
+        self._budgets = [route.budget for route in routes]
+        self._until = sorted({route.latest for route in routes})
+
+    def _divide(self, at: int, wanted: int) -> list[int]:
+        free = [window.free(at) if window.opens <= at else 0 for _, window, _ in self._open]
+        free_in = {name: self._windows[name].free(at) for name in self._budgets if name is not None}
+        return divide(wanted, free, self._budgets, free_in)
+
+    def _begin(self, answered_at: int, route: Route, number: int) -> None:
+        self.begun += number
+        answered = number
+        for attempt in reversed(range(self._attempts)):
+            begun = min(number, self._waiting[attempt])
+            if begun:
+                number -= begun
+                self._waiting[attempt] -= begun
+                answered -= self._fail(answered_at, route, attempt, begun) if route.error_rate else 0
+        if answered:
+            self.answered = max(self.answered, answered_at)
+
+    def _fail(self, at: int, route: Route, attempt: int, calls: int) -> int:
+        """Return how many of the calls fail, at the expected rate over all groups; put them into their back-off."""
+        owed = self._failing[attempt] + calls * route.error_rate
+        failed = math.floor(owed)
+        self._failing[attempt] = owed - failed
+        if attempt + 1 == self._attempts:
+            self.failed += failed
+        elif failed:
+            heapq.heappush(self._coming, (at + backoff(self._backoff, attempt + 1), attempt + 1, failed))
+        return failed

@@ -1,39 +1,40 @@
-"""What a simulation starts from: demands with the ways they may take, gates, calls under way. Times in ticks."""
+"""What a simulation starts from, demands, routes, windows and calls under way, and what it comes to. Times in ticks."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rlm.core.endpoint import all_limited
 from rlm.core.expected import Expected
-from rlm.plan.gate import Gate, duration, ticks
-from rlm.plan.values import Progress, Window
+from rlm.core.window import WindowState
+from rlm.plan.values import RunProgress
+from rlm.plan.window import SimulatedWindow, duration, ticks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from rlm.core.endpoint import Endpoint, EventType
-    from rlm.plan.values import Horizon, Underway
+    from rlm.plan.values import Horizon, Underway, Workload
 
-#: Where a run is under way, slots that come back within this part of the guard are taken together, by the latest.
+#: If a run is under way, slots that come back within this part of the guard form one group, at the latest time.
 GRAINS_OF_GUARD: Final = 10
 
-#: Above so many endpoints and budgets not all is looked at that more workers or endpoints would change.
+#: With more endpoints and budgets than this the planner examines fewer alternatives.
 MANY_ENDPOINTS: Final = 1000
 
-_FRESH = Window()
+_FRESH = WindowState()
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A way for a type's events: the gate and its budget, what a call takes, the last moment at which one is begun.
+    """An endpoint for a type's events, its budget, what a call takes, and the latest moment to begin one.
 
     `error_rate` is the part of the calls that fails.
     """
 
-    gate: str
+    endpoint: str
     budget: str | None
     takes: int
     latest: int
@@ -42,10 +43,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """A type's events that wait, and the routes they may go, the primary's first. `takes` is the shortest of a call.
+    """A type's waiting events and their routes, the primary's first. `takes` is the shortest duration of a call.
 
-    `begun` of its events have been begun already, and `share` is the part of all begun ones that is to be its own.
-    `one_more` is what another overflow endpoint would be.
+    `begun` of its events have been begun already; `share` is the part of all begun events that is due to the type.
+    `one_more` is another overflow endpoint as it would be.
     """
 
     name: str
@@ -57,16 +58,16 @@ class Demand:
     one_more: Endpoint
 
     @property
-    def gates(self) -> set[str]:
+    def windows(self) -> set[str]:
         """The names of its endpoints and of their budgets."""
-        return {name for route in self.routes for name in (route.gate, route.budget) if name is not None}
+        return {name for route in self.routes for name in (route.endpoint, route.budget) if name is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """A lane with a call under way, and when that is answered. `type` is None where it is not expected to be done then.
+    """A lane with a call under way, and when that is answered.
 
-    That is a call to a suspect endpoint: its event is counted among those that wait.
+    `type` is None for a call to a suspect endpoint: it is not expected to succeed, and its event counts as waiting.
     """
 
     type: str | None
@@ -75,16 +76,16 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """All that a simulation starts from but the number of lanes.
+    """Everything that a simulation starts from, except the number of lanes.
 
-    Demands are by priority, high to low; `gates` are those of endpoints and of budgets, by name. A lane needs a
-    `turnaround` between two calls. A call that failed is tried again after a `backoff`, doubled with each attempt, of
-    which there are `max_attempts`. Where a run is `under_way` lanes may be `busy`. Moments count from the one planned
-    for, at which the run had `gone` on for so long.
+    Demands go from high to low priority; `windows` are those of endpoints and budgets, by name. A lane needs a
+    `turnaround` between two calls. A failed call is tried again after a `backoff`, doubled with each of the
+    `max_attempts`. If a run is `under_way`, lanes may be `busy`, and more than the `ready_lanes` need `coming_up` until
+    they are ready; None if all are. Moments count from the one planned for, when the run had been `gone` for that long.
     """
 
     demands: tuple[Demand, ...]
-    gates: Mapping[str, Gate]
+    windows: Mapping[str, SimulatedWindow]
     deadline: int
     guard_seconds: float
     turnaround: int = 0
@@ -93,63 +94,58 @@ class Situation:
     under_way: bool = False
     busy: tuple[Busy, ...] = ()
     gone: int = 0
+    ready_lanes: int | None = None
+    coming_up: int = 0
 
     @classmethod
-    def of(
-        cls,
-        backlog: Mapping[str, int],
-        types: Sequence[EventType],
-        windows: Mapping[str, Window],
-        horizon: Horizon,
-        turnaround_seconds: float = 0.0,
-        expected: Mapping[tuple[str, str], Expected] | None = None,
-        progress: Progress | None = None,
-    ) -> Situation:
-        """Bring a plan's input into ticks."""
-        known, so_far = expected or {}, progress or Progress()
-        suspects = {name for name, window in windows.items() if window.suspect}
+    def of(cls, workload: Workload, horizon: Horizon, turnaround_seconds: float = 0.0) -> Situation:
+        """Return the situation of a workload, its times converted to ticks."""
+        types, suspects = workload.types, workload.suspects
+        so_far = workload.progress or RunProgress()
         back = Counter(call.type for call in so_far.underway if call.endpoint in suspects)
         demands = []
         for kind in types:
-            routes = _routes(kind, ticks(horizon.deadline_seconds), known)
+            routes = _routes(kind, ticks(horizon.deadline_seconds), workload.expected)
             takes = min(route.takes for route in routes)
-            events = backlog.get(kind.name, 0) + back[kind.name]
+            events = workload.backlog.get(kind.name, 0) + back[kind.name]
             begun = max(0, so_far.begun.get(kind.name, 0) - back[kind.name])
             one_more = kind.one_more(f"one more for {kind.name}")
             demands.append(Demand(kind.name, events, routes, takes, kind.share, begun, one_more))
         return cls(
-            tuple(demands),
-            _gates(types, windows, horizon, under_way=progress is not None),
-            ticks(horizon.deadline_seconds),
-            horizon.guard_seconds,
-            ticks(turnaround_seconds),
-            horizon.max_attempts,
-            ticks(horizon.backoff_seconds),
-            progress is not None,
-            tuple(_busy(types, demands, so_far.underway, suspects)),
-            ticks(horizon.gone_seconds),
+            demands=tuple(demands),
+            windows=_windows(workload, horizon.guard_seconds),
+            deadline=ticks(horizon.deadline_seconds),
+            guard_seconds=horizon.guard_seconds,
+            turnaround=ticks(turnaround_seconds),
+            max_attempts=horizon.max_attempts,
+            backoff=ticks(horizon.backoff_seconds),
+            under_way=workload.progress is not None,
+            busy=tuple(_busy(types, demands, so_far.underway, suspects)),
+            gone=ticks(horizon.gone_seconds),
+            ready_lanes=so_far.ready_lanes,
+            coming_up=ticks(so_far.coming_up_seconds),
         )
 
     @property
     def events(self) -> int:
-        """Events that wait."""
+        """The waiting events of all types."""
         return sum(demand.events for demand in self.demands)
 
     @property
     def must_be_quick(self) -> bool:
-        """Tell whether there is time for the most necessary only: so many endpoints, or planned again and again."""
-        return self.under_way or len(self.gates) > MANY_ENDPOINTS
+        """Whether planning has little time: there are many endpoints, or a run is under way and planned repeatedly."""
+        return self.under_way or len(self.windows) > MANY_ENDPOINTS
 
     @property
     def separable(self) -> bool:
-        """Tell whether types have nothing to do with each other but the lanes, and no call is expected to fail."""
-        gates = [name for demand in self.demands for name in demand.gates]
-        return len(set(gates)) == len(gates) and not any(
+        """Whether types share nothing but the lanes, and no call is expected to fail."""
+        names = [name for demand in self.demands for name in demand.windows]
+        return len(set(names)) == len(names) and not any(
             route.error_rate for demand in self.demands for route in demand.routes
         )
 
     def without_budgets(self) -> Situation:
-        """Return the situation as it would be if no endpoint had a budget."""
+        """Return the situation without budgets."""
         return replace(
             self,
             demands=tuple(
@@ -159,22 +155,54 @@ class Situation:
         )
 
     def with_more(self, names: Sequence[str], number: int) -> Situation:
-        """Return the situation with so many more fresh overflow endpoints for each of the types named.
+        """Return the situation with `number` more fresh overflow endpoints for each of the types named.
 
-        They are what `EventType.one_more` says, and their calls are like those to the type's last.
+        They are as `EventType.one_more` makes them, and their calls are like those to the type's last endpoint.
         """
-        gates = dict(self.gates)
+        windows = dict(self.windows)
         demands = []
         for demand in self.demands:
             routes = list(demand.routes)
-            fresh = Gate.of(demand.one_more, _FRESH, self.guard_seconds)
+            fresh = SimulatedWindow.of(demand.one_more, _FRESH, self.guard_seconds)
             for more in range(1, number + 1) if demand.name in names else ():
-                routes.append(
-                    replace(routes[-1], gate=f"{more} more for {demand.name}", budget=_budget(demand.one_more))
-                )
-                gates[routes[-1].gate] = fresh
+                name = f"{more} more for {demand.name}"
+                routes.append(replace(routes[-1], endpoint=name, budget=_budget(demand.one_more)))
+                windows[name] = fresh
             demands.append(replace(demand, routes=tuple(routes)))
-        return replace(self, demands=tuple(demands), gates=gates)
+        return replace(self, demands=tuple(demands), windows=windows)
+
+
+class Start(NamedTuple):
+    """A group of calls of one type, begun at one endpoint at one moment, and how long each takes."""
+
+    at: int
+    type: str
+    endpoint: str
+    events: int
+    takes: int
+
+
+@dataclass(slots=True)
+class Course:
+    """The result of a simulation: all starts in order of time, and by type what is left and when the last is answered.
+
+    `failed` of those left had all their attempts.
+    """
+
+    starts: list[Start] = field(default_factory=list)
+    left: dict[str, int] = field(default_factory=dict)
+    answered: dict[str, int] = field(default_factory=dict)
+    failed: int = 0
+
+    @property
+    def leftover(self) -> int:
+        """Events that cannot be answered by the deadline."""
+        return sum(self.left.values())
+
+    @property
+    def forecast(self) -> int:
+        """When the last event that fits is answered, 0 if none does. Ticks."""
+        return max(self.answered.values(), default=0)
 
 
 def _routes(kind: EventType, deadline: int, expected: Mapping[tuple[str, str], Expected]) -> tuple[Route, ...]:
@@ -192,22 +220,22 @@ def _budget(endpoint: Endpoint) -> str | None:
     return endpoint.budget.name if endpoint.budget else None
 
 
-def _gates(
-    types: Sequence[EventType], windows: Mapping[str, Window], horizon: Horizon, *, under_way: bool
-) -> dict[str, Gate]:
-    guard = horizon.guard_seconds
-    grain = max(1, ticks(guard) // GRAINS_OF_GUARD) if under_way else 1
-    limited = all_limited(each for kind in types for each in kind.endpoints)
-    return {one.name: Gate.of(one, windows.get(one.name, _FRESH), guard, grain) for one in limited}
+def _windows(workload: Workload, guard_seconds: float) -> dict[str, SimulatedWindow]:
+    grain = max(1, ticks(guard_seconds) // GRAINS_OF_GUARD) if workload.progress else 1
+    limited = all_limited(each for kind in workload.types for each in kind.endpoints)
+    return {
+        one.name: SimulatedWindow.of(one, workload.windows.get(one.name, _FRESH), guard_seconds, grain)
+        for one in limited
+    }
 
 
 def _busy(
     types: Sequence[EventType], demands: Sequence[Demand], calls: Sequence[Underway], suspects: Collection[str]
 ) -> Iterator[Busy]:
-    """Expect an answer when it is due; one that is overdue, to be so for as long again, but no longer than may be."""
+    """Yield the busy lanes. A call ends when expected; an overdue one after as long again, capped by its time-out."""
     if not calls:
         return
-    takes = {(demand.name, route.gate): route.takes for demand in demands for route in demand.routes}
+    takes = {(demand.name, route.endpoint): route.takes for demand in demands for route in demand.routes}
     may_take = {(kind.name, each.name): ticks(each.timeout_seconds) for kind in types for each in kind.endpoints}
     for call in calls:
         usual = takes.get((call.type, call.endpoint))

@@ -1,4 +1,4 @@
-"""What goes into a plan and what comes out: plain frozen values, times in seconds."""
+"""What goes into a plan and what comes out of it: plain frozen values, times in seconds."""
 
 from __future__ import annotations
 
@@ -6,34 +6,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """What the window of an endpoint, or of a budget, holds when the plan is made.
-
-    `ages` are the seconds since each call that may still count, in any order; those too old to count do no harm.
-    `rest_seconds` is how long the endpoint gets no call yet, for whatever reason; `held_seconds` how long because its
-    window cannot be trusted, `paused_seconds` because an operator said so. `suspect`: it failed, and no probe has been
-    answered well since. It is not counted on, whenever its rest ends.
-    """
-
-    ages: tuple[float, ...] = ()
-    rest_seconds: float = 0.0
-    suspect: bool = False
-    held_seconds: float = 0.0
-    paused_seconds: float = 0.0
-
-    def later(self, seconds: float) -> Window:
-        """Return it as it will be `seconds` later, if no call is made."""
-        return replace(
-            self,
-            ages=tuple(age + seconds for age in self.ages),
-            rest_seconds=max(0.0, self.rest_seconds - seconds),
-            held_seconds=max(0.0, self.held_seconds - seconds),
-            paused_seconds=max(0.0, self.paused_seconds - seconds),
-        )
+    from rlm.core.endpoint import EventType
+    from rlm.core.expected import Expected, Pair
+    from rlm.core.window import WindowState
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +23,43 @@ class Underway:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is when what remains of it is planned: calls under way, and by type the calls begun so far."""
+class RunProgress:
+    """How far a run is when the rest of it is planned: the calls under way, and by type the calls begun so far.
+
+    Of its lanes `ready_lanes` are ready now, and more come up after `coming_up_seconds`; None if all are ready.
+    """
 
     underway: tuple[Underway, ...] = ()
     begun: Mapping[str, int] = field(default_factory=dict)
+    ready_lanes: int | None = None
+    coming_up_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The work to plan, and what it meets.
+
+    `backlog` counts the events waiting, by type. A type that is not among `types` is left out: a run makes its events
+    dead letters. `types` are the configured ones, from high to low priority. `windows` are those of endpoints and
+    budgets, by name; one that is missing is fresh. `expected` is what calls were measured to be like, where known.
+    `progress` is how far a run is whose rest is planned; its calls under way are answered first.
+    """
+
+    backlog: Mapping[str, int]
+    types: Sequence[EventType]
+    windows: Mapping[str, WindowState] = field(default_factory=dict)
+    expected: Mapping[Pair, Expected] = field(default_factory=dict)
+    progress: RunProgress | None = None
+
+    @property
+    def suspects(self) -> set[str]:
+        """The endpoints and budgets that failed and have not answered well since: no plan counts on them."""
+        return {name for name, window in self.windows.items() if window.suspect}
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How many workers there may be, and the events each has in flight.
+    """How many workers there may be, and how many lanes, `threads`, each of them has.
 
     `turnaround_seconds` is what a lane needs from the answer of a call to the beginning of its next.
     """
@@ -65,13 +69,22 @@ class Capacity:
     threads: int
     turnaround_seconds: float = 0.0
 
+    @property
+    def lanes(self) -> int:
+        """The lanes of all workers that are allowed."""
+        return self.max_workers * self.threads
+
+    def exactly(self, workers: int | None) -> Capacity:
+        """Return the same for exactly this number of workers, whatever is allowed; unchanged for None."""
+        return self if workers is None else replace(self, min_workers=workers, max_workers=workers)
+
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """Until when calls must be answered, by when they should be, and the guard kept on every period. Seconds.
+    """Until when calls must be answered, by when they should be, and the guard added to every period. Seconds.
 
-    An event whose call fails is tried again `backoff_seconds` later, and left over after `max_attempts`. Times
-    count from the moment planned for, at which `gone_seconds` of the run have passed; words count from its start.
+    An event whose call fails is tried again `backoff_seconds` later, and left over after `max_attempts`. Times count
+    from the moment planned for, when `gone_seconds` of the run have passed; sentences count from the run's start.
     """
 
     deadline_seconds: float
@@ -92,8 +105,8 @@ class TypePlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
-    """How many events go to an endpoint from one filling of its window, the first of them at `at_seconds`."""
+class PlannedRelease:
+    """How many events go to an endpoint in one filling of its window, the first of them at `at_seconds`."""
 
     at_seconds: float
     endpoint: str
@@ -102,7 +115,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Utilisation:
-    """How much of what there is a plan uses from its first call on, as parts of 1.
+    """How much of lanes and slots a plan uses from its first call on, as parts of 1.
 
     `lanes`: the time of all lanes until the last answer. `endpoints`: the slots until the last call begins, of all
     endpoints of the types that have events.
@@ -117,9 +130,9 @@ class Plan:
     """How many workers the backlog needs, when it will be done, what will be left over, and why not sooner.
 
     `first_call_seconds` is when the first slot is free, counted from the moment planned for; all other times count from
-    that first call. `forecast_seconds` is when the last event that fits is answered; no schedule whatever could answer
-    the same events before `lower_bound_seconds` with the most workers allowed. `binds` names in words what keeps the
-    end from being earlier.
+    that first call. `forecast_seconds` is when the last event that fits is answered; with the most workers allowed no
+    schedule could answer the same events before `lower_bound_seconds`. `binds` is the sentence that names what keeps
+    the end from being earlier.
     """
 
     workers: int
@@ -129,13 +142,13 @@ class Plan:
     lower_bound_seconds: float
     expected_leftover: int
     by_type: Mapping[str, TypePlan]
-    releases: tuple[Release, ...]
+    releases: tuple[PlannedRelease, ...]
     utilisation: Utilisation
     binds: str
 
     @property
     def fits(self) -> bool:
-        """Tell whether nothing is expected to be left over."""
+        """Return whether nothing is expected to be left over."""
         return self.expected_leftover == 0
 
     def as_json(self) -> dict[str, Any]:

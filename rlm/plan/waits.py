@@ -1,7 +1,7 @@
 """What the waiting events of a run wait for, moment by moment, and for how long in all. Pure.
 
-The conductor looks several times a second. Each look says, by type, what stood between a waiting event and its call;
-the time since the look before is put down to that. What is left over in the end is explained by these times.
+The conductor looks several times a second. Each look finds, by type, what stands between a waiting event and its call;
+the time since the look before is counted for that. These times explain what is left over in the end.
 """
 
 from __future__ import annotations
@@ -10,20 +10,19 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from rlm.core.health import Circuit, circuit_of
+from rlm.core.window import Circuit, circuit_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from rlm.core.endpoint import Endpoint, EventType
     from rlm.core.window import WindowState
-    from rlm.plan.pace import Scene
+    from rlm.plan.pace import ReleaseState
 
+#: Looks further apart than this were not made by a conductor at work, seconds: nobody conducted in between.
+GAP_SECONDS: Final = 2.0
 #: What is wrong with workers that are ready and claim nothing of a run.
 ANOTHER_CONFIGURATION: Final = "another configuration"
-
-#: Looks further apart than this were not made by one conductor at work, seconds: nobody conducted in between.
-GAP_SECONDS: Final = 2.0
 
 
 class Obstacle(StrEnum):
@@ -51,7 +50,7 @@ class Wait:
 
     @classmethod
     def read(cls, text: str) -> Wait:
-        """Read one as `str` writes it."""
+        """Read what `str` wrote."""
         obstacle, _, name = text.partition(" ")
         return cls(Obstacle(obstacle), name)
 
@@ -67,57 +66,57 @@ _SHUT: Final = {
 }
 
 
-def waits_of(scene: Scene, kind: EventType, *, begun: bool) -> dict[Wait, float]:
+def waits_of(state: ReleaseState, kind: EventType, *, begun: bool) -> dict[Wait, float]:
     """Return what the waiting events of a type wait for, as parts of 1; nothing if none waits, or one is about to go.
 
-    Where all its endpoints are shut each counts for its part. `begun`: the run has made a call.
+    If all its endpoints are shut, each counts for its part. `begun`: the run has made a call.
     """
-    usable = scene.usable(kind)
-    if not scene.counts[kind.name].pending or not usable:
+    usable = state.usable(kind)
+    if not state.counts[kind.name].pending or not usable:
         return {}
-    if not scene.lanes and scene.strangers:
+    if not state.lanes and state.strangers:
         return {Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION): 1.0}
-    if not scene.lanes:
+    if not state.lanes:
         return {Wait(Obstacle.WORKERS if begun else Obstacle.START): 1.0}
-    if any(scene.wait_seconds(endpoint) <= 0 for endpoint in usable):
-        busy = sum(count.released + count.inflight for count in scene.counts.values())
-        return {Wait(Obstacle.LANES): 1.0} if busy >= scene.lanes else {}
+    if any(state.wait_seconds(endpoint) <= 0 for endpoint in usable):
+        busy = sum(count.released + count.inflight for count in state.counts.values())
+        return {Wait(Obstacle.LANES): 1.0} if busy >= state.lanes else {}
     found: dict[Wait, float] = {}
     for endpoint in kind.endpoints:
-        wait = _at(endpoint, scene.views)
+        wait = _at(endpoint, state.windows)
         found[wait] = found.get(wait, 0.0) + 1 / len(kind.endpoints)
     return found
 
 
-def _at(endpoint: Endpoint, views: Mapping[str, WindowState]) -> Wait:
+def _at(endpoint: Endpoint, windows: Mapping[str, WindowState]) -> Wait:
     """Return why an endpoint admits no call now."""
-    if (shut := _shut_at(endpoint, views)) is not None:
+    if (shut := _shut_at(endpoint, windows)) is not None:
         return shut
-    view, budget = views[endpoint.name], endpoint.budget
-    if budget is not None and views[budget.name].wait_seconds >= view.wait_seconds and views[budget.name].free <= 0:
-        return Wait(Obstacle.BUDGET, budget.name)
+    window, budget = windows[endpoint.name], windows[endpoint.budget.name] if endpoint.budget else None
+    if endpoint.budget and budget and budget.free <= 0 and budget.wait_seconds >= window.wait_seconds:
+        return Wait(Obstacle.BUDGET, endpoint.budget.name)
     return Wait(Obstacle.LIMIT)
 
 
-def _shut_at(endpoint: Endpoint, views: Mapping[str, WindowState]) -> Wait | None:
-    """Return why an endpoint, or its budget, is shut whatever its window says; None where it is not."""
+def _shut_at(endpoint: Endpoint, windows: Mapping[str, WindowState]) -> Wait | None:
+    """Return why an endpoint or its budget is shut, whatever slots are free; None if it is not."""
     for limited in (endpoint, endpoint.budget):
-        if limited is not None and (circuit := circuit_of(views[limited.name])) in _SHUT:
+        if limited is not None and (circuit := circuit_of(windows[limited.name])) in _SHUT:
             return Wait(_SHUT[circuit], limited.name)
     return None
 
 
 def _before_opening(
-    kind: EventType, views: Mapping[str, WindowState], full: Collection[str], late: Obstacle
+    kind: EventType, windows: Mapping[str, WindowState], full: Collection[str], late: Obstacle
 ) -> dict[Wait, float]:
-    """Return what kept the events of a type from being sent while their run was not open yet, as parts of 1.
+    """Return what kept the events of a type from being sent before their run was open, as parts of 1.
 
-    `full` names the endpoints and budgets whose windows were full then. Being `late` is the obstacle only where an
+    `full` names the endpoints and budgets whose windows were full then. Being `late` is the obstacle only if an
     endpoint could have been called.
     """
     found: dict[Wait, float] = {}
     for endpoint in kind.endpoints:
-        wait = _shut_at(endpoint, views)
+        wait = _shut_at(endpoint, windows)
         if wait is None and endpoint.budget is not None and endpoint.budget.name in full:
             wait = Wait(Obstacle.BUDGET, endpoint.budget.name)
         elif wait is None and endpoint.name in full:
@@ -130,14 +129,14 @@ def _before_opening(
 
 @dataclass(slots=True)
 class Waits:
-    """How long the events of each type waited for what, seconds, up to the moment `until` (seconds since 1970)."""
+    """How long the events of each type waited for what, seconds, up to the moment `until`, seconds since 1970."""
 
     until: float
     by_type: dict[str, dict[Wait, float]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, document: Mapping[str, Any] | None, began_at: float) -> Waits:
-        """Read them as `as_json` writes them; without a document nothing was waited for since `began_at`."""
+        """Read what `as_json` wrote; without a document nothing was waited for since `began_at`."""
         if not document:
             return cls(began_at)
         by_type = {
@@ -157,37 +156,37 @@ class Waits:
         }
 
     def open_late(
-        self, late: Mapping[str, float], scene: Scene, types: Sequence[EventType], full: Collection[str]
+        self, late: Mapping[str, float], state: ReleaseState, types: Sequence[EventType], full: Collection[str]
     ) -> None:
-        """Put the time from the tick until the run was opened down to what was waited for then.
+        """Count the time from the tick until the run was opened for what was waited for then.
 
-        `late` holds seconds by obstacle, `full` the endpoints and budgets whose windows were full for most of them.
+        `late` has seconds by obstacle, `full` the endpoints and budgets whose windows were full for most of them.
         """
         for kind in types:
-            if scene.counts[kind.name].pending:
+            if state.counts[kind.name].pending:
                 for obstacle, seconds in late.items():
-                    self._put(kind, _before_opening(kind, scene.views, full, Obstacle(obstacle)), seconds)
+                    self._put(kind, _before_opening(kind, state.windows, full, Obstacle(obstacle)), seconds)
 
-    def give_up(self, scene: Scene, types: Sequence[EventType], *, begun: bool) -> None:
-        """Put the rest of the window down to what is waited for now: nothing of it can come before the deadline."""
+    def give_up(self, state: ReleaseState, types: Sequence[EventType], *, begun: bool) -> None:
+        """Count the rest of the window for what is waited for now: none of it can come before the deadline."""
         for kind in types:
-            self._put(kind, waits_of(scene, kind, begun=begun), max(0.0, scene.remaining_seconds))
+            self._put(kind, waits_of(state, kind, begun=begun), max(0.0, state.remaining_seconds))
 
-    def look(self, now: float, scene: Scene, types: Sequence[EventType], *, begun: bool, away: bool) -> None:
-        """Put the time since the last look down to what each type waits for at this one.
+    def look(self, now: float, state: ReleaseState, types: Sequence[EventType], *, begun: bool, away: bool) -> None:
+        """Count the time since the last look for what each type waits for at this one.
 
         `away`: Redis was away in between, or is not fit.
         """
         seconds, self.until = max(0.0, now - self.until), max(now, self.until)
         for kind in types:
-            if not scene.counts[kind.name].pending:
+            if not state.counts[kind.name].pending:
                 continue
             if away:
                 found = {Wait(Obstacle.REDIS): 1.0}
             elif seconds > GAP_SECONDS:
                 found = {Wait(Obstacle.CONDUCTOR if begun else Obstacle.START): 1.0}
             else:
-                found = waits_of(scene, kind, begun=begun)
+                found = waits_of(state, kind, begun=begun)
             self._put(kind, found, seconds)
 
     def _put(self, kind: EventType, found: Mapping[Wait, float], seconds: float) -> None:

@@ -1,43 +1,43 @@
-"""The fewest workers that lose nothing: no event more left over, and the end no later than is worth a worker.
+"""The fewest workers that lose nothing: none more left over, and an end no later than another worker is worth.
 
 More lanes do not always help: a long call of a lower type may take the lane that a higher one could have used a moment
-later, and the end comes later than with one lane less. Every schedule by priority has such anomalies. So the goal is
-set by what no schedule can beat, or else by the best that any number of workers looked at can do; where each number is
-looked at, to allow more never makes a plan worse.
+later, so that the end comes later than with one lane less. Every schedule by priority has such anomalies. So the goal
+is what no schedule can beat (`Bound`), or else the best that any examined number of workers achieves. If each number is
+examined, allowing more never makes a plan worse.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rlm.plan.bound import Bound
-from rlm.plan.gate import ticks
 from rlm.plan.simulate import simulate
+from rlm.plan.situation import Course, Start
+from rlm.plan.window import NEVER, ticks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from rlm.plan.bound import EventsBound
-    from rlm.plan.course import Course
-    from rlm.plan.situation import Situation
+    from rlm.plan.situation import Demand, Situation
     from rlm.plan.values import Capacity, Horizon
 
-#: Where the limits, not the workers, keep the end from the target: the share of the slack left before the deadline that
-#: may be spent on fewer workers. The rest is kept for retries.
+#: If the limits, not the workers, delay the end beyond the target: the share of the slack before the deadline that may
+#: be spent on using fewer workers. The rest is kept for retries.
 SLACK_SHARE: Final = 0.25
-#: The numbers of workers looked at: each one up to twice this, beyond that in steps of one part in so many.
+#: The numbers of workers examined: each one up to twice this, beyond that in steps of one part in as many.
 FINENESS: Final = 32
-#: The same where there is little time.
+#: The same if there is little time.
 LEAST_FINENESS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The number of workers, what they come to, the best any allowed number could, and what nobody could beat.
+    """The number of workers, their course, the best course of any allowed number, and the bound that nobody beats.
 
-    `alone` is what each type would come to if it had its endpoints to itself and a lane for every event.
+    `alone` is the course of all types if each had its endpoints to itself and a lane for every event.
     """
 
     workers: int
@@ -48,12 +48,12 @@ class Choice:
 
 
 def choose_workers(situation: Situation, capacity: Capacity, horizon: Horizon) -> Choice:
-    """Find the fewest workers that leave over no more than must be, or than any number does, and end by the goal."""
+    """Return the fewest workers that leave over no more than necessary, or than any number, and end by the goal."""
     return _Search(situation, capacity, horizon).choose()
 
 
 class _Search:
-    """The numbers of workers allowed, few to many, and what each comes to."""
+    """The allowed numbers of workers, from few to many, and the course of each."""
 
     def __init__(self, situation: Situation, capacity: Capacity, horizon: Horizon) -> None:
         self._run: Callable[[int], Course] = functools.cache(
@@ -72,7 +72,7 @@ class _Search:
         return self._at_the_bound() or self._at_the_best()
 
     def _at_the_bound(self) -> Choice | None:
-        """Find the fewest that leave over what the limits do and end by the goal."""
+        """Return the fewest that leave over no more than the limits do, and end by the goal; None if there are none."""
         bound = self._bound
         goal = self._goal(bound.of_all)
         for workers in self._allowed:
@@ -86,9 +86,9 @@ class _Search:
         return None
 
     def _at_the_best(self) -> Choice:
-        """Where none comes up to that, find the best, and then the fewest that leave over no more and end by the goal.
+        """Return the fewest that leave over no more than the best number does, and end by the goal.
 
-        The goal is that of what the best gets done, or the best's own end where that is later.
+        The goal is that of the events which the best gets answered, or the best's own end if that is later.
         """
         best = self._best()
         soonest = self._bound.of_course(best)
@@ -108,11 +108,11 @@ class _Search:
         return best
 
     def _may_do(self, workers: int, best: Course) -> bool:
-        """Tell whether so many workers could leave over as little: what is too few for it needs no look."""
+        """Return whether this many workers can match the best leftover; fewer need no simulation."""
         return self._bound.leftover(workers * self._threads) <= best.leftover
 
     def _goal(self, bound: EventsBound) -> int:
-        """Say when it is to be done: by the target, or if that cannot be, later than the bound by part of the slack."""
+        """Return when it is to be done: by the target, or, if that is impossible, the bound plus part of the slack."""
         soonest = bound.end(self._most * self._threads)
         return self._target if soonest <= self._target else soonest + int(SLACK_SHARE * (self._deadline - soonest))
 
@@ -126,5 +126,122 @@ def _numbers(fewest: int, most: int, fineness: int) -> Iterator[int]:
 
 
 def _rank(course: Course) -> tuple[int, list[int], int]:
-    """Order courses, the best first: fewest left over, then fewest of the highest type, then the soonest end."""
+    """Rank courses, the best first: fewest left over, then fewest of the highest type, then the soonest end."""
     return course.leftover, list(course.left.values()), course.forecast
+
+
+class Bound:
+    """What no schedule of a situation can beat: the least leftover, and the soonest end. Times in ticks.
+
+    Alone and with a lane for every event, a type takes each slot the moment it opens: no schedule begins its k-th call
+    sooner, whatever fails. And the calls that cannot begin before some moment must all be worked off after it, on the
+    lanes there are.
+    """
+
+    def __init__(self, situation: Situation) -> None:
+        self._demands = situation.demands
+        self._shortest_first = sorted(situation.demands, key=lambda demand: demand.takes)
+        self._deadline = situation.deadline
+        self._openings = {demand.name: _openings(demand, situation) for demand in situation.demands if demand.events}
+        self._fit = {
+            demand.name: min(demand.events, sum(slots for _, slots in self._openings.get(demand.name, ())))
+            for demand in situation.demands
+        }
+        self._late = Counter(
+            busy.type for busy in situation.busy if busy.answered_at > situation.deadline and busy.type
+        )
+
+    @functools.cached_property
+    def left(self) -> dict[str, int]:
+        """By type the fewest events left over with a lane for every event, calls under way that end late included."""
+        return {one.name: one.events - self._fit[one.name] + self._late[one.name] for one in self._demands}
+
+    @functools.cached_property
+    def leftover_of_limits(self) -> int:
+        """The same for all types."""
+        return sum(self.left.values())
+
+    def leftover(self, lanes: int) -> int:
+        """Return the fewest events left over on that many lanes, which is if the shortest calls go first."""
+        work, leftover = lanes * self._deadline, self.leftover_of_limits
+        for demand in self._shortest_first:
+            begun = min(self._fit[demand.name], work // demand.takes)
+            work -= begun * demand.takes
+            leftover += self._fit[demand.name] - begun
+        return leftover
+
+    @functools.cached_property
+    def of_all(self) -> EventsBound:
+        """The bound on the end of all events that the limits admit before the deadline."""
+        return self.of_events(self._fit)
+
+    @functools.cached_property
+    def alone(self) -> Course:
+        """What the types come to, each with its endpoints to itself, all alike, and a lane for every event."""
+        starts, answered = [], {}
+        for demand in self._demands:
+            for at, events in self._first(demand, self._fit):
+                starts.append(Start(at, demand.name, demand.routes[0].endpoint, events, demand.takes))
+                answered[demand.name] = at + demand.takes
+        return Course(sorted(starts), self.left, answered)
+
+    def of_course(self, course: Course) -> EventsBound:
+        """Return the bound on the end of the events that are answered in a course."""
+        late = self._late
+        return self.of_events({one.name: one.events + late[one.name] - course.left[one.name] for one in self._demands})
+
+    def of_events(self, done: Mapping[str, int]) -> EventsBound:
+        """Return the bound on the end of that many events of each type, no more than fit."""
+        return EventsBound([(demand, *group) for demand in self._demands for group in self._first(demand, done)])
+
+    def _first(self, demand: Demand, done: Mapping[str, int]) -> Iterator[tuple[int, int]]:
+        """Yield (moment, events): when the first `done` events of a type can begin at the soonest."""
+        lacking = done[demand.name]
+        for at, slots in self._openings.get(demand.name, ()):
+            if lacking <= 0:
+                return
+            yield at, min(slots, lacking)
+            lacking -= slots
+
+
+class EventsBound:
+    """The soonest end of a set of events, by the number of lanes."""
+
+    def __init__(self, soonest: list[tuple[Demand, int, int]]) -> None:
+        latest_first = sorted(((at, events * demand.takes) for demand, at, events in soonest), reverse=True)
+        work_from = itertools.accumulate(work for _, work in latest_first)
+        self._work_from = [(at, work) for (at, _), work in zip(latest_first, work_from, strict=True)]
+        #: The soonest end with a lane for every event.
+        self.unlimited = max((at + demand.takes for demand, at, _ in soonest), default=0)
+
+    def end(self, lanes: int) -> int:
+        """Return when the last event is answered at the soonest, ticks."""
+        if not lanes:
+            return NEVER if self._work_from else 0
+        return max([self.unlimited, *[at - -work // lanes for at, work in self._work_from]])
+
+
+def _openings(demand: Demand, situation: Situation) -> Sequence[tuple[int, int]]:
+    """Return (moment, slots) of each opening for a type alone, the soonest first."""
+    opening: Counter[int] = Counter()
+    of_budget: dict[str, Counter[int]] = defaultdict(Counter)
+    latest = max(route.latest for route in demand.routes)
+    for route in demand.routes:
+        into = opening if route.budget is None else of_budget[route.budget]
+        for at, slots in situation.windows[route.endpoint].openings(route.latest):
+            into[at] += slots
+    for budget, own in of_budget.items():
+        opening.update(_capped(own, Counter(dict(situation.windows[budget].openings(latest)))))
+    return sorted(opening.items())
+
+
+def _capped(own: Counter[int], budget: Counter[int]) -> Counter[int]:
+    """Return the openings under both, by the sums of each up to any moment."""
+    opening: Counter[int] = Counter()
+    sum_own = sum_budget = 0
+    for at in sorted({*own, *budget}):
+        before = min(sum_own, sum_budget)
+        sum_own += own[at]
+        sum_budget += budget[at]
+        opening[at] = min(sum_own, sum_budget) - before
+    return +opening

@@ -1,17 +1,25 @@
-"""The settings as the rest of RLM sees them: frozen, typed, with the endpoints and types they describe."""
+"""The settings that hold, as the rest of RLM uses them: frozen and typed, with their types and endpoints."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.core.errors import ConfigurationError
-from rlm.settings.faults import close_match, did_you_mean
-from rlm.settings.layers import leaves
-from rlm.settings.masking import MASK, mask_value
+from rlm.settings.document import leaves
+from rlm.settings.secrets import (
+    FROM_ENVIRONMENT,
+    MASK,
+    Secrets,
+    from_environment,
+    is_plain,
+    is_secret,
+    mask_value,
+    parts_of,
+    url_secrets,
+)
 from rlm.settings.sources import current_directory
 from rlm.settings.toml import dotted
 
@@ -19,8 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from rlm.settings.document import Document
-    from rlm.settings.layers import Layers
+    from rlm.settings.document import Document, Layers
     from rlm.settings.model import (
         ArchiveSettings,
         EndpointSettings,
@@ -35,11 +42,14 @@ if TYPE_CHECKING:
 
 _DATA_FOLDER = ".rlm"
 _REVISION_DIGITS = 12
+_LISTS = ("events", "processing", "failed")
+#: Headers whose values are no secrets: what the client understands.
+_HARMLESS_HEADERS = frozenset({"accept", "accept-encoding", "accept-language", "cache-control"})
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A setting for display: its key, its value with secrets masked, where the value comes from."""
+    """A setting for display: its key, its value with secrets masked, its origin."""
 
     key: str
     value: Any
@@ -51,9 +61,9 @@ class Settings:
     """The whole configuration. Its representation shows no secret; `shown` is for people, the rest for programs.
 
     `event_types` go from the highest priority to the lowest, equal ones in the configured order. `endpoints` has each
-    endpoint by name, as the first of those types has it: where types share one, headers and time-out may differ, so
-    take it from the type to call it. `budgets` has the limits that endpoints share, by name. `revision` names what
-    workers depend on; `data_dir` is where RLM keeps files.
+    endpoint by name, from the first of those types that has it. Types that share an endpoint may differ in headers and
+    time-out, so take it from the type to call it. `budgets` has the limits that endpoints share, by name. `revision`
+    is a digest of what workers depend on; `data_dir` is where RLM keeps files.
     """
 
     redis: RedisSettings
@@ -78,20 +88,9 @@ class Settings:
         """Where run records and dead letters are archived on this host."""
         return self.data_dir.parent / (self.archive.directory or f"{_DATA_FOLDER}/archive")
 
-    def where(self, key: str) -> str:
-        """Tell where the value of a key (`run.target`) comes from: "default", "environment NAME" or "file PATH".
-
-        Raises:
-            ConfigurationError: there is no such key.
-        """
-        known = {shown.key: shown.where for shown in self.shown}
-        if key not in known:
-            raise ConfigurationError(f"there is no setting {key!r}{did_you_mean(close_match(key, known))}")
-        return known[key]
-
 
 def settings_of(document: Document, layers: Layers, sentry_dsn: str | None) -> Settings:
-    """Make the settings of a faultless document."""
+    """Return the settings of a faultless document."""
     budgets = {name: Budget(name, Limit.parse(one.rate_limit)) for name, one in document.budgets.items()}
     event_types = _event_types(document, budgets)
     return Settings(
@@ -110,7 +109,7 @@ def settings_of(document: Document, layers: Layers, sentry_dsn: str | None) -> S
         data_dir=(layers.source.parent if layers.source else current_directory()) / _DATA_FOLDER,
         source=layers.source,
         sentry_dsn=sentry_dsn,
-        shown=(*_shown(document, layers), _shown_dsn(sentry_dsn)),
+        shown=tuple(_shown(document, layers, sentry_dsn)),
     )
 
 
@@ -135,7 +134,7 @@ def _endpoint(
     return Endpoint(
         name=endpoint.name,
         url=endpoint.url,
-        limit=Limit.parse(endpoint.rate_limit or str(event_type.rate_limit)),  # one of them is there: rules saw to it
+        limit=Limit.parse(endpoint.rate_limit or str(event_type.rate_limit)),  # the rules require one of them
         timeout_seconds=endpoint.timeout_seconds or retry.timeout_seconds,
         headers=endpoint.headers,
         budget=budgets[endpoint.budget] if endpoint.budget else None,
@@ -151,7 +150,7 @@ def _by_name(event_types: tuple[EventType, ...]) -> dict[str, Endpoint]:
 
 
 def _revision(document: Document, event_types: tuple[EventType, ...]) -> str:
-    """Digest what a worker depends on: not where Redis is, and of a header's secret only the variable's name."""
+    """Digest what a worker depends on: not where Redis is, and of a secret header only the variable's name."""
     facts = [
         [_facts(event_type) for event_type in event_types],
         document.retry.model_dump(),
@@ -164,21 +163,41 @@ def _revision(document: Document, event_types: tuple[EventType, ...]) -> str:
 
 
 def _facts(event_type: EventType) -> list[Any]:
-    endpoints = [
-        [one.name, one.url, one.limit.text, one.timeout_seconds, one.headers, _budget_facts(one.budget)]
-        for one in event_type.endpoints
-    ]
+    endpoints = []
+    for one in event_type.endpoints:
+        budget = [one.budget.name, one.budget.limit.text] if one.budget else []
+        endpoints.append([one.name, one.url, one.limit.text, one.timeout_seconds, one.headers, budget])
     return [event_type.name, event_type.priority, event_type.processing_seconds, event_type.share, endpoints]
 
 
-def _budget_facts(budget: Budget | None) -> list[str]:
-    return [budget.name, budget.limit.text] if budget else []
-
-
-def _shown(document: Document, layers: Layers) -> Iterator[Shown]:
+def _shown(document: Document, layers: Layers, dsn: str | None) -> Iterator[Shown]:
     for place, value in leaves(document.model_dump(exclude_none=True)):
         yield Shown(dotted(place), mask_value(place, value), layers.where(place))
+    yield Shown("sentry_dsn", MASK if dsn else None, "environment SENTRY_DSN" if dsn else "default")
 
 
-def _shown_dsn(dsn: str | None) -> Shown:
-    return Shown("sentry_dsn", MASK if dsn else None, "environment SENTRY_DSN" if dsn else "default")
+def settings_under(settings: Settings, prefix: str) -> Settings:
+    """Return `settings` with all keys, the three lists included, under `prefix`."""
+    lists = {name: f"{prefix}_{name}" for name in _LISTS}
+    return replace(
+        settings,
+        redis=settings.redis.model_copy(update={"prefix": prefix}),
+        queue=settings.queue.model_copy(update=lists),
+    )
+
+
+def secrets_of(settings: Settings, environ: Mapping[str, str]) -> Secrets:
+    """Return the secrets in URLs, headers, the web token and Sentry's DSN, those in environment variables as well."""
+    return Secrets(_secret_values(settings, environ))
+
+
+def _secret_values(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
+    yield from url_secrets(settings.redis.url)
+    yield from url_secrets(settings.sentry_dsn or "")
+    yield from_environment(settings.web.token, environ)
+    for endpoint in (one for event_type in settings.event_types for one in event_type.endpoints):
+        yield from url_secrets(endpoint.url)
+        for name, value in endpoint.headers.items():
+            harmless = name.lower() in _HARMLESS_HEADERS or is_plain(value)
+            if value.startswith(FROM_ENVIRONMENT) or is_secret(name) or not harmless:
+                yield from parts_of(from_environment(value, environ))

@@ -1,37 +1,42 @@
-"""What is wrong with a configuration, all of it at once: a line each with origin, key, value and what is allowed."""
+"""All faults of a configuration at once: a line each, with origin, key, value and what is allowed."""
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from rlm.core.errors import RLMError
+from rlm.core.files import read_trusted
 from rlm.core.text import cut, safe_line
 from rlm.settings.document import SECTIONS, model_at
-from rlm.settings.fields import words
-from rlm.settings.masking import MASK, is_number, is_secret, mask_value
-from rlm.settings.toml import dotted, toml_value
+from rlm.settings.model import words
+from rlm.settings.secrets import MASK, is_number, is_secret, mask_value
+from rlm.settings.toml import dotted, lines_of, toml_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-    from rlm.settings.layers import Layers, Place
+    from rlm.settings.document import Layers, Place
 
 _LONGEST_VALUE = 200
-#: A longer key is cut where it is shown, and is not compared with those there are.
+#: A longer key is cut in messages, and not compared with the known ones.
 _LONGEST_KEY = 200
-#: Faults that are told one by one.
+#: Faults that are listed one by one.
 _MOST_FAULTS = 100
-#: What pydantic puts behind the place of a table's entry when it means the key.
+#: What pydantic appends to the place of a table's entry if it means the key.
 _KEY_MARK = "[key]"
+_NO_LINE = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong. `subject` is the key, with its value where there is one; secrets are masked in it."""
+    """One fault. `subject` is the key, with its value if it has one; secrets are masked in it."""
 
     place: Place
     origin: str
@@ -42,42 +47,69 @@ class Fault:
         return f"{self.origin}: {self.subject}: {self.problem}"
 
 
-def listed(faults: Sequence[Fault]) -> str:
-    """Write faults, a line each; of very many the first."""
-    lines = [str(one) for one in faults[:_MOST_FAULTS]]
+def listed(faults: Sequence[Fault], file: Path | None) -> str:
+    """Write faults, a line each, of very many only the first. Those of `file` name the line of their key."""
+    located = _located(faults, file)
+    lines = [str(one) for one in located[:_MOST_FAULTS]]
     if more := len(faults) - len(lines):
-        lines.append(f"{faults[-1].origin}: and {more:,} more")
+        lines.append(f"{located[-1].origin}: and {more:,} more")
     return "\n".join(lines)
+
+
+def _located(faults: Sequence[Fault], file: Path | None) -> Sequence[Fault]:
+    """Return the faults, those of `file` first, by line, with its name and line as origin.
+
+    A missing key has its table's line.
+    """
+    named = f"file {file}"
+    if file is None or not any(one.origin == named for one in faults):
+        return faults
+    try:
+        lines = lines_of(read_trusted(file).decode("utf-8-sig"))
+    except (RLMError, OSError, ValueError):  # it was changed or removed after it was read
+        lines = {}
+    found = []
+    for one in faults:
+        line = _line(one.place, lines) if one.origin == named else None
+        origin = str(file) if line is None else f"{file}:{line}"
+        found.append((line or _NO_LINE, replace(one, origin=origin) if one.origin == named else one))
+    found.sort(key=lambda each: (not each[1].subject, each[0]))  # without a subject it is only counted
+    return [one for _, one in found]
+
+
+def _line(place: Place, lines: Mapping[Place, int]) -> int | None:
+    known = (place[:length] for length in range(len(place), 0, -1))
+    return next((lines[one] for one in known if one in lines), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A configuration without the values at `faulty` places: what rules between settings can be asked about."""
+    """A configuration without the values at `faulty` places, for the rules between settings to read."""
 
     layers: Layers
     faulty: frozenset[Place]
 
     def find(self, place: Place) -> Any:
-        """Return the value at `place`, None where there is none or it is faulty already."""
+        """Return the value at `place`, None if there is none or it is faulty by itself."""
         spoiled = any(place[:length] in self.faulty for length in range(len(place) + 1))
         return None if spoiled else self.layers.find(place)
 
     def fault(self, place: Place, problem: str) -> Fault:
-        """Make the fault of the value at `place`."""
+        """Return the fault of the value at `place`."""
         return fault(self.layers, place, problem, self.layers.find(place))
 
 
 def fault(layers: Layers, place: Place, problem: str, value: Any = None) -> Fault:
-    """Make the fault of the setting at `place`; without `value` its key is named alone."""
+    """Return the fault of the setting at `place`; without a `value` it names the key alone."""
     subject = key_of(place) if value is None else f"{key_of(place)} = {show(place, value)}"
     return Fault(place, layers.blame(place), subject, problem)
 
 
 def show(place: Place, value: Any) -> str:
-    """Write a value as the file has it: secrets masked, long texts cut, tables and lists folded.
+    """Write a value as in the file: secrets masked, long texts cut, tables and lists folded.
 
-    A value whose key is none, or that stands where a table belongs, may be anything, hence a secret; unless it is a
-    small number or a truth value.
+    A value of an unknown key, or in place of a table, may be anything, so it is masked unless it is a small number or a
+    truth value.
     """
     if isinstance(value, dict | list) and value:
         return "{...}" if isinstance(value, dict) else "[...]"
@@ -90,7 +122,7 @@ def _is_harmless(place: Place, value: Any) -> bool:
 
 
 def _is_setting(place: Place) -> bool:
-    """Return whether a single value belongs at `place`, which is not that of a table or a list of them."""
+    """Return whether `place` is that of a single value, not of a table or a list of tables."""
     if "headers" in place[2:-1]:
         return True
     model = model_at(place[:-1]) if len(place) > 1 else None
@@ -98,16 +130,16 @@ def _is_setting(place: Place) -> bool:
 
 
 def key_of(place: Place) -> str:
-    """Write the key of a place as messages have it: a name in it may be anything, and of any length."""
+    """Write the key of a place for a message: safe and cut, since a name in it may be anything of any length."""
     return cut(safe_line(dotted(place)), _LONGEST_VALUE)
 
 
 def faults_of(error: ValidationError, layers: Layers) -> Iterator[Fault]:
-    """Translate what pydantic found."""
+    """Yield the faults that pydantic found."""
     for number, detail in enumerate(error.errors(include_url=False)):
         place = detail["loc"]
         if number >= _MOST_FAULTS:
-            yield Fault(place, layers.file_name, "", "")  # it is counted, and not told
+            yield Fault(place, layers.file_name, "", "")  # counted, but not listed
         elif place[-1] == _KEY_MARK:
             yield fault(layers, place[:-1], _problem(place[:-1], detail))
         elif detail["type"] == "missing":
@@ -127,11 +159,11 @@ def _problem(place: Place, detail: ErrorDetails) -> str:
 
 
 def _allowed(place: Place) -> str:
-    """Find the words for what may stand at `place`: its own, else those for an entry of the list or table it is in."""
+    """Return the words for what is allowed at `place`, else for any entry of the list or table that holds it."""
     *parent, key = place
     model = model_at(tuple(parent))
     if model and key in model.model_fields:
-        return words(model, str(key), "allowed")
+        return words(model, str(key), "allowed") or f"a table, [{key}]"
     match parent:
         case ["types" | "budgets"]:
             return f"a table, [{key_of(place)}]"
@@ -163,7 +195,7 @@ def _table(place: list[str | int]) -> str:
 
 
 def close_match(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """Return the known name that `name` was probably meant to be, upper and lower case aside."""
+    """Return the known name that `name` was probably meant to be; upper and lower case are the same."""
     if len(name) > _LONGEST_KEY:
         return None
     folded = {candidate.lower(): candidate for candidate in known}
@@ -171,5 +203,5 @@ def close_match(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | N
 
 
 def did_you_mean(name: str | None) -> str:
-    """Offer a name, if there is one to offer."""
+    """Return the suggestion of a name for the end of a message, empty if there is none."""
     return f" (did you mean {name!r}?)" if name else ""

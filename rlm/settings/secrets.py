@@ -1,44 +1,282 @@
-"""The secrets of a configuration, to be masked in whatever a process says: one notion of them for log, errors, Sentry.
+"""Secrets: what may be shown of them, where they are read, and how they are masked in any text.
 
-Ask `known` for those of this process: `load_settings` remembers them. Before that, and of a configuration that cannot
-be used, none is known; its faults mask what may be one.
+Ask `known` for the secrets of this process: `load_settings` remembers them. Before that, and of a configuration that
+cannot be used, none is known; the messages about its faults mask whatever may be a secret.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import html
+import json
+import os
 import re
-from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
-from rlm.settings.masking import FROM_ENVIRONMENT, MASK, is_plain, is_secret, mask_urls, url_secrets
-from rlm.settings.redaction import forms, parts_of
+from rlm.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from rlm.settings.effective import Settings
+    from rlm.core.endpoint import Endpoint
 
-#: A shorter value is no secret worth the name, and would mask half of what is said.
+MASK = "***"
+#: What a header value begins with that names an environment variable.
+FROM_ENVIRONMENT = "env:"
+
+_SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|auth|dsn|credential|signature|^sig$|cookie", re.IGNORECASE)
+#: An HTTP URL whose authority is a host and no more: an "@" further on belongs to its path.
+_PLAIN_HTTP = re.compile(r"https?://(\[[0-9a-f:.]+\]|[^/?#@:\[\]]+)(:\d+)?([/?#].*)?", re.IGNORECASE | re.DOTALL)
+#: Up to the *last* "@", because a password that was not percent-encoded may hold "/", "?" and "@" as well.
+_USERINFO = re.compile(r"(?P<start>(?:[a-z][a-z0-9+.-]*://)?)(?P<user>[^:@/?#]*:)?.*@", re.IGNORECASE | re.DOTALL)
+_PARAMETER = re.compile(r"(?P<start>[?&](?P<name>[^=&#?]+)=)(?P<value>[^&#]+)")
+#: An HTTP URL up to its path, and its path.
+_HTTP_PATH = re.compile(r"(?P<start>https?://[^/?#]*)(?P<path>/[^?#]*)", re.IGNORECASE)
+#: A piece of a path made of words and small numbers: `v1`, `rebalance_api`, `sendMessage`, `20231114`. Anything else
+#: may be a key, as the last pieces of a webhook are.
+_WORD = r"(?:(?:[a-z]{1,20}|[A-Z][a-z]{1,19})(?:[A-Z][a-z]{2,19}){0,3}[0-9]{0,2}|[A-Z]{1,7}|[0-9]{1,8})"
+_PLAIN_PIECE = re.compile(rf"(?=.{{0,60}}\Z){_WORD}?(?:[._-]{_WORD}){{0,6}}", re.DOTALL)
+#: Words, any of which may be an address, and the punctuation that may follow one.
+_WORDS = re.compile(r"\S+")
+_BEHIND = ")]}>'\",.:;"
+
+#: The one value of `redis.url` that is not a URL, and how similar a misspelling of it is.
+EMBEDDED = "embedded"
+_NEARLY = 0.7
+#: A host, or a host and a port, given instead of a URL.
+_HOST = re.compile(
+    r"(?P<start>(?:[a-z0-9-]{1,40}\.)+[a-z]{2,10}(?::\d{1,5})?|[a-z-]{1,20}:\d{1,5}|(?:\d{1,3}\.){3}\d{1,3}(?::\d{1,5})?)"
+    r"(?P<path>(?:/[^?#@]*)?)"
+)
+#: A number as small as those of settings, or a truth value; longer ones may be a key.
+_NUMBER = re.compile(r"-?\d{1,5}(?:\.\d{1,5})?|true|false", re.IGNORECASE)
+
+#: Of what an endpoint sends back, shorter texts are not masked: they would be found in every other word.
+_SHORTEST_SENT = 4
+#: In what RLM writes itself, for the same reason.
 _SHORTEST = 6
-#: What many a header holds that is no secret: what is understood.
-_HARMLESS_HEADERS = frozenset({"accept", "accept-encoding", "accept-language", "cache-control"})
+#: A part of a value (a cookie's, a signature's, a parameter without a telling name) counts from this length on.
+_SHORTEST_PART = 8
+_SEPARATORS = re.compile(r"[\s;,=\"']+")
+_HEX = re.compile(r"%[0-9A-F]{2}")
+
+
+class Headers(dict[str, str]):
+    """Configured headers whose representation shows `env:NAME` and masks every other value."""
+
+    def __repr__(self) -> str:
+        return repr({name: mask_header(value) for name, value in self.items()})
+
+
+def mask_url(url: str) -> str:
+    """Return `url` without its password and without what looks like a secret in its path and its parameters.
+
+    Scheme, host and port stay. A user before a password stays; a user without one may be a key and is masked. In an
+    HTTP URL, pieces of the path and values of parameters stay only if they are words or small numbers. In other URLs,
+    values of parameters named like a secret are masked. Any text is accepted; a malformed URL is masked wherever it
+    could hold a password.
+    """
+    if "@" in url and not _PLAIN_HTTP.fullmatch(url):
+        url = _USERINFO.sub(lambda found: f"{found['start']}{found['user'] or ''}{MASK}@", url, count=1)
+    url = _HTTP_PATH.sub(_masked_path, url, count=1)
+    return _PARAMETER.sub(lambda found: found["start"] + MASK if _hides(url, found) else found[0], url)
+
+
+def _masked_path(found: re.Match[str]) -> str:
+    pieces = found["path"].split("/")
+    return found["start"] + "/".join(piece if is_plain(piece) else MASK for piece in pieces)
+
+
+def _hides(url: str, parameter: re.Match[str]) -> bool:
+    """Return whether a parameter of a URL may hold a secret."""
+    plain = is_plain(parameter["value"]) or not url.lower().startswith("http")
+    return is_secret(parameter["name"]) or not plain
+
+
+def url_secrets(url: str) -> Iterator[str]:
+    """Yield what `mask_url` masks in a URL, as written there."""
+    address = url
+    if "@" in url and not _PLAIN_HTTP.fullmatch(url) and (userinfo := _USERINFO.match(url)):
+        hidden = userinfo[0].removeprefix(userinfo["start"] + (userinfo["user"] or "")).removesuffix("@")
+        yield hidden
+        address = userinfo["start"] + url[userinfo.end() :]
+    if path := _HTTP_PATH.match(address):
+        yield from (piece for piece in path["path"].split("/") if not is_plain(piece))
+    yield from (found["value"] for found in _PARAMETER.finditer(address) if _hides(address, found))
+
+
+def mask_urls(text: str) -> str:
+    """Return a text with `mask_url` applied to each address in it."""
+    return _WORDS.sub(lambda found: _masked_word(found[0]) if "://" in found[0] else found[0], text)
+
+
+def _masked_word(word: str) -> str:
+    address = word.rstrip(_BEHIND)
+    return mask_url(address) + word[len(address) :]
+
+
+def mask_header(value: str) -> str:
+    """Return what may be shown of a header's configured value: the name of a variable, nothing of a literal."""
+    return value if value.startswith(FROM_ENVIRONMENT) else MASK
+
+
+def mask_value(path: tuple[str | int, ...], value: Any) -> Any:
+    """Return what may be shown of the setting at `path`."""
+    key = str(path[-1])
+    if "headers" in path[2:]:
+        return mask_header(value) if isinstance(value, str) else value and MASK
+    if is_secret(key):
+        return mask_header(value) if value and isinstance(value, str) else value and MASK
+    if isinstance(value, str) and "://" in value:
+        return mask_url(value)
+    return _mask_no_url(value) if key == "url" else value
+
+
+def _mask_no_url(value: Any) -> Any:
+    """Return what may be shown of a value of `url` that is no URL: `embedded` or nearly so, a host, plain pieces."""
+    if host := _HOST.fullmatch(str(value)):
+        return _masked_path(host)
+    text = str(value)[: 2 * len(EMBEDDED)]
+    return value if SequenceMatcher(None, text.lower(), EMBEDDED).ratio() >= _NEARLY else MASK
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value, or its text, is a number as small as those of settings, or a truth value."""
+    return isinstance(value, bool | int | float | str) and _NUMBER.fullmatch(str(value)) is not None
+
+
+def is_plain(text: str) -> bool:
+    """Return whether a text is made of words and small numbers, as a key hardly is."""
+    return _PLAIN_PIECE.fullmatch(text) is not None
+
+
+def is_secret(name: str) -> bool:
+    """Return whether a setting, parameter or variable of this name, percent-encoded or not, likely holds a secret."""
+    return _SECRET_NAME.search(unquote(name)) is not None
+
+
+def resolve_headers(endpoint: Endpoint, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the headers to send to `endpoint`, each `env:NAME` replaced by the value of that variable.
+
+    The values are secrets: send them and keep them nowhere.
+
+    Raises:
+        ConfigurationError: a variable is not set; the message names endpoint, header and variable.
+    """
+    return {
+        name: _resolved(value, f"endpoint {endpoint.name!r}, header {name!r}", environ)
+        for name, value in endpoint.headers.items()
+    }
+
+
+def resolve_token(token: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the token that `web.token` names, empty if there is none. It is a secret.
+
+    Raises:
+        ConfigurationError: the variable it names is not set; the message names it.
+    """
+    return _resolved(token, "web.token", environ)
+
+
+def _resolved(value: str, named: str, environ: Mapping[str, str]) -> str:
+    resolved = from_environment(value, environ)
+    if not resolved and value:
+        variable = value.removeprefix(FROM_ENVIRONMENT)
+        raise ConfigurationError(f"{named}: the environment variable {variable} is not set or empty; set it")
+    return resolved
+
+
+def from_environment(value: str, environ: Mapping[str, str]) -> str:
+    """Return the value of the variable that `value` names with `env:`, empty if it is not set; else `value`."""
+    return environ.get(value.removeprefix(FROM_ENVIRONMENT), "") if value.startswith(FROM_ENVIRONMENT) else value
+
+
+def redact(text: str, secrets: Iterable[str], *, torn: bool = False) -> str:
+    """Return `text` with each of the `secrets` masked, in whatever form it is written.
+
+    Call it before cutting a text: half a secret is not found. If `text` was cut off already (`torn`), as much of its
+    end is removed as could be the beginning of a secret.
+    """
+    written = sorted({form for secret in secrets for form in forms(secret)}, key=len, reverse=True)
+    for form in written:
+        text = text.replace(form, MASK)
+    return text[: -len(written[0])] if torn and written else text
+
+
+def secrets_of_call(endpoint: Endpoint, sent: Mapping[str, str]) -> set[str]:
+    """Return the secrets of a call: in the headers that are `sent`, and in the URL.
+
+    A header is secret if its value comes from the environment or its name says so. In the URL, user and password are,
+    and the values of parameters that are long or have a telling name.
+    """
+    found: set[str] = set()
+    for name, value in sent.items():
+        if endpoint.headers.get(name, "").startswith(FROM_ENVIRONMENT) or is_secret(name):
+            found.update(parts_of(value))
+    found.update(_of_url(endpoint.url))
+    return {secret for secret in found if len(secret) >= _SHORTEST_SENT}
+
+
+def _of_url(url: str) -> Iterator[str]:
+    parts = urlsplit(url)
+    yield from (unquote(one) for one in (parts.username or "", parts.password or "", parts.netloc.rpartition("@")[0]))
+    for name, value in parse_qsl(parts.query):
+        if is_secret(name) or len(value) >= _SHORTEST_PART:
+            yield value
+    yield from (raw.partition("=")[2] for raw in parts.query.split("&") if is_secret(raw.partition("=")[0]))
+
+
+def parts_of(value: str) -> Iterator[str]:
+    """Yield a header's value, the part behind its scheme (`Bearer X`), its longer parts, and what `Basic` encodes."""
+    value = value.strip()
+    yield value
+    scheme, _, credentials = value.partition(" ")
+    yield credentials.strip()
+    yield from (part for part in _SEPARATORS.split(value) if len(part) >= _SHORTEST_PART)
+    if scheme.lower() == "basic":
+        try:
+            plain = base64.b64decode(credentials, validate=True).decode("latin-1")
+        except (binascii.Error, ValueError):
+            return
+        yield from (plain, plain.partition(":")[2])
+
+
+def forms(secret: str) -> Iterator[str]:
+    """Yield the forms in which a secret may be written: as it is, and as in URLs, JSON, HTML and base64.
+
+    Bytes from the wire are read as Latin-1, so a secret in UTF-8 has a second form.
+    """
+    yield from _escaped(secret, json.dumps(secret)[1:-1])
+    for raw in {secret.encode(errors="replace"), secret.encode("latin-1", errors="replace")}:
+        plain = raw.decode("latin-1")
+        yield from _escaped(plain, json.dumps(plain, ensure_ascii=False)[1:-1])
+        for written in (quote(raw, safe=""), quote(raw), quote_plus(raw)):
+            yield from (written, _HEX.sub(lambda found: found[0].lower(), written))
+        yield from (base64.b64encode(raw).decode().rstrip("="), base64.urlsafe_b64encode(raw).decode().rstrip("="))
+
+
+def _escaped(plain: str, in_json: str) -> Iterator[str]:
+    yield from (plain, in_json, in_json.replace("/", "\\/"), html.escape(plain), html.escape(plain, quote=False))
 
 
 class Secrets:
-    """Values nobody may see, in each spelling they may come in: as they are, percent-encoded, escaped, in base64."""
+    """Values that nobody may see, in every form they may be written in."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         spellings = {
             form for value in values for raw in (value, unquote(value)) if len(raw) >= _SHORTEST for form in forms(raw)
         }
-        longest_first = sorted(spellings, key=len, reverse=True)  # else what one begins with would leave its rest
+        longest_first = sorted(spellings, key=len, reverse=True)  # a shorter one first would leave the rest of a longer
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
     def __repr__(self) -> str:
         return "Secrets(...)"
 
     def mask(self, text: str) -> str:
-        """Return a text without the secrets, and with each address in it as `mask_url` has it."""
+        """Return a text with the secrets and the addresses in it masked."""
         text = self.hide(text)
         return mask_urls(text) if "://" in text else text
 
@@ -47,36 +285,11 @@ class Secrets:
         return text if self._pattern is None else self._pattern.sub(MASK, text)
 
 
-def secrets_of(settings: Settings, environ: Mapping[str, str]) -> Secrets:
-    """Collect the secrets of settings: of URLs, headers, the web token and Sentry's DSN, those in variables as well."""
-    return Secrets(_values(settings, environ))
-
-
-def _values(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
-    yield from url_secrets(settings.redis.url)
-    yield from url_secrets(settings.sentry_dsn or "")
-    yield _resolved(settings.web.token, environ)
-    for endpoint in (one for event_type in settings.event_types for one in event_type.endpoints):
-        yield from url_secrets(endpoint.url)
-        for name, value in endpoint.headers.items():
-            if value.startswith(FROM_ENVIRONMENT) or is_secret(name) or not _is_harmless(name, value):
-                yield from parts_of(_resolved(value, environ))
-
-
-def _is_harmless(name: str, value: str) -> bool:
-    """Return whether a header in the file is none that hides anything: what is understood, or a plain word."""
-    return name.lower() in _HARMLESS_HEADERS or is_plain(value)
-
-
-def _resolved(value: str, environ: Mapping[str, str]) -> str:
-    return environ.get(value.removeprefix(FROM_ENVIRONMENT), "") if value.startswith(FROM_ENVIRONMENT) else value
-
-
 _remembered = {"secrets": Secrets()}
 
 
 def remember(secrets: Secrets) -> None:
-    """Have `known` return these from now on."""
+    """Make these the secrets that `known` returns."""
     _remembered["secrets"] = secrets
 
 

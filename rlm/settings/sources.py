@@ -1,32 +1,37 @@
-"""Reading: which file it is, what stands in it, and what the environment says."""
+"""The layers that go over the defaults: the file, variables of the environment, and options (`--set`) of a command."""
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import tomllib
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from rlm.core.errors import ConfigurationError
-from rlm.core.trust import read_trusted
-from rlm.settings.document import SECTIONS
+from rlm.core.files import read_trusted
+from rlm.settings.document import OPTION, SECTIONS
 from rlm.settings.faults import Fault, close_match, did_you_mean, show
-from rlm.settings.model import BudgetSettings, TypeSettings
+from rlm.settings.model import BudgetSettings, EndpointSettings, TypeSettings
+from rlm.settings.toml import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from rlm.settings.layers import Place
+    from rlm.settings.document import Layers, Place
 
 FILE_NAME = "rlm.toml"
 FILE_VARIABLE = "RLM_CONFIG"
-PREFIX = "RLM_"
-SEPARATOR = "__"
+_PREFIX = "RLM_"
+_SEPARATOR = "__"
+
+_EXAMPLE = "run.target=0.5 or types.REBALANCE_NEEDED.rate_limit=60/minute"
 
 _TOML_POSITION = re.compile(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
-#: More parts than any key of RLM has. The parser takes time by the square of their number: a minute for 50,000.
+#: More parts than any key of RLM has. The parser's time grows with the square of their number: a minute for 50,000.
 _MOST_PARTS = 50
 _LONG_KEY = re.compile(
     rf"""(?<![\w\\-])(?:(?:"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+'|[A-Za-z0-9_-]++)[ \t]*+\.[ \t]*+){{{_MOST_PARTS}}}"""
@@ -34,10 +39,10 @@ _LONG_KEY = re.compile(
 
 
 def choose_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """Return the file to read, absolute: the given one, else `$RLM_CONFIG`, else `./rlm.toml` where there is one.
+    """Return the absolute path of the file to read: `path`, else `$RLM_CONFIG`, else `./rlm.toml` if it exists.
 
     Raises:
-        ConfigurationError: a file was named and does not exist, or none was and there is no current directory.
+        ConfigurationError: a named file does not exist, or none is named and the current directory is gone.
     """
     variable = environ.get(FILE_VARIABLE)
     if path is None and variable:
@@ -49,10 +54,10 @@ def choose_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 
 def current_directory() -> Path:
-    """Return where this process is.
+    """Return the current directory of this process.
 
     Raises:
-        ConfigurationError: it was removed, or may not be looked at.
+        ConfigurationError: it was removed, or may not be read.
     """
     try:
         return Path.cwd()
@@ -91,7 +96,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def _syntax_error(message: str, text: str) -> str:
-    """Say where and why the text is no TOML; the parser has the position, if any, at the end of its message."""
+    """Return where and why the text is no TOML; the parser puts the position, if any, at the end of its message."""
     found = _TOML_POSITION.search(message)
     if not found:
         return f": is not valid TOML: {message}"
@@ -100,62 +105,52 @@ def _syntax_error(message: str, text: str) -> str:
     return f":{line}:{column}: is not valid TOML: {message[: found.start()]}"
 
 
-def read_environment(
-    environ: Mapping[str, str], types: Iterable[str], budgets: Iterable[str] = ()
-) -> tuple[dict[Place, Any], dict[Place, str], list[Fault]]:
-    """Return the overrides by place, the variable behind each, and the variables that override nothing.
+def with_environment(layers: Layers, environ: Mapping[str, str]) -> tuple[Layers, list[Fault]]:
+    """Return `layers` with the values of `environ`, and a fault for each variable that overrides nothing.
 
-    `REDIS_URL` counts as well, below `RLM_REDIS__URL`. A value becomes a number or a list where the setting is one;
-    what cannot be converted is left for the validation to report. `types` and `budgets` name the configured ones.
+    `REDIS_URL` counts as well, below `RLM_REDIS__URL`. A value becomes a number or a list if the setting is one; the
+    validation reports a value that cannot be converted.
     """
-    known = _known_variables(types, budgets)
+    known: dict[str, list[tuple[Place, Any]]] = defaultdict(list)
+    for setting, annotation in _scalars(layers):  # names that differ in case or punctuation share a variable
+        known[variable_name(setting)].append((setting, annotation))
     values: dict[Place, Any] = {}
-    variables: dict[Place, str] = {}
+    origins: dict[Place, str] = {}
     faults = []
     if environ.get("REDIS_URL"):
-        values["redis", "url"], variables["redis", "url"] = environ["REDIS_URL"], "REDIS_URL"
-    for variable in sorted(filter(_is_override, environ)):
+        values["redis", "url"], origins["redis", "url"] = environ["REDIS_URL"], "environment REDIS_URL"
+    for variable in sorted(environ):
+        if not variable.startswith(_PREFIX) or _SEPARATOR not in variable.removeprefix(_PREFIX):
+            continue
         match known.get(variable.upper(), []):
             case [(place, kind)]:
-                values[place], variables[place] = convert(environ[variable], kind), variable
+                values[place], origins[place] = _convert(environ[variable], kind), f"environment {variable}"
             case candidates:
                 subject = f"{variable} = {show((variable,), environ[variable])}"
                 faults.append(Fault((), "environment", subject, _unmatched(variable, candidates, known)))
-    return values, variables, faults
+    # A value below a place that should be a table and is not would hide that fault of the file.
+    usable = {place: value for place, value in values.items() if isinstance(layers.file.get(str(place[0]), {}), dict)}
+    return replace(layers, environment=_nested(usable, layers), origins=origins), faults
 
 
 def variable_name(place: Iterable[str]) -> str:
-    """Return the variable that overrides the scalar at `place`; what a variable's name cannot have becomes `_`."""
-    return PREFIX + SEPARATOR.join(re.sub(r"[^A-Z0-9_]", "_", part.upper()) for part in place)
+    """Return the variable that overrides the setting at `place`; characters not allowed in a variable become `_`."""
+    return _PREFIX + _SEPARATOR.join(re.sub(r"[^A-Z0-9_]", "_", part.upper()) for part in place)
 
 
-def _is_override(variable: str) -> bool:
-    return variable.startswith(PREFIX) and SEPARATOR in variable.removeprefix(PREFIX)
-
-
-def _known_variables(types: Iterable[str], budgets: Iterable[str]) -> dict[str, list[tuple[Place, Any]]]:
-    """Map each variable to the scalars it may mean: more than one where names differ in case or punctuation only."""
-    known: dict[str, list[tuple[Place, Any]]] = defaultdict(list)
-    for place, kind in scalars(types, budgets):
-        known[variable_name(place)].append((place, kind))
-    return known
-
-
-def scalars(types: Iterable[str], budgets: Iterable[str]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield place and annotation of each setting that a variable can override, `types` and `budgets` included."""
+def _scalars(layers: Layers) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield place and annotation of each setting that a variable can override."""
     for section, model in SECTIONS.items():
         for key, described in model.model_fields.items():
             yield (section, key), described.annotation
-    for name in types:
-        for key in set(TypeSettings.model_fields) - {"endpoints"}:
-            yield ("types", name, key), TypeSettings.model_fields[key].annotation
-    for name in budgets:
-        for key, described in BudgetSettings.model_fields.items():
-            yield ("budgets", name, key), described.annotation
+    for kind, tables, entry in (("types", layers.types, TypeSettings), ("budgets", layers.budgets, BudgetSettings)):
+        for name in (name for name, table in tables.items() if isinstance(table, dict)):
+            for key in sorted(set(entry.model_fields) - {"endpoints"}):
+                yield (kind, name, key), entry.model_fields[key].annotation
 
 
-def convert(text: str, kind: Any) -> Any:
-    """Make a number or list of `text` if a setting of that `kind` is one; the validation reports what is none."""
+def _convert(text: str, kind: Any) -> Any:
+    """Return `text` as the number or list that a setting of this `kind` is, or unchanged if that is not possible."""
     if get_origin(kind) is list:
         return [part.strip() for part in text.split(",") if part.strip()]
     number = next((one for one in (kind, *get_args(kind)) if one in (int, float)), str)
@@ -169,4 +164,85 @@ def _unmatched(variable: str, candidates: list[tuple[Place, Any]], known: Mappin
     if candidates:
         return f"may mean {' or '.join(str(place[1]) for place, _ in candidates)}; set it in the file"
     near = close_match(variable, known, cutoff=0.8)
-    return f"no such setting{did_you_mean(near)}; a variable is {PREFIX}<SECTION>{SEPARATOR}<KEY>"
+    return f"no such setting{did_you_mean(near)}; a variable is {_PREFIX}<SECTION>{_SEPARATOR}<KEY>"
+
+
+def with_options(layers: Layers, texts: Iterable[str]) -> tuple[Layers, list[Fault]]:
+    """Return `layers` with the values of `texts`, `KEY=VALUE` each, on top, and a fault for each unreadable text.
+
+    A key is written as in messages: `types.X.endpoints[1].rate_limit`. The validation checks the values.
+    """
+    known = {dotted(place): (place, kind) for place, kind in _places(layers)}
+    values: dict[Place, Any] = {}
+    faults = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            faults.append(Fault((), OPTION, show((OPTION,), text), f"is not KEY=VALUE, for example {_EXAMPLE}"))
+        elif key not in known:
+            subject = f"{key} = {show((key,), value)}"
+            faults.append(Fault((), OPTION, subject, _unknown_option(key, [one for one, _ in known.values()])))
+        elif known[key][0] in values:
+            faults.append(Fault((), OPTION, f"{key} = {show((key,), value)}", "is given twice; once is enough"))
+        else:
+            place, kind = known[key]
+            values[place] = _convert(value, kind)
+    origins = {**layers.origins, **dict.fromkeys(values, OPTION)}
+    return replace(layers, options=_nested(values, layers), origins=origins), faults
+
+
+def _places(layers: Layers) -> Iterator[tuple[Place, Any]]:
+    """Yield place and annotation of each single value, except below a place that should be a table and is not."""
+    for place, kind in _scalars(layers):
+        if isinstance(layers.file.get(place[0], {}), dict):
+            yield place, kind
+    for name, table in layers.types.items():
+        endpoints = table.get("endpoints") if isinstance(table, dict) else None
+        for number, endpoint in enumerate(endpoints if isinstance(endpoints, list) else []):
+            if isinstance(endpoint, dict):
+                for key in sorted(set(EndpointSettings.model_fields) - {"headers"}):
+                    yield ("types", name, "endpoints", number, key), EndpointSettings.model_fields[key].annotation
+
+
+def _nested(values: Mapping[Place, Any], layers: Layers) -> dict[str, Any]:
+    """Return the values as nested tables. A list replaces the one below it, so it starts as a copy of that one."""
+    tables: dict[str, Any] = {}
+    for place, value in values.items():
+        table: Any = tables
+        for depth, part in enumerate(place[:-1], start=1):
+            if isinstance(place[depth], int):
+                table = table.setdefault(part, copy.deepcopy(layers.find(place[:depth])))
+            else:
+                table = table[part] if isinstance(part, int) else table.setdefault(part, {})
+        table[place[-1]] = value
+    return tables
+
+
+def _unknown_option(key: str, known: Iterable[Place]) -> str:
+    """Suggest a key of the named table, of another such table, or any setting."""
+    tables: dict[str, list[str]] = defaultdict(list)
+    for place in known:
+        tables[dotted(place[:-1])].append(str(place[-1]))
+    table = max((one for one in tables if key.startswith(f"{one}.")), key=len, default=None)
+    if table:
+        return _unknown_in_table(table, key.removeprefix(f"{table}."), tables)
+    kind = next((one for one in ("types", "budgets") if key.startswith(f"{one}.")), None)
+    if kind:
+        names = [one for one in tables if one.startswith(f"{kind}.") and not one.endswith("]")]
+        parent, _, last = key.rpartition(".")
+        near = close_match(parent, names, cutoff=0.7)
+        return f"no such setting{_hint(near, last)}; there are {', '.join(names) or f'no {kind}'}"
+    near = close_match(key, (dotted(place) for place in known), cutoff=0.6)
+    return f"no such setting{did_you_mean(near)}; a key is SECTION.KEY or types.TYPE.KEY, for example {_EXAMPLE}"
+
+
+def _unknown_in_table(table: str, key: str, tables: Mapping[str, list[str]]) -> str:
+    """List the keys of a table, and the first and last of its endpoints."""
+    near = None if "[" in key else close_match(key, tables[table])
+    entries = [one.removeprefix(f"{table}.") for one in tables if one.startswith(f"{table}.endpoints[")]
+    ends = [" to ".join(dict.fromkeys((entries[0], entries[-1])))] if entries else []
+    return f"no such setting{_hint(table, near)}; {table} may have {', '.join([*sorted(tables[table]), *ends])}"
+
+
+def _hint(table: str | None, key: str | None) -> str:
+    return did_you_mean(f"{table}.{key}" if table and key else None)

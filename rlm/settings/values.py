@@ -1,18 +1,23 @@
 """What a single text may be: addresses, names, limits, headers. Each check returns the value or says what is wrong.
 
 The messages end up behind file, key and (masked) value, so none of them quotes a value that may be secret.
+
+A host of an endpoint's URL is a DNS name, an IPv4 address as four decimal numbers, or an IPv6 address in brackets.
+Anything else that some resolver would take for an address (`2130706433`, `0x7f.1`, `127.1`, `[::ffff:127.0.0.1]`,
+`0.0.0.0`, a name with a dot at its end) is refused: a second spelling of a server would give it a second window.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
+from typing import TypeVar
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from rlm.core.endpoint import Limit
 from rlm.core.text import is_name
-from rlm.settings.hosts import check_host
-from rlm.settings.masking import EMBEDDED, FROM_ENVIRONMENT, Headers
+from rlm.settings.secrets import EMBEDDED, FROM_ENVIRONMENT, Headers
 
 #: Headers that RLM sets itself on every call, or that HTTP derives from the call.
 RESERVED_HEADERS = (
@@ -26,15 +31,15 @@ RESERVED_HEADERS = (
 )
 
 _REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
-#: What may stand behind the `?` of a Redis URL; with `rediss://` also where certificates lie.
+#: The parameters of a Redis URL; with `rediss://` also the paths of certificates.
 _REDIS_PARAMETERS = ("db", "username", "password", "socket_timeout", "socket_connect_timeout")
 _TLS_PARAMETERS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password")
-#: What would have redis-py believe any server.
+#: Parameters that would make redis-py trust any server.
 _TLS_SWITCHES = ("ssl_cert_reqs", "ssl_check_hostname", "ssl_include_verify_flags", "ssl_exclude_verify_flags")
 _PORTS = {"http": 80, "https": 443}
 _HIGHEST_PORT = 65535
 _LONGEST_LIST_NAME = 200
-#: What Redis can count and keep time for, with room to spare.
+#: Well below what Redis can count and keep time for.
 _LARGEST = 10**9
 _LONGEST_HEADER = 8000
 _WEB_TOKEN = re.compile(r"[!-~]{16,200}")
@@ -45,6 +50,18 @@ _HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DSN = re.compile(r"https?://[^@/\s]+@[^@/\s]+/(?:[^\s@?#]*/)?\d+")
 
+_Address = TypeVar("_Address", ipaddress.IPv4Address, ipaddress.IPv6Address)
+
+#: A name is no longer than this, says RFC 1035.
+_LONGEST_NAME = 253
+#: Underscores are not in the standard, but in the names of many containers.
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+#: IPv6 spellings of IPv4 addresses: mapped, compatible (deprecated) and translated. 64:ff9b::/96 is not among them: on
+#: a network without IPv4 it is the way to reach such a server.
+_DISGUISES = tuple(map(ipaddress.IPv6Network, ("::ffff:0:0/96", "::/96", "::ffff:0:0:0/96")))
+#: A resolver reads a name with such a last label as an address.
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+
 
 def check_name(name: str) -> str:
     """Check the name of a type or endpoint: it becomes part of event ids, Redis keys and metrics."""
@@ -54,14 +71,14 @@ def check_name(name: str) -> str:
 
 
 def check_list_name(name: str) -> str:
-    """Check the name of a Redis list as far as it can be without the other names."""
+    """Check the name of a Redis list by itself."""
     if not name.isprintable() or not 1 <= len(name) <= _LONGEST_LIST_NAME:
         raise ValueError(f"the name of a list has 1 to {_LONGEST_LIST_NAME} printable characters")
     return name
 
 
 def check_directory(path: str) -> str:
-    """Check the name of a directory as far as it can be without looking."""
+    """Check the name of a directory without looking for it."""
     if not path.isprintable() or path.startswith("~"):
         raise ValueError("a directory is a path of printable characters; `~` is not expanded, write it out")
     return path
@@ -81,7 +98,7 @@ def check_limit(text: str) -> str:
 
 
 def check_redis_url(url: str) -> str:
-    """Check `redis.url` as far as it can be without connecting."""
+    """Check `redis.url` without connecting."""
     if url == EMBEDDED:
         return url
     scheme, separator, rest = url.partition("://")
@@ -101,7 +118,7 @@ def check_redis_url(url: str) -> str:
 
 
 def _check_redis_parameters(scheme: str, query: str) -> None:
-    """Let those pass that say where and who; others would change how RLM speaks to Redis, or whom it believes."""
+    """Accept only parameters for address and user; others would change how RLM speaks to Redis, or whom it trusts."""
     known = (*_REDIS_PARAMETERS, *(_TLS_PARAMETERS if scheme == "rediss" else ()))
     for name, _ in parse_qsl(query, keep_blank_values=True):
         if name in _TLS_SWITCHES:
@@ -114,7 +131,7 @@ def _check_redis_parameters(scheme: str, query: str) -> None:
 
 
 def check_endpoint_url(url: str) -> str:
-    """Check an endpoint's URL and return it in one spelling, because a window belongs to the URL.
+    """Check an endpoint's URL and return its one spelling, because a window belongs to the URL.
 
     Scheme and host become lower case, the scheme's own port goes, a missing path becomes `/`.
     """
@@ -156,7 +173,7 @@ def check_header_value(value: str) -> str:
 
 
 def check_header_text(text: str) -> str:
-    """Check what would be sent as the value of a header."""
+    """Check the text that would be sent as a header's value."""
     if not _HEADER_VALUE.fullmatch(text):
         raise ValueError("a header's value is Latin-1 text on one line, without control characters")
     if len(text) > _LONGEST_HEADER:
@@ -165,7 +182,7 @@ def check_header_text(text: str) -> str:
 
 
 def check_headers(headers: dict[str, str]) -> Headers:
-    """Check that no header stands there twice, which differs in case alone."""
+    """Check that no header is given twice, in upper and lower case."""
     if len({name.lower() for name in headers}) < len(headers):
         raise ValueError("the same header stands here twice, in upper and lower case")
     return Headers(headers)
@@ -179,14 +196,14 @@ def check_web_token(token: str) -> str:
 
 
 def check_token_text(token: str) -> str:
-    """Check a token that clients are to say. A short one would be found by trying."""
+    """Check the token that clients have to send. A short one would be found by trying."""
     if not _WEB_TOKEN.fullmatch(token):
         raise ValueError("a token has 16 to 200 visible ASCII characters; `openssl rand -hex 32` makes a good one")
     return token
 
 
 def check_web_host(host: str) -> str:
-    """Check one of `web.hosts`, and return it in one spelling: a name or an address, without brackets and port."""
+    """Check one of `web.hosts` and return its one spelling: a name or an address, without brackets and port."""
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not _VISIBLE_ASCII.fullmatch(bare) or "/" in bare:
         raise ValueError("a host is a name or an address, without scheme and port: rlm.example.com, 10.0.0.5")
@@ -196,10 +213,57 @@ def check_web_host(host: str) -> str:
 
 
 def check_dsn(dsn: str) -> str:
-    """Check `SENTRY_DSN` as far as it can be without connecting."""
+    """Check `SENTRY_DSN` without connecting."""
     if not _DSN.fullmatch(dsn):
         raise ValueError("must be a Sentry DSN, https://KEY@HOST/PROJECT; leave it unset for none")
     return dsn
+
+
+def check_host(host: str) -> str:
+    """Return a host, given in lower case, as in a URL's authority.
+
+    Raises:
+        ValueError: it is none that is accepted; the message says what to write.
+    """
+    if ":" in host:
+        return f"[{_ipv6(host)}]"
+    if _NUMBER.fullmatch(host.rpartition(".")[2]):
+        return _ipv4(host)
+    if host.endswith("."):
+        raise ValueError("the host must not end with a dot: without it, it is the same server")
+    if len(host) > _LONGEST_NAME or not all(map(_LABEL.fullmatch, host.split("."))):
+        raise ValueError(
+            "the host must be a name of letters, digits and `-`, `_` between dots, an IPv4 address like 192.0.2.1 or "
+            "an IPv6 address like [2001:db8::1]; an international name is written in its xn-- form"
+        )
+    return host
+
+
+def _ipv4(host: str) -> str:
+    try:
+        address = ipaddress.IPv4Address(host)
+    except ValueError:
+        raise ValueError("an IPv4 address is four decimal numbers from 0 to 255, like 192.0.2.1") from None
+    return str(_of_a_server(address))
+
+
+def _ipv6(host: str) -> str:
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError:
+        raise ValueError("what stands in brackets must be an IPv6 address, like [2001:db8::1]") from None
+    if address.scope_id is not None:
+        raise ValueError("an address with a zone (%) is not taken: it means something else on each host")
+    numbers = int(address)  # 0 and 1 are not IPv4: the unspecified address and this host
+    if numbers > 1 and any(address in network for network in _DISGUISES):
+        raise ValueError(f"this is an IPv4 address in disguise; write {ipaddress.IPv4Address(address.packed[-4:])}")
+    return _of_a_server(address).compressed
+
+
+def _of_a_server(address: _Address) -> _Address:
+    if address.is_unspecified:
+        raise ValueError("no server has this address; to reach one on this host write 127.0.0.1 or [::1]")
+    return address
 
 
 def _split(url: str) -> SplitResult:
@@ -210,7 +274,7 @@ def _split(url: str) -> SplitResult:
 
 
 def _port(parts: SplitResult) -> int | None:
-    """Return the port, None for the scheme's own; `urlsplit` checks it only when asked, and quotes what it found."""
+    """Return the port, None for the scheme's own. `urlsplit` checks it only now, and its error quotes the value."""
     try:
         port = parts.port
     except ValueError:

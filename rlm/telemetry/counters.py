@@ -6,8 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rlm.core.run import MOVES, State
-from rlm.core.totals import BOUNDS, Histogram, histograms
-from rlm.core.trouble import counted_in
+from rlm.core.tally import BOUNDS, Histogram, counted_in, histograms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint, all_limited
-from rlm.core.health import Circuit, circuit_of
 from rlm.core.run import MOVES, State
-from rlm.core.totals import forecast_error
+from rlm.core.tally import forecast_error
+from rlm.core.window import Circuit, circuit_of
 from rlm.ledger.connect import translated
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.books import books

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import report
-from rlm.core.health import Circuit
+from rlm.core.tally import away_in_words
 from rlm.core.text import counted, harmless, safe_line, span
-from rlm.core.trouble import away_in_words
+from rlm.core.window import Circuit
 from rlm.terminal import words
 from rlm.terminal.drawing import BORDER, QUIET, WIDEST, Bar, Name, columns, number, panel, state_text
 from rlm.terminal.run import LISTED_ENDPOINTS, RunPicture, title_of

@@ -10,8 +10,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from rlm.core.health import WELL
 from rlm.core.text import counted, safe_line, span
+from rlm.core.window import WELL
 from rlm.terminal import words
 from rlm.terminal.drawing import BORDER, QUIET, WIDEST, Bar, Name, Wordings, columns, lanes, number, panel, state_text
 

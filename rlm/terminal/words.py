@@ -6,10 +6,10 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlm.admin.report import IDLE
-from rlm.core import trouble
-from rlm.core.health import RECOVERING, WELL
+from rlm.core import tally
 from rlm.core.run import MOVES, State
 from rlm.core.text import counted, named, of_another_configuration, safe_line, span
+from rlm.core.window import RECOVERING, WELL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -231,7 +231,7 @@ def failed_calls(found: Mapping[str, Any]) -> str:
     if not errors + throttled:
         return ""
     became = " or ".join(word for word, number in (("failed", errors), ("were throttled", throttled)) if number)
-    why = trouble.in_words(found.get("troubles", ()))  # records of older versions have none
+    why = tally.in_words(found.get("troubles", ()))  # records of older versions have none
     return f"{errors + throttled:,} of {counted(calls, 'call')} {became}{f': {safe_line(why)}' if why else ''}"
 
 

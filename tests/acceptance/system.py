@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from rlm.ledger import open_store
 from rlm.ledger.processes import Role
 from rlm.ledger.reading.books import books
+from rlm.sandbox.configuration import demo_document
 from rlm.sandbox.mockapi import MockApi, exceeded
-from rlm.settings import demo_document, load_settings
+from rlm.settings import load_settings
 from tests.wait import wait_until
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from rlm.cli.group import COMMANDS, rlm
+from tests.each import each
 
 #: What commands must be given besides options.
 ARGUMENTS = {
@@ -44,6 +45,7 @@ def leaves(group, path=()):
 
 LEAVES = dict(leaves(rlm))
 WITH_CONFIG = [name for name, command in LEAVES.items() if any(one.name == "config" for one in command.params)]
+ENDING = [name for name in WITH_CONFIG if name not in LONG_RUNNING]
 WITH_JSON = [name for name, command in LEAVES.items() if any(one.name == "as_json" for one in command.params)]
 
 
@@ -65,59 +67,79 @@ def test_every_command_takes_a_configuration():
     assert {name.split()[0] for name in LEAVES} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("name", WITH_CONFIG)
+@each("name", ENDING)
 def test_a_wrong_configuration_is_exit_two(name, tmp_path):
     """Nothing is started; file, key, value and what is allowed are named, and stdout stays empty.
 
-    The doctor also tells there what it finds all the same.
+    The doctor also reports what it finds all the same.
     """
-    config = tmp_path / "wrong.toml"
-    config.write_text("[workers]\nmax = 0\n")
+    done = run(name, "--config", wrong_config(tmp_path))
 
-    done = (run_apart if name in LONG_RUNNING else run)(name, "--config", str(config))
-
-    assert done.exit_code == 2
+    assert_wrong(done, tmp_path)
     assert done.stdout == "" or name == "doctor"
+
+
+@pytest.mark.rest
+@pytest.mark.parametrize("name", sorted(LONG_RUNNING))
+def test_a_long_running_process_does_not_start_with_a_wrong_configuration(name, tmp_path):
+    """Nor with a file that is not there."""
+    done = run_apart(name, "--config", wrong_config(tmp_path))
+    without = run_apart(name, "--config", str(tmp_path / "none.toml"))
+
+    assert_wrong(done, tmp_path)
+    assert done.stdout == ""
+    assert without.exit_code == 2
+    assert "none.toml" in without.stderr
+
+
+def wrong_config(directory):
+    config = directory / "wrong.toml"
+    config.write_text("[workers]\nmax = 0\n")
+    return str(config)
+
+
+def assert_wrong(done, directory):
+    assert done.exit_code == 2
     assert all(word in done.stderr for word in ("wrong.toml", "workers.max = 0", "from 1 to 1000"))
-    assert not (tmp_path / ".rlm").exists()
+    assert not (directory / ".rlm").exists()
 
 
-@pytest.mark.parametrize("name", WITH_CONFIG)
+@each("name", ENDING)
 def test_a_configuration_that_is_not_there_is_exit_two(name, tmp_path):
     """A file that was named and does not exist is never the defaults."""
-    done = (run_apart if name in LONG_RUNNING else run)(name, "--config", str(tmp_path / "none.toml"))
+    done = run(name, "--config", str(tmp_path / "none.toml"))
 
     assert done.exit_code == 2
     assert "none.toml" in done.stderr
 
 
-@pytest.mark.parametrize("name", [name for name in WITH_CONFIG if name not in WITHOUT_REDIS | LONG_RUNNING])
+@each("name", [name for name in ENDING if name not in WITHOUT_REDIS])
 def test_an_unreachable_redis_is_exit_four(name, tmp_path):
     """A sentence says where it was looked for and what to do, no traceback."""
-    config = tmp_path / "away.toml"
-    config.write_text(f'[redis]\nurl = "unix://{tmp_path}/nobody.sock"\n')
-
-    done = run(name, "--config", str(config))
+    done = run(name, "--config", away_config(tmp_path))
 
     assert done.exit_code == 4
     assert "redis.url" in done.output
     assert "Traceback" not in done.output
 
 
-@pytest.mark.parametrize("name", ["scheduler", "supervisor"])
+@pytest.mark.parametrize("name", ["scheduler", pytest.param("supervisor", marks=pytest.mark.rest)])
 def test_a_long_running_process_does_not_start_without_redis(name, tmp_path):
     """Exit 4, too, before it does anything."""
-    config = tmp_path / "away.toml"
-    config.write_text(f'[redis]\nurl = "unix://{tmp_path}/nobody.sock"\n')
-
-    done = run_apart(name, "--config", str(config))
+    done = run_apart(name, "--config", away_config(tmp_path))
 
     assert done.exit_code == 4
     assert "redis.url" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", LEAVES)
+def away_config(directory):
+    config = directory / "away.toml"
+    config.write_text(f'[redis]\nurl = "unix://{directory}/nobody.sock"\n')
+    return str(config)
+
+
+@each("name", LEAVES)
 def test_every_command_has_help(name):
     """It says what the command does, in sentences, what each option means, and how it is typed, in examples."""
     done = run(name, "--help") if name not in ARGUMENTS else CliRunner().invoke(rlm, [*name.split(), "--help"])
@@ -131,7 +153,7 @@ def test_every_command_has_help(name):
     assert all(f"rlm {name}" in line for line in examples)
 
 
-@pytest.mark.parametrize("name", [name for name in LEAVES if name not in WITH_JSON])
+@each("name", [name for name in LEAVES if name not in WITH_JSON])
 def test_a_command_without_json_prints_no_data(name):
     """Only what runs in the foreground until it is stopped has none, and what prints a script for a shell."""
     assert name in {*LONG_RUNNING, "completion"}

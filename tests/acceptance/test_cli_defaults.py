@@ -51,11 +51,12 @@ def test_it_is_told_before_it_is_made(folder, monkeypatch, words):
     def fail(*_anything):
         raise StoreError("no server")
 
+    # The upper floors first: a module that is imported by this must find below what is there.
     for place in (
+        "sandbox.selftest.self_test",
+        "admin.doctor.examine",
         "ledger.open_store",
         "ledger.connect.connected",
-        "admin.doctor.examine",
-        "sandbox.selftest.self_test",
     ):
         monkeypatch.setattr(f"rlm.{place}", fail)
 

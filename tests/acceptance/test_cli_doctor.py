@@ -14,7 +14,7 @@ from rlm import __version__
 from rlm.admin import doctor as checks
 from rlm.admin.doctor import processes, server
 from rlm.admin.explain.words import moment
-from rlm.core.clock import SystemClock, system_clock
+from rlm.core.clock import Clock, system_clock
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.event import Reason
 from rlm.core.expected import Measured
@@ -174,7 +174,7 @@ def test_without_a_run_and_a_supervisor_no_worker_is_missed(inst):
 def test_clocks_that_differ_are_a_warning(inst, monkeypatch):
     """More than a second, in either direction; a slow answer is no difference."""
     for offset, words in ((5.0, "5.0 s behind"), (-5.0, "5.0 s ahead of")):
-        monkeypatch.setattr(SystemClock, "now", lambda _self, offset=offset: time.time() + offset)
+        monkeypatch.setattr(Clock, "now", lambda _self, offset=offset: time.time() + offset)
         found = findings(inst.json("doctor"))["clock"]
         assert found["severity"] == "warning"
         assert words in found["message"]
@@ -477,6 +477,7 @@ def test_nothing_configured_is_told_apart_from_a_file(tmp_path, monkeypatch, val
     assert "built-in defaults" in findings(json.loads(done.stdout))["configuration"]["message"]
 
 
+@pytest.mark.rest
 def test_a_living_system_is_well_before_in_and_after_a_run(make_system):
     """Real processes: nothing to complain of, and the books balance at every look."""
     with make_system(env={"RLM_RUN__WINDOW_SECONDS": "60"}) as system:  # for a busy machine to be done, too

@@ -15,6 +15,7 @@ from rlm.cli.endpoint import endpoint
 from rlm.ledger.windows import Admitted
 from rlm.telemetry.gauges import Gauges
 from tests.acceptance.cli import Installation
+from tests.each import each
 from tests.store import looks, steps
 from tests.store.windows import pass_time, set_health
 
@@ -211,7 +212,7 @@ def test_resume_ends_a_rest_for_what_was_answered_but_not_a_held_window(inst):
     assert re.search(r"resume\s+resting", inst.rlm("endpoint", "changes").stdout)
 
 
-@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e9", "soon"])
+@each("seconds", ["0", "-1", "nan", "inf", "1e9", "soon"])
 def test_a_pause_of_no_length_is_a_mistake(inst, seconds):
     """Named with what is allowed; nothing is paused."""
     told = inst.rlm("endpoint", "pause", "rebalance_api", "--for", seconds, code=2).stderr
@@ -254,7 +255,7 @@ def test_the_same_limit_again_changes_nothing(inst):
         assert "nothing was changed" in inst.rlm("endpoint", "limit", "rebalance_api", "3/minute").stdout
 
 
-@pytest.mark.parametrize("rate", ["0/minute", "5", "5/fortnight", "5 per 0 second", "5/minute;", ""])
+@each("rate", ["0/minute", "5", "5/fortnight", "5 per 0 second", "5/minute;", ""])
 def test_a_limit_that_the_file_may_not_have_is_refused(inst, rate):
     """The value is named, and what is allowed; nothing is changed."""
     with looks.nothing_changes(inst.store):

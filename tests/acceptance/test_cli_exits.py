@@ -13,6 +13,8 @@ import pytest
 from tests.acceptance.cli import Installation
 from tests.store import steps
 
+pytestmark = pytest.mark.rest
+
 SECONDS = 30
 
 

@@ -11,6 +11,7 @@ from rlm.ledger.archive import Archive, Kind
 from rlm.ledger.processes import Process, Role
 from rlm.ledger.windows import Call
 from tests.acceptance.cli import Installation
+from tests.each import each
 from tests.store import looks, steps, windows
 
 EVENT = steps.event_id(1)
@@ -61,7 +62,7 @@ def tell(inst, event=EVENT):
 # -- not known, not taken yet
 
 
-@pytest.mark.parametrize("asked", ["nobody:REBALANCE_NEEDED", "nobody", "", "\x1b[2J", ":", "a\udcff"])
+@each("asked", ["nobody:REBALANCE_NEEDED", "nobody", "", "\x1b[2J", ":", "a\udcff"])
 def test_an_event_nobody_knows_exits_with_3(inst, asked):
     """The message says where it was looked for, and shows the id so that no terminal obeys it."""
     inst.push(*steps.items(2, steps.TYPE))

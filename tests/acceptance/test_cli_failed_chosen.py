@@ -9,6 +9,7 @@ import pytest
 from rlm.core.clock import system_clock
 from rlm.core.event import Reason, encode_letter
 from tests.acceptance.cli import Installation
+from tests.each import each
 from tests.store import steps
 
 
@@ -45,7 +46,7 @@ def listed(inst, ids, *how):
     return {name for name, handle in ids.items() if handle in found}
 
 
-@pytest.mark.parametrize(
+@each(
     ("how", "names"),
     [
         (["--type", steps.TYPE], {"old", "new", "other"}),

@@ -18,6 +18,7 @@ from rlm.ledger.reading import backlog
 from scheduler import ticks
 from tests.acceptance.cli import Installation
 from tests.acceptance.system import make_item
+from tests.each import each
 from tests.store import looks, steps
 from tests.wait import wait_until
 
@@ -116,7 +117,7 @@ def test_more_workers_than_the_settings_allow_are_noted(inst):
     assert "until it is raised" not in raised
 
 
-@pytest.mark.parametrize(
+@each(
     ("args", "expected"),
     [
         (["--count", "REBALANCE_NEDED=5"], "did you mean 'REBALANCE_NEEDED'?"),
@@ -451,7 +452,7 @@ def test_an_endpoint_that_was_never_called_stays_as_configured_beside_an_added_o
     assert found["expected_leftover"] == 0
 
 
-@pytest.mark.parametrize(
+@each(
     ("args", "expected"),
     [
         (["--set", "run.target"], "is not KEY=VALUE"),
@@ -719,6 +720,7 @@ def foretold(plan):
     )
 
 
+@pytest.mark.rest
 def test_a_run_leaves_over_what_the_plan_said(make_system):
     """The lowest priority and in it the newest wait, by type; carried over, they go before what is new."""
     env = {"RLM_RUN__WINDOW_SECONDS": "5", "RLM_WORKERS__MIN": "6"}  # shorter than a period: each slot once

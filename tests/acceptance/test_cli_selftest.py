@@ -22,6 +22,8 @@ from tests.conftest import running_server
 from tests.store import steps
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.rest
+
 STEPS = [
     *("redis", "items", "processes", "run", "events", "idempotency", "limits", "record", "dead letters", "books"),
     *("gone", "clean"),

@@ -18,7 +18,7 @@ from tests.acceptance.jsonpage import documented, keys
 from tests.leftbehind import nothing_left_behind
 from tests.wait import wait_until
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.rest]
 
 #: Sixty events, twenty times as fast: a window of nine seconds, done in one or two.
 SHORT = ("--events", "60", "--speed", "20")

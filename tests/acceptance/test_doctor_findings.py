@@ -422,6 +422,7 @@ def test_on_a_narrow_terminal_what_was_found_is_wrapped_in_its_column(monkeypatc
 # -- a real system
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize(
     "complaint", ["is dead, and its lease ran out", pytest.param("warn  orphans", marks=pytest.mark.long)]
 )

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
+
 from rlm.admin.explain import explain
 from tests.acceptance.system import make_item
 from tests.store import looks
 from tests.wait import wait_until
+
+pytestmark = pytest.mark.rest
 
 #: A type a fate: what its endpoint, which has the type's name in small letters, will do to its events.
 LIMITS = {"DONE": "60/minute", "DEAD": "60/minute", "AGAIN": "60/minute", "HANGS": "60/minute", "FULL": "1/hour"}

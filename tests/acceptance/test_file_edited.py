@@ -8,6 +8,8 @@ import pytest
 
 from tests.acceptance.system import System
 
+pytestmark = pytest.mark.rest
+
 
 @pytest.fixture
 def system(tmp_path):

@@ -24,6 +24,8 @@ from tests.acceptance.cli import Installation
 from tests.store import steps
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.rest
+
 #: Commands and pipelines of one redraw, each a round trip.
 MOST_TRIPS = 17
 

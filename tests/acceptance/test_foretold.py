@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.system import make_item
 from tests.store.windows import pass_time
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.rest]
 
 #: How many slots of each endpoint the half-used windows have given, and how long ago, seconds.
 USED = 15

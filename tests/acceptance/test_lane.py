@@ -17,9 +17,9 @@ import pytest
 from rlm.core.endpoint import Budget, Limit
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.expected import Expected
-from rlm.core.health import FAILING
 from rlm.core.retry import FIRST_BACKOFF_SECONDS
 from rlm.core.run import State
+from rlm.core.window import FAILING
 from rlm.delivery.attempt import LEASE_SLACK_SECONDS
 from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.events import POISON_DEATHS, Claim, Release

@@ -14,6 +14,8 @@ import pytest
 from rlm.ledger.connect import make_client
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.rest
+
 
 @contextmanager
 def redis_server(directory, *options):

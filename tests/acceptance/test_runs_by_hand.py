@@ -11,6 +11,8 @@ from rlm.ledger.processes import Role
 from tests.acceptance.jsonpage import documented
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.rest
+
 
 def test_start_wait_conducts_where_nobody_else_does_and_leaves_nothing_behind(make_system):
     """Without a scheduler and a supervisor `start --wait` brings its own, prints the record, and all is gone after."""
@@ -179,7 +181,7 @@ def test_a_worker_started_by_hand_works_beside_the_others(make_system):
         assert [(one["state"], one["threads"], one["pid"]) for one in listed] == [
             ("ready", 5, system.processes["worker"].pid)
         ]
-        assert set(listed[0]) == {"pid", "host", "state", "threads", "busy", "started_at"}
+        assert set(listed[0]) == {"pid", "host", "state", "threads", "busy", "started_at", "other_configuration"}
         assert record["counts"]["completed"] == 60
         assert system.stop("worker") == 0
         assert not system.repeats()

@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from rlm.cli.completion import _url
 from rlm.cli.group import rlm
 from rlm.core.errors import ArchiveError, UnsafeError
-from rlm.core.private import claim_directory
+from rlm.core.files import claim_directory
 from rlm.ledger.archive import Archive, Kind
 from rlm.ledger.embedded import EmbeddedServer, places, process, running
 from rlm.ledger.epoch import Epoch, EpochFile

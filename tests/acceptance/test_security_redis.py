@@ -12,8 +12,11 @@ from rlm.ledger.fitness import Severity
 from tests.acceptance.redisusers import PASSWORD, documented_users, make_user, make_users, url_of
 from tests.acceptance.tlsserver import make_ca, tls_server
 from tests.conftest import running_server
+from tests.each import each
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
+
+pytestmark = pytest.mark.rest
 
 #: Commands of each kind: long-running, one that only looks, one that looks at everything.
 COMMANDS = [
@@ -138,7 +141,7 @@ def test_rights_taken_away_in_mid_run_are_waited_for(make_system, tmp_path):
             assert_next_run(system)
 
 
-@pytest.mark.parametrize(
+@each(
     ("url", "ok"),
     [
         ("embedded", True),

@@ -17,6 +17,7 @@ from rlm.core.text import columns, safe, safe_line
 from rlm.ledger.processes import Process, Role
 from rlm.telemetry.logs import LineFormatter
 from tests.acceptance.cli import Installation
+from tests.each import each
 from tests.store import steps
 
 #: Letters, marks and signs that nobody sees, and what nobody knows the looks of: private and unassigned.
@@ -162,7 +163,7 @@ def test_marks_are_not_heaped_upon_a_letter_nor_upon_what_is_before_the_text(tex
     assert json.loads(f'"{shown}"') == text
 
 
-@pytest.mark.parametrize("text", HONEST)
+@each("text", HONEST)
 def test_what_people_write_stays_readable(text):
     """In any script: letters with their marks, wide ones, emoji."""
     assert safe_line(text) == text
@@ -196,7 +197,8 @@ def test_no_line_is_wider_than_the_terminal_whatever_is_in_it(installation, monk
         for args in (*FIXED, ["failed", "show", letters[0]["id"]]):
             done = CliRunner().invoke(rlm, [*args, "--config", str(installation.config)])
             most = 80 if terminal and args[-1] == "list" else 4100
-            wide = [line for line in done.output.splitlines() if columns(line) > most]
+            said = done.output.replace(str(installation.config), "FILE")  # a path is as long as it is
+            wide = [line for line in said.splitlines() if columns(line) > most]
             assert wide == [], (args, terminal, [columns(line) for line in wide])
 
 

@@ -20,6 +20,8 @@ from tests.acceptance.tlsserver import tls_server
 from tests.conftest import running_server
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.rest
+
 #: What RLM's user must not be able to do.
 FORBIDDEN = [
     ("FLUSHALL",),

@@ -24,6 +24,8 @@ from tests.faults.api_proxy import ApiProxy
 from tests.ingest import Ingest
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.rest
+
 ROOT = Path(__file__).parents[2]
 #: What no envelope may hold, wherever.
 PAYLOAD = "wallet-of-alice"

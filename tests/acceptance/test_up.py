@@ -24,6 +24,8 @@ from rlm.settings import load_settings
 from tests.leftbehind import nothing_left_behind
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.rest
+
 REPOSITORY = Path(__file__).parents[2]
 #: One endpoint that is limited by nothing but its lanes.
 CONFIG = """

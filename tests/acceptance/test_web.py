@@ -22,6 +22,8 @@ from tests.acceptance.webprocess import HTTP, port_of, read, scheduler_alive, we
 from tests.conftest import running_server
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.rest
+
 TOKEN = "a-token-of-24-characters"
 
 

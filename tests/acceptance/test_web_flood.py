@@ -12,6 +12,8 @@ import pytest
 from tests.acceptance.webprocess import rlm, scheduler_alive, web
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.rest
+
 #: More than the server has descriptors, which is what `ulimit -n` says nearly everywhere.
 CLIENTS, DESCRIPTORS = 1300, 1024
 MOST_LOG_BYTES = 10_000

@@ -15,6 +15,7 @@ from actors.broker import ClaimCheckBroker
 from actors.events import QUEUE
 from rlm.ledger.connect import make_client
 from rlm.ledger.events import Release
+from tests.each import each
 from tests.wait import wait_until
 
 RELEASE = Release("item-1:REBALANCE_NEEDED", "20231114T221320250Z-0a1b", 7)
@@ -124,9 +125,7 @@ def test_a_message_is_read_back():
     assert events.read_release(dramatiq.Message.decode(events.dispatch_message(RELEASE).encode())) == RELEASE
 
 
-@pytest.mark.parametrize(
-    "args", [(), ("i:T", "r"), ("i:T", "r", "7"), (1, "r", 7), ("i:T", None, 7), ("i:T", "r", 7, "more")]
-)
+@each("args", [(), ("i:T", "r"), ("i:T", "r", "7"), (1, "r", 7), ("i:T", None, 7), ("i:T", "r", 7, "more")])
 def test_what_is_no_claim_check_of_ours_reads_as_none(args):
     """Another actor's message, or another version's, frees nothing and breaks nothing."""
     message = events.dispatch_message(RELEASE)

@@ -163,6 +163,7 @@ def test_a_worker_that_is_asked_to_leave_finishes_what_it_has_in_hand(make_bench
     bench.check()
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize(
     "signums", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT), (signal.SIGQUIT,)]
 )
@@ -189,6 +190,7 @@ def test_a_second_signal_ends_a_worker_at_once(make_bench, signums):
     bench.check()
 
 
+@pytest.mark.rest
 def test_a_worker_whose_lane_has_died_ends_and_is_in_the_register_no_more(bench):
     """It would hold a place among the workers, and fetch for a lane that carries nothing; now it is replaced."""
     worker = bench.start(program=("-c", MORTAL_LANES))
@@ -226,6 +228,7 @@ def test_a_killed_worker_is_recovered_by_its_name(make_bench):
     bench.check()
 
 
+@pytest.mark.rest
 def test_a_worker_whose_configuration_is_no_longer_the_runs_leaves(bench, tmp_path):
     """Met with a run of another revision it claims nothing and leaves at once, so that it can be replaced."""
     other = tmp_path / "other.toml"
@@ -254,6 +257,7 @@ def kill_server(bench):
     os.kill(bench.store.client.info("server")["process_id"], signal.SIGKILL)
 
 
+@pytest.mark.rest
 def test_a_worker_outlives_its_redis_and_goes_on_with_it(own_server, make_bench):
     """The server killed and back: consumer and lanes are what they were, and new work is done."""
     bench = make_bench(url=own_server.url)
@@ -271,6 +275,7 @@ def test_a_worker_outlives_its_redis_and_goes_on_with_it(own_server, make_bench)
     assert worker.status() == 0
 
 
+@pytest.mark.rest
 def test_a_worker_leaves_while_its_redis_is_away(own_server, make_bench):
     """TERM without Redis: it cannot sign off, and leaves all the same."""
     bench = make_bench(url=own_server.url)
@@ -347,6 +352,7 @@ def alive(pid):
         return False
 
 
+@pytest.mark.rest
 def test_each_worker_leads_a_session_of_its_own(spawned):
     """A signal to the supervisor's group, a terminal's or honcho's, does not reach the workers."""
     _bench, supervisor, pids = spawned
@@ -355,6 +361,7 @@ def test_each_worker_leads_a_session_of_its_own(spawned):
     assert os.getpgid(supervisor.pid) not in pids
 
 
+@pytest.mark.rest
 def test_workers_whose_supervisor_is_killed_finish_and_leave(spawned):
     """Nobody is left behind: what is under way is settled, then the workers are gone, and so is the template."""
     bench, supervisor, pids = spawned

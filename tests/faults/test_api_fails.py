@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
+
+pytestmark = pytest.mark.rest
 
 
 def test_an_endpoint_that_never_answers_blocks_its_slots_and_no_other(unhurried):

@@ -22,6 +22,8 @@ from tests.acceptance.system import make_item
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.rest
+
 #: Within so long of a change its cause is named, seconds.
 NAMED_SECONDS = 5.0
 

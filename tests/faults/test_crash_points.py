@@ -18,6 +18,8 @@ from tests.faults.test_processes_die import assert_next_run
 from tests.leftbehind import nothing_left_behind
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.rest
+
 #: A run goes on, or is closed if it is overdue, within so many seconds of its conductor's death.
 TAKEOVER_SECONDS = 5.0
 #: A dead worker's events are pending again within this many seconds.

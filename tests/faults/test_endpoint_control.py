@@ -15,6 +15,8 @@ from rlm.settings import load_settings
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.rest
+
 PERIOD_SECONDS = 3.0
 #: What may pass between the slot of a call and its arrival.
 GUARD_SECONDS = 0.3

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.rest]
 
 EVENTS = 1800
 #: From so long after a change the forecast must be this close to the outcome, seconds and a share of it.

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from uuid import uuid4
 
+import pytest
+
 from actors import events
 from actors.events import QUEUE
 from rlm.ledger.events import Release
 from rlm.ledger.processes import Role
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
+
+pytestmark = pytest.mark.rest
 
 
 def message(**fields):

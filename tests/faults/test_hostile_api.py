@@ -26,6 +26,8 @@ from tests.faults.hostile_plan import word_for
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.rest
+
 TIMEOUT_SECONDS = 0.6
 LANES = 6
 #: Seconds that threads of the server have to see that their clients are gone.

@@ -10,6 +10,8 @@ import pytest
 from tests.acceptance.system import make_item
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.rest
+
 #: The scheduler may have so much more at its peak for a long audit list than for a single item, megabytes.
 GROWS_BY = 15.0
 

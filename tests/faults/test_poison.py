@@ -13,6 +13,8 @@ from rlm.ledger.events import POISON_DEATHS
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.rest
+
 
 class Poison:
     """Kills the worker that has the event in hand, as soon as it has, `most` times; counts how often it did."""

@@ -7,6 +7,8 @@ import pytest
 from tests.faults.sweep import sweep
 from tests.leftbehind import nothing_left_behind
 
+pytestmark = pytest.mark.rest
+
 #: The worst of each kind: a total stop that nobody told of, and the end of the scheduler.
 WORST = {"current-ghost", "types-undecodable"}
 

@@ -15,6 +15,8 @@ from rlm.processes.child import FIRST_WAIT_SECONDS, LOOK_SECONDS, LOOKS, SILENT_
 from tests.faults.test_processes_die import assert_next_run, busiest, state
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.rest
+
 #: A frozen worker is killed within so many seconds; those after `SILENT_SECONDS` are for a busy machine.
 FROZEN_SECONDS = SILENT_SECONDS + LOOKS * LOOK_SECONDS + 15
 LONG = {"RLM_RUN__WINDOW_SECONDS": "100"}

@@ -40,6 +40,7 @@ def test_what_a_killed_worker_held_is_pending_at_once_and_all_is_completed(unhur
     assert_next_run(system)
 
 
+@pytest.mark.rest
 def test_the_template_killed_and_the_whole_group_terminated_cut_no_call(unhurried):
     """KILL for the forkserver's template, TERM for the supervisor's group: no living worker loses a lease."""
     system = unhurried
@@ -64,13 +65,13 @@ def test_the_template_killed_and_the_whole_group_terminated_cut_no_call(unhurrie
     assert_next_run(system)
 
 
-@pytest.mark.long
-def test_a_killed_scheduler_is_succeeded_and_the_run_has_one_record(unhurried):
+@pytest.mark.parametrize("number", [400, pytest.param(900, marks=pytest.mark.long)])
+def test_a_killed_scheduler_is_succeeded_and_the_run_has_one_record(unhurried, number):
     """The scheduler is killed in the middle of a run: a new one finishes the same run."""
     system = unhurried
-    events = system.push_evenly(900)
+    events = system.push_evenly(number)
     run_id = system.ask_for_run()
-    wait_until(lambda: len(system.answered()) > 200, timeout=30, message="the run is in its middle")
+    wait_until(lambda: len(system.answered()) > number // 4, timeout=30, message="the run is in its middle")
 
     system.processes["scheduler"].kill()
     system.processes.pop("scheduler").wait()
@@ -78,13 +79,14 @@ def test_a_killed_scheduler_is_succeeded_and_the_run_has_one_record(unhurried):
 
     record = system.await_record(run_id)
     assert record["state"] == "completed"
-    assert record["counts"]["completed"] == 900
+    assert record["counts"]["completed"] == number
     assert system.store.runs.history(10) == [run_id]
     assert not system.repeats()
     system.assert_promises(events, [record])
     assert_next_run(system)
 
 
+@pytest.mark.rest
 def test_a_standby_goes_on_with_the_run_of_a_scheduler_that_was_told_to_stop(unhurried):
     """TERM hands the lease over at once: the run goes on, no call is cut."""
     system = unhurried
@@ -104,6 +106,7 @@ def test_a_standby_goes_on_with_the_run_of_a_scheduler_that_was_told_to_stop(unh
     assert_next_run(system)
 
 
+@pytest.mark.rest
 def test_a_scheduler_told_to_stop_without_a_standby_closes_its_run_first(unhurried):
     """TERM: calls under way are awaited, the rest is leftover, the record is written before the process leaves."""
     system = unhurried

@@ -17,6 +17,8 @@ from tests.faults.behind import STEADY, behind_proxies
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.rest
+
 
 @pytest.fixture
 def behind(tmp_path):

@@ -29,6 +29,8 @@ from tests.wait import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+pytestmark = pytest.mark.rest
+
 #: Scripts that only commands run; the last test here fails those.
 OF_COMMANDS = {
     "cancel_run",

@@ -38,6 +38,7 @@ def short(make_system):
         yield made
 
 
+@pytest.mark.rest
 def test_a_server_away_beyond_the_deadline_fails_the_run_and_loses_nothing(short):
     """The server is frozen past the deadline: the run failed, what was not settled is taken by the next one."""
     system = short

@@ -16,6 +16,8 @@ from rlm.ledger.embedded import EmbeddedServer
 from tests.acceptance.system import make_item
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.rest
+
 #: A type that has what it needs in half a second, and endpoints of two seconds, real time.
 DOCUMENT = """
 [run]

@@ -13,6 +13,8 @@ from tests.conftest import running_server
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.rest
+
 #: How long Redis refuses, seconds.
 REFUSING_SECONDS = 1.5
 #: Calls whose slots were taken before may leave so long after it began, seconds.

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from scheduler.redis_watch import FIT_SECONDS
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
+
+pytestmark = pytest.mark.rest
 
 #: Calls that were released before it was noticed are sent within so long, seconds.
 UNDER_WAY_SECONDS = 1.5

@@ -11,6 +11,8 @@ from tests.fuzz.holdups import Onlooker
 from tests.fuzz.intake import fuzz
 from tests.fuzz.items import mutated_item, random_item, sized_item
 
+pytestmark = pytest.mark.rest
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):

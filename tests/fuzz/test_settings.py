@@ -15,6 +15,9 @@ from rlm.cli.group import rlm
 from rlm.core.errors import ConfigurationError
 from rlm.settings import Settings, load_settings
 from rlm.settings.toml import toml_key, toml_value
+from tests.each import each
+
+pytestmark = pytest.mark.rest
 
 #: So long may one configuration take at the most, seconds; it is some milliseconds.
 HANG_SECONDS = 5.0
@@ -135,14 +138,13 @@ def test_any_value_of_any_variable(environ):
     outcome(text, environ)
 
 
-@pytest.mark.parametrize(
+@each(
     "limit",
     [
         *("1" * 50_000, "1" * 50_000 + "x", "1 per " + "1" * 50_000, "1/" + "1" * 50_000 + "." + "1" * 50_000),
         *(" " * 50_000, "1" + " " * 50_000 + "/minute", "1/minute" + " " * 50_000 + "x", "1/" + "s" * 50_000),
         *("1 per" + " " * 50_000, ";" * 50_000, "1/minute;" * 5_000, "1/minute" + "s" * 50_000),
     ],
-    ids=range(12),
 )
 def test_no_limit_takes_long_to_refuse(limit):
     """Long digits, blanks and lists are read in a time that grows with them, not with their square."""

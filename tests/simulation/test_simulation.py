@@ -16,11 +16,15 @@ from tests.simulation.faults import HOST_FAULTS, STOP_FAULTS
 
 #: Seeds that are always played. A seed that once found something stays here.
 SEEDS = range(1, 16)
+#: Those of them that the default tier plays.
+FEW_SEEDS = range(1, 4)
 #: Seeds that are tried before a mutant counts as unnoticed: of three or four one notices.
 TRIES = range(1, 31)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    "seed", [seed if seed in FEW_SEEDS else pytest.param(seed, marks=pytest.mark.rest) for seed in SEEDS]
+)
 def test_windows_with_faults_keep_every_promise(seed):
     """Safety in every window, liveness once the faults have stopped."""
     verdict = play(seed)
@@ -30,6 +34,7 @@ def test_windows_with_faults_keep_every_promise(seed):
     assert verdict.faults.total()
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize(("seed", "focus"), [(1, HOST_FAULTS), (3, HOST_FAULTS), (1, STOP_FAULTS)])
 def test_clocks_that_are_set_and_schedulers_that_leave_keep_every_promise(seed, focus):
     """Ticks go on though the clock of the hosts was set back; a run is handed over, or closed where all leave."""
@@ -59,6 +64,7 @@ def _caught(**options):
     return next((verdict.complaints for verdict in (play(seed, **options) for seed in TRIES) if verdict.complaints), [])
 
 
+@pytest.mark.rest
 def test_the_same_seed_is_the_same_story():
     """Here, and in another process whose sets hash differently and which has played nothing before."""
     said = subprocess.run(

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+import rlm.ledger
 from rlm.ledger import Store
 from rlm.processes.signals import StopSignals, Wakeup
 from rlm.settings import load_settings
 from scheduler.byhand import HandConductor
+from tests.conftest import SERVERS
 from tests.store import steps
 from tests.store.windows import trust
+
+#: Each script has a file of its own, and is tried on both servers.
+OF_SCRIPTS = {f"test_{script.stem}" for script in Path(rlm.ledger.__file__).parent.glob("lua/*.lua")}
+
+
+def pytest_generate_tests(metafunc):
+    """Run tests on the bundled server, and again on Redis: in the tier `rest` if servers may differ, else in `long`.
+
+    They may differ in scripts and their errors, clocks, `INFO`, connections, and in what survives a restart.
+    """
+    if "server_url" not in metafunc.fixturenames or hasattr(metafunc.module, "server_url"):
+        return
+    of_script = metafunc.module.__name__.rpartition(".")[2] in OF_SCRIPTS
+    differing = of_script or metafunc.definition.get_closest_marker("both_servers")
+    servers = SERVERS if differing else ("valkey", pytest.param("redis", marks=pytest.mark.long))
+    metafunc.parametrize("server_url", servers, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")

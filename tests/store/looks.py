@@ -12,8 +12,8 @@ from tests.store.steps import TYPE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rlm.core.counts import Counts
     from rlm.core.run import Run
+    from rlm.core.trail import Counts
     from rlm.ledger import Store
 
 

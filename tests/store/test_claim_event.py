@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from rlm.core.endpoint import ANSWER_SLACK_SECONDS
 from rlm.core.expected import Expected
 from rlm.core.run import State
 from rlm.ledger.events import HOLD_SECONDS, POISON_DEATHS, Claim, Release, Unclaimed
@@ -202,6 +203,13 @@ def test_it_fits_where_the_fastest_of_its_endpoints_answers_in_time(
     )
 
     assert isinstance(claim, Claim) if fits else claim == Unclaimed("late")
+
+
+def test_an_answer_needs_a_moment_more_than_its_call(store, released):
+    """What would be answered at the very deadline is too late to be settled."""
+    claim = steps.try_claim(store, released, expected_seconds=60 - ANSWER_SLACK_SECONDS / 2)
+
+    assert claim == Unclaimed("late")
 
 
 def test_after_the_deadline_nothing_fits(store, token, running):

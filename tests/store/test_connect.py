@@ -15,7 +15,10 @@ from rlm.ledger.connect import address, connected, goes_by_sentinel, make_client
 from rlm.ledger.embedded import EmbeddedServer, process, running
 from rlm.ledger.embedded.process import HANGS_REMEDY
 from rlm.settings import load_settings
+from tests.each import each
 from tests.wait import wait_until
+
+pytestmark = pytest.mark.both_servers
 
 
 @contextmanager
@@ -164,7 +167,7 @@ def test_every_kind_of_url_is_understood(url, shown):
         assert address(client) == shown
 
 
-@pytest.mark.parametrize(
+@each(
     "url",
     [
         "http://u:pw@host",

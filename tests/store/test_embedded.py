@@ -29,6 +29,8 @@ from rlm.ledger.sizes import longest_bulk, longest_letter
 from rlm.settings import load_settings
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.both_servers
+
 USER = """
 import sys
 from pathlib import Path

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from rlm.admin import report
 from rlm.core.endpoint import in_force
+from rlm.core.run import State
 from rlm.delivery import finalize
 from rlm.ledger.events import CHUNK
 from rlm.ledger.windows import Call
@@ -41,6 +43,19 @@ def call(store, token):
 def close(store, token, run):
     steps.finish(store, token, run)
     return finalize.close_run(store, run.id)
+
+
+@pytest.mark.parametrize(("completed", "kept"), [(1, 3), (2, 0)])
+def test_workers_stay_only_if_something_is_left_over(store, token, running, completed, kept):
+    """The next run needs them again; else those leave that are not always there."""
+    run = running(2)
+    for _ in range(completed):
+        store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1)
+    store.runs.advance(token, run.id, State.FINISHING, plan=json.dumps({"workers": 3, "threads": 5}))
+
+    finalize.close_run(store, run.id)
+
+    assert store.processes.wanted() == max(store.settings.workers.min, kept)
 
 
 def test_a_record_tells_what_the_endpoints_of_a_budget_did_together(store, token, running, shared, call):

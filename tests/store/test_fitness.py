@@ -8,8 +8,11 @@ from rlm.ledger.connect import make_client
 from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.fitness import Severity, check_fitness, judge, require_fit
 from tests.conftest import SERVERS, running_server
+from tests.each import each
 from tests.store.test_connect import free_port
 from tests.wait import wait_until
+
+pytestmark = pytest.mark.both_servers
 
 #: What a fit server says of itself, as far as it is looked at.
 INFO = {
@@ -45,7 +48,7 @@ def bad(fitness):
     return {found.name: found.severity for found in fitness.findings if not found.ok}
 
 
-@pytest.mark.parametrize(
+@each(
     ("info", "settings", "expected"),
     [
         ({}, {}, {}),

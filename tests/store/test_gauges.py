@@ -15,6 +15,8 @@ from rlm.telemetry.counters import counters
 from rlm.telemetry.prometheus import MetricsPage
 from tests.store import looks, steps
 
+pytestmark = pytest.mark.both_servers
+
 
 @pytest.fixture
 def read(store):

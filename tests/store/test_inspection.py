@@ -9,7 +9,7 @@ import pytest
 
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.event import Reason
-from rlm.core.health import FAILING
+from rlm.core.window import FAILING
 from rlm.delivery import finalize
 from scheduler.inspection import Inspector
 from tests.store import steps

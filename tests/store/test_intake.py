@@ -12,6 +12,8 @@ from rlm.ledger import intake
 from tests.store import looks, losses, steps
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.both_servers
+
 
 @pytest.fixture
 def run(store, token):

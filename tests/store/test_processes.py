@@ -20,6 +20,8 @@ from tests.store import looks, steps
 from tests.store.windows import make_endpoint
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.both_servers
+
 WORKER = Process("host:7:a", 7, "host", 1_700_000_000.25, WorkerState.READY, 5, "revision", "host:1:b")
 
 

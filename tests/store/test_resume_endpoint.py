@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.health import Circuit, circuit_of
+from rlm.core.window import Circuit, circuit_of
 from rlm.ledger.changes import What
 from rlm.ledger.control import Resumed
 from tests.store import looks

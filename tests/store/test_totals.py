@@ -11,7 +11,7 @@ import redis
 
 from rlm.core.errors import StoreError
 from rlm.core.event import Reason
-from rlm.core.totals import histograms
+from rlm.core.tally import histograms
 from rlm.delivery import finalize
 from rlm.ledger.totals import Totals
 from rlm.telemetry.counters import OUTCOMES

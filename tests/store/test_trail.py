@@ -13,27 +13,27 @@ import pytest
 import rlm.ledger
 from rlm.core import trail
 from rlm.core.event import Reason
-from rlm.core.trail import Answer, Heard
+from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.events import POISON_DEATHS
 from rlm.ledger.windows import Admitted, Call
 from tests.store import looks, losses, steps
 
 #: How a call may end, what the ledger is told, and the answer that stands in the trail.
 ENDS = {
-    "complete": (lambda ledger, claim: ledger.complete(claim, steps.ENDPOINT, 0.25, "HTTP 200"), Answer.COMPLETED),
+    "complete": (lambda ledger, claim: ledger.complete(claim, steps.ENDPOINT, 0.25, "HTTP 200"), CallEnd.COMPLETED),
     "throttle": (
         lambda ledger, claim: ledger.throttle(claim, steps.ENDPOINT, Heard("HTTP 200", 0.25)),
-        Answer.THROTTLED,
+        CallEnd.THROTTLED,
     ),
-    "retry": (lambda ledger, claim: ledger.retry(claim, steps.ENDPOINT, 0, Heard("HTTP 200", 0.25)), Answer.ERROR),
-    "spend": (lambda ledger, claim: ledger.spend(claim, steps.ENDPOINT, Heard("HTTP 200", 0.25)), Answer.ERROR),
+    "retry": (lambda ledger, claim: ledger.retry(claim, steps.ENDPOINT, 0, Heard("HTTP 200", 0.25)), CallEnd.ERROR),
+    "spend": (lambda ledger, claim: ledger.spend(claim, steps.ENDPOINT, Heard("HTTP 200", 0.25)), CallEnd.ERROR),
     "reject": (
         lambda ledger, claim: ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT, Heard("HTTP 200", 0.25)),
-        Answer.REJECTED,
+        CallEnd.REJECTED,
     ),
     "fail": (
         lambda ledger, claim: ledger.fail(claim, Reason.ATTEMPTS_SPENT, "no", steps.ENDPOINT, Heard("HTTP 200", 0.25)),
-        Answer.ERROR,
+        CallEnd.ERROR,
     ),
 }
 every_end = pytest.mark.parametrize(("end", "answer"), ENDS.values(), ids=ENDS)
@@ -93,9 +93,9 @@ def test_the_trail_goes_on_over_attempts_and_runs_oldest_first(store, token, run
 
     found = [(one.run_id, one.number, one.endpoint, one.answer) for one in trail_of(store)]
     assert found == [
-        (run.id, 1, steps.OVERFLOW, Answer.THROTTLED),
-        (run.id, 1, steps.ENDPOINT, Answer.ERROR),
-        (later.id, 2, steps.OVERFLOW, Answer.COMPLETED),
+        (run.id, 1, steps.OVERFLOW, CallEnd.THROTTLED),
+        (run.id, 1, steps.ENDPOINT, CallEnd.ERROR),
+        (later.id, 2, steps.OVERFLOW, CallEnd.COMPLETED),
     ]
 
 
@@ -133,7 +133,7 @@ def test_a_call_of_a_lost_worker_stands_there_with_nobody_knowing_its_answer(sto
 
     (one,) = trail_of(store)
     assert (one.run_id, one.number, one.endpoint) == (run.id, 1, steps.ENDPOINT)
-    assert (one.answer, one.seconds) == (Answer.UNKNOWN, None)
+    assert (one.answer, one.seconds) == (CallEnd.UNKNOWN, None)
 
 
 def test_a_lost_worker_without_a_slot_sent_nothing(store, claim):
@@ -150,7 +150,7 @@ def test_a_call_that_is_under_way_when_its_run_is_closed_stands_there_too(store,
     assert store.runs.return_unsettled(run.id, [steps.TYPE])
 
     (one,) = trail_of(store)
-    assert (one.number, one.endpoint, one.answer) == (1, steps.ENDPOINT, Answer.UNKNOWN)
+    assert (one.number, one.endpoint, one.answer) == (1, steps.ENDPOINT, CallEnd.UNKNOWN)
     assert looks.event(store, claim.event_id)["closings"] == "1"
 
 
@@ -161,7 +161,7 @@ def test_a_poison_event_keeps_its_trail(store, token, run):
         store.ledger.orphan_worker("worker-1")
 
     assert looks.event(store, steps.event_id(1))["state"] == "failed"
-    assert [one.answer for one in trail_of(store)] == [Answer.UNKNOWN] * POISON_DEATHS
+    assert [one.answer for one in trail_of(store)] == [CallEnd.UNKNOWN] * POISON_DEATHS
 
 
 def test_what_is_forgotten_leaves_no_trail(make_store, claim):

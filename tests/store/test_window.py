@@ -16,6 +16,8 @@ from tests.store import looks, steps
 from tests.store.windows import make_endpoint, pass_time, refusal, stamps, take
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.both_servers
+
 GUARD = 0.5
 
 

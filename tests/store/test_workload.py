@@ -12,6 +12,8 @@ from rlm.ledger.reading.books import books
 from tests.store import looks, steps
 from tests.store.workload import TYPES, Workload, assert_books_balance
 
+pytestmark = pytest.mark.both_servers
+
 STEPS_A_RUN = 60
 RUNS = 3
 

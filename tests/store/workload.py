@@ -6,9 +6,9 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from rlm.core.counts import Counts
 from rlm.core.event import Reason
 from rlm.core.run import State
+from rlm.core.trail import Counts
 from rlm.delivery import finalize
 from rlm.ledger.events import Claim
 from rlm.ledger.windows import Call

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.delivery.answer import MAX_ANSWER_BYTES, MAX_HEAD_BYTES, Answer, BrokenAnswerError
+from tests.each import each
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 EMPTY = HEAD + b"Content-Length: 0\r\n\r\n"
@@ -78,7 +79,7 @@ for number, value in enumerate(
     )
 
 
-@pytest.mark.parametrize(("data", "expected"), WHOLE.values(), ids=WHOLE)
+@each(("data", "expected"), WHOLE.values())
 def test_an_answer_is_the_same_however_it_is_cut_into_pieces(data, expected):
     """Whole, byte by byte, or in two pieces wherever they part: one answer, and it is whole with its last byte only."""
     assert facts(read(data)) == expected
@@ -88,8 +89,8 @@ def test_an_answer_is_the_same_however_it_is_cut_into_pieces(data, expected):
         assert facts(read(data[:at], data[at:])) == expected, data[:at]
 
 
-@pytest.mark.parametrize(("data", "expected"), WHOLE.values(), ids=WHOLE)
-@pytest.mark.parametrize("more", [b"\r\n", b"\n", b"H", b"\0", EMPTY, REFUSAL, HINTS, b"x" * 1000])
+@each(("data", "expected"), WHOLE.values())
+@each("more", [b"\r\n", b"\n", b"H", b"\0", EMPTY, REFUSAL, HINTS, b"x" * 1000])
 def test_what_follows_an_answer_costs_its_connection_and_changes_nothing_else(data, expected, more):
     """A line break, junk, a second answer: this answer stands, whatever piece of it they come with."""
     for at in (0, 1, len(data) // 2, len(data) - 1):
@@ -98,7 +99,7 @@ def test_what_follows_an_answer_costs_its_connection_and_changes_nothing_else(da
         assert (*facts(answer)[:4], answer.surplus, answer.reusable) == (*expected[:4], True, False)
 
 
-@pytest.mark.parametrize(("data", "expected"), WHOLE.values(), ids=WHOLE)
+@each(("data", "expected"), WHOLE.values())
 def test_an_answer_cut_at_any_byte_is_none(data, expected):
     """Where the connection ends before the answer does, nothing is taken for an answer."""
     for at in range(len(data)):
@@ -147,7 +148,7 @@ for line in (
     BROKEN[line.decode()] = line + b"\r\nContent-Length: 0\r\n\r\n"
 
 
-@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
+@each("data", BROKEN.values())
 def test_what_is_not_exactly_http_is_no_answer(data):
     """Where two readers could understand two things, nothing was understood."""
     with pytest.raises(BrokenAnswerError):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.planning_scale import CASES, Case
+from tests.each import each
 
 SHAPES = sorted({(one.types, one.endpoints) for one in CASES if one.types * one.endpoints <= 100})
 
 
-@pytest.mark.parametrize("lanes", [100, 10_000])
-@pytest.mark.parametrize(("types", "endpoints"), SHAPES)
+@each("lanes", [100, 10_000])
+@each(("types", "endpoints"), SHAPES)
 def test_every_lane_is_at_work_in_mid_run(types, endpoints, lanes):
     """Also where there are fewer endpoints than lanes; no endpoint has two calls more than another."""
     case = Case(types, endpoints, 1_000, lanes)

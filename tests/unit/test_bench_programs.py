@@ -6,7 +6,8 @@ import pytest
 
 from benchmarks.harness.loads import LOADS
 from benchmarks.rivals.programs import PROGRAMS, Program
-from rlm.settings import demo_document, load_settings
+from rlm.sandbox.configuration import demo_document
+from rlm.settings import load_settings
 
 
 def settings_at(speed, directory):

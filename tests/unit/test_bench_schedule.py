@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.harness.schedule import best_schedule, lower_bound
 from rlm.core.endpoint import Endpoint, EventType, Limit
+from tests.each import each
 
 
 def a_type(name, seconds, *limits, priority=1):
@@ -65,8 +66,8 @@ def test_nothing_ends_at_once():
     assert lower_bound({"A": 0}, types, 100) == 0.0
 
 
-@pytest.mark.parametrize("counts", [(360, 360), (300, 5), (7, 200), (31, 0)])
-@pytest.mark.parametrize("lanes", [1, 7, 100])
+@each("counts", [(360, 360), (300, 5), (7, 200), (31, 0)])
+@each("lanes", [1, 7, 100])
 def test_no_schedule_beats_the_bound(counts, lanes):
     """Not even without a guard."""
     types = [a_type("A", 2.0, "30/minute", "30/minute"), a_type("B", 0.8, "30/minute")]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from rlm.plan.cause import ATTEMPTS, CANCELLED, DEADLINE, FAILED, STOPPED, Ended, alarmed, causes, verdict, went_wrong
 from rlm.plan.waits import ANOTHER_CONFIGURATION, Obstacle, Wait, Waits
+from tests.each import each
 
 LIMIT, WORKERS, LANES = Wait(Obstacle.LIMIT), Wait(Obstacle.WORKERS), Wait(Obstacle.LANES)
 
@@ -22,7 +21,7 @@ def test_nothing_left_over_has_no_cause() -> None:
     assert causes(ended({"A": 0}, {"A": {WORKERS: 40.0}})) == []
 
 
-@pytest.mark.parametrize(
+@each(
     ("wait", "words"),
     [
         (LIMIT, "the limit of A (30/minute) lets no more through"),
@@ -106,7 +105,7 @@ def test_a_run_that_was_cancelled_or_failed_says_just_that() -> None:
     assert [(one.word, one.sentence) for one in failed] == [(FAILED, "1 event left over: no worker came up")]
 
 
-@pytest.mark.parametrize(
+@each(
     ("words", "wrong", "told"),
     [
         (["limit", "budget"], False, False),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-
 from rlm.admin.doctor.advisories import identify, judge
+from tests.each import each
 
 #: What has all of them, RediShell's kin, or the later one of Valkey alone.
 KIN, LATER = "CVE-2025-49844", "CVE-2025-67733"
 
 
-@pytest.mark.parametrize(
+@each(
     ("server", "version", "holes", "least"),
     [
         *(("Redis", version, {KIN}, least) for version, least in [("6.2.19", "6.2.20"), ("7.2.10", "7.2.11")]),

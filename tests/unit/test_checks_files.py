@@ -8,6 +8,7 @@ import pytest
 
 from rlm.admin.doctor.files import check_file, check_files
 from rlm.settings import load_settings
+from tests.each import each
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +19,7 @@ TYPE = (
 TOKEN = "0123456789abcdef"
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "secret"),
     [
         ('[redis]\nurl = "redis://user:pw@h/0"', True),
@@ -51,7 +52,7 @@ def test_a_group_counts_where_it_is_not_the_owners_own(
 ) -> None:
     """Many systems make a group for each user, which nobody else is in."""
     # Given a file with a secret that its group, or everybody, can read
-    monkeypatch.setattr("rlm.core.trust.is_private_group", lambda _uid, _gid: own)
+    monkeypatch.setattr("rlm.core.files.is_private_group", lambda _uid, _gid: own)
     config = tmp_path / "rlm.toml"
     config.write_text(f'[web]\ntoken = "{TOKEN}"')
     config.chmod(mode)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
-from rlm.core.health import Circuit, circuit_of
-from rlm.core.window import WindowState
+from rlm.core.window import Circuit, WindowState, circuit_of
+from tests.each import each
 
 
-@pytest.mark.parametrize(
+@each(
     ("view", "state"),
     [
         (WindowState(3, 0, 0), Circuit.OK),

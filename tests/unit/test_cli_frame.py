@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from rlm.cli import common
 from rlm.cli.group import COMMANDS, OVERVIEW, rlm
 from rlm.core.errors import StoreUnreachableError
+from tests.each import each
 
 
 def run(*words: str) -> Result:
@@ -113,7 +114,7 @@ def test_an_error_of_the_system_is_no_fault_of_rlm(monkeypatch: pytest.MonkeyPat
     assert "fault" not in done.stderr
 
 
-@pytest.mark.parametrize(
+@each(
     ("words", "expected"),
     [
         (("stat",), "No such command 'stat'. Did you mean 'start' or 'status'?"),

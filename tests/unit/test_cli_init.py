@@ -15,7 +15,7 @@ from rlm.cli.group import COMMANDS, rlm
 from rlm.settings import load_settings
 from rlm.settings.document import SECTIONS
 from rlm.settings.model import BudgetSettings, EndpointSettings, TypeSettings
-from rlm.settings.template import configuration_template, environment_template, procfile_template
+from rlm.settings.reference import PROCFILE, configuration_template, environment_template
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -148,7 +148,7 @@ def test_procfile_and_environment_are_read_by_up() -> None:
     bold = re.sub(r"^# ([A-Z_]+=.*)$", r"\1", environment_template(), flags=re.MULTILINE)
 
     # Then both are read
-    assert list(parse_procfile(procfile_template()).processes) == ["scheduler", "supervisor"]
+    assert list(parse_procfile(PROCFILE).processes) == ["scheduler", "supervisor"]
     variables = parse(bold)
     assert variables["API_AUTHORIZATION"] == "Bearer TOKEN"
     assert {"RLM_CONFIG", "REDIS_URL", "SENTRY_DSN", "RLM_RUN__TARGET"} <= set(variables)
@@ -163,7 +163,7 @@ def test_a_file_is_overwritten_whole_or_not_at_all(place: Path, monkeypatch: pyt
 
     # When it is to be overwritten on a full disk, then with room
     with monkeypatch.context() as full:
-        full.setattr("rlm.settings.template.configuration_template", lambda: "\ud800")  # as little to be written
+        full.setattr("rlm.settings.reference.configuration_template", lambda: "\ud800")  # as little to be written
         run("init", "--force", "--yes", code=1)
     kept = sorted(path.name for path in place.iterdir()), (place / "mine.toml").read_text()
     run("init", "--force", "--yes")

@@ -13,6 +13,8 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.rest
+
 
 def run(line: str, where: Path, **environ: str) -> subprocess.CompletedProcess[bytes]:
     """Run what a person would type into a shell."""

@@ -12,6 +12,7 @@ from rlm.sandbox.demo.summary import prologue, seen_table, summary
 from rlm.sandbox.demo.verdict import judge
 from rlm.sandbox.mockapi import Arrival, EndpointSummary
 from rlm.settings import load_settings
+from tests.each import each
 
 LIMIT = Limit.parse("30 per 6 second")
 TYPES = [EventType("T", 1, 0.5, (Endpoint("a", "http://x/a", LIMIT, 10.0), Endpoint("b", "http://x/b", LIMIT, 10.0)))]
@@ -57,7 +58,7 @@ def test_what_was_promised_and_came_true_is_good():
     assert verdict.as_json()["as_promised"] is True
 
 
-@pytest.mark.parametrize(
+@each(
     ("changes", "broken"),
     [
         ({"refused": 2}, "the API refused 2 calls"),

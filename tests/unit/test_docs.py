@@ -14,10 +14,12 @@ import pytest
 from rlm.admin.planning import plan_run
 from rlm.cli.common import ExitCode
 from rlm.cli.group import COMMANDS, rlm
-from rlm.core.health import Circuit
+from rlm.core.window import Circuit
+from rlm.plan import Workload
 from rlm.settings import load_settings
 from rlm.settings.document import SECTIONS
 from rlm.settings.model import EndpointSettings, TypeSettings
+from tests.each import each
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -94,7 +96,7 @@ class Page:
 
 
 BOOK = [Page(path) for path in PAGES]
-each_page = pytest.mark.parametrize("page", BOOK, ids=lambda page: page.path.relative_to(ROOT).as_posix())
+each_page = each("page", BOOK)
 
 
 def find_command(words):
@@ -266,7 +268,7 @@ def test_every_decision_is_written_alike_and_linked():
 def test_the_run_worked_out_by_hand_is_what_the_plan_computes():
     """The timeline of docs/example.md has the plan's fillings, end, bound and number of workers, to a tenth."""
     settings = load_settings(None, {})
-    plan = plan_run(settings, {"OPEN_ORDER_DETECTED": 150}, settings.event_types, {})
+    plan = plan_run(settings, Workload({"OPEN_ORDER_DETECTED": 150}, settings.event_types))
     text = Page(DOCS / "example.md").text
     rows = re.findall(r"^\| 12:(\d+):([\d.]+) \| ([\d.]+) \| (\d+) \|", text, re.MULTILINE)
 
@@ -292,7 +294,7 @@ def test_the_shares_worked_out_are_what_the_plan_computes(tmp_path):
 
     for _, key, value, *done in rows:
         settings = load_settings(file, {f"RLM_{key.upper().replace('.', '__')}": value} if key else {})
-        plan = plan_run(settings, counts, settings.event_types, {})
+        plan = plan_run(settings, Workload(counts, settings.event_types))
         assert [counts[name] - plan.by_type[name].expected_leftover for name in counts] == list(map(int, done)), key
 
 

@@ -8,9 +8,10 @@ from click.testing import CliRunner
 from rlm.cli.group import rlm
 from rlm.cli.options import seconds_of
 from rlm.core.text import span
+from tests.each import each
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "seconds"),
     [("90", 90), ("90s", 90), ("1.5m", 90), ("10m", 600), ("1h30m", 5400), ("24h", 86_400), ("2d", 172_800)],
 )
@@ -44,7 +45,7 @@ def test_a_duration_out_of_range_names_the_range():
     assert "at most 366.0 d" in " ".join(result.stderr.split())
 
 
-@pytest.mark.parametrize(
+@each(
     ("seconds", "told"),
     [
         (None, "-"),

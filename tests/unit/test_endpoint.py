@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 from limits import parse_many
 
-from rlm.core.endpoint import Budget, Endpoint, Limit, Rule, all_limited, in_force, in_order_of_use
+from rlm.core.endpoint import Budget, Endpoint, Limit, Rule, all_limited, in_force
+from rlm.plan.division import in_order_of_use
+from tests.each import each
 
 
 def endpoint(name: str, url: str = "") -> Endpoint:
@@ -17,7 +19,7 @@ def endpoint(name: str, url: str = "") -> Endpoint:
 ENDPOINTS = tuple(endpoint(name) for name in ("primary", "over_1", "over_2", "over_3"))
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "rules"),
     [
         ("30/minute", [Rule(30, 60)]),
@@ -50,7 +52,7 @@ def test_a_limit_means_what_the_library_takes_it_for(text):
     assert [(one.amount, one.get_expiry()) for one in parse_many(text)] == [(r.amount, r.seconds) for r in rules]
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         "",
@@ -125,7 +127,7 @@ def test_limits_in_force_are_an_endpoints_and_its_budgets():
     assert in_force(shared, {}) == shared
 
 
-@pytest.mark.parametrize(
+@each(
     ("free", "order"),
     [
         ({}, []),

@@ -25,6 +25,7 @@ from rlm.core.event import (
     event_id,
     type_of,
 )
+from tests.each import each
 
 MAX_BYTES = 65536
 #: An item with nothing wrong; tests change one field.
@@ -86,7 +87,7 @@ def test_the_same_type_twice_is_one_event():
     assert item.types == ("B", "A")
 
 
-@pytest.mark.parametrize(
+@each(
     ("raw", "reason", "detail"),
     [
         (b"", Reason.NOT_JSON, "not JSON"),
@@ -164,7 +165,7 @@ def test_an_id_may_have_any_visible_ascii_character_up_to_200(item_id):
     assert decode_item(item_with(id=item_id), MAX_BYTES).id == item_id
 
 
-@pytest.mark.parametrize("name", ["w", "кошелёк", "财布", "\U0001f4b0" * 500, "a\nb\x00", "x" * 500])
+@each("name", ["w", "кошелёк", "财布", "\U0001f4b0" * 500, "a\nb\x00", "x" * 500])
 def test_a_wallet_name_may_be_in_any_script_up_to_500_characters(name):
     """Characters count, not bytes."""
     assert decode_item(item_with(wallet_name=name), MAX_BYTES).wallet_name == name
@@ -266,7 +267,7 @@ def test_an_event_id_tells_its_type(item_id, name):
     assert type_of(event_id(item_id, name)) == name
 
 
-@pytest.mark.parametrize("reason", sorted(set(Reason) - NOT_EMBEDDABLE))
+@each("reason", sorted(set(Reason) - NOT_EMBEDDABLE))
 def test_a_letter_embeds_the_item_as_it_came(reason):
     """What is JSON stands in the letter as JSON, to the last digit and escape."""
     raw = b'{"id":"i", "x":1.0e2,"s":"\\u0041","n":123456789012345678901234567890}'

@@ -9,9 +9,10 @@ import pytest
 from rlm.admin.explain.facts import Gate, Scene, Whereabouts
 from rlm.admin.explain.words import moment, ordinal, sentence
 from rlm.cli import explain
-from rlm.core.health import Circuit
-from rlm.core.place import Place
 from rlm.core.run import Run, State, Trigger
+from rlm.core.trail import Place
+from rlm.core.window import Circuit
+from tests.each import each
 
 NOW = 1_703_167_402.12  # 2023-12-21T14:03:22.120Z
 
@@ -45,7 +46,7 @@ def pending(*gates, **changes):
     return sentence(event, scene(*gates, **changes)).removeprefix("e17:T is pending, 12th of 340 of its type: ")
 
 
-@pytest.mark.parametrize(
+@each(
     ("number", "written"),
     [
         (1, "1st"),
@@ -110,7 +111,7 @@ def test_the_windows_of_several_endpoints_are_theirs():
     assert "(2 held, their windows not to be trusted, 1 full)" in pending(*held, gate("c"))
 
 
-@pytest.mark.parametrize(
+@each(
     ("gates", "words"),
     [
         ([gate(health=Circuit.PAUSED, wait=None)], "; its endpoint api is paused until resumed"),
@@ -129,7 +130,7 @@ def test_the_windows_of_several_endpoints_are_theirs():
         ),
     ],
 )
-@pytest.mark.parametrize("place", [Place.LEFTOVER, Place.SPENT])
+@each("place", [Place.LEFTOVER, Place.SPENT])
 def test_what_is_left_over_says_what_shuts_all_its_endpoints(place, gates, words):
     """Not where one of them is only full: with time that comes right by itself."""
     event = Whereabouts("e:T", NOW, place, tries=3, runs=1)

@@ -9,16 +9,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlm.core.counts import Counts
 from rlm.core.endpoint import Endpoint, EventType, Limit
-from rlm.core.expected import Completed
+from rlm.core.expected import MEASURED_TURNS, TURNAROUND_SECONDS, Completed
+from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.ledger.control import Refusals
 from rlm.ledger.refusals import TooHigh
 from rlm.ledger.snapshot import CallUnderway, Snapshot
 from rlm.plan import Plan, Utilisation
-from rlm.plan.pace import Scene
-from rlm.plan.turnaround import MEASURED_TURNS, TURNAROUND_SECONDS
+from rlm.plan.pace import ReleaseState
 from scheduler import forecast
 from scheduler.forecast import PLANNING_PART, REPLAN_SECONDS, Forecaster
 from scheduler.team import Team
@@ -45,9 +44,9 @@ class Planned:
         monkeypatch.setattr(forecast, "limits_too_high", lambda _store, _since, among: self._too_high(among))
         monkeypatch.setattr(forecast, "take_snapshot", lambda *_: snapshot)
         monkeypatch.setattr(forecast, "plan_run", self.plan)
-        monkeypatch.setattr(forecast, "start_seconds", lambda _: 0.0)
+        monkeypatch.setattr(forecast, "coming_up_seconds", lambda _: 0.0)
         nothing = SimpleNamespace(
-            settings=None,
+            settings=SimpleNamespace(workers=SimpleNamespace(min=0, max=20, threads=5)),
             processes=SimpleNamespace(wanted=lambda: 1),
             runs=SimpleNamespace(advance=lambda *_, forecast: self.published.append(json.loads(forecast))),
             measures=SimpleNamespace(publish=lambda *_: None),
@@ -60,16 +59,17 @@ class Planned:
     def _too_high(self, among):
         return [one for one in self.too_high if one.endpoint.name in among]
 
-    def plan(self, _settings, waiting, types, windows, *, progress, gone_seconds, turnaround_seconds, **__):
-        self.told.append((dict(waiting), dict(progress.begun)))
-        self.counted_on = {name: (one.suspect, types[0].endpoints[0].limit.text) for name, one in windows.items()}
-        self.turnarounds.append(turnaround_seconds)
+    def plan(self, _settings, workload, capacity, *, gone_seconds, **__):
+        self.told.append((dict(workload.backlog), dict(workload.progress.begun)))
+        limit = workload.types[0].endpoints[0].limit.text
+        self.counted_on = {name: (one.suspect, limit) for name, one in workload.windows.items()}
+        self.turnarounds.append(capacity.turnaround_seconds)
         self.leads.append(gone_seconds - (180.0 - 100.0))
         self.now += self.cost
         return PLAN
 
     def look(self, counts, begun, first_release_at=99.0, lanes=5, view=WELL):
-        scene = Scene({"T": counts}, {"t": view}, lanes, 100.0, begun={"T": begun})
+        scene = ReleaseState({"T": counts}, {"t": view}, lanes, 100.0, begun={"T": begun})
         self.forecaster.look(scene, ["w"], Team(1, supervised=True), first_release_at)
 
 
@@ -121,7 +121,7 @@ def test_where_nothing_more_comes_a_run_ends_with_its_last_answer(monkeypatch, a
 def test_workers_that_are_gone_in_mid_run_are_back_no_sooner_than_workers_come_up(monkeypatch):
     """What is still to come begins when there is a lane again, not at once."""
     planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
-    monkeypatch.setattr(forecast, "start_seconds", lambda _: 1.5)
+    monkeypatch.setattr(forecast, "coming_up_seconds", lambda _: 1.5)
 
     for lanes in (0, 5, 0, 0, 0, 0):
         planned.look(Counts(pending=9), 0, lanes=lanes)
@@ -178,7 +178,7 @@ def test_a_forecast_names_what_is_probed_though_it_is_not_counted_on(monkeypatch
     planned = Planned(monkeypatch, snapshot_of(counts))
 
     planned.forecaster.look(
-        Scene({"T": counts}, {"t": view}, 5, 100.0, begun={"T": 0}), ["w"], Team(1, supervised=True), 99.0
+        ReleaseState({"T": counts}, {"t": view}, 5, 100.0, begun={"T": 0}), ["w"], Team(1, supervised=True), 99.0
     )
 
     assert planned.published[-1]["probed"] == probed

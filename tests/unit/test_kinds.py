@@ -10,9 +10,10 @@ import pytest
 
 from rlm.delivery import outcome as kinds
 from rlm.delivery.answer import BrokenAnswerError
+from tests.each import each
 
 
-@pytest.mark.parametrize(
+@each(
     ("error", "kind"),
     [
         (ConnectionRefusedError(), "connection refused"),

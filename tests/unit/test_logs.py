@@ -23,6 +23,7 @@ from rlm.processes.foreman import ALARM_COLOUR
 from rlm.settings.secrets import Secrets, remember
 from rlm.telemetry.lines import JsonPrinter, TextPrinter
 from rlm.telemetry.logs import FACTS, KEYS, JsonFormatter, LineFormatter, LogFormat, is_coloured, log_format
+from tests.each import each
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "operations.md"
@@ -131,7 +132,7 @@ def test_a_line_of_json_leaves_out_what_there_is_not():
     assert told["worker"] == "w1"
 
 
-@pytest.mark.parametrize("text", ["a\nb", "a\x1b[31mb", "a\x7fb", "a\x9bb", "a\u2028b", "a\u202eb", "\ud800"])
+@each("text", ["a\nb", "a\x1b[31mb", "a\x7fb", "a\x9bb", "a\u2028b", "a\u202eb", "\ud800"])
 def test_control_characters_are_escaped_in_both_forms(text):
     """What comes from outside makes no line of its own, and moves no cursor."""
     for formatter in (LineFormatter(), JsonFormatter("worker")):
@@ -154,7 +155,7 @@ def test_only_the_level_is_coloured():
     assert line == "22:13:20.250 \x1b[33mWARNING\x1b[0m x\\x1b[0m"
 
 
-@pytest.mark.parametrize(
+@each(
     ("asked", "terminal", "expected"),
     [
         (None, True, LogFormat.TEXT),
@@ -172,7 +173,7 @@ def test_text_is_for_a_terminal_and_json_for_anything_else(asked, terminal, expe
     assert log_format(environ, Stream(terminal=terminal)) is expected
 
 
-@pytest.mark.parametrize(
+@each(
     ("environ", "terminal", "expected"),
     [
         ({}, True, True),

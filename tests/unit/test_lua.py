@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 import rlm.ledger
+from tests.each import each
 
 FOLDER = Path(rlm.ledger.__file__).parent / "lua"
 TESTS = Path(__file__).parent.parent / "store"
 SCRIPTS = sorted(FOLDER.glob("*.lua"), key=lambda path: path.name)
 LONGEST = 70
 
-each_script = pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+each_script = each("path", SCRIPTS)
 
 
 def header(path):

@@ -27,6 +27,7 @@ from rlm.core.expected import (
     needed_seconds,
     quantile,
 )
+from tests.each import each
 
 TYPE = EventType("T", priority=1, processing_seconds=2.0, endpoints=())
 PAIR, OTHER = ("T", "one"), ("T", "two")
@@ -149,8 +150,8 @@ def test_the_newest_calls_decide():
     assert follow(seconds) == Expected(1.5, 1.5)
 
 
-@pytest.mark.parametrize("kept", [NOTHING, USUAL], ids=["configured", "kept"])
-@pytest.mark.parametrize("before", [0, 1, 2, MEASURED_NOW, 30])
+@each("kept", [NOTHING, USUAL])
+@each("before", [0, 1, 2, MEASURED_NOW, 30])
 def test_a_single_slow_call_is_not_noticed(kept, before):
     """Wherever it comes among calls that are as usual."""
     usual = 0.5 if kept is USUAL else 2.0
@@ -159,9 +160,9 @@ def test_a_single_slow_call_is_not_noticed(kept, before):
         assert follow([usual] * before + [20 * usual] + [usual] * after, kept) in {None, Expected(usual, usual)}
 
 
-@pytest.mark.parametrize("times", [4.0, 0.25])
-@pytest.mark.parametrize("kept", [NOTHING, USUAL], ids=["configured", "kept"])
-@pytest.mark.parametrize("before", [0, 1, 2, MEASURED_NOW, 30])
+@each("times", [4.0, 0.25])
+@each("kept", [NOTHING, USUAL])
+@each("before", [0, 1, 2, MEASURED_NOW, 30])
 def test_a_change_is_noticed_by_the_second_call(kept, before, times):
     """Four times slower, or faster, from the first call of the run on or in its middle; and back again."""
     usual = 0.5 if kept is USUAL else 2.0

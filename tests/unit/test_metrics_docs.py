@@ -111,6 +111,7 @@ def test_what_is_not_in_the_catalogue_cannot_be_exposed():
         expose([Sample("rlm_secret", {}, 1)])
 
 
+@pytest.mark.rest
 def test_prometheus_own_tool_accepts_the_page():
     """Names, kinds and help are as it wants them."""
     done = promtool("check", "metrics", input=expose(example()).decode())
@@ -118,6 +119,7 @@ def test_prometheus_own_tool_accepts_the_page():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.rest
 def test_prometheus_own_tool_accepts_the_alerts_and_tries_them():
     """Each fires where it should, and none in a system that is well; the configuration to begin with is one."""
     for args in (["check", "config", "prometheus.yml"], ["test", "rules", "alerts.test.yml"]):
@@ -125,6 +127,7 @@ def test_prometheus_own_tool_accepts_the_alerts_and_tries_them():
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.rest
 def test_prometheus_own_tool_accepts_every_query_of_the_board(tmp_path):
     """Each as a rule of its own."""
     rules = [{"record": f"rlm:query{number}", "expr": query} for number, query in enumerate(expressions())]

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from rlm.cli.sandbox import _faults, mock_api
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.errors import ListenError
+from tests.each import each
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_a_port_in_use_is_named_with_the_remedy(run):
     )
 
 
-@pytest.mark.parametrize(
+@each(
     ("arguments", "message"),
     [
         (["--fail", "a"], "'a' is not ENDPOINT=RATE"),

@@ -8,6 +8,7 @@ import pytest
 
 from rlm.core.errors import ConfigurationError
 from rlm.sandbox.mockapi.faults import Answer, Faults, NoAnswer, outcome
+from tests.each import each
 
 
 def outcomes(calls=1000, since_set=0.0, **fields):
@@ -20,7 +21,7 @@ def test_a_sound_endpoint_answers_200_after_its_processing_time():
     assert set(outcomes()) == {Answer(200, 0.5)}
 
 
-@pytest.mark.parametrize(
+@each(
     ("fields", "expected"),
     [
         ({"status": 503}, Answer(503, 0.5)),

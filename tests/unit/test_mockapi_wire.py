@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.sandbox.mockapi.wire import BadRequestError, parse_head, render
+from tests.each import each
 
 
 def test_reads_a_request():
@@ -24,7 +25,7 @@ def test_knows_when_a_connection_ends(version, connection, last):
     assert parse_head(f"GET / HTTP/{version}\r\nConnection: {connection}".encode()).last is last
 
 
-@pytest.mark.parametrize(
+@each(
     ("raw", "status"),
     [
         (b"nonsense", 400),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rlm.delivery import Delivered, Rejected, Request, Throttled, Unreachable
 from rlm.delivery import outcome as kinds
 from rlm.delivery.outcome import MAX_RETRY_AFTER_SECONDS, classify, parse_retry_after
+from tests.each import each
 
 #: Wednesday, 21 October 2015, 07:28:00 UTC.
 NOW = 1_445_412_480.0
@@ -22,13 +23,13 @@ def outcome_of(status, *retry_after, excerpt=""):
     return classify(status, retry_after, excerpt, 0.25, NOW)
 
 
-@pytest.mark.parametrize("status", [200, 201, 202, 204, 226, 299])
+@each("status", [200, 201, 202, 204, 226, 299])
 def test_any_2xx_is_delivered(status):
     """Success is success, whatever its shade, and a Retry-After beside it changes nothing."""
     assert outcome_of(status, "5") == Delivered(status, 0.25)
 
 
-@pytest.mark.parametrize(
+@each(
     ("status", "retry_after", "seconds"),
     [
         (429, [], None),
@@ -48,7 +49,7 @@ def test_429_and_503_with_retry_after_throttle(status, retry_after, seconds):
     assert outcome_of(status, *retry_after, excerpt="slow down") == Throttled(status, 0.25, seconds)
 
 
-@pytest.mark.parametrize("status", [408, 425, 500, 501, 502, 503, 504, 505, 507, 511, 599])
+@each("status", [408, 425, 500, 501, 502, 503, 504, 505, 507, 511, 599])
 def test_408_425_and_other_5xx_are_tried_again(status):
     """The event may be sent again; the answer was one, so its time is known."""
     assert outcome_of(status) == Unreachable(f"HTTP {status}", 0.25, kinds.kind_of_status(status))
@@ -60,13 +61,13 @@ def test_a_retry_after_beside_another_status_does_not_throttle(status):
     assert isinstance(outcome_of(status, "5"), Unreachable)
 
 
-@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308, 399])
+@each("status", [300, 301, 302, 303, 304, 307, 308, 399])
 def test_any_3xx_is_rejected(status):
     """No redirect is followed: the event would never arrive where it should."""
     assert outcome_of(status) == Rejected(status, 0.25, f"HTTP {status}")
 
 
-@pytest.mark.parametrize("status", sorted(set(range(400, 500)) - {408, 425, 429}))
+@each("status", sorted(set(range(400, 500)) - {408, 425, 429}))
 def test_any_other_4xx_is_rejected(status):
     """The event will never be taken as it is, and the answer says why."""
     assert outcome_of(status, "5", excerpt="no such wallet") == Rejected(status, 0.25, f"HTTP {status}: no such wallet")
@@ -82,7 +83,7 @@ def test_every_answer_there_can_be_has_an_outcome(status, retry_after):
         assert 0 <= outcome.retry_after <= MAX_RETRY_AFTER_SECONDS
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "seconds"),
     [
         ("0", 0.0),

@@ -8,19 +8,20 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.core.counts import Counts
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.core.expected import Expected
+from rlm.core.expected import Expected, needed_seconds
+from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.plan.pace import (
     AHEAD_SECONDS,
     BURST_EVENTS,
-    Scene,
+    ReleaseState,
     can_send,
     choose_releases,
     next_slot_seconds,
     short_of_lanes,
 )
+from tests.each import each
 
 
 def endpoint(name: str) -> Endpoint:
@@ -43,15 +44,15 @@ def counts(high: Counts | None = None, low: Counts | None = None) -> dict[str, C
 
 
 def choose(found: dict[str, Counts], windows: dict[str, WindowState], *, lanes: int = 100, remaining: float = 60.0):
-    return choose_releases(Scene(found, windows, lanes, remaining), TYPES)
+    return choose_releases(ReleaseState(found, windows, lanes, remaining), TYPES)
 
 
 def may_send(found: dict[str, Counts], windows: dict[str, WindowState], remaining: float) -> bool:
-    return can_send(Scene(found, windows, 100, remaining), TYPES)
+    return can_send(ReleaseState(found, windows, 100, remaining), TYPES)
 
 
 def next_slot(found: dict[str, Counts], windows: dict[str, WindowState]) -> float | None:
-    return next_slot_seconds(Scene(found, windows, 100, 60.0), TYPES)
+    return next_slot_seconds(ReleaseState(found, windows, 100, 60.0), TYPES)
 
 
 def test_nothing_pending_releases_nothing():
@@ -111,7 +112,7 @@ def test_an_endpoint_that_types_share_is_promised_once():
     other = EventType("OTHER", 4, 1.0, LOW.endpoints)
     found = {"LOW": Counts(pending=2), "OTHER": Counts(pending=9, released=1)}
 
-    chosen = choose_releases(Scene(found, views(low=4), 100, 60.0), (LOW, other))
+    chosen = choose_releases(ReleaseState(found, views(low=4), 100, 60.0), (LOW, other))
 
     assert chosen == {"LOW": ["low", "low"], "OTHER": ["low"]}
 
@@ -120,7 +121,10 @@ def test_what_does_not_fit_before_the_deadline_is_not_released():
     """A type is released only while its expected call, and the way of its answer, fit in what is left of the run."""
     found = counts(Counts(pending=1), Counts(pending=1))
 
-    assert choose(found, views(high=9, low=9), remaining=HIGH.needed_seconds) == {"HIGH": ["high"], "LOW": ["low"]}
+    assert choose(found, views(high=9, low=9), remaining=needed_seconds(HIGH, "high", {})) == {
+        "HIGH": ["high"],
+        "LOW": ["low"],
+    }
     assert choose(found, views(high=9, low=9), remaining=2.0) == {"LOW": ["low"]}
 
 
@@ -138,7 +142,7 @@ def test_backed_off_and_spent_events_are_not_released():
     assert choose(counts(Counts(pending=1, backoff=5, spent=5)), views(high=9), lanes=1) == {"HIGH": ["high"]}
 
 
-@pytest.mark.parametrize("seed", range(50))
+@each("seed", range(50))
 def test_no_slot_lane_or_event_is_promised_twice(seed):
     """Never more is chosen than there are slots, lanes and events, and nothing is left out that would fit."""
     rng = random.Random(seed)
@@ -174,8 +178,8 @@ def test_with_nothing_open_nothing_can_be_sent(nothing):
 @pytest.mark.parametrize("waiting", [Counts(pending=1), Counts(backoff=1)])
 def test_an_event_can_be_sent_if_a_slot_comes_in_time(waiting):
     """The earliest slot of any of its endpoints, and what a call after it needs, must fit before the deadline."""
-    assert may_send(counts(waiting), views(high_over=1), HIGH.needed_seconds)
-    assert may_send(counts(waiting), views(), 7 + HIGH.needed_seconds)
+    assert may_send(counts(waiting), views(high_over=1), needed_seconds(HIGH, "high", {}))
+    assert may_send(counts(waiting), views(), 7 + needed_seconds(HIGH, "high", {}))
     assert not may_send(counts(waiting), views(), 9.0)
     assert not may_send(counts(waiting), views(high=1), 2.0)
 
@@ -196,7 +200,7 @@ def test_a_type_that_cannot_be_sent_does_not_hide_one_that_can():
     ids=["an overflow has a slot", "a lower type has a slot", "only another type has a slot", "nothing waits"],
 )
 def test_lanes_are_short_where_an_event_waits_for_nothing_else(found, windows, short):
-    assert short_of_lanes(Scene(found, windows, 5, 60.0), TYPES) is short
+    assert short_of_lanes(ReleaseState(found, windows, 5, 60.0), TYPES) is short
 
 
 def test_the_next_slot_is_the_earliest_that_is_waited_for():
@@ -228,10 +232,11 @@ def test_a_type_goes_first_while_it_has_had_less_than_its_share():
     found = counts(Counts(pending=90), Counts(pending=90))
 
     def chosen(*, begun: dict[str, int], free: int = 99) -> dict[str, int]:
-        scene = Scene(found, views(high=99, low=free), 10, 60.0, begun=begun)
+        scene = ReleaseState(found, views(high=99, low=free), 10, 60.0, begun=begun)
         return {name: len(names) for name, names in choose_releases(scene, (HIGH, low)).items()}
 
     assert chosen(begun={}) == {"LOW": 2, "HIGH": 8}
+    assert chosen(begun={"HIGH": 4}) == {"LOW": 2, "HIGH": 8}  # a fifth of 14, and no part of a call
     assert chosen(begun={"HIGH": 40}) == {"LOW": 10}
     assert chosen(begun={"HIGH": 40, "LOW": 20}) == {"HIGH": 10}
     assert chosen(begun={"HIGH": 40}, free=1) == {"LOW": 1, "HIGH": 9}
@@ -241,7 +246,7 @@ def test_a_type_goes_first_while_it_has_had_less_than_its_share():
 def test_a_type_with_a_share_gets_each_of_its_events_released_once(begun):
     """It has two turns, for its share and by its priority; what it got in the first it does not get in the second."""
     low = EventType("LOW", 1, 1.0, LOW.endpoints, share=0.2)
-    scene = Scene(counts(Counts(pending=2), Counts(pending=3)), views(high=99, low=99), 10, 60.0, begun=begun)
+    scene = ReleaseState(counts(Counts(pending=2), Counts(pending=3)), views(high=99, low=99), 10, 60.0, begun=begun)
 
     assert {name: len(names) for name, names in choose_releases(scene, (HIGH, low)).items()} == {"LOW": 3, "HIGH": 2}
 
@@ -254,14 +259,16 @@ def test_a_budget_is_promised_once():
     found = counts(Counts(pending=9, released=1), Counts(pending=9))
     windows = {**views(high=2, high_over=9, low=9), "account": WindowState(4, 0.0, 0.0)}
 
-    assert choose_releases(Scene(found, windows, 99, 60.0), (high, low)) == {"HIGH": ["high", "high_over", "high_over"]}
+    assert choose_releases(ReleaseState(found, windows, 99, 60.0), (high, low)) == {
+        "HIGH": ["high", "high_over", "high_over"]
+    }
 
 
 def test_a_used_up_budget_is_waited_for():
     """Where the budget's next slot comes later than the endpoint's, the budget's counts."""
     low = replace(LOW, endpoints=tuple(replace(one, budget=Budget("account", one.limit)) for one in LOW.endpoints))
     windows = {"low": WindowState(3, 0.0, 0.0), "account": WindowState(0, 4.0, 0.0)}
-    scene = Scene({"LOW": Counts(pending=1)}, windows, 5, 4.5)
+    scene = ReleaseState({"LOW": Counts(pending=1)}, windows, 5, 4.5)
 
     assert choose_releases(scene, (low,)) == {}
     assert next_slot_seconds(scene, (low,)) == 4.0
@@ -273,7 +280,7 @@ def test_an_endpoint_too_slow_for_what_is_left_is_passed_over():
     """Near the deadline a measured time decides for each endpoint: a slow one gets nothing, a fast one goes on."""
     measured = {("HIGH", "high"): Expected(8.0, 9.0), ("HIGH", "high_over"): Expected(0.5, 0.6)}
     found = counts(Counts(pending=9))
-    scene = Scene(found, views(high=5, high_over=2), 99, 5.0, measured)
+    scene = ReleaseState(found, views(high=5, high_over=2), 99, 5.0, measured)
 
     assert choose_releases(scene, TYPES) == {"HIGH": ["high_over", "high_over"]}
     assert not can_send(replace(scene, remaining_seconds=0.6), TYPES)

@@ -11,15 +11,18 @@ import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.expected import Expected
-from rlm.plan import Capacity, Horizon, Plan, Progress, Underway, Window, compute_plan
-from rlm.plan.gate import SECOND
+from rlm.core.window import WindowState
+from rlm.plan import Capacity, Horizon, Plan, RunProgress, Underway, Workload, compute_plan
+from rlm.plan.binds import LimitsBind, MoreEndpoints, what_binds
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Situation
+from rlm.plan.window import SECOND
+from rlm.plan.workers import choose_workers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rlm.plan.course import Course
+    from rlm.plan.situation import Course
 
 DEFAULT_TYPES = {
     "REBALANCE_NEEDED": ("rebalance_api", 2.0),
@@ -30,7 +33,7 @@ DEFAULT_TYPES = {
 }
 CAPACITY = Capacity(min_workers=0, max_workers=20, threads=5)
 HORIZON = Horizon(deadline_seconds=180, target_seconds=135, guard_seconds=0.5)
-FRESH: Mapping[str, Window] = {}
+FRESH: Mapping[str, WindowState] = {}
 
 
 def endpoint(name: str, limit: str = "30/minute") -> Endpoint:
@@ -63,16 +66,15 @@ def plan_of(
     backlog: dict[str, int],
     *,
     types: tuple[EventType, ...] = TYPES,
-    windows: Mapping[str, Window] = FRESH,
+    windows: Mapping[str, WindowState] = FRESH,
     capacity: Capacity = CAPACITY,
     horizon: Horizon = HORIZON,
     workers: int | None = None,
     expected: Mapping[tuple[str, str], Expected] | None = None,
-    progress: Progress | None = None,
+    progress: RunProgress | None = None,
 ) -> Plan:
-    return compute_plan(
-        backlog, types, windows, capacity, horizon, workers=workers, expected=expected, progress=progress
-    )
+    workload = Workload(backlog, types, windows, expected or {}, progress)
+    return compute_plan(workload, capacity.exactly(workers), horizon)
 
 
 def course_of(
@@ -80,11 +82,24 @@ def course_of(
     types: tuple[EventType, ...],
     lanes: int,
     *,
-    windows: Mapping[str, Window] = FRESH,
+    windows: Mapping[str, WindowState] = FRESH,
     deadline: float = 180.0,
     guard: float = 0.5,
 ) -> Course:
-    return simulate(Situation.of(backlog, types, windows, Horizon(deadline, deadline, guard)), lanes)
+    return simulate(Situation.of(Workload(backlog, types, windows), Horizon(deadline, deadline, guard)), lanes)
+
+
+def test_what_binds_is_a_value() -> None:
+    """The constraint and its figures, from which the sentence is made."""
+    horizon, capacity = HORIZON, CAPACITY.exactly(20)
+    situation = Situation.of(Workload({"OPEN_ORDER_DETECTED": 500}, TYPES), horizon)
+
+    found = what_binds(situation, choose_workers(situation, capacity, horizon), capacity, horizon)
+
+    assert isinstance(found, LimitsBind)
+    assert found.by_limit == {"OPEN_ORDER_DETECTED": 140}
+    assert (found.leftover, found.least, found.until) == (140, None, 180 * SECOND)
+    assert found.more_endpoints == MoreEndpoints(2, 4, each=False)
 
 
 def test_full_load_fits_with_workers_to_spare() -> None:
@@ -139,7 +154,7 @@ def test_a_plan_scales_with_time(number: int) -> None:
 
 def test_a_window_in_use_delays_what_does_not_fit_in_it() -> None:
     """Windows half used 30 s ago refill in halves: at 30.5 s and so on, and full load ends that much later."""
-    half_used = dict.fromkeys(ENDPOINTS, Window(ages=(30.0,) * 15))
+    half_used = dict.fromkeys(ENDPOINTS, WindowState(ages=(30.0,) * 15))
 
     plan = plan_of(of_each(360), windows=half_used)
     soonest = plan_of(of_each(360), windows=half_used, workers=20).forecast_seconds
@@ -154,7 +169,7 @@ def test_a_window_in_use_delays_what_does_not_fit_in_it() -> None:
 
 def test_a_window_used_up_a_second_ago_costs_its_share() -> None:
     """Endpoints that got all their calls a second before the run open after 59.5 s, and a third is left over."""
-    used_up = dict.fromkeys(ENDPOINTS, Window(ages=(1.0,) * 30))
+    used_up = dict.fromkeys(ENDPOINTS, WindowState(ages=(1.0,) * 30))
 
     plan = plan_of(of_each(360), windows=used_up)
 
@@ -165,14 +180,14 @@ def test_a_window_used_up_a_second_ago_costs_its_share() -> None:
 
 def test_calls_too_old_to_count_do_no_harm() -> None:
     """Ages beyond the period and its guard change nothing, in whatever order they come."""
-    old = dict.fromkeys(ENDPOINTS, Window(ages=(60.5, 300.0, 61.0)))
+    old = dict.fromkeys(ENDPOINTS, WindowState(ages=(60.5, 300.0, 61.0)))
 
     assert plan_of(of_each(360), windows=old) == plan_of(of_each(360))
 
 
 def test_a_resting_endpoint_gets_nothing_until_it_is_rested() -> None:
     """An endpoint at rest takes no call before its time, its share goes to the others, and the plan says so."""
-    plan = plan_of({"REBALANCE_NEEDED": 500}, windows={"rebalance_api": Window(rest_seconds=100)})
+    plan = plan_of({"REBALANCE_NEEDED": 500}, windows={"rebalance_api": WindowState(rest_seconds=100)})
 
     of_resting = [release.at_seconds for release in plan.releases if release.endpoint == "rebalance_api"]
     assert of_resting == [100.0, pytest.approx(160.5)]
@@ -184,10 +199,10 @@ def test_moments_in_words_count_from_the_start_of_the_run() -> None:
     """Planned anew in the middle of a run, the deadline is where it was, and what rests does so until the same time."""
     # Given a run of 180 s of which two minutes have gone
     late = Horizon(deadline_seconds=60, target_seconds=15, guard_seconds=0.5, gone_seconds=120)
-    resting = {"rebalance_api": Window(rest_seconds=30)}
+    resting = {"rebalance_api": WindowState(rest_seconds=30)}
 
     # When the rest of it is planned
-    plan = plan_of({"REBALANCE_NEEDED": 500}, windows=resting, horizon=late, progress=Progress())
+    plan = plan_of({"REBALANCE_NEEDED": 500}, windows=resting, horizon=late, progress=RunProgress())
 
     # Then the words speak of the run's time, as the countdown beside them does
     assert " until the deadline at 3:00: " in plan.binds
@@ -200,14 +215,14 @@ FOREVER = 251_606_682_840.2  # what is left until the end of the year 9999, to w
 @pytest.mark.parametrize(
     ("window", "words"),
     [
-        (Window(rest_seconds=100, paused_seconds=100), "rebalance_api is paused until 1:40"),
-        (Window(rest_seconds=FOREVER, paused_seconds=FOREVER), "rebalance_api is paused until resumed"),
-        (Window(rest_seconds=FOREVER, suspect=True), "rebalance_api is paused until resumed"),
-        (Window(rest_seconds=100, held_seconds=100, paused_seconds=7), "rebalance_api is held until 1:40"),
-        (Window(rest_seconds=100, held_seconds=7, paused_seconds=7), "rebalance_api rests until 1:40"),
+        (WindowState(rest_seconds=100, paused_seconds=100), "rebalance_api is paused until 1:40"),
+        (WindowState(rest_seconds=FOREVER, paused_seconds=FOREVER), "rebalance_api is paused until resumed"),
+        (WindowState(rest_seconds=FOREVER, suspect=True), "rebalance_api is paused until resumed"),
+        (WindowState(rest_seconds=100, held_seconds=100, paused_seconds=7), "rebalance_api is held until 1:40"),
+        (WindowState(rest_seconds=100, held_seconds=7, paused_seconds=7), "rebalance_api rests until 1:40"),
     ],
 )
-def test_a_plan_says_why_an_endpoint_is_shut(window: Window, words: str) -> None:
+def test_a_plan_says_why_an_endpoint_is_shut(window: WindowState, words: str) -> None:
     """Paused, held, or at rest for what it answered: whatever lasts the longest."""
     plan = plan_of({"REBALANCE_NEEDED": 500}, windows={"rebalance_api": window})
 
@@ -217,8 +232,8 @@ def test_a_plan_says_why_an_endpoint_is_shut(window: Window, words: str) -> None
 def test_many_endpoints_shut_for_the_same_reason_are_told_in_one_go() -> None:
     """One is named, and until when the last of them is shut; so the words stay a sentence."""
     # Given a system that is held as a whole, and whose endpoints failed
-    held = {name: Window(rest_seconds=60 + n, held_seconds=60 + n) for n, name in enumerate(ENDPOINTS)}
-    failed = dict.fromkeys(ENDPOINTS, Window(suspect=True))
+    held = {name: WindowState(rest_seconds=60 + n, held_seconds=60 + n) for n, name in enumerate(ENDPOINTS)}
+    failed = dict.fromkeys(ENDPOINTS, WindowState(suspect=True))
 
     # When it is planned for
     late, never = (plan_of(of_each(500), windows=windows).binds for windows in (held, failed))
@@ -234,8 +249,8 @@ def test_where_a_pause_binds_no_other_endpoint_is_advised(paused: str) -> None:
     budget = Budget("account", Limit.parse("60/minute"))
     kind = EventType("A", 1, 1.0, tuple(replace(endpoint(name), budget=budget) for name in "ab"))
 
-    left_over = plan_of({"A": 240}, types=(kind,), windows={paused: Window(rest_seconds=FOREVER)})
-    later = plan_of({"A": 100}, types=(kind,), windows={paused: Window(rest_seconds=50, paused_seconds=50)})
+    left_over = plan_of({"A": 240}, types=(kind,), windows={paused: WindowState(rest_seconds=FOREVER)})
+    later = plan_of({"A": 100}, types=(kind,), windows={paused: WindowState(rest_seconds=50, paused_seconds=50)})
 
     assert left_over.binds.endswith(f"will be left over, however many workers ({paused} is paused until resumed)")
     assert "overflow endpoint" not in later.binds
@@ -248,7 +263,7 @@ def test_where_no_endpoint_opens_no_limit_is_blamed(shut: list[str]) -> None:
     budget = Budget("account", Limit.parse("60/minute"))
     kind = EventType("A", 1, 1.0, tuple(replace(endpoint(name), budget=budget) for name in "ab"))
 
-    plan = plan_of({"A": 5}, types=(kind,), windows=dict.fromkeys(shut, Window(rest_seconds=FOREVER)))
+    plan = plan_of({"A": 5}, types=(kind,), windows=dict.fromkeys(shut, WindowState(rest_seconds=FOREVER)))
 
     assert plan.binds == (
         "no endpoint of A can be called until the deadline at 3:00: 5 will be left over, however many workers "
@@ -260,7 +275,7 @@ def test_where_no_endpoint_opens_no_limit_is_blamed(shut: list[str]) -> None:
 def test_endpoints_that_are_probed_are_not_said_to_be_shut(paused: str, words: str) -> None:
     """Calls go there, one at a time; that none is answered well is what the plan assumes."""
     kind = EventType("A", 1, 1.0, tuple(map(endpoint, f"ab{paused}")))
-    windows = dict.fromkeys("ab", Window(suspect=True)) | {"c": Window(rest_seconds=FOREVER)}
+    windows = dict.fromkeys("ab", WindowState(suspect=True)) | {"c": WindowState(rest_seconds=FOREVER)}
 
     plan = plan_of({"A": 5}, types=(kind,), windows=windows)
 
@@ -273,7 +288,7 @@ def test_endpoints_that_are_probed_are_not_said_to_be_shut(paused: str, words: s
 def test_a_lowered_limit_counts_what_was_called_under_the_old_one() -> None:
     """With more calls in the window than the limit now allows, a slot is free only when enough of them are old."""
     lowered = (EventType("A", 1, 1.0, (endpoint("a", "2/minute"),)),)
-    called = {"a": Window(ages=(50.0, 10.0, 20.0, 40.0))}
+    called = {"a": WindowState(ages=(50.0, 10.0, 20.0, 40.0))}
 
     plan = plan_of({"A": 1}, types=lowered, windows=called)
 
@@ -450,7 +465,7 @@ def test_the_turnaround_of_a_lane_delays_its_next_call_and_not_its_answer() -> N
     types = (EventType("A", 1, 1.0, (endpoint("a", "30/minute"),)),)
     capacity = Capacity(1, 1, 1, turnaround_seconds=0.5)
 
-    plan = compute_plan({"A": 10}, types, {}, capacity, Horizon(180.0, 135.0, 0.5))
+    plan = compute_plan(Workload({"A": 10}, types), capacity, Horizon(180.0, 135.0, 0.5))
 
     assert plan.forecast_seconds == pytest.approx(14.5)
     assert plan.lower_bound_seconds == pytest.approx(10.0)
@@ -488,13 +503,13 @@ def test_a_slow_endpoint_is_left_out_only_where_its_calls_would_come_too_late() 
     """The primary takes eight seconds a call: in the last eight all go to the overflow endpoint."""
     kind = EventType("A", 1, 1.0, (endpoint("slow", "1/second"), endpoint("fast", "1/second")))
     horizon = Horizon(20, 20, 0.0)
-    situation = Situation.of({"A": 100}, (kind,), FRESH, horizon, 0.0, {("A", "slow"): Expected(8.0, 8.0)})
+    situation = Situation.of(Workload({"A": 100}, (kind,), expected={("A", "slow"): Expected(8.0, 8.0)}), horizon)
 
     course = simulate(situation, lanes=100)
 
     counted = Counter({"slow": 0, "fast": 0})
     for start in course.starts:
-        counted[start.gate] += start.events
+        counted[start.endpoint] += start.events
     assert counted == {"slow": 13, "fast": 20}
 
 
@@ -523,7 +538,7 @@ def test_what_fails_in_every_attempt_is_left_over() -> None:
 
 def test_a_suspect_endpoint_is_not_counted_on() -> None:
     """What failed and has not answered well since gets no call in a plan, whenever its rest ends; the plan says so."""
-    windows = {"rebalance_api": Window(rest_seconds=1, suspect=True)}
+    windows = {"rebalance_api": WindowState(rest_seconds=1, suspect=True)}
 
     plan = plan_of({"REBALANCE_NEEDED": 360}, windows=windows)
 
@@ -585,8 +600,8 @@ def test_under_way_workers_are_not_blamed_for_a_budget_or_for_failing_calls() ->
     kinds = tuple(EventType(name, 1, 1.0, (replace(endpoint(name), budget=budget),)) for name in "AB")
     failing = EventType("A", 1, 1.0, (endpoint("a", "1000/minute"),))
 
-    limited = plan_of({"A": 25, "B": 25}, types=kinds, progress=Progress())
-    failed = plan_of({"A": 100}, types=(failing,), expected={("A", "a"): Expected(1, 1, 0.5)}, progress=Progress())
+    limited = plan_of({"A": 25, "B": 25}, types=kinds, progress=RunProgress())
+    failed = plan_of({"A": 100}, types=(failing,), expected={("A", "a"): Expected(1, 1, 0.5)}, progress=RunProgress())
 
     assert limited.binds.endswith("until the deadline at 3:00: 20 will be left over, however many workers")
     assert failed.binds == "failing calls bind: 12 events are expected to fail in 3 attempts"
@@ -604,7 +619,7 @@ def test_a_single_event_is_not_expected_to_fail_in_every_attempt() -> None:
 def test_no_more_than_all_lanes_are_used_and_no_less_than_none() -> None:
     """Where the only call fails, nothing is answered, and the lane was busy all the time."""
     kind = EventType("A", 1, 1.0, (endpoint("a", "1/minute"),))
-    windows = {"a": Window(ages=(30.0,))}
+    windows = {"a": WindowState(ages=(30.0,))}
     once = replace(HORIZON, max_attempts=1)
 
     plan = plan_of({"A": 1}, types=(kind,), windows=windows, horizon=once, expected={("A", "a"): Expected(1, 1, 0.5)})
@@ -618,9 +633,12 @@ def test_a_call_that_is_overdue_is_not_awaited_beyond_its_time_out() -> None:
     kind = EventType("A", 1, 2.0, (replace(endpoint("a"), timeout_seconds=10.0),))
     horizon = replace(HORIZON, deadline_seconds=5.0)
 
-    overdue = plan_of({}, types=(kind,), horizon=horizon, progress=Progress((Underway("A", "a", 9.5),)))
+    overdue = plan_of({}, types=(kind,), horizon=horizon, progress=RunProgress((Underway("A", "a", 9.5),)))
     early = plan_of(
-        {}, types=(kind,), horizon=replace(horizon, deadline_seconds=0.2), progress=Progress((Underway("A", "a", 1.0),))
+        {},
+        types=(kind,),
+        horizon=replace(horizon, deadline_seconds=0.2),
+        progress=RunProgress((Underway("A", "a", 1.0),)),
     )
 
     assert (overdue.forecast_seconds, overdue.expected_leftover) == (0.5, 0)
@@ -656,8 +674,8 @@ def test_calls_under_way_keep_their_lanes_and_count_in_the_forecast() -> None:
     """Five calls that have a second to go yet: their lanes are free then, and the last answer may be theirs."""
     under_way = (Underway("REBALANCE_NEEDED", "rebalance_api", 1.0),) * 5
 
-    last = plan_of({}, workers=1, progress=Progress(under_way))
-    after = plan_of({"OPEN_ORDER_DETECTED": 5}, workers=1, progress=Progress(under_way))
+    last = plan_of({}, workers=1, progress=RunProgress(under_way))
+    after = plan_of({"OPEN_ORDER_DETECTED": 5}, workers=1, progress=RunProgress(under_way))
 
     assert (last.forecast_seconds, last.binds) == (1.0, "nothing binds: the last calls are under way")
     assert after.first_call_seconds + after.forecast_seconds == pytest.approx(2.0)
@@ -666,10 +684,10 @@ def test_calls_under_way_keep_their_lanes_and_count_in_the_forecast() -> None:
 def test_what_remains_of_a_run_is_planned_as_exactly_as_the_run_but_for_a_part_of_the_guard() -> None:
     """Slots come back in steps of a tenth of the guard there, so that planning is quick; never sooner than they do."""
     kind = EventType("A", 1, 1.0, (endpoint("a", "2/minute"),))
-    windows = {"a": Window(ages=(12.341, 31.718))}
+    windows = {"a": WindowState(ages=(12.341, 31.718))}
 
     exact = plan_of({"A": 2}, types=(kind,), windows=windows)
-    quick = plan_of({"A": 2}, types=(kind,), windows=windows, progress=Progress())
+    quick = plan_of({"A": 2}, types=(kind,), windows=windows, progress=RunProgress())
 
     assert exact.first_call_seconds == pytest.approx(60.5 - 31.718)
     assert exact.forecast_seconds == pytest.approx(31.718 - 12.341 + 1.0)
@@ -679,7 +697,7 @@ def test_what_remains_of_a_run_is_planned_as_exactly_as_the_run_but_for_a_part_o
 
 def test_a_call_that_is_overdue_is_expected_to_be_so_for_as_long_again() -> None:
     """Of a call of two seconds that has taken three, another is expected, and where that is too late, a leftover."""
-    progress = Progress((Underway("REBALANCE_NEEDED", "rebalance_api", 3.0),))
+    progress = RunProgress((Underway("REBALANCE_NEEDED", "rebalance_api", 3.0),))
 
     assert plan_of({}, progress=progress).forecast_seconds == pytest.approx(1.0)
     assert plan_of({}, progress=progress, horizon=Horizon(0.9, 0.9, 0.5)).expected_leftover == 1
@@ -687,11 +705,24 @@ def test_a_call_that_is_overdue_is_expected_to_be_so_for_as_long_again() -> None
 
 def test_a_call_under_way_to_a_suspect_endpoint_is_not_expected_to_be_done() -> None:
     """The probe of an endpoint that failed keeps its lane busy; its event is planned for the others."""
-    progress = Progress((Underway("REBALANCE_NEEDED", "rebalance_api", 1.0),))
-    windows = {"rebalance_api": Window(suspect=True)}
+    progress = RunProgress((Underway("REBALANCE_NEEDED", "rebalance_api", 1.0),))
+    windows = {"rebalance_api": WindowState(suspect=True)}
 
     assert plan_of({}, progress=progress, windows=windows).forecast_seconds == pytest.approx(2.0)
     assert plan_of({}, progress=progress, windows=windows, horizon=Horizon(1.5, 1.5, 0.5)).expected_leftover == 1
+
+
+def test_lanes_that_are_not_ready_yet_are_planned_with_from_when_they_are() -> None:
+    """Twenty calls of a second: by ten lanes in two rounds, by five until the others come up in three and a half."""
+    kind = EventType("A", 1, 1.0, (endpoint("a", "6000/minute"),))
+
+    def end(progress: RunProgress) -> float:
+        return plan_of({"A": 20}, types=(kind,), workers=2, progress=progress).forecast_seconds
+
+    assert end(RunProgress()) == pytest.approx(2.0, abs=0.1)
+    assert end(RunProgress(ready_lanes=5, coming_up_seconds=2.5)) == pytest.approx(3.5, abs=0.2)
+    assert end(RunProgress(ready_lanes=5, coming_up_seconds=60.0)) == pytest.approx(4.0, abs=0.2)
+    assert end(RunProgress(ready_lanes=10, coming_up_seconds=60.0)) == pytest.approx(2.0, abs=0.1)
 
 
 def test_what_has_been_begun_counts_for_a_share() -> None:
@@ -701,8 +732,8 @@ def test_what_has_been_begun_counts_for_a_share() -> None:
 
     def first(begun: dict[str, int]) -> str:
         horizon = Horizon(10, 10, 0.5)
-        situation = Situation.of({"HIGH": 9, "LOW": 9}, (high, low), FRESH, horizon, 0.0, {}, Progress((), begun))
-        return simulate(situation, lanes=1).starts[0].type
+        workload = Workload({"HIGH": 9, "LOW": 9}, (high, low), progress=RunProgress((), begun))
+        return simulate(Situation.of(workload, horizon), lanes=1).starts[0].type
 
     assert first({"HIGH": 9, "LOW": 0}) == "LOW"
     assert first({"HIGH": 0, "LOW": 9}) == "HIGH"
@@ -718,6 +749,7 @@ def test_utilisation_compares_what_is_used_with_what_there_is() -> None:
     assert plan.utilisation.lanes == pytest.approx(20 / (10 * 61.5))
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize(("types", "endpoints"), [(5, 2000), (2500, 4)])
 def test_ten_thousand_endpoints_and_a_billion_events_can_be_planned(types: int, endpoints: int) -> None:
     """Every event is accounted for, whatever the size. What it costs is measured in benchmarks/planning_scale.py."""

@@ -7,11 +7,11 @@ import re
 import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.plan import Capacity, Horizon, Window
-from rlm.plan.carry import carried, course_of
-from rlm.plan.course import Course, Start
-from rlm.plan.longrun import LongRun
-from rlm.plan.outlook import Ahead, Outlook, look_ahead
+from rlm.core.window import WindowState
+from rlm.plan import Capacity, Horizon, Workload, carried, course_of, look_ahead
+from rlm.plan.outlook import Ahead, LongRun, Outlook
+from rlm.plan.situation import Course, Start
+from tests.each import each
 
 TYPE = "A"
 EVERY = 180.0
@@ -34,14 +34,14 @@ def outlook(backlog, arrivals, number, types=TYPES, windows=None, workers=None):
     """Plan `number` windows of three minutes for one type."""
     capacity, horizon = Capacity(0, 20, 5), Horizon(EVERY, 0.75 * EVERY, GUARD)
 
-    def plan(events, windows):
-        return course_of(events, types, windows, capacity, horizon, workers=workers)
+    def plan(workload):
+        return course_of(workload, capacity.exactly(workers), horizon)
 
-    def carry(windows, starts):
-        return carried(windows, starts, types, EVERY, GUARD)
+    def carry(workload, starts):
+        return carried(workload, starts, EVERY, GUARD)
 
-    long_run = LongRun.of(types, (), EVERY, GUARD)
-    return look_ahead({TYPE: backlog}, {TYPE: arrivals}, windows or {}, number, plan, carry, long_run)
+    workload = Workload({TYPE: backlog}, types, windows or {})
+    return look_ahead(workload, {TYPE: arrivals}, number, plan, carry, LongRun.of(types, (), EVERY, GUARD))
 
 
 def made(*left, arrivals=0.0, most=float("inf"), cycle=0.0):
@@ -115,10 +115,8 @@ def test_less_than_a_period_is_no_reason_to_say_never():
     assert made(0, 0, 0, cycle=480.0, arrivals=1.0).verdict == "nothing is left over by window 3"
 
 
-@pytest.mark.parametrize(
-    ("limit", "number", "arrivals"), [("25/hour", 4, 15), ("100/day", 1, 1), ("30/minute; 300/day", 1, 30)]
-)
-@pytest.mark.parametrize("windows", [1, 6, 9, 20, 100])
+@each(("limit", "number", "arrivals"), [("25/hour", 4, 15), ("100/day", 1, 1), ("30/minute; 300/day", 1, 30)])
+@each("windows", [1, 6, 9, 20, 100])
 def test_what_must_grow_is_never_called_drained(limit, number, arrivals, windows):
     """At first there are the slots of a whole period; what arrives is more than comes back of them."""
     found = outlook(90, arrivals, windows, types=(kind(limit, number),))
@@ -128,8 +126,8 @@ def test_what_must_grow_is_never_called_drained(limit, number, arrivals, windows
     assert found.growth >= 0.5
 
 
-@pytest.mark.parametrize(("backlog", "arrivals"), [(500, 360), (400, 358), (0, 358)])
-@pytest.mark.parametrize("windows", [2, 20, 45, 300])
+@each(("backlog", "arrivals"), [(500, 360), (400, 358), (0, 358)])
+@each("windows", [2, 20, 45, 300])
 def test_few_windows_and_many_give_the_same_answer(backlog, arrivals, windows):
     """357 come through in the long run, though for 39 windows it looks like 360."""
     found = outlook(backlog, arrivals, windows)
@@ -202,7 +200,7 @@ def test_a_first_window_with_little_to_do_is_not_taken_for_the_rule():
 
 def test_windows_carry_over():
     """Slots taken late in a window are not back at the start of the next: a period has to pass."""
-    full = {f"a{index}": Window((0.0,) * 30) for index in range(4)}
+    full = {f"a{index}": WindowState(ages=(0.0,) * 30) for index in range(4)}
 
     fresh, late = outlook(360, 360, 2), outlook(360, 360, 2, windows=full)
 
@@ -217,7 +215,7 @@ def test_the_windows_are_those_of_one_long_run():
     capacity = Capacity(0, 20, 5)
 
     found = outlook(10_000, 0, 10, types=types, workers=20)
-    long = course_of({TYPE: 10_000}, types, {}, capacity, Horizon(10 * EVERY, 10 * EVERY, GUARD), workers=20)
+    long = course_of(Workload({TYPE: 10_000}, types), capacity.exactly(20), Horizon(10 * EVERY, 10 * EVERY, GUARD))
 
     # A call that a deadline keeps from being begun is begun at the next window's start: a second a window is lost.
     done = 10_000 - found.windows[-1].leftover
@@ -233,7 +231,7 @@ def test_fractions_arrive_as_often_as_they_come_to_a_whole_event():
     assert max(one.events[TYPE] for one in found.windows) == 1
 
 
-@pytest.mark.parametrize(
+@each(
     ("left", "expected"),
     [
         ((0, 0, 0), "nothing is left over"),
@@ -293,19 +291,24 @@ def test_what_is_carried_counts_from_the_next_start():
         Start(170_000_000, TYPE, "a0", 1, TAKES),
     ]
 
-    found = carried({"a0": Window((5.0,), rest_seconds=200.0, suspect=True)}, calls, (kind(number=2),), EVERY, GUARD)
+    found = carried(
+        Workload({}, (kind(number=2),), {"a0": WindowState(ages=(5.0,), rest_seconds=200.0, suspect=True)}),
+        calls,
+        EVERY,
+        GUARD,
+    )
 
-    assert found["a0"] == Window((10.0, 30.0, 30.0, 30.0), rest_seconds=20.0, suspect=True)
-    assert found["a1"] == Window()
+    assert found["a0"] == WindowState(ages=(10.0, 30.0, 30.0, 30.0), rest_seconds=20.0, suspect=True)
+    assert found["a1"] == WindowState()
 
 
 def test_what_an_endpoint_is_shut_for_is_carried():
     """A pause and a hold last so much less at the next start."""
-    shut = Window(rest_seconds=200.0, held_seconds=190.0, paused_seconds=100.0)
+    shut = WindowState(rest_seconds=200.0, held_seconds=190.0, paused_seconds=100.0)
 
-    found = carried({"a0": shut}, [], (kind(number=2),), EVERY, GUARD)
+    found = carried(Workload({}, (kind(number=2),), {"a0": shut}), [], EVERY, GUARD)
 
-    assert found["a0"] == Window(rest_seconds=20.0, held_seconds=10.0)
+    assert found["a0"] == WindowState(rest_seconds=20.0, held_seconds=10.0)
 
 
 def test_a_call_counts_for_the_budget_of_its_endpoint():
@@ -313,23 +316,24 @@ def test_a_call_counts_for_the_budget_of_its_endpoint():
     account = Budget("account", Limit.parse("100/minute"))
     calls = [Start(170_000_000, TYPE, "a0", 2, TAKES), Start(175_000_000, TYPE, "a1", 1, TAKES)]
 
-    found = carried({}, calls, (kind(number=2, budget=account),), EVERY, GUARD)
+    found = carried(Workload({}, (kind(number=2, budget=account),), {}), calls, EVERY, GUARD)
 
-    assert found["account"] == Window((5.0, 10.0, 10.0))
+    assert found["account"] == WindowState(ages=(5.0, 10.0, 10.0))
 
 
 def test_what_no_rule_counts_any_more_is_not_carried():
     """The newest calls as many as a rule allows keep a window shut; older ones add nothing."""
     calls = [Start(at * 1_000_000, TYPE, "a0", 1, TAKES) for at in range(130, 180)]
 
-    found = carried({}, calls, (kind(number=1),), EVERY, GUARD)
+    found = carried(Workload({}, (kind(number=1),), {}), calls, EVERY, GUARD)
 
     assert found["a0"].ages == tuple(float(age) for age in range(1, 31))
 
 
 def test_nothing_to_do_is_nothing_left_over():
     """No event waits, none arrives."""
-    found = look_ahead({TYPE: 0}, {TYPE: 0.0}, {}, 5, lambda *_: Course(left={TYPE: 0}), lambda *_: {})
+    workload = Workload({TYPE: 0}, TYPES)
+    found = look_ahead(workload, {TYPE: 0.0}, 5, lambda _: Course(left={TYPE: 0}), lambda *_: {}, LongRun())
 
     assert len(found.windows) == 1
     assert found.verdict == "nothing is left over"

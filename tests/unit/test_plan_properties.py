@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Rule, all_limited, in_order_of_use
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Rule, all_limited
 from rlm.core.expected import Expected
-from rlm.plan import Capacity, Horizon, Plan, Progress, Underway, Window, compute_plan
-from rlm.plan.division import divide
-from rlm.plan.gate import SECOND
+from rlm.core.window import WindowState
+from rlm.plan import Capacity, Horizon, Plan, RunProgress, Underway, Workload, compute_plan
+from rlm.plan.division import divide, in_order_of_use
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Situation
+from rlm.plan.window import SECOND
 
 if TYPE_CHECKING:
     from random import Random
 
     from rlm.core.endpoint import Limited
-    from rlm.plan.course import Course
+    from rlm.plan.situation import Course
 
 
 #: Times are multiples of an eighth of a second: floats count them exactly, as ticks do.
@@ -37,31 +38,24 @@ class Case:
 
     backlog: dict[str, int]
     types: tuple[EventType, ...]
-    windows: dict[str, Window]
+    windows: dict[str, WindowState]
     deadline: float
     guard: float
     threads: int
     max_workers: int
     expected: dict[tuple[str, str], Expected] = field(default_factory=dict)
-    progress: Progress | None = None
+    progress: RunProgress | None = None
 
     def plan(self) -> Plan:
         capacity = Capacity(0, self.max_workers, self.threads)
-        return compute_plan(
-            self.backlog,
-            self.types,
-            self.windows,
-            capacity,
-            self.horizon,
-            expected=self.expected,
-            progress=self.progress,
-        )
+        return compute_plan(self.workload, capacity, self.horizon)
+
+    @property
+    def workload(self) -> Workload:
+        return Workload(self.backlog, self.types, self.windows, self.expected, self.progress)
 
     def course(self, lanes: int) -> Course:
-        situation = Situation.of(
-            self.backlog, self.types, self.windows, self.horizon, 0.0, self.expected, self.progress
-        )
-        return simulate(situation, lanes)
+        return simulate(Situation.of(self.workload, self.horizon), lanes)
 
     @property
     def horizon(self) -> Horizon:
@@ -79,7 +73,7 @@ class Case:
 RULES = st.builds(Rule, amount=st.integers(1, 4), seconds=PERIODS)
 LIMITS = st.lists(RULES, min_size=1, max_size=2).map(lambda rules: Limit("as drawn", tuple(rules)))
 WINDOWS = st.builds(
-    Window,
+    WindowState,
     ages=st.lists(EIGHTHS, max_size=5).map(tuple),
     rest_seconds=st.just(0.0) | EIGHTHS,
     suspect=st.sampled_from([False, False, False, True]),
@@ -131,7 +125,7 @@ def under_way(case: Case, draw: st.DrawFn) -> Case:
         AGES,
     )
     begun = {kind.name: draw(st.integers(0, 5)) for kind in case.types}
-    return replace(case, progress=Progress(tuple(draw(st.lists(calls, max_size=4))), begun))
+    return replace(case, progress=RunProgress(tuple(draw(st.lists(calls, max_size=4))), begun))
 
 
 @dataclass
@@ -164,7 +158,7 @@ class EventByEvent:
         return self
 
     def begin_under_way(self) -> None:
-        progress = self.case.progress or Progress()
+        progress = self.case.progress or RunProgress()
         self.begun = Counter(progress.begun)
         self.lanes = self.lanes[len(progress.underway) :] if len(progress.underway) < len(self.lanes) else []
         for call in progress.underway:
@@ -172,7 +166,7 @@ class EventByEvent:
             due = self.case.takes(kind, call.endpoint) - call.age_seconds
             answered = due if due > 0 else min(-due, TIMEOUT - call.age_seconds)
             self.lanes.append(answered)
-            if self.case.windows.get(call.endpoint, Window()).suspect:
+            if self.case.windows.get(call.endpoint, WindowState()).suspect:
                 self.left[call.type] += 1
                 self.begun[call.type] = max(0, self.begun[call.type] - 1)
             elif answered <= self.case.deadline:
@@ -209,7 +203,7 @@ class EventByEvent:
         return True
 
     def free(self, one: Limited, at: float) -> int:
-        window = self.case.windows.get(one.name, Window())
+        window = self.case.windows.get(one.name, WindowState())
         if window.suspect or at < window.rest_seconds:
             return 0
         counted = [
@@ -248,7 +242,7 @@ def test_the_rest_of_a_run_is_simulated_event_by_event_too(data: st.DataObject, 
 def assert_same(course: Course, by_hand: EventByEvent) -> None:
     starts: Counter[tuple[float, str, str]] = Counter()
     for start in course.starts:
-        starts[start.at / SECOND, start.type, start.gate] += start.events
+        starts[start.at / SECOND, start.type, start.endpoint] += start.events
     assert starts == by_hand.starts
     assert course.left == by_hand.left
     assert {name: at / SECOND for name, at in course.answered.items()} == by_hand.answered

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.core.endpoint import Endpoint, Limit
-from rlm.settings.masking import MASK
-from rlm.settings.redaction import redact, secrets_of_call
+from rlm.settings.secrets import MASK, redact, secrets_of_call
+from tests.each import each
 
 SECRET = "s3cr3t/ä+\"of&<the'house>"
 FORMS = {
@@ -40,7 +40,7 @@ def endpoint(url="http://api.test/x", **headers):
     return Endpoint("api", url, Limit.parse("30/minute"), 10.0, headers)
 
 
-@pytest.mark.parametrize("written", FORMS.values(), ids=FORMS)
+@each("written", FORMS.values())
 def test_a_secret_is_found_in_each_form(written):
     """Whatever way a text came to hold it, nothing of it is left."""
     shown = redact(f"before {written(SECRET)} after", {SECRET})
@@ -50,7 +50,7 @@ def test_a_secret_is_found_in_each_form(written):
     assert len(shown) <= len(f"before {MASK}== after")
 
 
-@pytest.mark.parametrize(
+@each(
     ("headers", "sent", "expected"),
     [
         ({"Authorization": "env:A"}, "Bearer abc-def", {"Bearer abc-def", "abc-def"}),

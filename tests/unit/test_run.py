@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import rlm.core.run
-from rlm.core.run import MOVES, Called, Run, State, Trigger, make_record, make_run_id
-from rlm.core.trouble import away_in_words
+from rlm.core.run import MOVES, Called, Calls, Run, State, Trigger, make_record, make_run_id
+from rlm.core.tally import away_in_words
+from tests.each import each
 
 TYPES = ("A", "B")
 STARTED = 1_700_000_000.25
@@ -32,8 +32,8 @@ def make_run(**fields):
 
 
 def record_of(tally, *, types=TYPES, endpoints=None, budgets=None, restarted=0, **fields):
-    facts = {"finished_at": STARTED + 12.3456, "restarted": restarted, "budgets": budgets}
-    return make_record(make_run(**fields), tally, types, endpoints or {}, **facts)
+    calls = Calls(endpoints or {}, budgets or {})
+    return make_record(make_run(**fields), tally, types, calls, finished_at=STARTED + 12.3456, restarted=restarted)
 
 
 def balances(counts):
@@ -97,7 +97,7 @@ def test_a_record_has_the_contracts_keys_and_values():
     }
 
 
-@pytest.mark.parametrize(
+@each(
     ("tally", "fields", "state"),
     [
         ({}, {}, State.COMPLETED),

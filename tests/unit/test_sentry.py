@@ -19,6 +19,7 @@ from rlm.settings.secrets import Secrets, remember
 from rlm.telemetry import crons, sentry
 from rlm.telemetry.bounded import MOST_CAUSES, Bounded
 from rlm.telemetry.sentry import ERRORS, Reporter, _strip, fingerprint_of, set_up
+from tests.each import each
 
 #: What no event may show, wherever it stood.
 PAYLOAD = "wallet-of-alice"
@@ -122,7 +123,7 @@ def test_the_words_of_an_exception_stay_here(reporter, sent):
     assert PAYLOAD not in json.dumps(sent)
 
 
-@pytest.mark.parametrize("key", ["breadcrumbs", "extra", "request", "user", "modules", "threads", "spans"])
+@each("key", ["breadcrumbs", "extra", "request", "user", "modules", "threads", "spans"])
 def test_what_is_not_allowed_by_name_is_taken_out(key):
     """Wherever a new version of the SDK may put something, it stays here."""
     kept = _strip(event_with(**{key: {"data": PAYLOAD}}, contexts={"trace": {"data": PAYLOAD}}), {})
@@ -280,7 +281,7 @@ def test_a_dsn_that_is_none_is_refused_and_not_shown():
 # -- the tick as a monitor
 
 
-@pytest.mark.parametrize(
+@each(
     ("every", "value", "unit"),
     [
         (180.0, 3, "minute"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.endpoint import Rule
-from rlm.settings import demo_document, load_settings
+from rlm.sandbox.configuration import demo_document
+from rlm.settings import load_settings
 
 
 @pytest.fixture

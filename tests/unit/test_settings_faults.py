@@ -9,6 +9,7 @@ import pytest
 
 from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
+from tests.each import each
 
 TYPE = """
 [types.A]
@@ -33,7 +34,7 @@ def faults(tmp_path, monkeypatch):
     return faults
 
 
-@pytest.mark.parametrize(
+@each(
     ("section", "key", "value", "allowed"),
     [
         ("run", "window_seconds", "0", "above 0"),
@@ -122,7 +123,7 @@ def test_values_that_do_not_go_together(faults, text, environ, line):
     assert faults(text, **environ) == [line]
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "line"),
     [
         (
@@ -158,7 +159,7 @@ def test_unknown_key(faults, text, line):
     assert found.startswith(f"FILE: {line}")
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "line"),
     [
         ("run = 3", "run = 3: must be a table, [run]"),
@@ -203,7 +204,7 @@ def test_what_is_missing(faults):
     ]
 
 
-@pytest.mark.parametrize(
+@each(
     ("key", "value"),
     [
         ("priority", "101"),
@@ -225,7 +226,7 @@ def test_wrong_value_of_a_type(faults, key, value):
     assert lines[0].startswith(f"FILE: types.A.{key} = {value}: ")
 
 
-@pytest.mark.parametrize("text", ["31", "0/second", "5/fortnight", "", "1/second;", f"1 per {'9' * 400} second"])
+@each("text", ["31", "0/second", "5/fortnight", "", "1/second;", f"1 per {'9' * 400} second"])
 def test_wrong_limit(faults, text):
     """A rate limit that is none, or would let nothing through, is refused."""
     (line,) = faults(f"{TYPE}endpoints = [ {ENDPOINT[:-1]}, rate_limit = '{text}' }} ]")
@@ -245,7 +246,7 @@ def test_wrong_names(faults, name):
     assert ".endpoints[0].name = " in lines[1]
 
 
-@pytest.mark.parametrize(
+@each(
     ("url", "problem"),
     [
         ("ftp://h/a", "must be http:// or https:// and a host"),
@@ -315,7 +316,7 @@ WITH_BUDGET = '{ name = "a", url = "http://h/a", budget = "account" }'
 ACCOUNT = '[budgets.account]\nrate_limit = "2/second"\n'
 
 
-@pytest.mark.parametrize(
+@each(
     ("budgets", "line"),
     [
         (
@@ -402,7 +403,7 @@ def test_endpoint_twice_in_a_type(faults):
     )
 
 
-@pytest.mark.parametrize(
+@each(
     "name",
     ["content-type", "IDEMPOTENCY-KEY", "User-Agent", "Content-Length", "Host", "Transfer-Encoding", "Connection"],
 )
@@ -413,7 +414,7 @@ def test_reserved_header(faults, name):
     assert line.startswith(f"FILE: types.A.endpoints[0].headers.{name}: RLM sets this header itself; reserved are ")
 
 
-@pytest.mark.parametrize(
+@each(
     ("header", "problem"),
     [
         ('"X Y" = "hunter2"', "a header's name has letters"),
@@ -449,7 +450,7 @@ def test_header_variable_that_is_not_set(faults):
     assert "hunter2" not in line
 
 
-@pytest.mark.parametrize(
+@each(
     ("variable", "value", "line"),
     [
         ("RLM_WORKERS__MAX", "many", 'environment RLM_WORKERS__MAX: workers.max = "many": must be a whole number'),
@@ -530,7 +531,7 @@ def test_an_address_without_a_scheme_is_shown(faults, url, shown):
     assert line.startswith(f'FILE: types.A.endpoints[0].url = "{shown}": ')
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "start"),
     [
         ("[run]\ntarget 1\n", "FILE:2:8: is not valid TOML: "),

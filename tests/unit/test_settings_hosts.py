@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.settings.hosts import check_host
-from rlm.settings.values import check_endpoint_url, check_header_text, check_redis_url
+from rlm.settings.values import check_endpoint_url, check_header_text, check_host, check_redis_url
+from tests.each import each
 
 
-@pytest.mark.parametrize(
+@each(
     ("url", "kept"),
     [
         ("http://Api.Example.com", "http://api.example.com/"),
@@ -26,7 +26,7 @@ def test_each_host_has_one_spelling(url, kept):
     assert check_endpoint_url(url) == kept
 
 
-@pytest.mark.parametrize(
+@each(
     ("url", "problem"),
     [
         ("http://2130706433/", "four decimal numbers"),
@@ -77,7 +77,7 @@ def test_a_host_of_any_characters_is_one_of_the_three_kinds_or_refused():
             check_host(f"a{chr(code)}b")
 
 
-@pytest.mark.parametrize(
+@each(
     "url",
     [
         "unix://rlm:pw@/run/redis.sock",
@@ -93,7 +93,7 @@ def test_a_redis_url_says_where_and_who(url):
     assert check_redis_url(url) == url
 
 
-@pytest.mark.parametrize(
+@each(
     "parameter",
     [
         *("ssl_cert_reqs=none", "ssl_cert_reqs=optional", "ssl_check_hostname=false", "ssl_exclude_verify_flags=x"),
@@ -121,7 +121,7 @@ def test_a_redis_url_that_would_not_mean_what_it_seems_to_is_refused(url, proble
         check_redis_url(url)
 
 
-@pytest.mark.parametrize("text", ["a\r\nb", "a\nb", "a\rb", "a\0b", "a\x1bb", "a\x7fb", "\u20ac", "x" * 8001])
+@each("text", ["a\r\nb", "a\nb", "a\rb", "a\0b", "a\x1bb", "a\x7fb", "\u20ac", "x" * 8001])
 def test_a_header_that_http_would_not_take_is_refused_before_any_slot(text):
     """Line breaks, NUL, other controls, text beyond Latin-1, and too much of it."""
     with pytest.raises(ValueError, match="a header's value"):

@@ -8,8 +8,9 @@ import pytest
 
 from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
-from rlm.settings.layers import leaves
-from rlm.settings.lines import lines_of
+from rlm.settings.document import leaves
+from rlm.settings.toml import lines_of
+from tests.each import each
 
 EVERY_FORM = r'''# a comment with [brackets] = 1
 title = "a # no comment"  # [x]
@@ -57,7 +58,7 @@ def test_every_key_has_the_line_it_stands_on():
     assert found["entries", 1, "inner", "z"] == 26
 
 
-@pytest.mark.parametrize("text", ["", "a = 1", "# only", "a = [", "= 1", "[", 'a = "', f"a = {'[' * 5000}"])
+@each("text", ["", "a = 1", "# only", "a = [", "= 1", "[", 'a = "', f"a = {'[' * 5000}"])
 def test_what_is_no_toml_has_no_lines_or_some(text):
     """It is not told here, and nothing is raised."""
     assert set(lines_of(text).values()) <= {1}

@@ -13,6 +13,7 @@ from rlm.core.endpoint import Endpoint, Limit
 from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings, mask_url, resolve_headers
 from rlm.settings.secrets import Secrets, known, remember
+from tests.each import each
 
 TEXT = """
 [redis]
@@ -38,7 +39,7 @@ def settings(tmp_path):
     return load_settings(path, {"TOKEN": "hunter2", "SENTRY_DSN": "https://hunter2@h/1"})
 
 
-@pytest.mark.parametrize(
+@each(
     ("url", "masked"),
     [
         ("embedded", "embedded"),
@@ -48,6 +49,7 @@ def settings(tmp_path):
         ("redis://user:p@w/x?y@h", "redis://user:***@h"),
         ("redis+sentinel://u:pw@h1:1,h2:2/main", "redis+sentinel://u:***@h1:1,h2:2/main"),
         ("redis://h?password=pw&db=2", "redis://h?password=***&db=2"),
+        ("redis://h?dsn=pw&db=2", "redis://h?dsn=***&db=2"),
         ("unix:///path/s.sock?db=2&password=pw", "unix:///path/s.sock?db=2&password=***"),
         ("user:pw@h:6379", "user:***@h:6379"),
         ("https://key@sentry.example.com/42", "https://***@sentry.example.com/42"),
@@ -74,7 +76,7 @@ def test_mask_url(url, masked):
     assert mask_url(url) == masked
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         *(
@@ -115,7 +117,7 @@ def test_no_fault_of_a_file_shows_a_value_whose_key_is_none_or_that_may_be_secre
     assert "hunter2" not in str(caught.value).replace("hunter2pw", "")
 
 
-@pytest.mark.parametrize(
+@each(
     ("variable", "value"),
     [
         *(("RLM_REDIS__PASSWD", "hunter2"), ("RLM_RDIS__URL", "hunter2"), ("RLM_REDIS__URL", "hunter2")),

@@ -6,6 +6,7 @@ import pytest
 
 from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
+from tests.each import each
 
 FILE = """
 [run]
@@ -21,6 +22,11 @@ endpoints = [
 [types."B.C"]
 endpoints = [ { name = "c", url = "http://h/c", rate_limit = "1/minute" } ]
 """
+
+
+def where(settings, key):
+    """Return the origin of a value."""
+    return next(shown.where for shown in settings.shown if shown.key == key)
 
 
 @pytest.fixture
@@ -48,11 +54,11 @@ def test_an_option_goes_over_the_environment_and_the_file(load):
     settings = load("run.target=0.5", RLM_RUN__TARGET="0.9")
 
     assert settings.run.target == 0.5
-    assert settings.where("run.target") == "--set"
-    assert settings.where("workers.max") == "default"
+    assert where(settings, "run.target") == "--set"
+    assert where(settings, "workers.max") == "default"
 
 
-@pytest.mark.parametrize(
+@each(
     ("told", "look", "expected"),
     [
         ("workers.max=30", lambda settings: settings.workers.max, 30),
@@ -76,10 +82,10 @@ def test_the_other_endpoints_of_a_list_stay_as_they_are(load):
 
     assert after.endpoints["a"] == before.endpoints["a"]
     assert after.endpoints["b"].headers == before.endpoints["b"].headers
-    assert after.where("types.A.endpoints[1].url").startswith("file ")
+    assert where(after, "types.A.endpoints[1].url").startswith("file ")
 
 
-@pytest.mark.parametrize(
+@each(
     ("told", "expected"),
     [
         ("run.target", '--set: "***": is not KEY=VALUE, for example'),

@@ -5,20 +5,33 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from rlm.settings.reference import configuration_reference
+import pytest
+
+from rlm.settings.reference import with_tables
 from rlm.settings.toml import toml_value
+from rlm.settings.values import RESERVED_HEADERS
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
 def test_page_is_up_to_date():
-    """docs/configuration.md is what `configuration_reference` returns; write it there when settings change."""
-    assert PAGE.read_text(encoding="utf-8") == configuration_reference()
+    """docs/configuration.md has the tables that `with_tables` writes; write them there when settings change."""
+    page = PAGE.read_text(encoding="utf-8")
+
+    assert with_tables(page) == page
+    assert f"{', '.join(f'`{name}`' for name in RESERVED_HEADERS)}." in page
+
+
+def test_a_page_with_a_table_too_few_is_refused():
+    """Else the tables would get under the wrong headings."""
+    with pytest.raises(ValueError, match="the page has 1 tables of settings, not 11"):
+        with_tables("| key | default |\n|---|---|\n")
 
 
 def test_tables_are_whole():
     """Every row of a table has as many cells as its head."""
-    tables = [block.split("\n") for block in configuration_reference().split("\n\n") if block.startswith("| ")]
+    page = with_tables(PAGE.read_text(encoding="utf-8"))
+    tables = [block.split("\n") for block in page.split("\n\n") if block.startswith("| ")]
 
     assert len(tables) == 12
     for table in tables:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.settings import events_by_type, load_settings, selftest_document
+from rlm.sandbox.configuration import events_by_type, selftest_document
+from rlm.settings import load_settings
 
 API = "http://127.0.0.1:5"
 MANY_KINDS = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scheduler.ticks import is_served, last_due, missed
+from tests.each import each
 
 
 @pytest.mark.parametrize(("now", "due"), [(360.0, 360.0), (361.5, 360.0), (539.9, 360.0), (0.5, 0.0)])
@@ -13,7 +14,7 @@ def test_a_late_tick_is_that_of_the_last_multiple(now, due):
     assert last_due(now, 180.0) == due
 
 
-@pytest.mark.parametrize(
+@each(
     ("last", "now", "served"),
     [
         (None, 361.0, False),
@@ -29,7 +30,7 @@ def test_a_tick_is_served_once_whichever_host_did_it(last, now, served):
     assert is_served(last, last_due(now, 180.0), now) is served
 
 
-@pytest.mark.parametrize(
+@each(
     ("last", "due", "number"),
     [
         (None, 360.0, 0),  # there was none before

@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 from rlm.core.expected import Completed
-from rlm.core.totals import BOUNDS, actual_seconds, forecast_error, histograms, observe, of_calls, of_run
+from rlm.core.tally import BOUNDS, actual_seconds, forecast_error, histograms, observe, of_calls, of_run
+from tests.each import each
 
 RECORD = {
     "state": "partial",
@@ -81,7 +82,7 @@ def test_a_run_adds_its_state_its_leftovers_and_how_long_it_took():
     assert histograms(added, "forecast")[""].seconds == 0.4
 
 
-@pytest.mark.parametrize(
+@each(
     ("state", "plan", "expected"),
     [
         ("completed", {"forecast_seconds": 10.0, "actual_seconds": 9.0}, -1.0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.endpoint import Endpoint, Limit
-from rlm.core.trouble import MOST_ENTRIES, address_of, every_call_failed, in_words, refused_by, troubles_of
+from rlm.core.tally import MOST_ENTRIES, address_of, every_call_failed, in_words, refused_by, troubles_of
 
 ONE, TWO = (
     Endpoint(name, f"https://user:secret@api.example/{name}", Limit.parse("9/minute"), 1.0) for name in ("one", "two")

@@ -12,12 +12,13 @@ import pytest
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
-from rlm.core import trust
+from rlm.core import files
 from rlm.core.errors import ConfigurationError, UnsafeError
-from rlm.core.trust import LARGEST_FILE, is_private_group, read_trusted, weakness
+from rlm.core.files import LARGEST_FILE, is_private_group, read_trusted, weakness
 from rlm.ledger.connect import make_client
 from rlm.settings import load_settings
-from rlm.settings.masking import mask_url, mask_urls
+from rlm.settings.secrets import mask_url, mask_urls
+from tests.each import each
 
 #: A file that takes longer is not read in a time that anybody waits.
 SECONDS = 5.0
@@ -106,7 +107,7 @@ def test_a_group_is_private_if_nobody_else_is_in_it(monkeypatch, group, members,
     """By its name, its members, and those whose first group it is."""
     users = [SimpleNamespace(pw_uid=uid, pw_gid=gid) for uid, gid in primary]
     monkeypatch.setattr(pwd, "getpwall", lambda: users)
-    monkeypatch.setattr(trust, "user_name", lambda _uid: "ann")
+    monkeypatch.setattr(files, "user_name", lambda _uid: "ann")
 
     def getgrgid(_gid):
         if group is None:
@@ -161,7 +162,7 @@ def test_no_pipe_is_read_as_a_certificate(tmp_path, parameter):
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         ".".join("a" * LONG) + " = 1\n",
@@ -180,7 +181,6 @@ def test_no_pipe_is_read_as_a_certificate(tmp_path, parameter):
         '"' * LONG,
         "a" * LONG * 9,
     ],
-    ids=range(15),
 )
 def test_a_long_key_or_value_takes_no_time(tmp_path, text):
     """It is a fault in few words, found in a time that does not grow by its square."""

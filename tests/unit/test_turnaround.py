@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.expected import Completed
-from rlm.plan.turnaround import HICCUPS, MEASURED_TURNS, NEWEST_TURNS, TURNAROUND_SECONDS, Turnaround
+from rlm.core.expected import HICCUPS, MEASURED_TURNS, NEWEST_TURNS, TURNAROUND_SECONDS, Completed, Turnaround
 
 
 def turn(turnaround, idle_seconds, at=100.0, calls=1):

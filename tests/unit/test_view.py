@@ -15,6 +15,7 @@ from rlm.terminal import drawing, words
 from rlm.terminal.live import Drawn, JSONLines, Lines, console_on
 from rlm.terminal.queue import QueuePicture, queue_line
 from rlm.terminal.record import changes, line_of, picture_of, rest_line, rest_rows
+from tests.each import each
 
 WIDTHS = (40, 80, 140)
 HOSTILE = "\x1b[2J\x9b31m\u202e\nown line[/red]"
@@ -192,8 +193,8 @@ DOCUMENTS = {
 }
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", DOCUMENTS)
+@each("width", WIDTHS)
+@each("name", DOCUMENTS)
 def test_no_line_is_wider_than_the_terminal(name, width):
     """Whatever there is to show, at any width, and with no more than ASCII as well."""
     picture = picture_of(DOCUMENTS[name])
@@ -201,10 +202,8 @@ def test_no_line_is_wider_than_the_terminal(name, width):
     assert max(map(cell_len, drawn(picture, width).splitlines())) <= width
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize(
-    "found", [queues(), queues(outlook=None, last_leftovers=[], by_type={})], ids=["full", "empty"]
-)
+@each("width", WIDTHS)
+@each("found", [queues(), queues(outlook=None, last_leftovers=[], by_type={})])
 def test_the_queues_fit_their_terminal(found, width):
     """Curves and all."""
     lines = drawn(QueuePicture(found, trend()), width).splitlines()

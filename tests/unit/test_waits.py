@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from rlm.core.counts import Counts
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.core.trail import Counts
 from rlm.core.window import WindowState
-from rlm.plan.pace import Scene
+from rlm.plan.pace import ReleaseState
 from rlm.plan.waits import ANOTHER_CONFIGURATION, GAP_SECONDS, Obstacle, Wait, Waits, waits_of
+from tests.each import each
 
 LIMIT = Limit.parse("30/minute")
 BUDGET = Budget("account", Limit.parse("10/minute"))
@@ -27,8 +28,8 @@ def kind(*names: str, budget: Budget | None = None) -> EventType:
 
 def scene(
     views: dict[str, WindowState], *, pending: int = 9, inflight: int = 0, lanes: int = 5, remaining: float = 60.0
-) -> Scene:
-    return Scene({"T": Counts(pending=pending, inflight=inflight)}, views, lanes, remaining)
+) -> ReleaseState:
+    return ReleaseState({"T": Counts(pending=pending, inflight=inflight)}, views, lanes, remaining)
 
 
 def test_workers_of_another_configuration_are_named_before_the_first_call_as_well() -> None:
@@ -40,7 +41,7 @@ def test_workers_of_another_configuration_are_named_before_the_first_call_as_wel
     assert {Wait.read(str(one)): part for one, part in named.items()} == named
 
 
-@pytest.mark.parametrize(
+@each(
     ("seen", "expected"),
     [
         (scene({"a": FREE}), {}),
@@ -54,7 +55,7 @@ def test_workers_of_another_configuration_are_named_before_the_first_call_as_wel
         (scene({"a": HELD}), {Wait(Obstacle.HELD, "a"): 1.0}),
     ],
 )
-def test_what_is_in_the_way_is_named(seen: Scene, expected: dict[Wait, float]) -> None:
+def test_what_is_in_the_way_is_named(seen: ReleaseState, expected: dict[Wait, float]) -> None:
     """Nothing where an event is about to go, none waits, or there is no time for a call."""
     assert waits_of(seen, kind("a"), begun=True) == expected
 

@@ -10,11 +10,12 @@ from rlm.core.errors import ConfigurationError, ListenError
 from rlm.settings import load_settings
 from rlm.web.access import allowed, is_loopback, read_token
 from rlm.web.serve import bind
+from tests.each import each
 
 TOKEN = "a-token-of-24-characters"
 
 
-@pytest.mark.parametrize(
+@each(
     ("header", "expected"),
     [
         (f"Bearer {TOKEN}", True),
@@ -35,7 +36,7 @@ def test_only_who_says_the_token_may_read(header, expected):
     assert allowed(header, "")  # without a token everybody may
 
 
-@pytest.mark.parametrize(
+@each(
     ("address", "expected"),
     [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("0.0.0.0", False), ("::", False), ("10.0.0.1", False)],
 )

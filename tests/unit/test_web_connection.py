@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from rlm.processes.signals import Wakeup
 from rlm.web import connection, serve
+from tests.each import each
 from tests.wait import wait_until
 
 HTTP = urllib3.PoolManager(retries=False, timeout=10)
@@ -88,7 +89,7 @@ def test_a_connection_that_is_used_stays(port):
             wait_until(lambda began=began: time.monotonic() > began + 0.1)
 
 
-@pytest.mark.parametrize(
+@each(
     "headers",
     [
         b"Content-Length: 5\r\nTransfer-Encoding: chunked",
@@ -100,7 +101,7 @@ def test_a_connection_that_is_used_stays(port):
         b"Host: x",
     ],
 )
-@pytest.mark.parametrize("first", [b"", b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab"])
+@each("first", [b"", b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab"])
 def test_a_request_that_can_be_read_in_two_ways_is_refused_and_its_connection_closed(port, headers, first):
     """As the first of a connection or behind another; what stands where a second request could is not answered."""
     with socket.create_connection(("127.0.0.1", port)) as client:

@@ -9,6 +9,7 @@ import pytest
 from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
 from rlm.web.hosts import KnownHosts
+from tests.each import each
 
 
 def ask(*said, listed=(), server=("127.0.0.1", 8088)):
@@ -26,16 +27,15 @@ def ask(*said, listed=(), server=("127.0.0.1", 8088)):
     return sent[0]["status"]
 
 
-@pytest.mark.parametrize(
-    "host",
-    ["localhost", "LocalHost:8088", "127.0.0.1:8088", "127.9.8.7", "[::1]", "[0:0::1]:80", "[::ffff:127.0.0.1]"],
+@each(
+    "host", ["localhost", "LocalHost:8088", "127.0.0.1:8088", "127.9.8.7", "[::1]", "[0:0::1]:80", "[::ffff:127.0.0.1]"]
 )
 def test_this_host_is_always_allowed(host):
     """By any of its loopback names, with any port."""
     assert ask(host) == 200
 
 
-@pytest.mark.parametrize(
+@each(
     "host",
     [
         *("evil.example", "evil.example:8088", "localhost.evil.example", "127.0.0.1.evil.example", "localhost."),
@@ -47,11 +47,7 @@ def test_others_are_not(host):
     assert ask(host) == 421
 
 
-@pytest.mark.parametrize(
-    "said",
-    [(), ("",), ("localhost", "localhost"), ("localhost,evil",), ("a b",), ("user@localhost",), ("[::1",)],
-    ids=str,
-)
+@each("said", [(), ("",), ("localhost", "localhost"), ("localhost,evil",), ("a b",), ("user@localhost",), ("[::1",)])
 def test_one_host_must_be_named(said):
     """None, two, or what is no host."""
     assert ask(*said) == 400
@@ -77,7 +73,7 @@ def test_the_address_at_which_the_request_arrived_is_allowed(server):
     assert ask("10.0.0.6", server=server) == 421
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "message"),
     [
         ('["rlm.example.com:80"]', "no port"),

@@ -25,7 +25,7 @@ from rlm.admin.doctor.work import check_books, check_last_run, check_run, check_
 from rlm.core.errors import StoreError
 from rlm.ledger import open_store
 from rlm.ledger.embedded import running
-from rlm.settings.masking import EMBEDDED
+from rlm.settings.secrets import EMBEDDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin.endpoints import endpoint_list
-from rlm.core import trouble
-from rlm.core.health import Circuit
+from rlm.core import tally
 from rlm.core.text import named, span
+from rlm.core.window import Circuit
 from rlm.ledger.fitness import Finding, Severity
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def check_endpoints(store: Store) -> Iterator[Finding]:
 def _troubles(store: Store) -> list[Sequence[Entry]]:
     """Return what went wrong with the calls of the open run, if there is one, and with those of the last."""
     run = store.runs.current()
-    now = [trouble.troubles_of(store.runs.tally(run.id), store.endpoints())] if run else []
+    now = [tally.troubles_of(store.runs.tally(run.id), store.endpoints())] if run else []
     return [*now, *(record.get("troubles", ()) for record in store.runs.recent(1))]
 
 
@@ -66,8 +66,8 @@ def _cause(alike: Sequence[Entry], troubles: Iterable[Sequence[Entry]]) -> tuple
     theirs = next(filter(None, found), None)
     if not theirs:
         return "", ""
-    remedy = _REFUSED if any(trouble.is_refusal(one["what"]) for one in theirs) else _ILL.format(_name(alike))
-    return f" ({trouble.in_words(theirs)})", remedy
+    remedy = _REFUSED if any(tally.is_refusal(one["what"]) for one in theirs) else _ILL.format(_name(alike))
+    return f" ({tally.in_words(theirs)})", remedy
 
 
 _REFUSED = (

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from rlm.admin.doctor.findings import fault, good, warning
 from rlm.core.errors import RLMError
-from rlm.core.trust import Weakness, others, user_name, weakness
-from rlm.settings.layers import leaves
-from rlm.settings.masking import EMBEDDED, MASK, is_secret, mask_value
+from rlm.core.files import Weakness, others, user_name, weakness
+from rlm.settings.document import leaves
+from rlm.settings.secrets import EMBEDDED, MASK, is_secret, mask_value
 from rlm.settings.sources import read_file
 
 if TYPE_CHECKING:

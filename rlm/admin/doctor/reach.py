@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from rlm.admin.doctor.findings import good, warning
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import target_of
+from rlm.core.tally import address_of
 from rlm.core.text import named
-from rlm.core.trouble import address_of
 from rlm.delivery import Opener, UnreachableError
 
 if TYPE_CHECKING:

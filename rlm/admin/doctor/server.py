@@ -18,7 +18,7 @@ from rlm.core.errors import StoreError
 from rlm.ledger.connect import address, translated
 from rlm.ledger.fitness import check_fitness
 from rlm.ledger.sizes import longest_bulk
-from rlm.settings.masking import EMBEDDED
+from rlm.settings.secrets import EMBEDDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rlm.admin.doctor.findings import fault, good, warning
-from rlm.core import trouble
+from rlm.core import tally
 from rlm.core.text import span
 from rlm.ledger.outage import LASTING_SECONDS
 from rlm.ledger.reading.books import books, miscounted
@@ -39,12 +39,12 @@ def check_last_run(store: Store) -> Iterator[Finding]:
     """Return what is to be said of the last run: that it failed, or why it left events over."""
     for record in store.runs.recent(1):
         why = record.get("why", [])
-        troubles = trouble.in_words(record.get("troubles", ()))
-        away = trouble.away_in_words(record)
+        troubles = tally.in_words(record.get("troubles", ()))
+        away = tally.away_in_words(record)
         said = "; ".join(filter(None, [away, verdict(why), f"calls went wrong: {troubles}" if troubles else ""]))
         told = f"{record['run_id']} ended {record['state']}{f': {said}' if said else ''}"
         was_away = record.get("redis_away_seconds", 0) >= LASTING_SECONDS
-        if was_away or went_wrong(why) or trouble.ill(record):
+        if was_away or went_wrong(why) or tally.ill(record):
             yield warning("last run", told, _remedy(record))
         else:
             yield good("last run", told)

@@ -12,7 +12,7 @@ from rlm.admin.explain.words import sentence
 from rlm.core.clock import isoformat
 from rlm.core.errors import NoSuchRunError
 from rlm.core.event import event_id, type_of
-from rlm.core.place import Place
+from rlm.core.trail import Place
 from rlm.ledger.archive import Archive, Kind
 from rlm.ledger.reading.backlog import MOST_ITEMS
 

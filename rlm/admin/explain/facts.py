@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rlm.core.health import Circuit
+from rlm.core.window import Circuit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rlm.core.place import Place
     from rlm.core.run import Run
-    from rlm.core.trail import TrailCall
+    from rlm.core.trail import Place, TrailCall
 
 
 @dataclass(frozen=True, slots=True)

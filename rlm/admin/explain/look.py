@@ -11,8 +11,8 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.event import type_of
 from rlm.core.expected import needed_seconds
-from rlm.core.health import ENDLESS_SECONDS, circuit_of
-from rlm.core.place import Place
+from rlm.core.trail import Place
+from rlm.core.window import ENDLESS_SECONDS, circuit_of
 from rlm.ledger.connect import ESCAPED, translated
 from rlm.ledger.processes import Role, WorkerState
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from rlm.core.clock import isoformat
 from rlm.core.event import type_of
-from rlm.core.health import Circuit
-from rlm.core.place import Place
 from rlm.core.run import State
 from rlm.core.text import of_another_configuration, ordinal, span
-from rlm.core.trail import Answer
+from rlm.core.trail import CallEnd, Place
+from rlm.core.window import Circuit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -212,7 +211,7 @@ def _retried(_event: Whereabouts, scene: Scene) -> str:
 
 def _completed(event: Whereabouts, _scene: Scene) -> str:
     done = event.attempts[-1] if event.attempts else None
-    if done is None or done.answer is not Answer.COMPLETED:
+    if done is None or done.answer is not CallEnd.COMPLETED:
         return f"is completed by {event.last} at its {ordinal(event.attempt)} attempt"
     after = f", {span(max(0.0, done.at - event.taken_at))} after it was taken" if event.taken_at else ""
     when = moment(done.at, event.now)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
-from rlm.core.private import CAREFUL, FILE_MODE
+from rlm.core.files import CAREFUL, FILE_MODE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rlm.core.errors import UnsafeError
-from rlm.core.private import claim_directory, is_own_directory
+from rlm.core.files import claim_directory, is_own_directory
 
 SOCKET_NAME = "valkey.sock"
 #: A socket's path must fit in 104 bytes (macOS; 108 on Linux), its end included.

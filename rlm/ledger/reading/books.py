@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rlm.core.counts import Counts
 from rlm.core.event import is_type_name
+from rlm.core.trail import Counts
 from rlm.ledger.connect import ESCAPED, translated
 
 if TYPE_CHECKING:

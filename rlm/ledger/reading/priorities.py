@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from rlm.core.event import MAX_PRIORITY
 from rlm.ledger.connect import ESCAPED, translated
 from rlm.ledger.intake import PRIORITY_STEP, order_offset
-from rlm.plan.sacrifice import Ranks
+from rlm.plan.division import Ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from rlm.core.clock import isoformat
 from rlm.core.event import MAX_PRIORITY, BadItemError, decode_item, event_id
-from rlm.core.place import Place
+from rlm.core.trail import Place
 from rlm.ledger.connect import translated
 from rlm.ledger.intake import PRIORITY_STEP
 from rlm.ledger.reading.backlog import list_pages, stamped_at, waits_since

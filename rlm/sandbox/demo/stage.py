@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from rlm.core.clock import system_clock
 from rlm.ledger import open_store
 from rlm.ledger.embedded import running
+from rlm.sandbox.configuration import demo_document
 from rlm.sandbox.demo.children import Children
 from rlm.sandbox.mockapi import MockApi
-from rlm.settings import demo_document, load_settings
+from rlm.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

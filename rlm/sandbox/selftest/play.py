@@ -13,12 +13,12 @@ from rlm.ledger.connect import address, connected
 from rlm.ledger.fitness import check_fitness
 from rlm.ledger.processes import Role
 from rlm.ledger.selftests import SelfTests
+from rlm.sandbox.configuration import events_by_type
 from rlm.sandbox.demo.play import CLOSE_SECONDS, Acts
 from rlm.sandbox.selftest.items import make_batch
 from rlm.sandbox.selftest.stage import noted, staged
 from rlm.sandbox.selftest.steps import BrokenOffError, Outcome, Steps
 from rlm.sandbox.selftest.verdict import judge
-from rlm.settings import events_by_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

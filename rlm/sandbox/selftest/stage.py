@@ -12,10 +12,11 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.ledger import Store
 from rlm.ledger.selftests import SelfTest
+from rlm.sandbox.configuration import selftest_document
 from rlm.sandbox.demo.children import Children
 from rlm.sandbox.demo.stage import Stage
 from rlm.sandbox.mockapi import MockApi
-from rlm.settings import load_settings, selftest_document
+from rlm.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

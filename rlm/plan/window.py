@@ -1,7 +1,7 @@
-"""One window in a simulation, an endpoint's or a budget's: what it admits now, and when it opens again.
+"""One window in a simulation, of an endpoint or a budget: what it admits now, and when it opens again.
 
-Time is counted in whole microseconds here and wherever the plan computes: sums are exact, so what falls together in
-time is equal and is handled as one group, whatever the number of events in it.
+The planner counts time in ticks, whole microseconds. Their sums are exact, so events that fall together in time compare
+as equal and are handled as one group, however many they are.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
-from rlm.core.health import ENDLESS_SECONDS, Circuit, shut_by
+from rlm.core.window import ENDLESS_SECONDS, Circuit, shut_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rlm.core.endpoint import Limited, Rule
-    from rlm.plan.values import Window
+    from rlm.core.window import WindowState
 
 #: Ticks in a second.
 SECOND: Final = 1_000_000
@@ -33,11 +33,11 @@ def duration(seconds: float) -> int:
     return max(1, ticks(seconds))
 
 
-class Gate:
-    """The rules of an endpoint or a budget with the slots taken; a slot is free only where every rule has one.
+class SimulatedWindow:
+    """The rules of an endpoint or a budget with the slots taken; a slot is free only if every rule has one.
 
-    `opens` is when the next slot can be taken if none is taken until then. What is suspect never opens, nor what is
-    paused without an end. `shut` tells why a gate with a `rest` has one.
+    `opens` is when the next slot can be taken if none is taken until then. A suspect never opens, nor does one that is
+    paused without an end. `shut` is the reason of a `rest`.
     """
 
     __slots__ = ("counts", "name", "opens", "rest", "shut")
@@ -50,54 +50,51 @@ class Gate:
         self.opens = self._next_opening()
 
     @classmethod
-    def of(cls, limited: Limited, window: Window, guard_seconds: float, grain: int = 1) -> Gate:
-        """Make the gate of an endpoint or a budget as its window stands at the start.
-
-        Slots come back at multiples of `grain` ticks, no sooner than they do.
-        """
+    def of(cls, limited: Limited, window: WindowState, guard_seconds: float, grain: int = 1) -> SimulatedWindow:
+        """Return the window as it stands at the start. Slots come back at multiples of `grain` ticks, never early."""
         guard = ticks(guard_seconds)
         counts = [_Count.of(rule, window.ages, guard, grain) for rule in limited.limit.rules]
         endless = window.suspect or window.rest_seconds > ENDLESS_SECONDS
         return cls(limited.name, NEVER if endless else ticks(window.rest_seconds), _why_shut(window), counts)
 
-    def copy(self) -> Gate:
-        """Return a gate in the same state that can be used up without changing this one."""
-        gate = Gate.__new__(Gate)
-        gate.name, gate.rest, gate.shut, gate.opens = self.name, self.rest, self.shut, self.opens
-        gate.counts = [count.copy() for count in self.counts]
-        return gate
+    def copy(self) -> SimulatedWindow:
+        """Return one in the same state that can be used up without changing this one."""
+        same = SimulatedWindow.__new__(SimulatedWindow)
+        same.name, same.rest, same.shut, same.opens = self.name, self.rest, self.shut, self.opens
+        same.counts = [count.copy() for count in self.counts]
+        return same
 
     @property
     def shortest(self) -> int:
-        """The shortest time in which a slot comes back, ticks."""
+        """The shortest time after which a slot comes back, ticks."""
         return min(count.period for count in self.counts)
 
     def free(self, at: int) -> int:
-        """Count the slots that can be taken at `at`, which must not go backwards from call to call."""
+        """Return the slots that can be taken at `at`, which must not decrease from call to call."""
         if at < self.opens:
             return 0
         counts = self.counts
         return counts[0].free_at(at) if len(counts) == 1 else min([count.free_at(at) for count in counts])
 
     def take(self, at: int, slots: int) -> None:
-        """Take that many of the slots that are free."""
+        """Take `slots` of the free ones."""
         for count in self.counts:
             count.held.append((at + count.period, slots))
             count.free -= slots
         self.opens = self._next_opening()
 
     def openings(self, until: int) -> Iterator[tuple[int, int]]:
-        """Yield when how many slots are taken if each is as it comes, up to and including `until`: none can be sooner.
+        """Yield (time, slots) for the earliest possible use of every slot, up to and including `until`.
 
-        That is so for any number of rules: under each of them a call waits for one so many calls before it.
+        No use is earlier under any number of rules: under each, a call waits only for one a fixed number before it.
         """
-        gate = self.copy()
-        at = max(0, gate.opens)
+        window = self.copy()
+        at = max(0, window.opens)
         while at <= until:
-            slots = gate.free(at)
+            slots = window.free(at)
             yield at, slots
-            gate.take(at, slots)
-            at = gate.opens
+            window.take(at, slots)
+            at = window.opens
 
     def _next_opening(self) -> int:
         opens = self.rest
@@ -107,16 +104,16 @@ class Gate:
         return opens
 
 
-def _why_shut(window: Window) -> Circuit:
-    """Return its health just before calls go again, which is what they wait for in the end."""
-    if window.rest_seconds > ENDLESS_SECONDS:  # nothing else has no end
+def _why_shut(window: WindowState) -> Circuit:
+    """Return the health just before calls go again: that is the last reason they wait for."""
+    if window.rest_seconds > ENDLESS_SECONDS:  # only a pause has no end
         return Circuit.PAUSED
     last = 0.0 if window.suspect else 1 / SECOND
     return shut_by(window.later(max(0.0, window.rest_seconds - last))) or Circuit.OK
 
 
 class _Count:
-    """One rule's slots: how many are free, and when those that are held come back, soonest first."""
+    """One rule's slots: how many are free, and when those held come back, soonest first."""
 
     __slots__ = ("free", "held", "period")
 
@@ -130,7 +127,7 @@ class _Count:
         period = duration(rule.seconds) + guard
         back = Counter([-((ticks(age) - period) // grain) * grain for age in ages])
         held = deque(sorted((at, slots) for at, slots in back.items() if at > 0))
-        # A limit that was lowered may be exceeded by what was called before: free is below zero until it is not.
+        # Earlier calls may exceed a limit that was lowered: then `free` is below zero for a while.
         return cls(period, rule.amount - sum(slots for _, slots in held), held)
 
     def copy(self) -> _Count:

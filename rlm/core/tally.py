@@ -1,0 +1,222 @@
+"""What is counted: the troubles of a run's calls by endpoint, and the totals over all runs with their histograms. Pure.
+
+Each call that was not answered well is counted in one of a few words (`rlm.delivery.outcome`) in the step that settles
+its event, as `trouble:ENDPOINT WHAT` of the run's tally.
+
+The totals are one hash of whole numbers, which only grow. Closing a run moves its counts there, `what:name`, with
+
+- `leftover:TYPE`, `runs:STATE`,
+- histograms: `what<=BOUND:NAME` counts what took at most that many seconds and more than the bound before, and
+  `what_us:NAME` sums their microseconds: whole numbers, so that no rounding ever lets a counter go back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from rlm.core.endpoint import target_of
+from rlm.core.text import named, span
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from rlm.core.endpoint import Endpoint
+    from rlm.core.expected import Completed
+
+    Entry = Mapping[str, Any]
+
+#: The prefix of the fields of a tally that count calls which went wrong.
+FIELD: Final = "trouble:"
+#: The most entries in a record: those with the most calls.
+MOST_ENTRIES: Final = 100
+#: The most troubles, and endpoints of one, that a sentence names; of others it has the number.
+MOST_NAMED: Final = 3
+
+#: Refusals that concern the endpoint, or the access to it, so that any other event would get them as well. 403 and 404
+#: may concern one event; several in a row do not. 413 and 422 always do.
+OF_ENDPOINT: Final = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 421, 426})
+
+_REFUSALS: Final = frozenset(f"HTTP {status}" for status in OF_ENDPOINT)
+
+#: The histograms and their bounds in seconds: `call` from the request to the answer, `wait` from an event's claim to
+#: its call's slot, `answer` from when an event was taken to the answer that completed it, `run` from a run's start to
+#: its close, `forecast` the error of the plan.
+BOUNDS: Final[Mapping[str, tuple[float, ...]]] = {
+    "call": (0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 30),
+    "wait": (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+    "answer": (1, 5, 15, 30, 60, 120, 180, 300, 600, 1800, 3600),
+    "run": (1, 5, 15, 30, 60, 90, 120, 150, 180, 300, 600, 1800, 3600),
+    "forecast": (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+}
+
+#: A first call follows its release within this time, seconds.
+TRAVEL_SECONDS = 1.0
+
+_MICROSECONDS = 1_000_000
+#: Only these runs end as planned; others were cut off.
+_FORESEEN = frozenset({"completed", "partial"})
+
+
+def counted_in(tally: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
+    """Yield (endpoint, word, number) for each count of calls that went wrong."""
+    for field, number in tally.items():
+        if field.startswith(FIELD):
+            endpoint, _, what = field.removeprefix(FIELD).partition(" ")
+            yield endpoint, what, number
+
+
+def troubles_of(tally: Mapping[str, int], endpoints: Mapping[str, Endpoint]) -> list[dict[str, Any]]:
+    """Return the entries of a record for the calls that went wrong, the most frequent first.
+
+    `address` is null for an endpoint that is no longer configured.
+    """
+    found = sorted(counted_in(tally), key=lambda one: (-one[2], *one[:2]))
+    addresses = {name: address_of(one.url) for name, one in endpoints.items()}
+    return [
+        {"endpoint": name, "address": addresses.get(name), "what": what, "calls": number}
+        for name, what, number in found[:MOST_ENTRIES]
+    ]
+
+
+def address_of(url: str) -> str:
+    """Return host and port of a URL; the rest may hold a secret."""
+    host, port, _ = target_of(url)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def in_words(troubles: Sequence[Entry]) -> str:
+    """Return the troubles in words, grouped by kind and address: `3 x connection refused, 10.0.0.7:80, a and b`."""
+    alike: dict[tuple[str, str | None], list[Entry]] = {}
+    for one in troubles:
+        alike.setdefault((one["what"], one["address"]), []).append(one)
+    groups = sorted(alike.items(), key=lambda group: -sum(one["calls"] for one in group[1]))
+    words = [_group(what, address, entries) for (what, address), entries in groups[:MOST_NAMED]]
+    more = len(groups) - MOST_NAMED
+    return "; ".join([*words, f"and {more} more, see `rlm result --json`"] if more > 0 else words)
+
+
+def _group(what: str, address: str | None, entries: Sequence[Entry]) -> str:
+    calls, names = sum(one["calls"] for one in entries), [one["endpoint"] for one in entries]
+    return ", ".join([f"{calls:,} x {what}", *([address] if address else []), named(names, MOST_NAMED)])
+
+
+def away_in_words(record: Entry) -> str:
+    """Return how long Redis was away in a run, in words; empty if that was too short to tell."""
+    seconds = record.get("redis_away_seconds")
+    return f"Redis was away for {span(seconds)}" if seconds else ""
+
+
+def is_refusal(what: str) -> bool:
+    """Return whether an endpoint with this answer would give it to any other event as well."""
+    return what in _REFUSALS
+
+
+def every_call_failed(record: Entry) -> bool:
+    """Return whether a run made calls of which none succeeded."""
+    entries = record["by_endpoint"].values()
+    return any(one["calls"] for one in entries) and not any(one["completed"] for one in entries)
+
+
+def ill(record: Entry) -> list[str]:
+    """Return the endpoints that were called in a run without any success."""
+    return [name for name, one in record["by_endpoint"].items() if one["calls"] and not one["completed"]]
+
+
+def refused_by(record: Entry, endpoints: Collection[str]) -> int:
+    """Return how many events of a run became dead letters because one of `endpoints` refuses everything."""
+    return sum(
+        one["calls"] for one in record.get("troubles", ()) if one["endpoint"] in endpoints and is_refusal(one["what"])
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How many took at most as many seconds as each bound, the last of which is infinite; and the sum, `seconds`."""
+
+    at_most: Mapping[float, int]
+    seconds: float
+
+    @property
+    def number(self) -> int:
+        """How many there are."""
+        return self.at_most[math.inf]
+
+
+def observe(fields: Counter[str], what: str, seconds: float, name: str = "") -> None:
+    """Count one more in the histogram of `what` of `name`; a negative time, of a clock set back, counts as 0."""
+    seconds = max(0.0, seconds)
+    bound = next((one for one in BOUNDS[what] if seconds <= one), math.inf)
+    fields[f"{what}<={bound:g}:{name}"] += 1
+    fields[f"{what}_us:{name}"] += round(seconds * _MICROSECONDS)
+
+
+def histograms(fields: Mapping[str, int], what: str) -> dict[str, Histogram]:
+    """Return the histograms of `what` by name. Counts for a bound of an older version go to the next one."""
+    counts: dict[str, Counter[float]] = {}
+    start = f"{what}<="
+    for field, number in fields.items():
+        if field.startswith(start):
+            bound, _, name = field.removeprefix(start).partition(":")
+            counts.setdefault(name, Counter())[float(bound)] += number
+    return {
+        name: Histogram(
+            {
+                bound: sum(number for one, number in found.items() if one <= bound)
+                for bound in (*BOUNDS[what], math.inf)
+            },
+            fields.get(f"{what}_us:{name}", 0) / _MICROSECONDS,
+        )
+        for name, found in counts.items()
+    }
+
+
+def of_calls(calls: Iterable[Completed]) -> Counter[str]:
+    """Return what completed calls add to the totals."""
+    fields: Counter[str] = Counter()
+    for call in calls:
+        observe(fields, "call", call.milliseconds / 1000, call.endpoint)
+        observe(fields, "wait", call.waited_ms / 1000, call.endpoint)
+        observe(fields, "answer", call.age_ms / 1000, call.type)
+    return fields
+
+
+def of_run(record: Mapping[str, Any], calls: Iterable[Completed]) -> Counter[str]:
+    """Return what closing a run adds to the totals, besides its counts."""
+    fields = of_calls(calls)
+    for name, entry in record["by_type"].items():
+        fields[f"leftover:{name}"] += entry["leftover"]
+    fields[f"runs:{record['state']}"] += 1
+    observe(fields, "run", record["duration_seconds"])
+    error = forecast_error(record)
+    if error is not None:
+        observe(fields, "forecast", abs(error))
+    return fields
+
+
+def forecast_error(record: Mapping[str, Any]) -> float | None:
+    """Return how much later than planned a run's last answer came, seconds; None if there is nothing to compare.
+
+    Both count from the first call. A run that was cancelled or failed did not reach its end.
+    """
+    plan = record["plan"]
+    if record["state"] not in _FORESEEN or not plan.get("forecast_seconds") or "actual_seconds" not in plan:
+        return None
+    return float(plan["actual_seconds"]) - float(plan["forecast_seconds"])
+
+
+def actual_seconds(calls: Sequence[Completed], released_us: int | None = None) -> float | None:
+    """Return the seconds from the first call to the last answer that completed an event; None if unknown.
+
+    The first call is the first that was completed, or one at `released_us` (microseconds of Redis time), when the run's
+    first event was released, if that was more than `TRAVEL_SECONDS` before: its first calls failed then.
+    """
+    timed = [call for call in calls if call.at_us]
+    if not timed:
+        return None
+    began_us = min(call.at_us - call.milliseconds * 1000 for call in timed)
+    if released_us is not None and began_us - released_us > TRAVEL_SECONDS * _MICROSECONDS:
+        began_us = released_us
+    return round((max(call.at_us for call in timed) - began_us) / _MICROSECONDS, 3)

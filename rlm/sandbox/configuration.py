@@ -1,0 +1,171 @@
+"""Copies of a configuration: a faster one for a demonstration, a small one for a self-test, each as TOML for a file.
+
+Headers are left out of both, so that no secret gets into the file or to the mock API.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from rlm.settings import settings_under
+from rlm.settings.secrets import EMBEDDED
+from rlm.settings.toml import toml_document, toml_key
+
+if TYPE_CHECKING:
+    from rlm.core.endpoint import Endpoint, EventType, Limit
+    from rlm.settings import Settings
+
+#: With a shorter time-out a busy machine would time out by itself, whatever the speed.
+_SHORTEST_TIMEOUT_SECONDS = 1.0
+
+#: A self-test: the period of a limit's shortest rule; that of its second is twice that, and so on, seconds.
+_PERIOD_SECONDS = 1.0
+#: Calls of one type that an endpoint admits in that period, unless its limit is lower.
+_CALLS = 2
+#: Events of a type beyond those that fit into the first period, so that a limit has something to hold back.
+_BEYOND = 2
+#: The most that fit into the first period; with this many types and more there are only those beyond.
+_MOST_AT_ONCE = 8
+_MANY_TYPES = 20
+_PROCESSING_SECONDS = 0.05
+_TIMEOUT_SECONDS = 5.0
+_GUARD_SECONDS = (0.05, 0.5)
+_WINDOW_SECONDS = 30.0
+#: No tick comes during a self-test: its run is asked for, and the test is over within a day.
+_A_DAY = 86_400.0
+_WORKERS = 2
+_PERIODS_OF_A_BUDGET = 3
+_LISTS = ("events", "processing", "failed")
+
+
+def demo_document(settings: Settings, speed: float, base_url: str) -> str:
+    """Return TOML like `settings` with every time divided by `speed`, on an embedded server, calling `base_url`/<name>.
+
+    Time-outs stay at a second or more.
+
+    Raises:
+        ValueError: `speed` is not a finite number above 0.
+    """
+    if not (math.isfinite(speed) and speed > 0):
+        raise ValueError(f"the speed must be a number above 0, not {speed!r}")
+    retry = settings.retry.model_dump()
+    tables = {
+        "redis": {"url": EMBEDDED, "embedded_port": 0, "prefix": settings.redis.prefix},
+        "queue": _faster(settings.queue.model_dump(), speed),
+        "run": _faster(settings.run.model_dump(), speed),
+        "workers": settings.workers.model_dump(),
+        "retry": {**retry, "timeout_seconds": _faster_timeout(settings.retry.timeout_seconds, speed)},
+    }
+    for one in settings.event_types:
+        endpoints = [
+            _endpoint_table(
+                endpoint,
+                base_url,
+                _faster_limit(endpoint.limit, speed),
+                _faster_timeout(endpoint.timeout_seconds, speed),
+            )
+            for endpoint in one.endpoints
+        ]
+        tables[f"types.{toml_key(one.name)}"] = _type_table(one, one.processing_seconds / speed, endpoints)
+    for name, budget in settings.budgets.items():
+        tables[f"budgets.{toml_key(name)}"] = {"rate_limit": _faster_limit(budget.limit, speed)}
+    return toml_document(tables)
+
+
+def _faster(table: dict[str, Any], speed: float) -> dict[str, Any]:
+    return {key: value / speed if key.endswith("_seconds") else value for key, value in table.items()}
+
+
+def _faster_timeout(seconds: float, speed: float) -> float:
+    return max(seconds / speed, min(seconds, _SHORTEST_TIMEOUT_SECONDS))
+
+
+def _faster_limit(limit: Limit, speed: float) -> str:
+    return "; ".join(f"{rule.amount} per {_decimal(rule.seconds / speed)} seconds" for rule in limit.rules)
+
+
+def _decimal(seconds: float) -> str:
+    """Return a decimal number without an exponent, which a limit's notation does not have."""
+    return f"{seconds:.9f}".rstrip("0").rstrip(".")
+
+
+def selftest_document(settings: Settings, prefix: str, base_url: str) -> str:
+    """Return TOML like `settings`, small and fast, under `prefix`, calling `base_url`/<name> and nothing else.
+
+    It has the same types, endpoints and kinds of limits, and does not say where Redis is.
+    """
+    events, own = events_by_type(settings), settings_under(settings, prefix)
+    users = Counter(endpoint.name for one in settings.event_types for endpoint in one.endpoints)
+    guard = min(max(settings.run.guard_seconds, _GUARD_SECONDS[0]), _GUARD_SECONDS[1])
+    tables: dict[str, dict[str, Any]] = {
+        "redis": {"prefix": own.redis.prefix},
+        "queue": {name: getattr(own.queue, name) for name in _LISTS},
+        "run": {"window_seconds": _WINDOW_SECONDS, "every_seconds": _A_DAY, "guard_seconds": guard},
+        "workers": {"min": 0, "max": min(_WORKERS, settings.workers.max), "threads": settings.workers.threads},
+        "retry": {"timeout_seconds": min(settings.retry.timeout_seconds, _TIMEOUT_SECONDS)},
+    }
+    for one in settings.event_types:
+        endpoints = [
+            _endpoint_table(
+                endpoint,
+                base_url,
+                _smaller_limit(endpoint.limit, _CALLS * users[endpoint.name]),
+                min(endpoint.timeout_seconds, _TIMEOUT_SECONDS),
+            )
+            for endpoint in one.endpoints
+        ]
+        seconds = min(one.processing_seconds, _PROCESSING_SECONDS)
+        tables[f"types.{toml_key(one.name)}"] = _type_table(one, seconds, endpoints)
+    for name, budget in settings.budgets.items():
+        calls = sum(events[one.name] for one in settings.event_types if _names(one, name))
+        limit = _smaller_limit(budget.limit, max(_CALLS, math.ceil(calls / _PERIODS_OF_A_BUDGET)))
+        tables[f"budgets.{toml_key(name)}"] = {"rate_limit": limit}
+    return toml_document(tables)
+
+
+def events_by_type(settings: Settings) -> dict[str, int]:
+    """Return the number of events of each type in a self-test: a few more than fit into the first period."""
+    if len(settings.event_types) > _MANY_TYPES:
+        return {one.name: _BEYOND for one in settings.event_types}
+    return {
+        one.name: _BEYOND + min(_MOST_AT_ONCE, sum(_first_calls(endpoint) for endpoint in one.endpoints))
+        for one in settings.event_types
+    }
+
+
+def _first_calls(endpoint: Endpoint) -> int:
+    return min(_CALLS, *(rule.amount for rule in endpoint.limit.rules))
+
+
+def _names(event_type: EventType, budget: str) -> bool:
+    return any(one.budget and one.budget.name == budget for one in event_type.endpoints)
+
+
+def _smaller_limit(limit: Limit, calls: int) -> str:
+    """Write a limit with as many rules, in the same order of periods, that a few calls reach."""
+    rules = sorted(limit.rules, key=lambda rule: rule.seconds)
+    return "; ".join(
+        f"{min(rule.amount, calls * place)} per {_PERIOD_SECONDS * place} second"
+        for place, rule in enumerate(rules, start=1)
+    )
+
+
+def _type_table(event_type: EventType, processing_seconds: float, endpoints: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "priority": event_type.priority,
+        "share": event_type.share,
+        "processing_seconds": processing_seconds,
+        "endpoints": endpoints,
+    }
+
+
+def _endpoint_table(endpoint: Endpoint, base_url: str, rate_limit: str, timeout_seconds: float) -> dict[str, Any]:
+    table = {
+        "name": endpoint.name,
+        "url": f"{base_url.rstrip('/')}/{endpoint.name}",
+        "rate_limit": rate_limit,
+        "timeout_seconds": timeout_seconds,
+    }
+    return {**table, "budget": endpoint.budget.name} if endpoint.budget else table
