@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from rlm.settings import Settings, Shown
 
-
 _ENV_EXAMPLE = ".env.example"
 _NEXT = """\
 

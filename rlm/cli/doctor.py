@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from rlm.ledger.fitness import Finding
 
-
 #: The verdict for each severity, on the screen and in the JSON.
 VERDICTS = {"warning": "warn", "error": "fail"}
 _WORST_FIRST = ["fail", "warn", "ok"]

@@ -21,10 +21,8 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Limited
     from rlm.ledger import Store
 
-
 #: The longest pause that ends by itself, seconds.
 LONGEST_PAUSE_SECONDS = 366 * 86_400.0
-
 #: The style of each health; any other is a warning.
 _LOOKS = {"ok": "ok", "full": "ok", "resting": "error", "held": "error"}
 
@@ -60,11 +58,8 @@ def pause(
     NAME is that of an endpoint or a budget, or a pattern of endpoints (`*`, `?`). The others take their share. It holds
     at once, in a run under way as well; calls under way are not cut. Said again, the last word counts.
     """
-    from rlm.admin.endpoints import who
 
-    by = who()
-
-    def change(store: Store, one: Limited) -> dict[str, Any]:
+    def change(store: Store, one: Limited, by: str) -> dict[str, Any]:
         store.control.pause(one, by, seconds)
         return {"name": one.name, "paused_seconds": seconds, "by": by}
 
@@ -92,10 +87,9 @@ def resume(config: Path | None, names: tuple[str, ...], type_name: str | None, a
     its next call is its probe then. A rest because its window cannot be trusted stands: what was sent is not known, so
     a limit might be exceeded.
     """
-    from rlm.admin.endpoints import who
 
-    def change(store: Store, one: Limited) -> dict[str, Any]:
-        resumed = store.control.resume(one, who())
+    def change(store: Store, one: Limited, by: str) -> dict[str, Any]:
+        resumed = store.control.resume(one, by)
         view = store.windows.look([one])[1][one.name]
         return {
             "name": one.name,
@@ -142,16 +136,14 @@ def limit(config: Path | None, names: tuple[str, ...], rate: str, type_name: str
     "20/minute", "5/second; 1000/hour". It applies at once to the same window, which keeps its history: nothing is
     allowed twice. It holds until the file's value for it changes.
     """
-    from rlm.admin.endpoints import who
     from rlm.settings.values import check_limit
 
     try:
         rate = check_limit(" ".join(rate.split()))
     except ValueError as error:
         raise CommandError(f"RATE {rate!r}: {error}", ExitCode.USAGE) from None
-    by = who()
 
-    def change(store: Store, one: Limited) -> dict[str, Any]:
+    def change(store: Store, one: Limited, by: str) -> dict[str, Any]:
         return {"name": one.name, "from": store.control.limit(one, rate, by), "to": rate, "by": by}
 
     changed = _change(config, names, type_name, change)
@@ -165,10 +157,8 @@ def limit(config: Path | None, names: tuple[str, ...], rate: str, type_name: str
             now = f"is {rate} from now on, for the calls already made as well"
             show_words(f"The limit of {told} was {alike['from']} and {now}.")
     if any(one["from"] != rate for one in changed):
-        show_words(
-            f"{'It holds' if len(changed) == 1 else 'They hold'} until the file's value changes; `rlm endpoint "
-            "changes` shows who changed what."
-        )
+        holds = "It holds" if len(changed) == 1 else "They hold"
+        show_words(f"{holds} until the file's value changes; `rlm endpoint changes` shows who changed what.")
 
 
 def names_alike(entries: Iterable[dict[str, Any]], keys: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
@@ -183,10 +173,10 @@ def _change(
     config: Path | None,
     names: Sequence[str],
     type_name: str | None,
-    change: Callable[[Store, Limited], dict[str, Any]],
+    change: Callable[[Store, Limited, str], dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """Change each endpoint in turn, or none if a name is unknown; return what `change` returned."""
-    from rlm.admin.endpoints import choose_limited
+    from rlm.admin.endpoints import choose_limited, who
 
     if not names and type_name is None:
         raise click.UsageError("Name endpoints or budgets, or --type; `rlm endpoint list` shows them.")
@@ -194,7 +184,7 @@ def _change(
     with store_of(config) as store:
         for one in choose_limited(store.settings, names, type_name):
             try:
-                changed.append(change(store, one))
+                changed.append(change(store, one, who()))
             except StoreError:
                 if changed:
                     done = ", ".join(each["name"] for each in changed)
@@ -244,7 +234,10 @@ def list_endpoints(config: Path | None, as_json: bool) -> None:
     if by_hand:
         show()
     for names, alike in names_alike(by_hand, ("limit", "limit_by")):
-        show_words(_limit_note(names, alike))
+        by, told = alike["limit_by"], "is not what the file has; no record is kept of who set it"
+        if by is not None:
+            told = f"was set by {by} at {alike['limit_at']} and holds until the file's value for it changes"
+        show_words(f"{names}: {alike['limit']} {told}.")
 
 
 def _row(entry: dict[str, Any], healths: Mapping[str, str]) -> list[str]:
@@ -264,25 +257,17 @@ def _row(entry: dict[str, Any], healths: Mapping[str, str]) -> list[str]:
 
 
 def _health(entry: dict[str, Any]) -> str:
+    is_paused = entry["health"] == "paused"
     words = [styled(entry["health"], _LOOKS.get(entry["health"], "warn"))]
     if entry["circuit_seconds"] is not None:
         words.append(span(entry["circuit_seconds"]))
-    elif entry["health"] == "paused":
+    elif is_paused:
         words.append("until resumed")
     if entry["circuit_reason"]:
         words.append(f"({entry['circuit_reason']})")
     if entry["paused_by"]:
-        words.append(f"{'' if entry['health'] == 'paused' else 'and paused '}by {entry['paused_by']}")
+        words.append(f"{'' if is_paused else 'and paused '}by {entry['paused_by']}")
     return " ".join(words)
-
-
-def _limit_note(names: str, entry: dict[str, Any]) -> str:
-    if entry["limit_by"] is None:
-        return f"{names}: {entry['limit']} is not what the file has; no record is kept of who set it."
-    return (
-        f"{names}: {entry['limit']} was set by {entry['limit_by']} at {entry['limit_at']} and holds until the "
-        "file's value for it changes."
-    )
 
 
 @endpoint.command(epilog=examples("rlm endpoint changes", "rlm endpoint changes 100 --json"))

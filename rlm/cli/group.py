@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
-
 #: Where RLM's packages are installed, and which they are.
 _HOME = Path(__file__).parents[2]
 _PACKAGES = frozenset({"rlm", "scheduler", "actors"})

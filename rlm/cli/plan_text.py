@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rlm.plan.division import Sacrifice
     from rlm.plan.outlook import Ahead, Outlook
 
-
 #: A first call this long after the run's start is worth a line, seconds.
 WORTH_A_LINE_SECONDS = 0.1
 

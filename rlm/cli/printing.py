@@ -19,7 +19,6 @@ from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, columns, cut, safe, safe_l
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-
 #: The ANSI "select graphic rendition" parameters of each kind of `styled` text.
 _LOOKS = {"ok": "32", "warn": "33", "error": "1;31", "busy": "36", "title": "1", "dim": "2"}
 

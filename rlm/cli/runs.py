@@ -30,7 +30,6 @@ from rlm.core.text import counted, span
 if TYPE_CHECKING:
     from pathlib import Path
 
-
 #: How the states of finished runs look in a list.
 STATE_KINDS = {State.COMPLETED: "ok", State.PARTIAL: "warn", State.CANCELLED: "warn", State.FAILED: "error"}
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from rlm.sandbox.mockapi import EndpointSummary, MockApi
     from rlm.sandbox.selftest import Outcome, Step
 
-
 #: What time is divided by, by default.
 DEFAULT_SPEED = 10.0
 

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     #: Draws a document in at most this many lines.
     Draw = Callable[[Document, int], RenderableType]
 
-
 #: Lines that a picture leaves free: one for the cursor and ^C, and one for the cursor in the end.
 _FREE_LINES = 2
 #: The keys that end a view.

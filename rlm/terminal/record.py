@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-
 #: From this inner width on, answers and durations are shown by endpoint.
 WIDE = 96
 _NO_SUPERVISOR = "no supervisor is alive to start any: `rlm up` or `rlm supervisor` starts one"

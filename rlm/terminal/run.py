@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-
 #: Width of a cell `30/30 12 s` with its separator.
 CELL = 13
 #: Width beside the cells: in their own table, and in that of the types.
