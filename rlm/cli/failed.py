@@ -1,4 +1,4 @@
-"""`rlm failed`: look at dead letters; rlm/cli/letterdeal.py retries and drops them."""
+"""`rlm failed`: look at dead letters; rlm/cli/failed_retry.py retries and drops them."""
 
 from __future__ import annotations
 
