@@ -39,6 +39,8 @@ directory:
 
 Ctrl-C ends 1 and 2. Then name your own APIs in rlm.toml; `rlm config check`
 says whether it can be used, and `rlm doctor` whether all is well."""
+#: A key, as its table and the rest: `types.X` and `endpoints[0].url`.
+_TABLE = re.compile(r"(?:((?:types|budgets)\.(?:\"[^\"]*\"|[^.\"]+)|[a-z]+)\.)?(.*)", re.DOTALL)
 
 
 @click.command(
@@ -137,10 +139,6 @@ def _tell(directory: Path, written: list[str], kept: list[str]) -> None:
         show()
         show_words(f"Go there, where the commands find it by themselves:  cd {shlex.quote(str(directory))}")
     show(_NEXT)
-
-
-#: A key, as its table and the rest: `types.X` and `endpoints[0].url`.
-_TABLE = re.compile(r"(?:((?:types|budgets)\.(?:\"[^\"]*\"|[^.\"]+)|[a-z]+)\.)?(.*)", re.DOTALL)
 
 
 @click.group(cls=Group)

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from rlm.admin.letters import Outcome
     from rlm.ledger import Store
 
+#: The most refused letters that are named; the others are only counted.
+MOST_REFUSED = 5
+#: The most characters of ids of letters that are printed.
+IDS_WIDTH = 400
+
 
 def _filter(
     types: Sequence[str], reasons: Sequence[str], endpoints: Sequence[str], since: float | None, text: str
@@ -108,11 +113,6 @@ def found_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
         )
     return {handle: found[handle] for handle in ids}
 
-
-#: The most refused letters that are named; the others are only counted.
-MOST_REFUSED = 5
-#: The most characters of ids of letters that are printed.
-IDS_WIDTH = 400
 
 ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=letter_ids)
 

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 WORTH_A_LINE_SECONDS = 0.1
 
 _CLOCK = re.compile(r"\b\d+:\d\d\b")
+#: The most windows shown; of more, the first and the last are.
+MOST_WINDOWS = 12
+FIRST_WINDOWS, LAST_WINDOWS = 7, 4
+#: From this number on, arrivals are shown as whole events.
+SHOWN_WHOLE = 100
 
 
 def describe(found: Forecast, waiting: Waiting) -> None:
@@ -181,13 +186,6 @@ def sentence(text: str) -> str:
 
 def _length(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds else "-"
-
-
-#: The most windows shown; of more, the first and the last are.
-MOST_WINDOWS = 12
-FIRST_WINDOWS, LAST_WINDOWS = 7, 4
-#: From this number on, arrivals are shown as whole events.
-SHOWN_WHOLE = 100
 
 
 def show_windows(found: Forecast, arrivals: Arrivals, today: Forecast | None) -> None:

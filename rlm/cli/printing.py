@@ -39,6 +39,12 @@ _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\.\d+Z")
 _LEAST_WIDTH = 12
 #: Cells up to this width are never cut: they are times, and ids that one types.
 _WHOLE_WIDTH = 25
+#: The style of each verdict.
+_VERDICT_LOOKS = {"ok": "ok", "warn": "warn", "fail": "error"}
+#: Widths of the verdict, of names on a terminal at most, and of what was found at least.
+_VERDICT_WIDTH = 4
+_NAMES_WIDTH = 18
+_LEAST_FOUND_WIDTH = 40
 
 
 def is_terminal(*, err: bool = False) -> bool:
@@ -227,14 +233,6 @@ def short_time(cell: str) -> str:
         return cell
     day, time = found.groups()
     return time if day == isoformat(system_clock.now())[:10] else f"{day[5:]} {time}"
-
-
-#: The style of each verdict.
-_VERDICT_LOOKS = {"ok": "ok", "warn": "warn", "fail": "error"}
-#: Widths of the verdict, of names on a terminal at most, and of what was found at least.
-_VERDICT_WIDTH = 4
-_NAMES_WIDTH = 18
-_LEAST_FOUND_WIDTH = 40
 
 
 def show_verdict(verdict: str, name: str, message: str, remedy: str, names: int) -> None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: What time is divided by, by default.
 DEFAULT_SPEED = 10.0
+#: The length of the longest name of a step, `dead letters`.
+_NAMES = 12
 
 
 @click.command(
@@ -79,10 +81,6 @@ def demo(*, events: int, speed: float | None, real_time: bool, config: Path | No
             show(line)
     if verdict.broken:
         raise SystemExit(int(ExitCode.FAILED))
-
-
-#: The length of the longest name of a step, `dead letters`.
-_NAMES = 12
 
 
 @click.command("test", epilog=examples("rlm test", "rlm test --config /etc/rlm/rlm.toml --json"))

@@ -26,144 +26,8 @@ CELL = 13
 _BESIDE, _BESIDE_MERGED = 24, 76
 #: From this width on, an endpoint's row has room for its types.
 _WIDE = 110
-
-
-def merged_room(width: int) -> int:
-    """Return how many cells fit beside the bars of the types."""
-    return max(2, (width - _BESIDE_MERGED) // CELL + 1)
-
-
-def use_cells(found: Mapping[str, Any], types: Sequence[str], room: int) -> dict[str, list[Text]]:
-    """Return the cells of each type, one per endpoint, the primary first; the last cell sums up what has no room."""
-    cells = {}
-    for name in types:
-        entries = [entry for entry in found["by_endpoint"].values() if name in entry["types"]]
-        alone = entries if len(entries) <= room else entries[: room - 1]
-        cells[name] = [_use_cell(entry) for entry in alone]
-        if rest := entries[len(alone) :]:
-            used, allowed = sum(one["used"] for one in rest), sum(one["allowed"] for one in rest)
-            cells[name].append(Text(f"{len(rest)} more {used}/{allowed}"))
-    return cells
-
-
-def _use_cell(entry: Mapping[str, Any]) -> Text:
-    use = f"{entry['used']}/{entry['allowed']}"
-    if entry["health"] not in WELL:
-        return Text(entry["health"], style="red")
-    if entry["free"] > 0:
-        return Text(use, style="" if entry["used"] else QUIET)
-    return Text.assemble((use, "yellow"), (f" {words.next_slot(entry)}", QUIET))
-
-
-def slots_by_type(found: Mapping[str, Any], types: Mapping[str, Any], width: int) -> list[RenderableType]:
-    """Draw a row per type with a cell per endpoint, the budgets, and a legend."""
-    parts: list[RenderableType] = []
-    if types:
-        cells = use_cells(found, list(types), max(2, (width - _BESIDE) // CELL + 1))
-        table = columns("endpoints of", 34, expand=False)
-        for place in range(max(map(len, cells.values()), default=0)):
-            table.add_column("primary" if place == 0 else f"+{place}", no_wrap=True, min_width=CELL - 2)
-        for name, row in cells.items():
-            table.add_row(Name(name), *row)
-        parts.append(table)
-    if budgets := found.get("by_budget"):
-        parts += [Text(), _listed("budget", budgets, width)]
-    parts.append(Text("calls used of those allowed in a period; where full, time to the next slot", style=QUIET))
-    return parts
-
-
-def slots_by_endpoint(found: Mapping[str, Any], width: int) -> RenderableType:
-    """Draw a row per endpoint and per budget."""
-    return _listed("endpoint", found["by_endpoint"] | found.get("by_budget", {}), width)
-
-
-def _listed(what: str, entries: Mapping[str, Any], width: int) -> Table:
-    table = columns(what, 40, bar=True, numbers=("used", "next slot"))
-    for name in ("limit", "health"):
-        table.add_column(name)
-    wide = width >= _WIDE and len({name for entry in entries.values() for name in entry["types"]}) > 1
-    if wide:
-        table.add_column("of", max_width=40)
-    for name, entry in entries.items():
-        table.add_row(*_limited_row(name, entry), *([Name(", ".join(entry["types"]), QUIET)] if wide else []))
-    return table
-
-
-def _limited_row(name: str, entry: Mapping[str, Any]) -> list[RenderableType]:
-    full, well = entry["free"] <= 0, entry["health"] in WELL
-    left = max(0, entry["allowed"] - entry["used"])
-    return [
-        Name(name),
-        Bar((entry["used"], "█", "yellow" if full else "cyan"), (left, "░", QUIET)),
-        Text(f"{entry['used']}/{entry['allowed']}", style="yellow" if full else ""),
-        Text(words.next_slot(entry), style="" if full else QUIET),
-        Name(entry["limit"], QUIET),
-        Wordings(*words.healths(entry), style="green" if well else "red"),
-    ]
-
-
 #: From this width on, the events of a worker are named.
 EVENTS_FROM = 100
-
-
-def team(found: Mapping[str, Any], room: int | None) -> list[RenderableType]:
-    """Draw the workers, one a row, in at most `room` lines."""
-    each = found["workers"]["each"]
-    parts: list[RenderableType] = [Text.assemble(("workers ", QUIET), words.workers(found))]
-    shown = each if room is None or len(each) <= room else each[: max(0, room - 1)]
-    if shown:
-        parts.append(_WorkerRows(shown))
-    if shown and (hidden := each[len(shown) :]):  # without rows the line above says it all
-        busy = sum(one["busy"] for one in hidden)
-        parts.append(Text(f"and {counted(len(hidden), 'more worker')}, {busy} lanes busy", style=QUIET))
-    return parts
-
-
-class _WorkerRows:
-    def __init__(self, each: Sequence[Mapping[str, Any]]) -> None:
-        self._each = each
-
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False, expand=True)
-        table.add_column(no_wrap=True, justify="right")
-        hosts = {one["host"] for one in self._each}
-        if len(hosts) > 1:
-            table.add_column(no_wrap=True, overflow="ellipsis", max_width=20)
-        table.add_column(no_wrap=True)
-        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-        for one in self._each:
-            table.add_row(
-                Text(str(one["pid"]), style=QUIET),
-                *([Text(safe_line(one["host"]), style=QUIET)] if len(hosts) > 1 else []),
-                lanes(one["busy"], one["threads"], ascii_only=options.ascii_only),
-                _doing(one, named=options.max_width >= EVENTS_FROM),
-            )
-        yield table
-
-
-def _doing(one: Mapping[str, Any], *, named: bool) -> Text:
-    """Return a worker's state, or which endpoints it calls; with `named`, for which events."""
-    if one.get("other_configuration"):
-        return Text("another configuration", style="yellow")
-    if one["state"] != "ready":
-        return Text(one["state"], style="yellow")
-    if not one["calls"]:
-        return Text("idle", style=QUIET)
-    if named:
-        return Text(", ".join(_call(call) for call in one["calls"]))
-    names = Counter(call["endpoint"] or "waiting for a slot" for call in one["calls"])
-    return Text(
-        ", ".join(f"{safe_line(name)} x{number}" if number > 1 else safe_line(name) for name, number in names.items())
-    )
-
-
-def _call(call: Mapping[str, Any]) -> str:
-    event = safe_line(call["event_id"].rpartition(":")[0] or call["event_id"])
-    if call["endpoint"] is None:
-        return f"{event} waits for a slot"
-    return f"{event} at {safe_line(call['endpoint'])} {span(call['seconds'] or 0)}"
-
-
 #: From this inner width on, types and endpoints share a table.
 MERGED_FROM = 116
 #: From this inner width on, types have bars.
@@ -292,3 +156,135 @@ def _notes(found: Mapping[str, Any]) -> list[RenderableType]:
     if told:
         notes.append(Text(f"intake: {', '.join(told)}", style=QUIET))
     return notes
+
+
+def merged_room(width: int) -> int:
+    """Return how many cells fit beside the bars of the types."""
+    return max(2, (width - _BESIDE_MERGED) // CELL + 1)
+
+
+def use_cells(found: Mapping[str, Any], types: Sequence[str], room: int) -> dict[str, list[Text]]:
+    """Return the cells of each type, one per endpoint, the primary first; the last cell sums up what has no room."""
+    cells = {}
+    for name in types:
+        entries = [entry for entry in found["by_endpoint"].values() if name in entry["types"]]
+        alone = entries if len(entries) <= room else entries[: room - 1]
+        cells[name] = [_use_cell(entry) for entry in alone]
+        if rest := entries[len(alone) :]:
+            used, allowed = sum(one["used"] for one in rest), sum(one["allowed"] for one in rest)
+            cells[name].append(Text(f"{len(rest)} more {used}/{allowed}"))
+    return cells
+
+
+def _use_cell(entry: Mapping[str, Any]) -> Text:
+    use = f"{entry['used']}/{entry['allowed']}"
+    if entry["health"] not in WELL:
+        return Text(entry["health"], style="red")
+    if entry["free"] > 0:
+        return Text(use, style="" if entry["used"] else QUIET)
+    return Text.assemble((use, "yellow"), (f" {words.next_slot(entry)}", QUIET))
+
+
+def slots_by_type(found: Mapping[str, Any], types: Mapping[str, Any], width: int) -> list[RenderableType]:
+    """Draw a row per type with a cell per endpoint, the budgets, and a legend."""
+    parts: list[RenderableType] = []
+    if types:
+        cells = use_cells(found, list(types), max(2, (width - _BESIDE) // CELL + 1))
+        table = columns("endpoints of", 34, expand=False)
+        for place in range(max(map(len, cells.values()), default=0)):
+            table.add_column("primary" if place == 0 else f"+{place}", no_wrap=True, min_width=CELL - 2)
+        for name, row in cells.items():
+            table.add_row(Name(name), *row)
+        parts.append(table)
+    if budgets := found.get("by_budget"):
+        parts += [Text(), _listed("budget", budgets, width)]
+    parts.append(Text("calls used of those allowed in a period; where full, time to the next slot", style=QUIET))
+    return parts
+
+
+def slots_by_endpoint(found: Mapping[str, Any], width: int) -> RenderableType:
+    """Draw a row per endpoint and per budget."""
+    return _listed("endpoint", found["by_endpoint"] | found.get("by_budget", {}), width)
+
+
+def _listed(what: str, entries: Mapping[str, Any], width: int) -> Table:
+    table = columns(what, 40, bar=True, numbers=("used", "next slot"))
+    for name in ("limit", "health"):
+        table.add_column(name)
+    wide = width >= _WIDE and len({name for entry in entries.values() for name in entry["types"]}) > 1
+    if wide:
+        table.add_column("of", max_width=40)
+    for name, entry in entries.items():
+        table.add_row(*_limited_row(name, entry), *([Name(", ".join(entry["types"]), QUIET)] if wide else []))
+    return table
+
+
+def _limited_row(name: str, entry: Mapping[str, Any]) -> list[RenderableType]:
+    full, well = entry["free"] <= 0, entry["health"] in WELL
+    left = max(0, entry["allowed"] - entry["used"])
+    return [
+        Name(name),
+        Bar((entry["used"], "█", "yellow" if full else "cyan"), (left, "░", QUIET)),
+        Text(f"{entry['used']}/{entry['allowed']}", style="yellow" if full else ""),
+        Text(words.next_slot(entry), style="" if full else QUIET),
+        Name(entry["limit"], QUIET),
+        Wordings(*words.healths(entry), style="green" if well else "red"),
+    ]
+
+
+def team(found: Mapping[str, Any], room: int | None) -> list[RenderableType]:
+    """Draw the workers, one a row, in at most `room` lines."""
+    each = found["workers"]["each"]
+    parts: list[RenderableType] = [Text.assemble(("workers ", QUIET), words.workers(found))]
+    shown = each if room is None or len(each) <= room else each[: max(0, room - 1)]
+    if shown:
+        parts.append(_WorkerRows(shown))
+    if shown and (hidden := each[len(shown) :]):  # without rows the line above says it all
+        busy = sum(one["busy"] for one in hidden)
+        parts.append(Text(f"and {counted(len(hidden), 'more worker')}, {busy} lanes busy", style=QUIET))
+    return parts
+
+
+class _WorkerRows:
+    def __init__(self, each: Sequence[Mapping[str, Any]]) -> None:
+        self._each = each
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False, expand=True)
+        table.add_column(no_wrap=True, justify="right")
+        hosts = {one["host"] for one in self._each}
+        if len(hosts) > 1:
+            table.add_column(no_wrap=True, overflow="ellipsis", max_width=20)
+        table.add_column(no_wrap=True)
+        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        for one in self._each:
+            table.add_row(
+                Text(str(one["pid"]), style=QUIET),
+                *([Text(safe_line(one["host"]), style=QUIET)] if len(hosts) > 1 else []),
+                lanes(one["busy"], one["threads"], ascii_only=options.ascii_only),
+                _doing(one, named=options.max_width >= EVENTS_FROM),
+            )
+        yield table
+
+
+def _doing(one: Mapping[str, Any], *, named: bool) -> Text:
+    """Return a worker's state, or which endpoints it calls; with `named`, for which events."""
+    if one.get("other_configuration"):
+        return Text("another configuration", style="yellow")
+    if one["state"] != "ready":
+        return Text(one["state"], style="yellow")
+    if not one["calls"]:
+        return Text("idle", style=QUIET)
+    if named:
+        return Text(", ".join(_call(call) for call in one["calls"]))
+    names = Counter(call["endpoint"] or "waiting for a slot" for call in one["calls"])
+    return Text(
+        ", ".join(f"{safe_line(name)} x{number}" if number > 1 else safe_line(name) for name, number in names.items())
+    )
+
+
+def _call(call: Mapping[str, Any]) -> str:
+    event = safe_line(call["event_id"].rpartition(":")[0] or call["event_id"])
+    if call["endpoint"] is None:
+        return f"{event} waits for a slot"
+    return f"{event} at {safe_line(call['endpoint'])} {span(call['seconds'] or 0)}"
