@@ -9,7 +9,9 @@ from rich.console import Console
 from rlm.core.clock import system_clock
 from rlm.core.run import MOVES, State
 from rlm.sandbox.demo import phrases
-from rlm.terminal import Drawn, RecordPicture, RunPicture
+from rlm.terminal.live import Drawn
+from rlm.terminal.record import RecordPicture
+from rlm.terminal.run import RunPicture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
