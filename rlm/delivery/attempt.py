@@ -117,19 +117,11 @@ class Attempt:
     def claim(cls, lane: LaneContext, release: ClaimCheck, event_type: EventType, *, patient: bool) -> Self | Unclaimed:
         """Claim a released event; `patient` as in `ClaimTerms`."""
         claimed_at, lease = system_clock.monotonic(), lease_seconds([event_type])
+        endpoints = [endpoint.name for endpoint in event_type.endpoints]
+        budgets = sorted({endpoint.budget.name for endpoint in event_type.endpoints if endpoint.budget})
+        terms = ClaimTerms(endpoints, lease, event_type.processing_seconds, budgets, patient=patient)
         try:
-            claim = lane.store.ledger.claim(
-                release,
-                lane.worker_id,
-                lane.settings.revision,
-                ClaimTerms(
-                    [endpoint.name for endpoint in event_type.endpoints],
-                    lease,
-                    event_type.processing_seconds,
-                    sorted({endpoint.budget.name for endpoint in event_type.endpoints if endpoint.budget}),
-                    patient=patient,
-                ),
-            )
+            claim = lane.store.ledger.claim(release, lane.worker_id, lane.settings.revision, terms)
         except StoreError as error:
             told = "Event %s could not be claimed, for Redis failed; its release becomes void: %s"
             lane.log(logging.INFO, "claim", release, told, error)

@@ -134,7 +134,7 @@ class Breaker(Part):
     def health(self, limited: Sequence[Limited]) -> dict[str, Health]:
         """Return what is known of each, by name."""
         found = self._batch(("HMGET", self._keys.health(one.window_id), *_HEALTH) for one in limited)
-        return {one.name: _read_health(*told) for one, told in zip(limited, found, strict=True)}
+        return {one.name: _read_health(told) for one, told in zip(limited, found, strict=True)}
 
     def alarmed(self, endpoints: Sequence[Limited], since: float) -> set[str]:
         """Return the names of the endpoints that raised an alarm since (seconds since 1970), or still fail."""
@@ -149,15 +149,8 @@ class Breaker(Part):
         self._batch([("HDEL", self._keys.health(limited.window_id), *_REFUSED)])
 
 
-def _read_health(
-    failures: bytes | None,
-    by: bytes | None,
-    at: bytes | None,
-    until_us: bytes | None,
-    opened_us: bytes | None,
-    failed_with: bytes | None,
-    *refused: bytes | None,
-) -> Health:
+def _read_health(fields: Sequence[bytes | None]) -> Health:
+    failures, by, at, until_us, opened_us, failed_with, *refused = fields
     ends = until_us is not None and int(until_us) < _FOREVER_US // 2  # it is moved with a clock that steps
     return Health(
         int(failures or 0),
