@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import socket
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -201,3 +204,17 @@ def _health(limited: Limited, views: Mapping[str, WindowState], health: Health) 
         "paused_until": isoformat(health.paused_until) if paused and health.paused_until is not None else None,
         "failures": health.failures,
     }
+
+
+#: The most characters of a name in the record of changes.
+_LONGEST_WHO = 200
+
+
+def who() -> str:
+    """Return who runs this process, `user@host`, for the record of changes."""
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a user without an entry, as in some containers
+        user = str(os.getuid())
+    name = f"{user}@{socket.gethostname()}"[:_LONGEST_WHO]
+    return name.encode("utf-8", "replace").decode()

@@ -1,15 +1,60 @@
-"""The `rlm` command. Kept bare, for every worker imports it when it is born: commands load when they are asked for."""
+"""The `rlm` command. It imports little: every worker imports it at birth, and a command loads when it is asked for."""
 
 from __future__ import annotations
 
+import codecs
+import io
+import os
+import sys
+from contextlib import suppress
+
 
 def main() -> None:
-    """Run the command line. Ctrl-C that comes before there is a command ends it as quietly as later."""
+    """Run the command line. Ctrl-C ends it quietly, even before a command is loaded."""
     try:
-        from rlm.cli.group import rlm  # noqa: PLC0415  # see above
-        from rlm.cli.streams import settle_streams  # noqa: PLC0415
+        from rlm.cli.group import rlm
 
         settle_streams()
         rlm()
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def settle_streams() -> None:
+    """Open closed standard streams, make any text encodable, and ignore failed writes to stderr.
+
+    A command's process calls this before anything else.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # `rlm status >&-`: otherwise the next file that is opened becomes stdout
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+    codecs.register_error("rlm", _escaped)
+    sys.stdin = sys.stdin or io.TextIOWrapper(io.FileIO(0, closefd=False))
+    sys.stdout = sys.stdout or io.TextIOWrapper(io.FileIO(1, "w", closefd=False))
+    sys.stdout.reconfigure(errors="rlm")  # type: ignore[union-attr]  # it is what Python made, or we
+    encoding = sys.stderr.encoding if sys.stderr else "utf-8"
+    raw = io.BufferedWriter(io.FileIO(2, "w", closefd=False))
+    sys.stderr = _Unread(raw, encoding, errors="rlm", line_buffering=True)
+
+
+class _Unread(io.TextIOWrapper):
+    """A stream that ignores failed writes: the exit code still says how the command ended."""
+
+    def write(self, text: str, /) -> int:
+        with suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            super().flush()
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    r"""Escape what the encoding lacks as JSON does, `\u00e9`, so that JSON keeps its meaning."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4)), error.end

@@ -1,13 +1,11 @@
-"""What all commands share: options, exit codes, how they ask, the store."""
+"""What all commands share: exit codes, errors, questions to the user, the store."""
 
 from __future__ import annotations
 
-import math
 import threading
 from contextlib import contextmanager
 from enum import IntEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,25 +22,23 @@ from rlm.core.errors import (
 from rlm.core.text import safe_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from rlm.ledger import Store
     from rlm.settings import Settings
 
-#: How long a scheduler has to take a request up, or a conductor to answer a cancel, seconds.
+#: Time for a scheduler to take up a request, or for a conductor to answer a cancel, seconds.
 ANSWER_SECONDS = 5.0
-#: How often is looked whether it has, seconds.
+#: Time between two looks for that, seconds.
 POLL_SECONDS = 0.05
-#: How long Redis is waited for before a person is told that it is, seconds.
-PATIENCE_SECONDS = 2.0
-#: How many entries of a list can be asked for, which is more than any has.
-MOST_ENTRIES = 1_000_000_000
 
-_Command = TypeVar("_Command", bound="Callable[..., Any]")
+#: How long to wait for Redis before telling the user, seconds.
+PATIENCE_SECONDS = 2.0
 
 
 class ExitCode(IntEnum):
-    """What a command's exit status says."""
+    """The exit status of a command."""
 
     DONE = 0
     FAILED = 1
@@ -53,44 +49,15 @@ class ExitCode(IntEnum):
     PIPE = 141
 
 
-#: Under this name the contexts of a command know that it was given `--debug`.
-DEBUG = "rlm.debug"
-
-
-def _remember(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    ctx.meta[DEBUG] = ctx.meta.get(DEBUG) or value
-
-
-debug_option = click.option(
-    "--debug",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_remember,
-    help="Show the traceback of an error, as RLM_DEBUG=1 does.",
-)
-
-_config_option = click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The configuration file; else $RLM_CONFIG, else ./rlm.toml, else the built-in defaults.",
-)
-
-
-def config_option(command: _Command) -> _Command:
-    """Give a command what every one takes: `--config` and `--debug`."""
-    return _config_option(debug_option(command))
-
-
 class Group(click.Group):
-    """A group that suggests the nearest command for a word that is none."""
+    """A group that suggests the nearest command for an unknown one."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read what stands before the command, where hardly any option may stand."""
+        """Parse the options before the command; only a few are allowed there."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            if error.possibilities:  # it is a slip in one that may
+            if error.possibilities:  # a misspelt option that is allowed here
                 raise
             raise click.UsageError(
                 f"No such option {error.option_name!r} here. Options go behind the command.", ctx
@@ -99,8 +66,8 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that `args` begin with."""
-        import difflib  # noqa: PLC0415  # only where somebody mistyped
+        """Return the command that `args` begin with."""
+        import difflib  # needed for a typing error only
 
         known = self.list_commands(ctx)
         if not ctx.resilient_parsing and args[0] not in known and not args[0].startswith("-"):
@@ -111,11 +78,8 @@ class Group(click.Group):
 
 
 def examples(*lines: str) -> str:
-    """Write the examples at the end of a command's help, a line each; for `epilog`."""
+    """Return the `epilog` of a command: its examples, one a line."""
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 
 
 def exit_code_of(error: RLMError) -> ExitCode:
@@ -137,25 +101,28 @@ class CommandError(click.ClickException):
         self.exit_code = int(code)  # type: ignore[misc]  # click's own way
 
     def show(self, file: Any = None) -> None:  # noqa: ARG002  # click's signature
-        """Print the message as that of any other error."""
+        """Print the message like any other error."""
         say_error(self.message)
 
 
 class InterruptedCommandError(CommandError):
-    """Raised to end a command that was interrupted, with a message that says what becomes of what it did."""
+    """Raised to end an interrupted command, with a message about what it leaves behind."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, ExitCode.INTERRUPTED)
 
     def show(self, file: Any = None) -> None:  # noqa: ARG002  # click's signature
-        """Print the message, which is no error."""
+        """Print the message without calling it an error."""
         say(self.message)
 
 
 def confirm(question: str, done: str = "removed") -> None:
-    """Ask a person on stderr whether to do what cannot be undone; anything but yes ends the command.
+    """Ask on stderr before something that cannot be undone; any answer but yes ends the command.
 
-    `done` is what was not done then: "Nothing was removed."
+    `done` completes the message of that end: "Nothing was removed."
+
+    Raises:
+        CommandError: the answer was not yes.
     """
     try:
         agreed = click.confirm(safe_words(question), err=True)
@@ -166,49 +133,12 @@ def confirm(question: str, done: str = "removed") -> None:
         raise CommandError(f"Nothing was {done}. With --yes it is done without asking.")
 
 
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
-
-
-class WholeNumber(click.IntRange):
-    """A range of whole numbers; of what is none it says so in words for people."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read a number and see that it is in the range."""
-        try:
-            int(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a whole number in the range {self._describe_range()}.", param, ctx)
-        number: int = super().convert(value, param, ctx)
-        return number
-
-
-class NumberRange(click.FloatRange):
-    """A range of numbers, of which NaN is none: it compares with no bound, so click lets it through."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read a number and see that it is in the range."""
-        try:
-            is_none = math.isnan(float(value))
-        except ValueError:
-            self.fail(f"{value!r} is not a number in the range {self._describe_range()}.", param, ctx)
-        if is_none:
-            self.fail(f"{value!r} is not in the range {self._describe_range()}.", param, ctx)
-        number: float = super().convert(value, param, ctx)
-        return number
-
-
-number_argument = click.argument("number", metavar="[N]", type=WholeNumber(1, MOST_ENTRIES), default=20)
-
-
-dry_run_option = click.option("--dry-run", is_flag=True, help="Say how many it would be, and change nothing.")
-
-
 def new_server(settings: Settings) -> str:
-    """Say that there is no configuration here, if that is about to make an embedded server; else nothing.
+    """Return a warning if a command without a configuration is about to make an embedded server, else ''.
 
-    A folder that has one was told of before. So are the processes that a command starts: theirs is there by then.
+    An existing folder needs no warning: whoever made it was warned, and processes that a command starts find it there.
     """
-    from rlm.settings.secrets import EMBEDDED  # noqa: PLC0415  # see store_of
+    from rlm.settings.secrets import EMBEDDED
 
     if settings.source is not None or settings.redis.url != EMBEDDED or settings.data_dir.exists():
         return ""
@@ -219,23 +149,23 @@ def new_server(settings: Settings) -> str:
 
 
 def tell_new_server(settings: Settings) -> None:
-    """Tell a person what `new_server` says, before it is made."""
+    """Print the warning of `new_server`, if there is one."""
     if words := new_server(settings):
         say(words)
 
 
 def show_looked_at(store: Store) -> None:
-    """Print which installation an empty answer is of: it may be another than the one that was meant."""
-    from rlm.admin.report import looked_at  # noqa: PLC0415  # see store_of
-    from rlm.terminal import words  # noqa: PLC0415
+    """Print which installation an empty answer is about, since the user may have meant another."""
+    from rlm.admin.report import looked_at
+    from rlm.terminal import words
 
     show_words(f"Looked at: {words.looked_at(looked_at(store))}.")
 
 
 @contextmanager
 def store_of(config: Path | None) -> Iterator[Store]:
-    """Load the settings and open their store, the embedded server being started where that is configured."""
-    from rlm.settings import load_settings  # noqa: PLC0415  # costs a tenth of a second, so only where it is needed
+    """Load the settings and open their store; start the embedded server if one is configured."""
+    from rlm.settings import load_settings
 
     with opened(load_settings(config)) as store:
         yield store
@@ -243,8 +173,8 @@ def store_of(config: Path | None) -> Iterator[Store]:
 
 @contextmanager
 def opened(settings: Settings) -> Iterator[Store]:
-    """Open the store of `settings` and see that it can be reached."""
-    from rlm.ledger import open_store  # noqa: PLC0415  # see store_of
+    """Open the store of `settings` and check that it answers."""
+    from rlm.ledger import open_store
 
     tell_new_server(settings)
     waiting = threading.Timer(PATIENCE_SECONDS, say, ["Redis has not answered yet; waiting for it."])

@@ -1,19 +1,40 @@
-"""`rlm completion`: the script that has a shell complete the words of `rlm`."""
+"""`rlm completion`, and the names that a shell completes words with; no server is started for them.
+
+Whatever goes wrong, a faulty file or a store that does not answer, completes nothing and prints nothing.
+"""
 
 from __future__ import annotations
 
+import re
+from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import config_option, examples
+from rlm.cli.common import examples
+from rlm.cli.options import config_option
 from rlm.cli.printing import show
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
-SHELLS = ("bash", "zsh", "fish")
-#: click's own lets bash expand what it completes with as file names (`endpoints[0]`), and ends `TYPE=` with a space.
+    from rlm.ledger import Store
+    from rlm.settings import Settings
+
+    Complete = Callable[[click.Context, click.Parameter, str], list[str]]
+
+#: How long the store has to answer, seconds: a person waits for it with a key pressed.
+ANSWER_SECONDS = 0.5
+#: Names that are offered, at the most.
+MOST = 100
+
+#: A name that every shell takes as one word and not as an option, as all names that RLM makes. Others may write into
+#: Redis, and a completion goes onto the command line as it is: Enter would run a `$(...)` in it.
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=\[\]-]*")
+
+#: click's own script lets bash expand completions as file names (`endpoints[0]`), and ends `TYPE=` with a space.
 BASH = """\
 _rlm_completion() {
     local type value
@@ -40,7 +61,7 @@ complete -o nosort -F _rlm_completion rlm
         "rlm completion fish > ~/.config/fish/completions/rlm.fish",
     )
 )
-@click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(SHELLS))
+@click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(("bash", "zsh", "fish")))
 @config_option
 def completion(config: Path | None, shell: str) -> None:
     """Print the script that completes commands, options and names in a shell.
@@ -51,16 +72,101 @@ def completion(config: Path | None, shell: str) -> None:
     Where the script goes: the examples below, then a new shell. With zsh the line stands after `compinit`; bash has to
     be 4.4 or later.
     """
-    from click.shell_completion import get_completion_class  # noqa: PLC0415  # a command loads what it needs
+    from click.shell_completion import get_completion_class
 
-    from rlm.cli.group import COMPLETE_VARIABLE, rlm  # noqa: PLC0415  # which imports this module
+    from rlm.cli.group import COMPLETE_VARIABLE, rlm  # which imports this module
 
     if config is not None:
-        from rlm.settings import load_settings  # noqa: PLC0415
+        from rlm.settings import load_settings
 
-        load_settings(config)  # nothing of it goes into the script; one that is wrong is not passed over, though
+        load_settings(config)  # the script needs nothing of it, but a faulty file is reported
     found = get_completion_class(shell)
     if found is None:  # click has all three
         raise click.UsageError(f"click has no completion for {shell}")
     script = found(rlm, {}, "rlm", COMPLETE_VARIABLE)
     show((BASH if shell == "bash" else script.source_template) % script.source_vars())
+
+
+def _of_settings(names: Callable[[Settings], Iterable[str]]) -> Complete:
+    """Make a completion from the settings."""
+
+    def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+        try:
+            return _offered(names(_settings(ctx)), incomplete)
+        except Exception:  # noqa: BLE001  # a shell is no place for any error
+            return []
+
+    return complete
+
+
+def _of_store(names: Callable[[Store], Iterable[str]]) -> Complete:
+    """Make a completion from the store, if it answers."""
+
+    def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+        from rlm.ledger import Store
+
+        try:
+            settings = _settings(ctx)
+            url = _url(settings)
+            if url is None:
+                return []
+            with closing(Store(settings, url, answer_seconds=ANSWER_SECONDS)) as store:
+                return _offered(islice(names(store), MOST), incomplete)
+        except Exception:  # noqa: BLE001  # see above
+            return []
+
+    return complete
+
+
+def _offered(names: Iterable[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete) and _WORD.fullmatch(name)]
+
+
+def _settings(ctx: click.Context) -> Settings:
+    from rlm.settings import load_settings
+
+    return load_settings(ctx.params.get("config"))
+
+
+def _url(settings: Settings) -> str | None:
+    """Return the URL of the store, None for an embedded server that does not run."""
+    from rlm.ledger.embedded import EmbeddedServer, running
+    from rlm.settings.secrets import EMBEDDED
+
+    if settings.redis.url != EMBEDDED:
+        return settings.redis.url
+    return EmbeddedServer(settings.data_dir).url if running(settings.data_dir) else None
+
+
+def _look_for_runs(store: Store) -> Iterable[str]:
+    yield from _look_for_open_run(store)
+    yield from store.runs.history(MOST)
+
+
+def _look_for_open_run(store: Store) -> Iterable[str]:
+    run = store.runs.current()
+    if run is not None:
+        yield run.id
+
+
+def _look_for_letters(store: Store) -> Iterable[str]:
+    from rlm.admin.letters import handle_of
+
+    return map(handle_of, store.letters.all())
+
+
+run_ids = _of_store(_look_for_runs)
+open_run_id = _of_store(_look_for_open_run)
+limited_names = _of_settings(lambda settings: [*settings.endpoints, *settings.budgets])
+endpoint_names = _of_settings(lambda settings: settings.endpoints)
+type_names = _of_settings(lambda settings: settings.types)
+type_counts = _of_settings(lambda settings: [f"{name}=" for name in settings.types])
+setting_keys = _of_settings(lambda settings: [one.key for one in settings.shown])
+setting_values = _of_settings(lambda settings: [f"{one.key}=" for one in settings.shown])
+_letters = _of_store(_look_for_letters)
+
+
+def letter_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete with the newest dead letters that the command line does not name yet."""
+    given = ctx.params.get("ids") or ()
+    return [one for one in _letters(ctx, param, incomplete) if one not in given]

@@ -1,27 +1,144 @@
-"""`rlm config`: what the configuration is and where each value comes from; whether it can be used."""
+"""`rlm init` and `rlm config`: write a configuration to begin with; show it and check it."""
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import CommandError, ExitCode, Group, config_option, examples, json_option
-from rlm.cli.completing import setting_keys
-from rlm.cli.printing import fitting_table, print_json, room, show, show_words, styled, width_of
-from rlm.core.errors import ConfigurationError
+from rlm.cli.common import CommandError, ExitCode, Group, confirm, examples
+from rlm.cli.completion import setting_keys
+from rlm.cli.options import config_option, json_option, yes_option
+from rlm.cli.printing import print_json, room, say, show, show_words, styled, table, width_of
+from rlm.core.errors import ConfigurationError, UnsafeError
+from rlm.core.files import replace_in, weakness
 from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     from rlm.settings import Settings, Shown
 
+_ENV_EXAMPLE = ".env.example"
+_NEXT = """\
 
+Next, to see a run with these settings before you change them, all of it in this
+directory:
+
+  1. rlm mock-api        in a second terminal: the API that these settings call
+  2. rlm up              in a third one: the server, a scheduler, a supervisor
+  3. echo '{"id":"a-1","wallet_name":"w-1","events":["REBALANCE_NEEDED"]}' |
+       rlm queue push    an item, as the audit system would push it
+  4. rlm start --wait    sends what waits, and shows what became of it
+  5. rlm result          shows that again; `rlm explain a-1` tells of the event
+
+Ctrl-C ends 1 and 2. Then name your own APIs in rlm.toml; `rlm config check`
+says whether it can be used, and `rlm doctor` whether all is well."""
 #: A key, as its table and the rest: `types.X` and `endpoints[0].url`.
 _TABLE = re.compile(r"(?:((?:types|budgets)\.(?:\"[^\"]*\"|[^.\"]+)|[a-z]+)\.)?(.*)", re.DOTALL)
+
+
+@click.command(
+    epilog=examples(
+        "rlm init                     # here",
+        "rlm init /etc/rlm",
+        "rlm init --dry-run           # print what would be written",
+        "rlm init --force             # write anew what is there, after asking",
+    )
+)
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=".", metavar="[DIRECTORY]")
+@click.option("--force", is_flag=True, help="Overwrite files that are there; asks first.")
+@yes_option
+@click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
+@config_option
+@json_option
+def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Write a commented rlm.toml, a Procfile and .env.example to begin with.
+
+    They have every setting with its meaning and its default, so nothing has to be changed for a first run. A file that
+    is there is never overwritten without --force. Says what to type next.
+    """
+    files = _files()
+    there = [name for name in files if (directory / name).exists()]
+    kept = [] if force else there
+    written = [name for name in files if name not in kept]
+    if config is not None:
+        from rlm.settings import load_settings
+
+        load_settings(config)  # nothing of it is used, but a faulty file is reported
+    if force and there and not yes and not dry_run:
+        confirm(f"Overwrite {counted(len(there), 'file')} in {directory.absolute()}: {', '.join(there)}?", "written")
+    if not dry_run:
+        _write(directory, {name: files[name] for name in written})
+    if as_json:
+        print_json({"directory": str(directory.absolute()), "written": written, "kept": kept, "dry_run": dry_run})
+    elif dry_run:
+        _show_files(directory, {name: files[name] for name in written}, kept)
+    else:
+        _tell(directory, written, kept)
+
+
+def _files() -> dict[str, str]:
+    from rlm.settings.reference import (
+        PROCFILE,
+        configuration_template,
+        environment_template,
+    )
+
+    return {
+        "rlm.toml": configuration_template(),
+        "Procfile": PROCFILE,
+        _ENV_EXAMPLE: environment_template(),
+    }
+
+
+def _write(directory: Path, files: Mapping[str, str]) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            mode = 0o600 if name == _ENV_EXAMPLE else 0o666  # copies keep this mode, and will hold secrets
+            _write_whole(directory / name, text, mode)
+    except OSError as error:
+        where = error.filename or directory.absolute()
+        raise CommandError(f"{where} cannot be written: {error.strerror}; choose another DIRECTORY") from error
+
+
+def _write_whole(path: Path, text: str, mode: int) -> None:
+    """Write a file atomically; an existing one keeps its mode and the links to it."""
+    if path.is_symlink() and (found := weakness(path)):
+        raise UnsafeError(f"file {path}: {found.what}", found.remedy)
+    path = path.resolve()
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        kept = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+        replace_in(directory, path.name, text.encode(), mode, kept)
+    finally:
+        os.close(directory)
+
+
+def _show_files(directory: Path, files: Mapping[str, str], kept: list[str]) -> None:
+    """Print the files on stdout, and their names on stderr."""
+    for name in kept:
+        say(f"{directory / name} is there and would be kept; --force would overwrite it.")
+    for name, text in files.items():
+        say(f"{directory / name} would be written:")
+        show(text)
+
+
+def _tell(directory: Path, written: list[str], kept: list[str]) -> None:
+    for name in kept:
+        show(f"kept     {directory / name}, which is there; --force overwrites it")
+    for name in written:
+        show(f"written  {directory / name}")
+    if directory.absolute() != Path.cwd():
+        show()
+        show_words(f"Go there, where the commands find it by themselves:  cd {shlex.quote(str(directory))}")
+    show(_NEXT)
 
 
 @click.group(cls=Group)
@@ -46,13 +163,13 @@ def show_settings(config: Path | None, keys: tuple[str, ...], as_json: bool) -> 
     That is "default", the file, or the name of an environment variable. KEY shows only that one, or all of a section or
     a type. Passwords, tokens, the values of headers and keys in URLs are masked.
     """
-    from rlm.settings import load_settings  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.settings import load_settings
 
     settings = load_settings(config)
     found = _chosen(settings.shown, keys)
     if as_json:
         values = {one.key: {"value": one.value, "from": one.where} for one in found}
-        print_json({"file": _file(settings), "revision": settings.revision, "settings": values})
+        print_json({"file": _source(settings), "revision": settings.revision, "settings": values})
         return
     where = f"The file is {settings.source}." if settings.source else "There is no file; `rlm init` writes one."
     show_words(f"{where} Revision {settings.revision}.")
@@ -60,7 +177,7 @@ def show_settings(config: Path | None, keys: tuple[str, ...], as_json: bool) -> 
 
 
 def _describe(found: Sequence[Shown], settings: Settings) -> None:
-    """Print settings by their tables, as the file has them."""
+    """Print settings grouped by table, as in the file."""
     tables: dict[str, list[list[str]]] = {}
     for one in found:
         name, key = _TABLE.fullmatch(one.key).groups()  # type: ignore[union-attr]  # it matches any text
@@ -70,11 +187,11 @@ def _describe(found: Sequence[Shown], settings: Settings) -> None:
         show()
         title = styled(f"[{name}]" if name else "other", "title").ljust(width)
         fitted = _fitted(rows, max(width, width_of(title)))
-        fitting_table([title, *[""] * (len(fitted[0]) - 1)], fitted, lambda _index: False, whole=True)
+        table([title, *[""] * (len(fitted[0]) - 1)], fitted, lambda _index: False, whole=True)
 
 
 def _fitted(rows: list[list[str]], width: int) -> list[list[str]]:
-    """Put value and origin into one cell on a terminal too narrow for both: of a long one the origin is below it."""
+    """Join value and origin into one cell if the terminal is too narrow for two; the cell wraps before the origin."""
     values, origins = (max(width_of(row[index]) for row in rows) for index in (1, 2))
     over = width + values + origins + 4 - room()  # two spaces between columns
     if over <= 0:
@@ -83,8 +200,8 @@ def _fitted(rows: list[list[str]], width: int) -> list[list[str]]:
 
 
 def _chosen(shown: Sequence[Shown], keys: Sequence[str]) -> list[Shown]:
-    """Pick the settings that `keys` name, all where there is none."""
-    from rlm.settings.faults import close_match, did_you_mean  # noqa: PLC0415  # see show_settings
+    """Return the settings that `keys` name, all if there is no key."""
+    from rlm.settings.faults import close_match, did_you_mean
 
     for key in keys:
         if not any(_is_of(one.key, key) for one in shown):
@@ -98,7 +215,7 @@ def _is_of(key: str, chosen: str) -> bool:
 
 
 def _row(one: Shown, settings: Settings) -> list[str]:
-    from rlm.settings.toml import toml_value  # noqa: PLC0415  # see show_settings
+    from rlm.settings.toml import toml_value
 
     where = one.where.removeprefix("environment ")
     if settings.source is not None and where == f"file {settings.source}":
@@ -113,11 +230,11 @@ def _row(one: Shown, settings: Settings) -> list[str]:
 @config_option
 @json_option
 def check(config: Path | None, as_json: bool) -> None:
-    """Say whether the configuration can be used, or everything that is wrong with it. Starts and asks nothing.
+    """Check whether the configuration can be used; print everything that is wrong with it. Starts and asks nothing.
 
     Exits with 2 if anything is wrong.
     """
-    from rlm.settings import load_settings  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.settings import load_settings
 
     try:
         settings = load_settings(config)
@@ -127,7 +244,7 @@ def check(config: Path | None, as_json: bool) -> None:
         print_json({"ok": False, "file": None, "faults": str(error).splitlines()})
         raise SystemExit(int(ExitCode.USAGE)) from error
     if as_json:
-        print_json({"ok": True, "file": _file(settings), "faults": []})
+        print_json({"ok": True, "file": _source(settings), "faults": []})
         return
     facts: list[Any] = [
         counted(len(settings.types), "type"),
@@ -140,5 +257,5 @@ def check(config: Path | None, as_json: bool) -> None:
         show_words("There is no rlm.toml here; `rlm init` writes one to begin with.")
 
 
-def _file(settings: Settings) -> str | None:
+def _source(settings: Settings) -> str | None:
     return str(settings.source) if settings.source else None

@@ -1,4 +1,4 @@
-"""`rlm doctor`: looks the installation over and says what is wrong and what to do."""
+"""`rlm doctor` checks the installation; `rlm compliance` checks the log of calls sent against the limits."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import ExitCode, config_option, examples, json_option, tell_new_server
-from rlm.cli.printing import print_json, show, styled
-from rlm.cli.processes import volatile_option
-from rlm.cli.verdicts import show_verdict
+from rlm.cli.common import ExitCode, examples, store_of, tell_new_server
+from rlm.cli.options import Duration, config_option, json_option, volatile_option
+from rlm.cli.printing import print_json, show, show_verdict, show_words, styled, table
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted, safe_line
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from rlm.ledger.fitness import Finding
 
-#: What a finding's severity is called, on the screen and in the JSON.
+#: The verdict for each severity, on the screen and in the JSON.
 VERDICTS = {"warning": "warn", "error": "fail"}
 _WORST_FIRST = ["fail", "warn", "ok"]
 
@@ -48,8 +47,8 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
     Exits with 0 if nothing failed, warnings or not; 1 if something did; 4 if that is Redis; 2 if it is the
     configuration.
     """
-    from rlm.admin.doctor import examine  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.settings import load_settings  # noqa: PLC0415
+    from rlm.admin.doctor import examine
+    from rlm.settings import load_settings
 
     try:
         settings = load_settings(config)
@@ -64,10 +63,10 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
 
 
 def _without(error: ConfigurationError, config: Path | None, *, allow_volatile: bool) -> list[Finding]:
-    """Look at what can be looked at without a configuration that can be used; `error` says why it cannot."""
-    from rlm.admin.doctor import examine_without  # noqa: PLC0415
-    from rlm.settings import load_sound  # noqa: PLC0415
-    from rlm.settings.sources import choose_file  # noqa: PLC0415
+    """Examine what can be examined without a valid configuration; `error` says what is wrong with it."""
+    from rlm.admin.doctor import examine_without
+    from rlm.settings import load_sound
+    from rlm.settings.sources import choose_file
 
     try:
         file = choose_file(config, os.environ)
@@ -86,7 +85,7 @@ def _exit_code(findings: Sequence[Finding], *, strict: bool) -> ExitCode:
 
 
 def verdict(found: Finding) -> str:
-    """Say of a finding `ok`, `warn` or `fail`."""
+    """Return `ok`, `warn` or `fail` for a finding."""
     return "ok" if found.ok else VERDICTS[found.severity.value]
 
 
@@ -110,7 +109,7 @@ def _as_json(found: Finding) -> dict[str, Any]:
 
 
 def _describe(findings: Sequence[Finding], *, verbose: bool) -> None:
-    """Show the findings, the worst first; what is well in one line, unless asked for."""
+    """Print the findings, the worst first; what is well takes one line unless `verbose`."""
     shown = sorted((one for one in findings if verbose or not one.ok), key=lambda one: _WORST_FIRST.index(verdict(one)))
     names = max((len(safe_line(found.name)) for found in shown), default=0)
     for found in shown:
@@ -127,3 +126,61 @@ def _summary(verdicts: Sequence[str]) -> str:
         return styled("All is well.", "ok")
     kind = "error" if errors else "warn"
     return styled(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}.", kind)
+
+
+@click.command(epilog=examples("rlm compliance", "rlm compliance --since 2d --json | jq .ok"))
+@click.option(
+    "--since",
+    "since_seconds",
+    type=Duration(),
+    metavar="DURATION",
+    default="24h",
+    show_default=True,
+    help="How far to look back.",
+)
+@config_option
+@json_option
+def compliance(config: Path | None, since_seconds: float, as_json: bool) -> None:
+    """Show the most calls in any period, by endpoint and budget, against its limit. Exits with 1 if one was exceeded.
+
+    Counted are the calls that RLM sent, when it sent them, by the clock of Redis, not what a server read.
+    """
+    from rlm.ledger.reading.compliance import compliance as judge
+
+    with store_of(config) as store:
+        found = judge(store, since_seconds)
+    print_json(found) if as_json else _describe_calls(found)
+    if not found["ok"]:
+        raise SystemExit(int(ExitCode.FAILED))
+
+
+def _describe_calls(found: dict[str, Any]) -> None:
+    entries = {**found["by_endpoint"], **found["by_budget"]}
+    rows = [_rule_row(name, one, rule) for name, one in entries.items() for rule in one["rules"]]
+    table(
+        ["endpoint or budget", "calls", "most", "of", "in any", "last call of those", "verdict", ""],
+        rows,
+        lambda index: index in {1, 2, 3},
+        spare=["last call of those"],
+    )
+    show()
+    if found["ok"]:
+        show_words(f"No limit was exceeded since {found['known_from']}.")
+    else:
+        over = [name for name, one in entries.items() if any(rule["exceeded"] for rule in one["rules"])]
+        show_words(f"{styled('EXCEEDED', 'error')} since {found['from']}: {', '.join(over)}.")
+    if found["known_why"]:
+        show_words(f"{found['known_why']}. Of calls before {found['known_from']} nothing or not all is known.")
+
+
+def _rule_row(name: str, one: dict[str, Any], rule: dict[str, Any]) -> list[str]:
+    return [
+        name,
+        f"{one['calls']:,}",
+        f"{rule['most']:,}",
+        f"{rule['amount']:,}",
+        f"{rule['period_seconds']:g} s",
+        rule["at"] or "-",
+        styled("EXCEEDED", "error") if rule["exceeded"] else styled("ok", "ok"),
+        "" if rule["in_force"] else "an earlier limit",
+    ]

@@ -1,4 +1,4 @@
-"""`rlm endpoint`: how the endpoints stand, and what was changed on the live system; rlm/cli/steer.py changes it."""
+"""`rlm endpoint`: list endpoints and budgets, pause, resume or limit them on the live system, see what was changed."""
 
 from __future__ import annotations
 
@@ -6,17 +6,197 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import Group, config_option, examples, json_option, number_argument, store_of
-from rlm.cli.printing import fitting_table, print_json, show, show_words, styled
-from rlm.cli.steer import limit, names_alike, pause, resume
+from rlm.cli.common import CommandError, ExitCode, Group, examples, store_of
+from rlm.cli.completion import limited_names, type_names
+from rlm.cli.options import Duration, config_option, json_option, number_argument
+from rlm.cli.printing import print_json, say, show, show_words, styled, table
+from rlm.core.errors import StoreError
 from rlm.core.text import counted, span
+from rlm.core.window import Circuit, shut_by
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-#: What each health looks like; the others are a warning.
+    from rlm.core.endpoint import Limited
+    from rlm.ledger import Store
+
+#: The longest pause that ends by itself, seconds.
+LONGEST_PAUSE_SECONDS = 366 * 86_400.0
+#: The style of each health; any other is a warning.
 _LOOKS = {"ok": "ok", "full": "ok", "resting": "error", "held": "error"}
+
+_names_argument = click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=limited_names)
+_type_option = click.option(
+    "--type", "type_name", metavar="TYPE", shell_complete=type_names, help="All endpoints of this type."
+)
+
+
+@click.command(
+    epilog=examples(
+        "rlm endpoint pause rebalance_api",
+        "rlm endpoint pause rebalance_api balance_api --for 10m",
+        "rlm endpoint pause 'overflow_*'    # quoted, or the shell takes the pattern for one of file names",
+    )
+)
+@_names_argument
+@_type_option
+@click.option(
+    "--for",
+    "seconds",
+    type=Duration(longest=LONGEST_PAUSE_SECONDS),
+    metavar="DURATION",
+    help="How long; else until resumed.",
+)
+@config_option
+@json_option
+def pause(
+    config: Path | None, names: tuple[str, ...], type_name: str | None, seconds: float | None, as_json: bool
+) -> None:
+    """Send no new call to endpoints, or to any of a budget.
+
+    NAME is that of an endpoint or a budget, or a pattern of endpoints (`*`, `?`). The others take their share. It holds
+    at once, in a run under way as well; calls under way are not cut. Said again, the last word counts.
+    """
+
+    def change(store: Store, one: Limited, by: str) -> dict[str, Any]:
+        store.control.pause(one, by, seconds)
+        return {"name": one.name, "paused_seconds": seconds, "by": by}
+
+    changed = _change(config, names, type_name, change)
+    if as_json:
+        _print_changed(changed, names)
+        return
+    are, them = ("is", "it") if len(changed) == 1 else ("are", "them")
+    paused = [one["name"] for one in changed]
+    by_hand = f"`rlm endpoint resume {' '.join(paused)}`"
+    until = by_hand if seconds is None else f"{span(seconds)} have passed, or `rlm endpoint resume`"
+    show_words(f"{', '.join(paused)} {are} paused until {until}.")
+    show_words(f"Calls under way are not cut; no new one is sent to {them}.")
+
+
+@click.command(epilog=examples("rlm endpoint resume rebalance_api", "rlm endpoint resume --type REBALANCE_NEEDED"))
+@_names_argument
+@_type_option
+@config_option
+@json_option
+def resume(config: Path | None, names: tuple[str, ...], type_name: str | None, as_json: bool) -> None:
+    """End a pause, and a rest for what endpoints answered.
+
+    NAME is that of an endpoint or a budget, or a pattern of endpoints (`*`, `?`). Where one was throttled or failing,
+    its next call is its probe then. A rest because its window cannot be trusted stands: what was sent is not known, so
+    a limit might be exceeded.
+    """
+
+    def change(store: Store, one: Limited, by: str) -> dict[str, Any]:
+        resumed = store.control.resume(one, by)
+        view = store.windows.look([one])[1][one.name]
+        return {
+            "name": one.name,
+            "paused": resumed.paused,
+            "rested": resumed.rested,
+            "probing": shut_by(view) is Circuit.PROBING,
+            "held_seconds": round(view.held_seconds, 3),
+        }
+
+    changed = _change(config, names, type_name, change)
+    if as_json:
+        _print_changed(changed, names)
+        return
+    for told, alike in names_alike(changed, ("paused", "rested", "probing")):
+        if alike["paused"]:
+            show_words(f"No longer paused: {told}.")
+        if alike["rested"]:
+            show_words(f"No longer resting for what was answered, the next call being a probe: {told}.")
+        if alike["probing"] and not alike["rested"]:
+            show_words(f"Its rest is over already, and its next call is a probe: {told}.")
+        elif not alike["paused"] and not alike["rested"]:
+            show_words(f"Neither paused nor resting for what was answered, so nothing was changed: {told}.")
+    for one in changed:
+        if (held := one["held_seconds"]) > 0:
+            show_words(f"{one['name']} is held for another {span(held)}: its window cannot be trusted before.")
+
+
+@click.command(
+    epilog=examples(
+        "rlm endpoint limit rebalance_api 20/minute",
+        'rlm endpoint limit rebalance_api "5/second; 1000/hour"',
+        "rlm endpoint limit --type REBALANCE_NEEDED 20/minute    # of each of its endpoints",
+    )
+)
+@_names_argument
+@click.argument("rate", metavar="RATE")
+@_type_option
+@config_option
+@json_option
+def limit(config: Path | None, names: tuple[str, ...], rate: str, type_name: str | None, as_json: bool) -> None:
+    """Change the limit of endpoints or budgets now, of each to RATE.
+
+    NAME is that of an endpoint or a budget, or a pattern of endpoints (`*`, `?`). RATE is written as in the file:
+    "20/minute", "5/second; 1000/hour". It applies at once to the same window, which keeps its history: nothing is
+    allowed twice. It holds until the file's value for it changes.
+    """
+    from rlm.settings.values import check_limit
+
+    try:
+        rate = check_limit(" ".join(rate.split()))
+    except ValueError as error:
+        raise CommandError(f"RATE {rate!r}: {error}", ExitCode.USAGE) from None
+
+    def change(store: Store, one: Limited, by: str) -> dict[str, Any]:
+        return {"name": one.name, "from": store.control.limit(one, rate, by), "to": rate, "by": by}
+
+    changed = _change(config, names, type_name, change)
+    if as_json:
+        _print_changed(changed, names)
+        return
+    for told, alike in names_alike(changed, ("from",)):
+        if alike["from"] == rate:
+            show_words(f"The limit of {told} was {rate} already; nothing was changed.")
+        else:
+            now = f"is {rate} from now on, for the calls already made as well"
+            show_words(f"The limit of {told} was {alike['from']} and {now}.")
+    if any(one["from"] != rate for one in changed):
+        holds = "It holds" if len(changed) == 1 else "They hold"
+        show_words(f"{holds} until the file's value changes; `rlm endpoint changes` shows who changed what.")
+
+
+def names_alike(entries: Iterable[dict[str, Any]], keys: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Group entries that agree in `keys`; return the names of each group with its last entry."""
+    alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for one in entries:
+        alike.setdefault(tuple(one[key] for key in keys), []).append(one)
+    return [(", ".join(one["name"] for one in group), group[-1]) for group in alike.values()]
+
+
+def _change(
+    config: Path | None,
+    names: Sequence[str],
+    type_name: str | None,
+    change: Callable[[Store, Limited, str], dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Change each endpoint in turn, or none if a name is unknown; return what `change` returned."""
+    from rlm.admin.endpoints import choose_limited, who
+
+    if not names and type_name is None:
+        raise click.UsageError("Name endpoints or budgets, or --type; `rlm endpoint list` shows them.")
+    changed: list[dict[str, Any]] = []
+    with store_of(config) as store:
+        for one in choose_limited(store.settings, names, type_name):
+            try:
+                changed.append(change(store, one, who()))
+            except StoreError:
+                if changed:
+                    done = ", ".join(each["name"] for each in changed)
+                    say(f"{counted(len(changed), 'change')} had been made before this: {done}.")
+                raise
+    return changed
+
+
+def _print_changed(changed: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
+    """Print the document of the one that was named, or all under `endpoints`."""
+    alone = [one["name"] for one in changed] == list(names)
+    print_json(changed[0] if alone and len(changed) == 1 else {"endpoints": changed})
 
 
 @click.group(cls=Group)
@@ -39,7 +219,7 @@ def list_endpoints(config: Path | None, as_json: bool) -> None:
 
     Next is when a slot is free, "-" where it is paused until resumed.
     """
-    from rlm.admin.endpoints import endpoint_list  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.endpoints import endpoint_list
 
     with store_of(config) as store:
         entries = endpoint_list(store)
@@ -49,16 +229,21 @@ def list_endpoints(config: Path | None, as_json: bool) -> None:
     headings = ["name", "of", "limit", "used", "free", "next", "failures", "health"]
     healths = {entry["name"]: entry["health"] for entry in entries}
     rows = [_row(entry, healths) for entry in entries]
-    fitting_table(headings, rows, lambda index: 2 < index < 7, spare=["of", "failures"])  # noqa: PLR2004  # the numbers
+    table(headings, rows, lambda index: 2 < index < 7, spare=["of", "failures"])  # noqa: PLR2004  # the numbers
     by_hand = [entry for entry in entries if entry["limit_by"] != "file"]
     if by_hand:
         show()
     for names, alike in names_alike(by_hand, ("limit", "limit_by")):
-        show_words(_limit_note(names, alike))
+        by, told = alike["limit_by"], "is not what the file has; no record is kept of who set it"
+        if by is not None:
+            told = f"was set by {by} at {alike['limit_at']} and holds until the file's value for it changes"
+        show_words(f"{names}: {alike['limit']} {told}.")
 
 
 def _row(entry: dict[str, Any], healths: Mapping[str, str]) -> list[str]:
     wait = entry["next_slot_seconds"]
+    budget_health = healths.get(entry["budget"] or "", "ok")
+    told = "" if budget_health == "ok" else f"; its budget {entry['budget']} is {budget_health}"
     return [
         entry["name"],
         f"budget of {counted(len(entry['types']), 'type')}" if entry["kind"] == "budget" else ", ".join(entry["types"]),
@@ -67,36 +252,22 @@ def _row(entry: dict[str, Any], healths: Mapping[str, str]) -> list[str]:
         str(entry["free"]),
         "now" if wait == 0 else span(wait),
         str(entry["failures"]),
-        _health(entry) + _budget_health(entry["budget"], healths),
+        _health(entry) + told,
     ]
 
 
 def _health(entry: dict[str, Any]) -> str:
+    is_paused = entry["health"] == "paused"
     words = [styled(entry["health"], _LOOKS.get(entry["health"], "warn"))]
     if entry["circuit_seconds"] is not None:
         words.append(span(entry["circuit_seconds"]))
-    elif entry["health"] == "paused":
+    elif is_paused:
         words.append("until resumed")
     if entry["circuit_reason"]:
         words.append(f"({entry['circuit_reason']})")
     if entry["paused_by"]:
-        words.append(f"{'' if entry['health'] == 'paused' else 'and paused '}by {entry['paused_by']}")
+        words.append(f"{'' if is_paused else 'and paused '}by {entry['paused_by']}")
     return " ".join(words)
-
-
-def _budget_health(budget: str | None, healths: Mapping[str, str]) -> str:
-    """Say of an endpoint what its budget keeps from it, whatever its own health."""
-    health = healths.get(budget or "", "ok")
-    return "" if health == "ok" else f"; its budget {budget} is {health}"
-
-
-def _limit_note(names: str, entry: dict[str, Any]) -> str:
-    if entry["limit_by"] is None:
-        return f"{names}: {entry['limit']} is not what the file has; no record is kept of who set it."
-    return (
-        f"{names}: {entry['limit']} was set by {entry['limit_by']} at {entry['limit_at']} and holds until the "
-        "file's value for it changes."
-    )
 
 
 @endpoint.command(epilog=examples("rlm endpoint changes", "rlm endpoint changes 100 --json"))
@@ -109,7 +280,7 @@ def changes(config: Path | None, number: int, as_json: bool) -> None:
     They are of limits, pauses and resumes. The newest 1000 are kept. That the file's limits were published for the
     first time is no change.
     """
-    from rlm.admin.endpoints import changes_made  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.endpoints import changes_made
 
     with store_of(config) as store:
         entries = changes_made(store, number)
@@ -120,9 +291,9 @@ def changes(config: Path | None, number: int, as_json: bool) -> None:
     else:
         names = ["at", "by", "name", "what", "from", "to"]
         rows = [["-" if entry[name] is None else entry[name] for name in names] for entry in map(_in_words, entries)]
-        fitting_table(names, rows, lambda _index: False)
+        table(names, rows, lambda _index: False)
 
 
 def _in_words(change: dict[str, Any]) -> dict[str, Any]:
-    """Say of a resume what it ended as health does by now: the record has `open` for what was resting."""
+    """Name what a resume ended as health does; the record has `open` for resting."""
     return change | {"from": change["from"].replace("open", "resting")} if change["what"] == "resume" else change

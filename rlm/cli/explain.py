@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import config_option, examples, json_option, store_of
-from rlm.cli.printing import fitting_table, is_terminal, print_json, short_time, show, show_words
+from rlm.cli.common import examples, store_of
+from rlm.cli.options import config_option, json_option
+from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table
 from rlm.core.errors import NoSuchRunError
 from rlm.core.text import counted, one_line, span
 from rlm.core.trail import CallEnd
@@ -15,7 +16,7 @@ from rlm.core.trail import CallEnd
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Characters of an answer in the list.
+#: The most characters of an answer in the list.
 ANSWER_WIDTH = 80
 
 
@@ -30,15 +31,15 @@ ANSWER_WIDTH = 80
 @config_option
 @json_option
 def explain(config: Path | None, event: str, as_json: bool) -> None:
-    """Say where one event is, what it waits for, and each attempt with its endpoint, time and answer.
+    """Show where one event is, what it waits for, and each attempt with its endpoint, time and answer.
 
     EVENT is an event id, ITEM:TYPE, or the id of an item, which stands for all its events. The name of a wallet, if no
     item has it for its id, lists the events of it that are under way, wait or are dead letters. What is settled is
     known for queue.dedupe_seconds. On the audit list the 100,000 oldest items are looked at. Exits with 3 where it is
     not known.
     """
-    from rlm.admin.explain import explain as tell  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.admin.wallet import events_of_wallet  # noqa: PLC0415
+    from rlm.admin.explain import explain as tell
+    from rlm.admin.wallet import events_of_wallet
 
     with store_of(config) as store:
         try:
@@ -60,12 +61,11 @@ def explain(config: Path | None, event: str, as_json: bool) -> None:
 
 
 def _list_events(of_wallet: dict[str, Any]) -> None:
-    """List the events of a wallet."""
     rows = [
         [one["event_id"] or "-", one["state"].replace("_", " "), one["since"] or "-", one["letter"] or "-"]
         for one in of_wallet["found"]
     ]
-    fitting_table(["event", "state", "since", "dead letter"], rows, lambda _index: False, spare=["dead letter"])
+    table(["event", "state", "since", "dead letter"], rows, lambda _index: False, spare=["dead letter"])
     show()
     show_words(f"{counted(len(rows), 'event')} of this wallet; `rlm explain EVENT` tells of one.")
     if of_wallet["more"]:
@@ -87,7 +87,6 @@ def _describe(one: dict[str, Any]) -> None:
 
 
 def _so_far(one: dict[str, Any]) -> str:
-    """Say what happened to an event since it was taken."""
     parts = [f"released {_times(one['releases'])}"]
     if one["given_back"]:
         parts.append(f"given back without a call {_times(one['given_back'])}")
@@ -118,16 +117,16 @@ def _list_attempts(one: dict[str, Any]) -> None:
         for each in attempts
     ]
     headings = ["attempt", "ended", "endpoint", "answer", "took", "in words", "host"]
-    fitting_table(headings, rows, lambda index: index in {0, 4}, spare=["host", "answer"])
+    table(headings, rows, lambda index: index in {0, 4}, spare=["host", "answer"])
 
 
 def _when(moment: str) -> str:
-    """Write a moment the same in all tables: on a terminal in short, whether a table has room for all of it or not."""
+    """Shorten a time on a terminal, even if the table has room for all of it: all tables look the same."""
     return short_time(moment) if is_terminal() else moment
 
 
 def _took(attempt: dict[str, Any]) -> str:
-    """Write how long an answer took; that there was none, where the call is known to have ended without one."""
+    """Return how long the answer took, or `no answer` for a call that is known to have ended without one."""
     if attempt["seconds"] is None:
         return "-" if attempt["answer"] == CallEnd.UNKNOWN else "no answer"
     return f"{attempt['seconds']:.2f} s"
@@ -143,4 +142,4 @@ def _list_endpoints(endpoints: list[dict[str, Any]]) -> None:
         ]
         for each in endpoints
     ]
-    fitting_table(["endpoint", "health", "free slots", "next in"], rows, lambda index: index > 1)
+    table(["endpoint", "health", "free slots", "next in"], rows, lambda index: index > 1)

@@ -1,4 +1,4 @@
-"""`rlm failed`: look at dead letters; rlm/cli/letterdeal.py retries and drops them."""
+"""`rlm failed`: look at dead letters; rlm/cli/failed_retry.py retries and drops them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from rlm.cli.common import (
-    Group,
-    config_option,
-    examples,
-    json_option,
-    number_argument,
-    show_looked_at,
-    store_of,
-)
-from rlm.cli.completing import letter_ids
-from rlm.cli.letterchoice import found_letters, letter_filter
-from rlm.cli.letterdeal import drop, retry
-from rlm.cli.printing import fitting_table, is_terminal, print_json, show, show_words
+from rlm.cli.common import Group, examples, show_looked_at, store_of
+from rlm.cli.completion import letter_ids
+from rlm.cli.failed_retry import drop, found_letters, letter_filter, retry
+from rlm.cli.options import config_option, json_option, number_argument
+from rlm.cli.printing import is_terminal, print_json, show, show_words, table
 from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
 
 if TYPE_CHECKING:
@@ -29,11 +21,11 @@ if TYPE_CHECKING:
 
     from rlm.admin.letters import LetterFilter
 
-#: Characters of a letter's detail in the list on a terminal; `rlm failed show` has all of it.
+#: The most characters of a letter's detail in the list on a terminal; `rlm failed show` has all of it.
 DETAIL_WIDTH = 60
-#: Characters of an item that are printed for a person.
+#: The most characters of an item that are printed as text.
 ITEM_WIDTH = 4000
-#: Letters that are shown at once at the most.
+#: The most letters that are shown at once.
 MOST_SHOWN = 20
 
 
@@ -66,8 +58,8 @@ def list_letters(config: Path | None, number: int, chosen: LetterFilter, *, grou
     An option said several times means any of what it said. --grouped puts alike ones together: the same reason, answer,
     endpoint and type; the N largest groups.
     """
-    from rlm.admin.letters import grouped as group  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.ledger.archive import Archive, ArchiveKind  # noqa: PLC0415
+    from rlm.admin.letters import grouped as group
+    from rlm.ledger.archive import Archive, ArchiveKind
 
     with store_of(config) as store:
         fitting = filter(chosen.fits, store.letters.all())
@@ -98,7 +90,7 @@ def _show_list(found: Sequence[dict[str, Any]]) -> None:
         for letter in found
     ]
     headings = ["id", "failed at", "reason", "event", "detail"]
-    fitting_table(headings, rows, lambda _index: False, spare=["failed at"])
+    table(headings, rows, lambda _index: False, spare=["failed at"])
 
 
 def _show_groups(groups: Sequence[dict[str, Any]], number: int) -> None:
@@ -106,7 +98,7 @@ def _show_groups(groups: Sequence[dict[str, Any]], number: int) -> None:
     rows = [
         [f"{one['letters']:,}", *("-" if one[name] is None else str(one[name]) for name in names)] for one in groups
     ]
-    fitting_table(["letters", *names], rows[:number], lambda index: index == 0, spare=["newest"])
+    table(["letters", *names], rows[:number], lambda index: index == 0, spare=["newest"])
     show()
     more = f"{number:,} of {counted(len(groups), 'group')}. " if len(groups) > number else ""
     show_words(
@@ -151,14 +143,14 @@ def show_letter(config: Path | None, handle: str | None, chosen: LetterFilter, a
 
 
 def _show_letter(raw: bytes) -> None:
-    from rlm.admin.letters import is_text, item_text  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.letters import is_text, item_text
 
     letter = msgspec.json.decode(raw)
     for name, value in letter.items():
         if name != "item":
             show(cut(safe_line(f"{name}: {'-' if value is None else value}"), ITEM_WIDTH))
     text = item_text(raw)
-    if not is_text(raw):  # the line breaks are its own, not those of JSON laid out
+    if not is_text(raw):  # its line breaks are its own, not layout
         text = safe_line(text)
     show(f"item: {text[:ITEM_WIDTH]}")
     if len(text) > ITEM_WIDTH:

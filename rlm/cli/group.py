@@ -1,34 +1,137 @@
-"""The group of all commands; each is imported when it is asked for."""
+"""The group of all commands; each is imported when it is asked for, and ends with a message and an exit code."""
 
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
-from contextlib import suppress
+import traceback
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from rlm import __version__
-from rlm.cli.common import CommandError, ExitCode, Group, debug_option, examples
-from rlm.cli.frame import orderly, unread
+from rlm.cli.common import CommandError, ExitCode, Group, examples, exit_code_of
+from rlm.cli.options import DEBUG, debug_option
+from rlm.cli.printing import is_terminal, say, say_error
+from rlm.core.errors import RLMError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from click.shell_completion import CompletionItem
 
-#: By this variable a shell asks how a word might go on (`rlm completion`).
+#: Where RLM's packages are installed, and which they are.
+_HOME = Path(__file__).parents[2]
+_PACKAGES = frozenset({"rlm", "scheduler", "actors"})
+
+
+class LastWords(logging.Handler):
+    """Prints warnings of RLM and of libraries if the command keeps no log, with secrets masked."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message on stderr."""
+        say(_masked(record.getMessage()))
+
+
+@contextmanager
+def orderly(ctx: click.Context) -> Iterator[None]:
+    """End a command that fails with one message and an `ExitCode`; with `--debug` print the traceback first.
+
+    click handles its own exceptions. A closed pipe and Ctrl-C end the command silently, with the exit code that a shell
+    gives for the signal: 128 plus its number.
+    """
+    logging.lastResort = LastWords(logging.WARNING)
+    try:
+        yield
+    except (click.ClickException, click.Abort, click.exceptions.Exit):
+        raise
+    except RLMError as error:
+        raise _end(ctx, error, str(error), exit_code_of(error)) from error
+    except BrokenPipeError as error:
+        raise unread() from error
+    except KeyboardInterrupt as error:
+        if is_terminal(err=True):
+            say("")  # ends the line that shows ^C
+        raise SystemExit(int(ExitCode.INTERRUPTED)) from error
+    except OSError as error:
+        raise _end(ctx, error, f"{error}; run it again with --debug to see where", ExitCode.FAILED) from error
+    except Exception as error:
+        _report(error)
+        raise _end(ctx, error, _fault(error), ExitCode.FAILED) from error
+
+
+def unread() -> SystemExit:
+    """Return the exit for a closed pipe, and discard what is still buffered for it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return SystemExit(int(ExitCode.PIPE))
+
+
+def _end(ctx: click.Context, error: Exception, words: str, code: ExitCode) -> SystemExit:
+    if is_debugging(ctx):
+        say(_masked("".join(traceback.format_exception(error))).rstrip())
+    say_error(_masked(words))
+    return SystemExit(int(code))
+
+
+def _fault(error: Exception) -> str:
+    """Describe an unexpected error: what it is and where it was raised."""
+    what, where = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": "), _where(error)
+    whose = ", or another program wrote into its keys" if "rlm/ledger/" in where else ""
+    return f"{what}{where}. This is a fault of RLM{whose}. Run it again with --debug, and report what that prints."
+
+
+def _where(error: Exception) -> str:
+    """Return the last line of RLM's own in the traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f" ({place}:{frame.lineno})" for frame in frames if (place := _place(Path(frame.filename)))]
+    return ours[-1] if ours else ""
+
+
+def _place(file: Path) -> str:
+    """Return the path of a file relative to RLM's home, '' for a file of others."""
+    if not file.is_relative_to(_HOME):
+        return ""
+    place = file.relative_to(_HOME)
+    return place.as_posix() if place.parts[0] in _PACKAGES else ""
+
+
+def _masked(words: str) -> str:
+    """Mask secrets. Without a loaded configuration none is known, and importing the mask would cost time."""
+    if "://" not in words and "rlm.settings.secrets" not in sys.modules:
+        return words
+    from rlm.settings.secrets import known
+
+    return known().mask(words)
+
+
+def _report(error: Exception) -> None:
+    """Log the error if this process keeps a log; Sentry gets it from there."""
+    if logging.getLogger().handlers:
+        logging.getLogger("rlm.process").critical(
+            "The process ends by an error nobody foresaw", exc_info=error, extra={"action": "end_process"}
+        )
+
+
+def is_debugging(ctx: click.Context) -> bool:
+    """Return whether tracebacks are wanted: `--debug` before or after the command, or RLM_DEBUG."""
+    return bool(ctx.meta.get(DEBUG)) or os.environ.get("RLM_DEBUG", "0") not in {"", "0"}
+
+
+#: A shell sets this variable to ask for completions (`rlm completion`).
 COMPLETE_VARIABLE = "_RLM_COMPLETE"
 
 #: Where each command lives: module of `rlm.cli`, name in it, and its one line in the overview.
 COMMANDS = {
-    "demo": ("demo", "demo", "Show the whole system at work: one window, live, nothing needed."),
+    "demo": ("sandbox", "demo", "Show the whole system at work: one window, live, nothing needed."),
     "up": ("up", "up", "Run all processes of the Procfile in this terminal."),
     "scheduler": ("processes", "scheduler", "Start runs on the wall clock and conduct them."),
     "supervisor": ("processes", "supervisor", "Keep the wanted number of workers alive on this host."),
     "worker": ("processes", "worker", "Start a worker by hand; list who works."),
-    "web": ("web", "web", "Serve metrics for Prometheus, and a health check, over HTTP."),
+    "web": ("processes", "web", "Serve metrics for Prometheus, and a health check, over HTTP."),
     "start": ("runs", "start", "Start a run now."),
     "status": ("runs", "status", "Show the current run, or another."),
     "result": ("runs", "result", "Show the record of the last run, or of another."),
@@ -38,18 +141,18 @@ COMMANDS = {
     "failed": ("failed", "failed", "See dead letters; retry or drop them."),
     "plan": ("plan", "plan", "Forecast a run for what waits now, or for given counts."),
     "endpoint": ("endpoint", "endpoint", "See the endpoints; pause, resume, change a limit."),
-    "explain": ("explain", "explain", "Say of one event where it is, why it waited, and each attempt."),
-    "compliance": ("compliance", "compliance", "Show whether any limit was exceeded, from the log of calls sent."),
+    "explain": ("explain", "explain", "Show where one event is, why it waited, and each attempt."),
+    "compliance": ("doctor", "compliance", "Show whether any limit was exceeded, from the log of calls sent."),
     "doctor": ("doctor", "doctor", "Check the installation; say what is wrong and what to do."),
-    "test": ("selftest", "test", "Test the installation: marked events, real processes, a mock API."),
-    "init": ("init", "init", "Write a commented configuration to begin with."),
+    "test": ("sandbox", "test", "Test the installation: marked events, real processes, a mock API."),
+    "init": ("config", "init", "Write a commented configuration to begin with."),
     "config": ("config", "config", "See the configuration and where each value comes from; check it."),
     "completion": ("completion", "completion", "Have a shell complete commands, options and names."),
-    "mock-api": ("mock_api", "mock_api", "Serve an API that enforces the limits strictly."),
+    "mock-api": ("sandbox", "mock_api", "Serve an API that enforces the limits strictly."),
 }
 
 
-#: The overview: its sections, and what stands in each. What stands in none comes last.
+#: The sections of the overview with their commands. Commands in no section come last.
 OVERVIEW = {
     "Try it": ("demo", "mock-api"),
     "Set it up": ("init", "config", "completion"),
@@ -61,10 +164,10 @@ OVERVIEW = {
 
 
 class LazyGroup(Group):
-    """A group that imports a command when it is used, and turns every error into a message and an exit code."""
+    """A group that imports a command when it is used, and turns errors into messages and exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
-        """Name the commands in the order of the overview."""
+        """Return the names of the commands in the order of the overview."""
         placed = [name for names in OVERVIEW.values() for name in names if name in COMMANDS]
         return [*placed, *(name for name in COMMANDS if name not in placed)]
 
@@ -88,7 +191,7 @@ class LazyGroup(Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete the name of a command without importing any."""
-        from click.shell_completion import CompletionItem  # noqa: PLC0415  # only where a shell asks
+        from click.shell_completion import CompletionItem
 
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
@@ -96,21 +199,21 @@ class LazyGroup(Group):
         return [CompletionItem(name, help=COMMANDS[name][2]) for name in names if name.startswith(incomplete)]
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        """Read the command line up to the command; `--help` and `--version` are answered here."""
+        """Parse the command line up to the command; `--help` and `--version` are answered here."""
         try:
             return super().make_context(*args, **extra)
         except BrokenPipeError as error:
             raise unread() from error
-        except OSError as error:  # a full disk, say
+        except OSError as error:  # for example a full disk
             raise CommandError(str(error)) from error
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command and have it end in an orderly way."""
+        """Run a command inside `orderly`."""
         with orderly(ctx):
             return super().invoke(ctx)
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run the command line; where it is a shell that asks how a word might go on, without any error."""
+        """Run the command line; if a shell asks for completions, without printing any error."""
         if COMPLETE_VARIABLE not in os.environ:
             return super().main(*args, **extra)
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # until this process ends

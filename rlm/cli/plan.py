@@ -1,40 +1,54 @@
-"""`rlm plan`: the dry run, for what waits now or for given counts, as things are and as they might be."""
+"""`rlm plan`: forecast a run for what waits or for given counts, with today's settings and with others."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import WholeNumber, config_option, examples, json_option, opened
-from rlm.cli.completing import setting_values, type_counts, type_names
-from rlm.cli.forecast import Forecast, compare, describe
-from rlm.cli.outlook import show_windows
+from rlm.cli.common import examples, opened
+from rlm.cli.completion import setting_values, type_counts, type_names
+from rlm.cli.options import WholeNumber, config_option, json_option
+from rlm.cli.plan_text import compare, describe, show_windows
 from rlm.cli.printing import print_json, say, show, show_words
 from rlm.core.text import one_line, span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from rlm.admin.forecast import Forecast
     from rlm.admin.planning import Arrivals
     from rlm.admin.whatif import Case
     from rlm.ledger import Store
     from rlm.ledger.reading.backlog import Backlog
     from rlm.settings import Settings
 
-#: Windows looked at ahead, at the most.
+#: The most windows to look ahead.
 MOST_WINDOWS = 10_000
-#: Events planned for, at the most: whatever reads the document can hold such a number.
+#: The most events to plan for: every reader of the JSON can hold this number.
 MOST_EVENTS = 10**15
 _DIGITS = len(str(MOST_EVENTS))
 #: Characters of a wrong number that are shown.
 _SHOWN = 60
-#: What has no part in a plan: where things are kept, what is taken, and what becomes of calls that fail for good.
+#: Settings that do not influence a plan: the store, the intake, and calls that fail for good.
 _APART = re.compile(r"(redis|queue)\..*|run\.history|retry\.(max_runs|timeout_seconds)|.*\]\.timeout_seconds")
-#: What has none where the number of workers is given.
+#: Settings without influence if the number of workers is given.
 _WORKERS = ("workers.min", "workers.max")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the options of `rlm plan` ask for; the fields have the names of the options' values."""
+
+    counts: tuple[str, ...]
+    workers: int | None
+    told: tuple[str, ...]
+    add: tuple[str, ...]
+    windows: int | None
+    arriving: tuple[str, ...]
 
 
 @click.command(
@@ -86,16 +100,7 @@ _WORKERS = ("workers.min", "workers.max")
 )
 @config_option
 @json_option
-def plan(
-    config: Path | None,
-    counts: tuple[str, ...],
-    workers: int | None,
-    told: tuple[str, ...],
-    add: tuple[str, ...],
-    windows: int | None,
-    arriving: tuple[str, ...],
-    as_json: bool,
-) -> None:
+def plan(*, config: Path | None, as_json: bool, **options: Any) -> None:
     """Forecast a run without starting it: workers, when it is done, what will be left over, what binds.
 
     Without --count it is for what waits now, leftovers included, as far as the windows of the endpoints are open now.
@@ -105,25 +110,29 @@ def plan(
     the limit of its type and an open window. --windows plans one window after the other, each with what the last one
     left over and what arrives meanwhile: as many as in the last 20 runs, or as --arrivals says.
     """
-    from rlm.settings import load_settings  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.forecast import forecast_of, look_ahead
+    from rlm.admin.planning import measured_arrivals
+    from rlm.settings import load_settings
 
+    asked = Asked(**options)
     settings = load_settings(config)
-    numbers, given = _read_numbers("--count", counts, settings), _read_numbers("--arrivals", arriving, settings)
-    for name in add:
+    numbers = _read_numbers("--count", asked.counts, settings)
+    given = _read_numbers("--arrivals", asked.arriving, settings)
+    for name in asked.add:
         _check_type("--add-endpoint", name, settings)
-    if given and windows is None:
+    if given and asked.windows is None:
         raise click.UsageError("--arrivals is for --windows N: what arrives in each of them")
-    other = load_settings(config, overrides=told) if told else settings
-    if workers:
-        _check_workers(workers, other)
-    _note_what_is_apart(other, workers)
+    other = load_settings(config, overrides=asked.told) if asked.told else settings
+    if asked.workers:
+        _check_workers(asked.workers, other)
+    _note_what_is_apart(other, asked.workers)
     with opened(settings) as store:
-        cases = _cases(store, other, add, workers, asked=bool(told or add or workers), fresh=bool(counts))
-        backlog = _counted(numbers, settings) if counts else _waiting(store)
-        arrivals = _measured(store).but(given) if windows else None
-    found = [_forecast(case, backlog) for case in cases]
-    if windows and arrivals:
-        found = [_look_ahead(one, backlog, arrivals, windows) for one in found]
+        cases = _cases(store, other, asked)
+        backlog = _counted(numbers, settings) if asked.counts else _waiting(store)
+        arrivals = measured_arrivals(store).but(given) if asked.windows else None
+    found = [forecast_of(case, backlog) for case in cases]
+    if asked.windows and arrivals:
+        found = [look_ahead(one, backlog, arrivals, asked.windows) for one in found]
     _answer(found, backlog, arrivals, as_json=as_json)
 
 
@@ -144,7 +153,7 @@ def _read_numbers(option: str, texts: tuple[str, ...], settings: Settings) -> di
 
 
 def _check_type(option: str, name: str, settings: Settings) -> None:
-    from rlm.settings.faults import close_match, did_you_mean  # noqa: PLC0415
+    from rlm.settings.faults import close_match, did_you_mean
 
     if name not in settings.types:
         hint = did_you_mean(close_match(name, settings.types))
@@ -153,8 +162,8 @@ def _check_type(option: str, name: str, settings: Settings) -> None:
 
 
 def _check_workers(workers: int, settings: Settings) -> None:
-    """Refuse more workers than there can be, and say where there are more than there may be."""
-    from rlm.settings.model import MOST_WORKERS  # noqa: PLC0415
+    """Refuse more workers than RLM supports; warn about more than `workers.max`."""
+    from rlm.settings.model import MOST_WORKERS
 
     if workers > MOST_WORKERS:
         shown = one_line(f"{workers:,}", _SHOWN)
@@ -165,7 +174,7 @@ def _check_workers(workers: int, settings: Settings) -> None:
 
 
 def _note_what_is_apart(settings: Settings, workers: int | None) -> None:
-    from rlm.admin.whatif import told  # noqa: PLC0415
+    from rlm.admin.whatif import told
 
     for key in told(settings):
         if _APART.fullmatch(key):
@@ -174,26 +183,27 @@ def _note_what_is_apart(settings: Settings, workers: int | None) -> None:
             say(f"--workers {workers:,} fixes the number: {key} makes no difference here.")
 
 
-def _cases(
-    store: Store, settings: Settings, add: Iterable[str], workers: int | None, *, asked: bool, fresh: bool
-) -> list[Case]:
-    """Return today's case, and after it the one asked for if one was."""
-    from rlm.admin.planning import start_seconds  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.admin.whatif import as_it_is, as_it_might_be  # noqa: PLC0415
+def _cases(store: Store, settings: Settings, asked: Asked) -> list[Case]:
+    """Return today's case, then the hypothetical one if one was asked for."""
+    from rlm.admin.planning import start_seconds
+    from rlm.admin.whatif import as_it_is, as_it_might_be
 
+    fresh = bool(asked.counts)
     today = as_it_is(store, start_seconds(store), fresh=fresh)
-    return [today, as_it_might_be(store, today, settings, add, workers, fresh=fresh)] if asked else [today]
+    if not (asked.told or asked.add or asked.workers):
+        return [today]
+    return [today, as_it_might_be(store, today, settings, asked.add, asked.workers, fresh=fresh)]
 
 
 def _counted(numbers: Mapping[str, int], settings: Settings) -> Backlog:
-    """Return the backlog of given counts: new events, each of its type's own priority."""
-    from rlm.ledger.reading.backlog import Backlog  # noqa: PLC0415
+    """Return the backlog of given counts: new events, each with its type's priority."""
+    from rlm.ledger.reading.backlog import Backlog
 
     return Backlog.of_counts({one.name: numbers.get(one.name, 0) for one in settings.event_types})
 
 
 def _waiting(store: Store) -> Backlog:
-    from rlm.ledger.reading.backlog import backlog  # noqa: PLC0415
+    from rlm.ledger.reading.backlog import backlog
 
     found = backlog(store)
     if found.waiting.unread:
@@ -202,30 +212,6 @@ def _waiting(store: Store) -> Backlog:
             "planned for."
         )
     return found
-
-
-def _measured(store: Store) -> Arrivals:
-    from rlm.admin.planning import measured_arrivals  # noqa: PLC0415
-
-    return measured_arrivals(store)
-
-
-def _forecast(case: Case, backlog: Backlog) -> Forecast:
-    from rlm.plan.division import sacrifice  # noqa: PLC0415
-
-    planned = case.plan(backlog.events)
-    left = {
-        one.name: sacrifice(planned.by_type[one.name].expected_leftover, backlog.ranks(one.name, one.priority))
-        for one in case.types
-    }
-    return Forecast(case, planned, left, open_run=backlog.run.id if backlog.run else None)
-
-
-def _look_ahead(found: Forecast, backlog: Backlog, arrivals: Arrivals, windows: int) -> Forecast:
-    from dataclasses import replace  # noqa: PLC0415
-
-    arriving = arrivals.within(found.case.settings.run.every_seconds)
-    return replace(found, outlook=found.case.outlook(backlog.events, arriving, windows))
 
 
 def _answer(found: list[Forecast], backlog: Backlog, arrivals: Arrivals | None, *, as_json: bool) -> None:

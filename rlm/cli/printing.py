@@ -7,56 +7,64 @@ import re
 import secrets
 import shutil
 import sys
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.text import LONGEST_TEXT, columns, cut, safe, safe_line, safe_words
+from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, columns, cut, safe, safe_line, safe_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-
-#: What each kind of `styled` text looks like on a terminal, in the parameters of ANSI's "select graphic rendition".
+#: The ANSI "select graphic rendition" parameters of each kind of `styled` text.
 _LOOKS = {"ok": "32", "warn": "33", "error": "1;31", "busy": "36", "title": "1", "dim": "2"}
 
 
-#: Marks a styled text until it is printed. Nobody outside this process can know it, so no text from outside is styled.
+#: Marks a styled text until it is printed. It is random, so that no text from outside can style itself.
 _MARK = f"<{secrets.token_hex(8)}:"
 
 
 _MARKS = re.compile(f"{_MARK}([a-z]*);")
 
-#: The spaces before a word of a line, and the word; a command in backticks with what is attached to it is one.
+#: The spaces before a word, and the word; a command in backticks is one word.
 _WORDS = re.compile(r"( *)((?:`[^`]*`|[^ ])+)")
 
 
-#: A time as RLM writes it, and what is left of it where there is little room.
+#: A time as RLM writes it; the groups are what a short form keeps.
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\.\d+Z")
-#: Columns of a table are not made narrower than this.
+#: The narrowest last column of a table that is wrapped.
 _LEAST_WIDTH = 12
-#: What takes no more columns is not cut in a table, however narrow the terminal: ids, which one types, and times.
+#: Cells up to this width are never cut: they are times, and ids that one types.
 _WHOLE_WIDTH = 25
+#: The style of each verdict.
+_VERDICT_LOOKS = {"ok": "ok", "warn": "warn", "fail": "error"}
+#: Widths of the verdict, of names on a terminal at most, and of what was found at least.
+_VERDICT_WIDTH = 4
+_NAMES_WIDTH = 18
+_LEAST_FOUND_WIDTH = 40
 
 
 def is_terminal(*, err: bool = False) -> bool:
-    """Tell whether stdout (`err`: stderr) is a terminal on which one can draw, not a pipe, a file or a dumb one."""
+    """Return whether stdout (`err`: stderr) is a terminal that can draw, not a pipe, a file or a dumb one."""
     stream = sys.stderr if err else sys.stdout
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def is_coloured(*, err: bool = False) -> bool:
-    """Tell whether stdout (`err`: stderr) is to have colours: on a terminal, unless NO_COLOR is set (no-color.org)."""
+    """Return whether stdout (`err`: stderr) gets colours: a terminal, unless NO_COLOR is set (no-color.org)."""
     return is_terminal(err=err) and not os.environ.get("NO_COLOR")
 
 
 def styled(text: object, kind: str) -> str:
-    """Mark a text as `ok`, `warn`, `error`, `busy`, `title` or `dim`, to be coloured where it is printed, if at all.
+    """Mark a text as `ok`, `warn`, `error`, `busy`, `title` or `dim`; it is coloured when it is printed, if at all.
 
-    `show`, `say` and `table` print it; until then it holds the mark, so it goes through nothing else. It may stand in
-    the middle of a line.
+    Only `show`, `say` and `table` may print the result, for it contains marks. It may be part of a line.
+
+    Raises:
+        ValueError: no such kind.
     """
     if kind not in _LOOKS:
         raise ValueError(f"no kind of text is called {kind!r}; there are {', '.join(_LOOKS)}")
@@ -64,29 +72,29 @@ def styled(text: object, kind: str) -> str:
 
 
 def _rendered(text: str, *, coloured: bool) -> str:
-    """Make a text safe to print, and turn its marks into colours or into nothing."""
+    """Make a text safe to print, and replace its marks by colours or nothing."""
     return _MARKS.sub(lambda mark: f"\x1b[{_LOOKS.get(mark[1], '0')}m" if coloured else "", safe(text))
 
 
 def say(text: str) -> None:
-    """Tell a person something on stderr, on a terminal wrapped at words."""
+    """Print a message on stderr, wrapped at words on a terminal."""
     click.echo(_rendered(_wrapped(safe_words(text), err=True), coloured=is_coloured(err=True)), err=True)
 
 
 def say_error(words: str) -> None:
-    """Tell a person what went wrong."""
+    """Print an error message on stderr."""
     say(f"{styled('Error:', 'error')} {words}")
 
 
 def show(text: str = "") -> None:
-    """Print a line of the answer."""
+    """Print a line of the answer on stdout."""
     click.echo(_rendered(text, coloured=is_coloured()))
 
 
 def show_words(text: str, indent: int = 0) -> None:
-    """Print sentences of the answer, on a terminal wrapped at words. No data: what a program or an eye lays out.
+    """Print sentences of the answer, wrapped at words on a terminal; not for data with a layout.
 
-    An `indent` is that of the first line; the others stand two further in.
+    `indent` is that of the first line; the others are indented by two more.
     """
     first, *others = _broken(text, room() - indent - 2) if indent else [_wrapped(text)]
     for line in [f"{'':<{indent}}{first}", *(f"{'':<{indent + 2}}{other}" for other in others)]:
@@ -94,9 +102,9 @@ def show_words(text: str, indent: int = 0) -> None:
 
 
 def _wrapped(text: str, *, err: bool = False) -> str:
-    """Wrap a text at words where that goes to a terminal, but not between backticks: what one types stays in one piece.
+    """Wrap a text at words for a terminal, but not between backticks, so that commands stay in one piece.
 
-    A line that begins with a space is laid out already, and stays.
+    A line that begins with a space has a layout and stays.
     """
     if not is_terminal(err=err):
         return text
@@ -105,7 +113,7 @@ def _wrapped(text: str, *, err: bool = False) -> str:
 
 
 def _broken(line: str, width: int) -> Iterator[str]:
-    """Break a line into those that fit, as far as its words do."""
+    """Yield the lines that a line is wrapped to."""
     if width_of(line) <= width or line.startswith(" "):
         yield line
         return
@@ -120,80 +128,42 @@ def _broken(line: str, width: int) -> Iterator[str]:
 
 
 def _columns(*, err: bool) -> int:
-    """Return how wide the terminal is that stdout (`err`: stderr) goes to."""
+    """Return the width of the terminal of stdout (`err`: stderr)."""
     try:
         return os.get_terminal_size((sys.stderr if err else sys.stdout).fileno()).columns or sys.maxsize
-    except (OSError, ValueError):  # it only says that it is one
+    except (OSError, ValueError):  # a terminal in name only
         return shutil.get_terminal_size().columns
 
 
 def room() -> int:
-    """Return how many columns there are for the answer: those of the terminal, elsewhere as many as one likes."""
+    """Return the width for the answer: that of the terminal, elsewhere unlimited."""
     return _columns(err=False) if is_terminal() else sys.maxsize
 
 
 def width_of(cell: str) -> int:
-    """Return how many columns a text takes: its marks take none."""
+    """Return how many columns a text takes; marks take none."""
     return columns(_MARKS.sub("", cell))
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document on stdout. What `safe` changes in it stands in texts, where JSON means the same by it."""
+    """Print one JSON document on stdout; `safe` changes its strings to escapes with the same meaning."""
     click.echo(safe(msgspec.json.format(msgspec.json.encode(document), indent=2).decode()))
 
 
 def table(
-    headings: list[str], rows: list[list[str]], align: Callable[[int], bool] | None = None, *, whole: bool = False
-) -> None:
-    """Print a table; `align` tells which columns are numbers and stand to the right.
-
-    Cells that are too long are cut, unless they are to be left `whole`, being the operator's own words.
-    """
-    rows = [[safe_line(cell) for cell in row] for row in rows]
-    widths = _widths(headings, rows) if whole else _fitted(_widths(headings, rows), room())
-    rows = [[_cut(cell, width) for cell, width in zip(row, widths, strict=True)] for row in rows]
-    numeric = align or (lambda index: index > 0)
-    for row in [headings, *rows]:
-        cells = [
-            " " * (width - width_of(cell)) + cell if numeric(i) else cell + " " * (width - width_of(cell))
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        show("  ".join(cells).rstrip())
-
-
-def _widths(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
-    return [max(map(width_of, column)) for column in zip(headings, *rows, strict=True)]
-
-
-def _fitted(widths: Sequence[int], most: int) -> list[int]:
-    """Narrow the widest columns until all take `most`, as far as an id or a time stays whole; none is endless."""
-    fitted = [min(width, LONGEST_TEXT) for width in widths]
-    while (over := sum(fitted) + 2 * (len(fitted) - 1) - most) > 0 and max(fitted) > _WHOLE_WIDTH:
-        widest = fitted.index(max(fitted))
-        second = max((one for one in fitted if one < fitted[widest]), default=0)
-        fitted[widest] = max(_WHOLE_WIDTH, second, fitted[widest] - over)
-    return fitted
-
-
-def _cut(cell: str, width: int) -> str:
-    """Cut a cell that is wider than its column; its marks go with what they colour."""
-    return cell if width_of(cell) <= width else cut(_MARKS.sub("", cell), width)
-
-
-def fitting_table(
     headings: list[str],
     rows: list[list[str]],
-    align: Callable[[int], bool] | None = None,
+    numeric: Callable[[int], bool] = lambda index: index > 0,
     *,
     spare: Sequence[str] = (),
     whole: bool = False,
 ) -> None:
-    """Print a table; on a terminal that is too narrow for it the columns in `spare` are left out, the first one first.
+    """Print a table; columns for which `numeric` is true are aligned right.
 
-    Before that its times are shortened, and if both is not enough long cells are cut, and the last column is wrapped.
-    Anywhere else all of it is printed that is not endless: who reads a pipe counts on the columns.
+    On a terminal that is too narrow, times are shortened, then the columns in `spare` are left out one by one,
+    then long cells are cut and the last column is wrapped. With `whole`, no cell is cut. Elsewhere all columns are
+    printed, because whoever reads a pipe counts on them; only endless cells are cut.
     """
-    numeric = align or (lambda index: index > 0)
     rows = [[safe_line(cell) for cell in row] for row in rows]
     kept = list(range(len(headings)))
     if _over(headings, rows, kept) > 0:
@@ -203,17 +173,43 @@ def fitting_table(
             kept.remove(headings.index(name))
     headings, rows = [headings[index] for index in kept], [[row[index] for index in kept] for row in rows]
     rows = list(_wrapped_rows(headings, rows, whole=whole))
-    table(headings, rows, lambda place: numeric(kept[place]), whole=whole)
+    widths = _widths(headings, rows) if whole else _fitted(_widths(headings, rows), room())
+    for row in [headings, *rows]:
+        cells = [_cut(cell, width) for cell, width in zip(row, widths, strict=True)]
+        spaces = [" " * (width - width_of(cell)) for cell, width in zip(cells, widths, strict=True)]
+        told = [
+            gap + cell if numeric(index) else cell + gap for index, cell, gap in zip(kept, cells, spaces, strict=True)
+        ]
+        show("  ".join(told).rstrip())
+
+
+def _widths(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(width_of, column)) for column in zip(headings, *rows, strict=True)]
+
+
+def _fitted(widths: Sequence[int], most: int) -> list[int]:
+    """Narrow the widest columns until all take `most`, but none below the width of an id or a time."""
+    fitted = [min(width, LONGEST_TEXT) for width in widths]
+    while (over := sum(fitted) + 2 * (len(fitted) - 1) - most) > 0 and max(fitted) > _WHOLE_WIDTH:
+        widest = fitted.index(max(fitted))
+        second = max((one for one in fitted if one < fitted[widest]), default=0)
+        fitted[widest] = max(_WHOLE_WIDTH, second, fitted[widest] - over)
+    return fitted
+
+
+def _cut(cell: str, width: int) -> str:
+    """Cut a cell to its column's width; a cut cell loses its marks."""
+    return cell if width_of(cell) <= width else cut(_MARKS.sub("", cell), width)
 
 
 def _over(headings: list[str], rows: list[list[str]], kept: list[int]) -> int:
-    """Return by how many columns of the terminal these columns of a table are wider than there is room."""
+    """Return by how much the `kept` columns are wider than the terminal."""
     widths = _widths(headings, rows)
     return sum(widths[index] + 2 for index in kept) - 2 - room()
 
 
 def _wrapped_rows(headings: list[str], rows: list[list[str]], *, whole: bool) -> Iterator[list[str]]:
-    """Cut what is too long before the last column, which is wrapped to what is left then; there a long word is cut."""
+    """Cut long cells before the last column, and wrap the last one to the remaining width."""
     *others, last = _widths(headings, rows)
     others = others if whole else _fitted(others, room() - min(last, 2 * _LEAST_WIDTH) - 2)
     left = room() - sum(others) - 2 * len(others) if others else last
@@ -224,16 +220,45 @@ def _wrapped_rows(headings: list[str], rows: list[list[str]], *, whole: bool) ->
 
 
 def _wrapped_row(row: list[str], width: int) -> Iterator[list[str]]:
-    """Wrap the last cell of a row, where that leaves more than a few characters."""
+    """Wrap the last cell of a row, unless too few columns are left for it."""
     first, *more = _broken(row[-1], width) if width >= _LEAST_WIDTH else [row[-1]]
     yield [*row[:-1], first]
     yield from ([*[""] * (len(row) - 1), line] for line in more)
 
 
 def short_time(cell: str) -> str:
-    """Shorten a time of the log or the ledger to its seconds; of today the time alone."""
+    """Shorten a time as RLM writes it to seconds, without the date if it is today; return other texts as they are."""
     found = _TIME.fullmatch(cell)
     if found is None:
         return cell
     day, time = found.groups()
     return time if day == isoformat(system_clock.now())[:10] else f"{day[5:]} {time}"
+
+
+def show_verdict(verdict: str, name: str, message: str, remedy: str, names: int) -> None:
+    """Print a verdict, a name, what was found and the remedy, if any; wrapped in a column on a terminal.
+
+    `names` is the length of the longest name.
+    """
+    width = 0
+    if is_terminal():
+        names = min(names, _NAMES_WIDTH)
+        width = max(_LEAST_FOUND_WIDTH, shutil.get_terminal_size().columns - _VERDICT_WIDTH - names - 4)
+    first, *told = _finding_lines(safe_line(name), message, remedy, names, width)
+    show(f"{styled(f'{verdict:<{_VERDICT_WIDTH}}', _VERDICT_LOOKS[verdict])}  {first}")
+    for line in told:
+        show(f"{'':<{_VERDICT_WIDTH + names + 4}}{line}")
+
+
+def _finding_lines(name: str, message: str, remedy: str, names: int, width: int) -> list[str]:
+    """Return the lines of a finding; the first has the name, and what was found if both fit."""
+    told = _finding_text(message, width)
+    remedies = _finding_text(remedy, width - 2 if width else 0) if remedy else []
+    told += [f"{'  ' if number else '> '}{line}" for number, line in enumerate(remedies)]
+    return [name, *told] if len(name) > names else [f"{name:<{names}}  {told[0]}", *told[1:]]
+
+
+def _finding_text(text: str, width: int) -> list[str]:
+    """Wrap a text to `width`; 0 leaves it one line."""
+    line = cut(safe_line(text), LONGEST_LINE)
+    return (wrap(line, width, break_on_hyphens=False) if width else [line]) or [""]

@@ -1,4 +1,4 @@
-"""The long-running processes, one each, as the Procfile starts them; and who works."""
+"""The long-running processes, as the Procfile starts them: scheduler, supervisor, worker, web."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import Group, config_option, examples, json_option, new_server, store_of
-from rlm.cli.printing import fitting_table, is_terminal, print_json, show_words, styled
+from rlm.cli.common import Group, examples, new_server, store_of
+from rlm.cli.options import WholeNumber, config_option, json_option, log_format_option, volatile_option
+from rlm.cli.printing import is_terminal, print_json, show_words, styled, table
 from rlm.core.clock import isoformat
 from rlm.core.text import one_line
 
@@ -23,47 +24,27 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup
 
+
 log = logging.getLogger(__name__)
 
-#: Characters of a host's name that a terminal is shown.
+#: The most characters of a host's name on a terminal.
 _LONGEST_HOST = 24
-
-volatile_option = click.option(
-    "--allow-volatile", is_flag=True, help="Use a Redis that keeps nothing on disk: a restart of it loses events."
-)
-
-
-def _ask_for_format(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
-    """Write the choice where this process reads it, and the processes that it starts."""
-    if value is not None:
-        os.environ["RLM_LOG_FORMAT"] = value
-
-
-log_format_option = click.option(
-    "--log-format",
-    type=click.Choice(["auto", "text", "json"], case_sensitive=False),
-    envvar="RLM_LOG_FORMAT",
-    expose_value=False,
-    callback=_ask_for_format,
-    help="How log lines are written to stderr: as text, as JSON, or (auto, the default) as text on a terminal and as "
-    "JSON elsewhere. $RLM_LOG_FORMAT says the same.",
-)
 
 
 @contextmanager
 def long_running(config: Path | None, role: str) -> Iterator[tuple[Store, Wakeup, StopSignals]]:
-    """Be a process that runs until a signal: its log, its title, its store, and the signals that it got.
+    """Set up a process that runs until a signal: log, title, store; yield the store and the signals.
 
-    Redis need not answer: who cannot begin without it sees to that.
+    Redis need not answer; a caller that needs it checks.
 
-    What builds a broker is to be imported inside: Sentry is set up here, and must be before it.
+    Import what builds a broker inside the block, since Sentry is set up here and must come first.
     """
-    from setproctitle import setproctitle  # noqa: PLC0415  # a command loads what it needs when it runs
+    from setproctitle import setproctitle
 
-    from rlm import telemetry  # noqa: PLC0415
-    from rlm.ledger import open_store  # noqa: PLC0415
-    from rlm.processes import signals  # noqa: PLC0415
-    from rlm.settings import load_settings  # noqa: PLC0415
+    from rlm import telemetry
+    from rlm.ledger import open_store
+    from rlm.processes import signals
+    from rlm.settings import load_settings
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop:
@@ -83,8 +64,8 @@ def long_running(config: Path | None, role: str) -> Iterator[tuple[Store, Wakeup
 def scheduler(config: Path | None, allow_volatile: bool) -> None:
     """Start runs on the wall clock and conduct them. TERM hands an open run over, or closes it."""
     with long_running(config, "scheduler") as (store, wakeup, stop):
-        from rlm.ledger.fitness import require_fit  # noqa: PLC0415
-        from scheduler.service import SchedulerService  # noqa: PLC0415
+        from rlm.ledger.fitness import require_fit
+        from scheduler.service import SchedulerService
 
         require_fit(store, allow_volatile=allow_volatile)
         SchedulerService(store, wakeup, stop, allow_volatile=allow_volatile).run()
@@ -97,9 +78,9 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
 def supervisor(config: Path | None, allow_volatile: bool) -> None:
     """Keep the wanted number of workers alive on this host. TERM lets calls in flight end; a second TERM does not."""
     with long_running(config, "supervisor") as (store, wakeup, stop):
-        from actors.launcher import ForkserverLauncher  # noqa: PLC0415
-        from rlm.ledger.fitness import require_fit  # noqa: PLC0415
-        from rlm.processes.supervisor import Supervisor  # noqa: PLC0415
+        from actors.launcher import ForkserverLauncher
+        from rlm.ledger.fitness import require_fit
+        from rlm.processes.supervisor import Supervisor
 
         require_fit(store, allow_volatile=allow_volatile)
         launcher = ForkserverLauncher(store)
@@ -116,8 +97,8 @@ def worker() -> None:
 @log_format_option
 def start_worker(config: Path | None) -> None:
     """Be one worker, in the foreground, beside those of the supervisors."""
-    from actors.worker import run_worker  # noqa: PLC0415
-    from rlm.settings import load_settings  # noqa: PLC0415
+    from actors.worker import run_worker
+    from rlm.settings import load_settings
 
     worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     run_worker(worker_id, load_settings(config))
@@ -128,8 +109,8 @@ def start_worker(config: Path | None) -> None:
 @json_option
 def list_workers(config: Path | None, as_json: bool) -> None:
     """List who works, where, since when, and on how many events."""
-    from rlm.admin.report import revision_in_force  # noqa: PLC0415
-    from rlm.ledger.processes import Role  # noqa: PLC0415
+    from rlm.admin.report import revision_in_force
+    from rlm.ledger.processes import Role
 
     with store_of(config) as store:
         workers = store.processes.alive(Role.WORKER)
@@ -164,10 +145,54 @@ def list_workers(config: Path | None, as_json: bool) -> None:
             ]
             for entry in entries
         ]
-        fitting_table(names, rows, lambda index: index in {0, 3, 4}, spare=["started_at"])
+        table(names, rows, lambda index: index in {0, 3, 4}, spare=["started_at"])
 
 
 def _state(state: str, *, other: bool) -> str:
     if other:
         return styled(f"{state}, another configuration", "warn")
     return styled(state, {"ready": "ok", "starting": "busy", "stopping": "warn"}.get(state, "dim"))
+
+
+@click.command(
+    epilog=examples("rlm web --metrics-only", "rlm web --port 9090", "RLM_WEB__TOKEN=env:RLM_TOKEN rlm web --host ::")
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=8088, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
+@click.option("--metrics-only", is_flag=True, help="Serve /metrics and /healthz only, and no page for people.")
+@config_option
+@log_format_option
+def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> None:
+    """Serve metrics for Prometheus, and a health check, over HTTP. TERM ends it at once.
+
+    /metrics has what the ledger says at that moment, over all processes and hosts; one such process is enough for all
+    of them. /healthz answers 200 while Redis answers and a scheduler lives, else 503 with the reason. / says so. It
+    starts without Redis too, and says that it is away.
+
+    On another address than the loopback interface's it starts only with a token (web.token), which all but /healthz
+    then ask for, as "Authorization: Bearer TOKEN".
+
+    The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
+    """
+    from rlm.settings import load_settings
+    from rlm.web.access import read_token
+    from rlm.web.serve import bind, serve
+
+    settings = load_settings(config).web
+    token = read_token(settings.token, os.environ)
+    with bind(host, port, has_token=bool(token)) as bound:
+        where = _url(bound)
+        with long_running(config, "web") as (store, wakeup, stop):
+            from rlm.web.app import make_app, redis_trouble
+
+            asked = "a token is asked for" if token else "this host only, without a token"
+            log.info("Serving %s/metrics and %s/healthz, %s", where, where, asked, extra={"action": "serve"})
+            if reason := redis_trouble(store):
+                log.warning("Nothing can be read yet: %s", reason, extra={"action": "serve"})
+            app = make_app(store, token, settings.hosts, metrics_only=metrics_only)
+            serve(app, bound, wakeup, stop)
+
+
+def _url(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -8,22 +8,10 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from rlm.cli.common import (
-    CommandError,
-    ExitCode,
-    Group,
-    config_option,
-    confirm,
-    dry_run_option,
-    examples,
-    json_option,
-    show_looked_at,
-    store_of,
-    yes_option,
-)
+from rlm.cli.common import CommandError, ExitCode, Group, confirm, examples, show_looked_at, store_of
+from rlm.cli.options import config_option, dry_run_option, interval_option, json_option, yes_option
 from rlm.cli.printing import is_terminal, print_json, say, show, show_words, table
-from rlm.cli.queueevents import drop, list_events
-from rlm.cli.watch import interval_option, watch
+from rlm.cli.queue_events import drop, list_events
 from rlm.core.errors import StoreError
 from rlm.core.text import counted, one_line, span
 
@@ -34,13 +22,13 @@ if TYPE_CHECKING:
     from rlm.admin.auditlist import Pushed
     from rlm.ledger import Store
     from rlm.ledger.fitness import Finding
-    from rlm.terminal import Output
+    from rlm.terminal.live import Output
 
-#: How often `rlm queue monitor` looks where nobody says otherwise, seconds.
+#: How often `rlm queue monitor` looks by default, seconds.
 MONITOR_SECONDS = 2.0
-#: Warnings about lines that are printed; the others are only counted.
+#: The most warnings printed about lines; the others are only counted.
 MOST_WARNINGS = 20
-#: Bytes of items beyond which a strict push keeps them in a file until all are read.
+#: Beyond this many bytes a strict push buffers items in a file.
 SPOOLED_BYTES = 10_000_000
 
 
@@ -61,7 +49,7 @@ def stats(config: Path | None, as_json: bool) -> None:
 
     "pending" counts all events that wait: in the ledger, and in the 100,000 oldest items on the audit list.
     """
-    from rlm.admin.queues import queue_stats  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.queues import queue_stats
 
     with store_of(config) as store:
         found = queue_stats(store)
@@ -90,10 +78,11 @@ def monitor(config: Path | None, interval: float | None, as_json: bool) -> None:
     line. Rates are of the time since the command began, the last 10 minutes at the most; the forecast goes by the last
     20 runs, as that of `rlm plan --windows 20`.
     """
-    from rlm.admin.monitoring import Monitor  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.admin.planning import start_seconds  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.terminal import Drawn, JSONLines, Lines, QueuePicture  # noqa: PLC0415
-    from rlm.terminal.queue import queue_line  # noqa: PLC0415
+    from rlm.admin.monitoring import Monitor
+    from rlm.admin.planning import start_seconds
+    from rlm.cli.status import watch
+    from rlm.terminal.live import Drawn, JSONLines, Lines
+    from rlm.terminal.queue import QueuePicture, queue_line
 
     with store_of(config) as store:
         seen = Monitor(store, start_seconds(store))
@@ -147,10 +136,10 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool, as_json: bool) ->
     letter is pushed, too, and warned about, one by one and in sum; one of more than a megabyte, or
     `queue.max_item_bytes` if that is more, is not, and the command exits with 1.
     """
-    from rlm.admin.auditlist import Pushed, push_lines, read_lines, waiting_items  # noqa: PLC0415
-    from rlm.ledger.fitness import check_fitness  # noqa: PLC0415
-    from rlm.ledger.keys import longest_item  # noqa: PLC0415
-    from rlm.ledger.processes import Role  # noqa: PLC0415
+    from rlm.admin.auditlist import Pushed, push_lines, read_lines, waiting_items
+    from rlm.ledger.fitness import check_fitness
+    from rlm.ledger.keys import longest_item
+    from rlm.ledger.processes import Role
 
     if file.isatty():
         say("Reading items from the terminal, one JSON object a line; Ctrl-D ends.")
@@ -197,8 +186,8 @@ def _describe_push(pushed: Pushed, waiting: int, *, conducted: bool) -> None:
 
 
 def _require_good(store: Store, lines: Iterable[bytes], checked: IO[bytes], *, as_json: bool) -> None:
-    """Read all lines into `checked`; end the command if any item would become a dead letter."""
-    from rlm.admin.auditlist import Pushed, check_lines, waiting_items  # noqa: PLC0415
+    """Copy all lines into `checked`; end the command if any item would become a dead letter."""
+    from rlm.admin.auditlist import Pushed, check_lines, waiting_items
 
     read = Pushed()
     for item, warning in check_lines(store.settings, lines, read):
@@ -224,7 +213,6 @@ def _as_json(pushed: Pushed, waiting: int) -> dict[str, Any]:
 
 
 def _then(*, conducted: bool) -> str:
-    """Say what takes the items that were pushed."""
     if conducted:
         return "The next tick takes them; `rlm start` starts a run now, `rlm plan` forecasts it."
     return (
@@ -244,7 +232,7 @@ def clear(config: Path | None, *, yes: bool, dry_run: bool, as_json: bool) -> No
 
     Only that list is cleared: what a run has taken, in staging or in the ledger, and dead letters stay.
     """
-    from rlm.admin.auditlist import clear_items, waiting_items  # noqa: PLC0415
+    from rlm.admin.auditlist import clear_items, waiting_items
 
     with store_of(config) as store:
         waiting = waiting_items(store)

@@ -42,7 +42,7 @@ _EXITS = {
     ExitCode.INTERRUPTED: "interrupted with Ctrl-C; a view, or a process that goes on until then, ends with 0",
     ExitCode.PIPE: "whoever read its output went away",
 }
-#: What every command has.
+#: The options of every command.
 _COMMON = {"--config", "--debug", "--help"}
 _WIDTH = 120
 
@@ -61,7 +61,7 @@ def commands_reference() -> str:
 
 
 def _described(parent: click.Context, name: str) -> Iterator[str]:
-    """Describe a command, or each of a group's."""
+    """Yield the description of a command, or of each command of a group."""
     group = parent.command
     command = group.get_command(parent, name) if isinstance(group, click.Group) else None
     if command is None:

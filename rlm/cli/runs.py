@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from rlm.cli.common import (
-    ANSWER_SECONDS,
-    POLL_SECONDS,
     CommandError,
     InterruptedCommandError,
-    config_option,
     examples,
-    json_option,
-    number_argument,
     show_looked_at,
     store_of,
 )
-from rlm.cli.completing import open_run_id, run_ids
-from rlm.cli.printing import fitting_table, is_terminal, print_json, show, show_words, styled
-from rlm.cli.processes import volatile_option
-from rlm.cli.watch import FOLLOW_SECONDS, interval_option
-from rlm.core.clock import system_clock
+from rlm.cli.completion import open_run_id, run_ids
+from rlm.cli.options import (
+    FOLLOW_SECONDS,
+    config_option,
+    interval_option,
+    json_option,
+    number_argument,
+    volatile_option,
+)
+from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import State
 from rlm.core.text import counted, span
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from rlm.core.run import Run
-    from rlm.ledger import Store
-    from rlm.processes.signals import StopSignals, Wakeup
 
 #: How the states of finished runs look in a list.
 STATE_KINDS = {State.COMPLETED: "ok", State.PARTIAL: "warn", State.CANCELLED: "warn", State.FAILED: "error"}
@@ -62,9 +58,9 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     """
     if interval is not None and not wait:
         raise click.UsageError("--interval is for --wait: how often to look")
-    from rlm.cli.describing import show_record, tell  # noqa: PLC0415
-    from rlm.cli.starting import ask_scheduler, conduct_here, wait_for  # noqa: PLC0415
-    from rlm.processes import signals  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.cli.starting import ask_scheduler, conduct_here, wait_for
+    from rlm.cli.status import show_record, tell
+    from rlm.processes import signals
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop, store_of(config) as store:
@@ -116,9 +112,9 @@ def status(config: Path | None, run_id: str | None, *, follow: bool, interval: f
     """
     if interval is not None and not follow:
         raise click.UsageError("--interval is for --follow: how often to look")
-    from rlm.admin import report  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.cli.describing import describe, describe_rest  # noqa: PLC0415
-    from rlm.cli.following import beside, follow_status, picture_of, show_picture  # noqa: PLC0415
+    from rlm.admin import report
+    from rlm.cli.status import beside, describe, describe_rest, follow_status, show_picture
+    from rlm.terminal.record import picture_of
 
     if follow:
         with store_of(config) as store:
@@ -148,8 +144,8 @@ def result(config: Path | None, run_id: str | None, as_json: bool) -> None:
 
     RUN is the id of a run, or as much of its beginning as no other has.
     """
-    from rlm.admin import report  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.cli.describing import show_record  # noqa: PLC0415
+    from rlm.admin import report
+    from rlm.cli.status import show_record
 
     with store_of(config) as store:
         found = report.record(store, report.find_run(store, run_id))
@@ -162,8 +158,8 @@ def result(config: Path | None, run_id: str | None, as_json: bool) -> None:
 @json_option
 def list_runs(config: Path | None, number: int, as_json: bool) -> None:
     """List the last N runs (20), newest first."""
-    from rlm.admin import report  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.ledger.archive import Archive, ArchiveKind  # noqa: PLC0415
+    from rlm.admin import report
+    from rlm.ledger.archive import Archive, ArchiveKind
 
     keys = ("run_id", "state", "started_at", "duration_seconds", "counts")
     with store_of(config) as store:
@@ -189,8 +185,8 @@ def list_runs(config: Path | None, number: int, as_json: bool) -> None:
             for entry in entries
         ]
         headings = ["run", "state", "started", "took", *columns]
-        spare = ["started", "taken", "carried_over"]  # its id tells when it started, and what became of all how many
-        fitting_table(headings, rows, lambda index: index > 2, spare=spare)  # noqa: PLR2004
+        spare = ["started", "taken", "carried_over"]  # the id and the other columns say as much
+        table(headings, rows, lambda index: index > 2, spare=spare)  # noqa: PLR2004
         if older:
             show()
             show_words(older.strip())
@@ -205,9 +201,10 @@ def cancel(config: Path | None, run_id: str | None, as_json: bool) -> None:
 
     RUN is the id of a run, or as much of its beginning as no other has.
     """
-    from rlm.admin import report  # noqa: PLC0415  # a command loads what it needs when it runs
-    from rlm.cli.describing import tell  # noqa: PLC0415
-    from rlm.processes import signals  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin import report
+    from rlm.cli.starting import await_close
+    from rlm.cli.status import tell
+    from rlm.processes import signals
 
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop, store_of(config) as store:
@@ -216,23 +213,4 @@ def cancel(config: Path | None, run_id: str | None, as_json: bool) -> None:
             raise NoSuchRunError(f"Run {run_id!r} is not open." if run_id else "No run is open; nothing to cancel.")
         store.runs.cancel(run.id)
         store.processes.wake("scheduler")
-        tell(_await_close(store, run, wakeup, stop), as_json=as_json)
-
-
-def _await_close(store: Store, run: Run, wakeup: Wakeup, stop: StopSignals) -> dict[str, Any]:
-    """Wait until a run is closed; close it here when no conductor lives, or none answers."""
-    until = system_clock.monotonic() + ANSWER_SECONDS
-    while (record := store.runs.record(run.id)) is None:
-        if stop.graceful:
-            raise InterruptedCommandError(f"Run {run.id} is being cancelled; see `rlm status`.")
-        if system_clock.monotonic() > until and store.leases.holder() is None:
-            from scheduler.byhand import HandConductor  # noqa: PLC0415
-
-            conductor = HandConductor(store, wakeup, stop, allow_volatile=True)  # it opened there: close it there
-            try:
-                conductor.campaign(ANSWER_SECONDS)
-                conductor.close_open(run.id)
-            finally:
-                conductor.resign()
-        system_clock.sleep(POLL_SECONDS)
-    return record
+        tell(await_close(store, run, wakeup, stop), as_json=as_json)

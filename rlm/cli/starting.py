@@ -1,4 +1,4 @@
-"""`rlm start`: the scheduler is asked for a run, or it is conducted here; how it gets on is shown meanwhile."""
+"""How `rlm start` and `rlm cancel` work: ask the scheduler, or conduct the run here, and show its progress."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ from typing import TYPE_CHECKING, Any
 
 from rlm import telemetry
 from rlm.admin import report
-from rlm.cli.aside import lines_above, progress_aside
 from rlm.cli.common import ANSWER_SECONDS, POLL_SECONDS, CommandError, InterruptedCommandError
-from rlm.cli.following import detached, is_open, progress_output
+from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal
-from rlm.cli.watch import FOLLOW_SECONDS, look_once
+from rlm.cli.status import detached, look_once, progress_output
 from rlm.core.clock import system_clock
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
 from rlm.processes.grace import group_grace
 from rlm.processes.group import ProcessGroup
+from rlm.terminal.live import lines_above, progress_aside
+from rlm.terminal.words import is_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rlm.core.run import Run
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup
     from rlm.settings import Settings
-    from rlm.terminal import Drawn
+    from rlm.terminal.live import Drawn
 
-#: How often `rlm start --wait` tells of changes where there is no terminal, seconds.
+#: How often `rlm start --wait` prints changes without a terminal, seconds.
 TOLD_SECONDS = 10.0
 
 
 def ask_scheduler(store: Store, stop: StopSignals, *, patient: bool) -> dict[str, Any] | None:
-    """Ask the scheduler for a run; None when nobody takes the request up in time.
+    """Ask the scheduler for a run; return its reply, None if nobody takes the request up in time.
 
-    Where no scheduler is known at all, only a `patient` caller waits for one that may be coming up.
+    If no scheduler is known, only a `patient` caller waits for one that may be starting.
     """
     if not patient and store.leases.holder() is None and not store.processes.alive(Role.SCHEDULER):
         return None
@@ -52,7 +54,7 @@ def ask_scheduler(store: Store, stop: StopSignals, *, patient: bool) -> dict[str
 
 
 def wait_for(store: Store, run_id: str, stop: StopSignals, interval: float | None) -> dict[str, Any]:
-    """Show how a run gets on that another process conducts, until its record is there; Redis may go away meanwhile."""
+    """Show the progress of a run that another process conducts; return its record. Redis may go away meanwhile."""
     pause = interval or (FOLLOW_SECONDS if is_terminal(err=True) else TOLD_SECONDS)
     shown_at = float("-inf")
     with progress_output() as output:
@@ -73,14 +75,14 @@ def wait_for(store: Store, run_id: str, stop: StopSignals, interval: float | Non
 def conduct_here(
     store: Store, wakeup: Wakeup, stop: StopSignals, interval: float | None, *, allow_volatile: bool
 ) -> dict[str, Any]:
-    """Conduct a run in this process, with a supervisor of our own where none lives."""
+    """Conduct a run in this process, with a supervisor of its own if none is alive; return the record."""
     telemetry.set_up(store.settings, "conductor")
     require_fit(store, allow_volatile=allow_volatile)
-    from scheduler.byhand import HandConductor  # noqa: PLC0415  # Sentry is set up before a broker is built
+    from scheduler.byhand import HandConductor  # Sentry is set up before a broker is built
 
     conductor = HandConductor(store, wakeup, stop, allow_volatile=allow_volatile)
     with ExitStack() as stack:
-        stack.callback(conductor.resign)  # also where `campaign` raises: it may hold the lease by then
+        stack.callback(conductor.resign)  # also if `campaign` raises, since it may hold the lease by then
         conductor.campaign(ANSWER_SECONDS)
         drawn = None
         if is_terminal(err=True):
@@ -106,7 +108,7 @@ def _check_uninterrupted(stop: StopSignals) -> None:
 def _own_supervisor(
     settings: Settings, stop: StopSignals, drawn: Drawn | None, *, allow_volatile: bool
 ) -> Iterator[None]:
-    """Keep a supervisor running for as long as the block lasts.
+    """Run a supervisor during the block.
 
     Its output goes to stderr, above the picture if one is `drawn` there.
     """
@@ -124,3 +126,22 @@ def _own_supervisor(
             yield
         finally:
             group.end()
+
+
+def await_close(store: Store, run: Run, wakeup: Wakeup, stop: StopSignals) -> dict[str, Any]:
+    """Wait until a run is closed and return its record; close it here if no conductor answers."""
+    until = system_clock.monotonic() + ANSWER_SECONDS
+    while (record := store.runs.record(run.id)) is None:
+        if stop.graceful:
+            raise InterruptedCommandError(f"Run {run.id} is being cancelled; see `rlm status`.")
+        if system_clock.monotonic() > until and store.leases.holder() is None:
+            from scheduler.byhand import HandConductor
+
+            conductor = HandConductor(store, wakeup, stop, allow_volatile=True)  # whatever opened it may close
+            try:
+                conductor.campaign(ANSWER_SECONDS)
+                conductor.close_open(run.id)
+            finally:
+                conductor.resign()
+        system_clock.sleep(POLL_SECONDS)
+    return record

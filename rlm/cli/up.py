@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TextIO
 import click
 from click.core import ParameterSource
 
-from rlm.cli.common import config_option, examples, tell_new_server
-from rlm.cli.processes import log_format_option, volatile_option
+from rlm.cli.common import examples, tell_new_server
+from rlm.cli.options import config_option, log_format_option, volatile_option
 from rlm.core.errors import ConfigurationError, RLMError
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from rlm.processes.foreman import Entry
     from rlm.settings import Settings
 
-#: What is run where there is no Procfile.
+#: What runs without a Procfile.
 DEFAULT_COMMANDS = ("scheduler", "supervisor")
-#: So long Redis may take to say who runs already, seconds: it need not answer yet.
+#: Time for Redis to say who runs already, seconds; it need not answer yet.
 _LOOK_SECONDS = 1.0
 
 
@@ -48,14 +48,14 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     the calls in flight, then the rest. A second one ends all of it at once. If one process ends by itself, all are
     stopped, and its exit code is that of this command.
     """
-    from setproctitle import setproctitle  # noqa: PLC0415  # a command loads what it needs when it runs
+    from setproctitle import setproctitle
 
-    from rlm.ledger.connect import connected  # noqa: PLC0415
-    from rlm.processes import signals  # noqa: PLC0415
-    from rlm.processes.foreman import Foreman  # noqa: PLC0415
-    from rlm.processes.grace import group_grace  # noqa: PLC0415
-    from rlm.settings import load_settings  # noqa: PLC0415
-    from rlm.settings.sources import current_directory  # noqa: PLC0415
+    from rlm.ledger.connect import connected
+    from rlm.processes import signals
+    from rlm.processes.foreman import Foreman
+    from rlm.processes.grace import group_grace
+    from rlm.settings import load_settings
+    from rlm.settings.sources import current_directory
 
     setproctitle("rlm up")
     wakeup = signals.Wakeup()
@@ -74,21 +74,21 @@ def up(config: Path | None, allow_volatile: bool) -> None:
 
 
 def _with_format(environ: Mapping[str, str], output: TextIO) -> dict[str, str]:
-    """Decide for the processes how they log: their output is a pipe, but what they say is shown on `output`."""
-    from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat, is_coloured, log_format  # noqa: PLC0415
+    """Choose the log format of the processes by `output`, where their lines are shown; they only see a pipe."""
+    from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat, is_coloured, log_format
 
     asked = {}
     context = click.get_current_context(silent=True)
     if context and context.get_parameter_source("log_format") is ParameterSource.COMMANDLINE:
-        asked = {FORMAT_VARIABLE: os.environ[FORMAT_VARIABLE]}  # a .env file does not go before it
+        asked = {FORMAT_VARIABLE: os.environ[FORMAT_VARIABLE]}  # the option takes precedence over a .env file
     chosen = log_format({**environ, **asked}, output)
     colour = {"FORCE_COLOR": "1"} if chosen is LogFormat.TEXT and is_coloured(environ, output) else {}
     return {**environ, **colour, FORMAT_VARIABLE: chosen}
 
 
 def _printer(environ: Mapping[str, str], output: TextIO) -> Printer:
-    from rlm.telemetry.lines import JsonPrinter, TextPrinter  # noqa: PLC0415
-    from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat, is_coloured  # noqa: PLC0415
+    from rlm.telemetry.lines import JsonPrinter, TextPrinter
+    from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat, is_coloured
 
     if environ[FORMAT_VARIABLE] == LogFormat.JSON:
         return JsonPrinter(output)
@@ -96,19 +96,19 @@ def _printer(environ: Mapping[str, str], output: TextIO) -> Printer:
 
 
 def _where(settings: Settings, url: str) -> str:
-    """Say where the audit system finds the list, if it asks."""
-    from rlm.settings import mask_url  # noqa: PLC0415
+    """Return where Redis is, for the audit system."""
+    from rlm.settings import mask_url
 
     port = settings.redis.embedded_port if settings.redis.url == "embedded" else 0
     return f"Redis is at {mask_url(url)}" + (f", and for other programs at redis://127.0.0.1:{port}/0" if port else "")
 
 
 def _others_here(settings: Settings, url: str) -> str:
-    """Say which scheduler and supervisor run on this host already; nothing where none does or Redis does not answer."""
-    from rlm.admin.doctor.processes import has_died  # noqa: PLC0415
-    from rlm.ledger.connect import make_client  # noqa: PLC0415
-    from rlm.ledger.keys import Keys  # noqa: PLC0415
-    from rlm.ledger.processes import Processes, Role  # noqa: PLC0415
+    """Return a warning about a scheduler or supervisor on this host, '' if there is none or Redis does not answer."""
+    from rlm.admin.doctor.processes import has_died
+    from rlm.ledger.connect import make_client
+    from rlm.ledger.keys import Keys
+    from rlm.ledger.processes import Processes, Role
 
     found = []
     with suppress(RLMError), closing(make_client(url, socket_timeout=_LOOK_SECONDS)) as client:
@@ -128,10 +128,10 @@ def _others_here(settings: Settings, url: str) -> str:
 
 
 def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: bool) -> list[Entry]:
-    """Make the entries of the Procfile beside the configuration file, or the default ones."""
-    from honcho.colour import get_colours  # noqa: PLC0415
+    """Return the entries of the Procfile beside the configuration file, or the default ones."""
+    from honcho.colour import get_colours
 
-    from rlm.processes.foreman import Entry  # noqa: PLC0415
+    from rlm.processes.foreman import Entry
 
     root = settings.source.parent if settings.source else Path.cwd()
     procfile = root / "Procfile"
@@ -154,9 +154,9 @@ def _default_commands(*, allow_volatile: bool) -> dict[str, str]:
 
 
 def _read_procfile(path: Path) -> dict[str, str]:
-    from honcho.environ import parse_procfile  # noqa: PLC0415
+    from honcho.environ import parse_procfile
 
-    from rlm.core.files import read_trusted_text  # noqa: PLC0415
+    from rlm.core.files import read_trusted_text
 
     try:
         commands: dict[str, str] = parse_procfile(read_trusted_text(path)).processes
@@ -168,9 +168,9 @@ def _read_procfile(path: Path) -> dict[str, str]:
 
 
 def _read_dotenv(path: Path) -> dict[str, str]:
-    from honcho.environ import parse  # noqa: PLC0415
+    from honcho.environ import parse
 
-    from rlm.core.files import read_trusted_text  # noqa: PLC0415
+    from rlm.core.files import read_trusted_text
 
     try:
         variables: dict[str, str] = parse(read_trusted_text(path)) if os.path.lexists(path) else {}
@@ -180,7 +180,7 @@ def _read_dotenv(path: Path) -> dict[str, str]:
 
 
 def _environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Have the processes read the same configuration, and find this installation's `rlm` before any other."""
+    """Make the processes read the same configuration, and find this installation's `rlm` first."""
     scripts = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent)]
     found = shutil.which(sys.argv[0]) if Path(sys.argv[0]).name == "rlm" else None
     if found:

@@ -1,4 +1,4 @@
-"""The picture of the queues: what waits, how it moves, how old the oldest is, and what is to be expected."""
+"""The picture of the queues: what waits, how it moves, how old the oldest is, and the forecast."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from rich.text import Text
 from rlm.admin.monitoring import Direction
 from rlm.core.text import counted, safe_line, span
 from rlm.terminal import words
-from rlm.terminal.bars import NARROWEST, Bar, Name, curve
-from rlm.terminal.run import BORDER, QUIET, WIDEST, panel, state_text
+from rlm.terminal.drawing import BORDER, QUIET, WIDEST, Bar, Name, columns, curve, panel, state_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from rlm.admin.monitoring import Trend
 
-#: The widest that a curve gets, columns, and what stands beside it.
+#: The widest curve, and the width of the columns beside it.
 WIDEST_CURVE, _BESIDE_CURVE = 80, 46
 
 #: The arrow and the colour of each direction.
@@ -36,7 +35,7 @@ _IN_ASCII = str.maketrans({"↑": "^", "↓": "v", "→": "="})
 
 @dataclass(frozen=True)
 class QueuePicture:
-    """The queues, by the document of `rlm queue monitor`, and the curves of their `trend`."""
+    """The queues, from the document of `rlm queue monitor` and the curves of their `trend`."""
 
     found: Mapping[str, Any]
     trend: Trend
@@ -76,7 +75,6 @@ def _facts(found: Mapping[str, Any]) -> Table:
 
 
 def _moves(found: Mapping[str, Any], trend: Trend, room: int, *, ascii_only: bool) -> Table:
-    """Draw what waits, what arrives and what is settled, as numbers and curves."""
     told = found["trend"]
     arrow, style = _LOOKS[told["direction"]]
     arrow = arrow.translate(_IN_ASCII) if ascii_only else arrow
@@ -109,11 +107,7 @@ def _span(told: Mapping[str, Any]) -> str:
 
 
 def _types(by_type: Mapping[str, Any]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, expand=True, header_style=QUIET)
-    table.add_column("type", max_width=40, min_width=8)
-    table.add_column("", ratio=1, width=NARROWEST, no_wrap=True)
-    table.add_column("waiting", justify="right", no_wrap=True)
-    table.add_column("oldest", justify="right", no_wrap=True)
+    table = columns("type", 40, bar=True, numbers=("waiting", "oldest"))
     most = max((one["pending"] for one in by_type.values()), default=0)
     for name, one in by_type.items():
         bar: RenderableType = Bar((one["pending"], "█", "cyan"), (most - one["pending"], " ", "")) if most else Text()
@@ -123,7 +117,6 @@ def _types(by_type: Mapping[str, Any]) -> Table:
 
 
 def _ahead(found: Mapping[str, Any]) -> list[RenderableType]:
-    """Say what is to be expected."""
     outlook = found["outlook"]
     if outlook is None:
         return []
@@ -132,7 +125,7 @@ def _ahead(found: Mapping[str, Any]) -> list[RenderableType]:
 
 
 def queue_line(found: Mapping[str, Any]) -> str:
-    """Write it in one line, for where there is no terminal."""
+    """Return the queues in one line, for output without a terminal."""
     told = found["trend"]
     ages = [one["oldest_seconds"] for one in found["by_type"].values() if one["oldest_seconds"] is not None]
     direction, outlook = told["direction"], found["outlook"]

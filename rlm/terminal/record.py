@@ -1,4 +1,4 @@
-"""The picture of a finished run: what became of it, by type and by endpoint, against its plan."""
+"""The pictures of a finished run and of the time between two runs."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from rlm.admin import report
 from rlm.core.tally import away_in_words
-from rlm.core.text import counted, safe_line, span
+from rlm.core.text import counted, harmless, safe_line, span
+from rlm.core.window import Circuit
 from rlm.terminal import words
-from rlm.terminal.bars import NARROWEST, Bar, Name
-from rlm.terminal.run import BORDER, LISTED_ENDPOINTS, QUIET, WIDEST, panel, title_of
+from rlm.terminal.drawing import BORDER, QUIET, WIDEST, Bar, Name, columns, number, panel, state_text
+from rlm.terminal.run import LISTED_ENDPOINTS, RunPicture, title_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-#: From so many columns inside on, answers and durations are told by endpoint as well.
+#: From this inner width on, answers and durations are shown by endpoint.
 WIDE = 96
+_NO_SUPERVISOR = "no supervisor is alive to start any: `rlm up` or `rlm supervisor` starts one"
 
 
 @dataclass(frozen=True)
 class RecordPicture:
-    """A finished run, by its record; without `endpoints` by its types alone."""
+    """A finished run, from its record; without `endpoints` only its types."""
 
     record: Mapping[str, Any]
     title: str = ""
@@ -45,7 +48,7 @@ class RecordPicture:
 
 
 def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
-    """Say what became of a run, and how that compares with its plan."""
+    """Return what became of a run, compared with its plan."""
     counts, plan, team = record["counts"], record["plan"], record["workers"]
     began, ended = words.clock(record["started_at"]), words.clock(record["finished_at"])
     took = f"{span(record['duration_seconds'])} of {span(record['window_seconds'])}"
@@ -85,24 +88,23 @@ def _intake(counts: Mapping[str, int]) -> list[RenderableType]:
 
 
 def _types(record: Mapping[str, Any]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, expand=True, header_style=QUIET)
-    table.add_column("type", max_width=34, min_width=8)
-    table.add_column("", ratio=1, width=NARROWEST, no_wrap=True)
-    for name in ("taken", "carried", "done", "failed", "left over"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = columns("type", 34, bar=True, numbers=("taken", "carried", "done", "failed", "left over"))
     for name, one in record["by_type"].items():
         bar = Bar((one["completed"], "█", "green"), (one["failed"], "X", "red"), (one["leftover"], "░", "yellow"))
         table.add_row(
             Name(name),
             bar if one["taken"] + one["carried_over"] else Text(),
-            *_numbers((one["taken"], ""), (one["carried_over"], ""), (one["completed"], "green")),
-            *_numbers((one["failed"], "bold red"), (one["leftover"], "yellow")),
+            number(one["taken"]),
+            number(one["carried_over"]),
+            number(one["completed"], "green"),
+            number(one["failed"], "bold red"),
+            number(one["leftover"], "yellow"),
         )
     return table
 
 
 def _endpoints_shown(record: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """Return the endpoints and budgets to be shown; of many only those that were called; and how many are not."""
+    """Return the endpoints and budgets to show, and how many are hidden: of many, those without a call."""
     entries = record["by_endpoint"] | record.get("by_budget", {})
     if len(entries) <= LISTED_ENDPOINTS:
         return entries, 0
@@ -111,26 +113,21 @@ def _endpoints_shown(record: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def _endpoints(shown: Mapping[str, Any], width: int) -> Table:
-    """Draw a line per endpoint and budget: its calls, the peak against its limit, their answers if there is room."""
+    """Draw a row per endpoint and budget: calls, peak, limit, and answers if the terminal is wide."""
     wide = width >= WIDE
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style=QUIET, expand=not wide)
-    table.add_column("endpoint", min_width=8)
-    for name in ("calls", *(("completed",) if wide else ()), "throttled", "errors", "peak"):
-        table.add_column(name, justify="right", no_wrap=True)
+    headings = ("calls", *(("completed",) if wide else ()), "throttled", "errors", "peak")
+    table = columns("endpoint", None, numbers=headings, expand=not wide)
     table.add_column("limit", max_width=None if wide else 14)
-    table.add_column("p50 ms" if wide else "ms", justify="right", no_wrap=True)
-    if wide:
-        table.add_column("p95 ms", justify="right", no_wrap=True)
+    for heading in ("p50 ms", "p95 ms") if wide else ("ms",):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, one in shown.items():
-        table.add_row(
-            Name(name, "" if one["calls"] else QUIET),
-            *_numbers((one["calls"], "")),
-            *(_numbers((one["completed"], "green")) if wide else ()),
-            *_numbers((one["throttled"], "yellow"), (one["errors"], "bold red"), (one["peak_in_window"], "")),
-            Name(one["limit"], QUIET),
-            *_numbers((round(one.get("p50_ms", 0)), "")),
-            *(_numbers((round(one.get("p95_ms", 0)), "")) if wide else ()),
-        )
+        cells = [number(one["calls"]), number(one["throttled"], "yellow"), number(one["errors"], "bold red")]
+        times = [number(round(one.get("p50_ms", 0)))]
+        if wide:
+            cells.insert(1, number(one["completed"], "green"))
+            times.append(number(round(one.get("p95_ms", 0))))
+        peak = number(one["peak_in_window"])
+        table.add_row(Name(name, "" if one["calls"] else QUIET), *cells, peak, Name(one["limit"], QUIET), *times)
     return table
 
 
@@ -140,9 +137,124 @@ def _limits_changed(shown: Mapping[str, Any]) -> list[RenderableType]:
 
 
 def _limit(one: Mapping[str, Any]) -> str:
-    """Write a limit, and the one that the run began with: its peak may be of that one's time."""
+    """Return the limit and the one at the run's beginning, since the peak may date from then."""
     return f"{one['limit']}, was {one['limit_before']}" if one.get("limit_before") else str(one["limit"])
 
 
-def _numbers(*pairs: tuple[int, str]) -> list[Text]:
-    return [Text(f"{number:,}", style=style) if number else Text("-", style=QUIET) for number, style in pairs]
+@dataclass(frozen=True)
+class RestPicture:
+    """The state between two runs, from the document of `rlm.admin.report.at_rest`."""
+
+    found: Mapping[str, Any]
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it as wide as the terminal."""
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style=QUIET, no_wrap=True)
+        grid.add_column()
+        for name, told in rest_rows(self.found):
+            grid.add_row(name, told)
+        yield panel(Text("no run is open", style="bold default"), [grid], min(options.max_width, WIDEST))
+
+
+def rest_rows(found: Mapping[str, Any]) -> list[tuple[str, Text]]:
+    """Return the state between two runs as pairs of name and text."""
+    rows = [
+        ("last run", last_run(found)),
+        ("last tick", Text(_last_tick(found))),
+        ("next tick", next_tick(found)),
+        ("waiting", Text(waiting(found["waiting"]))),
+    ]
+    if letters := found["waiting"]["failed"]:
+        rows.append(("dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")))
+    if unwell := words.unwell({"by_endpoint": {name: _at_rest(one) for name, one in found["by_endpoint"].items()}}):
+        rows.append(("endpoints", Text("; ".join(unwell), style="yellow")))
+    rows.append(("workers", _alive(found)))
+    told = words.looked_at(found)
+    return [*rows, *([("looking at", Text(told, style=QUIET))] if told else [])]
+
+
+def _at_rest(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Add which call will probe an endpoint, since between runs nothing calls it."""
+    return {**entry, "circuit_reason": "by the next call"} if entry["health"] == Circuit.PROBING else entry
+
+
+def last_run(found: Mapping[str, Any]) -> Text:
+    """Return what the last run came to."""
+    record = found["last_record"]
+    if record is None:
+        return Text(f"none yet; `rlm start{'' if found['schedulers'] else ' --wait'}` starts one now")
+    when = f"{safe_line(record['run_id'])}, {span(found['last_ended_seconds'])} ago, "
+    return Text(when).append_text(state_text(record["state"])).append(words.summary(record)[len(record["state"]) :])
+
+
+def _last_tick(found: Mapping[str, Any]) -> str:
+    if found["last_tick"] is None:
+        return "none yet"
+    return f"{words.clock(found['last_tick'])} UTC, {span(found['last_tick_seconds'])} ago"
+
+
+def next_tick(found: Mapping[str, Any]) -> Text:
+    """Return when the next run starts by itself, which needs a living scheduler."""
+    if not found["schedulers"]:
+        return Text("none: no scheduler is running; `rlm up` or `rlm scheduler` starts one", style="bold red")
+    return Text(f"{words.clock(found['next_tick'])} UTC, in {span(found['next_tick_seconds'])}", style="cyan")
+
+
+def waiting(one: Mapping[str, Any]) -> str:
+    """Return what the next run will find."""
+    told = [
+        counted(one["events"], "item"),
+        *([f"{one['staged']:,} in staging"] if one["staged"] else []),
+        *([f"{counted(one['leftover'], 'event')} left over"] if one["leftover"] else []),
+        *([f"{counted(one['retried'], 'event')} retried by hand"] if one["retried"] else []),
+    ]
+    return ", ".join(told) if any(one[key] for key in ("events", "staged", "leftover", "retried")) else "nothing"
+
+
+def _alive(found: Mapping[str, Any]) -> Text:
+    if found["workers"]:
+        return Text(f"{found['workers']:,} alive")
+    if found["supervisors"]:
+        return Text("none; they start when a run needs them")
+    return Text(f"none, and {_NO_SUPERVISOR}", style="bold red")
+
+
+def rest_line(found: Mapping[str, Any]) -> str:
+    """Return the state between two runs in one line, for output without a terminal."""
+    record = found["last_record"]
+    told = [f"last run {record['run_id']} {words.summary(record)}"] if record else []
+    lacking = [] if found["workers"] or found["supervisors"] else [_NO_SUPERVISOR]
+    return "; ".join(["no run is open", *told, f"waiting: {waiting(found['waiting'])}", *lacking])
+
+
+def picture_of(found: Mapping[str, Any], height: int | None = None) -> RenderableType:
+    """Return the picture of a status: of an open run, of a finished one, or of none."""
+    found = harmless(found)
+    if found["state"] == report.IDLE:
+        return RestPicture(found)
+    return RunPicture(found, height) if words.is_open(found) else RecordPicture(found)
+
+
+def line_of(found: Mapping[str, Any]) -> str:
+    """Return a status in one line."""
+    if found["state"] == report.IDLE:
+        return rest_line(found)
+    return words.line(found) if words.is_open(found) else f"run {found['run_id']} {words.summary(found)}"
+
+
+def changes(found: Mapping[str, Any]) -> Hashable:
+    """Return what makes a new line worth writing: counts, workers ready, conductor, endpoints not well."""
+    if found["state"] == report.IDLE:
+        return found["state"], found["last"]
+    if not words.is_open(found):
+        return found["run_id"], found["state"]
+    healths = tuple((name, entry["health"]) for name, entry in words.shut(found).items())
+    return (
+        found["run_id"],
+        found["state"],
+        words.counts_in_all(found),
+        found["workers"]["ready"],
+        healths,
+        words.unconducted(found),
+    )

@@ -1,12 +1,13 @@
-"""What the views say of a status document, in words."""
+"""Sentences about a status document or a record."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rlm.admin.report import IDLE
 from rlm.core import tally
-from rlm.core.run import State
+from rlm.core.run import MOVES, State
 from rlm.core.text import counted, named, of_another_configuration, safe_line, span
 from rlm.core.window import RECOVERING, WELL
 
@@ -15,24 +16,12 @@ if TYPE_CHECKING:
 
 _MINUTE, _HOUR = 60, 3600
 
-#: So many endpoints that are not well are named; of the others only the number is told.
+#: The most endpoints that are named in a sentence.
 MOST_NAMED = 3
-
-#: How each state of a run is coloured, in rich's words.
-STATE_STYLES = {
-    State.DRAINING: "cyan",
-    State.PLANNING: "cyan",
-    State.RUNNING: "bold cyan",
-    State.FINISHING: "cyan",
-    State.COMPLETED: "bold green",
-    State.PARTIAL: "bold yellow",
-    State.CANCELLED: "bold yellow",
-    State.FAILED: "bold red",
-}
 
 
 class Counted(NamedTuple):
-    """Where the events of a run, or of one type of it, are."""
+    """How many events of a run, or of one of its types, are in which state."""
 
     total: int
     completed: int
@@ -41,17 +30,22 @@ class Counted(NamedTuple):
 
     @property
     def waiting(self) -> int:
-        """Those that nobody has in hand."""
+        """The events that are neither settled nor under way."""
         return self.total - self.completed - self.failed - self.under_way
 
 
+def is_open(found: Mapping[str, Any]) -> bool:
+    """Return whether a document is the status of an open run."""
+    return found["state"] != IDLE and State(found["state"]) in MOVES
+
+
 def clock(moment: str) -> str:
-    """Write the time of day of an ISO 8601 text, which is UTC."""
+    """Return the time of day (UTC) of an ISO 8601 text."""
     return moment[11:19]
 
 
 def counts_of(entry: Mapping[str, Any]) -> Counted:
-    """Count the events of a type, by its entry in a status document or a record."""
+    """Return the counts of a type, from its entry in a status document or a record."""
     return Counted(
         entry["taken"] + entry["carried_over"],
         entry["completed"],
@@ -61,17 +55,17 @@ def counts_of(entry: Mapping[str, Any]) -> Counted:
 
 
 def counts_in_all(found: Mapping[str, Any]) -> Counted:
-    """Count the events of a run."""
+    """Return the counts of a run."""
     each = [counts_of(entry) for entry in found["by_type"].values()]
     return Counted(*(sum(column) for column in zip(*each, strict=True))) if each else Counted(0, 0, 0, 0)
 
 
 def countdown(found: Mapping[str, Any]) -> str:
-    """Write how much of its window an open run has left."""
+    """Return how much of its window an open run has left."""
     return f"{span(found['seconds_left'])} left of {span(found['window_seconds'])}"
 
 
-#: What is said of a run that is in one of these states.
+#: The forecast of a run that has none yet, or needs none any more.
 _PHASES = {
     State.DRAINING: "taking the items off the audit list; the forecast comes with the plan",
     State.PLANNING: "planning: counts and windows become workers and a forecast",
@@ -79,39 +73,39 @@ _PHASES = {
 }
 
 
-class Forecast(NamedTuple):
-    """What is expected of a run, in words: when it is done, what is left over, what binds; `fits` says it in short."""
+class Expectation(NamedTuple):
+    """The forecast of an open run: when it is done and what is left over, what binds, and whether all of it `fits`."""
 
     words: str
     binds: str
     fits: bool
 
 
-def forecast(found: Mapping[str, Any]) -> Forecast:
-    """Say what is expected of an open run by now, and how that compares with its deadline."""
+def forecast(found: Mapping[str, Any]) -> Expectation:
+    """Return the present forecast of an open run."""
     if phase := _PHASES.get(found["state"]):
-        return Forecast(phase, "", fits=True)
+        return Expectation(phase, "", fits=True)
     expected = found.get("forecast") or found["plan"]
     if unconducted(found):
-        return Forecast("nothing more is sent until somebody conducts it", "", fits=False)
+        return Expectation("nothing more is sent until somebody conducts it", "", fits=False)
     left = expected["expected_leftover"]
     when = _done(found, expected)
     if left and _awaits_probe(found, expected):
         told = "waits for an endpoint to answer well, at most until the deadline"
-        return Forecast(
+        return Expectation(
             f"{told}; if none does, {counted(left, 'event')} will be left over", expected.get("binds", ""), fits=False
         )
     if not left:
-        return Forecast(f"{when}; all of it fits", "", fits=True)
+        return Expectation(f"{when}; all of it fits", "", fits=True)
     told = f"{when}; {counted(left, 'event')} will be left over"
     if probed := expected.get("probed"):
         names = f"{named([safe_line(one) for one in probed], MOST_NAMED)} {'is' if len(probed) == 1 else 'are'}"
         told = f"{when}, but for what {names} probed with; up to {counted(left, 'event')} will be left over"
-    return Forecast(told, expected.get("binds", ""), fits=False)
+    return Expectation(told, expected.get("binds", ""), fits=False)
 
 
 def _awaits_probe(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
-    """Return whether no call is counted on any more, while endpoints rest or are probed and may answer well again."""
+    """Return whether the rest of the run depends on endpoints that rest or are probed."""
     if expected.get("shortage") and not expected["workers"]:
         return False
     recovering = any(entry["health"] in RECOVERING for entry in shut(found).values())
@@ -119,7 +113,7 @@ def _awaits_probe(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool
 
 
 def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    """Say when the last event that fits is answered."""
+    """Return when the last event that fits is answered."""
     called, forecast_seconds = found["called_seconds"], expected["forecast_seconds"]
     if called is None and not forecast_seconds:
         return "no call is expected to begin"
@@ -135,7 +129,7 @@ def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
 
 
 def progress(found: Mapping[str, Any]) -> str:
-    """Say of an open run how much is done of all, how fast it is called, and how many calls failed."""
+    """Return how much of an open run is done, how fast it calls, and how many calls failed."""
     counts = counts_in_all(found)
     told = [f"{counts.completed:,} of {counted(counts.total, 'event')} done"]
     told += [counted(counts.failed, "dead letter")] if counts.failed else []
@@ -143,7 +137,7 @@ def progress(found: Mapping[str, Any]) -> str:
 
 
 def _calling(found: Mapping[str, Any]) -> list[str]:
-    """Say how fast an open run calls, and how many calls were answered otherwise than well."""
+    """Return how fast a run calls, and how many calls failed or were throttled."""
     called = found["called_seconds"]
     calls, errors, throttled = (
         sum(one[key] for one in found["by_endpoint"].values()) for key in ("calls", "errors", "throttled")
@@ -154,7 +148,7 @@ def _calling(found: Mapping[str, Any]) -> list[str]:
 
 
 def workers(found: Mapping[str, Any]) -> str:
-    """Say who works: workers ready of those wanted, lanes busy of those there are, workers replaced."""
+    """Return how many workers are ready, how many lanes are busy, and how many workers were replaced."""
     one = found["workers"]
     if not one["wanted"] and not one["now"]:
         return "no worker is wanted yet"
@@ -168,25 +162,25 @@ def workers(found: Mapping[str, Any]) -> str:
 
 
 def summary(record: Mapping[str, Any]) -> str:
-    """Write what became of a run in one line."""
+    """Return what became of a run in one line."""
     failure = f" ({safe_line(record['failure'])})" if record.get("failure") else ""
     return f"{record['state']} after {span(record['duration_seconds'])}{failure}: {outcome(record['counts'])}"
 
 
 def outcome(counts: Mapping[str, int]) -> str:
-    """Write what became of a run's events."""
+    """Return what became of a run's events."""
     return f"{counts['completed']:,} completed, {counts['failed']:,} failed, {counts['leftover']:,} left over"
 
 
 def looked_at(found: Mapping[str, Any]) -> str:
-    """Say which installation a status is of, an empty text where it does not tell."""
+    """Return which installation a status is about, '' if it does not say."""
     if "redis" not in found:
         return ""
     return f"{found['config'] or 'the built-in defaults'}, Redis {found['redis']}, prefix {found['prefix']}"
 
 
 def used(record: Mapping[str, Any]) -> str:
-    """Say how much of what there was a run used, and how old answers were; an empty text where that is not known."""
+    """Return the utilisation of a run and the age of its answers, '' if they are not known."""
     if (one := record.get("used")) is None:
         return ""
     ages = f"{span(one['answered_p50_seconds'])}, 19 of 20 in {span(one['answered_p95_seconds'])}"
@@ -197,14 +191,14 @@ def used(record: Mapping[str, Any]) -> str:
 
 
 def unconducted(found: Mapping[str, Any]) -> str:
-    """Say of an open run that nobody conducts it, and what to type; an empty text where somebody does."""
+    """Return a warning if nobody conducts an open run, else ''."""
     if found.get("conductor", "-") is not None:
         return ""
     return "nobody conducts this run: `rlm up` or `rlm scheduler` goes on with it"
 
 
 def troubles(record: Mapping[str, Any]) -> list[str]:
-    """Say of a finished run why events were left over, that calls failed, that there are dead letters."""
+    """Return why a finished run left events over, which calls failed, and its dead letters."""
     told = [safe_line(one["sentence"]) for one in record.get("why", ())]
     told += call_troubles(record)
     if dead := record["counts"]["failed"] + record["counts"]["invalid"]:
@@ -214,7 +208,7 @@ def troubles(record: Mapping[str, Any]) -> list[str]:
 
 
 def _at_intake(counts: Mapping[str, int]) -> str:
-    """Say how many dead letters were written at intake, which are no events that failed."""
+    """Return how many dead letters come from intake; those count as invalid, not as failed."""
     if not (invalid := counts["invalid"]):
         return ""
     some = f"{invalid:,} of them " if counts["failed"] else ""
@@ -222,7 +216,7 @@ def _at_intake(counts: Mapping[str, int]) -> str:
 
 
 def call_troubles(found: Mapping[str, Any]) -> list[str]:
-    """Say of a run, open or finished, what went wrong with its calls, and which limits are set too high."""
+    """Return what went wrong with a run's calls, and which limits are too high."""
     too_high = [
         safe_line(f"a limit is too high: {one['sentence']}; {one['remedy']} sets it")
         for one in found.get("limits_too_high", ())
@@ -231,7 +225,7 @@ def call_troubles(found: Mapping[str, Any]) -> list[str]:
 
 
 def failed_calls(found: Mapping[str, Any]) -> str:
-    """Say of a run, open or finished, how many of its calls were not answered well, and why; empty where all were."""
+    """Return how many of a run's calls failed or were throttled, and why; '' if none."""
     entries = found["by_endpoint"].values()
     calls, errors, throttled = (sum(one[key] for one in entries) for key in ("calls", "errors", "throttled"))
     if not errors + throttled:
@@ -242,7 +236,7 @@ def failed_calls(found: Mapping[str, Any]) -> str:
 
 
 def unwell(found: Mapping[str, Any]) -> list[str]:
-    """Say to which endpoints and budgets calls do not go as their limits allow, and why; those alike together."""
+    """Return which endpoints and budgets are not well, and why; those with the same reason together."""
     alike: dict[tuple[Any, ...], list[tuple[str, Mapping[str, Any]]]] = {}
     for name, entry in shut(found).items():
         reason = entry["health"], entry.get("circuit_reason"), entry.get("circuit_seconds") is None
@@ -266,12 +260,12 @@ def _unwell(alike: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 
 
 def health(entry: Mapping[str, Any]) -> str:
-    """Write the health of an endpoint, why, and for how much longer."""
+    """Return the health of an endpoint, why, and for how much longer."""
     return healths(entry)[0]
 
 
 def healths(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    """Write the health of an endpoint with why and for how much longer, without why, and the word alone."""
+    """Return the health of an endpoint in three lengths: with reason and time, with time, and alone."""
     health = str(entry["health"])
     why = f" ({entry['circuit_reason']})" if entry.get("circuit_reason") else ""
     left = f" for {span(entry['circuit_seconds'])}" if entry.get("circuit_seconds") is not None else ""
@@ -279,7 +273,7 @@ def healths(entry: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def in_short(seconds: float) -> str:
-    """Write a duration in six characters at the most, whole units, none of it already gone: `2 s`, `12 min`."""
+    """Return a duration in at most six characters, in whole units rounded up: `2 s`, `12 min`."""
     for unit, length in (("h", _HOUR), ("min", _MINUTE)):
         if seconds > length:
             return f"{math.ceil(seconds / length)} {unit}"
@@ -287,7 +281,7 @@ def in_short(seconds: float) -> str:
 
 
 def next_slot(entry: Mapping[str, Any]) -> str:
-    """Write when an endpoint has a slot: `now`, in how long, or a dash where nobody knows."""
+    """Return when an endpoint has a free slot: `now`, in how long, or a dash if that is not known."""
     seconds = entry["next_slot_seconds"]
     if seconds is None:
         return "-"
@@ -295,7 +289,7 @@ def next_slot(entry: Mapping[str, Any]) -> str:
 
 
 def line(found: Mapping[str, Any]) -> str:
-    """Write how an open run stands in one line, for where there is no terminal."""
+    """Return the status of an open run in one line, for output without a terminal."""
     counts = counts_in_all(found)
     words = [f"run {found['run_id']} {found['state']}: {counts.completed:,} of {counts.total:,} completed"]
     words += [f"{counts.under_way:,} under way, {counts.waiting:,} waiting, {counts.failed:,} failed"]

@@ -10,7 +10,7 @@ import socket
 import pytest
 from click.testing import CliRunner
 
-from rlm.cli import steer
+from rlm.admin.endpoints import who
 from rlm.cli.endpoint import endpoint
 from rlm.ledger.limiter import Admitted
 from rlm.telemetry.metrics import Gauges
@@ -360,9 +360,9 @@ def test_a_user_without_a_name_is_told_by_number(monkeypatch):
     def unknown(_uid):
         raise KeyError
 
-    monkeypatch.setattr(steer.pwd, "getpwuid", unknown)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
 
-    assert steer.who() == f"{os.getuid()}@{socket.gethostname()}"
+    assert who() == f"{os.getuid()}@{socket.gethostname()}"
 
 
 def test_status_tells_what_is_not_closed(inst):

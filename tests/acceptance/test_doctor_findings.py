@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from rlm import __version__
 from rlm.admin.doctor import events, processes, server
-from rlm.cli import up, verdicts
+from rlm.cli import printing, up
 from rlm.cli.group import rlm
 from rlm.core.clock import system_clock
 from rlm.ledger.processes import Process, Role, WorkerState
@@ -404,11 +404,12 @@ def test_strict_makes_a_warning_exit_one(inst):
 
 def test_on_a_narrow_terminal_what_was_found_is_wrapped_in_its_column(monkeypatch, capsys):
     """A name that is too long has a line of its own."""
-    monkeypatch.setattr(verdicts, "is_terminal", lambda: True)
+    monkeypatch.setattr(printing, "is_terminal", lambda **_stream: True)
+    monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((70, 40)))
 
-    verdicts.show_verdict("warn", "clock", "word " * 12, "do " * 20, names=30)
-    verdicts.show_verdict("ok", "times.OPEN_POSITION_DETECTED", "fine", "", names=30)
+    printing.show_verdict("warn", "clock", "word " * 12, "do " * 20, names=30)
+    printing.show_verdict("ok", "times.OPEN_POSITION_DETECTED", "fine", "", names=30)
 
     lines = capsys.readouterr().out.splitlines()
     assert all(len(line) <= 70 for line in lines)

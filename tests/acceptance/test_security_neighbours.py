@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from rlm.cli.completing import _url
+from rlm.cli.completion import _url
 from rlm.cli.group import rlm
 from rlm.core.errors import ArchiveError, UnsafeError
 from rlm.core.files import claim_directory

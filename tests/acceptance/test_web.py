@@ -236,7 +236,7 @@ def test_a_signal_ends_it_at_once_whoever_is_connected(tmp_path, valkey_only_url
 def test_no_other_process_loads_what_it_serves_with():
     """Workers and commands start as fast as before."""
     code = (
-        "import sys, actors.worker, scheduler.service, rlm.cli.processes, rlm.cli.runs, rlm.cli.web, rlm.telemetry\n"
+        "import sys, actors.worker, scheduler.service, rlm.cli.processes, rlm.cli.runs, rlm.telemetry\n"
         "print(*{'starlette', 'uvicorn', 'prometheus_client', 'anyio'} & set(sys.modules))"
     )
 

@@ -6,7 +6,7 @@ import pytest
 from _pytest.capture import CaptureIO
 
 from rlm.cli import printing
-from rlm.cli.printing import fitting_table, is_coloured, is_terminal, say, show, show_words, styled, table
+from rlm.cli.printing import is_coloured, is_terminal, say, show, show_words, styled, table
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_table_fits_a_narrow_terminal(
 
     def printed(width: int) -> list[str]:
         monkeypatch.setenv("COLUMNS", str(width))
-        fitting_table(headings, rows, lambda _index: False, spare=["spare"])
+        table(headings, rows, lambda _index: False, spare=["spare"])
         return capsys.readouterr().out.replace("\x1b[33m", "").replace("\x1b[0m", "").splitlines()
 
     # When it is printed on terminals that are narrower and narrower

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from rlm.cli.durations import seconds_of
 from rlm.cli.group import rlm
+from rlm.cli.options import seconds_of
 from rlm.core.text import span
 from tests.each import each
 

@@ -8,15 +8,15 @@ import termios
 
 import pytest
 
-from rlm.cli import keys
-from rlm.cli.keys import Keyboard, keyboard
+from rlm.terminal import live
+from rlm.terminal.live import Keyboard, keyboard
 
 
 @pytest.fixture
 def terminal(monkeypatch):
     """A terminal that types into this process, which is in its foreground: the end to type at, and its own."""
     typist, own = pty.openpty()
-    monkeypatch.setattr(keys, "_terminal", lambda: own)
+    monkeypatch.setattr(live, "_terminal", lambda: own)
     yield typist, own
     os.close(typist)
     os.close(own)
@@ -49,7 +49,7 @@ def test_what_is_typed_is_not_shown_and_the_terminal_is_as_before(terminal):
 
 def test_without_a_terminal_it_only_waits():
     """In a pipe, in the background, with stdin closed."""
-    assert keys._terminal() is None
+    assert live._terminal() is None
     with keyboard() as found:
         assert not found.wait(0.01)
 

@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from rlm.cli.mock_api import _faults, mock_api
+from rlm.cli.sandbox import _faults, mock_api
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.errors import ListenError
 from tests.each import each

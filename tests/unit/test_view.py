@@ -11,11 +11,10 @@ from rich.console import Console
 from rich.text import Text
 
 from rlm.admin.monitoring import QueueSample, Trend
-from rlm.cli.following import changes, line_of, picture_of
-from rlm.terminal import Drawn, JSONLines, Lines, QueuePicture, bars, words
-from rlm.terminal.outputs import console_on
-from rlm.terminal.queue import queue_line
-from rlm.terminal.rest import rest_line, rest_rows
+from rlm.terminal import drawing, words
+from rlm.terminal.live import Drawn, JSONLines, Lines, console_on
+from rlm.terminal.queue import QueuePicture, queue_line
+from rlm.terminal.record import changes, line_of, picture_of, rest_line, rest_rows
 from tests.each import each
 
 WIDTHS = (40, 80, 140)
@@ -575,7 +574,7 @@ def test_a_picture_is_drawn_in_place_and_kept_while_redis_is_away(monkeypatch):
 )
 def test_a_bar_shows_every_part(numbers, width, expected):
     """However small, as long as there is a column for it; and it is always as wide as it is."""
-    shares = bars.shares(numbers, width)
+    shares = drawing.shares(numbers, width)
 
     assert sum(shares) == width
     assert sorted(shares) == sorted(expected)
@@ -584,17 +583,17 @@ def test_a_bar_shows_every_part(numbers, width, expected):
 @pytest.mark.parametrize(("values", "expected"), [([], ""), ([0, 0], "▁▁"), ([1, 2, 4], "▃▅█"), ([3], "█")])
 def test_a_curve(values, expected):
     """From 0 at the bottom to the largest at the top."""
-    assert bars.curve(values, 10) == expected
+    assert drawing.curve(values, 10) == expected
 
 
 def test_a_curve_of_many_values_is_as_wide_as_its_room():
     """Each column is a mean."""
-    assert bars.curve(range(1000), 8) == "▁▂▃▄▅▆▇█"
+    assert drawing.curve(range(1000), 8) == "▁▂▃▄▅▆▇█"
 
 
 def test_a_name_is_cut_in_its_middle():
     """Names of endpoints differ at their ends."""
-    assert bars.cut(Text("overflow_rebalance_api_1"), 12, "…").plain == "overf…_api_1"
+    assert drawing.cut(Text("overflow_rebalance_api_1"), 12, "…").plain == "overf…_api_1"
 
 
 @pytest.mark.parametrize(

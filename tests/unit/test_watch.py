@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from rlm.cli.watch import Detached, detachable, watch
+from rlm.cli.status import Detached, detachable, watch
 from rlm.core.clock import system_clock
 from rlm.core.errors import NoSuchRunError, StoreUnreachableError
 

@@ -12,7 +12,9 @@ from rlm.core.clock import system_clock
 from rlm.core.run import MOVES, State
 from rlm.core.text import counted
 from rlm.ledger.processes import WorkerState
-from rlm.terminal import Drawn, RecordPicture, RunPicture
+from rlm.terminal.live import Drawn
+from rlm.terminal.record import RecordPicture
+from rlm.terminal.run import RunPicture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

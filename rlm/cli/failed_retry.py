@@ -3,27 +3,116 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import ExitCode, confirm, examples, store_of
-from rlm.cli.completing import letter_ids
-from rlm.cli.letterchoice import Dealing, deal_options, found_letters, letter_filter
+from rlm.admin.letters import LetterFilter
+from rlm.cli.common import CommandError, ExitCode, confirm, examples, store_of
+from rlm.cli.completion import endpoint_names, letter_ids, type_names
+from rlm.cli.options import Duration, config_option, dry_run_option, gathered, json_option, yes_option
 from rlm.cli.printing import print_json, say, say_error, show_words
+from rlm.core.clock import system_clock
+from rlm.core.event import Reason
 from rlm.core.text import counted, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from rlm.admin.letters import LetterFilter, Outcome
+    from rlm.admin.letters import Outcome
     from rlm.ledger import Store
 
-#: Letters that are refused are named, up to so many; the others are only counted.
+#: The most refused letters that are named; the others are only counted.
 MOST_REFUSED = 5
-#: Characters of the ids of letters that are printed for a person.
+#: The most characters of ids of letters that are printed.
 IDS_WIDTH = 400
+
+
+def _filter(
+    types: Sequence[str], reasons: Sequence[str], endpoints: Sequence[str], since: float | None, text: str
+) -> LetterFilter:
+    since_time = since and system_clock.now() - since
+    return LetterFilter(frozenset(types), frozenset(reasons), frozenset(endpoints), since_time, text)
+
+
+#: Adds the options that choose dead letters; the command gets their filter as `chosen`.
+letter_filter = gathered(
+    "chosen",
+    _filter,
+    click.option(
+        "--type",
+        "types",
+        metavar="TYPE",
+        multiple=True,
+        shell_complete=type_names,
+        help="Those of events of this type.",
+    ),
+    click.option(
+        "--reason",
+        "reasons",
+        metavar="REASON",
+        multiple=True,
+        type=click.Choice([one.value for one in Reason]),
+        help=f"Those with this reason: {', '.join(Reason)}.",
+    ),
+    click.option(
+        "--endpoint",
+        "endpoints",
+        metavar="NAME",
+        multiple=True,
+        shell_complete=endpoint_names,
+        help="Those whose event this endpoint was called for last.",
+    ),
+    click.option("--since", type=Duration(), metavar="DURATION", help="Those of so long ago at the most."),
+    click.option(
+        "--search", "text", metavar="TEXT", default="", help="Those with this in item, wallet, event or detail."
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dealing:
+    """The flags of retry and drop: all letters, without asking, only counted, printed as JSON."""
+
+    every: bool
+    yes: bool
+    dry_run: bool
+    as_json: bool
+
+
+#: Adds the flags of retry and drop; the command gets them as `how`.
+deal_options = gathered(
+    "how",
+    Dealing,
+    click.option("--all", "every", is_flag=True, help="All of them."),
+    yes_option,
+    dry_run_option,
+    config_option,
+    json_option,
+)
+
+
+def found_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
+    """Return the letters with these ids, in the order given.
+
+    Raises:
+        CommandError: an id is unknown.
+    """
+    from rlm.admin.letters import find_letters
+    from rlm.ledger.archive import Archive, ArchiveKind
+
+    found = find_letters(store, ids)
+    if unknown := [handle for handle in dict.fromkeys(ids) if handle not in found]:
+        names = ", ".join(map(repr, unknown))
+        raise CommandError(
+            f"No dead letter {names}; nothing was changed. `rlm failed list` shows those there are."
+            + Archive(store.settings.archive_dir).hint(ArchiveKind.FAILED),
+            ExitCode.NOT_FOUND,
+        )
+    return {handle: found[handle] for handle in ids}
+
 
 ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=letter_ids)
 
@@ -47,7 +136,7 @@ def retry(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: 
     leaves those that would only become dead letters again: no JSON, say, or too large. Exits with 1 if any cannot be
     retried, as one whose type is still not configured.
     """
-    from rlm.admin.letters import retry_letter, retry_unless_hopeless  # noqa: PLC0415  # a command loads what it needs
+    from rlm.admin.letters import retry_letter, retry_unless_hopeless
 
     _check_choice(ids, chosen, how)
     with store_of(config) as store:
@@ -56,14 +145,11 @@ def retry(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: 
         if how.dry_run:
             _tell_of(total - left, "retried", left, as_json=how.as_json)
             return
-        # Nothing is lost by it, so a script is not held up.
+        # A retry loses nothing, so a script need not confirm it.
         if total > left and not how.yes and sys.stdin.isatty():
             confirm(f"Retry {counted(total - left, 'dead letter')}?", "retried")
         outcomes = list(_deal(store, ids, total, retry_letter if ids else retry_unless_hopeless, chosen))
     _tell(outcomes, "retried", as_json=how.as_json)
-    if not how.as_json and any(not one.refused for one in outcomes):
-        show_words("They go out with the next run; `rlm start` starts one now.")
-    _exit(outcomes)
 
 
 @click.command(
@@ -81,7 +167,7 @@ def drop(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: D
 
     Their event ids are forgotten, too: the same event seen again is a new one, no duplicate.
     """
-    from rlm.admin.letters import drop_letter  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.admin.letters import drop_letter
 
     _check_choice(ids, chosen, how)
     with store_of(config) as store:
@@ -93,17 +179,16 @@ def drop(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: D
             confirm(f"Drop {counted(total, 'dead letter')} for good?", "dropped")
         outcomes = list(_deal(store, ids, total, drop_letter, chosen))
     _tell(outcomes, "dropped", as_json=how.as_json)
-    _exit(outcomes)
 
 
 def _count(store: Store, ids: Sequence[str], chosen: LetterFilter) -> int:
-    """Count the letters that are named, or that fit; what else others have put onto the list is none."""
+    """Count the letters that are named, or that fit; foreign entries of the list do not count."""
     return len(found_letters(store, ids)) if ids else sum(map(chosen.fits, store.letters.all()))
 
 
 def _count_hopeless(store: Store, chosen: LetterFilter) -> int:
-    """Count the letters that a retry cannot send, whether it leaves them or is refused."""
-    from rlm.admin.letters import hopeless, is_of_unknown_type  # noqa: PLC0415  # see above
+    """Count the letters that a retry leaves or refuses."""
+    from rlm.admin.letters import hopeless, is_of_unknown_type
 
     types, most = store.settings.types, store.settings.queue.max_item_bytes
     fitting = filter(chosen.fits, store.letters.all())
@@ -111,7 +196,6 @@ def _count_hopeless(store: Store, chosen: LetterFilter) -> int:
 
 
 def _tell_of(total: int, done: str, left: int = 0, *, as_json: bool) -> None:
-    """Say how many letters it would be."""
     if as_json:
         of_retry = {"left": [], "would_be_left": left} if done == "retried" else {}
         print_json({done: [], "refused": [], f"would_be_{done}": total, **of_retry})
@@ -131,8 +215,8 @@ def _check_choice(ids: Sequence[str], chosen: LetterFilter, how: Dealing) -> Non
 def _deal(
     store: Store, ids: Sequence[str], total: int, deal: Callable[[Store, bytes], Outcome], chosen: LetterFilter
 ) -> Iterator[Outcome]:
-    """Deal with the letters named, or with the `total` that were there and fit; if one is not known, with none."""
-    from rlm.admin.letters import deal_with_oldest  # noqa: PLC0415  # a command loads what it needs when it runs
+    """Retry or drop the letters named, or the oldest `total` that fit; none if an id is unknown."""
+    from rlm.admin.letters import deal_with_oldest
 
     if not ids:
         yield from deal_with_oldest(store, total, deal, chosen.fits)
@@ -142,6 +226,7 @@ def _deal(
 
 
 def _tell(outcomes: Sequence[Outcome], done: str, *, as_json: bool) -> None:
+    """Print what was done; end the command with an error if a letter was refused."""
     left = [one for one in outcomes if one.left]
     refused = [one for one in outcomes if one.refused and not one.left]
     succeeded = [one.id for one in outcomes if not one.refused]
@@ -161,8 +246,7 @@ def _tell(outcomes: Sequence[Outcome], done: str, *, as_json: bool) -> None:
         show_words(f"There are no dead letters to deal with; nothing was {done}.")
     elif succeeded:
         show_words(f"{counted(len(succeeded), 'dead letter')} {done}: {one_line(', '.join(succeeded), IDS_WIDTH)}")
-
-
-def _exit(outcomes: Sequence[Outcome]) -> None:
-    if any(one.refused and not one.left for one in outcomes):
+        if done == "retried":
+            show_words("They go out with the next run; `rlm start` starts one now.")
+    if refused:
         raise SystemExit(int(ExitCode.FAILED))

@@ -2,67 +2,48 @@
 
 from __future__ import annotations
 
-import functools
 import shlex
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import (
-    CommandError,
-    config_option,
-    confirm,
-    dry_run_option,
-    examples,
-    json_option,
-    number_argument,
-    show_looked_at,
-    store_of,
-    yes_option,
-)
-from rlm.cli.completing import type_names
-from rlm.cli.durations import Duration
-from rlm.cli.printing import fitting_table, print_json, show, show_words
+from rlm.cli.common import CommandError, confirm, examples, show_looked_at, store_of
+from rlm.cli.completion import type_names
+from rlm.cli.options import Duration, config_option, dry_run_option, gathered, json_option, number_argument, yes_option
+from rlm.cli.printing import print_json, show, show_words, table
 from rlm.core.text import counted, safe_line, span
 from rlm.core.trail import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from rlm.ledger import Store
     from rlm.ledger.reading.waiting import EventFilter
-
-_Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 _STATES = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.RETRIED, Place.QUEUED)
 _AFTER_IT = "Wait for its end, or `rlm cancel` it; then drop what it left over."
-_OPTIONS = [
+
+
+def _filter(
+    types: Sequence[str], wallet: str, item: str, older_seconds: float | None, states: Sequence[str] = ()
+) -> EventFilter:
+    from rlm.ledger.reading.waiting import EventFilter
+
+    item = item.encode("utf-8", "backslashreplace").decode()  # a broken text matches no id
+    return EventFilter(frozenset(types), wallet, item, older_seconds, frozenset(map(Place, states)))
+
+
+#: Adds the options that choose events; the command gets their filter as `wanted`.
+event_filter = gathered(
+    "wanted",
+    _filter,
     click.option(
         "--type", "types", metavar="TYPE", multiple=True, shell_complete=type_names, help="Those of this type."
     ),
     click.option("--wallet", metavar="NAME", default="", help="Those of this wallet."),
     click.option("--item", metavar="ID", default="", help="Those of this item."),
     click.option("--older-than", "older_seconds", type=Duration(), metavar="DURATION", help="Those that wait so long."),
-]
-
-
-def event_filter(command: _Command) -> _Command:
-    """Give a command the options that say which events it is about, and what they say as `wanted`."""
-
-    @functools.wraps(command)
-    def filtered(*args: Any, **options: Any) -> Any:
-        from rlm.ledger.reading.waiting import EventFilter  # noqa: PLC0415  # a command loads what it needs when it runs
-
-        types, wallet, item = frozenset(options.pop("types")), options.pop("wallet"), options.pop("item")
-        states = frozenset(map(Place, options.pop("states", ())))
-        item = item.encode("utf-8", "backslashreplace").decode()  # what is no text is no id either
-        wanted = EventFilter(types, wallet, item, options.pop("older_seconds"), states)
-        return command(*args, wanted=wanted, **options)
-
-    for option in reversed(_OPTIONS):
-        filtered = option(filtered)
-    return filtered  # type: ignore[return-value]  # what click makes of a command takes the options
+)
 
 
 @click.command(
@@ -94,7 +75,7 @@ def list_events(config: Path | None, number: int, wanted: EventFilter, after: st
     this run; retried by hand; queued in an item. What is under way shows `rlm status`. An option said several times
     means any of what it said. At most 100,000 are looked at, for the next `--after` goes on.
     """
-    from rlm.ledger.reading.waiting import Mark, list_waiting  # noqa: PLC0415  # a command loads what it needs when it runs
+    from rlm.ledger.reading.waiting import Mark, list_waiting
 
     mark = Mark.read(after) if after is not None else None
     if after is not None and mark is None:
@@ -122,13 +103,13 @@ def _describe(found: dict[str, Any]) -> None:
     ]
     if rows:
         headings = ["event", "state", "priority", "waits for", "wallet"]
-        fitting_table(headings, rows, lambda index: index in {2, 3}, spare=["priority"])
+        table(headings, rows, lambda index: index in {2, 3}, spare=["priority"])
     elif not found["next"]:
         show_words("No such event waits. `rlm queue stats` shows what is where, `rlm explain EVENT` tells of one.")
         return
     if found["next"]:
         show()
-        mark = safe_line(shlex.quote(found["next"]))  # it has the id of an item, which others choose
+        mark = safe_line(shlex.quote(found["next"]))  # it contains an item's id, which comes from outside
         show_words(f"It goes on behind these: `rlm queue list --after {mark}` with the same options.")
 
 
@@ -151,16 +132,20 @@ def drop(config: Path | None, wanted: EventFilter, *, every: bool, yes: bool, dr
     Their ids are forgotten, too: the same event seen again is a new one, no duplicate. While a run is open nothing is
     left over, and nothing is dropped: what that run does not send will be.
     """
-    from rlm.admin.queues import count_leftovers, drop_leftovers  # noqa: PLC0415  # a command loads what it needs
-    from rlm.ledger.reading.waiting import EventFilter  # noqa: PLC0415
+    from rlm.admin.queues import count_leftovers, drop_leftovers
+    from rlm.ledger.reading.waiting import EventFilter
 
     if every == (wanted != EventFilter()):
         raise click.UsageError("Say which leftovers with options, or --all; `rlm queue list` shows them.")
     with store_of(config) as store:
-        _refuse_open(store)
+        if (run := store.runs.current()) is not None:
+            raise CommandError(f"Run {run.id} is open, so nothing is left over. {_AFTER_IT}")
         total = count_leftovers(store, wanted)
         if dry_run:
-            _tell_of(total, as_json=as_json)
+            if as_json:
+                print_json({"dropped": 0, "would_be_dropped": total})
+            else:
+                show_words(f"{counted(total, 'leftover event')} would be dropped. Nothing was changed.")
             return
         if total and not yes:
             confirm(f"Drop {counted(total, 'leftover event')} for good?", "dropped")
@@ -170,25 +155,9 @@ def drop(config: Path | None, wanted: EventFilter, *, every: bool, yes: bool, dr
     if done.is_open:
         before = f"{counted(done.number, 'event')} dropped before that. " if done.number else ""
         raise CommandError(f"A run was opened meanwhile and took the others up. {before}{_AFTER_IT}")
-    if not as_json:
-        _tell(done.number)
-
-
-def _refuse_open(store: Store) -> None:
-    run = store.runs.current()
-    if run is not None:
-        raise CommandError(f"Run {run.id} is open, so nothing is left over. {_AFTER_IT}")
-
-
-def _tell_of(total: int, *, as_json: bool) -> None:
     if as_json:
-        print_json({"dropped": 0, "would_be_dropped": total})
-    else:
-        show_words(f"{counted(total, 'leftover event')} would be dropped. Nothing was changed.")
-
-
-def _tell(dropped: int) -> None:
-    if dropped:
-        show_words(f"{counted(dropped, 'leftover event')} dropped, and forgotten: pushed again, they are new.")
+        return
+    if done.number:
+        show_words(f"{counted(done.number, 'leftover event')} dropped, and forgotten: pushed again, they are new.")
     else:
         show_words("Nothing to drop: no such event is left over. `rlm queue list` shows what waits.")

@@ -1,31 +1,82 @@
-"""Bars and curves made of characters."""
+"""What pictures are made of: a frame, tables, bars, curves, and names cut to their columns."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from rich.console import Group
 from rich.measure import Measurement
+from rich.panel import Panel
+from rich.table import Table
 from rich.text import Text
 
+from rlm.core.run import State
 from rlm.core.text import safe_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
+#: The style of what matters less.
+QUIET = "dim"
+#: The widest a picture gets, columns.
+WIDEST = 160
+#: Columns that the border takes.
+BORDER = 4
 #: The narrowest that a bar gets, columns.
 NARROWEST = 6
 
 _LEVELS, _ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
 _IN_ASCII = {"█": "#", "▓": "=", "░": ".", "▮": "#", "▯": "."}
 
+#: The rich style of each state of a run.
+STATE_STYLES = {
+    State.DRAINING: "cyan",
+    State.PLANNING: "cyan",
+    State.RUNNING: "bold cyan",
+    State.FINISHING: "cyan",
+    State.COMPLETED: "bold green",
+    State.PARTIAL: "bold yellow",
+    State.CANCELLED: "bold yellow",
+    State.FAILED: "bold red",
+}
+
+
+def state_text(state: str) -> Text:
+    """Return the state of a run in its colour."""
+    return Text(state, style=STATE_STYLES.get(state, "bold"))  # type: ignore[call-overload]
+
+
+def panel(title: Text, parts: Sequence[RenderableType], width: int) -> Panel:
+    """Frame a picture."""
+    title.stylize_before("not dim")  # else it is as quiet as its border
+    return Panel(Group(*parts), title=title, title_align="left", border_style=QUIET, padding=(0, 1), width=width)
+
+
+def columns(
+    name: str, widest: int | None, *, bar: bool = False, numbers: Sequence[str] = (), expand: bool = True
+) -> Table:
+    """Make a table without lines: a column of names, one of bars if wanted, and columns of numbers."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style=QUIET, expand=expand)
+    table.add_column(name, max_width=widest, min_width=8)
+    if bar:
+        table.add_column("", ratio=1, width=NARROWEST, no_wrap=True)
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def number(value: int, style: str = "") -> Text:
+    """Write a number for a table, a dash for 0."""
+    return Text(f"{value:,}", style=style) if value else Text("-", style=QUIET)
+
 
 class Bar:
-    """A bar as wide as there is room, of parts that are told apart without colours as well.
+    """A bar that fills its column, of parts that differ in colour and character.
 
-    Each part is (number, character, style); the last one takes what rounding leaves.
+    Each part is (number, character, style).
     """
 
     def __init__(self, *parts: tuple[float, str, str]) -> None:
@@ -40,12 +91,12 @@ class Bar:
         yield bar
 
     def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
-        """Tell rich how wide it may be."""
+        """Return the narrowest and the widest width."""
         return Measurement(min(NARROWEST, options.max_width), options.max_width)
 
 
 def shares(numbers: Sequence[float], width: int) -> list[int]:
-    """Divide `width` columns in the proportion of the numbers: what is not 0 has one, what is not all leaves one."""
+    """Divide `width` columns in proportion to the numbers; each number above 0 gets at least one column."""
     whole = sum(numbers)
     if whole <= 0:
         return [0] * (len(numbers) - 1) + [width]
@@ -58,7 +109,7 @@ def shares(numbers: Sequence[float], width: int) -> list[int]:
 
 
 class Name:
-    """A name on one line of a column that may be too narrow for it: cut in the middle, for its end tells it apart."""
+    """A name on one line, cut in the middle if its column is too narrow: names often differ at their ends."""
 
     def __init__(self, name: str, style: str = "") -> None:
         self._text = Text(safe_line(name), style=style, no_wrap=True, overflow="ellipsis")
@@ -68,13 +119,13 @@ class Name:
         yield cut(self._text, options.max_width, "..." if options.ascii_only else "…")
 
     def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
-        """Tell rich how wide it may be."""
+        """Return the narrowest and the widest width."""
         width = self._text.cell_len
         return Measurement(min(NARROWEST, width, options.max_width), min(width, options.max_width))
 
 
 class Wordings:
-    """The longest of several wordings of the same that has room on its line; of the shortest the beginning."""
+    """The longest of several wordings that fits, else the beginning of the shortest."""
 
     def __init__(self, *wordings: str, style: str = "") -> None:
         self._wordings = [Text(safe_line(one), style=style, no_wrap=True, overflow="ellipsis") for one in wordings]
@@ -85,13 +136,13 @@ class Wordings:
         yield max(fitting, key=lambda one: one.cell_len, default=min(self._wordings, key=lambda one: one.cell_len))
 
     def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
-        """Tell rich how wide it may be."""
+        """Return the narrowest and the widest width."""
         widths = [min(one.cell_len, options.max_width) for one in self._wordings]
         return Measurement(min(widths), max(widths))
 
 
 def cut(text: Text, width: int, mark: str) -> Text:
-    """Cut a text in the middle to so many columns; one with wide characters loses its end instead."""
+    """Cut a text in the middle to `width` columns; text with wide characters is returned whole."""
     over = text.cell_len - width
     if over <= 0 or text.cell_len != len(text) or width <= 2 * len(mark):
         return text
@@ -100,7 +151,7 @@ def cut(text: Text, width: int, mark: str) -> Text:
 
 
 def lanes(busy: int, threads: int, *, ascii_only: bool = False) -> Text:
-    """Draw the lanes of a worker, the busy ones filled."""
+    """Draw the lanes of a worker; busy ones are filled."""
     drawn = Text()
     drawn.append(_drawable("▮", ascii_only=ascii_only) * min(busy, threads), "cyan")
     drawn.append(_drawable("▯", ascii_only=ascii_only) * max(0, threads - busy), "dim")
@@ -108,7 +159,7 @@ def lanes(busy: int, threads: int, *, ascii_only: bool = False) -> Text:
 
 
 def curve(values: Iterable[float], width: int, *, ascii_only: bool = False) -> str:
-    """Draw numbers as a curve of `width` columns, newest last: each column the mean of its part, 0 at the bottom."""
+    """Draw numbers as a curve of `width` columns, newest last; each column is the mean of its part."""
     numbers = list(values)
     if not numbers:
         return ""

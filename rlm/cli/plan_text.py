@@ -1,75 +1,44 @@
-"""How `rlm plan` answers: the plan with who is left over, and today beside what if."""
+"""How `rlm plan` answers: the plan, today beside what if, and a row for each window to come."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlm.cli.printing import show, show_words, table
 from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
+    from rlm.admin.forecast import Forecast
+    from rlm.admin.planning import Arrivals
     from rlm.admin.whatif import Case
     from rlm.ledger.reading.backlog import Waiting
     from rlm.plan import Plan
     from rlm.plan.division import Sacrifice
-    from rlm.plan.outlook import Outlook
+    from rlm.plan.outlook import Ahead, Outlook
 
-#: A first call that comes this much later than the run is worth a line, seconds.
+#: A first call this long after the run's start is worth a line, seconds.
 WORTH_A_LINE_SECONDS = 0.1
 
 _CLOCK = re.compile(r"\b\d+:\d\d\b")
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """The plan of one case, who is left over by type, and the windows to come if they were asked for.
-
-    `open_run` is the id of a run that is open, and works at some of what is planned for.
-    """
-
-    case: Case
-    plan: Plan
-    left_over: Mapping[str, Sacrifice]
-    outlook: Outlook | None = None
-    open_run: str | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the document of the plan with what is added to it."""
-        document = self.plan.as_json() | {
-            "start_seconds": round(self.case.gone_seconds, 3),
-            "failing": self.case.failing,
-            "open_run": self.open_run,
-        }
-        for name, part in document["by_type"].items():
-            chosen = self.left_over[name]
-            part["left_over_by_priority"] = {str(priority): number for priority, number in chosen.by_priority.items()}
-            part["carried_over_again"] = chosen.carried
-        return document | (self.outlook.as_json() if self.outlook else {})
-
-    @property
-    def done_seconds(self) -> float:
-        """When the last event that fits is answered, counted from now."""
-        return self.plan.first_call_seconds + self.plan.forecast_seconds
-
-    @property
-    def events(self) -> int:
-        """The events planned for."""
-        return sum(part.events for part in self.plan.by_type.values())
+#: The most windows shown; of more, the first and the last are.
+MOST_WINDOWS = 12
+FIRST_WINDOWS, LAST_WINDOWS = 7, 4
+#: From this number on, arrivals are shown as whole events.
+SHOWN_WHOLE = 100
 
 
 def describe(found: Forecast, waiting: Waiting) -> None:
-    """Print a plan for a person: a table of the types, and in sentences the end, what binds, who is left over."""
+    """Print a plan: a table of types, then when it is done, what binds, and which events are left over."""
     _not_planned_for(waiting)
     if not found.events:
         _nothing_to_do()
         return
     plan = found.plan
     rows = [
-        [name, f"{part.events:,}", _seconds(part.forecast_seconds), f"{part.expected_leftover:,}"]
+        [name, f"{part.events:,}", _length(part.forecast_seconds), f"{part.expected_leftover:,}"]
         for name, part in plan.by_type.items()
     ]
     table(["type", "events", "done after", "left over"], rows)
@@ -89,7 +58,7 @@ def describe(found: Forecast, waiting: Waiting) -> None:
 
 
 def compare(today: Forecast, other: Forecast, waiting: Waiting) -> None:
-    """Print two plans side by side, for a person."""
+    """Print two plans side by side."""
     _not_planned_for(waiting)
     if not other.events:
         _nothing_to_do()
@@ -105,16 +74,16 @@ def compare(today: Forecast, other: Forecast, waiting: Waiting) -> None:
 
 
 def _side_by_side(*found: Forecast) -> Iterator[list[str]]:
-    """Yield the rows of a table with a column for each. Forecasts count from the first call, whenever that can be."""
+    """Yield the rows of a table with a column per forecast. Forecasts count from their first call."""
     plans = [one.plan for one in found]
     is_late = any(_is_late(one) or not one.releases for one in plans)
     yield ["workers", *(f"{one.workers:,}" for one in plans)]
     if is_late:
         yield ["first call in", *(f"{one.first_call_seconds:.1f} s" if one.releases else "-" for one in plans)]
-    yield ["forecast", *(_seconds(one.forecast_seconds) for one in plans)]
-    yield ["lower bound", *(_seconds(one.lower_bound_seconds) for one in plans)]
+    yield ["forecast", *(_length(one.forecast_seconds) for one in plans)]
+    yield ["lower bound", *(_length(one.lower_bound_seconds) for one in plans)]
     if is_late:
-        yield ["last answer in", *(_seconds(one.done_seconds) for one in found)]
+        yield ["last answer in", *(_length(one.done_seconds) for one in found)]
     yield ["lanes' time used", *(f"{one.utilisation.lanes:.0%}" for one in plans)]
     yield ["endpoints' slots used", *(f"{one.utilisation.endpoints:.0%}" for one in plans)]
     yield ["left over", *(f"{one.expected_leftover:,}" for one in plans)]
@@ -135,7 +104,7 @@ def _nothing_to_do() -> None:
 
 
 def _until_done(found: Forecast) -> None:
-    """Say when it begins and ends, with what, and how much of it is used."""
+    """Print when the run begins and ends, with which workers, and how busy they are."""
     plan, used, most = found.plan, found.plan.utilisation, found.case.workers or found.case.settings.workers.max
     if _is_late(plan):
         show_words(f"The windows are full: the first call can begin {plan.first_call_seconds:.1f} s from now.")
@@ -150,15 +119,15 @@ def _until_done(found: Forecast) -> None:
 
 
 def _coming_up(found: Forecast) -> None:
-    """Say how long workers are expected to come up, where that is long: it is taken from the window."""
-    from rlm.admin.planning import COMING_UP_SECONDS  # noqa: PLC0415  # see plan.py
+    """Print how long workers take to start, if that is long: the window is shorter by it."""
+    from rlm.admin.planning import COMING_UP_SECONDS
 
     if (seconds := found.case.gone_seconds) > COMING_UP_SECONDS:
         show_words(f"Workers take {seconds:.1f} s to come up, as in the last runs: no call is planned before that.")
 
 
 def _counted_from(found: Forecast) -> str:
-    """Say what the clock times of what binds count from, which the forecast does not; nothing where it has none."""
+    """Return what the times in `binds` count from, which is not the forecast's origin; '' if it has none."""
     if not (clock := _CLOCK.search(found.plan.binds)):
         return ""
     before = found.case.gone_seconds + found.plan.first_call_seconds
@@ -167,7 +136,7 @@ def _counted_from(found: Forecast) -> str:
 
 
 def _failing(found: Forecast) -> None:
-    """Say which calls are expected to fail: a plan that is another than yesterday's for it says so."""
+    """Print which calls are expected to fail, since that changes a plan."""
     if failing := found.case.failing:
         told = ", ".join(f"{rate:.0%} of those to {safe_line(name)}" for name, rate in failing.items())
         show_words(f"Calls are expected to fail, as in the last runs: {told}.")
@@ -178,7 +147,7 @@ def _is_late(plan: Plan) -> bool:
 
 
 def _left_over(found: Forecast) -> None:
-    """Say how many are left over, and by the rule which."""
+    """Print how many events are left over, and by the rule which."""
     plan = found.plan
     if plan.fits:
         show_words("Nothing will be left over.")
@@ -202,7 +171,7 @@ def _who_waits(name: str, events: int, chosen: Sacrifice) -> str:
 
 
 def _assumptions(case: Case) -> str:
-    from rlm.settings.toml import toml_value  # noqa: PLC0415  # see plan.py
+    from rlm.settings.toml import toml_value
 
     parts = [f"{key} = {toml_value(value)}" for key, value in case.told.items()]
     parts += [f"one more endpoint, {one.name} ({one.limit.text})" for one in case.added]
@@ -211,9 +180,98 @@ def _assumptions(case: Case) -> str:
 
 
 def sentence(text: str) -> str:
-    """Begin a text with a capital."""
+    """Return a text with a capital first letter."""
     return f"{text[0].upper()}{text[1:]}"
 
 
-def _seconds(seconds: float) -> str:
+def _length(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds else "-"
+
+
+def show_windows(found: Forecast, arrivals: Arrivals, today: Forecast | None) -> None:
+    """Print how the leftovers develop, and the verdict; with `today` also today's verdict."""
+    outlook = found.outlook
+    if outlook is None or not outlook.windows:
+        return
+    show()
+    every_seconds = found.case.settings.run.every_seconds
+    show_words(f"The next windows, {_arriving(arrivals, sum(outlook.arrivals.values()), every_seconds)}:")
+    show()
+    table(["window", "waiting", "done", "left over"], _rows(outlook), lambda _: True)
+    _not_counted_on(found.case)
+    if not outlook.drained_in:
+        _show_last(outlook)
+    show()
+    if today is not None and today.outlook:
+        show_words(f"Today: {today.outlook.verdict}.")
+        show_words(f"What if: {outlook.verdict}.")
+    else:
+        show_words(f"{sentence(outlook.verdict)}.")
+
+
+def _not_counted_on(case: Case) -> None:
+    if case.suspect:
+        show()
+        show_words(f"Not counted on in any of them, until a call there is answered well: {', '.join(case.suspect)}.")
+
+
+def _show_last(outlook: Outlook) -> None:
+    """Print the state of each type in the last window."""
+    last = outlook.windows[-1]
+    rows = [
+        [
+            name,
+            _rate(outlook.arrivals.get(name, 0.0)),
+            f"{last.events[name] - left:,}",
+            f"{left:,}",
+            _growth(outlook.growth_of(name)),
+        ]
+        for name, left in last.left.items()
+        if last.events[name] or outlook.arrivals.get(name)
+    ]
+    if rows:
+        show()
+        show_words(f"In window {len(outlook.windows):,}, by type:")
+        show()
+        table(["type", "arriving", "done", "left over", "growing by"], rows)
+
+
+def _rows(outlook: Outlook) -> list[list[str]]:
+    """Return rows up to the first window after all is done; of many, the middle ones are left out."""
+    windows = list(enumerate(outlook.windows, start=1))
+    waiting = max((number for number, one in windows if one.leftover), default=0)
+    windows = windows[: waiting + 2]
+    if len(windows) <= MOST_WINDOWS:
+        return [_row(number, one) for number, one in windows]
+    first, last = windows[:FIRST_WINDOWS], windows[-LAST_WINDOWS:]
+    return [*(_row(*one) for one in first), ["..."] * 4, *(_row(*one) for one in last)]
+
+
+def _row(number: int, one: Ahead) -> list[str]:
+    waiting = sum(one.events.values())
+    return [f"{number:,}", f"{waiting:,}", f"{waiting - one.leftover:,}", f"{one.leftover:,}"]
+
+
+def _growth(growth: float) -> str:
+    return f"{round(growth):+,}" if round(growth) else "-"
+
+
+def _arriving(arrivals: Arrivals, number: float, every_seconds: float) -> str:
+    """Return how many events arrive in each window, and whether that is given or measured."""
+    if not number:
+        known = arrivals.windows or arrivals.given
+        return "with nothing arriving" + ("" if known else " (no whole window is on record yet; see --arrivals)")
+    measured = f"as in the last {counted(round(arrivals.windows), 'window')}"
+    others = any(number for name, number in arrivals.by_type.items() if name not in arrivals.given)
+    sources = measured
+    if arrivals.given:
+        sources = f"{', '.join(sorted(arrivals.given))} as given, the others {measured}" if others else "as given"
+    events = f"{_rate(number)} {'event' if number == 1 else 'events'}"
+    scaled = "" if every_seconds == arrivals.seconds else f", for {every_seconds:g} s instead of {arrivals.seconds:g} s"
+    return f"with {events} arriving in each ({sources}{scaled})"
+
+
+def _rate(number: float) -> str:
+    """Format a number of arrivals, with its fraction unless the number is large."""
+    whole = number >= SHOWN_WHOLE or number == int(number)
+    return f"{number:,.0f}" if whole else f"{number:.3g}"

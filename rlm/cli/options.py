@@ -1,0 +1,190 @@
+"""Options and the types of their values that several commands share."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from rlm.core.text import span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Examples of durations for a message.
+EXAMPLES = "90, 90s, 15m, 1h30m, 24h or 2d"
+
+#: The default for the longest duration, seconds: more than anybody types.
+LONGEST_DURATION_SECONDS = 1e14
+
+_NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
+_DURATION = re.compile(rf"(?:{_NUMBER}[smhd])+|{_NUMBER}", re.ASCII)
+_PART = re.compile(rf"({_NUMBER})([smhd]?)", re.ASCII)
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some versions of click only
+    """A duration above 0 s, from `shortest` to `longest` seconds: `90`, `90s`, `10m`, `1h30m`, `2d`, with fractions."""
+
+    name = "duration"
+
+    def __init__(self, shortest: float = 0.0, longest: float = LONGEST_DURATION_SECONDS) -> None:
+        self._shortest = shortest
+        self._longest = longest
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse a duration. A number without a unit counts seconds."""
+        seconds = seconds_of(value) if isinstance(value, str) else float(value)
+        if not seconds > 0:  # true for NaN, too
+            self.fail(f"{value!r} is no length of time; write for example {EXAMPLES}", param, ctx)
+        if not self._shortest <= seconds <= self._longest:
+            shortest = f"at least {span(self._shortest)} and " if self._shortest else ""
+            self.fail(f"{value!r} is not in the range; it must be {shortest}at most {span(self._longest)}", param, ctx)
+        return seconds
+
+
+def seconds_of(text: str) -> float:
+    """Return a duration in seconds, NaN for any other text."""
+    if not _DURATION.fullmatch(text):
+        return math.nan
+    return math.fsum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+
+
+#: The most entries that can be asked for, more than any list has.
+MOST_ENTRIES = 1_000_000_000
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+
+#: The key in a context's `meta` that says whether `--debug` was given.
+DEBUG = "rlm.debug"
+
+
+def _remember(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    ctx.meta[DEBUG] = ctx.meta.get(DEBUG) or value
+
+
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_remember,
+    help="Show the traceback of an error, as RLM_DEBUG=1 does.",
+)
+
+
+_config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The configuration file; else $RLM_CONFIG, else ./rlm.toml, else the built-in defaults.",
+)
+
+
+def config_option(command: _Command) -> _Command:
+    """Add the options of every command, `--config` and `--debug`."""
+    return _config_option(debug_option(command))
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+
+
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+class WholeNumber(click.IntRange):
+    """A range of whole numbers with a plain message for any other value."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Parse a number in the range."""
+        try:
+            int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number in the range {self._describe_range()}.", param, ctx)
+        number: int = super().convert(value, param, ctx)
+        return number
+
+
+class NumberRange(click.FloatRange):
+    """A range of numbers that refuses NaN, which click lets through since it compares with no bound."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse a number in the range."""
+        try:
+            is_none = math.isnan(float(value))
+        except ValueError:
+            self.fail(f"{value!r} is not a number in the range {self._describe_range()}.", param, ctx)
+        if is_none:
+            self.fail(f"{value!r} is not in the range {self._describe_range()}.", param, ctx)
+        number: float = super().convert(value, param, ctx)
+        return number
+
+
+number_argument = click.argument("number", metavar="[N]", type=WholeNumber(1, MOST_ENTRIES), default=20)
+
+
+dry_run_option = click.option("--dry-run", is_flag=True, help="Say how many it would be, and change nothing.")
+
+
+volatile_option = click.option(
+    "--allow-volatile", is_flag=True, help="Use a Redis that keeps nothing on disk: a restart of it loses events."
+)
+
+
+def _ask_for_format(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
+    """Pass the choice on by the environment, to this process and those that it starts."""
+    if value is not None:
+        os.environ["RLM_LOG_FORMAT"] = value
+
+
+log_format_option = click.option(
+    "--log-format",
+    type=click.Choice(["auto", "text", "json"], case_sensitive=False),
+    envvar="RLM_LOG_FORMAT",
+    expose_value=False,
+    callback=_ask_for_format,
+    help="How log lines are written to stderr: as text, as JSON, or (auto, the default) as text on a terminal and as "
+    "JSON elsewhere. $RLM_LOG_FORMAT says the same.",
+)
+
+#: How often `--follow` looks by default, seconds.
+FOLLOW_SECONDS = 1.0
+
+#: The shortest and the longest time between two looks, seconds.
+SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 3600.0
+
+
+def interval_option(default: float) -> Callable[[Any], Any]:
+    """Return the option for how often a view looks."""
+    return click.option(
+        "--interval",
+        type=Duration(SHORTEST_SECONDS, LONGEST_SECONDS),
+        metavar="DURATION",
+        help=f"Look this often.  [default: {default:g}s]",
+    )
+
+
+def gathered(name: str, make: Callable[..., Any], *options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
+    """Return a decorator that adds options to a command and gathers their values.
+
+    The command gets what `make` returns for the values as its argument `name`. The parameters of `make` are called like
+    the values.
+    """
+    keys = inspect.signature(make).parameters
+
+    def decorate(command: _Command) -> _Command:
+        @functools.wraps(command)
+        def gathering(*args: Any, **values: Any) -> Any:
+            taken = {key: values.pop(key) for key in keys if key in values}
+            return command(*args, **{name: make(**taken)}, **values)
+
+        for option in reversed(options):
+            gathering = option(gathering)
+        return gathering  # type: ignore[return-value]  # what click makes of a command takes the options
+
+    return decorate

@@ -1,0 +1,249 @@
+"""`rlm demo`, `rlm test` and `rlm mock-api`: the system at work in a sandbox, and the API that enforces limits."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+
+from rlm import __version__
+from rlm.cli.common import ExitCode, examples, tell_new_server
+from rlm.cli.completion import endpoint_names
+from rlm.cli.options import NumberRange, WholeNumber, config_option, json_option, volatile_option
+from rlm.cli.printing import print_json, say, show, show_verdict, styled
+from rlm.core.errors import ConfigurationError
+from rlm.core.text import counted, safe_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from rlm.core.endpoint import EventType
+    from rlm.sandbox.mockapi import EndpointSummary, MockApi
+    from rlm.sandbox.selftest import SelfTestResult, Step
+
+#: What time is divided by, by default.
+DEFAULT_SPEED = 10.0
+#: The length of the longest name of a step, `dead letters`.
+_NAMES = 12
+
+
+@click.command(
+    epilog=examples(
+        "rlm demo", "rlm demo --events 300 --speed 20", "rlm demo --real-time    # three minutes, as in life"
+    )
+)
+@click.option(
+    "--events", default=900, show_default=True, type=WholeNumber(1, 100_000), help="How many, over all types."
+)
+@click.option(
+    "--speed",
+    type=NumberRange(0.1, 60),
+    help=f"Divide the window, the limits and the times of calls by this.  [default: {DEFAULT_SPEED:g}]",
+)
+@click.option("--real-time", is_flag=True, help="The same as --speed 1.")
+@config_option
+@json_option
+def demo(*, events: int, speed: float | None, real_time: bool, config: Path | None, as_json: bool) -> None:
+    """Show the whole system at work on one window, live, then say what happened.
+
+    An embedded server, a mock API that refuses every call above its limit, a scheduler, a supervisor and its workers:
+    all of it is started for this and gone afterwards. Your configuration is shown if there is one, its Redis and its
+    APIs are not touched. Ctrl-C ends it early, a second one at once.
+
+    Exits with 1 if anything was not as promised: a call refused, an event lost or left over that should have fitted.
+    """
+    if real_time and speed is not None:
+        raise click.UsageError("--real-time is --speed 1; give only one of them.")
+    from rlm.processes import signals
+    from rlm.sandbox.demo import play, prologue, summary, view_on
+    from rlm.sandbox.stage import demo_stage
+    from rlm.settings import load_settings
+
+    pace = 1.0 if real_time else speed or DEFAULT_SPEED
+    wakeup = signals.Wakeup()
+    with signals.StopSignals(wakeup) as stop:
+        settings = load_settings(config)
+        tell = say if as_json else show
+        for line in prologue(settings, events, pace):
+            tell(line)
+        view = view_on(sys.stderr if as_json else sys.stdout, f"RLM demo, {events:,} events, {pace:g} times as fast")
+        with demo_stage(settings, pace, wakeup, stop) as stage:
+            verdict = play(stage, view, events, pace)
+    if as_json:
+        print_json(verdict.as_json())
+    else:
+        show()
+        for line in summary(verdict, settings.event_types):
+            show(line)
+    if verdict.broken:
+        raise SystemExit(int(ExitCode.FAILED))
+
+
+@click.command("test", epilog=examples("rlm test", "rlm test --config /etc/rlm/rlm.toml --json"))
+@volatile_option
+@config_option
+@json_option
+def test(*, config: Path | None, allow_volatile: bool, as_json: bool) -> None:
+    """Test the installation: marked events, real processes, a mock API.
+
+    A few events of each configured type go through the configured Redis to an API on this host that enforces limits of
+    the configured kind, small enough that it takes about ten seconds. The configured endpoints get no call. Everything
+    happens under a prefix of its own, beside a system that runs, and is removed again, also after Ctrl-C.
+
+    Exits with 0 if all was well, 1 if something was not, 4 if that is Redis.
+    """
+    from rlm.processes import signals
+    from rlm.sandbox.selftest import self_test
+    from rlm.settings import load_settings
+
+    wakeup = signals.Wakeup()
+    with signals.StopSignals(wakeup) as stop:
+        settings = load_settings(config)
+        tell_new_server(settings)
+        tell = (lambda _: None) if as_json else _show
+        outcome = self_test(settings, tell, wakeup, stop, allow_volatile=allow_volatile)
+    if as_json:
+        print_json(_outcome_json(outcome))
+    else:
+        _sum_up(outcome)
+    if not outcome.ok:
+        raise SystemExit(int(ExitCode.REDIS if outcome.of_redis else ExitCode.FAILED))
+
+
+def _show(step: Step) -> None:
+    took = f" ({step.seconds:.1f} s)" if step.seconds >= 0.1 else ""  # noqa: PLR2004  # shorter ones need no time
+    show_verdict("ok" if step.ok else "fail", step.name, f"{step.message}{took}", step.remedy, _NAMES)
+
+
+def _sum_up(outcome: SelfTestResult) -> None:
+    for line in outcome.log:
+        say(styled(safe_line(line), "dim"))
+    failed = sum(not step.ok for step in outcome.steps)
+    show()
+    if failed:
+        show(styled(f"{failed} of {counted(len(outcome.steps), 'step')} failed, in {outcome.seconds:.1f} s.", "error"))
+    else:
+        events = counted(outcome.events, "event")
+        show(styled(f"All is well: {events} in {outcome.seconds:.1f} s, and nothing of them is left.", "ok"))
+
+
+def _outcome_json(outcome: SelfTestResult) -> dict[str, Any]:
+    return {
+        "ok": outcome.ok,
+        "prefix": outcome.prefix or None,
+        "events": outcome.events,
+        "calls": outcome.calls,
+        "seconds": outcome.seconds,
+        "steps": outcome.steps,
+        "log": outcome.log,
+    }
+
+
+@click.command(
+    "mock-api",
+    epilog=examples(
+        "rlm mock-api",
+        "rlm mock-api --port 9000 --fail rebalance_api=0.05",
+        "rlm mock-api --fault rebalance_api.down=true --log calls.jsonl",
+    ),
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=8090, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
+@config_option
+@click.option("--log", "log_path", type=click.Path(path_type=Path), help="Append a JSON line per call to this file.")
+@click.option(
+    "--fail",
+    multiple=True,
+    metavar="ENDPOINT=RATE",
+    shell_complete=endpoint_names,
+    help="Answer this share of its calls (0 to 1) with 500.",
+)
+@click.option(
+    "--fault",
+    multiple=True,
+    metavar="ENDPOINT.FIELD=VALUE",
+    shell_complete=endpoint_names,
+    help="Any fault, the value in JSON: down, outages, throttle, reset, hang, error_rate, status, slow,"
+    " jitter_seconds, retry_after.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary at the end as JSON.")
+def mock_api(
+    *, config: Path | None, fail: tuple[str, ...], fault: tuple[str, ...], as_json: bool, **address_and_log: Any
+) -> None:
+    """Serve the configured endpoints, each with its limit enforced strictly by arrival.
+
+    The path of each endpoint's URL answers POST: 200 after the type's processing_seconds, 429 with Retry-After above
+    its limit or its budget's. An ENDPOINT is a name, or * for all. GET /_mock/log shows every call, GET /_mock/summary
+    counts them by endpoint, GET /_mock/budgets by budget, and POST /_mock/faults with
+    {"NAME": {"error_rate": 0.3, "status": 503}} replaces faults live; {"NAME": {}} ends them.
+    Ends with SIGTERM or Ctrl-C.
+    """
+    from rlm.sandbox.mockapi import MockApi
+    from rlm.settings import load_settings
+
+    types = load_settings(config).event_types
+    try:
+        api = MockApi(types, **address_and_log)
+        for name, fields in _faults(fail, fault).items():
+            api.set_fault(name, **fields)
+        api.serve_forever(lambda: click.echo("\n".join(_boot_lines(api, types)), err=True))
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error
+    except OSError as error:
+        raise click.UsageError(f"cannot write {error.filename}: {error.strerror}; choose another --log") from error
+    summary = api.summary()
+    click.echo(msgspec.json.encode(summary).decode() if as_json else _table(summary | api.budget_summary()))
+
+
+def _faults(fail: Iterable[str], fault: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the faults by endpoint; those of `*` hold for endpoints with faults of their own, too."""
+    named: dict[str, dict[str, Any]] = {"*": {}}
+    for text in fail:
+        name, _, rate = text.rpartition("=")
+        _check(name and rate, f"{text!r} is not ENDPOINT=RATE, for example rebalance_api=0.3", "--fail")
+        named.setdefault(name, {})["error_rate"] = _value(rate)
+    for text in fault:
+        key, _, value = text.partition("=")
+        name, _, field = key.rpartition(".")
+        _check(name and value, f"{text!r} is not ENDPOINT.FIELD=VALUE, for example rebalance_api.slow=3", "--fault")
+        named.setdefault(name, {})[field] = _value(value)
+    return {name: {**named["*"], **fields} for name, fields in named.items()}
+
+
+def _check(right: object, message: str, option: str) -> None:
+    if not right:
+        raise click.BadParameter(message, param_hint=option)
+
+
+def _value(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text  # a word, as in retry_after=date
+
+
+def _boot_lines(api: MockApi, types: Sequence[EventType]) -> Iterator[str]:
+    if api.open_to:
+        yield (
+            f"Warning: whoever reaches {', '.join(api.open_to)} can read the log of calls and change the faults, for "
+            "there is no token; leave --host out to listen on 127.0.0.1 only"
+        )
+    yield f"rlm mock-api {__version__}, pid {os.getpid()}, serves {len(api.summary())} endpoints on {api.url}"
+    urls = [urlsplit(one.url) for kind in types for one in kind.endpoints]
+    if not any(one.port == urlsplit(api.url).port for one in urls):
+        yield f"Warning: no endpoint of the configuration leads here; they lead to {urls[0].netloc} and the like"
+
+
+def _table(summary: dict[str, EndpointSummary]) -> str:
+    lines = [
+        f"{name}: {counted(seen.calls, 'call')}, {seen.accepted} accepted, {seen.refused} refused, {seen.cut} cut,"
+        f" at most {seen.most} in any period of {seen.limit}"
+        for name, seen in summary.items()
+        if seen.calls or seen.cut
+    ]
+    return "\n".join(lines) or "no calls"

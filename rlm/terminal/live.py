@@ -1,0 +1,288 @@
+"""Views that go on: drawn over and over in place, in lines or as JSON documents; the keyboard beside them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import shutil
+import sys
+import termios
+import threading
+import tty
+from contextlib import ExitStack, contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Any, TextIO
+
+import msgspec
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from rlm.admin import report
+from rlm.core.clock import isoformat, system_clock
+from rlm.core.errors import RLMError
+from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, cut, safe_line
+from rlm.terminal.record import picture_of
+from rlm.terminal.words import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator, Mapping
+    from typing import Self
+
+    from rich.console import RenderableType
+
+    from rlm.ledger import Store
+
+    Document = Mapping[str, Any]
+    #: Draws a document in at most this many lines.
+    Draw = Callable[[Document, int], RenderableType]
+
+#: Lines that a picture leaves free: one for the cursor and ^C, and one for the cursor in the end.
+_FREE_LINES = 2
+#: The keys that end a view.
+QUIT = frozenset(b"qQ")
+#: Time for a thread to end, seconds: as long as Redis may take to answer.
+_END_SECONDS = 6.0
+
+
+class Output:
+    """Shows documents while it is entered."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        return
+
+    def show(self, document: Document) -> None:
+        """Show a document."""
+        raise NotImplementedError
+
+    def trouble(self, why: str) -> None:
+        """Show that the present state is not known, and why."""
+        raise NotImplementedError
+
+
+def console_on(stream: TextIO) -> Console:
+    """Return a console on a stream; COLUMNS=0 means that the terminal is asked for its width."""
+    console = Console(file=stream, highlight=False)
+    if console.width < 1:
+        console.width = shutil.get_terminal_size().columns
+    return console
+
+
+class Drawn(Output):
+    """A picture that is redrawn in place; the last one stays, unless it is `transient`."""
+
+    def __init__(self, stream: TextIO, draw: Draw, *, transient: bool = False) -> None:
+        self._console = console_on(stream)
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            transient=transient,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._draw = draw
+        self._last: Document | None = None
+        self._seen_at = system_clock.monotonic()
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._live.stop()
+
+    def show(self, document: Document) -> None:
+        """Redraw the picture."""
+        self._last, self._seen_at = document, system_clock.monotonic()
+        self._live.update(Group(self._picture(document), Text()), refresh=True)
+
+    def trouble(self, why: str) -> None:
+        """Show above the last picture that it is out of date, and for how long."""
+        ago = f"{system_clock.monotonic() - self._seen_at:.0f} s"
+        note = Text(f"Out of date for {ago}, trying again: {cut(safe_line(why), LONGEST_TEXT)}", style="bold red")
+        note_lines = len(self._console.render_lines(note))
+        picture = [self._picture(self._last, note_lines)] if self._last else []
+        self._live.update(Group(note, *picture, Text()), refresh=True)
+
+    def above(self, line: Text) -> None:
+        """Print a line above the picture, where it stays."""
+        self._live.console.print(line)
+
+    def _picture(self, document: Document, taken_lines: int = 0) -> RenderableType:
+        return self._draw(document, self._console.size.height - _FREE_LINES - taken_lines)
+
+
+class Lines(Output):
+    """A line whenever something has changed, without control characters."""
+
+    def __init__(
+        self,
+        write: Callable[[str], None],
+        line: Callable[[Document], str],
+        changes: Callable[[Document], Hashable] | None = None,
+    ) -> None:
+        self._write = write
+        self._line = line
+        self._changes = changes
+        self._seen: Hashable = None
+        self._lost = False
+
+    def show(self, document: Document) -> None:
+        """Write a line if anything has changed."""
+        seen = self._changes(document) if self._changes else None
+        if self._changes is None or seen != self._seen:
+            self._tell(self._line(document))
+        self._seen, self._lost = seen, False
+
+    def trouble(self, why: str) -> None:
+        """Write once that nothing is known, until it is known again."""
+        if not self._lost:
+            self._tell(f"out of date, trying again: {why}")
+        self._lost, self._seen = True, None
+
+    def _tell(self, text: str) -> None:
+        self._write(f"{clock(isoformat(system_clock.now()))}  {cut(safe_line(text), LONGEST_LINE)}")
+
+
+class JSONLines(Output):
+    """A JSON document a line; none while nothing is known."""
+
+    def __init__(self, write: Callable[[str], None], complain: Callable[[str], None]) -> None:
+        self._write = write
+        self._complain = complain
+        self._lost = False
+
+    def show(self, document: Document) -> None:
+        """Write the document."""
+        self._write(msgspec.json.encode(document).decode())
+        self._lost = False
+
+    def trouble(self, why: str) -> None:
+        """Complain once that nothing is known."""
+        if not self._lost:
+            self._complain(f"Out of date, trying again: {why}")
+        self._lost = True
+
+
+class Keyboard:
+    """The keys typed during a view; none if stdin is not a terminal."""
+
+    def __init__(self, file: int | None) -> None:
+        self._file = file
+
+    def wait(self, seconds: float) -> bool:
+        """Wait this long or until `q` is typed; return whether it was."""
+        if self._file is None:
+            system_clock.sleep(seconds)
+            return False
+        until = system_clock.monotonic() + seconds
+        while (left := until - system_clock.monotonic()) > 0:
+            ready, _, _ = select.select([self._file], [], [], left)
+            typed = _read(self._file) if ready else None
+            if typed == b"":  # the terminal is gone, and would stay ready
+                self._file = None
+                return False
+            if typed and QUIT & set(typed):
+                return True
+        return False
+
+
+def _read(file: int) -> bytes:
+    try:
+        return os.read(file, 1024)
+    except OSError:
+        return b""
+
+
+@contextmanager
+def keyboard() -> Iterator[Keyboard]:
+    """Read single keys during the block; only in the foreground, since otherwise the shell owns the keyboard."""
+    file = _terminal()
+    if file is None:
+        yield Keyboard(None)
+        return
+    before = termios.tcgetattr(file)
+    tty.setcbreak(file)
+    try:
+        yield Keyboard(file)
+    finally:
+        termios.tcsetattr(file, termios.TCSAFLUSH, before)
+
+
+def _terminal() -> int | None:
+    """Return the descriptor of this process's terminal, None if it has none."""
+    try:
+        file = sys.stdin.fileno()
+        return file if os.isatty(file) and os.tcgetpgrp(file) == os.getpgrp() else None
+    except (OSError, ValueError, AttributeError):  # closed, or replaced by something else
+        return None
+
+
+@contextmanager
+def progress_aside(store: Store, interval: float) -> Iterator[Drawn]:
+    """Draw the open run on stderr every `interval` seconds while the block conducts it; remove it in the end."""
+    ended = threading.Event()
+    with Drawn(sys.stderr, picture_of, transient=True) as drawn, _logs_above(drawn):
+        thread = threading.Thread(target=_draw, args=(store, drawn, interval, ended), name="progress", daemon=True)
+        thread.start()
+        try:
+            yield drawn
+        finally:
+            ended.set()
+            thread.join(_END_SECONDS)
+
+
+def _draw(store: Store, drawn: Drawn, interval: float, ended: threading.Event) -> None:
+    while not ended.wait(interval):
+        try:
+            found = report.status(store, None, measured=False)
+        except RLMError as error:
+            drawn.trouble(str(error))
+        else:
+            if found["state"] != report.IDLE:
+                drawn.show(found)
+
+
+@contextmanager
+def _logs_above(drawn: Drawn) -> Iterator[None]:
+    """Write this process's log lines above the picture instead of through it."""
+    with ExitStack() as stack:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
+                stack.callback(handler.setStream, handler.setStream(_Above(drawn)) or sys.stderr)
+        yield
+
+
+class _Above:
+    """A stream that writes lines above a picture, with their colours."""
+
+    def __init__(self, drawn: Drawn) -> None:
+        self._drawn = drawn
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            self._drawn.above(Text.from_ansi(text.rstrip()))
+
+    def flush(self) -> None:
+        return
+
+
+@contextmanager
+def lines_above(pipe: IO[bytes], drawn: Drawn) -> Iterator[None]:
+    """Write the lines of a pipe above the picture during the block."""
+
+    def pump() -> None:
+        with suppress(ValueError):  # closed meanwhile
+            for line in pipe:
+                drawn.above(Text(safe_line(line.decode(errors="replace").rstrip())))
+
+    thread = threading.Thread(target=pump, name="lines", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(_END_SECONDS)
+        pipe.close()
