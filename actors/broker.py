@@ -21,7 +21,7 @@ from dramatiq.errors import ConnectionClosed
 from actors.events import QUEUE, fits, read_message, read_release
 from rlm.core.errors import StoreError
 from rlm.ledger.connect import make_client, translated
-from rlm.telemetry.bounded import Bounded
+from rlm.telemetry.logs import Bounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

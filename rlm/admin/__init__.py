@@ -1,1 +1,1 @@
-"""What operators ask and order, as functions that return plain documents: each face shows what they return."""
+"""What operators ask and order, as functions that return plain documents; the CLI and the web show them."""

@@ -1,4 +1,4 @@
-"""What a person may do with the audit list: push lines onto it, see how long it is, clear it."""
+"""The audit list: push lines onto it, check lines, count items, clear it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.settings import Settings
 
-#: Items pushed at once at the most, and bytes of items after which a push is due.
+#: Most items in one push, and bytes after which a push is due.
 PUSH_ITEMS = 500
 PUSH_BYTES = 1_000_000
-#: Lines and types that are named of those with the same fault, the first.
+#: Lines and types named for one fault, the first ones.
 MOST_NAMED = 5
 #: Columns of an unknown type's name.
 LONGEST_NAME = 60
@@ -27,7 +27,7 @@ LONGEST_NAME = 60
 
 @dataclass(slots=True)
 class Faulty:
-    """How many items have the same fault, on which lines the first of them, and the unknown types where that is it."""
+    """Items with the same fault: their number, the first lines, and the unknown types if that is the fault."""
 
     items: int = 0
     lines: list[int] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Faulty:
 
 @dataclass(slots=True)
 class Pushed:
-    """How many items were pushed so far, and how many of the lines read so far will become dead letters.
+    """How many items were pushed so far, and how many of the lines read will become dead letters.
 
     `faults` has those by reason; `read` are all lines with an item, and of these `refused` were too long to push.
     """
@@ -54,7 +54,7 @@ class Pushed:
     refused: int = 0
     faults: dict[str, Faulty] = field(default_factory=dict)
 
-    def note(self, line: int, flaws: Sequence[Flaw]) -> None:
+    def note(self, line: int, flaws: Sequence[ItemFlaw]) -> None:
         """Count an item that will become a dead letter by its first flaw."""
         self.bad += 1
         faulty = self.faults.setdefault(flaws[0].reason, Faulty())
@@ -66,7 +66,7 @@ class Pushed:
                 faulty.types[flaw.type_name] = None
 
     def summary(self, *, would: bool = False) -> str:
-        """Say how many of the items read will, or would, become dead letters, and of what reasons; the most first."""
+        """Return how many of the items read will, or would, become dead letters, by reason, the most frequent first."""
         by_number = sorted(self.faults.items(), key=lambda one: -one[1].items)
         parts = ", ".join(f"{faulty.items:,} {reason} {faulty}" for reason, faulty in by_number)
         letters = "a dead letter" if self.bad == 1 else "dead letters"
@@ -74,8 +74,8 @@ class Pushed:
         return f"{self.bad:,} of {counted(self.read, 'item')} {verb} become {letters}: {parts}"
 
 
-class Flaw(NamedTuple):
-    """Why an item will become a dead letter, or its event of an unknown type, which is named then."""
+class ItemFlaw(NamedTuple):
+    """Why an item, or its event of the type named, will become a dead letter."""
 
     reason: str
     detail: str
@@ -83,7 +83,7 @@ class Flaw(NamedTuple):
 
 
 def read_lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
-    """Yield the lines of a file in constant memory; of one of more than `longest` bytes, its first `longest` + 1."""
+    """Yield the lines of a file in constant memory; a line of more than `longest` bytes is cut to `longest` + 1."""
     while line := file.readline(longest + 1):
         yield line
         while len(line) > longest and not line.endswith(b"\n"):
@@ -91,9 +91,9 @@ def read_lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
 
 
 def push_lines(store: Store, lines: Iterable[bytes], pushed: Pushed) -> Iterator[str]:
-    """Push each line that is not empty as it is, the first as the oldest, in constant memory; count in `pushed`.
+    """Push each non-empty line unchanged, the first as the oldest, in constant memory; count in `pushed`.
 
-    Yields a warning for each line that will become a dead letter, or is too long even to be one, as it comes to it.
+    Yields a warning for each line that will become a dead letter, or is too long even for that.
 
     Raises:
         StoreError: Redis failed; whether the items after `pushed.items` were pushed is not known.
@@ -115,9 +115,9 @@ def push_lines(store: Store, lines: Iterable[bytes], pushed: Pushed) -> Iterator
 
 
 def check_lines(settings: Settings, lines: Iterable[bytes], pushed: Pushed) -> Iterator[tuple[bytes, str]]:
-    """Yield the item of each line that is not empty, and why it will become a dead letter, if it will; count that.
+    """Yield the item of each non-empty line, and why it will become a dead letter, if it will; count both.
 
-    Of a line that is too long even to be a dead letter, which must not be pushed, the item is empty.
+    A line that is too long even for a dead letter must not be pushed; its item is empty.
     """
     longest = longest_item(settings.queue.max_item_bytes)
     for number, line in enumerate(lines, start=1):
@@ -141,22 +141,22 @@ def _push(store: Store, chunk: list[bytes], pushed: Pushed) -> None:
 
 
 def fault_of(item: bytes, settings: Settings) -> str:
-    """Say why an item will become a dead letter, at least for one of its types; empty where it will not."""
+    """Return why an item, or one of its events, will become a dead letter; empty if none will."""
     flaws = flaws_of(item, settings)
     return _said(flaws[0], settings.types) if flaws else ""
 
 
-def flaws_of(item: bytes, settings: Settings) -> list[Flaw]:
-    """Return why an item will become a dead letter, or which of its types are unknown; nothing where all is well."""
+def flaws_of(item: bytes, settings: Settings) -> list[ItemFlaw]:
+    """Return why an item will become a dead letter, or which of its types are unknown; empty if all is well."""
     try:
         types = decode_item(item, settings.queue.max_item_bytes).types
     except BadItemError as error:
-        return [Flaw(error.reason, str(error))]
+        return [ItemFlaw(error.reason, str(error))]
     unknown = [(name, BadItemError.unknown_type(name)) for name in types if name not in settings.types]
-    return [Flaw(error.reason, str(error), name) for name, error in unknown]
+    return [ItemFlaw(error.reason, str(error), name) for name, error in unknown]
 
 
-def _said(flaw: Flaw, known: Iterable[str]) -> str:
+def _said(flaw: ItemFlaw, known: Iterable[str]) -> str:
     near = did_you_mean(close_match(flaw.type_name, known)) if flaw.type_name else ""
     return f"{flaw.reason}: {flaw.detail}{near}"
 
@@ -167,5 +167,5 @@ def waiting_items(store: Store) -> int:
 
 
 def clear_items(store: Store) -> int:
-    """Remove all items from the audit list, in one step; return how many there were. Nothing else is touched."""
+    """Remove all items from the audit list, in one step; return how many there were."""
     return store.intake.clear()

@@ -1,4 +1,4 @@
-"""How the endpoints and budgets of the live system stand: limit, calls used and free, health; and what was changed."""
+"""The endpoints and budgets of the live system: limit, calls used and free, health; and the changes made to them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _Named = TypeVar("_Named")
 
+#: What a list of endpoints shows, and the status of a run does not.
+_LISTED_ONLY = frozenset({"paused_by", "paused_at", "paused_until", "failures"})
+
 
 def endpoint_list(store: Store) -> list[dict[str, Any]]:
     """Return the configured endpoints, and after them the budgets, as `rlm endpoint list` prints them.
@@ -34,33 +37,27 @@ def endpoint_list(store: Store) -> list[dict[str, Any]]:
     Raises:
         StoreError: Redis did not answer.
     """
-    endpoints = store.endpoints()
-    limited = all_limited(endpoints.values())
-    now_us, views = store.windows.look(limited)
-    ages = store.windows.ages(limited, now_us)
-    health = store.breaker.health(limited)
+    limited = all_limited(store.endpoints().values())
+    _, states = _states(store, limited)
     set_by = _newest_limits(store.changes.newest())
-    guard = store.settings.run.guard_seconds
     return [
         {
             "name": one.name,
             "kind": "budget" if isinstance(one, Budget) else "endpoint",
-            "types": _types(store, one),
+            "types": states[one.name].pop("types"),
             "budget": _budget(one),
             **_limit(one, set_by.get(one.name), store.settings.endpoints),
-            "used": _use(one.limit, ages[one.name], guard)[0],
-            **_slots([views[name] for name in (one.name, _budget(one)) if name]),
-            **_health(one, views, health[one.name]),
+            **{key: value for key, value in states[one.name].items() if key != "allowed"},
         }
         for one in limited
     ]
 
 
 def choose_limited(settings: Settings, names: Sequence[str], type_name: str | None = None) -> list[Limited]:
-    """Return the endpoints and budgets that are meant, each once: those named, and all endpoints of the type.
+    """Return the endpoints and budgets named and all endpoints of the type, each once.
 
-    A name with `*`, `?` or `[` in it is a pattern and stands for the endpoints whose names match; no budget does, for
-    that would reach endpoints which do not.
+    A name with `*`, `?` or `[` is a pattern for the names of endpoints. It matches no budget, because a budget applies
+    to endpoints which may not match.
 
     Raises:
         NoSuchEndpointError: one of them is not in the configuration, or a pattern matches nothing.
@@ -87,27 +84,32 @@ def _known(what: str, name: str, known: Mapping[str, _Named]) -> _Named:
 
 
 def standing(store: Store, endpoints: Iterable[Endpoint]) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Tell how endpoints, as they are in force, and their budgets stand: the time there, and by name what they have.
+    """Return the time in microseconds of Redis, and by name the state of endpoints and their budgets.
 
     That is the types they serve, calls `used` of those `allowed` by the rule that has the fewest left, the next slot
-    and their health; the time is in microseconds of Redis time.
+    and their health.
 
     Raises:
         StoreError: Redis did not answer.
     """
-    limited = all_limited(endpoints)
+    now_us, states = _states(store, all_limited(endpoints))
+    return now_us, {
+        name: {key: value for key, value in state.items() if key not in _LISTED_ONLY} for name, state in states.items()
+    }
+
+
+def _states(store: Store, limited: Sequence[Limited]) -> tuple[int, dict[str, dict[str, Any]]]:
     now_us, views = store.windows.look(limited)
     ages, health = store.windows.ages(limited, now_us), store.breaker.health(limited)
     found = {}
     for one in limited:
         used, allowed = _use(one.limit, ages[one.name], store.settings.run.guard_seconds)
-        told = _health(one, views, health[one.name])
         found[one.name] = {
             "types": _types(store, one),
             "used": used,
             "allowed": allowed,
             **_slots([views[name] for name in (one.name, _budget(one)) if name]),
-            **{key: told[key] for key in ("health", "circuit", "circuit_seconds", "circuit_reason")},
+            **_health(one, views, health[one.name]),
         }
     return now_us, found
 
@@ -115,7 +117,7 @@ def standing(store: Store, endpoints: Iterable[Endpoint]) -> tuple[int, dict[str
 def changes_made(store: Store, number: int) -> list[dict[str, Any]]:
     """Return the newest `number` changes, newest first, as `rlm endpoint changes` prints them.
 
-    That the file's limit of an endpoint was published for the first time is on record, too, and changed nothing.
+    The first publication of a limit of the file is on record, too, but is no change.
 
     Raises:
         StoreError: Redis did not answer.
@@ -135,7 +137,7 @@ def changes_made(store: Store, number: int) -> list[dict[str, Any]]:
 
 
 def _newest_limits(changes: Sequence[Change]) -> dict[str, Change]:
-    """Return by name the newest change of its limit; the changes come newest first."""
+    """Return the newest change of each limit, by name; `changes` have the newest first."""
     found: dict[str, Change] = {}
     for one in changes:
         if one.what is What.LIMIT:
@@ -144,7 +146,6 @@ def _newest_limits(changes: Sequence[Change]) -> dict[str, Change]:
 
 
 def _types(store: Store, limited: Limited) -> list[str]:
-    """Name the types whose calls it limits."""
     return [
         kind.name
         for kind in store.settings.event_types
@@ -158,7 +159,7 @@ def _budget(limited: Limited) -> str | None:
 
 
 def _limit(limited: Limited, change: Change | None, configured: Mapping[str, Endpoint]) -> dict[str, Any]:
-    """Tell the limit, and who set it when; the file's may be in force though no record of that is kept."""
+    """Return the limit, who set it and when; the limit of the file may be in force without a record of that."""
     text = limited.limit.text
     if change is not None and change.after == text:
         return {"limit": text, "limit_by": change.by, "limit_at": isoformat(change.at)}
@@ -167,13 +168,13 @@ def _limit(limited: Limited, change: Change | None, configured: Mapping[str, End
 
 
 def _use(limit: Limit, ages: Sequence[float], guard_seconds: float) -> tuple[int, int]:
-    """Count the slots taken that still count, and those allowed, for the rule that has the fewest left."""
+    """Return the slots in use and those allowed, of the rule that has the fewest left."""
     counted = [(sum(age < rule.seconds + guard_seconds for age in ages), rule.amount) for rule in limit.rules]
     return min(counted, key=lambda one: one[1] - one[0])
 
 
 def _slots(views: Sequence[WindowState]) -> dict[str, Any]:
-    """Tell the slots free now, and when the next is, which is not known where one of both is paused without an end."""
+    """Return the free slots, and the time to the next, None if one of both is paused without an end."""
     free = min(view.free for view in views)
     wait = max(0.0 if view.free > 0 else view.wait_seconds for view in views)
     return {"free": free, "next_slot_seconds": None if wait > ENDLESS_SECONDS else round(wait, 3)}

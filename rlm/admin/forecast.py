@@ -10,7 +10,7 @@ from rlm.plan.division import sacrifice
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rlm.admin.arrivals import Arrivals
+    from rlm.admin.planning import Arrivals
     from rlm.admin.whatif import Case
     from rlm.ledger.reading.backlog import Backlog
     from rlm.plan import Plan

@@ -1,31 +1,184 @@
-"""What can be done with dead letters: find some, retry or drop them, one after the other, each with its outcome."""
+"""Dead letters: find, filter and group them; retry or drop them one after the other, each with its outcome."""
 
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from rlm.admin.letterfilter import hopeless
-from rlm.core.event import NOT_EMBEDDABLE, BadItemError
+from rlm.core.event import NOT_EMBEDDABLE, BadItemError, decode_item, type_of
 from rlm.ledger.letters import Envelope, TruncatedLetterError, is_excerpt, is_letter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from rlm.ledger import Store
 
-#: Letters read at a time where all are dealt with.
+
+#: The status in the detail of a letter that an answer caused.
+_STATUS = re.compile(r"\bHTTP \d{3}\b")
+#: The keys that a letter has in place of an item of which it holds only the beginning.
+_EXCERPT = {"base64", "truncated", "bytes", "sha256"}
+
+#: Letters read at a time.
 _PAGE = 500
+
+
+class DeadLetter(msgspec.Struct):
+    """A dead letter as it is read here; `event_id` is None for an item as a whole."""
+
+    id: str
+    reason: str
+    event_id: str | None
+    item: msgspec.Raw = msgspec.Raw()
+    detail: object = ""
+    failed_at: object = ""
+    endpoint: object = None
+
+    @property
+    def type(self) -> str | None:
+        """The type of its event."""
+        return type_of(self.event_id) if self.event_id else None
+
+    @property
+    def item_bytes(self) -> bytes:
+        """Its item as it was pushed, or the beginning of it."""
+        raw = bytes(self.item)
+        return base64.b64decode(msgspec.json.decode(raw)["base64"]) if self.reason in NOT_EMBEDDABLE else raw
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFilter:
+    """A choice of letters: those that match each criterion given; one of several values is enough.
+
+    `since` is in seconds since 1970. `text` is searched for in the ids of event and item, the name of the wallet and
+    the detail, whatever its case.
+    """
+
+    types: frozenset[str] = frozenset()
+    reasons: frozenset[str] = frozenset()
+    endpoints: frozenset[str] = frozenset()
+    since: float | None = None
+    text: str = ""
+
+    def __bool__(self) -> bool:
+        """Return whether there is any criterion; else all letters match."""
+        return self != LetterFilter()
+
+    def fits(self, raw: bytes) -> bool:
+        """Return whether a letter matches."""
+        if not self:
+            return True
+        letter = msgspec.json.decode(raw, type=DeadLetter)
+        return (
+            (not self.types or letter.type in self.types)
+            and (not self.reasons or letter.reason in self.reasons)
+            and (not self.endpoints or letter.endpoint in self.endpoints)
+            and (self.since is None or _moment(letter.failed_at) >= self.since)
+            and (not self.text or self.text.casefold() in _searched(letter).casefold())
+        )
+
+
+def _moment(failed_at: object) -> float:
+    """Return when a letter was written, seconds since 1970; 0 if it does not say."""
+    try:
+        return datetime.fromisoformat(str(failed_at)).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _searched(letter: DeadLetter) -> str:
+    """Return the texts to search, one per line."""
+    item = letter.item_bytes
+    try:
+        told = msgspec.json.decode(item)
+    except (ValueError, RecursionError):
+        told = {}
+    named = (
+        [told.get("id"), told.get("wallet_name")]
+        if isinstance(told, dict) and told
+        else [item.decode(errors="replace")]
+    )
+    return "\n".join(str(one) for one in (letter.id, letter.event_id, letter.detail, *named) if one is not None)
+
+
+def letter_of_wallet(raw: bytes, wallet: str) -> dict[str, Any] | None:
+    """Return the event of a letter, its time and its id, if its item is of the wallet.
+
+    Without an event, the id of its item stands in, if it has any.
+    """
+    if wallet.encode() not in raw and b"\\" not in raw:
+        return None  # true of nearly all, and decoding costs ten times as much
+    letter = msgspec.json.decode(raw, type=DeadLetter)
+    try:
+        told = msgspec.json.decode(letter.item_bytes)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(told, dict) or told.get("wallet_name") != wallet:
+        return None
+    named = letter.event_id if letter.event_id is not None else told.get("id")
+    of = {"event_id": named if isinstance(named, str) else None, "type": letter.type}
+    return {**of, "since": str(letter.failed_at), "letter": letter.id}
+
+
+class LetterKind(NamedTuple):
+    """What alike letters have in common; `answer` is the status of the answer that caused them, if one did."""
+
+    reason: str
+    answer: str | None
+    endpoint: str | None
+    type: str | None
+
+
+def grouped(letters: Iterable[bytes]) -> list[dict[str, Any]]:
+    """Return the number of letters of each kind, the most first, with the time of the newest and the oldest."""
+    found: dict[LetterKind, dict[str, Any]] = {}
+    for raw in letters:  # the newest first
+        letter = msgspec.json.decode(raw, type=DeadLetter)
+        status = _STATUS.search(str(letter.detail)) if letter.endpoint else None
+        endpoint = str(letter.endpoint) if letter.endpoint else None
+        kind = LetterKind(letter.reason, status[0] if status else None, endpoint, letter.type)
+        group = found.setdefault(
+            kind, {"letters": 0, **kind._asdict(), "newest": letter.failed_at, "newest_id": letter.id}
+        )
+        group["letters"] += 1
+        group["oldest"] = letter.failed_at
+    return sorted(found.values(), key=lambda group: -int(group["letters"]))
+
+
+def is_of_unknown_type(raw: bytes, types: Collection[str]) -> bool:
+    """Return whether the event of a letter has none of the configured `types`; its retry is refused until it has."""
+    type_name = msgspec.json.decode(raw, type=DeadLetter).type
+    return type_name is not None and type_name not in types
+
+
+def hopeless(raw: bytes, max_item_bytes: int) -> str:
+    """Return why a retry of a letter can only make a dead letter again; empty if it may succeed.
+
+    It goes by the item in the letter, of which there may be only the beginning, and by today's rules.
+    """
+    letter = msgspec.json.decode(raw, type=DeadLetter)
+    held = msgspec.json.decode(letter.item)
+    if isinstance(held, dict) and set(held) == _EXCERPT:
+        return "it holds only the beginning of its item"
+    if letter.event_id is not None:
+        return ""
+    try:
+        decode_item(letter.item_bytes, max_item_bytes)
+    except BadItemError as error:
+        return f"{error.reason}, {error}"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one letter; `refused` says why nothing did, empty where it was done; `kept`: it is still there.
+    """What became of one letter; `refused` says why nothing was done, empty if it was; `kept`: it is still there.
 
-    One that is `left` was not tried, for that could not succeed.
+    One that is `left` was not tried, because that could not succeed.
     """
 
     id: str
@@ -35,7 +188,7 @@ class Outcome:
 
 
 def find_letters(store: Store, ids: Iterable[str]) -> dict[str, bytes]:
-    """Return the letters with these ids, by id, as they stand in the list; an unknown one is missing."""
+    """Return the letters with these ids, by id; unknown ones are missing."""
     missing = set(ids)
     found: dict[str, bytes] = {}
     for raw in store.letters.all() if missing else ():
@@ -54,7 +207,7 @@ def handle_of(raw: bytes) -> str:
 
 
 def item_text(raw: bytes) -> str:
-    """Write the item of a letter for a person: laid out where it is JSON, else as it came, what is no text escaped."""
+    """Return the item of a letter for a person: JSON indented, anything else as it came, with non-text escaped."""
     letter = msgspec.json.decode(raw, type=Envelope)
     if is_excerpt(letter):
         held = msgspec.json.decode(letter.item)
@@ -80,22 +233,18 @@ def retry_letter(store: Store, raw: bytes) -> Outcome:
         if store.letters.retry(raw, priorities):
             return Outcome(handle)
     except TruncatedLetterError as error:
-        return Outcome(
-            handle, f"{error}; push the item again, then remove the letter with `rlm failed drop {handle}`", kept=True
-        )
+        why = f"{error}; push the item again, then remove the letter with `rlm failed drop {handle}`"
     except BadItemError as error:
-        return Outcome(
-            handle, f"{error}; correct the configuration, or drop it with `rlm failed drop {handle}`", kept=True
-        )
-    if store.letters.find(handle) is None:
-        return Outcome(handle, "it is no longer there; somebody else has retried or dropped it")
-    return Outcome(
-        handle, f"its event is under way again; `rlm failed drop {handle}` removes the old letter alone", kept=True
-    )
+        why = f"{error}; correct the configuration, or drop it with `rlm failed drop {handle}`"
+    else:
+        if store.letters.find(handle) is None:
+            return Outcome(handle, "it is no longer there; somebody else has retried or dropped it")
+        why = f"its event is under way again; `rlm failed drop {handle}` removes the old letter alone"
+    return Outcome(handle, why, kept=True)
 
 
 def retry_unless_hopeless(store: Store, raw: bytes) -> Outcome:
-    """Retry a letter as `retry_letter` does, but leave one whose item would only become a dead letter again."""
+    """Retry a letter, but leave one whose item would only become a dead letter again."""
     why = hopeless(raw, store.settings.queue.max_item_bytes)
     return Outcome(handle_of(raw), why, kept=True, left=True) if why else retry_letter(store, raw)
 
@@ -109,9 +258,9 @@ def drop_letter(store: Store, raw: bytes) -> Outcome:
 def deal_with_oldest(
     store: Store, most: int, deal: Callable[[Store, bytes], Outcome], fits: Callable[[bytes], bool] = lambda _raw: True
 ) -> Iterator[Outcome]:
-    """Deal with the `most` oldest letters that fit, oldest first, in constant memory, yielding each outcome.
+    """Process the `most` oldest letters that match, oldest first, in constant memory; yield each outcome.
 
-    Those that come meanwhile are newer, so they stay.
+    Letters written meanwhile are newer, so they stay.
     """
     kept = 0
     while most > 0 and (page := store.letters.oldest(kept, _PAGE)):

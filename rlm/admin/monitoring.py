@@ -1,52 +1,184 @@
-"""What `rlm queue monitor` shows: the queues at this moment, how they have moved, and what is to be expected."""
+"""What `rlm queue monitor` shows: the queues at this moment, how they move, and what to expect."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
 
-from rlm.admin.arrivals import measured_arrivals
-from rlm.admin.stats import lengths, queue_stats
-from rlm.admin.trend import Sample, Trend
+from rlm.admin.planning import measured_arrivals
+from rlm.admin.queues import lengths, queue_stats
 from rlm.admin.whatif import as_it_is
 from rlm.core.clock import isoformat, system_clock
 from rlm.ledger.reading.backlog import backlog
 from rlm.ledger.reading.books import books
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from rlm.ledger import Store
 
-#: Whatever reads all items, or plans, is done again after this many times as long as it took: a tenth of the time.
+
+#: Age of the oldest sample, seconds.
+HISTORY_SECONDS: Final = 600.0
+#: Rates and growth are of this time only, seconds, so that they end soon after what they measure.
+RECENT_SECONDS: Final = 60.0
+#: Most samples kept; with shorter intervals they go back less far.
+MOST_SAMPLES: Final = 3600
+#: Rates and growth are known from this many seconds of samples on.
+KNOWN_FROM_SECONDS: Final = 5.0
+#: Growth below this many events per minute, and below this part of what waits, counts as steady.
+STEADY_EVENTS, STEADY_PART = 2.0, 0.02
+
+_MINUTE = 60.0
+
+#: Reading all items and planning are repeated after this many times as long as they took: a tenth of the time.
 PATIENCE = 10.0
-#: What is to be expected is asked again after this many seconds at the soonest; windows looked at for it.
+#: The outlook is renewed after this many seconds at the soonest; the number of windows in it.
 OUTLOOK_SECONDS, OUTLOOK_WINDOWS = 30.0, 20
 #: Runs whose leftovers are shown, the newest.
 SHOWN_RUNS = 20
 
 
+class Direction(StrEnum):
+    """How the number of waiting events changes."""
+
+    GROWING = "growing"
+    DRAINING = "draining"
+    STEADY = "steady"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSample:
+    """What waits at one instant, `at`, in seconds since 1970 by the clock of Redis.
+
+    `items` are on the audit list and in staging, `in_ledger` are unsettled events and those retried by hand; `taken`
+    counts the events that the ledger ever took.
+    """
+
+    at: float
+    items: int
+    in_ledger: int
+    taken: int
+
+
+@dataclass
+class Trend:
+    """The samples of the last `HISTORY_SECONDS`, the oldest first."""
+
+    samples: deque[QueueSample] = field(default_factory=lambda: deque(maxlen=MOST_SAMPLES))
+    events_per_item: float = 1.0
+
+    def add(self, sample: QueueSample) -> None:
+        """Add the newest sample; discard the earlier ones if the clock was set back."""
+        if self.samples and sample.at <= self.samples[-1].at:
+            self.samples.clear()
+        self.samples.append(sample)
+        while sample.at - self.samples[0].at > HISTORY_SECONDS:
+            self.samples.popleft()
+
+    @property
+    def seconds(self) -> float:
+        """How far back the samples go."""
+        return self.samples[-1].at - self.samples[0].at if self.samples else 0.0
+
+    @property
+    def recent(self) -> list[QueueSample]:
+        """The samples of the last `RECENT_SECONDS`, the oldest first."""
+        return [one for one in self.samples if one.at >= self.samples[-1].at - RECENT_SECONDS]
+
+    @property
+    def waiting(self) -> list[float]:
+        """The events that waited at each sample, in items or in the ledger."""
+        return self._waiting(self.samples)
+
+    def _waiting(self, samples: Iterable[QueueSample]) -> list[float]:
+        return [one.in_ledger + one.items * self.events_per_item for one in samples]
+
+    @property
+    def arriving(self) -> float | None:
+        """Items that arrive per minute, None while unknown.
+
+        Arrivals while a drain empties the list cannot be seen, so that time does not count.
+        """
+        number, seconds = 0, 0.0
+        for before, after in pairwise(self.recent):
+            if after.taken == before.taken and after.items >= before.items:
+                number += after.items - before.items
+                seconds += after.at - before.at
+        return number * _MINUTE / seconds if seconds >= KNOWN_FROM_SECONDS else None
+
+    @property
+    def settled(self) -> float | None:
+        """Events completed or failed per minute, None while unknown."""
+        recent = self.recent
+        if self.seconds < KNOWN_FROM_SECONDS or len(recent) < 2:  # noqa: PLR2004  # a rate takes two
+            return None
+        gone = (_settled(before, after) for before, after in pairwise(recent))
+        return sum(gone) * _MINUTE / (recent[-1].at - recent[0].at)
+
+    @property
+    def settled_each(self) -> list[float]:
+        """Events completed or failed per minute between each two samples."""
+        return [_settled(one, two) * _MINUTE / (two.at - one.at) for one, two in pairwise(self.samples)]
+
+    @property
+    def growth(self) -> float | None:
+        """By how many events what waits grows per minute, negative if it shrinks; None while unknown.
+
+        It is the slope of a linear regression over the samples.
+        """
+        recent = self.recent
+        if self.seconds < KNOWN_FROM_SECONDS or len(recent) < 2:  # noqa: PLR2004  # a slope takes two
+            return None
+        times, waiting = [one.at - recent[0].at for one in recent], self._waiting(recent)
+        mean_time, mean = sum(times) / len(times), sum(waiting) / len(waiting)
+        above = sum((at - mean_time) * (number - mean) for at, number in zip(times, waiting, strict=True))
+        return above * _MINUTE / sum((at - mean_time) ** 2 for at in times)
+
+    @property
+    def direction(self) -> Direction:
+        """Whether what waits grows."""
+        growth = self.growth
+        if growth is None:
+            return Direction.UNKNOWN
+        if abs(growth) < max(STEADY_EVENTS, STEADY_PART * self.waiting[-1]):
+            return Direction.STEADY
+        return Direction.GROWING if growth > 0 else Direction.DRAINING
+
+
+def _settled(before: QueueSample, after: QueueSample) -> int:
+    """Return how many events left the ledger between two samples."""
+    return max(0, after.taken - before.taken - (after.in_ledger - before.in_ledger))
+
+
 class Monitor:
-    """Looks at the queues over and over, and remembers how they were."""
+    """Observes the queues and remembers how they moved."""
 
     def __init__(self, store: Store, start_seconds: float) -> None:
-        """Look into `store`; `start_seconds` is the time that a run takes to its first call."""
+        """Observe `store`; `start_seconds` is the time from a run's start to its first call."""
         self._store = store
         self._start_seconds = start_seconds
-        self._trend = Trend()
+        self.trend = Trend()
         self._stats = Sparing(lambda: queue_stats(store), 0.0)
         self._outlook = Sparing(self._look_ahead, OUTLOOK_SECONDS)
 
     def look(self) -> dict[str, Any]:
         """Return how the queues are and move.
 
-        The keys are those of `rlm queue stats`, where what is by type may be a moment old while many items wait.
+        The keys are those of `rlm queue stats`; the numbers by type may be a moment old while many items wait.
 
         Raises:
             StoreError: Redis did not answer.
         """
         store, found = self._store, books(self._store)
-        self._trend.add(
-            Sample(found.now, found.events + found.staged, found.unsettled + found.retried, store.intake.ever_taken())
+        self.trend.add(
+            QueueSample(
+                found.now, found.events + found.staged, found.unsettled + found.retried, store.intake.ever_taken()
+            )
         )
         stats = self._stats.get()
         self._learn_events_per_item(stats)
@@ -62,35 +194,26 @@ class Monitor:
                 "state": run.state,
                 "seconds_left": round(max(0.0, run.left_seconds(store.now_us())), 3),
             },
-            "trend": self._told(),
+            "trend": {
+                "seconds": round(self.trend.seconds, 3),
+                "arriving_per_minute": _rounded(self.trend.arriving),
+                "settled_per_minute": _rounded(self.trend.settled),
+                "growth_per_minute": _rounded(self.trend.growth),
+                "direction": self.trend.direction,
+            },
             "last_leftovers": [one["counts"]["leftover"] for one in reversed(records)],
             "outlook": self._outlook.get(),
         }
 
-    @property
-    def trend(self) -> Trend:
-        """How the queues have moved."""
-        return self._trend
-
-    def _told(self) -> dict[str, Any]:
-        one = self._trend
-        return {
-            "seconds": round(one.seconds, 3),
-            "arriving_per_minute": _rounded(one.arriving),
-            "settled_per_minute": _rounded(one.settled),
-            "growth_per_minute": _rounded(one.growth),
-            "direction": one.direction,
-        }
-
     def _learn_events_per_item(self, stats: dict[str, Any]) -> None:
-        """Learn how many events an item becomes, from what was read of them all."""
+        """Learn how many events an item becomes, from the statistics of all items."""
         in_ledger = stats["processing"] + stats["leftover"] + stats["retried"]
         in_items = sum(one["pending"] for one in stats["by_type"].values()) - in_ledger
         if stats["events"] and in_items > 0:
-            self._trend.events_per_item = in_items / stats["events"]
+            self.trend.events_per_item = in_items / stats["events"]
 
     def _look_ahead(self) -> dict[str, Any] | None:
-        """Tell what becomes of the leftovers with as many arrivals as in the last runs; None where nothing is known."""
+        """Return what becomes of the leftovers with arrivals as in the last runs; None if those are unknown."""
         store = self._store
         arrivals = measured_arrivals(store)
         if not arrivals.windows:
@@ -105,7 +228,7 @@ class Monitor:
 
 
 class Sparing:
-    """Something that takes long to find out: what was found is good for a while, and the longer the longer it took."""
+    """Caches a value that takes long to compute: the longer it takes, the longer it is kept."""
 
     def __init__(self, find: Callable[[], Any], at_least_seconds: float) -> None:
         self._find = find
@@ -114,7 +237,7 @@ class Sparing:
         self._good_until = float("-inf")
 
     def get(self) -> Any:
-        """Return what was found last, or find out anew where that is too old."""
+        """Return the value, computed anew if it is too old."""
         began = system_clock.monotonic()
         if began >= self._good_until:
             self._found = self._find()

@@ -1,9 +1,10 @@
-"""Plans of a run from the store: the live windows, the limits in force, the capacity, and the time that is left."""
+"""What a plan is made of, read from the store: arrivals, live windows, workers, the time that is left."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, all_limited
 from rlm.core.expected import TURNAROUND_SECONDS
@@ -12,7 +13,7 @@ from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Capacity, Horizon, Plan, compute_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rlm.core.endpoint import Endpoint, EventType
     from rlm.core.window import WindowState
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 START_SECONDS = 0.3
 #: The same if none is, and it was never measured here: a supervisor's template loads, and workers start.
 COMING_UP_SECONDS = 1.5
+
+#: Runs by which arrivals are measured, the newest.
+MEASURED_RUNS = 20
 
 
 def start_seconds(store: Store) -> float:
@@ -96,3 +100,66 @@ def plan_run(
     `capacity` and `window_seconds` are those of the run, if they are not those of the settings.
     """
     return compute_plan(workload, capacity or capacity_of(settings), horizon_of(settings, gone_seconds, window_seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Events by type that arrive in `seconds`: the mean over this many `windows`, or as `given` for a type.
+
+    Without `windows` only the `given` numbers are known.
+    """
+
+    by_type: Mapping[str, float]
+    seconds: float
+    windows: float = 0.0
+    given: frozenset[str] = frozenset()
+
+    def but(self, given: Mapping[str, int]) -> Arrivals:
+        """Return the same arrivals with other numbers for the types given."""
+        return replace(self, by_type={**self.by_type, **given}, given=self.given | set(given))
+
+    def within(self, seconds: float) -> dict[str, float]:
+        """Return the arrivals in that time, by type."""
+        return {name: number * seconds / self.seconds for name, number in self.by_type.items()}
+
+
+def measured_arrivals(store: Store) -> Arrivals:
+    """Return what was taken per `run.every_seconds` over the last `MEASURED_RUNS` runs.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    found = [store.runs.record(run_id) for run_id in store.runs.history(MEASURED_RUNS + 1)]
+    names = [one.name for one in store.settings.event_types]
+    every_seconds = store.settings.run.every_seconds
+    ticked_at, current = store.schedule.last_tick() or 0.0, store.runs.current()
+    # What an open run took is in no record yet, so its window does not count.
+    until = min(ticked_at, current.tick - every_seconds) if current else ticked_at
+    return arrivals_of([one for one in found if one], names, every_seconds, until)
+
+
+def arrivals_of(
+    records: Sequence[Mapping[str, Any]], types: Iterable[str], every_seconds: float, until: float = 0.0
+) -> Arrivals:
+    """Return what was taken per `every_seconds`, for each of `types`.
+
+    The time counts from the first start to the last, or to the tick at `until` (seconds since 1970) if that is later: a
+    tick with nothing to do leaves no record. The events of the first run arrived before, over an unknown time, so
+    they do not count.
+    """
+    unknown = Arrivals(dict.fromkeys(types, 0.0), every_seconds)
+    if not records:
+        return unknown
+    starts = [datetime.fromisoformat(one["started_at"]).timestamp() for one in records]
+    first = min(starts)
+    windows = (max(*starts, until) - first) / every_seconds
+    if round(windows) < 1:
+        return unknown
+    later = [one for start, one in zip(starts, records, strict=True) if start > first]
+    taken = {name: sum(_taken(one, name) for one in later) / windows for name in unknown.by_type}
+    return Arrivals(taken, every_seconds, windows)
+
+
+def _taken(record: Mapping[str, Any], name: str) -> int:
+    taken: int = record["by_type"].get(name, {}).get("taken", 0)
+    return taken

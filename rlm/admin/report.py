@@ -1,4 +1,4 @@
-"""What a run looks like from outside: its status while it is open, in the words and keys of its record."""
+"""The status of an open run, in the keys of its record, and the records of finished runs."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 #: The state of a status while no run is open.
 IDLE = "idle"
-#: Runs that are looked at for one whose id begins as asked, the newest, and so many of them are named.
+#: Runs among which a prefix of an id is looked up, the newest, and how many matches are named.
 _MOST_RUNS = 100_000
 _MOST_NAMED = 5
-#: So many records are tried, the newest, where that of the last run cannot be read.
+#: Records to try, the newest first, if that of the last run cannot be read.
 _TRIED = 10
 
 
 def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[str, Any]:
-    """Return the status of the open run, or of the run named, or that there is none open.
+    """Return the status of the open run or of the run named, or that none is open.
 
     `measured` is as for `open_status`.
 
@@ -42,7 +42,7 @@ def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[s
     """
     while (run := store.runs.current()) is not None and run_id in {None, run.id}:
         found = open_status(store, run, measured=measured)
-        if store.runs.is_open(run.id):  # else what was read are the counts of nothing
+        if store.runs.is_open(run.id):  # else it was closed while it was read
             return found
     if run_id is not None:
         return record(store, run_id)
@@ -56,7 +56,7 @@ def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[s
 
 
 def find_run(store: Store, prefix: str | None) -> str | None:
-    """Return the id of the run, open or on record, whose id begins with `prefix`; without any, `prefix` itself.
+    """Return the id of the run, open or on record, that begins with `prefix`; `prefix` itself if none does.
 
     Raises:
         AmbiguousRunError: there are several.
@@ -72,7 +72,7 @@ def find_run(store: Store, prefix: str | None) -> str | None:
 
 
 def looked_at(store: Store) -> dict[str, Any]:
-    """Return what a view shows of the installation it is of: its configuration file or None, its Redis, its prefix."""
+    """Return the installation that a view is of: its configuration file or None, its Redis, its prefix."""
     settings = store.settings
     redis = mask_url(settings.redis.url)
     return {
@@ -83,9 +83,9 @@ def looked_at(store: Store) -> dict[str, Any]:
 
 
 def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a view shows between two runs beside `idle`, its status: last record, next tick, what waits, rests.
+    """Return what a view shows between two runs: its status `idle`, the last record, the next tick, what waits.
 
-    The next tick is told as if a scheduler lived; whether one does, `schedulers` says.
+    The next tick assumes a live scheduler; `schedulers` says whether there is one.
     """
     found, now = books(store), system_clock.now()
     last = store.runs.record(idle["last"]) if idle["last"] else None
@@ -117,9 +117,9 @@ def _since(moment: str, now: float) -> float:
 
 
 def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, Any]:
-    """Return an open run in the keys of its record as far as they are known, and how things stand at this moment.
+    """Return an open run in the keys of its record, as far as they are known, and its state at this moment.
 
-    A view that is drawn over and over does without what is `measured`: see `record_so_far`.
+    A view that is redrawn often does without what is `measured`: see `record_so_far`.
     """
     now_us, standings = _standing(store)
     known = record_so_far(store, run, store.runs.tally(run.id), now_us, measured=measured)
@@ -143,7 +143,7 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, A
 
 
 def _standing(store: Store) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Tell how the endpoints stand; a user who only looks on may run no script, and does without."""
+    """Return the state of the endpoints; nothing for a read-only user, who may run no script."""
     try:
         return standing(store, store.endpoints().values())
     except StoreForbiddenError:
@@ -151,7 +151,7 @@ def _standing(store: Store) -> tuple[int, dict[str, dict[str, Any]]]:
 
 
 def _add_counts(store: Store, by_type: dict[str, dict[str, Any]]) -> None:
-    """Add where the unsettled events of each type are."""
+    """Add the places of the unsettled events of each type."""
     for name, counts in store.ledger.count(store.known_types).items():
         if name in by_type:
             by_type[name] |= {
@@ -163,7 +163,6 @@ def _add_counts(store: Store, by_type: dict[str, dict[str, Any]]) -> None:
 
 
 def _workers(store: Store, run: Run, now_us: int) -> dict[str, Any]:
-    """Tell who works, and on what."""
     alive = store.processes.alive(Role.WORKER)
     lanes = store.processes.lanes([one.id for one in alive])
     states = [one.state for one in alive]
@@ -214,7 +213,7 @@ def revision_in_force(store: Store) -> str:
 
 
 def none_finished(store: Store) -> str:
-    """Say that there is no record, and what to type: another thing if a run is under way."""
+    """Return the message that there is no record, with the command to type next."""
     run = store.runs.current()
     if run is not None:
         return f"No run has finished yet; {run.id} is under way, see `rlm status`."

@@ -1,11 +1,11 @@
-"""All that is known of a wallet's events: those under way, those that wait, and dead letters."""
+"""The events of a wallet: those under way, those that wait, and dead letters."""
 
 from __future__ import annotations
 
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.letterfilter import letter_of_wallet
+from rlm.admin.letters import letter_of_wallet
 from rlm.core.clock import isoformat
 from rlm.core.event import type_of
 from rlm.core.trail import Place
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
 
-#: Events that are listed, and events under way that are looked at, of each type and state.
+#: Events listed, and events under way that are read of each type and state.
 MOST_FOUND = 100
 _MOST_UNDER_WAY = 1000
 
@@ -26,8 +26,8 @@ _MOST_UNDER_WAY = 1000
 def events_of_wallet(store: Store, wallet: str) -> dict[str, Any]:
     """Return the first events of a wallet, as `rlm explain` prints them; `more` says whether there may be others.
 
-    First those under way, then those that wait, as far as they are looked at, then those of the newest dead letters.
-    What was completed is not found by its wallet.
+    First those under way, then those that wait, as far as they are read, then the newest dead letters. Completed events
+    cannot be found by their wallet.
 
     Raises:
         StoreError: Redis did not answer.

@@ -1,4 +1,4 @@
-"""What a plan would be if things were otherwise: other settings, more endpoints, another number of workers."""
+"""What-if plans: with other settings, more endpoints, or another number of workers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _NUMBERED = re.compile(r"(?P<stem>.*_)(?P<number>\d+)")
 
-#: A plan says of an endpoint that its calls fail where this part of them is expected to.
+#: A plan reports that calls of an endpoint fail if at least this part of them is expected to.
 WORTH_TELLING = 0.005
 
 
@@ -53,7 +53,7 @@ class Case:
 
     @property
     def told(self) -> dict[str, Any]:
-        """The settings that an option told, by key, secrets masked."""
+        """The settings that an option set, by key, secrets masked."""
         return told(self.settings)
 
     @property
@@ -63,14 +63,14 @@ class Case:
 
     @property
     def failing(self) -> dict[str, float]:
-        """The endpoints of whose calls some are expected to fail, by what was measured, and which part of them."""
+        """The endpoints of which some calls are expected to fail, as measured, and which part."""
         rates: dict[str, float] = {}
         for (_, endpoint), expected in self.expected.items():
             rates[endpoint] = max(rates.get(endpoint, 0.0), expected.error_rate)
         return {name: rate for name, rate in sorted(rates.items()) if rate >= WORTH_TELLING}
 
     def assumed(self) -> dict[str, Any]:
-        """Return what `rlm plan --json` says of what is not so today."""
+        """Return the assumptions of this case for `rlm plan --json`."""
         return {
             "settings": self.told,
             "added_endpoints": [{"endpoint": one.name, "rate_limit": one.limit.text} for one in self.added],
@@ -101,7 +101,7 @@ class Case:
 
 
 def as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
-    """Return what a run that starts now would be planned with; `fresh` leaves out what the windows hold.
+    """Return the case of a run that starts now; `fresh` leaves out what the windows hold.
 
     Raises:
         StoreError: Redis did not answer.
@@ -116,7 +116,7 @@ def as_it_might_be(
 ) -> Case:
     """Return the case of these `settings`, with one more overflow endpoint for each type named in `add`.
 
-    A limit in force goes over the settings' own, except where an option told it.
+    A limit in force overrides that of the settings, unless an option set it.
 
     Raises:
         StoreError: Redis did not answer.
@@ -140,7 +140,7 @@ def as_it_might_be(
 
 
 def told(settings: Settings) -> dict[str, Any]:
-    """Return the settings that an option told, by key, secrets masked."""
+    """Return the settings that an option set, by key, secrets masked."""
     return {shown.key: shown.value for shown in settings.shown if shown.where == OPTION}
 
 
@@ -153,7 +153,7 @@ def _endpoints(types: Iterable[EventType]) -> list[Endpoint]:
 
 
 def _limits_told(settings: Settings) -> set[str]:
-    """Name the endpoints and budgets whose limit an option told."""
+    """Return the names of the endpoints and budgets whose limit an option set."""
     keys = set(told(settings))
     found = {budget for budget in settings.budgets if dotted(("budgets", budget, "rate_limit")) in keys}
     for name, described in settings.types.items():
@@ -165,7 +165,7 @@ def _limits_told(settings: Settings) -> set[str]:
 
 
 def _free_name(kind: EventType, taken: set[str]) -> str:
-    """Go on with the numbers of the type's overflow endpoints, or begin some."""
+    """Return the next number of the type's overflow endpoints, or the first."""
     *_, last = kind.endpoints
     found = _NUMBERED.fullmatch(last.name)
     stem, first = (found["stem"], int(found["number"]) + 1) if found else (f"{kind.endpoints[0].name}_extra_", 1)
@@ -173,7 +173,7 @@ def _free_name(kind: EventType, taken: set[str]) -> str:
 
 
 def _windows_anew(store: Store, today: Case, types: Sequence[EventType], settings: Settings) -> dict[str, WindowState]:
-    """Read the windows of which today's limits show another part, or nothing: a limit may count further back."""
+    """Read the windows again that the new limits see differently: a limit may count further back."""
     known = {one.window_id: one for one in _limited(today.types)}
     guard_seconds = settings.run.guard_seconds
     look = store.windows.with_guard(guard_seconds)
@@ -192,12 +192,12 @@ def _windows_anew(store: Store, today: Case, types: Sequence[EventType], setting
 
 
 def _ages(look: Windows, limited: Sequence[Limited], now_us: int, today: Case) -> tuple[float, ...]:
-    """Return how long ago each slot of these will have been taken when the run's first call can begin."""
+    """Return the age of each slot of these at the run's first call."""
     return tuple(age + today.gone_seconds for ages in look.ages(limited, now_us).values() for age in ages)
 
 
 def _joining(today: Iterable[EventType], types: Iterable[EventType]) -> dict[str, list[Endpoint]]:
-    """Return by budget the endpoints that do not name it today, with its limit: it will count what they were called."""
+    """Return the endpoints that join each budget, with its limit: it will count their earlier calls."""
     named = {(one.window_id, one.budget.name) for one in _endpoints(today) if one.budget}
     found: dict[str, dict[str, Endpoint]] = defaultdict(dict)
     for one in _endpoints(types):
@@ -209,10 +209,9 @@ def _joining(today: Iterable[EventType], types: Iterable[EventType]) -> dict[str
 def _expected(
     today: Case, types: Sequence[EventType], settings: Settings, added: Sequence[Endpoint]
 ) -> dict[Pair, Expected]:
-    """Expect of calls what was measured, and what an option told.
+    """Return what to expect of calls: what was measured, unless an option set it.
 
-    An added endpoint is like the last that its type has, measured or not, as what a plan advises is: one that was never
-    called stays as configured.
+    An added endpoint is like the last one of its type, measured or not. One that was never called stays as configured.
     """
     by_option = told(settings)
     found = dict(today.expected)

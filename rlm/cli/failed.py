@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from rlm.admin.letterfilter import LetterFilter
+    from rlm.admin.letters import LetterFilter
 
 #: The most characters of a letter's detail in the list on a terminal; `rlm failed show` has all of it.
 DETAIL_WIDTH = 60
@@ -58,12 +58,12 @@ def list_letters(config: Path | None, number: int, chosen: LetterFilter, *, grou
     An option said several times means any of what it said. --grouped puts alike ones together: the same reason, answer,
     endpoint and type; the N largest groups.
     """
-    from rlm.admin import letterfilter
+    from rlm.admin.letters import grouped as group
     from rlm.ledger.archive import Archive, ArchiveKind
 
     with store_of(config) as store:
         fitting = filter(chosen.fits, store.letters.all())
-        groups = letterfilter.grouped(fitting) if grouped else []
+        groups = group(fitting) if grouped else []
         letters = [] if grouped else list(islice(fitting, number))
         total = store.letters.count()
         few = total < number or (len(letters) < number and not grouped)

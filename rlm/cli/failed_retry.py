@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.admin.letterfilter import LetterFilter
+from rlm.admin.letters import LetterFilter
 from rlm.cli.common import CommandError, ExitCode, confirm, examples, store_of
 from rlm.cli.completion import endpoint_names, letter_ids, type_names
 from rlm.cli.options import Duration, config_option, dry_run_option, gathered, json_option, yes_option
@@ -188,7 +188,7 @@ def _count(store: Store, ids: Sequence[str], chosen: LetterFilter) -> int:
 
 def _count_hopeless(store: Store, chosen: LetterFilter) -> int:
     """Count the letters that a retry leaves or refuses."""
-    from rlm.admin.letterfilter import hopeless, is_of_unknown_type
+    from rlm.admin.letters import hopeless, is_of_unknown_type
 
     types, most = store.settings.types, store.settings.queue.max_item_bytes
     fitting = filter(chosen.fits, store.letters.all())

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from rlm.admin.arrivals import Arrivals
     from rlm.admin.forecast import Forecast
+    from rlm.admin.planning import Arrivals
     from rlm.admin.whatif import Case
     from rlm.ledger import Store
     from rlm.ledger.reading.backlog import Backlog
@@ -110,8 +110,8 @@ def plan(*, config: Path | None, as_json: bool, **options: Any) -> None:
     the limit of its type and an open window. --windows plans one window after the other, each with what the last one
     left over and what arrives meanwhile: as many as in the last 20 runs, or as --arrivals says.
     """
-    from rlm.admin.arrivals import measured_arrivals
     from rlm.admin.forecast import forecast_of, look_ahead
+    from rlm.admin.planning import measured_arrivals
     from rlm.settings import load_settings
 
     asked = Asked(**options)

@@ -11,8 +11,8 @@ from rlm.core.text import counted, safe_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rlm.admin.arrivals import Arrivals
     from rlm.admin.forecast import Forecast
+    from rlm.admin.planning import Arrivals
     from rlm.admin.whatif import Case
     from rlm.ledger.reading.backlog import Waiting
     from rlm.plan import Plan

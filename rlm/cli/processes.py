@@ -183,8 +183,7 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> Non
     with bind(host, port, has_token=bool(token)) as bound:
         where = _url(bound)
         with long_running(config, "web") as (store, wakeup, stop):
-            from rlm.web.app import make_app
-            from rlm.web.health import redis_trouble
+            from rlm.web.app import make_app, redis_trouble
 
             asked = "a token is asked for" if token else "this host only, without a token"
             log.info("Serving %s/metrics and %s/healthz, %s", where, where, asked, extra={"action": "serve"})

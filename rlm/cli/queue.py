@@ -49,7 +49,7 @@ def stats(config: Path | None, as_json: bool) -> None:
 
     "pending" counts all events that wait: in the ledger, and in the 100,000 oldest items on the audit list.
     """
-    from rlm.admin.stats import queue_stats
+    from rlm.admin.queues import queue_stats
 
     with store_of(config) as store:
         found = queue_stats(store)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rlm.core.endpoint import EventType
     from rlm.sandbox.mockapi import EndpointSummary, MockApi
-    from rlm.sandbox.selftest import Outcome, Step
+    from rlm.sandbox.selftest import SelfTestResult, Step
 
 #: What time is divided by, by default.
 DEFAULT_SPEED = 10.0
@@ -60,7 +60,8 @@ def demo(*, events: int, speed: float | None, real_time: bool, config: Path | No
     if real_time and speed is not None:
         raise click.UsageError("--real-time is --speed 1; give only one of them.")
     from rlm.processes import signals
-    from rlm.sandbox.demo import play, prologue, staged, summary, view_on
+    from rlm.sandbox.demo import play, prologue, summary, view_on
+    from rlm.sandbox.stage import demo_stage
     from rlm.settings import load_settings
 
     pace = 1.0 if real_time else speed or DEFAULT_SPEED
@@ -71,8 +72,8 @@ def demo(*, events: int, speed: float | None, real_time: bool, config: Path | No
         for line in prologue(settings, events, pace):
             tell(line)
         view = view_on(sys.stderr if as_json else sys.stdout, f"RLM demo, {events:,} events, {pace:g} times as fast")
-        with staged(settings, pace, stop) as stage:
-            verdict = play(stage, view, events, pace, wakeup, stop)
+        with demo_stage(settings, pace, wakeup, stop) as stage:
+            verdict = play(stage, view, events, pace)
     if as_json:
         print_json(verdict.as_json())
     else:
@@ -119,7 +120,7 @@ def _show(step: Step) -> None:
     show_verdict("ok" if step.ok else "fail", step.name, f"{step.message}{took}", step.remedy, _NAMES)
 
 
-def _sum_up(outcome: Outcome) -> None:
+def _sum_up(outcome: SelfTestResult) -> None:
     for line in outcome.log:
         say(styled(safe_line(line), "dim"))
     failed = sum(not step.ok for step in outcome.steps)
@@ -131,7 +132,7 @@ def _sum_up(outcome: Outcome) -> None:
         show(styled(f"All is well: {events} in {outcome.seconds:.1f} s, and nothing of them is left.", "ok"))
 
 
-def _outcome_json(outcome: Outcome) -> dict[str, Any]:
+def _outcome_json(outcome: SelfTestResult) -> dict[str, Any]:
     return {
         "ok": outcome.ok,
         "prefix": outcome.prefix or None,

@@ -105,7 +105,7 @@ def _where(settings: Settings, url: str) -> str:
 
 def _others_here(settings: Settings, url: str) -> str:
     """Return a warning about a scheduler or supervisor on this host, '' if there is none or Redis does not answer."""
-    from rlm.admin.doctor.leader import has_died
+    from rlm.admin.doctor.processes import has_died
     from rlm.ledger.connect import make_client
     from rlm.ledger.keys import Keys
     from rlm.ledger.processes import Processes, Role

@@ -1,6 +1,6 @@
-"""How a process tells what it does: log lines on stderr, and where that is configured, errors and alarms to Sentry.
+"""Log lines on stderr and, if configured, errors and alarms to Sentry.
 
-Sentry's library is loaded only where there is a DSN: without one it would cost each process 0.2 s and 4 MB for nothing.
+The library of Sentry is loaded only if there is a DSN: it costs each process 0.2 s and 4 MB.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _state = {"reports": False}
 
 
 def set_up(settings: Settings, role: str, worker: str = "") -> None:
-    """Set logging and Sentry up for a process of this role; `worker` is its id where it is one.
+    """Set up logging and Sentry for a process of this role; `worker` is its id if it is one.
 
     Call it before a broker is built.
     """
@@ -31,7 +31,7 @@ def set_up(settings: Settings, role: str, worker: str = "") -> None:
 
 
 def flush() -> None:
-    """Let what is on its way to Sentry arrive, before a process ends that runs no exit handlers."""
+    """Wait until Sentry has what was sent, before a process ends that runs no exit handlers."""
     if _state["reports"]:
         from rlm.telemetry import sentry  # noqa: PLC0415  # see above
 
@@ -39,16 +39,16 @@ def flush() -> None:
 
 
 def tick_began(settings: Settings, due: float) -> None:
-    """Tell Sentry's Crons that the tick that was `due` then (seconds since 1970) has begun."""
+    """Report to Sentry's Crons that the tick that was `due` then (seconds since 1970) has begun."""
     if _state["reports"]:
-        from rlm.telemetry import crons  # noqa: PLC0415  # see above
+        from rlm.telemetry import sentry  # noqa: PLC0415  # see above
 
-        crons.begin(settings, due)
+        sentry.check_in(settings, due)
 
 
 def tick_ended(settings: Settings, due: float, *, ok: bool) -> None:
-    """Tell Sentry's Crons how the tick that was `due` then ended, whoever began it."""
+    """Report to Sentry's Crons how the tick that was `due` then ended, whoever began it."""
     if _state["reports"]:
-        from rlm.telemetry import crons  # noqa: PLC0415  # see above
+        from rlm.telemetry import sentry  # noqa: PLC0415  # see above
 
-        crons.end(settings, due, ok=ok)
+        sentry.check_in(settings, due, ok=ok)

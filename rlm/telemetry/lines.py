@@ -1,4 +1,4 @@
-"""What `rlm up` prints, its own and whatever its processes say: lines for a person, or lines of JSON."""
+"""What `rlm up` prints, its own lines and those of its processes: for a person, or as JSON."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from honcho.printer import Message
 
 
-#: How a line of the log begins that is written for a person: the time, and the level, maybe coloured.
+#: A log line for a person: the time, then the rest.
 _DATED: Final = re.compile(r"(\d\d:\d\d:\d\d\.\d{3}) (.*)", re.DOTALL)
-#: So many columns are left for what is said, however narrow the terminal; with fewer the terminal breaks the lines.
+#: The fewest columns to wrap a line to; on a narrower terminal, the terminal breaks it.
 _LEAST_WIDTH: Final = 40
 _COLOURS: Final = re.compile(r"\x1b\[[\d;]*m")
 
 
 class TextPrinter:
-    """Takes the place of honcho's printer: one time a line, UTC, then who says it; on a terminal wrapped at words."""
+    """Replaces honcho's printer: the time in UTC, then the process; on a terminal wrapped at words."""
 
     def __init__(self, output: TextIO, *, coloured: bool) -> None:
         self._output = output
@@ -43,7 +43,7 @@ class TextPrinter:
         self._output.flush()
 
     def _wrapped(self, line: str, taken: int) -> list[str]:
-        """Wrap a line beside the names. Colours take no room, and stand in its beginning only."""
+        """Wrap a line beside the names. Colours have no width, and occur only at its beginning."""
         width = self._columns() - taken
         hidden = sum(map(len, _COLOURS.findall(line)))
         if width < _LEAST_WIDTH or len(line) - hidden <= width:
@@ -59,7 +59,7 @@ class TextPrinter:
 
 
 class JsonPrinter:
-    """Takes the place of honcho's printer. A line that is JSON already is passed on, any other becomes a message."""
+    """Replaces honcho's printer. A line that is JSON is passed on, any other becomes a message."""
 
     def __init__(self, output: TextIO) -> None:
         self._output = output

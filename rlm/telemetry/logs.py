@@ -1,6 +1,6 @@
 """Log lines on stderr: text for a person, JSON for a program, the same facts in both.
 
-What does not show is escaped, what is known to be secret is masked, whoever logs it.
+Control characters are escaped and known secrets are masked, whoever logs them.
 """
 
 from __future__ import annotations
@@ -12,22 +12,26 @@ import sys
 import threading
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
+from rlm.core.clock import system_clock
 from rlm.core.text import safe_line
 from rlm.settings.secrets import known
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
-#: Facts that a record may carry besides its sentence, in the order they are shown.
+    from rlm.core.clock import Clock
+
+
+#: Facts that a record may carry besides its message, in their order.
 FACTS = ("action", "run_id", "event_id", "endpoint", "lane", "worker", "alarm")
-#: The keys of a line of JSON, in their order; those of the facts, `counts` and `exception` only where there is one.
+#: The keys of a JSON line, in their order; facts, `counts` and `exception` only if there are any.
 KEYS = ("time", "level", "role", "pid", "logger", "message", *FACTS, "counts", "exception")
 
-#: The variable that says in what form log lines are written; it is inherited by the processes that one starts.
+#: The variable with the format of log lines; child processes inherit it.
 FORMAT_VARIABLE = "RLM_LOG_FORMAT"
-#: The variable that says from which level on they are written.
+#: The variable with the lowest level that is logged.
 LEVEL_VARIABLE = "RLM_LOG"
 
 #: The logger of dramatiq's consumer of the queue `rlm`, the only one there is (`actors/broker.py`).
@@ -36,11 +40,14 @@ CONSUMER = "dramatiq.worker.ConsumerThread(rlm)"
 _OWN = ("rlm", "actors", "scheduler")
 _COLOURS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "31;1"}
 
+#: The causes that are remembered; beyond that the oldest is forgotten.
+MOST_CAUSES: Final = 1000
+
 
 class LogFormat(StrEnum):
-    """In what form log lines are written."""
+    """The format of log lines."""
 
-    AUTO = "auto"  # text where stderr is a terminal, else JSON
+    AUTO = "auto"  # text if stderr is a terminal, else JSON
     TEXT = "text"
     JSON = "json"
 
@@ -75,7 +82,7 @@ class JsonFormatter(logging.Formatter):
     """One record a line of JSON, in ASCII, with the keys `KEYS`."""
 
     def __init__(self, role: str, worker: str = "") -> None:
-        """Write for a process of this role; `worker` is its id where it is one."""
+        """Write for a process of this role; `worker` is its id if it is one."""
         super().__init__()
         self._role = role
         self._worker = worker
@@ -106,7 +113,7 @@ def _plain(fact: object) -> int | str:
 
 
 def log_format(environ: Mapping[str, str], stream: TextIO) -> LogFormat:
-    """Return the form that `RLM_LOG_FORMAT` asks for, never `auto`: that is decided by whether a person reads along."""
+    """Return the format that `RLM_LOG_FORMAT` asks for; `auto` is resolved by whether `stream` is a terminal."""
     asked = environ.get(FORMAT_VARIABLE, "").lower()
     if asked in {LogFormat.TEXT, LogFormat.JSON}:
         return LogFormat(asked)
@@ -114,7 +121,7 @@ def log_format(environ: Mapping[str, str], stream: TextIO) -> LogFormat:
 
 
 def is_coloured(environ: Mapping[str, str], stream: TextIO) -> bool:
-    """Tell whether colours are wanted: on a terminal, or behind `FORCE_COLOR`, unless `NO_COLOR` is set."""
+    """Return whether to use colours: on a terminal or with `FORCE_COLOR`, unless `NO_COLOR` is set."""
     if environ.get("NO_COLOR"):
         return False
     return bool(environ.get("FORCE_COLOR")) or (_is_terminal(stream) and environ.get("TERM") != "dumb")
@@ -128,7 +135,7 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 def set_up(role: str, worker: str = "") -> None:
-    """Send log lines to stderr: RLM's from `RLM_LOG` (default INFO) on, the libraries' from WARNING on."""
+    """Send log lines to stderr: of RLM from level `RLM_LOG` (default INFO) on, of libraries from WARNING on."""
     level = _level_of(os.environ.get(LEVEL_VARIABLE, ""))
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(role, worker))
@@ -136,13 +143,13 @@ def set_up(role: str, worker: str = "") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    for package in _OWN:  # an alarm is a warning, and Sentry is told of it whatever is written here
+    for package in _OWN:  # an alarm is a warning, and reaches Sentry whatever is logged here
         logging.getLogger(package).setLevel(min(level, logging.WARNING))
-    # A scheduler that is late says so by starting late; and RLM remembers the tick.
+    # RLM remembers a late tick itself.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     threading.excepthook = _log_end_of_thread
-    logging.captureWarnings(True)  # else Python writes them itself, whatever they quote
-    # A consumer without Redis tries again twice a second. That Redis is away RLM tells itself, as no error of its own.
+    logging.captureWarnings(True)  # else Python prints them unmasked
+    # A consumer without Redis logs an error twice a second; RLM reports the outage itself.
     logging.getLogger(CONSUMER).addFilter(_is_no_outage)
 
 
@@ -170,3 +177,29 @@ def _log_end_of_thread(died: threading.ExceptHookArgs) -> None:
 
 def _is_no_outage(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith("Consumer encountered a connection error")
+
+
+class Bounded:
+    """Admits one message per cause in a given time; thread-safe."""
+
+    def __init__(self, seconds: float, clock: Clock = system_clock) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last: dict[Hashable, float] = {}
+        self._left_out: dict[Hashable, int] = {}
+
+    def admit(self, cause: Hashable) -> int | None:
+        """Return how many of this cause were suppressed since the last one admitted; None to suppress this one."""
+        with self._lock:
+            now = self._clock.monotonic()
+            if now - self._last.get(cause, float("-inf")) < self._seconds:
+                self._left_out[cause] = self._left_out.get(cause, 0) + 1
+                return None
+            self._last.pop(cause, None)  # so that it becomes the youngest
+            self._last[cause] = now
+            if len(self._last) > MOST_CAUSES:
+                oldest = next(iter(self._last))
+                del self._last[oldest]
+                self._left_out.pop(oldest, None)
+            return self._left_out.pop(cause, 0)

@@ -1,80 +1,75 @@
-"""Errors and alarms to Sentry: one issue a cause, run and event ids, never a payload, never a limit wait.
+"""Errors and alarms to Sentry, and ticks to its Crons: run and event ids, never a payload.
 
-Whoever logs does not know of it: a handler of the log sends each record of level ERROR, and each that names an `alarm`.
+The code that logs does not know of Sentry: a log handler sends each record of level ERROR or with an `alarm`.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_URL, uuid5
 
 import sentry_sdk
+from sentry_sdk.crons import capture_checkin
 from sentry_sdk.integrations.atexit import AtexitIntegration
 from sentry_sdk.utils import BadDsn, event_from_exception
 
 from rlm import __version__
 from rlm.core.alarms import Alarm
+from rlm.core.clock import system_clock
 from rlm.core.errors import ConfigurationError
 from rlm.settings.secrets import known
-from rlm.telemetry.bounded import Bounded
+from rlm.telemetry.logs import FACTS, Bounded
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
 
+    from rlm.settings import Settings
+
+
 #: How long a process that ends waits for its last errors to be sent, seconds.
 FLUSH_SECONDS = 1.0
-#: One event of a cause is sent in this time by each process, seconds; the next one tells how many were left out.
+#: Each process sends one event per cause in this time, seconds; the next one says how many were suppressed.
 QUIET_SECONDS = 60.0
 
-#: Tags taken over from a log record's facts.
-TAGS = ("action", "run_id", "event_id", "endpoint", "lane", "worker", "alarm")
-#: Alarms that are errors to Sentry, for nothing is sent, or not as it should be, until somebody acts; others warn.
+#: Alarms that are errors in Sentry, because somebody must act before events are sent properly; others are warnings.
 ERRORS = frozenset({
     Alarm.RUN_FAILED, Alarm.NO_WORKER, Alarm.REDIS_AWAY, Alarm.REDIS_UNFIT, Alarm.NO_ARCHIVE,
 })  # fmt: skip
-#: The context that holds a record's numbers, and how many of its cause were left out.
+#: The context with a record's numbers, and the number of suppressed events of its cause.
 CONTEXT = "rlm"
 
-#: What may leave of an event; everything else could hold a payload.
+#: The keys of an event that may be sent; all others could hold a payload.
 _ALLOWED = (
-    "event_id",
-    "timestamp",
-    "level",
-    "logger",
-    "transaction",
-    "platform",
-    "release",
-    "environment",
-    "server_name",
-    "sdk",
-    "tags",
-    "contexts",
-    "logentry",
-    "exception",
-    "fingerprint",
-    "type",
-    "check_in_id",
-    "monitor_slug",
-    "status",
-    "duration",
-    "monitor_config",
-)
-#: What talks about sending itself is not sent.
+    "event_id", "timestamp", "level", "logger", "transaction", "platform", "release", "environment", "server_name",
+    "sdk", "tags", "contexts", "logentry", "exception", "fingerprint",
+    "type", "check_in_id", "monitor_slug", "status", "duration", "monitor_config",
+)  # fmt: skip
+#: Loggers of the transport to Sentry are not reported.
 _NOT_SENT = ("sentry_sdk", "urllib3")
-#: The code's own sentences have a placeholder for each value; a library may have put the values in already.
+#: RLM's own messages have a placeholder for each value; those of libraries may contain the values already.
 _OWN = ("rlm.", "actors.", "scheduler.")
 _PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[-#0 +]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[diouxXeEfFgGcrsa]")
 
+#: Sentry takes six check-ins a minute per monitor and counts in minutes: the first tick of each minute checks in.
+MINUTE_SECONDS = 60.0
+#: Most characters of a slug at Sentry.
+LONGEST_SLUG = 50
+#: How late a check-in may be before Sentry calls it missed, minutes: the minimum.
+MARGIN_MINUTES = 1
+_UNITS = (("day", 1440), ("hour", 60), ("minute", 1))
+
 
 def set_up(dsn: str, role: str, worker: str = "") -> None:
-    """Report the errors and alarms of this process, which is of that `role`; `worker` is its id where it is one.
+    """Report the errors and alarms of this process; `worker` is its id if it is one.
 
-    `SENTRY_ENVIRONMENT` and `SENTRY_RELEASE` are honoured; without them it is `production` and `rlm@VERSION`.
+    `SENTRY_ENVIRONMENT` and `SENTRY_RELEASE` override `production` and `rlm@VERSION`.
 
     Raises:
-        ConfigurationError: the DSN is none. It is not quoted, for it is a secret.
+        ConfigurationError: the DSN is invalid. The message does not quote it: it is a secret.
     """
     try:
         sentry_sdk.init(
@@ -102,12 +97,12 @@ def set_up(dsn: str, role: str, worker: str = "") -> None:
 
 
 def flush() -> None:
-    """Let what is on its way to Sentry arrive, before a process ends that runs no exit handlers."""
+    """Wait until Sentry has what was sent, before a process ends that runs no exit handlers."""
     sentry_sdk.flush(timeout=FLUSH_SECONDS)
 
 
 class Reporter(logging.Handler):
-    """Sends log records that are errors or alarms, of each cause one in a while."""
+    """Sends log records that are errors or alarms, at most one per cause in `QUIET_SECONDS`."""
 
     def __init__(self, role: str, bounded: Bounded | None = None) -> None:
         super().__init__(logging.WARNING)
@@ -115,7 +110,7 @@ class Reporter(logging.Handler):
         self._bounded = bounded or Bounded(QUIET_SECONDS)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record if it is to be sent; trouble with that is never the caller's."""
+        """Send a record if it is an error or an alarm; never raises."""
         alarm = getattr(record, "alarm", None)
         if (record.levelno < logging.ERROR and not alarm) or record.name.startswith(_NOT_SENT):
             return
@@ -123,11 +118,11 @@ class Reporter(logging.Handler):
             left_out = self._bounded.admit(tuple(fingerprint_of(record)))
             if left_out is not None:
                 sentry_sdk.capture_event(self._event(record, left_out))
-        except Exception:  # noqa: BLE001  # logging's own way: it tells of it on stderr where that is wanted
+        except Exception:  # noqa: BLE001  # as other handlers do
             self.handleError(record)
 
     def _event(self, record: logging.LogRecord, left_out: int) -> Event:
-        """Write the event of a record: the title of its alarm, or its sentence without the values in it."""
+        """Return the event of a record: the headline of its alarm, or its message without values."""
         alarm = getattr(record, "alarm", None)
         title = alarm.headline if isinstance(alarm, Alarm) else _sentence(record)
         event: Any = {
@@ -136,7 +131,7 @@ class Reporter(logging.Handler):
             "transaction": f"{self._role}: {getattr(record, 'action', '') or record.funcName}",
             "logentry": {"message": title, "formatted": title, "params": []},
             "fingerprint": fingerprint_of(record),
-            "tags": {name: str(getattr(record, name)) for name in TAGS if getattr(record, name, None)},
+            "tags": {name: str(getattr(record, name)) for name in FACTS if getattr(record, name, None)},
             "contexts": {CONTEXT: {**(getattr(record, "counts", None) or {}), "left_out": left_out}},
         }
         if record.exc_info and record.exc_info[0] is not None:
@@ -146,7 +141,7 @@ class Reporter(logging.Handler):
 
 
 def fingerprint_of(record: logging.LogRecord) -> list[str]:
-    """Return what events of one cause have in common: the alarm, or what the code says and the error behind it."""
+    """Return what events of one cause have in common: the alarm, or the message without values and the error's type."""
     if alarm := getattr(record, "alarm", None):
         return ["rlm", str(alarm)]
     kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
@@ -161,16 +156,16 @@ def _level_of(record: logging.LogRecord) -> Any:
 
 
 def _sentence(record: logging.LogRecord) -> str:
-    """Return what a record says with an ellipsis for each value: a value may be a payload."""
+    """Return the message of a record with an ellipsis for each value, because a value may be a payload."""
     if not isinstance(record.msg, str):
         return type(record.msg).__name__
     if not record.args and not record.name.startswith(_OWN):
-        return f"{record.name}, line {record.lineno}"  # the values may be in its words already
+        return f"{record.name}, line {record.lineno}"  # its message may contain the values already
     return _PLACEHOLDER.sub("…", record.msg).replace("%%", "%")
 
 
 def _strip(event: Event, _hint: Hint) -> Event | None:
-    """Keep what is allowed, by name, without known secrets; of an exception type and place: its words may quote."""
+    """Return an event with the allowed keys only, secrets masked; an exception loses its message, which may quote."""
     kept: Any = {key: event[key] for key in _ALLOWED if key in event}  # type: ignore[literal-required]
     if "contexts" in kept:
         numbers = (kept["contexts"] or {}).get(CONTEXT, {})
@@ -183,9 +178,53 @@ def _strip(event: Event, _hint: Hint) -> Event | None:
 
 
 def _masked(told: Any) -> Any:
-    """Return what is to be sent without the secrets of this process."""
+    """Return a document with known secrets masked."""
     if isinstance(told, dict):
         return {key: _masked(value) for key, value in told.items()}
     if isinstance(told, list | tuple):
         return [_masked(value) for value in told]
     return known().mask(told) if isinstance(told, str) else told
+
+
+def check_in(settings: Settings, due: float, *, ok: bool | None = None) -> None:
+    """Report that the tick that was `due` then (seconds since 1970) has begun, or how it ended, if `ok` says so.
+
+    The id of a check-in is made from `due`, so that whoever continues the run can end it; the first report of the end
+    counts. Sentry itself ends a check-in that nobody ends after `max_runtime`.
+    """
+    status = "in_progress" if ok is None else "ok" if ok else "error"
+    duration = None if ok is None else max(0.0, system_clock.now() - due)
+    every = settings.run.every_seconds
+    if not checks_in(due, every):
+        return
+    slug = slug_of(settings.redis.prefix)
+    environment = sentry_sdk.get_client().options.get("environment")
+    capture_checkin(
+        monitor_slug=slug,
+        check_in_id=uuid5(NAMESPACE_URL, f"{slug}/{environment}/{due!r}").hex,
+        status=status,
+        duration=duration,
+        monitor_config=config_of(every, settings.run.window_seconds),
+    )
+
+
+def checks_in(due: float, every_seconds: float) -> bool:
+    """Return whether the tick that was `due` then is the first of its minute."""
+    return due // MINUTE_SECONDS != (due - every_seconds) // MINUTE_SECONDS
+
+
+def slug_of(prefix: str) -> str:
+    """Return the monitor of an installation: those that share a project of Sentry differ in `redis.prefix`."""
+    return f"{re.sub(r'[^a-z0-9_-]', '-', prefix.lower())[: LONGEST_SLUG - 5]}-tick"
+
+
+def config_of(every_seconds: float, window_seconds: float) -> Any:
+    """Return what Sentry must expect, in whole minutes, rounded up: a check-in may be early."""
+    minutes = math.ceil(every_seconds / MINUTE_SECONDS)
+    unit, length = next((unit, length) for unit, length in _UNITS if minutes % length == 0)
+    return {
+        "schedule": {"type": "interval", "value": minutes // length, "unit": unit},
+        "checkin_margin": MARGIN_MINUTES,
+        "max_runtime": math.ceil(window_seconds / MINUTE_SECONDS) + 1,
+        "timezone": "UTC",
+    }

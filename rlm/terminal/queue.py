@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from rlm.admin.trend import Direction
+from rlm.admin.monitoring import Direction
 from rlm.core.text import counted, safe_line, span
 from rlm.terminal import words
 from rlm.terminal.drawing import BORDER, QUIET, WIDEST, Bar, Name, columns, curve, panel, state_text
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-    from rlm.admin.trend import Trend
+    from rlm.admin.monitoring import Trend
 
 #: The widest curve, and the width of the columns beside it.
 WIDEST_CURVE, _BESIDE_CURVE = 80, 46

@@ -1,7 +1,7 @@
-"""How many connections a server holds at once, and which of them makes room for the next.
+"""How many connections a server holds at once, and which of them is closed for the next.
 
-A process that runs out of file descriptors accepts nobody, and asyncio logs each try. So a server stays below that
-limit: it closes the connection that is missed least, and whoever asks now is answered.
+A process without free file descriptors accepts no connection, and asyncio logs each attempt. So a server stays below
+that limit: it closes the least useful connection, and the new client is answered.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rlm.core.clock import system_clock
+from rlm.telemetry.logs import Bounded
 
 if TYPE_CHECKING:
     import asyncio
@@ -20,22 +21,22 @@ if TYPE_CHECKING:
 
     from rlm.core.clock import Clock
 
-#: asyncio accepts up to this many clients in one turn of its loop. Those above the bound are closed a few turns later,
-#: so a few times as many descriptors are taken for a moment.
+#: asyncio accepts up to this many clients in one iteration of its loop. Those above the bound are closed a few
+#: iterations later, so a few times as many descriptors are used for a moment.
 AT_A_TURN: Final = 16
-#: Clients that may wait in the kernel to be accepted; a whole system's workers connect in the same instant.
+#: Clients that may wait in the kernel to be accepted; all workers of a system connect in the same instant.
 _WAITING: Final = 1024
-#: Connections take at most this share of the descriptors a process may have; files and Redis need others.
+#: Connections use at most this share of the descriptors of a process; files and Redis need others.
 _SHARE: Final = 0.5
-#: Seconds between two log lines about the same trouble.
-_TOLD_SECONDS: Final = 3600.0
+#: Minimum seconds between two log lines about the same trouble.
+_QUIET_SECONDS: Final = 3600.0
 _NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 log = logging.getLogger(__name__)
 
 
 class Held(Protocol):
-    """A connection, as it is compared with others."""
+    """What is compared of connections."""
 
     @property
     def peer(self) -> str:
@@ -58,46 +59,43 @@ class Held(Protocol):
 
 
 class Ceiling:
-    """At most `most` connections at once, and fewer where the process may have few file descriptors."""
+    """At most `most` connections at once, and fewer if the process may have only few file descriptors."""
 
     def __init__(self, most: int, clock: Clock = system_clock) -> None:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         unlimited = soft == resource.RLIM_INFINITY
         self.most = most if unlimited else max(1, min(most, int(soft * _SHARE)))
-        self._clock = clock
-        self._told: dict[str, float] = {}
+        self._bounded = Bounded(_QUIET_SECONDS, clock)
 
     def make_room(self, held: Collection[Held]) -> None:
-        """Cut connections of `held`, from which `cut` takes them, until there is room for one more."""
+        """Cut connections of `held` until there is room for one more; `cut` removes them from it."""
         while len(held) >= self.most:
-            self._tell("There are %d connections, the most there may be; for each new one an old one is closed")
+            self._warn("There are %d connections, the most there may be; for each new one an old one is closed")
             least_missed(held).cut()
 
     def on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Log once that there is no descriptor left, all else as asyncio does; for `loop.set_exception_handler`."""
+        """Log a lack of descriptors once, any other error as asyncio does; for `loop.set_exception_handler`."""
         if getattr(context.get("exception"), "errno", None) in _NO_DESCRIPTOR:
-            self._tell("No file descriptor is left to accept connections with, below the bound of %d; raise ulimit -n")
+            self._warn("No file descriptor is left to accept connections with, below the bound of %d; raise ulimit -n")
         else:
             loop.default_exception_handler(context)
 
-    def _tell(self, message: str) -> None:
-        now = self._clock.monotonic()
-        if now - self._told.get(message, -_TOLD_SECONDS) >= _TOLD_SECONDS:
-            self._told[message] = now
+    def _warn(self, message: str) -> None:
+        if self._bounded.admit(message) is not None:
             log.warning(message, self.most, extra={"action": "bound"})
 
 
 def least_missed(held: Collection[Held]) -> Held:
-    """Return the connection to close: one of the client that has most, idle rather than busy, the longest so.
+    """Return the connection to close: of the client that has most, idle rather than busy, the longest so.
 
-    A client that opens many so closes its own; many clients with one each lose those that say nothing.
+    So a client that opens many closes its own; of many clients with one each, the silent ones lose theirs.
     """
     counts = Counter(one.peer for one in held)
     return min(held, key=lambda one: (-counts[one.peer], one.busy, one.since))
 
 
 def let_wait(server: asyncio.Server) -> None:
-    """Have clients wait in the kernel: asyncio takes one number for that and for how many it accepts at a turn."""
+    """Let clients wait in the kernel: asyncio uses one number for that and for how many it accepts per iteration."""
     for one in server.sockets:
         with one.dup() as listening:
             listening.listen(_WAITING)

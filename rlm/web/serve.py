@@ -1,36 +1,142 @@
-"""Serves the application until a signal: uvicorn in a thread, so that the signals stay with the process's own loop."""
+"""Serves the application until a signal: uvicorn in a thread, with strict framing, bounds and time-outs."""
 
 from __future__ import annotations
 
 import logging
+import re
 import select
 import socket
 import threading
 from asyncio import get_running_loop
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rlm.core.errors import ConfigurationError, ListenError
 from rlm.web.access import is_loopback
-from rlm.web.connection import Connection
 from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
 
 if TYPE_CHECKING:
+    import asyncio
+
     from starlette.applications import Starlette
+    from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
     from rlm.processes.signals import StopSignals, Wakeup
 
-#: Answers under way when the process is to end have this long, seconds. Nothing is lost with one that is cut.
+
+#: A connection on which nothing was answered for this long is cut, seconds: its client sent nothing or only a part of a
+#: request, or does not read. An answer takes longer only if Redis hangs, and Prometheus has given up by then.
+PATIENCE_SECONDS = 20.0
+#: Answers under way when the process is to end get this long, seconds. Nothing is lost if one is cut.
 GRACE_SECONDS = 1
-#: Connections at once; one more takes the place of another. Far more requests than that at once are refused (503).
+#: Connections at once; one more takes the place of another. Many more requests than that at once are refused (503).
 MOST_CONNECTIONS = 100
-#: How often the loop looks whether the server still serves, seconds.
+#: A request line and headers may have this many bytes.
+_MOST_HEAD = 16_384
+#: How often to check that the server still serves, seconds.
 _LOOK_SECONDS = 1.0
+#: No cache may keep an answer, and no browser may guess what it is.
+_HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
+#: The value of each Content-Length in a head, with its continuation lines.
+_LENGTH = re.compile(rb"^content-length[ \t]*:((?:[^\n]|\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 log = logging.getLogger(__name__)
+
+
+class StrictConnection(h11.Connection):
+    """Refuses what two readers could frame differently (request smuggling): 400, and the connection is closed.
+
+    A proxy may go by one of two lengths and h11 by the other, and the body of one is the next request of the other. h11
+    refuses lengths that differ, but takes equal ones as one, and Transfer-Encoding before Content-Length, as the RFC
+    allows. No client needs either.
+    """
+
+    def next_event(self) -> Any:
+        """Return the next event of h11.
+
+        Raises:
+            h11.RemoteProtocolError: it is ambiguous, or it is not HTTP.
+        """
+        if self.their_state is h11.IDLE:
+            self._check_lengths()
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            _check_encoding(event)
+        return event
+
+    def _check_lengths(self) -> None:
+        """Check the raw head: of two equal lengths h11 shows only one."""
+        head = _END_OF_HEAD.split(self.trailing_data[0], maxsplit=1)[0]
+        values = _LENGTH.findall(head)
+        if len(values) > 1 or b"," in b"".join(values):
+            raise h11.RemoteProtocolError("more than one Content-Length")
+
+
+def _check_encoding(request: h11.Request) -> None:
+    names = {name for name, _ in request.headers}
+    if b"transfer-encoding" not in names:
+        return
+    if b"content-length" in names or request.http_version < b"1.1":
+        raise h11.RemoteProtocolError("Transfer-Encoding beside Content-Length, or in HTTP/1.0")
+
+
+class BoundedProtocol(H11Protocol):
+    """uvicorn's connection, with strict framing, a time-out before the first answer too, and a ceiling.
+
+    A new connection takes the place of another if there are as many as the `ceiling` allows.
+    """
+
+    def __init__(self, ceiling: Ceiling, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn = StrictConnection(h11.SERVER, _MOST_HEAD)
+        self.since = self.loop.time()
+        self._ceiling = ceiling
+        self._patience: asyncio.TimerHandle | None = None
+
+    @property
+    def peer(self) -> str:
+        """The address of the client, without the port."""
+        return self.client[0] if self.client else ""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever uvicorn declares
+        return cycle is not None and not cycle.response_complete
+
+    def cut(self) -> None:
+        """Close the connection at once, and no longer count it."""
+        self.connections.discard(self)
+        self.transport.abort()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Make room for this connection, and start the time-out."""
+        self._ceiling.make_room(self.connections)  # type: ignore[arg-type]  # they are all of this class
+        super().connection_made(transport)
+        self._wait()
+
+    def on_response_complete(self) -> None:
+        """Restart the time-out."""
+        super().on_response_complete()
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the time-out."""
+        super().connection_lost(exc)
+        if self._patience:
+            self._patience.cancel()
+
+    def _wait(self) -> None:
+        if self._patience:
+            self._patience.cancel()
+        self.since = self.loop.time()
+        self._patience = self.loop.call_later(PATIENCE_SECONDS, self.transport.abort)
 
 
 def bind(host: str, port: int, *, has_token: bool) -> socket.socket:
@@ -38,7 +144,7 @@ def bind(host: str, port: int, *, has_token: bool) -> socket.socket:
 
     Raises:
         ConfigurationError: others can reach the address, and no token is configured.
-        ListenError: the address is not to be had.
+        ListenError: the address cannot be bound.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -61,14 +167,14 @@ def bind(host: str, port: int, *, has_token: bool) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, which accepts clients a few at a turn, so that the ceiling holds before the next come."""
+    """uvicorn's server, which accepts only a few clients per iteration, so that the ceiling holds in between."""
 
     def __init__(self, config: uvicorn.Config, ceiling: Ceiling) -> None:
         super().__init__(config)
         self._ceiling = ceiling
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen."""
+        """Start to listen."""
         get_running_loop().set_exception_handler(self._ceiling.on_loop_error)
         await super().startup(sockets)
         for server in self.servers:
@@ -76,7 +182,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(app: Starlette, bound: socket.socket, wakeup: Wakeup, stop: StopSignals) -> None:
-    """Serve `app` on a bound socket until a signal; TERM ends it at once, which nobody loses anything by.
+    """Serve `app` on a bound socket until a signal; TERM ends it at once, and nothing is lost.
 
     Raises:
         RuntimeError: the server ended by itself.
@@ -85,14 +191,15 @@ def serve(app: Starlette, bound: socket.socket, wakeup: Wakeup, stop: StopSignal
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http=partial(Connection, ceiling),  # type: ignore[arg-type]  # uvicorn calls it, and does nothing else
+        http=partial(BoundedProtocol, ceiling),  # type: ignore[arg-type]  # uvicorn calls it, and does nothing else
         ws="none",
         lifespan="off",
         log_config=None,
-        log_level="error",  # what is wrong with a request its sender is told; anybody could fill the log with it
+        log_level="error",  # the sender of a wrong request is told; anybody could fill the log with it
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        headers=_HEADERS,
         backlog=AT_A_TURN,
         limit_concurrency=ceiling.most + 1,  # requests under way, those of connections that were cut included
         timeout_graceful_shutdown=GRACE_SECONDS,

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from rlm.admin.endpoints import who
 from rlm.cli.endpoint import endpoint
 from rlm.ledger.limiter import Admitted
-from rlm.telemetry.gauges import Gauges
+from rlm.telemetry.metrics import Gauges
 from tests.acceptance.cli import Installation
 from tests.each import each
 from tests.store import looks, steps

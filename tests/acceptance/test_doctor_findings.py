@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from rlm import __version__
-from rlm.admin.doctor import events, leader, server
+from rlm.admin.doctor import events, processes, server
 from rlm.cli import printing, up
 from rlm.cli.group import rlm
 from rlm.core.clock import system_clock
@@ -129,7 +129,7 @@ def test_a_run_that_no_scheduler_conducts_is_a_fault(inst):
 
 def test_a_lease_that_a_dead_process_holds_is_a_warning(inst, monkeypatch):
     """It ends by itself; what is to be done depends on whether another stands by."""
-    monkeypatch.setattr(leader, "PROLONG_SECONDS", 0.05)
+    monkeypatch.setattr(processes, "PROLONG_SECONDS", 0.05)
     inst.store.leases.release(steps.CONDUCTOR)
     dead = dead_process()
     inst.store.leases.acquire(dead, 60)
@@ -149,7 +149,7 @@ def test_a_holder_whose_process_is_not_seen_here_and_that_prolongs_its_lease_liv
     inst.store.leases.release(steps.CONDUCTOR)
     inst.store.leases.acquire(unseen, 60)
     prolonging = SimpleNamespace(now=system_clock.now, sleep=lambda _: inst.store.leases.acquire(unseen, 60))
-    monkeypatch.setattr(leader, "system_clock", prolonging)
+    monkeypatch.setattr(processes, "system_clock", prolonging)
 
     assert found(inst, "leader") == [("ok", f"{unseen} leads; nobody would take over if it died")]
 
@@ -170,7 +170,7 @@ def test_schedulers_of_which_none_leads_are_a_warning(inst, monkeypatch):
     inst.store.leases.release(steps.CONDUCTOR)
     announce(inst, Role.SCHEDULER, frozen)
     inst.store.leases.acquire(frozen, 0.001)
-    monkeypatch.setattr(leader, "TAKEOVER_SECONDS", 0.0)
+    monkeypatch.setattr(processes, "TAKEOVER_SECONDS", 0.0)
 
     told = wait_until(
         lambda: [one for one in found(inst, "leader") if one[0] == "warn"], message="the lease has run out"

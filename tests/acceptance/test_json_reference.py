@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 import pytest
 
-from rlm.admin.arrivals import Arrivals
 from rlm.admin.monitoring import Monitor
+from rlm.admin.planning import Arrivals
 from rlm.cli.group import COMMANDS, rlm
 from rlm.core.event import Reason
 from rlm.core.expected import Measured

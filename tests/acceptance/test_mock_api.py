@@ -293,13 +293,12 @@ def test_a_port_in_use_is_refused_with_its_remedy():
 
 
 COMMAND = """
-import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
+import rlm.settings
 from rlm.cli.sandbox import mock_api
 from rlm.core.endpoint import Endpoint, EventType, Limit
 types = (EventType("T", 5, 0.0, (Endpoint("a", "http://h/a", Limit.parse("2/minute"), 1.0),)),)
-sys.modules["rlm.settings"] = ModuleType("rlm.settings")
-sys.modules["rlm.settings"].load_settings = lambda path: SimpleNamespace(event_types=types)
+rlm.settings.load_settings = lambda path: SimpleNamespace(event_types=types)
 mock_api()
 """
 

@@ -13,7 +13,7 @@ from rlm.cli.group import rlm
 from rlm.ledger import open_store
 from rlm.ledger.connect import make_client
 from rlm.settings import load_settings
-from rlm.telemetry.prometheus import MetricsPage
+from rlm.telemetry.metrics import MetricsPage
 from tests.acceptance.redisusers import PASSWORD, documented_users, make_users, url_of
 from tests.acceptance.system import make_item
 from tests.acceptance.tlsserver import tls_server

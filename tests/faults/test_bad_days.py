@@ -16,7 +16,7 @@ from rlm.admin import report
 from rlm.core.endpoint import Limit
 from rlm.core.text import ordinal
 from rlm.ledger.processes import Role
-from rlm.sandbox.mockapi.limiter import StrictWindow
+from rlm.sandbox.mockapi.endpoint import StrictWindow
 from rlm.terminal.words import failed_calls, unwell
 from tests.acceptance.system import make_item
 from tests.faults.test_processes_die import assert_next_run

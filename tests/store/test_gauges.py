@@ -11,8 +11,8 @@ from rlm.core.clock import system_clock
 from rlm.delivery import finalize
 from rlm.ledger.limiter import Call
 from rlm.ledger.processes import Process, Role
-from rlm.telemetry.counters import counters
-from rlm.telemetry.prometheus import MetricsPage
+from rlm.telemetry.catalogue import counters
+from rlm.telemetry.metrics import MetricsPage
 from tests.store import looks, steps
 
 pytestmark = pytest.mark.both_servers

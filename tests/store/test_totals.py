@@ -14,7 +14,7 @@ from rlm.core.event import Reason
 from rlm.core.tally import histograms
 from rlm.delivery import finalize
 from rlm.ledger.measures import Totals
-from rlm.telemetry.counters import OUTCOMES
+from rlm.telemetry.catalogue import OUTCOMES
 from tests.store import steps
 from tests.store.windows import take
 from tests.store.workload import TYPES, Workload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.admin.arrivals import Arrivals, arrivals_of
+from rlm.admin.planning import Arrivals, arrivals_of
 from rlm.core.clock import isoformat
 
 EVERY = 180.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlm.admin.doctor.advisories import identify, judge
+from rlm.admin.doctor.server import identify, known_holes
 from tests.each import each
 
 #: What has all of them, RediShell's kin, or the later one of Valkey alone.
@@ -29,7 +29,7 @@ KIN, LATER = "CVE-2025-49844", "CVE-2025-67733"
 )
 def test_versions_with_holes_are_told(server, version, holes, least):
     """With the next version that has none; a branch that was never mended, too."""
-    finding = judge(server, version)
+    finding = known_holes(server, version)
 
     assert {hole for hole in (KIN, LATER) if hole in finding.message} == holes
     assert finding.ok is not bool(holes)

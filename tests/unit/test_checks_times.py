@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 
-from rlm.admin.doctor.times import check_times
+from rlm.admin.doctor.endpoints import check_times
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.expected import MEASURED_CALLS, Measured
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace as replaced
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.sandbox.demo.summary import prologue, seen_table, summary
-from rlm.sandbox.demo.verdict import judge
+from rlm.sandbox.judge import Evidence, judge_demo
 from rlm.sandbox.mockapi import Arrival, EndpointSummary
 from rlm.settings import load_settings
 from tests.each import each
@@ -44,8 +44,8 @@ def judged(arrivals=ALL, *, refused=0, unsettled=0, types=TYPES, budgets=None, *
         "a": EndpointSummary(len(arrivals), len(arrivals) - refused, refused, 0, 4, LIMIT.text),
         "b": EndpointSummary(0, 0, 0, 0, 0, LIMIT.text),
     }
-    facts = {"events": 4, "unsettled": unsettled, "items": 3, "speed": 10.0}
-    return judge(record(**changes), types, arrivals, seen, budgets or {}, **facts)
+    evidence = Evidence(record(**changes), types, arrivals, seen, budgets or {}, unsettled)
+    return judge_demo(evidence, events=4, items=3, speed=10.0)
 
 
 def test_what_was_promised_and_came_true_is_good():
@@ -162,8 +162,7 @@ def test_the_summary_fits_a_screen():
     types = load_settings(None, {}).event_types
     seen = {one.name: EndpointSummary(1, 1, 1, 0, 30, "30 per 6 seconds") for kind in types for one in kind.endpoints}
     counts = {"leftover": 1, "completed": 3, "expected_leftover": 1}
-    facts = {"events": 4, "unsettled": 1, "items": 3, "speed": 10.0}
-    verdict = judge(record(**counts), types, [], seen, {}, **facts)
+    verdict = judge_demo(Evidence(record(**counts), types, [], seen, {}, 1), events=4, items=3, speed=10.0)
 
     lines = summary(verdict, types)
 

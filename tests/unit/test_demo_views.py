@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.sandbox.demo import phrases, views
-from rlm.sandbox.demo.moment import moment_of
-from rlm.sandbox.demo.views import PlainView, view_on
+from rlm.core.text import counted
+from rlm.sandbox.demo import views
+from rlm.sandbox.demo.views import PlainView, moment_of, view_on
 
 PLAN = {"workers": 3, "threads": 5, "forecast_seconds": 10.77, "lower_bound_seconds": 6.4, "expected_leftover": 0}
 COUNTS = {"taken": 180, "carried_over": 0, "completed": 60, "failed": 0, "leftover": 120, "invalid": 0, "duplicates": 0}
@@ -130,4 +130,4 @@ def test_plain_lines_come_once_a_second_or_less(clock, window, pause):
 @pytest.mark.parametrize(("number", "text"), [(0, "0 events"), (1, "1 event"), (2, "2 events"), (1785, "1,785 events")])
 def test_numbers_have_their_nouns(number, text):
     """One event is no events."""
-    assert phrases.counted(number, "event") == text
+    assert counted(number, "event") == text

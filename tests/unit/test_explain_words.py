@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.admin.explain.facts import Gate, Scene, Whereabouts
+from rlm.admin.explain.look import EndpointGate, TypeStatus, Whereabouts
 from rlm.admin.explain.words import moment, ordinal, sentence
 from rlm.cli import explain
 from rlm.core.run import Run, State, Trigger
@@ -17,7 +17,7 @@ from tests.each import each
 NOW = 1_703_167_402.12  # 2023-12-21T14:03:22.120Z
 
 
-def scene(*gates, ready=1, **changes):
+def status(*gates, ready=1, **changes):
     """An open run with a minute left, and a worker."""
     run = Run("r", State.RUNNING, Trigger.SCHEDULE, NOW, NOW + 60, round((NOW + 60) * 1_000_000), 60, "revision")
     facts = {
@@ -33,17 +33,17 @@ def scene(*gates, ready=1, **changes):
         "workers": frozenset({"w"}),
         "max_runs": 5,
     }
-    return Scene(**{**facts, **changes})
+    return TypeStatus(**{**facts, **changes})
 
 
 def gate(name="api", health=Circuit.FULL, wait=3.2, free=0):
-    return Gate(name, health, free, wait)
+    return EndpointGate(name, health, free, wait)
 
 
 def pending(*gates, **changes):
     """What is said of the twelfth of 340 pending events."""
     event = Whereabouts("e17:T", NOW, Place.PENDING, position=12, of=340)
-    return sentence(event, scene(*gates, **changes)).removeprefix("e17:T is pending, 12th of 340 of its type: ")
+    return sentence(event, status(*gates, **changes)).removeprefix("e17:T is pending, 12th of 340 of its type: ")
 
 
 @each(
@@ -84,7 +84,7 @@ def test_endpoints_that_are_all_shut_for_the_same_reason():
 @pytest.mark.parametrize(("left", "late"), [(328, False), (329, True)])
 def test_an_event_that_the_forecast_leaves_over_says_so(left, late):
     """The 12th of 340 is one of the last 329, and none of the last 328."""
-    run = replace(scene().run, forecast={"leftover_by_type": {"T": left}})
+    run = replace(status().run, forecast={"leftover_by_type": {"T": left}})
 
     told = pending(gate(), run=run)
 
@@ -117,7 +117,7 @@ def test_the_windows_of_several_endpoints_are_theirs():
         ([gate(health=Circuit.PAUSED, wait=None)], "; its endpoint api is paused until resumed"),
         ([gate(health=Circuit.HELD, wait=5.0)], "; its endpoint api is held for another 5.0 s"),
         (
-            [Gate("api", Circuit.PAUSED, 0, None, "account")],
+            [EndpointGate("api", Circuit.PAUSED, 0, None, "account")],
             "; the budget account of its endpoint api is paused until resumed",
         ),
         (
@@ -135,9 +135,9 @@ def test_what_is_left_over_says_what_shuts_all_its_endpoints(place, gates, words
     """Not where one of them is only full: with time that comes right by itself."""
     event = Whereabouts("e:T", NOW, place, tries=3, runs=1)
 
-    assert words in sentence(event, scene(*gates))
-    assert "api is" not in sentence(event, scene(*gates, gate("other")))
-    assert "endpoints" not in sentence(event, scene(*gates, gate("other")))
+    assert words in sentence(event, status(*gates))
+    assert "api is" not in sentence(event, status(*gates, gate("other")))
+    assert "endpoints" not in sentence(event, status(*gates, gate("other")))
 
 
 def test_an_endpoint_out_of_budget_or_being_probed_is_not_free_though_nothing_rests():
@@ -153,14 +153,14 @@ def test_a_type_that_is_no_longer_configured_is_told_its_fate():
     """While a run is open and while none is."""
     assert "becomes a dead letter" in pending(needs_seconds=None)
     left = Whereabouts("e:T", NOW, Place.LEFTOVER, position=1, of=1)
-    assert "so it becomes a dead letter" in sentence(left, scene(needs_seconds=None, run=None))
+    assert "so it becomes a dead letter" in sentence(left, status(needs_seconds=None, run=None))
 
 
 def test_a_worker_that_is_gone_is_named_with_the_time_by_which_its_event_is_taken_back():
     """Its call is still under way as far as the ledger knows."""
     event = Whereabouts("e:T", NOW, Place.IN_FLIGHT, due=NOW + 4, worker="x", called=("api", NOW - 1))
 
-    assert sentence(event, scene(gate())) == (
+    assert sentence(event, status(gate())) == (
         "e:T is in flight at api, its 1st attempt, since 14:03:21.120, 1.0 s, in worker x, which is no longer heard "
         "of: it is taken back in 4.0 s at the latest"
     )
@@ -170,7 +170,7 @@ def test_what_comes_from_outside_stays_on_one_line():
     """Whatever the id of an event holds."""
     event = Whereabouts("a\nb:T", NOW, Place.RELEASED, due=NOW + 1)
 
-    assert "\n" not in sentence(event, scene(gate()))
+    assert "\n" not in sentence(event, status(gate()))
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rlm.telemetry.catalogue import BY_NAME, METRICS, Kind
-from rlm.telemetry.counters import Sample
-from rlm.telemetry.prometheus import expose
+from rlm.telemetry.catalogue import METRICS, MetricKind, Sample
+from rlm.telemetry.metrics import expose
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "metrics.md"
@@ -52,7 +51,7 @@ def example():
     """A page with every metric, each once."""
     for metric in METRICS:
         labels = dict.fromkeys(metric.labels, "x")
-        if metric.kind is Kind.HISTOGRAM:
+        if metric.kind is MetricKind.HISTOGRAM:
             yield Sample(metric.name, {**labels, "le": "1"}, 1, "_bucket")
             yield Sample(metric.name, {**labels, "le": "+Inf"}, 2, "_bucket")
             yield from (Sample(metric.name, labels, 2, suffix) for suffix in ("_count", "_sum"))
@@ -71,15 +70,16 @@ def test_a_unit_stands_in_the_name():
     """What is in seconds says so, and a counter is a total."""
     for name, (kind, _, unit, _) in documented().items():
         assert ("_seconds" in name) == (unit == "seconds"), name
-        assert (kind == Kind.COUNTER) == name.endswith("_total"), name
+        assert (kind == MetricKind.COUNTER) == name.endswith("_total"), name
 
 
 def test_every_metric_that_a_query_names_exists_with_its_labels():
     """Of the board as of the alerts; a metric renamed would leave a panel empty and an alert silent."""
+    by_name = {metric.name: metric for metric in METRICS}
     assert len(expressions()) > 50
     for query in expressions():
         for name, matchers in re.findall(r"\b(rlm_\w+)(?:\{([^}]*)\})?", query):
-            metric = BY_NAME.get(name) or BY_NAME[re.sub(r"_(bucket|count|sum)$", "", name)]
+            metric = by_name.get(name) or by_name[re.sub(r"_(bucket|count|sum)$", "", name)]
             labels = set(re.findall(r"(\w+)(?:=~|!=|!~|=)", matchers))
             assert labels <= {*metric.labels, *OF_PROMETHEUS}, query
 

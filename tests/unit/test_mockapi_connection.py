@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rlm.sandbox.mockapi.arrivals import Arrival
-from rlm.sandbox.mockapi.connection import Connection, Reply
+from rlm.sandbox.mockapi.connection import ClientConnection, Reply
 from rlm.web.connections import Ceiling
 
 
@@ -38,7 +38,7 @@ def test_an_answer_is_noted_before_anybody_can_have_it():
     """Who was answered, and looks into the log at once, finds that it was."""
     arrival = Arrival(0.0, "a", "i:T", 1, "r", None, accepted=True)
     line = Line(arrival)
-    connection = Connection(Answering(Reply(200, b"{}", arrival=arrival)), lambda: 0.0, set(), Ceiling(10))
+    connection = ClientConnection(Answering(Reply(200, b"{}", arrival=arrival)), lambda: 0.0, set(), Ceiling(10))
     connection.connection_made(line)
 
     connection.data_received(b"POST /a HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from rlm.core.errors import ConfigurationError
-from rlm.sandbox.mockapi.faults import Answer, Faults, NoAnswer, outcome
+from rlm.sandbox.mockapi.endpoint import Faults, NoAnswer, Response, outcome
 from tests.each import each
 
 
@@ -18,20 +18,20 @@ def outcomes(calls=1000, since_set=0.0, **fields):
 
 def test_a_sound_endpoint_answers_200_after_its_processing_time():
     """Without faults nothing is added and nothing left to chance."""
-    assert set(outcomes()) == {Answer(200, 0.5)}
+    assert set(outcomes()) == {Response(200, 0.5)}
 
 
 @each(
     ("fields", "expected"),
     [
-        ({"status": 503}, Answer(503, 0.5)),
-        ({"error_rate": 1}, Answer(500, 0.5)),
-        ({"error_rate": 0, "status": 503}, Answer(200, 0.5)),
+        ({"status": 503}, Response(503, 0.5)),
+        ({"error_rate": 1}, Response(500, 0.5)),
+        ({"error_rate": 0, "status": 503}, Response(200, 0.5)),
         ({"hang": True}, NoAnswer.HANG),
         ({"reset": True}, NoAnswer.RESET),
-        ({"throttle": 7}, Answer(429, 0.0, 7.0)),
-        ({"slow": 4}, Answer(200, 2.0)),
-        ({"outages": [(0, 1)], "throttle": 7}, Answer(503)),
+        ({"throttle": 7}, Response(429, 0.0, 7.0)),
+        ({"slow": 4}, Response(200, 2.0)),
+        ({"outages": [(0, 1)], "throttle": 7}, Response(503)),
     ],
 )
 def test_each_fault_has_its_outcome(fields, expected):
@@ -42,7 +42,7 @@ def test_each_fault_has_its_outcome(fields, expected):
 @pytest.mark.parametrize("field", ["error_rate", "hang", "reset"])
 def test_a_share_meets_about_that_share_of_calls(field):
     """A rate of 0.3 fails three calls of ten."""
-    failed = sum(result != Answer(200, 0.5) for result in outcomes(**{field: 0.3}))
+    failed = sum(result != Response(200, 0.5) for result in outcomes(**{field: 0.3}))
 
     assert 250 < failed < 350
 

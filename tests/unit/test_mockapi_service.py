@@ -10,9 +10,9 @@ import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.errors import ConfigurationError
-from rlm.sandbox.mockapi.faults import NoAnswer
+from rlm.sandbox.mockapi.connection import Head
+from rlm.sandbox.mockapi.endpoint import NoAnswer
 from rlm.sandbox.mockapi.service import Service
-from rlm.sandbox.mockapi.wire import Head
 
 
 class StoppedClock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.sandbox.mockapi.wire import BadRequestError, parse_head, render
+from rlm.sandbox.mockapi.connection import BadRequestError, parse_head, render
 from tests.each import each
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import msgspec
 import pytest
 
-from rlm.core.endpoint import Endpoint, Limit
+from rlm.core.endpoint import Endpoint, EventType, Limit
+from rlm.sandbox import judge
+from rlm.sandbox.items import WALLET, make_batch
+from rlm.sandbox.judge import Evidence
 from rlm.sandbox.mockapi import Arrival
 from rlm.sandbox.mockapi.arrivals import summarise
-from rlm.sandbox.selftest import verdict
-from rlm.sandbox.selftest.items import WALLET, make_batch
 
 ENDPOINT = Endpoint("api", "http://h/api", Limit.parse("2/second"), 5.0)
 BATCH = make_batch("p", {"T": 3}, 0.0)
@@ -23,12 +22,15 @@ def call(at, event, **facts):
     return Arrival(at=at, endpoint="api", event_id=event, **fields)
 
 
-def stage(*arrivals):
-    """What the API of a stage has seen."""
-    seen = SimpleNamespace(
-        arrivals=list(arrivals), summary=lambda: {"api": summarise(list(arrivals), ENDPOINT.limit, 0)}
-    )
-    return SimpleNamespace(api=seen, settings=SimpleNamespace(endpoints={"api": ENDPOINT}))
+def evidence(*arrivals, record=None):
+    """What the API has seen, and the record."""
+    api = {"api": summarise(list(arrivals), ENDPOINT.limit, 0)}
+    return Evidence(record or {}, [EventType("T", 1, 0.5, (ENDPOINT,))], arrivals, api, {}, 0)
+
+
+def limit_faults(*arrivals):
+    seen = evidence(*arrivals)
+    return [*seen.refusals(), *seen.exceeded()]
 
 
 WELL = [call(0.0, "p-1:T"), call(0.1, "p-2:T"), call(1.2, "p-3:T")]
@@ -36,10 +38,10 @@ WELL = [call(0.0, "p-1:T"), call(0.1, "p-2:T"), call(1.2, "p-3:T")]
 
 def test_a_run_as_promised_has_no_fault():
     """Each event once, with its key, within the limit, on record."""
-    assert list(verdict._events(stage(*WELL), BATCH)) == []
-    assert list(verdict._keys(stage(*WELL), BATCH)) == []
-    assert list(verdict._limits(stage(*WELL))) == []
-    assert list(verdict._record(BATCH, {"state": "completed", "counts": COUNTS})) == []
+    assert list(judge.event_faults(evidence(*WELL), BATCH)) == []
+    assert list(judge.key_faults(evidence(*WELL), BATCH)) == []
+    assert limit_faults(*WELL) == []
+    assert list(judge.record_faults(evidence(record={"state": "completed", "counts": COUNTS}), BATCH)) == []
 
 
 @pytest.mark.parametrize(
@@ -56,12 +58,12 @@ def test_a_run_as_promised_has_no_fault():
 )
 def test_events_that_are_lost_doubled_or_strange_are_told(arrivals, fault):
     """By what the API let in."""
-    assert list(verdict._events(stage(*arrivals), BATCH)) == [fault]
+    assert list(judge.event_faults(evidence(*arrivals), BATCH)) == [fault]
 
 
 def test_a_call_without_its_key_is_told():
     """Or with another one."""
-    assert list(verdict._keys(stage(*WELL, call(3.0, None)), BATCH)) == [
+    assert list(judge.key_faults(evidence(*WELL, call(3.0, None)), BATCH)) == [
         "1 call had no Idempotency-Key, or a wrong one"
     ]
 
@@ -70,15 +72,15 @@ def test_a_limit_that_is_exceeded_is_told():
     """By the API's refusals, and by the count of what it let through."""
     refused, exceeded = call(0.2, "p-3:T", accepted=False, status=429), call(0.2, "p-3:T")
 
-    assert list(verdict._limits(stage(*WELL, refused))) == ["the API refused 1 call"]
-    assert list(verdict._limits(stage(*WELL, exceeded))) == ["api let 3 calls through in 1 s, not 2"]
+    assert limit_faults(*WELL, refused) == ["the API refused 1 call"]
+    assert limit_faults(*WELL, exceeded) == ["api let 3 calls through in 1 s, not 2"]
 
 
 def test_a_record_that_says_something_else_is_told():
     """Its state, and each count."""
     record = {"state": "failed", "failure": "no worker came up", "counts": {**COUNTS, "completed": 1, "leftover": 2}}
 
-    assert list(verdict._record(BATCH, record)) == [
+    assert list(judge.record_faults(evidence(record=record), BATCH)) == [
         "the run ended failed (no worker came up)",
         "completed is 1, not 3",
         "leftover is 2, not 0",

@@ -16,8 +16,8 @@ from rlm import telemetry
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.errors import ConfigurationError
 from rlm.settings.secrets import Secrets, remember
-from rlm.telemetry import crons, sentry
-from rlm.telemetry.bounded import MOST_CAUSES, Bounded
+from rlm.telemetry import sentry
+from rlm.telemetry.logs import MOST_CAUSES, Bounded
 from rlm.telemetry.sentry import ERRORS, Reporter, _strip, fingerprint_of, set_up
 from tests.each import each
 
@@ -295,35 +295,35 @@ def test_a_dsn_that_is_none_is_refused_and_not_shown():
 )
 def test_sentry_is_told_a_schedule_it_knows(every, value, unit):
     """Whole minutes, hours or days, rounded up: a tick that comes sooner is never called missed."""
-    assert crons.config_of(every, 10.0)["schedule"] == {"type": "interval", "value": value, "unit": unit}
+    assert sentry.config_of(every, 10.0)["schedule"] == {"type": "interval", "value": value, "unit": unit}
 
 
 @pytest.mark.parametrize(("window", "minutes"), [(180.0, 4), (18.0, 2), (61.0, 3)])
 def test_a_check_in_that_nobody_ends_is_ended_after_the_window(window, minutes):
     """A killed scheduler's tick does not stay in progress: Sentry calls it timed out a minute after the deadline."""
-    assert crons.config_of(180.0, window)["max_runtime"] == minutes
+    assert sentry.config_of(180.0, window)["max_runtime"] == minutes
 
 
 def test_ticks_more_often_than_a_minute_check_in_once_a_minute():
     """Sentry takes six check-ins a minute of a monitor, and drops others without a word."""
     ticks = [5.0 * number for number in range(36)]
 
-    assert [due for due in ticks if crons.checks_in(due, 5.0)] == [0.0, 60.0, 120.0]
-    assert all(crons.checks_in(due, 90.0) for due in (0.0, 90.0, 180.0))
+    assert [due for due in ticks if sentry.checks_in(due, 5.0)] == [0.0, 60.0, 120.0]
+    assert all(sentry.checks_in(due, 90.0) for due in (0.0, 90.0, 180.0))
 
 
 def test_installations_that_share_a_project_have_a_monitor_each():
     """The default's is called after the product; another prefix gives another slug, of what a slug may hold."""
-    assert crons.slug_of("rlm") == "rlm-tick"
-    assert crons.slug_of("Shop.EU") == "shop-eu-tick"
-    assert len(crons.slug_of("x" * 50)) == 50  # as long as a prefix, and as a slug may be
+    assert sentry.slug_of("rlm") == "rlm-tick"
+    assert sentry.slug_of("Shop.EU") == "shop-eu-tick"
+    assert len(sentry.slug_of("x" * 50)) == 50  # as long as a prefix, and as a slug may be
 
 
 @pytest.mark.parametrize("ok", [True, False])
 def test_whoever_finishes_the_run_ends_the_check_in_that_another_began(monkeypatch, make_settings, ok):
     """The id is made from the moment the tick was due, so that the successor of a killed scheduler knows it."""
     sent = []
-    monkeypatch.setattr(crons, "capture_checkin", lambda **fields: sent.append(fields))
+    monkeypatch.setattr(sentry, "capture_checkin", lambda **fields: sent.append(fields))
     monkeypatch.setitem(telemetry._state, "reports", True)
     due = 1_800_000_000.0
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.admin.trend import HISTORY_SECONDS, Direction, Sample, Trend
+from rlm.admin.monitoring import HISTORY_SECONDS, Direction, QueueSample, Trend
 
 
 def trend(*samples):
     """A trend of (second, items, in the ledger, ever taken)."""
     found = Trend()
     for one in samples:
-        found.add(Sample(*one))
+        found.add(QueueSample(*one))
     return found
 
 

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from rlm.admin.trend import Sample, Trend
+from rlm.admin.monitoring import QueueSample, Trend
 from rlm.terminal import drawing, words
 from rlm.terminal.live import Drawn, JSONLines, Lines, console_on
 from rlm.terminal.queue import QueuePicture, queue_line
@@ -163,7 +163,7 @@ def queues(**more):
 
 def trend():
     """Half a minute of samples."""
-    return Trend(deque(Sample(float(at), 10 + at, 50 - at, 100 + at) for at in range(30)))
+    return Trend(deque(QueueSample(float(at), 10 + at, 50 - at, 100 + at) for at in range(30)))
 
 
 def drawn(picture, width, **options):

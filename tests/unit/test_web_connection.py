@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from rlm.processes.signals import Wakeup
-from rlm.web import connection, serve
+from rlm.web import serve
 from tests.each import each
 from tests.wait import wait_until
 
@@ -26,7 +26,7 @@ HTTP = urllib3.PoolManager(retries=False, timeout=10)
 @pytest.fixture
 def port(monkeypatch):
     """Serve one page to at most three connections, each of which has 0.3 s from one answer to the next."""
-    monkeypatch.setattr(connection, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(serve, "PATIENCE_SECONDS", 0.3)
     monkeypatch.setattr(serve, "MOST_CONNECTIONS", 3)
     app = Starlette(routes=[Route("/", lambda _request: PlainTextResponse("ok"))])
     bound = serve.bind("127.0.0.1", 0, has_token=False)

@@ -1,27 +1,26 @@
-"""What `rlm doctor` looks at: each check tells what it found, and where that is not well, what to do."""
+"""The checks of `rlm doctor`: each returns what it found, and the remedy if something is wrong."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rlm.admin.doctor.advisories import check_advisories
-from rlm.admin.doctor.archive import check_archive
-from rlm.admin.doctor.configuration import check_configuration, unusable
-from rlm.admin.doctor.endpoints import check_endpoints
-from rlm.admin.doctor.events import check_orphans, check_stuck, check_unknown_types
-from rlm.admin.doctor.examination import Examination
-from rlm.admin.doctor.files import check_file, check_files
-from rlm.admin.doctor.keys import check_keys
-from rlm.admin.doctor.leader import check_leader
-from rlm.admin.doctor.limits import check_limits
-from rlm.admin.doctor.processes import check_scheduler, check_supervisor, check_versions, check_workers
-from rlm.admin.doctor.reach import check_reach
-from rlm.admin.doctor.selftests import check_selftests
-from rlm.admin.doctor.sentry import check_sentry
-from rlm.admin.doctor.server import check_clock, check_latency, check_memory, check_redis
-from rlm.admin.doctor.times import check_times
-from rlm.admin.doctor.work import check_books, check_last_run, check_run, check_staging
+from rlm.admin.doctor.endpoints import check_endpoints, check_limits, check_times
+from rlm.admin.doctor.events import (
+    check_books,
+    check_last_run,
+    check_orphans,
+    check_run,
+    check_staging,
+    check_stuck,
+    check_unknown_types,
+)
+from rlm.admin.doctor.files import check_archive, check_configuration, check_file, check_files, unusable
+from rlm.admin.doctor.findings import Examination
+from rlm.admin.doctor.keys import check_keys, check_selftests
+from rlm.admin.doctor.processes import check_leader, check_scheduler, check_supervisor, check_versions, check_workers
+from rlm.admin.doctor.reach import check_reach, check_sentry
+from rlm.admin.doctor.server import check_advisories, check_clock, check_latency, check_memory, check_redis
 from rlm.core.errors import StoreError
 from rlm.ledger import open_store
 from rlm.ledger.embedded import running
@@ -43,7 +42,7 @@ def _times(store: Store) -> Iterator[Finding]:
     return check_times(store.settings.event_types, store.measures.kept())
 
 
-#: What is looked at in Redis, by the name of its findings and in the order in which they are told.
+#: The checks of Redis by the name of their findings, in the order of the report.
 IN_REDIS: Mapping[str, Callable[[Store], Iterable[Finding]]] = {
     "advisories": check_advisories,
     "latency": check_latency,
@@ -68,12 +67,12 @@ IN_REDIS: Mapping[str, Callable[[Store], Iterable[Finding]]] = {
     "staging": check_staging,
     "books": check_books,
 }
-#: Those of them for which it does not matter what is configured.
+#: The checks that do not depend on the configuration.
 ANYWHERE = {name: IN_REDIS[name] for name in ("advisories", "latency", "clock")}
 
 
 def examine(settings: Settings, *, allow_volatile: bool) -> Iterator[Finding]:
-    """Look at one thing after the other, whatever state the others are in."""
+    """Make one check after the other, whatever the others find."""
     here = Examination()
     yield from here.make("configuration", partial(check_configuration, settings), needs_redis=False)
     yield from here.make("files", partial(check_files, settings), needs_redis=False)
@@ -85,15 +84,15 @@ def examine(settings: Settings, *, allow_volatile: bool) -> Iterator[Finding]:
 def examine_without(
     error: ConfigurationError, file: Path | None, sound: Settings | None, *, allow_volatile: bool
 ) -> Iterator[Finding]:
-    """Tell what is wrong with the configuration in `file`, and look at what can be looked at without it.
+    """Report the faults of the configuration in `file`, and check what can be checked without it.
 
-    `sound` is what is left of it without the sections that are wrong, if that is enough to find Redis.
+    `sound` is the configuration without the faulty sections, if that is enough to find Redis.
     """
     here = Examination()
     yield from unusable(error)
     if file is not None:
         yield from here.make("files", partial(check_file, file), needs_redis=False)
-    if sound is not None and (sound.redis.url != EMBEDDED or running(sound.data_dir)):  # it is looked at, not started
+    if sound is not None and (sound.redis.url != EMBEDDED or running(sound.data_dir)):  # a check starts no server
         yield from _in_redis(here, sound, ANYWHERE, allow_volatile=allow_volatile)
 
 

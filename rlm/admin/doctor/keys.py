@@ -1,13 +1,14 @@
-"""Keys that hold what cannot be there, and those that were set aside for it."""
+"""Keys in Redis that hold invalid data, those in quarantine, and those that killed self-tests left."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from rlm.admin.doctor.findings import fault, good, warning
-from rlm.core.clock import isoformat
+from rlm.core.clock import isoformat, system_clock
 from rlm.core.text import safe_line
 from rlm.ledger.inspection import inspect
+from rlm.ledger.selftests import SelfTests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.ledger.fitness import Finding
 
-#: So many keys set aside are named, the newest; of others only the number is told.
+
+#: Keys in quarantine that are named, the newest; the others are counted.
 MOST_NAMED = 10
 
 
 def check_keys(store: Store) -> Iterator[Finding]:
-    """Tell which keys hold what cannot be there, of what type they should be and are, and what is in quarantine."""
+    """Check for keys of the wrong type or with invalid data, and for keys in quarantine."""
     flaws, asides = inspect(store, deep=True, records=True), store.quarantine.all()
     for flaw in flaws:
         remedy = (
@@ -37,3 +39,13 @@ def check_keys(store: Store) -> Iterator[Finding]:
         yield warning("keys", more, f"`redis-cli HGETALL {store.keys.quarantine}` names them")
     if not flaws and not asides:
         yield good("keys", "each holds what it should")
+
+
+def check_selftests(store: Store) -> Iterator[Finding]:
+    """Check for keys of self-tests that were killed long ago; they use memory and do no harm."""
+    left = SelfTests(store).left(system_clock.now())
+    for prefix, test in left.items():
+        message = f"a self-test of {isoformat(test.started_at)} on {test.host} was killed; its keys {prefix}* are left"
+        yield warning("selftest", message, "the next `rlm test` removes them")
+    if not left:
+        yield good("selftest", "no self-test left anything behind")

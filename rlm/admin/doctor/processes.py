@@ -1,7 +1,9 @@
-"""Who is alive: a scheduler that ticks, a supervisor, the workers wanted; all of one version and configuration."""
+"""The processes: a scheduler that ticks, one leader, a supervisor, the workers wanted; version and configuration."""
 
 from __future__ import annotations
 
+import os
+import socket
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -17,18 +19,26 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
     from rlm.ledger.fitness import Finding
+    from rlm.ledger.leases import Tenure
     from rlm.ledger.processes import Process
 
-#: A scheduler that has not ticked for this many of its periods is stuck.
+
+#: A scheduler that has missed this many ticks is stuck.
 MISSED_TICKS = 2
-#: So long a worker may take until it is ready, on a host that starts many at once, seconds.
+#: How long a worker may take until it is ready, on a host that starts many at once, seconds.
 COMING_UP_SECONDS = 10.0
-#: So many processes are named; of others only the number is told.
+#: Processes named in a finding; the others are counted.
 MOST_NAMED = 5
+
+#: A live scheduler takes a free lease within this, seconds; it looks four times a second.
+TAKEOVER_SECONDS = 2.0
+#: A live scheduler renews its lease within this, seconds; it does so twice a second.
+PROLONG_SECONDS = 1.0
+_RESTART = "look whether it lives (ps, its log) and restart it; a second scheduler takes over by itself within 5 s"
 
 
 def check_scheduler(store: Store) -> Iterator[Finding]:
-    """Tell whether a scheduler runs, with this configuration, and ticks."""
+    """Check that a scheduler runs with this configuration and ticks."""
     schedulers, holder = store.processes.alive(Role.SCHEDULER), store.leases.holder()
     if not schedulers and holder is None:
         lacking = _none(store, Role.SCHEDULER, "no run starts by itself")
@@ -55,7 +65,7 @@ def check_scheduler(store: Store) -> Iterator[Finding]:
 
 
 def check_supervisor(store: Store) -> Iterator[Finding]:
-    """Tell whether a supervisor runs, with this configuration, and where."""
+    """Check that a supervisor runs with this configuration, and one per host."""
     supervisors = store.processes.alive(Role.SUPERVISOR)
     if not supervisors:
         lacking = _none(store, Role.SUPERVISOR, "no worker is started")
@@ -73,7 +83,7 @@ def check_supervisor(store: Store) -> Iterator[Finding]:
 
 
 def _none(store: Store, role: Role, so: str) -> Finding:
-    """Tell that none of a role runs; of one that has not signed off, that it hangs or died."""
+    """Return the finding that no process of a role runs, with those that hang or died without signing off."""
     remedy = f"`rlm up` or `rlm {role}` starts one"
     if not (missing := store.processes.missing(role)):
         return warning(role, f"none is running, so {so}", remedy)
@@ -87,7 +97,7 @@ def _of_another_configuration(store: Store, processes: Sequence[Process]) -> str
 
 
 def check_workers(store: Store) -> Iterator[Finding]:
-    """Tell how many workers are ready of those wanted, and whether any has another configuration than its run."""
+    """Check that the workers wanted are ready, and that none has another configuration than its run."""
     workers, wanted = store.processes.alive(Role.WORKER), store.processes.wanted()
     ready = sum(one.state == WorkerState.READY for one in workers)
     coming = sum(_is_coming_up(one) for one in workers)
@@ -101,7 +111,7 @@ def check_workers(store: Store) -> Iterator[Finding]:
             "worker has that of its supervisor",
         )
     elif not workers and store.runs.current() is None and not store.processes.alive(Role.SUPERVISOR):
-        yield good("workers", "none; they start when a run needs them")  # what the supervisor's finding is about
+        yield good("workers", "none; they start when a run needs them")  # the supervisor has its own finding
     elif ready + coming >= wanted:
         yield good("workers", message)
     elif shortage := _shortage(store):
@@ -113,7 +123,7 @@ def check_workers(store: Store) -> Iterator[Finding]:
 
 
 def _shortage(store: Store) -> str:
-    """Return what the open run lacks, as its conductor sees it; empty where it lacks nothing, or none is open."""
+    """Return what the open run lacks according to its conductor; empty if nothing, or if no run is open."""
     run = store.runs.current()
     return str((run.forecast or {}).get("shortage", "")) if run else ""
 
@@ -124,7 +134,7 @@ def _is_coming_up(worker: Process) -> bool:
 
 
 def check_versions(store: Store) -> Iterator[Finding]:
-    """Tell whether all processes are of the version of this command."""
+    """Check that all processes have the version of this command."""
     others: dict[str, list[str]] = {}
     for role in Role:
         for one in store.processes.alive(role):
@@ -136,3 +146,64 @@ def check_versions(store: Store) -> Iterator[Finding]:
     told = "; ".join(f"rlm {version}: {named(names, MOST_NAMED)}" for version, names in others.items())
     remedy = "restart them one by one, which loses nothing, or use their `rlm` here; mix versions no longer than needed"
     yield warning("versions", f"this command is rlm {__version__}, others are {told}", remedy)
+
+
+def check_leader(store: Store) -> Iterator[Finding]:
+    """Compare the lease with the register: who leads, who stands by, or why nobody does."""
+    schedulers, tenure = store.processes.alive(Role.SCHEDULER), store.leases.tenure()
+    if tenure is not None and tenure.left_seconds > 0:
+        yield _leading(store, tenure, schedulers)
+    elif not schedulers:
+        yield good("leader", "nobody leads, as no scheduler runs")
+    else:
+        yield _vacant(tenure, schedulers)
+
+
+def _leading(store: Store, tenure: Tenure, schedulers: list[Process]) -> Finding:
+    others = [one.id for one in schedulers if one.id != tenure.owner]
+    if has_died(tenure.owner) and not _is_prolonged(store, tenure):
+        message = f"{tenure.owner} holds the lease for another {span(tenure.left_seconds)}, and is dead"
+        if others:
+            return warning("leader", message, f"nothing: {others[0]} takes it then")
+        return warning("leader", message, "`rlm up` or `rlm scheduler` starts another")
+    if not others:
+        return good("leader", f"{tenure.owner} leads; nobody would take over if it died")
+    return good("leader", f"{tenure.owner} leads, {len(others)} would take over if it died")
+
+
+def _is_prolonged(store: Store, tenure: Tenure) -> bool:
+    """Return whether the lease is being renewed: its holder may run where its pid cannot be seen, in a container."""
+    system_clock.sleep(PROLONG_SECONDS)
+    later = store.leases.tenure()
+    return later is not None and later.left_seconds > tenure.left_seconds - PROLONG_SECONDS / 2
+
+
+def _vacant(tenure: Tenure | None, schedulers: list[Process]) -> Finding:
+    names = ", ".join(one.id for one in schedulers)
+    if tenure is None:
+        if system_clock.now() - max(one.started_at for one in schedulers) <= TAKEOVER_SECONDS:
+            return good("leader", f"nobody leads yet, {names} has just come up")
+        return warning("leader", f"nobody leads, though {names} is in the register", _RESTART)
+    vacant = -tenure.left_seconds
+    if vacant <= TAKEOVER_SECONDS and any(one.id != tenure.owner for one in schedulers):
+        return good("leader", f"the lease of {tenure.owner} ran out {span(vacant)} ago, another is about to take it")
+    state = "is dead" if has_died(tenure.owner) else "does not answer"
+    others = ", ".join(one.id for one in schedulers if one.id != tenure.owner)
+    message = f"nobody leads: {tenure.owner} {state}, and its lease ran out {span(vacant)} ago"
+    message += f"; nor does {others} take it" if others else ""
+    return warning("leader", message, _RESTART)
+
+
+def has_died(owner: str) -> bool:
+    """Return whether `host:pid:...` is a dead process of this host; False for any other host."""
+    host, _, rest = owner.partition(":")
+    pid = rest.partition(":")[0]
+    if host != socket.gethostname() or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False

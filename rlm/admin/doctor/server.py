@@ -1,11 +1,11 @@
-"""The Redis that keeps the ledger: reached, fit, near enough, its clock, and what it has forgotten."""
+"""The Redis that keeps the ledger: whether it is reachable, fit, safe and near enough, its clock, its data loss."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from rlm.admin.doctor.findings import good, warning
@@ -18,27 +18,30 @@ from rlm.ledger.keys import longest_bulk
 from rlm.settings.secrets import EMBEDDED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from rlm.ledger import Store
     from rlm.ledger.fitness import Finding
 
-#: Clocks of two hosts that are further apart than this are worth a warning, seconds.
+
+#: Warn if the clocks of two hosts differ by more than this, seconds.
 CLOCK_SECONDS = 1.0
-#: So long it is told that the windows could not be trusted, seconds.
+#: How long a data loss is reported, seconds.
 TOLD_SECONDS = 24 * 3600.0
-#: A Redis that admits items of more than so many times what RLM needs is worth a warning.
+#: Warn if Redis admits items of more than this many times what RLM needs.
 FAR = 16
-#: Round trips that are timed.
+#: Round trips to time.
 PINGS = 20
-#: The slowest of them may take this share of `run.guard_seconds`: the rest is for the call's own way to its server.
+#: The slowest may take this share of `run.guard_seconds`; the rest is for the call's own way to its server.
 GUARD_SHARE = 0.5
-#: And so long whatever the guard is, seconds: less is not measured here, but how busy this host is.
+#: And this long whatever the guard is, seconds: below that, the measurement shows how busy this host is.
 LEAST_SECONDS = 0.05
+
+Version = tuple[int, int, int]
 
 
 def check_redis(store: Store, *, allow_volatile: bool) -> Iterator[Finding]:
-    """Look whether Redis can be reached and is fit to keep the ledger.
+    """Check that Redis is reachable and fit to keep the ledger.
 
     Raises:
         StoreError: it cannot be reached, or refuses the login.
@@ -51,7 +54,7 @@ def check_redis(store: Store, *, allow_volatile: bool) -> Iterator[Finding]:
 
 
 def _check_bulk(store: Store) -> Iterator[Finding]:
-    """Look how large an item Redis admits; nothing where this user may not ask, as the documented one may not."""
+    """Check how large an item Redis admits; yield nothing if this user may not ask, as the documented one may not."""
     try:
         admitted = store.admitted_bytes()
     except StoreError:
@@ -70,7 +73,7 @@ def _check_bulk(store: Store) -> Iterator[Finding]:
 
 
 def check_transport(url: str) -> Finding:
-    """Tell whether others can read along, by the URL alone: a name is not resolved."""
+    """Return whether the connection is private, by the URL alone: no name is resolved."""
     name = "redis.transport"
     scheme, _, rest = url.partition("://")
     if url == EMBEDDED or scheme == "unix":
@@ -98,10 +101,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def check_latency(store: Store) -> Iterator[Finding]:
-    """Time round trips to Redis: the answer that grants a slot takes one, and the call is to be read within the guard.
-
-    One more is made before, which may have to connect.
-    """
+    """Time round trips to Redis: granting a slot takes one, and the call must arrive within the guard."""
     guard = store.settings.run.guard_seconds
     most = max(GUARD_SHARE * guard, LEAST_SECONDS)
     _ping(store)
@@ -129,7 +129,7 @@ def _ms(seconds: float) -> str:
 
 
 def check_clock(store: Store) -> Iterator[Finding]:
-    """Compare the clock of Redis with this host's; the time of the question is no difference."""
+    """Compare the clock of Redis with this host's; the time of the round trip does not count."""
     asked_at = system_clock.now()
     now_us = store.now_us()
     answered_at = system_clock.now()
@@ -142,7 +142,7 @@ def check_clock(store: Store) -> Iterator[Finding]:
 
 
 def check_memory(store: Store) -> Iterator[Finding]:
-    """Tell whether the windows could not be trusted a while ago: then Redis lost data, or its clock stepped."""
+    """Check whether Redis lost data, or its clock stepped, a while ago; then no window could be trusted."""
     found = store.epochs.last_renewal()
     if found is None or system_clock.now() - found.at > TOLD_SECONDS:
         yield good("memory", "Redis has forgotten no call that is known of")
@@ -155,10 +155,82 @@ def check_memory(store: Store) -> Iterator[Finding]:
 
 
 def _held_until(store: Store, renewed_at: float) -> float:
-    """Say when the last endpoint is held no longer, seconds since 1970: its longest period after any call's end."""
+    """Return when the last hold ends, seconds since 1970: the longest period after the end of any call."""
     limited = all_limited(store.endpoints().values())
     longest = max(one.limit.longest_seconds for one in limited) + store.settings.run.guard_seconds
     timeout = max(one.timeout_seconds for one in store.settings.endpoints.values())
     now_us, views = store.windows.look(limited)
-    held = max(view.held_seconds for view in views.values())  # longer where a limit looked further back by then
+    held = max(view.held_seconds for view in views.values())  # longer if a limit looked further back then
     return max(renewed_at + longest + timeout, now_us / 1_000_000 + held if held else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Advisory:
+    """Holes, and the first fixed version of each branch. Older branches have them, newer ones do not."""
+
+    server: str
+    holes: str
+    fixed: tuple[Version, ...]
+
+    def concerns(self, server: str, version: Version) -> bool:
+        """Return whether this version of a server has the holes."""
+        if server != self.server:
+            return False
+        fixed = next((one for one in self.fixed if one[:2] == version[:2]), max(self.fixed))
+        return version < fixed
+
+
+#: From the release notes. Older holes in scripting (CVE-2024-31449, CVE-2024-46981) are fixed in these versions, too.
+#: CVE-2025-49844 is called RediShell: GHSA-4789-qfc9-5f9q, and with it GHSA-m8fj-85cg-7vhp,
+#: GHSA-qrv7-wcrx-q5jp and GHSA-4c68-q8q8-3g4f. CVE-2025-67733 is GHSA-p876-p7q5-hv2m.
+ADVISORIES: Final = (
+    Advisory(
+        "Redis",
+        "CVE-2025-49844, CVE-2025-46817, CVE-2025-46818, CVE-2025-46819",
+        ((6, 2, 20), (7, 2, 11), (7, 4, 6), (8, 0, 4), (8, 2, 2)),
+    ),
+    Advisory(
+        "Valkey",
+        "CVE-2025-49844, CVE-2025-46817, CVE-2025-46818, CVE-2025-46819",
+        ((7, 2, 11), (8, 0, 6), (8, 1, 4)),
+    ),
+    Advisory("Valkey", "CVE-2025-67733", ((7, 2, 12), (8, 0, 7), (8, 1, 6), (9, 0, 3))),
+)
+
+
+def check_advisories(store: Store) -> Iterator[Finding]:
+    """Check whether the server's version is known to have a hole in its scripting: RLM's user may load scripts."""
+    yield known_holes(*identify(store.server_info()))
+
+
+def identify(info: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the name and version of a server; the `redis_version` of Valkey is that of a compatible Redis."""
+    if "valkey_version" in info:
+        return "Valkey", str(info["valkey_version"])
+    return "Redis", str(info["redis_version"])
+
+
+def known_holes(server: str, version: str) -> Finding:
+    """Return the finding for a version of a server."""
+    name = "advisories"
+    numbers = _numbers(version)
+    found = [one for one in ADVISORIES if numbers and one.concerns(server, numbers)]
+    if not found:
+        return good(name, f"no hole in the scripting of {server} {version} is known to this RLM")
+    holes = ", ".join(one.holes for one in found)
+    message = f"{server} {version} is known for holes that whoever may run a script can use ({holes})"
+    least = max(_fixed_version(one, numbers) for one in found if numbers)
+    upgrade = f"upgrade it to {'.'.join(map(str, least))} or later"
+    return warning(name, message, f"{upgrade}, unless your distribution has patched it under its old version")
+
+
+def _fixed_version(advisory: Advisory, version: Version) -> Version:
+    """Return the version to upgrade to: of the same branch, or of the next fixed one."""
+    return min(one for one in advisory.fixed if one > version)
+
+
+def _numbers(version: str) -> Version | None:
+    """Return a version as numbers, None if it is no comparable release."""
+    parts = version.partition("-")[0].split(".")
+    numbers = [int(part) for part in parts if part.isdecimal()]
+    return (numbers[0], numbers[1], numbers[2]) if len(numbers) == len(parts) == 3 else None  # noqa: PLR2004  # x.y.z

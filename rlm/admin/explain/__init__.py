@@ -1,12 +1,11 @@
-"""One event explained: where it is, why it waited, each attempt; what `rlm explain` tells."""
+"""What `rlm explain` shows: where an event is, why it waited, and each attempt."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from rlm.admin.explain.facts import Whereabouts
-from rlm.admin.explain.look import look_around, look_at_event
+from rlm.admin.explain.look import Whereabouts, look_around, look_at_event
 from rlm.admin.explain.search import search_items, search_letters
 from rlm.admin.explain.words import sentence
 from rlm.core.clock import isoformat
@@ -19,19 +18,19 @@ from rlm.ledger.reading.backlog import MOST_ITEMS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rlm.admin.explain.facts import Gate, Scene
+    from rlm.admin.explain.look import EndpointGate, TypeStatus
     from rlm.core.trail import TrailCall
     from rlm.ledger import Store
 
 __all__ = ["explain"]
 
-#: Where it matters to an event which slots are free.
+#: Places in which an event needs a slot.
 _WAITING = frozenset({Place.PENDING, Place.RELEASED, Place.BACKING_OFF, Place.SPENT, Place.LEFTOVER})
 
-#: Characters of an unknown id that are said again.
+#: Characters of an unknown id that a message repeats.
 _ECHO_WIDTH = 200
 
-#: How often it is looked for while a drain moves items from one place to the next.
+#: How often to search while a drain moves items from one place to the next.
 _ROUNDS = 20
 
 
@@ -42,20 +41,20 @@ def explain(store: Store, asked: str) -> list[dict[str, Any]]:
         NoSuchRunError: neither the ledger nor what waits nor the dead letters know it, as far as they are read.
         StoreError: Redis did not answer.
     """
-    asked = asked.encode("utf-8", "backslashreplace").decode()  # what is no text is no id either
+    asked = asked.encode("utf-8", "backslashreplace").decode()  # an id is text
     found, unread = _look(store, asked)
     if not _is_one_in_hand(found, asked):
         found = _with_letters(store, asked, found)
     if not found:
         raise NoSuchRunError(_unknown(store, asked, unread))
-    scenes = {name: look_around(store, name) for name in {type_of(event.event_id) for event in found}}
-    return [_document(event, scenes[type_of(event.event_id)]) for event in found]
+    statuses = {name: look_around(store, name) for name in {type_of(event.event_id) for event in found}}
+    return [_document(event, statuses[type_of(event.event_id)]) for event in found]
 
 
 def _look(store: Store, asked: str) -> tuple[list[Whereabouts], int]:
-    """Look in the ledger, then among the items that wait, then in the ledger again: a drain takes items there.
+    """Look in the ledger, then among the waiting items, then in the ledger again: a drain moves items there.
 
-    Also returns how many items were not looked at.
+    Also returns the number of items that were not read.
     """
     unread = 0
     for _ in range(_ROUNDS):
@@ -79,12 +78,12 @@ def _in_ledger(store: Store, asked: str) -> Iterator[Whereabouts]:
 
 
 def _is_one_in_hand(found: list[Whereabouts], asked: str) -> bool:
-    """Return whether an event was asked for, not an item, and it is no dead letter."""
+    """Return whether an event, not an item, was asked for, and it is no dead letter."""
     return any(event.event_id == asked and event.place is not Place.FAILED for event in found)
 
 
 def _with_letters(store: Store, asked: str, found: list[Whereabouts]) -> list[Whereabouts]:
-    """Add to each event that failed its letter, and the dead letters of events never taken or forgotten."""
+    """Add its letter to each failed event, and the dead letters of events never taken or forgotten."""
     letters = search_letters(store, asked)
     known = [
         replace(event, letter=letters.pop(event.event_id, None)) if event.place is Place.FAILED else event
@@ -107,15 +106,15 @@ def _unknown(store: Store, asked: str, unread: int) -> str:
     )
 
 
-def _document(event: Whereabouts, scene: Scene) -> dict[str, Any]:
+def _document(event: Whereabouts, status: TypeStatus) -> dict[str, Any]:
     return {
         "event_id": event.event_id,
         "type": type_of(event.event_id) if ":" in event.event_id else None,  # a letter of an item as a whole
         "state": event.place,
-        "sentence": sentence(event, scene),
+        "sentence": sentence(event, status),
         "position": event.queued.position if event.queued else event.position,
         "of": event.queued.of if event.queued else event.of,
-        "run_id": scene.run.id if scene.run else None,
+        "run_id": status.run.id if status.run else None,
         "taken_at": None if event.taken_at is None else isoformat(event.taken_at),
         "taken_in": event.taken_in,
         "worker": event.worker or None,
@@ -125,7 +124,7 @@ def _document(event: Whereabouts, scene: Scene) -> dict[str, Any]:
         "runs_spent": event.runs,
         "calls": event.calls,
         "attempts": [_attempt(one) for one in event.attempts],
-        "endpoints": [_gate(gate) for gate in scene.gates] if event.place in _WAITING else [],
+        "endpoints": [_gate(gate) for gate in status.gates] if event.place in _WAITING else [],
         "letter": asdict(event.letter) if event.letter else None,
     }
 
@@ -143,7 +142,7 @@ def _attempt(one: TrailCall) -> dict[str, Any]:
     }
 
 
-def _gate(gate: Gate) -> dict[str, Any]:
+def _gate(gate: EndpointGate) -> dict[str, Any]:
     return {
         "endpoint": gate.endpoint,
         "state": gate.state,

@@ -1,16 +1,16 @@
-"""Looks: where an event of the ledger is, and what those of its type may be waiting for."""
+"""What the ledger knows of one event, and what the events of its type may be waiting for."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rlm.admin.explain.facts import Gate, Scene, Whereabouts, number
 from rlm.admin.planning import types_in_force
 from rlm.core import trail
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.expected import needed_seconds
-from rlm.core.window import ENDLESS_SECONDS, circuit_of
+from rlm.core.window import ENDLESS_SECONDS, Circuit, circuit_of
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.events import event_state
 
@@ -18,14 +18,129 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rlm.core.endpoint import Endpoint
+    from rlm.core.run import Run
+    from rlm.core.trail import Place, TrailCall
     from rlm.core.window import WindowState
     from rlm.ledger import Store
 
 _MICROSECONDS = 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class EndpointGate:
+    """One endpoint of a type: its health, free slots, and seconds to the next one, None for never.
+
+    If its budget is what shuts it, `budget` names that, and the health is the budget's.
+    """
+
+    endpoint: str
+    health: Circuit
+    free: int
+    wait_seconds: float | None
+    budget: str | None = None
+
+    @property
+    def state(self) -> str:
+        """The word for the key `state` of the JSON."""
+        if self.free > 0:
+            return "free"
+        if self.health is Circuit.FULL and self.budget:
+            return "out_of_budget"
+        return "probed" if self.health is Circuit.PROBING else self.health.value
+
+
+@dataclass(frozen=True, slots=True)
+class TypeStatus:
+    """What a type's events wait for. `now` and `next_run_at` in seconds since 1970.
+
+    `next_run_at` is None if no scheduler is alive. `needs_seconds` must be left of a run to start a call, None for a
+    type that is no longer configured. `lanes` are those of the ready workers, `busy` the claims they hold;
+    `strangers` are ready too, have another configuration than the run, and claim nothing.
+    `conducted`: somebody holds the lease.
+    """
+
+    now: float
+    run: Run | None
+    next_run_at: float | None
+    gates: tuple[EndpointGate, ...]
+    needs_seconds: float | None
+    ready: int
+    wanted: int
+    lanes: int
+    busy: int
+    workers: frozenset[str]
+    max_runs: int
+    conducted: bool = True
+    strangers: int = 0
+
+    @property
+    def remaining_seconds(self) -> float:
+        """Seconds to the deadline of the open run."""
+        return self.run.deadline_us / 1_000_000 - self.now if self.run else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter of the event."""
+
+    id: str
+    reason: str
+    detail: str
+    failed_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The item of an event that is not taken yet: its position among how many, and its fault, if it has one.
+
+    `staged` items are those of a drain that is under way or was interrupted.
+    """
+
+    position: int
+    of: int
+    staged: bool
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """One event as it stands in the ledger. Times in seconds since 1970 by the clock of Redis.
+
+    `due` is when its release is void, or its back-off or lease is over. `position` counts from 1, among `of` pending
+    events of its type. `called` is the endpoint of its call under way, and since when.
+    """
+
+    event_id: str
+    now: float
+    place: Place
+    due: float = 0.0
+    position: int | None = None
+    of: int | None = None
+    endpoint: str = ""
+    worker: str = ""
+    called: tuple[str, float] | None = None
+    attempt: int = 0
+    tries: int = 0
+    runs: int = 0
+    deaths: int = 0
+    releases: int = 0
+    unsent: int = 0
+    calls: int = 0
+    taken_at: float | None = None
+    taken_in: str | None = None
+    last: str = ""
+    attempts: tuple[TrailCall, ...] = ()
+    queued: Queued | None = None
+    letter: Letter | None = None
+
+
+def number(fields: Mapping[bytes, bytes], name: bytes) -> int:
+    """Return a number of an event's hash, 0 if it is missing."""
+    return int(fields.get(name, 0))
+
+
 def look_at_event(store: Store, event_id: str) -> Whereabouts | None:
-    """Read where an event is, at one instant; None where the ledger does not know it.
+    """Read where an event is, at one instant; None if the ledger does not know it.
 
     Raises:
         StoreError: Redis did not answer.
@@ -58,8 +173,8 @@ def look_at_event(store: Store, event_id: str) -> Whereabouts | None:
     )
 
 
-def look_around(store: Store, type_name: str) -> Scene:
-    """Look at what the events of a type may be waiting for: the run, its endpoints, lanes.
+def look_around(store: Store, type_name: str) -> TypeStatus:
+    """Read what the events of a type may be waiting for: the run, its endpoints, lanes.
 
     Raises:
         StoreError: Redis did not answer.
@@ -76,9 +191,9 @@ def look_around(store: Store, type_name: str) -> Scene:
     every_seconds = store.settings.run.every_seconds
     scheduled = bool(store.processes.alive(Role.SCHEDULER))
     next_tick = (system_clock.now() // every_seconds + 1) * every_seconds
-    if run is not None:  # runs never overlap: a tick that comes meanwhile waits for its end
+    if run is not None:  # runs never overlap: a tick waits for the end of the open run
         next_tick = max(next_tick, system_clock.now() + run.left_seconds(now_us))
-    return Scene(
+    return TypeStatus(
         now=now_us / _MICROSECONDS,
         run=run,
         next_run_at=next_tick if scheduled else None,
@@ -95,7 +210,7 @@ def look_around(store: Store, type_name: str) -> Scene:
     )
 
 
-def _gate(endpoint: Endpoint, views: Mapping[str, WindowState]) -> Gate:
+def _gate(endpoint: Endpoint, views: Mapping[str, WindowState]) -> EndpointGate:
     own = views[endpoint.name]
     health, binds = circuit_of(own), own
     budget = views[endpoint.budget.name] if endpoint.budget else None
@@ -104,4 +219,4 @@ def _gate(endpoint: Endpoint, views: Mapping[str, WindowState]) -> Gate:
         health, binds, named = circuit_of(budget), budget, endpoint.budget.name
     free = min(own.free, budget.free) if budget else own.free
     wait = binds.wait_seconds
-    return Gate(endpoint.name, health, free, wait if wait < ENDLESS_SECONDS else None, named)
+    return EndpointGate(endpoint.name, health, free, wait if wait < ENDLESS_SECONDS else None, named)

@@ -1,8 +1,7 @@
-"""Searches for what the ledger does not know: items on the audit list and in staging, dead letters."""
+"""Searches beyond the ledger: items on the audit list and in staging, dead letters."""
 
 from __future__ import annotations
 
-import base64
 import re
 from dataclasses import dataclass
 from itertools import islice
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rlm.admin.auditlist import fault_of
-from rlm.admin.explain.facts import Letter, Queued
-from rlm.core.event import NOT_EMBEDDABLE, BadItemError, decode_item, event_id
+from rlm.admin.explain.look import Letter, Queued
+from rlm.admin.letters import DeadLetter
+from rlm.core.event import BadItemError, decode_item, event_id
 from rlm.ledger.reading.backlog import MOST_ITEMS, item_pages
 
 if TYPE_CHECKING:
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
     from rlm.ledger import Store
 
-#: Where an item's id stands in what is no JSON: a text or a number.
+#: The id of an item in what is no JSON: a text or a number.
 _ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*+"|-?\d[\d.]*+)')
 
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """What was found: by event id, its item's place; how many items were not looked at.
+    """What was found: the place of its item by event id, and the number of items that were not read.
 
-    `moving`: a drain took items away meanwhile, so that some were looked at nowhere.
+    `moving`: a drain moved items meanwhile, so that some were not read anywhere.
     """
 
     queued: dict[str, Queued]
@@ -57,10 +57,10 @@ def search_items(store: Store, asked: str) -> Searched:
 
 
 def _events(store: Store, raw: bytes, asked: str) -> Iterator[tuple[str, str]]:
-    """Yield the events of an item that were asked for, each with why it will be a dead letter, if it will."""
+    """Yield the events of an item that were asked for, each with the reason if it will be a dead letter."""
     item_id, _, name = asked.rpartition(":")
     if b"\\" not in raw and not any(one and one.encode() in raw for one in (asked, item_id)):
-        return  # so it is with nearly all, and to decode them would cost ten times as much
+        return  # true of nearly all, and decoding would cost ten times as much
     try:
         item = decode_item(raw, store.settings.queue.max_item_bytes)
     except BadItemError as error:
@@ -78,9 +78,9 @@ class _Identified(msgspec.Struct):
 
 
 def item_id_of(raw: bytes) -> str:
-    """Read the id of an item that is no good, as text; empty where it tells none.
+    """Return the id of an invalid item as text; empty if it has none.
 
-    Of what is no JSON, or no more than the beginning of an item, it is the first that stands there.
+    In what is no JSON, or only the beginning of an item, the first id counts.
     """
     try:
         found = msgspec.json.decode(raw, type=_Identified).id
@@ -91,25 +91,6 @@ def item_id_of(raw: bytes) -> str:
         except ValueError:
             return ""
     return str(found) if isinstance(found, str | int | float) and not isinstance(found, bool) else ""
-
-
-class _Told(msgspec.Struct):
-    id: str
-    reason: str
-    event_id: str | None
-    detail: object = ""
-    failed_at: object = ""
-    item: msgspec.Raw = msgspec.Raw()
-
-    @property
-    def of(self) -> str:
-        """The event, else the id of the item."""
-        if self.event_id is not None:
-            return self.event_id
-        raw = bytes(self.item)
-        return item_id_of(
-            base64.b64decode(msgspec.json.decode(raw)["base64"]) if self.reason in NOT_EMBEDDABLE else raw
-        )
 
 
 def search_letters(store: Store, asked: str) -> dict[str, Letter]:
@@ -125,8 +106,8 @@ def search_letters(store: Store, asked: str) -> dict[str, Letter]:
     for raw in islice(store.letters.all(), MOST_ITEMS):
         if needle not in raw and b"\\" not in raw and b'"base64"' not in raw:
             continue
-        letter = msgspec.json.decode(raw, type=_Told)
-        of = letter.of
+        letter = msgspec.json.decode(raw, type=DeadLetter)
+        of = item_id_of(letter.item_bytes) if letter.event_id is None else letter.event_id
         if (of == asked or of.rpartition(":")[0] == asked) and of not in found:
             found[of] = Letter(letter.id, letter.reason, str(letter.detail), str(letter.failed_at))
     return found

@@ -16,88 +16,88 @@ from rlm.core.window import Circuit
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rlm.admin.explain.facts import Gate, Scene, Whereabouts
+    from rlm.admin.explain.look import EndpointGate, TypeStatus, Whereabouts
     from rlm.core.run import Run
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-#: What shuts an endpoint though its limit does not.
+#: What shuts an endpoint apart from its limit.
 _BARS = frozenset({Circuit.PAUSED, Circuit.HELD, Circuit.RESTING})
 
 
-def sentence(event: Whereabouts, scene: Scene) -> str:
-    """Say where an event is, and where it waits, what for."""
-    return " ".join(f"{event.event_id} {_SENTENCES[event.place](event, scene)}".split())
+def sentence(event: Whereabouts, status: TypeStatus) -> str:
+    """Return where an event is and, if it waits, what for."""
+    return " ".join(f"{event.event_id} {_SENTENCES[event.place](event, status)}".split())
 
 
 def moment(at: float, now: float) -> str:
-    """Write a moment, UTC: of today the time alone."""
+    """Return a moment in UTC, without the date if it is today."""
     iso = isoformat(at)
     today = datetime.fromtimestamp(at, UTC).date() == datetime.fromtimestamp(now, UTC).date()
     return iso.partition("T")[2].removesuffix("Z") if today else iso
 
 
-def _queued(event: Whereabouts, scene: Scene) -> str:
+def _queued(event: Whereabouts, status: TypeStatus) -> str:
     queued = event.queued
     if queued is None:
         return "is queued"
     where = "in staging, moved off the audit list" if queued.staged else "on the audit list"
     place = f"{ordinal(queued.position)} of {queued.of:,}"
     fate = f"will become a dead letter, {queued.fault}, when its item is taken" if queued.fault else "not taken yet"
-    return f"is {where}, in about the {place} items: {fate}; {_next_run(scene)}"
+    return f"is {where}, in about the {place} items: {fate}; {_next_run(status)}"
 
 
-def _pending(event: Whereabouts, scene: Scene) -> str:
-    return f"is pending{_in_order(event)}: {_why(event, scene)}{_too_late(event, scene)}"
+def _pending(event: Whereabouts, status: TypeStatus) -> str:
+    return f"is pending{_in_order(event)}: {_why(event, status)}{_too_late(event, status)}"
 
 
-def _too_late(event: Whereabouts, scene: Scene) -> str:
-    """Say that an event is one of those that the forecast of the open run leaves over: they are the last in order."""
-    run = scene.run
-    if run is None or not event.position or not event.of or _stopped(run, scene):
+def _too_late(event: Whereabouts, status: TypeStatus) -> str:
+    """Return whether the forecast of the open run leaves the event over, in words: it is one of the last in order."""
+    run = status.run
+    if run is None or not event.position or not event.of or _stopped(run, status):
         return ""
     left = (run.forecast or {}).get("leftover_by_type", {}).get(type_of(event.event_id), 0)
     late = event.position > event.of - left
-    return f"; by the forecast it will be left over, and {_next_run(scene)}" if late else ""
+    return f"; by the forecast it will be left over, and {_next_run(status)}" if late else ""
 
 
 def _in_order(event: Whereabouts) -> str:
     return f", {ordinal(event.position)} of {event.of:,} of its type" if event.position and event.of else ""
 
 
-def _why(event: Whereabouts, scene: Scene) -> str:
-    """Say what a pending event of an open run waits for."""
-    run = scene.run
-    if run is None:  # it was closed between two looks
-        return _next_run(scene)
-    if stopped := _stopped(run, scene):
+def _why(event: Whereabouts, status: TypeStatus) -> str:
+    """Return what a pending event of an open run waits for."""
+    run = status.run
+    if run is None:  # it was closed between two reads
+        return _next_run(status)
+    if stopped := _stopped(run, status):
         return stopped
-    if not scene.ready:
-        return f"no worker is ready, of {scene.wanted} wanted{_strangers(scene)}"
-    free = sum(gate.free for gate in scene.gates)
-    return _free(event, scene, free) if free else _shut(scene.gates)
+    if not status.ready:
+        return f"no worker is ready, of {status.wanted} wanted{_strangers(status)}"
+    free = sum(gate.free for gate in status.gates)
+    return _free(event, status, free) if free else _shut(status.gates)
 
 
-def _stopped(run: Run, scene: Scene) -> str:
-    """Say why an open run releases nothing of the type, whatever slots and lanes there are; empty where it may."""
-    if scene.needs_seconds is None:
+def _stopped(run: Run, status: TypeStatus) -> str:
+    """Return why an open run releases nothing of the type, whatever slots and lanes are free; empty if it may."""
+    if status.needs_seconds is None:
         return "its type is no longer configured, so it becomes a dead letter when the next run starts"
     if run.cancelled or run.state is State.FINISHING:
-        return f"run {run.id} is ending, so it will be left over; {_next_run(scene)}"
-    if not scene.conducted:
+        return f"run {run.id} is ending, so it will be left over; {_next_run(status)}"
+    if not status.conducted:
         return f"nobody conducts run {run.id}: `rlm up` or `rlm scheduler` goes on with it"
     if run.state is not State.RUNNING:
         return f"run {run.id} is still {run.state}, and nothing is released before it is running"
-    left = max(0.0, scene.remaining_seconds)
-    if left < scene.needs_seconds:
+    left = max(0.0, status.remaining_seconds)
+    if left < status.needs_seconds:
         return f"run {run.id} has {span(left)} left, too little for a call, so it will be left over"
     return ""
 
 
-def _free(event: Whereabouts, scene: Scene, free: int) -> str:
+def _free(event: Whereabouts, status: TypeStatus, free: int) -> str:
     slots = f"{free:,} slot is free" if free == 1 else f"{free:,} slots are free"
-    if scene.busy >= scene.lanes:
+    if status.busy >= status.lanes:
         lanes = (
-            "the only lane of the workers is" if scene.lanes == 1 else f"all {scene.lanes:,} lanes of the workers are"
+            "the only lane of the workers is" if status.lanes == 1 else f"all {status.lanes:,} lanes of the workers are"
         )
         return f"{slots}, and {lanes} busy"
     before = (event.position or 1) - 1
@@ -106,7 +106,7 @@ def _free(event: Whereabouts, scene: Scene, free: int) -> str:
     return f"{slots}, and {before:,} of its type go before it"
 
 
-def _shut(gates: Sequence[Gate]) -> str:
+def _shut(gates: Sequence[EndpointGate]) -> str:
     healths = Counter(gate.health for gate in gates)
     waiting = [gate for gate in gates if gate.wait_seconds is not None]
     first = min(waiting, key=lambda gate: gate.wait_seconds or 0.0, default=None)
@@ -122,8 +122,8 @@ def _shut(gates: Sequence[Gate]) -> str:
     return f"none of its {_count(len(gates))} endpoints lets a call through ({kinds}), {when}{at}"
 
 
-def _whose(gate: Gate) -> str:
-    """Name what lets nothing through: an endpoint, or its budget."""
+def _whose(gate: EndpointGate) -> str:
+    """Return the name of what is shut: an endpoint, or its budget."""
     endpoint = f"its endpoint {gate.endpoint}"
     return f"the budget {gate.budget} of {endpoint}" if gate.budget else endpoint
 
@@ -133,9 +133,9 @@ def _named(health: Circuit, number: int) -> str:
     return f"held, {windows} not to be trusted" if health is Circuit.HELD else health.value
 
 
-def _barred(scene: Scene) -> str:
-    """Say, after what else is said, that no call is let through for a reason beside the limits; else nothing."""
-    gates = scene.gates
+def _barred(status: TypeStatus) -> str:
+    """Return a clause that no call is possible for a reason other than the limits; empty if that is not so."""
+    gates = status.gates
     if not gates or any(gate.health not in _BARS for gate in gates):
         return ""
     if len(gates) > 1:
@@ -149,21 +149,21 @@ def _count(number: int) -> str:
     return _NUMBERS[number] if number < len(_NUMBERS) else f"{number:,}"
 
 
-def _released(event: Whereabouts, scene: Scene) -> str:
+def _released(event: Whereabouts, status: TypeStatus) -> str:
     meant = f" for {event.endpoint}" if event.endpoint else ""
     left = event.due - event.now
     void = f"else it is pending again in {span(left)}" if left > 0 else "so it is about to be pending again"
-    workers = "" if scene.ready else f"; no worker is ready{_strangers(scene)}"
+    workers = "" if status.ready else f"; no worker is ready{_strangers(status)}"
     return f"is released{meant}, and no worker has claimed it yet, {void}{workers}"
 
 
-def _strangers(scene: Scene) -> str:
-    """Say of workers that they have another configuration; nothing where none has."""
-    told = f"; {of_another_configuration(scene.strangers)}: restart what `rlm doctor` names"
-    return told if scene.strangers else ""
+def _strangers(status: TypeStatus) -> str:
+    """Return a clause on workers with another configuration; empty if there are none."""
+    told = f"; {of_another_configuration(status.strangers)}: restart what `rlm doctor` names"
+    return told if status.strangers else ""
 
 
-def _in_flight(event: Whereabouts, scene: Scene) -> str:
+def _in_flight(event: Whereabouts, status: TypeStatus) -> str:
     by = f"worker {event.worker}"
     if event.called:
         endpoint, since = event.called
@@ -176,40 +176,40 @@ def _in_flight(event: Whereabouts, scene: Scene) -> str:
     over = event.now - event.due
     if over > 0:
         return f"{what}, whose lease ran out {span(over)} ago: it is taken back as soon as somebody conducts"
-    if event.worker not in scene.workers:
+    if event.worker not in status.workers:
         return f"{what}, which is no longer heard of: it is taken back in {span(-over)} at the latest"
     return what
 
 
-def _backing_off(event: Whereabouts, scene: Scene) -> str:
+def _backing_off(event: Whereabouts, status: TypeStatus) -> str:
     left = event.due - event.now
     if left <= 0:
         return f"is about to be pending again for its {ordinal(event.attempt + 1)} attempt: its back-off is over"
-    late = scene.run and scene.remaining_seconds < left + (scene.needs_seconds or 0.0)
+    late = status.run and status.remaining_seconds < left + (status.needs_seconds or 0.0)
     end = ", which is too late for this run, so it will be left over" if late else ""
     return f"waits {span(left)} before its {ordinal(event.attempt + 1)} attempt (back-off){end}"
 
 
-def _spent(event: Whereabouts, scene: Scene) -> str:
+def _spent(event: Whereabouts, status: TypeStatus) -> str:
     tries = f"{event.tries:,} attempt" if event.tries == 1 else f"{event.tries:,} attempts"
-    runs = f"the {ordinal(max(1, event.runs))} run of at most {scene.max_runs:,}"
+    runs = f"the {ordinal(max(1, event.runs))} run of at most {status.max_runs:,}"
     fate = "it will be left over for the next"
-    return f"has spent its {tries} of this run, {runs}: {fate}; {_next_run(scene)}{_barred(scene)}"
+    return f"has spent its {tries} of this run, {runs}: {fate}; {_next_run(status)}{_barred(status)}"
 
 
-def _leftover(event: Whereabouts, scene: Scene) -> str:
+def _leftover(event: Whereabouts, status: TypeStatus) -> str:
     spent = (
-        f"; it has spent all its attempts in {event.runs:,} of at most {scene.max_runs:,} runs" if event.runs else ""
+        f"; it has spent all its attempts in {event.runs:,} of at most {status.max_runs:,} runs" if event.runs else ""
     )
-    gone = "" if scene.needs_seconds is not None else "; its type is no longer configured, so it becomes a dead letter"
-    return f"is left over{_in_order(event)}: no run is open; {_next_run(scene)}{spent}{gone}{_barred(scene)}"
+    gone = "" if status.needs_seconds is not None else "; its type is no longer configured, so it becomes a dead letter"
+    return f"is left over{_in_order(event)}: no run is open; {_next_run(status)}{spent}{gone}{_barred(status)}"
 
 
-def _retried(_event: Whereabouts, scene: Scene) -> str:
-    return f"was a dead letter and is retried by hand: it enters the next run; {_next_run(scene)}"
+def _retried(_event: Whereabouts, status: TypeStatus) -> str:
+    return f"was a dead letter and is retried by hand: it enters the next run; {_next_run(status)}"
 
 
-def _completed(event: Whereabouts, _scene: Scene) -> str:
+def _completed(event: Whereabouts, _scene: TypeStatus) -> str:
     done = event.attempts[-1] if event.attempts else None
     if done is None or done.answer is not CallEnd.COMPLETED:
         return f"is completed by {event.last} at its {ordinal(event.attempt)} attempt"
@@ -218,24 +218,24 @@ def _completed(event: Whereabouts, _scene: Scene) -> str:
     return f"was completed at {when} by {done.endpoint} at its {ordinal(done.number)} attempt{after}"
 
 
-def _failed(event: Whereabouts, _scene: Scene) -> str:
+def _failed(event: Whereabouts, _scene: TypeStatus) -> str:
     letter = event.letter
     if letter is None:
         return "became a dead letter, which is no longer on the list: it was archived, or removed"
     return f"is a dead letter since {letter.failed_at}: {letter.reason}, {letter.detail}"
 
 
-def _nowhere(_event: Whereabouts, _scene: Scene) -> str:
+def _nowhere(_event: Whereabouts, _scene: TypeStatus) -> str:
     return "is in the ledger and yet nowhere, which is a fault of RLM; see `rlm doctor`"
 
 
-def _next_run(scene: Scene) -> str:
-    if scene.next_run_at is None:
+def _next_run(status: TypeStatus) -> str:
+    if status.next_run_at is None:
         return "no scheduler is alive, so no run starts by itself (`rlm start --wait` conducts one)"
-    return f"the next run starts at about {moment(scene.next_run_at, scene.now).partition('.')[0].removesuffix('Z')}"
+    return f"the next run starts at about {moment(status.next_run_at, status.now).partition('.')[0].removesuffix('Z')}"
 
 
-_SENTENCES: dict[Place, Callable[[Whereabouts, Scene], str]] = {
+_SENTENCES: dict[Place, Callable[[Whereabouts, TypeStatus], str]] = {
     Place.QUEUED: _queued,
     Place.PENDING: _pending,
     Place.RELEASED: _released,

@@ -1,23 +1,23 @@
-"""The summary of a demonstration in words."""
+"""The summary of a demo in words."""
 
 from __future__ import annotations
 
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from rlm.sandbox.demo.phrases import counted
+from rlm.core.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rlm.core.endpoint import EventType
-    from rlm.sandbox.demo.verdict import Verdict
+    from rlm.sandbox.judge import DemoVerdict
     from rlm.sandbox.mockapi import EndpointSummary
     from rlm.settings import Settings
 
 
 def prologue(settings: Settings, events: int, speed: float) -> list[str]:
-    """Say what is about to be shown."""
+    """Return what is about to be shown, in words."""
     types, endpoints = len(settings.event_types), len(settings.endpoints)
     window = settings.run.window_seconds
     lines = [
@@ -30,8 +30,8 @@ def prologue(settings: Settings, events: int, speed: float) -> list[str]:
     return [*lines, "Starting the server, a scheduler, a supervisor and a first worker...", ""]
 
 
-def summary(verdict: Verdict, types: Sequence[EventType]) -> list[str]:
-    """Say what happened, how that compares with the forecast, what the API saw by type, and where to go next."""
+def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> list[str]:
+    """Return what happened, the comparison with the forecast, what the API saw by type, and where to go next."""
     return [
         *_outcome(verdict),
         *_forecast(verdict),
@@ -45,7 +45,7 @@ def summary(verdict: Verdict, types: Sequence[EventType]) -> list[str]:
     ]
 
 
-def _outcome(verdict: Verdict) -> Iterator[str]:
+def _outcome(verdict: DemoVerdict) -> Iterator[str]:
     record, counts = verdict.record, verdict.record["counts"]
     yield f"{counted(counts['taken'], 'event')} in {counted(verdict.items, 'item')} were taken off the audit list."
     yield (
@@ -60,7 +60,7 @@ def _outcome(verdict: Verdict) -> Iterator[str]:
         yield "and the next run would take it first."
 
 
-def _forecast(verdict: Verdict) -> Iterator[str]:
+def _forecast(verdict: DemoVerdict) -> Iterator[str]:
     planned, workers = verdict.record["plan"], verdict.record["workers"]
     if verdict.answered_seconds is None:
         yield "No call was answered."
@@ -77,7 +77,7 @@ def _forecast(verdict: Verdict) -> Iterator[str]:
     )
 
 
-def _api(verdict: Verdict) -> Iterator[str]:
+def _api(verdict: DemoVerdict) -> Iterator[str]:
     calls = sum(one.calls for one in verdict.api.values())
     if verdict.refused:
         yield f"The API refused {counted(verdict.refused, 'call')} of {calls:,}."
@@ -89,20 +89,16 @@ def _api(verdict: Verdict) -> Iterator[str]:
         yield "No event came twice."
 
 
-def _tables(verdict: Verdict, types: Sequence[EventType]) -> Iterator[str]:
-    """Lay out what the API saw by type, so that it fits a screen: of its endpoints in all, and the highest peak."""
+def _tables(verdict: DemoVerdict, types: Sequence[EventType]) -> Iterator[str]:
+    """Yield a table of what the API saw by type, with the highest peak of its endpoints."""
     headings = ["seen by the API", "endpoints", "calls", "refused", "peak", "limit"]
     rows = [headings]
     for kind in types:
         seen = [verdict.api[one.name] for one in kind.endpoints]
-        calls, refused, peak = (
-            sum(one.calls for one in seen),
-            sum(one.refused for one in seen),
-            max(one.most for one in seen),
-        )
+        calls, refused = sum(one.calls for one in seen), sum(one.refused for one in seen)
+        peak = max(one.most for one in seen)
         rows.append([kind.name, f"{len(seen):,}", f"{calls:,}", f"{refused:,}", f"{peak:,}", seen[0].limit])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    yield from (_row(row, widths) for row in rows)
+    yield from _aligned(rows)
     yield ""
     if verdict.budgets:
         yield from seen_table("budget", verdict.budgets)
@@ -110,11 +106,15 @@ def _tables(verdict: Verdict, types: Sequence[EventType]) -> Iterator[str]:
 
 
 def seen_table(what: str, seen: Mapping[str, EndpointSummary]) -> list[str]:
-    """Lay out what each endpoint or budget saw; the peak is the most calls in any period of its limit."""
+    """Return a table of what each endpoint or budget saw; the peak is the most calls in any period of its limit."""
     headings = [what, "calls", "refused", "peak", "limit"]
     rows = [[name, f"{one.calls:,}", f"{one.refused:,}", f"{one.most:,}", one.limit] for name, one in seen.items()]
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    return [_row(row, widths) for row in [headings, *rows]]
+    return _aligned([headings, *rows])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [_row(row, widths) for row in rows]
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""The arrival log, and the recount by which a whole run is judged."""
+"""The log of arrivals, and the recount by which a whole run is judged."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Arrival(msgspec.Struct):
     """One call as the server saw it.
 
     `at` is when its last byte was read, in seconds of this machine's monotonic clock. `event_id` comes from the
-    `Idempotency-Key`, `attempt` and `run_id` from the body, each None where the call did not say. `status` is None
-    while the call is unanswered, which after a hang or a reset is for good. `accepted` tells whether the limit admitted
-    it, whatever the answer was: a call admitted and then answered with an error counts against the limit.
+    `Idempotency-Key`, `attempt` and `run_id` from the body, each None if the call did not say. `status` is None while
+    the call is unanswered; after a hang or a reset it stays None. `accepted`: the limit admitted it, whatever the
+    answer was; a call that is admitted and then answered with an error counts against the limit.
     """
 
     at: float
@@ -106,7 +106,7 @@ def summarise(arrivals: list[Arrival], limit: Limit, cut: int) -> EndpointSummar
 
 
 def exceeded(arrivals: Iterable[Arrival], endpoints: Iterable[Endpoint]) -> list[str]:
-    """Say in words where more was accepted than a rule allows, of an endpoint's own limit or its budget's."""
+    """Return a sentence for each rule, of an endpoint or a budget, of which more calls were accepted than it allows."""
     by_name = {endpoint.name: endpoint for endpoint in endpoints}
     by_limited: dict[str, list[Arrival]] = {limited.name: [] for limited in all_limited(by_name.values())}
     for arrival in arrivals:

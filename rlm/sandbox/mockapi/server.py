@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import ListenError
-from rlm.sandbox.mockapi.connection import Connection
+from rlm.sandbox.mockapi.connection import ClientConnection
 from rlm.sandbox.mockapi.service import Service
 from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
 
@@ -32,8 +32,8 @@ class MockApi:
     """An HTTP server that enforces the limits of `types`, and their budgets', strictly, by arrival.
 
     Only the paths of the endpoints' URLs matter, so they may name any host and port. Use it as a context manager, or
-    with `start` and `stop`; stopped and started again it is the same server on the same port, with its log and its
-    windows, which is how a server that is away altogether is played.
+    with `start` and `stop`. Started again it is the same server on the same port, with its log and its windows: this is
+    how a test plays an outage.
 
     Args:
         types: whose endpoints are served.
@@ -86,7 +86,7 @@ class MockApi:
         return self._service.budget_summary()
 
     def set_fault(self, endpoint: str, **fields: Any) -> None:
-        """Make `fields`, those of `Faults`, the faults of `endpoint` (`"*"`: of all); without any it is sound again.
+        """Set the faults of `endpoint` (`"*"`: of all) to `fields`, those of `Faults`; none if there are no fields.
 
         Raises:
             ConfigurationError: the endpoint or a field is unknown, or a value is not allowed.
@@ -97,7 +97,7 @@ class MockApi:
         """Serve from a thread of its own; returns once it listens. Does nothing if it already does.
 
         Raises:
-            ListenError: the address cannot be listened on, as where its port is in use.
+            ListenError: the address cannot be bound, for example because its port is in use.
             OSError: the log file cannot be written.
         """
         if self._thread:
@@ -116,10 +116,10 @@ class MockApi:
             self._thread = None
 
     def serve_forever(self, on_listening: Callable[[], None]) -> None:
-        """Serve from this thread, which has to be the main one, until SIGTERM or SIGINT.
+        """Serve from this thread, which must be the main one, until SIGTERM or SIGINT.
 
         Raises:
-            ListenError: the address cannot be listened on, as where its port is in use.
+            ListenError: the address cannot be bound, for example because its port is in use.
             OSError: the log file cannot be written.
         """
 
@@ -149,7 +149,7 @@ class MockApi:
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._end = partial(loop.call_soon_threadsafe, ended.set)
-        alive: set[Connection] = set()
+        alive: set[ClientConnection] = set()
         server = await self._listen(alive)
         try:
             self._service.log.open()
@@ -162,13 +162,13 @@ class MockApi:
             await asyncio.sleep(0)  # one turn of the loop, in which the sockets are closed
             self._service.log.close()
 
-    async def _listen(self, alive: set[Connection]) -> asyncio.Server:
+    async def _listen(self, alive: set[ClientConnection]) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         ceiling = Ceiling(_MOST_CONNECTIONS)
         loop.set_exception_handler(ceiling.on_loop_error)
 
-        def connect() -> Connection:
-            return Connection(self._service, self._clock.monotonic, alive, ceiling)
+        def connect() -> ClientConnection:
+            return ClientConnection(self._service, self._clock.monotonic, alive, ceiling)
 
         try:
             server = await loop.create_server(connect, self.host, self.port, backlog=AT_A_TURN)

@@ -12,8 +12,7 @@ import msgspec
 from rlm.core.errors import ConfigurationError
 from rlm.sandbox.mockapi.arrivals import Arrival, ArrivalLog, EndpointSummary, summarise
 from rlm.sandbox.mockapi.connection import Reply
-from rlm.sandbox.mockapi.faults import Faults, NoAnswer
-from rlm.sandbox.mockapi.site import CONTROL, sites_by_path
+from rlm.sandbox.mockapi.endpoint import CONTROL, Faults, NoAnswer, sites_by_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,15 +20,15 @@ if TYPE_CHECKING:
 
     from rlm.core.clock import Clock
     from rlm.core.endpoint import Budget, EventType
-    from rlm.sandbox.mockapi.site import Site
-    from rlm.sandbox.mockapi.wire import Head
+    from rlm.sandbox.mockapi.connection import Head
+    from rlm.sandbox.mockapi.endpoint import Site
 
 #: In `set_faults`, every endpoint.
 ALL = "*"
 
 
 class _Call(msgspec.Struct):
-    """What is looked at of a call's body."""
+    """The fields of a call's body that are read."""
 
     event_type: Any = None
     attempt: Any = None
@@ -51,7 +50,7 @@ class Service:
         self.log = ArrivalLog(log_path)
 
     def cuts(self, head: Head) -> bool:
-        """Tell whether the endpoint at this path is down, and count the connection it costs."""
+        """Return whether the endpoint at this path is down, and count the connection that is cut for it."""
         site = self._sites.get(head.path)
         if site is None or not site.faults.down:
             return False
@@ -68,7 +67,7 @@ class Service:
         return self._call(site, head, body, at)
 
     def set_faults(self, wanted: Mapping[str, Mapping[str, Any]]) -> None:
-        """Replace the faults of each endpoint named, `*` being all. Either all of it is done or nothing.
+        """Replace the faults of each endpoint named, `*` being all; all of them or none.
 
         Raises:
             ConfigurationError: a name, a field or a value is wrong.
@@ -129,7 +128,7 @@ class Service:
     def _retry_after(self, site: Site, seconds: float | None) -> dict[str, str]:
         if seconds is None or site.faults.retry_after == "none":
             return {}
-        whole = max(1, math.ceil(seconds))  # a fraction is not legal, and 0 would invite the next refusal
+        whole = max(1, math.ceil(seconds))  # a fraction is not allowed, and 0 would provoke the next refusal
         if site.faults.retry_after == "seconds":
             return {"Retry-After": str(whole)}
         return {"Retry-After": formatdate(math.ceil(self._clock.now()) + whole, usegmt=True)}

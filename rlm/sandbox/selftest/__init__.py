@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from rlm.sandbox.selftest.play import self_test
-from rlm.sandbox.selftest.steps import Outcome, Step
+from rlm.sandbox.selftest.steps import SelfTestResult, Step
 
-__all__ = ["Outcome", "Step", "self_test"]
+__all__ = ["SelfTestResult", "Step", "self_test"]

@@ -1,4 +1,4 @@
-"""The steps of a self-test, each told as soon as it is checked, and what came of them."""
+"""The steps of a self-test, each reported as soon as it is checked, and the result of all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError, StoreError
-from rlm.sandbox.demo.play import BrokenOffByHandError
+from rlm.sandbox.stage import BrokenOffByHandError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that was checked: what was seen, how long it took, and what to do where it is not well."""
+    """One check: what was seen, how long it took, and the remedy if it failed."""
 
     name: str
     ok: bool
@@ -26,10 +26,10 @@ class Step:
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What came of a self-test. `log` is the end of its processes' log where something failed.
+class SelfTestResult:
+    """The result of a self-test. `log` is the end of its processes' log if a step failed.
 
-    `of_redis` tells that it was Redis that failed, or is not fit; `interrupted` that a signal ended it.
+    `of_redis`: Redis failed or is not fit. `interrupted`: a signal ended the test.
     """
 
     prefix: str = ""
@@ -43,28 +43,28 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether every step was well."""
+        """Whether every step succeeded."""
         return all(step.ok for step in self.steps)
 
 
 class BrokenOffError(RLMError):
-    """Raised when a step failed such that the next ones make no sense; it has been told."""
+    """Raised when a step failed and the next ones make no sense; it has been reported."""
 
 
 class Steps:
-    """Tells each step and keeps it."""
+    """Reports each step and keeps it."""
 
-    def __init__(self, outcome: Outcome, tell: Callable[[Step], None]) -> None:
-        self._outcome = outcome
+    def __init__(self, tell: Callable[[Step], None]) -> None:
+        self.result = SelfTestResult()
         self._tell = tell
         self._since = system_clock.monotonic()
 
     @contextmanager
     def step(self, name: str) -> Iterator[list[str]]:
-        """Take a step that is well unless it raises; what it sees it appends to the list.
+        """Take a step that succeeds unless it raises; it appends what it saw to the list.
 
         Raises:
-            BrokenOffError: it was not well, and is told.
+            BrokenOffError: it failed, and was reported.
         """
         seen: list[str] = []
         try:
@@ -75,23 +75,23 @@ class Steps:
         self._add(name, ok=True, message="; ".join(seen))
 
     def fail(self, name: str, error: RLMError) -> None:
-        """Tell of what `error` put an end to."""
-        self._outcome.of_redis |= isinstance(error, StoreError)
+        """Report a step that `error` ended."""
+        self.result.of_redis |= isinstance(error, StoreError)
         what = error.what if isinstance(error, StoreError) and error.what else str(error).partition("\n")[0]
         remedy = error.remedy if isinstance(error, StoreError) else ""
         if isinstance(error, BrokenOffByHandError):
-            what, self._outcome.interrupted = "it was interrupted", True
+            what, self.result.interrupted = "it was interrupted", True
         elif not remedy:
             remedy = "`rlm doctor` looks the installation over"
         self._add(name, ok=False, message=what, remedy=remedy)
 
     def judge(self, name: str, faults: Sequence[str], well: str, remedy: str) -> None:
-        """Tell of something whether it is well, in the words of `well`, or what is wrong with it."""
+        """Report a check: `well` if there are no faults, else the faults."""
         self._add(name, ok=not faults, message="; ".join(faults) or well, remedy=remedy if faults else "")
 
     def _add(self, name: str, *, ok: bool, message: str, remedy: str = "") -> None:
         now = system_clock.monotonic()
         step = Step(name, ok, message, round(now - self._since, 3), remedy)
         self._since = now
-        self._outcome.steps.append(step)
+        self.result.steps.append(step)
         self._tell(step)

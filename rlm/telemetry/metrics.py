@@ -1,37 +1,50 @@
-"""How things are now, over all processes and hosts: samples of gauges, each read from Redis when it is asked for."""
+"""The page that Prometheus reads. Everything on it comes from the ledger at that moment, nothing from this process.
+
+So it is the same whichever process serves it, covers all hosts, and survives restarts.
+"""
 
 from __future__ import annotations
 
+import logging
+import platform
+import threading
 from collections import Counter
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.core import Metric as Family
+
+from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint, all_limited
+from rlm.core.errors import StoreError
 from rlm.core.run import MOVES, State
 from rlm.core.tally import forecast_error
 from rlm.core.window import Circuit, circuit_of
+from rlm.ledger import revive
 from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.books import books
 from rlm.ledger.reading.compliance import excess
 from rlm.ledger.reading.events import oldest_listed, oldest_pending
-from rlm.telemetry.counters import OUTCOMES, Sample
+from rlm.telemetry.catalogue import METRICS, OUTCOMES, Sample, counters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from rlm.ledger import Store
 
-#: What the state of no run is called, as in `rlm status`.
+
+#: The state while no run is open, as in `rlm status`.
 IDLE = "idle"
+
+#: The content type of the page.
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
 
 class Gauges:
-    """Reads the gauges of one store. What it keeps is how the last run kept the limits, which is looked up once.
-
-    One thread at a time may use it.
-    """
+    """Reads the gauges of one store; not thread-safe. It caches how the last run kept the limits."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -52,7 +65,7 @@ class Gauges:
         yield from _workers(self._store)
 
     def _last_run(self) -> Iterator[Sample]:
-        """Yield what the last record says. Before the first run, and where it says nothing, that is 0."""
+        """Yield the samples of the last record; 0 before the first run and for missing values."""
         store = self._store
         newest = store.runs.history(1)
         record: Mapping[str, Any] = (store.runs.record(newest[0]) if newest else None) or {}
@@ -79,7 +92,7 @@ class Gauges:
 
 
 def _seconds(text: str | None) -> float:
-    """Return a time of a record in seconds since 1970; 0 where there is none."""
+    """Return a time of a record in seconds since 1970; 0 if there is none."""
     return datetime.fromisoformat(text).timestamp() if text else 0.0
 
 
@@ -140,7 +153,7 @@ def _limits(store: Store) -> Iterator[Sample]:
     refused = {one.endpoint.name: one.refusals.nth for one in limits_too_high(store)}
     for one in limited:
         rules = sorted(zip(one.limit.rules, used[one.name], strict=True), key=lambda pair: -pair[0].amount)
-        # Of several rules of one period the strictest binds, and a series must not stand on the page twice.
+        # A series must not be on the page twice, so of several rules of one period the strictest counts.
         by_period = {f"{rule.seconds:g}": (rule.amount, number) for rule, number in rules}
         for period, (amount, number) in by_period.items():
             labels = {"endpoint": one.name, "period": period}
@@ -173,3 +186,60 @@ def _workers(store: Store) -> Iterator[Sample]:
     yield Sample("rlm_lanes", {}, sum(one.threads for one in workers))
     yield Sample("rlm_lanes_busy", {}, sum(store.processes.busy([one.id for one in workers])))
     yield Sample("rlm_worker_restarts_total", {}, store.processes.restarts())
+
+
+log = logging.getLogger(__name__)
+
+
+class MetricsPage:
+    """Writes the page of one store, one at a time, so that many clients do not load Redis."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._gauges = Gauges(store)
+        self._lock = threading.Lock()
+        self._away = False
+
+    def write(self) -> bytes:
+        """Return the page. If Redis does not answer, the page says only that: no old numbers."""
+        with self._lock:
+            try:
+                samples = [Sample("rlm_up", {}, 1), *self._look()]
+            except StoreError as error:
+                if not self._away:
+                    log.warning("The metrics cannot be read: %s", error, extra={"action": "metrics"})
+                self._away = True
+                revive(self._store)
+                samples = [Sample("rlm_up", {}, 0)]
+            else:
+                if self._away:
+                    log.info("The metrics can be read again", extra={"action": "metrics"})
+                self._away = False
+        build = Sample("rlm_build_info", {"version": __version__, "python": platform.python_version()}, 1)
+        return expose([build, *samples])
+
+    def _look(self) -> Iterator[Sample]:
+        began_at = system_clock.monotonic()
+        yield from self._gauges.look()
+        yield from counters(self._store.settings, self._store.totals.look())
+        yield Sample("rlm_collect_seconds", {}, system_clock.monotonic() - began_at)
+
+
+def expose(samples: Iterable[Sample]) -> bytes:
+    """Return samples in the text format, in the order of the catalogue, which must have all of them."""
+    families = {
+        metric.name: Family(metric.name.removesuffix("_total"), metric.meaning, metric.kind) for metric in METRICS
+    }
+    for name, labels, value, suffix in samples:
+        families[name].add_sample(name + suffix, dict(labels), value)
+    return generate_latest(_Families([family for family in families.values() if family.samples]))
+
+
+class _Families:
+    """A registry, as far as `generate_latest` needs one."""
+
+    def __init__(self, families: list[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Family]:
+        return self._families

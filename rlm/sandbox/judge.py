@@ -1,0 +1,228 @@
+"""The judge of the demo and the self-test: a run's record, the API's arrivals and the books, held against each other.
+
+The mock API counts for itself (`rlm/sandbox/mockapi/arrivals.py`): the judge shares no code with what it judges.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from rlm.core.run import State
+from rlm.core.text import counted
+from rlm.ledger.reading.books import books
+from rlm.sandbox.mockapi import exceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rlm.core.endpoint import EventType
+    from rlm.sandbox.items import Batch
+    from rlm.sandbox.mockapi import Arrival, EndpointSummary
+    from rlm.sandbox.stage import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of a run when everything has stopped: its `record`, and what the API saw, by endpoint and budget.
+
+    `arrivals` may include calls of other runs; `unsettled` events are in the ledger.
+    """
+
+    record: Mapping[str, Any]
+    types: Sequence[EventType]
+    arrivals: Sequence[Arrival]
+    api: Mapping[str, EndpointSummary]
+    budgets: Mapping[str, EndpointSummary]
+    unsettled: int
+
+    @classmethod
+    def of(cls, stage: Stage, record: Mapping[str, Any]) -> Evidence:
+        """Collect the evidence of a run on `stage`."""
+        api = stage.api
+        unsettled = books(stage.store).unsettled
+        return cls(record, stage.settings.event_types, api.arrivals, api.summary(), api.budget_summary(), unsettled)
+
+    def accepted(self, run_id: str | None = None) -> Counter[str | None]:
+        """Count the accepted calls by event: those of one run, or all."""
+        return Counter(one.event_id for one in self.arrivals if one.accepted and run_id in {None, one.run_id})
+
+    def wrong_end(self, *states: State) -> Iterator[str]:
+        """Yield a fault if the run ended in none of `states`."""
+        if self.record["state"] not in states:
+            yield f"the run ended {self.record['state']} ({self.record.get('failure', 'no failure is on record')})"
+
+    def refusals(self) -> Iterator[str]:
+        """Yield a fault if the API refused calls."""
+        if refused := sum(one.refused for one in self.api.values()):
+            yield f"the API refused {counted(refused, 'call')}"
+
+    def exceeded(self) -> list[str]:
+        """Return a fault for each limit of an endpoint or a budget that was exceeded, by a recount of the arrivals."""
+        return exceeded(self.arrivals, [endpoint for one in self.types for endpoint in one.endpoints])
+
+
+@dataclass(frozen=True, slots=True)
+class DemoVerdict:
+    """What came of a demo: the run's `record`, what each endpoint and budget of the API saw, and what follows.
+
+    `answered_seconds` is from the first call to the last answer of the run, None without calls; `doubled` events
+    arrived more than once; `broken` are the promises that were not kept, in words.
+    """
+
+    items: int
+    speed: float
+    record: Mapping[str, Any]
+    api: Mapping[str, EndpointSummary]
+    budgets: Mapping[str, EndpointSummary]
+    answered_seconds: float | None
+    doubled: int
+    broken: Sequence[str]
+
+    @property
+    def refused(self) -> int:
+        """Calls that the API refused."""
+        return sum(one.refused for one in self.api.values())
+
+    @property
+    def late_seconds(self) -> float:
+        """By how much the last answer came after the forecast; negative if it came before."""
+        return (self.answered_seconds or 0.0) - float(self.record["plan"]["forecast_seconds"])
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `rlm demo --json` prints, ready to be encoded."""
+        return {
+            "record": self.record,
+            "api": self.api,
+            "budgets": self.budgets,
+            "items": self.items,
+            "speed": self.speed,
+            "forecast_seconds": self.record["plan"]["forecast_seconds"],
+            "answered_seconds": self.answered_seconds,
+            "refused": self.refused,
+            "doubled": self.doubled,
+            "as_promised": not self.broken,
+            "broken": self.broken,
+        }
+
+
+def judge_demo(evidence: Evidence, *, events: int, items: int, speed: float) -> DemoVerdict:
+    """Judge a run of `events` events in `items` items by what RLM promises."""
+    return DemoVerdict(
+        items=items,
+        speed=speed,
+        record=evidence.record,
+        api=evidence.api,
+        budgets=evidence.budgets,
+        answered_seconds=_answered_seconds(evidence),
+        doubled=sum(number > 1 for number in evidence.accepted(evidence.record["run_id"]).values()),
+        broken=list(_broken(evidence, events)),
+    )
+
+
+def _answered_seconds(evidence: Evidence) -> float | None:
+    """Count from the first call to the last answer: the API answers each after exactly its type's time."""
+    takes = {endpoint.name: one.processing_seconds for one in evidence.types for endpoint in one.endpoints}
+    own = [one for one in evidence.arrivals if one.run_id == evidence.record["run_id"]]
+    answered = [one.at + takes[one.endpoint] for one in own if one.status is not None]
+    return round(max(answered) - min(one.at for one in own), 3) if answered else None
+
+
+def _broken(evidence: Evidence, events: int) -> Iterator[str]:
+    counts = evidence.record["counts"]
+    lost = events - evidence.unsettled - len(evidence.accepted())
+    reached = len(evidence.accepted(evidence.record["run_id"]))
+    yield from evidence.wrong_end(State.COMPLETED, State.PARTIAL)
+    yield from evidence.refusals()
+    if lost > 0:
+        yield f"{counted(lost, 'event')} lost: neither seen by the API nor in the ledger"
+    if counts["taken"] != events:
+        yield f"{counts['taken']} of {counted(events, 'event')} taken"
+    if reached < counts["completed"]:
+        yield f"{counted(counts['completed'], 'event')} completed by the record, {reached} by the API"
+    if counts["failed"]:
+        yield f"{counted(counts['failed'], 'event')} failed"
+    if counts["leftover"] and not evidence.record["plan"]["expected_leftover"]:
+        yield f"{counted(counts['leftover'], 'event')} left over, though all should have fitted"
+    yield from evidence.exceeded()
+
+
+class Check(NamedTuple):
+    """One promise that a self-test checks: what is said if it was kept, and the faults if it was not."""
+
+    name: str
+    well: str
+    faults: list[str]
+
+
+def judge_batch(evidence: Evidence, batch: Batch, stage: Stage) -> Iterator[Check]:
+    """Check, step by step, whether the run of `batch` was as promised."""
+    calls, events = counted(len(evidence.arrivals), "call"), len(batch.events)
+    endpoints = counted(len(stage.settings.endpoints), "endpoint")
+    letters = f"what is no event was set aside, with the reason: {', '.join(batch.letters)}"
+    within = f"the API refused none, and by its count none of {endpoints} got too many"
+    limits = [*evidence.refusals(), *evidence.exceeded()]
+    yield Check("events", f"all {events} were completed, each once", list(event_faults(evidence, batch)))
+    yield Check("idempotency", f"{calls}, each with its key", list(key_faults(evidence, batch)))
+    yield Check("limits", within, limits)
+    yield Check("record", "the run's record has them all", list(record_faults(evidence, batch)))
+    yield Check("dead letters", letters, list(_letter_faults(stage, batch)))
+    yield Check("books", "they balance, and nothing is left in the ledger", list(_book_faults(stage)))
+
+
+def event_faults(evidence: Evidence, batch: Batch) -> Iterator[str]:
+    """Yield what is wrong with the events that reached the API."""
+    arrived = evidence.accepted()
+    if missing := batch.events - arrived.keys():
+        yield f"{counted(len(missing), 'event')} never reached the API"
+    answered = {one.event_id for one in evidence.arrivals if one.status == HTTPStatus.OK}
+    if failed := (batch.events & arrived.keys()) - answered:
+        yield f"{counted(len(failed), 'event')} reached the API in vain: it did not answer with success"
+    if doubled := sum(number > 1 for number in arrived.values()):
+        yield f"{counted(doubled, 'event')} reached the API more than once"
+    if strange := arrived.keys() - batch.events - {None}:
+        yield f"{counted(len(strange), 'event')} reached the API that nobody pushed"
+
+
+def key_faults(evidence: Evidence, batch: Batch) -> Iterator[str]:
+    """Yield a fault if calls lacked the Idempotency-Key of an event."""
+    if wrong := sum(one.event_id not in batch.events for one in evidence.arrivals):
+        yield f"{counted(wrong, 'call')} had no Idempotency-Key, or a wrong one"
+
+
+def record_faults(evidence: Evidence, batch: Batch) -> Iterator[str]:
+    """Yield what the record says that should not be so."""
+    yield from evidence.wrong_end(State.COMPLETED)
+    events = len(batch.events)
+    expected = {
+        "taken": events,
+        "carried_over": 0,
+        "completed": events,
+        "failed": 0,
+        "leftover": 0,
+        "duplicates": batch.duplicates,
+        "invalid": len(batch.letters),
+    }
+    for what, number in expected.items():
+        if evidence.record["counts"][what] != number:
+            yield f"{what} is {evidence.record['counts'][what]}, not {number}"
+
+
+def _letter_faults(stage: Stage, batch: Batch) -> Iterator[str]:
+    found = Counter(msgspec.json.decode(raw)["reason"] for raw in stage.store.letters.all())
+    if found != Counter(str(reason) for reason in batch.letters):
+        there = ", ".join(f"{number} {reason}" for reason, number in sorted(found.items())) or "none"
+        yield f"there are {there}, not one each of {', '.join(batch.letters)}"
+
+
+def _book_faults(stage: Stage) -> Iterator[str]:
+    found = books(stage.store)
+    yield from found.faults
+    if found.unsettled:
+        yield f"{counted(found.unsettled, 'event')} are left in the ledger"
+    if found.events or found.staged:
+        yield f"{found.events} items are left on the list, {found.staged} in staging"

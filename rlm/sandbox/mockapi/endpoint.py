@@ -1,0 +1,198 @@
+"""One endpoint as the mock API serves it: its strict limit, its faults, its processing times, its path."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from rlm.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from random import Random
+
+    from rlm.core.endpoint import Endpoint, EventType, Limit
+
+
+#: The shortest wait, in case floating point rounds one to nothing.
+_SHORTEST_WAIT = 1e-9
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
+Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
+#: The paths of the mock's own controls.
+CONTROL = "/_mock"
+
+
+class StrictWindow:
+    """The calls of one endpoint that were admitted, and whether its limit allows one more.
+
+    A period is counted backwards from an arrival, open at its far end: a call that arrives exactly a period after
+    another is not in one period with it. Refused calls take no room. There is no margin, neither for the caller nor for
+    the server.
+    """
+
+    def __init__(self, limit: Limit) -> None:
+        self._rules = limit.rules
+        self._admitted: deque[float] = deque(maxlen=max(rule.amount for rule in limit.rules))
+
+    def admit(self, at: float) -> bool:
+        """Admit the call that arrived `at` (monotonic seconds, never less than the time before), or refuse it."""
+        if self.wait_seconds(at) > 0:
+            return False
+        self._admitted.append(at)
+        return True
+
+    def wait_seconds(self, at: float) -> float:
+        """Return the seconds from `at` until a call will be admitted, 0 if one is admitted now."""
+        wait = 0.0
+        for rule in self._rules:
+            if len(self._admitted) < rule.amount:
+                continue
+            first = self._admitted[-rule.amount]  # of the calls that use the rule up
+            if first > at - rule.seconds:
+                wait = max(wait, first + rule.seconds - at, _SHORTEST_WAIT)
+        return wait
+
+
+class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The faults of one endpoint, by default none. Of several faults the first one listed here wins.
+
+    Attributes:
+        down: connections are reset before the call is read; it is no arrival.
+        outages: `(start, end)` in seconds since this was set; in between every call is answered 503 at once.
+        throttle: every call is answered 429 at once, with this many seconds as `Retry-After`.
+        reset: the share of calls (true: all) whose connection is reset once the call was read.
+        hang: the share of calls (true: all) that are read and never answered.
+        error_rate: the share of calls answered with `status`; if None, all of them where `status` is set.
+        status: the status of those; 500 if None.
+        slow: processing takes this many times as long.
+        jitter_seconds: up to this many seconds, at random, are added to it.
+        retry_after: the form `Retry-After` takes, of this endpoint's limit as well: seconds, an HTTP date, or none.
+    """
+
+    down: bool = False
+    outages: tuple[tuple[Amount, Amount], ...] = ()
+    throttle: Amount | None = None
+    reset: bool | Share = False
+    hang: bool | Share = False
+    error_rate: Share | None = None
+    status: Status | None = None
+    slow: Amount = 1.0
+    jitter_seconds: Amount = 0.0
+    retry_after: Literal["seconds", "date", "none"] = "seconds"
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Faults:
+        """Return the faults in `fields`.
+
+        Raises:
+            ConfigurationError: a field is unknown or its value is not allowed; the message says what is.
+        """
+        try:
+            return msgspec.convert(fields, cls)
+        except msgspec.ValidationError as error:
+            known = ", ".join(cls.__struct_fields__)
+            raise ConfigurationError(f"{dict(fields)!r} is no fault: {error}; the fields are {known}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The call is answered `after_seconds`, with `retry_after_seconds` in a header."""
+
+    status: int
+    after_seconds: float = 0.0
+    retry_after_seconds: float | None = None
+
+
+class NoAnswer(Enum):
+    """The call is not answered."""
+
+    HANG = auto()
+    RESET = auto()
+
+
+def outcome(faults: Faults, since_set: float, processing_seconds: float, random: Random) -> Response | NoAnswer:
+    """Decide what an admitted call gets, `since_set` seconds after the outages were set."""
+    if any(start <= since_set < end for start, end in faults.outages):
+        return Response(503)
+    if faults.throttle is not None:
+        return Response(429, retry_after_seconds=faults.throttle)
+    if random.random() < faults.reset:
+        return NoAnswer.RESET
+    if random.random() < faults.hang:
+        return NoAnswer.HANG
+    error_rate = faults.error_rate if faults.error_rate is not None else float(faults.status is not None)
+    status = (faults.status or 500) if random.random() < error_rate else 200
+    return Response(status, processing_seconds * faults.slow + random.uniform(0, faults.jitter_seconds))
+
+
+class Site:
+    """One endpoint as it is served. `cut` counts the connections reset while it was down.
+
+    A call takes a slot in its own window and in the `shared` one of its budget, or in neither.
+    """
+
+    def __init__(self, endpoint: Endpoint, shared: StrictWindow | None) -> None:
+        self.name = endpoint.name
+        self.url = endpoint.url
+        self.limit = endpoint.limit
+        self.budget = endpoint.budget
+        self.faults = Faults()
+        self.cut = 0
+        #: Seconds a call takes, by event type; a call of no known type takes as long as the first.
+        self.processing: dict[str, float] = {}
+        self._windows = [StrictWindow(endpoint.limit), *([shared] if shared else [])]
+        self._faults_set_at = 0.0
+
+    def set_faults(self, faults: Faults, at: float) -> None:
+        """Replace the faults; outages count from `at`."""
+        self._faults_set_at = at
+        self.faults = faults
+
+    def receive(self, event_type: object, at: float, random: Random) -> tuple[bool, Response | NoAnswer]:
+        """Return whether the limits admit the call that arrived `at`, and its response."""
+        wait = max(window.wait_seconds(at) for window in self._windows)
+        if wait > 0:
+            return False, Response(429, retry_after_seconds=wait)
+        for window in self._windows:
+            window.admit(at)
+        seconds = self.processing.get(str(event_type), next(iter(self.processing.values())))
+        return True, outcome(self.faults, at - self._faults_set_at, seconds, random)
+
+
+def sites_by_path(types: Iterable[EventType]) -> dict[str, Site]:
+    """Build the site of each endpoint of `types`, by the path of its URL; host and port do not matter.
+
+    Raises:
+        ConfigurationError: two endpoints have one path, or one has a path of the mock's own.
+    """
+    sites: dict[str, Site] = {}
+    shared: dict[str, StrictWindow] = {}
+    for event_type in types:
+        for endpoint in event_type.endpoints:
+            path = unquote(urlsplit(endpoint.url).path) or "/"
+            budget = endpoint.budget
+            window = shared.setdefault(budget.name, StrictWindow(budget.limit)) if budget else None
+            site = sites.setdefault(path, Site(endpoint, window))
+            _check_path(path, site, endpoint)
+            site.processing[event_type.name] = event_type.processing_seconds
+    return sites
+
+
+def _check_path(path: str, site: Site, endpoint: Endpoint) -> None:
+    if site.name != endpoint.name:
+        raise ConfigurationError(
+            f"endpoints {site.name!r} and {endpoint.name!r} have the same path {path!r}, by which the mock API"
+            f" tells them apart; give one of {site.url} and {endpoint.url} another path"
+        )
+    if path == CONTROL or path.startswith(f"{CONTROL}/"):
+        raise ConfigurationError(
+            f"endpoint {endpoint.name!r} has the path {path!r}, but {CONTROL} is the mock API's own;"
+            f" give {endpoint.url} another path"
+        )

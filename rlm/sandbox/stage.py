@@ -1,0 +1,257 @@
+"""The stage of the demo and the self-test: a directory that is removed again, a strict API, a store, the processes."""
+
+from __future__ import annotations
+
+import os
+import select
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rlm.core.clock import system_clock
+from rlm.core.errors import RunError
+from rlm.ledger import Store, open_store
+from rlm.ledger.embedded import running
+from rlm.ledger.processes import Role, WorkerState
+from rlm.processes.grace import group_grace
+from rlm.processes.group import ProcessGroup
+from rlm.sandbox.configuration import demo_document, selftest_document
+from rlm.sandbox.mockapi import MockApi
+from rlm.settings import load_settings
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from rlm.processes.signals import StopSignals, Wakeup
+    from rlm.settings import Settings
+
+T = TypeVar("T")
+
+#: The shortest guard of a demo, seconds: a call does not travel faster because the clock runs faster.
+SHORTEST_GUARD_SECONDS = 0.05
+#: How long the last worker of a demo may take to stop the embedded server, seconds.
+SERVER_SECONDS = 5.0
+#: How long the processes may take to come up, and the scheduler to start the run, seconds.
+START_SECONDS = 30.0
+#: A run must be on record at the latest this long after its deadline, seconds. RLM promises one.
+CLOSE_SECONDS = 10.0
+#: Lines of the log that an error quotes.
+LOG_LINES = 15
+#: How often to ask whether something has happened, seconds.
+POLL_SECONDS = 0.02
+
+_NOWHERE = "http://127.0.0.1:1"
+_OWNER = "demo"
+#: Processes of a self-test get the URL of Redis in this variable, not in the file: it may hold a password.
+_URL_VARIABLE = "REDIS_URL"
+
+
+class BrokenOffByHandError(RunError):
+    """Raised when a signal asked this process to stop. What it has started is taken down on the way out."""
+
+
+class Children:
+    """Processes of RLM that share a configuration file and a log, stopped in the order in which they were started."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        config: Path,
+        stop: StopSignals,
+        *,
+        what: str = "demo",
+        environ: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
+        """Have them read `config`, which has `settings`, and log beside it.
+
+        Errors say `what` they belong to; `environ` is added to the environment, `options` to each command.
+        """
+        self.what = what
+        self._config = config
+        self._environ = dict(environ or {})
+        self._options = list(options)
+        self._group = ProcessGroup(stop, group_grace(settings))
+        self._log_path = config.parent / "processes.log"
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, command: str) -> None:
+        """Start `rlm COMMAND`, without any setting of this environment; it stops when this process dies."""
+        with self._log_path.open("ab") as log:
+            self._running[command] = self._group.start(
+                [command, "--config", str(self._config), *self._options],
+                stdout=log,
+                stderr=log,
+                cwd=self._config.parent,
+                env={**_bare_environment(), **self._environ},
+            )
+
+    def check(self) -> None:
+        """Return if all are alive.
+
+        Raises:
+            RunError: one has ended; the message quotes the log.
+        """
+        for command, process in self._running.items():
+            if process.poll() is not None:
+                raise self.trouble(f"`rlm {command}` ended unexpectedly ({process.returncode})")
+
+    def trouble(self, what: str) -> RunError:
+        """Return the error for `what` went wrong, with the end of the log."""
+        said = f"The {self.what} broke off: {what}. The log of its processes ends:"
+        return RunError("\n".join([said, *self.log()]))
+
+    def log(self) -> list[str]:
+        """Return the last lines of their log."""
+        lines = self._log_path.read_text(errors="replace").splitlines() if self._log_path.exists() else []
+        return lines[-LOG_LINES:]
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of those that were started."""
+        return [process.pid for process in self._running.values()]
+
+    def stop(self) -> None:
+        """Stop one after the other, each in its grace period; all at once when a second signal asks for that."""
+        self._group.end()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Everything that one run needs. The processes are not started yet, so that items can be pushed before.
+
+    Each method raises RunError if a process ends or makes no progress, or if a signal interrupts this process.
+    """
+
+    settings: Settings
+    api: MockApi
+    store: Store
+    children: Children
+    wakeup: Wakeup
+    stop: StopSignals
+
+    def start_processes(self) -> None:
+        """Start the processes and wait until a worker is ready, as after an earlier run.
+
+        Whoever wants workers must hold the conductor's lease, so the stage holds it until `start_run`.
+        """
+        store = self.store
+        store.processes.want(store.leases.acquire(_OWNER, START_SECONDS), 1)
+        for command in ("scheduler", "supervisor"):
+            self.children.start(command)
+
+        def ready() -> bool | None:
+            workers = [one.state for one in store.processes.alive(Role.WORKER)]
+            return (WorkerState.READY in workers and bool(store.processes.alive(Role.SCHEDULER))) or None
+
+        self._wait_for(ready, START_SECONDS, "its scheduler, its supervisor and a first worker did not come up")
+
+    def start_run(self) -> str:
+        """Have the scheduler start a run and conduct it; return the run's id."""
+        store = self.store
+        request = store.schedule.request()
+        store.leases.release(_OWNER)
+        store.processes.wake("scheduler")
+        reply = self._wait_for(
+            lambda: store.schedule.reply(request), START_SECONDS, "its scheduler did not start a run"
+        )
+        store.schedule.forget_reply(request)
+        return str(reply.get("run_id") or reply["open"])  # a tick may have come first
+
+    def await_record(
+        self, run_id: str, look: Callable[[], object] = lambda: None, pause: float = POLL_SECONDS
+    ) -> dict[str, Any]:
+        """Call `look` every `pause` seconds until the run is on record; return the record."""
+
+        def record() -> dict[str, Any] | None:
+            look()
+            return self.store.runs.record(run_id)
+
+        patience = self.settings.run.window_seconds + CLOSE_SECONDS
+        return self._wait_for(record, patience, f"run {run_id} did not end", pause)
+
+    def _wait_for(
+        self, condition: Callable[[], T | None], seconds: float, trouble: str, pause: float = POLL_SECONDS
+    ) -> T:
+        """Evaluate `condition` every `pause` seconds until it is not None; `trouble` says what it means if it stays."""
+        until = system_clock.monotonic() + seconds
+        while (answer := condition()) is None:
+            if self.stop.graceful:
+                raise BrokenOffByHandError(f"The {self.children.what} was interrupted. It has left nothing behind.")
+            self.children.check()
+            if system_clock.monotonic() > until:
+                raise self.children.trouble(f"{trouble} within {seconds:g} s")
+            select.select([self.wakeup], [], [], pause)
+            self.wakeup.drain()
+        return answer
+
+
+@contextmanager
+def demo_stage(settings: Settings, speed: float, wakeup: Wakeup, stop: StopSignals) -> Iterator[Stage]:
+    """Build a system like that of `settings`, `speed` times as fast, on an embedded server; remove it at the end.
+
+    Processes end first, in the order in which they were started, so that no call is cut; then the server, the API, and
+    the directory. A second signal ends them at once.
+    """
+    guard = max(settings.run.guard_seconds, SHORTEST_GUARD_SECONDS * speed)
+    faster = replace(settings, run=settings.run.model_copy(update={"guard_seconds": guard}))
+    with ExitStack() as stack:
+        effective, config, api = stack.enter_context(_system("demo", lambda url: demo_document(faster, speed, url), {}))
+        stack.callback(_await_server_end, effective.data_dir)
+        store = stack.enter_context(open_store(effective))
+        children = Children(effective, config, stop)
+        stack.callback(children.stop)
+        yield Stage(effective, api, store, children, wakeup, stop)
+
+
+@contextmanager
+def selftest_stage(
+    installation: Store, prefix: str, wakeup: Wakeup, stop: StopSignals, options: Sequence[str] = ()
+) -> Iterator[Stage]:
+    """Build a small system like that of `installation` on its Redis; stop its processes at the end.
+
+    Its keys, all under `prefix`, are left to the caller. It calls the mock API only.
+    """
+    where = {_URL_VARIABLE: installation.url}
+    with ExitStack() as stack:
+        effective, config, api = stack.enter_context(
+            _system("test", lambda url: selftest_document(installation.settings, prefix, url), where)
+        )
+        store = Store(effective, installation.url)
+        stack.callback(store.close)
+        children = Children(effective, config, stop, what="self-test", environ=where, options=options)
+        stack.callback(children.stop)
+        yield Stage(effective, api, store, children, wakeup, stop)
+
+
+@contextmanager
+def _system(
+    name: str, document: Callable[[str], str], environ: Mapping[str, str]
+) -> Iterator[tuple[Settings, Path, MockApi]]:
+    """Start a mock API and write a configuration that calls it; yield both with the settings in force."""
+    with TemporaryDirectory(prefix=f"rlm-{name}-") as directory:
+        config = Path(directory).resolve() / "rlm.toml"
+        config.write_text(document(_NOWHERE))
+        with MockApi(load_settings(config, environ).event_types) as api:
+            config.write_text(document(api.url))
+            yield load_settings(config, environ), config, api
+
+
+def _await_server_end(data_dir: Path) -> None:
+    """Wait for a worker that outlived a killed supervisor: the last worker to leave stops the server."""
+    until = system_clock.monotonic() + SERVER_SECONDS
+    while running(data_dir) and system_clock.monotonic() < until:
+        system_clock.sleep(POLL_SECONDS)
+
+
+def _bare_environment() -> dict[str, str]:
+    """Return this environment without what would override the configuration; its log is for a person."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("RLM_") and name not in {"REDIS_URL", "SENTRY_DSN"}
+    }
+    return {**kept, "RLM_LOG_FORMAT": "text"}
