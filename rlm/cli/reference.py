@@ -102,3 +102,7 @@ def _cell(text: str) -> str:
 def _examples(epilog: str) -> str:
     lines = [line.strip() for line in epilog.splitlines() if line.startswith("  ")]
     return "```sh\n" + "".join(f"{line}\n" for line in lines) + "```\n"
+
+
+if __name__ == "__main__":
+    print(commands_reference(), end="")  # into docs/commands.md
