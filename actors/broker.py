@@ -18,7 +18,7 @@ from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
 
-from actors.events import QUEUE, fits, read_message, read_release
+from actors.messages import QUEUE, fits, read_message, read_release
 from rlm.core.errors import StoreError
 from rlm.ledger.connect import make_client, translated
 from rlm.telemetry.logs import Bounded

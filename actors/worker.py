@@ -18,13 +18,13 @@ import dramatiq
 from setproctitle import setproctitle
 
 from actors.broker import ClaimCheckBroker
-from actors.events import declare_dispatch, declare_leftovers
+from actors.messages import declare_dispatch, declare_leftovers
 from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery import Dispatcher
-from rlm.delivery.finalize import close_run
+from rlm.delivery.closing import close_run
 from rlm.delivery.lane import Lanes
 from rlm.ledger import open_store
 from rlm.ledger.fitness import require_fit

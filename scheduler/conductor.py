@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from actors import events
+from actors import messages
 from rlm import telemetry
 from rlm.admin.planning import live_windows, plan_run, start_seconds, types_in_force
 from rlm.core.clock import system_clock
@@ -15,13 +15,13 @@ from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import State, Trigger
 from rlm.core.text import span
-from rlm.delivery.finalize import close_run
+from rlm.delivery.closing import close_run
 from rlm.ledger.measures import learned
 from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Workload
 from rlm.plan.cause import went_wrong
 from scheduler.redis_watch import RedisWatch
-from scheduler.release import BUSY_SECONDS, ReleaseLoop
+from scheduler.release_loop import BUSY_SECONDS, ReleaseLoop
 
 if TYPE_CHECKING:
     from actors.broker import ClaimCheckBroker
@@ -206,7 +206,7 @@ class Conductor:
         hurried = self._duty.hurried or self._left_seconds(run) <= 0
         if self._has_workers():
             try:
-                self._broker.enqueue_many([events.leftovers_message(run.id)])
+                self._broker.enqueue_many([messages.leftovers_message(run.id)])
                 self._store.processes.wake("workers")
             except StoreError as error:
                 log.info(

@@ -15,8 +15,8 @@ from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Trigger
 from rlm.ledger import revive
+from rlm.ledger.outage import Outage
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker
-from rlm.ledger.store import Outage
 from scheduler.conductor import Conductor, HandedOverError
 from scheduler.housekeeping import Housekeeper
 from scheduler.inspection import ChangeTeller

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from rlm.plan.division import sacrifice
+from rlm.plan.order import sacrifice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rlm.admin.whatif import Case
     from rlm.ledger.reading.backlog import Backlog
     from rlm.plan import Plan
-    from rlm.plan.division import Sacrifice
+    from rlm.plan.order import Sacrifice
     from rlm.plan.outlook import Outlook
 
 

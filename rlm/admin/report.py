@@ -9,7 +9,7 @@ from rlm.admin.endpoints import standing
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import AmbiguousRunError, NoSuchRunError, StoreForbiddenError
 from rlm.core.text import named
-from rlm.delivery.finalize import record_so_far
+from rlm.delivery.closing import record_so_far
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.books import books

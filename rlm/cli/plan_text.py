@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rlm.admin.whatif import Case
     from rlm.ledger.reading.backlog import Waiting
     from rlm.plan import Plan
-    from rlm.plan.division import Sacrifice
+    from rlm.plan.order import Sacrifice
     from rlm.plan.outlook import Ahead, Outlook
 
 #: A first call this long after the run's start is worth a line, seconds.

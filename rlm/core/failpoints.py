@@ -32,8 +32,8 @@ class Point:
 _SERVICE = "scheduler/service.py"
 _TICKS = "scheduler/ticks.py"
 _CONDUCTOR = "scheduler/conductor.py"
-_RELEASE = "scheduler/release.py"
-_FINALIZE = "rlm/delivery/finalize.py"
+_RELEASE = "scheduler/release_loop.py"
+_FINALIZE = "rlm/delivery/closing.py"
 _ATTEMPT = "rlm/delivery/attempt.py"
 _WORKER = "actors/worker.py"
 _SUPERVISOR = "rlm/processes/supervisor.py"
@@ -58,9 +58,7 @@ POINTS: Final = {
     "finish.marked": Point(f"{_CONDUCTOR}:_release", "the run is finishing; calls are under way"),
     "finish.awaited": Point(f"{_CONDUCTOR}:finish", "no call is under way; the end-of-run actor is not told"),
     "finish.actor_told": Point(f"{_CONDUCTOR}:finish", "the end-of-run actor is told; the run may be closed by now"),
-    "close.returned": Point(
-        "rlm/delivery/finalize.py:close_run", "what was not settled is pending; there is no record"
-    ),
+    "close.returned": Point("rlm/delivery/closing.py:close_run", "what was not settled is pending; there is no record"),
     "close.counted": Point(f"{_FINALIZE}:close_run", "the record is made; it is not written"),
     "close.recorded": Point(f"{_FINALIZE}:close_run", "the record is written; nobody is woken"),
     "run.conducted": Point(f"{_SERVICE}:_conduct", "the run is closed and recorded; its conductor has not moved on"),

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import target_of
 from rlm.core.errors import DispatchError
-from rlm.delivery.answer import Answer
+from rlm.delivery.answer_parser import Answer
 from rlm.delivery.outcome import NO_WAY, kind_of_error
 
 #: Maximum age of a connection at which it still gets another call, seconds. A busy one would stay with the address it

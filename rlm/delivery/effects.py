@@ -17,7 +17,7 @@ from rlm.core.trail import Heard
 from rlm.core.window import FAILING
 from rlm.delivery import TOO_MANY_REQUESTS, Delivered, Rejected, Throttled, Unreachable
 from rlm.delivery.outcome import DEADLINE
-from rlm.ledger.breaker import ALARMING, TooHigh
+from rlm.ledger.breaker import ALARMING, FIRST_REST_SECONDS, TooHigh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 #: Writes what becomes of an event; returns False if its claim was lost meanwhile. Repeated while Redis is away.
 Settlement: TypeAlias = "Callable[[], bool]"
 
-#: How long an endpoint that keeps failing rests for the first time, seconds.
-FIRST_REST_SECONDS = 1.0
 
 #: What is said besides of an endpoint that refuses all it is sent.
 _REFUSED_MEANWHILE = "; what waits is kept, and `rlm failed retry` sends what it refused again"

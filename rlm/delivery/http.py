@@ -18,7 +18,7 @@ import msgspec
 from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError
-from rlm.delivery.answer import BrokenAnswerError
+from rlm.delivery.answer_parser import BrokenAnswerError
 from rlm.delivery.connection import Opener
 from rlm.delivery.outcome import BAD_HEADER, BROKEN, NO_ANSWER, Unreachable, classify, kind_of_error
 from rlm.settings.secrets import known, redact, secrets_of_call
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from rlm.core.endpoint import Endpoint
-    from rlm.delivery.answer import Answer
+    from rlm.delivery.answer_parser import Answer
     from rlm.delivery.connection import Connection
     from rlm.delivery.outcome import Outcome
 

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from rlm.core.tally import OF_ENDPOINT
-from rlm.delivery.answer import BrokenAnswerError
+from rlm.delivery.answer_parser import BrokenAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

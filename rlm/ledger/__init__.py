@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from rlm.ledger.store import Store, open_store, revive
+from rlm.ledger.outage import revive
+from rlm.ledger.store import Store, open_store
 
 __all__ = ["Store", "open_store", "revive"]

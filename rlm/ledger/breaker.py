@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from rlm.ledger.keys import Keys
     from rlm.ledger.limiter import Admitted
 
+#: How long an endpoint that keeps failing rests for the first time, seconds.
+FIRST_REST_SECONDS = 1.0
 #: A limit raises an alarm from this many refusals on.
 ALARMING: Final = 2
 

@@ -12,7 +12,7 @@ import math
 from typing import TYPE_CHECKING
 
 from rlm.core.retry import backoff
-from rlm.plan.division import divide, due
+from rlm.plan.order import divide, due
 from rlm.plan.situation import Course, Start
 from rlm.plan.window import NEVER, SimulatedWindow
 

@@ -15,8 +15,8 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.ledger import revive
+from rlm.ledger.outage import Outage
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
-from rlm.ledger.store import Outage
 from rlm.processes.child import BOOT_SECONDS, QUICK_DEATH_SECONDS, Child, Silences, StartBackoff, watch_death
 from rlm.processes.grace import supervisor_grace
 

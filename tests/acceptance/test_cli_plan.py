@@ -13,7 +13,7 @@ from rlm.core.clock import system_clock
 from rlm.core.event import Reason
 from rlm.core.expected import Expected
 from rlm.core.run import State, Trigger
-from rlm.delivery import finalize
+from rlm.delivery import closing
 from rlm.ledger.reading import backlog
 from scheduler import ticks
 from tests.acceptance.cli import Installation
@@ -34,7 +34,7 @@ def inst(tmp_path, valkey_only_url):
 def close_run(inst, run):
     """Close a run as the conductor does, so that what it measured is kept."""
     steps.finish(inst.store, inst.token, run)
-    assert finalize.close_run(inst.store, run.id)
+    assert closing.close_run(inst.store, run.id)
 
 
 def record_run(inst, run_id, record):

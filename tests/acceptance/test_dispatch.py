@@ -17,7 +17,7 @@ import pytest
 from rlm import __version__
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.delivery import Delivered, Dispatcher, Rejected, Request, Throttled, Unreachable, UnreachableError
-from rlm.delivery.answer import MAX_ANSWER_BYTES
+from rlm.delivery.answer_parser import MAX_ANSWER_BYTES
 from rlm.sandbox.mockapi import MockApi
 from rlm.settings import resolve_headers
 from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, once, request

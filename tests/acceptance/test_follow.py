@@ -18,7 +18,7 @@ from redis.connection import AbstractConnection
 
 from rlm.admin import report
 from rlm.admin.monitoring import Monitor
-from rlm.delivery import finalize
+from rlm.delivery import closing
 from rlm.ledger.processes import Process, Role
 from tests.acceptance.cli import Installation
 from tests.store import steps
@@ -122,7 +122,7 @@ def in_a_pipe(inst, *args):
 
 def close(inst, run):
     steps.finish(inst.store, inst.token, run)
-    assert finalize.close_run(inst.store, run.id)
+    assert closing.close_run(inst.store, run.id)
 
 
 def test_ctrl_c_detaches_from_a_run_that_goes_on(inst, run):

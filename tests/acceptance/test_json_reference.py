@@ -12,7 +12,7 @@ from rlm.core.event import Reason
 from rlm.core.expected import Measured
 from rlm.core.run import State
 from rlm.core.trail import Heard
-from rlm.delivery import finalize
+from rlm.delivery import closing
 from rlm.ledger.processes import Process, Role
 from tests.acceptance.cli import WITH_BUDGET, Installation
 from tests.acceptance.jsonpage import documented, keys, sections, without_empty
@@ -82,7 +82,7 @@ def test_the_keys_of_runs(inst):
     assert inst.store.runs.note(inst.token, run.id, away_seconds="9.0")
     running = set(keys(inst.json("status")))
     steps.finish(inst.store, inst.token, run)
-    assert finalize.close_run(inst.store, run.id)
+    assert closing.close_run(inst.store, run.id)
     record, listed = set(keys(inst.json("result"))), set(keys(inst.json("list")))
 
     assert record == documented("rlm result") - CONDUCTED
@@ -134,7 +134,7 @@ def test_the_keys_of_the_monitor(inst, monkeypatch):
     inst.push(*steps.items(2, steps.TYPE))
     run = inst.start_run()
     steps.finish(inst.store, inst.token, run)
-    assert finalize.close_run(inst.store, run.id)
+    assert closing.close_run(inst.store, run.id)
     inst.start_run()
 
     more = set(keys(Monitor(inst.store, 0.3).look())) - documented("rlm queue stats")

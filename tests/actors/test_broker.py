@@ -18,7 +18,7 @@ import redis
 from dramatiq.brokers.redis import RedisBroker
 
 from actors.broker import IDLE_SECONDS, ClaimCheckBroker
-from actors.events import QUEUE
+from actors.messages import QUEUE
 from rlm.core.errors import StoreUnreachableError
 from rlm.ledger.connect import make_client
 from rlm.ledger.processes import Waker

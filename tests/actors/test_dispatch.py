@@ -10,9 +10,9 @@ import dramatiq
 import pytest
 from dramatiq.brokers.stub import StubBroker
 
-from actors import events
+from actors import messages
 from actors.broker import ClaimCheckBroker
-from actors.events import QUEUE
+from actors.messages import QUEUE
 from rlm.ledger.claims import ClaimCheck
 from rlm.ledger.connect import make_client
 from tests.each import each
@@ -64,9 +64,9 @@ def working(broker):
 def test_a_release_reaches_the_lane_as_it_was_sent(broker):
     """Event, run and number, and nothing else."""
     carried = []
-    events.declare_dispatch(broker, carried.append)
+    messages.declare_dispatch(broker, carried.append)
     with working(broker):
-        send(broker, events.dispatch_message(RELEASE))
+        send(broker, messages.dispatch_message(RELEASE))
         wait_until(lambda: carried, message="it was carried")
 
     assert carried == [RELEASE]
@@ -81,10 +81,10 @@ def test_a_lane_that_fails_takes_nothing_with_it(broker):
         if release.number == 1:
             raise RuntimeError("oops")
 
-    events.declare_dispatch(broker, carry)
+    messages.declare_dispatch(broker, carry)
     with working(broker):
-        send(broker, events.dispatch_message(ClaimCheck("i:T", "r", 1)))
-        send(broker, events.dispatch_message(ClaimCheck("i:T", "r", 2)))
+        send(broker, messages.dispatch_message(ClaimCheck("i:T", "r", 1)))
+        send(broker, messages.dispatch_message(ClaimCheck("i:T", "r", 2)))
         wait_until(lambda: 2 in carried, message="the second was carried")
 
     assert sorted(carried) == [1, 2]
@@ -93,20 +93,20 @@ def test_a_lane_that_fails_takes_nothing_with_it(broker):
 def test_both_actors_live_on_one_queue(broker):
     """A message goes to the actor it names."""
     carried, closed = [], []
-    events.declare_dispatch(broker, carried.append)
-    events.declare_leftovers(broker, closed.append)
+    messages.declare_dispatch(broker, carried.append)
+    messages.declare_leftovers(broker, closed.append)
     with working(broker):
-        send(broker, events.dispatch_message(RELEASE))
-        send(broker, events.leftovers_message("r1"))
+        send(broker, messages.dispatch_message(RELEASE))
+        send(broker, messages.leftovers_message("r1"))
         wait_until(lambda: carried and closed, message="both arrived")
 
     assert (carried, closed) == ([RELEASE], ["r1"])
-    assert set(broker.actors) == {events.DISPATCH, events.LEFTOVERS}
+    assert set(broker.actors) == {messages.DISPATCH, messages.LEFTOVERS}
 
 
 def test_a_message_is_a_claim_check_and_no_more():
     """No payload ever stands in the broker: three arguments, all of them ids and numbers."""
-    message = events.dispatch_message(RELEASE)
+    message = messages.dispatch_message(RELEASE)
 
     written = json.loads(message.encode())
     assert written.pop("message_id")
@@ -122,14 +122,14 @@ def test_a_message_is_a_claim_check_and_no_more():
 
 def test_a_message_is_read_back():
     """What a dead worker had fetched is found by it."""
-    assert events.read_release(dramatiq.Message.decode(events.dispatch_message(RELEASE).encode())) == RELEASE
+    assert messages.read_release(dramatiq.Message.decode(messages.dispatch_message(RELEASE).encode())) == RELEASE
 
 
 @each("args", [(), ("i:T", "r"), ("i:T", "r", "7"), (1, "r", 7), ("i:T", None, 7), ("i:T", "r", 7, "more")])
 def test_what_is_no_claim_check_of_ours_reads_as_none(args):
     """Another actor's message, or another version's, frees nothing and breaks nothing."""
-    message = events.dispatch_message(RELEASE)
+    message = messages.dispatch_message(RELEASE)
 
-    assert events.read_release(message.copy(args=args)) is None
-    assert events.read_release(message.copy(actor_name="another")) is None
-    assert events.read_release(events.leftovers_message("r1")) is None
+    assert messages.read_release(message.copy(args=args)) is None
+    assert messages.read_release(message.copy(actor_name="another")) is None
+    assert messages.read_release(messages.leftovers_message("r1")) is None

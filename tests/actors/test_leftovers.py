@@ -10,11 +10,11 @@ import dramatiq
 import pytest
 from dramatiq.brokers.stub import StubBroker
 
-from actors import events
+from actors import messages
 from actors.broker import ClaimCheckBroker
-from actors.events import QUEUE
+from actors.messages import QUEUE
 from rlm.core.run import State
-from rlm.delivery.finalize import close_run
+from rlm.delivery.closing import close_run
 from tests.bench import FIRST, TYPE, Bench
 from tests.wait import wait_until
 
@@ -29,10 +29,10 @@ def test_a_run_is_closed_by_its_name():
     """On the stub: the actor hands the run's id on, and returns nothing that Dramatiq would have to keep."""
     broker = StubBroker(middleware=[])
     closed = []
-    events.declare_leftovers(broker, lambda run_id: closed.append(run_id) or {"a": "record"})
+    messages.declare_leftovers(broker, lambda run_id: closed.append(run_id) or {"a": "record"})
     worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=20)
     worker.start()
-    broker.enqueue(events.leftovers_message("r1"))
+    broker.enqueue(messages.leftovers_message("r1"))
     broker.join(QUEUE, fail_fast=True)
     worker.stop()
 
@@ -41,7 +41,7 @@ def test_a_run_is_closed_by_its_name():
 
 def test_a_message_names_the_run_and_no_more():
     """No record, no count stands in the broker."""
-    written = json.loads(events.leftovers_message("r1").encode())
+    written = json.loads(messages.leftovers_message("r1").encode())
 
     assert (written["actor_name"], written["args"], written["kwargs"]) == ("record_leftovers", ["r1"], {})
 
@@ -53,11 +53,11 @@ def test_the_actor_records_what_was_left(bench):
     bench.release()
     bench.store.runs.advance(bench.token, bench.run_id, State.FINISHING)
     broker = ClaimCheckBroker(bench.url, bench.store.keys.dramatiq)
-    events.declare_leftovers(broker, partial(close_run, bench.store))
+    messages.declare_leftovers(broker, partial(close_run, bench.store))
     worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=50)
     worker.start()
 
-    broker.enqueue_many([events.leftovers_message(bench.run_id), events.leftovers_message(bench.run_id)])
+    broker.enqueue_many([messages.leftovers_message(bench.run_id), messages.leftovers_message(bench.run_id)])
     broker.wake()
     record = wait_until(lambda: bench.store.runs.record(bench.run_id), message="the record is written")
     broker.stop_fetching()

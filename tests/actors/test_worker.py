@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from actors import events
+from actors import messages
 from actors.broker import ClaimCheckBroker
 from actors.launcher import ForkserverLauncher
 from actors.worker import UNFIT
@@ -90,7 +90,7 @@ def make_bench(valkey_only_url, tmp_path):
 
         def send(number, **more):
             releases = bench.release(number, **more)
-            bench.broker.enqueue_many(map(events.dispatch_message, releases))
+            bench.broker.enqueue_many(map(messages.dispatch_message, releases))
             bench.store.processes.wake("workers")
 
         bench.start, bench.send = start, send

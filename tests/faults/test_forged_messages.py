@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from actors import events
-from actors.events import QUEUE
+from actors import messages
+from actors.messages import QUEUE
 from rlm.ledger.claims import ClaimCheck
 from rlm.ledger.processes import Role
 from tests.faults.test_processes_die import assert_next_run
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.rest
 
 def message(**fields):
     """A claim check as RLM writes it, of an event that is none, but for these fields."""
-    genuine = events.dispatch_message(ClaimCheck("x:NO_TYPE", "no run", 1)).asdict()
+    genuine = messages.dispatch_message(ClaimCheck("x:NO_TYPE", "no run", 1)).asdict()
     return json.dumps({**genuine, "options": {"redis_message_id": str(uuid4())}, **fields}).encode()
 
 
@@ -30,7 +30,7 @@ def forge(system, run_id=""):
         *(message(kwargs={"number": 1}), message(args=[1]), message(message_id=[]), message(options={})),
         *(message(options={"redis_message_id": "r", "eta": 10**15}), message(options={"redis_message_id": {}})),
         *(message(args=["x:NO_TYPE", run_id, 1]), message(args=[f"x:{system.types[0]}", run_id, 1])),
-        message(actor_name=events.LEFTOVERS, args=[run_id]),
+        message(actor_name=messages.LEFTOVERS, args=[run_id]),
     ]
     queue = f"{system.store.keys.dramatiq}:{QUEUE}"
     for body in bodies:

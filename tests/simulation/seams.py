@@ -23,7 +23,7 @@ import rlm.processes.supervisor
 import scheduler.conductor
 import scheduler.leader
 import scheduler.redis_watch
-import scheduler.release
+import scheduler.release_loop
 import scheduler.service
 from tests.simulation import names
 from tests.simulation.loop import EPOCH, Event, Host, Loop
@@ -198,9 +198,9 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
         (rlm.ledger.scripts.Script, "__init__", lambda script, name: _read_script(script, name, mutations)),
         (secrets, "token_hex", lambda size=8: f"{rng.getrandbits(8 * size):0{2 * size}x}"),
         # Nobody is hurried here, and each turn costs: half as many.
-        (scheduler.release, "BUSY_SECONDS", 0.02),
-        (scheduler.release, "QUIET_SECONDS", 0.1),
-        (scheduler.release, "LOOK_SECONDS", 0.2),
+        (scheduler.release_loop, "BUSY_SECONDS", 0.02),
+        (scheduler.release_loop, "QUIET_SECONDS", 0.1),
+        (scheduler.release_loop, "LOOK_SECONDS", 0.2),
         (scheduler.conductor, "BUSY_SECONDS", 0.02),
         (scheduler.redis_watch, "require_fit", lambda *_, **__: None),  # there is no more to INFO than a run id
         (scheduler.leader, "select", SimpleNamespace(select=_select)),

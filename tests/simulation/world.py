@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import redis
 
-from actors import events
+from actors import messages
 from actors.broker import IDLE_SECONDS, ClaimCheckBroker
-from actors.events import QUEUE
+from actors.messages import QUEUE
 from rlm.core.errors import StoreError
-from rlm.delivery.finalize import close_run
+from rlm.delivery.closing import close_run
 from rlm.delivery.lane import Lanes
 from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, WorkerState
@@ -457,13 +457,13 @@ class Worker:
             loop.spawn(self.host, self._work, message, after=after)
 
     def _work(self, message: dramatiq.Message[Any]) -> None:
-        if message.actor_name == events.LEFTOVERS:
+        if message.actor_name == messages.LEFTOVERS:
             try:
                 close_run(self._store, *message.args)
             except StoreError:
                 self._world.note("the end-of-run actor fails")
         else:
-            release = events.read_release(message)
+            release = messages.read_release(message)
             assert release is not None
             self._lanes.carry(release)
         try:

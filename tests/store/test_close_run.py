@@ -6,7 +6,7 @@ import pytest
 
 from rlm.core.event import Reason
 from rlm.core.run import State
-from rlm.delivery import finalize
+from rlm.delivery import closing
 from tests.store import looks, losses, steps
 
 RECORD = steps.record_of(run_id="r", state="completed")
@@ -142,8 +142,8 @@ def test_actor_and_conductor_at_once_leave_one_record_and_measure_once(store, to
     steps.finish(store, token, run)
 
     first, second, completed = steps.at_once(
-        lambda: finalize.close_run(store, run.id),
-        lambda: finalize.close_run(store, run.id),
+        lambda: closing.close_run(store, run.id),
+        lambda: closing.close_run(store, run.id),
         lambda: sum(store.ledger.complete(claim, steps.ENDPOINT, 0.1) for claim in claims[2:]),
     )
 

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from rlm.core.clock import system_clock
-from rlm.delivery import finalize
+from rlm.delivery import closing
 from rlm.ledger.limiter import Call
 from rlm.ledger.processes import Process, Role
 from rlm.telemetry.catalogue import counters
@@ -107,7 +107,7 @@ def test_after_a_run_it_says_what_became_of_it(store, token, running, read):
     store.windows.acquire(store.endpoints()[steps.ENDPOINT], Call("worker-1", claim.event_id, steps.ENDPOINT))
     store.ledger.complete(claim, steps.ENDPOINT, 0.3)
     steps.finish(store, token, run)
-    assert finalize.close_run(store, run.id)
+    assert closing.close_run(store, run.id)
 
     page = read()
 

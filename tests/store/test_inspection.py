@@ -10,7 +10,7 @@ import pytest
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.event import Reason
 from rlm.core.window import FAILING
-from rlm.delivery import finalize
+from rlm.delivery import closing
 from scheduler.inspection import Inspector
 from tests.store import steps
 from tests.store.windows import take
@@ -24,7 +24,7 @@ def close(store, token, running):
         run = running(2)
         store.ledger.fail(steps.claim_next(store, token, run), Reason.REJECTED, "no", steps.ENDPOINT)
         steps.finish(store, token, run)
-        return finalize.close_run(store, run.id)
+        return closing.close_run(store, run.id)
 
     return close
 
@@ -49,7 +49,7 @@ def test_a_run_that_kept_its_promises_raises_no_alarm_but_its_leftovers(store, c
     assert set(alarms()) == {"leftovers"}
     told = alarms()["leftovers"]
     assert (told.levelname, told.run_id, told.counts["leftover"]) == ("WARNING", record["run_id"], 1)
-    assert finalize.close_run(store, record["run_id"]) is None
+    assert closing.close_run(store, record["run_id"]) is None
     assert caplog.text.count(" closed: ") == 1
 
 
@@ -103,7 +103,7 @@ def test_a_leftover_that_the_next_run_has_taken_up_is_no_alarm(store, close, ala
     Inspector(store).after_run(record)
     store.ledger.complete(claim, steps.ENDPOINT, 0.1)
     steps.finish(store, token, run)
-    assert finalize.close_run(store, run.id)
+    assert closing.close_run(store, run.id)
 
     Inspector(store).after_run(record)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from actors import events
+from actors import messages
 from actors.broker import ClaimCheckBroker
 from rlm.core.errors import FencedError
 from rlm.ledger.processes import Process, Role
@@ -54,7 +54,7 @@ def left(store, token, running, broker):
     before = looks.snapshot(store)
     store.processes.announce(Role.WORKER, DEAD)
     releases = steps.release(store, token, run, 2)
-    broker.enqueue_many(events.dispatch_message(one) for one in releases)
+    broker.enqueue_many(messages.dispatch_message(one) for one in releases)
     host = ClaimCheckBroker(store.url, store.keys.dramatiq)
     host.broker_id = DEAD.id
     assert host.do_fetch("rlm", 2)

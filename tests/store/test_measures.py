@@ -9,7 +9,7 @@ import pytest
 
 from rlm.core.event import Reason
 from rlm.core.expected import MEASURED_CALLS, Expected, Measured
-from rlm.delivery import finalize
+from rlm.delivery import closing
 from rlm.ledger import Store
 from rlm.ledger.measures import Measuring, learned
 from tests.store import looks, steps
@@ -46,7 +46,7 @@ def carry(store, token):
 
 def close(store, token, run):
     steps.finish(store, token, run)
-    return finalize.close_run(store, run.id)
+    return closing.close_run(store, run.id)
 
 
 def test_a_run_leaves_its_durations_and_failures(store, token, running, carry):

@@ -7,7 +7,7 @@ import pytest
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
 from rlm.ledger.processes import Process, Role, WorkerState
-from scheduler.release import ReleaseLoop
+from scheduler.release_loop import ReleaseLoop
 from tests.store import looks, steps
 
 LANES = 5

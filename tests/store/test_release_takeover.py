@@ -9,7 +9,7 @@ import pytest
 from rlm.core.clock import system_clock
 from rlm.core.run import State
 from rlm.ledger.processes import Process, Role, WorkerState
-from scheduler.release import APART_SECONDS, ReleaseLoop
+from scheduler.release_loop import APART_SECONDS, ReleaseLoop
 from tests.store import looks, steps
 
 OLD = "of before"

@@ -8,7 +8,7 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.event import Reason, encode_letter
 from rlm.core.run import Trigger
 from rlm.plan.waits import Obstacle, Wait
-from scheduler.release import ReleaseLoop
+from scheduler.release_loop import ReleaseLoop
 from scheduler.ticks import is_anything_to_do, open_run, why_late
 from tests.store import looks, steps, windows
 

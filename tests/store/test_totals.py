@@ -12,7 +12,7 @@ import redis
 from rlm.core.errors import StoreError
 from rlm.core.event import Reason
 from rlm.core.tally import histograms
-from rlm.delivery import finalize
+from rlm.delivery import closing
 from rlm.ledger.measures import Totals
 from rlm.telemetry.catalogue import OUTCOMES
 from tests.store import steps
@@ -25,7 +25,7 @@ NONE: Counter[str] = Counter()
 
 def close(store, token, run):
     steps.finish(store, token, run)
-    return finalize.close_run(store, run.id)
+    return closing.close_run(store, run.id)
 
 
 def test_before_the_first_run_there_is_nothing(store):

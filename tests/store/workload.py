@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from rlm.core.event import Reason
 from rlm.core.run import State
 from rlm.core.trail import Counts
-from rlm.delivery import finalize
+from rlm.delivery import closing
 from rlm.ledger.claims import Claim
 from rlm.ledger.limiter import Call
 from tests.store import looks, steps
@@ -151,7 +151,7 @@ class Workload:
             assert_books_balance(self.store, self.run)
         assert self.store.runs.return_unsettled(self.run.id, TYPES)
         assert_books_balance(self.store, self.run)
-        record = finalize.close_run(self.store, self.run.id)
+        record = closing.close_run(self.store, self.run.id)
         assert record is not None
         for name in TYPES:
             counts = record["by_type"][name]

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from rlm.cli.processes import scheduler
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.errors import StoreUnreachableError
-from rlm.ledger.store import Outage
+from rlm.ledger.outage import Outage
 from rlm.processes.foreman import ALARM_COLOUR
 from rlm.settings.secrets import Secrets, remember
 from rlm.telemetry.lines import JsonPrinter, TextPrinter

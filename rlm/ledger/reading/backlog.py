@@ -15,7 +15,7 @@ from rlm.ledger.intake import PRIORITY_STEP, order_offset
 from rlm.ledger.lists import list_pages
 from rlm.ledger.reading.books import books
 from rlm.ledger.scripts import batch
-from rlm.plan.division import Ranks
+from rlm.plan.order import Ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

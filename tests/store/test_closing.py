@@ -10,7 +10,7 @@ import pytest
 from rlm.admin import report
 from rlm.core.endpoint import in_force
 from rlm.core.run import State
-from rlm.delivery import finalize
+from rlm.delivery import closing
 from rlm.ledger.limiter import Call
 from rlm.ledger.scripts import CHUNK
 from tests.store import looks, steps
@@ -42,7 +42,7 @@ def call(store, token):
 
 def close(store, token, run):
     steps.finish(store, token, run)
-    return finalize.close_run(store, run.id)
+    return closing.close_run(store, run.id)
 
 
 @pytest.mark.parametrize(("completed", "kept"), [(1, 3), (2, 0)])
@@ -53,7 +53,7 @@ def test_workers_stay_only_if_something_is_left_over(store, token, running, comp
         store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1)
     store.runs.advance(token, run.id, State.FINISHING, plan=json.dumps({"workers": 3, "threads": 5}))
 
-    finalize.close_run(store, run.id)
+    closing.close_run(store, run.id)
 
     assert store.processes.wanted() == max(store.settings.workers.min, kept)
 
@@ -200,7 +200,7 @@ def test_a_run_closed_by_many_at_once_blocks_each_slot_once(store, token, runnin
         under_way(run, 0.0)
     steps.finish(store, token, run)
 
-    records = steps.at_once(*[lambda: finalize.close_run(store, run.id)] * 10)
+    records = steps.at_once(*[lambda: closing.close_run(store, run.id)] * 10)
 
     assert len([one for one in records if one]) == 1
     assert looks.calls(store, "worker-1") == {}

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from actors import events
+from actors import messages
 from rlm.admin.planning import types_in_force
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.ledger import revive
+from rlm.ledger.outage import Outage
 from rlm.ledger.processes import Role, WorkerState
-from rlm.ledger.store import Outage
-from rlm.plan import pace
-from rlm.plan.pace import ReleaseState
+from rlm.plan import release_order
+from rlm.plan.release_order import ReleaseState
 from rlm.plan.waits import Waits
 from scheduler.forecast import Forecaster
 from scheduler.team import Team, TeamWatch
@@ -160,15 +160,15 @@ class ReleaseLoop:
             self._interrupted = True
             return AWAY_SECONDS
         self._follow_waits(scene)
-        if not pace.can_send(scene, self._types):
+        if not release_order.can_send(scene, self._types):
             self._waits.give_up(scene, self._types, begun=self._first_release_at is not None)
             return None
         self._could_send = True
-        chosen = pace.choose_releases(scene, self._types)
+        chosen = release_order.choose_releases(scene, self._types)
         if chosen:
             self._release(chosen, self._run.deadline - remaining)
         self._forecaster.look(scene, self._workers, self._team, self._first_release_at)
-        wait = pace.next_slot_seconds(scene, self._types)
+        wait = release_order.next_slot_seconds(scene, self._types)
         return QUIET_SECONDS if wait is None else min(max(wait, BUSY_SECONDS), QUIET_SECONDS)
 
     def _follow_waits(self, scene: ReleaseState) -> None:
@@ -284,7 +284,7 @@ class ReleaseLoop:
         """Send a message for each of `chosen`; `now` is the run's time, seconds since 1970."""
         releases = self._store.ledger.release(self._leader.token, self._run.id, chosen)
         crash_point("release.released")
-        self._broker.enqueue_many(events.dispatch_message(release) for release in releases)
+        self._broker.enqueue_many(messages.dispatch_message(release) for release in releases)
         crash_point("release.enqueued")
         self._store.processes.wake("workers")
         if self._first_release_at is None:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from rlm.core.expected import call_seconds, needed_seconds
-from rlm.plan.division import due, in_order_of_use, take_slot
+from rlm.plan.order import due, in_order_of_use, take_slot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

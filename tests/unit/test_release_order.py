@@ -12,7 +12,7 @@ from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.expected import Expected, needed_seconds
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
-from rlm.plan.pace import (
+from rlm.plan.release_order import (
     AHEAD_SECONDS,
     BURST_EVENTS,
     ReleaseState,
