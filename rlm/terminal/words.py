@@ -115,10 +115,10 @@ def _awaits_probe(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool
 def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
     """Return when the last event that fits is answered."""
     called, forecast_seconds = found["called_seconds"], expected["forecast_seconds"]
-    if called is None and not forecast_seconds:
-        return "no call is expected to begin"
     if expected.get("shortage") and not expected["workers"]:
         return "nothing is being sent"
+    if called is None and not forecast_seconds:
+        return "no call is expected to begin"
     if called is None:
         return f"done {span(forecast_seconds)} after the first call, which is to come"
     to_go = forecast_seconds - called
