@@ -106,7 +106,7 @@ def test_a_run_without_a_supervisor_says_so_from_its_first_seconds(bad_day):
         record = system.await_record(run_id)
         assert record["state"] == "failed"
         assert [one["cause"] for one in record["why"]] == ["failed"]
-        assert alarms(system) == ["no_worker", "run_failed"]
+        wait_until(lambda: alarms(system) == ["no_worker", "run_failed"], message="each cause is told once")
         system.assert_promises(events, [record])
         system.start("supervisor")
         assert_next_run(system)
@@ -181,7 +181,7 @@ def test_endpoints_paused_in_mid_run_are_named(bad_day):
         assert "b1 was paused" in why["B",]["sentence"]
 
 
-SLOW_START = "import sys, time\nif 'rlm' in ' '.join(sys.orig_argv): time.sleep(2.5)\n"
+SLOW_START = "import sys, time\nif 'forkserver' in ' '.join(sys.orig_argv): time.sleep(4)\n"
 
 
 @pytest.mark.long
@@ -351,7 +351,8 @@ def test_a_limit_set_too_high_is_named_with_the_one_to_set(bad_day):
 
         system.rlm("endpoint", "limit", "tight", told["suggested"])
 
-        assert "no endpoint refuses what its limit allows" in on_one_line(system.rlm("doctor", check=False).stdout)
+        doctor = system.rlm("doctor", "-v", check=False)
+        assert "no endpoint refuses what its limit allows" in on_one_line(doctor.stdout)
 
 
 def test_a_run_frozen_past_its_deadline_is_put_down_to_redis(bad_day):
