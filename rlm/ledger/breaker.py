@@ -108,7 +108,7 @@ class Breaker(Part):
     def fail(self, endpoint: Endpoint, *, first_rest_seconds: float, failing: int, why: str = "") -> Failed:
         """Count a failure; from `failing` in a row on the endpoint rests, twice as long each time, a period at most.
 
-        `why` is kept until it answers well, in a few words of `rlm.delivery.kinds`.
+        `why` is kept until it answers well, in a few words of `rlm.delivery.outcome`.
         """
         longest_seconds = endpoint.limit.longest_seconds
         return self._rest_by(endpoint, first_rest_seconds, longest_seconds, failing=failing, why=why)[0]
@@ -232,8 +232,8 @@ def limits_too_high(store: Store, since: float = 0.0, endpoints: Mapping[str, En
 
 def forget_what_is_over(store: Store) -> None:
     """Forget the refusals that do not stand any more, so that new ones raise an alarm again."""
-    standing = {one.endpoint.name for one in limits_too_high(store)}
     endpoints = store.endpoints()
+    standing = {one.endpoint.name for one in limits_too_high(store, endpoints=endpoints)}
     for name, one in store.breaker.health(list(endpoints.values())).items():
         if one.refusals and name not in standing:
             store.breaker.forget_refusals(endpoints[name])

@@ -96,7 +96,7 @@ class Processes(Part):
         return sorted(found, key=lambda process: (process.started_at, process.id))
 
     def missing(self, role: Role) -> list[str]:
-        """Return the processes of a role that are no longer heard of and did not sign off; see `scheduler.janitor`."""
+        """Return the processes of a role not heard of any more that did not sign off (`scheduler.housekeeping`)."""
         return [one for one, entry in self._entries(role).items() if entry is None]
 
     @translating

@@ -194,7 +194,7 @@ def test_this_test_sees_every_kind_of_import(code, expected):
 
 
 #: What Dramatiq's broker does with Redis is its own: it has a client, and its consumer outlives what that raises.
-BROKER = {"actors/broker.py", "actors/consumer.py"}
+BROKER = {"actors/broker.py"}
 
 
 def test_only_the_ledger_asks_redis():
