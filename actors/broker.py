@@ -1,4 +1,4 @@
-"""The Dramatiq broker: messages are claim checks, and consumers sleep until they are woken.
+"""The Dramatiq broker: messages only wake lanes, and consumers sleep until they are woken.
 
 A message may be lost, doubled or late without harm, because the ledger decides. So there are no retries, no delays and
 no results here, and an acknowledgement that cannot be made is no reason to stop a lane.
@@ -18,7 +18,7 @@ from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
 
-from actors.messages import QUEUE, fits, read_message, read_release
+from actors.messages import QUEUE, fits, read_message
 from rlm.core.errors import StoreError
 from rlm.ledger.connect import make_client, translated
 from rlm.telemetry.logs import Bounded
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from dramatiq import Message
 
-    from rlm.ledger.recovery import Recovery
-
 #: An idle consumer looks for itself after this many seconds, in case a wake-up was lost.
 IDLE_SECONDS = 5.0
 #: Minimum seconds between two log lines about dropped messages.
@@ -38,7 +36,7 @@ _QUIET_SECONDS: Final = 60.0
 log = logging.getLogger(__name__)
 
 
-class ClaimCheckBroker(RedisBroker):
+class WakingBroker(RedisBroker):
     """A Redis broker without delay queues, whose consumers wait to be woken instead of polling.
 
     A consumer that lost Redis leaves to its successor: which messages are `held`, by identity, in the lanes or on their
@@ -77,7 +75,7 @@ class ClaimCheckBroker(RedisBroker):
         """Enqueue messages in one round trip.
 
         Raises:
-            StoreError: whether they were enqueued is not known. Their releases are void if nobody claims them in time.
+            StoreError: whether they were enqueued is not known.
         """
         with translated(self.client):
             pipeline = self.client.pipeline(transaction=True)  # else a message without its id in the queue stays
@@ -96,21 +94,8 @@ class ClaimCheckBroker(RedisBroker):
         pipeline.hset(f"{queue}.msgs", message_id, message.encode())
         pipeline.rpush(queue, message_id)
 
-    def fetched_by(self, broker_id: str) -> list[Message[Any]]:
-        """Return the messages that a worker, known by its broker id, has fetched and not acknowledged."""
-        with translated(self.client):
-            ids = cast("set[bytes]", self.client.smembers(self._acks(broker_id)))
-            data = cast("list[bytes | None]", self.client.hmget(self._messages(), list(ids))) if ids else []
-        return [message for message in map(read_message, data) if message is not None]
-
-    def recover(self, recovery: Recovery, worker_id: str) -> int:
-        """Free the releases that a dead worker had fetched, and delete their messages; return how many events."""
-        freed = recovery.void_fetched(filter(None, map(read_release, self.fetched_by(worker_id))))
-        self.forget(worker_id)
-        return freed
-
     def forget(self, broker_id: str) -> None:
-        """Delete what a worker that has ended had fetched, and its heartbeat: its claim checks are void."""
+        """Delete what a worker that has ended had fetched, and its heartbeat: others are woken for what is released."""
         with translated(self.client):
             pipeline = self._deletion(broker_id)
             pipeline.zrem(f"{self.namespace}:__heartbeats__", broker_id)
@@ -141,13 +126,13 @@ class ClaimCheckBroker(RedisBroker):
 
 
 class WakefulConsumer(Consumer):
-    """Hands out claim checks; sleeps if there is none, or nobody to hand it to; drops what RLM did not write.
+    """Hands out messages; sleeps if there is none, or nobody to hand it to; drops what RLM did not write.
 
     Dramatiq's own consumer hands out whatever can be decoded: a message that names another queue would end the lane
     that takes it, one for a far day would be waited for, and each would take up the room of a real one.
     """
 
-    def __init__(self, broker: ClaimCheckBroker, prefetch: int) -> None:
+    def __init__(self, broker: WakingBroker, prefetch: int) -> None:
         self._broker = broker
         self._prefetch = prefetch
         self._fetched: deque[bytes | None] = deque()
@@ -220,7 +205,7 @@ class WakefulConsumer(Consumer):
         self.ack(message)
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Put messages back that no lane has begun. While Redis is away, their releases become void by themselves."""
+        """Put messages back that no lane has begun."""
         held = list(messages)
         if not held:
             return

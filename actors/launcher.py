@@ -1,4 +1,4 @@
-"""Starts worker processes from a warm template, and gives back what a dead one had fetched from the broker."""
+"""Starts worker processes from a warm template, and deletes what a dead one had fetched from the broker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from multiprocessing import forkserver
 from typing import TYPE_CHECKING
 
-from actors.broker import ClaimCheckBroker
+from actors.broker import WakingBroker
 from actors.worker import run_worker
 from rlm.core.errors import SupervisorError
 
@@ -32,7 +32,7 @@ class ForkserverLauncher:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._settings = replace(store.settings, shown=())  # what is for people is half of it
-        self._broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
+        self._broker = WakingBroker(store.url, store.keys.dramatiq)
         self._context = multiprocessing.get_context("forkserver")
 
     def prepare(self) -> None:
@@ -57,6 +57,6 @@ class ForkserverLauncher:
         process.start()
         return process
 
-    def recover(self, worker_id: str) -> int:
-        """Free the releases that a dead worker had fetched, and delete their messages; return how many events."""
-        return self._broker.recover(self._store.recovery, worker_id)
+    def forget(self, worker_id: str) -> None:
+        """Delete the messages that a dead worker had fetched."""
+        self._broker.forget(worker_id)

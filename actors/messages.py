@@ -1,7 +1,7 @@
-"""The two actors, both thin, and the messages of their queue: claim checks that RLM wrote.
+"""The two actors, both thin, and the messages of their queue, which name a run and no event.
 
-`dispatch_event` hands a release to a lane, `record_leftovers` has a run closed. Whoever reaches Redis may have written
-other messages, which nobody acts on.
+`dispatch_events` has a lane take turns for as long as calls are released, `record_leftovers` has a run closed. Whoever
+reaches Redis may have written other messages, which nobody acts on.
 """
 
 from __future__ import annotations
@@ -13,31 +13,27 @@ import dramatiq
 from dramatiq import Message
 from dramatiq.errors import DecodeError
 
-from rlm.ledger.claims import ClaimCheck
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: The one queue, and the names of the actors.
 QUEUE = "rlm"
-DISPATCH, LEFTOVERS = "dispatch_event", "record_leftovers"
+DISPATCH, LEFTOVERS = "dispatch_events", "record_leftovers"
 
 #: A message is no longer than this, bytes, and a text in it than this, characters: ids are shorter.
 _LONGEST_MESSAGE = 4096
 _LONGEST_TEXT = 400
-#: The largest number of a release, which Lua can still count.
-_LARGEST = 2**53
 #: The one option that the broker adds.
 _OPTION = "redis_message_id"
 
 
-def declare_dispatch(broker: dramatiq.Broker, carry: Callable[[ClaimCheck], None]) -> None:
-    """Declare the actor that hands each release to `carry`."""
+def declare_dispatch(broker: dramatiq.Broker, carry: Callable[[str], None]) -> None:
+    """Declare the actor that carries events of a run with `carry`, until no call is released."""
 
-    def dispatch_event(event_id: str, run_id: str, number: int) -> None:
-        carry(ClaimCheck(event_id, run_id, number))
+    def dispatch_events(run_id: str) -> None:
+        carry(run_id)
 
-    dramatiq.actor(broker=broker, actor_name=DISPATCH, queue_name=QUEUE)(dispatch_event)
+    dramatiq.actor(broker=broker, actor_name=DISPATCH, queue_name=QUEUE)(dispatch_events)
 
 
 def declare_leftovers(broker: dramatiq.Broker, close_run: Callable[[str], object]) -> None:
@@ -49,9 +45,9 @@ def declare_leftovers(broker: dramatiq.Broker, close_run: Callable[[str], object
     dramatiq.actor(broker=broker, actor_name=LEFTOVERS, queue_name=QUEUE)(record_leftovers)
 
 
-def dispatch_message(release: ClaimCheck) -> Message[Any]:
-    """Return the claim check of a release."""
-    return _message(DISPATCH, release.event_id, release.run_id, release.number)
+def dispatch_message(run_id: str) -> Message[Any]:
+    """Return the message that has a lane take turns."""
+    return _message(DISPATCH, run_id)
 
 
 def leftovers_message(run_id: str) -> Message[Any]:
@@ -59,16 +55,8 @@ def leftovers_message(run_id: str) -> Message[Any]:
     return _message(LEFTOVERS, run_id)
 
 
-def _message(actor: str, *args: str | int) -> Message[Any]:
-    return Message(queue_name=QUEUE, actor_name=actor, args=args, kwargs={}, options={})
-
-
-def read_release(message: Message[Any]) -> ClaimCheck | None:
-    """Read a claim check back; None for a message of the other actor, or one that another version wrote."""
-    match message.actor_name, *message.args:
-        case str(name), str(event_id), str(run_id), int(number) if name == DISPATCH:
-            return ClaimCheck(event_id, run_id, number)
-    return None
+def _message(actor: str, run_id: str) -> Message[Any]:
+    return Message(queue_name=QUEUE, actor_name=actor, args=(run_id,), kwargs={}, options={})
 
 
 def read_message(data: bytes | None) -> Message[Any] | None:
@@ -79,11 +67,11 @@ def read_message(data: bytes | None) -> Message[Any] | None:
         message: Message[Any] = Message.decode(data)
     except DecodeError:
         return None
-    return message if _is_claim_check(message) else None
+    return message if _is_ours(message) else None
 
 
-def _is_claim_check(message: Message[Any]) -> bool:
-    """Return whether a message is of the queue, and has only positional arguments, which are texts and numbers."""
+def _is_ours(message: Message[Any]) -> bool:
+    """Return whether a message is of the queue, and has only positional arguments, which are texts."""
     options: object = message.options  # unchecked: it may be anything
     if not isinstance(options, dict) or [*options] != [_OPTION]:
         return False
@@ -97,9 +85,7 @@ def _is_claim_check(message: Message[Any]) -> bool:
 
 
 def _is_plain(value: object) -> bool:
-    if isinstance(value, str):
-        return value.isascii() and value.isprintable() and len(value) <= _LONGEST_TEXT
-    return type(value) is int and 0 <= value <= _LARGEST
+    return isinstance(value, str) and value.isascii() and value.isprintable() and len(value) <= _LONGEST_TEXT
 
 
 def fits(function: Callable[..., Any], args: tuple[Any, ...]) -> bool:

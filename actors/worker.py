@@ -17,7 +17,7 @@ os.environ.setdefault("dramatiq_restart_delay", "500")
 import dramatiq
 from setproctitle import setproctitle
 
-from actors.broker import ClaimCheckBroker
+from actors.broker import WakingBroker
 from actors.messages import declare_dispatch, declare_leftovers
 from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
@@ -37,7 +37,6 @@ from rlm.settings.secrets import remember
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
-    from rlm.ledger.claims import ClaimCheck
     from rlm.settings import Settings
 
 #: Signals that the template blocks until a worker listens to them.
@@ -106,7 +105,7 @@ class WorkerProcess:
         self._started_at = system_clock.now()
         self._dispatcher = Dispatcher(resolve_headers)
         self._lanes = Lanes(store, settings, self._dispatcher, worker_id)
-        self._broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
+        self._broker = WakingBroker(store.url, store.keys.dramatiq)
         self._broker.broker_id = worker_id
         declare_dispatch(self._broker, self._carry)
         declare_leftovers(self._broker, self._close)
@@ -115,9 +114,9 @@ class WorkerProcess:
         # One message for each lane: another would wait here although a lane elsewhere may be free.
         self._worker.queue_prefetch = threads
 
-    def _carry(self, release: ClaimCheck) -> None:
+    def _carry(self, run_id: str) -> None:
         crash_point("worker.fetched")
-        self._lanes.carry(release)
+        self._lanes.carry(run_id)
         if self._lanes.outdated:
             self._wakeup.wake()  # this worker cannot carry any further message
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from actors.broker import ClaimCheckBroker
+from actors.broker import WakingBroker
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
 from rlm.core.run import State, Trigger
@@ -33,7 +33,7 @@ class HandConductor:
         self._stop = stop
         self._leader = Leader(store.leases)
         self._duty = Duty(store, wakeup, stop, self._leader.owner, cancels=True)
-        broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
+        broker = WakingBroker(store.url, store.keys.dramatiq)
         self._conductor = Conductor(store, broker, self._leader, self._duty, allow_volatile=allow_volatile)
         self._mender = self._conductor.mender
         self._housekeeper = Housekeeper(store, broker, self._leader)

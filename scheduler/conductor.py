@@ -24,7 +24,7 @@ from scheduler.redis_watch import RedisWatch
 from scheduler.release_loop import BUSY_SECONDS, ReleaseLoop
 
 if TYPE_CHECKING:
-    from actors.broker import ClaimCheckBroker
+    from actors.broker import WakingBroker
     from rlm.core.run import Run
     from rlm.ledger import Store
     from rlm.plan import Plan
@@ -53,7 +53,7 @@ class Conductor:
     def __init__(
         self,
         store: Store,
-        broker: ClaimCheckBroker,
+        broker: WakingBroker,
         leader: Leader,
         duty: Duty,
         *,
@@ -92,6 +92,7 @@ class Conductor:
             HandedOverError: this process is stopping, and a standby goes on.
         """
         state = run.state
+        self._store.recovery.take_over(self._store.known_types)
         if state is State.DRAINING:
             self._drain(run)
             crash_point("drain.done")

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import ArchiveError, FencedError, StoreError
-from rlm.delivery.attempt import lease_seconds
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from scheduler.inspection import Inspector
@@ -22,7 +21,7 @@ from scheduler.inspection import Inspector
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from actors.broker import ClaimCheckBroker
+    from actors.broker import WakingBroker
     from rlm.ledger import Store
     from scheduler.leader import Leader
 
@@ -46,7 +45,7 @@ log = logging.getLogger(__name__)
 class Housekeeper:
     """Inspects a run, archives what is more than Redis is to keep, and removes what the dead left there."""
 
-    def __init__(self, store: Store, broker: ClaimCheckBroker, leader: Leader) -> None:
+    def __init__(self, store: Store, broker: WakingBroker, leader: Leader) -> None:
         self._archivist = Archivist(store, leader)
         self._janitor = Janitor(store, broker, leader)
         self._inspector = Inspector(store)
@@ -142,11 +141,11 @@ class Janitor:
     Redis does not show since when a worker is missing, so only a process that has looked for so long can tell.
     """
 
-    def __init__(self, store: Store, broker: ClaimCheckBroker, leader: Leader) -> None:
+    def __init__(self, store: Store, broker: WakingBroker, leader: Leader) -> None:
         self._store = store
         self._broker = broker
         self._leader = leader
-        self._grace_seconds = HEARTBEAT_TTL_SECONDS + lease_seconds(store.settings.event_types)
+        self._grace_seconds = HEARTBEAT_TTL_SECONDS + max(one.lease_seconds for one in store.settings.event_types)
         self._missed: dict[tuple[Role, str], float] = {}
         self._looked_at = float("-inf")
 
@@ -180,7 +179,7 @@ class Janitor:
 
     def _forget_worker(self, worker_id: str) -> None:
         self._store.recovery.orphan_worker(worker_id)
-        self._broker.recover(self._store.recovery, worker_id)
+        self._broker.forget(worker_id)
         self._store.processes.forget(Role.WORKER, worker_id)
         log.info(
             "Worker %s is gone, and its supervisor with it; nothing of it is left in Redis",

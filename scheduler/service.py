@@ -8,7 +8,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
-from actors.broker import ClaimCheckBroker
+from actors.broker import WakingBroker
 from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
@@ -49,7 +49,7 @@ class SchedulerService:
         self._ticks = Ticks(self._last_due())
         self._leader = Leader(store.leases)
         self._duty = Duty(store, wakeup, stop, self._leader.owner)
-        broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
+        broker = WakingBroker(store.url, store.keys.dramatiq)
         self._conductor = Conductor(store, broker, self._leader, self._duty, allow_volatile=allow_volatile)
         self._mender = self._conductor.mender
         self._housekeeper = Housekeeper(store, broker, self._leader)

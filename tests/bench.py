@@ -7,11 +7,14 @@ import time
 from dataclasses import replace
 from uuid import uuid4
 
+from rlm.core.endpoint import in_force
 from rlm.core.event import type_of
+from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.run import Run, State, Trigger
 from rlm.delivery import Dispatcher
 from rlm.delivery.lane import Lanes
 from rlm.ledger import Store
+from rlm.ledger.claims import Release, Terms
 from rlm.sandbox.mockapi import MockApi, exceeded
 from rlm.settings import load_settings, resolve_headers
 
@@ -122,16 +125,24 @@ class Bench:
         return [f"{one}:{TYPE}" for one in ids]
 
     def release(self, number=1, endpoint=FIRST, claim_seconds=60.0):
-        """Release events for `endpoint`, with all the time there is to claim them."""
-        releases = self.store.ledger.release(self.token, self.run_id, {TYPE: [endpoint] * number}, claim_seconds)
-        assert len(releases) == number
-        return releases
+        """Release calls to `endpoint`, with all the time there is to make them."""
+        (kind,) = self.settings.event_types
+        at, published = (
+            in_force(self.settings.endpoints[endpoint], self.store.limits()),
+            self.store.measures.published(),
+        )
+        run, now_us = self.store.runs.current(), self.now_us()
+        needed_us = round(1e6 * needed_seconds(kind, endpoint, published))
+        call_us = round(1e6 * call_seconds(kind, endpoint, published))
+        void_us = now_us + round(1e6 * claim_seconds)
+        terms = Terms.of(kind, at, self.store.keys, self.settings.run.guard_seconds)
+        made = Release(self.run_id, void_us, run.deadline_us - needed_us, run.deadline_us, call_us, terms)
+        return self.store.ledger.release(self.token, self.run_id, [made] * number)
 
     def carry(self, endpoint=FIRST):
-        """Release one event and carry it."""
-        (release,) = self.release(endpoint=endpoint)
-        self.lanes.carry(release)
-        return release
+        """Release one call and carry an event for it."""
+        self.release(endpoint=endpoint)
+        self.lanes.carry(self.run_id)
 
     def promote(self):
         """End every back-off now."""

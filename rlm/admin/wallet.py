@@ -53,11 +53,10 @@ def _entry(event_id: str, state: Place, since: float | None = None) -> dict[str,
 
 def _under_way(store: Store, wallet: str) -> Iterator[dict[str, Any]]:
     for name in store.known_types:
-        for place in (Place.IN_FLIGHT, Place.RELEASED):
-            ids = list(scores(store, name, place, _MOST_UNDER_WAY))
-            for one, owner in zip(ids, field_of_each(store, ids, "wallet"), strict=True):
-                if owner == wallet:
-                    yield _entry(one, place)
+        ids = list(scores(store, name, Place.IN_FLIGHT, _MOST_UNDER_WAY))
+        for one, owner in zip(ids, field_of_each(store, ids, "wallet"), strict=True):
+            if owner == wallet:
+                yield _entry(one, Place.IN_FLIGHT)
 
 
 def _letters(store: Store, wallet: str) -> Iterator[dict[str, Any]]:

@@ -87,7 +87,7 @@ def _describe(one: dict[str, Any]) -> None:
 
 
 def _so_far(one: dict[str, Any]) -> str:
-    parts = [f"released {_times(one['releases'])}"]
+    parts = [f"claimed {_times(one['releases'])}"]
     if one["given_back"]:
         parts.append(f"given back without a call {_times(one['given_back'])}")
     if one["deaths"]:

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 #: What a call needs beyond its expected duration to be answered before a deadline, seconds: network and scheduling.
 ANSWER_SLACK_SECONDS = 0.02
 
+#: A lease lasts one call: its time-out and this many seconds, half of them for what comes before it, half to settle it.
+LEASE_SLACK_SECONDS = 2.0
+#: A probe of a rested endpoint may take its time-out and this many seconds before another one is allowed.
+PROBE_SLACK_SECONDS = 2.0
+
 #: Seconds of each granularity, as the `limits` library counts them (a month is 30 days, a year 12 months).
 GRANULARITIES = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 2592000, "year": 31104000}
 
@@ -152,6 +157,11 @@ class EventType:
     endpoints: tuple[Endpoint, ...]
     share: float = 0.0
     limit: Limit | None = None
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long the lease of one of its events lasts."""
+        return max(endpoint.timeout_seconds for endpoint in self.endpoints) + LEASE_SLACK_SECONDS
 
     def one_more(self, name: str) -> Endpoint:
         """Return another overflow endpoint like the last, with the type's limit, and the budget if all share one."""

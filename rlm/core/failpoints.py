@@ -52,8 +52,8 @@ POINTS: Final = {
     "plan.limits_published": Point(f"{_CONDUCTOR}:_plan", "the limits are published; there is no plan"),
     "plan.written": Point(f"{_CONDUCTOR}:_plan", "the plan is written, the run is running; no worker is wanted"),
     "plan.workers_wanted": Point(f"{_CONDUCTOR}:_plan", "workers are wanted; nothing is released"),
-    "release.released": Point(f"{_RELEASE}:_release", "events are released; their messages are not sent"),
-    "release.enqueued": Point(f"{_RELEASE}:_release", "messages are sent; the workers are not woken"),
+    "release.released": Point(f"{_RELEASE}:_release", "calls are released; no lane is woken"),
+    "release.enqueued": Point(f"{_RELEASE}:_wake", "messages are sent; the workers are not woken"),
     "finish.due": Point(f"{_CONDUCTOR}:_release", "nothing more can be sent; the run is still running"),
     "finish.marked": Point(f"{_CONDUCTOR}:_release", "the run is finishing; calls are under way"),
     "finish.awaited": Point(f"{_CONDUCTOR}:finish", "no call is under way; the end-of-run actor is not told"),
@@ -64,23 +64,21 @@ POINTS: Final = {
     "run.conducted": Point(f"{_SERVICE}:_conduct", "the run is closed and recorded; its conductor has not moved on"),
     # The life of an event: a worker.
     "worker.started": Point(f"{_WORKER}:run", "the worker has begun; it is not ready"),
-    "worker.fetched": Point(f"{_WORKER}:_carry", "a message is fetched; its event is not claimed"),
-    "worker.claimed": Point(f"{_ATTEMPT}:claim", "the event is claimed; there is no connection"),
+    "worker.fetched": Point(f"{_WORKER}:_carry", "a message is fetched; no event is claimed"),
+    "worker.claimed": Point("rlm/delivery/lane.py:_attempt", "the event is claimed; nothing is done with it"),
     "worker.connected": Point(f"{_ATTEMPT}:_connect", "the connection is open; no slot is taken"),
     "worker.slot_taken": Point(f"{_ATTEMPT}:_send", "the slot is taken; nothing is sent"),
     "worker.sent": Point(f"{_ATTEMPT}:_send", "the request is sent; there is no answer"),
     "worker.answered": Point(f"{_ATTEMPT}:_answer", "the answer is read; nothing is written of it"),
     "worker.reported": Point(f"{_ATTEMPT}:_write", "what the call says of its endpoint is written; it is not settled"),
-    "worker.settled": Point(
-        f"{_ATTEMPT}:_settle", "the event is settled or given back; its message is not acknowledged"
-    ),
+    "worker.settled": Point(f"{_ATTEMPT}:settled", "the event is settled or given back; its lane has not gone on"),
     "worker.closing": Point(f"{_WORKER}:_close", "the end-of-run actor has its message; the run is not closed by it"),
     "worker.closed": Point(f"{_WORKER}:_close", "the run is closed, if by this actor; its message is not acknowledged"),
     "worker.leaving": Point(f"{_WORKER}:_wind_down", "the worker is told to leave; it has put nothing back"),
     # The life of a worker: its supervisor.
     "supervisor.spawned": Point(f"{_SUPERVISOR}:_spawn", "a worker is spawned; it is not in the register"),
     "supervisor.noticed": Point(f"{_SUPERVISOR}:_reap", "a worker's death is noticed; nothing it held is free"),
-    "supervisor.orphaned": Point(f"{_SUPERVISOR}:_free_worker", "what it had claimed is free, what it had fetched not"),
+    "supervisor.orphaned": Point(f"{_SUPERVISOR}:_free_worker", "what it had claimed is free; its messages are there"),
     "supervisor.recovered": Point(f"{_SUPERVISOR}:_free_worker", "all it held is pending; it is still in the register"),
     "supervisor.freed": Point(f"{_SUPERVISOR}:_free_worker", "it is out of the register; no other is spawned for it"),
 }

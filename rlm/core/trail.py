@@ -8,7 +8,7 @@ settles or gives back an event writes its entry in the same step, with the time 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,6 @@ class Place(StrEnum):
 
     QUEUED = "queued"
     PENDING = "pending"
-    RELEASED = "released"
     IN_FLIGHT = "in_flight"
     BACKING_OFF = "backing_off"
     SPENT = "spent"
@@ -44,7 +43,8 @@ class Place(StrEnum):
 class Counts:
     """How many events of one type are in each place.
 
-    `pending` may be released now; `boarding` are those among `inflight` without a slot yet.
+    For `released` of those that wait a call is released, which no lane has made yet; `pending` are the others.
+    `boarding` are those among `inflight` without a slot yet.
     """
 
     pending: int = 0
@@ -53,6 +53,11 @@ class Counts:
     backoff: int = 0
     spent: int = 0
     boarding: int = 0
+
+    def release(self, calls: int) -> Counts:
+        """Return the same with so many more calls released, no more than there are events pending."""
+        more = min(calls, self.pending)
+        return replace(self, pending=self.pending - more, released=self.released + more)
 
     @property
     def unsettled(self) -> int:

@@ -1,7 +1,8 @@
-"""One event on its way through a lane: claim, connect, slot, send, answer, settle, in this order.
+"""One claimed event on its way through a lane: connect, slot, send, answer, settle, in this order.
 
-The connection is open before the slot is taken, so that the slot is used at once. From sending on the call counts,
-whatever becomes of Redis: what cannot be written now is written later.
+The connection is open before the slot is taken, so that the slot is used at once. If the lane had a connection at hand,
+the slot came with the claim. From sending on the call counts, whatever becomes of Redis: what cannot be written now is
+written later.
 """
 
 from __future__ import annotations
@@ -10,37 +11,34 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
-from rlm.core.endpoint import in_force
+from rlm.core.endpoint import LEASE_SLACK_SECONDS, in_force
 from rlm.core.errors import StoreError
 from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
 from rlm.delivery import Request, Unreachable, UnreachableError
 from rlm.delivery.effects import Answered, note_failure, refuse_unsound, report, settlement_of, try_again
-from rlm.ledger.claims import Claim, ClaimTerms, Unclaimed
-from rlm.ledger.limiter import Call, Refused
+from rlm.ledger.claims import Completion
+from rlm.ledger.limiter import Admitted, Call, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from rlm.core.endpoint import Endpoint, EventType
     from rlm.delivery import Connection, Dispatcher
     from rlm.delivery.effects import Rests, Settlement
     from rlm.ledger import Store
-    from rlm.ledger.claims import ClaimCheck
-    from rlm.ledger.limiter import Admitted
+    from rlm.ledger.claims import Claim, LaneId
     from rlm.settings import Settings
 
 #: The share of the guard in which a call must have left after its slot was taken; the rest is for its way.
 LEAVING_SHARE = 0.4
 #: How long a slot whose answer came too late to use it is asked for again, seconds.
 LEAVING_TRIES_SECONDS = 1.0
-#: A lease lasts one call: its time-out and this many seconds, half of them for what comes before it, half to settle it.
-LEASE_SLACK_SECONDS = 2.0
 #: Pause between two tries to write to a Redis that is away, seconds.
-_AGAIN_SECONDS = 0.05
+AGAIN_SECONDS = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -49,24 +47,40 @@ log = logging.getLogger(__name__)
 class LaneContext:
     """One lane of a worker process, what all of its attempts work with, and when the last of them was answered."""
 
+    id: LaneId
     store: Store
     settings: Settings
     dispatcher: Dispatcher
-    worker_id: str
     rests: Rests
-    number: int
     answered_at: float | None = None
 
-    def log(self, level: int, action: str, release: ClaimCheck, message: str, *args: object) -> None:
-        """Log what became of a release; in `message` the event's id comes first. An ERROR has its traceback."""
-        facts = {"run_id": release.run_id, "lane": self.number, "worker": self.worker_id}
-        extra = {"action": action, "event_id": release.event_id, **facts}
-        log.log(level, message, release.event_id, *args, exc_info=level == logging.ERROR, extra=extra)
+    def log(self, level: int, action: str, claim: Claim, message: str, *args: object) -> None:
+        """Log what became of a claim; in `message` the event's id comes first. An ERROR has its traceback."""
+        facts = {"run_id": claim.run_id, "lane": self.id.number, "worker": self.id.worker_id}
+        extra = {"action": action, "event_id": claim.event_id, **facts}
+        log.log(level, message, claim.event_id, *args, exc_info=level == logging.ERROR, extra=extra)
 
+    def settle(self, claim: Claim, settlement: Settlement, until: float) -> None:
+        """Settle an event; while Redis is away try again `until` its lease ends: the call has been made."""
+        while True:
+            try:
+                settled = settlement()
+            except StoreError as error:
+                if system_clock.monotonic() < until:
+                    system_clock.sleep(AGAIN_SECONDS)
+                    continue
+                told = "Event %s could not be settled before its lease ended, it will be sent again: %s"
+                self.log(logging.WARNING, "lose_claim", claim, told, error)
+                return
+            self.settled(claim, well=settled)
+            return
 
-def lease_seconds(types: Iterable[EventType]) -> float:
-    """Return how long the lease of an event of any of these types lasts."""
-    return max(endpoint.timeout_seconds for one in types for endpoint in one.endpoints) + LEASE_SLACK_SECONDS
+    def settled(self, claim: Claim, *, well: bool) -> None:
+        """Take note that the ledger has its answer; not `well` if the claim was lost meanwhile."""
+        crash_point("worker.settled")
+        if not well:
+            told = "The answer for event %s came after its claim was lost; the ledger did not change"
+            self.log(logging.INFO, "late_answer", claim, told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +111,8 @@ class Attempt:
     No call outlasts the run's deadline, nor `_held_until`: the rest of the lease is left for settling.
     """
 
-    def __init__(self, lane: LaneContext, claim: Claim, event_type: EventType, claimed_at: float) -> None:
+    def __init__(self, lane: LaneContext, claim: Claim, event_type: EventType, asked_at: float) -> None:
+        """Begin with a claim that was asked for at `asked_at`."""
         self._lane = lane
         self._ledger = lane.store.ledger
         self._windows = lane.store.windows
@@ -106,49 +121,47 @@ class Attempt:
         self._retry = lane.settings.retry
         self._claim = claim
         self._type = event_type
-        self._claimed_at = claimed_at
-        self._deadline = claimed_at + claim.remaining_seconds
-        self._lease_ends = claimed_at + lease_seconds([event_type])
-        self._held_until = self._lease_ends - LEASE_SLACK_SECONDS / 2
+        self._asked_at = asked_at
+        self._claimed_at = system_clock.monotonic()
+        self._deadline = asked_at + claim.remaining_seconds
+        self.lease_ends = asked_at + event_type.lease_seconds * (2 if claim.alone else 1)
+        self._held_until = self.lease_ends - LEASE_SLACK_SECONDS / 2
         self._guard_seconds = lane.settings.run.guard_seconds or float("inf")
         self._leaving_seconds = LEAVING_SHARE * self._guard_seconds
 
-    @classmethod
-    def claim(cls, lane: LaneContext, release: ClaimCheck, event_type: EventType, *, patient: bool) -> Self | Unclaimed:
-        """Claim a released event; `patient` as in `ClaimTerms`."""
-        claimed_at, lease = system_clock.monotonic(), lease_seconds([event_type])
-        endpoints = [endpoint.name for endpoint in event_type.endpoints]
-        budgets = sorted({endpoint.budget.name for endpoint in event_type.endpoints if endpoint.budget})
-        terms = ClaimTerms(endpoints, lease, event_type.processing_seconds, budgets, patient=patient)
-        try:
-            claim = lane.store.ledger.claim(release, lane.worker_id, lane.settings.revision, terms)
-        except StoreError as error:
-            told = "Event %s could not be claimed, for Redis failed; its release becomes void: %s"
-            lane.log(logging.INFO, "claim", release, told, error)
-            _unclaim(lane, release, claimed_at + lease)
-            return Unclaimed("unknown")
-        if isinstance(claim, Unclaimed):
-            return claim
-        crash_point("worker.claimed")
-        return cls(lane, claim, event_type, claimed_at)
+    def finish(self, connection: Connection | None = None) -> Completion | None:
+        """Take all steps after the claim; return what is completed and still to be settled, if it is.
 
-    def finish(self) -> None:
-        """Take all steps after the claim. If anything fails before the call is made, the event is given back."""
+        `connection` is the one for the slot that came with the claim. If anything fails before the call is made, the
+        event is given back.
+        """
         try:
-            settlement = self._deliver()
+            answered = self._deliver(connection)
         except Exception as error:  # noqa: BLE001  # whatever it is, the event is given back
             if isinstance(error, StoreError):
                 told = "Redis failed while event %s was being sent; it is given back: %s"
-                self._log(logging.INFO, "give_back", told, error)
+                self._lane.log(logging.INFO, "give_back", self._claim, told, error)
             else:
-                self._log(logging.ERROR, "give_back", "Event %s could not be carried; it is given back")
-            settlement = partial(self._ledger.give_back, self._claim)
-        self._settle(settlement)
+                told = "Event %s could not be carried; it is given back"
+                self._lane.log(logging.ERROR, "give_back", self._claim, told)
+            answered = partial(self._ledger.give_back, self._claim)
+        if not isinstance(answered, Answered):
+            self._settle(answered)
+            return None
+        settlement = settlement_of(self._ledger, self._claim, answered, self._retry)
+        if isinstance(settlement, Completion):
+            self._report(answered)
+            return settlement
+        self._settle(partial(self._write, answered, settlement))
+        return None
 
-    def _deliver(self) -> Settlement:
-        """Send the event to the first endpoint that has a slot and answers in time; return how it is to be settled."""
+    def _deliver(self, connection: Connection | None) -> Answered | Settlement:
+        """Send the event to the first endpoint that has a slot and answers in time; return what came of it."""
         if refused := refuse_unsound(self._ledger, self._claim):
+            self._return_slot(connection)
             return refused
+        if connection and (slot := self._slot_in_hand(connection)):
+            return self._answer(self._send(slot, connection), connection)
         for endpoint in _candidates(self._claim, self._type):
             begins_by = self._begins_by(endpoint)
             if system_clock.monotonic() > begins_by:
@@ -166,14 +179,37 @@ class Attempt:
                 if slot is None:
                     self._dispatcher.keep(endpoint, connection)
             if slot is not None:
-                answered = self._answer(self._send(slot, connection), connection)
-                settlement = settlement_of(self._ledger, self._claim, answered, self._retry)
-                return partial(self._write, answered, settlement)
+                return self._answer(self._send(slot, connection), connection)
         return partial(self._ledger.give_back, self._claim)
+
+    def _slot_in_hand(self, connection: Connection) -> _Slot | None:
+        """Return the slot that came with the claim; if it cannot be used at once it is given back."""
+        if self._claimed_at <= self._asked_at + self._leaving_seconds and connection.is_usable():
+            endpoint = in_force(self._endpoint, self._claim.limits)
+            admitted = Admitted(self._claim.stamp, suspect=self._claim.suspect)
+            return _Slot(endpoint, self._call(endpoint), admitted, self._asked_at, self._claimed_at)
+        self._return_slot(connection)
+        return None
+
+    def _return_slot(self, connection: Connection | None) -> None:
+        if connection:
+            self._dispatcher.keep(self._endpoint, connection)
+            self._windows.give_back(self._endpoint, Admitted(self._claim.stamp), self._call(self._endpoint))
+
+    @property
+    def _endpoint(self) -> Endpoint:
+        """The endpoint that the call was released for."""
+        return self._lane.settings.endpoints[self._claim.endpoint]
+
+    def _call(self, endpoint: Endpoint) -> Call:
+        return Call(self._lane.id, self._claim.event_id, endpoint.name)
 
     def _begins_by(self, endpoint: Endpoint) -> float:
         """Return when a call must have begun to be answered before the deadline and within the lease."""
-        needs = needed_seconds(self._type, endpoint.name, self._claim.expected)
+        if endpoint.name == self._claim.endpoint:
+            needs = self._claim.remaining_seconds - self._claim.begin_seconds
+        else:
+            needs = needed_seconds(self._type, endpoint.name, self._claim.expected)
         return min(self._deadline - needs, self._held_until - min(needs, endpoint.timeout_seconds))
 
     def _connect(self, endpoint: Endpoint) -> Connection:
@@ -189,7 +225,7 @@ class Attempt:
         If the answer of Redis took so long that the call would leave late, the slot is given back and asked for again:
         the event keeps its place before those that come after it.
         """
-        call = Call(self._lane.worker_id, self._claim.event_id, endpoint.name)
+        call = self._call(endpoint)
         tries_end = system_clock.monotonic() + LEAVING_TRIES_SECONDS
         while (asked_at := system_clock.monotonic()) <= begins_by:
             admitted = self._windows.acquire(endpoint, call)
@@ -214,9 +250,7 @@ class Attempt:
         # The time-out counts from here: connecting and taking a slot leave the endpoint its whole time to answer.
         gives_up_at = min(self._deadline, self._held_until, slot.taken_at + endpoint.timeout_seconds)
         crash_point("worker.slot_taken")
-        request = Request(
-            claim.event_id, claim.type, claim.wallet_name, claim.release.run_id, claim.attempt + 1, claim.item
-        )
+        request = Request(claim.event_id, claim.type, claim.wallet_name, claim.run_id, claim.attempt + 1, claim.item)
         trouble = self._dispatcher.send(connection, endpoint, request, gives_up_at)
         sent_at = system_clock.monotonic()
         crash_point("worker.sent")
@@ -235,7 +269,7 @@ class Attempt:
         idle_since, self._lane.answered_at = self._lane.answered_at, now
         # Assume that the API read the request one typical call time before it answered. Assuming the fastest would be
         # safer, but most calls would block their slots for longer although they were read in time.
-        read_at = now - call_seconds(self._type, endpoint.name, self._claim.expected)
+        read_at = now - self._call_seconds(endpoint)
         counts_from = read_at - self._guard_seconds
         return Answered(
             endpoint,
@@ -249,40 +283,29 @@ class Attempt:
             cut=sent.gives_up_at == self._deadline <= now,
         )
 
+    def _call_seconds(self, endpoint: Endpoint) -> float:
+        if endpoint.name == self._claim.endpoint:
+            return self._claim.call_seconds
+        return call_seconds(self._type, endpoint.name, self._claim.expected)
+
     def _write(self, answered: Answered, settlement: Settlement) -> bool:
         report(self._windows, self._breaker, answered, self._lane.rests, others=len(self._type.endpoints) > 1)
         crash_point("worker.reported")
         return settlement()
 
-    def _settle(self, settlement: Settlement) -> None:
-        """Settle the event; while Redis is away try again for as long as the lease lasts: the call has been made."""
+    def _report(self, answered: Answered) -> None:
+        """Report a call that completed its event; while Redis is away try again for as long as the lease lasts."""
         while True:
             try:
-                settled = settlement()
-            except StoreError as error:
-                if system_clock.monotonic() < self._lease_ends:
-                    system_clock.sleep(_AGAIN_SECONDS)
+                self._write(answered, lambda: True)
+            except StoreError:
+                if system_clock.monotonic() < self.lease_ends:
+                    system_clock.sleep(AGAIN_SECONDS)
                     continue
-                told = "Event %s could not be settled before its lease ended, it will be sent again: %s"
-                self._log(logging.WARNING, "lose_claim", told, error)
-                return
-            crash_point("worker.settled")
-            if not settled:
-                told = "The answer for event %s came after its claim was lost; the ledger did not change"
-                self._log(logging.INFO, "late_answer", told)
             return
 
-    def _log(self, level: int, action: str, message: str, *args: object) -> None:
-        self._lane.log(level, action, self._claim.release, message, *args)
-
-
-def _unclaim(lane: LaneContext, release: ClaimCheck, until: float) -> None:
-    """Give back an event that may have been claimed; otherwise it would wait for the end of its lease."""
-    while system_clock.monotonic() < until:
-        with suppress(StoreError):
-            lane.store.ledger.unclaim(release, lane.worker_id)
-            return
-        system_clock.sleep(_AGAIN_SECONDS)
+    def _settle(self, settlement: Settlement) -> None:
+        self._lane.settle(self._claim, settlement, self.lease_ends)
 
 
 def _candidates(claim: Claim, event_type: EventType) -> Iterator[Endpoint]:

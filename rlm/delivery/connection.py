@@ -20,6 +20,8 @@ from rlm.delivery.outcome import NO_WAY, kind_of_error
 #: minute costs nothing that could be measured.
 MAX_AGE_SECONDS = 60.0
 
+#: An endpoint rarely closes a connection sooner than this after an answer, seconds.
+_LATELY_SECONDS = 1.0
 _READ_BYTES = 65_536
 
 #: What `socket.getaddrinfo` returns: family, kind, protocol, canonical name, address of each.
@@ -39,9 +41,13 @@ class Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._opened_at = system_clock.monotonic()
+        self._opened_at = self._used_at = system_clock.monotonic()
         #: The endpoint said something on it that nobody had asked for.
         self.spoke = False
+
+    def is_fresh(self, now: float) -> bool:
+        """Return whether it can be counted on at `now`; one that was not used a moment ago is looked at."""
+        return now - self._used_at < _LATELY_SECONDS or self.is_usable()
 
     def is_usable(self) -> bool:
         """Return whether it may serve another call: it is not too old, and quiet."""
@@ -88,6 +94,7 @@ class Connection:
         finally:
             answer.close()
         self.spoke = answer.surplus
+        self._used_at = system_clock.monotonic()
         return answer
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from rlm.core.window import FAILING
 from rlm.delivery import TOO_MANY_REQUESTS, Delivered, Rejected, Throttled, Unreachable
 from rlm.delivery.outcome import DEADLINE
 from rlm.ledger.breaker import ALARMING, FIRST_REST_SECONDS, TooHigh
+from rlm.ledger.claims import Completion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,13 +161,13 @@ def note_failure(breaker: Breaker, endpoint: Endpoint, outcome: Unreachable | Re
 # -- the event
 
 
-def settlement_of(ledger: Ledger, claim: Claim, answered: Answered, retry: RetrySettings) -> Settlement:
-    """Return how an event is to be settled after its call."""
+def settlement_of(ledger: Ledger, claim: Claim, answered: Answered, retry: RetrySettings) -> Settlement | Completion:
+    """Return how an event is to be settled after its call. What is completed is settled with its lane's next turn."""
     endpoint = answered.endpoint
     match answered.outcome:
         case Delivered(status=status, seconds=seconds):
-            waited = {"waited_seconds": answered.waited_seconds, "idle_seconds": answered.idle_seconds}
-            return partial(ledger.complete, claim, endpoint.name, seconds, f"HTTP {status}", **waited)
+            waited = answered.waited_seconds, answered.idle_seconds
+            return Completion(claim, endpoint.name, seconds, f"HTTP {status}", *waited)
         case Throttled(status=status, seconds=seconds, retry_after=rest, kind=kind):
             asked = "" if rest is None else f", asked for a rest of {rest:.1f} s"
             return partial(ledger.throttle, claim, endpoint.name, Heard(f"HTTP {status}{asked}", seconds, kind))

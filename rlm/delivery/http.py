@@ -115,6 +115,26 @@ class Dispatcher:
             self._drop(endpoint, connection)
         return self._opener.open(endpoint.url, seconds)
 
+    def borrow(self) -> dict[str, Connection]:
+        """Take a connection that is kept alive to each endpoint that has one, by URL; to be put back at once."""
+        now = system_clock.monotonic()
+        with self._lock:
+            found = {url: idle.pop() for url, idle in self._idle.items() if idle}
+        ended = [url for url, connection in found.items() if not connection.is_fresh(now)]
+        for url in ended:
+            found.pop(url).close()
+        return found
+
+    def put_back(self, borrowed: Mapping[str, Connection]) -> None:
+        """Put back what was borrowed and not used."""
+        now = system_clock.monotonic()
+        with self._lock:
+            for url, connection in borrowed.items():
+                if now >= self._distrusted_until.get(url, now):
+                    self._idle.setdefault(url, []).append(connection)
+                else:
+                    connection.close()
+
     def keep(self, endpoint: Endpoint, connection: Connection) -> None:
         """Put a connection back that nothing is under way on; one that may not serve another call is closed."""
         now = system_clock.monotonic()

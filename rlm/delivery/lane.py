@@ -1,27 +1,37 @@
-"""The lanes of a worker process: each carries one released event after the other."""
+"""The lanes of a worker process: each takes one turn after the other for as long as calls are released.
+
+A turn is one step in Redis: it settles what the lane has completed and claims its next event. An event that workers
+have died of is carried alone: its lane waits until the others have nothing in hand, and they take no turns meanwhile.
+"""
 
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
-from rlm.core.event import type_of
-from rlm.delivery.attempt import Attempt, LaneContext, lease_seconds
+from rlm.core.failpoints import crash_point
+from rlm.delivery.attempt import AGAIN_SECONDS, Attempt, LaneContext
 from rlm.delivery.effects import Rests
+from rlm.ledger.claims import LaneId, Turn
+from rlm.ledger.limiter import Admitted, Call
 
 if TYPE_CHECKING:
-    from rlm.core.endpoint import EventType
-    from rlm.delivery import Dispatcher
+    from rlm.delivery import Connection, Dispatcher
     from rlm.ledger import Store
-    from rlm.ledger.claims import ClaimCheck
+    from rlm.ledger.claims import Claim, Completion
     from rlm.settings import Settings
 
-#: How long a lane rests whose worker carries another event alone, or has to end others first, seconds.
+log = logging.getLogger(__name__)
+
+#: How long a lane rests whose worker carries an event alone, seconds; and how often one looks that is to carry it.
 _ALONE_SECONDS = 0.25
+_LOOK_SECONDS = 0.02
 
 
 class Lanes:
@@ -33,50 +43,134 @@ class Lanes:
         self._dispatcher = dispatcher
         self._worker_id = worker_id
         self._types = {event_type.name: event_type for event_type in settings.event_types}
+        self._longest_lease = max(event_type.lease_seconds for event_type in settings.event_types)
         self._rests = Rests()
         self._numbers = itertools.count(1)
-        self._of_thread = threading.local()
+        self._idle: list[LaneContext] = []
+        self._lock = threading.Lock()
+        #: The numbers of the lanes with an event in hand, or about to have one; and of the one that carries its alone.
+        self._busy: set[int] = set()
+        self._alone: int | None = None
         #: The open run has another configuration: this worker must be replaced.
         self.outdated = False
-        #: This worker is about to end: what waits to be carried alone is not waited for.
+        #: This worker is about to end.
         self.leaving = False
 
-    def carry(self, release: ClaimCheck) -> None:
-        """Carry one released event as far as it goes. Whatever happens it is settled, given back, or its lease ends."""
-        event_type = self._types.get(type_of(release.event_id))
-        if event_type is None:
-            self._look_at_revision()
-            return
-        patient_until = system_clock.monotonic() + lease_seconds(self._types.values())  # all leases of now end by then
-        while (why := self._try(release, event_type, patient_until)) == "waits":
-            if self.leaving:
-                with suppress(StoreError):
-                    self._store.recovery.void_fetched([release])
+    def carry(self, run_id: str) -> None:
+        """Carry events of a run until no call is released. Each is settled, given back, or its lease ends."""
+        lane = self._idle.pop() if self._idle else self._make_lane()
+        try:
+            self._take_turns(lane, run_id)
+        finally:
+            self._busy.discard(lane.id.number)
+            self._idle.append(lane)
+
+    def _take_turns(self, lane: LaneContext, run_id: str) -> None:
+        completed: Completion | None = None
+        while self._may_turn(lane):
+            borrowed = self._dispatcher.borrow()
+            asked_at = system_clock.monotonic()
+            turn = self._turn(lane, run_id, borrowed, completed)
+            connection = self._put_back(borrowed, turn.claim)
+            if turn.claim is None:
+                self.outdated |= turn.why == "revision"
                 return
-            system_clock.sleep(_ALONE_SECONDS)
-        if why == "alone":
-            system_clock.sleep(_ALONE_SECONDS)  # else it fetched the next event at once, and that in vain as well
+            completed = self._attempt(lane, turn.claim, asked_at, connection)
+            self._busy.discard(lane.id.number)
+        if completed is not None:
+            self._complete(lane, completed)
 
-    def _look_at_revision(self) -> None:
-        """Note whether the open run has another configuration; the type of a forged claim check is in neither."""
-        with suppress(StoreError):
-            run = self._store.runs.current()
-            self.outdated |= run is not None and run.revision != self._settings.revision
+    def _may_turn(self, lane: LaneContext) -> bool:
+        """Return whether a lane takes another turn: not while another one carries its event alone."""
+        with self._lock:
+            alone = self._alone is not None
+            if not alone and not self.leaving and not self.outdated:
+                self._busy.add(lane.id.number)
+                return True
+        if alone:
+            system_clock.sleep(_ALONE_SECONDS)  # else it was sent here again at once, and that in vain as well
+        return False
 
-    def _try(self, release: ClaimCheck, event_type: EventType, patient_until: float) -> str:
-        """Carry the event now; return why it could not be claimed, or an empty string."""
-        patient = system_clock.monotonic() < patient_until
-        attempt = Attempt.claim(self._lane(), release, event_type, patient=patient)
-        if isinstance(attempt, Attempt):
-            attempt.finish()
-            return ""
-        self.outdated |= attempt.why == "revision"
-        return attempt.why
+    def _turn(
+        self, lane: LaneContext, run_id: str, borrowed: dict[str, Connection], completed: Completion | None
+    ) -> Turn:
+        connected = [one.name for one in self._settings.endpoints.values() if one.url in borrowed]
+        try:
+            turn = self._store.ledger.turn(lane.id, run_id, connected, completed)
+        except StoreError as error:
+            if completed is not None:
+                self._complete(lane, completed)
+            log.info("A lane could not take its turn, for Redis failed: %s", error, extra={"action": "claim"})
+            self._give_back_unknown(lane, run_id, completed)
+            return Turn(settled=False, why="unknown")
+        if completed is not None:
+            lane.settled(completed.claim, well=turn.settled)
+        return turn
 
-    def _lane(self) -> LaneContext:
-        """Return the lane of this thread; lanes are numbered from 1 as they come up."""
-        lane: LaneContext | None = getattr(self._of_thread, "lane", None)
-        if lane is None:
-            works_with = self._store, self._settings, self._dispatcher, self._worker_id, self._rests
-            lane = self._of_thread.lane = LaneContext(*works_with, next(self._numbers))
-        return lane
+    def _put_back(self, borrowed: dict[str, Connection], claim: Claim | None) -> Connection | None:
+        """Put the borrowed connections back but for the one that the slot of a claim is for; return that."""
+        used = None
+        if claim is not None and claim.stamp:
+            used = borrowed.pop(self._settings.endpoints[claim.endpoint].url)
+        self._dispatcher.put_back(borrowed)
+        return used
+
+    def _attempt(
+        self, lane: LaneContext, claim: Claim, asked_at: float, connection: Connection | None
+    ) -> Completion | None:
+        crash_point("worker.claimed")
+        attempt = Attempt(lane, claim, self._types[claim.type], asked_at)
+        if not claim.alone:
+            return attempt.finish(connection)
+        try:
+            if self._wait_alone(lane, claim, until=asked_at + self._types[claim.type].lease_seconds):
+                return attempt.finish()
+            lane.settle(claim, partial(self._store.ledger.give_back, claim), attempt.lease_ends)
+        except StoreError as error:
+            told = "Event %s could not be begun, for Redis failed; its lease ends: %s"
+            lane.log(logging.INFO, "give_back", claim, told, error)
+        finally:
+            if self._alone == lane.id.number:
+                self._alone = None
+        return None
+
+    def _wait_alone(self, lane: LaneContext, claim: Claim, until: float) -> bool:
+        """Wait until no other lane of this worker has anything in hand; return whether to carry the event.
+
+        After `until` what others have in hand is no reason to wait: their leases have ended.
+        """
+        with self._lock:
+            if self._alone is not None:
+                return False  # another worker may be free sooner
+            self._alone = lane.id.number
+        while self._busy != {lane.id.number} and system_clock.monotonic() < until:
+            if self.leaving:
+                return False
+            system_clock.sleep(_LOOK_SECONDS)
+        return self._store.ledger.begin_alone(claim)
+
+    def _complete(self, lane: LaneContext, completed: Completion) -> None:
+        """Settle what is completed, without another turn."""
+        claim = completed.claim
+        until = system_clock.monotonic() + self._types[claim.type].lease_seconds
+        lane.settle(claim, partial(self._store.ledger.complete, completed), until)
+
+    def _give_back_unknown(self, lane: LaneContext, run_id: str, completed: Completion | None) -> None:
+        """Give back what the lane may have claimed, the answer being lost; else it would wait for its lease to end."""
+        until = system_clock.monotonic() + self._longest_lease
+        while system_clock.monotonic() < until:
+            with suppress(StoreError):
+                for event_id, call in self._store.ledger.held_by(lane.id).items():
+                    if completed is not None and event_id == completed.claim.event_id:
+                        continue  # it could not be settled: its call was made
+                    if call and (endpoint := self._settings.endpoints.get(call.endpoint)):
+                        slot, of = Admitted(call.stamp), Call(lane.id, event_id, call.endpoint)
+                        self._store.windows.give_back(endpoint, slot, of)
+                    self._store.ledger.unclaim(lane.id, run_id, event_id)
+                return
+            system_clock.sleep(AGAIN_SECONDS)
+
+    def _make_lane(self) -> LaneContext:
+        """Return another lane; they are numbered from 1 as they come up."""
+        lane_id = LaneId(self._worker_id, next(self._numbers))
+        return LaneContext(lane_id, self._store, self._settings, self._dispatcher, self._rests)

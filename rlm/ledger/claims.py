@@ -1,91 +1,195 @@
-"""What a worker has in hand: the events it has claimed, and the note of each call under way.
+"""What a lane works on: the call that is released to it, the event it claims for that, and the note of its call.
 
-A worker's hash `calls:WORKER` has a field for each event in its lanes. The value is empty until the call has its slot,
-then `window id|stamp|endpoint` and, with a budget, `|its window id`. The scripts put the slot's stamp into the note.
+A worker's hash `calls:WORKER` has a field for each event in its lanes, whose value is the note. It begins with the
+number of the lane and a colon. Once the call has its slot, `window id|stamp|endpoint` follows and, with a budget, `|its
+window id`. A minus follows while the lane waits until it can carry the event alone. The scripts put the stamp in.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
+from rlm.core.endpoint import PROBE_SLACK_SECONDS
 from rlm.core.event import type_of
 from rlm.ledger.connect import MICROSECONDS, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from rlm.core.endpoint import Endpoint, EventType
     from rlm.core.expected import Expected, Pair
+    from rlm.ledger.keys import Keys
 
-_NOTE = re.compile(r"([0-9a-f]+)\|(\d{1,17})\|([A-Za-z0-9_.-]{1,100})(?:\|([0-9a-f]+))?")
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimCheck:
-    """What a message carries of a released event, and the number of the release it belongs to."""
-
-    event_id: str
-    run_id: str
-    number: int
+_NOTE = re.compile(
+    r"(?:(?P<lane>\d{1,9}):)?"
+    r"(?:-|(?:(?P<window_id>[0-9a-f]+)\|(?P<stamp>\d{1,17})\|(?P<endpoint>[A-Za-z0-9_.-]{1,100})(?:\|(?P<budget_id>[0-9a-f]+))?)?)"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimTerms:
-    """What a claim depends on. It lasts for `lease_seconds`, and needs a call that fits before the deadline.
+class _OfRelease(msgspec.Struct, frozen=True):
+    type: str
 
-    That is the call of the fastest of the `endpoints`, as published, else `expected_seconds`. The limits in force of
-    `endpoints` and `budgets` come with the claim. An event to be carried alone is not `patient` any more once it has
-    waited longer than a call lasts: what the worker is still said to have in hand then is nobody's.
+
+class _WrittenRelease(msgspec.Struct, frozen=True):
+    of: _OfRelease
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What does not change of the calls of a type to an endpoint: the scripts need no more to claim and take a slot.
+
+    Times are in microseconds. `windows` are the endpoint's and its budget's, with their rules.
     """
 
-    endpoints: Sequence[str]
-    lease_seconds: float
-    expected_seconds: float
-    budgets: Sequence[str] = ()
-    patient: bool = True
+    type: str
+    endpoint: str
+    endpoints: list[str]
+    limited: list[str]
+    pending: str
+    inflight: str
+    lease: int
+    probe: int
+    windows: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, kind: EventType, endpoint: Endpoint, keys: Keys, guard_seconds: float) -> Terms:
+        """Return the terms of calls of a type to one of its endpoints, with the limits in force."""
+        windows: list[dict[str, Any]] = [
+            {
+                "id": one.window_id,
+                "name": one.name,
+                "limit": one.limit.text,
+                "window": keys.window(one.window_id),
+                "health": keys.health(one.window_id),
+                "rules": [[rule.amount, _us(rule.seconds + guard_seconds)] for rule in one.limit.rules],
+            }
+            for one in (endpoint, endpoint.budget)
+            if one is not None
+        ]
+        names, limited = names_called(kind)
+        probe_us = _us(endpoint.timeout_seconds + PROBE_SLACK_SECONDS)
+        zsets = keys.pending(kind.name), keys.inflight(kind.name)
+        return cls(kind.name, endpoint.name, names, limited, *zsets, _us(kind.lease_seconds), probe_us, windows)
+
+
+class Release(msgspec.Struct, frozen=True):
+    """A call that a lane may make: of the first event that waits, on these `terms`. `run` is the id of the open run.
+
+    Moments are in microseconds of Redis time: it is `void` if nobody took it by then, the call must `begin` to be
+    answered before the `deadline`. `call` is how long it is expected to take.
+    """
+
+    run: str
+    void: int
+    begin: int
+    deadline: int
+    call: int
+    of: Terms
+
+
+def names_called(kind: EventType) -> tuple[list[str], list[str]]:
+    """Return the names of a type's endpoints, and those of all that has a limit there."""
+    names = [endpoint.name for endpoint in kind.endpoints]
+    return names, [*names, *sorted({endpoint.budget.name for endpoint in kind.endpoints if endpoint.budget})]
+
+
+def types_released(raw: Iterable[bytes]) -> Iterator[str]:
+    """Yield of what type each release is, as they stand in Redis; what is none is left out."""
+    for one in raw:
+        try:
+            yield msgspec.json.decode(one, type=_WrittenRelease).of.type
+        except msgspec.DecodeError:
+            continue
+
+
+def _us(seconds: float) -> int:
+    return round(seconds * MICROSECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class LaneId:
+    """A lane of a worker; its `number` counts from 1."""
+
+    worker_id: str
+    number: int
+
+    @property
+    def note(self) -> str:
+        """What begins the note of its call."""
+        return f"{self.number}:"
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An event claimed by one lane, with what is needed to send it. `remaining_seconds` is the time to the deadline.
+    """An event claimed by a lane, with what is needed to send it. It is its `number`th claim.
 
-    `limits` are those in force, by the name of endpoint or budget; `expected` is what is published of its type's calls.
+    `remaining_seconds` is the time to the deadline, `begin_seconds` that until the call to `endpoint` must have begun,
+    `call_seconds` how long it is expected to take. With `stamp` it has its slot there, and the rest is empty: `limits`
+    are those in force, by the name of endpoint or budget; `expected` is what is published of its type's calls.
+    `suspect`: the endpoint failed or rested. `alone`: the event is to be carried alone, workers have died of it.
     """
 
-    release: ClaimCheck
-    worker_id: str
+    event_id: str
+    run_id: str
+    lane: LaneId
+    number: int
+    endpoint: str
     remaining_seconds: float
+    begin_seconds: float
+    call_seconds: float
     wallet_name: str
     item: bytes
-    endpoint: str
-    attempt: int
-    tries: int
-    runs: int
-    last_endpoint: str
+    attempt: int = 0
+    tries: int = 0
+    runs: int = 0
+    last_endpoint: str = ""
+    stamp: str = ""
+    suspect: bool = False
+    alone: bool = False
     limits: Mapping[str, str] = field(default_factory=dict)
     expected: Mapping[Pair, Expected] = field(default_factory=dict)
 
     @property
-    def event_id(self) -> str:
-        """The event's id, which is its Idempotency-Key."""
-        return self.release.event_id
+    def worker_id(self) -> str:
+        """The id of the worker that has it."""
+        return self.lane.worker_id
 
     @property
     def type(self) -> str:
         """The name of the event's type."""
-        return type_of(self.release.event_id)
+        return type_of(self.event_id)
 
 
 @dataclass(frozen=True, slots=True)
-class Unclaimed:
-    """There is nothing to do: the release is `stale`, the event is too `late`, the worker's `revision` is old.
+class Completion:
+    """A claimed event that `endpoint` has completed in `seconds`.
 
-    Or the worker carries another one `alone`, or is kept free for it, and the event is pending again. Or it is itself
-    to be carried alone and `waits` until the worker has nothing in hand: it stays released, to be claimed again soon.
+    `waited_seconds` passed from its claim until the call had its slot, `idle_seconds` from its lane's last answer.
+    `answer` is the answer in words, for the event's trail.
     """
 
-    why: str
+    claim: Claim
+    endpoint: str
+    seconds: float
+    answer: str = ""
+    waited_seconds: float = 0.0
+    idle_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What came of a lane's turn. `settled`: what it had completed is; not if its claim was lost meanwhile.
+
+    Without a `claim`, `why` is that no call is released (`none`), the run does not run (`over`), or it has another
+    configuration (`revision`).
+    """
+
+    settled: bool
+    claim: Claim | None = None
+    why: str = ""
 
 
 class CallNote(NamedTuple):
@@ -95,6 +199,7 @@ class CallNote(NamedTuple):
     stamp: str
     endpoint: str
     budget_id: str = ""
+    lane: str = ""
 
     @property
     def window_ids(self) -> list[str]:
@@ -102,10 +207,10 @@ class CallNote(NamedTuple):
         return [one for one in (self.window_id, self.budget_id) if one]
 
 
-def write_note(endpoint: str, window_ids: list[str]) -> str:
+def write_note(lane: LaneId, endpoint: str, window_ids: Sequence[str]) -> str:
     """Write a note for a script that takes or moves the slot: it replaces `%s` by the stamp."""
     window_id, *budget_id = window_ids
-    return "|".join([window_id, "%s", endpoint, *budget_id])
+    return lane.note + "|".join([window_id, "%s", endpoint, *budget_id])
 
 
 def read_note(raw: bytes) -> CallNote | None:
@@ -113,12 +218,20 @@ def read_note(raw: bytes) -> CallNote | None:
 
     Raises ValueError for what is no note.
     """
-    if not raw:
-        return None
     found = _NOTE.fullmatch(raw.decode())
     if found is None:
         raise ValueError(f"no call is noted so: {raw[:40]!r}")
-    return CallNote(*found.groups(default=""))
+    return CallNote(**found.groupdict(default="")) if found["stamp"] else None
+
+
+def is_of_lane(raw: bytes, lane: LaneId) -> bool:
+    """Return whether it is a note of this lane's call."""
+    return raw.startswith(lane.note.encode())
+
+
+def waits_alone(raw: bytes) -> bool:
+    """Return whether it is the note of an event that its lane waits with, to carry it alone."""
+    return raw.endswith(b":-")
 
 
 def is_note(raw: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -62,6 +63,12 @@ MICROSECONDS = 1_000_000
 _UNREADABLE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
 
 
+#: As the last argument of a command: the run id of the server that the connection leads to. It is read once for each
+#: connection, since a restart of the server breaks them all.
+SERVER_ID = "the server of this connection"
+_RUN_ID = re.compile(rb"run_id:([0-9a-f]+)")
+
+
 def text(raw: bytes) -> str:
     """Return a name as text. Bytes that are no text come through, and go back to Redis as they were."""
     return raw.decode(errors=ESCAPED)
@@ -106,7 +113,7 @@ def make_client(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_SECONDS) -> 
         "socket_connect_timeout": socket_timeout,
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
-        "command_packer": _Packer(),
+        "redis_connect_func": _greet,
         "protocol": 2,  # the same replies from every version of redis-py, and no more to agree on when connecting
     }
     try:
@@ -129,11 +136,25 @@ def _check_certificates(url: str) -> None:
                 require_regular(Path(value))
 
 
+def _greet(connection: Any) -> None:
+    """Log in, and learn which server the connection leads to; who may not know is given no slots."""
+    connection.on_connect()
+    connection.send_command("INFO", "server")
+    with suppress(redis.ResponseError):
+        found = _RUN_ID.search(connection.read_response())
+        connection._command_packer = _Packer(found[1] if found else b"")  # noqa: SLF001  # each connection has its own
+
+
 class _Packer(HiredisRespSerializer):
-    """Packs commands; a name that was read as `ESCAPED` is sent as it was."""
+    """Packs commands; a name that was read as `ESCAPED` is sent as it was, `SERVER_ID` as what it stands for."""
+
+    def __init__(self, server_id: bytes) -> None:
+        self._server_id = server_id
 
     def pack(self, *args: Any) -> Any:
         """Return what goes over the wire."""
+        if args[-1] is SERVER_ID:
+            args = (*args[:-1], self._server_id)
         try:
             return super().pack(*args)
         except UnicodeEncodeError:
@@ -151,7 +172,7 @@ def _sentinel_client(url: str, options: dict[str, Any]) -> redis.Redis:
     login = {
         name: unquote(value) for name, value in (("username", parts.username), ("password", parts.password)) if value
     }
-    asking = {name: value for name, value in options.items() if name != "command_packer"}  # that is a connection's
+    asking = {name: value for name, value in options.items() if name != "redis_connect_func"}  # that is a connection's
     sentinel = Sentinel(sentinels, sentinel_kwargs=asking, **options, **login)  # type: ignore[no-untyped-call]
     client: redis.Redis = sentinel.master_for(unquote(service), db=int(db or 0))  # type: ignore[no-untyped-call]
     return client

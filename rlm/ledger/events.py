@@ -1,38 +1,42 @@
 """The ledger: every event in exactly one state, each step between states one script that checks what it moves.
 
-Here is what happens to an event as it is sent: released, claimed, settled or given back. What brings back events that
-were lost on the way is in recovery.py.
+Here is what happens to an event as it is sent: its call is released, a lane claims it, settles it or gives it back.
+What brings back events that were lost on the way is in recovery.py.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
 
 from rlm.core import trail
 from rlm.core.clock import system_clock
-from rlm.core.endpoint import ANSWER_SLACK_SECONDS
-from rlm.core.event import Reason, encode_letter, is_type_name, type_of
+from rlm.core.event import Reason, encode_letter, is_type_name
 from rlm.core.trail import CallEnd, Counts, Heard
-from rlm.ledger.claims import Claim, ClaimCheck, ClaimTerms, Unclaimed
-from rlm.ledger.connect import MICROSECONDS, text, translated, translating
+from rlm.ledger.claims import Claim, LaneId, Release, Turn, find_note, is_of_lane, names_called, types_released
+from rlm.ledger.connect import MICROSECONDS, SERVER_ID, text, translated, translating
+from rlm.ledger.limiter import KEEP_SECONDS
 from rlm.ledger.measures import read_expected
 from rlm.ledger.recovery import POISON_DEATHS
-from rlm.ledger.scripts import Call, Part
+from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import redis
 
+    from rlm.core.endpoint import EventType
+    from rlm.ledger.claims import CallNote, Completion
     from rlm.ledger.keys import Keys
-    from rlm.ledger.recovery import Recovery
     from rlm.ledger.scripts import Argument, Command
 
-#: A release that nobody claims is void after this many seconds, and its event pending again.
+#: A release that no lane takes is void after this many seconds.
 CLAIM_SECONDS = 1.0
-#: A worker is kept free for so long for an event that is to be carried alone and has to wait, if it does not ask again.
-HOLD_SECONDS = 1.0
+#: Commands whose replies are the counts of one type.
+_PER_TYPE = 5
 
 _NOTHING = Heard()
 
@@ -57,131 +61,127 @@ class _Called:
 
 
 class Ledger(Part):
-    """The verbs of the ledger. Every one may be repeated: the second time changes nothing."""
+    """The verbs of the ledger. Every one but `turn` may be repeated: the second time changes nothing."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, dedupe_seconds: float, recovery: Recovery) -> None:
+    def __init__(
+        self, client: redis.Redis, keys: Keys, dedupe_seconds: float, event_types: Sequence[EventType], revision: str
+    ) -> None:
         super().__init__(client, keys)
-        self._recovery = recovery
         self._dedupe_ms = round(dedupe_seconds * 1000)
+        self._names = {kind.name: names_called(kind) for kind in event_types}
+        self._revision = revision
 
-    def release(
-        self, token: int, run_id: str, wanted: Mapping[str, Sequence[str]], claim_seconds: float = CLAIM_SECONDS
-    ) -> list[ClaimCheck]:
-        """Release the first pending events of each type in `wanted`: one for each endpoint there, in that order."""
-        keys = self._keys
-        first = self._batch(("ZRANGE", keys.pending(name), 0, len(ends) - 1) for name, ends in wanted.items())
-        found = [[text(one) for one in ids] for ids in first]
-        calls: list[Call] = []
-        for (name, endpoints), ids in zip(wanted.items(), found, strict=True):
-            args: list[str | int] = [token, run_id, round(claim_seconds * MICROSECONDS)]
-            for event_id, endpoint in zip(ids, endpoints, strict=False):
-                args += [event_id, endpoint]
-            events = map(keys.event, ids[: len(endpoints)])
-            calls.append(([keys.lease, keys.current, keys.pending(name), keys.released(name), *events], args))
-        checks = []
-        for name, ids, numbers in zip(wanted, found, self._run_each("release_events", calls), strict=True):
-            for event_id, number in zip(ids, numbers, strict=False):
-                if number > 0:
-                    checks.append(ClaimCheck(event_id, run_id, number))
-                elif number < 0:
-                    self._recovery.condemn(token, run_id, name, event_id)
-        return checks
+    def release(self, token: int, run_id: str, releases: Iterable[Release]) -> int:
+        """Release calls; return how many are released by now."""
+        keys, encoded = self._keys, map(msgspec.json.encode, releases)
+        return int(self._run("release_calls", [keys.lease, keys.current, keys.releases], [token, run_id, *encoded]))
 
     @translating
-    def claim(self, check: ClaimCheck, worker_id: str, revision: str, terms: ClaimTerms) -> Claim | Unclaimed:
-        """Claim a released event for one lane of a worker whose configuration is `revision`, on these `terms`."""
-        keys, name, run_id = self._keys, type_of(check.event_id), check.run_id
+    def turn(
+        self, lane: LaneId, run_id: str, connected: Iterable[str] = (), completed: Completion | None = None
+    ) -> Turn:
+        """Settle what the lane has `completed`, and claim the next event for it, with its slot if it is `connected`.
+
+        `connected` are the endpoints that the lane has a connection to. Nothing is claimed without a `run_id`.
+
+        Raises:
+            StoreError: whether it was settled, and whether an event was claimed, is not known: see `held_by`.
+        """
+        keys, done = self._keys, completed.claim if completed else None
+        settled_run = done.run_id if done else run_id
         reply = self._run(
-            "claim_event",
+            "take_turn",
             [
-                keys.current,
                 keys.run(run_id),
-                keys.event(check.event_id),
-                keys.released(name),
-                keys.inflight(name),
-                keys.pending(name),
-                keys.calls(worker_id),
+                keys.releases,
+                keys.epoch,
                 keys.limits,
                 keys.expected,
-                keys.alone(worker_id),
+                keys.calls(lane.worker_id),
+                keys.event(""),
+                keys.inflight(done.type if done else ""),
+                keys.tally(settled_run),
+                keys.timings(settled_run),
             ],
             [
+                lane.worker_id,
+                lane.note,
                 run_id,
-                check.number,
-                check.event_id,
-                worker_id,
-                revision,
-                round(terms.lease_seconds * MICROSECONDS),
-                round(terms.expected_seconds * MICROSECONDS),
-                round(ANSWER_SLACK_SECONDS * MICROSECONDS),
-                name,
+                self._revision,
+                f" {' '.join(connected)} ",
+                KEEP_SECONDS * MICROSECONDS,
                 POISON_DEATHS - 1,
-                round(HOLD_SECONDS * MICROSECONDS) if terms.patient else 0,
-                len(terms.endpoints),
-                *terms.endpoints,
-                *terms.budgets,
+                *_completion_args(completed),
+                self._dedupe_ms,
+                SERVER_ID,
             ],
         )
-        if reply[0] != b"claimed":
-            return Unclaimed(text(reply[0]))
-        _, remaining, wallet, item, endpoint, attempt, tries, runs, last, *told = reply
-        published, limits = told[: len(terms.endpoints)], told[len(terms.endpoints) :]
-        limited = zip([*terms.endpoints, *terms.budgets], limits, strict=True)
+        settled, why, *claimed = reply
+        if not claimed:
+            return Turn(bool(settled), None, text(why))
+        return Turn(bool(settled), self._read_claim(lane, run_id, claimed))
+
+    def _read_claim(self, lane: LaneId, run_id: str, claimed: Sequence[Any]) -> Claim:
+        event_id, number, name, endpoint, stamp, suspect, alone, remaining, begin, call, wallet, item, *more = claimed
+        attempt, tries, runs, last, *told = more
+        kind = text(name)
+        limits, expected = {}, {}
+        if told:
+            endpoints, limited = self._names.get(kind, ([], []))
+            published = zip(endpoints, told[: len(endpoints)], strict=True)
+            expected = {(kind, one): read_expected(raw) for one, raw in published if raw}
+            in_force = zip(limited, told[len(endpoints) :], strict=True)
+            limits = {one: text(limit) for one, limit in in_force if limit}
         return Claim(
-            check,
-            worker_id,
+            text(event_id),
+            run_id,
+            lane,
+            int(number),
+            text(endpoint),
             int(remaining) / MICROSECONDS,
+            int(begin) / MICROSECONDS,
+            int(call) / MICROSECONDS,
             text(wallet),
             item,
-            text(endpoint),
             int(attempt),
             int(tries),
             int(runs),
             text(last),
-            {one: text(limit) for one, limit in limited if limit},
-            {(name, one): read_expected(raw) for one, raw in zip(terms.endpoints, published, strict=True) if raw},
+            text(stamp),
+            bool(suspect),
+            bool(alone),
+            limits,
+            expected,
         )
 
-    def complete(
-        self,
-        claim: Claim,
-        endpoint: str,
-        seconds: float,
-        answer: str = "",
-        *,
-        waited_seconds: float = 0.0,
-        idle_seconds: float = 0.0,
-    ) -> bool:
-        """Settle an event as completed by `endpoint` in `seconds`; False when the claim was lost meanwhile.
+    def complete(self, completed: Completion) -> bool:
+        """Settle an event as completed; False when the claim was lost meanwhile."""
+        return self.turn(completed.claim.lane, "", completed=completed).settled
 
-        `waited_seconds` passed from its claim until the call had its slot, `idle_seconds` from its lane's last answer.
-        `answer` is the answer in words, for the event's trail, as is what was `heard` in the verbs below.
-        """
-        args = [
-            *_settle_args(claim.release, claim.worker_id),
-            claim.type,
-            endpoint,
-            f"{seconds * 1000:.1f}",
-            self._dedupe_ms,
-            _entry(claim, endpoint, CallEnd.COMPLETED, Heard(answer, seconds)),
-            f"{waited_seconds * 1000:.1f}",
-            f"{idle_seconds * 1000:.1f}",
-        ]
-        keys = [*self._settle_keys(claim.release, claim.worker_id), self._keys.timings(claim.release.run_id)]
-        return bool(self._run("complete_event", keys, args))
+    def begin_alone(self, claim: Claim) -> bool:
+        """Begin to carry an event alone that its lane has waited with; False when the claim was lost meanwhile."""
+        return bool(self._run("begin_alone", [self._keys.calls(claim.worker_id)], [claim.event_id, claim.lane.note]))
+
+    @translating
+    def held_by(self, lane: LaneId) -> dict[str, CallNote | None]:
+        """Return the events that a lane has in hand according to the ledger, each with its call if that has a slot."""
+        notes = self._hgetall(self._keys.calls(lane.worker_id))
+        return {text(event_id): find_note(raw) for event_id, raw in notes.items() if is_of_lane(raw, lane)}
+
+    @translating
+    def unclaim(self, lane: LaneId, run_id: str, event_id: str) -> bool:
+        """Give back what a lane has claimed without knowing; False when it has not."""
+        number = self._hget(self._keys.event(event_id), "claims") or b"0"
+        return self._give_back(Claim(event_id, run_id, lane, int(number), "", 0, 0, 0, "", b""), "pending")
 
     def give_back(self, claim: Claim) -> bool:
         """Make an event pending again that was not sent; False when the claim was lost meanwhile."""
-        return self.unclaim(claim.release, claim.worker_id)
-
-    def unclaim(self, check: ClaimCheck, worker_id: str) -> bool:
-        """Give back what the worker may have claimed, the answer being lost; False when it had not."""
-        return self._give_back(check, worker_id, "pending")
+        return self._give_back(claim, "pending")
 
     def throttle(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Make an event pending again that `endpoint` throttled: no attempt is spent. False when the claim was lost."""
         called = _Called(claim, endpoint, CallEnd.THROTTLED, heard)
-        return self._give_back(claim.release, claim.worker_id, "pending", called)
+        return self._give_back(claim, "pending", called)
 
     def retry(
         self, claim: Claim, endpoint: str, delay_seconds: float, heard: Heard = _NOTHING, *, cut: bool = False
@@ -191,31 +191,29 @@ class Ledger(Part):
         `cut`: its call was cut by the run's deadline, which is no failing of the endpoint.
         """
         called = _Called(claim, endpoint, CallEnd.ERROR, heard, failing=not cut)
-        return self._give_back(claim.release, claim.worker_id, "backoff", called, delay_seconds)
+        return self._give_back(claim, "backoff", called, delay_seconds)
 
     def spend(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Leave an event to the next run, its attempts of this run being spent."""
         called = _Called(claim, endpoint, CallEnd.ERROR, heard, failing=True)
-        return self._give_back(claim.release, claim.worker_id, "spent", called)
+        return self._give_back(claim, "spent", called)
 
-    def _give_back(
-        self, check: ClaimCheck, worker_id: str, where: str, called: _Called | None = None, delay_seconds: float = 0.0
-    ) -> bool:
+    def _give_back(self, claim: Claim, where: str, called: _Called | None = None, delay_seconds: float = 0.0) -> bool:
         """Give an event back to `where`, with the call that was made for it, if one was."""
         target = {"pending": self._keys.pending, "backoff": self._keys.backoff, "spent": self._keys.spent}[where]
-        args = [*_settle_args(check, worker_id), check.run_id, where, round(delay_seconds * MICROSECONDS)]
+        args = [*_settle_args(claim), claim.run_id, where, round(delay_seconds * MICROSECONDS)]
         args += called.args if called else ["", "", "", b"", ""]
-        keys = [*self._settle_keys(check, worker_id), target(type_of(check.event_id))]
+        keys = [*self._settle_keys(claim), target(claim.type)]
         return bool(self._run("return_event", keys, args))
 
     def fail(self, claim: Claim, reason: Reason, detail: str, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Settle an event as failed: it becomes a dead letter. False when the claim was lost meanwhile."""
-        run_id, now = claim.release.run_id, system_clock.now()
+        run_id, now = claim.run_id, system_clock.now()
         letter = encode_letter(
             claim.item, reason, detail, failed_at=now, run_id=run_id, event=claim.event_id, endpoint=endpoint
         )
         args = [
-            *_settle_args(claim.release, claim.worker_id),
+            *_settle_args(claim),
             claim.type,
             endpoint,
             int(reason is Reason.ATTEMPTS_SPENT),
@@ -224,7 +222,7 @@ class Ledger(Part):
             _entry(claim, endpoint, CallEnd.REJECTED if reason is Reason.REJECTED else CallEnd.ERROR, heard),
             heard.kind,
         ]
-        keys = [*self._settle_keys(claim.release, claim.worker_id), self._keys.failed]
+        keys = [*self._settle_keys(claim), self._keys.failed]
         return bool(self._run("fail_event", keys, args))
 
     def types(self) -> list[str]:
@@ -239,30 +237,79 @@ class Ledger(Part):
 
     def count_commands(self, types: Sequence[str]) -> list[Command]:
         """Return the commands whose replies `read_counts` reads."""
+        return [*self._zset_commands(types), ("LRANGE", self._keys.releases, 0, -1)]
+
+    def read_counts(self, replies: Sequence[Any], types: Sequence[str]) -> dict[str, Counts]:
+        """Read the replies to the commands of `count_commands`."""
+        *numbers, raw = replies
+        return _counts(numbers, types, Counter(types_released(raw)))
+
+    def count_waiting(self, types: Sequence[str]) -> tuple[dict[str, Counts], int]:
+        """Count as `count` does, but for what is released: return how many calls are, of all types together."""
+        commands = [*self._zset_commands(types), ("LLEN", self._keys.releases)]
+        *numbers, released = self._batch(commands, transaction=True)
+        return _counts(numbers, types, {}), released
+
+    def _zset_commands(self, types: Sequence[str]) -> list[Command]:
         commands: list[Command] = []
         for name in types:
             commands += [("ZCARD", key) for key in (self._keys.pending(name), *self._keys.holders(name))]
             commands.append(("ZCOUNT", self._keys.inflight(name), "-inf", 0))
         return commands
 
-    def read_counts(self, replies: Sequence[int], types: Sequence[str]) -> dict[str, Counts]:
-        """Read the replies to the commands of `count_commands`."""
-        return {name: Counts(*replies[6 * index : 6 * index + 6]) for index, name in enumerate(types)}
+    @translating
+    def releases(self) -> list[str]:
+        """Return of what type each released call is, the next one first."""
+        return list(types_released(self._lrange(self._keys.releases, 0, -1)))
+
+    @translating
+    def first_void_us(self) -> int | None:
+        """Return when the next released call is void, microseconds of Redis time; None if none is released."""
+        first = self._lrange(self._keys.releases, 0, 0)
+        return msgspec.json.decode(first[0], type=Release).void if first else None
 
     def count_retried(self, types: Sequence[str]) -> dict[str, int]:
         """Count the events of each type that enter the next run because a dead letter was retried."""
         found = self._batch((("ZCARD", self._keys.retried(name)) for name in types), transaction=True)
         return dict(zip(types, found, strict=True))
 
-    def _settle_keys(self, check: ClaimCheck, worker_id: str) -> list[str]:
-        keys, name = self._keys, type_of(check.event_id)
-        return [keys.event(check.event_id), keys.inflight(name), keys.calls(worker_id), keys.tally(check.run_id)]
+    def _settle_keys(self, claim: Claim) -> list[str]:
+        keys = self._keys
+        return [
+            keys.event(claim.event_id),
+            keys.inflight(claim.type),
+            keys.calls(claim.worker_id),
+            keys.tally(claim.run_id),
+        ]
 
 
-def _settle_args(check: ClaimCheck, worker_id: str) -> list[Argument]:
-    return [check.event_id, worker_id, check.number]
+def _settle_args(claim: Claim) -> list[Argument]:
+    return [claim.event_id, claim.worker_id, claim.number]
+
+
+def _completion_args(completed: Completion | None) -> list[Argument]:
+    if completed is None:
+        return [""] * 7
+    claim = completed.claim
+    return [
+        claim.event_id,
+        claim.number,
+        claim.type,
+        completed.endpoint,
+        f"{completed.seconds * 1000:.1f} {completed.waited_seconds * 1000:.1f}",
+        f"{completed.idle_seconds * 1000:.1f}",
+        _entry(claim, completed.endpoint, CallEnd.COMPLETED, Heard(completed.answer, completed.seconds)),
+    ]
+
+
+def _counts(numbers: Sequence[int], types: Sequence[str], released: Mapping[str, int]) -> dict[str, Counts]:
+    found = {}
+    for index, name in enumerate(types):
+        pending, *held = numbers[_PER_TYPE * index : _PER_TYPE * (index + 1)]
+        found[name] = Counts(pending, 0, *held).release(released.get(name, 0))
+    return found
 
 
 def _entry(claim: Claim, endpoint: str, answer: CallEnd, heard: Heard) -> bytes:
     """Write the entry that a call leaves in its event's trail."""
-    return trail.encode(claim.release.run_id, claim.attempt + 1, endpoint, answer, heard, claim.worker_id)
+    return trail.encode(claim.run_id, claim.attempt + 1, endpoint, answer, heard, claim.worker_id)

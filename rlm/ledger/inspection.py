@@ -48,7 +48,7 @@ _LENGTHS = {
 }
 #: Families whose keys expire, and what `PTTL` says of one that never does: a worker would be kept free, or taken for
 #: living, for ever.
-_EXPIRING = {"alone", "process"}
+_EXPIRING = {"process"}
 _NEVER = -1
 #: Families whose flaws cost the whole key: half of it would say something else.
 _WHOLE = {"epoch", "run"}
@@ -147,7 +147,6 @@ def _of_processes(store: Store) -> Iterator[_Place]:
             yield _Place("process", keys.process(role, one), KeyType.STRING)
             if role is Role.WORKER:
                 yield _Place("calls", keys.calls(one), KeyType.HASH, test=schema.both(schema.is_text, is_note))
-                yield _Place("alone", keys.alone(one), KeyType.STRING)
                 yield _Place("dramatiq", keys.brokers(f"__acks__.{one}.rlm"), KeyType.SET)
 
 

@@ -16,12 +16,13 @@ epoch                      hash    what the memory of Redis is vouched for with:
 types                      set     names of the types that have or had events in the ledger
 event:ID                   hash    one event, its trail with it (rlm/core/trail.py); until settled, then
                                    `queue.dedupe_seconds` without its item
-pending:TYPE               zset    events to be released, by priority, then age; leftovers while no run is open
+pending:TYPE               zset    events that wait for a call, by priority, then age; leftovers while no run is open
+released:TYPE              zset    events that a version before this one had released; pending once a run is conducted
 backoff:TYPE               zset    events waiting for another attempt, by when (microseconds of Redis time)
 spent:TYPE                 zset    events that spent their attempts of this run; pending again when it closes
-released:TYPE              zset    events whose message is sent, by when it is void
 inflight:TYPE              zset    claimed events, by the end of their lease; negative until they have a slot
 retried:TYPE               zset    dead letters retried by hand, pending from the next run on
+releases                   list    calls that lanes may make, the next one first (JSON): `Release`, rlm/ledger/claims.py
 current                    string  id of the open run; absent between runs
 run:ID                     hash    the open run: state, deadline, plan; until it is closed
 tally:ID                   hash    its counts, `what:name`, and `failing:TYPE ENDPOINT`, `trouble:ENDPOINT WHAT`; until
@@ -53,7 +54,6 @@ processes:ROLE             set     ids of the workers, supervisors or schedulers
                                    somebody has cleaned up after it
 process:ROLE:ID            string  one of them (JSON); expires when it is no longer heard of
 calls:WORKER               hash    event id -> the call under way in one of the worker's lanes
-alone:WORKER               string  id of the event that it carries alone, suspected of killing it; empty: kept free
 requests                   list    asks to start a run (JSON), taken by the scheduler
 reply:ID                   string  the answer to one of them; a minute
 quarantine                 hash    key set aside -> which it was, what was wrong, when (JSON): rlm/ledger/quarantine.py
@@ -111,6 +111,7 @@ class Keys:
         self.epoch = f"{prefix}:epoch"
         self.sequence = f"{prefix}:sequence"
         self.types = f"{prefix}:types"
+        self.releases = f"{prefix}:releases"
         self.current = f"{prefix}:current"
         self.records = f"{prefix}:records"
         self.totals = f"{prefix}:totals"
@@ -146,7 +147,6 @@ class Keys:
         self.health = self._each("health")  #: likewise
         self.processes = self._each("processes")  #: of a role
         self.calls = self._each("calls")  #: of a worker
-        self.alone = self._each("alone")  #: of a worker
         self.restarted = self._each("restarted")  #: of a worker
         self.reply = self._each("reply")  #: to a request
         self.wake = self._each("wake")  #: the channel of `workers`, `supervisors` or `scheduler`
@@ -176,16 +176,15 @@ class Keys:
         """Return all zsets of a type, by the place of the events in each."""
         return {
             Place.PENDING: self.pending(type_name),
-            Place.RELEASED: self.released(type_name),
             Place.IN_FLIGHT: self.inflight(type_name),
             Place.BACKING_OFF: self.backoff(type_name),
             Place.SPENT: self.spent(type_name),
             Place.RETRIED: self.retried(type_name),
         }
 
-    def holders(self, type_name: str) -> tuple[str, str, str, str]:
-        """Return the zsets of a type that only an open run fills: released, inflight, backoff, spent."""
-        return self.released(type_name), self.inflight(type_name), self.backoff(type_name), self.spent(type_name)
+    def holders(self, type_name: str) -> tuple[str, str, str]:
+        """Return the zsets of a type that only an open run fills: inflight, backoff, spent."""
+        return self.inflight(type_name), self.backoff(type_name), self.spent(type_name)
 
 
 #: An item of so many bytes is read as a whole, however small `queue.max_item_bytes` is.

@@ -17,7 +17,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from rlm.core.event import type_of
 from rlm.ledger.claims import write_note
-from rlm.ledger.connect import MICROSECONDS, text
+from rlm.ledger.connect import MICROSECONDS, SERVER_ID, text
 from rlm.ledger.scripts import Script
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from limits import RateLimitItem
 
     from rlm.core.endpoint import Limit
+    from rlm.ledger.claims import LaneId
     from rlm.ledger.keys import Keys
 
 #: Slots are kept this long at least, for the log of calls sent; longer if a rule looks further back.
@@ -53,9 +54,9 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a slot is taken for: an event in a lane of a worker. Noted with the slot, should the worker die."""
+    """What a slot is taken for: an event in a lane. Noted with the slot, should the worker die."""
 
-    worker_id: str
+    lane: LaneId
     event_id: str
     endpoint: str
 
@@ -114,7 +115,7 @@ class WindowStorage(RedisStorage):
             KEEP_SECONDS * MICROSECONDS,
             round(probe_seconds * MICROSECONDS),
             call.event_id if call else "",
-            write_note(call.endpoint, list(rules)) if call else "",
+            write_note(call.lane, call.endpoint, list(rules)) if call else "",
         ]
         keys = [*call_keys(self._keys, call), self._keys.epoch, self._keys.limits]
         for window_id, together in rules.items():
@@ -122,7 +123,7 @@ class WindowStorage(RedisStorage):
             args += [*(limits or {}).get(window_id, ("", "")), len(together)]
             for amount, seconds in together:
                 args += [amount, round((seconds + self._guard_seconds) * MICROSECONDS)]
-        granted, wait, stamp, suspect = self._acquire(self._client, keys, args)
+        granted, wait, stamp, suspect = self._acquire(self._client, keys, [*args, SERVER_ID])
         if granted:
             return Admitted(text(stamp), suspect=bool(suspect))
         return Refused(None if wait < 0 else wait / MICROSECONDS)
@@ -157,4 +158,4 @@ def call_keys(keys: Keys, call: Call | None) -> list[str]:
     """Return the keys where a call is noted; unused ones if there is none."""
     if call is None:
         return [keys.calls(""), keys.inflight("")]
-    return [keys.calls(call.worker_id), keys.inflight(type_of(call.event_id))]
+    return [keys.calls(call.lane.worker_id), keys.inflight(type_of(call.event_id))]

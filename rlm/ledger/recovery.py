@@ -10,7 +10,7 @@ from rlm.core.errors import StoreGarbledError
 from rlm.core.event import BadItemError, Reason, decode_item, encode_letter, type_of
 from rlm.core.text import safe_line
 from rlm.core.trail import CallEnd, Heard
-from rlm.ledger.claims import CallNote, find_note
+from rlm.ledger.claims import CallNote, find_note, waits_alone
 from rlm.ledger.connect import names_of, text, translated, translating
 from rlm.ledger.limiter import KEEP_SECONDS
 from rlm.ledger.quarantine import Quarantine
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
     import redis
 
-    from rlm.ledger.claims import ClaimCheck
     from rlm.ledger.keys import Keys
 
 #: An event in whose lease this many workers died is a dead letter: it may be what kills them. The last of them has
 #: nothing else in hand: an event one death short of it is carried alone, so that none dies of its batch-mate.
 POISON_DEATHS = 3
+#: The score of a pending event that cannot be sent: `take_turn` gives it that.
+OUT_OF_THE_WAY = 2**53 - 1
 #: What became of a worker, by how its events are taken back.
 _LOST = {"dead": "died", "ended": "was ended"}
 
@@ -90,38 +91,26 @@ class Recovery(Part):
 
     def promote(self, types: Iterable[str], now_us: int) -> int:
         """Make events pending again whose back-off is over; return how many."""
-        promoted = 0
+        return sum(self._promote(name, self._keys.backoff(name), now_us) for name in types)
+
+    def _promote(self, name: str, zset: str, until: int | str) -> int:
+        ids = self._due(zset, until)
+        keys = [zset, self._keys.pending(name), *map(self._keys.event, ids)]
+        return int(self._run("promote_events", keys, ids)) if ids else 0
+
+    def void_releases(self, token: int) -> int:
+        """Take back the released calls that no lane has made in time; return how many."""
+        return int(self._run("void_releases", [self._keys.lease, self._keys.releases], [token]))
+
+    def condemn_unsound(self, token: int, run_id: str, types: Iterable[str]) -> None:
+        """Make dead letters of the pending events that lanes found to be none that can be sent."""
         for name in types:
-            if ids := self._due(self._keys.backoff(name), now_us):
-                keys = [self._keys.backoff(name), self._keys.pending(name), *map(self._keys.event, ids)]
-                promoted += int(self._run("promote_events", keys, ids))
-        return promoted
+            for event_id in self._due(self._keys.pending(name), "+inf", OUT_OF_THE_WAY):
+                self.condemn(token, run_id, name, event_id)
 
-    def void_fetched(self, checks: Iterable[ClaimCheck]) -> int:
-        """Make released events pending again whose messages a worker had fetched when it died; return how many."""
-        by_type: dict[str, list[ClaimCheck]] = {}
-        for check in checks:
-            by_type.setdefault(type_of(check.event_id), []).append(check)
-        return sum(
-            self._void(name, "dead", [(one.event_id, str(one.number)) for one in fetched])
-            for name, fetched in by_type.items()
-        )
-
-    def void_unclaimed(self, types: Iterable[str], now_us: int) -> int:
-        """Make released events pending again that nobody claimed in time; return how many."""
-        returned = 0
-        for name in types:
-            if ids := self._due(self._keys.released(name), now_us):
-                returned += self._void(name, "expired", [(one, "") for one in ids])
-        return returned
-
-    def _void(self, type_name: str, when: str, events: Sequence[tuple[str, str]]) -> int:
-        keys = [self._keys.released(type_name), self._keys.pending(type_name)]
-        args = [when]
-        for event_id, number in events:
-            keys.append(self._keys.event(event_id))
-            args += [event_id, number]
-        return int(self._run("return_release", keys, args))
+    def take_over(self, types: Iterable[str]) -> int:
+        """Make events pending that a version before this one had released; return how many."""
+        return sum(self._promote(name, self._keys.released(name), "+inf") for name in types)  # few: lanes had them
 
     def drop(self, event_ids: Sequence[str]) -> tuple[int, bool]:
         """Remove events for good that are left over, and forget them.
@@ -163,6 +152,8 @@ class Recovery(Part):
     @translating
     def _take_back(self, event_id: str, worker_id: str, call: bytes, when: str) -> int:
         note = find_note(call) or CallNote("", "", "")
+        if waits_alone(call):  # its lane had not begun to carry it: others may have killed its worker
+            when = {"dead": "ended", "expired": "closing"}.get(when, when)
         name, keys = type_of(event_id), self._keys
         run_id = self._client.get(keys.current)
         item, attempt = self._fields(event_id, "item", "attempt")
@@ -229,7 +220,7 @@ class Recovery(Part):
             if found:
                 self._client.sadd(keys.types, *found)
 
-    def _due(self, zset: str, until_us: int, since_us: int = 0) -> list[str]:
+    def _due(self, zset: str, until_us: int | str, since_us: int = 0) -> list[str]:
         with translated(self._client):
             found = self._client.zrangebyscore(zset, since_us, until_us, start=0, num=CHUNK)
         return [text(one) for one in cast("list[bytes]", found)]

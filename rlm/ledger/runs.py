@@ -192,6 +192,7 @@ class Runs(Part):
                 keys.wanted,
                 keys.measured,
                 keys.totals,
+                keys.releases,
                 *(holder for name in types for holder in keys.holders(name)),
             ],
             [run_id, msgspec.json.encode(record), wanted, len(kept) // 2, *kept, *more],

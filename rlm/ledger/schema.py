@@ -11,6 +11,7 @@ import msgspec
 from rlm.core.endpoint import Limit
 from rlm.core.event import is_type_name
 from rlm.core.expected import Measured
+from rlm.ledger.claims import Release
 from rlm.ledger.keys import KeyType
 from rlm.ledger.measures import read_completed, read_expected
 
@@ -74,6 +75,11 @@ def is_stamp(raw: bytes) -> bool:
 def is_moved(raw: bytes) -> bool:
     """Whether it says of a slot when its call was sent."""
     return _MOVED.fullmatch(raw) is not None
+
+
+def is_release(raw: bytes) -> bool:
+    """Whether it is a released call."""
+    return _reads(lambda: msgspec.json.decode(raw, type=Release))
 
 
 def is_limit(raw: bytes) -> bool:
@@ -172,6 +178,7 @@ ALWAYS: tuple[tuple[str, KeyType, Callable[..., bool]], ...] = (
     ("epoch", KeyType.HASH, is_epoch_field),
     ("types", KeyType.SET, is_type_name),
     ("current", KeyType.STRING, is_run_id),
+    ("releases", KeyType.LIST, is_release),
     ("totals", KeyType.HASH, both(is_text, is_count)),
     ("measured", KeyType.HASH, both(is_text, is_measured)),
     ("expected", KeyType.HASH, both(is_text, is_expected)),

@@ -133,7 +133,7 @@ class SelfTests:
             *(key(run_id) for run_id in runs for key in (keys.run, keys.tally, keys.timings)),
             *(keys.processes(role) for role in processes),
             *(keys.process(role, one) for role, ids in processes.items() for one in ids),
-            *(key(one) for one in processes[Role.WORKER] for key in (keys.calls, keys.alone, keys.restarted)),
+            *(key(one) for one in processes[Role.WORKER] for key in (keys.calls, keys.restarted)),
             *(key(name) for name in test.types for key in (keys.pending, keys.retried)),
             *(key for name in test.types for key in keys.holders(name)),
             *(key(window) for window in test.windows for key in (keys.window, keys.health)),

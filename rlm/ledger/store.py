@@ -58,7 +58,9 @@ class Store:
         self.quarantine = Quarantine(self.client, self.keys)
         self.intake = Intake(self.client, self.keys, settings.queue.max_item_bytes)
         self.recovery = Recovery(self.client, self.keys, settings.queue.dedupe_seconds)
-        self.ledger = Ledger(self.client, self.keys, settings.queue.dedupe_seconds, self.recovery)
+        self.ledger = Ledger(
+            self.client, self.keys, settings.queue.dedupe_seconds, settings.event_types, settings.revision
+        )
         self.runs = Runs(self.client, self.keys)
         self.measures = Measures(self.client, self.keys, settings.endpoints)
         self.totals = Totals(self.client, self.keys)
@@ -138,11 +140,11 @@ class Store:
         """
         keys, known_types = self.keys, self.known_types
         healths = [keys.health(one.window_id) for one in all_limited(self.settings.endpoints.values())]
-        moments = [key(name) for name in known_types for key in (keys.released, keys.backoff, keys.inflight)]
+        moments = [key(name) for name in known_types for key in (keys.backoff, keys.inflight)]
         return int(
             self._shift_stamps(
                 self.client,
-                [keys.lease, keys.current, keys.run(run_id), keys.epoch, *healths, *moments],
+                [keys.lease, keys.current, keys.run(run_id), keys.epoch, keys.releases, *healths, *moments],
                 [token, run_id, shift_us, len(healths), why],
             )
         )

@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
-from rlm.core.endpoint import all_limited
+from rlm.core.endpoint import PROBE_SLACK_SECONDS, all_limited
 from rlm.core.errors import StoreError
 from rlm.core.window import WindowState
 from rlm.ledger.claims import write_note
@@ -43,14 +43,13 @@ class Windows(Part):
     def acquire(self, endpoint: Endpoint, call: Call | None = None) -> Admitted | Refused:
         """Take a slot of `endpoint`, and of its budget, for `call`, if both have one.
 
-        A probe of a rested endpoint may take its time-out and two seconds. The call is refused, to ask again at once,
-        if another limit is in force than that of `endpoint`.
+        The call is refused, to ask again at once, if another limit is in force than that of `endpoint`.
         """
         limited = all_limited([endpoint])
         return self._limiter.acquire(
             {one.window_id: periods(one.limit) for one in limited},
             call=call,
-            probe_seconds=endpoint.timeout_seconds + 2,
+            probe_seconds=endpoint.timeout_seconds + PROBE_SLACK_SECONDS,
             limits={one.window_id: (one.name, one.limit.text) for one in limited},
         )
 
@@ -77,7 +76,8 @@ class Windows(Part):
     def _block(
         self, endpoint: Endpoint, slot: Admitted, call: Call | None, ago_seconds: float, *, left_late: bool
     ) -> Admitted:
-        noted = write_note(endpoint.name, [one.window_id for one in all_limited([endpoint])])
+        window_ids = [one.window_id for one in all_limited([endpoint])]
+        noted = write_note(call.lane, endpoint.name, window_ids) if call else "%s"  # anything: it is moved
         stamp = self._move(endpoint, slot, call, noted, ago_seconds)
         if not left_late:
             self._note_sent(endpoint, slot.stamp, stamp, ago_seconds)

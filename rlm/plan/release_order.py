@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from rlm.core.trail import Counts
     from rlm.core.window import WindowState
 
-#: About how long a message takes from its release to its claim, seconds: lanes that are free by then count.
+#: About how long a lane takes from the release of a call to its claim, seconds: lanes that are free by then count.
 AHEAD_SECONDS = 0.05
-#: The most events released at one time, or this part of all lanes if that is more. A hundred calls sent at the same
+#: The most idle lanes woken at one time, or this part of all lanes if that is more. A hundred calls sent at the same
 #: instant delay each other, and the last are read too late for their slots' guard.
-BURST_EVENTS = 15
+BURST_LANES = 15
 BURST_SHARE = 0.15
 
 
@@ -58,11 +58,11 @@ class ReleaseState:
 
 
 def choose_releases(state: ReleaseState, types: Sequence[EventType]) -> dict[str, list[str]]:
-    """Choose the releases of this moment: for each type the endpoints, one for each event to release.
+    """Choose the calls to release at this moment: for each type the endpoints, one for each call.
 
     Lanes go to `types` in their order, highest priority first; but a type that has had less than its share of the run's
-    calls goes before them. A type gets no lane that its endpoints have no slot for. Events that are released or claimed
-    and have no slot yet are subtracted from the free slots, because they are going to take them.
+    calls goes before them. A type gets no lane that its endpoints have no slot for. Calls that are released,
+    and events that are claimed and have no slot yet, are subtracted from the free slots: they are going to take them.
     """
     free = _free_slots(state, types)
     lanes = _open_lanes(state, types)
@@ -95,14 +95,15 @@ def _take(free: dict[str, int], endpoints: tuple[Endpoint, ...], wanted: int) ->
 
 
 def _open_lanes(state: ReleaseState, types: Sequence[EventType]) -> int:
-    """Return how many lanes may be used now: the idle ones, and those that become free while a message travels."""
+    """Return how many more calls may be released: for idle lanes, and for those that are free in a moment."""
     busy = sum(count.released + count.inflight for count in state.counts.values())
     ends_per_second = sum(
         state.counts[one.name].inflight / min(call_seconds(one, end.name, state.expected) for end in one.endpoints)
         for one in types
     )
-    burst = max(BURST_EVENTS, int(BURST_SHARE * state.lanes))
-    return min(state.lanes - busy + math.floor(ends_per_second * AHEAD_SECONDS), burst)
+    burst = burst_of(state.lanes)
+    soon = math.floor(ends_per_second * AHEAD_SECONDS)
+    return min(state.lanes - busy, burst) + soon
 
 
 def _turns(state: ReleaseState, types: Sequence[EventType], lanes: int) -> Iterator[tuple[EventType, int]]:
@@ -113,6 +114,11 @@ def _turns(state: ReleaseState, types: Sequence[EventType], lanes: int) -> Itera
             yield event_type, due(event_type.share, total, state.begun.get(event_type.name, 0))
     for event_type in types:
         yield event_type, lanes
+
+
+def burst_of(lanes: int) -> int:
+    """Return how many idle lanes may be woken at one time, of all `lanes`."""
+    return max(BURST_LANES, int(BURST_SHARE * lanes))
 
 
 def short_of_lanes(state: ReleaseState, types: Sequence[EventType]) -> bool:

@@ -38,7 +38,7 @@ LONGEST_WAIT_SECONDS = 10.0
 
 
 class Launcher(Protocol):
-    """Starts worker processes and knows what their broker holds for them."""
+    """Starts worker processes, and cleans up at their broker after them."""
 
     def prepare(self) -> None:
         """Get ready to spawn; raise SupervisorError if workers could not run."""
@@ -48,8 +48,8 @@ class Launcher(Protocol):
         """Start a worker process."""
         ...
 
-    def recover(self, worker_id: str) -> int:
-        """Free the releases that a dead worker had fetched; return how many."""
+    def forget(self, worker_id: str) -> None:
+        """Delete the messages that a dead worker had fetched."""
         ...
 
 

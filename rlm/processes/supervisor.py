@@ -206,7 +206,7 @@ class Supervisor:
     def _free_worker(self, worker_id: str, *, died: bool) -> None:
         taken = self._store.recovery.orphan_worker(worker_id, died=died)
         crash_point("supervisor.orphaned")
-        taken += self._launcher.recover(worker_id)
+        self._launcher.forget(worker_id)
         crash_point("supervisor.recovered")
         self._store.processes.forget(Role.WORKER, worker_id)
         crash_point("supervisor.freed")

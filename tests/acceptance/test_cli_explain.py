@@ -8,6 +8,7 @@ from rlm.admin.explain import search
 from rlm.core.event import Reason
 from rlm.core.trail import Heard
 from rlm.ledger.archive import Archive, ArchiveKind
+from rlm.ledger.claims import Completion
 from rlm.ledger.limiter import Call
 from rlm.ledger.processes import Process, Role
 from tests.acceptance.cli import Installation
@@ -30,7 +31,7 @@ def claim(inst, run):
 
 
 def take_slot(inst, claim, name=steps.ENDPOINT):
-    inst.store.windows.acquire(inst.settings.endpoints[name], Call(claim.worker_id, claim.event_id, name))
+    inst.store.windows.acquire(inst.settings.endpoints[name], Call(claim.lane, claim.event_id, name))
 
 
 def endpoints(inst):
@@ -343,7 +344,7 @@ def test_a_completed_event_says_when_where_and_after_how_long(inst):
     run = inst.start_run()
     inst.store.ledger.retry(claim(inst, run), steps.OVERFLOW, 0)
     inst.store.recovery.promote([steps.TYPE], looks.redis_us(inst.store))
-    inst.store.ledger.complete(claim(inst, run), steps.ENDPOINT, 0.3, "HTTP 200")
+    inst.store.ledger.complete(Completion(claim(inst, run), steps.ENDPOINT, 0.3, "HTTP 200"))
     inst.close_run(run)
 
     state, sentence = tell(inst)

@@ -11,6 +11,7 @@ from rlm.admin.auditlist import PUSH_BYTES, PUSH_ITEMS, Pushed, push_lines, read
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.event import Reason
+from rlm.ledger.claims import Completion
 from rlm.ledger.intake import Intake
 from rlm.ledger.keys import READABLE_BYTES
 from rlm.ledger.reading import backlog
@@ -108,7 +109,7 @@ def test_while_a_run_is_open_its_events_are_processing(inst):
     inst.push(*[steps.item(f"i{index}", steps.TYPE, timestamp=THEN) for index in range(6)])
     run = inst.start_run()
     first, second = (steps.claim_next(inst.store, inst.token, run) for _ in range(2))
-    inst.store.ledger.complete(first, steps.ENDPOINT, 0.1)
+    inst.store.ledger.complete(Completion(first, steps.ENDPOINT, 0.1))
     inst.store.ledger.retry(second, steps.ENDPOINT, 60)
     steps.claim_next(inst.store, inst.token, run)
     inst.push(steps.item("next", steps.TYPE))

@@ -19,6 +19,7 @@ from redis.connection import AbstractConnection
 from rlm.admin import report
 from rlm.admin.monitoring import Monitor
 from rlm.delivery import closing
+from rlm.ledger.claims import Completion
 from rlm.ledger.processes import Process, Role
 from tests.acceptance.cli import Installation
 from tests.store import steps
@@ -153,7 +154,7 @@ def test_a_pipe_gets_a_line_per_change(inst, run):
     """No escape sequence; the same twice is said once; the last line is the record's."""
     with in_a_pipe(inst, "status", run.id, "--follow", "--interval", "0.1") as follower:
         first = follower.stdout.readline()
-        inst.store.ledger.complete(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 0.1)
+        inst.store.ledger.complete(Completion(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 0.1))
         second = follower.stdout.readline()
         close(inst, run)
         last, errors = follower.communicate(timeout=20)

@@ -13,6 +13,7 @@ from rlm.core.expected import Measured
 from rlm.core.run import State
 from rlm.core.trail import Heard
 from rlm.delivery import closing
+from rlm.ledger.claims import Completion
 from rlm.ledger.processes import Process, Role
 from tests.acceptance.cli import WITH_BUDGET, Installation
 from tests.acceptance.jsonpage import documented, keys, sections, without_empty
@@ -69,7 +70,7 @@ def test_the_keys_of_runs(inst):
     idle = set(inst.json("status"))
     inst.push(*steps.items(3, steps.TYPE))
     run = inst.start_run()
-    inst.store.ledger.complete(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 0.1)
+    inst.store.ledger.complete(Completion(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 0.1))
     endpoint = inst.store.endpoints()[steps.ENDPOINT]
     *_, slot = [inst.store.windows.acquire(endpoint) for _ in range(2)]
     inst.store.breaker.refuse(endpoint, 0.0, slot)

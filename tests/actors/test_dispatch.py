@@ -11,7 +11,7 @@ import pytest
 from dramatiq.brokers.stub import StubBroker
 
 from actors import messages
-from actors.broker import ClaimCheckBroker
+from actors.broker import WakingBroker
 from actors.messages import QUEUE
 from rlm.ledger.claims import ClaimCheck
 from rlm.ledger.connect import make_client
@@ -33,7 +33,7 @@ def broker(request):
         return
     url = request.getfixturevalue("valkey_only_url")
     namespace = f"t{uuid4().hex[:8]}:dramatiq"
-    broker = ClaimCheckBroker(url, namespace)
+    broker = WakingBroker(url, namespace)
     yield broker
     broker.client.close()
     with make_client(url) as client:
@@ -42,7 +42,7 @@ def broker(request):
 
 
 def send(broker, message):
-    if isinstance(broker, ClaimCheckBroker):
+    if isinstance(broker, WakingBroker):
         broker.enqueue_many([message])
         broker.wake()
     else:
@@ -56,7 +56,7 @@ def working(broker):
     try:
         yield
     finally:
-        if isinstance(broker, ClaimCheckBroker):
+        if isinstance(broker, WakingBroker):
             broker.stop_fetching()
         worker.stop()
 

@@ -11,7 +11,7 @@ import pytest
 from dramatiq.brokers.stub import StubBroker
 
 from actors import messages
-from actors.broker import ClaimCheckBroker
+from actors.broker import WakingBroker
 from actors.messages import QUEUE
 from rlm.core.run import State
 from rlm.delivery.closing import close_run
@@ -52,7 +52,7 @@ def test_the_actor_records_what_was_left(bench):
     bench.carry()
     bench.release()
     bench.store.runs.advance(bench.token, bench.run_id, State.FINISHING)
-    broker = ClaimCheckBroker(bench.url, bench.store.keys.dramatiq)
+    broker = WakingBroker(bench.url, bench.store.keys.dramatiq)
     messages.declare_leftovers(broker, partial(close_run, bench.store))
     worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=50)
     worker.start()

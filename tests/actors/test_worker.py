@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from actors import messages
-from actors.broker import ClaimCheckBroker
+from actors.broker import WakingBroker
 from actors.launcher import ForkserverLauncher
 from actors.worker import UNFIT
 from rlm.ledger.embedded import EmbeddedServer
@@ -80,7 +80,7 @@ def make_bench(valkey_only_url, tmp_path):
 
     def make(url=valkey_only_url, **options):
         bench = Bench(url, tmp_path, **options).__enter__()
-        bench.broker = ClaimCheckBroker(url, bench.store.keys.dramatiq)
+        bench.broker = WakingBroker(url, bench.store.keys.dramatiq)
         bench.workers = []
         opened.append(bench)
 

@@ -50,6 +50,11 @@ class _Connection:
     answer_at: float = 0.0
     headers: dict[str, str] | None = None
     breaks: bool = False
+    usable: bool = True
+
+    def is_usable(self) -> bool:
+        """Whether it may serve another call."""
+        return self.usable
 
 
 class SimulatedDispatcher:
@@ -71,6 +76,15 @@ class SimulatedDispatcher:
             raise UnreachableError(f"no connection to {endpoint.name}: timed out", kinds.NO_ANSWER)
         world.loop.sleep(world.rng.uniform(0.0001, 0.003))
         return _Connection()
+
+    def borrow(self) -> dict[str, Any]:
+        """Have a connection at hand to some endpoints, some of them of no use by the time they are needed."""
+        rng = self._world.rng
+        urls = [one.url for one in self._world.settings.endpoints.values() if rng.random() < 0.6]
+        return {url: _Connection(usable=rng.random() < 0.9) for url in urls}
+
+    def put_back(self, borrowed: dict[str, Any]) -> None:
+        """Connections cost nothing here."""
 
     def keep(self, endpoint: Endpoint, connection: Any) -> None:
         """Connections cost nothing here."""

@@ -43,7 +43,7 @@ ON_TIME_SECONDS = 1.3
 LIMIT_SETTLES_SECONDS = 4.0
 
 #: Scripts at which a conductor that was deposed would do harm.
-WRITES = ("open_run", "stage_items", "peek_items", "take_chunk", "release_events", "advance_run")
+WRITES = ("open_run", "stage_items", "peek_items", "take_chunk", "release_calls", "advance_run")
 
 DOCUMENT = """
 [redis]

@@ -193,7 +193,7 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
         (rlm.ledger.store, "make_client", world.make_client),
         (actors.broker, "make_client", world.make_client),
         (actors.broker, "uuid4", lambda: f"m{next(numbers):06d}"),
-        (actors.broker.ClaimCheckBroker, "_max_unpack_size_val", 4000),  # else the first one of a process asks Redis
+        (actors.broker.WakingBroker, "_max_unpack_size_val", 4000),  # else the first one of a process asks Redis
         (dramatiq.brokers.redis, "current_millis", lambda: int(1000 * (EPOCH + loop.now))),
         (rlm.ledger.scripts.Script, "__init__", lambda script, name: _read_script(script, name, mutations)),
         (secrets, "token_hex", lambda size=8: f"{rng.getrandbits(8 * size):0{2 * size}x}"),

@@ -20,6 +20,8 @@ from fakeredis._socket._resp import extract_command
 from fakeredis.commands_mixins.scripting_mixin import LUA_MODULE, _convert_redis_arg
 from fakeredis.model import Hash
 
+from rlm.ledger.connect import SERVER_ID
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -231,9 +233,10 @@ class Server:
 class Client(redis.Redis):
     """RLM's client, whose commands go to `ask` instead of a connection: a list of commands, a list of replies."""
 
-    def __init__(self, ask: Callable[[Sequence[list[bytes]], bool], list[Any]]) -> None:
+    def __init__(self, ask: Callable[[Sequence[list[bytes]], bool], list[Any]], server_id: Callable[[], str]) -> None:
         super().__init__(host="simulated", protocol=2)
         self._ask = ask
+        self.server_id = server_id
         self._encode = self.get_encoder().encode
         self.response_callbacks["SMEMBERS"] = sorted  # the order of a set depends on the process's hash seed
 
@@ -250,6 +253,8 @@ class Client(redis.Redis):
         """Write a command as fields."""
         name = args[0].encode().split() if " " in args[0] else [args[0].encode()]
         encode = self._encode
+        if args[-1] is SERVER_ID:
+            args = (*args[:-1], self.server_id())
         return name + [
             arg if type(arg) is bytes else arg.encode() if type(arg) is str else encode(arg) for arg in args[1:]
         ]

@@ -12,7 +12,7 @@ import dramatiq
 import redis
 
 from actors import messages
-from actors.broker import IDLE_SECONDS, ClaimCheckBroker
+from actors.broker import IDLE_SECONDS, WakingBroker
 from actors.messages import QUEUE
 from rlm.core.errors import StoreError
 from rlm.delivery.closing import close_run
@@ -140,7 +140,7 @@ class World:
 
     def make_client(self, _url: str, **_options: Any) -> Client:
         """Make a client whose commands go through the network of whichever process sends them."""
-        return Client(self.ask)
+        return Client(self.ask, lambda: _SERVER.socket.run_id)
 
     def ask(self, commands: Sequence[list[bytes]], whole: bool) -> list[Any]:
         """Carry commands to Redis and the replies back, as this moment's faults allow."""
@@ -339,7 +339,7 @@ class _Launcher:
     def __init__(self, world: World, store: Store) -> None:
         self._world = world
         self._store = store
-        self._broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
+        self._broker = WakingBroker(store.url, store.keys.dramatiq)
         self._children: list[Worker] = []
 
     def prepare(self) -> None:
@@ -350,8 +350,8 @@ class _Launcher:
         self._children.append(worker)
         return _SpawnedProcess(worker.pid, worker)
 
-    def recover(self, worker_id: str) -> int:
-        return self._broker.recover(self._store.recovery, worker_id)
+    def forget(self, worker_id: str) -> None:
+        self._broker.forget(worker_id)
 
     def abandon(self) -> None:
         """Let the workers notice that their supervisor is gone."""
@@ -383,7 +383,7 @@ class Worker:
     def run(self) -> None:
         world = self._world
         self._store = Store(world.settings, "redis://simulated")
-        self._broker = ClaimCheckBroker(self._store.url, self._store.keys.dramatiq)
+        self._broker = WakingBroker(self._store.url, self._store.keys.dramatiq)
         self._broker.broker_id, self._broker.maintenance_chance = self._id, 0
         dispatcher: Any = SimulatedDispatcher(world, self.host)
         self._lanes = Lanes(self._store, world.settings, dispatcher, self._id)
@@ -463,9 +463,7 @@ class Worker:
             except StoreError:
                 self._world.note("the end-of-run actor fails")
         else:
-            release = messages.read_release(message)
-            assert release is not None
-            self._lanes.carry(release)
+            self._lanes.carry(*message.args)
         try:
             self._broker.do_ack(QUEUE, message.options["redis_message_id"])
         except redis.RedisError:

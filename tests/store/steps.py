@@ -8,15 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from msgspec import structs
+
 from rlm.core.clock import system_clock
 from rlm.core.run import Run, State, Trigger, make_run_id
-from rlm.ledger.claims import Claim, ClaimTerms
+from rlm.ledger.claims import Claim, Completion, LaneId, Release, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rlm.ledger import Store
-    from rlm.ledger.claims import ClaimCheck, Unclaimed
+    from rlm.ledger.claims import Turn
 
 T = TypeVar("T")
 
@@ -93,38 +95,48 @@ def start_run(store: Store, token: int, window_seconds: float = 60.0) -> Run:
 
 
 def release(
-    store: Store,
-    token: int,
-    run: Run,
-    number: int = 1,
-    type_name: str = TYPE,
-    endpoint: str = ENDPOINT,
-    claim_seconds: float = 60.0,
-) -> list[ClaimCheck]:
-    """Release the first `number` pending events of a type."""
-    return store.ledger.release(token, run.id, {type_name: [endpoint] * number}, claim_seconds)
+    store: Store, token: int, run: Run, number: int = 1, type_name: str = TYPE, endpoint: str = "", **changes: Any
+) -> list[Release]:
+    """Release `number` calls of a type.
+
+    `changes` are to their moments, microseconds from now, and to their terms.
+    """
+    (kind,) = [one for one in store.settings.event_types if one.name == type_name]
+    at = store.endpoints()[endpoint or kind.endpoints[0].name]
+    terms = Terms.of(kind, at, store.keys, store.settings.run.guard_seconds)
+    if "lease_seconds" in changes:
+        terms = structs.replace(terms, lease=round(1_000_000 * changes.pop("lease_seconds")))
+    now_us, left_us = store.now_us(), round(1_000_000 * run.window_seconds)
+    moments = {"void": 60_000_000, "begin": left_us, "deadline": left_us, **changes}
+    made = Release(run.id, **{name: now_us + us for name, us in moments.items()}, call=100_000, of=terms)
+    store.ledger.release(token, run.id, [made] * number)
+    return [made] * number
 
 
-def try_claim(store: Store, release: ClaimCheck, worker: str = "worker-1", **changes: Any) -> Claim | Unclaimed:
-    """Claim a released event for a worker, or learn why not."""
-    revision = changes.pop("revision", store.settings.revision)
-    terms = {"lease_seconds": 60.0, "expected_seconds": 0.0, "endpoints": ()}
-    return store.ledger.claim(release, worker, revision, ClaimTerms(**{**terms, **changes}))
+def turn(store: Store, run: Run, worker: str = "worker-1", lane: int = 1, **options: Any) -> Turn:
+    """Have a lane take its turn."""
+    return store.ledger.turn(LaneId(worker, lane), run.id, **options)
 
 
-def claim(store: Store, release: ClaimCheck, worker: str = "worker-1", **changes: Any) -> Claim:
-    """Claim a released event for a worker."""
-    claimed = try_claim(store, release, worker, **changes)
-    assert isinstance(claimed, Claim), claimed
+def claim(store: Store, run: Run, worker: str = "worker-1", lane: int = 1, **options: Any) -> Claim:
+    """Claim an event for the call that is released next."""
+    claimed = turn(store, run, worker, lane, **options).claim
+    assert claimed is not None
     return claimed
 
 
 def claim_next(
     store: Store, token: int, run: Run, worker: str = "worker-1", type_name: str = TYPE, **changes: Any
 ) -> Claim:
-    """Release the first pending event of a type and claim it."""
-    (released,) = release(store, token, run, 1, type_name)
-    return claim(store, released, worker, **changes)
+    """Release a call of a type and claim the first pending event for it."""
+    options = {name: changes.pop(name) for name in ("lane", "connected") if name in changes}
+    release(store, token, run, 1, type_name, changes.pop("endpoint", ""), **changes)
+    return claim(store, run, worker, **options)
+
+
+def completed(claim: Claim, seconds: float = 0.1, answer: str = "") -> Completion:
+    """What a lane has of a claim whose call was answered well."""
+    return Completion(claim, ENDPOINT, seconds, answer)
 
 
 def put_into(store: Store, run: Run, state: State) -> None:

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, Limit, Rule
+from rlm.ledger.claims import LaneId
 from rlm.ledger.limiter import KEEP_SECONDS, Admitted, Call, Refused
 from tests.store import looks, steps
 from tests.store.windows import (
@@ -252,7 +253,7 @@ def test_an_amount_of_zero_never_grants(store, rules):
 
 def test_what_a_call_is_taken_for_is_noted_with_its_slot(store):
     """The worker's entry of the event names window, stamp and endpoint, in the step that takes the slot."""
-    endpoint, call = make_endpoint("2/minute"), Call("w1", "i1:REBALANCE_NEEDED", "api")
+    endpoint, call = make_endpoint("2/minute"), Call(LaneId("w1", 1), "i1:REBALANCE_NEEDED", "api")
     store.client.hset(store.keys.calls("w1"), call.event_id, "")
     slot = store.windows.acquire(endpoint, call)
 
@@ -266,7 +267,7 @@ def test_a_refused_call_is_not_noted(store):
     take(store, endpoint)
     store.client.hset(store.keys.calls("w1"), "i1:T", "")
 
-    assert isinstance(store.windows.acquire(endpoint, Call("w1", "i1:T", "api")), Refused)
+    assert isinstance(store.windows.acquire(endpoint, Call(LaneId("w1", 1), "i1:T", "api")), Refused)
     assert store.client.hgetall(store.keys.calls("w1")) == {b"i1:T": b""}
 
 
@@ -279,7 +280,7 @@ def test_a_slot_asked_for_before_its_event_was_given_back_is_nobodys(store, toke
     if by_another:
         steps.claim_next(store, token, run, "w2")
 
-    assert isinstance(store.windows.acquire(endpoint, Call("w1", claim.event_id, "api")), Admitted)
+    assert isinstance(store.windows.acquire(endpoint, Call(LaneId("w1", 1), claim.event_id, "api")), Admitted)
 
     assert looks.calls(store, "w1") == {}
     assert looks.calls(store, "w2") == ({claim.event_id: ""} if by_another else {})
@@ -294,7 +295,7 @@ def test_a_claimed_event_boards_with_its_slot(store, token, running):
     lease = store.client.zscore(store.keys.inflight(claim.type), claim.event_id)
     assert store.ledger.count([claim.type])[claim.type].boarding == 1
 
-    store.windows.acquire(make_endpoint(), Call("w1", claim.event_id, "api"))
+    store.windows.acquire(make_endpoint(), Call(LaneId("w1", 1), claim.event_id, "api"))
 
     counts = store.ledger.count([claim.type])[claim.type]
     assert (counts.inflight, counts.boarding) == (1, 0)
@@ -303,7 +304,7 @@ def test_a_claimed_event_boards_with_its_slot(store, token, running):
 
 def test_a_slot_for_an_event_that_was_taken_back_puts_nothing_in_flight(store):
     """A worker given up for dead may take a slot, but the event is not in flight with it again."""
-    store.windows.acquire(make_endpoint(), Call("w1", "i1:T", "api"))
+    store.windows.acquire(make_endpoint(), Call(LaneId("w1", 1), "i1:T", "api"))
 
     assert not store.client.exists(store.keys.inflight("T"))
 
@@ -498,7 +499,7 @@ def test_a_call_is_noted_with_its_budget(store):
     """So that the slot in the budget's window is found too, should the worker die."""
     budget, endpoint = sharing("2/minute", "2/minute")
     store.client.hset(store.keys.calls("w1"), "i1:T", "")
-    slot = store.windows.acquire(endpoint, Call("w1", "i1:T", "0"))
+    slot = store.windows.acquire(endpoint, Call(LaneId("w1", 1), "i1:T", "0"))
 
     noted = store.client.hget(store.keys.calls("w1"), "i1:T").decode()
     assert noted == f"{endpoint.window_id}|{slot.stamp}|0|{budget.window_id}"

@@ -9,6 +9,7 @@ import pytest
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS
 from rlm.core.expected import Expected
 from rlm.core.run import State
+from rlm.ledger.claims import Completion
 from rlm.ledger.events import HOLD_SECONDS, POISON_DEATHS, Claim, ClaimCheck, Unclaimed
 from tests.store import looks, steps
 
@@ -114,7 +115,7 @@ def test_a_release_whose_time_is_over_is_claimed_while_it_stands(store, token, r
 
 def test_a_settled_event_is_stale(store, released):
     """An event is not sent again for an old message of it."""
-    store.ledger.complete(steps.claim(store, released), steps.ENDPOINT, 0.1)
+    store.ledger.complete(Completion(steps.claim(store, released), steps.ENDPOINT, 0.1))
 
     with looks.nothing_changes(store):
         assert steps.try_claim(store, released) == STALE
@@ -325,7 +326,7 @@ def test_a_worker_that_has_another_is_kept_free_for_it(store, token, running):
     assert looks.where(store, suspect.event_id) == ["released"]
     assert store.client.zscore(store.keys.released(steps.TYPE), suspect.event_id) >= before + 1_000_000
     assert looks.where(store, third.event_id) == ["pending"]
-    store.ledger.complete(claim, steps.ENDPOINT, 0.1)
+    store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1))
     assert steps.claim(store, suspect, "worker-1")
 
 
@@ -389,7 +390,7 @@ def test_once_it_is_settled_the_worker_gets_others(store, token, running, settle
     suspect, mate = suspected(store, token, running)
     claim = steps.claim(store, suspect, "worker-1")
     if settle == "complete":
-        store.ledger.complete(claim, steps.ENDPOINT, 0.1)
+        store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1))
     elif settle == "give_back":
         store.ledger.give_back(claim)
     else:

@@ -11,6 +11,7 @@ from rlm.admin import report
 from rlm.core.endpoint import in_force
 from rlm.core.run import State
 from rlm.delivery import closing
+from rlm.ledger.claims import Completion
 from rlm.ledger.limiter import Call
 from rlm.ledger.scripts import CHUNK
 from tests.store import looks, steps
@@ -35,7 +36,7 @@ def call(store, token):
     def call(run, endpoint, number):
         take(store, in_force(endpoint, store.limits()), number)
         for _ in range(number):
-            assert store.ledger.complete(steps.claim_next(store, token, run), endpoint.name, 0.1)
+            assert store.ledger.complete(Completion(steps.claim_next(store, token, run), endpoint.name, 0.1))
 
     return call
 
@@ -50,7 +51,7 @@ def test_workers_stay_only_if_something_is_left_over(store, token, running, comp
     """The next run needs them again; else those leave that are not always there."""
     run = running(2)
     for _ in range(completed):
-        store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1)
+        store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
     store.runs.advance(token, run.id, State.FINISHING, plan=json.dumps({"workers": 3, "threads": 5}))
 
     closing.close_run(store, run.id)
@@ -96,7 +97,7 @@ def test_calls_a_minute_count_to_the_last_call_that_failed(store, token, running
     """Not to the last completed one: calls that fail for a minute after it are calls, and take their time."""
     run, endpoint = running(2), store.settings.endpoints[steps.ENDPOINT]
     take(store, endpoint)
-    assert store.ledger.complete(steps.claim_next(store, token, run), endpoint.name, 0.1)
+    assert store.ledger.complete(Completion(steps.claim_next(store, token, run), endpoint.name, 0.1))
     take(store, endpoint)
     store.ledger.retry(steps.claim_next(store, token, run), endpoint.name, 60)
     completed = store.measures.completed
@@ -139,7 +140,7 @@ def under_way(store, token, shared):
 
     def begin(run, lease_seconds):
         claim = steps.claim_next(store, token, run, lease_seconds=lease_seconds)
-        slot = store.windows.acquire(shared[steps.ENDPOINT], Call("worker-1", claim.event_id, steps.ENDPOINT))
+        slot = store.windows.acquire(shared[steps.ENDPOINT], Call(claim.lane, claim.event_id, steps.ENDPOINT))
         now = looks.redis_us(store)
         wait_until(lambda: looks.redis_us(store) > now)
         return claim, slot
@@ -187,7 +188,7 @@ def test_a_call_whose_lane_is_still_at_it_keeps_its_slot_and_its_note(store, tok
     close(store, token, run)
 
     assert set(looks.calls(store, "worker-1")) == {claim.event_id}
-    blocked = store.windows.block(shared[steps.ENDPOINT], slot, Call("worker-1", claim.event_id, steps.ENDPOINT))
+    blocked = store.windows.block(shared[steps.ENDPOINT], slot, Call(claim.lane, claim.event_id, steps.ENDPOINT))
     assert int(blocked.stamp) > int(slot.stamp)
     assert not store.ledger.retry(claim, steps.ENDPOINT, 1.0)
     assert looks.calls(store, "worker-1") == {}

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rlm.core.event import Reason
+from rlm.ledger.claims import Completion
 from tests.store import looks, losses, steps
 
 
@@ -149,7 +150,7 @@ def test_completing_against_failing(store, token, running):
     claims = [steps.claim(store, one) for one in steps.release(store, token, run, 20)]
 
     completed, failed = steps.at_once(
-        lambda: sum(store.ledger.complete(claim, steps.ENDPOINT, 0.1) for claim in claims),
+        lambda: sum(store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1)) for claim in claims),
         lambda: sum(fail(store, claim) for claim in claims[::-1]),
     )
 

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rlm.core.clock import system_clock
 from rlm.delivery import closing
+from rlm.ledger.claims import Completion, LaneId
 from rlm.ledger.limiter import Call
 from rlm.ledger.processes import Process, Role
 from rlm.telemetry.catalogue import counters
@@ -77,7 +78,7 @@ def test_while_a_run_is_open_it_says_where_everything_is(store, token, running, 
     store.processes.announce(Role.SCHEDULER, Process("s", 1, "h", 0.0))
     store.processes.want(token, 2)
     claim = steps.claim_next(store, token, run, worker="w0")
-    store.windows.acquire(store.endpoints()[steps.ENDPOINT], Call("w0", claim.event_id, steps.ENDPOINT))
+    store.windows.acquire(store.endpoints()[steps.ENDPOINT], Call(LaneId("w0", 1), claim.event_id, steps.ENDPOINT))
     steps.push(store, steps.item("new", steps.TYPE, timestamp="2020-01-01T00:00:00Z"))
     store.control.pause(store.settings.endpoints[steps.OVERFLOW], "me")
 
@@ -104,8 +105,8 @@ def test_after_a_run_it_says_what_became_of_it(store, token, running, read):
     run = running(3)
     store.publish_limits(token)
     claim = steps.claim_next(store, token, run)
-    store.windows.acquire(store.endpoints()[steps.ENDPOINT], Call("worker-1", claim.event_id, steps.ENDPOINT))
-    store.ledger.complete(claim, steps.ENDPOINT, 0.3)
+    store.windows.acquire(store.endpoints()[steps.ENDPOINT], Call(claim.lane, claim.event_id, steps.ENDPOINT))
+    store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.3))
     steps.finish(store, token, run)
     assert closing.close_run(store, run.id)
 

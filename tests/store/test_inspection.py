@@ -11,6 +11,7 @@ from rlm.core.errors import StoreUnreachableError
 from rlm.core.event import Reason
 from rlm.core.window import FAILING
 from rlm.delivery import closing
+from rlm.ledger.claims import Completion
 from scheduler.inspection import Inspector
 from tests.store import steps
 from tests.store.windows import take
@@ -101,7 +102,7 @@ def test_a_leftover_that_the_next_run_has_taken_up_is_no_alarm(store, close, ala
     run = running()
     claim = steps.claim_next(store, token, run)
     Inspector(store).after_run(record)
-    store.ledger.complete(claim, steps.ENDPOINT, 0.1)
+    store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1))
     steps.finish(store, token, run)
     assert closing.close_run(store, run.id)
 

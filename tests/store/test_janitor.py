@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actors import messages
-from actors.broker import ClaimCheckBroker
+from actors.broker import WakingBroker
 from rlm.core.errors import FencedError
 from rlm.ledger.processes import Process, Role
 from scheduler import housekeeping as cleaning
@@ -30,7 +30,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def broker(store):
-    return ClaimCheckBroker(store.url, store.keys.dramatiq)
+    return WakingBroker(store.url, store.keys.dramatiq)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def left(store, token, running, broker):
     store.processes.announce(Role.WORKER, DEAD)
     releases = steps.release(store, token, run, 2)
     broker.enqueue_many(messages.dispatch_message(one) for one in releases)
-    host = ClaimCheckBroker(store.url, store.keys.dramatiq)
+    host = WakingBroker(store.url, store.keys.dramatiq)
     host.broker_id = DEAD.id
     assert host.do_fetch("rlm", 2)
     steps.claim(store, releases[0], DEAD.id)

@@ -11,6 +11,7 @@ from rlm.core.event import Reason
 from rlm.core.expected import MEASURED_CALLS, Expected, Measured
 from rlm.delivery import closing
 from rlm.ledger import Store
+from rlm.ledger.claims import Completion
 from rlm.ledger.measures import Measuring, learned
 from tests.store import looks, steps
 
@@ -36,7 +37,7 @@ def carry(store, token):
 
     def carry(run, seconds=(), errors=0, endpoint=steps.ENDPOINT):
         for took in seconds:
-            assert store.ledger.complete(steps.claim_next(store, token, run), endpoint, took)
+            assert store.ledger.complete(Completion(steps.claim_next(store, token, run), endpoint, took))
         for _ in range(errors):
             assert store.ledger.retry(steps.claim_next(store, token, run), endpoint, 0)
             assert store.recovery.promote([steps.TYPE], looks.redis_us(store))

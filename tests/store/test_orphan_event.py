@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, Limit
+from rlm.ledger.claims import Completion
 from rlm.ledger.limiter import Admitted, Call
 from rlm.ledger.recovery import POISON_DEATHS
 from rlm.ledger.scripts import Script
@@ -28,7 +29,7 @@ def endpoint(settings):
 
 def take_slot(store, claim, endpoint):
     """Take the slot that a call of this claim is sent in."""
-    slot = store.windows.acquire(endpoint, Call(claim.worker_id, claim.event_id, endpoint.name))
+    slot = store.windows.acquire(endpoint, Call(claim.lane, claim.event_id, endpoint.name))
     assert isinstance(slot, Admitted)
     return int(slot.stamp)
 
@@ -123,7 +124,7 @@ def test_a_repeated_call_changes_nothing(store, token, run, endpoint):
 
 def test_a_settled_event_is_not_taken_back(store, token, run):
     """The worker died after its last word was heard."""
-    store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1)
+    store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
 
     with looks.nothing_changes(store):
         assert store.recovery.orphan_worker("worker-1") == 0

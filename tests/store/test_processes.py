@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from rlm.ledger import processes
+from rlm.ledger.claims import LaneId
 from rlm.ledger.connect import make_client
 from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.limiter import Call
@@ -158,7 +159,7 @@ def test_busy_lanes_are_counted_by_worker(store, token, running):
     run = running(3)
     first, _ = (steps.claim_next(store, token, run, "w1") for _ in range(2))
     steps.claim_next(store, token, run, "w2")
-    store.windows.acquire(make_endpoint(), Call("w1", first.event_id, "api"))
+    store.windows.acquire(make_endpoint(), Call(LaneId("w1", 1), first.event_id, "api"))
 
     assert store.processes.busy(["w1", "w2", "w3"]) == [2, 1, 0]
     assert store.processes.busy([]) == []

@@ -7,6 +7,7 @@ import pytest
 
 from rlm.core.event import BadItemError, Reason, encode_letter
 from rlm.core.run import State
+from rlm.ledger.claims import Completion
 from rlm.ledger.letters import TruncatedLetterError
 from tests.store import looks, steps
 from tests.store.deadletters import close, newest, reject, reject_at_intake, retry
@@ -120,7 +121,7 @@ def test_a_letter_that_was_retried_and_settled_is_gone_too(store, token, letter)
     """The old letter of an event that has been completed since does not bring it back."""
     retry(store, letter)
     run = steps.start_run(store, token)
-    store.ledger.complete(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1)
+    store.ledger.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
 
     with looks.nothing_changes(store):
         assert not retry(store, letter)
@@ -249,7 +250,7 @@ def test_only_the_events_of_its_own_letter_are_retried(store, token):
     run = steps.start_run(store, token)
     letter = reject(store, token, run)
     other = steps.claim_next(store, token, run, type_name=steps.OTHER_TYPE)
-    store.ledger.complete(other, "open_order_api", 0.1)
+    store.ledger.complete(Completion(other, "open_order_api", 0.1))
     close(store, token, run)
 
     assert retry(store, letter)

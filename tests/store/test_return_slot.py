@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from rlm.ledger.claims import LaneId
 from rlm.ledger.limiter import Admitted, Call
 from tests.store import looks, steps
 from tests.store.windows import make_budget, make_endpoint, pass_time, refusal, set_clock_back, stamps, take
 
-CALL = Call("w1", "i1:T", "api")
+CALL = Call(LaneId("w1", 1), "i1:T", "api")
 
 
 @pytest.fixture
@@ -170,7 +171,7 @@ def test_a_note_of_another_slot_is_kept_when_the_own_one_is_gone(store, endpoint
 def test_an_event_whose_slot_was_given_back_is_without_one_again(store, token, running, endpoint):
     """It counts against the free slots once more, for it is about to take another."""
     claim = steps.claim_next(store, token, running(1))
-    call = Call(claim.worker_id, claim.event_id, endpoint.name)
+    call = Call(claim.lane, claim.event_id, endpoint.name)
     assert looks.counts(store).boarding == 1
     slot = store.windows.acquire(endpoint, call)
     assert looks.counts(store).boarding == 0
@@ -264,7 +265,7 @@ def test_many_slots_given_back_at_once_leave_the_budget_as_it_was(store, budget)
 
 def test_the_note_of_a_call_names_the_budget_as_long_as_it_has_a_slot(store, budget, one):
     """It follows the slot like any other."""
-    call = Call(CALL.worker_id, CALL.event_id, one.name)
+    call = Call(CALL.lane, CALL.event_id, one.name)
     slot = take_noted(store, one, call)
 
     blocked = store.windows.block(one, slot, call)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.run import State
+from rlm.ledger.claims import Completion, LaneId
 from rlm.ledger.limiter import Call
 from rlm.ledger.scripts import CHUNK
 from tests.store import looks, steps
@@ -70,7 +71,7 @@ def test_a_call_that_may_be_under_way_spends_an_attempt(store, token, running, t
     """With a slot it may have been sent, so the next one is another."""
     run = running(1)
     claim = steps.claim_next(store, token, run)
-    store.windows.acquire(types[0].endpoints[0], Call("worker-1", claim.event_id, steps.ENDPOINT))
+    store.windows.acquire(types[0].endpoints[0], Call(LaneId("worker-1", 1), claim.event_id, steps.ENDPOINT))
     steps.finish(store, token, run)
 
     return_unsettled(store, run)
@@ -163,7 +164,7 @@ def test_answers_against_returns_at_once(store, token, running):
     steps.finish(store, token, run)
 
     completed, *returned = steps.at_once(
-        lambda: [store.ledger.complete(claim, steps.ENDPOINT, 0.1) for claim in claims[::-1]],
+        lambda: [store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1)) for claim in claims[::-1]],
         *[lambda: return_unsettled(store, run)] * 10,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rlm.ledger.claims import LaneId
 from rlm.ledger.limiter import Call
 from rlm.ledger.reading.books import take_snapshot
 from tests.store.windows import make_endpoint
@@ -20,8 +21,8 @@ def test_a_call_counts_from_its_slot(store):
     endpoint = make_endpoint("3/minute")
     store.client.hset(store.keys.calls("w1"), "i1:T", "")
     store.client.hset(store.keys.calls("w2"), "i:2:U", "")
-    store.windows.acquire(endpoint, Call("w1", "i1:T", "api"))
-    store.windows.acquire(endpoint, Call("w2", "i:2:U", "api"))
+    store.windows.acquire(endpoint, Call(LaneId("w1", 1), "i1:T", "api"))
+    store.windows.acquire(endpoint, Call(LaneId("w2", 1), "i:2:U", "api"))
     store.client.hset(store.keys.calls("w2"), "i3:T", "")
 
     snapshot = take_snapshot(store, ["T", "U"], [endpoint], ["w1", "w2"])

@@ -6,6 +6,7 @@ import pytest
 
 from rlm.core.errors import FencedError
 from rlm.core.event import Reason
+from rlm.ledger.claims import Completion
 from rlm.ledger.intake import order_offset
 from tests.store import looks, steps
 from tests.wait import wait_until
@@ -183,7 +184,7 @@ def test_a_settled_event_makes_a_duplicate_until_it_is_forgotten(store, token, r
     run, raw = running(1), steps.items(1, steps.TYPE)[0]
     claim = steps.claim_next(store, token, run)
     if settle == "complete":
-        store.ledger.complete(claim, steps.ENDPOINT, 0.1)
+        store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1))
     else:
         store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT)
     fill(store, raw, raw)

@@ -14,13 +14,17 @@ import rlm.ledger
 from rlm.core import trail
 from rlm.core.event import Reason
 from rlm.core.trail import CallEnd, Heard
+from rlm.ledger.claims import Completion
 from rlm.ledger.limiter import Admitted, Call
 from rlm.ledger.recovery import POISON_DEATHS
 from tests.store import looks, losses, steps
 
 #: How a call may end, what the ledger is told, and the answer that stands in the trail.
 ENDS = {
-    "complete": (lambda ledger, claim: ledger.complete(claim, steps.ENDPOINT, 0.25, "HTTP 200"), CallEnd.COMPLETED),
+    "complete": (
+        lambda ledger, claim: ledger.complete(steps.completed(claim, 0.25, "HTTP 200")),
+        CallEnd.COMPLETED,
+    ),
     "throttle": (
         lambda ledger, claim: ledger.throttle(claim, steps.ENDPOINT, Heard("HTTP 200", 0.25)),
         CallEnd.THROTTLED,
@@ -57,7 +61,7 @@ def trail_of(store, event_id=None):
 def take_slot(store, claim):
     """Take the slot that a call of this claim is sent in."""
     endpoint = store.settings.endpoints[steps.ENDPOINT]
-    assert isinstance(store.windows.acquire(endpoint, Call(claim.worker_id, claim.event_id, endpoint.name)), Admitted)
+    assert isinstance(store.windows.acquire(endpoint, Call(claim.lane, claim.event_id, endpoint.name)), Admitted)
 
 
 @every_end
@@ -89,7 +93,7 @@ def test_the_trail_goes_on_over_attempts_and_runs_oldest_first(store, token, run
     store.ledger.spend(claim, steps.ENDPOINT)
     losses.run_closed(store, token, run, claim)
     later = steps.start_run(store, token)
-    store.ledger.complete(steps.claim_next(store, token, later), steps.OVERFLOW, 0.1)
+    store.ledger.complete(Completion(steps.claim_next(store, token, later), steps.OVERFLOW, 0.1))
 
     found = [(one.run_id, one.number, one.endpoint, one.answer) for one in trail_of(store)]
     assert found == [
@@ -168,7 +172,7 @@ def test_what_is_forgotten_leaves_no_trail(make_store, claim):
     """With `queue.dedupe_seconds = 0` nothing is left of a settled event."""
     store = make_store(queue={"dedupe_seconds": 0})
 
-    store.ledger.complete(claim, steps.ENDPOINT, 0.1)
+    store.ledger.complete(Completion(claim, steps.ENDPOINT, 0.1))
 
     assert trail_of(store, claim.event_id) == []
     assert not store.client.exists(store.keys.event(claim.event_id))

@@ -10,7 +10,7 @@ from rlm.core.event import Reason
 from rlm.core.run import State
 from rlm.core.trail import Counts
 from rlm.delivery import closing
-from rlm.ledger.claims import Claim
+from rlm.ledger.claims import Claim, Completion
 from rlm.ledger.limiter import Call
 from tests.store import looks, steps
 
@@ -101,7 +101,7 @@ class Workload:
         self.claims.append(claim)
         if self.random.random() < 0.7:
             endpoint = self.store.settings.endpoints[claim.endpoint]
-            self.store.windows.acquire(endpoint, Call(worker, claim.event_id, endpoint.name))
+            self.store.windows.acquire(endpoint, Call(claim.lane, claim.event_id, endpoint.name))
 
     def settle(self) -> None:
         """Have a worker say how a claim ended; it may have lost it, or may say so again later."""
@@ -110,7 +110,7 @@ class Workload:
             return
         ledger, endpoint = self.store.ledger, claim.endpoint
         ways: list[Callable[[], bool]] = [
-            lambda: ledger.complete(claim, endpoint, 0.1),
+            lambda: ledger.complete(Completion(claim, endpoint, 0.1)),
             lambda: ledger.fail(claim, Reason.REJECTED, "no", endpoint),
             lambda: ledger.give_back(claim),
             lambda: ledger.throttle(claim, endpoint),

@@ -77,7 +77,7 @@ class Table:
     def __init__(self):
         self.processes = {}
         self.by_pid = {}
-        self.recovered = []
+        self.forgotten_messages = []
         self.broken = None
         self.stillborn = False
         self.unkillable = False
@@ -92,8 +92,8 @@ class Table:
         self.processes[worker_id] = self.by_pid[process.pid] = process
         return process
 
-    def recover(self, worker_id):
-        self.recovered.append(worker_id)
+    def forget(self, worker_id):
+        self.forgotten_messages.append(worker_id)
         return 1
 
     def watch_death(self, pid):
@@ -329,7 +329,7 @@ def test_a_worker_that_was_asked_to_leave_is_no_loss(host, caplog):
 
     assert len(host.table.processes) == 2
     assert (host.store.restarts, errors(caplog)) == (0, [])
-    assert host.store.orphaned == host.table.recovered == [first.worker_id]
+    assert host.store.orphaned == host.table.forgotten_messages == [first.worker_id]
     assert first.worker_id not in host.store.entries[Role.WORKER]
 
 
@@ -341,7 +341,7 @@ def test_a_worker_that_dies_is_freed_counted_and_replaced(host, caplog):
     host.process(dead).die(-signal.SIGSEGV)
     host.turn(2)
 
-    assert host.store.orphaned == host.table.recovered == [dead.worker_id]
+    assert host.store.orphaned == host.table.forgotten_messages == [dead.worker_id]
     assert dead.worker_id not in host.store.entries[Role.WORKER]
     assert host.store.restarts == 1
     assert len(host.running) == 2
@@ -647,7 +647,7 @@ def test_a_frozen_worker_is_killed_freed_and_replaced(host, caplog):
     assert host.process(frozen).signals == [signal.SIGKILL]
     assert host.process(other).signals == []
     assert len(host.running) == 2
-    assert host.store.orphaned == host.table.recovered == [frozen.worker_id]
+    assert host.store.orphaned == host.table.forgotten_messages == [frozen.worker_id]
     assert host.store.restarts == 1
     assert "frozen" in errors(caplog)[0]
 
@@ -771,5 +771,5 @@ def test_a_recorded_history_leaves_as_many_workers_as_it_should(host, name):
         assert len(host.running) == expected, f"after {step} {argument}"
 
     dead = {worker_id for worker_id, process in host.table.processes.items() if process.exitcode is not None}
-    assert set(host.store.orphaned) == set(host.table.recovered) == dead
+    assert set(host.store.orphaned) == set(host.table.forgotten_messages) == dead
     assert len(host.store.orphaned) == len(dead)

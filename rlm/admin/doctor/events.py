@@ -119,7 +119,7 @@ def _orphans(store: Store) -> Iterator[Finding]:
         ends = scores(store, name, Place.IN_FLIGHT, MOST_EVENTS)
         overdue += sum(abs(end) < now_us - OVERDUE_SECONDS * _MICROSECONDS for end in ends.values())
         owners.update(filter(None, field_of_each(store, list(ends), "owner")))
-    unclaimed = count_due(store, Place.RELEASED, now_us - round(OVERDUE_SECONDS * _MICROSECONDS))
+    void_us = store.ledger.first_void_us()
     alive |= _alive(store)  # some may have started or ended meanwhile
     if dead := {owner: number for owner, number in owners.items() if owner not in alive}:
         message = (
@@ -129,8 +129,8 @@ def _orphans(store: Store) -> Iterator[Finding]:
     if overdue:
         message = f"events whose lease ran out more than {OVERDUE_SECONDS:g} s ago, and nobody took them back"
         yield warning("orphans", f"{message}: {overdue:,}", _CONDUCT)
-    if unclaimed:
-        message = f"released events that nobody has claimed for more than {OVERDUE_SECONDS:g} s: {unclaimed:,}"
+    if void_us is not None and void_us < now_us - OVERDUE_SECONDS * _MICROSECONDS:
+        message = f"calls that were released more than {OVERDUE_SECONDS:g} s ago, and nobody has made or taken back"
         yield warning("orphans", message, _CONDUCT)
 
 

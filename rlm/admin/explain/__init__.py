@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["explain"]
 
 #: Places in which an event needs a slot.
-_WAITING = frozenset({Place.PENDING, Place.RELEASED, Place.BACKING_OFF, Place.SPENT, Place.LEFTOVER})
+_WAITING = frozenset({Place.PENDING, Place.BACKING_OFF, Place.SPENT, Place.LEFTOVER})
 
 #: Characters of an unknown id that a message repeats.
 _ECHO_WIDTH = 200

@@ -149,14 +149,6 @@ def _count(number: int) -> str:
     return _NUMBERS[number] if number < len(_NUMBERS) else f"{number:,}"
 
 
-def _released(event: Whereabouts, status: TypeStatus) -> str:
-    meant = f" for {event.endpoint}" if event.endpoint else ""
-    left = event.due - event.now
-    void = f"else it is pending again in {span(left)}" if left > 0 else "so it is about to be pending again"
-    workers = "" if status.ready else f"; no worker is ready{_strangers(status)}"
-    return f"is released{meant}, and no worker has claimed it yet, {void}{workers}"
-
-
 def _strangers(status: TypeStatus) -> str:
     """Return a clause on workers with another configuration; empty if there are none."""
     told = f"; {of_another_configuration(status.strangers)}: restart what `rlm doctor` names"
@@ -238,7 +230,6 @@ def _next_run(status: TypeStatus) -> str:
 _SENTENCES: dict[Place, Callable[[Whereabouts, TypeStatus], str]] = {
     Place.QUEUED: _queued,
     Place.PENDING: _pending,
-    Place.RELEASED: _released,
     Place.IN_FLIGHT: _in_flight,
     Place.BACKING_OFF: _backing_off,
     Place.SPENT: _spent,

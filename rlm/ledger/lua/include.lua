@@ -44,9 +44,9 @@ end
 
 --- lost_claim
 -- Ends the script where the claim is not the worker's any more; a newer one of its own stays noted.
--- Uses   claim  {owner, release} of the event, and worker, release, calls, event_id
-if claim[1] ~= worker or claim[2] == release then redis.call('HDEL', calls, event_id) end
-if claim[1] ~= worker or claim[2] ~= release then return 0 end
+-- Uses   claim  {owner, claims} of the event, and worker, number, calls, event_id
+if claim[1] ~= worker or claim[2] == number then redis.call('HDEL', calls, event_id) end
+if claim[1] ~= worker or claim[2] ~= number then return 0 end
 
 --- restamp_ahead
 -- Has slots that lie ahead of the clock count as taken just now: it was set back.
@@ -83,4 +83,100 @@ local function record_change(changes, kept, before, record)
   local at = string.format('{"at":%d.%06d,"from":', time[1], time[2])
   redis.call('LPUSH', changes, at .. before .. ',' .. string.sub(record, 2))
   redis.call('LTRIM', changes, 0, kept - 1)
+end
+
+--- slots
+-- Takes slots of windows, each by its rules and its health.
+-- Uses   now, restamp_ahead, younger
+-- Gives  ask_slot(window, health, cost, rules, keep_us, trust)  microseconds until it has them, -1 for never; and the slot
+--          rules: {{limit, span in microseconds}, ...}; trust: {server, since, underway_us} of the epoch
+--        take_slot(slot, cost, stamp, probe_us)  takes what can be had
+local function ask_slot(window, health, cost, rules, keep_us, trust)
+  local newest = tonumber(redis.call('LINDEX', window, 0) or nil)
+  if newest and newest > now then
+    restamp_ahead(window)
+    newest = now
+  end
+  local told = redis.call('HMGET', health, 'rest_until_us', 'probing', 'probe_until_us', 'failures', 'kept_us',
+    'held_until_us', 'paused_until_us')
+  local wait, longest = 0, 0
+  for _, rule in ipairs(rules) do
+    local limit, span = rule[1], rule[2]
+    if cost > limit then return -1 end
+    if newest and newest + span > now then  -- else none of its slots counts any more
+      wait = math.max(wait, (redis.call('LINDEX', window, limit - cost) or -math.huge) + span - now)
+    end
+    longest = math.max(longest, span)
+  end
+  local held = math.max(tonumber(told[6] or 0), (trust[2] or -math.huge) + (trust[3] or 0) + longest) - now
+  local kept, keep = tonumber(told[5] or 0), math.max(keep_us, longest)
+  if kept > 0 and longest > kept then  -- the rule looks further back than was kept: wait until what is kept suffices
+    held = math.max(held, longest - kept)
+    redis.call('HSET', health, 'held_until_us', string.format('%.0f', now + held))
+    redis.call('PEXPIRE', window, math.ceil(keep / 1000))
+  end
+  if kept ~= keep then redis.call('HSET', health, 'kept_us', string.format('%.0f', keep)) end
+  wait = math.max(wait, held, (told[1] or 0) - now, (told[7] or 0) - now, (told[2] and told[3] or 0) - now)
+  return math.ceil(wait), {window = window, health = health, keep = keep, newest = newest, probing = told[2],
+    suspect = told[2] or told[4]}
+end
+local function take_slot(slot, cost, stamp, probe_us)
+  for _ = 1, cost do redis.call('LPUSH', slot.window, stamp) end
+  -- Once a minute is enough to forget what is older than it is kept.
+  if not slot.newest or math.floor(slot.newest / 60000000) ~= math.floor(now / 60000000) then
+    redis.call('LTRIM', slot.window, 0, younger(slot.window, now - slot.keep) - 1)
+    redis.call('PEXPIRE', slot.window, math.ceil(slot.keep / 1000) + 60000)
+  end
+  if slot.probing then redis.call('HSET', slot.health, 'probe_until_us', string.format('%.0f', now + probe_us)) end
+end
+
+--- settle_completed
+-- Settles the event that a lane has completed.
+-- Uses   the KEYS and ARGV of take_turn, and time, now, stamp
+-- Gives  settle_completed(event)  1, 0 if its claim is not the lane's any more, or the error of Redis
+local function settle_completed(event)
+  local event_id, number, kind, endpoint = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+  local told = redis.call('HMGET', event, 'owner', 'claims', 'taken_at', 'attempt', 'trail')
+  local owned = told[1] == worker and told[2] == number
+  if owned then  -- what is refused leaves all as it was: the lane tries again
+    local age_ms = string.format('%.0f', math.max(0, now / 1000 - (tonumber(told[3]) or now / 1000000) * 1000))
+    redis.call('RPUSH', timings, table.concat({endpoint, kind, ARGV[12], stamp, age_ms, ARGV[13]}, ' '))
+    local counted = redis.pcall('HINCRBY', tally, 'completed:' .. kind, 1)
+    local removed = type(counted) == 'table' and counted or redis.pcall('ZREM', inflight, event_id)
+    if removed ~= 1 then
+      redis.call('RPOP', timings)
+      if type(counted) ~= 'table' then redis.call('HINCRBY', tally, 'completed:' .. kind, -1) end
+      if type(removed) == 'table' then return removed end
+      owned = false
+    end
+  end
+  if owned or told[1] ~= worker or told[2] == number then redis.call('HDEL', calls, event_id) end  -- a newer one stays
+  if not owned then return 0 end
+  redis.call('HINCRBY', tally, 'delivered:' .. endpoint, 1)
+  local dedupe_ms, written = tonumber(ARGV[15]), (tonumber(told[5]) or 0) + 1
+  if dedupe_ms <= 0 then return redis.call('DEL', event) and 1 end
+  redis.call('HSET', event, 'state', 'completed', 'last', endpoint, 'attempt', (tonumber(told[4]) or 0) + 1, 'trail',
+    written, 't' .. written % 50, time[1] .. ' ' .. time[2] .. ' ' .. ARGV[14])
+  redis.call('HDEL', event, 'item', 'owner')
+  redis.call('PEXPIRE', event, dedupe_ms)
+  return 1
+end
+
+--- first_event
+-- Finds the first event of a type that can be sent; what cannot goes out of its way, for the conductor to condemn.
+-- Uses   family
+-- Gives  first_event(pending)  its id, and {wallet, item, last, tries_in, score, claims, attempt, tries, runs, deaths}
+local function first_event(pending)
+  while true do
+    local head = redis.call('ZRANGE', pending, 0, 0, 'WITHSCORES')
+    if not head[1] or tonumber(head[2]) >= 9007199254740991 then return end
+    local told = redis.pcall('HMGET', family .. head[1], 'wallet', 'item', 'last', 'tries_in', 'score', 'claims', 'attempt',
+      'tries', 'runs', 'deaths', 'trail', 'unsent')
+    local sound = not told.err and told[1] and told[2] and tonumber(told[5] or nil)
+    for field = 6, 12 do
+      sound = sound and (not told[field] or (#told[field] <= 15 and string.match(told[field], '^%d+$')))
+    end
+    if sound then return head[1], told end
+    redis.call('ZADD', pending, '9007199254740991', head[1])
+  end
 end

@@ -1,28 +1,24 @@
---- return_release
--- Makes released events pending again that nobody will claim.
--- KEYS[1]  released  zset of the type, by when an unclaimed one is pending again (microseconds of Redis time)
--- KEYS[2]  pending   zset of the type
--- KEYS[3..] hash of each event
--- ARGV[1]  when  'expired': only those whose time to be claimed is over; 'dead': the worker that fetched them died
--- then for each event: its id, the number of the release meant (empty: any)
--- Returns  how many are pending again
--- Atomic because a claim may come in at the same moment: one of the two must lose.
-local released, pending = KEYS[1], KEYS[2]
-local when = ARGV[1]
+--- void_releases
+-- Takes back the released calls that no lane has made in time.
+-- KEYS[1]  lease     hash with the fencing token
+-- KEYS[2]  releases  list of the calls that are released, the first one first
+-- ARGV[1]  token
+-- Returns  how many
+-- Atomic because a lane may take one at the same moment.
+local lease, releases = KEYS[1], KEYS[2]
+local token = ARGV[1]
+-- include fence
 -- include now
-local returned = 0
-for index = 1, #KEYS - 2 do
-  local event, event_id, release = KEYS[2 + index], ARGV[2 * index], ARGV[1 + 2 * index]
-  local due = redis.call('ZSCORE', released, event_id)
-  local told = redis.pcall('HMGET', event, 'release', 'score')
-  local meant = release == '' or told[1] == release
-  if due and meant and (when == 'dead' or tonumber(due) <= now) then
-    redis.call('ZREM', released, event_id)
-    redis.call('ZADD', pending, tonumber(told[2] or nil) and told[2] or '0', event_id)
-    returned = returned + 1
+local voided = 0
+while true do
+  local raw = redis.call('LINDEX', releases, 0)
+  local read, release = pcall(cjson.decode, raw or '')
+  if not raw or (read and type(release) == 'table' and tonumber(release.void or nil) and release.void > now) then
+    return voided
   end
+  redis.call('LPOP', releases)
+  voided = voided + 1
 end
-return returned
 
 --- promote_events
 -- Makes events pending again whose back-off is over.
@@ -97,7 +93,7 @@ if stamp ~= '' and redis.call('LREM', window, 1, stamp) == 1 then
 end
 if not owned then return '' end
 redis.call('ZREM', inflight, event_id)
-if not tonumber(told[2] or nil) then return redis.call('ZADD', pending, '0', event_id) and 'pending' end  -- see release_events
+if not tonumber(told[2] or nil) then return redis.call('ZADD', pending, '0', event_id) and 'pending' end  -- see take_turn
 redis.call('HDEL', event, 'owner')
 if stamp ~= '' then
   for _, what in ipairs({'errors:%s', 'trouble:%s worker lost'}) do redis.call('HINCRBY', tally, what:format(endpoint), 1) end
@@ -171,23 +167,21 @@ return 1
 -- Takes events into the ledger again whose place in it was lost: they are in no zset of their type, and not settled.
 -- KEYS[1]  lease   hash with the fencing token
 -- KEYS[2]  target  where they go: the pending zset of their type, or the retried one
--- KEYS[3..] every zset of the type: pending, released, inflight, backoff, spent, retried; then the hash of each event
+-- KEYS[3..] every zset of the type: pending, inflight, backoff, spent, retried; then the hash of each event
 -- ARGV[1]  token
 -- ARGV[2..] id of each event
 -- Returns  how many were taken in
--- Atomic because an event must be in one state, and an older message of it, or an answer, be refused from this instant.
+-- Atomic because an event must be in one state, and an older answer be refused from this instant: it has no owner.
 local lease, target = KEYS[1], KEYS[2]
 local token = ARGV[1]
 -- include fence
 local adopted = 0
-for index = 9, #KEYS do
-  local event, event_id, held = KEYS[index], ARGV[index - 7], false
-  for zset = 3, 8 do held = held or redis.call('ZSCORE', KEYS[zset], event_id) end
+for index = 8, #KEYS do
+  local event, event_id, held = KEYS[index], ARGV[index - 6], false
+  for zset = 3, 7 do held = held or redis.call('ZSCORE', KEYS[zset], event_id) end
   local told = redis.pcall('HMGET', event, 'score', 'state')
   if not held and not told.err and tonumber(told[1]) and not told[2] and redis.call('HEXISTS', event, 'item') == 1 then
     redis.call('ZADD', target, told[1], event_id)
-    redis.call('HINCRBY', event, 'release', 1)
-    redis.call('HINCRBY', event, 'closings', 1)  -- that is no release
     redis.call('HDEL', event, 'owner')
     adopted = adopted + 1
   end

@@ -95,7 +95,7 @@ return state
 -- Makes events pending again, leftovers, that a finishing run could not settle.
 -- KEYS[1]  current  id of the open run
 -- KEYS[2]  run      its hash
--- KEYS[3]  holder   zset of one type: released, inflight, backoff or spent
+-- KEYS[3]  holder   zset of one type: inflight, backoff or spent
 -- KEYS[4]  pending  zset of the type
 -- KEYS[5..] hash of each event
 -- ARGV[1]  run id
@@ -103,7 +103,7 @@ return state
 --          so the next one is another attempt
 -- then for each event: its id, the entry of its trail for a call whose answer nobody knows, JSON; unused without one
 -- Returns  how many are pending again, -1 when that run is not finishing
--- Atomic because a late claim or answer must find the event gone: its release number grows here.
+-- Atomic because a late answer must find the event gone: it has no owner from here on.
 local current, run, holder, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local run_id, sent = ARGV[1], ARGV[2]
 if redis.call('GET', current) ~= run_id or redis.call('HGET', run, 'state') ~= 'finishing' then return -1 end
@@ -116,8 +116,6 @@ for index = 1, #KEYS - 4 do
   local lease = redis.call('ZSCORE', holder, event_id)
   if lease then
     redis.call('ZREM', holder, event_id)
-    redis.pcall('HINCRBY', event, 'release', 1)
-    redis.pcall('HINCRBY', event, 'closings', 1)  -- that is no release
     redis.pcall('HDEL', event, 'owner')
     if sent == '1' and tonumber(lease) > 0 then
       redis.pcall('HINCRBY', event, 'attempt', 1)
@@ -140,20 +138,21 @@ return returned
 -- KEYS[7]  wanted   number of workers wanted
 -- KEYS[8]  measured hash: type and endpoint -> what is kept of its calls, JSON
 -- KEYS[9]  totals   hash: what is counted over all runs, which only grows
--- KEYS[10..] every zset that must be empty by now: released, inflight, backoff and spent of each type
+-- KEYS[10] releases list of the calls that are released
+-- KEYS[11..] every zset that must be empty by now: inflight, backoff and spent of each type
 -- ARGV[1]  run id
 -- ARGV[2]  record
 -- ARGV[3]  wanted   workers wanted from now on
 -- ARGV[4]  fields   number of field-value pairs of measured that follow
 -- then those that are new; then the fields of totals, beside those of the tally, and by how much each grows
--- Returns  1 closed; 0 it was closed already; -1 something is still released or in flight
+-- Returns  1 closed; 0 it was closed already; -1 something is still in flight
 -- Atomic because the end-of-run actor and the conductor may both close it, and the second must change nothing.
 --          And because whoever adds the open run's tally to the totals must find it in one of the two.
-local current, run, tally, timings, records, runs, wanted, measured, totals =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local current, run, tally, timings, records, runs, wanted, measured, totals, releases =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local run_id, record, workers, fields = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 if redis.call('GET', current) ~= run_id or redis.call('HGET', run, 'state') ~= 'finishing' then return 0 end
-for index = 10, #KEYS do
+for index = 11, #KEYS do
   if redis.call('EXISTS', KEYS[index]) == 1 then return -1 end
 end
 redis.call('LLEN', runs)  -- what is refused is so before anything is changed
@@ -172,7 +171,7 @@ for index = 5 + 2 * fields, #ARGV, 2 do
   redis.pcall('HINCRBY', totals, ARGV[index], ARGV[index + 1])
 end
 redis.call('SET', wanted, workers)
-redis.call('DEL', current, run, tally, timings)
+redis.call('DEL', current, run, tally, timings, releases)
 return 1
 
 --- trim_records
@@ -214,7 +213,7 @@ return redis.call('SETNX', current, run_id)
 -- KEYS[1]  lease    hash with the fencing token
 -- KEYS[2]  current  id of the open run
 -- KEYS[3]  tally    hash of its counts
--- KEYS[4..] for each type: its zsets pending, released, inflight, backoff and spent
+-- KEYS[4..] for each type: its zsets pending, inflight, backoff and spent
 -- ARGV[1]  token
 -- ARGV[2]  run id
 -- ARGV[3..] the types, in the order of their keys
@@ -226,7 +225,7 @@ local token, run_id = ARGV[1], ARGV[2]
 if redis.call('GET', current) ~= run_id then return 0 end
 for index = 3, #ARGV do
   local type, unsettled = ARGV[index], 0
-  for zset = 5 * index - 11, 5 * index - 7 do unsettled = unsettled + redis.call('ZCARD', KEYS[zset]) end
+  for zset = 4 * index - 8, 4 * index - 5 do unsettled = unsettled + redis.call('ZCARD', KEYS[zset]) end
   local told = redis.call('HMGET', tally, 'completed:' .. type, 'failed:' .. type, 'taken:' .. type, 'carried:' .. type)
   for place = 1, 4 do told[place] = tonumber(told[place]) or 0 end
   local missing = unsettled + told[1] + told[2] - told[3] - told[4]

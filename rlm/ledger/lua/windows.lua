@@ -15,8 +15,9 @@ local stamp, event_id, call, ago_us = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4
 if redis.call('LREM', window, 1, stamp) == 0 then return '0' end
 if budget then redis.call('LREM', budget, 1, stamp) end
 if call == '' then
-  if event_id ~= '' and redis.call('HEXISTS', calls, event_id) == 1 then
-    redis.call('HSET', calls, event_id, '')
+  local noted = event_id ~= '' and redis.call('HGET', calls, event_id)
+  if noted then
+    redis.call('HSET', calls, event_id, string.match(noted, '^%d+:') or '')
     local lease = tonumber(redis.call('ZSCORE', inflight, event_id) or 0)
     if lease > 0 then redis.call('ZADD', inflight, string.format('%.0f', -lease), event_id) end
   end

@@ -5,12 +5,13 @@ Read one after the other the counts would not fit together: an event that moves 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.event import is_type_name
 from rlm.core.trail import Counts
-from rlm.ledger.claims import calls_underway
+from rlm.ledger.claims import calls_underway, types_released
 from rlm.ledger.connect import ESCAPED, MICROSECONDS, text, translated
 from rlm.ledger.scripts import batch
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from rlm.ledger.scripts import Command
 
 #: Commands that are asked about each type.
-_PER_TYPE = 7
+_PER_TYPE = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ class Account:
 
     @property
     def held(self) -> int:
-        """Those of them that only an open run may hold: released, in flight, backing off, or out of attempts."""
-        return self.counts.unsettled - self.counts.pending
+        """Those of them that only an open run may hold: in flight, backing off, or out of attempts."""
+        return self.counts.unsettled - self.counts.pending - self.counts.released
 
     @property
     def difference(self) -> int:
@@ -88,17 +89,14 @@ class Books:
 
     def _fault(self, name: str, account: Account) -> str:
         counts = account.counts
-        holders = (
-            f"{counts.released} released, {counts.inflight} in flight, {counts.backoff} backing off, "
-            f"{counts.spent} out of attempts"
-        )
+        holders = f"{counts.inflight} in flight, {counts.backoff} backing off, {counts.spent} out of attempts"
         if self.run_id is None:
             return f"{name}: no run is open, and yet there are {holders}" if account.held else ""
         if not account.difference:
             return ""
         return (
             f"{name}: {account.taken} taken and {account.carried_over} carried over, but {account.completed} "
-            f"completed, {account.failed} failed, {counts.pending} pending, {holders}: "
+            f"completed, {account.failed} failed, {counts.pending + counts.released} pending, {holders}: "
             f"{abs(account.difference)} too {'few' if account.difference > 0 else 'many'}"
         )
 
@@ -108,7 +106,7 @@ def books(store: Store) -> Books:
     """Read the books of this instant, in one transaction.
 
     They balance at every instant: for each type, taken + carried over = completed + failed + what is unsettled. Between
-    runs nothing is released, in flight, backing off or out of attempts.
+    runs nothing is in flight, backing off or out of attempts.
     """
     while True:
         run_id, names = _run_and_types(store)
@@ -156,7 +154,7 @@ def _read(store: Store, run_id: str | None, names: Sequence[str]) -> list[Any]:
         ("HGETALL", keys.tally(run_id or "")),
     ]
     read += [("LLEN", one) for one in (keys.events, keys.processing, keys.aside(keys.processing), keys.failed)]
-    read.append(("HGETALL", keys.dropped))
+    read += [("HGETALL", keys.dropped), ("LRANGE", keys.releases, 0, -1)]
     for name in names:
         read += [("ZCARD", one) for one in (keys.pending(name), *keys.holders(name), keys.retried(name))]
         read.append(("ZCOUNT", keys.inflight(name), "-inf", 0))
@@ -164,24 +162,25 @@ def _read(store: Store, run_id: str | None, names: Sequence[str]) -> list[Any]:
 
 
 def _books(run_id: str | None, names: Sequence[str], found: Sequence[Any]) -> Books:
-    (seconds, microseconds), _, _, tally, events, staged, aside, letters, gone, *counted = found
+    (seconds, microseconds), _, _, tally, events, staged, aside, letters, gone, releases, *counted = found
     counts = {text(what): int(number) for what, number in tally.items()}
-    accounts = dict(zip(names, _accounts(names, counts, counted), strict=True))
+    released = Counter(types_released(releases))
+    accounts = dict(zip(names, _accounts(names, counts, counted, released), strict=True))
     dropped = {name.decode(): value.decode() for name, value in gone.items()}
     return Books(seconds + microseconds / 1_000_000, run_id, events, staged + aside, letters, accounts, dropped)
 
 
-def _accounts(names: Sequence[str], tally: Mapping[str, int], counted: Sequence[int]) -> Iterator[Account]:
+def _accounts(
+    names: Sequence[str], tally: Mapping[str, int], counted: Sequence[int], released: Mapping[str, int]
+) -> Iterator[Account]:
     for index, name in enumerate(names):
-        pending, released, inflight, backoff, spent, retried, boarding = counted[
-            _PER_TYPE * index : _PER_TYPE * (index + 1)
-        ]
+        pending, inflight, backoff, spent, retried, boarding = counted[_PER_TYPE * index : _PER_TYPE * (index + 1)]
         yield Account(
             taken=tally.get(f"taken:{name}", 0),
             carried_over=tally.get(f"carried:{name}", 0),
             completed=tally.get(f"completed:{name}", 0),
             failed=tally.get(f"failed:{name}", 0),
-            counts=Counts(pending, released, inflight, backoff, spent, boarding),
+            counts=Counts(pending, 0, inflight, backoff, spent, boarding).release(released.get(name, 0)),
             retried=retried,
         )
 
