@@ -14,7 +14,7 @@ from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.plan.release_order import (
     AHEAD_SECONDS,
-    BURST_EVENTS,
+    BURST_LANES,
     ReleaseState,
     can_send,
     choose_releases,
@@ -222,7 +222,7 @@ def test_a_crowd_sets_out_in_bursts():
     found = counts(Counts(pending=900), Counts(pending=900))
     wide = {name: WindowState(900, 0.0, 0.0) for name in views()}
 
-    assert len(choose(found, wide, lanes=100)["HIGH"]) == BURST_EVENTS
+    assert len(choose(found, wide, lanes=100)["HIGH"]) == BURST_LANES
     assert len(choose(found, wide, lanes=1000)["HIGH"]) == 150
 
 
