@@ -32,7 +32,7 @@ from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, Worker
 from rlm.processes import signals
 from rlm.processes.grace import worker_grace
 from rlm.settings import resolve_headers
-from rlm.settings.effective import secrets_of
+from rlm.settings.load import secrets_of
 from rlm.settings.secrets import remember
 
 if TYPE_CHECKING:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from rlm.settings.effective import Settings, Shown, settings_under
-from rlm.settings.load import load_settings, load_sound
+from rlm.settings.load import Settings, Shown, load_settings, load_sound, settings_under
 from rlm.settings.secrets import mask_url, resolve_headers, resolve_token
 
 __all__ = [
