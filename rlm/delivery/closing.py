@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.alarms import Alarm, alarm
-from rlm.core.compliance import most_in_any
 from rlm.core.endpoint import all_limited
 from rlm.core.expected import merge_run, quantile
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Called, Calls, Run, State, make_record
 from rlm.core.tally import actual_seconds, away_in_words, every_call_failed, in_words, of_run, troubles_of
 from rlm.core.text import span
+from rlm.core.window import most_in_any
 from rlm.ledger.breaker import ALARMING, limits_too_high
 from rlm.ledger.control import What
 from rlm.ledger.measures import failing
