@@ -30,7 +30,7 @@ from rlm.ledger import open_store
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
 from rlm.processes import signals
-from rlm.processes.grace import worker_grace
+from rlm.processes.signals import worker_grace
 from rlm.settings import resolve_headers
 from rlm.settings.load import secrets_of
 from rlm.settings.secrets import remember

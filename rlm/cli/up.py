@@ -53,7 +53,7 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     from rlm.ledger.connect import connected
     from rlm.processes import signals
     from rlm.processes.foreman import Foreman
-    from rlm.processes.grace import group_grace
+    from rlm.processes.signals import group_grace
     from rlm.settings import load_settings
     from rlm.settings.sources import current_directory
 

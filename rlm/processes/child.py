@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from rlm.core.clock import system_clock
 from rlm.ledger.processes import HEARTBEAT_SECONDS
+from rlm.processes.signals import how_ended
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,32 +84,14 @@ class PidfdDeath:
         os.close(self._fd)
 
 
-if sys.platform == "darwin":
-
-    class KqueueDeath:
-        """The death of a process by a kqueue (macOS)."""
-
-        def __init__(self, pid: int) -> None:
-            self._queue = select.kqueue()
-            exit_event = select.kevent(
-                pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD | select.KQ_EV_ONESHOT, select.KQ_NOTE_EXIT
-            )
-            self._queue.control([exit_event], 0)
-
-        def fileno(self) -> int:
-            """Return what to select on."""
-            return self._queue.fileno()
-
-        def close(self) -> None:
-            """Watch no more."""
-            self._queue.close()
-
-
 def watch_death(pid: int) -> Death | None:
     """Watch a process for its death; return None if it has died already."""
     try:
         if sys.platform == "darwin":
-            return KqueueDeath(pid)
+            queue = select.kqueue()
+            flags = select.KQ_EV_ADD | select.KQ_EV_ONESHOT
+            queue.control([select.kevent(pid, select.KQ_FILTER_PROC, flags, select.KQ_NOTE_EXIT)], 0)
+            return queue
         return PidfdDeath(pid)
     except ProcessLookupError:
         return None
@@ -167,7 +150,7 @@ class Child:
         self.left = code == 0
         if code is None or code == 255:  # noqa: PLR2004  # what the template's own death makes of it
             return "for a reason that went with its template"
-        return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
+        return how_ended(code)
 
 
 class Silences:

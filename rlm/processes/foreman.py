@@ -14,6 +14,7 @@ import signal
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from honcho.printer import Message, Printer
@@ -21,6 +22,7 @@ from honcho.process import Process
 
 from rlm.core.clock import system_clock
 from rlm.processes.group import ProcessGroup
+from rlm.processes.signals import how_ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -63,7 +65,7 @@ class Entry:
 
     def _run(self, report: Callable[[Message], None]) -> None:
         try:
-            self._process.run(_Reports(report))
+            self._process.run(SimpleNamespace(put=report))  # all that honcho does with its queue of events
         except OSError as error:
             report(_message("line", f"cannot be started: {error}\n", self.name))
             report(_message("stop", {"returncode": 1}, self.name))
@@ -83,13 +85,6 @@ class Entry:
         """Its place in the order of stopping."""
         words = {self.name, *self.command.split()}
         return next((rank for rank, word in enumerate(STOP_ORDER) if word in words), len(STOP_ORDER))
-
-
-class _Reports:
-    """What honcho takes for the queue of events."""
-
-    def __init__(self, put: Callable[[Message], None]) -> None:
-        self.put = put
 
 
 class Foreman:
@@ -174,7 +169,7 @@ class Foreman:
 
     def _note_end(self, member: Member) -> None:
         code, asked = member.returncode or 0, member.asked_at is not None
-        ended = f"{member.name} ended {_how(code)}"
+        ended = f"{member.name} ended {how_ended(code)}"
         if asked:
             self.say(ended)
         else:
@@ -194,7 +189,3 @@ class Foreman:
 def _message(kind: str, data: object, name: str, colour: str | None = None) -> Message:
     moment = datetime.fromtimestamp(system_clock.now(), UTC).astimezone()
     return Message(type=kind, data=data, time=moment, name=name, colour=colour)
-
-
-def _how(returncode: int) -> str:
-    return f"by {signal.Signals(-returncode).name}" if returncode < 0 else f"with exit status {returncode}"

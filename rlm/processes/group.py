@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rlm.core.clock import system_clock
-from rlm.processes.grace import HASTE_SECONDS, LINGER_SECONDS, REPEAT_SECONDS
+from rlm.processes.signals import HASTE_SECONDS, LINGER_SECONDS, REPEAT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

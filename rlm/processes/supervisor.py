@@ -18,7 +18,7 @@ from rlm.ledger import revive
 from rlm.ledger.outage import Outage
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
 from rlm.processes.child import BOOT_SECONDS, QUICK_DEATH_SECONDS, Child, Silences, StartBackoff, watch_death
-from rlm.processes.grace import supervisor_grace
+from rlm.processes.signals import supervisor_grace
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
