@@ -31,9 +31,8 @@ from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker, WorkerState
 from rlm.processes import signals
 from rlm.processes.signals import worker_grace
-from rlm.settings import resolve_headers
-from rlm.settings.load import secrets_of
-from rlm.settings.secrets import remember
+from rlm.settings import secrets_of
+from rlm.settings.secrets import remember, resolve_headers
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
