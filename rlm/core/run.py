@@ -1,19 +1,4 @@
-"""A run: its states, the legal moves between them, and its record.
-
-==========  =======================  ================================================================
-state       may move to              what happens in it
-==========  =======================  ================================================================
-draining    planning, finishing      the audit list goes into the ledger, chunk by chunk
-planning    running, finishing       counts and live windows become workers, releases, a forecast
-running     finishing                events are released, claimed, dispatched, settled
-finishing   completed, partial,      nothing is released or claimed any more; the record is written
-            cancelled, failed
-completed   -                        every event was completed or failed
-partial     -                        there are leftovers
-cancelled   -                        ended by `cancel`, whatever the counts
-failed      -                        RLM could not conduct it; what is unsettled is leftover
-==========  =======================  ================================================================
-"""
+"""A run: its states, the legal moves between them, and its record. docs/lifecycle.md has what happens in each."""
 
 from __future__ import annotations
 
@@ -164,10 +149,11 @@ def make_record(
     """
     counted = (key.partition(":") for key, number in tally.items() if number)
     others = {name for what, _, name in counted if what in {"taken", "carried", "completed", "failed"}} - set(types)
-    names = [*types, *sorted(others)]
-    by_type = {name: _type_counts(tally, name) for name in names}
+    by_type = {name: _type_counts(tally, name) for name in [*types, *sorted(others)]}
     by_budget = {name: _called_counts(called) for name, called in calls.by_budget.items()}
-    counts = {key: sum(one[key] for one in by_type.values()) for key in _TYPE_COUNTS}
+    counts = {
+        key: tally.get(key, 0) if key in _OF_NO_TYPE else sum(one[key] for one in by_type.values()) for key in _COUNTS
+    }
     return {
         "run_id": run.id,
         "state": _final_state(run, counts),
@@ -177,15 +163,7 @@ def make_record(
         "deadline": isoformat(run.deadline),
         "duration_seconds": round(finished_at - run.started_at, 3),
         "window_seconds": run.window_seconds,
-        "counts": {
-            "taken": counts["taken"],
-            "carried_over": counts["carried_over"],
-            "invalid": tally.get("invalid", 0),
-            "duplicates": tally.get("duplicates", 0),
-            "completed": counts["completed"],
-            "failed": counts["failed"],
-            "leftover": counts["leftover"],
-        },
+        "counts": counts,
         "by_type": by_type,
         "by_endpoint": {
             name: {**_called_counts(called), "p50_ms": called.p50_ms, "p95_ms": called.p95_ms}
@@ -199,7 +177,8 @@ def make_record(
     }
 
 
-_TYPE_COUNTS = ("taken", "carried_over", "completed", "failed", "leftover")
+_COUNTS = ("taken", "carried_over", "invalid", "duplicates", "completed", "failed", "leftover")
+_OF_NO_TYPE = frozenset({"invalid", "duplicates"})
 _NO_PLAN = {"workers": 0, "threads": 0, "forecast_seconds": 0.0, "lower_bound_seconds": 0.0, "expected_leftover": 0}
 
 

@@ -127,9 +127,7 @@ def mask_header(value: str) -> str:
 def mask_value(path: tuple[str | int, ...], value: Any) -> Any:
     """Return what may be shown of the setting at `path`."""
     key = str(path[-1])
-    if "headers" in path[2:]:
-        return mask_header(value) if isinstance(value, str) else value and MASK
-    if is_secret(key):
+    if "headers" in path[2:] or is_secret(key):
         return mask_header(value) if value and isinstance(value, str) else value and MASK
     if isinstance(value, str) and "://" in value:
         return mask_url(value)

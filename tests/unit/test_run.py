@@ -8,7 +8,6 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-import rlm.core.run
 from rlm.core.run import MOVES, Called, Calls, Run, State, Trigger, make_record, make_run_id
 from rlm.core.tally import away_in_words
 from tests.each import each
@@ -207,22 +206,6 @@ def test_an_id_says_when_and_is_safe_everywhere():
     run_id = make_run_id(STARTED)
 
     assert re.fullmatch(r"20231114T221320250Z-[0-9a-f]{4}", run_id)
-
-
-def test_the_moves_are_those_of_the_docstring():
-    """The table that people read and the one that the code knows are the same."""
-    rows = rlm.core.run.__doc__.split("=\n")[2].splitlines()
-    table = {}
-    for row in rows:
-        state, moves = row[:10].strip(), row[12:35].strip()
-        key = state or key  # noqa: F821  # a row without a state continues the one above
-        table.setdefault(key, set()).update(name.strip() for name in moves.split(",") if name.strip(" -"))
-    table = {state: moves for state, moves in table.items() if not state.startswith("=")}
-
-    assert set(table) == set(State)
-    assert {state: moves for state, moves in table.items() if moves} == {
-        state: set(moves) for state, moves in MOVES.items()
-    }
 
 
 def test_every_state_leads_to_an_end_and_no_end_leads_on():
