@@ -35,18 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from rlm.settings import model
     from rlm.settings.document import Layers
-    from rlm.settings.model import (
-        ArchiveSettings,
-        EndpointSettings,
-        QueueSettings,
-        RedisSettings,
-        RetrySettings,
-        RunSettings,
-        TypeSettings,
-        WebSettings,
-        WorkersSettings,
-    )
 
 _DSN_VARIABLE = "SENTRY_DSN"
 _DATA_FOLDER = ".rlm"
@@ -75,14 +65,14 @@ class Settings:
     is a digest of what workers depend on; `data_dir` is where RLM keeps files.
     """
 
-    redis: RedisSettings
-    queue: QueueSettings
-    run: RunSettings
-    workers: WorkersSettings
-    retry: RetrySettings
-    archive: ArchiveSettings
-    web: WebSettings
-    types: Mapping[str, TypeSettings]
+    redis: model.RedisSettings
+    queue: model.QueueSettings
+    run: model.RunSettings
+    workers: model.WorkersSettings
+    retry: model.RetrySettings
+    archive: model.ArchiveSettings
+    web: model.WebSettings
+    types: Mapping[str, model.TypeSettings]
     event_types: tuple[EventType, ...] = field(repr=False)
     endpoints: Mapping[str, Endpoint] = field(repr=False)
     budgets: Mapping[str, Budget]
@@ -175,17 +165,9 @@ def _settings_of(document: Document, layers: Layers, sentry_dsn: str | None) -> 
     budgets = {name: Budget(name, Limit.parse(one.rate_limit)) for name, one in document.budgets.items()}
     event_types = _event_types(document, budgets)
     return Settings(
-        redis=document.redis,
-        queue=document.queue,
-        run=document.run,
-        workers=document.workers,
-        retry=document.retry,
-        archive=document.archive,
-        web=document.web,
-        types=document.types,
+        **{**dict(document), "budgets": budgets},  # the sections and the types as they are
         event_types=event_types,
         endpoints=_by_name(event_types),
-        budgets=budgets,
         revision=_revision(document, event_types),
         data_dir=(layers.source.parent if layers.source else current_directory()) / _DATA_FOLDER,
         source=layers.source,
@@ -210,7 +192,10 @@ def _event_types(document: Document, budgets: Mapping[str, Budget]) -> tuple[Eve
 
 
 def _endpoint(
-    endpoint: EndpointSettings, event_type: TypeSettings, retry: RetrySettings, budgets: Mapping[str, Budget]
+    endpoint: model.EndpointSettings,
+    event_type: model.TypeSettings,
+    retry: model.RetrySettings,
+    budgets: Mapping[str, Budget],
 ) -> Endpoint:
     return Endpoint(
         name=endpoint.name,

@@ -6,21 +6,8 @@ import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rlm.settings.model import (
-    ArchiveSettings,
-    BudgetSettings,
-    EndpointSettings,
-    Name,
-    QueueSettings,
-    RedisSettings,
-    RetrySettings,
-    RunSettings,
-    Section,
-    TypeSettings,
-    WebSettings,
-    WorkersSettings,
-    setting,
-)
+from rlm.settings import model
+from rlm.settings.model import setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,27 +35,29 @@ _TYPES = (
 )
 
 
-class Document(Section):
+class Document(model.Section):
     """The whole configuration as it is written, all layers merged."""
 
-    redis: RedisSettings
-    queue: QueueSettings
-    run: RunSettings
-    workers: WorkersSettings
-    retry: RetrySettings
-    archive: ArchiveSettings
-    web: WebSettings
-    types: dict[Name, TypeSettings] = setting(
+    redis: model.RedisSettings
+    queue: model.QueueSettings
+    run: model.RunSettings
+    workers: model.WorkersSettings
+    retry: model.RetrySettings
+    archive: model.ArchiveSettings
+    web: model.WebSettings
+    types: dict[model.Name, model.TypeSettings] = setting(
         ..., "Types", allowed="one or more tables, [types.NAME]; leave `types` out for the built-in ones", min_length=1
     )
-    budgets: dict[Name, BudgetSettings] = setting({}, "Budgets", allowed="a table for each of them, [budgets.NAME]")
+    budgets: dict[model.Name, model.BudgetSettings] = setting(
+        {}, "Budgets", allowed="a table for each of them, [budgets.NAME]"
+    )
 
 
 #: The sections with one table each.
-SECTIONS: dict[str, type[Section]] = {
+SECTIONS: dict[str, type[model.Section]] = {
     name: described.annotation
     for name, described in Document.model_fields.items()
-    if isinstance(described.annotation, type) and issubclass(described.annotation, Section)
+    if isinstance(described.annotation, type) and issubclass(described.annotation, model.Section)
 }
 
 
@@ -80,11 +69,11 @@ def model_at(path: tuple[str | int, ...]) -> type[BaseModel] | None:
         case (str(section),):
             return SECTIONS.get(section)
         case ("types", str()):
-            return TypeSettings
+            return model.TypeSettings
         case ("budgets", str()):
-            return BudgetSettings
+            return model.BudgetSettings
         case ("types", str(), "endpoints", int()):
-            return EndpointSettings
+            return model.EndpointSettings
         case _:
             return None
 
