@@ -90,13 +90,8 @@ class Entry:
 class Foreman:
     """Runs entries until a signal or the end of one of them, then stops them all.
 
-    Args:
-        entries: what to run, started in this order.
-        printer: prints what they say, and what the foreman does.
-        wakeup: is woken by whatever happens.
-        stop: the signals to this process.
-        grace_seconds: how long each has to end once it was asked to.
-        clock: measures that time.
+    They are started in this order. `wakeup` is woken by whatever happens. `grace_seconds` is how long each has to end
+    once it was asked to.
     """
 
     def __init__(

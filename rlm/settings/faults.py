@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rlm.core.text import cut, safe_line
 from rlm.settings.document import SECTIONS, model_at
 from rlm.settings.model import words
-from rlm.settings.secrets import MASK, is_number, is_secret, mask_value
+from rlm.settings.secrets import MASK, is_secret, mask_value
 from rlm.settings.toml import dotted, lines_of, toml_value
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ _MOST_FAULTS = 100
 #: What pydantic appends to the place of a table's entry if it means the key.
 _KEY_MARK = "[key]"
 _NO_LINE = sys.maxsize
+#: A number as small as those of settings, or a truth value; longer ones may be a key.
+_NUMBER = re.compile(r"-?\d{1,5}(?:\.\d{1,5})?|true|false", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,8 @@ def show(place: Place, value: Any) -> str:
 
 
 def _is_harmless(place: Place, value: Any) -> bool:
-    return is_number(value) and not is_secret(str(place[-1]))
+    number = isinstance(value, bool | int | float | str) and _NUMBER.fullmatch(str(value))
+    return bool(number) and not is_secret(str(place[-1]))
 
 
 def _is_setting(place: Place) -> bool:

@@ -51,8 +51,6 @@ _HOST = re.compile(
     r"(?P<start>(?:[a-z0-9-]{1,40}\.)+[a-z]{2,10}(?::\d{1,5})?|[a-z-]{1,20}:\d{1,5}|(?:\d{1,3}\.){3}\d{1,3}(?::\d{1,5})?)"
     r"(?P<path>(?:/[^?#@]*)?)"
 )
-#: A number as small as those of settings, or a truth value; longer ones may be a key.
-_NUMBER = re.compile(r"-?\d{1,5}(?:\.\d{1,5})?|true|false", re.IGNORECASE)
 
 #: Of what an endpoint sends back, shorter texts are not masked: they would be found in every other word.
 SHORTEST_SENT = 4
@@ -140,11 +138,6 @@ def _mask_no_url(value: Any) -> Any:
         return _masked_path(host)
     text = str(value)[: 2 * len(EMBEDDED)]
     return value if SequenceMatcher(None, text.lower(), EMBEDDED).ratio() >= _NEARLY else MASK
-
-
-def is_number(value: Any) -> bool:
-    """Return whether a value, or its text, is a number as small as those of settings, or a truth value."""
-    return isinstance(value, bool | int | float | str) and _NUMBER.fullmatch(str(value)) is not None
 
 
 def is_plain(text: str) -> bool:
