@@ -113,44 +113,23 @@ class Run:
         return self.deadline - self.left_seconds(now_us)
 
 
-@dataclass(frozen=True, slots=True)
-class Called:
-    """What one endpoint did in a run: calls by answer, its limit, most slots in any period, milliseconds a call.
-
-    `limit_before` is the limit that the run began with, if that was another. A budget has the sums of its endpoints and
-    no milliseconds.
-    """
-
-    delivered: int = 0
-    throttled: int = 0
-    errors: int = 0
-    limit: str = ""
-    limit_before: str = ""
-    peak: int = 0
-    p50_ms: float = 0
-    p95_ms: float = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Calls:
-    """The calls of a run, by endpoint and by budget."""
-
-    by_endpoint: Mapping[str, Called]
-    by_budget: Mapping[str, Called] = field(default_factory=dict)
-
-
 def make_record(
-    run: Run, tally: Mapping[str, int], types: Sequence[str], calls: Calls, *, finished_at: float, restarted: int
+    run: Run,
+    tally: Mapping[str, int],
+    types: Sequence[str],
+    called: Mapping[str, Any],
+    *,
+    finished_at: float,
+    restarted: int,
 ) -> dict[str, Any]:
     """Return the record of a run, made from its counts, `what:name` -> number; `types` are the configured ones.
 
-    In every record, by type and in all, `taken + carried_over = completed + failed + leftover`. It has `by_budget` if
-    there are budgets.
+    In every record, by type and in all, `taken + carried_over = completed + failed + leftover`. `called` is what it has
+    of endpoints and budgets, `by_endpoint` and, if there are budgets, `by_budget`.
     """
     counted = (key.partition(":") for key, number in tally.items() if number)
     others = {name for what, _, name in counted if what in {"taken", "carried", "completed", "failed"}} - set(types)
     by_type = {name: _type_counts(tally, name) for name in [*types, *sorted(others)]}
-    by_budget = {name: _called_counts(called) for name, called in calls.by_budget.items()}
     counts = {
         key: tally.get(key, 0) if key in _OF_NO_TYPE else sum(one[key] for one in by_type.values()) for key in _COUNTS
     }
@@ -165,11 +144,7 @@ def make_record(
         "window_seconds": run.window_seconds,
         "counts": counts,
         "by_type": by_type,
-        "by_endpoint": {
-            name: {**_called_counts(called), "p50_ms": called.p50_ms, "p95_ms": called.p95_ms}
-            for name, called in calls.by_endpoint.items()
-        },
-        **({"by_budget": by_budget} if by_budget else {}),
+        **called,
         "plan": dict(run.plan) if run.plan else dict(_NO_PLAN),
         "workers": {"peak": run.workers_peak, "restarted": restarted},
         **({"failure": run.failure} if run.failure else {}),
@@ -187,18 +162,6 @@ def _type_counts(tally: Mapping[str, int], name: str) -> dict[str, int]:
     completed, failed = tally.get(f"completed:{name}", 0), tally.get(f"failed:{name}", 0)
     left = taken + carried - completed - failed
     return {"taken": taken, "carried_over": carried, "completed": completed, "failed": failed, "leftover": left}
-
-
-def _called_counts(called: Called) -> dict[str, Any]:
-    return {
-        "calls": called.delivered + called.throttled + called.errors,
-        "completed": called.delivered,
-        "throttled": called.throttled,
-        "errors": called.errors,
-        "peak_in_window": called.peak,
-        "limit": called.limit,
-        **({"limit_before": called.limit_before} if called.limit_before else {}),
-    }
 
 
 def _final_state(run: Run, counts: Mapping[str, int]) -> State:
