@@ -132,14 +132,12 @@ class Layers:
 
     def valid(self, place: Place) -> Any:
         """Return the value at `place`, None if there is none or it is faulty by itself."""
-        spoiled = any(place[:length] in self.faulty for length in range(len(place) + 1))
-        return None if spoiled else self.find(place)
+        return None if any(one in self.faulty for one in upwards(place)) else self.find(place)
 
     def where(self, place: Place) -> str:
         """Return the origin of the value at `place`; a list's entries were given with the list."""
-        known = (self.origins.get(place[:end]) for end in range(len(place), 0, -1))
-        in_file = self.file_name if _dig(self.file, place) is not None else "default"
-        return next(filter(None, known), in_file)
+        known = next((self.origins[one] for one in upwards(place) if one in self.origins), None)
+        return known or (self.file_name if _dig(self.file, place) is not None else "default")
 
     @property
     def file_name(self) -> str:
@@ -156,6 +154,11 @@ def layered(file: dict[str, Any], source: Path | None = None, text: str = "") ->
         both = name in SECTIONS and isinstance(table, dict)
         tables[name] = tables[name] | table if both else table
     return Layers(tables, file, source, text)
+
+
+def upwards(place: Place) -> Iterator[Place]:
+    """Yield a place, then the places of the lists and tables that it is in, from the innermost."""
+    return (place[:length] for length in range(len(place), 0, -1))
 
 
 def leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.text import cut, safe_line
-from rlm.settings.document import SECTIONS, model_at
+from rlm.settings.document import SECTIONS, model_at, upwards
 from rlm.settings.model import words
 from rlm.settings.secrets import MASK, is_secret, mask_value
 from rlm.settings.toml import dotted, lines_of, toml_value
@@ -45,12 +45,15 @@ class Fault:
 
 
 def listed(faults: Iterable[Fault], layers: Layers) -> str:
-    """Write faults, a line each, of very many only the first: those of the file first, with the line of their key."""
+    """Write faults, a line each, of very many only the first: those of the file first, with the line of their key.
+
+    A missing key has its table's line.
+    """
     lines = lines_of(layers.text)
     located = []
     for one in faults:
         in_file = one.origin == layers.file_name
-        line = next((lines[place] for place in _upwards(one.place) if place in lines), None) if in_file else None
+        line = next((lines[place] for place in upwards(one.place) if in_file and place in lines), None)
         origin = one.origin if not in_file else f"{layers.source}:{line}" if line else str(layers.source)
         counted_only = not one.subject
         located.append((counted_only, line or _NO_LINE, origin, f"{origin}: {one.subject}: {one.problem}"))
@@ -59,11 +62,6 @@ def listed(faults: Iterable[Fault], layers: Layers) -> str:
     if more := len(located) - len(shown):
         shown.append(f"{located[-1][2]}: and {more:,} more")
     return "\n".join(shown)
-
-
-def _upwards(place: Place) -> Iterator[Place]:
-    """Yield a place, then those of the tables it is in: a missing key has its table's line."""
-    return (place[:length] for length in range(len(place), 0, -1))
 
 
 def fault(layers: Layers, place: Place, problem: str, *, of_key: bool = False) -> Fault:
