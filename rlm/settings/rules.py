@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.endpoint import Limit, Rule
@@ -21,33 +22,40 @@ if TYPE_CHECKING:
 
     from rlm.settings.document import Layers, Place
 
+    #: The place of a setting, and what is wrong with it.
+    Problem = tuple[Place, str]
+
 #: Ten shares of 0.1 are 1, whatever floating point makes of them.
 _ROUNDING = 1e-9
 
 
 def rule_faults(layers: Layers, environ: Mapping[str, str]) -> Iterator[Fault]:
-    """Yield the faults between settings, and between settings and the environment."""
-    yield from _at_most(layers, ("run", "window_seconds"), ("run", "every_seconds"))
-    yield from _at_most(layers, ("workers", "min"), ("workers", "max"))
-    yield from _list_names(layers)
-    yield from _header_variables(layers, environ)
-    yield from _shares(layers)
-    yield from _endpoints(layers)
-    yield from _budgets(layers)
+    """Return the faults between settings, and between settings and the environment."""
+    found = chain(
+        _at_most(layers, ("run", "window_seconds"), ("run", "every_seconds")),
+        _at_most(layers, ("workers", "min"), ("workers", "max")),
+        _list_names(layers),
+        _header_variables(layers, environ),
+        _shares(layers),
+        _endpoints(layers),
+        _limits_missing(layers),
+        _budgets(layers),
+    )
+    return (fault(layers, place, problem) for place, problem in found)
 
 
-def _at_most(layers: Layers, low: Place, high: Place) -> Iterator[Fault]:
+def _at_most(layers: Layers, low: Place, high: Place) -> Iterator[Problem]:
     """Blame the setting that was set, if only one of the two was."""
     lower, upper = layers.valid(low), layers.valid(high)
     if lower is None or upper is None or lower <= upper:
         return
     if layers.where(low) == "default":
-        yield fault(layers, high, f"must be at least {dotted(low)}, which is {lower:g} ({layers.where(low)})")
+        yield high, f"must be at least {dotted(low)}, which is {lower:g} ({layers.where(low)})"
     else:
-        yield fault(layers, low, f"must be at most {dotted(high)}, which is {upper:g} ({layers.where(high)})")
+        yield low, f"must be at most {dotted(high)}, which is {upper:g} ({layers.where(high)})"
 
 
-def _list_names(layers: Layers) -> Iterator[Fault]:
+def _list_names(layers: Layers) -> Iterator[Problem]:
     prefix = layers.valid(("redis", "prefix"))
     seen: dict[str, Place] = {}
     for place in (("queue", key) for key in ("events", "processing", "failed")):
@@ -55,15 +63,29 @@ def _list_names(layers: Layers) -> Iterator[Fault]:
         if name is None:
             continue
         if prefix is not None and name.startswith(f"{prefix}:"):
-            yield fault(
-                layers, place, f"must not begin with {prefix + ':'!r}, where RLM keeps its own keys (redis.prefix)"
-            )
+            yield place, f"must not begin with {prefix + ':'!r}, where RLM keeps its own keys (redis.prefix)"
         if name in seen:
-            yield fault(layers, place, f"must be another list than {dotted(seen[name])}")
+            yield place, f"must be another list than {dotted(seen[name])}"
         seen.setdefault(name, place)
 
 
-def _shares(layers: Layers) -> Iterator[Fault]:
+def _header_variables(layers: Layers, environ: Mapping[str, str]) -> Iterator[Problem]:
+    for place, _ in leaves(layers.named("types"), ("types",)):
+        value = layers.valid(place) if "headers" in place[2:] else None
+        if not isinstance(value, str) or not value.startswith(FROM_ENVIRONMENT):
+            continue
+        variable = value.removeprefix(FROM_ENVIRONMENT)
+        secret = environ.get(variable)
+        if not secret:
+            yield place, f"header {place[-1]}: the environment variable {variable} is not set or empty; set it"
+            continue
+        try:
+            check_header_text(secret)
+        except ValueError as error:
+            yield place, f"header {place[-1]}: what the environment variable {variable} holds: {error}"
+
+
+def _shares(layers: Layers) -> Iterator[Problem]:
     """Report the first type whose share no longer fits, with the shares given away before it."""
     given: dict[str, float] = {}
     for name in layers.named("types"):
@@ -74,26 +96,8 @@ def _shares(layers: Layers) -> Iterator[Fault]:
         given[name] = share
         if math.fsum(given.values()) > 1 + _ROUNDING:
             together = " + ".join(f"{name} {share:g}" for name, share in given.items())
-            yield fault(layers, place, f"the shares of all types must be at most 1 together; {together} is more")
+            yield place, f"the shares of all types must be at most 1 together; {together} is more"
             return
-
-
-def _header_variables(layers: Layers, environ: Mapping[str, str]) -> Iterator[Fault]:
-    for place, _ in leaves(layers.named("types"), ("types",)):
-        value = layers.valid(place) if "headers" in place[2:] else None
-        if not isinstance(value, str) or not value.startswith(FROM_ENVIRONMENT):
-            continue
-        variable = value.removeprefix(FROM_ENVIRONMENT)
-        secret = environ.get(variable)
-        if not secret:
-            yield fault(
-                layers, place, f"header {place[-1]}: the environment variable {variable} is not set or empty; set it"
-            )
-            continue
-        try:
-            check_header_text(secret)
-        except ValueError as error:
-            yield fault(layers, place, f"header {place[-1]}: what the environment variable {variable} holds: {error}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +111,13 @@ class _Mention:
     rules: frozenset[Rule] | None
     budget: Any
 
+    def conflict(self, place: Place, problem: str) -> Problem:
+        """Return what contradicts this earlier mention."""
+        return place, f"{problem} (see {dotted(self.place)})"
 
-def _endpoints(layers: Layers) -> Iterator[Fault]:
-    """Check that a name or URL means the same in all types, and that every endpoint has a limit."""
+
+def _endpoints(layers: Layers) -> Iterator[Problem]:
+    """Check that a name or URL means the same in all types."""
     by_name: dict[str, _Mention] = {}
     by_url: dict[str, _Mention] = {}
     for mention in _mentions(layers):
@@ -117,31 +125,25 @@ def _endpoints(layers: Layers) -> Iterator[Fault]:
         neighbour = by_url.setdefault(mention.url, mention)
         if namesake.url != mention.url:
             problem = f"{mention.name!r} already stands for {mask_url(namesake.url)}; one name stands for one URL"
-            yield _conflict(layers, (*mention.place, "url"), problem, namesake)
+            yield namesake.conflict((*mention.place, "url"), problem)
         elif neighbour.name != mention.name:
             problem = f"its URL already has the name {neighbour.name!r}; one URL has one name"
-            yield _conflict(layers, (*mention.place, "name"), problem, neighbour)
+            yield neighbour.conflict((*mention.place, "name"), problem)
         elif namesake is not mention:
             yield from _repeated(layers, namesake, mention)
-    yield from _limits_missing(layers)
 
 
-def _repeated(layers: Layers, first: _Mention, again: _Mention) -> Iterator[Fault]:
+def _repeated(layers: Layers, first: _Mention, again: _Mention) -> Iterator[Problem]:
     """Check a second mention of an endpoint: several types may share it, one type needs it once."""
     if first.rules and again.rules and first.rules != again.rules:
         limit = layers.valid(first.limit_place)
-        problem = f"{again.name!r} already has {limit!r}; one URL has one limit"
-        yield _conflict(layers, again.limit_place, problem, first)
+        yield first.conflict(again.limit_place, f"{again.name!r} already has {limit!r}; one URL has one limit")
     elif first.budget != again.budget:
         budget = "none" if first.budget is None else f"the budget {first.budget!r}"
         problem = f"{again.name!r} already has {budget}; one URL has one budget"
-        yield _conflict(layers, (*again.place, "budget"), problem, first)
+        yield first.conflict((*again.place, "budget"), problem)
     elif first.place[:2] == again.place[:2]:
-        yield _conflict(layers, (*again.place, "name"), "this endpoint is listed twice; once is enough", first)
-
-
-def _conflict(layers: Layers, place: Place, problem: str, other: _Mention) -> Fault:
-    return fault(layers, place, f"{problem} (see {dotted(other.place)})")
+        yield first.conflict((*again.place, "name"), "this endpoint is listed twice; once is enough")
 
 
 def _mentions(layers: Layers) -> Iterator[_Mention]:
@@ -157,15 +159,15 @@ def _mentions(layers: Layers) -> Iterator[_Mention]:
         yield _Mention(place, name, check_endpoint_url(url), limit_place, rules, layers.find((*place, "budget")))
 
 
-def _limits_missing(layers: Layers) -> Iterator[Fault]:
+def _limits_missing(layers: Layers) -> Iterator[Problem]:
     find = layers.find
     places = [(*place[:2], "rate_limit") for place in layers.endpoints() if find((*place, "rate_limit")) is None]
     for place in dict.fromkeys(places):
         if find(place) is None:
-            yield fault(layers, place, 'is missing; give a limit such as "30/minute" here, or at each of its endpoints')
+            yield place, 'is missing; give a limit such as "30/minute" here, or at each of its endpoints'
 
 
-def _budgets(layers: Layers) -> Iterator[Fault]:
+def _budgets(layers: Layers) -> Iterator[Problem]:
     """Check that each budget exists that an endpoint names, that each is named, and none named like an endpoint."""
     budgets = layers.named("budgets")
     named: set[str] = set()
@@ -180,14 +182,12 @@ def _budgets(layers: Layers) -> Iterator[Fault]:
         if budget not in budgets:
             near = did_you_mean(close_match(budget, budgets))
             table = dotted(("budgets", budget))
-            yield fault(layers, wanted, f"there is no such budget{near}; add a table [{table}] with its rate_limit")
+            yield wanted, f"there is no such budget{near}; add a table [{table}] with its rate_limit"
     for name in budgets:
         place = ("budgets", name)
         if layers.valid(place) is None:
             continue
         if name in endpoints:
-            problem = f"an endpoint has this name; give one of them another (see {dotted(endpoints[name])})"
-            yield fault(layers, place, problem)
+            yield place, f"an endpoint has this name; give one of them another (see {dotted(endpoints[name])})"
         elif name not in named:
-            problem = "no endpoint names this budget, so it would limit nothing; name it or take it out"
-            yield fault(layers, place, problem)
+            yield place, "no endpoint names this budget, so it would limit nothing; name it or take it out"
