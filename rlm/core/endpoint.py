@@ -120,12 +120,8 @@ Limited: TypeAlias = Endpoint | Budget
 
 def all_limited(endpoints: Iterable[Endpoint]) -> list[Limited]:
     """Return the endpoints, then the budgets that they name, each once."""
-    found: dict[str, Limited] = {}
-    budgets: dict[str, Limited] = {}
-    for endpoint in endpoints:
-        found[endpoint.name] = endpoint
-        if endpoint.budget:
-            budgets[endpoint.budget.name] = endpoint.budget
+    found = {endpoint.name: endpoint for endpoint in endpoints}
+    budgets = {endpoint.budget.name: endpoint.budget for endpoint in found.values() if endpoint.budget}
     return [*found.values(), *budgets.values()]
 
 

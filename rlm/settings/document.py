@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
 
 #: The place of a setting: names of tables and keys, indexes of list entries.
 Place = tuple[str | int, ...]
@@ -61,21 +62,22 @@ SECTIONS: dict[str, type[model.Section]] = {
 }
 
 
-def model_at(path: tuple[str | int, ...]) -> type[BaseModel] | None:
-    """Return the model of the table at `path`, None if there is no such table."""
-    match path:
+def fields_at(place: Place) -> dict[str, FieldInfo]:
+    """Return the settings of the table at `place`, none if there is no such table."""
+    match place:
         case ():
-            return Document
+            found: type[BaseModel] | None = Document
         case (str(section),):
-            return SECTIONS.get(section)
+            found = SECTIONS.get(section)
         case ("types", str()):
-            return model.TypeSettings
+            found = model.TypeSettings
         case ("budgets", str()):
-            return model.BudgetSettings
+            found = model.BudgetSettings
         case ("types", str(), "endpoints", int()):
-            return model.EndpointSettings
+            found = model.EndpointSettings
         case _:
-            return None
+            found = None
+    return found.model_fields if found else {}
 
 
 def built_in_types() -> dict[str, Any]:
@@ -118,6 +120,11 @@ class Layers:
         """Return the configured `types` or `budgets` by name."""
         tables = self.tables.get(kind)
         return tables if isinstance(tables, dict) else {}
+
+    def settable(self) -> Iterator[tuple[str, ...]]:
+        """Yield the places of all sections, types and budgets."""
+        yield from ((section,) for section in SECTIONS)
+        yield from ((kind, name) for kind in ("types", "budgets") for name in self.named(kind))
 
     def endpoints(self) -> Iterator[Place]:
         """Yield the places of all endpoints."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.text import cut, safe_line
-from rlm.settings.document import SECTIONS, model_at, upwards
+from rlm.settings.document import SECTIONS, fields_at, upwards
 from rlm.settings.model import words
 from rlm.settings.secrets import MASK, is_secret, mask_value
 from rlm.settings.toml import dotted, lines_of, toml_value
@@ -91,10 +91,8 @@ def _is_harmless(place: Place, value: Any) -> bool:
 
 def _is_setting(place: Place) -> bool:
     """Return whether `place` is that of a single value, not of a table or a list of tables."""
-    if "headers" in place[2:-1]:
-        return True
-    model = model_at(place[:-1]) if len(place) > 1 else None
-    return model is not None and place[-1] in model.model_fields and place[-1] != "endpoints"
+    of_table = place[-1] in fields_at(place[:-1]) and place[-1] != "endpoints"
+    return len(place) > 1 and ("headers" in place[2:-1] or of_table)
 
 
 def key_of(place: Place) -> str:
@@ -129,9 +127,8 @@ def _problem(place: Place, detail: ErrorDetails) -> str:
 def _allowed(place: Place) -> str:
     """Return the words for what is allowed at `place`, else for any entry of the list or table that holds it."""
     *parent, key = place
-    model = model_at(tuple(parent))
-    if model and key in model.model_fields:
-        return words(model, str(key), "allowed") or f"a table, [{key}]"
+    if described := fields_at(tuple(parent)).get(str(key)):
+        return words(described, "allowed") or f"a table, [{key}]"
     match parent:
         case ["types" | "budgets"]:
             return f"a table, [{key_of(place)}]"
@@ -144,8 +141,7 @@ def _allowed(place: Place) -> str:
 def _unknown(place: Place) -> str:
     *parent, last = place
     key = str(last)
-    model = model_at(tuple(parent))
-    known = list(model.model_fields) if model else []
+    known = fields_at(tuple(parent))
     near = close_match(key, known) or next(
         (f"{name}.{key}" for name, other in SECTIONS.items() if key in other.model_fields), None
     )

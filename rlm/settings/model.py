@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from rlm.settings import values
 from rlm.settings.secrets import EMBEDDED
 from rlm.settings.values import RESERVED_HEADERS
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 #: `workers.max` cannot be more.
 MOST_WORKERS: Final = 1000
@@ -48,9 +51,9 @@ def list_name(default: str, meaning: str) -> Any:
     return setting(default, meaning, allowed=allowed + "a colon")
 
 
-def words(model: type[BaseModel], key: str, what: str) -> str:
+def words(described: FieldInfo, what: str) -> str:
     """Return what `setting` was given as `allowed` or `unset`."""
-    extra = model.model_fields[key].json_schema_extra
+    extra = described.json_schema_extra
     return str(extra[what]) if isinstance(extra, dict) else ""
 
 

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from rlm.core.errors import ConfigurationError
 from rlm.core.files import read_trusted
-from rlm.settings.document import OPTION, SECTIONS, layered, model_at
+from rlm.settings.document import OPTION, fields_at, layered
 from rlm.settings.faults import Fault, close_match, did_you_mean, show
-from rlm.settings.model import BudgetSettings, TypeSettings
 from rlm.settings.toml import dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from rlm.settings.document import Layers, Place
 
@@ -109,8 +108,9 @@ def put_environment(layers: Layers, environ: Mapping[str, str]) -> list[Fault]:
     `REDIS_URL` counts as well, below `RLM_REDIS__URL`.
     """
     known: dict[str, list[tuple[str, ...]]] = defaultdict(list)
-    for place in _scalars(layers):  # names that differ in case or punctuation share a variable
-        known[variable_name(place)].append(place)
+    for table in layers.settable():
+        for place in ((*table, key) for key in fields_at(table) if key != "endpoints"):
+            known[variable_name(place)].append(place)  # names that differ in case or punctuation share one
     if environ.get("REDIS_URL"):
         layers.put(("redis", "url"), environ["REDIS_URL"], "environment REDIS_URL")
     faults = []
@@ -131,19 +131,9 @@ def variable_name(place: Iterable[str]) -> str:
     return _PREFIX + _SEPARATOR.join(re.sub(r"[^A-Z0-9_]", "_", part.upper()) for part in place)
 
 
-def _scalars(layers: Layers) -> Iterator[tuple[str, ...]]:
-    """Yield the place of each setting that a variable can override."""
-    for section, model in SECTIONS.items():
-        yield from ((section, key) for key in model.model_fields)
-    for kind, entry in (("types", TypeSettings), ("budgets", BudgetSettings)):
-        for name in layers.named(kind):
-            yield from ((kind, name, key) for key in entry.model_fields if key != "endpoints")
-
-
 def _converted(text: str, place: Place) -> Any:
     """Return `text` as the number or list that the setting is; what cannot be one is left to the validation."""
-    model = model_at(place[:-1])
-    described = model.model_fields.get(str(place[-1])) if model else None
+    described = fields_at(place[:-1]).get(str(place[-1]))
     kind = described.annotation if described else str
     if get_origin(kind) is list:
         return [part.strip() for part in text.split(",") if part.strip()]
@@ -166,9 +156,7 @@ def put_options(layers: Layers, texts: Iterable[str]) -> list[Fault]:
 
     A key is written as in messages: `types.X.endpoints[1].rate_limit`. The validation knows which keys a table has.
     """
-    places: list[Place] = [(section,) for section in SECTIONS]
-    places += [(kind, name) for kind in ("types", "budgets") for name in layers.named(kind)]
-    tables = {dotted(place): place for place in [*places, *layers.endpoints()]}
+    tables: dict[str, Place] = {dotted(place): place for place in (*layers.settable(), *layers.endpoints())}
     faults = []
     for text in texts:
         key, equals, value = text.partition("=")

@@ -93,15 +93,15 @@ def _defaults(section: type[BaseModel]) -> Iterator[str]:
     for key, described in section.model_fields.items():
         yield ""
         yield from _comment(_plain(described))
-        yield from _comment(f"Allowed: {words(section, key, 'allowed')}.")
+        yield from _comment(f"Allowed: {words(described, 'allowed')}.")
         yield f"# {key} = {written(described.default)}"
 
 
 def _legend(table: type[BaseModel]) -> Iterator[str]:
     """Yield a description of each key of a repeated table."""
     for key, described in table.model_fields.items():
-        default = words(table, key, "unset") or ("none" if described.is_required() else written(described.default))
-        text = f"{key}: {_plain(described)} Allowed: {words(table, key, 'allowed')}. Default: {default}."
+        default = words(described, "unset") or ("none" if described.is_required() else written(described.default))
+        text = f"{key}: {_plain(described)} Allowed: {words(described, 'allowed')}. Default: {default}."
         yield from (
             f"#   {line}" for line in textwrap.wrap(text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
         )

@@ -40,7 +40,7 @@ def _settings(model):
     yield "key", "default", "allowed", "meaning"
     for key, described in model.model_fields.items():
         default = "required" if described.is_required() else f"`{written(described.default)}`"
-        unset, allowed = words(model, key, "unset"), words(model, key, "allowed")
+        unset, allowed = words(described, "unset"), words(described, "allowed")
         yield f"`{key}`", unset or default, allowed, str(described.description)
 
 
