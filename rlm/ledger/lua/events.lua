@@ -112,7 +112,8 @@ local trust = redis.call('HMGET', epoch, 'server', 'since', 'underway_us')
 while trust[1] == ARGV[16] do
   local raw = redis.call('LPOP', releases)
   if not raw then break end
-  local claimed = claim(cjson.decode(raw), trust)
+  local read, release = pcall(cjson.decode, raw)
+  local claimed = read and type(release) == 'table' and type(release.of) == 'table' and claim(release, trust)
   if claimed then
     claimed[1] = settled
     return claimed
