@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from os import W_OK, access
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,27 +34,31 @@ _MAKE_WRITABLE = "make room on its disk, see who owns the directory, or name ano
 _ARCHIVED_LATER = f"a scheduler archives them after each run; if they stay, its log says why: {_MAKE_WRITABLE}"
 
 
-def check_configuration(settings: Settings) -> Iterator[Finding]:
+def check_configuration(settings: Settings) -> Finding:
     """Report the source and the size of the configuration."""
     source = f"file {settings.source}" if settings.source else "the built-in defaults, whose endpoints are examples"
     types, endpoints = len(settings.event_types), len(settings.endpoints)
-    yield good("configuration", f"{source}; {types} types, {endpoints} endpoints, revision {settings.revision}")
+    return good(f"{source}; {types} types, {endpoints} endpoints, revision {settings.revision}")
 
 
 def unusable(error: ConfigurationError) -> Iterator[Finding]:
     """Report each fault of a configuration that cannot be used."""
     remedy = "correct it: no process of RLM starts with it; those that run go on with what they have read"
-    for line in str(error).splitlines():
-        yield fault("configuration", line, remedy)
+    return (fault(line, remedy) for line in str(error).splitlines())
 
 
-def check_files(settings: Settings) -> Iterator[Finding]:
+def check_files(settings: Settings) -> list[Finding]:
     """Check who may read and change the files of `settings`, as far as they exist."""
     found = [*check_file(settings.source)] if settings.source else []
-    found += [*_procfile(settings), *_dotenv(settings), *_folder(settings)]
-    for directory, what in ((settings.data_dir, "holds the data of the ledger"), (settings.archive_dir, "holds items")):
-        found += _private(directory, what)
-    yield from found or [good("files", "nobody else can change the configuration or read what is secret")]
+    root = settings.source.parent if settings.source else Path.cwd()
+    found += _closed(root / "Procfile", "has the commands of `rlm up`", secret=False)
+    for directory in dict.fromkeys((Path.cwd(), settings.data_dir.parent)):  # `rlm up` reads that of the first
+        found += _closed(directory / ".env", "is where secrets stand", secret=True)
+    if settings.redis.url == EMBEDDED:
+        found += _folder(settings.data_dir)
+    found += _private(settings.data_dir, "holds the data of the ledger")
+    found += _private(settings.archive_dir, "holds items")
+    return found or [good("nobody else can change the configuration or read what is secret")]
 
 
 def check_file(path: Path) -> Iterator[Finding]:
@@ -64,7 +68,7 @@ def check_file(path: Path) -> Iterator[Finding]:
     except RLMError:  # it cannot be read: nobody knows
         holds = "may hold"
     what = f"is the configuration, and {holds} a secret" if holds else "is the configuration"
-    yield from _closed(path, what, secret=bool(holds))
+    return _closed(path, what, secret=bool(holds))
 
 
 def _holds_secret(path: Path) -> bool:
@@ -77,28 +81,11 @@ def _holds_secret(path: Path) -> bool:
     return any("headers" not in place or is_secret(str(place[-1])) for place in masked)
 
 
-def _folder(settings: Settings) -> Iterator[Finding]:
+def _folder(data_dir: Path) -> Iterator[Finding]:
     """Check who could replace the data directory of the embedded server."""
-    if settings.redis.url != EMBEDDED:
-        return
-    try:
-        found = weakness(settings.data_dir.parent)
-    except OSError:  # the server reports it
-        return
-    if found:
-        message = f"{settings.data_dir} holds the data of the ledger, and is refused: {found.what}"
-        yield fault("files", message, found.remedy)
-
-
-def _procfile(settings: Settings) -> Iterator[Finding]:
-    root = settings.source.parent if settings.source else Path.cwd()
-    yield from _closed(root / "Procfile", "has the commands of `rlm up`", secret=False)
-
-
-def _dotenv(settings: Settings) -> Iterator[Finding]:
-    """Check the `.env` here, which `rlm up` reads, and the one beside the data directory."""
-    for directory in dict.fromkeys((Path.cwd(), settings.data_dir.parent)):
-        yield from _closed(directory / ".env", "is where secrets stand", secret=True)
+    with suppress(OSError):  # the server reports it
+        if found := weakness(data_dir.parent):
+            yield fault(f"{data_dir} holds the data of the ledger, and is refused: {found.what}", found.remedy)
 
 
 def _closed(path: Path, what: str, *, secret: bool) -> Iterator[Finding]:
@@ -109,33 +96,29 @@ def _closed(path: Path, what: str, *, secret: bool) -> Iterator[Finding]:
     except OSError as error:
         found = Weakness(f"it cannot be looked at ({error.strerror})", "make that possible, or remove it")
     if found:
-        yield fault("files", f"{path} {what}, so it is refused: {found.what}", found.remedy)
+        yield fault(f"{path} {what}, so it is refused: {found.what}", found.remedy)
     mode, may = _modes(path)
     if secret and may & _OTHERS_READ:
-        yield warning("files", f"{path} {what}: others can read it (mode {mode:03o})", _chmod(600, path))
+        yield warning(f"{path} {what}: others can read it (mode {mode:03o})", _chmod(600, path))
 
 
 def _private(directory: Path, what: str) -> Iterator[Finding]:
-    if foreign := _foreign(directory):
-        remedy = "run RLM and its commands as its owner, or see what it is and remove it"
-        yield fault("files", f"{directory} {what}, and {foreign}, so nothing is written there", remedy)
-        return
-    mode, may = _modes(directory)
-    if may:
-        yield warning("files", f"{directory} {what}, and others can enter it (mode {mode:03o})", _chmod(700, directory))
-    if mode and not os.access(directory, os.W_OK | os.X_OK):
-        message = f"{directory} {what}, and this user ({os.geteuid()}) cannot write there"
-        yield warning("files", message, "run RLM and its commands as its owner, or give it to the user they run as")
-
-
-def _foreign(directory: Path) -> str:
     try:
         facts = directory.lstat()
     except OSError:
-        return ""
-    if stat.S_ISLNK(facts.st_mode):
-        return f"is a link, made by {user_name(facts.st_uid)}"
-    return "" if facts.st_uid == os.geteuid() else f"belongs to {user_name(facts.st_uid)}"
+        return
+    owner = user_name(facts.st_uid)
+    foreign = f"is a link, made by {owner}" if stat.S_ISLNK(facts.st_mode) else f"belongs to {owner}"
+    if stat.S_ISLNK(facts.st_mode) or facts.st_uid != os.geteuid():
+        remedy = "run RLM and its commands as its owner, or see what it is and remove it"
+        yield fault(f"{directory} {what}, and {foreign}, so nothing is written there", remedy)
+        return
+    mode, may = _modes(directory)
+    if may:
+        yield warning(f"{directory} {what}, and others can enter it (mode {mode:03o})", _chmod(700, directory))
+    if not os.access(directory, os.W_OK | os.X_OK):
+        message = f"{directory} {what}, and this user ({os.geteuid()}) cannot write there"
+        yield warning(message, "run RLM and its commands as its owner, or give it to the user they run as")
 
 
 def _chmod(mode: int, path: Path) -> str:
@@ -154,39 +137,35 @@ def _modes(path: Path) -> tuple[int, int]:
 def check_archive(store: Store) -> Iterator[Finding]:
     """Check the size and access of the archive on this host, and whether Redis still holds what belongs in it."""
     yield _archive(store)
-    yield from _check_bytes(store)
-
-
-def _check_bytes(store: Store) -> Iterator[Finding]:
     held, most = store.letters.held_bytes(), store.settings.queue.failed_max_bytes
     if held is None:
-        yield warning(
-            "archive", "queue.failed_max_bytes is not kept to: MEMORY USAGE is forbidden", _ALLOW_MEMORY_USAGE
-        )
+        yield warning("queue.failed_max_bytes is not kept to: MEMORY USAGE is forbidden", _ALLOW_MEMORY_USAGE)
     elif held > most and not store.runs.current():
         megabytes = f"{held / 1e6:,.1f} MB of Redis, more than {most / 1e6:,.1f}"
-        yield warning("archive", f"dead letters take {megabytes} (queue.failed_max_bytes)", _ARCHIVED_LATER)
+        yield warning(f"dead letters take {megabytes} (queue.failed_max_bytes)", _ARCHIVED_LATER)
 
 
 def _archive(store: Store) -> Finding:
-    archive, settings = Archive(store.settings.archive_dir), store.settings
+    settings = store.settings
+    directory = settings.archive_dir
     kept = {
         "run record": store.runs.count() - settings.run.history,
         "dead letter": store.letters.count() - settings.queue.failed_max,
     }
     surplus = {what: number for what, number in kept.items() if number > 0}
     waiting = ", ".join(counted(number, what) for what, number in surplus.items())
-    told = f"; {waiting} more than Redis is to keep wait there to be archived" if waiting else ""
-    soon = ARCHIVED_SOON if store.runs.current() else dict.fromkeys(ARCHIVED_SOON, 0)
+    waiting = f"{waiting} more than Redis is to keep wait there to be archived" if waiting else ""
+    told = f"; {waiting}" if waiting else ""
     try:
-        files = archive.files()
+        files = Archive(directory).files()
         size = sum(path.stat().st_size for path in files)
     except OSError as error:
-        return warning("archive", f"{archive.directory} cannot be read: {error.strerror}{told}", _MAKE_WRITABLE)
-    if archive.directory.exists() and not (archive.directory.is_dir() and access(archive.directory, W_OK)):
-        return warning("archive", f"{archive.directory} cannot be written to{told}", _MAKE_WRITABLE)
-    if any(number > soon[what] for what, number in surplus.items()):
-        return warning("archive", told.removeprefix("; "), _ARCHIVED_LATER)
+        return warning(f"{directory} cannot be read: {error.strerror}{told}", _MAKE_WRITABLE)
+    if directory.exists() and not (directory.is_dir() and os.access(directory, os.W_OK)):
+        return warning(f"{directory} cannot be written to{told}", _MAKE_WRITABLE)
+    soon = ARCHIVED_SOON if store.runs.current() else {}
+    if any(number > soon.get(what, 0) for what, number in surplus.items()):
+        return warning(waiting, _ARCHIVED_LATER)
     if not files:
-        return good("archive", f"empty on this host; what Redis is not to keep goes to {archive.directory}{told}")
-    return good("archive", f"{len(files)} files of {size / 1e6:,.1f} MB in {archive.directory}{told}")
+        return good(f"empty on this host; what Redis is not to keep goes to {directory}{told}")
+    return good(f"{len(files)} files of {size / 1e6:,.1f} MB in {directory}{told}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, Queue
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -36,7 +37,7 @@ _MEND: Final = "start it, or mend its address, its certificate or the way there;
 
 #: A host that has not answered after this is unreachable, seconds.
 REACH_SECONDS = 2.0
-_PORTS = {"http": 80, "https": 443}
+_PROXY_PORT = 80
 
 
 def check_reach(settings: Settings) -> Iterator[Finding]:
@@ -48,21 +49,17 @@ def check_reach(settings: Settings) -> Iterator[Finding]:
     opener = Opener()
     with ThreadPoolExecutor(min(AT_ONCE, len(by_target) or 1)) as pool:
         told = list(pool.map(lambda some: _try(opener, some[0].url, ends_at), by_target.values()))
-    tried = [(some, why) for some, why in zip(by_target.values(), told, strict=True) if why is not None]
-    failed = [(some, why) for some, why in tried if why]
+    failed = [(some, why) for some, why in zip(by_target.values(), told, strict=True) if why]
     for some, why in failed[:MOST_FINDINGS]:
-        yield warning("reach", f"{address_of(some[0].url)}: {why} ({_named(some)})", _MEND)
+        names = named([one.name for one in some], MOST_NAMED)
+        yield warning(f"{address_of(some[0].url)}: {why} ({names})", _MEND)
     if len(failed) > MOST_FINDINGS:
-        yield warning("reach", f"and {len(failed) - MOST_FINDINGS:,} more addresses like that", _MEND)
-    if len(tried) < len(by_target):
-        untried = len(by_target) - len(tried)
-        yield good("reach", f"{untried:,} of {_addresses(len(by_target))}: there was no time to try")
+        yield warning(f"and {len(failed) - MOST_FINDINGS:,} more addresses like that", _MEND)
+    addresses = "1 address" if len(by_target) == 1 else f"{len(by_target):,} addresses"
+    if untried := told.count(None):
+        yield good(f"{untried:,} of {addresses}: there was no time to try")
     elif not failed:
-        yield good("reach", f"each can be connected to: {_addresses(len(by_target))}")
-
-
-def _addresses(number: int) -> str:
-    return "1 address" if number == 1 else f"{number:,} addresses"
+        yield good(f"each can be connected to: {addresses}")
 
 
 def _try(opener: Opener, url: str, ends_at: float) -> str | None:
@@ -77,53 +74,45 @@ def _try(opener: Opener, url: str, ends_at: float) -> str | None:
     return ""
 
 
-def _named(endpoints: list[Endpoint]) -> str:
-    return named([one.name for one in endpoints], MOST_NAMED)
-
-
-def check_sentry(settings: Settings) -> Iterator[Finding]:
+def check_sentry(settings: Settings) -> Finding:
     """Check that the host of the DSN, or the proxy before it, accepts connections; only host and port are shown."""
     if settings.sentry_dsn is None:
-        yield good("sentry", "off: SENTRY_DSN is not set")
-        return
+        return good("off: SENTRY_DSN is not set")
     try:
         host, port, what = _first_hop(settings.sentry_dsn)
     except ValueError:  # its message may quote a piece of a password
         message = "SENTRY_DSN, or the proxy on the way to Sentry (http_proxy, https_proxy), has a port that is none"
-        yield warning("sentry", message, "correct it, and percent-encode its password; RLM works without")
-        return
+        return warning(message, "correct it, and percent-encode its password; RLM works without")
     if trouble := _trouble(host, port):
-        message = f"{what} {host}:{port} cannot be reached: {trouble}"
         remedy = "let this host connect there, or correct SENTRY_DSN; RLM works without, but errors are not reported"
-        yield warning("sentry", message, remedy)
-        return
-    yield good("sentry", f"{what} {host}:{port} can be reached")
+        return warning(f"{what} {host}:{port} cannot be reached: {trouble}", remedy)
+    return good(f"{what} {host}:{port} can be reached")
 
 
 def _first_hop(dsn: str) -> tuple[str, int, str]:
     """Return the host and port to connect to, and what they are."""
-    parts = urlsplit(dsn)
-    host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
-    proxy = getproxies().get(parts.scheme, "")
+    host, port, scheme = target_of(dsn)
+    proxy = getproxies().get(scheme, "")
     if not proxy or proxy_bypass(host):
         return host, port, "the host of SENTRY_DSN"
     through = urlsplit(proxy if "://" in proxy else f"//{proxy}")
-    return through.hostname or "", through.port or _PORTS["http"], "the proxy on the way to Sentry,"
+    return through.hostname or "", through.port or _PROXY_PORT, "the proxy on the way to Sentry,"
 
 
 def _trouble(host: str, port: int) -> str:
     """Return why a connection failed, empty if it did not. The thread bounds the time to resolve the name."""
-    outcome: list[str] = []
+    outcome: Queue[str] = Queue()
 
     def connect() -> None:
         try:
             socket.create_connection((host, port), REACH_SECONDS).close()
         except OSError as error:
-            outcome.append(error.strerror or str(error) or type(error).__name__)
+            outcome.put(error.strerror or str(error) or type(error).__name__)
         else:
-            outcome.append("")
+            outcome.put("")
 
-    thread = threading.Thread(target=connect, name="reach-sentry", daemon=True)
-    thread.start()
-    thread.join(REACH_SECONDS)
-    return outcome[0] if outcome else f"no answer within {REACH_SECONDS:g} s"
+    threading.Thread(target=connect, name="reach-sentry", daemon=True).start()
+    try:
+        return outcome.get(timeout=REACH_SECONDS)
+    except Empty:
+        return f"no answer within {REACH_SECONDS:g} s"
