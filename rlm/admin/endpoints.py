@@ -32,11 +32,7 @@ _LISTED_ONLY = frozenset({"paused_by", "paused_at", "paused_until", "failures"})
 
 
 def endpoint_list(store: Store) -> list[dict[str, Any]]:
-    """Return the configured endpoints, and after them the budgets, as `rlm endpoint list` prints them.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Return the configured endpoints, and after them the budgets, as `rlm endpoint list` prints them."""
     limited = all_limited(store.endpoints().values())
     _, states = _states(store, limited)
     set_by = _newest_limits(store.changes.newest())
@@ -88,9 +84,6 @@ def standing(store: Store, endpoints: Iterable[Endpoint]) -> tuple[int, dict[str
 
     That is the types they serve, calls `used` of those `allowed` by the rule that has the fewest left, the next slot
     and their health.
-
-    Raises:
-        StoreError: Redis did not answer.
     """
     now_us, states = _states(store, all_limited(endpoints))
     return now_us, {
@@ -118,9 +111,6 @@ def changes_made(store: Store, number: int) -> list[dict[str, Any]]:
     """Return the newest `number` changes, newest first, as `rlm endpoint changes` prints them.
 
     The first publication of a limit of the file is on record, too, but is no change.
-
-    Raises:
-        StoreError: Redis did not answer.
     """
     made = [one for one in store.changes.newest() if one.what is not What.LIMIT or one.before is not None]
     return [

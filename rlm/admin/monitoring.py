@@ -10,7 +10,7 @@ from statistics import linear_regression
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.admin.planning import measured_arrivals
-from rlm.admin.queues import lengths, queue_stats
+from rlm.admin.queue import lengths, queue_stats
 from rlm.admin.whatif import as_it_is
 from rlm.core.clock import isoformat, system_clock
 from rlm.ledger.reading.backlog import backlog

@@ -32,22 +32,14 @@ MEASURED_RUNS = 20
 
 
 def start_seconds(store: Store) -> float:
-    """Return how long after its plan a run makes its first call, by how long workers take to start here.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Return how long after its plan a run makes its first call, by how long workers take to start here."""
     if any(one.state == WorkerState.READY for one in store.processes.alive(Role.WORKER)):
         return START_SECONDS
     return coming_up_seconds(store)
 
 
 def coming_up_seconds(store: Store) -> float:
-    """Return how long workers take here until they are ready.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Return how long workers take here until they are ready."""
     return max(START_SECONDS, store.processes.coming_up_seconds() or COMING_UP_SECONDS)
 
 
@@ -124,11 +116,7 @@ class Arrivals:
 
 
 def measured_arrivals(store: Store) -> Arrivals:
-    """Return what was taken per `run.every_seconds` over the last `MEASURED_RUNS` runs.
-
-    Raises:
-        StoreError: Redis did not answer.
-    """
+    """Return what was taken per `run.every_seconds` over the last `MEASURED_RUNS` runs."""
     found = [store.runs.record(run_id) for run_id in store.runs.history(MEASURED_RUNS + 1)]
     names = [one.name for one in store.settings.event_types]
     every_seconds = store.settings.run.every_seconds

@@ -201,9 +201,6 @@ def revision_in_force(store: Store) -> str:
     """Return the revision of the open run, else of the scheduler, else of the configuration that was read here.
 
     Workers of another one claim nothing.
-
-    Raises:
-        StoreError: Redis did not answer.
     """
     run = store.runs.current()
     if run is not None:

@@ -39,7 +39,7 @@ def explain(config: Path | None, event: str, as_json: bool) -> None:
     not known.
     """
     from rlm.admin.explain import explain as tell
-    from rlm.admin.wallet import events_of_wallet
+    from rlm.admin.explain.search import events_of_wallet
 
     with store_of(config) as store:
         try:

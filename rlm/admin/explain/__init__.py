@@ -18,7 +18,7 @@ from rlm.ledger.reading.backlog import MOST_ITEMS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rlm.admin.explain.look import EndpointGate, TypeStatus
+    from rlm.admin.explain.look import TypeStatus
     from rlm.core.trail import TrailCall
     from rlm.ledger import Store
 
@@ -26,6 +26,9 @@ __all__ = ["explain"]
 
 #: Places in which an event needs a slot.
 _WAITING = frozenset({Place.PENDING, Place.RELEASED, Place.BACKING_OFF, Place.SPENT, Place.LEFTOVER})
+
+#: What is shown of a dead letter.
+_OF_LETTER = ("id", "reason", "detail", "failed_at")
 
 #: Characters of an unknown id that a message repeats.
 _ECHO_WIDTH = 200
@@ -39,11 +42,10 @@ def explain(store: Store, asked: str) -> list[dict[str, Any]]:
 
     Raises:
         NoSuchRunError: neither the ledger nor what waits nor the dead letters know it, as far as they are read.
-        StoreError: Redis did not answer.
     """
     asked = asked.encode("utf-8", "backslashreplace").decode()  # an id is text
     found, unread = _look(store, asked)
-    if not _is_one_in_hand(found, asked):
+    if not any(event.event_id == asked and event.place is not Place.FAILED for event in found):
         found = _with_letters(store, asked, found)
     if not found:
         raise NoSuchRunError(_unknown(store, asked, unread))
@@ -62,8 +64,7 @@ def _look(store: Store, asked: str) -> tuple[list[Whereabouts], int]:
             return found, 0
         searched = search_items(store, asked)
         if searched.queued:
-            now = store.now_us() / 1_000_000
-            return [Whereabouts(one, now, Place.QUEUED, queued=each) for one, each in searched.queued.items()], 0
+            return searched.queued, 0
         unread = searched.unread
         if not searched.moving:
             break
@@ -72,27 +73,19 @@ def _look(store: Store, asked: str) -> tuple[list[Whereabouts], int]:
 
 def _in_ledger(store: Store, asked: str) -> Iterator[Whereabouts]:
     for one in (asked, *(event_id(asked, name) for name in store.known_types)):
-        event = look_at_event(store, one)
-        if event is not None:
+        if event := look_at_event(store, one):
             yield event
-
-
-def _is_one_in_hand(found: list[Whereabouts], asked: str) -> bool:
-    """Return whether an event, not an item, was asked for, and it is no dead letter."""
-    return any(event.event_id == asked and event.place is not Place.FAILED for event in found)
 
 
 def _with_letters(store: Store, asked: str, found: list[Whereabouts]) -> list[Whereabouts]:
     """Add its letter to each failed event, and the dead letters of events never taken or forgotten."""
-    letters = search_letters(store, asked)
-    known = [
-        replace(event, letter=letters.pop(event.event_id, None)) if event.place is Place.FAILED else event
-        for event in found
-    ]
-    named = {event.event_id for event in known}
-    now = store.now_us() / 1_000_000
-    others = [Whereabouts(one, now, Place.FAILED, letter=letter) for one, letter in letters.items() if one not in named]
-    return [*known, *others]
+    letters, now = search_letters(store, asked), store.now_us() / 1_000_000
+    known = {event.event_id: event for event in found}
+    for one, letter in letters.items():
+        event = known.setdefault(one, Whereabouts(one, now, Place.FAILED))
+        if event.place is Place.FAILED:
+            known[one] = replace(event, letter=letter)
+    return list(known.values())
 
 
 def _unknown(store: Store, asked: str, unread: int) -> str:
@@ -112,8 +105,8 @@ def _document(event: Whereabouts, status: TypeStatus) -> dict[str, Any]:
         "type": type_of(event.event_id) if ":" in event.event_id else None,  # a letter of an item as a whole
         "state": event.place,
         "sentence": sentence(event, status),
-        "position": event.queued.position if event.queued else event.position,
-        "of": event.queued.of if event.queued else event.of,
+        "position": event.position,
+        "of": event.of,
         "run_id": status.run.id if status.run else None,
         "taken_at": None if event.taken_at is None else isoformat(event.taken_at),
         "taken_in": event.taken_in,
@@ -124,8 +117,8 @@ def _document(event: Whereabouts, status: TypeStatus) -> dict[str, Any]:
         "runs_spent": event.runs,
         "calls": event.calls,
         "attempts": [_attempt(one) for one in event.attempts],
-        "endpoints": [_gate(gate) for gate in status.gates] if event.place in _WAITING else [],
-        "letter": asdict(event.letter) if event.letter else None,
+        "endpoints": [{**asdict(gate), "state": gate.state} for gate in status.gates if event.place in _WAITING],
+        "letter": {name: str(getattr(letter, name)) for name in _OF_LETTER} if (letter := event.letter) else None,
     }
 
 
@@ -139,15 +132,4 @@ def _attempt(one: TrailCall) -> dict[str, Any]:
         "text": one.text,
         "seconds": one.seconds,
         "host": one.host or None,
-    }
-
-
-def _gate(gate: EndpointGate) -> dict[str, Any]:
-    return {
-        "endpoint": gate.endpoint,
-        "state": gate.state,
-        "health": gate.health,
-        "budget": gate.budget,
-        "free": gate.free,
-        "wait_seconds": None if gate.wait_seconds is None else round(gate.wait_seconds, 3),
     }

@@ -37,12 +37,9 @@ def moment(at: float, now: float) -> str:
 
 
 def _queued(event: Whereabouts, status: TypeStatus) -> str:
-    queued = event.queued
-    if queued is None:
-        return "is queued"
-    where = "in staging, moved off the audit list" if queued.staged else "on the audit list"
-    place = f"{ordinal(queued.position)} of {queued.of:,}"
-    fate = f"will become a dead letter, {queued.fault}, when its item is taken" if queued.fault else "not taken yet"
+    where = "in staging, moved off the audit list" if event.staged else "on the audit list"
+    place = f"{ordinal(event.position or 1)} of {event.of or 1:,}"
+    fate = f"will become a dead letter, {event.fault}, when its item is taken" if event.fault else "not taken yet"
     return f"is {where}, in about the {place} items: {fate}; {_next_run(status)}"
 
 

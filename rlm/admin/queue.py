@@ -1,0 +1,246 @@
+"""The queues: how long and how old they are; lines checked and pushed, the audit list cleared, leftovers dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from rlm.core.event import BadItemError, decode_item
+from rlm.core.text import counted, cut, safe_line
+from rlm.core.trail import Place
+from rlm.ledger.keys import longest_item
+from rlm.ledger.reading.backlog import MOST_ITEMS, oldest_in_ledger, read_waiting
+from rlm.ledger.reading.books import books
+from rlm.ledger.reading.waiting import walk
+from rlm.ledger.scripts import CHUNK
+from rlm.settings.faults import close_match, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from rlm.ledger import Store
+    from rlm.ledger.reading.books import Books
+    from rlm.ledger.reading.waiting import EventFilter
+    from rlm.settings import Settings
+
+#: Most items in one push, and bytes after which a push is due.
+PUSH_ITEMS = 500
+PUSH_BYTES = 1_000_000
+#: Lines and types named for one fault, the first ones.
+MOST_NAMED = 5
+#: Columns of an unknown type's name.
+LONGEST_NAME = 60
+
+
+def queue_stats(store: Store) -> dict[str, Any]:
+    """Return the lengths of the queues, and by type the pending events and the age of the oldest, seconds.
+
+    `events` wait on the audit list, `staged` in a drain that was cut short, `failed` are dead letters. What is
+    unsettled in the ledger is `processing` while a run is open, else `leftover`; `retried` is for the next run. By
+    type, `pending` counts all events that wait, in the ledger and in the items. The lists are read after the ledger:
+    while a drain is moving items between them, an event may be missed.
+    """
+    found, waiting = books(store), read_waiting(store)
+    configured = [one.name for one in store.settings.event_types]
+    others = [name for name, one in found.by_type.items() if name not in configured and one.unsettled + one.retried]
+    by_type = {}
+    for name in (*configured, *others):
+        account = found.by_type[name]
+        in_ledger = oldest_in_ledger(store, name, MOST_ITEMS // len(found.by_type))
+        by_type[name] = {
+            "pending": account.unsettled + account.retried + waiting.events[name],
+            "oldest_seconds": _age(found.now, (in_ledger, waiting.oldest.get(name))),
+        }
+    return {**lengths(found), "by_type": by_type}
+
+
+def lengths(found: Books) -> dict[str, int]:
+    """Return the lengths of the queues by the books, under the keys of `queue_stats`."""
+    return {
+        "events": found.events,
+        "staged": found.staged,
+        "processing": found.unsettled if found.run_id else 0,
+        "failed": found.letters,
+        "leftover": 0 if found.run_id else found.unsettled,
+        "retried": found.retried,
+    }
+
+
+def _age(now: float, since: Iterable[float | None]) -> float | None:
+    """Return how long ago the earliest of these moments was, seconds; never negative, even if a clock is ahead."""
+    known = [at for at in since if at is not None]
+    return round(max(0.0, now - min(known)), 3) if known else None
+
+
+class ItemFlaw(NamedTuple):
+    """Why an item, or its event of the type named, will become a dead letter; `told` has the reason and more."""
+
+    reason: str
+    told: str
+    type_name: str = ""
+
+
+@dataclass(slots=True)
+class Faulty:
+    """Items with the same fault: their number, the first lines, and the unknown types if that is the fault."""
+
+    items: int = 0
+    lines: list[int] = field(default_factory=list)
+    types: dict[str, None] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        if self.types:
+            more = ", ..." if len(self.types) == MOST_NAMED else ""
+            return f"({', '.join(cut(safe_line(one), LONGEST_NAME) for one in self.types)}{more})"
+        more = f" and {self.items - len(self.lines):,} more" if self.items > len(self.lines) else ""
+        return f"({'line' if self.items == 1 else 'lines'} {', '.join(map(str, self.lines))}{more})"
+
+
+@dataclass(slots=True)
+class Pushed:
+    """How many items were pushed so far, and how many of the lines read will become dead letters.
+
+    `faults` has those by reason; `read` are all lines with an item, and of these `refused` were too long to push.
+    """
+
+    items: int = 0
+    bad: int = 0
+    read: int = 0
+    refused: int = 0
+    faults: dict[str, Faulty] = field(default_factory=dict)
+
+    def note(self, line: int, flaws: Sequence[ItemFlaw]) -> None:
+        """Count an item that will become a dead letter by its first flaw."""
+        self.bad += 1
+        faulty = self.faults.setdefault(flaws[0].reason, Faulty())
+        faulty.items += 1
+        if len(faulty.lines) < MOST_NAMED:
+            faulty.lines.append(line)
+        for flaw in flaws:
+            if flaw.type_name and len(faulty.types) < MOST_NAMED:
+                faulty.types[flaw.type_name] = None
+
+    def summary(self, *, would: bool = False) -> str:
+        """Return how many of the items read will, or would, become dead letters, by reason, the most frequent first."""
+        by_number = sorted(self.faults.items(), key=lambda one: -one[1].items)
+        parts = ", ".join(f"{faulty.items:,} {reason} {faulty}" for reason, faulty in by_number)
+        letters = "a dead letter" if self.bad == 1 else "dead letters"
+        verb = "would" if would else "will"
+        return f"{self.bad:,} of {counted(self.read, 'item')} {verb} become {letters}: {parts}"
+
+
+def read_lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
+    """Yield the lines of a file in constant memory; a line of more than `longest` bytes is cut to `longest` + 1."""
+    while line := file.readline(longest + 1):
+        yield line
+        while len(line) > longest and not line.endswith(b"\n"):
+            line = file.readline(longest + 1) or b"\n"
+
+
+def push_lines(store: Store, lines: Iterable[bytes], pushed: Pushed) -> Iterator[str]:
+    """Push each non-empty line unchanged, the first as the oldest, in constant memory; count in `pushed`.
+
+    Yields a warning for each line that will become a dead letter, or is too long even for that. After a StoreError it
+    is not known whether the items after `pushed.items` were pushed.
+    """
+    chunk: list[bytes] = []
+    size = 0
+    for item, warning in check_lines(store.settings, lines, pushed):
+        if warning:
+            yield warning
+        if item:
+            chunk.append(item)
+            size += len(item)
+        if len(chunk) == PUSH_ITEMS or size >= PUSH_BYTES:
+            _push(store, chunk, pushed)
+            chunk, size = [], 0
+    _push(store, chunk, pushed)
+
+
+def _push(store: Store, chunk: list[bytes], pushed: Pushed) -> None:
+    if chunk:
+        store.intake.push(chunk)
+        pushed.items += len(chunk)
+
+
+def check_lines(settings: Settings, lines: Iterable[bytes], pushed: Pushed) -> Iterator[tuple[bytes, str]]:
+    """Yield the item of each non-empty line, and why it will become a dead letter, if it will; count both.
+
+    A line that is too long even for a dead letter must not be pushed; its item is empty.
+    """
+    longest = longest_item(settings.queue.max_item_bytes)
+    for number, line in enumerate(lines, start=1):
+        item = line.rstrip(b"\r\n")
+        if not item.strip():
+            continue
+        pushed.read += 1
+        if len(item) > longest:
+            pushed.refused += 1
+            yield b"", f"line {number}: not pushed, for it has more than {longest:,} bytes"
+            continue
+        flaws = flaws_of(item, settings)
+        if flaws:
+            pushed.note(number, flaws)
+        yield item, f"line {number}: {flaws[0].told}" if flaws else ""
+
+
+def flaws_of(item: bytes, settings: Settings) -> list[ItemFlaw]:
+    """Return why an item will become a dead letter, or which of its types are unknown; empty if all is well."""
+    try:
+        types = decode_item(item, settings.queue.max_item_bytes).types
+    except BadItemError as error:
+        return [ItemFlaw(error.reason, f"{error.reason}: {error}")]
+    return [_unknown(name, settings) for name in types if name not in settings.types]
+
+
+def _unknown(name: str, settings: Settings) -> ItemFlaw:
+    error = BadItemError.unknown_type(name)
+    near = did_you_mean(close_match(name, settings.types))
+    return ItemFlaw(error.reason, f"{error.reason}: {error}{near}", name)
+
+
+def waiting_items(store: Store) -> int:
+    """Count the items on the audit list."""
+    return store.intake.lengths()[1]
+
+
+class Dropped(NamedTuple):
+    """How many leftovers were dropped, and whether a run was opened meanwhile, which takes the others."""
+
+    number: int
+    is_open: bool
+
+
+def count_leftovers(store: Store, wanted: EventFilter) -> int:
+    """Count the leftovers that match; while a run is open there are none."""
+    if wanted.wallet or wanted.item or wanted.older_seconds is not None:
+        return sum(1 for _ in _leftovers(store, wanted))
+    found = books(store)
+    if found.run_id is not None:
+        return 0
+    return sum(one.counts.pending for name, one in found.by_type.items() if not wanted.types or name in wanted.types)
+
+
+def drop_leftovers(store: Store, wanted: EventFilter, most: int) -> Dropped:
+    """Remove the first `most` leftovers that match, for good, and forget their events: pushed again they are new ones.
+
+    They are dropped in chunks, in constant memory, until a run is opened.
+
+    Raises:
+        StoreError: Redis did not answer; some may have been dropped.
+    """
+    number, found = 0, islice(_leftovers(store, wanted), most)
+    while chunk := list(islice(found, CHUNK)):
+        dropped, is_open = store.recovery.drop(chunk)
+        number += dropped
+        if is_open:
+            return Dropped(number, is_open=True)
+    return Dropped(number, is_open=number < most and store.runs.current() is not None)
+
+
+def _leftovers(store: Store, wanted: EventFilter) -> Iterator[str]:
+    """Yield the ids of the leftovers that match."""
+    now = store.now_us() / 1_000_000
+    of_leftovers = replace(wanted, states=frozenset({Place.LEFTOVER}))
+    return (one.event_id for _, one in walk(store, of_leftovers) if one is not None and wanted.fits(one, now))
