@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import socket
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rlm.core.clock import isoformat
 from rlm.core.endpoint import Budget, all_limited
 from rlm.core.errors import NoSuchEndpointError
+from rlm.core.files import user_name
 from rlm.core.window import ENDLESS_SECONDS, FAILING, Circuit, circuit_of
 from rlm.ledger.control import BY_FILE, What
 from rlm.settings.faults import close_match, did_you_mean
@@ -35,7 +35,7 @@ def endpoint_list(store: Store) -> list[dict[str, Any]]:
     """Return the configured endpoints, and after them the budgets, as `rlm endpoint list` prints them."""
     limited = all_limited(store.endpoints().values())
     _, states = _states(store, limited)
-    set_by = _newest_limits(store.changes.newest())
+    set_by = {change.name: change for change in reversed(store.changes.newest()) if change.what is What.LIMIT}
     return [
         {
             "name": one.name,
@@ -114,25 +114,9 @@ def changes_made(store: Store, number: int) -> list[dict[str, Any]]:
     """
     made = [one for one in store.changes.newest() if one.what is not What.LIMIT or one.before is not None]
     return [
-        {
-            "at": isoformat(one.at),
-            "by": one.by,
-            "name": one.name,
-            "what": one.what,
-            "from": one.before,
-            "to": one.after,
-        }
+        {"at": isoformat(one.at), "by": one.by, "name": one.name, "what": one.what, "from": one.before, "to": one.after}
         for one in made[:number]
     ]
-
-
-def _newest_limits(changes: Sequence[Change]) -> dict[str, Change]:
-    """Return the newest change of each limit, by name; `changes` have the newest first."""
-    found: dict[str, Change] = {}
-    for one in changes:
-        if one.what is What.LIMIT:
-            found.setdefault(one.name, one)
-    return found
 
 
 def _types(store: Store, limited: Limited) -> list[str]:
@@ -170,16 +154,11 @@ def _slots(views: Sequence[WindowState]) -> dict[str, Any]:
     return {"free": free, "next_slot_seconds": None if wait > ENDLESS_SECONDS else round(wait, 3)}
 
 
-def _why_rested(health: Health) -> str:
-    if health.failures < FAILING:
-        return "throttled"
-    return f"failing: {health.failed_with}" if health.failed_with else "failing"
-
-
 def _health(limited: Limited, views: Mapping[str, WindowState], health: Health) -> dict[str, Any]:
     view, budget = views[limited.name], views.get(_budget(limited) or "")
     circuit, paused = circuit_of(view, budget), view.paused_seconds > 0
-    rested = _why_rested(health)
+    failing = f"failing: {health.failed_with}" if health.failed_with else "failing"
+    rested = failing if health.failures >= FAILING else "throttled"
     why = {Circuit.RESTING: rested, Circuit.PROBING: rested, Circuit.HELD: "its window cannot be trusted"}
     left = {Circuit.RESTING: view.rest_seconds, Circuit.HELD: view.held_seconds}
     if health.paused_until is not None:
@@ -202,9 +181,5 @@ _LONGEST_WHO = 200
 
 def who() -> str:
     """Return who runs this process, `user@host`, for the record of changes."""
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a user without an entry, as in some containers
-        user = str(os.getuid())
-    name = f"{user}@{socket.gethostname()}"[:_LONGEST_WHO]
+    name = f"{user_name(os.getuid())}@{socket.gethostname()}"[:_LONGEST_WHO]
     return name.encode("utf-8", "replace").decode()
