@@ -136,10 +136,18 @@ def _is_terminal(stream: TextIO) -> bool:
 
 def set_up(role: str, worker: str = "") -> None:
     """Send log lines to stderr: of RLM from level `RLM_LOG` (default INFO) on, of libraries from WARNING on."""
-    level = _level_of(os.environ.get(LEVEL_VARIABLE, ""))
+    level = logging.getLevelNamesMapping().get(os.environ.get(LEVEL_VARIABLE, "").upper(), logging.INFO)
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        is_own = record.name.partition(".")[0] in _OWN
+        return record.levelno >= (level if is_own else max(level, logging.WARNING))
+
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_formatter(role, worker))
-    handler.addFilter(lambda record: record.levelno >= (level if _is_own(record) else max(level, logging.WARNING)))
+    if log_format(os.environ, sys.stderr) is LogFormat.JSON:
+        handler.setFormatter(JsonFormatter(role, worker))
+    else:
+        handler.setFormatter(LineFormatter(colour=is_coloured(os.environ, sys.stderr)))
+    handler.addFilter(is_shown)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -151,20 +159,6 @@ def set_up(role: str, worker: str = "") -> None:
     logging.captureWarnings(True)  # else Python prints them unmasked
     # A consumer without Redis logs an error twice a second; RLM reports the outage itself.
     logging.getLogger(CONSUMER).addFilter(_is_no_outage)
-
-
-def _formatter(role: str, worker: str) -> logging.Formatter:
-    if log_format(os.environ, sys.stderr) is LogFormat.JSON:
-        return JsonFormatter(role, worker)
-    return LineFormatter(colour=is_coloured(os.environ, sys.stderr))
-
-
-def _level_of(name: str) -> int:
-    return logging.getLevelNamesMapping().get(name.upper(), logging.INFO)
-
-
-def _is_own(record: logging.LogRecord) -> bool:
-    return record.name.partition(".")[0] in _OWN
 
 
 def _log_end_of_thread(died: threading.ExceptHookArgs) -> None:
@@ -186,20 +180,19 @@ class Bounded:
         self._seconds = seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._last: dict[Hashable, float] = {}
-        self._left_out: dict[Hashable, int] = {}
+        #: When one of a cause was admitted last, and how many were suppressed since; the cause of the oldest first.
+        self._last: dict[Hashable, tuple[float, int]] = {}
 
     def admit(self, cause: Hashable) -> int | None:
         """Return how many of this cause were suppressed since the last one admitted; None to suppress this one."""
         with self._lock:
             now = self._clock.monotonic()
-            if now - self._last.get(cause, float("-inf")) < self._seconds:
-                self._left_out[cause] = self._left_out.get(cause, 0) + 1
+            at, left_out = self._last.get(cause, (float("-inf"), 0))
+            if now - at < self._seconds:
+                self._last[cause] = at, left_out + 1
                 return None
             self._last.pop(cause, None)  # so that it becomes the youngest
-            self._last[cause] = now
+            self._last[cause] = now, 0
             if len(self._last) > MOST_CAUSES:
-                oldest = next(iter(self._last))
-                del self._last[oldest]
-                self._left_out.pop(oldest, None)
-            return self._left_out.pop(cause, 0)
+                del self._last[next(iter(self._last))]
+            return left_out
