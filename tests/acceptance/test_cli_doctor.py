@@ -323,13 +323,13 @@ def test_why_an_endpoint_fails_is_named_and_decides_the_remedy(inst, kind, remed
         steps.claim_next(inst.store, inst.token, run), Reason.REJECTED, "no", steps.ENDPOINT, Heard("no", 0.1, kind)
     )
     for _ in range(5):
-        inst.store.breaker.fail(failing, first_rest_seconds=30, failing=5)
+        inst.store.breaker.fail(failing, first_rest_seconds=30, failing=5, why=kind)
     if closed:
         inst.close_run(run)
 
     (resting,) = endpoint_findings(inst)
 
-    assert f"it is failing (1 x {kind}, 127.0.0.1:8090, {steps.ENDPOINT})" in resting["message"]
+    assert f"it is failing: {kind} (1 x {kind}, 127.0.0.1:8090, {steps.ENDPOINT})" in resting["message"]
     assert resting["remedy"].startswith(remedy)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from rlm.admin.doctor import endpoints, files, ledger, processes, reach, server
+from rlm.admin.doctor import endpoints, host, ledger, processes, server
 from rlm.admin.doctor.findings import fault
 from rlm.core.errors import StoreError, StoreUnreachableError
 from rlm.ledger import Store, open_store
@@ -27,10 +27,10 @@ Checks: TypeAlias = Mapping[str, Callable[[_Seen], Finding | Iterable[Finding]]]
 
 #: The checks that need no Redis.
 HERE: Checks[Settings] = {
-    "configuration": files.check_configuration,
-    "files": files.check_files,
-    "sentry": reach.check_sentry,
-    "reach": reach.check_reach,
+    "configuration": host.check_configuration,
+    "files": host.check_files,
+    "sentry": host.check_sentry,
+    "reach": host.check_reach,
 }
 #: The checks of Redis, after whether it is fit.
 IN_REDIS: Checks[Store] = {
@@ -51,7 +51,7 @@ IN_REDIS: Checks[Store] = {
     "types": ledger.check_unknown_types,
     "endpoints": endpoints.check_endpoints,
     "limits": endpoints.check_limits,
-    "archive": files.check_archive,
+    "archive": host.check_archive,
     "times": endpoints.check_times,
     "selftest": ledger.check_selftests,
     "staging": ledger.check_staging,
@@ -76,9 +76,9 @@ def examine_without(
     `sound` is the configuration without the faulty sections, if that is enough to find Redis.
     """
     here = Examination()
-    yield from here.make({"configuration": files.unusable}, error)
+    yield from here.make({"configuration": host.unusable}, error)
     if file is not None:
-        yield from here.make({"files": files.check_file}, file)
+        yield from here.make({"files": host.check_file}, file)
     if sound is not None and (sound.redis.url != EMBEDDED or running(sound.data_dir)):  # a check starts no server
         yield from here.make_in_redis(ANYWHERE, sound, allow_volatile=allow_volatile)
 

@@ -72,7 +72,7 @@ def _troubles(store: Store) -> list[Sequence[Entry]]:
 
 def _cause(alike: Sequence[Entry], troubles: Iterable[Sequence[Entry]]) -> tuple[str, str]:
     """Return what went wrong last with calls to the failing ones, and the remedy; empty texts if unknown."""
-    failing = [one["name"] for one in alike if one["circuit_reason"] == "failing"]
+    failing = [one["name"] for one in alike if (one["circuit_reason"] or "").startswith("failing")]
     found = ([one for one in each if one["endpoint"] in failing] for each in troubles)
     theirs = next(filter(None, found), None)
     if not theirs:

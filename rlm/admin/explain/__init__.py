@@ -1,19 +1,29 @@
-"""What `rlm explain` shows: where an event is, why it waited, and each attempt."""
+"""What `rlm explain` shows: where an event is, why it waited, and each attempt; and the events of a wallet.
+
+It searches the ledger, then the items that wait, then the dead letters.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from rlm.admin.explain.look import Whereabouts, look_around, look_at_event
-from rlm.admin.explain.search import search_items, search_letters
 from rlm.admin.explain.words import sentence
+from rlm.admin.letters import DeadLetter
+from rlm.admin.queue import flaws_of
 from rlm.core.clock import isoformat
 from rlm.core.errors import NoSuchRunError
-from rlm.core.event import event_id, type_of
+from rlm.core.event import BadItemError, decode_item, event_id, type_of
 from rlm.core.trail import Place
 from rlm.ledger.archive import Archive, ArchiveKind
-from rlm.ledger.reading.backlog import MOST_ITEMS
+from rlm.ledger.reading.backlog import MOST_ITEMS, item_pages
+from rlm.ledger.reading.events import field_of_each, scores
+from rlm.ledger.reading.waiting import EventFilter, waiting_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +31,6 @@ if TYPE_CHECKING:
     from rlm.admin.explain.look import TypeStatus
     from rlm.core.trail import TrailCall
     from rlm.ledger import Store
-
-__all__ = ["explain"]
 
 #: Places in which an event needs a slot.
 _WAITING = frozenset({Place.PENDING, Place.RELEASED, Place.BACKING_OFF, Place.SPENT, Place.LEFTOVER})
@@ -35,6 +43,13 @@ _ECHO_WIDTH = 200
 
 #: How often to search while a drain moves items from one place to the next.
 _ROUNDS = 20
+#: The id of an item in what is no JSON: a text or a number.
+_ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*+"|-?\d[\d.]*+)')
+
+
+#: Events of a wallet that are listed, and events under way that are read of each type and state.
+MOST_FOUND = 100
+_MOST_UNDER_WAY = 1000
 
 
 def explain(store: Store, asked: str) -> list[dict[str, Any]]:
@@ -133,3 +148,127 @@ def _attempt(one: TrailCall) -> dict[str, Any]:
         "seconds": one.seconds,
         "host": one.host or None,
     }
+
+
+class Searched(NamedTuple):
+    """The events that wait in an item, and the number of items that were not read.
+
+    `moving`: a drain moved items meanwhile, so that some were not read anywhere.
+    """
+
+    queued: list[Whereabouts]
+    unread: int = 0
+    moving: bool = False
+
+
+def search_items(store: Store, asked: str) -> Searched:
+    """Look for an event or an item among the `MOST_ITEMS` oldest items that wait; the oldest such item counts."""
+    staged, listed = store.intake.lengths()
+    read, number = 0, staged + listed
+    for page in item_pages(store):
+        for raw in page:
+            read += 1
+            if faults := dict(_events(store, raw, asked)):
+                now = store.now_us() / 1_000_000
+                at: dict[str, Any] = {"position": read, "of": max(read, number), "staged": read <= staged}
+                return Searched(
+                    [Whereabouts(one, now, Place.QUEUED, fault=fault, **at) for one, fault in faults.items()]
+                )
+    return Searched([], max(0, number - read) if read >= MOST_ITEMS else 0, moving=read < min(number, MOST_ITEMS))
+
+
+def _events(store: Store, raw: bytes, asked: str) -> Iterator[tuple[str, str]]:
+    """Yield the events of an item that were asked for, each with the reason if it will be a dead letter."""
+    item_id, _, name = asked.rpartition(":")
+    if b"\\" not in raw and not any(one and one.encode() in raw for one in (asked, item_id)):
+        return  # true of nearly all, and decoding would cost ten times as much
+    try:
+        item = decode_item(raw, store.settings.queue.max_item_bytes)
+    except BadItemError as error:
+        if item_id_of(raw) in {asked, item_id or asked}:
+            yield asked, f"{error.reason}: {error}"
+        return
+    for event in item.events:
+        if item.id == asked or (item.id == item_id and event.type == name):
+            flaws = [] if event.type in store.settings.types else flaws_of(raw, store.settings)
+            yield event_id(item.id, event.type), flaws[0].told if flaws else ""
+
+
+class _Identified(msgspec.Struct):
+    id: object = None
+
+
+def item_id_of(raw: bytes) -> str:
+    """Return the id of an invalid item as text; empty if it has none.
+
+    In what is no JSON, or only the beginning of an item, the first id counts.
+    """
+    try:
+        found = msgspec.json.decode(raw, type=_Identified).id
+    except (ValueError, RecursionError):
+        first = _ID.search(raw)
+        try:
+            found = msgspec.json.decode(first[1]) if first else None
+        except ValueError:
+            return ""
+    return str(found) if isinstance(found, str | int | float) and not isinstance(found, bool) else ""
+
+
+def search_letters(store: Store, asked: str) -> dict[str, DeadLetter]:
+    """Look for dead letters of an event or an item, the newest of each event, among the `MOST_ITEMS` newest letters.
+
+    A letter without an event goes by the id of its item.
+    """
+    found: dict[str, DeadLetter] = {}
+    needle = msgspec.json.encode(asked)[1:-1]
+    for raw in islice(store.letters.all(), MOST_ITEMS):
+        if needle not in raw and b"\\" not in raw and b'"base64"' not in raw:
+            continue
+        letter = DeadLetter.read(raw)
+        of = item_id_of(letter.item_bytes) if letter.event_id is None else letter.event_id
+        if of == asked or of.rpartition(":")[0] == asked:
+            found.setdefault(of, letter)
+    return found
+
+
+def events_of_wallet(store: Store, wallet: str) -> dict[str, Any]:
+    """Return the first events of a wallet, as `rlm explain` prints them; `more` says whether there may be others.
+
+    First those under way, then those that wait, as far as they are read, then the newest dead letters. Completed events
+    cannot be found by their wallet.
+    """
+    page = waiting_page(store, EventFilter(wallet=wallet), MOST_FOUND)
+    waiting = (
+        _entry(one.event_id, one.state, None if one.since is None else isoformat(one.since)) for one in page.events
+    )
+    parts = chain(_under_way(store, wallet), waiting, _letters_of(store, wallet))
+    found = list(islice(parts, MOST_FOUND + 1))
+    more = len(found) > MOST_FOUND or page.after is not None
+    return {"wallet_name": wallet, "found": found[:MOST_FOUND], "more": more}
+
+
+def _entry(event_id: str, state: Place, since: str | None = None) -> dict[str, Any]:
+    return {"event_id": event_id, "type": type_of(event_id), "state": state, "since": since, "letter": None}
+
+
+def _under_way(store: Store, wallet: str) -> Iterator[dict[str, Any]]:
+    for name in store.known_types:
+        for place in (Place.IN_FLIGHT, Place.RELEASED):
+            ids = list(scores(store, name, place, _MOST_UNDER_WAY))
+            for one, owner in zip(ids, field_of_each(store, ids, "wallet"), strict=True):
+                if owner == wallet:
+                    yield _entry(one, place)
+
+
+def _letters_of(store: Store, wallet: str) -> Iterator[dict[str, Any]]:
+    """Yield the newest letters of a wallet. Without an event, the id of the item stands in, if it has any."""
+    needle = wallet.encode()
+    for raw in islice(store.letters.all(), MOST_ITEMS):
+        if needle not in raw and b"\\" not in raw:
+            continue  # true of nearly all, and decoding costs ten times as much
+        letter = DeadLetter.read(raw)
+        fields = letter.item_fields
+        if fields.get("wallet_name") == wallet:
+            named = fields.get("id") if letter.event_id is None else letter.event_id
+            of = {"event_id": named if isinstance(named, str) else None, "type": letter.type, "state": Place.FAILED}
+            yield {**of, "since": str(letter.failed_at), "letter": letter.id}
