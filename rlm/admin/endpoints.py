@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlm.core.clock import isoformat
 from rlm.core.endpoint import Budget, all_limited
-from rlm.core.errors import NoSuchEndpointError
+from rlm.core.errors import NoSuchEndpointError, StoreForbiddenError
 from rlm.core.files import user_name
 from rlm.core.window import ENDLESS_SECONDS, FAILING, Circuit, circuit_of
 from rlm.ledger.control import BY_FILE, What
 from rlm.settings.faults import close_match, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from rlm.core.endpoint import Endpoint, Limit, Limited
     from rlm.core.window import WindowState
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _Named = TypeVar("_Named")
 
+#: The most characters of a name in the record of changes.
+_LONGEST_WHO = 200
 #: What a list of endpoints shows, and the status of a run does not.
 _LISTED_ONLY = frozenset({"paused_by", "paused_at", "paused_until", "failures"})
 
@@ -79,13 +81,16 @@ def _known(what: str, name: str, known: Mapping[str, _Named]) -> _Named:
     return known[name]
 
 
-def standing(store: Store, endpoints: Iterable[Endpoint]) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Return the time in microseconds of Redis, and by name the state of endpoints and their budgets.
+def standing(store: Store) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Return the time in microseconds of Redis, and by name the state of the endpoints and their budgets.
 
     That is the types they serve, calls `used` of those `allowed` by the rule that has the fewest left, the next slot
-    and their health.
+    and their health; nothing for a read-only user, who may run no script.
     """
-    now_us, states = _states(store, all_limited(endpoints))
+    try:
+        now_us, states = _states(store, all_limited(store.endpoints().values()))
+    except StoreForbiddenError:
+        return store.now_us(), {}
     return now_us, {
         name: {key: value for key, value in state.items() if key not in _LISTED_ONLY} for name, state in states.items()
     }
@@ -173,10 +178,6 @@ def _health(limited: Limited, views: Mapping[str, WindowState], health: Health) 
         "paused_until": isoformat(health.paused_until) if paused and health.paused_until is not None else None,
         "failures": health.failures,
     }
-
-
-#: The most characters of a name in the record of changes.
-_LONGEST_WHO = 200
 
 
 def who() -> str:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -122,26 +122,22 @@ def _searched(letter: DeadLetter) -> str:
     return "\n".join(str(one) for one in (letter.id, letter.event_id, letter.detail, *item) if one is not None)
 
 
-class LetterKind(NamedTuple):
-    """What alike letters have in common; `answer` is the status of the answer that caused them, if one did."""
-
-    reason: str
-    answer: str | None
-    endpoint: str | None
-    type: str | None
-
-
 def grouped(letters: Iterable[bytes]) -> list[dict[str, Any]]:
-    """Return the number of letters of each kind, the most first, with the time of the newest and the oldest."""
-    found: dict[LetterKind, dict[str, Any]] = {}
-    for raw in letters:  # the newest first
-        letter = DeadLetter.read(raw)
+    """Return the number of letters of each kind, the most first, with the time of the newest and the oldest.
+
+    A kind has one reason, endpoint and type, and the status of the answer that caused its letters, if one did.
+    """
+    found: dict[tuple[str | None, ...], dict[str, Any]] = {}
+    for letter in map(DeadLetter.read, letters):  # the newest first
         status = _STATUS.search(str(letter.detail)) if letter.endpoint else None
-        endpoint = str(letter.endpoint) if letter.endpoint else None
-        kind = LetterKind(letter.reason, status[0] if status else None, endpoint, letter.type)
-        group = found.setdefault(
-            kind, {"letters": 0, **kind._asdict(), "newest": letter.failed_at, "newest_id": letter.id}
-        )
+        kind = {
+            "reason": letter.reason,
+            "answer": status[0] if status else None,
+            "endpoint": str(letter.endpoint) if letter.endpoint else None,
+            "type": letter.type,
+        }
+        newest = {"newest": letter.failed_at, "newest_id": letter.id}
+        group = found.setdefault(tuple(kind.values()), {"letters": 0, **kind, **newest})
         group["letters"] += 1
         group["oldest"] = letter.failed_at
     return sorted(found.values(), key=lambda group: -int(group["letters"]))

@@ -144,10 +144,5 @@ def arrivals_of(
     if round(windows) < 1:
         return unknown
     later = [one for start, one in zip(starts, records, strict=True) if start > first]
-    taken = {name: sum(_taken(one, name) for one in later) / windows for name in unknown.by_type}
-    return Arrivals(taken, every_seconds, windows)
-
-
-def _taken(record: Mapping[str, Any], name: str) -> int:
-    taken: int = record["by_type"].get(name, {}).get("taken", 0)
-    return taken
+    taken = {name: sum(one["by_type"].get(name, {}).get("taken", 0) for one in later) for name in unknown.by_type}
+    return Arrivals({name: number / windows for name, number in taken.items()}, every_seconds, windows)

@@ -47,11 +47,11 @@ def queue_stats(store: Store) -> dict[str, Any]:
     by_type = {}
     for name in (*configured, *others):
         account = found.by_type[name]
-        in_ledger = oldest_in_ledger(store, name, MOST_ITEMS // len(found.by_type))
-        by_type[name] = {
-            "pending": account.unsettled + account.retried + waiting.events[name],
-            "oldest_seconds": _age(found.now, (in_ledger, waiting.oldest.get(name))),
-        }
+        since = (oldest_in_ledger(store, name, MOST_ITEMS // len(found.by_type)), waiting.oldest.get(name))
+        # Never negative, even if a clock is ahead.
+        ages = [round(max(0.0, found.now - at), 3) for at in since if at is not None]
+        pending = account.unsettled + account.retried + waiting.events[name]
+        by_type[name] = {"pending": pending, "oldest_seconds": max(ages, default=None)}
     return {**lengths(found), "by_type": by_type}
 
 
@@ -65,12 +65,6 @@ def lengths(found: Books) -> dict[str, int]:
         "leftover": 0 if found.run_id else found.unsettled,
         "retried": found.retried,
     }
-
-
-def _age(now: float, since: Iterable[float | None]) -> float | None:
-    """Return how long ago the earliest of these moments was, seconds; never negative, even if a clock is ahead."""
-    known = [at for at in since if at is not None]
-    return round(max(0.0, now - min(known)), 3) if known else None
 
 
 class ItemFlaw(NamedTuple):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rlm.admin.endpoints import standing
 from rlm.admin.queue import lengths
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.errors import AmbiguousRunError, NoSuchRunError, StoreForbiddenError
+from rlm.core.errors import AmbiguousRunError, NoSuchRunError
 from rlm.core.text import named
 from rlm.delivery.closing import record_so_far
 from rlm.ledger.archive import Archive, ArchiveKind
@@ -100,7 +100,7 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
         "next_tick": isoformat(next_tick),
         "next_tick_seconds": next_tick - now,
         "waiting": {name: number for name, number in lengths(books(store)).items() if name != "processing"},
-        "by_endpoint": _standing(store)[1],
+        "by_endpoint": standing(store)[1],
         "schedulers": len(store.processes.alive(Role.SCHEDULER)),
         "supervisors": len(store.processes.alive(Role.SUPERVISOR)),
         "workers": len(store.processes.alive(Role.WORKER)),
@@ -116,7 +116,7 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, A
 
     A view that is redrawn often does without what is `measured`: see `record_so_far`.
     """
-    now_us, standings = _standing(store)
+    now_us, standings = standing(store)
     known = record_so_far(store, run, store.runs.tally(run.id), now_us, measured=measured)
     for name, counts in store.ledger.count(store.known_types).items():
         if name in known["by_type"]:
@@ -141,14 +141,6 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, A
         "seconds_left": round(max(0.0, run.left_seconds(now_us)), 3),
         "called_seconds": called_seconds,
     }
-
-
-def _standing(store: Store) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Return the state of the endpoints; nothing for a read-only user, who may run no script."""
-    try:
-        return standing(store, store.endpoints().values())
-    except StoreForbiddenError:
-        return store.now_us(), {}
 
 
 def _workers(store: Store, run: Run, now_us: int) -> dict[str, Any]:

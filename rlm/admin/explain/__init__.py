@@ -19,6 +19,7 @@ from rlm.admin.queue import flaws_of
 from rlm.core.clock import isoformat
 from rlm.core.errors import NoSuchRunError
 from rlm.core.event import BadItemError, decode_item, event_id, type_of
+from rlm.core.text import cut
 from rlm.core.trail import Place
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.reading.backlog import MOST_ITEMS, item_pages
@@ -105,10 +106,9 @@ def _with_letters(store: Store, asked: str, found: list[Whereabouts]) -> list[Wh
 
 def _unknown(store: Store, asked: str, unread: int) -> str:
     more = f" {unread:,} items behind the {MOST_ITEMS:,} oldest were not looked at." if unread else ""
-    named = asked if len(asked) <= _ECHO_WIDTH else f"{asked[: _ECHO_WIDTH - 3]}..."
     return (
-        f"No event or item {named!r} is known: it is not in the ledger, not on the audit list, and no dead letter."
-        f"{more} What is settled is forgotten after {store.settings.queue.dedupe_seconds:g} s (queue.dedupe_seconds)"
+        f"No event or item {cut(asked, _ECHO_WIDTH)!r} is known: it is not in the ledger, not on the audit list, and no "
+        f"dead letter.{more} What is settled is forgotten after {store.settings.queue.dedupe_seconds:g} s (queue.dedupe_seconds)"
         ", and is found by the id of its event or its item until then, not by its wallet."
         f"{Archive(store.settings.archive_dir).hint(ArchiveKind.FAILED)}"
     )

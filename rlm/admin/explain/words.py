@@ -89,9 +89,7 @@ def _stopped(run: Run, status: TypeStatus) -> str:
 def _free(event: Whereabouts, status: TypeStatus, free: int) -> str:
     slots = f"{counted(free, 'slot')} {'is' if free == 1 else 'are'} free"
     if status.busy >= status.lanes:
-        lanes = (
-            "the only lane of the workers is" if status.lanes == 1 else f"all {status.lanes:,} lanes of the workers are"
-        )
+        lanes = "the only lane" if status.lanes == 1 else f"all {status.lanes:,} lanes"
         return f"{slots}, and {lanes} of the workers {'is' if status.lanes == 1 else 'are'} busy"
     before = (event.position or 1) - 1
     return (
