@@ -52,11 +52,17 @@ def types_in_force(store: Store) -> tuple[EventType, ...]:
     )
 
 
-def live_windows(store: Store, endpoints: Sequence[Endpoint], *, ahead_seconds: float = 0.0) -> dict[str, WindowState]:
-    """Return the windows of `endpoints` and their budgets `ahead_seconds` from now if no call is made, by name."""
+def live_windows(
+    store: Store, endpoints: Iterable[Endpoint], *, ahead_seconds: float = 0.0, guard_seconds: float | None = None
+) -> dict[str, WindowState]:
+    """Return the windows of `endpoints` and their budgets `ahead_seconds` from now if no call is made, by name.
+
+    `guard_seconds` is the guard to see them with, if it is not that of the settings.
+    """
     limited = all_limited(endpoints)
-    now_us, views = store.windows.look(limited)
-    ages = store.windows.ages(limited, now_us)
+    windows = store.windows if guard_seconds is None else store.windows.with_guard(guard_seconds)
+    now_us, views = windows.look(limited)
+    ages = windows.ages(limited, now_us)
     return {name: replace(view, ages=ages[name]).later(ahead_seconds) for name, view in views.items()}
 
 

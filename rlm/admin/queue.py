@@ -36,10 +36,8 @@ LONGEST_NAME = 60
 def queue_stats(store: Store) -> dict[str, Any]:
     """Return the lengths of the queues, and by type the pending events and the age of the oldest, seconds.
 
-    `events` wait on the audit list, `staged` in a drain that was cut short, `failed` are dead letters. What is
-    unsettled in the ledger is `processing` while a run is open, else `leftover`; `retried` is for the next run. By
-    type, `pending` counts all events that wait, in the ledger and in the items. The lists are read after the ledger:
-    while a drain is moving items between them, an event may be missed.
+    Events wait in the ledger and in the items. The lists are read after the ledger: while a drain is moving items
+    between them, an event may be missed.
     """
     found, waiting = books(store), read_waiting(store)
     configured = [one.name for one in store.settings.event_types]
@@ -56,7 +54,7 @@ def queue_stats(store: Store) -> dict[str, Any]:
 
 
 def lengths(found: Books) -> dict[str, int]:
-    """Return the lengths of the queues by the books, under the keys of `queue_stats`."""
+    """Return the lengths of the queues by the books. What is unsettled is left over while no run is open."""
     return {
         "events": found.events,
         "staged": found.staged,

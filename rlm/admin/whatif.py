@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.admin.planning import capacity_of, horizon_of, live_windows, plan_run, types_in_force
 from rlm.core.endpoint import all_limited, in_force
-from rlm.core.window import WindowState
 from rlm.ledger.measures import learned
-from rlm.ledger.windows import Windows
 from rlm.plan import Capacity, Workload, carried, course_of, look_ahead
 from rlm.plan.order import sacrifice
 from rlm.plan.outlook import LongRun
@@ -25,9 +23,9 @@ if TYPE_CHECKING:
     from rlm.admin.planning import Arrivals
     from rlm.core.endpoint import Endpoint, EventType, Limited
     from rlm.core.expected import Expected, Pair
+    from rlm.core.window import WindowState
     from rlm.ledger import Store
     from rlm.ledger.reading.backlog import Backlog
-    from rlm.ledger.windows import Windows
     from rlm.plan import Plan
     from rlm.plan.order import Sacrifice
     from rlm.plan.outlook import Outlook
@@ -170,7 +168,7 @@ def as_it_might_be(
         free_name = _free_name(kind, {one.name for one in _limited(types)})
         added.append(replace(kind.one_more(free_name), url=f"what-if:{free_name}"))
         types = tuple(replace(one, endpoints=(*one.endpoints, added[-1])) if one is kind else one for one in types)
-    windows = {} if fresh else {**today.windows, **_windows_anew(store, today, types, settings)}
+    windows = {} if fresh else _windows(store, today, types, settings.run.guard_seconds)
     expected = _expected(today, types, settings, added)
     return Case(settings, types, windows, expected, today.gone_seconds, workers, tuple(added))
 
@@ -208,28 +206,18 @@ def _free_name(kind: EventType, taken: set[str]) -> str:
     return next(name for number in itertools.count(first) if (name := f"{stem}{number}") not in taken)
 
 
-def _windows_anew(store: Store, today: Case, types: Sequence[EventType], settings: Settings) -> dict[str, WindowState]:
-    """Read the windows again that the new limits see differently: a limit may count further back."""
-    known = {one.window_id: one for one in _limited(today.types)}
-    guard_seconds = settings.run.guard_seconds
-    look = store.windows.with_guard(guard_seconds)
-    now_us, _ = look.look(())
-    anew = {}
-    for one in _limited(types):
-        before = known.get(one.window_id)
-        same = before and (before.name, before.limit) == (one.name, one.limit)
-        if not same or guard_seconds != today.settings.run.guard_seconds:
-            ages = _ages(look, [one], now_us, today)
-            anew[one.name] = replace(today.windows[before.name], ages=ages) if before else WindowState(ages=ages)
+def _windows(store: Store, today: Case, types: Sequence[EventType], guard_seconds: float) -> dict[str, WindowState]:
+    """Read the windows as the new limits see them, which may count further back."""
+
+    def read(endpoints: Iterable[Endpoint]) -> dict[str, WindowState]:
+        ahead = today.gone_seconds
+        return live_windows(store, endpoints, ahead_seconds=ahead, guard_seconds=guard_seconds)
+
+    windows = read(_endpoints(types))
     for name, joining in _joining(today.types, types).items():
-        window = anew.get(name) or today.windows.get(name, WindowState())
-        anew[name] = replace(window, ages=(*window.ages, *_ages(look, joining, now_us, today)))
-    return anew
-
-
-def _ages(look: Windows, limited: Sequence[Limited], now_us: int, today: Case) -> tuple[float, ...]:
-    """Return the age of each slot of these at the run's first call."""
-    return tuple(age + today.gone_seconds for ages in look.ages(limited, now_us).values() for age in ages)
+        earlier = (age for window in read(joining).values() for age in window.ages)
+        windows[name] = replace(windows[name], ages=(*windows[name].ages, *earlier))
+    return windows
 
 
 def _joining(today: Iterable[EventType], types: Iterable[EventType]) -> dict[str, list[Endpoint]]:
@@ -238,7 +226,7 @@ def _joining(today: Iterable[EventType], types: Iterable[EventType]) -> dict[str
     found: dict[str, list[Endpoint]] = defaultdict(list)
     for one in {endpoint.name: endpoint for endpoint in _endpoints(types)}.values():
         if one.budget and (one.window_id, one.budget.name) not in named:
-            found[one.budget.name].append(replace(one, limit=one.budget.limit))
+            found[one.budget.name].append(replace(one, limit=one.budget.limit, budget=None))
     return found
 
 

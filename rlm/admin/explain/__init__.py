@@ -74,17 +74,13 @@ def _look(store: Store, asked: str) -> tuple[list[Whereabouts], int]:
 
     Also returns the number of items that were not read.
     """
-    unread = 0
     for _ in range(_ROUNDS):
         if found := list(_in_ledger(store, asked)):
             return found, 0
         searched = search_items(store, asked)
-        if searched.queued:
-            return searched.queued, 0
-        unread = searched.unread
-        if not searched.moving:
+        if searched.queued or not searched.moving:
             break
-    return list(_in_ledger(store, asked)), unread
+    return searched.queued or list(_in_ledger(store, asked)), searched.unread
 
 
 def _in_ledger(store: Store, asked: str) -> Iterator[Whereabouts]:
