@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from rlm.core.clock import isoformat
 from rlm.core.event import NOT_EMBEDDABLE, BadItemError, decode_item, type_of
 from rlm.core.text import safe_line
 from rlm.ledger.letters import Envelope, TruncatedLetterError, is_excerpt, is_letter
@@ -102,17 +102,9 @@ class LetterFilter:
             (not self.types or letter.type in self.types)
             and (not self.reasons or letter.reason in self.reasons)
             and (not self.endpoints or letter.endpoint in self.endpoints)
-            and (self.since is None or _moment(letter.failed_at) >= self.since)
+            and (self.since is None or str(letter.failed_at) >= isoformat(self.since))
             and (not self.text or self.text.casefold() in _searched(letter).casefold())
         )
-
-
-def _moment(failed_at: object) -> float:
-    """Return when a letter was written, seconds since 1970; 0 if it does not say."""
-    try:
-        return datetime.fromisoformat(str(failed_at)).timestamp()
-    except ValueError:
-        return 0.0
 
 
 def _searched(letter: DeadLetter) -> str:

@@ -100,16 +100,14 @@ class JsonFormatter(logging.Formatter):
         }
         facts = {name: getattr(record, name, None) for name in FACTS}
         facts["worker"] = facts["worker"] or self._worker
-        told |= {name: _plain(fact) for name, fact in facts.items() if fact}
+        told |= {
+            name: fact if isinstance(fact, int) else known().mask(str(fact)) for name, fact in facts.items() if fact
+        }
         if counts := getattr(record, "counts", None):
             told["counts"] = counts
         if record.exc_info:
             told["exception"] = known().mask(self.formatException(record.exc_info))
         return json.dumps(told, default=str)
-
-
-def _plain(fact: object) -> int | str:
-    return fact if isinstance(fact, int) else known().mask(str(fact))
 
 
 def log_format(environ: Mapping[str, str], stream: TextIO) -> LogFormat:

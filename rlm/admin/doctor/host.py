@@ -82,8 +82,10 @@ def check_files(settings: Settings) -> list[Finding]:
     found += _closed(root / "Procfile", "has the commands of `rlm up`", secret=False)
     for directory in dict.fromkeys((Path.cwd(), settings.data_dir.parent)):  # `rlm up` reads that of the first
         found += _closed(directory / ".env", "is where secrets stand", secret=True)
-    if settings.redis.url == EMBEDDED:
-        found += _folder(settings.data_dir)
+    with suppress(OSError):  # the server reports it
+        if settings.redis.url == EMBEDDED and (weak := weakness(settings.data_dir.parent)):
+            message = f"{settings.data_dir} holds the data of the ledger, and is refused: {weak.what}"
+            found.append(fault(message, weak.remedy))
     found += _private(settings.data_dir, "holds the data of the ledger")
     found += _private(settings.archive_dir, "holds items")
     return found or [good("nobody else can change the configuration or read what is secret")]
@@ -107,13 +109,6 @@ def _holds_secret(path: Path) -> bool:
     """
     masked = [place for place, value in leaves(read_file(path)) if place and MASK in str(mask_value(place, value))]
     return any("headers" not in place or is_secret(str(place[-1])) for place in masked)
-
-
-def _folder(data_dir: Path) -> Iterator[Finding]:
-    """Check who could replace the data directory of the embedded server."""
-    with suppress(OSError):  # the server reports it
-        if found := weakness(data_dir.parent):
-            yield fault(f"{data_dir} holds the data of the ledger, and is refused: {found.what}", found.remedy)
 
 
 def _closed(path: Path, what: str, *, secret: bool) -> Iterator[Finding]:

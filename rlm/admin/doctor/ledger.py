@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlm.admin.doctor.findings import fault, good, warning
 from rlm.core import tally
@@ -88,22 +88,18 @@ def check_run(store: Store) -> Finding:
     return fault(f"{run.id} should have been closed {span(overdue)} ago", remedy)
 
 
-def check_last_run(store: Store) -> list[Finding]:
+def check_last_run(store: Store) -> Iterator[Finding]:
     """Check whether the last run failed, or why it left events over."""
-    return [_ended(record) for record in store.runs.recent(1)]
-
-
-def _ended(record: Mapping[str, Any]) -> Finding:
-    why, troubles = record.get("why", []), tally.in_words(record.get("troubles", ()))
-    causes = [tally.away_in_words(record), verdict(why), f"calls went wrong: {troubles}" if troubles else ""]
-    said = "; ".join(filter(None, causes))
-    message = f"{record['run_id']} ended {record['state']}{f': {said}' if said else ''}"
-    was_away = record.get("redis_away_seconds", 0) >= LASTING_SECONDS
-    if not (was_away or went_wrong(why) or tally.ill(record)):
-        return good(message)
-    again = "; `rlm failed retry` sends the dead letters again" if record["counts"]["failed"] else ""
-    remedy = f"mend what is named; nothing is lost, and the next run takes what was left over first{again}"
-    return warning(message, remedy)
+    for record in store.runs.recent(1):
+        why, troubles = record.get("why", []), tally.in_words(record.get("troubles", ()))
+        causes = [tally.away_in_words(record), verdict(why), f"calls went wrong: {troubles}" if troubles else ""]
+        said = "; ".join(filter(None, causes))
+        message = f"{record['run_id']} ended {record['state']}{f': {said}' if said else ''}"
+        was_away = record.get("redis_away_seconds", 0) >= LASTING_SECONDS
+        again = "; `rlm failed retry` sends the dead letters again" if record["counts"]["failed"] else ""
+        remedy = f"mend what is named; nothing is lost, and the next run takes what was left over first{again}"
+        went_badly = was_away or went_wrong(why) or tally.ill(record)
+        yield warning(message, remedy) if went_badly else good(message)
 
 
 def check_staging(store: Store) -> Finding:

@@ -92,7 +92,8 @@ def check_workers(store: Store) -> Finding:
     """Check that the workers wanted are ready, and that none has another configuration than its run."""
     workers, wanted, run = store.processes.alive(Role.WORKER), store.processes.wanted(), store.runs.current()
     ready = sum(one.state == WorkerState.READY for one in workers)
-    coming = sum(_is_coming_up(one) for one in workers)
+    young = system_clock.now() - COMING_UP_SECONDS
+    coming = sum(one.state == WorkerState.STARTING and one.started_at >= young for one in workers)
     message = f"{ready} ready of {wanted} wanted" + (f", {coming} coming up" if coming else "")
     revision = revision_in_force(store)
     if other := [one.id for one in workers if one.revision != revision]:
@@ -108,11 +109,6 @@ def check_workers(store: Store) -> Finding:
     if shortage := ((run and run.forecast) or {}).get("shortage"):
         return fault(shortage, "start a supervisor (`rlm up` or `rlm supervisor`); where one runs, read its log")
     return warning(message, "start a supervisor; where one runs, its log says why, or wait a moment")
-
-
-def _is_coming_up(worker: Process) -> bool:
-    young = system_clock.now() - worker.started_at <= COMING_UP_SECONDS
-    return worker.state == WorkerState.STARTING and young
 
 
 def check_versions(store: Store) -> Finding:
