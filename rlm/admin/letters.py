@@ -212,7 +212,7 @@ def drop_letter(store: Store, raw: bytes) -> Outcome:
 
 
 def deal_with_oldest(
-    store: Store, most: int, deal: Callable[[Store, bytes], Outcome], fits: Callable[[bytes], bool] = lambda _raw: True
+    store: Store, most: int, deal: Callable[[Store, bytes], Outcome], fits: Callable[[bytes], bool]
 ) -> Iterator[Outcome]:
     """Process the `most` oldest letters that match, oldest first, in constant memory; yield each outcome.
 

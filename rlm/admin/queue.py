@@ -217,10 +217,7 @@ def count_leftovers(store: Store, wanted: EventFilter) -> int:
 def drop_leftovers(store: Store, wanted: EventFilter, most: int) -> Dropped:
     """Remove the first `most` leftovers that match, for good, and forget their events: pushed again they are new ones.
 
-    They are dropped in chunks, in constant memory, until a run is opened.
-
-    Raises:
-        StoreError: Redis did not answer; some may have been dropped.
+    They are dropped in chunks, in constant memory, until a run is opened; after a StoreError, some may be.
     """
     number, found = 0, islice(_leftovers(store, wanted), most)
     while chunk := list(islice(found, CHUNK)):

@@ -47,13 +47,8 @@ def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[s
             return found
     if run_id is not None:
         return record(store, run_id)
-    newest = store.runs.history(1)
-    last_tick = store.schedule.last_tick()
-    return {
-        "state": IDLE,
-        "last": newest[0] if newest else None,
-        "last_tick": None if last_tick is None else isoformat(last_tick),
-    }
+    last, ticked_at = next(iter(store.runs.history(1)), None), store.schedule.last_tick()
+    return {"state": IDLE, "last": last, "last_tick": None if ticked_at is None else isoformat(ticked_at)}
 
 
 def find_run(store: Store, prefix: str | None) -> str | None:

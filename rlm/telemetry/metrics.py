@@ -136,17 +136,9 @@ def _queues(store: Store) -> Iterator[Sample]:
     for name, account in found.by_type.items():
         if name not in configured and not account.unsettled + account.retried:
             continue
-        counts = account.counts
-        states = {
-            "pending": counts.pending,
-            "released": counts.released,
-            "inflight": counts.inflight,
-            "backoff": counts.backoff,
-            "spent": counts.spent,
-            "retried": account.retried,
-        }
-        for state, number in states.items():
-            yield Sample("rlm_queue_events", {"type": name, "state": state}, number)
+        for state in ("pending", "released", "inflight", "backoff", "spent"):
+            yield Sample("rlm_queue_events", {"type": name, "state": state}, getattr(account.counts, state))
+        yield Sample("rlm_queue_events", {"type": name, "state": "retried"}, account.retried)
         yield Sample("rlm_queue_oldest_seconds", {"type": name}, _age(found.now, oldest.get(name)))
     yield Sample("rlm_audit_list_items", {}, found.events)
     yield Sample("rlm_audit_list_oldest_seconds", {}, _age(found.now, listed))
