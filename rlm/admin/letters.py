@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -157,9 +156,13 @@ class Outcome:
 
 def find_letters(store: Store, ids: Iterable[str]) -> dict[str, bytes]:
     """Return the letters with these ids, by id; unknown ones are missing."""
-    wanted = set(ids)
-    known = ((handle_of(raw), raw) for raw in store.letters.all())
-    return dict(islice(((handle, raw) for handle, raw in known if handle in wanted), len(wanted)))
+    wanted, found = set(ids), dict[str, bytes]()
+    for raw in store.letters.all() if wanted else ():
+        if (handle := handle_of(raw)) in wanted:
+            found.setdefault(handle, raw)
+            if len(found) == len(wanted):
+                break
+    return found
 
 
 def handle_of(raw: bytes) -> str:
