@@ -356,7 +356,7 @@ def test_a_sentry_that_cannot_be_reached_is_a_warning_without_its_key(inst, monk
 
     done = inst.rlm("doctor")
 
-    assert f"127.0.0.1:{port} cannot be reached: Connection refused" in done.stdout
+    assert f"127.0.0.1:{port} cannot be reached: connection refused" in done.stdout
     assert "very-secret-key" not in done.output
 
     monkeypatch.setenv("http_proxy", "http://user:very/secret@proxy:3128")

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import os
 import shlex
-import socket
 import stat
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from queue import Empty, Queue
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from rlm.admin.doctor.findings import fault, good, warning
@@ -56,10 +52,6 @@ MOST_FINDINGS: Final = 5
 MOST_NAMED: Final = 3
 
 _MEND: Final = "start it, or mend its address, its certificate or the way there; calls to it fail until then"
-
-#: A host that has not answered after this is unreachable, seconds.
-REACH_SECONDS = 2.0
-_PROXY_PORT = 80
 
 
 def check_configuration(settings: Settings) -> Finding:
@@ -233,40 +225,20 @@ def check_sentry(settings: Settings) -> Finding:
     if settings.sentry_dsn is None:
         return good("off: SENTRY_DSN is not set")
     try:
-        host, port, what = _first_hop(settings.sentry_dsn)
+        address, what = _first_hop(settings.sentry_dsn)
     except ValueError:  # its message may quote a piece of a password
         message = "SENTRY_DSN, or the proxy on the way to Sentry (http_proxy, https_proxy), has a port that is none"
         return warning(message, "correct it, and percent-encode its password; RLM works without")
-    if trouble := _trouble(host, port):
+    if trouble := _try(Opener(), f"http://{address}", system_clock.monotonic() + EACH_SECONDS):
         remedy = "let this host connect there, or correct SENTRY_DSN; RLM works without, but errors are not reported"
-        return warning(f"{what} {host}:{port} cannot be reached: {trouble}", remedy)
-    return good(f"{what} {host}:{port} can be reached")
+        return warning(f"{what} {address} cannot be reached: {trouble}", remedy)
+    return good(f"{what} {address} can be reached")
 
 
-def _first_hop(dsn: str) -> tuple[str, int, str]:
+def _first_hop(dsn: str) -> tuple[str, str]:
     """Return the host and port to connect to, and what they are."""
-    host, port, scheme = target_of(dsn)
+    host, _, scheme = target_of(dsn)
     proxy = getproxies().get(scheme, "")
     if not proxy or proxy_bypass(host):
-        return host, port, "the host of SENTRY_DSN"
-    through = urlsplit(proxy if "://" in proxy else f"//{proxy}")
-    return through.hostname or "", through.port or _PROXY_PORT, "the proxy on the way to Sentry,"
-
-
-def _trouble(host: str, port: int) -> str:
-    """Return why a connection failed, empty if it did not. The thread bounds the time to resolve the name."""
-    outcome: Queue[str] = Queue()
-
-    def connect() -> None:
-        try:
-            socket.create_connection((host, port), REACH_SECONDS).close()
-        except OSError as error:
-            outcome.put(error.strerror or str(error) or type(error).__name__)
-        else:
-            outcome.put("")
-
-    threading.Thread(target=connect, name="reach-sentry", daemon=True).start()
-    try:
-        return outcome.get(timeout=REACH_SECONDS)
-    except Empty:
-        return f"no answer within {REACH_SECONDS:g} s"
+        return address_of(dsn), "the host of SENTRY_DSN"
+    return address_of(f"http://{proxy.rpartition('://')[2]}"), "the proxy on the way to Sentry,"
