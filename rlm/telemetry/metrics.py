@@ -90,7 +90,11 @@ class MetricsPage:
         newest = store.runs.history(1)
         record: Mapping[str, Any] = (store.runs.record(newest[0]) if newest else None) or {}
         by_type = record.get("by_type", {})
-        yield Sample("rlm_last_run_timestamp_seconds", {}, _seconds(record["finished_at"]) if record else 0.0)
+        started, ended = (
+            datetime.fromisoformat(record[moment]).timestamp() if record else 0.0
+            for moment in ("started_at", "finished_at")
+        )
+        yield Sample("rlm_last_run_timestamp_seconds", {}, ended)
         yield Sample("rlm_last_run_duration_seconds", {}, record.get("duration_seconds", 0.0))
         yield Sample("rlm_last_run_forecast_error_seconds", {}, (record and forecast_error(record)) or 0.0)
         others = sorted(set(by_type) - set(store.settings.types))
@@ -99,18 +103,13 @@ class MetricsPage:
                 number = by_type.get(name, {}).get(outcome, 0)
                 yield Sample("rlm_last_run_events", {"type": name, "outcome": outcome}, number)
         if record and self._judged[0] != newest[0]:
-            self._judged = newest[0], excess(store, _seconds(record["started_at"]))
+            self._judged = newest[0], excess(store, started)
         called = {**record.get("by_endpoint", {}), **record.get("by_budget", {})}
         exceeded = self._judged[1] if record else {}
         for one in all_limited(store.settings.endpoints.values()):
             peak = called.get(one.name, {}).get("peak_in_window", 0)
             yield Sample("rlm_last_run_peak_calls", {"endpoint": one.name}, peak)
             yield Sample("rlm_last_run_excess_calls", {"endpoint": one.name}, exceeded.get(one.name, 0))
-
-
-def _seconds(moment: str) -> float:
-    """Return a time of a record in seconds since 1970."""
-    return datetime.fromisoformat(moment).timestamp()
 
 
 def _schedule(store: Store) -> Iterator[Sample]:
