@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from datetime import UTC
 from textwrap import wrap
 from typing import TYPE_CHECKING, Final, TextIO
 
+from rlm.core.clock import isoformat
 from rlm.processes.foreman import ALARM_COLOUR, OWN_NAME
+from rlm.telemetry.logs import CLOCK
 
 if TYPE_CHECKING:
     from honcho.printer import Message
@@ -50,7 +51,7 @@ class TextPrinter(_Printer):
 
     def _shown(self, message: Message, line: str) -> str:
         dated = _DATED.fullmatch(line)
-        moment, said = dated.groups() if dated else (_moment(message)[11:23], line)
+        moment, said = dated.groups() if dated else (isoformat(message.time.timestamp())[CLOCK], line)
         prefix = f"{moment} {message.name or '':<{self.width}} | "
         first, *others = self._wrapped(said, len(prefix))
         shown = f"\x1b[0m\x1b[{message.colour}m{prefix}\x1b[0m" if self._coloured and message.colour else prefix
@@ -80,15 +81,12 @@ class JsonPrinter(_Printer):
             return line
         level = "ERROR" if message.colour == ALARM_COLOUR else "INFO"
         own = {"action": "up"} if message.name == OWN_NAME else {}
-        return json.dumps({"time": _moment(message), "level": level, "role": message.name, "message": line, **own})
+        said_at = isoformat(message.time.timestamp())
+        return json.dumps({"time": said_at, "level": level, "role": message.name, "message": line, **own})
 
 
 def _words(text: str, width: int) -> list[str]:
     return wrap(text, width, expand_tabs=False, break_long_words=False, break_on_hyphens=False)
-
-
-def _moment(message: Message) -> str:
-    return str(message.time.astimezone(UTC).isoformat(timespec="milliseconds")).replace("+00:00", "Z")
 
 
 def _is_document(line: str) -> bool:

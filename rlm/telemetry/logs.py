@@ -10,11 +10,10 @@ import logging
 import os
 import sys
 import threading
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TextIO
 
-from rlm.core.clock import system_clock
+from rlm.core.clock import isoformat, system_clock
 from rlm.core.text import safe_line
 from rlm.settings.secrets import known
 
@@ -40,6 +39,8 @@ CONSUMER = "dramatiq.worker.ConsumerThread(rlm)"
 _OWN = ("rlm", "actors", "scheduler")
 _COLOURS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "31;1"}
 
+#: The time of day in a moment as `isoformat` writes it.
+CLOCK: Final = slice(11, 23)
 #: The causes that are remembered; beyond that the oldest is forgotten.
 MOST_CAUSES: Final = 1000
 
@@ -61,7 +62,6 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Render a record."""
-        moment = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
         line = record.getMessage()
         facts = " ".join(f"{name}={getattr(record, name)}" for name in FACTS if getattr(record, name, None))
         if facts:
@@ -71,7 +71,7 @@ class LineFormatter(logging.Formatter):
         line = known().mask(line)
         if not line.isprintable() or safe_line(line) != line:
             line = line.encode("unicode_escape").decode("ascii")
-        return f"{moment} {self._level(record.levelname)} {line}"
+        return f"{isoformat(record.created)[CLOCK]} {self._level(record.levelname)} {line}"
 
     def _level(self, name: str) -> str:
         shown = f"{name:<7}"
@@ -89,9 +89,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Render a record."""
-        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         told: dict[str, object] = {
-            "time": moment.replace("+00:00", "Z"),
+            "time": isoformat(record.created),
             "level": record.levelname,
             "role": self._role,
             "pid": record.process,
