@@ -92,11 +92,8 @@ def _free(event: Whereabouts, status: TypeStatus, free: int) -> str:
         lanes = "the only lane" if status.lanes == 1 else f"all {status.lanes:,} lanes"
         return f"{slots}, and {lanes} of the workers {'is' if status.lanes == 1 else 'are'} busy"
     before = (event.position or 1) - 1
-    return (
-        f"{slots}, so it is about to be released"
-        if before < free
-        else f"{slots}, and {before:,} of its type go before it"
-    )
+    turn = "so it is about to be released" if before < free else f"and {before:,} of its type go before it"
+    return f"{slots}, {turn}"
 
 
 def _shut(gates: Sequence[EndpointGate]) -> str:
