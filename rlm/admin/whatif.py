@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from rlm.admin.planning import Arrivals
-    from rlm.core.endpoint import Endpoint, EventType, Limited
+    from rlm.core.endpoint import Endpoint, EventType
     from rlm.core.expected import Expected, Pair
     from rlm.core.window import WindowState
     from rlm.ledger import Store
@@ -165,7 +165,7 @@ def as_it_might_be(
     added = []
     for name in add:
         kind = next(one for one in types if one.name == name)
-        free_name = _free_name(kind, {one.name for one in _limited(types)})
+        free_name = _free_name(kind, {one.name for one in all_limited(_endpoints(types))})
         added.append(replace(kind.one_more(free_name), url=f"what-if:{free_name}"))
         types = tuple(replace(one, endpoints=(*one.endpoints, added[-1])) if one is kind else one for one in types)
     windows = {} if fresh else _windows(store, today, types, settings.run.guard_seconds)
@@ -176,10 +176,6 @@ def as_it_might_be(
 def told(settings: Settings) -> dict[str, Any]:
     """Return the settings that an option set, by key, secrets masked."""
     return {shown.key: shown.value for shown in settings.shown if shown.where == OPTION}
-
-
-def _limited(types: Iterable[EventType]) -> list[Limited]:
-    return all_limited(_endpoints(types))
 
 
 def _endpoints(types: Iterable[EventType]) -> list[Endpoint]:

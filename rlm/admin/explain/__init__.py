@@ -217,15 +217,18 @@ def search_letters(store: Store, asked: str) -> dict[str, DeadLetter]:
     A letter without an event goes by the id of its item.
     """
     found: dict[str, DeadLetter] = {}
-    needle = msgspec.json.encode(asked)[1:-1]
-    for raw in islice(store.letters.all(), MOST_ITEMS):
-        if needle not in raw and b"\\" not in raw and b'"base64"' not in raw:
-            continue
-        letter = DeadLetter.read(raw)
+    for letter in _letters_with(store, msgspec.json.encode(asked)[1:-1], b'"base64"'):
         of = item_id_of(letter.item_bytes) if letter.event_id is None else letter.event_id
         if of == asked or of.rpartition(":")[0] == asked:
             found.setdefault(of, letter)
     return found
+
+
+def _letters_with(store: Store, *needles: bytes) -> Iterator[DeadLetter]:
+    """Yield the newest letters that may hold one of these: nearly all do not, and decoding costs ten times as much."""
+    for raw in islice(store.letters.all(), MOST_ITEMS):
+        if b"\\" in raw or any(one in raw for one in needles):
+            yield DeadLetter.read(raw)
 
 
 def events_of_wallet(store: Store, wallet: str) -> dict[str, Any]:
@@ -259,11 +262,7 @@ def _under_way(store: Store, wallet: str) -> Iterator[dict[str, Any]]:
 
 def _letters_of(store: Store, wallet: str) -> Iterator[dict[str, Any]]:
     """Yield the newest letters of a wallet. Without an event, the id of the item stands in, if it has any."""
-    needle = wallet.encode()
-    for raw in islice(store.letters.all(), MOST_ITEMS):
-        if needle not in raw and b"\\" not in raw:
-            continue  # true of nearly all, and decoding costs ten times as much
-        letter = DeadLetter.read(raw)
+    for letter in _letters_with(store, wallet.encode()):
         fields = letter.item_fields
         if fields.get("wallet_name") == wallet:
             named = fields.get("id") if letter.event_id is None else letter.event_id
