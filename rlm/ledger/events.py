@@ -263,10 +263,10 @@ class Ledger(Part):
         return list(types_released(self._lrange(self._keys.releases, 0, -1)))
 
     @translating
-    def first_void_us(self) -> int | None:
-        """Return when the next released call is void, microseconds of Redis time; None if none is released."""
-        first = self._lrange(self._keys.releases, 0, 0)
-        return msgspec.json.decode(first[0], type=Release).void if first else None
+    def count_void(self, before_us: int) -> int:
+        """Count the released calls that were void before then, microseconds of Redis time."""
+        found = self._lrange(self._keys.releases, 0, -1)
+        return sum(msgspec.json.decode(one, type=Release).void < before_us for one in found)
 
     def count_retried(self, types: Sequence[str]) -> dict[str, int]:
         """Count the events of each type that enter the next run because a dead letter was retried."""
