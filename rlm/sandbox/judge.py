@@ -47,6 +47,11 @@ class Evidence:
         unsettled = books(stage.store).unsettled
         return cls(record, stage.settings.event_types, api.arrivals, api.summary(), api.budget_summary(), unsettled)
 
+    @property
+    def refused(self) -> int:
+        """Calls that the API refused."""
+        return sum(one.refused for one in self.api.values())
+
     def accepted(self, run_id: str | None = None) -> Counter[str | None]:
         """Count the accepted calls by event: those of one run, or all."""
         return Counter(one.event_id for one in self.arrivals if one.accepted and run_id in {None, one.run_id})
@@ -58,8 +63,8 @@ class Evidence:
 
     def refusals(self) -> Iterator[str]:
         """Yield a fault if the API refused calls."""
-        if refused := sum(one.refused for one in self.api.values()):
-            yield f"the API refused {counted(refused, 'call')}"
+        if self.refused:
+            yield f"the API refused {counted(self.refused, 'call')}"
 
     def exceeded(self) -> list[str]:
         """Return a fault for each limit of an endpoint or a budget that was exceeded, by a recount of the arrivals."""
@@ -68,42 +73,35 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class DemoVerdict:
-    """What came of a demo: the run's `record`, what each endpoint and budget of the API saw, and what follows.
+    """What came of a demo of `items` items, `speed` times as fast, by the `evidence` of its run.
 
     `answered_seconds` is from the first call to the last answer of the run, None without calls; `doubled` events
     arrived more than once; `broken` are the promises that were not kept, in words.
     """
 
+    evidence: Evidence
     items: int
     speed: float
-    record: Mapping[str, Any]
-    api: Mapping[str, EndpointSummary]
-    budgets: Mapping[str, EndpointSummary]
     answered_seconds: float | None
     doubled: int
     broken: Sequence[str]
 
     @property
-    def refused(self) -> int:
-        """Calls that the API refused."""
-        return sum(one.refused for one in self.api.values())
-
-    @property
     def late_seconds(self) -> float:
         """By how much the last answer came after the forecast; negative if it came before."""
-        return (self.answered_seconds or 0.0) - float(self.record["plan"]["forecast_seconds"])
+        return (self.answered_seconds or 0.0) - float(self.evidence.record["plan"]["forecast_seconds"])
 
     def as_json(self) -> dict[str, Any]:
         """Return what `rlm demo --json` prints, ready to be encoded."""
         return {
-            "record": self.record,
-            "api": self.api,
-            "budgets": self.budgets,
+            "record": self.evidence.record,
+            "api": self.evidence.api,
+            "budgets": self.evidence.budgets,
             "items": self.items,
             "speed": self.speed,
-            "forecast_seconds": self.record["plan"]["forecast_seconds"],
+            "forecast_seconds": self.evidence.record["plan"]["forecast_seconds"],
             "answered_seconds": self.answered_seconds,
-            "refused": self.refused,
+            "refused": self.evidence.refused,
             "doubled": self.doubled,
             "as_promised": not self.broken,
             "broken": self.broken,
@@ -112,16 +110,10 @@ class DemoVerdict:
 
 def judge_demo(evidence: Evidence, *, events: int, items: int, speed: float) -> DemoVerdict:
     """Judge a run of `events` events in `items` items by what RLM promises."""
-    return DemoVerdict(
-        items=items,
-        speed=speed,
-        record=evidence.record,
-        api=evidence.api,
-        budgets=evidence.budgets,
-        answered_seconds=_answered_seconds(evidence),
-        doubled=sum(number > 1 for number in evidence.accepted(evidence.record["run_id"]).values()),
-        broken=list(_broken(evidence, events)),
-    )
+    reached = evidence.accepted(evidence.record["run_id"])
+    doubled = sum(number > 1 for number in reached.values())
+    broken = list(_broken(evidence, events, len(reached)))
+    return DemoVerdict(evidence, items, speed, _answered_seconds(evidence), doubled, broken)
 
 
 def _answered_seconds(evidence: Evidence) -> float | None:
@@ -132,10 +124,10 @@ def _answered_seconds(evidence: Evidence) -> float | None:
     return round(max(answered) - min(one.at for one in own), 3) if answered else None
 
 
-def _broken(evidence: Evidence, events: int) -> Iterator[str]:
+def _broken(evidence: Evidence, events: int, reached: int) -> Iterator[str]:
+    """Yield the promises that were not kept; `reached` of the run's events were seen by the API."""
     counts = evidence.record["counts"]
     lost = events - evidence.unsettled - len(evidence.accepted())
-    reached = len(evidence.accepted(evidence.record["run_id"]))
     yield from evidence.wrong_end(State.COMPLETED, State.PARTIAL)
     yield from evidence.refusals()
     if lost > 0:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 
 import pytest
 
 from rlm.core.text import counted
-from rlm.sandbox.demo import views
-from rlm.sandbox.demo.views import PlainView, moment_of, view_on
+from rlm.sandbox import demo
+from rlm.sandbox.demo import PlainView, view_on
 
 PLAN = {"workers": 3, "threads": 5, "forecast_seconds": 10.77, "lower_bound_seconds": 6.4, "expected_leftover": 0}
 COUNTS = {"taken": 180, "carried_over": 0, "completed": 60, "failed": 0, "leftover": 120, "invalid": 0, "duplicates": 0}
@@ -39,17 +38,15 @@ FOUND = {
     },
 }
 _OPEN = {"seconds_left", "called_seconds"}
-RUNNING = moment_of(FOUND)
-DRAINING = moment_of({**FOUND, "state": "draining"})
-OVER = moment_of(
-    {
-        **{key: value for key, value in FOUND.items() if key not in _OPEN},
-        "state": "completed",
-        "duration_seconds": 11.4,
-        "finished_at": "2026-11-25T10:15:11.523Z",
-        "workers": {"peak": 3, "restarted": 0},
-    }
-)
+RUNNING = FOUND
+DRAINING = {**FOUND, "state": "draining"}
+OVER = {
+    **{key: value for key, value in FOUND.items() if key not in _OPEN},
+    "state": "completed",
+    "duration_seconds": 11.4,
+    "finished_at": "2026-11-25T10:15:11.523Z",
+    "workers": {"peak": 3, "restarted": 0},
+}
 
 
 class Terminal(io.StringIO):
@@ -70,7 +67,7 @@ class Clock:
 def clock(monkeypatch):
     """The clock by which the plain view counts its seconds."""
     clock = Clock()
-    monkeypatch.setattr(views, "system_clock", clock)
+    monkeypatch.setattr(demo, "system_clock", clock)
     return clock
 
 
@@ -119,7 +116,7 @@ def test_plain_lines_come_once_a_second_or_less(clock, window, pause):
     """Between two states a line comes a second after the last; in a long window less often."""
     stream = io.StringIO()
     view = PlainView(stream)
-    moment = replace(RUNNING, window_seconds=window)
+    moment = {**RUNNING, "window_seconds": window}
     for seconds in (0.0, pause - 0.01, pause, pause + 0.5, 2 * pause):
         clock.seconds = seconds
         view.show(moment)
