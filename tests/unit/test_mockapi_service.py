@@ -183,7 +183,7 @@ def test_limits_come_before_faults():
 
     assert replies[:2] == [NoAnswer.HANG, NoAnswer.HANG]
     assert replies[2].status == 429
-    assert [arrival.accepted for arrival in service.log.snapshot()] == [True, True, False]
+    assert [arrival.accepted for arrival in service.arrivals] == [True, True, False]
 
 
 def test_an_endpoint_that_is_down_sees_no_arrival():
@@ -236,7 +236,7 @@ def test_endpoints_take_post_only():
     reply = call(service, method="GET")
 
     assert (reply.status, reply.headers) == (405, {"Allow": "POST"})
-    assert service.log.snapshot() == []
+    assert service.arrivals == []
 
 
 def test_a_call_that_is_not_json_arrived_all_the_same():
@@ -245,7 +245,7 @@ def test_a_call_that_is_not_json_arrived_all_the_same():
 
     service.receive(Head("POST", "/a", {}, 4, last=False), b"\xff{[[", 100.0)
 
-    (arrival,) = service.log.snapshot()
+    (arrival,) = service.arrivals
     assert (arrival.event_id, arrival.attempt, arrival.run_id, arrival.accepted) == (None, None, None, True)
 
 

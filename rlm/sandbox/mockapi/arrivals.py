@@ -11,7 +11,7 @@ import msgspec
 from rlm.core.endpoint import all_limited
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
     from rlm.core.endpoint import Endpoint, Limit, Rule
@@ -105,16 +105,22 @@ def summarise(arrivals: list[Arrival], limit: Limit, cut: int) -> EndpointSummar
     return EndpointSummary(len(arrivals), accepted, len(arrivals) - accepted, cut, most, limit.text)
 
 
-def exceeded(arrivals: Iterable[Arrival], endpoints: Iterable[Endpoint]) -> list[str]:
-    """Return a sentence for each rule, of an endpoint or a budget, of which more calls were accepted than it allows."""
-    by_name = {endpoint.name: endpoint for endpoint in endpoints}
-    by_limited: dict[str, list[Arrival]] = {limited.name: [] for limited in all_limited(by_name.values())}
+def by_limited(arrivals: Iterable[Arrival], endpoints: Collection[Endpoint]) -> dict[str, list[Arrival]]:
+    """Return the arrivals at each endpoint, and of each budget those at its endpoints, by name."""
+    limited = {endpoint.name: all_limited([endpoint]) for endpoint in endpoints}
+    found: dict[str, list[Arrival]] = {one.name: [] for one in all_limited(endpoints)}
     for arrival in arrivals:
-        for limited in all_limited([by_name[arrival.endpoint]]):
-            by_limited[limited.name].append(arrival)
+        for one in limited[arrival.endpoint]:
+            found[one.name].append(arrival)
+    return found
+
+
+def exceeded(arrivals: Iterable[Arrival], endpoints: Collection[Endpoint]) -> list[str]:
+    """Return a sentence for each rule, of an endpoint or a budget, of which more calls were accepted than it allows."""
+    found = by_limited(arrivals, endpoints)
     return [
-        f"{limited.name} let {most} calls through in {rule.seconds:g} s, not {rule.amount}"
-        for limited in all_limited(by_name.values())
-        for rule in limited.limit.rules
-        if (most := recount(by_limited[limited.name], rule)) > rule.amount
+        f"{one.name} let {most} calls through in {rule.seconds:g} s, not {rule.amount}"
+        for one in all_limited(endpoints)
+        for rule in one.limit.rules
+        if (most := recount(found[one.name], rule)) > rule.amount
     ]

@@ -139,10 +139,7 @@ class Site:
     """
 
     def __init__(self, endpoint: Endpoint, shared: StrictWindow | None) -> None:
-        self.name = endpoint.name
-        self.url = endpoint.url
-        self.limit = endpoint.limit
-        self.budget = endpoint.budget
+        self.endpoint = endpoint
         self.faults = Faults()
         self.cut = 0
         #: Seconds a call takes, by event type; a call of no known type takes as long as the first.
@@ -177,22 +174,18 @@ def sites_by_path(types: Iterable[EventType]) -> dict[str, Site]:
     for event_type in types:
         for endpoint in event_type.endpoints:
             path = unquote(urlsplit(endpoint.url).path) or "/"
+            if path == CONTROL or path.startswith(f"{CONTROL}/"):
+                raise ConfigurationError(
+                    f"endpoint {endpoint.name!r} has the path {path!r}, but {CONTROL} is the mock API's own;"
+                    f" give {endpoint.url} another path"
+                )
             budget = endpoint.budget
             window = shared.setdefault(budget.name, StrictWindow(budget.limit)) if budget else None
             site = sites.setdefault(path, Site(endpoint, window))
-            _check_path(path, site, endpoint)
+            if site.endpoint.name != endpoint.name:
+                raise ConfigurationError(
+                    f"endpoints {site.endpoint.name!r} and {endpoint.name!r} have the same path {path!r}, by which the"
+                    f" mock API tells them apart; give one of {site.endpoint.url} and {endpoint.url} another path"
+                )
             site.processing[event_type.name] = event_type.processing_seconds
     return sites
-
-
-def _check_path(path: str, site: Site, endpoint: Endpoint) -> None:
-    if site.name != endpoint.name:
-        raise ConfigurationError(
-            f"endpoints {site.name!r} and {endpoint.name!r} have the same path {path!r}, by which the mock API"
-            f" tells them apart; give one of {site.url} and {endpoint.url} another path"
-        )
-    if path == CONTROL or path.startswith(f"{CONTROL}/"):
-        raise ConfigurationError(
-            f"endpoint {endpoint.name!r} has the path {path!r}, but {CONTROL} is the mock API's own;"
-            f" give {endpoint.url} another path"
-        )

@@ -22,13 +22,12 @@ if TYPE_CHECKING:
 
     from rlm.core.clock import Clock
     from rlm.core.endpoint import EventType
-    from rlm.sandbox.mockapi.arrivals import Arrival, EndpointSummary
 
 #: Connections at once, far more than the lanes of one host; one more takes the place of another.
 _MOST_CONNECTIONS = 10_000
 
 
-class MockApi:
+class MockApi(Service):
     """An HTTP server that enforces the limits of `types`, and their budgets', strictly, by arrival.
 
     Only the paths of the endpoints' URLs matter, so they may name any host and port. Use it as a context manager, or
@@ -57,12 +56,11 @@ class MockApi:
         clock: Clock = system_clock,
         seed: int | None = None,
     ) -> None:
+        super().__init__(types, clock, log_path, seed)
         self.host = host
         self.port = port
         #: The addresses it listens on that other hosts may reach, once it does.
         self.open_to: tuple[str, ...] = ()
-        self._clock = clock
-        self._service = Service(types, clock, log_path, seed)
         self._thread: threading.Thread | None = None
         self._end: Callable[[], object] = lambda: None
 
@@ -72,26 +70,13 @@ class MockApi:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
-    @property
-    def arrivals(self) -> list[Arrival]:
-        """What has arrived so far, in order; a copy, whose arrivals still learn their status."""
-        return self._service.log.snapshot()
-
-    def summary(self) -> dict[str, EndpointSummary]:
-        """Return what each endpoint saw, by name."""
-        return self._service.summary()
-
-    def budget_summary(self) -> dict[str, EndpointSummary]:
-        """Return what the endpoints of each budget saw together, by its name."""
-        return self._service.budget_summary()
-
     def set_fault(self, endpoint: str, **fields: Any) -> None:
         """Set the faults of `endpoint` (`"*"`: of all) to `fields`, those of `Faults`; none if there are no fields.
 
         Raises:
             ConfigurationError: the endpoint or a field is unknown, or a value is not allowed.
         """
-        self._service.set_faults({endpoint: fields})
+        self.set_faults({endpoint: fields})
 
     def start(self) -> None:
         """Serve from a thread of its own; returns once it listens. Does nothing if it already does.
@@ -152,7 +137,7 @@ class MockApi:
         alive: set[ClientConnection] = set()
         server = await self._listen(alive)
         try:
-            self._service.log.open()
+            self._log.open()
             ready()
             await ended.wait()
         finally:
@@ -160,7 +145,7 @@ class MockApi:
             for connection in list(alive):
                 connection.reset()
             await asyncio.sleep(0)  # one turn of the loop, in which the sockets are closed
-            self._service.log.close()
+            self._log.close()
 
     async def _listen(self, alive: set[ClientConnection]) -> asyncio.Server:
         loop = asyncio.get_running_loop()
@@ -168,7 +153,7 @@ class MockApi:
         loop.set_exception_handler(ceiling.on_loop_error)
 
         def connect() -> ClientConnection:
-            return ClientConnection(self._service, self._clock.monotonic, alive, ceiling)
+            return ClientConnection(self, self._clock.monotonic, alive, ceiling)
 
         try:
             server = await loop.create_server(connect, self.host, self.port, backlog=AT_A_TURN)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from email.utils import formatdate
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from rlm.core.endpoint import Budget, Endpoint, all_limited
 from rlm.core.errors import ConfigurationError
-from rlm.sandbox.mockapi.arrivals import Arrival, ArrivalLog, EndpointSummary, summarise
+from rlm.sandbox.mockapi.arrivals import Arrival, ArrivalLog, EndpointSummary, by_limited, summarise
 from rlm.sandbox.mockapi.connection import Reply
 from rlm.sandbox.mockapi.endpoint import CONTROL, Faults, NoAnswer, sites_by_path
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rlm.core.clock import Clock
-    from rlm.core.endpoint import Budget, EventType
+    from rlm.core.endpoint import EventType, Limited
     from rlm.sandbox.mockapi.connection import Head
     from rlm.sandbox.mockapi.endpoint import Site
 
@@ -44,10 +46,10 @@ class Service:
 
     def __init__(self, types: Sequence[EventType], clock: Clock, log_path: Path | None, seed: int | None) -> None:
         self._sites = sites_by_path(types)
-        self._by_name = {site.name: site for site in self._sites.values()}
+        self._by_name = {site.endpoint.name: site for site in self._sites.values()}
         self._clock = clock
         self._random = Random(seed)
-        self.log = ArrivalLog(log_path)
+        self._log = ArrivalLog(log_path)
 
     def cuts(self, head: Head) -> bool:
         """Return whether the endpoint at this path is down, and count the connection that is cut for it."""
@@ -77,31 +79,33 @@ class Service:
         for site, faults in checked:
             site.set_faults(faults, at)
 
+    @property
+    def arrivals(self) -> list[Arrival]:
+        """What has arrived so far, in order; a copy, whose arrivals still learn their status."""
+        return self._log.snapshot()
+
     def faults(self) -> dict[str, Faults]:
         """Return the faults of each endpoint, by name."""
         return {name: site.faults for name, site in self._by_name.items()}
 
     def summary(self) -> dict[str, EndpointSummary]:
         """Return what each endpoint saw, by name; safe to call from any thread."""
-        arrivals: dict[str, list[Arrival]] = {name: [] for name in self._by_name}
-        for arrival in self.log.snapshot():
-            arrivals[arrival.endpoint].append(arrival)
-        return {name: summarise(arrivals[name], site.limit, site.cut) for name, site in self._by_name.items()}
+        return self._summarised(Endpoint)
 
     def budget_summary(self) -> dict[str, EndpointSummary]:
         """Return what the endpoints of each budget saw together, by its name; safe to call from any thread."""
-        arrivals = self.log.snapshot()
-        members: dict[Budget, dict[str, Site]] = {}
+        return self._summarised(Budget)
+
+    def _summarised(self, kind: type[Limited]) -> dict[str, EndpointSummary]:
+        endpoints = [site.endpoint for site in self._by_name.values()]
+        arrivals = by_limited(self.arrivals, endpoints)
+        cut: Counter[str] = Counter()
         for site in self._by_name.values():
-            if site.budget:
-                members.setdefault(site.budget, {})[site.name] = site
+            cut.update({one.name: site.cut for one in all_limited([site.endpoint])})
         return {
-            budget.name: summarise(
-                [arrival for arrival in arrivals if arrival.endpoint in sites],
-                budget.limit,
-                sum(site.cut for site in sites.values()),
-            )
-            for budget, sites in members.items()
+            one.name: summarise(arrivals[one.name], one.limit, cut[one.name])
+            for one in all_limited(endpoints)
+            if isinstance(one, kind)
         }
 
     def _named(self, name: str) -> list[Site]:
@@ -116,12 +120,12 @@ class Service:
         call = _read_call(body)
         accepted, result = site.receive(call.event_type, at, self._random)
         event_id = head.headers.get("idempotency-key")
-        arrival = Arrival(at, site.name, event_id, call.attempt, call.run_id, None, accepted)
+        arrival = Arrival(at, site.endpoint.name, event_id, call.attempt, call.run_id, None, accepted)
         if isinstance(result, NoAnswer):
-            self.log.add(arrival, None)
+            self._log.add(arrival, None)
             return result
-        self.log.add(arrival, result.status)
-        answer = msgspec.json.encode({"endpoint": site.name, "event_id": event_id, "status": result.status})
+        self._log.add(arrival, result.status)
+        answer = msgspec.json.encode({"endpoint": site.endpoint.name, "event_id": event_id, "status": result.status})
         headers = self._retry_after(site, result.retry_after_seconds)
         return Reply(result.status, answer, headers, result.after_seconds, arrival)
 
@@ -136,7 +140,7 @@ class Service:
     def _control(self, head: Head, body: bytes) -> Reply:
         match head.method, head.path.removeprefix(CONTROL):
             case "GET", "/log":
-                return _ok(self.log.snapshot())
+                return _ok(self.arrivals)
             case "GET", "/summary":
                 return _ok(self.summary())
             case "GET", "/budgets":
