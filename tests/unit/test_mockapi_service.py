@@ -10,7 +10,7 @@ import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.errors import ConfigurationError
-from rlm.sandbox.mockapi.connection import Head
+from rlm.sandbox.mockapi.connection import Request
 from rlm.sandbox.mockapi.endpoint import NoAnswer
 from rlm.sandbox.mockapi.service import Service
 
@@ -36,9 +36,8 @@ def make(*types):
 
 
 def call(service, path="/a", *, at=100.0, body=None, method="POST"):
-    head = Head(method, path, {"idempotency-key": "i:T"}, 0, last=False)
     fields = {"event_type": "T", "attempt": 2, "run_id": "r1"} if body is None else body
-    return service.receive(head, json.dumps(fields).encode(), at)
+    return service.receive(Request(method, path, {"idempotency-key": "i:T"}, json.dumps(fields).encode()), at)
 
 
 def control(service, method, path, body=None):
@@ -150,7 +149,7 @@ def test_budgets_are_summed_up_beside_the_endpoints():
     for path in ("/a", "/b", "/b", "/b", "/c"):
         call(service, path, at=100.0)
     service.set_faults({"a": {"down": True}})
-    service.cuts(Head("POST", "/a", {}, 0, last=False))
+    service.cuts("/a")
 
     status, budgets = control(service, "GET", "/budgets")
     _, endpoints = control(service, "GET", "/summary")
@@ -191,7 +190,7 @@ def test_an_endpoint_that_is_down_sees_no_arrival():
     service = make()
     service.set_faults({"a": {"down": True}})
 
-    cut = [service.cuts(Head("POST", path, {}, 0, last=False)) for path in ("/a", "/b", "/c")]
+    cut = [service.cuts(path) for path in ("/a", "/b", "/c")]
 
     assert cut == [True, False, False]
     assert (service.summary()["a"].cut, service.summary()["a"].calls) == (1, 0)
@@ -243,7 +242,7 @@ def test_a_call_that_is_not_json_arrived_all_the_same():
     """A limit counts calls, not good ones."""
     service = make()
 
-    service.receive(Head("POST", "/a", {}, 4, last=False), b"\xff{[[", 100.0)
+    service.receive(Request("POST", "/a", body=b"\xff{[["), 100.0)
 
     (arrival,) = service.arrivals
     assert (arrival.event_id, arrival.attempt, arrival.run_id, arrival.accepted) == (None, None, None, True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rlm.core.clock import Clock
     from rlm.core.endpoint import EventType, Limited
-    from rlm.sandbox.mockapi.connection import Head
+    from rlm.sandbox.mockapi.connection import Request
     from rlm.sandbox.mockapi.endpoint import Site
 
 #: In `set_faults`, every endpoint.
@@ -51,22 +51,22 @@ class Service:
         self._random = Random(seed)
         self._log = ArrivalLog(log_path)
 
-    def cuts(self, head: Head) -> bool:
+    def cuts(self, path: str) -> bool:
         """Return whether the endpoint at this path is down, and count the connection that is cut for it."""
-        site = self._sites.get(head.path)
+        site = self._sites.get(path)
         if site is None or not site.faults.down:
             return False
         site.cut += 1
         return True
 
-    def receive(self, head: Head, body: bytes, at: float) -> Reply | NoAnswer:
+    def receive(self, request: Request, at: float) -> Reply | NoAnswer:
         """Take a request whose last byte was read `at` (monotonic seconds)."""
-        site = self._sites.get(head.path)
+        site = self._sites.get(request.path)
         if site is None:
-            return self._control(head, body)
-        if head.method != "POST":
-            return _error(405, f"{head.path} takes POST only", {"Allow": "POST"})
-        return self._call(site, head, body, at)
+            return self._control(request)
+        if request.method != "POST":
+            return _error(405, f"{request.path} takes POST only", {"Allow": "POST"})
+        return self._call(site, request, at)
 
     def set_faults(self, wanted: Mapping[str, Mapping[str, Any]]) -> None:
         """Replace the faults of each endpoint named, `*` being all; all of them or none.
@@ -116,10 +116,10 @@ class Service:
             raise ConfigurationError(f"there is no endpoint {name!r}; there are {known}, and {ALL} for all of them")
         return [self._by_name[name]]
 
-    def _call(self, site: Site, head: Head, body: bytes, at: float) -> Reply | NoAnswer:
-        call = _read_call(body)
+    def _call(self, site: Site, request: Request, at: float) -> Reply | NoAnswer:
+        call = _read_call(request.body)
         accepted, result = site.receive(call.event_type, at, self._random)
-        event_id = head.headers.get("idempotency-key")
+        event_id = request.headers.get("idempotency-key")
         arrival = Arrival(at, site.endpoint.name, event_id, call.attempt, call.run_id, None, accepted)
         if isinstance(result, NoAnswer):
             self._log.add(arrival, None)
@@ -137,8 +137,8 @@ class Service:
             return {"Retry-After": str(whole)}
         return {"Retry-After": formatdate(math.ceil(self._clock.now()) + whole, usegmt=True)}
 
-    def _control(self, head: Head, body: bytes) -> Reply:
-        match head.method, head.path.removeprefix(CONTROL):
+    def _control(self, request: Request) -> Reply:
+        match request.method, request.path.removeprefix(CONTROL):
             case "GET", "/log":
                 return _ok(self.arrivals)
             case "GET", "/summary":
@@ -148,9 +148,9 @@ class Service:
             case "GET", "/faults":
                 return _ok(self.faults())
             case "POST", "/faults":
-                return self._post_faults(body)
+                return self._post_faults(request.body)
         known = ", ".join(self._sites)
-        return _error(404, f"there is nothing to {head.method} at {head.path}; the endpoints are {known}")
+        return _error(404, f"there is nothing to {request.method} at {request.path}; the endpoints are {known}")
 
     def _post_faults(self, body: bytes) -> Reply:
         try:
