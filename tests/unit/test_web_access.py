@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from rlm.cli.group import rlm
 from rlm.core.errors import ConfigurationError, ListenError
 from rlm.settings import load_settings
-from rlm.web.access import allowed, is_loopback, read_token
+from rlm.web.app import allowed, is_loopback, read_token
 from rlm.web.serve import bind
 from tests.each import each
 
