@@ -30,7 +30,6 @@ from rlm.plan.values import (
     Workload,
 )
 from rlm.plan.window import SECOND, ticks
-from rlm.plan.wording import binding_sentence
 from rlm.plan.workers import choose_workers
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
             for at, endpoint, events in _releases(course, situation)
         ),
         utilisation=_utilisation(situation, course, choice.workers * capacity.threads, first_call),
-        binds=binding_sentence(what_binds(situation, choice, capacity, horizon)),
+        binds=str(what_binds(situation, choice, capacity, horizon)),
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.core.text import counted, named
+from rlm.plan.limits_bind import MOST_NAMED, listed
 from rlm.plan.waits import ANOTHER_CONFIGURATION, Obstacle, Wait, Waits
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ IN_ORDER: Final = frozenset({Obstacle.LIMIT, Obstacle.BUDGET})
 _AS_ORDERED: Final = frozenset({Obstacle.PAUSED, Obstacle.RUN_BEFORE, "cancelled", "stopped"})
 #: Obstacles for which there is an alarm while they stand in the way.
 ALARMED: Final = frozenset({Obstacle.WORKERS, Obstacle.REDIS, Obstacle.HELD})
-#: At most so many endpoints, budgets or types are named; of others only the number.
-MOST_NAMED: Final = 3
 
 #: The other causes, beside the obstacles: how the run ended, or how its calls did.
 CANCELLED, FAILED, STOPPED, ATTEMPTS, DEADLINE = "cancelled", "failed", "stopped", "attempts", "deadline"
@@ -196,9 +195,7 @@ def _left_over(number: int) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    if len(names) <= MOST_NAMED:
-        return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-    return named(names, MOST_NAMED)
+    return listed(names) if len(names) <= MOST_NAMED else named(names, MOST_NAMED)
 
 
 def _seconds(seconds: float) -> str:

@@ -40,6 +40,11 @@ class Route:
     latest: int
     error_rate: float
 
+    @property
+    def windows(self) -> tuple[str, ...]:
+        """The names of the endpoint and of its budget."""
+        return (self.endpoint,) if self.budget is None else (self.endpoint, self.budget)
+
 
 @dataclass(frozen=True, slots=True)
 class Demand:
@@ -60,7 +65,7 @@ class Demand:
     @property
     def windows(self) -> set[str]:
         """The names of its endpoints and of their budgets."""
-        return {name for route in self.routes for name in (route.endpoint, route.budget) if name is not None}
+        return {name for route in self.routes for name in route.windows}
 
 
 @dataclass(frozen=True, slots=True)
