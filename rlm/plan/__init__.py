@@ -14,10 +14,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from rlm.core.endpoint import all_limited
-from rlm.core.window import WindowState
 from rlm.plan.binds import what_binds
 from rlm.plan.outlook import NO_GROWTH, Ahead, Outlook, is_steady, span_of
-from rlm.plan.situation import Situation
+from rlm.plan.situation import FRESH, Situation
 from rlm.plan.values import (
     Capacity,
     Horizon,
@@ -33,9 +32,10 @@ from rlm.plan.window import SECOND, ticks
 from rlm.plan.workers import choose_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rlm.core.endpoint import Limited
+    from rlm.core.window import WindowState
     from rlm.plan.outlook import LongRun
     from rlm.plan.situation import Course, Start
 
@@ -57,8 +57,6 @@ __all__ = [
 
 #: One release covers the calls to an endpoint over at least this share of the available time, however short its period.
 RELEASE_SHARE: Final = 0.25
-
-_FRESH = WindowState()
 
 
 def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Plan:
@@ -87,14 +85,12 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
         lower_bound_seconds=from_first_call(choice.bound.end(capacity.lanes)),
         expected_leftover=course.leftover,
         by_type={
-            demand.name: TypePlan(
-                demand.events, course.left[demand.name], from_first_call(course.answered.get(demand.name, 0))
-            )
-            for demand in situation.demands
+            one.name: TypePlan(one.events, course.left[one.name], from_first_call(course.answered.get(one.name, 0)))
+            for one in situation.demands
         },
         releases=tuple(
-            PlannedRelease(from_first_call(at), endpoint, events)
-            for at, endpoint, events in _releases(course, situation)
+            PlannedRelease(from_first_call(starts[0].at), starts[0].endpoint, sum(start.events for start in starts))
+            for starts in _fillings(course, situation)
         ),
         utilisation=_utilisation(situation, course, choice.workers * capacity.threads, first_call),
         binds=str(what_binds(situation, choice, capacity, horizon)),
@@ -117,8 +113,8 @@ def _utilisation(situation: Situation, course: Course, lanes: int, first_call: i
     return Utilisation(min(1.0, busy / lane_time) if lane_time else 0.0, calls / slots if calls else 0.0)
 
 
-def _releases(course: Course, situation: Situation) -> Iterator[tuple[int, str, int]]:
-    """Return (moment, endpoint, events): the starts at one endpoint in one filling of its window together."""
+def _fillings(course: Course, situation: Situation) -> list[list[Start]]:
+    """Return the starts in groups: those at one endpoint in one filling of its window."""
     least = int(RELEASE_SHARE * situation.deadline)
     fillings: list[list[Start]] = []
     current: dict[str, list[Start]] = {}
@@ -128,7 +124,7 @@ def _releases(course: Course, situation: Situation) -> Iterator[tuple[int, str, 
             filling = current[start.endpoint] = []
             fillings.append(filling)
         filling.append(start)
-    return ((filling[0].at, filling[0].endpoint, sum(start.events for start in filling)) for filling in fillings)
+    return fillings
 
 
 def look_ahead(
@@ -195,7 +191,7 @@ def carried(
         for name in limited[start.endpoint]:
             calls[name].append((later - start.at, start.events))
     return {
-        one.name: _later(workload.windows.get(one.name, _FRESH), one, calls[one.name], seconds, guard_seconds)
+        one.name: _later(workload.windows.get(one.name, FRESH), one, calls[one.name], seconds, guard_seconds)
         for one in all_limited(endpoints.values())
     }
 

@@ -24,7 +24,8 @@ GRAINS_OF_GUARD: Final = 10
 #: With more endpoints and budgets than this the planner examines fewer alternatives.
 MANY_ENDPOINTS: Final = 1000
 
-_FRESH = WindowState()
+#: A window without a call in it.
+FRESH: Final = WindowState()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ class Situation:
         demands = []
         for demand in self.demands:
             routes = list(demand.routes)
-            fresh = SimulatedWindow.of(demand.one_more, _FRESH, self.guard_seconds)
+            fresh = SimulatedWindow.of(demand.one_more, FRESH, self.guard_seconds)
             for more in range(1, number + 1) if demand.name in names else ():
                 name = f"{more} more for {demand.name}"
                 routes.append(replace(routes[-1], endpoint=name, budget=_budget(demand.one_more)))
@@ -229,7 +230,7 @@ def _windows(workload: Workload, guard_seconds: float) -> dict[str, SimulatedWin
     grain = max(1, ticks(guard_seconds) // GRAINS_OF_GUARD) if workload.progress else 1
     limited = all_limited(each for kind in workload.types for each in kind.endpoints)
     return {
-        one.name: SimulatedWindow.of(one, workload.windows.get(one.name, _FRESH), guard_seconds, grain)
+        one.name: SimulatedWindow.of(one, workload.windows.get(one.name, FRESH), guard_seconds, grain)
         for one in limited
     }
 
