@@ -61,7 +61,7 @@ def play(stage: Stage, view: Output, events: int, speed: float) -> DemoVerdict:
 
         record = stage.await_record(run_id, look, FRAME_SECONDS)
         view.show(record)
-    stage.children.stop()
+    stage.stop()
     return judge_demo(Evidence.of(stage, record), events=events, items=len(items), speed=speed)
 
 

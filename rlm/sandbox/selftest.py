@@ -217,16 +217,16 @@ class _Test:
 
     def _leave(self) -> None:
         """Stop the processes, then delete the keys; keep the end of the log if a step failed."""
-        children, result = self._stage.children, self._steps.result
-        children.stop()
+        stage, result = self._stage, self._steps.result
+        stage.stop()
         if not self._wrote:
             return
-        left = _still_there([*children.pids, *self._workers])
+        left = _still_there([*stage.pids, *self._workers])
         self._steps.judge("gone", left, "every process it started has ended", "see what they are (ps), and end them")
         with suppress(BrokenOffError), self._steps.step("clean") as seen:
             seen.append(f"{self._clean()} keys removed, none left")
         if not result.ok and not result.interrupted:
-            result.log = children.log()
+            result.log = stage.log()
 
     def _clean(self) -> int:
         """Delete the keys, check that none is left, and return how many there were."""
