@@ -10,24 +10,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from rlm.core.endpoint import all_limited
 from rlm.plan.binds import what_binds
 from rlm.plan.outlook import NO_GROWTH, Ahead, Outlook, is_steady, span_of
-from rlm.plan.situation import FRESH, Situation
-from rlm.plan.values import (
-    Capacity,
-    Horizon,
-    Plan,
-    PlannedRelease,
-    RunProgress,
-    TypePlan,
-    Underway,
-    Utilisation,
-    Workload,
-)
+from rlm.plan.situation import FRESH, Capacity, Horizon, RunProgress, Situation, Underway, Workload
 from rlm.plan.window import SECOND, ticks
 from rlm.plan.workers import choose_workers
 
@@ -37,7 +26,7 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Limited
     from rlm.core.window import WindowState
     from rlm.plan.outlook import LongRun
-    from rlm.plan.situation import Course, Start
+    from rlm.plan.simulate import Course, Start
 
 __all__ = [
     "Capacity",
@@ -57,6 +46,79 @@ __all__ = [
 
 #: One release covers the calls to an endpoint over at least this share of the available time, however short its period.
 RELEASE_SHARE: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class TypePlan:
+    """One type's part in a plan. `forecast_seconds` is when its last event that fits is answered, 0 if none does."""
+
+    events: int
+    expected_leftover: int
+    forecast_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRelease:
+    """How many events go to an endpoint in one filling of its window, the first of them at `at_seconds`."""
+
+    at_seconds: float
+    endpoint: str
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Utilisation:
+    """How much of lanes and slots a plan uses from its first call on, as parts of 1.
+
+    `lanes`: the time of all lanes until the last answer. `endpoints`: the slots until the last call begins, of all
+    endpoints of the types that have events.
+    """
+
+    lanes: float
+    endpoints: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many workers the backlog needs, when it will be done, what will be left over, and why not sooner.
+
+    `first_call_seconds` is when the first slot is free, counted from the moment planned for; all other times count from
+    that first call. `forecast_seconds` is when the last event that fits is answered; with the most workers allowed no
+    schedule could answer the same events before `lower_bound_seconds`. `binds` is the sentence that names what keeps
+    the end from being earlier.
+    """
+
+    workers: int
+    threads: int
+    first_call_seconds: float
+    forecast_seconds: float
+    lower_bound_seconds: float
+    expected_leftover: int
+    by_type: Mapping[str, TypePlan]
+    releases: tuple[PlannedRelease, ...]
+    utilisation: Utilisation
+    binds: str
+
+    @property
+    def fits(self) -> bool:
+        """Return whether nothing is expected to be left over."""
+        return self.expected_leftover == 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `rlm plan --json` prints, ready to be encoded."""
+        return {
+            "workers": self.workers,
+            "threads": self.threads,
+            "first_call_seconds": self.first_call_seconds,
+            "forecast_seconds": self.forecast_seconds,
+            "lower_bound_seconds": self.lower_bound_seconds,
+            "expected_leftover": self.expected_leftover,
+            "fits": self.fits,
+            "by_type": {name: asdict(part) for name, part in self.by_type.items()},
+            "releases": [asdict(release) for release in self.releases],
+            "binds": self.binds,
+            "utilisation": asdict(self.utilisation),
+        }
 
 
 def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Plan:

@@ -14,8 +14,8 @@ from rlm.plan.window import NEVER, SECOND, ticks
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rlm.plan.situation import Course, Demand, Situation
-    from rlm.plan.values import Capacity, Horizon
+    from rlm.plan.simulate import Course
+    from rlm.plan.situation import Capacity, Demand, Horizon, Situation
     from rlm.plan.window import SimulatedWindow
     from rlm.plan.workers import Choice
 

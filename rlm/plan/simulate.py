@@ -10,11 +10,11 @@ from __future__ import annotations
 import functools
 import heapq
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from rlm.core.retry import backoff
 from rlm.plan.order import divide, due
-from rlm.plan.situation import Course, Start
 from rlm.plan.window import NEVER
 
 if TYPE_CHECKING:
@@ -22,6 +22,39 @@ if TYPE_CHECKING:
 
     from rlm.plan.situation import Demand, Route, Situation
     from rlm.plan.window import SimulatedWindow
+
+
+class Start(NamedTuple):
+    """A group of calls of one type, begun at one endpoint at one moment, and how long each takes."""
+
+    at: int
+    type: str
+    endpoint: str
+    events: int
+    takes: int
+
+
+@dataclass(slots=True)
+class Course:
+    """The result of a simulation: all starts in order of time, and by type what is left and when the last is answered.
+
+    `failed` of those left had all their attempts.
+    """
+
+    starts: list[Start] = field(default_factory=list)
+    left: dict[str, int] = field(default_factory=dict)
+    answered: dict[str, int] = field(default_factory=dict)
+    failed: int = 0
+
+    @property
+    def leftover(self) -> int:
+        """Events that cannot be answered by the deadline."""
+        return sum(self.left.values())
+
+    @property
+    def forecast(self) -> int:
+        """When the last event that fits is answered, 0 if none does. Ticks."""
+        return max(self.answered.values(), default=0)
 
 
 def simulate(situation: Situation, lanes: int) -> Course:

@@ -14,15 +14,13 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rlm.plan.simulate import simulate
-from rlm.plan.situation import Course, Start
+from rlm.plan.simulate import Course, Start, simulate
 from rlm.plan.window import NEVER, ticks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from rlm.plan.situation import Demand, Situation
-    from rlm.plan.values import Capacity, Horizon
+    from rlm.plan.situation import Capacity, Demand, Horizon, Situation
 
 #: If the limits, not the workers, delay the end beyond the target: the share of the slack before the deadline that may
 #: be spent on using fewer workers. The rest is kept for retries.
