@@ -47,7 +47,7 @@ class Line:
 def said(*raw):
     """Return what the service got and the line after a client said this."""
     arrival = Arrival(0.0, "a", "i:T", 1, "r", None, accepted=True)
-    line, service = Line(arrival), Answering(Reply(200, b"{}", arrival=arrival))
+    line, service = Line(arrival), Answering(Reply(200, {}, arrival=arrival))
     client = ClientConnection(service, lambda: 0.0, set(), Ceiling(10))
     client.connection_made(line)
     for part in raw:
@@ -116,7 +116,7 @@ def test_a_body_in_chunks_is_read():
 
 def test_writes_an_answer():
     """Status line, headers, body."""
-    assert render(429, b"{}", {"Retry-After": "3"}, last=True) == (
+    assert render(Reply(429, {}, {"Retry-After": "3"}), last=True) == (
         b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
         b"Retry-After: 3\r\nConnection: close\r\n\r\n{}"
     )
@@ -124,4 +124,4 @@ def test_writes_an_answer():
 
 def test_an_answer_without_a_body_has_none():
     """A 204 must not be followed by bytes, or the next answer is misread."""
-    assert render(204, b"{}", {}, last=False) == b"HTTP/1.1 204 No Content\r\n\r\n"
+    assert render(Reply(204, {}), last=False) == b"HTTP/1.1 204 No Content\r\n\r\n"

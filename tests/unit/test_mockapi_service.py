@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 
+import msgspec
 import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
@@ -42,7 +43,7 @@ def call(service, path="/a", *, at=100.0, body=None, method="POST"):
 
 def control(service, method, path, body=None):
     reply = call(service, f"/_mock{path}", body=body, method=method)
-    return reply.status, json.loads(reply.body)
+    return reply.status, json.loads(msgspec.json.encode(reply.data))
 
 
 def test_a_call_is_answered_after_the_processing_time_of_its_type():
@@ -225,7 +226,7 @@ def test_what_is_not_an_endpoint_is_not_found():
     reply = call(make(), "/c")
 
     assert reply.status == 404
-    assert b"/a, /b" in reply.body
+    assert "/a, /b" in reply.data["error"]
 
 
 def test_endpoints_take_post_only():

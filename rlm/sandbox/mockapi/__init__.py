@@ -108,12 +108,7 @@ class MockApi(Service):
             self._thread = None
 
     def serve_forever(self, on_listening: Callable[[], None]) -> None:
-        """Serve from this thread, which must be the main one, until SIGTERM or SIGINT.
-
-        Raises:
-            ListenError: the address cannot be bound, for example because its port is in use.
-            OSError: the log file cannot be written.
-        """
+        """Serve from this thread, which must be the main one, until SIGTERM or SIGINT. Raises what `start` does."""
 
         def ready() -> None:
             for number in (signal.SIGTERM, signal.SIGINT):

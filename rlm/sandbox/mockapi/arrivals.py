@@ -21,9 +21,8 @@ class Arrival(msgspec.Struct):
     """One call as the server saw it.
 
     `at` is when its last byte was read, in seconds of this machine's monotonic clock. `event_id` comes from the
-    `Idempotency-Key`, `attempt` and `run_id` from the body, each None if the call did not say. `status` is None while
-    the call is unanswered; after a hang or a reset it stays None. `accepted`: the limit admitted it, whatever the
-    answer was; a call that is admitted and then answered with an error counts against the limit.
+    `Idempotency-Key`, `attempt` and `run_id` from the body, each None if the call did not say. `status` is None until
+    it is answered, if ever. `accepted`: the limit admitted it, and it counts against that whatever the answer was.
     """
 
     at: float
@@ -60,11 +59,7 @@ class ArrivalLog:
         self._file: FileIO | None = None
 
     def open(self) -> None:
-        """Open the file; until then, and once it is closed, arrivals are kept in memory only.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Open the file; until then, and once it is closed, arrivals are kept in memory only. May raise OSError."""
         if self._path:
             self._file = FileIO(self._path, "a")  # unbuffered: a line is in the file once it is logged
 
@@ -87,11 +82,9 @@ class ArrivalLog:
 
 
 def recount(arrivals: Iterable[Arrival], rule: Rule) -> int:
-    """Return the most accepted calls in any period of `rule`, wherever it begins.
+    """Return the most accepted calls in any period of `rule`, wherever it begins; of one endpoint or budget.
 
-    The fullest period can always be moved until it ends with an arrival, so those are all that need counting:
-    for each arrival, how many came later than a period before it and not later than it. The arrivals should be those
-    of one endpoint, or of the endpoints of one budget.
+    The fullest period can always be moved until it ends with an arrival, so only those need counting.
     """
     times = sorted(arrival.at for arrival in arrivals if arrival.accepted)
     return max((bisect_right(times, end) - bisect_right(times, end - rule.seconds) for end in times), default=0)

@@ -47,28 +47,27 @@ class Request:
     last: bool = False
 
 
-def render(status: int, body: bytes, headers: Mapping[str, str], *, last: bool) -> bytes:
-    """Return an answer with a JSON `body` as bytes; `last` announces that the connection is closed after it."""
-    lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, 'Unknown')}"]
-    if status in _BODILESS:
-        body = b""
-    else:
-        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    if last:
-        lines.append("Connection: close")
-    return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + body
-
-
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer to send `after_seconds`. Its `arrival` gets the status just before that."""
+    """An answer to send `after_seconds`, with `data` as JSON. Its `arrival` gets the status just before that."""
 
     status: int
-    body: bytes
+    data: object
     headers: Mapping[str, str] = field(default_factory=dict)
     after_seconds: float = 0.0
     arrival: Arrival | None = None
+
+
+def render(reply: Reply, *, last: bool) -> bytes:
+    """Return an answer as bytes; `last` announces that the connection is closed after it."""
+    lines = [f"HTTP/1.1 {reply.status} {_PHRASES.get(reply.status, 'Unknown')}"]
+    body = b"" if reply.status in _BODILESS else msgspec.json.encode(reply.data)
+    if body:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in reply.headers.items()]
+    if last:
+        lines.append("Connection: close")
+    return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + body
 
 
 class _Reader:
@@ -170,7 +169,7 @@ class ClientConnection(asyncio.Protocol):
             self.reset()
 
     def _refuse(self, status: int, why: str) -> None:
-        self._send(Reply(status, msgspec.json.encode({"error": why})), last=True)
+        self._send(Reply(status, {"error": why}), last=True)
 
     def _answer_next(self, at: float) -> None:
         if self.busy or not self._reader.whole:
@@ -189,7 +188,7 @@ class ClientConnection(asyncio.Protocol):
     def _send(self, reply: Reply, *, last: bool) -> None:
         if reply.arrival:  # first, so that any thread that has the answer finds it noted
             reply.arrival.status = reply.status
-        self._transport.write(render(reply.status, reply.body, reply.headers, last=last))
+        self._transport.write(render(reply, last=last))
         if last:
             self.busy = True
             self._transport.close()

@@ -30,11 +30,10 @@ CONTROL = "/_mock"
 
 
 class StrictWindow:
-    """The calls of one endpoint that were admitted, and whether its limit allows one more.
+    """The calls of one endpoint that were admitted, and whether its limit allows one more, without any margin.
 
     A period is counted backwards from an arrival, open at its far end: a call that arrives exactly a period after
-    another is not in one period with it. Refused calls take no room. There is no margin, neither for the caller nor for
-    the server.
+    another is not in one period with it. Refused calls take no room.
     """
 
     def __init__(self, limit: Limit) -> None:
@@ -145,12 +144,8 @@ class Site:
         #: Seconds a call takes, by event type; a call of no known type takes as long as the first.
         self.processing: dict[str, float] = {}
         self._windows = [StrictWindow(endpoint.limit), *([shared] if shared else [])]
-        self._faults_set_at = 0.0
-
-    def set_faults(self, faults: Faults, at: float) -> None:
-        """Replace the faults; outages count from `at`."""
-        self._faults_set_at = at
-        self.faults = faults
+        #: When they were set: outages count from then.
+        self.faults_set_at = 0.0
 
     def receive(self, event_type: object, at: float, random: Random) -> tuple[bool, Response | NoAnswer]:
         """Return whether the limits admit the call that arrived `at`, and its response."""
@@ -160,7 +155,7 @@ class Site:
         for window in self._windows:
             window.admit(at)
         seconds = self.processing.get(str(event_type), next(iter(self.processing.values())))
-        return True, outcome(self.faults, at - self._faults_set_at, seconds, random)
+        return True, outcome(self.faults, at - self.faults_set_at, seconds, random)
 
 
 def sites_by_path(types: Iterable[EventType]) -> dict[str, Site]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from contextlib import suppress
 from email.utils import formatdate
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from rlm.sandbox.mockapi.connection import Reply
 from rlm.sandbox.mockapi.endpoint import CONTROL, Faults, NoAnswer, sites_by_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from rlm.core.clock import Clock
@@ -65,7 +66,7 @@ class Service:
         if site is None:
             return self._control(request)
         if request.method != "POST":
-            return _error(405, f"{request.path} takes POST only", {"Allow": "POST"})
+            return Reply(405, {"error": f"{request.path} takes POST only"}, {"Allow": "POST"})
         return self._call(site, request, at)
 
     def set_faults(self, wanted: Mapping[str, Mapping[str, Any]]) -> None:
@@ -77,7 +78,7 @@ class Service:
         checked = [(site, Faults.of(fields)) for name, fields in wanted.items() for site in self._named(name)]
         at = self._clock.monotonic()
         for site, faults in checked:
-            site.set_faults(faults, at)
+            site.faults, site.faults_set_at = faults, at
 
     @property
     def arrivals(self) -> list[Arrival]:
@@ -117,7 +118,9 @@ class Service:
         return [self._by_name[name]]
 
     def _call(self, site: Site, request: Request, at: float) -> Reply | NoAnswer:
-        call = _read_call(request.body)
+        call = _Call()
+        with suppress(msgspec.DecodeError):  # it arrived all the same
+            call = _decode_call(request.body)
         accepted, result = site.receive(call.event_type, at, self._random)
         event_id = request.headers.get("idempotency-key")
         arrival = Arrival(at, site.endpoint.name, event_id, call.attempt, call.run_id, None, accepted)
@@ -125,7 +128,7 @@ class Service:
             self._log.add(arrival, None)
             return result
         self._log.add(arrival, result.status)
-        answer = msgspec.json.encode({"endpoint": site.endpoint.name, "event_id": event_id, "status": result.status})
+        answer = {"endpoint": site.endpoint.name, "event_id": event_id, "status": result.status}
         headers = self._retry_after(site, result.retry_after_seconds)
         return Reply(result.status, answer, headers, result.after_seconds, arrival)
 
@@ -138,38 +141,24 @@ class Service:
         return {"Retry-After": formatdate(math.ceil(self._clock.now()) + whole, usegmt=True)}
 
     def _control(self, request: Request) -> Reply:
-        match request.method, request.path.removeprefix(CONTROL):
-            case "GET", "/log":
-                return _ok(self.arrivals)
-            case "GET", "/summary":
-                return _ok(self.summary())
-            case "GET", "/budgets":
-                return _ok(self.budget_summary())
-            case "GET", "/faults":
-                return _ok(self.faults())
-            case "POST", "/faults":
-                return self._post_faults(request.body)
+        looks: dict[str, Callable[[], object]] = {
+            f"{CONTROL}/log": lambda: self.arrivals,
+            f"{CONTROL}/summary": self.summary,
+            f"{CONTROL}/budgets": self.budget_summary,
+            f"{CONTROL}/faults": self.faults,
+        }
+        if request.method == "GET" and request.path in looks:
+            return Reply(200, looks[request.path]())
+        if (request.method, request.path) == ("POST", f"{CONTROL}/faults"):
+            return self._post_faults(request.body)
         known = ", ".join(self._sites)
-        return _error(404, f"there is nothing to {request.method} at {request.path}; the endpoints are {known}")
+        why = f"there is nothing to {request.method} at {request.path}; the endpoints are {known}"
+        return Reply(404, {"error": why})
 
     def _post_faults(self, body: bytes) -> Reply:
         try:
             self.set_faults(_decode_faults(body))
         except (msgspec.DecodeError, ConfigurationError) as error:
-            return _error(400, f'{error}; write for example {{"NAME": {{"error_rate": 0.3, "status": 503}}}}')
-        return _ok(self.faults())
-
-
-def _read_call(body: bytes) -> _Call:
-    try:
-        return _decode_call(body)
-    except msgspec.DecodeError:
-        return _Call()  # it arrived all the same
-
-
-def _ok(data: Any) -> Reply:
-    return Reply(200, msgspec.json.encode(data))
-
-
-def _error(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Reply:
-    return Reply(status, msgspec.json.encode({"error": detail}), headers or {})
+            example = 'write for example {"NAME": {"error_rate": 0.3, "status": 503}}'
+            return Reply(400, {"error": f"{error}; {example}"})
+        return Reply(200, self.faults())
