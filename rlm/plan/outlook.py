@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from rlm.core.endpoint import all_limited
+from rlm.core.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
@@ -225,8 +226,7 @@ def _whole_cycles(most: int, cycle: float) -> int:
 
 
 def _events(number: float) -> str:
-    whole = max(1, round(number))
-    return "1 event" if whole == 1 else f"{whole:,} events"
+    return counted(max(1, round(number)), "event")
 
 
 def is_steady(left: Sequence[int], span: int) -> bool:
