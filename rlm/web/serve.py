@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import select
 import socket
 import threading
@@ -129,8 +130,8 @@ def bind(host: str, port: int, *, has_token: bool) -> socket.socket:
         return socket.create_server(
             address, family=family, dualstack_ipv6=family == socket.AF_INET6 and socket.has_dualstack_ipv6()
         )
-    except OSError as error:
-        raise ListenError.at(host, port, error) from error
+    except OSError as error:  # its text has the address, too
+        raise ListenError.at(host, port, OSError(error.errno, os.strerror(error.errno or 0))) from error
 
 
 class _Server(uvicorn.Server):
