@@ -54,11 +54,8 @@ def take_slot(free: dict[str, int], endpoint: Endpoint) -> str:
 def divide(wanted: int, free: Sequence[int], budgets: Sequence[str | None], free_in: Mapping[str, int]) -> list[int]:
     """Divide up to `wanted` slots over a type's endpoints, as `in_order_of_use` would one by one.
 
-    Args:
-        wanted: how many slots, at the most.
-        free: the free slots of each endpoint, the primary's first.
-        budgets: the budget of each endpoint, None if it has none.
-        free_in: the free slots of each budget.
+    `free` has the free slots of each endpoint, the primary's first, `budgets` the budget of each, None if it has none,
+    and `free_in` the free slots of each budget.
     """
     given = _without_budgets(min(wanted, sum(free)), free)
     if not free_in:

@@ -160,13 +160,8 @@ class Outlook:
             "windows": [
                 {
                     "window": number,
-                    "events": sum(one.events.values()),
-                    "completed": sum(one.events.values()) - one.leftover,
-                    "leftover": one.leftover,
-                    "by_type": {
-                        name: {"events": one.events[name], "completed": one.events[name] - left, "leftover": left}
-                        for name, left in one.left.items()
-                    },
+                    **_counts(sum(one.events.values()), one.leftover),
+                    "by_type": {name: _counts(one.events[name], left) for name, left in one.left.items()},
                 }
                 for number, one in enumerate(self.windows, start=1)
             ],
@@ -213,6 +208,10 @@ class Outlook:
         if surplus < NO_GROWTH:
             return trend
         return max(trend, surplus) if self.settled else surplus
+
+
+def _counts(events: int, leftover: int) -> dict[str, int]:
+    return {"events": events, "completed": events - leftover, "leftover": leftover}
 
 
 def span_of(cycle: float) -> int:

@@ -29,7 +29,17 @@ def make_items(events: int, types: Sequence[str], random: Random, now: float) ->
     """
     groups = list(_groups(events, types, random))
     random.shuffle(groups)
-    return [_item(number, names, random, now) for number, names in enumerate(groups, start=1)]
+    return [
+        _item(
+            f"{round(now * 1000) + number}-{random.getrandbits(36):09x}",
+            f"wallet_{number:05d}",
+            names,
+            now,
+            worker_id=str(number % 4 + 1),
+            retry_count=0,
+        )
+        for number, names in enumerate(groups, start=1)
+    ]
 
 
 def _groups(events: int, types: Sequence[str], random: Random) -> Iterator[list[str]]:
@@ -42,17 +52,9 @@ def _groups(events: int, types: Sequence[str], random: Random) -> Iterator[list[
             names = names[size:]
 
 
-def _item(number: int, names: list[str], random: Random, now: float) -> bytes:
-    return msgspec.json.encode(
-        {
-            "id": f"{round(now * 1000) + number}-{random.getrandbits(36):09x}",
-            "wallet_name": f"wallet_{number:05d}",
-            "events": names,
-            "worker_id": str(number % 4 + 1),
-            "timestamp": isoformat(now),
-            "retry_count": 0,
-        }
-    )
+def _item(item_id: str, wallet: str, names: list[str], now: float, **more: object) -> bytes:
+    fields = {"id": item_id, "wallet_name": wallet, "events": names, "timestamp": isoformat(now), **more}
+    return msgspec.json.encode(fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +73,8 @@ def make_batch(prefix: str, events_by_type: Mapping[str, int], now: float) -> Ba
     Their ids begin with `prefix`; `now` is their timestamp, in seconds since 1970.
     """
     names = [name for name, number in events_by_type.items() for _ in range(number)]
-    items = [_marked_item(f"{prefix}-{number}", name, now) for number, name in enumerate(names, start=1)]
+    items = [_item(f"{prefix}-{number}", WALLET, [name], now) for number, name in enumerate(names, start=1)]
     events = frozenset(f"{prefix}-{number}:{name}" for number, name in enumerate(names, start=1))
-    unknown = _marked_item(f"{prefix}-0", prefix, now)
+    unknown = _item(f"{prefix}-0", WALLET, [prefix], now)
     letters = (Reason.NOT_JSON, Reason.UNKNOWN_TYPE)
     return Batch((*items, items[0], unknown, f"{prefix}: no JSON".encode()), events, letters, 1)
-
-
-def _marked_item(item_id: str, name: str, now: float) -> bytes:
-    fields = {"id": item_id, "wallet_name": WALLET, "events": [name], "timestamp": isoformat(now)}
-    return msgspec.json.encode(fields)

@@ -44,7 +44,7 @@ class MockApi(Service):
     Args:
         types: whose endpoints are served.
         host: the address to listen on.
-        port: the port; 0 picks a free one, which `port` and `url` show once it has started.
+        port: 0 picks a free one, which `port` and `url` show once it has started.
         log_path: a file that gets a JSON line for each arrival, appended.
         clock: stamps the arrivals; answers are always sent in real time.
         seed: makes the faults' chances repeatable.
