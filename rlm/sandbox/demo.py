@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TextIO
@@ -10,18 +11,16 @@ from rich.console import Console
 
 from rlm.admin import report
 from rlm.core.clock import system_clock
-from rlm.core.run import State
 from rlm.core.text import counted
-from rlm.ledger.processes import WorkerState
 from rlm.sandbox.items import make_items
 from rlm.sandbox.judge import Evidence, judge_demo
-from rlm.terminal.live import Drawn, Output
-from rlm.terminal.record import RecordPicture
+from rlm.terminal.live import Drawn, Lines
+from rlm.terminal.record import RecordPicture, line_of
 from rlm.terminal.run import RunPicture
-from rlm.terminal.words import counts_in_all, is_open
+from rlm.terminal.words import is_open
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     from rich.console import RenderableType
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from rlm.sandbox.mockapi import EndpointSummary
     from rlm.sandbox.stage import Stage
     from rlm.settings import Settings
+    from rlm.terminal.live import Output
 
 #: Between two looks at the run, seconds: four pictures a second.
 FRAME_SECONDS = 0.25
@@ -68,7 +68,7 @@ def play(stage: Stage, view: Output, events: int, speed: float) -> DemoVerdict:
 def view_on(stream: TextIO, title: str) -> Output:
     """Choose the view that suits `stream`: a picture redrawn in place, of which the last one stays, or plain lines."""
     if not stream.isatty() or Console(file=stream).is_dumb_terminal:
-        return PlainView(stream)
+        return Lines(partial(print, file=stream, flush=True), line_of, _when)
 
     def picture(found: Mapping[str, Any], height: int) -> RenderableType:
         if is_open(found):
@@ -78,55 +78,10 @@ def view_on(stream: TextIO, title: str) -> Output:
     return Drawn(stream, picture)
 
 
-class PlainView(Output):
-    """Lines without control characters: one a second, and one whenever the state of the run changes."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._state = ""
-        self._written_at = float("-inf")
-
-    def show(self, document: Mapping[str, Any]) -> None:
-        """Write a line, if it is time for one."""
-        now, state = system_clock.monotonic(), document["state"]
-        if state == self._state:
-            if now - self._written_at < max(LINE_SECONDS, document["window_seconds"] / LINES_A_WINDOW):
-                return
-        elif state == State.RUNNING:
-            self._write(document, f"planned: {_planned(document['plan'])}")
-        self._state, self._written_at = state, now
-        self._write(document, f"{state}{_progress(document)}")
-
-    def _write(self, found: Mapping[str, Any], text: str) -> None:
-        elapsed = found["window_seconds"] - found["seconds_left"] if is_open(found) else found["duration_seconds"]
-        print(f"{elapsed:5.1f} s  {text}", file=self._stream, flush=True)
-
-
-def _planned(plan: Mapping[str, Any]) -> str:
-    left = f"{plan['expected_leftover']:,}" if plan["expected_leftover"] else "nothing"
-    return (
-        f"{counted(plan['workers'], 'worker')} of {counted(plan['threads'], 'lane')}, done "
-        f"{plan['forecast_seconds']:.1f} s after the first call, {left} left over"
-    )
-
-
-def _progress(found: Mapping[str, Any]) -> str:
-    """Return how far a run is, in words that follow its state."""
-    counts = counts_in_all(found)
-    if found["state"] in {State.DRAINING, State.PLANNING}:
-        return f": {counted(counts.total, 'event')} taken so far"
-    done = f": {counts.completed:,} of {counts.total:,} completed"
-    return f"{done}; {_workers(found)}; {max(0.0, found['seconds_left']):.1f} s left" if is_open(found) else done
-
-
-def _workers(found: Mapping[str, Any]) -> str:
-    """Return the workers that are ready of those wanted, and the lanes that are busy, in words."""
-    wanted = found["workers"].get("wanted", 0)
-    busy = [one["busy"] for one in found["workers"].get("each", ()) if one["state"] == WorkerState.READY]
-    if not wanted and not busy:
-        return "no worker wanted yet"
-    lanes = len(busy) * found["plan"]["threads"]
-    return f"{len(busy)} of {wanted} workers ready, {sum(busy)} of {lanes} lanes busy"
+def _when(found: Mapping[str, Any]) -> Hashable:
+    """Return what makes it time for a line: another state, or that a pause has passed."""
+    pause = max(LINE_SECONDS, found["window_seconds"] / LINES_A_WINDOW)
+    return found["state"], found.get("seconds_left", 0.0) // pause
 
 
 def prologue(settings: Settings, events: int, speed: float) -> list[str]:
