@@ -7,12 +7,12 @@ from random import Random
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TextIO
 
+import msgspec
 from rich.console import Console
 
 from rlm.admin import report
-from rlm.core.clock import system_clock
+from rlm.core.clock import isoformat, system_clock
 from rlm.core.text import counted
-from rlm.sandbox.items import make_items
 from rlm.sandbox.judge import Evidence, judge_demo
 from rlm.terminal.live import Drawn, Lines
 from rlm.terminal.record import RecordPicture, line_of
@@ -38,6 +38,9 @@ LINE_SECONDS = 1.0
 LINES_A_WINDOW = 60
 #: Items pushed in one command.
 PUSH_ITEMS = 500
+#: How many event types an item has, and how often.
+SIZES = (1, 2, 3)
+SIZE_WEIGHTS = (6, 3, 1)
 
 
 def play(stage: Stage, view: Output, events: int, speed: float) -> DemoVerdict:
@@ -63,6 +66,38 @@ def play(stage: Stage, view: Output, events: int, speed: float) -> DemoVerdict:
         view.show(record)
     stage.stop()
     return judge_demo(Evidence.of(stage, record), events=events, items=len(items), speed=speed)
+
+
+def make_items(events: int, types: Sequence[str], random: Random, now: float) -> list[bytes]:
+    """Return shuffled items as JSON, with `events` events in all, equally many of each type (give or take one).
+
+    Every item has a wallet of its own; `now` is their timestamp, in seconds since 1970.
+    """
+    groups = list(_groups(events, types, random))
+    random.shuffle(groups)
+    return [
+        msgspec.json.encode(
+            {
+                "id": f"{round(now * 1000) + number}-{random.getrandbits(36):09x}",
+                "wallet_name": f"wallet_{number:05d}",
+                "events": names,
+                "worker_id": str(number % 4 + 1),
+                "timestamp": isoformat(now),
+                "retry_count": 0,
+            }
+        )
+        for number, names in enumerate(groups, start=1)
+    ]
+
+
+def _groups(events: int, types: Sequence[str], random: Random) -> Iterator[list[str]]:
+    """Yield the types of each item: every type once a round, and each round cut into items."""
+    for dealt in range(0, events, len(types)):
+        names = random.sample(types, len(types))[: events - dealt]
+        while names:
+            (size,) = random.choices(SIZES, SIZE_WEIGHTS)
+            yield names[:size]
+            names = names[size:]
 
 
 def view_on(stream: TextIO, title: str) -> Output:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from rlm.core.clock import isoformat
+from rlm.core.event import Reason
 from rlm.core.run import State
 from rlm.core.text import counted
 from rlm.ledger.reading.books import books
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rlm.core.endpoint import EventType
-    from rlm.sandbox.items import Batch
     from rlm.sandbox.mockapi import Arrival, EndpointSummary
     from rlm.sandbox.stage import Stage
+
+#: The wallet of each item of a self-test, so that whoever finds one knows what it is.
+WALLET = "rlm test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,34 @@ def _broken(evidence: Evidence, events: int, reached: int) -> Iterator[str]:
     if counts["leftover"] and not evidence.record["plan"]["expected_leftover"]:
         yield f"{counted(counts['leftover'], 'event')} left over, though all should have fitted"
     yield from evidence.exceeded()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Items to push; the ids of the events that must be completed, and what becomes of the rest."""
+
+    items: tuple[bytes, ...]
+    events: frozenset[str]
+    letters: tuple[Reason, ...]
+    duplicates: int
+
+
+def make_batch(prefix: str, events_by_type: Mapping[str, int], now: float) -> Batch:
+    """Return items of one event each, one of them twice, one of an unknown type, and one that is no item.
+
+    Their ids begin with `prefix`; `now` is their timestamp, in seconds since 1970.
+    """
+    names = [name for name, number in events_by_type.items() for _ in range(number)]
+    items = [_item(f"{prefix}-{number}", name, now) for number, name in enumerate(names, start=1)]
+    events = frozenset(f"{prefix}-{number}:{name}" for number, name in enumerate(names, start=1))
+    unknown = _item(f"{prefix}-0", prefix, now)
+    letters = (Reason.NOT_JSON, Reason.UNKNOWN_TYPE)
+    return Batch((*items, items[0], unknown, f"{prefix}: no JSON".encode()), events, letters, 1)
+
+
+def _item(item_id: str, name: str, now: float) -> bytes:
+    fields = {"id": item_id, "wallet_name": WALLET, "events": [name], "timestamp": isoformat(now)}
+    return msgspec.json.encode(fields)
 
 
 class Check(NamedTuple):

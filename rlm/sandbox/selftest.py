@@ -20,15 +20,14 @@ from rlm.ledger.fitness import check_fitness
 from rlm.ledger.processes import Role
 from rlm.ledger.selftests import SelfTest, SelfTests
 from rlm.sandbox.configuration import events_by_type
-from rlm.sandbox.items import make_batch
-from rlm.sandbox.judge import Evidence, judge_batch
+from rlm.sandbox.judge import Evidence, judge_batch, make_batch
 from rlm.sandbox.stage import BrokenOffByHandError, selftest_stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rlm.processes.signals import StopSignals, Wakeup
-    from rlm.sandbox.items import Batch
+    from rlm.sandbox.judge import Batch
     from rlm.sandbox.stage import Stage
     from rlm.settings import Settings
 
