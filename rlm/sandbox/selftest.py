@@ -50,13 +50,19 @@ class Step:
     remedy: str = ""
 
 
+class BrokenOffError(RLMError):
+    """Raised when a step failed and the next ones make no sense; it has been reported."""
+
+
 @dataclass(slots=True)
 class SelfTestResult:
-    """The result of a self-test. `log` is the end of its processes' log if a step failed.
+    """The result of a self-test, of which `tell` gets each step once it is done.
 
-    `of_redis`: Redis failed or is not fit. `interrupted`: a signal ended the test.
+    `log` is the end of its processes' log if a step failed. `of_redis`: Redis failed or is not fit. `interrupted`: a
+    signal ended the test.
     """
 
+    tell: Callable[[Step], None]
     prefix: str = ""
     events: int = 0
     calls: int = 0
@@ -65,54 +71,12 @@ class SelfTestResult:
     log: list[str] = field(default_factory=list)
     of_redis: bool = False
     interrupted: bool = False
+    _since: float = field(default_factory=system_clock.monotonic)
 
     @property
     def ok(self) -> bool:
         """Whether every step succeeded."""
         return all(step.ok for step in self.steps)
-
-
-def self_test(
-    settings: Settings,
-    tell: Callable[[Step], None],
-    wakeup: Wakeup,
-    stop: StopSignals,
-    *,
-    allow_volatile: bool = False,
-) -> SelfTestResult:
-    """Test the installation of `settings`; `tell` gets each step once it is done. The configured APIs get no call.
-
-    Whatever fails, the processes and keys of the test are removed, as far as Redis permits.
-    """
-    steps, began = Steps(tell), system_clock.monotonic()
-    with suppress(BrokenOffError):
-        try:
-            with connected(settings) as server, closing(Store(settings, server.url, server.revive)) as store:
-                tests = SelfTests(store)
-                _look(store, tests, steps, allow_volatile=allow_volatile)
-                prefix = steps.result.prefix = tests.new_prefix()
-                batch = make_batch(prefix, events_by_type(settings), system_clock.now())
-                steps.result.events = len(batch.events)
-                options = ["--allow-volatile"] if allow_volatile else []
-                with selftest_stage(store, prefix, wakeup, stop, options) as stage:
-                    _Test(stage, tests, steps, prefix, batch).run()
-        except StoreError as error:
-            steps.fail("redis", error)
-    steps.result.seconds = round(system_clock.monotonic() - began, 3)
-    return steps.result
-
-
-class BrokenOffError(RLMError):
-    """Raised when a step failed and the next ones make no sense; it has been reported."""
-
-
-class Steps:
-    """Reports each step and keeps it."""
-
-    def __init__(self, tell: Callable[[Step], None]) -> None:
-        self.result = SelfTestResult()
-        self._tell = tell
-        self._since = system_clock.monotonic()
 
     @contextmanager
     def step(self, name: str) -> Iterator[list[str]]:
@@ -133,10 +97,10 @@ class Steps:
         """Report a step that `error` ended."""
         what, remedy = str(error).partition("\n")[0], ""
         if isinstance(error, StoreError):
-            self.result.of_redis = True
+            self.of_redis = True
             what, remedy = error.what or what, error.remedy
         if isinstance(error, BrokenOffByHandError):
-            what, self.result.interrupted = "it was interrupted", True
+            what, self.interrupted = "it was interrupted", True
         elif not remedy:
             remedy = "`rlm doctor` looks the installation over"
         self._add(name, ok=False, message=what, remedy=remedy)
@@ -149,92 +113,122 @@ class Steps:
         now = system_clock.monotonic()
         step = Step(name, ok, message, round(now - self._since, 3), remedy)
         self._since = now
-        self.result.steps.append(step)
-        self._tell(step)
+        self.steps.append(step)
+        self.tell(step)
 
 
-def _look(store: Store, tests: SelfTests, steps: Steps, *, allow_volatile: bool) -> None:
+def self_test(
+    settings: Settings,
+    tell: Callable[[Step], None],
+    wakeup: Wakeup,
+    stop: StopSignals,
+    *,
+    allow_volatile: bool = False,
+) -> SelfTestResult:
+    """Test the installation of `settings`; `tell` gets each step once it is done. The configured APIs get no call.
+
+    Whatever fails, the processes and keys of the test are removed, as far as Redis permits.
+    """
+    result, began = SelfTestResult(tell), system_clock.monotonic()
+    with suppress(BrokenOffError):
+        try:
+            with connected(settings) as server, closing(Store(settings, server.url, server.revive)) as store:
+                tests = SelfTests(store)
+                _look(store, tests, result, allow_volatile=allow_volatile)
+                prefix = result.prefix = tests.new_prefix()
+                batch = make_batch(prefix, events_by_type(settings), system_clock.now())
+                result.events = len(batch.events)
+                options = ["--allow-volatile"] if allow_volatile else []
+                with selftest_stage(store, prefix, wakeup, stop, options) as stage:
+                    entry = SelfTest(
+                        started_at=system_clock.now(),
+                        host=socket.gethostname(),
+                        types=[one.name for one in stage.settings.event_types],
+                        windows=[one.window_id for one in all_limited(stage.settings.endpoints.values())],
+                        events=sorted(batch.events),
+                    )
+                    _Test(stage, tests, result, batch, entry).run()
+        except StoreError as error:
+            result.fail("redis", error)
+    result.seconds = round(system_clock.monotonic() - began, 3)
+    return result
+
+
+def _look(store: Store, tests: SelfTests, result: SelfTestResult, *, allow_volatile: bool) -> None:
     """Check that Redis is fit, and remove the keys of earlier tests that were killed."""
-    with steps.step("redis") as seen:
+    with result.step("redis") as seen:
         errors = check_fitness(store, allow_volatile=allow_volatile).errors
         if errors:
             raise StoreUnfitError("; ".join(one.message for one in errors), "; ".join(one.remedy for one in errors))
         seen.append(f"{store.address} is reached and fit")
     for prefix, test in tests.left(system_clock.now()).items():
-        with steps.step("leftovers") as seen:
+        with result.step("leftovers") as seen:
             number = tests.sweep(prefix, test)
             tests.end(prefix)
             seen.append(f"removed {number} keys of a test that was killed ({isoformat(test.started_at)})")
 
 
+@dataclass(slots=True)
 class _Test:
     """The run of a batch on a stage, and the removal of all its traces."""
 
-    def __init__(self, stage: Stage, tests: SelfTests, steps: Steps, prefix: str, batch: Batch) -> None:
-        self._stage = stage
-        self._tests = tests
-        self._steps = steps
-        self._prefix = prefix
-        self._batch = batch
-        self._entry = SelfTest(
-            started_at=system_clock.now(),
-            host=socket.gethostname(),
-            types=[one.name for one in stage.settings.event_types],
-            windows=[one.window_id for one in all_limited(stage.settings.endpoints.values())],
-            events=sorted(batch.events),
-        )
-        self._workers: set[int] = set()
-        self._wrote = False
+    stage: Stage
+    tests: SelfTests
+    result: SelfTestResult
+    batch: Batch
+    entry: SelfTest
+    workers: set[int] = field(default_factory=set)
+    wrote: bool = False
 
     def run(self) -> None:
         """Take all steps; those that clean up, even if earlier ones failed."""
         try:
             with suppress(BrokenOffError):
                 self._play()
-            self._steps.result.calls = len(self._stage.api.arrivals)
+            self.result.calls = len(self.stage.api.arrivals)
         finally:
             self._leave()
 
     def _play(self) -> None:
-        stage, items = self._stage, self._batch.items
-        with self._steps.step("items") as seen:
-            self._tests.begin(self._prefix, self._entry)
-            self._wrote = True
+        stage, items = self.stage, self.batch.items
+        with self.result.step("items") as seen:
+            self.tests.begin(self.result.prefix, self.entry)
+            self.wrote = True
             stage.store.intake.push(items)
             seen.append(f"{len(items)} marked ones pushed onto {stage.settings.queue.events}")
-        with self._steps.step("processes") as seen:
+        with self.result.step("processes") as seen:
             stage.start_processes()
             seen.append("a scheduler, a supervisor and a worker came up")
-        with self._steps.step("run") as seen:
+        with self.result.step("run") as seen:
             record = stage.await_record(stage.start_run(), self._note_workers)
             seen.append(f"{record['state']} after {record['duration_seconds']:.1f} s")
-        for check in judge_batch(Evidence.of(stage, record), self._batch, stage):
-            self._steps.judge(check.name, check.faults, check.well, _FAULT)
+        for check in judge_batch(Evidence.of(stage, record), self.batch, stage):
+            self.result.judge(check.name, check.faults, check.well, _FAULT)
 
     def _note_workers(self) -> None:
-        self._workers.update(one.pid for one in self._stage.store.processes.alive(Role.WORKER))
+        self.workers.update(one.pid for one in self.stage.store.processes.alive(Role.WORKER))
 
     def _leave(self) -> None:
         """Stop the processes, then delete the keys; keep the end of the log if a step failed."""
-        stage, result = self._stage, self._steps.result
+        stage, result = self.stage, self.result
         stage.stop()
-        if not self._wrote:
+        if not self.wrote:
             return
-        left = _still_there([*stage.pids, *self._workers])
-        self._steps.judge("gone", left, "every process it started has ended", "see what they are (ps), and end them")
-        with suppress(BrokenOffError), self._steps.step("clean") as seen:
+        left = _still_there([*stage.pids, *self.workers])
+        self.result.judge("gone", left, "every process it started has ended", "see what they are (ps), and end them")
+        with suppress(BrokenOffError), self.result.step("clean") as seen:
             seen.append(f"{self._clean()} keys removed, none left")
         if not result.ok and not result.interrupted:
             result.log = stage.log()
 
     def _clean(self) -> int:
         """Delete the keys, check that none is left, and return how many there were."""
-        prefix, later = self._prefix, "the next `rlm test` an hour later removes them"
+        prefix, later = self.result.prefix, "the next `rlm test` an hour later removes them"
         try:
-            number = self._tests.sweep(prefix, self._entry)
-            left = self._tests.remaining(prefix, self._entry)
+            number = self.tests.sweep(prefix, self.entry)
+            left = self.tests.remaining(prefix, self.entry)
             if not left:
-                self._tests.end(prefix)
+                self.tests.end(prefix)
         except StoreError as error:
             remedy = f"{error.remedy or 'see what it says'}; {later}"
             raise StoreError(f"{error.what}; keys {prefix}* may be left", remedy) from error
