@@ -199,13 +199,9 @@ def look_ahead(
 ) -> Outlook:
     """Plan up to `number` windows one after the other, fewer once nothing new is expected.
 
-    Args:
-        workload: what the first window begins with.
-        arrivals: events by type that come between the starts of two, a fraction as often as it adds up to a whole one.
-        number: how many windows.
-        plan: the course of a window that begins with this workload.
-        carry: the windows of endpoints and budgets a window later, after these starts.
-        long_run: what the limits admit in the long run.
+    The first begins with `workload`. `arrivals` come between the starts of two, by type, a fraction as often as it adds
+    up to a whole one. `plan` returns the course of a window that begins with a workload, `carry` the windows of
+    endpoints and budgets a window later, after these starts. `long_run` is what the limits admit in the end.
     """
     ahead: list[Ahead] = []
     for passed in range(1, number + 1):

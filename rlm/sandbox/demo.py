@@ -14,10 +14,10 @@ from rlm.admin import report
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.text import counted
 from rlm.sandbox.judge import Evidence, judge_demo
+from rlm.terminal import words
 from rlm.terminal.live import Drawn, Lines
 from rlm.terminal.record import RecordPicture, line_of
 from rlm.terminal.run import RunPicture
-from rlm.terminal.words import is_open
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -106,7 +106,7 @@ def view_on(stream: TextIO, title: str) -> Output:
         return Lines(partial(print, file=stream, flush=True), line_of, _when)
 
     def picture(found: Mapping[str, Any], height: int) -> RenderableType:
-        if is_open(found):
+        if words.is_open(found):
             return RunPicture(found, height, title=title)
         return RecordPicture(found, title=title, endpoints=False)  # the summary has those, as the API saw them
 
@@ -153,9 +153,7 @@ def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> list[str]:
 def _outcome(verdict: DemoVerdict) -> Iterator[str]:
     record, counts = verdict.evidence.record, verdict.evidence.record["counts"]
     yield f"{counted(counts['taken'], 'event')} in {counted(verdict.items, 'item')} were taken off the audit list."
-    took = f"{record['duration_seconds']:.1f} s of its {record['window_seconds']:g} s window"
-    yield f"The run ended {record['state']} after {took}:"
-    yield f"{counts['completed']:,} completed, {counts['failed']:,} failed, {counts['leftover']:,} left over."
+    yield f"The run ended {words.summary(record)}."
     if counts["leftover"]:
         for one in record.get("why", ()):
             yield from wrap(f"{one['sentence'][:1].upper()}{one['sentence'][1:]}.", 80)
