@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: The wallet of each item of a self-test, so that whoever finds one knows what it is.
 WALLET = "rlm test"
+#: What its items that are no events become: dead letters for these reasons.
+LETTERS = (Reason.NOT_JSON, Reason.UNKNOWN_TYPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +151,10 @@ def _broken(evidence: Evidence, events: int, reached: int) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Items to push; the ids of the events that must be completed, and what becomes of the rest."""
+    """Items to push, and the ids of the events that must be completed; of the rest become `LETTERS` and a duplicate."""
 
     items: tuple[bytes, ...]
     events: frozenset[str]
-    letters: tuple[Reason, ...]
-    duplicates: int
 
 
 def make_batch(prefix: str, events_by_type: Mapping[str, int], now: float) -> Batch:
@@ -166,8 +166,7 @@ def make_batch(prefix: str, events_by_type: Mapping[str, int], now: float) -> Ba
     items = [_item(f"{prefix}-{number}", name, now) for number, name in enumerate(names, start=1)]
     events = frozenset(f"{prefix}-{number}:{name}" for number, name in enumerate(names, start=1))
     unknown = _item(f"{prefix}-0", prefix, now)
-    letters = (Reason.NOT_JSON, Reason.UNKNOWN_TYPE)
-    return Batch((*items, items[0], unknown, f"{prefix}: no JSON".encode()), events, letters, 1)
+    return Batch((*items, items[0], unknown, f"{prefix}: no JSON".encode()), events)
 
 
 def _item(item_id: str, name: str, now: float) -> bytes:
@@ -175,27 +174,19 @@ def _item(item_id: str, name: str, now: float) -> bytes:
     return msgspec.json.encode(fields)
 
 
-class Check(NamedTuple):
-    """One promise that a self-test checks: what is said if it was kept, and the faults if it was not."""
-
-    name: str
-    well: str
-    faults: list[str]
-
-
-def judge_batch(evidence: Evidence, batch: Batch, stage: Stage) -> Iterator[Check]:
-    """Check, step by step, whether the run of `batch` was as promised."""
+def judge_batch(evidence: Evidence, batch: Batch, stage: Stage) -> Iterator[tuple[str, str, list[str]]]:
+    """Check, step by step, whether the run of `batch` was as promised: yield (name, what was well, faults)."""
     calls, events = counted(len(evidence.arrivals), "call"), len(batch.events)
     endpoints = counted(len(stage.settings.endpoints), "endpoint")
-    letters = f"what is no event was set aside, with the reason: {', '.join(batch.letters)}"
+    letters = f"what is no event was set aside, with the reason: {', '.join(LETTERS)}"
     within = f"the API refused none, and by its count none of {endpoints} got too many"
     limits = [*evidence.refusals(), *evidence.exceeded()]
-    yield Check("events", f"all {events} were completed, each once", list(event_faults(evidence, batch)))
-    yield Check("idempotency", f"{calls}, each with its key", list(key_faults(evidence, batch)))
-    yield Check("limits", within, limits)
-    yield Check("record", "the run's record has them all", list(record_faults(evidence, batch)))
-    yield Check("dead letters", letters, list(_letter_faults(stage, batch)))
-    yield Check("books", "they balance, and nothing is left in the ledger", list(_book_faults(stage)))
+    yield ("events", f"all {events} were completed, each once", list(event_faults(evidence, batch)))
+    yield ("idempotency", f"{calls}, each with its key", list(key_faults(evidence, batch)))
+    yield ("limits", within, limits)
+    yield ("record", "the run's record has them all", list(record_faults(evidence, batch)))
+    yield ("dead letters", letters, list(_letter_faults(stage)))
+    yield ("books", "they balance, and nothing is left in the ledger", list(_book_faults(stage)))
 
 
 def event_faults(evidence: Evidence, batch: Batch) -> Iterator[str]:
@@ -228,19 +219,19 @@ def record_faults(evidence: Evidence, batch: Batch) -> Iterator[str]:
         "completed": events,
         "failed": 0,
         "leftover": 0,
-        "duplicates": batch.duplicates,
-        "invalid": len(batch.letters),
+        "duplicates": 1,
+        "invalid": len(LETTERS),
     }
     for what, number in expected.items():
         if evidence.record["counts"][what] != number:
             yield f"{what} is {evidence.record['counts'][what]}, not {number}"
 
 
-def _letter_faults(stage: Stage, batch: Batch) -> Iterator[str]:
+def _letter_faults(stage: Stage) -> Iterator[str]:
     found = Counter(msgspec.json.decode(raw)["reason"] for raw in stage.store.letters.all())
-    if found != Counter(str(reason) for reason in batch.letters):
+    if found != Counter(str(reason) for reason in LETTERS):
         there = ", ".join(f"{number} {reason}" for reason, number in sorted(found.items())) or "none"
-        yield f"there are {there}, not one each of {', '.join(batch.letters)}"
+        yield f"there are {there}, not one each of {', '.join(LETTERS)}"
 
 
 def _book_faults(stage: Stage) -> Iterator[str]:

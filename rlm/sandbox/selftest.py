@@ -202,8 +202,8 @@ class _Test:
         with self.result.step("run") as seen:
             record = stage.await_record(stage.start_run(), self._note_workers)
             seen.append(f"{record['state']} after {record['duration_seconds']:.1f} s")
-        for check in judge_batch(Evidence.of(stage, record), self.batch, stage):
-            self.result.judge(check.name, check.faults, check.well, _FAULT)
+        for name, well, faults in judge_batch(Evidence.of(stage, record), self.batch, stage):
+            self.result.judge(name, faults, well, _FAULT)
 
     def _note_workers(self) -> None:
         self.workers.update(one.pid for one in self.stage.store.processes.alive(Role.WORKER))
