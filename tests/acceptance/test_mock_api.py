@@ -251,6 +251,18 @@ def test_log_and_summary_are_read_over_http(tmp_path):
         }
 
 
+def test_the_file_can_be_followed_and_is_continued(tmp_path):
+    """A line is there before the call is answered, with the status to come; a server started again adds to it."""
+    path = tmp_path / "log.jsonl"
+    for lines in (1, 2):
+        with MockApi([one_type("1/minute", seconds=30.0)], log_path=path) as api, connect(api) as connection:
+            connection.request("POST", "/a", b"{}")
+            wait_until(lambda lines=lines: path.read_text().count("\n") == lines, "the line")
+
+            assert json.loads(path.read_text().splitlines()[-1])["status"] == 200
+            assert [arrival.status for arrival in api.arrivals] == [None]
+
+
 def test_a_budget_is_enforced_over_its_endpoints(tmp_path):
     """Over HTTP and in process the budget's count is of all its endpoints, and the endpoints' own is as ever."""
     account = Budget("account", Limit.parse("2/minute"))

@@ -33,7 +33,7 @@ def event_type(name, *paths, seconds=2.0, limit="2/minute"):
 
 
 def make(*types):
-    return Service(types or [event_type("T", "a", "b")], StoppedClock(), None, seed=1)
+    return Service(types or [event_type("T", "a", "b")], StoppedClock(), seed=1)
 
 
 def call(service, path="/a", *, at=100.0, body=None, method="POST"):

@@ -9,7 +9,9 @@ import asyncio
 import signal
 import threading
 from concurrent.futures import Future
+from contextlib import nullcontext
 from functools import partial
+from io import FileIO
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Self
 
@@ -63,7 +65,8 @@ class MockApi(Service):
         clock: Clock = system_clock,
         seed: int | None = None,
     ) -> None:
-        super().__init__(types, clock, log_path, seed)
+        super().__init__(types, clock, seed)
+        self._log_path = log_path
         self.host = host
         self.port = port
         #: The addresses it listens on that other hosts may reach, once it does.
@@ -139,15 +142,14 @@ class MockApi(Service):
         alive: set[ClientConnection] = set()
         server = await self._listen(alive)
         try:
-            self._log.open()
-            ready()
-            await ended.wait()
+            with FileIO(self._log_path, "a") if self._log_path else nullcontext() as self._log:
+                ready()
+                await ended.wait()
         finally:
             server.close()
             for connection in list(alive):
                 connection.reset()
             await asyncio.sleep(0)  # one turn of the loop, in which the sockets are closed
-            self._log.close()
 
     async def _listen(self, alive: set[ClientConnection]) -> asyncio.Server:
         loop = asyncio.get_running_loop()

@@ -1,9 +1,8 @@
-"""The log of arrivals, and the recount by which a whole run is judged."""
+"""What arrives at the mock API, and the recount by which a whole run is judged."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from io import FileIO
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,7 +11,6 @@ from rlm.core.endpoint import all_limited
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
-    from pathlib import Path
 
     from rlm.core.endpoint import Endpoint, Limit, Rule
 
@@ -48,37 +46,6 @@ class EndpointSummary(msgspec.Struct, frozen=True):
     cut: int
     most: int
     limit: str
-
-
-class ArrivalLog:
-    """All arrivals in order, in memory and, with a `path`, one JSON line each at the end of that file."""
-
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path
-        self._arrivals: list[Arrival] = []
-        self._file: FileIO | None = None
-
-    def open(self) -> None:
-        """Open the file; until then, and once it is closed, arrivals are kept in memory only. May raise OSError."""
-        if self._path:
-            self._file = FileIO(self._path, "a")  # unbuffered: a line is in the file once it is logged
-
-    def add(self, arrival: Arrival, status: int | None) -> None:
-        """Log `arrival`. Its line is written at once, so it shows the `status` that the answer is going to have."""
-        self._arrivals.append(arrival)
-        if self._file:
-            line = msgspec.structs.replace(arrival, status=status)
-            self._file.write(msgspec.json.encode(line) + b"\n")
-
-    def snapshot(self) -> list[Arrival]:
-        """Return what has arrived so far; safe to call from any thread."""
-        return self._arrivals.copy()
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file:
-            self._file.close()
-            self._file = None
 
 
 def recount(arrivals: Iterable[Arrival], rule: Rule) -> int:

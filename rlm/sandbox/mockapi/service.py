@@ -13,13 +13,13 @@ import msgspec
 
 from rlm.core.endpoint import Budget, Endpoint, all_limited
 from rlm.core.errors import ConfigurationError
-from rlm.sandbox.mockapi.arrivals import Arrival, ArrivalLog, EndpointSummary, by_limited, summarise
+from rlm.sandbox.mockapi.arrivals import Arrival, EndpointSummary, by_limited, summarise
 from rlm.sandbox.mockapi.connection import Reply
 from rlm.sandbox.mockapi.endpoint import CONTROL, Faults, NoAnswer, sites_by_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from io import FileIO
 
     from rlm.core.clock import Clock
     from rlm.core.endpoint import EventType, Limited
@@ -45,12 +45,14 @@ _decode_faults = msgspec.json.Decoder(dict[str, dict[str, Any]]).decode
 class Service:
     """The endpoints of `types`, and all that arrived there."""
 
-    def __init__(self, types: Sequence[EventType], clock: Clock, log_path: Path | None, seed: int | None) -> None:
+    def __init__(self, types: Sequence[EventType], clock: Clock, seed: int | None) -> None:
         self._sites = sites_by_path(types)
         self._by_name = {site.endpoint.name: site for site in self._sites.values()}
         self._clock = clock
         self._random = Random(seed)
-        self._log = ArrivalLog(log_path)
+        self._arrivals: list[Arrival] = []
+        #: Gets a line for each arrival, if there is one. It is unbuffered, so that it can be followed.
+        self._log: FileIO | None = None
 
     def cuts(self, path: str) -> bool:
         """Return whether the endpoint at this path is down, and count the connection that is cut for it."""
@@ -83,7 +85,7 @@ class Service:
     @property
     def arrivals(self) -> list[Arrival]:
         """What has arrived so far, in order; a copy, whose arrivals still learn their status."""
-        return self._log.snapshot()
+        return self._arrivals.copy()
 
     def faults(self) -> dict[str, Faults]:
         """Return the faults of each endpoint, by name."""
@@ -125,12 +127,18 @@ class Service:
         event_id = request.headers.get("idempotency-key")
         arrival = Arrival(at, site.endpoint.name, event_id, call.attempt, call.run_id, None, accepted)
         if isinstance(result, NoAnswer):
-            self._log.add(arrival, None)
+            self._note(arrival, None)
             return result
-        self._log.add(arrival, result.status)
+        self._note(arrival, result.status)
         answer = {"endpoint": site.endpoint.name, "event_id": event_id, "status": result.status}
         headers = self._retry_after(site, result.retry_after_seconds)
         return Reply(result.status, answer, headers, result.after_seconds, arrival)
+
+    def _note(self, arrival: Arrival, status: int | None) -> None:
+        """Keep an arrival. Its line is written at once, so it shows the `status` that the answer is going to have."""
+        self._arrivals.append(arrival)
+        if self._log:
+            self._log.write(msgspec.json.encode(msgspec.structs.replace(arrival, status=status)) + b"\n")
 
     def _retry_after(self, site: Site, seconds: float | None) -> dict[str, str]:
         if seconds is None or site.faults.retry_after == "none":
