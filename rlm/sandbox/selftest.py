@@ -80,11 +80,7 @@ class SelfTestResult:
 
     @contextmanager
     def step(self, name: str) -> Iterator[list[str]]:
-        """Take a step that succeeds unless it raises; it appends what it saw to the list.
-
-        Raises:
-            BrokenOffError: it failed, and was reported.
-        """
+        """Take a step that appends what it saw to the list; if it raises, report that and raise BrokenOffError."""
         seen: list[str] = []
         try:
             yield seen

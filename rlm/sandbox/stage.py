@@ -123,10 +123,7 @@ class Stage:
         return lines[-LOG_LINES:]
 
     def stop(self) -> None:
-        """Stop one process after the other, each in its grace period; all at once when a second signal asks for that.
-
-        They end in the order in which they were started.
-        """
+        """Stop the processes as they were started, each in its grace period; a second signal ends all at once."""
         self._group.end()
 
     @property

@@ -81,11 +81,7 @@ class MockApi(Service):
         return f"http://{host}:{self.port}"
 
     def set_fault(self, endpoint: str, **fields: Any) -> None:
-        """Set the faults of `endpoint` (`"*"`: of all) to `fields`, those of `Faults`; none if there are no fields.
-
-        Raises:
-            ConfigurationError: the endpoint or a field is unknown, or a value is not allowed.
-        """
+        """Replace the faults of `endpoint` (`"*"`: of all) by those that `fields` of `Faults` say, as `set_faults`."""
         self.set_faults({endpoint: fields})
 
     def start(self) -> None:

@@ -88,11 +88,7 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Faults:
-        """Return the faults in `fields`.
-
-        Raises:
-            ConfigurationError: a field is unknown or its value is not allowed; the message says what is.
-        """
+        """Return the faults in `fields`; raise ConfigurationError, which says what is allowed, if anything is not."""
         try:
             return msgspec.convert(fields, cls)
         except msgspec.ValidationError as error:

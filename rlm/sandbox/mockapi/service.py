@@ -72,11 +72,7 @@ class Service:
         return self._call(site, request, at)
 
     def set_faults(self, wanted: Mapping[str, Mapping[str, Any]]) -> None:
-        """Replace the faults of each endpoint named, `*` being all; all of them or none.
-
-        Raises:
-            ConfigurationError: a name, a field or a value is wrong.
-        """
+        """Replace the faults of each endpoint named, `*` being all; none if anything is wrong (ConfigurationError)."""
         checked = [(site, Faults.of(fields)) for name, fields in wanted.items() for site in self._named(name)]
         at = self._clock.monotonic()
         for site, faults in checked:
