@@ -19,7 +19,7 @@ from starlette.routing import Route
 from rlm import __version__
 from rlm.core.errors import ConfigurationError, StoreError
 from rlm.ledger.processes import Role
-from rlm.settings import resolve_token
+from rlm.settings.secrets import resolve_token
 from rlm.settings.values import check_token_text
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
 
