@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rlm.plan import Plan
     from rlm.plan.order import Sacrifice
     from rlm.plan.outlook import Outlook
-    from rlm.plan.situation import Course, Start
+    from rlm.plan.simulate import Course, Start
     from rlm.settings import Settings
 
 _NUMBERED = re.compile(r"(?P<stem>.*_)(?P<number>\d+)")
