@@ -9,7 +9,7 @@ import itertools
 import logging
 import re
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -58,7 +58,8 @@ class Request:
 
     def encode(self) -> bytes:
         """Return the body."""
-        return msgspec.json.encode(asdict(self) | {"item": msgspec.Raw(self.item)})
+        written = {name: getattr(self, name) for name in self.__slots__}
+        return msgspec.json.encode(written | {"item": msgspec.Raw(self.item)})
 
 
 def render(request: Request, url: str, headers: Mapping[str, str]) -> bytes:

@@ -47,17 +47,22 @@ local items, letters, events, base = tonumber(ARGV[3]), tonumber(ARGV[4]), tonum
 -- include fence
 -- include fence_run
 local at = 6
-local raw = {}
-for index = 1, items do
-  raw[index] = redis.call('LINDEX', staging, -index)
-  if not raw[index] or redis.sha1hex(raw[index]) ~= ARGV[at + index] then return {-1, 0} end
+local raw = redis.call('LRANGE', staging, -items, -1)
+if #raw < items then return {-1, 0} end
+for index = 1, items do  -- the oldest is the last
+  if redis.sha1hex(raw[items + 1 - index]) ~= ARGV[at + index] then return {-1, 0} end
 end
 at = at + items
 local checks = {[failed] = 'LLEN', [tally] = 'HLEN', [types] = 'SCARD', [sequence] = 'STRLEN'}
+for index = 1, events do checks[KEYS[7 + 2 * index]] = 'ZCARD' end
 for key, command in pairs(checks) do redis.call(command, key) end  -- refused, it is before anything is changed
+local known, new = {}, 0
 for index = 1, events do
-  redis.call('ZCARD', KEYS[7 + 2 * index])
-  if type(redis.pcall('HLEN', KEYS[6 + 2 * index])) == 'table' then return {-2, index} end
+  local event = KEYS[6 + 2 * index]
+  local fields = known[event] or redis.pcall('HLEN', event)
+  if type(fields) == 'table' then return {-2, index} end
+  known[index], known[event] = fields > 0, 1  -- the second of the same chunk is known as well
+  if not known[index] then new = new + 1 end
 end
 for index = 1, letters do
   redis.call('LPUSH', failed, ARGV[at + index])
@@ -65,28 +70,33 @@ end
 at = at + letters
 local time = redis.call('TIME')
 local taken_at = string.format('%.3f', time[1] + time[2] / 1000000)
-local taken, duplicates = 0, 0
+local arrival = new > 0 and redis.call('INCRBY', sequence, new) - new
+local waiting, taken = {}, {}
 for index = 1, events do
   local event, pending = KEYS[6 + 2 * index], KEYS[7 + 2 * index]
   local item, event_id, type, wallet, priority =
     tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], tonumber(ARGV[at + 5])
   at = at + 5
-  if redis.call('EXISTS', event) == 1 then
-    duplicates = duplicates + 1
-  else
-    local score = string.format('%.0f', (100 - priority) * base + redis.call('INCR', sequence))
-    redis.call('HSET', event, 'type', type, 'wallet', wallet, 'item', raw[item], 'score', score, 'taken_in', run_id,
-      'taken_at', taken_at)
-    redis.call('ZADD', pending, score, event_id)
-    redis.call('SADD', types, type)
-    redis.call('HINCRBY', tally, 'taken:' .. type, 1)
-    taken = taken + 1
+  if not known[index] then
+    arrival = arrival + 1
+    local score = string.format('%.0f', (100 - priority) * base + arrival)
+    redis.call('HSET', event, 'type', type, 'wallet', wallet, 'item', raw[items + 1 - item], 'score', score, 'taken_in',
+      run_id, 'taken_at', taken_at)
+    waiting[pending] = waiting[pending] or {}
+    table.insert(waiting[pending], score)
+    table.insert(waiting[pending], event_id)
+    taken[type] = (taken[type] or 0) + 1
   end
 end
-redis.call('HINCRBY', tally, 'duplicates', duplicates)
+for pending, scored in pairs(waiting) do redis.call('ZADD', pending, unpack(scored)) end
+for type, number in pairs(taken) do
+  redis.call('SADD', types, type)
+  redis.call('HINCRBY', tally, 'taken:' .. type, number)
+end
+redis.call('HINCRBY', tally, 'duplicates', events - new)
 redis.call('HINCRBY', tally, 'invalid', letters)
 redis.call('LTRIM', staging, 0, -(items + 1))
-return {taken, duplicates}
+return {new, events - new}
 
 --- take_giant
 -- Makes a dead letter of a staged item that was set aside because it is too large to be read.
