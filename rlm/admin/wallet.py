@@ -9,8 +9,8 @@ from rlm.admin.letters import letter_of_wallet
 from rlm.core.clock import isoformat
 from rlm.core.event import type_of
 from rlm.core.trail import Place
+from rlm.ledger.reading import field_of_each, scores
 from rlm.ledger.reading.backlog import MOST_ITEMS
-from rlm.ledger.reading.events import field_of_each, scores
 from rlm.ledger.reading.waiting import EventFilter, waiting_page
 
 if TYPE_CHECKING:

@@ -30,8 +30,7 @@ class What(StrEnum):
     RESUME = "resume"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to"}):
     """One change, `at` in seconds since 1970 by the clock of Redis, `by` user@host or `BY_FILE`.
 
     Of a limit, `before` and `after` are its texts, `before` being None for the first that was published. Of a pause,
@@ -51,15 +50,13 @@ class Change:
         return (self.before or "").replace("open", "resting")
 
 
-class _Record(msgspec.Struct, rename={"before": "from", "after": "to"}):
-    """A change as it is kept."""
-
-    by: str
-    name: str
-    what: What
-    after: str | None
-    at: float | msgspec.UnsetType = msgspec.UNSET
-    before: str | msgspec.UnsetType | None = msgspec.UNSET
+def is_change(raw: bytes) -> bool:
+    """Return whether an entry of the list is a change."""
+    try:
+        msgspec.json.decode(raw, type=Change)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 class Changes(Part):
@@ -72,7 +69,7 @@ class Changes(Part):
             StoreError: Redis did not answer; whether it is recorded is not known.
         """
         ((seconds, microseconds),) = self._batch([("TIME",)])
-        record = msgspec.json.encode(_Record(by, name, what, after, seconds + microseconds / MICROSECONDS, before))
+        record = msgspec.json.encode(Change(seconds + microseconds / MICROSECONDS, by, name, what, before, after))
         changes = self._keys.changes
         self._batch([("LPUSH", changes, record), ("LTRIM", changes, 0, MOST_CHANGES - 1)], transaction=True)
 
@@ -80,20 +77,7 @@ class Changes(Part):
     def newest(self, number: int = MOST_CHANGES) -> list[Change]:
         """Return the newest `number` changes, newest first."""
         found = self._lrange(self._keys.changes, 0, max(0, number - 1))
-        return [_read(raw) for raw in found]
-
-    @staticmethod
-    def is_change(raw: bytes) -> bool:
-        """Return whether an entry of the list is a change."""
-        try:
-            _read(raw)
-        except (ValueError, RecursionError):
-            return False
-        return True
-
-    def limits(self, name: str) -> list[tuple[float, str]]:
-        """Return the limits that an endpoint or a budget had; see `limits_of`."""
-        return limits_of(name, self.newest())
+        return [msgspec.json.decode(raw, type=Change) for raw in found]
 
 
 def limits_of(name: str, newest: Iterable[Change]) -> list[tuple[float, str]]:
@@ -111,12 +95,7 @@ def limits_of(name: str, newest: Iterable[Change]) -> list[tuple[float, str]]:
 
 def record_of(by: str, name: str, what: What, after: str | None = None) -> bytes:
     """Write a change for a script, which adds when it was made and what was there before."""
-    return msgspec.json.encode(_Record(by, name, what, after))
-
-
-def _read(raw: bytes) -> Change:
-    one = msgspec.json.decode(raw, type=_Record)
-    return Change(one.at or 0.0, one.by, one.name, one.what, one.before or None, one.after)
+    return msgspec.json.encode({"by": by, "name": name, "what": what, "to": after})
 
 
 @dataclass(frozen=True, slots=True)

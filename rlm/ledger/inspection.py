@@ -18,6 +18,7 @@ from rlm.core.errors import StoreError
 from rlm.ledger import schema
 from rlm.ledger.claims import is_note
 from rlm.ledger.connect import text, translated
+from rlm.ledger.control import is_change
 from rlm.ledger.keys import BROKER, KeyType
 from rlm.ledger.processes import Role
 from rlm.ledger.scripts import batch
@@ -106,7 +107,7 @@ def _always(store: Store, now_us: int) -> Iterator[_Place]:
     for name, kind, test in schema.ALWAYS:
         yield _Place(name, getattr(keys, name), kind, test=test)
     yield _Place("filed", keys.limits_filed, KeyType.HASH, test=schema.both(schema.is_text, schema.is_limit))
-    yield _Place("changes", keys.changes, KeyType.LIST, test=store.changes.is_change)
+    yield _Place("changes", keys.changes, KeyType.LIST, test=is_change)
     yield _Place("last_tick", keys.last_tick, KeyType.STRING, test=lambda raw: schema.is_moment(raw, latest))
     for name, kind in BROKER.items():
         if "WORKER" not in name:

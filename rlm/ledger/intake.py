@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rlm.core.clock import system_clock
 from rlm.core.event import MAX_PRIORITY, BadItemError, Excerpt, Excerpting, decode_item, encode_letter
@@ -12,7 +13,6 @@ from rlm.core.failpoints import crash_point
 from rlm.core.text import is_name
 from rlm.ledger.connect import translated, translating
 from rlm.ledger.keys import longest_item
-from rlm.ledger.lists import Giants
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import Part
 
@@ -36,6 +36,9 @@ CHUNK_WRITTEN = 500
 #: Bytes of an item that its letters hold altogether; those beyond the first that exceed it hold an excerpt.
 WHOLE_BYTES = 256_000
 
+#: A giant is read so many bytes at a time; a multiple of 3, so that base64 of the pieces is that of the whole.
+PIECE_BYTES = 3 * 2**18
+
 #: What `take_chunk` returns if the key of an event holds something else.
 _NO_HASH = -2
 
@@ -46,6 +49,50 @@ PRIORITY_STEP = 2**42
 def order_offset(priority: int) -> int:
     """Return what `priority` adds to an event's order score: the higher the priority, the smaller, the earlier."""
     return (MAX_PRIORITY - priority) * PRIORITY_STEP
+
+
+class Giants(Part):
+    """The giants of one list, entries that are too large to be read. Setting one aside needs the lease's token.
+
+    Redis has to copy an element of a list to tell its size; for a string it does not, and can return a part of it. So
+    an entry of more than `longest` bytes is moved to a string of its own when it is found. The list of what was set
+    aside has its name. Nobody can guess that name, so no item is mistaken for it.
+    """
+
+    def __init__(self, client: redis.Redis, keys: Keys, entries: str, longest: int) -> None:
+        """Read the list at the key `entries`, entries of at most `longest` bytes."""
+        super().__init__(client, keys)
+        self._entries = entries
+        self._longest = longest
+
+    def peek(self, token: int, count: int, size: int) -> tuple[str, list[bytes]]:
+        """Return the name of the oldest giant, "" without one, and the oldest entries before the next giant.
+
+        Of those at most `count`, and no more after `size` bytes.
+
+        Raises:
+            FencedError: there is a giant to be set aside, and the lease is no longer the caller's.
+        """
+        keys, name = self._keys, secrets.token_hex(16)
+        names = [self._entries, keys.aside(self._entries), keys.giant(name), keys.lease]
+        giant, *entries = self._run("peek_items", names, [token, count, size, self._longest, name])
+        return giant.decode(), entries
+
+    def size(self, name: str) -> int:
+        """Return the size of a giant in bytes; 0 when it was taken meanwhile."""
+        with translated(self._client):
+            return self._client.strlen(self._keys.giant(name))
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """Yield a giant piece by piece; nothing when it was taken meanwhile."""
+        start = 0
+        while True:
+            with translated(self._client):
+                piece = self._client.getrange(self._keys.giant(name), start, start + PIECE_BYTES - 1)
+            if not piece:
+                return
+            yield cast("bytes", piece)
+            start += PIECE_BYTES
 
 
 @dataclass(frozen=True, slots=True)

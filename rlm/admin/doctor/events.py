@@ -13,9 +13,9 @@ from rlm.core.text import named, span
 from rlm.core.trail import Place
 from rlm.ledger.outage import LASTING_SECONDS
 from rlm.ledger.processes import Role
+from rlm.ledger.reading import count_due, field_of_each, scores
 from rlm.ledger.reading.backlog import item_pages
 from rlm.ledger.reading.books import books, miscounted
-from rlm.ledger.reading.events import count_due, field_of_each, scores
 from rlm.plan.cause import verdict, went_wrong
 
 if TYPE_CHECKING:
