@@ -12,6 +12,7 @@ from rlm.core.run import State, Trigger, started_at_of
 from rlm.ledger.control import BY_FILE, What
 from rlm.ledger.inspection import inspect
 from rlm.ledger.quarantine import Successor
+from rlm.ledger.schema import ZSETS
 from rlm.processes.grace import longest_call
 from scheduler.ticks import open_run
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 #: How often it looks by itself, seconds, and at most after Redis refused something.
 LOOK_SECONDS = 3.0
 AGAIN_SECONDS = 0.2
-
-#: Sorted sets whose events are found again by their hashes.
-_LEDGER = ("pending", "backoff", "spent", "released", "inflight", "retried")
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +48,14 @@ class Mender:
             "tally": self._restate,
             "current": self._restore_run,
             "run": self._reopen,
-            **dict.fromkeys(_LEDGER, self._adopt),
+            **dict.fromkeys(ZSETS, self._adopt),
         }
         self._then: dict[str, Callable[[KeyFlaw], Successor]] = {
             "window": self._hold,
             "health": self._hold,
             "epoch": self._distrust,
             "limits": self._limits_by_hand,
-            "filed": self._limits_filed,
+            "limits_filed": self._limits_filed,
         }
 
     def step(self) -> None:
@@ -149,7 +147,7 @@ class Mender:
     def _limits_filed(self, _flaw: KeyFlaw) -> Successor:
         """Note the file's limits as published; otherwise those set by hand would be replaced by them."""
         limited = all_limited(self._store.settings.endpoints.values())
-        return Successor("filed", {one.name: one.limit.text for one in limited})
+        return Successor("limits_filed", {one.name: one.limit.text for one in limited})
 
     # -- what is repaired afterwards
 

@@ -50,15 +50,6 @@ class Change(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to
         return (self.before or "").replace("open", "resting")
 
 
-def is_change(raw: bytes) -> bool:
-    """Return whether an entry of the list is a change."""
-    try:
-        msgspec.json.decode(raw, type=Change)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
 class Changes(Part):
     """The newest changes, written in the step that makes them."""
 
