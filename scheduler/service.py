@@ -15,11 +15,11 @@ from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Trigger
 from rlm.ledger import revive
+from rlm.ledger.control import ChangeTeller
 from rlm.ledger.outage import Outage
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker
 from scheduler.conductor import Conductor, HandedOverError
 from scheduler.housekeeping import Housekeeper
-from scheduler.inspection import ChangeTeller
 from scheduler.leader import Duty, Leader
 from scheduler.ticks import Ticks, last_due, open_run, serve_tick, start_clock
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -15,11 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rlm.core.endpoint import Limited
+    from rlm.ledger import Store
 
 #: Records kept, the newest.
 MOST_CHANGES = 1000
 #: Who changes a limit that follows the configuration file.
 BY_FILE = "file"
+#: How many of the newest changes are logged at once: more than anybody makes between two looks.
+LOOKED_AT = 100
+
+log = logging.getLogger(__name__)
 
 
 class What(StrEnum):
@@ -87,6 +93,38 @@ def limits_of(name: str, newest: Iterable[Change]) -> list[tuple[float, str]]:
 def record_of(by: str, name: str, what: What, after: str | None = None) -> bytes:
     """Write a change for a script, which adds when it was made and what was there before."""
     return msgspec.json.encode({"by": by, "name": name, "what": what, "to": after})
+
+
+class ChangeTeller:
+    """Logs each change that an operator makes once. Those before its first look were logged by another."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._told: set[Change] | None = None
+
+    def tell(self, *, aloud: bool) -> None:
+        """Note what was changed since the last look, and log it if `aloud`.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        newest = self._store.changes.newest(LOOKED_AT)
+        if aloud and self._told is not None:
+            for change in reversed(newest):
+                if change not in self._told and change.by != BY_FILE:
+                    log.info("%s", _words(change), extra={"action": f"{change.what}_endpoint", "endpoint": change.name})
+        self._told = set(newest)
+
+
+def _words(change: Change) -> str:
+    match change.what:
+        case What.LIMIT:
+            return f"{change.by} changed the limit of {change.name} from {change.before} to {change.after}"
+        case What.PAUSE:
+            how_long = change.after if change.after == "until resumed" else f"for {change.after}"
+            return f"{change.by} paused {change.name} {how_long}"
+        case What.RESUME:
+            return f"{change.by} resumed {change.name}" + (f", which was {change.ended}" if change.before else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Data-loss detection: has Redis forgotten slots that were taken, or has its clock stepped?
 
-It forgets if it comes back empty or in an older state. An epoch is a time in which Redis forgot nothing, with the number
+It forgets if it comes back empty or in an older state. An epoch is a time in which it forgot nothing, with the number
 of slots taken in it. The conductor keeps the newest number that it has seen, in memory and in a file. It vouches for a
 server process only if that remembers as many.
 """
