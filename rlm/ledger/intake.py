@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from rlm.core.clock import system_clock
 from rlm.core.event import MAX_PRIORITY, BadItemError, Excerpt, Excerpting, decode_item, encode_letter
@@ -95,36 +94,14 @@ class Giants(Part):
             start += PIECE_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class _NewEvent:
-    """An event to be written: the index of its item in the chunk, from 1, and what the ledger needs of it."""
+class _NewEvent(NamedTuple):
+    """An event as `take_chunk` reads it; `item` is the index of its item in the chunk, from 1."""
 
     item: int
     event_id: str
     type: str
     wallet_name: str
     priority: int
-
-
-@dataclass(slots=True)
-class _Chunk:
-    digests: list[str] = field(default_factory=list)
-    letters: list[bytes] = field(default_factory=list)
-    entries: list[_NewEvent] = field(default_factory=list)
-    written_bytes: int = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether to take it before another item is added."""
-        return self.written_bytes > CHUNK_WRITTEN_BYTES or len(self.letters) + len(self.entries) > CHUNK_WRITTEN
-
-    def add_entry(self, entry: _NewEvent, raw: bytes) -> None:
-        self.entries.append(entry)
-        self.written_bytes += len(raw)
-
-    def add_letter(self, letter: bytes) -> None:
-        self.letters.append(letter)
-        self.written_bytes += len(letter)
 
 
 class Intake(Part):
@@ -176,66 +153,59 @@ class Intake(Part):
             yield 0
         letter = _letter(excerpting.excerpt(), BadItemError.too_large(size, self._max_item_bytes), run_id)
         names = self._keys
-        keys = [
-            names.lease,
-            names.run(run_id),
-            names.tally(run_id),
-            names.aside(names.processing),
-            names.giant(name),
-            names.failed,
-        ]
+        keys = [names.lease, names.run(run_id), names.tally(run_id)]
+        keys += [names.aside(names.processing), names.giant(name), names.failed]
         self._run("take_giant", keys, [token, run_id, name, letter])
 
     def _take_chunk(
         self, token: int, run_id: str, items: Sequence[bytes], priorities: Mapping[str, int]
     ) -> tuple[int, int]:
-        chunk = _Chunk()
+        digests: list[str] = []
+        letters: list[bytes] = []
+        events: list[_NewEvent] = []
+        written_bytes = 0
         for index, raw in enumerate(items, start=1):
-            chunk.digests.append(hashlib.sha1(raw, usedforsecurity=False).hexdigest())
-            self._sort(raw, index, run_id, priorities, chunk)
-            if chunk.is_full:
+            digests.append(hashlib.sha1(raw, usedforsecurity=False).hexdigest())
+            new_events, new_letters = self._sort(raw, index, run_id, priorities)
+            events += new_events
+            letters += new_letters
+            written_bytes += len(new_events) * len(raw) + sum(map(len, new_letters))
+            if written_bytes > CHUNK_WRITTEN_BYTES or len(letters) + len(events) > CHUNK_WRITTEN:
                 break
         names = self._keys
-        keys = [
-            names.lease,
-            names.run(run_id),
-            names.tally(run_id),
-            names.processing,
-            names.failed,
-            names.types,
-            names.sequence,
-        ]
-        args: list[Argument] = [
-            token,
-            run_id,
-            len(chunk.digests),
-            len(chunk.letters),
-            len(chunk.entries),
-            PRIORITY_STEP,
-        ]
-        args += [*chunk.digests, *chunk.letters]
-        for entry in chunk.entries:
-            keys += [names.event(entry.event_id), names.pending(entry.type)]
-            args += [entry.item, entry.event_id, entry.type, entry.wallet_name, entry.priority]
+        keys = [names.lease, names.run(run_id), names.tally(run_id), names.processing]
+        keys += [names.failed, names.types, names.sequence]
+        args: list[Argument] = [token, run_id, len(digests), len(letters), len(events), PRIORITY_STEP]
+        args += [*digests, *letters]
+        for one in events:
+            keys += [names.event(one.event_id), names.pending(one.type)]
+            args += one
         taken, duplicates = self._run("take_chunk", keys, args)
         if taken == _NO_HASH:  # else its item would be taken for a duplicate, and nobody would have it
-            event = names.event(chunk.entries[duplicates - 1].event_id)
+            event = names.event(events[duplicates - 1].event_id)
             self._quarantine.set_aside(token, event, "is no hash, as an event is")
         return taken, duplicates
 
-    def _sort(self, raw: bytes, index: int, run_id: str, priorities: Mapping[str, int], chunk: _Chunk) -> None:
-        """Put one item's events among the chunk's entries, what is wrong with it among its letters."""
+    def _sort(
+        self, raw: bytes, index: int, run_id: str, priorities: Mapping[str, int]
+    ) -> tuple[list[_NewEvent], list[bytes]]:
+        """Return the events of an item, and the letters of what is wrong with it."""
         try:
             item = decode_item(raw, self._max_item_bytes)
         except BadItemError as error:
-            chunk.add_letter(_letter(raw, error, run_id))
-            return
-        for event in item.events:
-            if event.type in priorities:
-                priority = priorities[event.type] if item.priority is None else item.priority
-                chunk.add_entry(_NewEvent(index, event.id, event.type, item.wallet_name, priority), raw)
-        for letter in _unknown(raw, item, priorities, run_id):
-            chunk.add_letter(letter)
+            return [], [_letter(raw, error, run_id)]
+        events = [
+            _NewEvent(
+                index,
+                one.id,
+                one.type,
+                item.wallet_name,
+                priorities[one.type] if item.priority is None else item.priority,
+            )
+            for one in item.events
+            if one.type in priorities
+        ]
+        return events, list(_unknown(raw, item, priorities, run_id))
 
     @translating
     def ever_taken(self) -> int:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from rlm.core.event import Item
     from rlm.ledger.keys import Keys
+    from rlm.ledger.scripts import Argument
 
 #: What is read of the letters at once, at the most: letters, and bytes of them after which no more is read.
 _PAGE = 500
@@ -94,22 +95,20 @@ class Letters(Part):
         if is_excerpt(letter):
             raise TruncatedLetterError(letter.reason, "the letter holds only the beginning of its item")
         item, keys, event = _item_of(letter), self._keys, letter.event_id or ""
-        if not event:
-            return self._run_retry([keys.failed, keys.events, keys.retried("")], [raw, "", "", "", item, 0])
-        name = type_of(event)
-        if name not in priorities:
-            raise BadItemError.unknown_type(name)
-        decoded = decode_item(item, max_bytes=len(item))
-        if not _is_own(event, decoded):
-            raise BadItemError.unknown_type(event.removeprefix(f"{decoded.id}:"))
-        priority = priorities[name] if decoded.priority is None else decoded.priority
-        return self._run_retry(
-            [keys.failed, keys.event(event), keys.retried(name)],
-            [raw, event, name, decoded.wallet_name, item, order_offset(priority)],
-        )
-
-    def _run_retry(self, keys: list[str], args: list[str | bytes | int]) -> bool:
-        return cast("int", self._run("retry_letter", [*keys, self._keys.types, self._keys.sequence], args)) > 0
+        if event:
+            name = type_of(event)
+            if name not in priorities:
+                raise BadItemError.unknown_type(name)
+            decoded = decode_item(item, max_bytes=len(item))
+            if not _is_own(event, decoded):
+                raise BadItemError.unknown_type(event.removeprefix(f"{decoded.id}:"))
+            priority = priorities[name] if decoded.priority is None else decoded.priority
+            targets = [keys.event(event), keys.retried(name)]
+            args: list[Argument] = [event, name, decoded.wallet_name, item, order_offset(priority)]
+        else:
+            targets, args = [keys.events, keys.retried("")], ["", "", "", item, 0]
+        names = [keys.failed, *targets, keys.types, keys.sequence]
+        return bool(self._run("retry_letter", names, [raw, *args]) > 0)
 
     def drop(self, raw: bytes) -> bool:
         """Remove a letter for good and forget its event, if it failed with this letter; False when it was gone."""
