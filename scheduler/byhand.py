@@ -25,7 +25,10 @@ _CAMPAIGN_SECONDS = 0.2
 
 
 class HandConductor:
-    """Conducts one run in the foreground, as a scheduler would."""
+    """Conducts one run in the foreground, as a scheduler would.
+
+    Its methods raise FencedError if another took the lease over, and StoreError if Redis did not answer.
+    """
 
     def __init__(self, store: Store, wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool = False) -> None:
         """Conduct on `store`; with `allow_volatile` also if its Redis keeps no append-only file."""
@@ -45,7 +48,6 @@ class HandConductor:
 
         Raises:
             RunError: a living one holds it.
-            StoreError: Redis did not answer.
         """
         until = system_clock.monotonic() + seconds
         while not self._leader.campaign():
@@ -59,12 +61,7 @@ class HandConductor:
             raise StoreUnfitError(unfit)
 
     def await_supervisor(self, seconds: float) -> None:
-        """Wait up to `seconds` for the supervisor that was just started, or a run would miss it and raise an alarm.
-
-        Raises:
-            FencedError: another took the lease over.
-            StoreError: Redis did not answer.
-        """
+        """Wait up to `seconds` for the supervisor that was just started, or a run would miss it and raise an alarm."""
         until = system_clock.monotonic() + seconds
         while not self._store.processes.alive(Role.SUPERVISOR):
             if system_clock.monotonic() > until or self._stop.graceful:

@@ -111,11 +111,8 @@ class Ticks:
 def serve_tick(store: Store, token: int, *, away: bool) -> bool:
     """Open the run of the tick that is due, then note the tick; return whether there is a run.
 
-    A tick that is noted was served, whoever dies in between. `away`: Redis failed recently.
-
-    Raises:
-        FencedError: `token` is not the lease's.
-        StoreError: Redis did not answer; the tick is to be served again.
+    A tick that is noted was served, whoever dies in between; after a StoreError it is to be served again. `away`: Redis
+    failed recently.
     """
     settings = store.settings
     now = system_clock.now()
@@ -198,9 +195,6 @@ def open_run(store: Store, token: int, trigger: Trigger, tick: float, *, away: b
 
     In its record times are by the clock of Redis. If both clocks agree to `AGREE_SECONDS` the tick's time stands.
     `away`: Redis failed recently.
-
-    Raises:
-        FencedError: `token` is not the lease's.
     """
     window_seconds = store.settings.run.window_seconds
     now, now_us = system_clock.now(), store.now_us()

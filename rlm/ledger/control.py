@@ -60,11 +60,7 @@ class Changes(Part):
     """The newest changes, written in the step that makes them."""
 
     def note(self, by: str, name: str, what: What, before: str | None, after: str | None) -> None:
-        """Record a change that is made now, apart from the step that makes it.
-
-        Raises:
-            StoreError: Redis did not answer; whether it is recorded is not known.
-        """
+        """Record a change that is made now, apart from the step that makes it."""
         ((seconds, microseconds),) = self._batch([("TIME",)])
         record = msgspec.json.encode(Change(seconds + microseconds / MICROSECONDS, by, name, what, before, after))
         changes = self._keys.changes
@@ -103,11 +99,7 @@ class ChangeTeller:
         self._told: set[Change] | None = None
 
     def tell(self, *, aloud: bool) -> None:
-        """Note what was changed since the last look, and log it if `aloud`.
-
-        Raises:
-            StoreError: Redis did not answer.
-        """
+        """Note what was changed since the last look, and log it if `aloud`."""
         newest = self._store.changes.newest(LOOKED_AT)
         if aloud and self._told is not None:
             for change in reversed(newest):
@@ -136,31 +128,22 @@ class Resumed:
 
 
 class Control(Part):
-    """Each change is made for all workers at once, and recorded in the same step."""
+    """Each change is made for all workers at once, and recorded in the same step.
+
+    After a StoreError it is not known whether it was made.
+    """
 
     def limit(self, limited: Limited, limit: str, by: str) -> str:
         """Set a limit, which holds until the file's value for it changes; return the one before.
 
         The window keeps its history, so nothing is allowed twice. `limited` is as the configuration has it.
-
-        Raises:
-            StoreError: Redis did not answer; whether it is set is not known.
         """
-        keys = self._keys
         record = record_of(by, limited.name, What.LIMIT, limit)
-        before = self._run(
-            "set_limit",
-            [keys.limits, keys.limits_filed, keys.changes],
-            [limited.name, limit, limited.limit.text, MOST_CHANGES, record],
-        )
-        return text(before)
+        keys = [self._keys.limits, self._keys.limits_filed, self._keys.changes]
+        return text(self._run("set_limit", keys, [limited.name, limit, limited.limit.text, MOST_CHANGES, record]))
 
     def pause(self, limited: Limited, by: str, seconds: float | None = None) -> None:
-        """Let no new call go to `limited`, for `seconds` or until it is resumed. Calls under way are not cut.
-
-        Raises:
-            StoreError: Redis did not answer; whether it is paused is not known.
-        """
+        """Let no new call go to `limited`, for `seconds` or until it is resumed. Calls under way are not cut."""
         pause_us = -1 if seconds is None else round(seconds * MICROSECONDS)
         record = record_of(by, limited.name, What.PAUSE, "until resumed" if seconds is None else f"{seconds:g} s")
         self._run("pause_endpoint", self._both(limited), [pause_us, by, MOST_CHANGES, record])
@@ -169,9 +152,6 @@ class Control(Part):
         """End a pause, and a rest for what the endpoint answered; its next call is then its probe.
 
         A rest because its window cannot be trusted stays: without it a limit could be exceeded.
-
-        Raises:
-            StoreError: Redis did not answer; whether it is resumed is not known.
         """
         record = record_of(by, limited.name, What.RESUME)
         paused, rested = self._run("resume_endpoint", self._both(limited), [MOST_CHANGES, record])

@@ -13,7 +13,7 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -65,8 +65,7 @@ class Epoch:
     slots: int
 
 
-@dataclass(frozen=True, slots=True)
-class Vouched:
+class Vouched(NamedTuple):
     """The result of vouching, the time of Redis, and by how much its clock was ever moved (microseconds).
 
     `why` says why windows cannot be trusted, if somebody found that out and could not hold the endpoints.
@@ -78,8 +77,7 @@ class Vouched:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Renewal:
+class Renewal(NamedTuple):
     """When windows could not be trusted for the last time (seconds since 1970), and why."""
 
     at: float
@@ -152,11 +150,7 @@ class Epochs(Part):
         self._conducted = False
 
     def claim(self) -> None:
-        """Claim the directory of the file, before anything is read of it or written.
-
-        Raises:
-            UnsafeError: another user made it, or could write to it.
-        """
+        """Claim the directory of the file, before anything is read of it or written; see `EpochFile.claim`."""
         self._file.claim()
 
     @property

@@ -68,9 +68,6 @@ class Giants(Part):
         """Return the name of the oldest giant, "" without one, and the oldest entries before the next giant.
 
         Of those at most `count`, and no more after `size` bytes.
-
-        Raises:
-            FencedError: there is a giant to be set aside, and the lease is no longer the caller's.
         """
         keys, name = self._keys, secrets.token_hex(16)
         names = [self._entries, keys.aside(self._entries), keys.giant(name), keys.lease]
@@ -119,9 +116,6 @@ class Intake(Part):
         Staging is emptied first, then what is on the audit list at that moment is staged, once a run, and emptied.
         `priorities` holds each configured type's own priority. Between chunks the caller may stop, or prolong its
         lease; what is still staged then stays for the next drain.
-
-        Raises:
-            FencedError: the lease or the run is no longer the caller's.
         """
         yield from self._empty_staging(token, run_id, priorities)
         keys = self._keys

@@ -129,9 +129,6 @@ class Letters(Part):
         """Return what is next to be archived: the name of a giant or "", and some of the oldest entries, oldest first.
 
         Entries are surplus while there are more than `keep`, or they take more memory than `keep_bytes`.
-
-        Raises:
-            FencedError: there is a giant to be set aside, and the lease is no longer the caller's.
         """
         number, size = min(_CHUNK, self.count() - keep), _CHUNK_BYTES
         if number <= 0 and (over := (self.held_bytes() or 0) - keep_bytes) > 0:

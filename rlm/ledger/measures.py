@@ -140,11 +140,7 @@ class Measuring:
         self._expected: Mapping[Pair, Expected] = _expected(self._followed)
 
     def look(self) -> list[Completed]:
-        """Read what has happened since the last look; return the calls that were completed.
-
-        Raises:
-            StoreError: Redis did not answer; the next look reads what this one missed.
-        """
+        """Read what has happened since the last look that succeeded; return the calls that were completed."""
         completed, failing = self._store.measures.follow(self._run_id, self._read)
         self._read += len(completed)
         changed: dict[Pair, Following] = {}

@@ -92,11 +92,7 @@ class SelfTests:
         return left
 
     def sweep(self, prefix: str, test: SelfTest) -> int:
-        """Delete the keys of a self-test; return how many there were.
-
-        Raises:
-            ValueError: `prefix` is not one that `new_prefix` makes.
-        """
+        """Delete the keys of a self-test; return how many there were. Raises ValueError for any other prefix."""
         swept = 0
         for keys in self._pages(prefix, test):
             with translated(self._client):
