@@ -42,18 +42,15 @@ class Finding:
     severity: Severity = Severity.ERROR
 
 
-def good(name: str, message: str) -> Finding:
-    """Return a finding that all is well with `name`."""
+def _good(name: str, message: str) -> Finding:
     return Finding(name, ok=True, message=message)
 
 
-def warning(name: str, message: str, remedy: str) -> Finding:
-    """Return a finding that RLM works, but at a risk."""
+def _warning(name: str, message: str, remedy: str) -> Finding:
     return Finding(name, ok=False, message=message, remedy=remedy, severity=Severity.WARNING)
 
 
-def fault(name: str, message: str, remedy: str) -> Finding:
-    """Return a finding that something does not work."""
+def _fault(name: str, message: str, remedy: str) -> Finding:
     return Finding(name, ok=False, message=message, remedy=remedy)
 
 
@@ -89,7 +86,7 @@ def check_fitness(store: Store, *, allow_volatile: bool = False) -> Fitness:
             info = client.info()
         except redis.ResponseError as error:
             remedy = "allow the user of redis.url to ask (ACL SETUSER name +info)"
-            return Fitness((fault("info", f"it does not say what it is ({error})", remedy),))
+            return Fitness((_fault("info", f"it does not say what it is ({error})", remedy),))
         sentinel = goes_by_sentinel(client)
         return judge(info, _settings(client), sentinel=sentinel, allow_volatile=allow_volatile)
 
@@ -136,23 +133,23 @@ def _state(info: Mapping[str, Any]) -> Iterator[Finding]:
     text = str(info["redis_version"])  # Valkey tells here which Redis it stands for
     shown = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {text}"
     if tuple(int(part) if part.isdecimal() else 0 for part in text.split(".")) >= OLDEST_VERSION:
-        yield good("version", f"it is {shown}")
+        yield _good("version", f"it is {shown}")
     else:
         oldest = ".".join(map(str, OLDEST_VERSION))
-        yield fault("version", f"it is {shown}, older than {oldest}", "upgrade it, or use another")
+        yield _fault("version", f"it is {shown}, older than {oldest}", "upgrade it, or use another")
     if info.get("loading"):
-        yield fault("loading", "it is still reading its data", "wait until it has, and try again")
+        yield _fault("loading", "it is still reading its data", "wait until it has, and try again")
     else:
-        yield good("loading", "it has read all its data")
+        yield _good("loading", "it has read all its data")
     if info.get("role") == "master":
-        yield good("role", "it takes writes")
+        yield _good("role", "it takes writes")
     else:
-        yield fault("role", "it is a replica, which takes no writes", "name its primary in redis.url")
+        yield _fault("role", "it is a replica, which takes no writes", "name its primary in redis.url")
     if info.get("cluster_enabled"):
         remedy = "use a single server, or one with replicas behind Sentinel"
-        yield fault("cluster", "it is a cluster, where one script cannot change keys on several nodes", remedy)
+        yield _fault("cluster", "it is a cluster, where one script cannot change keys on several nodes", remedy)
     else:
-        yield good("cluster", "it is no cluster")
+        yield _good("cluster", "it is no cluster")
 
 
 def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel: bool) -> Finding:
@@ -161,21 +158,21 @@ def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel:
     Either setting turns it off with 0, see redis.conf.
     """
     if not sentinel and not int(info.get("connected_slaves", 0)):
-        return good("replicas", "it has no replica that could take its place while it goes on")
+        return _good("replicas", "it has no replica that could take its place while it goes on")
     least, lag = settings.get("min-replicas-to-write", ""), settings.get("min-replicas-max-lag", "")
     remedy = "set min-replicas-to-write to 1, and min-replicas-max-lag to fewer seconds than a failover takes"
     if not least or not lag:
         message = "whether it refuses writes once it is cut off from its replicas does not show (CONFIG GET)"
-        return warning(
+        return _warning(
             "replicas", message, f"see to it: {remedy}; with ACL SETUSER name +config|get this looks for itself"
         )
     if int(least) and int(lag):
-        return good("replicas", f"it refuses writes {lag} s after it was cut off from its replicas")
+        return _good("replicas", f"it refuses writes {lag} s after it was cut off from its replicas")
     message = (
         "a primary that was cut off goes on taking writes beside the replica that took its place, so limits would be "
         f"used and events sent twice (min-replicas-to-write is {least}, min-replicas-max-lag {lag})"
     )
-    return warning("replicas", message, remedy)
+    return _warning("replicas", message, remedy)
 
 
 def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
@@ -183,25 +180,25 @@ def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
     policy, remedy = info.get("maxmemory_policy", "unknown"), "set maxmemory-policy to noeviction"
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if policy == "noeviction":
-        yield good("eviction", "it evicts nothing")
+        yield _good("eviction", "it evicts nothing")
     elif most:
-        yield fault("eviction", f"it drops keys when its memory is full (maxmemory-policy is {policy})", remedy)
+        yield _fault("eviction", f"it drops keys when its memory is full (maxmemory-policy is {policy})", remedy)
     else:
         message = f"it would evict keys if maxmemory were set (maxmemory-policy is {policy})"
-        yield warning("eviction", message, remedy)
+        yield _warning("eviction", message, remedy)
     message = f"{used / most:.0%} of its memory is used (maxmemory {most:,} bytes)" if most else ""
     if used > FULL * most > 0:
         remedy = "raise maxmemory, or push more slowly: when it is full, items are refused and nothing is sent"
-        yield warning("memory", message, remedy)
+        yield _warning("memory", message, remedy)
     else:
-        yield good("memory", message or "its memory has no bound of its own (maxmemory is 0)")
+        yield _good("memory", message or "its memory has no bound of its own (maxmemory is 0)")
 
 
 def _persistence(info: Mapping[str, Any], settings: Mapping[str, str], *, allow_volatile: bool) -> Iterator[Finding]:
     """Check what a restart or a power cut would lose."""
     save = settings.get("save")
     if info.get("aof_enabled"):
-        yield good("persistence", "it keeps an append-only file")
+        yield _good("persistence", "it keeps an append-only file")
         yield _sync(settings.get("appendfsync", "unknown"))
     else:
         lost = (
@@ -209,33 +206,33 @@ def _persistence(info: Mapping[str, Any], settings: Mapping[str, str], *, allow_
             if save == ""
             else "it keeps snapshots at most, so a crash loses what came after the last (appendonly is no)"
         )
-        tell = warning if allow_volatile else fault
+        tell = _warning if allow_volatile else _fault
         yield tell("persistence", lost, "set appendonly to yes, or accept the loss with --allow-volatile")
-        yield good("sync", "it has no append-only file to be late with")
+        yield _good("sync", "it has no append-only file to be late with")
     if info.get("aof_last_write_status", "ok") == "ok":
-        yield good("appending", "its last write to the append-only file succeeded")
+        yield _good("appending", "its last write to the append-only file succeeded")
     else:
         remedy = "read its log; make room on its disk"
-        yield fault("appending", "it cannot write its append-only file, and refuses to take more", remedy)
+        yield _fault("appending", "it cannot write its append-only file, and refuses to take more", remedy)
     remedy = "read its log; give it disk and memory, and set vm.overcommit_memory to 1"
     if info.get("aof_last_bgrewrite_status", "ok") == "ok":
-        yield good("rewriting", "it can shorten its append-only file")
+        yield _good("rewriting", "it can shorten its append-only file")
     else:
-        yield warning("rewriting", "it cannot shorten its append-only file, which grows", remedy)
+        yield _warning("rewriting", "it cannot shorten its append-only file, which grows", remedy)
     if info.get("rdb_last_bgsave_status", "ok") == "ok":
-        yield good("snapshots", "its last snapshot did not fail")
+        yield _good("snapshots", "its last snapshot did not fail")
     elif save == "" or settings.get("stop-writes-on-bgsave-error") == "no":
-        yield warning("snapshots", "its last snapshot failed", remedy)
+        yield _warning("snapshots", "its last snapshot failed", remedy)
     else:
         message = "its snapshots fail, and it refuses writes until one succeeds (MISCONF)"
-        yield fault("snapshots", message, remedy)
+        yield _fault("snapshots", message, remedy)
 
 
 def _sync(policy: str) -> Finding:
     lost = "a power cut may lose the last moments of what it has accepted"
     if policy == "always":
-        return good("sync", "what it has accepted is on disk")
+        return _good("sync", "what it has accepted is on disk")
     if policy == "unknown":
         remedy = "see that appendfsync is always; with ACL SETUSER name +config|get this looks for itself"
-        return warning("sync", f"whether {lost} does not show (CONFIG GET)", remedy)
-    return warning("sync", f"{lost} (appendfsync is {policy})", "set appendfsync to always")
+        return _warning("sync", f"whether {lost} does not show (CONFIG GET)", remedy)
+    return _warning("sync", f"{lost} (appendfsync is {policy})", "set appendfsync to always")
