@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import sys
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from rlm.core.clock import system_clock
@@ -222,6 +223,17 @@ class Intake(Part):
         lists = (self._keys.processing, self._keys.events)
         staged, listed = self._batch((("LLEN", one) for one in lists), transaction=True)
         return staged, listed
+
+    def pages(self, items: str, skip: int = 0, most: int = sys.maxsize) -> Iterator[list[bytes]]:
+        """Yield pages of a list of items, at most `most` of them, the oldest first and without the `skip` oldest.
+
+        An item that is too large to be taken comes back empty.
+        """
+        longest = self._max_item_bytes
+        while page := self._run("look_items", [items], [skip, min(most, CHUNK_ITEMS), CHUNK_BYTES, longest]):
+            yield page
+            skip += len(page)
+            most -= len(page)
 
     def clear(self) -> int:
         """Remove all items from the audit list in one step; return how many there were."""

@@ -5,7 +5,6 @@ Here are events and items one by one: where one is, since when it waits, what of
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -16,7 +15,7 @@ from rlm.core.event import BadItemError, decode_item, type_of
 from rlm.core.trail import Place
 from rlm.ledger.claims import find_note
 from rlm.ledger.connect import MICROSECONDS, text, translated
-from rlm.ledger.scripts import Script, batch
+from rlm.ledger.scripts import batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,9 +23,8 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.ledger.claims import CallNote
 
-#: What is read of a list or a zset at once: entries, and bytes of them after which a page ends.
+#: Events of a zset that are read at once.
 PAGE = 200
-_PAGE_BYTES = 1_000_000
 
 
 class Waiter(NamedTuple):
@@ -78,18 +76,6 @@ def waits_since(item: bytes | None, taken_at: bytes | None) -> float | None:
         return None
     stamped = stamped_at(item)
     return stamped if stamped is not None or taken_at is None else float(taken_at)
-
-
-def list_pages(store: Store, items: str, skip: int = 0, most: int = sys.maxsize) -> Iterator[list[bytes]]:
-    """Yield pages of a list of items, at most `most` of them, the oldest first and without the `skip` oldest.
-
-    An item that is too large to be taken comes back empty.
-    """
-    look, longest = Script("look_items"), store.settings.queue.max_item_bytes
-    while page := look(store.client, [items], [skip, min(most, PAGE), _PAGE_BYTES, longest]):
-        yield page
-        skip += len(page)
-        most -= len(page)
 
 
 def events_in(store: Store, raw: bytes) -> list[Waiter]:

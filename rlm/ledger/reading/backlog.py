@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rlm.core.event import MAX_PRIORITY
 from rlm.ledger.connect import text
 from rlm.ledger.intake import PRIORITY_STEP, order_offset
-from rlm.ledger.reading import events_in, fields_in, fields_of, list_pages, stamped_at, waits_since
+from rlm.ledger.reading import events_in, fields_in, fields_of, stamped_at, waits_since
 from rlm.ledger.reading.books import books
 from rlm.ledger.scripts import batch
 from rlm.plan.order import Ranks
@@ -75,7 +75,7 @@ def item_pages(store: Store) -> Iterator[list[bytes]]:
     """
     left = MOST_ITEMS
     for items in (store.keys.processing, store.keys.events):
-        for page in list_pages(store, items, most=left):
+        for page in store.intake.pages(items, most=left):
             yield page
             left -= len(page)
 
@@ -139,7 +139,7 @@ def oldest_pending(store: Store, types: Sequence[str]) -> dict[str, float]:
 
 def oldest_listed(store: Store) -> float | None:
     """Return the `timestamp` of the oldest item on the audit list, seconds since 1970; None if it has none."""
-    return next((stamped_at(one) for page in list_pages(store, store.keys.events, most=1) for one in page), None)
+    return next((stamped_at(one) for page in store.intake.pages(store.keys.events, most=1) for one in page), None)
 
 
 @dataclass(frozen=True, slots=True)

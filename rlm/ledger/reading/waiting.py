@@ -12,7 +12,7 @@ from rlm.core.event import MAX_PRIORITY, event_id
 from rlm.core.trail import Place
 from rlm.ledger.connect import MICROSECONDS, translated
 from rlm.ledger.intake import PRIORITY_STEP
-from rlm.ledger.reading import PAGE, Waiter, events_in, fields_of, list_pages, waits_since
+from rlm.ledger.reading import PAGE, Waiter, events_in, fields_of, waits_since
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -190,7 +190,7 @@ def _look(store: Store, found: Sequence[tuple[int, str]], place: Place) -> Itera
 def _listed(store: Store, mark: Mark) -> Iterator[tuple[Mark, Waiter | None]]:
     """Go through the items of a list, the oldest first; what will be a dead letter as a whole is passed over."""
     key = store.keys.processing if mark.part == "staging" else store.keys.events
-    for page in list_pages(store, key, mark.score):
+    for page in store.intake.pages(key, mark.score):
         for raw in page:
             for number, event in enumerate(events_in(store, raw), start=1):
                 if number > int(mark.behind or 0):
