@@ -8,7 +8,6 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
-from actors.broker import ClaimCheckBroker
 from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
@@ -18,9 +17,8 @@ from rlm.ledger import revive
 from rlm.ledger.control import ChangeTeller
 from rlm.ledger.outage import Outage
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, Waker
-from scheduler.conductor import Conductor, HandedOverError
-from scheduler.housekeeping import Housekeeper
-from scheduler.leader import Duty, Leader
+from scheduler.conductor import HandedOverError
+from scheduler.leader import Office
 from scheduler.ticks import Ticks, last_due, open_run, serve_tick, start_clock
 
 if TYPE_CHECKING:
@@ -39,20 +37,14 @@ POLL_SECONDS = 0.02
 log = logging.getLogger(__name__)
 
 
-class SchedulerService:
+class SchedulerService(Office):
     """Runs until it is told to stop. Ticks and requests start runs; a run left open by another is finished first."""
 
     def __init__(self, store: Store, wakeup: Wakeup, stop: StopSignals, *, allow_volatile: bool = False) -> None:
         """Schedule on `store`; with `allow_volatile` also if its Redis keeps no append-only file."""
-        self._store = store
+        super().__init__(store, wakeup, stop, allow_volatile=allow_volatile)
         self._wakeup = wakeup
         self._ticks = Ticks(self._last_due())
-        self._leader = Leader(store.leases)
-        self._duty = Duty(store, wakeup, stop, self._leader.owner)
-        broker = ClaimCheckBroker(store.url, store.keys.dramatiq)
-        self._conductor = Conductor(store, broker, self._leader, self._duty, allow_volatile=allow_volatile)
-        self._mender = self._conductor.mender
-        self._housekeeper = Housekeeper(store, broker, self._leader)
         self._started_at = system_clock.now()
         self._stopped = threading.Event()
         self._outage = Outage(log, "schedule")
