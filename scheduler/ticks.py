@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -81,31 +80,6 @@ def start_clock(every_seconds: float, on_tick: Callable[[], None]) -> Background
     clock.add_job(on_tick, trigger, id="tick", misfire_grace_time=None, coalesce=True, max_instances=1)
     clock.start()
     return clock
-
-
-class Ticks:
-    """Remembers that a tick is due, one however many came."""
-
-    def __init__(self, last: float) -> None:
-        """Begin after the tick of `last`, seconds since 1970."""
-        self._due = threading.Event()
-        self._last = last
-
-    def remember(self) -> None:
-        """Note that a tick is due."""
-        self._due.set()
-
-    def take(self, last: float) -> bool:
-        """Return whether a tick is due, and forget it; `last` is when by the wall clock the last one was.
-
-        If that is another than before, one is due even if nobody noted it: APScheduler notes none until a clock that
-        was set back has caught up.
-        """
-        if last == self._last and not self._due.is_set():
-            return False
-        self._last = last
-        self._due.clear()  # one that is noted from here on is due again
-        return True
 
 
 def serve_tick(store: Store, token: int, *, away: bool) -> bool:
