@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
@@ -19,7 +20,6 @@ from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.keys import BROKER, KeyType
 from rlm.ledger.processes import Role
 from rlm.ledger.schema import ZSETS, families, is_run_id
-from rlm.ledger.scripts import batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -88,12 +88,10 @@ def inspect(store: Store, *, deep: bool, records: bool) -> list[KeyFlaw]:
     known = families(latest, now_us + round(MICROSECONDS * rest_seconds))
     run_id, lost = _open_run(store)
     places = [_Place(family, key, of, *known[family]) for family, key, of in _spelled(store, known, run_id)]
-    flaws = _retyped(store, places)
-    wrong = {one.key for one in flaws}
-    places = [one for one in places if one.key not in wrong]
-    flaws += _endless(store, [one for one in places if one.family in _EXPIRING])
-    read = [one for one in places if one.test and (records or one.family != "records")]
-    flaws += filter(None, map(_misplaced, read, _read(store, read, deep=deep)))
+    commands = [_asking(one, deep=deep, records=records) for one in places]
+    replies = iter(_replies(store, chain.from_iterable(commands)))
+    looked = (_flaw(store, one, [next(replies) for _ in asked]) for one, asked in zip(places, commands, strict=True))
+    flaws = [one for one in looked if one]
     return flaws + ([lost] if lost and lost.key not in {one.key for one in flaws} else [])
 
 
@@ -154,14 +152,31 @@ def _open_run(store: Store) -> tuple[str, KeyFlaw | None]:
     return (run_id, flaw) if is_run_id(raw) else ("", None)
 
 
-def _retyped(store: Store, places: Sequence[_Place]) -> list[KeyFlaw]:
-    """Find the keys of another type."""
-    replies = _replies(store, [(_LENGTHS[one.kind], one.key) for one in places])
-    return [
-        one.flaw(f"is a {_type_of(store, one.key)}, where a {one.kind} is expected")
-        for one, reply in zip(places, replies, strict=True)
-        if _is_wrong_type(reply)
-    ]
+def _asking(place: _Place, *, deep: bool, records: bool) -> list[Command]:
+    """Return the commands that read a key; its length is enough if its entries are not tested."""
+    length, key = (_LENGTHS[place.kind], place.key), place.key
+    if place.family in _EXPIRING:
+        return [length, ("PTTL", key)]
+    if place.test is None or (place.family == "records" and not records):
+        return [length]
+    if place.kind is KeyType.LIST:
+        return [("LRANGE", key, 0, -1)] if deep else [("LRANGE", key, 0, ENDS - 1), ("LRANGE", key, -ENDS, -1)]
+    return [({KeyType.STRING: "GET", KeyType.HASH: "HGETALL", KeyType.SET: "SMEMBERS"}[place.kind], key)]
+
+
+def _flaw(store: Store, place: _Place, replies: Sequence[Any]) -> KeyFlaw | None:
+    """Return what is wrong with a key by the replies to what it was asked: its type, its expiry, or its entries."""
+    if any(map(_is_wrong_type, replies)):
+        return place.flaw(f"is a {_type_of(store, place.key)}, where a {place.kind} is expected")
+    if place.family in _EXPIRING:
+        return place.flaw("is a string, as it should be, and never expires") if replies[-1] == _NEVER else None
+    told = [entry for reply in replies for entry in _told(reply)]
+    bad = tuple(dict.fromkeys(one[0] for one in told if place.test and not place.test(*one)))
+    if not bad:
+        return None
+    whole = place.kind is KeyType.STRING or place.family in _WHOLE or len(bad) > MOST_ENTRIES
+    shown = ", ".join(repr(one[:40])[1:] for one in bad[:3])
+    return place.flaw(f"is a {place.kind}, as it should be, and holds what it cannot: {shown}", () if whole else bad)
 
 
 def _type_of(store: Store, key: str) -> str:
@@ -171,52 +186,13 @@ def _type_of(store: Store, key: str) -> str:
     return "key of some module"
 
 
-def _endless(store: Store, places: Sequence[_Place]) -> list[KeyFlaw]:
-    """Find the keys that never expire, though they should."""
-    left = batch(store.client, (("PTTL", one.key) for one in places))
-    wrong = "is a string, as it should be, and never expires"
-    return [one.flaw(wrong) for one, milliseconds in zip(places, left, strict=True) if milliseconds == _NEVER]
-
-
-def _read(store: Store, places: Sequence[_Place], *, deep: bool) -> Iterator[list[tuple[bytes, ...]]]:
-    """Read all keys in one round trip: values, and for hashes fields with values."""
-    commands = [_reading(one, deep=deep) for one in places]
-    replies = iter(_replies(store, [command for several in commands for command in several]))
-    for several in commands:
-        yield [entry for _ in several for entry in _told(next(replies))]
-
-
-def _reading(place: _Place, *, deep: bool) -> list[Command]:
-    """Return the commands that read a key."""
-    match place.kind:
-        case KeyType.STRING:
-            return [("GET", place.key)]
-        case KeyType.HASH:
-            return [("HGETALL", place.key)]
-        case KeyType.SET:
-            return [("SMEMBERS", place.key)]
-        case _ if deep:
-            return [("LRANGE", place.key, 0, -1)]
-        case _:
-            return [("LRANGE", place.key, 0, ENDS - 1), ("LRANGE", place.key, -ENDS, -1)]
-
-
 def _told(reply: Any) -> list[tuple[bytes, ...]]:
-    if reply is None or isinstance(reply, Exception):  # gone, or of another type by now
-        return []
+    """Return values, and for a hash fields with values; nothing of a key that is gone, or was asked for its length."""
     if isinstance(reply, dict):
         return list(reply.items())
-    return [(reply,)] if isinstance(reply, bytes) else [(one,) for one in reply]
-
-
-def _misplaced(place: _Place, told: Sequence[tuple[bytes, ...]]) -> KeyFlaw | None:
-    """Return the entries that do not belong into a key of the right type, if any."""
-    bad = tuple(dict.fromkeys(one[0] for one in told if place.test and not place.test(*one)))
-    if not bad:
-        return None
-    whole = place.kind is KeyType.STRING or place.family in _WHOLE or len(bad) > MOST_ENTRIES
-    shown = ", ".join(repr(one[:40])[1:] for one in bad[:3])
-    return place.flaw(f"is a {place.kind}, as it should be, and holds what it cannot: {shown}", () if whole else bad)
+    if isinstance(reply, list | set):
+        return [(one,) for one in reply]
+    return [(reply,)] if isinstance(reply, bytes) else []
 
 
 def _members(store: Store, key: str, command: str = "SMEMBERS", *args: int) -> list[str]:
