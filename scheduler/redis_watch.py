@@ -23,7 +23,7 @@ from rlm.ledger.fitness import require_fit
 from rlm.ledger.inspection import inspect
 from rlm.ledger.quarantine import Successor
 from rlm.ledger.schema import ZSETS
-from rlm.processes.grace import longest_call
+from rlm.processes.signals import longest_call
 from scheduler.ticks import open_run
 
 if TYPE_CHECKING:
