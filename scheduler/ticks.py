@@ -16,6 +16,7 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, make_run_id
 from rlm.core.window import full_seconds
+from rlm.ledger.reading.books import books
 from rlm.plan.waits import GAP_SECONDS, Obstacle
 
 if TYPE_CHECKING:
@@ -118,12 +119,8 @@ def serve_tick(store: Store, token: int, *, away: bool) -> bool:
 
 def is_anything_to_do(store: Store) -> bool:
     """Return whether items wait on the audit list or in staging, or events in the ledger."""
-    if store.intake.waiting():
-        return True
-    types = store.known_types
-    return any(count.unsettled for count in store.ledger.count(types).values()) or any(
-        store.ledger.count_retried(types).values()
-    )
+    found = books(store)
+    return bool(found.events or found.staged or found.unsettled or found.retried)
 
 
 def why_late(store: Store, started_at: float, late_seconds: float, *, away: bool) -> dict[str, float]:
