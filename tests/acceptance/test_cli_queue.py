@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from rlm.admin.auditlist import PUSH_BYTES, PUSH_ITEMS, Pushed, push_lines, read_lines
+from rlm.admin.queue import PUSH_BYTES, PUSH_ITEMS, Pushed, push_lines, read_lines
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.event import Reason
