@@ -54,16 +54,14 @@ def excess(store: Store, since: float) -> dict[str, int]:
     """
     now_us = store.now_us()
     ago = max(0.0, now_us / MICROSECONDS - since)
-    limited = list(all_limited(store.endpoints().values()))
     changes = store.changes.newest()
-    histories = [limits_of(one.name, changes) for one in limited]
-    spans = [
-        ago + max([one.limit.longest_seconds, *(Limit.parse(text).longest_seconds for _, text in history)])
-        for one, history in zip(limited, histories, strict=True)
-    ]
-    numbers = store.windows.count([(one, [span]) for one, span in zip(limited, spans, strict=True)])
+    limited = [(one, limits_of(one.name, changes)) for one in all_limited(store.endpoints().values())]
+    asked = []
+    for one, history in limited:
+        limits = (one.limit, *(Limit.parse(text) for _, text in history))
+        asked.append((one, [ago + max(limit.longest_seconds for limit in limits)]))
     found = {}
-    for one, history, number in zip(limited, histories, numbers, strict=True):
+    for (one, history), number in zip(limited, store.windows.count(asked), strict=True):
         sent = store.windows.sent(one, number) if number else []
         judged = peaks(sent, one.limit, history, round(since * MICROSECONDS))
         found[one.name] = max(0, *(peak.most - peak.rule.amount for peak in judged))
