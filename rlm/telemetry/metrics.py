@@ -26,9 +26,9 @@ from rlm.core.window import Circuit, circuit_of
 from rlm.ledger import revive
 from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.reading.backlog import oldest_listed, oldest_pending
 from rlm.ledger.reading.books import books
 from rlm.ledger.reading.compliance import excess
-from rlm.ledger.reading.events import oldest_listed, oldest_pending
 from rlm.telemetry.catalogue import METRICS, OUTCOMES, Sample, counters
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from rlm.core.trail import Place
 from rlm.ledger.inspection import inspect
 from rlm.ledger.outage import LASTING_SECONDS
 from rlm.ledger.processes import Role
+from rlm.ledger.reading import count_due, field_of_each, scores
 from rlm.ledger.reading.backlog import item_pages
 from rlm.ledger.reading.books import books, miscounted
-from rlm.ledger.reading.events import count_due, field_of_each, scores
 from rlm.ledger.selftests import SelfTests
 from rlm.plan.cause import verdict, went_wrong
 

@@ -22,8 +22,8 @@ from rlm.core.event import BadItemError, decode_item, event_id, type_of
 from rlm.core.text import cut
 from rlm.core.trail import Place
 from rlm.ledger.archive import Archive, ArchiveKind
+from rlm.ledger.reading import field_of_each, scores
 from rlm.ledger.reading.backlog import MOST_ITEMS, item_pages
-from rlm.ledger.reading.events import field_of_each, scores
 from rlm.ledger.reading.waiting import EventFilter, waiting_page
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from rlm.core.endpoint import all_limited
 from rlm.core.expected import needed_seconds
 from rlm.core.window import ENDLESS_SECONDS, Circuit, circuit_of
 from rlm.ledger.processes import Role, WorkerState
-from rlm.ledger.reading.events import event_state
+from rlm.ledger.reading import event_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
