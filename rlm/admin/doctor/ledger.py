@@ -143,7 +143,7 @@ def _orphans(store: Store) -> Iterator[Finding]:
         ends = scores(store, name, Place.IN_FLIGHT, MOST_EVENTS)
         overdue += sum(abs(end) < before_us for end in ends.values())
         owners.update(filter(None, field_of_each(store, list(ends), "owner")))
-    untaken = store.ledger.count_void(before_us)
+    untaken = sum(release.void < before_us for release in store.ledger.releases())
     alive |= _alive(store)  # some may have started or ended meanwhile
     dead = {owner: number for owner, number in owners.items() if owner not in alive}
     late = f"more than {OVERDUE_SECONDS:g} s"
