@@ -90,7 +90,7 @@ class Lanes:
         self._numbers = itertools.count(1)
         self._idle: list[LaneContext] = []
         self._lock = threading.Lock()
-        #: The numbers of the lanes with an event in hand, or about to have one; and of the one that carries its alone.
+        #: The numbers of the lanes that take turns; and of the one that carries its event alone.
         self._busy: set[int] = set()
         self._alone: int | None = None
         #: The open run has another configuration: this worker must be replaced.
@@ -100,38 +100,42 @@ class Lanes:
 
     def carry(self, run_id: str) -> None:
         """Carry events of a run until no call is released. Each is settled, given back, or its lease ends."""
-        lane = self._idle.pop() if self._idle else self._make_lane()
+        with self._lock:
+            lane = self._idle.pop() if self._idle else self._make_lane()
         try:
             self._take_turns(lane, run_id)
         finally:
             self._busy.discard(lane.id.number)
             self._idle.append(lane)
+        if self._alone is not None:
+            system_clock.sleep(_ALONE_SECONDS)  # else it was sent here again at once, and that in vain as well
 
     def _take_turns(self, lane: LaneContext, run_id: str) -> None:
         completed: Completion | None = None
         while self._may_turn(lane):
             borrowed = self._dispatcher.borrow()
             asked_at = system_clock.monotonic()
-            turn = self._turn(lane, run_id, borrowed, completed)
-            connection = self._put_back(borrowed, turn.claim)
+            connection = None
+            try:
+                turn = self._turn(lane, run_id, borrowed, completed)
+                if turn.claim is not None and turn.claim.stamp:
+                    connection = borrowed.pop(self._settings.endpoints[turn.claim.endpoint].url)
+            finally:
+                self._dispatcher.put_back(borrowed)
             if turn.claim is None:
                 self.outdated |= turn.why == "revision"
                 return
             completed = self._attempt(lane, turn.claim, asked_at, connection)
-            self._busy.discard(lane.id.number)
         if completed is not None:
             self._complete(lane, completed)
 
     def _may_turn(self, lane: LaneContext) -> bool:
         """Return whether a lane takes another turn: not while another one carries its event alone."""
         with self._lock:
-            alone = self._alone is not None
-            if not alone and not self.leaving and not self.outdated:
-                self._busy.add(lane.id.number)
-                return True
-        if alone:
-            system_clock.sleep(_ALONE_SECONDS)  # else it was sent here again at once, and that in vain as well
-        return False
+            if self._alone is not None or self.leaving or self.outdated:
+                return False
+            self._busy.add(lane.id.number)
+            return True
 
     def _turn(
         self, lane: LaneContext, run_id: str, borrowed: dict[str, Connection], completed: Completion | None
@@ -148,14 +152,6 @@ class Lanes:
         if completed is not None:
             lane.settled(completed.claim, well=turn.settled)
         return turn
-
-    def _put_back(self, borrowed: dict[str, Connection], claim: Claim | None) -> Connection | None:
-        """Put the borrowed connections back but for the one that the slot of a claim is for; return that."""
-        used = None
-        if claim is not None and claim.stamp:
-            used = borrowed.pop(self._settings.endpoints[claim.endpoint].url)
-        self._dispatcher.put_back(borrowed)
-        return used
 
     def _attempt(
         self, lane: LaneContext, claim: Claim, asked_at: float, connection: Connection | None
