@@ -124,34 +124,15 @@ class Ledger(Part):
     def _read_claim(self, lane: LaneId, run_id: str, claimed: Sequence[Any]) -> Claim:
         event_id, number, name, endpoint, stamp, suspect, alone, remaining, begin, call, wallet, item, *more = claimed
         attempt, tries, runs, last, *told = more
-        kind = text(name)
-        limits, expected = {}, {}
-        if told:
-            endpoints, limited = self._names.get(kind, ([], []))
-            published = zip(endpoints, told[: len(endpoints)], strict=True)
-            expected = {(kind, one): read_expected(raw) for one, raw in published if raw}
-            in_force = zip(limited, told[len(endpoints) :], strict=True)
-            limits = {one: text(limit) for one, limit in in_force if limit}
+        endpoints, limited = self._names.get(text(name), ([], []))
+        published = zip(endpoints, told, strict=False)
+        in_force = zip(limited, told[len(endpoints) :], strict=False)
+        times = (int(us) / MICROSECONDS for us in (remaining, begin, call))
+        history, slot = (int(attempt), int(tries), int(runs), text(last)), (text(stamp), bool(suspect), bool(alone))
         return Claim(
-            text(event_id),
-            run_id,
-            lane,
-            int(number),
-            text(endpoint),
-            int(remaining) / MICROSECONDS,
-            int(begin) / MICROSECONDS,
-            int(call) / MICROSECONDS,
-            text(wallet),
-            item,
-            int(attempt),
-            int(tries),
-            int(runs),
-            text(last),
-            text(stamp),
-            bool(suspect),
-            bool(alone),
-            limits,
-            expected,
+            *(text(event_id), run_id, lane, int(number), text(endpoint), *times, text(wallet), item, *history, *slot),
+            limits={one: text(limit) for one, limit in in_force if limit},
+            expected={(text(name), one): read_expected(raw) for one, raw in published if raw},
         )
 
     def complete(self, completed: Completion) -> bool:
