@@ -127,13 +127,12 @@ class Ledger(Part):
         endpoints, limited = self._names.get(text(name), ([], []))
         published = zip(endpoints, told, strict=False)
         in_force = zip(limited, told[len(endpoints) :], strict=False)
-        times = (int(us) / MICROSECONDS for us in (remaining, begin, call))
+        times = [int(us) / MICROSECONDS for us in (remaining, begin, call)]
+        limits = {one: text(limit) for one, limit in in_force if limit}
+        expected = {(text(name), one): read_expected(raw) for one, raw in published if raw}
         history, slot = (int(attempt), int(tries), int(runs), text(last)), (text(stamp), bool(suspect), bool(alone))
-        return Claim(
-            *(text(event_id), run_id, lane, int(number), text(endpoint), *times, text(wallet), item, *history, *slot),
-            limits={one: text(limit) for one, limit in in_force if limit},
-            expected={(text(name), one): read_expected(raw) for one, raw in published if raw},
-        )
+        begun = (text(event_id), run_id, lane, int(number), text(endpoint), *times, text(wallet), item)
+        return Claim(*begun, *history, *slot, limits, expected)
 
     def complete(self, completed: Completion) -> bool:
         """Settle an event as completed; False when the claim was lost meanwhile."""
