@@ -127,12 +127,21 @@ class Ledger(Part):
         endpoints, limited = self._names.get(text(name), ([], []))
         published = zip(endpoints, told, strict=False)
         in_force = zip(limited, told[len(endpoints) :], strict=False)
-        times = [int(us) / MICROSECONDS for us in (remaining, begin, call)]
         limits = {one: text(limit) for one, limit in in_force if limit}
         expected = {(text(name), one): read_expected(raw) for one, raw in published if raw}
+        remaining_seconds, begin_seconds, call_seconds = (int(us) / MICROSECONDS for us in (remaining, begin, call))
+        begun = (
+            text(event_id),
+            run_id,
+            lane,
+            int(number),
+            text(endpoint),
+            remaining_seconds,
+            begin_seconds,
+            call_seconds,
+        )
         history, slot = (int(attempt), int(tries), int(runs), text(last)), (text(stamp), bool(suspect), bool(alone))
-        begun = (text(event_id), run_id, lane, int(number), text(endpoint), *times, text(wallet), item)
-        return Claim(*begun, *history, *slot, limits, expected)
+        return Claim(*begun, text(wallet), item, *history, *slot, limits, expected)
 
     def complete(self, completed: Completion) -> bool:
         """Settle an event as completed; False when the claim was lost meanwhile."""
