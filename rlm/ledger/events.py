@@ -129,7 +129,7 @@ class Ledger(Part):
         in_force = zip(limited, told[len(endpoints) :], strict=False)
         limits = {one: text(limit) for one, limit in in_force if limit}
         expected = {(text(name), one): read_expected(raw) for one, raw in published if raw}
-        remaining_seconds, begin_seconds, call_seconds = (int(us) / MICROSECONDS for us in (remaining, begin, call))
+        left, begins, lasts = (int(us) / MICROSECONDS for us in (remaining, begin, call))
         begun = (
             text(event_id),
             run_id,
