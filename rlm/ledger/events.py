@@ -130,18 +130,9 @@ class Ledger(Part):
         limits = {one: text(limit) for one, limit in in_force if limit}
         expected = {(text(name), one): read_expected(raw) for one, raw in published if raw}
         left, begins, lasts = (int(us) / MICROSECONDS for us in (remaining, begin, call))
-        begun = (
-            text(event_id),
-            run_id,
-            lane,
-            int(number),
-            text(endpoint),
-            remaining_seconds,
-            begin_seconds,
-            call_seconds,
-        )
+        begun = (text(event_id), run_id, lane, int(number), text(endpoint), left, begins, lasts, text(wallet), item)
         history, slot = (int(attempt), int(tries), int(runs), text(last)), (text(stamp), bool(suspect), bool(alone))
-        return Claim(*begun, text(wallet), item, *history, *slot, limits, expected)
+        return Claim(*begun, *history, *slot, limits, expected)
 
     def complete(self, completed: Completion) -> bool:
         """Settle an event as completed; False when the claim was lost meanwhile."""
