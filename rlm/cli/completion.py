@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import examples
-from rlm.cli.options import config_option
+from rlm.cli.common import command
 from rlm.cli.printing import show
 
 if TYPE_CHECKING:
@@ -54,15 +53,13 @@ complete -o nosort -F _rlm_completion rlm
 """
 
 
-@click.command(
-    epilog=examples(
-        "echo 'eval \"$(rlm completion bash)\"' >> ~/.bashrc",
-        "echo 'eval \"$(rlm completion zsh)\"' >> ~/.zshrc",
-        "rlm completion fish > ~/.config/fish/completions/rlm.fish",
-    )
+@command(
+    "echo 'eval \"$(rlm completion bash)\"' >> ~/.bashrc",
+    "echo 'eval \"$(rlm completion zsh)\"' >> ~/.zshrc",
+    "rlm completion fish > ~/.config/fish/completions/rlm.fish",
+    prints_data=False,
 )
 @click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(("bash", "zsh", "fish")))
-@config_option
 def completion(config: Path | None, shell: str) -> None:
     """Print the script that completes commands, options and names in a shell.
 

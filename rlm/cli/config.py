@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import CommandError, ExitCode, Group, confirm, examples
+from rlm.cli.common import CommandError, ExitCode, Group, command, confirm
 from rlm.cli.completion import setting_keys
-from rlm.cli.options import config_option, json_option, yes_option
+from rlm.cli.options import yes_option
 from rlm.cli.printing import print_json, room, say, show, show_words, styled, table, width_of
 from rlm.core.errors import ConfigurationError, UnsafeError
 from rlm.core.files import replace_in, weakness
@@ -43,20 +43,16 @@ says whether it can be used, and `rlm doctor` whether all is well."""
 _TABLE = re.compile(r"(?:((?:types|budgets)\.(?:\"[^\"]*\"|[^.\"]+)|[a-z]+)\.)?(.*)", re.DOTALL)
 
 
-@click.command(
-    epilog=examples(
-        "rlm init                     # here",
-        "rlm init /etc/rlm",
-        "rlm init --dry-run           # print what would be written",
-        "rlm init --force             # write anew what is there, after asking",
-    )
+@command(
+    "rlm init                     # here",
+    "rlm init /etc/rlm",
+    "rlm init --dry-run           # print what would be written",
+    "rlm init --force             # write anew what is there, after asking",
 )
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=".", metavar="[DIRECTORY]")
 @click.option("--force", is_flag=True, help="Overwrite files that are there; asks first.")
 @yes_option
 @click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
-@config_option
-@json_option
 def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Write a commented rlm.toml, a Procfile and .env.example to begin with.
 
@@ -146,17 +142,14 @@ def config() -> None:
     """See the configuration and where each value comes from; check it."""
 
 
-@config.command(
-    "show",
-    epilog=examples(
-        "rlm config show",
-        "rlm config show run workers.max       # a section, a key",
-        "rlm config show --json | jq '.settings[\"redis.url\"]'",
-    ),
+@command(
+    "rlm config show",
+    "rlm config show run workers.max       # a section, a key",
+    "rlm config show --json | jq '.settings[\"redis.url\"]'",
+    name="show",
+    group=config,
 )
 @click.argument("keys", metavar="[KEY]...", nargs=-1, shell_complete=setting_keys)
-@config_option
-@json_option
 def show_settings(config: Path | None, keys: tuple[str, ...], as_json: bool) -> None:
     """Show every setting, its value, and where that comes from.
 
@@ -224,11 +217,7 @@ def _row(one: Shown, settings: Settings) -> list[str]:
     return [value, styled(safe_line(where), "dim" if where == "default" else "busy")]
 
 
-@config.command(
-    epilog=examples("rlm config check", "rlm config check --config /etc/rlm/rlm.toml && systemctl restart rlm")
-)
-@config_option
-@json_option
+@command("rlm config check", "rlm config check --config /etc/rlm/rlm.toml && systemctl restart rlm", group=config)
 def check(config: Path | None, as_json: bool) -> None:
     """Check whether the configuration can be used; print everything that is wrong with it. Starts and asks nothing.
 

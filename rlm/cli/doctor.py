@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import ExitCode, examples, store_of, tell_new_server
-from rlm.cli.options import Duration, config_option, json_option, volatile_option
+from rlm.cli.common import ExitCode, command, store_of, tell_new_server
+from rlm.cli.options import Duration, volatile_option
 from rlm.cli.printing import print_json, show, show_verdict, show_words, styled, table
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted, safe_line
@@ -24,19 +24,15 @@ VERDICTS = {"warning": "warn", "error": "fail"}
 _WORST_FIRST = ["fail", "warn", "ok"]
 
 
-@click.command(
-    epilog=examples(
-        "rlm doctor",
-        "rlm doctor -v                      # what is well, too",
-        "rlm doctor --strict                # in a health check: warnings count, too",
-        "rlm doctor --json | jq '.findings[] | select(.ok | not)'",
-    )
+@command(
+    "rlm doctor",
+    "rlm doctor -v                      # what is well, too",
+    "rlm doctor --strict                # in a health check: warnings count, too",
+    "rlm doctor --json | jq '.findings[] | select(.ok | not)'",
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 where there is a warning, too.")
 @click.option("--verbose", "-v", is_flag=True, help="Show what is well, too, each on a line.")
 @volatile_option
-@config_option
-@json_option
 def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: bool, as_json: bool) -> None:
     """Check the installation; say what is wrong and what to do: what failed first, then warnings.
 
@@ -128,7 +124,7 @@ def _summary(verdicts: Sequence[str]) -> str:
     return styled(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}.", kind)
 
 
-@click.command(epilog=examples("rlm compliance", "rlm compliance --since 2d --json | jq .ok"))
+@command("rlm compliance", "rlm compliance --since 2d --json | jq .ok")
 @click.option(
     "--since",
     "since_seconds",
@@ -138,8 +134,6 @@ def _summary(verdicts: Sequence[str]) -> str:
     show_default=True,
     help="How far to look back.",
 )
-@config_option
-@json_option
 def compliance(config: Path | None, since_seconds: float, as_json: bool) -> None:
     """Show the most calls in any period, by endpoint and budget, against its limit. Exits with 1 if one was exceeded.
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import CommandError, ExitCode, Group, examples, store_of
+from rlm.cli.common import CommandError, ExitCode, Group, command, store_of
 from rlm.cli.completion import limited_names, type_names
-from rlm.cli.options import Duration, config_option, json_option, number_argument
+from rlm.cli.options import Duration, number_argument
 from rlm.cli.printing import print_json, say, show, show_words, styled, table
 from rlm.core.errors import StoreError
 from rlm.core.text import counted, span
@@ -32,12 +32,10 @@ _type_option = click.option(
 )
 
 
-@click.command(
-    epilog=examples(
-        "rlm endpoint pause rebalance_api",
-        "rlm endpoint pause rebalance_api balance_api --for 10m",
-        "rlm endpoint pause 'overflow_*'    # quoted, or the shell takes the pattern for one of file names",
-    )
+@command(
+    "rlm endpoint pause rebalance_api",
+    "rlm endpoint pause rebalance_api balance_api --for 10m",
+    "rlm endpoint pause 'overflow_*'    # quoted, or the shell takes the pattern for one of file names",
 )
 @_names_argument
 @_type_option
@@ -48,8 +46,6 @@ _type_option = click.option(
     metavar="DURATION",
     help="How long; else until resumed.",
 )
-@config_option
-@json_option
 def pause(
     config: Path | None, names: tuple[str, ...], type_name: str | None, seconds: float | None, as_json: bool
 ) -> None:
@@ -75,11 +71,9 @@ def pause(
     show_words(f"Calls under way are not cut; no new one is sent to {them}.")
 
 
-@click.command(epilog=examples("rlm endpoint resume rebalance_api", "rlm endpoint resume --type REBALANCE_NEEDED"))
+@command("rlm endpoint resume rebalance_api", "rlm endpoint resume --type REBALANCE_NEEDED")
 @_names_argument
 @_type_option
-@config_option
-@json_option
 def resume(config: Path | None, names: tuple[str, ...], type_name: str | None, as_json: bool) -> None:
     """End a pause, and a rest for what endpoints answered.
 
@@ -117,18 +111,14 @@ def resume(config: Path | None, names: tuple[str, ...], type_name: str | None, a
             show_words(f"{one['name']} is held for another {span(held)}: its window cannot be trusted before.")
 
 
-@click.command(
-    epilog=examples(
-        "rlm endpoint limit rebalance_api 20/minute",
-        'rlm endpoint limit rebalance_api "5/second; 1000/hour"',
-        "rlm endpoint limit --type REBALANCE_NEEDED 20/minute    # of each of its endpoints",
-    )
+@command(
+    "rlm endpoint limit rebalance_api 20/minute",
+    'rlm endpoint limit rebalance_api "5/second; 1000/hour"',
+    "rlm endpoint limit --type REBALANCE_NEEDED 20/minute    # of each of its endpoints",
 )
 @_names_argument
 @click.argument("rate", metavar="RATE")
 @_type_option
-@config_option
-@json_option
 def limit(config: Path | None, names: tuple[str, ...], rate: str, type_name: str | None, as_json: bool) -> None:
     """Change the limit of endpoints or budgets now, of each to RATE.
 
@@ -209,11 +199,9 @@ endpoint.add_command(resume)
 endpoint.add_command(limit)
 
 
-@endpoint.command(
-    "list", epilog=examples("rlm endpoint list", "rlm endpoint list --json | jq '.[] | select(.health != \"ok\")'")
+@command(
+    "rlm endpoint list", "rlm endpoint list --json | jq '.[] | select(.health != \"ok\")'", name="list", group=endpoint
 )
-@config_option
-@json_option
 def list_endpoints(config: Path | None, as_json: bool) -> None:
     """List endpoints and budgets: limit, calls used and free, health.
 
@@ -270,10 +258,8 @@ def _health(entry: dict[str, Any]) -> str:
     return " ".join(words)
 
 
-@endpoint.command(epilog=examples("rlm endpoint changes", "rlm endpoint changes 100 --json"))
+@command("rlm endpoint changes", "rlm endpoint changes 100 --json", group=endpoint)
 @number_argument
-@config_option
-@json_option
 def changes(config: Path | None, number: int, as_json: bool) -> None:
     """List the last N changes (20), newest first.
 

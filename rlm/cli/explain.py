@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import examples, store_of
-from rlm.cli.options import config_option, json_option
+from rlm.cli.common import command, store_of
 from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table
 from rlm.core.errors import NoSuchRunError
 from rlm.core.text import counted, one_line, span
@@ -20,16 +19,12 @@ if TYPE_CHECKING:
 ANSWER_WIDTH = 80
 
 
-@click.command(
-    epilog=examples(
-        "rlm explain a-1                     # all events of an item",
-        "rlm explain a-1:REBALANCE_NEEDED    # one of them",
-        "rlm explain wallet_001              # which events of a wallet there are",
-    )
+@command(
+    "rlm explain a-1                     # all events of an item",
+    "rlm explain a-1:REBALANCE_NEEDED    # one of them",
+    "rlm explain wallet_001              # which events of a wallet there are",
 )
 @click.argument("event", metavar="EVENT")
-@config_option
-@json_option
 def explain(config: Path | None, event: str, as_json: bool) -> None:
     """Show where one event is, what it waits for, and each attempt with its endpoint, time and answer.
 

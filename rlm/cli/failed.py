@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from rlm.cli.common import Group, examples, show_looked_at, store_of
+from rlm.cli.common import Group, command, show_looked_at, store_of
 from rlm.cli.completion import letter_ids
 from rlm.cli.failed_retry import drop, found_letters, letter_filter, retry
-from rlm.cli.options import config_option, json_option, number_argument
+from rlm.cli.options import number_argument
 from rlm.cli.printing import is_terminal, print_json, show, show_words, table
 from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
 
@@ -38,20 +38,17 @@ failed.add_command(retry)
 failed.add_command(drop)
 
 
-@failed.command(
-    "list",
-    epilog=examples(
-        "rlm failed list",
-        "rlm failed list --reason rejected --since 24h --grouped",
-        "rlm failed list --search wallet_001",
-        "rlm failed list 100 --json | jq -r '.[].id'",
-    ),
+@command(
+    "rlm failed list",
+    "rlm failed list --reason rejected --since 24h --grouped",
+    "rlm failed list --search wallet_001",
+    "rlm failed list 100 --json | jq -r '.[].id'",
+    name="list",
+    group=failed,
 )
 @number_argument
 @letter_filter
 @click.option("--grouped", is_flag=True, help="How many there are of each kind instead.")
-@config_option
-@json_option
 def list_letters(config: Path | None, number: int, chosen: LetterFilter, *, grouped: bool, as_json: bool) -> None:
     """List the last N dead letters (20), newest first; of those that fit what is asked for, if anything is.
 
@@ -110,18 +107,15 @@ def _detail(letter: dict[str, Any]) -> str:
     return one_line(letter.get("detail", ""), DETAIL_WIDTH if is_terminal() else LONGEST_TEXT)
 
 
-@failed.command(
-    "show",
-    epilog=examples(
-        "rlm failed show 3f2a9c51d07e8b46",
-        "rlm failed show 3f2a9c51d07e8b46 --json | jq .item",
-        "rlm failed show --search wallet_001 --since 1h",
-    ),
+@command(
+    "rlm failed show 3f2a9c51d07e8b46",
+    "rlm failed show 3f2a9c51d07e8b46 --json | jq .item",
+    "rlm failed show --search wallet_001 --since 1h",
+    name="show",
+    group=failed,
 )
 @click.argument("handle", metavar="[ID]", required=False, shell_complete=letter_ids)
 @letter_filter
-@config_option
-@json_option
 def show_letter(config: Path | None, handle: str | None, chosen: LetterFilter, as_json: bool) -> None:
     """Show one dead letter with its item; or the newest 20 of those that fit what is asked for."""
     if (handle is None) != bool(chosen):

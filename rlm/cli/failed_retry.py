@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from rlm.admin.letters import LetterFilter
-from rlm.cli.common import CommandError, ExitCode, confirm, examples, store_of
+from rlm.cli.common import CommandError, ExitCode, command, confirm, store_of
 from rlm.cli.completion import endpoint_names, letter_ids, type_names
-from rlm.cli.options import Duration, config_option, dry_run_option, gathered, json_option, yes_option
+from rlm.cli.options import Duration, dry_run_option, gathered, yes_option
 from rlm.cli.printing import print_json, say, say_error, show_words
 from rlm.core.clock import system_clock
 from rlm.core.event import Reason
@@ -89,8 +89,6 @@ deal_options = gathered(
     click.option("--all", "every", is_flag=True, help="All of them."),
     yes_option,
     dry_run_option,
-    config_option,
-    json_option,
 )
 
 
@@ -117,13 +115,11 @@ def found_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
 ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=letter_ids)
 
 
-@click.command(
-    epilog=examples(
-        "rlm failed retry 3f2a9c51d07e8b46",
-        "rlm failed retry --endpoint balance_check_api --since 24h",
-        "rlm failed retry --all --dry-run",
-        "rlm failed retry --all --yes    # in a script",
-    )
+@command(
+    "rlm failed retry 3f2a9c51d07e8b46",
+    "rlm failed retry --endpoint balance_check_api --since 24h",
+    "rlm failed retry --all --dry-run",
+    "rlm failed retry --all --yes    # in a script",
 )
 @ids_argument
 @letter_filter
@@ -152,12 +148,10 @@ def retry(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: 
     _tell(outcomes, "retried", as_json=how.as_json)
 
 
-@click.command(
-    epilog=examples(
-        "rlm failed drop 3f2a9c51d07e8b46",
-        "rlm failed drop --reason not_json --dry-run",
-        "rlm failed drop --all --yes    # in a script",
-    )
+@command(
+    "rlm failed drop 3f2a9c51d07e8b46",
+    "rlm failed drop --reason not_json --dry-run",
+    "rlm failed drop --all --yes    # in a script",
 )
 @ids_argument
 @letter_filter

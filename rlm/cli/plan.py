@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import examples, opened
+from rlm.cli.common import command, opened
 from rlm.cli.completion import setting_values, type_counts, type_names
-from rlm.cli.options import WholeNumber, config_option, json_option
+from rlm.cli.options import WholeNumber
 from rlm.cli.plan_text import compare, describe, show_windows
 from rlm.cli.printing import print_json, say, show, show_words
 from rlm.core.text import one_line, span
@@ -51,13 +51,11 @@ class Asked:
     arriving: tuple[str, ...]
 
 
-@click.command(
-    epilog=examples(
-        "rlm plan",
-        "rlm plan --count REBALANCE_NEEDED=500 --add-endpoint REBALANCE_NEEDED",
-        "rlm plan --set types.REBALANCE_NEEDED.rate_limit=60/minute --workers 10",
-        "rlm plan --windows 20 --arrivals REBALANCE_NEEDED=400",
-    )
+@command(
+    "rlm plan",
+    "rlm plan --count REBALANCE_NEEDED=500 --add-endpoint REBALANCE_NEEDED",
+    "rlm plan --set types.REBALANCE_NEEDED.rate_limit=60/minute --workers 10",
+    "rlm plan --windows 20 --arrivals REBALANCE_NEEDED=400",
 )
 @click.option(
     "--count",
@@ -98,8 +96,6 @@ class Asked:
     shell_complete=type_counts,
     help="With --windows: N events arrive in a window of today; repeatable.",
 )
-@config_option
-@json_option
 def plan(*, config: Path | None, as_json: bool, **options: Any) -> None:
     """Forecast a run without starting it: workers, when it is done, what will be left over, what binds.
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import Group, examples, new_server, store_of
-from rlm.cli.options import WholeNumber, config_option, json_option, log_format_option, volatile_option
+from rlm.cli.common import Group, command, new_server, store_of
+from rlm.cli.options import WholeNumber, log_format_option, volatile_option
 from rlm.cli.printing import is_terminal, print_json, show_words, styled, table
 from rlm.core.clock import isoformat
 from rlm.core.text import one_line
@@ -57,8 +57,7 @@ def long_running(config: Path | None, role: str) -> Iterator[tuple[Store, Wakeup
             yield store, wakeup, stop
 
 
-@click.command(epilog=examples("rlm scheduler", "rlm scheduler --config /etc/rlm/rlm.toml"))
-@config_option
+@command("rlm scheduler", "rlm scheduler --config /etc/rlm/rlm.toml", prints_data=False)
 @volatile_option
 @log_format_option
 def scheduler(config: Path | None, allow_volatile: bool) -> None:
@@ -71,8 +70,7 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
         SchedulerService(store, wakeup, stop, allow_volatile=allow_volatile).run()
 
 
-@click.command(epilog=examples("rlm supervisor", "rlm supervisor --config /etc/rlm/rlm.toml"))
-@config_option
+@command("rlm supervisor", "rlm supervisor --config /etc/rlm/rlm.toml", prints_data=False)
 @volatile_option
 @log_format_option
 def supervisor(config: Path | None, allow_volatile: bool) -> None:
@@ -92,8 +90,7 @@ def worker() -> None:
     """Start a worker by hand; list who works."""
 
 
-@worker.command("start", epilog=examples("rlm worker start"))
-@config_option
+@command("rlm worker start", name="start", group=worker, prints_data=False)
 @log_format_option
 def start_worker(config: Path | None) -> None:
     """Be one worker, in the foreground, beside those of the supervisors."""
@@ -104,9 +101,7 @@ def start_worker(config: Path | None) -> None:
     run_worker(worker_id, load_settings(config))
 
 
-@worker.command("list", epilog=examples("rlm worker list", "rlm worker list --json | jq length"))
-@config_option
-@json_option
+@command("rlm worker list", "rlm worker list --json | jq length", name="list", group=worker)
 def list_workers(config: Path | None, as_json: bool) -> None:
     """List who works, where, since when, and on how many events."""
     from rlm.admin.report import revision_in_force
@@ -154,13 +149,12 @@ def _state(state: str, *, other: bool) -> str:
     return styled(state, {"ready": "ok", "starting": "busy", "stopping": "warn"}.get(state, "dim"))
 
 
-@click.command(
-    epilog=examples("rlm web --metrics-only", "rlm web --port 9090", "RLM_WEB__TOKEN=env:RLM_TOKEN rlm web --host ::")
+@command(
+    "rlm web --metrics-only", "rlm web --port 9090", "RLM_WEB__TOKEN=env:RLM_TOKEN rlm web --host ::", prints_data=False
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8088, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
 @click.option("--metrics-only", is_flag=True, help="Serve /metrics and /healthz only, and no page for people.")
-@config_option
 @log_format_option
 def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> None:
     """Serve metrics for Prometheus, and a health check, over HTTP. TERM ends it at once.

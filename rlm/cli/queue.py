@@ -8,8 +8,8 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from rlm.cli.common import CommandError, ExitCode, Group, confirm, examples, show_looked_at, store_of
-from rlm.cli.options import config_option, dry_run_option, interval_option, json_option, yes_option
+from rlm.cli.common import CommandError, ExitCode, Group, command, confirm, show_looked_at, store_of
+from rlm.cli.options import dry_run_option, interval_option, yes_option
 from rlm.cli.printing import is_terminal, print_json, say, show, show_words, table
 from rlm.cli.queue_events import drop, list_events
 from rlm.core.errors import StoreError
@@ -41,9 +41,7 @@ queue.add_command(list_events)
 queue.add_command(drop)
 
 
-@queue.command(epilog=examples("rlm queue stats", "rlm queue stats --json | jq .by_type"))
-@config_option
-@json_option
+@command("rlm queue stats", "rlm queue stats --json | jq .by_type", group=queue)
 def stats(config: Path | None, as_json: bool) -> None:
     """Show how much waits where, by type, and how old the oldest is.
 
@@ -61,16 +59,13 @@ def stats(config: Path | None, as_json: bool) -> None:
         show_looked_at(store)
 
 
-@queue.command(
-    epilog=examples(
-        "rlm queue monitor",
-        "rlm queue monitor --interval 10 | tee -a queue.log",
-        "rlm queue monitor --json | jq -c .trend",
-    )
+@command(
+    "rlm queue monitor",
+    "rlm queue monitor --interval 10 | tee -a queue.log",
+    "rlm queue monitor --json | jq -c .trend",
+    group=queue,
 )
 @interval_option(MONITOR_SECONDS)
-@config_option
-@json_option
 def monitor(config: Path | None, interval: float | None, as_json: bool) -> None:
     """Watch the queues: what waits, how old, how it moves, and whether it will grow or drain. Ctrl-C ends the view.
 
@@ -119,16 +114,13 @@ def _staged(staged: int) -> str:
     return f", {counted(staged, 'item')} in staging" if staged else ""
 
 
-@queue.command(
-    epilog=examples(
-        "rlm queue push items.jsonl",
-        'echo \'{"id": "1", "wallet_name": "w", "events": ["REBALANCE_NEEDED"]}\' | rlm queue push',
-    )
+@command(
+    "rlm queue push items.jsonl",
+    'echo \'{"id": "1", "wallet_name": "w", "events": ["REBALANCE_NEEDED"]}\' | rlm queue push',
+    group=queue,
 )
 @click.argument("file", type=click.File("rb"), default="-", metavar="[FILE|-]")
 @click.option("--strict", is_flag=True, help="Push nothing if any item would become a dead letter, and exit with 1.")
-@config_option
-@json_option
 def push(config: Path | None, file: BinaryIO, *, strict: bool, as_json: bool) -> None:
     """Push items onto the audit list: JSON lines from FILE, or from stdin.
 
@@ -220,13 +212,9 @@ def _then(*, conducted: bool) -> str:
     )
 
 
-@queue.command(
-    epilog=examples("rlm queue clear --dry-run", "rlm queue clear", "rlm queue clear --yes    # in a script")
-)
+@command("rlm queue clear --dry-run", "rlm queue clear", "rlm queue clear --yes    # in a script", group=queue)
 @yes_option
 @dry_run_option
-@config_option
-@json_option
 def clear(config: Path | None, *, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Remove the items that wait on the audit list, for good. Asks first.
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import CommandError, confirm, examples, show_looked_at, store_of
+from rlm.cli.common import CommandError, command, confirm, show_looked_at, store_of
 from rlm.cli.completion import type_names
-from rlm.cli.options import Duration, config_option, dry_run_option, gathered, json_option, number_argument, yes_option
+from rlm.cli.options import Duration, dry_run_option, gathered, number_argument, yes_option
 from rlm.cli.printing import print_json, show, show_words, table
 from rlm.core.text import counted, safe_line, span
 from rlm.core.trail import Place
@@ -46,14 +46,12 @@ event_filter = gathered(
 )
 
 
-@click.command(
-    "list",
-    epilog=examples(
-        "rlm queue list",
-        "rlm queue list --wallet wallet_001",
-        "rlm queue list 100 --state leftover --type REBALANCE_NEEDED --older-than 10m",
-        "rlm queue list 1000 --json | jq -r '.events[].event_id'",
-    ),
+@command(
+    "rlm queue list",
+    "rlm queue list --wallet wallet_001",
+    "rlm queue list 100 --state leftover --type REBALANCE_NEEDED --older-than 10m",
+    "rlm queue list 1000 --json | jq -r '.events[].event_id'",
+    name="list",
 )
 @number_argument
 @event_filter
@@ -66,8 +64,6 @@ event_filter = gathered(
     help=f"Those that are {', '.join(_STATES[:-1])} or {_STATES[-1]}.",
 )
 @click.option("--after", metavar="MARK", help="Go on there: what the page before said.")
-@config_option
-@json_option
 def list_events(config: Path | None, number: int, wanted: EventFilter, after: str | None, as_json: bool) -> None:
     """List the first N events that wait (20): type by type in their order, then those in items on the audit list.
 
@@ -113,19 +109,15 @@ def _describe(found: dict[str, Any]) -> None:
         show_words(f"It goes on behind these: `rlm queue list --after {mark}` with the same options.")
 
 
-@click.command(
-    epilog=examples(
-        "rlm queue drop --wallet wallet_001 --dry-run",
-        "rlm queue drop --type REBALANCE_NEEDED --older-than 24h",
-        "rlm queue drop --all --yes    # in a script",
-    )
+@command(
+    "rlm queue drop --wallet wallet_001 --dry-run",
+    "rlm queue drop --type REBALANCE_NEEDED --older-than 24h",
+    "rlm queue drop --all --yes    # in a script",
 )
 @event_filter
 @click.option("--all", "every", is_flag=True, help="All of them.")
 @yes_option
 @dry_run_option
-@config_option
-@json_option
 def drop(config: Path | None, wanted: EventFilter, *, every: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Remove events for good that are left over by the last run: those that fit, or --all. Asks first.
 

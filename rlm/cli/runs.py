@@ -8,17 +8,15 @@ import click
 
 from rlm.cli.common import (
     CommandError,
-    InterruptedCommandError,
-    examples,
+    ExitCode,
+    command,
     show_looked_at,
     store_of,
 )
 from rlm.cli.completion import open_run_id, run_ids
 from rlm.cli.options import (
     FOLLOW_SECONDS,
-    config_option,
     interval_option,
-    json_option,
     number_argument,
     volatile_option,
 )
@@ -34,18 +32,14 @@ if TYPE_CHECKING:
 STATE_KINDS = {State.COMPLETED: "ok", State.PARTIAL: "warn", State.CANCELLED: "warn", State.FAILED: "error"}
 
 
-@click.command(
-    epilog=examples(
-        "rlm start           # the scheduler of `rlm up` conducts it",
-        "rlm start --wait    # until its end, conducted here if there is no scheduler",
-        "rlm start --wait --json | jq .counts",
-    )
+@command(
+    "rlm start           # the scheduler of `rlm up` conducts it",
+    "rlm start --wait    # until its end, conducted here if there is no scheduler",
+    "rlm start --wait --json | jq .counts",
 )
 @click.option("--wait", is_flag=True, help="Wait for the end; conduct the run here if no scheduler takes it up.")
 @interval_option(FOLLOW_SECONDS)
 @volatile_option
-@config_option
-@json_option
 def start(config: Path | None, *, wait: bool, interval: float | None, allow_volatile: bool, as_json: bool) -> None:
     """Start a run now.
 
@@ -84,24 +78,22 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     elif stop.graceful and record["state"] == State.CANCELLED:
         show_record(record, as_json=as_json)
         left = counted(record["counts"]["leftover"], "event")
-        raise InterruptedCommandError(f"Interrupted: run {run_id} was cancelled; {left} left over for the next run.")
+        raise CommandError(
+            f"Interrupted: run {run_id} was cancelled; {left} left over for the next run.", ExitCode.INTERRUPTED
+        )
     else:
         tell(record, as_json=as_json, waited=True)
 
 
-@click.command(
-    epilog=examples(
-        "rlm status",
-        "rlm status --follow                     # until q or Ctrl-C, from run to run",
-        "rlm status 20261125T101500123Z-1a2b -f  # until that run is closed",
-        "rlm status --json | jq .seconds_left",
-    )
+@command(
+    "rlm status",
+    "rlm status --follow                     # until q or Ctrl-C, from run to run",
+    "rlm status 20261125T101500123Z-1a2b -f  # until that run is closed",
+    "rlm status --json | jq .seconds_left",
 )
 @click.argument("run_id", metavar="[RUN]", required=False, shell_complete=run_ids)
 @click.option("--follow", "-f", is_flag=True, help="Go on showing it, until the run named is closed, `q` or Ctrl-C.")
 @interval_option(FOLLOW_SECONDS)
-@config_option
-@json_option
 def status(config: Path | None, run_id: str | None, *, follow: bool, interval: float | None, as_json: bool) -> None:
     """Show the current run: phase, countdown, progress by type, endpoint and budget, workers. Or that run.
 
@@ -135,10 +127,8 @@ def status(config: Path | None, run_id: str | None, *, follow: bool, interval: f
         describe(found)
 
 
-@click.command(epilog=examples("rlm result", "rlm result 20261125T101500123Z-1a2b", "rlm result --json | jq .by_type"))
+@command("rlm result", "rlm result 20261125T101500123Z-1a2b", "rlm result --json | jq .by_type")
 @click.argument("run_id", metavar="[RUN]", required=False, shell_complete=run_ids)
-@config_option
-@json_option
 def result(config: Path | None, run_id: str | None, as_json: bool) -> None:
     """Show the record of the last finished run, or of that one.
 
@@ -152,10 +142,8 @@ def result(config: Path | None, run_id: str | None, as_json: bool) -> None:
     show_record(found, as_json=as_json)
 
 
-@click.command("list", epilog=examples("rlm list", "rlm list 100 --json | jq '.[] | select(.state != \"completed\")'"))
+@command("rlm list", "rlm list 100 --json | jq '.[] | select(.state != \"completed\")'", name="list")
 @number_argument
-@config_option
-@json_option
 def list_runs(config: Path | None, number: int, as_json: bool) -> None:
     """List the last N runs (20), newest first."""
     from rlm.admin import report
@@ -192,10 +180,8 @@ def list_runs(config: Path | None, number: int, as_json: bool) -> None:
             show_words(older.strip())
 
 
-@click.command(epilog=examples("rlm cancel"))
+@command("rlm cancel")
 @click.argument("run_id", metavar="[RUN]", required=False, shell_complete=open_run_id)
-@config_option
-@json_option
 def cancel(config: Path | None, run_id: str | None, as_json: bool) -> None:
     """End the current (or that) run now: calls under way are awaited, what was not sent is leftover.
 

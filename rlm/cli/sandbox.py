@@ -12,9 +12,9 @@ import click
 import msgspec
 
 from rlm import __version__
-from rlm.cli.common import ExitCode, examples, tell_new_server
+from rlm.cli.common import ExitCode, command, tell_new_server
 from rlm.cli.completion import endpoint_names
-from rlm.cli.options import NumberRange, WholeNumber, config_option, json_option, volatile_option
+from rlm.cli.options import NumberRange, WholeNumber, volatile_option
 from rlm.cli.printing import print_json, say, show, show_verdict, styled
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted, safe_line
@@ -32,11 +32,7 @@ DEFAULT_SPEED = 10.0
 _NAMES = 12
 
 
-@click.command(
-    epilog=examples(
-        "rlm demo", "rlm demo --events 300 --speed 20", "rlm demo --real-time    # three minutes, as in life"
-    )
-)
+@command("rlm demo", "rlm demo --events 300 --speed 20", "rlm demo --real-time    # three minutes, as in life")
 @click.option(
     "--events", default=900, show_default=True, type=WholeNumber(1, 100_000), help="How many, over all types."
 )
@@ -46,8 +42,6 @@ _NAMES = 12
     help=f"Divide the window, the limits and the times of calls by this.  [default: {DEFAULT_SPEED:g}]",
 )
 @click.option("--real-time", is_flag=True, help="The same as --speed 1.")
-@config_option
-@json_option
 def demo(*, events: int, speed: float | None, real_time: bool, config: Path | None, as_json: bool) -> None:
     """Show the whole system at work on one window, live, then say what happened.
 
@@ -84,10 +78,8 @@ def demo(*, events: int, speed: float | None, real_time: bool, config: Path | No
         raise SystemExit(int(ExitCode.FAILED))
 
 
-@click.command("test", epilog=examples("rlm test", "rlm test --config /etc/rlm/rlm.toml --json"))
+@command("rlm test", "rlm test --config /etc/rlm/rlm.toml --json", name="test")
 @volatile_option
-@config_option
-@json_option
 def test(*, config: Path | None, allow_volatile: bool, as_json: bool) -> None:
     """Test the installation: marked events, real processes, a mock API.
 
@@ -144,17 +136,15 @@ def _outcome_json(outcome: SelfTestResult) -> dict[str, Any]:
     }
 
 
-@click.command(
-    "mock-api",
-    epilog=examples(
-        "rlm mock-api",
-        "rlm mock-api --port 9000 --fail rebalance_api=0.05",
-        "rlm mock-api --fault rebalance_api.down=true --log calls.jsonl",
-    ),
+@command(
+    "rlm mock-api",
+    "rlm mock-api --port 9000 --fail rebalance_api=0.05",
+    "rlm mock-api --fault rebalance_api.down=true --log calls.jsonl",
+    name="mock-api",
+    prints_data=False,
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8090, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
-@config_option
 @click.option("--log", "log_path", type=click.Path(path_type=Path), help="Append a JSON line per call to this file.")
 @click.option(
     "--fail",

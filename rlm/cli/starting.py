@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm import telemetry
 from rlm.admin import report
-from rlm.cli.common import ANSWER_SECONDS, POLL_SECONDS, CommandError, InterruptedCommandError
+from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal
 from rlm.cli.status import detached, look_once, progress_output
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from rlm.settings import Settings
     from rlm.terminal.live import Drawn
 
+#: Time for a scheduler to take up a request, or for a conductor to answer a cancel, seconds.
+ANSWER_SECONDS = 5.0
+#: Time between two looks for that, seconds.
+POLL_SECONDS = 0.05
 #: How often `rlm start --wait` prints changes without a terminal, seconds.
 TOLD_SECONDS = 10.0
 
@@ -47,7 +51,7 @@ def ask_scheduler(store: Store, stop: StopSignals, *, patient: bool) -> dict[str
     while (reply := store.schedule.reply(request)) is None:
         if (system_clock.monotonic() > until or stop.graceful) and store.schedule.withdraw(request):
             if stop.graceful:
-                raise InterruptedCommandError("Interrupted before a run was started.")
+                raise CommandError("Interrupted before a run was started.", ExitCode.INTERRUPTED)
             return None
         system_clock.sleep(POLL_SECONDS)
     return reply
@@ -63,7 +67,7 @@ def wait_for(store: Store, run_id: str, stop: StopSignals, interval: float | Non
             if record:
                 return record
             if stop.graceful:
-                raise InterruptedCommandError(detached(run_id))
+                raise CommandError(detached(run_id), ExitCode.INTERRUPTED)
             if record is not None and system_clock.monotonic() - shown_at >= pause:
                 shown_at = system_clock.monotonic()
                 found = look_once(store, lambda: report.status(store, run_id, measured=False), output)
@@ -101,7 +105,7 @@ def conduct_here(
 
 def _check_uninterrupted(stop: StopSignals) -> None:
     if stop.graceful:
-        raise InterruptedCommandError("Interrupted before a run was started.")
+        raise CommandError("Interrupted before a run was started.", ExitCode.INTERRUPTED)
 
 
 @contextmanager
@@ -133,7 +137,7 @@ def await_close(store: Store, run: Run, wakeup: Wakeup, stop: StopSignals) -> di
     until = system_clock.monotonic() + ANSWER_SECONDS
     while (record := store.runs.record(run.id)) is None:
         if stop.graceful:
-            raise InterruptedCommandError(f"Run {run.id} is being cancelled; see `rlm status`.")
+            raise CommandError(f"Run {run.id} is being cancelled; see `rlm status`.", ExitCode.INTERRUPTED)
         if system_clock.monotonic() > until and store.leases.holder() is None:
             from scheduler.byhand import HandConductor
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TextIO
 import click
 from click.core import ParameterSource
 
-from rlm.cli.common import examples, tell_new_server
-from rlm.cli.options import config_option, log_format_option, volatile_option
+from rlm.cli.common import command, tell_new_server
+from rlm.cli.options import log_format_option, volatile_option
 from rlm.core.errors import ConfigurationError, RLMError
 
 if TYPE_CHECKING:
@@ -33,9 +33,8 @@ DEFAULT_COMMANDS = ("scheduler", "supervisor")
 _LOOK_SECONDS = 1.0
 
 
-@click.command(epilog=examples("rlm up", "rlm up --config /etc/rlm/rlm.toml"))
+@command("rlm up", "rlm up --config /etc/rlm/rlm.toml", prints_data=False)
 @volatile_option
-@config_option
 @log_format_option
 def up(config: Path | None, allow_volatile: bool) -> None:
     """Run all processes of the Procfile in this terminal.
