@@ -120,6 +120,11 @@ volatile_option = click.option(
 number_argument = click.argument("number", metavar="[N]", type=WholeNumber(1, 1_000_000_000), default=20)
 
 
+def several(flag: str, name: str, metavar: str, meaning: str, **more: Any) -> Callable[[Any], Any]:
+    """Return an option that can be given several times."""
+    return click.option(flag, name, metavar=metavar, multiple=True, help=meaning, **more)
+
+
 def _ask_for_format(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
     """Pass the choice on by the environment, to this process and those that it starts."""
     if value is not None:

@@ -16,7 +16,7 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, columns, cut, safe, safe_line, safe_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 #: The ANSI "select graphic rendition" parameters of each kind of `styled` text.
 _LOOKS = {"ok": "32", "warn": "33", "error": "1;31", "busy": "36", "title": "1", "dim": "2"}
@@ -145,19 +145,21 @@ def print_json(document: Any) -> None:
 
 def table(
     headings: list[str],
-    rows: list[list[str]],
+    rows: Iterable[Sequence[object]],
     numeric: Callable[[int], bool] = lambda index: index > 0,
     *,
     spare: Sequence[str] = (),
     whole: bool = False,
 ) -> None:
-    """Print a table; columns for which `numeric` is true are aligned right.
+    """Print a table, with a dash for None; columns for which `numeric` is true are aligned right.
 
     On a terminal that is too narrow, times are shortened, then the columns in `spare` are left out one by one,
     then long cells are cut and the last column is wrapped. With `whole`, no cell is cut. Elsewhere all columns are
     printed, because whoever reads a pipe counts on them; only endless cells are cut.
     """
-    columns = [[safe_line(cell) for cell in column] for column in zip(headings, *rows, strict=True)]
+    columns = [
+        ["-" if cell is None else safe_line(cell) for cell in column] for column in zip(headings, *rows, strict=True)
+    ]
     if _width_over(columns) > 0:
         columns = [[short_time(cell) for cell in column] for column in columns]
     shown = dict(enumerate(columns))
