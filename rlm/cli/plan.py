@@ -10,7 +10,7 @@ import click
 
 from rlm.cli.common import command, opened
 from rlm.cli.completion import setting_values, type_counts, type_names
-from rlm.cli.options import WholeNumber
+from rlm.cli.options import WholeNumber, several
 from rlm.cli.plan_text import compare, describe, show_windows
 from rlm.cli.printing import print_json, say, show, show_words
 from rlm.core.text import one_line, span
@@ -38,6 +38,11 @@ _APART = re.compile(r"(redis|queue)\..*|run\.history|retry\.(max_runs|timeout_se
 #: Settings without influence if the number of workers is given.
 _WORKERS = ("workers.min", "workers.max")
 
+_SET = "What if a setting had this value? Repeatable."
+_ADDED = "What if a type had one more endpoint? Repeatable."
+_WINDOWS = "How do the leftovers develop over the next N windows?"
+_ARRIVING = "With --windows: N events arrive in a window of today; repeatable."
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -57,45 +62,12 @@ class Asked:
     "rlm plan --set types.REBALANCE_NEEDED.rate_limit=60/minute --workers 10",
     "rlm plan --windows 20 --arrivals REBALANCE_NEEDED=400",
 )
-@click.option(
-    "--count",
-    "counts",
-    multiple=True,
-    metavar="TYPE=N",
-    shell_complete=type_counts,
-    help="Plan for N events of a type; repeatable.",
-)
+@several("--count", "counts", "TYPE=N", "Plan for N events of a type; repeatable.", shell_complete=type_counts)
 @click.option("--workers", type=WholeNumber(min=1), metavar="N", help="What if there were exactly N workers?")
-@click.option(
-    "--set",
-    "told",
-    multiple=True,
-    metavar="KEY=VALUE",
-    shell_complete=setting_values,
-    help="What if a setting had this value? Repeatable.",
-)
-@click.option(
-    "--add-endpoint",
-    "add",
-    multiple=True,
-    metavar="TYPE",
-    shell_complete=type_names,
-    help="What if a type had one more endpoint? Repeatable.",
-)
-@click.option(
-    "--windows",
-    type=WholeNumber(1, MOST_WINDOWS),
-    metavar="N",
-    help="How do the leftovers develop over the next N windows?",
-)
-@click.option(
-    "--arrivals",
-    "arriving",
-    multiple=True,
-    metavar="TYPE=N",
-    shell_complete=type_counts,
-    help="With --windows: N events arrive in a window of today; repeatable.",
-)
+@several("--set", "told", "KEY=VALUE", _SET, shell_complete=setting_values)
+@several("--add-endpoint", "add", "TYPE", _ADDED, shell_complete=type_names)
+@click.option("--windows", type=WholeNumber(1, MOST_WINDOWS), metavar="N", help=_WINDOWS)
+@several("--arrivals", "arriving", "TYPE=N", _ARRIVING, shell_complete=type_counts)
 def plan(*, config: Path | None, as_json: bool, **options: Any) -> None:
     """Forecast a run without starting it: workers, when it is done, what will be left over, what binds.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from rlm.admin import report
 from rlm.cli.common import ExitCode
@@ -163,18 +163,23 @@ def follow_status(store: Store, run_id: str | None, interval: float, *, as_json:
     Raises:
         NoSuchRunError: that run is neither open nor on record.
     """
-    seen: dict[str, Any] = {}
+    output = status_output(as_json=as_json)
+    open_run: str | None = None
 
     def look() -> dict[str, Any]:
+        nonlocal open_run
         found = report.status(store, run_id, measured=as_json)
-        seen.update(run_id=found["run_id"] if is_open(found) else None)
+        now = None if found["state"] == report.IDLE else found["run_id"]
+        if open_run not in {None, now} and not isinstance(output, Drawn) and (ended := store.runs.record(open_run)):
+            output.show(ended)  # lines and documents have each run's end, even if it lies between two looks
+        open_run = now if is_open(found) else None
         return found if as_json else beside(store, found)
 
     def is_last(found: Mapping[str, Any]) -> bool:
         return run_id is not None and not is_open(found)
 
-    if watch(store, look, _telling_ends(store, status_output(as_json=as_json)), interval, is_last) is None:
-        say(detached(seen.get("run_id")))
+    if watch(store, look, output, interval, is_last) is None:
+        say(detached(open_run))
 
 
 def detached(run_id: str | None) -> str:
@@ -182,39 +187,6 @@ def detached(run_id: str | None) -> str:
     if run_id is None:
         return "This view has ended; RLM goes on. `rlm status` shows how it is."
     return f"Run {run_id} goes on; `rlm status` shows it, `rlm cancel` ends it."
-
-
-def _telling_ends(store: Store, output: Output) -> Output:
-    """Make an output of lines or documents show each run's end, even if it lies between two looks."""
-    if isinstance(output, Drawn):
-        return output
-    return _Ends(output, store.runs.record)
-
-
-class _Ends(Output):
-    """Shows the record of a run that was closed since the last look, before the present status."""
-
-    def __init__(self, output: Output, record: Callable[[str], dict[str, Any] | None]) -> None:
-        self._output = output
-        self._record = record
-        self._open: str | None = None
-
-    def __enter__(self) -> Self:
-        self._output.__enter__()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._output.__exit__(*exc)
-
-    def show(self, document: Mapping[str, Any]) -> None:
-        now = document["run_id"] if document["state"] != report.IDLE else None
-        if self._open is not None and now != self._open and (ended := self._record(self._open)) is not None:
-            self._output.show(ended)
-        self._open = now if is_open(document) else None
-        self._output.show(document)
-
-    def trouble(self, why: str) -> None:
-        self._output.trouble(why)
 
 
 class Detached(BaseException):
