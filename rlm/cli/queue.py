@@ -77,7 +77,7 @@ def monitor(config: Path | None, interval: float | None, as_json: bool) -> None:
     from rlm.admin.planning import start_seconds
     from rlm.cli.status import watch
     from rlm.terminal.live import Drawn, JSONLines, Lines
-    from rlm.terminal.queue import QueuePicture, queue_line
+    from rlm.terminal.queue import queue_line, queue_picture
 
     with store_of(config) as store:
         seen = Monitor(store, start_seconds(store))
@@ -85,7 +85,7 @@ def monitor(config: Path | None, interval: float | None, as_json: bool) -> None:
         if as_json:
             output = JSONLines(show, say)
         elif is_terminal():
-            output = Drawn(sys.stdout, lambda found, _height: QueuePicture(found, seen.trend))
+            output = Drawn(sys.stdout, lambda found, _height: queue_picture(found, seen.trend))
         else:
             output = Lines(show, queue_line)
         watch(store, seen.look, output, interval or MONITOR_SECONDS)

@@ -15,7 +15,7 @@ from rlm.core.run import State
 from rlm.core.text import safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
@@ -28,8 +28,9 @@ BORDER = 4
 #: The narrowest that a bar gets, columns.
 NARROWEST = 6
 
-_LEVELS, _ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
-_IN_ASCII = {"█": "#", "▓": "=", "░": ".", "▮": "#", "▯": "."}
+_LEVELS = "▁▂▃▄▅▆▇█"
+#: What stands for a character where there is only ASCII.
+_IN_ASCII = str.maketrans("▁▂▃▄▅▆▇█▓░▮▯↑↓→", "_.-=+*%#=.#.^v=")
 
 #: The rich style of each state of a run.
 STATE_STYLES = {
@@ -49,10 +50,21 @@ def state_text(state: str) -> Text:
     return Text(state, style=STATE_STYLES.get(state, "bold"))  # type: ignore[call-overload]
 
 
-def panel(title: Text, parts: Sequence[RenderableType], width: int) -> Panel:
-    """Frame a picture."""
-    title.stylize_before("not dim")  # else it is as quiet as its border
-    return Panel(Group(*parts), title=title, title_align="left", border_style=QUIET, padding=(0, 1), width=width)
+class Picture:
+    """Parts in a frame, as wide as the terminal; `draw` makes them for a console and the width inside of the frame."""
+
+    def __init__(self, title: Text, draw: Callable[[Console, ConsoleOptions], Iterable[RenderableType]]) -> None:
+        title.stylize_before("not dim")  # else it is as quiet as its border
+        self._title = title
+        self._draw = draw
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it."""
+        width = min(options.max_width, WIDEST)
+        parts = Group(*self._draw(console, options.update(width=max(1, width - BORDER), height=None)))
+        frame = Panel(parts, title=self._title, title_align="left", border_style=QUIET, padding=(0, 1), width=width)
+        for segment in console.render(frame, options):
+            yield segment._replace(text=segment.text.translate(_IN_ASCII)) if options.ascii_only else segment
 
 
 def columns(
@@ -66,6 +78,16 @@ def columns(
     for heading in numbers:
         table.add_column(heading, justify="right", no_wrap=True)
     return table
+
+
+def facts(rows: Iterable[tuple[str, Text]]) -> Table:
+    """Draw a row for each fact, with its name before it."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style=QUIET, no_wrap=True)
+    grid.add_column()
+    for row in rows:
+        grid.add_row(*row)
+    return grid
 
 
 def number(value: int, style: str = "") -> Text:
@@ -87,7 +109,7 @@ class Bar:
         widths = shares([number for number, _, _ in self._parts], options.max_width)
         bar = Text(no_wrap=True, end="")
         for width, (_, character, style) in zip(widths, self._parts, strict=True):
-            bar.append(_drawable(character, ascii_only=options.ascii_only) * width, style)
+            bar.append(character * width, style)
         yield bar
 
     def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
@@ -119,7 +141,7 @@ class Name:
         yield cut(self._text, options.max_width, "..." if options.ascii_only else "…")
 
     def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
-        """Return the narrowest and the widest width."""
+        """Return them."""
         width = self._text.cell_len
         return Measurement(min(NARROWEST, width, options.max_width), min(width, options.max_width))
 
@@ -150,15 +172,7 @@ def cut(text: Text, width: int, mark: str) -> Text:
     return Text.assemble(text[:head], mark, text[head + over + len(mark) :], no_wrap=True, overflow="ellipsis")
 
 
-def lanes(busy: int, threads: int, *, ascii_only: bool = False) -> Text:
-    """Draw the lanes of a worker; busy ones are filled."""
-    drawn = Text()
-    drawn.append(_drawable("▮", ascii_only=ascii_only) * min(busy, threads), "cyan")
-    drawn.append(_drawable("▯", ascii_only=ascii_only) * max(0, threads - busy), "dim")
-    return drawn
-
-
-def curve(values: Iterable[float], width: int, *, ascii_only: bool = False) -> str:
+def curve(values: Iterable[float], width: int) -> str:
     """Draw numbers as a curve of `width` columns, newest last; each column is the mean of its part."""
     numbers = list(values)
     if not numbers:
@@ -166,10 +180,5 @@ def curve(values: Iterable[float], width: int, *, ascii_only: bool = False) -> s
     width = min(width, len(numbers))
     cuts = [index * len(numbers) // width for index in range(width + 1)]
     means = [sum(numbers[begin:end]) / (end - begin) for begin, end in pairwise(cuts)]
-    levels = _ASCII_LEVELS if ascii_only else _LEVELS
-    top = max(*means, 1e-9) if len(means) > 1 else max(means[0], 1e-9)
-    return "".join(levels[min(len(levels) - 1, round(max(0.0, one) / top * (len(levels) - 1)))] for one in means)
-
-
-def _drawable(character: str, *, ascii_only: bool) -> str:
-    return _IN_ASCII.get(character, character) if ascii_only else character
+    top = max(1e-9, *means)
+    return "".join(_LEVELS[round(max(0.0, one) / top * (len(_LEVELS) - 1))] for one in means)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import report
@@ -13,38 +11,33 @@ from rlm.core.tally import away_in_words
 from rlm.core.text import counted, harmless, safe_line, span
 from rlm.core.window import Circuit
 from rlm.terminal import words
-from rlm.terminal.drawing import BORDER, QUIET, WIDEST, Bar, Name, columns, number, panel, state_text
-from rlm.terminal.run import LISTED_ENDPOINTS, RunPicture, title_of
+from rlm.terminal.drawing import QUIET, Bar, Name, Picture, columns, facts, number, state_text
+from rlm.terminal.run import LISTED_ENDPOINTS, run_picture, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.table import Table
 
 #: From this inner width on, answers and durations are shown by endpoint.
 WIDE = 96
 _NO_SUPERVISOR = "no supervisor is alive to start any: `rlm up` or `rlm supervisor` starts one"
 
 
-@dataclass(frozen=True)
-class RecordPicture:
-    """A finished run, from its record; without `endpoints` only its types."""
+def record_picture(record: Mapping[str, Any], title: str = "", *, endpoints: bool = True) -> Picture:
+    """Return the picture of a finished run, from its record; without `endpoints` only its types."""
 
-    record: Mapping[str, Any]
-    title: str = ""
-    endpoints: bool = True
-
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it as wide as the terminal."""
-        width = min(options.max_width, WIDEST)
-        one = self.record
-        parts = [*outcome(one), Text(), _types(one)]
-        if self.endpoints:
-            shown, unused = _endpoints_shown(one)
-            parts += [Text(), *([_endpoints(shown, width - BORDER)] if shown else []), *_limits_changed(shown)]
+    def draw(_console: Console, inside: ConsoleOptions) -> list[RenderableType]:
+        parts = [*outcome(record), Text(), _types(record)]
+        if endpoints:
+            shown, unused = _endpoints_shown(record)
+            parts += [Text(), *([_endpoints(shown, inside.max_width)] if shown else []), *_limits_changed(shown)]
             if unused:
                 parts.append(Text(f"and {unused:,} more without a call" if shown else "no call was made", style=QUIET))
-        yield panel(title_of(one, self.title), parts, width)
+        return parts
+
+    return Picture(title_of(record, title), draw)
 
 
 def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
@@ -141,22 +134,6 @@ def _limit(one: Mapping[str, Any]) -> str:
     return f"{one['limit']}, was {one['limit_before']}" if one.get("limit_before") else str(one["limit"])
 
 
-@dataclass(frozen=True)
-class RestPicture:
-    """The state between two runs, from the document of `rlm.admin.report.at_rest`."""
-
-    found: Mapping[str, Any]
-
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it as wide as the terminal."""
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(style=QUIET, no_wrap=True)
-        grid.add_column()
-        for name, told in rest_rows(self.found):
-            grid.add_row(name, told)
-        yield panel(Text("no run is open", style="bold default"), [grid], min(options.max_width, WIDEST))
-
-
 def rest_rows(found: Mapping[str, Any]) -> list[tuple[str, Text]]:
     """Return the state between two runs as pairs of name and text."""
     rows = [
@@ -232,8 +209,8 @@ def picture_of(found: Mapping[str, Any], height: int | None = None) -> Renderabl
     """Return the picture of a status: of an open run, of a finished one, or of none."""
     found = harmless(found)
     if found["state"] == report.IDLE:
-        return RestPicture(found)
-    return RunPicture(found, height) if words.is_open(found) else RecordPicture(found)
+        return Picture(Text("no run is open", style="bold default"), lambda *_: [facts(rest_rows(found))])
+    return run_picture(found, height) if words.is_open(found) else record_picture(found)
 
 
 def line_of(found: Mapping[str, Any]) -> str:

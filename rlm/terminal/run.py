@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
@@ -13,12 +12,12 @@ from rich.text import Text
 from rlm.core.text import counted, safe_line, span
 from rlm.core.window import WELL
 from rlm.terminal import words
-from rlm.terminal.drawing import BORDER, QUIET, WIDEST, Bar, Name, Wordings, columns, lanes, number, panel, state_text
+from rlm.terminal.drawing import QUIET, Bar, Name, Picture, Wordings, columns, number, state_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType
 
 #: Width of a cell `30/30 12 s` with its separator.
 CELL = 13
@@ -38,24 +37,18 @@ LISTED_ENDPOINTS = 8
 SHOWN_TYPES = 10
 
 
-@dataclass(frozen=True)
-class RunPicture:
-    """An open run, from its status document; in `height` lines, if leaving out workers suffices."""
+def run_picture(found: Mapping[str, Any], height: int | None = None, title: str = "") -> Picture:
+    """Return the picture of an open run; in `height` lines, if leaving out workers suffices."""
 
-    found: Mapping[str, Any]
-    height: int | None = None
-    title: str = ""
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it as wide as the terminal."""
-        width = min(options.max_width, WIDEST)
-        inside = options.update(width=max(1, width - BORDER), height=None)
-        parts = [*head(self.found), Text(), *_body(self.found, inside.max_width)]
-        if told := words.looked_at(self.found):
+    def draw(console: Console, inside: ConsoleOptions) -> list[RenderableType]:
+        parts = [*head(found), Text(), *_body(found, inside.max_width)]
+        if told := words.looked_at(found):
             parts.insert(0, Text(told, style=QUIET, no_wrap=True, overflow="ellipsis"))
         drawn = console.render_lines(Group(*parts), inside, pad=False)
-        room = None if self.height is None else self.height - len(drawn) - 4
-        yield panel(title_of(self.found, self.title), [*parts, Text(), *team(self.found, room)], width)
+        room = None if height is None else height - len(drawn) - 4
+        return [*parts, Text(), *team(found, room, inside.max_width)]
+
+    return Picture(title_of(found, title), draw)
 
 
 def title_of(found: Mapping[str, Any], name: str = "") -> Text:
@@ -232,39 +225,32 @@ def _limited_row(name: str, entry: Mapping[str, Any]) -> list[RenderableType]:
     ]
 
 
-def team(found: Mapping[str, Any], room: int | None) -> list[RenderableType]:
+def team(found: Mapping[str, Any], room: int | None, width: int) -> list[RenderableType]:
     """Draw the workers, one a row, in at most `room` lines."""
     each = found["workers"]["each"]
     parts: list[RenderableType] = [Text.assemble(("workers ", QUIET), words.workers(found))]
     shown = each if room is None or len(each) <= room else each[: max(0, room - 1)]
     if shown:
-        parts.append(_WorkerRows(shown))
+        parts.append(_worker_rows(shown, named=width >= EVENTS_FROM))
     if shown and (hidden := each[len(shown) :]):  # without rows the line above says it all
         busy = sum(one["busy"] for one in hidden)
         parts.append(Text(f"and {counted(len(hidden), 'more worker')}, {busy} lanes busy", style=QUIET))
     return parts
 
 
-class _WorkerRows:
-    def __init__(self, each: Sequence[Mapping[str, Any]]) -> None:
-        self._each = each
-
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False, expand=True)
-        table.add_column(no_wrap=True, justify="right")
-        hosts = {one["host"] for one in self._each}
-        if len(hosts) > 1:
-            table.add_column(no_wrap=True, overflow="ellipsis", max_width=20)
-        table.add_column(no_wrap=True)
-        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-        for one in self._each:
-            table.add_row(
-                Text(str(one["pid"]), style=QUIET),
-                *([Text(safe_line(one["host"]), style=QUIET)] if len(hosts) > 1 else []),
-                lanes(one["busy"], one["threads"], ascii_only=options.ascii_only),
-                _doing(one, named=options.max_width >= EVENTS_FROM),
-            )
-        yield table
+def _worker_rows(each: Sequence[Mapping[str, Any]], *, named: bool) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False, expand=True)
+    table.add_column(no_wrap=True, justify="right")
+    with_host = len({one["host"] for one in each}) > 1
+    if with_host:
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=20)
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    for one in each:
+        lanes = Text.assemble(("▮" * one["busy"], "cyan"), ("▯" * max(0, one["threads"] - one["busy"]), "dim"))
+        host = [Text(safe_line(one["host"]), style=QUIET)] if with_host else []
+        table.add_row(Text(str(one["pid"]), style=QUIET), *host, lanes, _doing(one, named=named))
+    return table
 
 
 def _doing(one: Mapping[str, Any], *, named: bool) -> Text:

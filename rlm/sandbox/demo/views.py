@@ -13,8 +13,8 @@ from rlm.core.run import MOVES, State
 from rlm.core.text import counted
 from rlm.ledger.processes import WorkerState
 from rlm.terminal.live import Drawn
-from rlm.terminal.record import RecordPicture
-from rlm.terminal.run import RunPicture
+from rlm.terminal.record import record_picture
+from rlm.terminal.run import run_picture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -140,8 +140,8 @@ class LiveView:
 
     def _picture(self, found: Mapping[str, Any], height: int) -> RenderableType:
         if State(found["state"]) in MOVES:
-            return RunPicture(found, height, title=self._title)
-        return RecordPicture(found, title=self._title, endpoints=False)  # the summary has those, as the API saw them
+            return run_picture(found, height, title=self._title)
+        return record_picture(found, title=self._title, endpoints=False)  # the summary has those, as the API saw them
 
     def __enter__(self) -> Self:
         self._drawn.__enter__()
