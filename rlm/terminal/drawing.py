@@ -95,26 +95,30 @@ def number(value: int, style: str = "") -> Text:
     return Text(f"{value:,}", style=style) if value else Text("-", style=QUIET)
 
 
-class Bar:
-    """A bar that fills its column, of parts that differ in colour and character.
+class Fitting:
+    """What is drawn as `fit` says for the width of its column, from `narrowest` to `widest` columns."""
 
-    Each part is (number, character, style).
-    """
-
-    def __init__(self, *parts: tuple[float, str, str]) -> None:
-        self._parts = parts
+    def __init__(self, fit: Callable[[ConsoleOptions], Text], narrowest: int, widest: int) -> None:
+        self._fit, self._narrowest, self._widest = fit, narrowest, widest
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw it."""
-        widths = shares([number for number, _, _ in self._parts], options.max_width)
-        bar = Text(no_wrap=True, end="")
-        for width, (_, character, style) in zip(widths, self._parts, strict=True):
-            bar.append(character * width, style)
-        yield bar
+        yield self._fit(options)
 
     def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
         """Return the narrowest and the widest width."""
-        return Measurement(min(NARROWEST, options.max_width), options.max_width)
+        return Measurement(min(self._narrowest, options.max_width), min(self._widest, options.max_width))
+
+
+def bar_of(*parts: tuple[float, str, str]) -> Fitting:
+    """Return a bar that fills its column, of parts: (number, character, style)."""
+
+    def fit(options: ConsoleOptions) -> Text:
+        widths = shares([number for number, _, _ in parts], options.max_width)
+        drawn = [(character * width, style) for width, (_, character, style) in zip(widths, parts, strict=True)]
+        return Text.assemble(*drawn, no_wrap=True, end="")
+
+    return Fitting(fit, NARROWEST, WIDEST)
 
 
 def shares(numbers: Sequence[float], width: int) -> list[int]:
@@ -130,37 +134,27 @@ def shares(numbers: Sequence[float], width: int) -> list[int]:
     return found
 
 
-class Name:
-    """A name on one line, cut in the middle if its column is too narrow: names often differ at their ends."""
-
-    def __init__(self, name: str, style: str = "") -> None:
-        self._text = Text(safe_line(name), style=style, no_wrap=True, overflow="ellipsis")
-
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it."""
-        yield cut(self._text, options.max_width, "..." if options.ascii_only else "…")
-
-    def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
-        """Return them."""
-        width = self._text.cell_len
-        return Measurement(min(NARROWEST, width, options.max_width), min(width, options.max_width))
+def short_name(name: str, style: str = "") -> Fitting:
+    """Return a name on one line, cut in the middle if its column is too narrow: names often differ at their ends."""
+    text = _line(name, style)
+    width = text.cell_len
+    return Fitting(
+        lambda options: cut(text, options.max_width, "..." if options.ascii_only else "…"), min(NARROWEST, width), width
+    )
 
 
-class Wordings:
-    """The longest of several wordings that fits, else the beginning of the shortest."""
+def longest_fitting(*wordings: str, style: str = "") -> Fitting:
+    """Return the longest of several wordings that fits, else the beginning of the shortest."""
+    texts = sorted((_line(one, style) for one in wordings), key=lambda one: one.cell_len)
 
-    def __init__(self, *wordings: str, style: str = "") -> None:
-        self._wordings = [Text(safe_line(one), style=style, no_wrap=True, overflow="ellipsis") for one in wordings]
+    def fit(options: ConsoleOptions) -> Text:
+        return next((one for one in reversed(texts) if one.cell_len <= options.max_width), texts[0])
 
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it."""
-        fitting = [one for one in self._wordings if one.cell_len <= options.max_width]
-        yield max(fitting, key=lambda one: one.cell_len, default=min(self._wordings, key=lambda one: one.cell_len))
+    return Fitting(fit, texts[0].cell_len, texts[-1].cell_len)
 
-    def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
-        """Return the narrowest and the widest width."""
-        widths = [min(one.cell_len, options.max_width) for one in self._wordings]
-        return Measurement(min(widths), max(widths))
+
+def _line(text: str, style: str) -> Text:
+    return Text(safe_line(text), style=style, no_wrap=True, overflow="ellipsis")
 
 
 def cut(text: Text, width: int, mark: str) -> Text:

@@ -10,7 +10,7 @@ from rich.text import Text
 from rlm.admin.monitoring import Direction
 from rlm.core.text import counted, safe_line, span
 from rlm.terminal import words
-from rlm.terminal.drawing import QUIET, Bar, Name, Picture, columns, curve, facts, state_text
+from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, curve, facts, short_name, state_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,9 +86,11 @@ def _types(by_type: Mapping[str, Any]) -> Table:
     table = columns("type", 40, bar=True, numbers=("waiting", "oldest"))
     most = max((one["pending"] for one in by_type.values()), default=0)
     for name, one in by_type.items():
-        bar: RenderableType = Bar((one["pending"], "█", "cyan"), (most - one["pending"], " ", "")) if most else Text()
+        bar: RenderableType = (
+            bar_of((one["pending"], "█", "cyan"), (most - one["pending"], " ", "")) if most else Text()
+        )
         numbers = (f"{one['pending']:,}" if one["pending"] else "-", span(one["oldest_seconds"]))
-        table.add_row(Name(name, "" if one["pending"] else QUIET), bar, *map(Text, numbers))
+        table.add_row(short_name(name, "" if one["pending"] else QUIET), bar, *map(Text, numbers))
     return table
 
 

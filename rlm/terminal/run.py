@@ -12,7 +12,7 @@ from rich.text import Text
 from rlm.core.text import counted, safe_line, span
 from rlm.core.window import WELL
 from rlm.terminal import words
-from rlm.terminal.drawing import QUIET, Bar, Name, Picture, Wordings, columns, number, state_text
+from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, longest_fitting, number, short_name, state_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,7 +65,7 @@ def head(found: Mapping[str, Any]) -> list[RenderableType]:
     grid.add_column(ratio=1)
     grid.add_column(justify="right", no_wrap=True)
     window, left = found["window_seconds"], found["seconds_left"]
-    bar = Bar((max(0.0, window - left), "█", "cyan"), (left, "░", QUIET))
+    bar = bar_of((max(0.0, window - left), "█", "cyan"), (left, "░", QUIET))
     grid.add_row(bar, Text(words.countdown(found), style="bold cyan"))
     expected = words.forecast(found)
     parts: list[RenderableType] = [grid, Text(words.progress(found))]
@@ -115,7 +115,7 @@ def type_table(by_type: Mapping[str, Any], width: int, cells: Mapping[str, Seque
 
 def _type_row(name: str, counts: words.Counted) -> list[RenderableType]:
     idle = counts.total == 0
-    bar = Bar(
+    bar = bar_of(
         (counts.completed, "█", "green"),
         (counts.failed, "X", "red"),
         (counts.under_way, "▓", "cyan"),
@@ -123,7 +123,7 @@ def _type_row(name: str, counts: words.Counted) -> list[RenderableType]:
     )
     done = Text(f"{counts.completed:,}/{counts.total:,}")
     return [
-        Name(name, QUIET if idle else ""),
+        short_name(name, QUIET if idle else ""),
         Text() if idle else bar,
         Text("-", style=QUIET) if idle else done,
         number(counts.under_way, "cyan"),
@@ -187,7 +187,7 @@ def slots_by_type(found: Mapping[str, Any], types: Mapping[str, Any], width: int
         for place in range(max(map(len, cells.values()), default=0)):
             table.add_column("primary" if place == 0 else f"+{place}", no_wrap=True, min_width=CELL - 2)
         for name, row in cells.items():
-            table.add_row(Name(name), *row)
+            table.add_row(short_name(name), *row)
         parts.append(table)
     if budgets := found.get("by_budget"):
         parts += [Text(), _listed("budget", budgets, width)]
@@ -208,7 +208,7 @@ def _listed(what: str, entries: Mapping[str, Any], width: int) -> Table:
     if wide:
         table.add_column("of", max_width=40)
     for name, entry in entries.items():
-        table.add_row(*_limited_row(name, entry), *([Name(", ".join(entry["types"]), QUIET)] if wide else []))
+        table.add_row(*_limited_row(name, entry), *([short_name(", ".join(entry["types"]), QUIET)] if wide else []))
     return table
 
 
@@ -216,12 +216,12 @@ def _limited_row(name: str, entry: Mapping[str, Any]) -> list[RenderableType]:
     full, well = entry["free"] <= 0, entry["health"] in WELL
     left = max(0, entry["allowed"] - entry["used"])
     return [
-        Name(name),
-        Bar((entry["used"], "█", "yellow" if full else "cyan"), (left, "░", QUIET)),
+        short_name(name),
+        bar_of((entry["used"], "█", "yellow" if full else "cyan"), (left, "░", QUIET)),
         Text(f"{entry['used']}/{entry['allowed']}", style="yellow" if full else ""),
         Text(words.next_slot(entry), style="" if full else QUIET),
-        Name(entry["limit"], QUIET),
-        Wordings(*words.healths(entry), style="green" if well else "red"),
+        short_name(entry["limit"], QUIET),
+        longest_fitting(*words.healths(entry), style="green" if well else "red"),
     ]
 
 
