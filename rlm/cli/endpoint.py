@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Limited
     from rlm.ledger import Store
 
-#: The longest pause that ends by itself, seconds.
-LONGEST_PAUSE_SECONDS = 366 * 86_400.0
 #: The style of each health; any other is a warning.
 _LOOKS = {"ok": "ok", "full": "ok", "resting": "error", "held": "error"}
+
+
+@click.group(cls=Group)
+def endpoint() -> None:
+    """See the endpoints and budgets; pause, resume, change a limit."""
+
 
 _names_argument = click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=limited_names)
 _type_option = click.option(
@@ -36,13 +40,14 @@ _type_option = click.option(
     "rlm endpoint pause rebalance_api",
     "rlm endpoint pause rebalance_api balance_api --for 10m",
     "rlm endpoint pause 'overflow_*'    # quoted, or the shell takes the pattern for one of file names",
+    group=endpoint,
 )
 @_names_argument
 @_type_option
 @click.option(
     "--for",
     "seconds",
-    type=Duration(longest=LONGEST_PAUSE_SECONDS),
+    type=Duration(longest=366 * 86_400.0),
     metavar="DURATION",
     help="How long; else until resumed.",
 )
@@ -71,7 +76,7 @@ def pause(
     show_words(f"Calls under way are not cut; no new one is sent to {them}.")
 
 
-@command("rlm endpoint resume rebalance_api", "rlm endpoint resume --type REBALANCE_NEEDED")
+@command("rlm endpoint resume rebalance_api", "rlm endpoint resume --type REBALANCE_NEEDED", group=endpoint)
 @_names_argument
 @_type_option
 def resume(config: Path | None, names: tuple[str, ...], type_name: str | None, as_json: bool) -> None:
@@ -115,6 +120,7 @@ def resume(config: Path | None, names: tuple[str, ...], type_name: str | None, a
     "rlm endpoint limit rebalance_api 20/minute",
     'rlm endpoint limit rebalance_api "5/second; 1000/hour"',
     "rlm endpoint limit --type REBALANCE_NEEDED 20/minute    # of each of its endpoints",
+    group=endpoint,
 )
 @_names_argument
 @click.argument("rate", metavar="RATE")
@@ -189,16 +195,6 @@ def _print_changed(changed: Sequence[dict[str, Any]], names: Sequence[str]) -> N
     print_json(changed[0] if alone and len(changed) == 1 else {"endpoints": changed})
 
 
-@click.group(cls=Group)
-def endpoint() -> None:
-    """See the endpoints and budgets; pause, resume, change a limit."""
-
-
-endpoint.add_command(pause)
-endpoint.add_command(resume)
-endpoint.add_command(limit)
-
-
 @command(
     "rlm endpoint list", "rlm endpoint list --json | jq '.[] | select(.health != \"ok\")'", name="list", group=endpoint
 )
@@ -216,8 +212,8 @@ def list_endpoints(config: Path | None, as_json: bool) -> None:
         return
     headings = ["name", "of", "limit", "used", "free", "next", "failures", "health"]
     healths = {entry["name"]: entry["health"] for entry in entries}
-    rows = [_row(entry, healths) for entry in entries]
-    table(headings, rows, lambda index: 2 < index < 7, spare=["of", "failures"])  # noqa: PLR2004  # the numbers
+    numeric = range(headings.index("used"), headings.index("health"))
+    table(headings, [_row(entry, healths) for entry in entries], numeric.__contains__, spare=["of", "failures"])
     by_hand = [entry for entry in entries if entry["limit_by"] != "file"]
     if by_hand:
         show()
@@ -228,20 +224,13 @@ def list_endpoints(config: Path | None, as_json: bool) -> None:
         show_words(f"{names}: {alike['limit']} {told}.")
 
 
-def _row(entry: dict[str, Any], healths: Mapping[str, str]) -> list[str]:
+def _row(entry: dict[str, Any], healths: Mapping[str, str]) -> list[object]:
     wait = entry["next_slot_seconds"]
     budget_health = healths.get(entry["budget"] or "", "ok")
     told = "" if budget_health == "ok" else f"; its budget {entry['budget']} is {budget_health}"
-    return [
-        entry["name"],
-        f"budget of {counted(len(entry['types']), 'type')}" if entry["kind"] == "budget" else ", ".join(entry["types"]),
-        entry["limit"],
-        str(entry["used"]),
-        str(entry["free"]),
-        "now" if wait == 0 else span(wait),
-        str(entry["failures"]),
-        _health(entry) + told,
-    ]
+    of = f"budget of {counted(len(entry['types']), 'type')}" if entry["kind"] == "budget" else ", ".join(entry["types"])
+    limit, used, free, failures = (entry[key] for key in ("limit", "used", "free", "failures"))
+    return [entry["name"], of, limit, used, free, "now" if wait == 0 else span(wait), failures, _health(entry) + told]
 
 
 def _health(entry: dict[str, Any]) -> str:
@@ -276,10 +265,7 @@ def changes(config: Path | None, number: int, as_json: bool) -> None:
         show_words("Nothing was changed yet: limits are as the file has them.")
     else:
         names = ["at", "by", "name", "what", "from", "to"]
-        rows = [["-" if entry[name] is None else entry[name] for name in names] for entry in map(_in_words, entries)]
-        table(names, rows, lambda _index: False)
-
-
-def _in_words(change: dict[str, Any]) -> dict[str, Any]:
-    """Name what a resume ended as health does; the record has `open` for resting."""
-    return change | {"from": change["from"].replace("open", "resting")} if change["what"] == "resume" else change
+        for one in entries:
+            if one["what"] == "resume":  # what it ended is named as health does; the record has `open` for resting
+                one["from"] = one["from"].replace("open", "resting")
+        table(names, [[one[name] for name in names] for one in entries], lambda _index: False)

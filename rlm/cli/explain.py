@@ -57,7 +57,7 @@ def explain(config: Path | None, event: str, as_json: bool) -> None:
 
 def _list_events(of_wallet: dict[str, Any]) -> None:
     rows = [
-        [one["event_id"] or "-", one["state"].replace("_", " "), one["since"] or "-", one["letter"] or "-"]
+        [one["event_id"], one["state"].replace("_", " "), one["since"] or "-", one["letter"]]
         for one in of_wallet["found"]
     ]
     table(["event", "state", "since", "dead letter"], rows, lambda _index: False, spare=["dead letter"])
@@ -83,10 +83,8 @@ def _describe(one: dict[str, Any]) -> None:
 
 def _so_far(one: dict[str, Any]) -> str:
     parts = [f"released {_times(one['releases'])}"]
-    if one["given_back"]:
-        parts.append(f"given back without a call {_times(one['given_back'])}")
-    if one["deaths"]:
-        parts.append(f"lost by {counted(one['deaths'], 'worker')} that died or froze")
+    parts += [f"given back without a call {_times(one['given_back'])}"] if one["given_back"] else []
+    parts += [f"lost by {counted(one['deaths'], 'worker')} that died or froze"] if one["deaths"] else []
     taken = f"Taken {_when(one['taken_at'])}{' in run ' + one['taken_in'] if one['taken_in'] else ''}"
     return f"{taken}: {', '.join(parts)}."
 
@@ -101,7 +99,7 @@ def _list_attempts(one: dict[str, Any]) -> None:
         show_words(f"The newest {len(attempts):,} of {counted(one['calls'], 'call')}:")
     rows = [
         [
-            str(each["attempt"]),
+            each["attempt"],
             _when(each["at"]),
             each["endpoint"] or "-",
             each["answer"],

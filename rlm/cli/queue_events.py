@@ -9,7 +9,7 @@ import click
 
 from rlm.cli.common import CommandError, command, confirm, show_looked_at, store_of
 from rlm.cli.completion import type_names
-from rlm.cli.options import Duration, dry_run_option, gathered, number_argument, yes_option
+from rlm.cli.options import Duration, dry_run_option, gathered, number_argument, several, yes_option
 from rlm.cli.printing import print_json, show, show_words, table
 from rlm.core.text import counted, safe_line, span
 from rlm.core.trail import Place
@@ -37,9 +37,7 @@ def _filter(
 event_filter = gathered(
     "wanted",
     _filter,
-    click.option(
-        "--type", "types", metavar="TYPE", multiple=True, shell_complete=type_names, help="Those of this type."
-    ),
+    several("--type", "types", "TYPE", "Those of this type.", shell_complete=type_names),
     click.option("--wallet", metavar="NAME", default="", help="Those of this wallet."),
     click.option("--item", metavar="ID", default="", help="Those of this item."),
     click.option("--older-than", "older_seconds", type=Duration(), metavar="DURATION", help="Those that wait so long."),
@@ -55,13 +53,12 @@ event_filter = gathered(
 )
 @number_argument
 @event_filter
-@click.option(
+@several(
     "--state",
     "states",
-    metavar="STATE",
-    multiple=True,
-    type=click.Choice([one.value for one in _STATES]),
-    help=f"Those that are {', '.join(_STATES[:-1])} or {_STATES[-1]}.",
+    "STATE",
+    f"Those that are {', '.join(_STATES[:-1])} or {_STATES[-1]}.",
+    type=click.Choice([*map(str, _STATES)]),
 )
 @click.option("--after", metavar="MARK", help="Go on there: what the page before said.")
 def list_events(config: Path | None, number: int, wanted: EventFilter, after: str | None, as_json: bool) -> None:
@@ -91,7 +88,7 @@ def _describe(found: dict[str, Any]) -> None:
         [
             one["event_id"],
             one["state"].replace("_", " ") + (f" {span(one['due_in_seconds'])}" if one["due_in_seconds"] else ""),
-            "-" if one["priority"] is None else str(one["priority"]),
+            one["priority"],
             span(one["waiting_seconds"]),
             one["wallet_name"],
         ]
