@@ -7,7 +7,7 @@ import re
 import shlex
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -59,38 +59,24 @@ def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_ru
     They have every setting with its meaning and its default, so nothing has to be changed for a first run. A file that
     is there is never overwritten without --force. Says what to type next.
     """
-    files = _files()
+    from rlm.settings import load_settings
+    from rlm.settings.reference import PROCFILE, configuration_template, environment_template
+
+    files = {"rlm.toml": configuration_template(), "Procfile": PROCFILE, _ENV_EXAMPLE: environment_template()}
     there = [name for name in files if (directory / name).exists()]
     kept = [] if force else there
-    written = [name for name in files if name not in kept]
+    written = {name: text for name, text in files.items() if name not in kept}
     if config is not None:
-        from rlm.settings import load_settings
-
         load_settings(config)  # nothing of it is used, but a faulty file is reported
     if force and there and not yes and not dry_run:
         confirm(f"Overwrite {counted(len(there), 'file')} in {directory.absolute()}: {', '.join(there)}?", "written")
     if not dry_run:
-        _write(directory, {name: files[name] for name in written})
+        _write(directory, written)
     if as_json:
-        print_json({"directory": str(directory.absolute()), "written": written, "kept": kept, "dry_run": dry_run})
-    elif dry_run:
-        _show_files(directory, {name: files[name] for name in written}, kept)
+        found = {"directory": str(directory.absolute()), "written": list(written), "kept": kept}
+        print_json({**found, "dry_run": dry_run})
     else:
-        _tell(directory, written, kept)
-
-
-def _files() -> dict[str, str]:
-    from rlm.settings.reference import (
-        PROCFILE,
-        configuration_template,
-        environment_template,
-    )
-
-    return {
-        "rlm.toml": configuration_template(),
-        "Procfile": PROCFILE,
-        _ENV_EXAMPLE: environment_template(),
-    }
+        _tell(directory, written, kept, dry_run=dry_run)
 
 
 def _write(directory: Path, files: Mapping[str, str]) -> None:
@@ -117,20 +103,21 @@ def _write_whole(path: Path, text: str, mode: int) -> None:
         os.close(directory)
 
 
-def _show_files(directory: Path, files: Mapping[str, str], kept: list[str]) -> None:
-    """Print the files on stdout, and their names on stderr."""
+def _tell(directory: Path, written: Mapping[str, str], kept: list[str], *, dry_run: bool) -> None:
+    """Say which files were written; in a dry run print them on stdout, and their names on stderr."""
     for name in kept:
-        say(f"{directory / name} is there and would be kept; --force would overwrite it.")
-    for name, text in files.items():
-        say(f"{directory / name} would be written:")
-        show(text)
-
-
-def _tell(directory: Path, written: list[str], kept: list[str]) -> None:
-    for name in kept:
-        show(f"kept     {directory / name}, which is there; --force overwrites it")
-    for name in written:
-        show(f"written  {directory / name}")
+        if dry_run:
+            say(f"{directory / name} is there and would be kept; --force would overwrite it.")
+        else:
+            show(f"kept     {directory / name}, which is there; --force overwrites it")
+    for name, text in written.items():
+        if dry_run:
+            say(f"{directory / name} would be written:")
+            show(text)
+        else:
+            show(f"written  {directory / name}")
+    if dry_run:
+        return
     if directory.absolute() != Path.cwd():
         show()
         show_words(f"Go there, where the commands find it by themselves:  cd {shlex.quote(str(directory))}")
@@ -166,11 +153,6 @@ def show_settings(config: Path | None, keys: tuple[str, ...], as_json: bool) -> 
         return
     where = f"The file is {settings.source}." if settings.source else "There is no file; `rlm init` writes one."
     show_words(f"{where} Revision {settings.revision}.")
-    _describe(found, settings)
-
-
-def _describe(found: Sequence[Shown], settings: Settings) -> None:
-    """Print settings grouped by table, as in the file."""
     tables: dict[str, list[list[str]]] = {}
     for one in found:
         name, key = _TABLE.fullmatch(one.key).groups()  # type: ignore[union-attr]  # it matches any text
@@ -235,13 +217,10 @@ def check(config: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"ok": True, "file": _source(settings), "faults": []})
         return
-    facts: list[Any] = [
-        counted(len(settings.types), "type"),
-        counted(len(settings.endpoints), "endpoint"),
-        counted(len(settings.budgets), "budget"),
-    ]
+    named = {"type": settings.types, "endpoint": settings.endpoints, "budget": settings.budgets}
+    facts = ", ".join(counted(len(found), noun) for noun, found in named.items())
     what = f"The configuration {settings.source}" if settings.source else "The built-in configuration"
-    show_words(f"{styled('ok', 'ok')}  {what} can be used: {', '.join(facts)}. Revision {settings.revision}.")
+    show_words(f"{styled('ok', 'ok')}  {what} can be used: {facts}. Revision {settings.revision}.")
     if settings.source is None:
         show_words("There is no rlm.toml here; `rlm init` writes one to begin with.")
 

@@ -94,6 +94,11 @@ def show_words(text: str, indent: int = 0) -> None:
         show(line)
 
 
+def sentence(words: str) -> str:
+    """Return words as a sentence, with a capital letter and a full stop."""
+    return f"{words[:1].upper()}{words[1:]}."
+
+
 def _wrapped(text: str, *, err: bool = False) -> str:
     """Wrap a text at words for a terminal, but not between backticks, so that commands stay in one piece.
 

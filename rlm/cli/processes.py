@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 #: The most characters of a host's name on a terminal.
 _LONGEST_HOST = 24
+_STATE_KINDS = {"ready": "ok", "starting": "busy", "stopping": "warn"}
 
 
 @contextmanager
@@ -126,27 +127,18 @@ def list_workers(config: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(entries)
     elif not entries:
-        show_words(
-            "No worker is running. The conductor asks for some when a run needs them; `rlm supervisor` starts them."
-        )
+        needed = "The conductor asks for some when a run needs them; `rlm supervisor` starts them."
+        show_words(f"No worker is running. {needed}")
     else:
         names = ["pid", "host", "state", "threads", "busy", "started_at"]
-        rows = [
-            [
-                str(entry["pid"]),
-                one_line(entry["host"], _LONGEST_HOST) if is_terminal() else str(entry["host"]),
-                _state(str(entry["state"]), other=bool(entry["other_configuration"])),
-                *(str(entry[name]) for name in names[3:]),
-            ]
-            for entry in entries
-        ]
+        for entry in entries:
+            if entry["other_configuration"]:
+                entry["state"] = styled(f"{entry['state']}, another configuration", "warn")
+            else:
+                entry["state"] = styled(entry["state"], _STATE_KINDS.get(str(entry["state"]), "dim"))
+            entry["host"] = one_line(entry["host"], _LONGEST_HOST) if is_terminal() else entry["host"]
+        rows = [[entry[name] for name in names] for entry in entries]
         table(names, rows, lambda index: index in {0, 3, 4}, spare=["started_at"])
-
-
-def _state(state: str, *, other: bool) -> str:
-    if other:
-        return styled(f"{state}, another configuration", "warn")
-    return styled(state, {"ready": "ok", "starting": "busy", "stopping": "warn"}.get(state, "dim"))
 
 
 @command(
@@ -175,7 +167,8 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> Non
     settings = load_settings(config).web
     token = read_token(settings.token, os.environ)
     with bind(host, port, has_token=bool(token)) as bound:
-        where = _url(bound)
+        address, port = bound.getsockname()[:2]
+        where = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
         with long_running(config, "web") as (store, wakeup, stop):
             from rlm.web.app import make_app, redis_trouble
 
@@ -185,8 +178,3 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> Non
                 log.warning("Nothing can be read yet: %s", reason, extra={"action": "serve"})
             app = make_app(store, token, settings.hosts, metrics_only=metrics_only)
             serve(app, bound, wakeup, stop)
-
-
-def _url(bound: socket.socket) -> str:
-    host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
@@ -10,7 +9,7 @@ import click
 
 from rlm.cli.common import CommandError, ExitCode, Group, command, confirm, show_looked_at, store_of
 from rlm.cli.options import dry_run_option, interval_option, yes_option
-from rlm.cli.printing import is_terminal, print_json, say, show, show_words, table
+from rlm.cli.printing import print_json, say, show, show_words, table
 from rlm.cli.queue_events import drop, list_events
 from rlm.core.errors import StoreError
 from rlm.core.text import counted, one_line, span
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from rlm.admin.auditlist import Pushed
     from rlm.ledger import Store
     from rlm.ledger.fitness import Finding
-    from rlm.terminal.live import Output
 
 #: How often `rlm queue monitor` looks by default, seconds.
 MONITOR_SECONDS = 2.0
@@ -75,43 +73,33 @@ def monitor(config: Path | None, interval: float | None, as_json: bool) -> None:
     """
     from rlm.admin.monitoring import Monitor
     from rlm.admin.planning import start_seconds
-    from rlm.cli.status import watch
-    from rlm.terminal.live import Drawn, JSONLines, Lines
+    from rlm.cli.status import output_of, watch
     from rlm.terminal.queue import queue_line, queue_picture
 
     with store_of(config) as store:
         seen = Monitor(store, start_seconds(store))
-        output: Output
-        if as_json:
-            output = JSONLines(show, say)
-        elif is_terminal():
-            output = Drawn(sys.stdout, lambda found, _height: queue_picture(found, seen.trend))
-        else:
-            output = Lines(show, queue_line)
+        output = output_of(lambda found, _height: queue_picture(found, seen.trend), queue_line, as_json=as_json)
         watch(store, seen.look, output, interval or MONITOR_SECONDS)
     say("This view has ended; RLM goes on. `rlm queue stats` shows how it is.")
 
 
 def _describe(found: dict[str, Any]) -> None:
-    show_words(f"{counted(found['events'], 'item')} on the audit list{_staged(found['staged'])}.")
-    if found["processing"]:
-        show_words(f"{counted(found['processing'], 'event')} of the open run not yet settled; see `rlm status`.")
-    if found["leftover"]:
-        show_words(f"{counted(found['leftover'], 'event')} left over for the next run.")
-    if found["retried"]:
-        show_words(f"{counted(found['retried'], 'event')} retried by hand, for the next run.")
-    if found["failed"]:
-        show_words(f"{counted(found['failed'], 'dead letter')}; see `rlm failed list`.")
+    staged = f", {counted(found['staged'], 'item')} in staging" if found["staged"] else ""
+    show_words(f"{counted(found['events'], 'item')} on the audit list{staged}.")
+    for name, noun, then in (
+        ("processing", "event", " of the open run not yet settled; see `rlm status`."),
+        ("leftover", "event", " left over for the next run."),
+        ("retried", "event", " retried by hand, for the next run."),
+        ("failed", "dead letter", "; see `rlm failed list`."),
+    ):
+        if found[name]:
+            show_words(f"{counted(found[name], noun)}{then}")
     if not any(one["pending"] for one in found["by_type"].values()):
         show_words("No event waits. `rlm queue push FILE` pushes items; `rlm demo` shows how it all works.")
         return
     show()
     rows = [[name, f"{one['pending']:,}", span(one["oldest_seconds"])] for name, one in found["by_type"].items()]
     table(["type", "pending", "oldest"], rows)
-
-
-def _staged(staged: int) -> str:
-    return f", {counted(staged, 'item')} in staging" if staged else ""
 
 
 @command(
@@ -172,9 +160,13 @@ def _describe_push(pushed: Pushed, waiting: int, *, conducted: bool) -> None:
         show_words(
             "Nothing was pushed: there is no line with an item. `rlm queue push --help` shows what one looks like."
         )
+        return
+    show_words(f"{counted(pushed.items, 'item')} pushed; {waiting:,} on the audit list now.")
+    if conducted:
+        show_words("The next tick takes them; `rlm start` starts a run now, `rlm plan` forecasts it.")
     else:
-        show_words(f"{counted(pushed.items, 'item')} pushed; {waiting:,} on the audit list now.")
-        show_words(_then(conducted=conducted))
+        then = "`rlm up` starts one, `rlm start --wait` a run, `rlm plan` forecasts it."
+        show_words(f"No scheduler is running to take them: {then}")
 
 
 def _require_good(store: Store, lines: Iterable[bytes], checked: IO[bytes], *, as_json: bool) -> None:
@@ -190,9 +182,9 @@ def _require_good(store: Store, lines: Iterable[bytes], checked: IO[bytes], *, a
     if read.bad or read.refused:
         if as_json:
             print_json(_as_json(read, waiting_items(store)))
-        too_long = [f"{counted(read.refused, 'line')} too long to push"] if read.refused else []
-        told = "; ".join([*([read.summary(would=True)] if read.bad else []), *too_long])
-        raise CommandError(f"Nothing was pushed: {told}.")
+        told = [read.summary(would=True)] if read.bad else []
+        told += [f"{counted(read.refused, 'line')} too long to push"] if read.refused else []
+        raise CommandError(f"Nothing was pushed: {'; '.join(told)}.")
 
 
 def _as_json(pushed: Pushed, waiting: int) -> dict[str, Any]:
@@ -202,14 +194,6 @@ def _as_json(pushed: Pushed, waiting: int) -> dict[str, Any]:
     ]
     counts = {"pushed": pushed.items, "waiting": waiting, "bad": pushed.bad, "refused": pushed.refused}
     return {**counts, "faults": faults}
-
-
-def _then(*, conducted: bool) -> str:
-    if conducted:
-        return "The next tick takes them; `rlm start` starts a run now, `rlm plan` forecasts it."
-    return (
-        "No scheduler is running to take them: `rlm up` starts one, `rlm start --wait` a run, `rlm plan` forecasts it."
-    )
 
 
 @command("rlm queue clear --dry-run", "rlm queue clear", "rlm queue clear --yes    # in a script", group=queue)
@@ -235,6 +219,5 @@ def clear(config: Path | None, *, yes: bool, dry_run: bool, as_json: bool) -> No
     elif not cleared:
         show_words("Nothing to clear: no item waits on the audit list. `rlm queue stats` shows what is elsewhere.")
     else:
-        show_words(
-            f"{counted(cleared, 'item')} removed from the audit list. Ledger, staging and dead letters are untouched."
-        )
+        untouched = "Ledger, staging and dead letters are untouched."
+        show_words(f"{counted(cleared, 'item')} removed from the audit list. {untouched}")

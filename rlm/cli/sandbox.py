@@ -14,7 +14,7 @@ import msgspec
 from rlm import __version__
 from rlm.cli.common import ExitCode, command, tell_new_server
 from rlm.cli.completion import endpoint_names
-from rlm.cli.options import NumberRange, WholeNumber, volatile_option
+from rlm.cli.options import NumberRange, WholeNumber, several, volatile_option
 from rlm.cli.printing import print_json, say, show, show_verdict, styled
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted, safe_line
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 DEFAULT_SPEED = 10.0
 #: The length of the longest name of a step, `dead letters`.
 _NAMES = 12
+
+_FAIL = "Answer this share of its calls (0 to 1) with 500."
+_FAULT = (
+    "Any fault, the value in JSON: down, outages, throttle, reset, hang, error_rate, status, slow, jitter_seconds, "
+    "retry_after."
+)
 
 
 @command("rlm demo", "rlm demo --events 300 --speed 20", "rlm demo --real-time    # three minutes, as in life")
@@ -100,7 +106,9 @@ def test(*, config: Path | None, allow_volatile: bool, as_json: bool) -> None:
         tell = (lambda _: None) if as_json else _show
         outcome = self_test(settings, tell, wakeup, stop, allow_volatile=allow_volatile)
     if as_json:
-        print_json(_outcome_json(outcome))
+        names = ("events", "calls", "seconds", "steps", "log")
+        found = {name: getattr(outcome, name) for name in names}
+        print_json({"ok": outcome.ok, "prefix": outcome.prefix or None, **found})
     else:
         _sum_up(outcome)
     if not outcome.ok:
@@ -124,18 +132,6 @@ def _sum_up(outcome: SelfTestResult) -> None:
         show(styled(f"All is well: {events} in {outcome.seconds:.1f} s, and nothing of them is left.", "ok"))
 
 
-def _outcome_json(outcome: SelfTestResult) -> dict[str, Any]:
-    return {
-        "ok": outcome.ok,
-        "prefix": outcome.prefix or None,
-        "events": outcome.events,
-        "calls": outcome.calls,
-        "seconds": outcome.seconds,
-        "steps": outcome.steps,
-        "log": outcome.log,
-    }
-
-
 @command(
     "rlm mock-api",
     "rlm mock-api --port 9000 --fail rebalance_api=0.05",
@@ -146,21 +142,8 @@ def _outcome_json(outcome: SelfTestResult) -> dict[str, Any]:
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8090, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
 @click.option("--log", "log_path", type=click.Path(path_type=Path), help="Append a JSON line per call to this file.")
-@click.option(
-    "--fail",
-    multiple=True,
-    metavar="ENDPOINT=RATE",
-    shell_complete=endpoint_names,
-    help="Answer this share of its calls (0 to 1) with 500.",
-)
-@click.option(
-    "--fault",
-    multiple=True,
-    metavar="ENDPOINT.FIELD=VALUE",
-    shell_complete=endpoint_names,
-    help="Any fault, the value in JSON: down, outages, throttle, reset, hang, error_rate, status, slow,"
-    " jitter_seconds, retry_after.",
-)
+@several("--fail", "fail", "ENDPOINT=RATE", _FAIL, shell_complete=endpoint_names)
+@several("--fault", "fault", "ENDPOINT.FIELD=VALUE", _FAULT, shell_complete=endpoint_names)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary at the end as JSON.")
 def mock_api(
     *, config: Path | None, fail: tuple[str, ...], fault: tuple[str, ...], as_json: bool, **address_and_log: Any
@@ -195,19 +178,18 @@ def _faults(fail: Iterable[str], fault: Iterable[str]) -> dict[str, dict[str, An
     named: dict[str, dict[str, Any]] = {"*": {}}
     for text in fail:
         name, _, rate = text.rpartition("=")
-        _check(name and rate, f"{text!r} is not ENDPOINT=RATE, for example rebalance_api=0.3", "--fail")
+        if not name or not rate:
+            words = f"{text!r} is not ENDPOINT=RATE, for example rebalance_api=0.3"
+            raise click.BadParameter(words, param_hint="--fail")
         named.setdefault(name, {})["error_rate"] = _value(rate)
     for text in fault:
         key, _, value = text.partition("=")
         name, _, field = key.rpartition(".")
-        _check(name and value, f"{text!r} is not ENDPOINT.FIELD=VALUE, for example rebalance_api.slow=3", "--fault")
+        if not name or not value:
+            words = f"{text!r} is not ENDPOINT.FIELD=VALUE, for example rebalance_api.slow=3"
+            raise click.BadParameter(words, param_hint="--fault")
         named.setdefault(name, {})[field] = _value(value)
     return {name: {**named["*"], **fields} for name, fields in named.items()}
-
-
-def _check(right: object, message: str, option: str) -> None:
-    if not right:
-        raise click.BadParameter(message, param_hint=option)
 
 
 def _value(text: str) -> Any:

@@ -12,14 +12,15 @@ from rlm import telemetry
 from rlm.admin import report
 from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.options import FOLLOW_SECONDS
-from rlm.cli.printing import is_terminal
-from rlm.cli.status import detached, look_once, progress_output
+from rlm.cli.printing import is_terminal, say
+from rlm.cli.status import detached, look_once
 from rlm.core.clock import system_clock
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
 from rlm.processes.grace import group_grace
 from rlm.processes.group import ProcessGroup
-from rlm.terminal.live import lines_above, progress_aside
+from rlm.terminal.live import Drawn, Lines, lines_above, progress_aside
+from rlm.terminal.record import changes, line_of, picture_of
 from rlm.terminal.words import is_open
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup
     from rlm.settings import Settings
-    from rlm.terminal.live import Drawn
 
 #: Time for a scheduler to take up a request, or for a conductor to answer a cancel, seconds.
 ANSWER_SECONDS = 5.0
@@ -59,9 +59,11 @@ def ask_scheduler(store: Store, stop: StopSignals, *, patient: bool) -> dict[str
 
 def wait_for(store: Store, run_id: str, stop: StopSignals, interval: float | None) -> dict[str, Any]:
     """Show the progress of a run that another process conducts; return its record. Redis may go away meanwhile."""
-    pause = interval or (FOLLOW_SECONDS if is_terminal(err=True) else TOLD_SECONDS)
+    drawn = is_terminal(err=True)
+    pause = interval or (FOLLOW_SECONDS if drawn else TOLD_SECONDS)
     shown_at = float("-inf")
-    with progress_output() as output:
+    output = Drawn(sys.stderr, picture_of, transient=True) if drawn else Lines(say, line_of, changes)
+    with output:
         while True:
             record = look_once(store, lambda: store.runs.record(run_id) or {}, output)
             if record:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.admin import report
 from rlm.cli.common import ExitCode
-from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table
+from rlm.cli.printing import is_terminal, print_json, say, say_error, sentence, show, show_words, table
 from rlm.core.errors import StoreError
 from rlm.core.run import State
 from rlm.core.tally import every_call_failed, in_words
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from rlm.ledger import Store
+    from rlm.terminal.live import Changes, Document, Draw
 
 #: The signals that end a view.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -63,7 +64,7 @@ def describe(found: dict[str, Any]) -> None:
     left = f", {span(found['seconds_left'])} left" if "seconds_left" in found else f" after {took}"
     show_words(f"Run {found['run_id']} ({found['trigger']}): {found['state']}{left}")
     if why := unconducted(found):
-        show_words(_sentence(why))
+        show_words(sentence(why))
     _describe_plan(found)
     _describe_types(found)
     _describe_calls(found)
@@ -79,9 +80,9 @@ def _describe_plan(found: dict[str, Any]) -> None:
     if "forecast" in found:
         now = found["forecast"]
         expected = forecast(found).words
-        show_words(f"By now: {expected}, with {counted(now['workers'], 'worker')}. {_sentence(now['binds'])}")
+        show_words(f"By now: {expected}, with {counted(now['workers'], 'worker')}. {sentence(now['binds'])}")
     for one in call_troubles(found) if "seconds_left" in found else troubles(found):
-        show_words(_sentence(one))
+        show_words(sentence(one))
     show_words(
         f"Workers: {plan['workers']} planned, of {plan['threads']} lanes each; {workers['peak']} at the most, "
         f"{workers['restarted']} replaced"
@@ -122,10 +123,6 @@ def describe_rest(found: dict[str, Any]) -> None:
         show(f"{name:<12}  {told.plain}")
 
 
-def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:]}."
-
-
 def _table_by(what: str, entries: dict[str, dict[str, Any]], keys: list[str]) -> None:
     show()
     table([what, *keys], [[name, *(str(entry[key]) for key in keys)] for name, entry in entries.items()])
@@ -143,18 +140,11 @@ def show_picture(picture: RenderableType) -> None:
     console_on(sys.stdout).print(picture)
 
 
-def status_output(*, as_json: bool) -> Output:
-    """Return the output of a status that is followed: on stdout, since it is the answer."""
+def output_of(draw: Draw, line: Callable[[Document], str], *more: Changes, as_json: bool) -> Output:
+    """Return the output of a view on stdout: JSON documents, on a terminal a picture, else lines."""
     if as_json:
         return JSONLines(show, say)
-    return Drawn(sys.stdout, picture_of) if is_terminal() else Lines(show, line_of, changes)
-
-
-def progress_output() -> Output:
-    """Return the output of a run's progress: on stderr, since the record is the answer; removed at the end."""
-    if is_terminal(err=True):
-        return Drawn(sys.stderr, picture_of, transient=True)
-    return Lines(say, line_of, changes)
+    return Drawn(sys.stdout, draw) if is_terminal() else Lines(show, line, *more)
 
 
 def follow_status(store: Store, run_id: str | None, interval: float, *, as_json: bool) -> None:
@@ -163,7 +153,7 @@ def follow_status(store: Store, run_id: str | None, interval: float, *, as_json:
     Raises:
         NoSuchRunError: that run is neither open nor on record.
     """
-    output = status_output(as_json=as_json)
+    output = output_of(picture_of, line_of, changes, as_json=as_json)
     open_run: str | None = None
 
     def look() -> dict[str, Any]:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     Document = Mapping[str, Any]
     #: Draws a document in at most this many lines.
     Draw = Callable[[Document, int], RenderableType]
+    #: Returns what makes a line worth writing when it differs.
+    Changes = Callable[[Document], Hashable]
 
 #: Lines that a picture leaves free: one for the cursor and ^C, and one for the cursor in the end.
 _FREE_LINES = 2
@@ -121,7 +123,7 @@ class Lines(Output):
         self,
         write: Callable[[str], None],
         line: Callable[[Document], str],
-        changes: Callable[[Document], Hashable] = lambda _document: object(),
+        changes: Changes = lambda _document: object(),
     ) -> None:
         self._write = write
         self._line = line
