@@ -45,11 +45,7 @@ _type_option = click.option(
 @_names_argument
 @_type_option
 @click.option(
-    "--for",
-    "seconds",
-    type=Duration(longest=366 * 86_400.0),
-    metavar="DURATION",
-    help="How long; else until resumed.",
+    "--for", "seconds", type=Duration(longest=366 * 86_400.0), metavar="DURATION", help="How long; else until resumed."
 )
 def pause(
     config: Path | None, names: tuple[str, ...], type_name: str | None, seconds: float | None, as_json: bool

@@ -148,10 +148,7 @@ FOLLOW_SECONDS = 1.0
 def interval_option(default: float) -> Callable[[Any], Any]:
     """Return the option for how often a view looks."""
     return click.option(
-        "--interval",
-        type=Duration(0.1, 3600.0),
-        metavar="DURATION",
-        help=f"Look this often.  [default: {default:g}s]",
+        "--interval", type=Duration(0.1, 3600.0), metavar="DURATION", help=f"Look this often.  [default: {default:g}s]"
     )
 
 

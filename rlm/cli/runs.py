@@ -6,20 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import (
-    CommandError,
-    ExitCode,
-    command,
-    show_looked_at,
-    store_of,
-)
+from rlm.cli.common import CommandError, ExitCode, command, show_looked_at, store_of
 from rlm.cli.completion import open_run_id, run_ids
-from rlm.cli.options import (
-    FOLLOW_SECONDS,
-    interval_option,
-    number_argument,
-    volatile_option,
-)
+from rlm.cli.options import FOLLOW_SECONDS, interval_option, number_argument, volatile_option
 from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import State

@@ -82,11 +82,7 @@ class Drawn(Output):
     def __init__(self, stream: TextIO, draw: Draw, *, transient: bool = False) -> None:
         self.console = console_on(stream)
         self._live = Live(
-            console=self.console,
-            auto_refresh=False,
-            transient=transient,
-            redirect_stdout=False,
-            redirect_stderr=False,
+            console=self.console, auto_refresh=False, transient=transient, redirect_stdout=False, redirect_stderr=False
         )
         self._draw = draw
         self._last: Document | None = None
