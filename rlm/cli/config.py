@@ -14,7 +14,7 @@ import click
 from rlm.cli.common import CommandError, ExitCode, Group, command, confirm
 from rlm.cli.completion import setting_keys
 from rlm.cli.options import yes_option
-from rlm.cli.printing import print_json, room, say, show, show_words, styled, table, width_of
+from rlm.cli.printing import print_json, room, say, show, show_words, styled, table, wants_json, width_of
 from rlm.core.errors import ConfigurationError, UnsafeError
 from rlm.core.files import replace_in, weakness
 from rlm.core.text import counted, safe_line
@@ -53,7 +53,7 @@ _TABLE = re.compile(r"(?:((?:types|budgets)\.(?:\"[^\"]*\"|[^.\"]+)|[a-z]+)\.)?(
 @click.option("--force", is_flag=True, help="Overwrite files that are there; asks first.")
 @yes_option
 @click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
-def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
+def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_run: bool) -> None:
     """Write a commented rlm.toml, a Procfile and .env.example to begin with.
 
     They have every setting with its meaning and its default, so nothing has to be changed for a first run. A file that
@@ -72,10 +72,9 @@ def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_ru
         confirm(f"Overwrite {counted(len(there), 'file')} in {directory.absolute()}: {', '.join(there)}?", "written")
     if not dry_run:
         _write(directory, written)
-    if as_json:
-        found = {"directory": str(directory.absolute()), "written": list(written), "kept": kept}
-        print_json({**found, "dry_run": dry_run})
-    else:
+    found = {"directory": str(directory.absolute()), "written": list(written), "kept": kept}
+    print_json({**found, "dry_run": dry_run})
+    if not wants_json():
         _tell(directory, written, kept, dry_run=dry_run)
 
 
@@ -137,7 +136,7 @@ def config() -> None:
     group=config,
 )
 @click.argument("keys", metavar="[KEY]...", nargs=-1, shell_complete=setting_keys)
-def show_settings(config: Path | None, keys: tuple[str, ...], as_json: bool) -> None:
+def show_settings(config: Path | None, keys: tuple[str, ...]) -> None:
     """Show every setting, its value, and where that comes from.
 
     That is "default", the file, or the name of an environment variable. KEY shows only that one, or all of a section or
@@ -147,10 +146,8 @@ def show_settings(config: Path | None, keys: tuple[str, ...], as_json: bool) -> 
 
     settings = load_settings(config)
     found = _chosen(settings.shown, keys)
-    if as_json:
-        values = {one.key: {"value": one.value, "from": one.where} for one in found}
-        print_json({"file": _source(settings), "revision": settings.revision, "settings": values})
-        return
+    values = {one.key: {"value": one.value, "from": one.where} for one in found}
+    print_json({"file": _source(settings), "revision": settings.revision, "settings": values})
     where = f"The file is {settings.source}." if settings.source else "There is no file; `rlm init` writes one."
     show_words(f"{where} Revision {settings.revision}.")
     tables: dict[str, list[list[str]]] = {}
@@ -200,7 +197,7 @@ def _row(one: Shown, settings: Settings) -> list[str]:
 
 
 @command("rlm config check", "rlm config check --config /etc/rlm/rlm.toml && systemctl restart rlm", group=config)
-def check(config: Path | None, as_json: bool) -> None:
+def check(config: Path | None) -> None:
     """Check whether the configuration can be used; print everything that is wrong with it. Starts and asks nothing.
 
     Exits with 2 if anything is wrong.
@@ -210,13 +207,11 @@ def check(config: Path | None, as_json: bool) -> None:
     try:
         settings = load_settings(config)
     except ConfigurationError as error:
-        if not as_json:
+        if not wants_json():
             raise
         print_json({"ok": False, "file": None, "faults": str(error).splitlines()})
         raise SystemExit(int(ExitCode.USAGE)) from error
-    if as_json:
-        print_json({"ok": True, "file": _source(settings), "faults": []})
-        return
+    print_json({"ok": True, "file": _source(settings), "faults": []})
     named = {"type": settings.types, "endpoint": settings.endpoints, "budget": settings.budgets}
     facts = ", ".join(counted(len(found), noun) for noun, found in named.items())
     what = f"The configuration {settings.source}" if settings.source else "The built-in configuration"

@@ -14,7 +14,7 @@ from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     from rlm.ledger.fitness import Finding
@@ -32,7 +32,7 @@ VERDICTS = {"warning": "warn", "error": "fail"}
 @click.option("--strict", is_flag=True, help="Exit with 1 where there is a warning, too.")
 @click.option("--verbose", "-v", is_flag=True, help="Show what is well, too, each on a line.")
 @volatile_option
-def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: bool, as_json: bool) -> None:
+def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: bool) -> None:
     """Check the installation; say what is wrong and what to do: what failed first, then warnings.
 
     Looks at the configuration and who may read it, Sentry, whether each endpoint can be connected to, Redis (fit,
@@ -48,10 +48,10 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
     try:
         settings = load_settings(config)
     except ConfigurationError as error:
-        _print(_without(error, config, allow_volatile=allow_volatile), as_json=as_json, verbose=verbose)
+        _print(_without(error, config, allow_volatile=allow_volatile), verbose=verbose)
         raise
     tell_new_server(settings)
-    found = _print(examine(settings, allow_volatile=allow_volatile), as_json=as_json, verbose=verbose)
+    found = _print(examine(settings, allow_volatile=allow_volatile), verbose=verbose)
     failed = [one["name"] for one in found if one["verdict"] == "fail"]
     if any(name.split(".")[0] == "redis" for name in failed):
         raise SystemExit(int(ExitCode.REDIS))
@@ -72,9 +72,9 @@ def _without(error: ConfigurationError, config: Path | None, *, allow_volatile: 
     return examine_without(error, file, load_sound(config), allow_volatile=allow_volatile)
 
 
-def _print(findings: Iterable[Finding], *, as_json: bool, verbose: bool) -> list[dict[str, Any]]:
-    """Print the findings, and return them as in the JSON."""
-    found = [
+def _print(findings: Iterable[Finding], *, verbose: bool) -> list[dict[str, Any]]:
+    """Print the findings, the worst first, and return their documents; what is well takes one line unless `verbose`."""
+    found: list[dict[str, Any]] = [
         {
             "name": one.name,
             "ok": one.ok,
@@ -85,15 +85,7 @@ def _print(findings: Iterable[Finding], *, as_json: bool, verbose: bool) -> list
         }
         for one in findings
     ]
-    if as_json:
-        print_json({"ok": all(one["verdict"] != "fail" for one in found), "findings": found})
-    else:
-        _describe(found, verbose=verbose)
-    return found
-
-
-def _describe(found: Sequence[dict[str, Any]], *, verbose: bool) -> None:
-    """Print the findings, the worst first; what is well takes one line unless `verbose`."""
+    print_json({"ok": all(one["verdict"] != "fail" for one in found), "findings": found})
     shown = [one for verdict in ("fail", "warn", "ok") for one in found if one["verdict"] == verdict]
     shown = [one for one in shown if verbose or not one["ok"]]
     names = max((len(safe_line(one["name"])) for one in shown), default=0)
@@ -106,13 +98,14 @@ def _describe(found: Sequence[dict[str, Any]], *, verbose: bool) -> None:
     errors, warnings = verdicts.count("fail"), verdicts.count("warn")
     words = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}." if errors or warnings else "All is well."
     show(styled(words, "error" if errors else "warn" if warnings else "ok"))
+    return found
 
 
 @command("rlm compliance", "rlm compliance --since 2d --json | jq .ok")
 @click.option(
     "--since", type=Duration(), metavar="DURATION", default="24h", show_default=True, help="How far to look back."
 )
-def compliance(config: Path | None, since: float, as_json: bool) -> None:
+def compliance(config: Path | None, since: float) -> None:
     """Show the most calls in any period, by endpoint and budget, against its limit. Exits with 1 if one was exceeded.
 
     Counted are the calls that RLM sent, when it sent them, by the clock of Redis, not what a server read.
@@ -121,12 +114,7 @@ def compliance(config: Path | None, since: float, as_json: bool) -> None:
 
     with store_of(config) as store:
         found = judge(store, since)
-    print_json(found) if as_json else _describe_calls(found)
-    if not found["ok"]:
-        raise SystemExit(int(ExitCode.FAILED))
-
-
-def _describe_calls(found: dict[str, Any]) -> None:
+    print_json(found)
     entries = {**found["by_endpoint"], **found["by_budget"]}
     rows = [
         [
@@ -152,3 +140,5 @@ def _describe_calls(found: dict[str, Any]) -> None:
         show_words(f"{styled('EXCEEDED', 'error')} since {found['from']}: {', '.join(over)}.")
     if found["known_why"]:
         show_words(f"{found['known_why']}. Of calls before {found['known_from']} nothing or not all is known.")
+    if not found["ok"]:
+        raise SystemExit(int(ExitCode.FAILED))

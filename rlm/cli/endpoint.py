@@ -47,9 +47,7 @@ _type_option = click.option(
 @click.option(
     "--for", "seconds", type=Duration(longest=366 * 86_400.0), metavar="DURATION", help="How long; else until resumed."
 )
-def pause(
-    config: Path | None, names: tuple[str, ...], type_name: str | None, seconds: float | None, as_json: bool
-) -> None:
+def pause(config: Path | None, names: tuple[str, ...], type_name: str | None, seconds: float | None) -> None:
     """Send no new call to endpoints, or to any of a budget.
 
     NAME is that of an endpoint or a budget, or a pattern of endpoints (`*`, `?`). The others take their share. It holds
@@ -61,9 +59,6 @@ def pause(
         return {"name": one.name, "paused_seconds": seconds, "by": by}
 
     changed = _change(config, names, type_name, change)
-    if as_json:
-        _print_changed(changed, names)
-        return
     are, them = ("is", "it") if len(changed) == 1 else ("are", "them")
     paused = [one["name"] for one in changed]
     by_hand = f"`rlm endpoint resume {' '.join(paused)}`"
@@ -75,7 +70,7 @@ def pause(
 @command("rlm endpoint resume rebalance_api", "rlm endpoint resume --type REBALANCE_NEEDED", group=endpoint)
 @_names_argument
 @_type_option
-def resume(config: Path | None, names: tuple[str, ...], type_name: str | None, as_json: bool) -> None:
+def resume(config: Path | None, names: tuple[str, ...], type_name: str | None) -> None:
     """End a pause, and a rest for what endpoints answered.
 
     NAME is that of an endpoint or a budget, or a pattern of endpoints (`*`, `?`). Where one was throttled or failing,
@@ -95,9 +90,6 @@ def resume(config: Path | None, names: tuple[str, ...], type_name: str | None, a
         }
 
     changed = _change(config, names, type_name, change)
-    if as_json:
-        _print_changed(changed, names)
-        return
     for told, alike in names_alike(changed, ("paused", "rested", "probing")):
         if alike["paused"]:
             show_words(f"No longer paused: {told}.")
@@ -121,7 +113,7 @@ def resume(config: Path | None, names: tuple[str, ...], type_name: str | None, a
 @_names_argument
 @click.argument("rate", metavar="RATE")
 @_type_option
-def limit(config: Path | None, names: tuple[str, ...], rate: str, type_name: str | None, as_json: bool) -> None:
+def limit(config: Path | None, names: tuple[str, ...], rate: str, type_name: str | None) -> None:
     """Change the limit of endpoints or budgets now, of each to RATE.
 
     NAME is that of an endpoint or a budget, or a pattern of endpoints (`*`, `?`). RATE is written as in the file:
@@ -139,9 +131,6 @@ def limit(config: Path | None, names: tuple[str, ...], rate: str, type_name: str
         return {"name": one.name, "from": store.control.limit(one, rate, by), "to": rate, "by": by}
 
     changed = _change(config, names, type_name, change)
-    if as_json:
-        _print_changed(changed, names)
-        return
     for told, alike in names_alike(changed, ("from",)):
         if alike["from"] == rate:
             show_words(f"The limit of {told} was {rate} already; nothing was changed.")
@@ -167,7 +156,10 @@ def _change(
     type_name: str | None,
     change: Callable[[Store, Limited, str], dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Change each endpoint in turn, or none if a name is unknown; return what `change` returned."""
+    """Change each endpoint in turn, or none if a name is unknown; return what `change` returned.
+
+    The JSON is the document of the one that was named, else all under `endpoints`.
+    """
     from rlm.admin.endpoints import choose_limited, who
 
     if not names and type_name is None:
@@ -182,19 +174,15 @@ def _change(
                     done = ", ".join(each["name"] for each in changed)
                     say(f"{counted(len(changed), 'change')} had been made before this: {done}.")
                 raise
-    return changed
-
-
-def _print_changed(changed: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
-    """Print the document of the one that was named, or all under `endpoints`."""
     alone = [one["name"] for one in changed] == list(names)
     print_json(changed[0] if alone and len(changed) == 1 else {"endpoints": changed})
+    return changed
 
 
 @command(
     "rlm endpoint list", "rlm endpoint list --json | jq '.[] | select(.health != \"ok\")'", name="list", group=endpoint
 )
-def list_endpoints(config: Path | None, as_json: bool) -> None:
+def list_endpoints(config: Path | None) -> None:
     """List endpoints and budgets: limit, calls used and free, health.
 
     Next is when a slot is free, "-" where it is paused until resumed.
@@ -203,9 +191,7 @@ def list_endpoints(config: Path | None, as_json: bool) -> None:
 
     with store_of(config) as store:
         entries = endpoint_list(store)
-    if as_json:
-        print_json(entries)
-        return
+    print_json(entries)
     headings = ["name", "of", "limit", "used", "free", "next", "failures", "health"]
     healths = {entry["name"]: entry["health"] for entry in entries}
     numeric = range(headings.index("used"), headings.index("health"))
@@ -245,7 +231,7 @@ def _health(entry: dict[str, Any]) -> str:
 
 @command("rlm endpoint changes", "rlm endpoint changes 100 --json", group=endpoint)
 @number_argument
-def changes(config: Path | None, number: int, as_json: bool) -> None:
+def changes(config: Path | None, number: int) -> None:
     """List the last N changes (20), newest first.
 
     They are of limits, pauses and resumes. The newest 1000 are kept. That the file's limits were published for the
@@ -255,9 +241,8 @@ def changes(config: Path | None, number: int, as_json: bool) -> None:
 
     with store_of(config) as store:
         entries = changes_made(store, number)
-    if as_json:
-        print_json(entries)
-    elif not entries:
+    print_json(entries)
+    if not entries:
         show_words("Nothing was changed yet: limits are as the file has them.")
     else:
         names = ["at", "by", "name", "what", "from", "to"]

@@ -25,7 +25,7 @@ ANSWER_WIDTH = 80
     "rlm explain wallet_001              # which events of a wallet there are",
 )
 @click.argument("event", metavar="EVENT")
-def explain(config: Path | None, event: str, as_json: bool) -> None:
+def explain(config: Path | None, event: str) -> None:
     """Show where one event is, what it waits for, and each attempt with its endpoint, time and answer.
 
     EVENT is an event id, ITEM:TYPE, or the id of an item, which stands for all its events. The name of a wallet, if no
@@ -43,12 +43,11 @@ def explain(config: Path | None, event: str, as_json: bool) -> None:
             of_wallet = events_of_wallet(store, event.encode("utf-8", "backslashreplace").decode())
             if not event or not of_wallet["found"]:
                 raise
-            print_json(of_wallet) if as_json else _list_events(of_wallet)
+            print_json(of_wallet)
+            _list_events(of_wallet)
             return
-    if as_json:
-        alone = len(found) == 1 and found[0]["event_id"] == event
-        print_json(found[0] if alone else {"item_id": event, "events": found})
-        return
+    alone = len(found) == 1 and found[0]["event_id"] == event
+    print_json(found[0] if alone else {"item_id": event, "events": found})
     for index, one in enumerate(found):
         if index:
             show()

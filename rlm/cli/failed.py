@@ -79,7 +79,7 @@ letter_filter = gathered(
 @number_argument
 @letter_filter
 @click.option("--grouped", is_flag=True, help="How many there are of each kind instead.")
-def list_letters(config: Path | None, number: int, chosen: LetterFilter, *, grouped: bool, as_json: bool) -> None:
+def list_letters(config: Path | None, number: int, chosen: LetterFilter, *, grouped: bool) -> None:
     """List the last N dead letters (20), newest first; of those that fit what is asked for, if anything is.
 
     An option said several times means any of what it said. --grouped puts alike ones together: the same reason, answer,
@@ -95,9 +95,8 @@ def list_letters(config: Path | None, number: int, chosen: LetterFilter, *, grou
         total = store.letters.count()
         few = total < number or (len(letters) < number and not grouped)
         older = Archive(store.settings.archive_dir).hint(ArchiveKind.FAILED) if few else ""
-    if as_json:
-        print_json(groups[:number] if grouped else [msgspec.Raw(raw) for raw in letters])
-    elif not letters and not groups:
+    print_json(groups[:number] if grouped else [msgspec.Raw(raw) for raw in letters])
+    if not letters and not groups:
         fit = " that fit" if chosen and total else ""
         show_words(f"There are no dead letters{fit}. `rlm queue stats` shows what waits.{older}")
         show_looked_at(store)
@@ -135,16 +134,14 @@ def _show_groups(groups: Sequence[dict[str, Any]], number: int) -> None:
 )
 @click.argument("handle", metavar="[ID]", required=False, shell_complete=letter_ids)
 @letter_filter
-def show_letter(config: Path | None, handle: str | None, chosen: LetterFilter, as_json: bool) -> None:
+def show_letter(config: Path | None, handle: str | None, chosen: LetterFilter) -> None:
     """Show one dead letter with its item; or the newest 20 of those that fit what is asked for."""
     if (handle is None) != bool(chosen):
         raise click.UsageError(f"Name a dead letter by its id, or say which with options; {_LISTED}.")
     with store_of(config) as store:
         fitting = filter(chosen.fits, store.letters.all())
         found = list(islice(fitting, MOST_SHOWN) if handle is None else _found_letters(store, [handle]).values())
-    if as_json:
-        print_json([msgspec.Raw(raw) for raw in found] if handle is None else msgspec.Raw(found[0]))
-        return
+    print_json([msgspec.Raw(raw) for raw in found] if handle is None else msgspec.Raw(found[0]))
     for raw in found:
         if raw is not found[0]:
             show()
@@ -170,12 +167,11 @@ def _show_letter(raw: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Dealing:
-    """The flags of retry and drop: all letters, without asking, only counted, printed as JSON."""
+    """The flags of retry and drop: all letters, without asking, only counted."""
 
     every: bool
     yes: bool
     dry_run: bool
-    as_json: bool
 
 
 ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=letter_ids)
@@ -262,10 +258,8 @@ def _deal(
             left += done == "retried" and (is_of_unknown_type(raw, types) or bool(hopeless(raw, most)))
         letters = counted(total - left, "dead letter")
         if how.dry_run:
-            if how.as_json:
-                of_retry = {"left": [], "would_be_left": left} if done == "retried" else {}
-                print_json({done: [], "refused": [], f"would_be_{done}": total - left, **of_retry})
-                return
+            of_retry = {"left": [], "would_be_left": left} if done == "retried" else {}
+            print_json({done: [], "refused": [], f"would_be_{done}": total - left, **of_retry})
             show_words(f"{letters} would be {done}. Nothing was changed.")
             if left:
                 show_words(f"{left:,} more would be left: a retry cannot succeed.")
@@ -274,10 +268,10 @@ def _deal(
         if not ids and total > left and not how.yes and (done == "dropped" or sys.stdin.isatty()):
             confirm(f"Retry {letters}?" if done == "retried" else f"Drop {letters} for good?", done)
         outcomes = [deal(store, raw) for raw in named] or list(deal_with_oldest(store, total, deal, chosen.fits))
-    _tell(outcomes, done, as_json=how.as_json)
+    _tell(outcomes, done)
 
 
-def _tell(outcomes: Sequence[Outcome], done: str, *, as_json: bool) -> None:
+def _tell(outcomes: Sequence[Outcome], done: str) -> None:
     """Print what was done; end the command with an error if a letter was refused."""
     left = [one for one in outcomes if one.left]
     refused = [one for one in outcomes if one.refused and not one.left]
@@ -290,11 +284,10 @@ def _tell(outcomes: Sequence[Outcome], done: str, *, as_json: bool) -> None:
         them = "it" if len(left) == 1 else "them"
         why = one_line(f"{left[0].id}: {left[0].refused}", IDS_WIDTH)
         say(f"Warning: {counted(len(left), 'dead letter')} left, for a retry of {them} cannot succeed ({why}).")
-    if as_json:
-        told = {"refused": refused, **({"left": left} if done == "retried" else {})}
-        entries = {name: [{"id": one.id, "reason": one.refused} for one in each] for name, each in told.items()}
-        print_json({done: succeeded, **entries})
-    elif not outcomes:
+    told = {"refused": refused, **({"left": left} if done == "retried" else {})}
+    entries = {name: [{"id": one.id, "reason": one.refused} for one in each] for name, each in told.items()}
+    print_json({done: succeeded, **entries})
+    if not outcomes:
         show_words(f"There are no dead letters to deal with; nothing was {done}.")
     elif succeeded:
         show_words(f"{counted(len(succeeded), 'dead letter')} {done}: {one_line(', '.join(succeeded), IDS_WIDTH)}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from rlm.cli.printing import ask_for_json
 from rlm.core.text import span
 
 if TYPE_CHECKING:
@@ -109,7 +110,13 @@ STANDARD = [
     ),
     DEBUG_OPTION,
 ]
-JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document and nothing else.")
+JSON = click.Option(
+    ["--json"],
+    is_flag=True,
+    expose_value=False,
+    callback=ask_for_json,
+    help="Print one JSON document and nothing else.",
+)
 
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say how many it would be, and change nothing.")

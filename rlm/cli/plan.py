@@ -68,7 +68,7 @@ class Asked:
 @several("--add-endpoint", "add", "TYPE", _ADDED, shell_complete=type_names)
 @click.option("--windows", type=WholeNumber(1, MOST_WINDOWS), metavar="N", help=_WINDOWS)
 @several("--arrivals", "arriving", "TYPE=N", _ARRIVING, shell_complete=type_counts)
-def plan(*, config: Path | None, as_json: bool, **options: Any) -> None:
+def plan(*, config: Path | None, **options: Any) -> None:
     """Forecast a run without starting it: workers, when it is done, what will be left over, what binds.
 
     Without --count it is for what waits now, leftovers included, as far as the windows of the endpoints are open now.
@@ -101,7 +101,7 @@ def plan(*, config: Path | None, as_json: bool, **options: Any) -> None:
     found = [forecast_of(case, backlog) for case in cases]
     if asked.windows and arrivals:
         found = [look_ahead(one, backlog, arrivals, asked.windows) for one in found]
-    _answer(found, backlog, arrivals, as_json=as_json)
+    _answer(found, backlog, arrivals)
 
 
 def _read_numbers(option: str, texts: tuple[str, ...], settings: Settings) -> dict[str, int]:
@@ -182,13 +182,11 @@ def _waiting(store: Store) -> Backlog:
     return found
 
 
-def _answer(found: list[Forecast], backlog: Backlog, arrivals: Arrivals | None, *, as_json: bool) -> None:
+def _answer(found: list[Forecast], backlog: Backlog, arrivals: Arrivals | None) -> None:
     today, last = found[0], found[-1]
     asked = last is not today
-    if as_json:
-        beside = {"what_if": last.case.assumed(), "today": today.as_json()} if asked else {}
-        print_json(last.as_json() | beside)
-        return
+    beside = {"what_if": last.case.assumed(), "today": today.as_json()} if asked else {}
+    print_json(last.as_json() | beside)
     if last.open_run:
         window = span(last.case.settings.run.window_seconds)
         show_words(f"A run is open (`rlm status`); this plans a new window of {window} for what waits now.")

@@ -1,4 +1,7 @@
-"""How a command prints: for a person, coloured on a terminal and safe everywhere; for a program, one JSON document."""
+"""How a command prints: for a person, coloured on a terminal and safe everywhere; for a program, one JSON document.
+
+A command prints its answer both ways. With `--json` only `print_json` writes on stdout, without it only the others do.
+"""
 
 from __future__ import annotations
 
@@ -79,9 +82,25 @@ def say_error(words: str) -> None:
     say(f"{styled('Error:', 'error')} {words}")
 
 
+#: The key in a context's `meta` that says whether `--json` was given.
+_JSON = "rlm.json"
+
+
+def ask_for_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    """Remember whether `--json` was given."""
+    ctx.meta[_JSON] = value
+
+
+def wants_json() -> bool:
+    """Return whether the command was given `--json`."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_JSON))
+
+
 def show(text: str = "") -> None:
     """Print a line of the answer on stdout."""
-    click.echo(_rendered(text, coloured=is_coloured()))
+    if not wants_json():
+        click.echo(_rendered(text, coloured=is_coloured()))
 
 
 def show_words(text: str, indent: int = 0) -> None:
@@ -144,8 +163,9 @@ def width_of(cell: str) -> int:
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document on stdout; `safe` changes its strings to escapes with the same meaning."""
-    click.echo(safe(msgspec.json.format(msgspec.json.encode(document), indent=2).decode()))
+    """Print one JSON document on stdout, if asked for; `safe` changes its strings to escapes with the same meaning."""
+    if wants_json():
+        click.echo(safe(msgspec.json.format(msgspec.json.encode(document), indent=2).decode()))
 
 
 def table(
@@ -162,6 +182,8 @@ def table(
     then long cells are cut and the last column is wrapped. With `whole`, no cell is cut. Elsewhere all columns are
     printed, because whoever reads a pipe counts on them; only endless cells are cut.
     """
+    if wants_json():
+        return
     columns = [
         ["-" if cell is None else safe_line(cell) for cell in column] for column in zip(headings, *rows, strict=True)
     ]

@@ -103,7 +103,7 @@ def start_worker(config: Path | None) -> None:
 
 
 @command("rlm worker list", "rlm worker list --json | jq length", name="list", group=worker)
-def list_workers(config: Path | None, as_json: bool) -> None:
+def list_workers(config: Path | None) -> None:
     """List who works, where, since when, and on how many events."""
     from rlm.admin.report import revision_in_force
     from rlm.ledger.processes import Role
@@ -124,9 +124,8 @@ def list_workers(config: Path | None, as_json: bool) -> None:
             }
             for one, number in zip(workers, busy, strict=True)
         ]
-    if as_json:
-        print_json(entries)
-    elif not entries:
+    print_json(entries)
+    if not entries:
         needed = "The conductor asks for some when a run needs them; `rlm supervisor` starts them."
         show_words(f"No worker is running. {needed}")
     else:

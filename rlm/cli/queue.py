@@ -40,7 +40,7 @@ queue.add_command(drop)
 
 
 @command("rlm queue stats", "rlm queue stats --json | jq .by_type", group=queue)
-def stats(config: Path | None, as_json: bool) -> None:
+def stats(config: Path | None) -> None:
     """Show how much waits where, by type, and how old the oldest is.
 
     "pending" counts all events that wait: in the ledger, and in the 100,000 oldest items on the audit list.
@@ -49,9 +49,7 @@ def stats(config: Path | None, as_json: bool) -> None:
 
     with store_of(config) as store:
         found = queue_stats(store)
-    if as_json:
-        print_json(found)
-        return
+    print_json(found)
     _describe(found)
     if not any(one["pending"] for one in found["by_type"].values()):
         show_looked_at(store)
@@ -64,7 +62,7 @@ def stats(config: Path | None, as_json: bool) -> None:
     group=queue,
 )
 @interval_option(MONITOR_SECONDS)
-def monitor(config: Path | None, interval: float | None, as_json: bool) -> None:
+def monitor(config: Path | None, interval: float | None) -> None:
     """Watch the queues: what waits, how old, how it moves, and whether it will grow or drain. Ctrl-C ends the view.
 
     On a terminal the picture is drawn over and over; elsewhere there is a line each time, with --json a document a
@@ -78,7 +76,7 @@ def monitor(config: Path | None, interval: float | None, as_json: bool) -> None:
 
     with store_of(config) as store:
         seen = Monitor(store, start_seconds(store))
-        output = output_of(lambda found, _height: queue_picture(found, seen.trend), queue_line, as_json=as_json)
+        output = output_of(lambda found, _height: queue_picture(found, seen.trend), queue_line)
         watch(store, seen.look, output, interval or MONITOR_SECONDS)
     say("This view has ended; RLM goes on. `rlm queue stats` shows how it is.")
 
@@ -109,7 +107,7 @@ def _describe(found: dict[str, Any]) -> None:
 )
 @click.argument("file", type=click.File("rb"), default="-", metavar="[FILE|-]")
 @click.option("--strict", is_flag=True, help="Push nothing if any item would become a dead letter, and exit with 1.")
-def push(config: Path | None, file: BinaryIO, *, strict: bool, as_json: bool) -> None:
+def push(config: Path | None, file: BinaryIO, *, strict: bool) -> None:
     """Push items onto the audit list: JSON lines from FILE, or from stdin.
 
     Each line that is not empty is pushed as it is, the first line being the oldest item. A line that will become a dead
@@ -127,7 +125,7 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool, as_json: bool) ->
     with store_of(config) as store, SpooledTemporaryFile(SPOOLED_BYTES) as checked:
         lines = read_lines(file, longest_item(store.settings.queue.max_item_bytes) + len(b"\r\n"))
         if strict:
-            _require_good(store, lines, checked, as_json=as_json)
+            _require_good(store, lines, checked)
         try:
             for warning in push_lines(store, checked if strict else lines, pushed):
                 if pushed.bad + pushed.refused <= MOST_WARNINGS:
@@ -138,10 +136,8 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool, as_json: bool) ->
         waiting, conducted = waiting_items(store), bool(store.processes.alive(Role.SCHEDULER))
         full = [one for one in check_fitness(store).warnings if one.name == "memory"]
     _warn(pushed, full)
-    if as_json:
-        print_json(_as_json(pushed, waiting))
-    else:
-        _describe_push(pushed, waiting, conducted=conducted)
+    print_json(_as_json(pushed, waiting))
+    _describe_push(pushed, waiting, conducted=conducted)
     if pushed.refused:
         raise SystemExit(int(ExitCode.FAILED))
 
@@ -169,7 +165,7 @@ def _describe_push(pushed: Pushed, waiting: int, *, conducted: bool) -> None:
         show_words(f"No scheduler is running to take them: {then}")
 
 
-def _require_good(store: Store, lines: Iterable[bytes], checked: IO[bytes], *, as_json: bool) -> None:
+def _require_good(store: Store, lines: Iterable[bytes], checked: IO[bytes]) -> None:
     """Copy all lines into `checked`; end the command if any item would become a dead letter."""
     from rlm.admin.auditlist import Pushed, check_lines, waiting_items
 
@@ -180,8 +176,7 @@ def _require_good(store: Store, lines: Iterable[bytes], checked: IO[bytes], *, a
             say(f"Warning: {one_line(warning, 200)}")
     checked.seek(0)
     if read.bad or read.refused:
-        if as_json:
-            print_json(_as_json(read, waiting_items(store)))
+        print_json(_as_json(read, waiting_items(store)))
         told = [read.summary(would=True)] if read.bad else []
         told += [f"{counted(read.refused, 'line')} too long to push"] if read.refused else []
         raise CommandError(f"Nothing was pushed: {'; '.join(told)}.")
@@ -199,7 +194,7 @@ def _as_json(pushed: Pushed, waiting: int) -> dict[str, Any]:
 @command("rlm queue clear --dry-run", "rlm queue clear", "rlm queue clear --yes    # in a script", group=queue)
 @yes_option
 @dry_run_option
-def clear(config: Path | None, *, yes: bool, dry_run: bool, as_json: bool) -> None:
+def clear(config: Path | None, *, yes: bool, dry_run: bool) -> None:
     """Remove the items that wait on the audit list, for good. Asks first.
 
     Only that list is cleared: what a run has taken, in staging or in the ledger, and dead letters stay.
@@ -212,9 +207,8 @@ def clear(config: Path | None, *, yes: bool, dry_run: bool, as_json: bool) -> No
             name = store.settings.queue.events
             confirm(f"Remove {counted(waiting, 'item')} from {name} for good, and any that come meanwhile?")
         cleared = clear_items(store) if waiting and not dry_run else 0
-    if as_json:
-        print_json({"cleared": cleared, **({"would_clear": waiting} if dry_run else {})})
-    elif dry_run and waiting:
+    print_json({"cleared": cleared, **({"would_clear": waiting} if dry_run else {})})
+    if dry_run and waiting:
         show_words(f"{counted(waiting, 'item')} would be removed from the audit list, for good. Nothing was changed.")
     elif not cleared:
         show_words("Nothing to clear: no item waits on the audit list. `rlm queue stats` shows what is elsewhere.")

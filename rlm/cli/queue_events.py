@@ -61,7 +61,7 @@ event_filter = gathered(
     type=click.Choice([*map(str, _STATES)]),
 )
 @click.option("--after", metavar="MARK", help="Go on there: what the page before said.")
-def list_events(config: Path | None, number: int, wanted: EventFilter, after: str | None, as_json: bool) -> None:
+def list_events(config: Path | None, number: int, wanted: EventFilter, after: str | None) -> None:
     """List the first N events that wait (20): type by type in their order, then those in items on the audit list.
 
     They are pending in the open run, or left over by the last; in back-off before another attempt; out of attempts in
@@ -75,9 +75,7 @@ def list_events(config: Path | None, number: int, wanted: EventFilter, after: st
         raise click.UsageError(f"--after {after!r}: no page ends there; take what the page before said.")
     with store_of(config) as store:
         found = list_waiting(store, wanted, number, mark)
-    if as_json:
-        print_json(found)
-        return
+    print_json(found)
     _describe(found)
     if not found["events"] and not found["next"]:
         show_looked_at(store)
@@ -115,7 +113,7 @@ def _describe(found: dict[str, Any]) -> None:
 @click.option("--all", "every", is_flag=True, help="All of them.")
 @yes_option
 @dry_run_option
-def drop(config: Path | None, wanted: EventFilter, *, every: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
+def drop(config: Path | None, wanted: EventFilter, *, every: bool, yes: bool, dry_run: bool) -> None:
     """Remove events for good that are left over by the last run: those that fit, or --all. Asks first.
 
     Their ids are forgotten, too: the same event seen again is a new one, no duplicate. While a run is open nothing is
@@ -131,21 +129,16 @@ def drop(config: Path | None, wanted: EventFilter, *, every: bool, yes: bool, dr
             raise CommandError(f"Run {run.id} is open, so nothing is left over. {_AFTER_IT}")
         total = count_leftovers(store, wanted)
         if dry_run:
-            if as_json:
-                print_json({"dropped": 0, "would_be_dropped": total})
-            else:
-                show_words(f"{counted(total, 'leftover event')} would be dropped. Nothing was changed.")
+            print_json({"dropped": 0, "would_be_dropped": total})
+            show_words(f"{counted(total, 'leftover event')} would be dropped. Nothing was changed.")
             return
         if total and not yes:
             confirm(f"Drop {counted(total, 'leftover event')} for good?", "dropped")
         done = drop_leftovers(store, wanted, total)
-    if as_json:
-        print_json({"dropped": done.number})
+    print_json({"dropped": done.number})
     if done.is_open:
         before = f"{counted(done.number, 'event')} dropped before that. " if done.number else ""
         raise CommandError(f"A run was opened meanwhile and took the others up. {before}{_AFTER_IT}")
-    if as_json:
-        return
     if done.number:
         show_words(f"{counted(done.number, 'leftover event')} dropped, and forgotten: pushed again, they are new.")
     else:

@@ -15,7 +15,7 @@ from rlm import __version__
 from rlm.cli.common import ExitCode, command, tell_new_server
 from rlm.cli.completion import endpoint_names
 from rlm.cli.options import NumberRange, WholeNumber, several, volatile_option
-from rlm.cli.printing import print_json, say, show, show_verdict, styled
+from rlm.cli.printing import print_json, say, show, show_verdict, styled, wants_json
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted, safe_line
 
@@ -48,7 +48,7 @@ _FAULT = (
     help=f"Divide the window, the limits and the times of calls by this.  [default: {DEFAULT_SPEED:g}]",
 )
 @click.option("--real-time", is_flag=True, help="The same as --speed 1.")
-def demo(*, events: int, speed: float | None, real_time: bool, config: Path | None, as_json: bool) -> None:
+def demo(*, events: int, speed: float | None, real_time: bool, config: Path | None) -> None:
     """Show the whole system at work on one window, live, then say what happened.
 
     An embedded server, a mock API that refuses every call above its limit, a scheduler, a supervisor and its workers:
@@ -68,25 +68,25 @@ def demo(*, events: int, speed: float | None, real_time: bool, config: Path | No
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop:
         settings = load_settings(config)
-        tell = say if as_json else show
+        tell = say if wants_json() else show
         for line in prologue(settings, events, pace):
             tell(line)
-        view = view_on(sys.stderr if as_json else sys.stdout, f"RLM demo, {events:,} events, {pace:g} times as fast")
+        view = view_on(
+            sys.stderr if wants_json() else sys.stdout, f"RLM demo, {events:,} events, {pace:g} times as fast"
+        )
         with demo_stage(settings, pace, wakeup, stop) as stage:
             verdict = play(stage, view, events, pace)
-    if as_json:
-        print_json(verdict.as_json())
-    else:
-        show()
-        for line in summary(verdict, settings.event_types):
-            show(line)
+    print_json(verdict.as_json())
+    show()
+    for line in summary(verdict, settings.event_types):
+        show(line)
     if verdict.broken:
         raise SystemExit(int(ExitCode.FAILED))
 
 
 @command("rlm test", "rlm test --config /etc/rlm/rlm.toml --json", name="test")
 @volatile_option
-def test(*, config: Path | None, allow_volatile: bool, as_json: bool) -> None:
+def test(*, config: Path | None, allow_volatile: bool) -> None:
     """Test the installation: marked events, real processes, a mock API.
 
     A few events of each configured type go through the configured Redis to an API on this host that enforces limits of
@@ -103,13 +103,10 @@ def test(*, config: Path | None, allow_volatile: bool, as_json: bool) -> None:
     with signals.StopSignals(wakeup) as stop:
         settings = load_settings(config)
         tell_new_server(settings)
-        tell = (lambda _: None) if as_json else _show
-        outcome = self_test(settings, tell, wakeup, stop, allow_volatile=allow_volatile)
-    if as_json:
-        names = ("events", "calls", "seconds", "steps", "log")
-        found = {name: getattr(outcome, name) for name in names}
-        print_json({"ok": outcome.ok, "prefix": outcome.prefix or None, **found})
-    else:
+        outcome = self_test(settings, _show, wakeup, stop, allow_volatile=allow_volatile)
+    found = {name: getattr(outcome, name) for name in ("events", "calls", "seconds", "steps", "log")}
+    print_json({"ok": outcome.ok, "prefix": outcome.prefix or None, **found})
+    if not wants_json():
         _sum_up(outcome)
     if not outcome.ok:
         raise SystemExit(int(ExitCode.REDIS if outcome.of_redis else ExitCode.FAILED))

@@ -7,13 +7,15 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from rlm.admin import report
 from rlm.cli.common import ExitCode
-from rlm.cli.printing import is_terminal, print_json, say, say_error, sentence, show, show_words, table
+from rlm.cli.printing import is_terminal, print_json, say, say_error, sentence, show, show_words, table, wants_json
 from rlm.core.errors import StoreError
 from rlm.core.run import State
 from rlm.core.tally import every_call_failed, in_words
-from rlm.core.text import counted, span
+from rlm.core.text import counted, safe, span
 from rlm.core.window import WELL
 from rlm.terminal.live import Drawn, JSONLines, Lines, Output, console_on, keyboard
 from rlm.terminal.record import changes, line_of, picture_of, rest_rows
@@ -33,23 +35,22 @@ if TYPE_CHECKING:
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def show_record(found: dict[str, Any], *, as_json: bool) -> None:
+def show_record(found: dict[str, Any]) -> None:
     """Print a record as JSON, as a picture on a terminal, else as text."""
-    if as_json:
-        print_json(found)
-    elif is_terminal():
+    print_json(found)
+    if is_terminal() and not wants_json():
         show_picture(picture_of(found))
     else:
         describe(found)
 
 
-def tell(record: dict[str, Any], *, as_json: bool, waited: bool = False) -> None:
+def tell(record: dict[str, Any], *, waited: bool = False) -> None:
     """Print a record; end the command with an error if the run failed, or if it `waited` and every call failed.
 
     Raises:
         SystemExit: the run failed.
     """
-    show_record(record, as_json=as_json)
+    show_record(record)
     if waited and every_call_failed(record):
         say_error(f"every call of run {record['run_id']} failed: {in_words(record.get('troubles', ()))}")
         raise SystemExit(int(ExitCode.FAILED))
@@ -140,30 +141,30 @@ def show_picture(picture: RenderableType) -> None:
     console_on(sys.stdout).print(picture)
 
 
-def output_of(draw: Draw, line: Callable[[Document], str], *more: Changes, as_json: bool) -> Output:
+def output_of(draw: Draw, line: Callable[[Document], str], *more: Changes) -> Output:
     """Return the output of a view on stdout: JSON documents, on a terminal a picture, else lines."""
-    if as_json:
-        return JSONLines(show, say)
+    if wants_json():
+        return JSONLines(lambda text: click.echo(safe(text)), say)
     return Drawn(sys.stdout, draw) if is_terminal() else Lines(show, line, *more)
 
 
-def follow_status(store: Store, run_id: str | None, interval: float, *, as_json: bool) -> None:
+def follow_status(store: Store, run_id: str | None, interval: float) -> None:
     """Show the status until the named run is closed or a signal comes; then print that the run goes on.
 
     Raises:
         NoSuchRunError: that run is neither open nor on record.
     """
-    output = output_of(picture_of, line_of, changes, as_json=as_json)
+    output = output_of(picture_of, line_of, changes)
     open_run: str | None = None
 
     def look() -> dict[str, Any]:
         nonlocal open_run
-        found = report.status(store, run_id, measured=as_json)
+        found = report.status(store, run_id, measured=wants_json())
         now = None if found["state"] == report.IDLE else found["run_id"]
         if open_run not in {None, now} and not isinstance(output, Drawn) and (ended := store.runs.record(open_run)):
             output.show(ended)  # lines and documents have each run's end, even if it lies between two looks
         open_run = now if is_open(found) else None
-        return found if as_json else beside(store, found)
+        return found if wants_json() else beside(store, found)
 
     def is_last(found: Mapping[str, Any]) -> bool:
         return run_id is not None and not is_open(found)
