@@ -42,7 +42,7 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     if interval is not None and not wait:
         raise click.UsageError("--interval is for --wait: how often to look")
     from rlm.cli.starting import ask_scheduler, conduct_here, wait_for
-    from rlm.cli.status import show_record, tell
+    from rlm.cli.status import show_run, tell
     from rlm.processes import signals
 
     wakeup = signals.Wakeup()
@@ -65,7 +65,7 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
         print_json({"run_id": run_id, "state": State.DRAINING})
         show_words(f"Run {run_id} has started; follow it with `rlm status`.")
     elif stop.graceful and record["state"] == State.CANCELLED:
-        show_record(record)
+        show_run(record)
         left = counted(record["counts"]["leftover"], "event")
         raise CommandError(
             f"Interrupted: run {run_id} was cancelled; {left} left over for the next run.", ExitCode.INTERRUPTED
@@ -94,26 +94,15 @@ def status(config: Path | None, run_id: str | None, *, follow: bool, interval: f
     if interval is not None and not follow:
         raise click.UsageError("--interval is for --follow: how often to look")
     from rlm.admin import report
-    from rlm.cli.status import beside, describe, describe_rest, follow_status, show_picture
-    from rlm.terminal.record import picture_of
+    from rlm.cli.status import beside, follow_status, show_run
 
-    if follow:
-        with store_of(config) as store:
-            follow_status(store, report.find_run(store, run_id), interval or FOLLOW_SECONDS)
-        return
-    pretty = is_terminal() and not wants_json()
     with store_of(config) as store:
-        found = report.status(store, report.find_run(store, run_id), measured=not pretty)
-        print_json(found)
-        if wants_json():
+        run_id = report.find_run(store, run_id)
+        if follow:
+            follow_status(store, run_id, interval or FOLLOW_SECONDS)
             return
-        found = beside(store, found)
-    if pretty:
-        show_picture(picture_of(found))
-    elif found["state"] == report.IDLE:
-        describe_rest(found)
-    else:
-        describe(found)
+        found = beside(store, report.status(store, run_id, measured=wants_json() or not is_terminal()))
+    show_run(found)
 
 
 @command("rlm result", "rlm result 20261125T101500123Z-1a2b", "rlm result --json | jq .by_type")
@@ -124,11 +113,11 @@ def result(config: Path | None, run_id: str | None) -> None:
     RUN is the id of a run, or as much of its beginning as no other has.
     """
     from rlm.admin import report
-    from rlm.cli.status import show_record
+    from rlm.cli.status import show_run
 
     with store_of(config) as store:
         found = report.record(store, report.find_run(store, run_id))
-    show_record(found)
+    show_run(found)
 
 
 @command("rlm list", "rlm list 100 --json | jq '.[] | select(.state != \"completed\")'", name="list")
