@@ -147,7 +147,8 @@ def show_settings(config: Path | None, keys: tuple[str, ...]) -> None:
     settings = load_settings(config)
     found = _chosen(settings.shown, keys)
     values = {one.key: {"value": one.value, "from": one.where} for one in found}
-    print_json({"file": _source(settings), "revision": settings.revision, "settings": values})
+    file = settings.source and str(settings.source)
+    print_json({"file": file, "revision": settings.revision, "settings": values})
     where = f"The file is {settings.source}." if settings.source else "There is no file; `rlm init` writes one."
     show_words(f"{where} Revision {settings.revision}.")
     tables: dict[str, list[list[str]]] = {}
@@ -172,7 +173,6 @@ def _fitted(rows: list[list[str]], width: int) -> list[list[str]]:
 
 
 def _chosen(shown: Sequence[Shown], keys: Sequence[str]) -> list[Shown]:
-    """Return the settings that `keys` name, all if there is no key."""
     from rlm.settings.faults import close_match, did_you_mean
 
     for key in keys:
@@ -207,18 +207,12 @@ def check(config: Path | None) -> None:
     try:
         settings = load_settings(config)
     except ConfigurationError as error:
-        if not wants_json():
-            raise
         print_json({"ok": False, "file": None, "faults": str(error).splitlines()})
-        raise SystemExit(int(ExitCode.USAGE)) from error
-    print_json({"ok": True, "file": _source(settings), "faults": []})
+        raise
+    print_json({"ok": True, "file": settings.source and str(settings.source), "faults": []})
     named = {"type": settings.types, "endpoint": settings.endpoints, "budget": settings.budgets}
     facts = ", ".join(counted(len(found), noun) for noun, found in named.items())
     what = f"The configuration {settings.source}" if settings.source else "The built-in configuration"
     show_words(f"{styled('ok', 'ok')}  {what} can be used: {facts}. Revision {settings.revision}.")
     if settings.source is None:
         show_words("There is no rlm.toml here; `rlm init` writes one to begin with.")
-
-
-def _source(settings: Settings) -> str | None:
-    return str(settings.source) if settings.source else None

@@ -96,7 +96,7 @@ def plan(*, config: Path | None, **options: Any) -> None:
     _note_what_is_apart(other, asked.workers)
     with opened(settings) as store:
         cases = _cases(store, other, asked)
-        backlog = _counted(numbers, settings) if asked.counts else _waiting(store)
+        backlog = _backlog(store, numbers)
         arrivals = measured_arrivals(store).but(given) if asked.windows else None
     found = [forecast_of(case, backlog) for case in cases]
     if asked.windows and arrivals:
@@ -130,7 +130,6 @@ def _check_type(option: str, name: str, settings: Settings) -> None:
 
 
 def _check_workers(workers: int, settings: Settings) -> None:
-    """Refuse more workers than RLM supports; warn about more than `workers.max`."""
     from rlm.settings.model import MOST_WORKERS
 
     if workers > MOST_WORKERS:
@@ -163,22 +162,15 @@ def _cases(store: Store, settings: Settings, asked: Asked) -> list[Case]:
     return [today, as_it_might_be(store, today, settings, asked.add, asked.workers, fresh=fresh)]
 
 
-def _counted(numbers: Mapping[str, int], settings: Settings) -> Backlog:
-    """Return the backlog of given counts: new events, each with its type's priority."""
-    from rlm.ledger.reading.backlog import Backlog
+def _backlog(store: Store, numbers: Mapping[str, int]) -> Backlog:
+    """Return the backlog of given counts, which are of new events, else what waits."""
+    from rlm.ledger.reading.backlog import Backlog, backlog
 
-    return Backlog.of_counts({one.name: numbers.get(one.name, 0) for one in settings.event_types})
-
-
-def _waiting(store: Store) -> Backlog:
-    from rlm.ledger.reading.backlog import backlog
-
+    if numbers:
+        return Backlog.of_counts({one.name: numbers.get(one.name, 0) for one in store.settings.event_types})
     found = backlog(store)
-    if found.waiting.unread:
-        say(
-            f"Only the oldest {found.waiting.items:,} items were read; {found.waiting.unread:,} more wait and are not "
-            "planned for."
-        )
+    if unread := found.waiting.unread:
+        say(f"Only the oldest {found.waiting.items:,} items were read; {unread:,} more wait and are not planned for.")
     return found
 
 

@@ -101,7 +101,6 @@ def _is_something_to_do(found: Forecast, waiting: Waiting) -> bool:
 
 
 def _until_done(found: Forecast) -> None:
-    """Print when the run begins and ends, with which workers, and how busy they are."""
     plan, used, most = found.plan, found.plan.utilisation, found.case.workers or found.case.settings.workers.max
     if _is_late(plan):
         show_words(f"The windows are full: the first call can begin {plan.first_call_seconds:.1f} s from now.")
@@ -134,7 +133,6 @@ def _is_late(plan: Plan) -> bool:
 
 
 def _left_over(found: Forecast) -> None:
-    """Print how many events are left over, and by the rule which."""
     plan = found.plan
     if plan.fits:
         show_words("Nothing will be left over.")
@@ -194,7 +192,6 @@ def show_windows(found: Forecast, arrivals: Arrivals, today: Forecast | None) ->
 
 
 def _show_last(outlook: Outlook) -> None:
-    """Print the state of each type in the last window."""
     last = outlook.windows[-1]
     rows = []
     for name, left in last.left.items():

@@ -53,7 +53,6 @@ def title_of(found: Mapping[str, Any], name: str = "") -> Text:
 
 
 def _head(found: Mapping[str, Any]) -> list[RenderableType]:
-    """Draw the countdown and the forecast."""
     grid = Table.grid(padding=(0, 2), expand=True)
     grid.add_column(ratio=1)
     grid.add_column(justify="right", no_wrap=True)
@@ -99,7 +98,6 @@ def _type_table(by_type: Mapping[str, Any], width: int, cells: Mapping[str, Sequ
 
 
 def _cells_table(cells: Mapping[str, Sequence[Text]]) -> Table:
-    """Draw a row per type with a cell per endpoint."""
     table = columns("endpoints of", 34, expand=False)
     _add_cell_columns(table, cells, min_width=_CELL - 2)
     for name, row in cells.items():
@@ -170,7 +168,6 @@ def _use_cell(entry: Mapping[str, Any]) -> Text:
 
 
 def _slots(what: str, entries: Mapping[str, Any], width: int) -> Table:
-    """Draw a row per endpoint or budget."""
     table = columns(what, 40, bar=True, numbers=("used", "next slot"))
     for name in ("limit", "health"):
         table.add_column(name)
