@@ -71,21 +71,26 @@ def _describe(one: dict[str, Any]) -> None:
     if one["letter"]:
         show_words(f"`rlm failed show {one_line(one['letter']['id'], ANSWER_WIDTH)}` shows the letter.")
     if one["taken_at"]:
-        show_words(_so_far(one))
+        parts = [f"released {_times(one['releases'])}"]
+        parts += [f"given back without a call {_times(one['given_back'])}"] if one["given_back"] else []
+        parts += [f"lost by {counted(one['deaths'], 'worker')} that died or froze"] if one["deaths"] else []
+        run = f" in run {one['taken_in']}" if one["taken_in"] else ""
+        show_words(f"Taken {_when(one['taken_at'])}{run}: {', '.join(parts)}.")
     if one["attempts"]:
         show()
         _list_attempts(one)
     if one["endpoints"]:
         show()
-        _list_endpoints(one["endpoints"])
-
-
-def _so_far(one: dict[str, Any]) -> str:
-    parts = [f"released {_times(one['releases'])}"]
-    parts += [f"given back without a call {_times(one['given_back'])}"] if one["given_back"] else []
-    parts += [f"lost by {counted(one['deaths'], 'worker')} that died or froze"] if one["deaths"] else []
-    taken = f"Taken {_when(one['taken_at'])}{' in run ' + one['taken_in'] if one['taken_in'] else ''}"
-    return f"{taken}: {', '.join(parts)}."
+        rows = [
+            [
+                each["endpoint"],
+                each["health"] + (f" ({each['budget']})" if each["budget"] else ""),
+                f"{each['free']:,}",
+                "until resumed" if each["wait_seconds"] is None else span(each["wait_seconds"]),
+            ]
+            for each in one["endpoints"]
+        ]
+        table(["endpoint", "health", "free slots", "next in"], rows, lambda index: index > 1)
 
 
 def _times(number: int) -> str:
@@ -122,16 +127,3 @@ def _took(attempt: dict[str, Any]) -> str:
     if attempt["seconds"] is None:
         return "-" if attempt["answer"] == CallEnd.UNKNOWN else "no answer"
     return f"{attempt['seconds']:.2f} s"
-
-
-def _list_endpoints(endpoints: list[dict[str, Any]]) -> None:
-    rows = [
-        [
-            each["endpoint"],
-            each["health"] + (f" ({each['budget']})" if each["budget"] else ""),
-            f"{each['free']:,}",
-            "until resumed" if each["wait_seconds"] is None else span(each["wait_seconds"]),
-        ]
-        for each in endpoints
-    ]
-    table(["endpoint", "health", "free slots", "next in"], rows, lambda index: index > 1)
