@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _INTRODUCTION = """\
 # Commands
 
-This page is generated from the commands themselves (`commands_reference()` in `rlm/cli/reference.py`); `--help` behind
+This page is generated from the commands themselves (`commands_reference()` in `tests/commands_page.py`); `--help` behind
 any of them says the same. What they print with `--json`: [json.md](json.md).
 
 Every command has these:
