@@ -30,25 +30,35 @@ Argument: TypeAlias = str | bytes | int | float
 Call: TypeAlias = "tuple[Sequence[str], Sequence[Argument]]"
 
 
-_INCLUDE = re.compile(rb"^ *-- include ([a-z_]+)\n", re.MULTILINE)
+_SECTION = re.compile(rb"^--- ([a-z_]+)\n", re.MULTILINE)
 _HEADER = re.compile(rb"\A(--[^\n]*\n)+")
+_INCLUDE = re.compile(rb"^ *-- include ([a-z_]+)\n", re.MULTILINE)
 
 
-def _read_folder(*folder: str) -> dict[str, bytes]:
-    files = resources.files("rlm.ledger").joinpath("lua", *folder).iterdir()
-    return {one.name.removesuffix(".lua"): one.read_bytes() for one in files if one.name.endswith(".lua")}
+def _read_sections() -> dict[str, dict[str, bytes]]:
+    """Read `lua/NAME.lua`: the sections of each file by their titles, which are lines `--- TITLE`."""
+    found = {}
+    for file in resources.files("rlm.ledger").joinpath("lua").iterdir():
+        _, *parts = _SECTION.split(file.read_bytes())
+        found[file.name.removesuffix(".lua")] = {
+            title.decode(): part for title, part in zip(parts[::2], parts[1::2], strict=True)
+        }
+    return found
 
 
 #: All are read at once: a process goes on with the scripts that it began with, whatever is installed meanwhile.
-_INCLUDED = {name: _HEADER.sub(b"", source) for name, source in _read_folder("include").items()}
-#: The scripts by name. Each line `-- include NAME` is replaced by the code of `lua/include/NAME.lua`.
+_FILES = _read_sections()
+_INCLUDED = {name: _HEADER.sub(b"", source) for name, source in _FILES.pop("include").items()}
+#: The scripts by name. Each line `-- include NAME` is replaced by the code of that section of `lua/include.lua`.
 SOURCES = {
-    name: _INCLUDE.sub(lambda line: _INCLUDED[line[1].decode()], source) for name, source in _read_folder().items()
+    name: _INCLUDE.sub(lambda line: _INCLUDED[line[1].decode()], source)
+    for sections in _FILES.values()
+    for name, source in sections.items()
 }
 
 
 class Script:
-    """One script of `rlm/ledger/lua`, named by its file."""
+    """One script of `rlm/ledger/lua`, named by its section."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -15,12 +15,11 @@ import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from importlib import resources
 
 import hiredis
 from dramatiq.brokers import redis as dramatiq_redis
 
-from rlm.ledger.scripts import Script
+from rlm.ledger.scripts import SOURCES, Script
 
 _CHUNK = 65_536
 
@@ -307,13 +306,7 @@ def _kind(key: str) -> str:
     return key if key.startswith("wallet_") else ""
 
 
-def lua_names() -> list[str]:
-    """Name the scripts of RLM."""
-    found = (resources.files("rlm.ledger") / "lua").iterdir()
-    return sorted(one.name.removesuffix(".lua") for one in found if one.name.endswith(".lua"))
-
-
-_SCRIPTS = {Script(name).sha: name for name in lua_names()} | {
+_SCRIPTS = {Script(name).sha: name for name in SOURCES} | {
     hashlib.sha1(source, usedforsecurity=False).hexdigest(): f"dramatiq{'' if name == 'dispatch' else ' ' + name}"
     for name, source in dramatiq_redis._scripts.items()
 }

@@ -21,9 +21,10 @@ import pytest
 from rlm.core.errors import StoreError
 from rlm.core.event import Reason, encode_letter
 from rlm.ledger.processes import Role
+from rlm.ledger.scripts import SOURCES
 from tests.acceptance.system import make_item
 from tests.faults.behind import STEADY, Behind, behind_proxies
-from tests.faults.proxy import Fault, lua_names
+from tests.faults.proxy import Fault
 from tests.wait import wait_until
 
 if TYPE_CHECKING:
@@ -350,7 +351,7 @@ def test_every_script_of_a_running_system_is_reached(sites):
     for scenario, own in sites.items():
         print(scenario.name, *own, sep="\n  ")
 
-    assert set(lua_names()) - reached == OF_COMMANDS | OF_DISASTERS | OF_GIANTS
+    assert set(SOURCES) - reached == OF_COMMANDS | OF_DISASTERS | OF_GIANTS
 
 
 #: What is failed, and what only where there is time.
@@ -396,7 +397,7 @@ def test_a_call_fails_when_processes_start_or_stop(tmp_path, sites, fault):
 @pytest.mark.long
 def test_the_scripts_are_forgotten_just_before_any_of_them(tmp_path, sites):
     """SCRIPT FLUSH right before each script in turn: it is loaded again and run once."""
-    scripts = set(lua_names()) | {f"dramatiq {verb}" for verb in ("fetch", "ack", "maxstack")}
+    scripts = set(SOURCES) | {f"dramatiq {verb}" for verb in ("fetch", "ack", "maxstack")}
 
     sweep_all(tmp_path, [case for case in cases(sites, ORDINARY, Fault.FLUSH) if case[1][1] in scripts])
 

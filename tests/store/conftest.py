@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-import rlm.ledger
 from rlm.ledger import Store
+from rlm.ledger.scripts import SOURCES
 from rlm.processes.signals import StopSignals, Wakeup
 from rlm.settings import load_settings
 from scheduler.byhand import HandConductor
@@ -18,7 +17,7 @@ from tests.store import steps
 from tests.store.windows import trust
 
 #: Each script has a file of its own, and is tried on both servers.
-OF_SCRIPTS = {f"test_{script.stem}" for script in Path(rlm.ledger.__file__).parent.glob("lua/*.lua")}
+OF_SCRIPTS = {f"test_{script}" for script in SOURCES}
 
 
 def pytest_generate_tests(metafunc):

@@ -13,24 +13,32 @@ from tests.each import each
 
 FOLDER = Path(rlm.ledger.__file__).parent / "lua"
 TESTS = Path(__file__).parent.parent / "store"
-SCRIPTS = sorted(FOLDER.glob("*.lua"), key=lambda path: path.name)
-INCLUDES = sorted(FOLDER.glob("include/*.lua"), key=lambda path: path.name)
 LONGEST = 70
 
-each_script = each("path", SCRIPTS)
+
+def sections(path):
+    """The sections of a file by their titles."""
+    _, *parts = re.split(r"^--- (\w+)\n", path.read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
-def header(path):
+FILES = {path.stem: sections(path) for path in sorted(FOLDER.iterdir())}
+INCLUDES = FILES.pop("include")
+SCRIPTS = {name: text for file in FILES.values() for name, text in file.items()}
+
+each_script = each("name", sorted(SCRIPTS))
+
+
+def header(text):
     """The comment at the top, line by line, without its dashes."""
-    lines = path.read_text().splitlines()
+    lines = text.splitlines()
     end = next(index for index, line in enumerate(lines) if not line.startswith("--"))
     return [line.removeprefix("--").strip() for line in lines[:end]]
 
 
-def code(path):
+def code(name):
     """What comes after the header, with all that it includes, without comments."""
-    text = path.read_text() if path in INCLUDES else SOURCES[path.stem].decode()
-    lines = text.splitlines()[len(header(path)) :]
+    lines = SOURCES[name].decode().splitlines()[len(header(SCRIPTS[name])) :]
     return "\n".join(re.sub(r"--.*", "", line) for line in lines)
 
 
@@ -58,83 +66,93 @@ def test_this_test_sees_how_a_key_is_built(text, expected):
 def test_there_are_scripts():
     """Else the other tests would say nothing."""
     assert len(SCRIPTS) > 20
+    assert set(SCRIPTS) == set(SOURCES)
+    assert sum(map(len, FILES.values())) == len(SCRIPTS), "a name twice"
+
+
+@each("file", sorted(FILES))
+def test_the_scripts_of_a_module_are_in_the_file_of_its_name(file):
+    """So one finds what a call does, and who calls it."""
+    module = (FOLDER.parent / f"{file}.py").read_text()
+
+    assert all(f'"{name}"' in module for name in FILES[file])
 
 
 @each_script
-def test_its_name_is_a_verb_and_a_noun(path):
+def test_its_name_is_a_verb_and_a_noun(name):
     """As everything that calls it is named."""
-    assert re.fullmatch(r"[a-z]+_[a-z]+", path.stem)
+    assert re.fullmatch(r"[a-z]+_[a-z]+", name)
 
 
 @each_script
-def test_its_first_line_says_what_it_does(path):
+def test_its_first_line_says_what_it_does(name):
     """In one sentence."""
-    first = path.read_text().splitlines()[0]
+    first = SCRIPTS[name].splitlines()[0]
 
     assert re.fullmatch(r"-- [A-Z].+[^ ]\.", first)
 
 
 @each_script
-def test_its_header_says_what_goes_in_what_comes_out_and_why(path):
+def test_its_header_says_what_goes_in_what_comes_out_and_why(name):
     """The keys, what it returns, why it is one script; the arguments where it has any."""
-    words = "\n".join(header(path))
+    words = "\n".join(header(SCRIPTS[name]))
 
     assert re.search(r"^KEYS\b", words, re.MULTILINE)
     assert re.search(r"^Returns  \S", words, re.MULTILINE)
     assert re.search(r"^(Atomic|One script) because .+\.", words, re.MULTILINE)
-    assert ("ARGV" in words) == ("ARGV" in code(path))
+    assert ("ARGV" in words) == ("ARGV" in code(name))
 
 
 @each_script
-def test_its_header_numbers_its_keys_and_arguments_without_a_gap(path):
+def test_its_header_numbers_its_keys_and_arguments_without_a_gap(name):
     """From 1; those that come in any number are told of in the last line."""
-    words = "\n".join(header(path))
+    words = "\n".join(header(SCRIPTS[name]))
 
-    for name in ("KEYS", "ARGV"):
-        numbers = [int(number) for number in re.findall(rf"^{name}\[(\d+)", words, re.MULTILINE)]
+    for kind in ("KEYS", "ARGV"):
+        numbers = [int(number) for number in re.findall(rf"^{kind}\[(\d+)", words, re.MULTILINE)]
         assert numbers == list(range(1, len(numbers) + 1))
 
 
 @each_script
-def test_it_builds_no_key_and_looks_for_none(path):
+def test_it_builds_no_key_and_looks_for_none(name):
     """All keys come in as KEYS: that is what makes them known, and the script fit for a proxy."""
-    keys = {key.strip() for key in re.findall(r"redis\.p?call\('(?!INFO')[A-Z0-9]+', *([^,)]+)", code(path))}
+    keys = {key.strip() for key in re.findall(r"redis\.p?call\('(?!INFO')[A-Z0-9]+', *([^,)]+)", code(name))}
 
     assert all(re.fullmatch(r"[a-z_]+|KEYS\[[^.]+\]", key) for key in keys), keys
-    assert not keys & built(code(path)), "it is put together here"
-    assert not re.search(r"'(KEYS|SCAN|FLUSHALL|FLUSHDB)'", code(path))
+    assert not keys & built(code(name)), "it is put together here"
+    assert not re.search(r"'(KEYS|SCAN|FLUSHALL|FLUSHDB)'", code(name))
 
 
 @each_script
-def test_it_is_short(path):
+def test_it_is_short(name):
     """One verb fits on a page."""
-    assert len(path.read_text().splitlines()) <= LONGEST
+    assert len(SCRIPTS[name].splitlines()) <= LONGEST
 
 
 @each_script
-def test_it_has_a_test_file(path):
+def test_it_has_a_test_file(name):
     """On the real servers."""
-    assert (TESTS / f"test_{path.stem}.py").is_file()
+    assert (TESTS / f"test_{name}.py").is_file()
 
 
 def test_what_is_included_says_what_it_does_and_what_it_takes_and_gives():
     """Its first line does, then come the names that it uses and those that there are from there on."""
-    for path in INCLUDES:
-        words = header(path)
+    for name, text in INCLUDES.items():
+        words = header(text)
 
-        assert re.fullmatch(r"[A-Z].+[^ ]\.", words[0]), path
-        assert re.search(r"^(Uses|Gives) +\S", "\n".join(words[1:]), re.MULTILINE), path
+        assert re.fullmatch(r"[A-Z].+[^ ]\.", words[0]), name
+        assert re.search(r"^(Uses|Gives) +\S", "\n".join(words[1:]), re.MULTILINE), name
 
 
 def test_what_is_included_is_where_it_says():
     """No script has a line left that includes something, and nothing lies there that none includes."""
-    used = {name for path in SCRIPTS for name in re.findall(r"-- include (\w+)", path.read_text())}
+    used = {name for text in SCRIPTS.values() for name in re.findall(r"-- include (\w+)", text)}
 
-    assert used == {path.stem for path in INCLUDES}
-    assert not any(b"-- include" in SOURCES[path.stem] for path in SCRIPTS)
+    assert used == set(INCLUDES)
+    assert not any(b"-- include" in source for source in SOURCES.values())
 
 
 def test_what_scripts_share_stands_in_one_place():
     """The fence, the trail and what a record of a change looks like are written once."""
     for shared in ("FENCED by another", "'trail', 1", '"from":', "'PEXPIRE', event"):
-        assert sum(path.read_text().count(shared) for path in SCRIPTS) <= 1, shared
+        assert sum(text.count(shared) for text in SCRIPTS.values()) <= 1, shared

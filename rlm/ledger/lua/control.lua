@@ -1,0 +1,66 @@
+--- pause_endpoint
+-- Pauses an endpoint or a budget for all workers at once, as an operator says, and records it.
+-- KEYS[1]  health   hash: paused_until_us, paused_by, paused_at
+-- KEYS[2]  changes  list of records (JSON), newest first
+-- ARGV[1]  pause_us  how long, microseconds; below zero: until it is resumed
+-- ARGV[2]  by        who pauses it
+-- ARGV[3]  kept      number of records kept
+-- ARGV[4]  record    of the change, but for when it was made and what was there before
+-- Returns  1; a pause that was there before is replaced, be it longer or shorter
+-- Atomic because the pause and its record must not be told apart by a crash between them.
+local health, changes = KEYS[1], KEYS[2]
+local pause_us, by, kept, record = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4]
+-- include now
+-- include record_change
+local paused = tonumber(redis.call('HGET', health, 'paused_until_us') or 0) > now
+local until_us = pause_us < 0 and '253402300799000000' or string.format('%.0f', now + pause_us)  -- the end of year 9999
+local at = string.format('%d.%06d', time[1], time[2])
+redis.call('HSET', health, 'paused_until_us', until_us, 'paused_by', by, 'paused_at', at)
+record_change(changes, kept, paused and quoted('paused') or 'null', record)
+return 1
+
+--- resume_endpoint
+-- Ends an operator's pause of an endpoint or a budget, and a rest for what it answered, and records it.
+-- KEYS[1]  health   hash: paused_until_us, paused_by, paused_at, rest_until_us, probing, probe_until_us
+-- KEYS[2]  changes  list of records (JSON), newest first
+-- ARGV[1]  kept     number of records kept
+-- ARGV[2]  record   of the change, but for when it was made and what was there before
+-- Returns  {paused, rested}, each 1 if that was so and is over now, else 0; if both are 0 nothing is recorded
+--          One that was rested is probed by its next call. Rests for any other reason stand: a slot might not be free.
+-- Atomic because a rest may begin at the same moment, and the record must say what was ended.
+local health, changes = KEYS[1], KEYS[2]
+local kept, record = tonumber(ARGV[1]), ARGV[2]
+-- include now
+-- include record_change
+local told = redis.call('HMGET', health, 'paused_until_us', 'rest_until_us', 'probing')
+local paused = tonumber(told[1] or 0) > now
+local rested = tonumber(told[2] or 0) > now and told[3]
+redis.call('HDEL', health, 'paused_until_us', 'paused_by', 'paused_at')
+if rested then redis.call('HDEL', health, 'rest_until_us', 'probe_until_us') end
+if not (paused or rested) then return {0, 0} end
+local was = paused and (rested and 'paused, open' or 'paused') or 'open'
+record_change(changes, kept, quoted(was), record)
+return {paused and 1 or 0, rested and 1 or 0}
+
+--- set_limit
+-- Sets the limit of an endpoint or a budget by hand, and records it.
+-- KEYS[1]  limits   hash: name of an endpoint or a budget -> its limit in force
+-- KEYS[2]  filed    hash: the same name -> the limit that the file had when it was last published
+-- KEYS[3]  changes  list of records (JSON), newest first
+-- ARGV[1]  name
+-- ARGV[2]  limit
+-- ARGV[3]  in_file  its limit in the file of who sets it: what is in force if none was published yet
+-- ARGV[4]  kept     number of records kept
+-- ARGV[5]  record   of the change, but for when it was made and what was there before
+-- Returns  the limit that was in force before; if it is the same nothing is recorded
+-- Atomic because the record must say what this replaced, and from when on.
+local limits, filed, changes = KEYS[1], KEYS[2], KEYS[3]
+local name, limit, in_file, kept, record = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local before = redis.call('HGET', limits, name) or in_file
+redis.call('HSETNX', filed, name, in_file)  -- else the first to publish the file would take it for a change of it
+redis.call('HSET', limits, name, limit)
+if before == limit then return before end
+-- include now
+-- include record_change
+record_change(changes, kept, quoted(before), record)
+return before

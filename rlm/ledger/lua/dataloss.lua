@@ -1,0 +1,60 @@
+--- vouch_server
+-- Vouches for a server that remembers every slot it is known to have given: only then are slots taken from it.
+-- KEYS[1]  lease  hash with the fencing token
+-- KEYS[2]  epoch  hash: born (microseconds of Redis time), id, server, slots, shifted_us, distrust, since
+-- ARGV[1]  token
+-- ARGV[2]  born   of the epoch that the conductor knows, 0 if it knows none
+-- ARGV[3]  id     of that epoch
+-- ARGV[4]  slots  that it knows to have been taken in it
+-- ARGV[5]  new id for an epoch that begins here
+-- Returns  {now_us, shifted_us, verdict, born, id, slots, why}: 'kept' this server was vouched for before; 'restarted' it
+--          was not, and is now; 'new' nothing was known of it and it knew nothing; not vouched for: 'forgot' it lost
+--          slots, or why its windows are not to be trusted stands there; 'unknown' nobody can tell whether it did
+-- Atomic because a slot may be taken in between, and two conductors may begin an epoch.
+local lease, epoch = KEYS[1], KEYS[2]
+local token, born, id, slots, new_id = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5]
+-- include fence
+-- include now
+local at = string.format('%.0f', now)
+local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+local told = redis.call('HMGET', epoch, 'born', 'id', 'slots', 'server', 'shifted_us', 'distrust', 'since')
+local shifted = told[5] or '0'
+if not told[1] then
+  if born > 0 or told[6] then return {at, shifted, 'forgot', '0', '', 0, ''} end
+  redis.call('HSET', epoch, 'born', at, 'id', new_id, 'slots', 0, 'server', server)
+  return {at, shifted, 'new', at, new_id, 0, ''}
+end
+local forgot = tonumber(told[3]) < slots
+if told[2] ~= id then  -- one that somebody began who knew of the one before has a since
+  forgot = tonumber(told[1]) <= born or (born > 0 and not told[7])
+end
+if forgot or told[6] then
+  redis.call('HDEL', epoch, 'server')
+  return {at, shifted, 'forgot', told[1], told[2], tonumber(told[3]), not forgot and told[6] or ''}
+end
+if told[4] == server then return {at, shifted, 'kept', told[1], told[2], tonumber(told[3]), ''} end
+if born == 0 and tonumber(told[3]) > 0 then return {at, shifted, 'unknown', told[1], told[2], tonumber(told[3]), ''} end
+redis.call('HSET', epoch, 'server', server)
+return {at, shifted, 'restarted', told[1], told[2], tonumber(told[3]), ''}
+
+--- renew_epoch
+-- Begins a new epoch after windows could not be trusted: each is held until it can be, then slots are taken again.
+-- KEYS[1]  lease  hash with the fencing token
+-- KEYS[2]  epoch  hash: born (microseconds of Redis time), id, server, slots; since, underway_us, why of this beginning
+-- ARGV[1]  token
+-- ARGV[2]  after        when the epoch before this one was born, as far as anybody knows; this one is younger
+-- ARGV[3]  id           of the new epoch
+-- ARGV[4]  why          the windows cannot be trusted, in words
+-- ARGV[5]  underway_us  how much longer than its longest period each window is held, microseconds
+-- Returns  {born, id} of the new epoch
+-- Atomic because no slot may be taken between the hold and the word for the server.
+local lease, epoch = KEYS[1], KEYS[2]
+local token, after, id, why, underway_us = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+-- include fence
+-- include now
+local born = math.max(now, after + 1, tonumber(redis.call('HGET', epoch, 'born') or 0) + 1)
+local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+redis.call('HDEL', epoch, 'distrust')
+redis.call('HSET', epoch, 'born', string.format('%.0f', born), 'id', id, 'slots', 0, 'server', server,
+  'since', string.format('%.0f', now), 'underway_us', underway_us, 'why', why)
+return {string.format('%.0f', born), id}

@@ -1,0 +1,86 @@
+--- now
+-- Reads the clock of Redis.
+-- Gives  time   {seconds, microseconds} since 1970, as text
+--        now    the same in microseconds
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+
+--- fence
+-- Refuses a conductor that lost its lease to another one.
+-- Uses   lease, token
+if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
+
+--- fence_run
+-- Refuses a conductor whose run is no longer the open one.
+-- Uses   run, run_id
+if redis.call('HGET', run, 'run_id') ~= run_id then return redis.error_reply('FENCED by another conductor') end
+
+--- score_of
+-- Reads the order score of an event.
+-- Gives  score_of(event)  of one that cannot be read '0': it goes first, to be found out when it is released
+local function score_of(event)
+  local score = redis.pcall('HGET', event, 'score')
+  return type(score) == 'string' and tonumber(score) and score or '0'
+end
+
+--- append_trail
+-- Writes the entry of a call into the trail of its event, which keeps the newest 50.
+-- Gives  append_trail(event, entry)  nothing happens to a key that is no event
+local function append_trail(event, entry)
+  local time = redis.call('TIME')
+  local place = string.format('t%d', (tonumber(redis.pcall('HINCRBY', event, 'trail', 1)) or 0) % 50)
+  redis.pcall('HSET', event, place, time[1] .. ' ' .. time[2] .. ' ' .. entry)
+end
+
+--- settle_event
+-- Ends an event: without its item it is remembered for a while, to recognise duplicates, or it is forgotten at once.
+-- Gives  settle_event(event, state, dedupe_ms)
+local function settle_event(event, state, dedupe_ms)
+  if dedupe_ms <= 0 then return redis.call('DEL', event) end
+  redis.call('HDEL', event, 'item', 'owner')
+  redis.call('HSET', event, 'state', state)
+  redis.call('PEXPIRE', event, dedupe_ms)
+end
+
+--- lost_claim
+-- Ends the script where the claim is not the worker's any more; a newer one of its own stays noted.
+-- Uses   claim  {owner, release} of the event, and worker, release, calls, event_id
+if claim[1] ~= worker or claim[2] == release then redis.call('HDEL', calls, event_id) end
+if claim[1] ~= worker or claim[2] ~= release then return 0 end
+
+--- restamp_ahead
+-- Has slots that lie ahead of the clock count as taken just now: it was set back.
+-- Uses   now
+-- Gives  restamp_ahead(window)
+local function restamp_ahead(window)
+  for ahead = 0, redis.call('LLEN', window) - 1 do
+    if tonumber(redis.call('LINDEX', window, ahead)) <= now then break end
+    redis.call('LSET', window, ahead, string.format('%.0f', now))
+  end
+end
+
+--- younger
+-- Counts the slots of a window that are younger than a moment, by halving: a window may hold a day of slots.
+-- Gives  younger(window, than, most)  than: microseconds of Redis time; most: slots counted at the most, or nil
+local function younger(window, than, most)
+  local low, high = 0, math.min(most or math.huge, redis.call('LLEN', window))
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if tonumber(redis.call('LINDEX', window, middle)) > than then low = middle + 1 else high = middle end
+  end
+  return low
+end
+
+--- record_change
+-- Records a change of the live system.
+-- Uses   time
+-- Gives  quoted(text)  text as JSON
+--        record_change(changes, kept, before, record)  before: JSON of what was there; kept: number of records kept
+local function quoted(text)
+  return '"' .. string.gsub(text, '[%c"\\]', ' ') .. '"'
+end
+local function record_change(changes, kept, before, record)
+  local at = string.format('{"at":%d.%06d,"from":', time[1], time[2])
+  redis.call('LPUSH', changes, at .. before .. ',' .. string.sub(record, 2))
+  redis.call('LTRIM', changes, 0, kept - 1)
+end

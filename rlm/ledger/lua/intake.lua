@@ -1,0 +1,113 @@
+--- stage_items
+-- Moves what is on the audit list at this moment to the staging list, once a run.
+-- KEYS[1]  lease    hash with the fencing token
+-- KEYS[2]  run      hash of the open run
+-- KEYS[3]  events   the audit list
+-- KEYS[4]  staging  the staging list
+-- ARGV[1]  token    the caller's fencing token
+-- ARGV[2]  run id
+-- Returns  how many items are staged now; -1 when earlier items are still staged and must be drained first
+-- Atomic because the audit system pushes meanwhile, and a repeated call must not take a second helping.
+local lease, run, events, staging = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local token, run_id = ARGV[1], ARGV[2]
+-- include fence
+-- include fence_run
+local staged = redis.call('LLEN', staging)
+if redis.call('HGET', run, 'staged') then return staged end
+if staged > 0 then return -1 end
+if redis.call('EXISTS', events) == 1 then redis.call('RENAME', events, staging) end
+redis.call('HSET', run, 'staged', '1')
+return redis.call('LLEN', staging)
+
+--- take_chunk
+-- Takes the oldest staged items into the ledger: writes their events, dead letters and counts, and trims just them.
+-- KEYS[1]  lease     hash with the fencing token
+-- KEYS[2]  run       hash of the open run
+-- KEYS[3]  tally     hash of the run's counts
+-- KEYS[4]  staging   the staging list, oldest at its right end
+-- KEYS[5]  failed    the list of dead letters
+-- KEYS[6]  types     set of types that have events in the ledger
+-- KEYS[7]  sequence  counter of arrivals
+-- KEYS[8..] for each event: its hash, then its type's pending zset
+-- ARGV[1]  token
+-- ARGV[2]  run id
+-- ARGV[3]  items     number of items in the chunk
+-- ARGV[4]  letters   number of dead letters
+-- ARGV[5]  events    number of events
+-- ARGV[6]  base      a priority step in the order score
+-- then the SHA-1 of each item as it was read, oldest first; then the letters;
+-- then for each event: index of its item, event id, type, wallet, priority
+-- Returns  {taken, duplicates}, or {-1, 0} when staging is no longer as it was read and nothing was written; {-2, index}
+--          if the key of that event holds no hash, and nothing was written either
+-- Atomic because a crash, a lost reply or a late second conductor must neither lose nor double an item.
+local lease, run, tally, staging, failed, types, sequence =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local token, run_id = ARGV[1], ARGV[2]
+local items, letters, events, base = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+-- include fence
+-- include fence_run
+local at = 6
+local raw = {}
+for index = 1, items do
+  raw[index] = redis.call('LINDEX', staging, -index)
+  if not raw[index] or redis.sha1hex(raw[index]) ~= ARGV[at + index] then return {-1, 0} end
+end
+at = at + items
+local checks = {[failed] = 'LLEN', [tally] = 'HLEN', [types] = 'SCARD', [sequence] = 'STRLEN'}
+for key, command in pairs(checks) do redis.call(command, key) end  -- refused, it is before anything is changed
+for index = 1, events do
+  redis.call('ZCARD', KEYS[7 + 2 * index])
+  if type(redis.pcall('HLEN', KEYS[6 + 2 * index])) == 'table' then return {-2, index} end
+end
+for index = 1, letters do
+  redis.call('LPUSH', failed, ARGV[at + index])
+end
+at = at + letters
+local time = redis.call('TIME')
+local taken_at = string.format('%.3f', time[1] + time[2] / 1000000)
+local taken, duplicates = 0, 0
+for index = 1, events do
+  local event, pending = KEYS[6 + 2 * index], KEYS[7 + 2 * index]
+  local item, event_id, type, wallet, priority =
+    tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], tonumber(ARGV[at + 5])
+  at = at + 5
+  if redis.call('EXISTS', event) == 1 then
+    duplicates = duplicates + 1
+  else
+    local score = string.format('%.0f', (100 - priority) * base + redis.call('INCR', sequence))
+    redis.call('HSET', event, 'type', type, 'wallet', wallet, 'item', raw[item], 'score', score, 'taken_in', run_id,
+      'taken_at', taken_at)
+    redis.call('ZADD', pending, score, event_id)
+    redis.call('SADD', types, type)
+    redis.call('HINCRBY', tally, 'taken:' .. type, 1)
+    taken = taken + 1
+  end
+end
+redis.call('HINCRBY', tally, 'duplicates', duplicates)
+redis.call('HINCRBY', tally, 'invalid', letters)
+redis.call('LTRIM', staging, 0, -(items + 1))
+return {taken, duplicates}
+
+--- take_giant
+-- Makes a dead letter of a staged item that was set aside because it is too large to be read.
+-- KEYS[1]  lease   hash with the fencing token
+-- KEYS[2]  run     hash of the open run
+-- KEYS[3]  tally   hash of the run's counts
+-- KEYS[4]  aside   list of the names of what has been set aside
+-- KEYS[5]  giant   the item, a string
+-- KEYS[6]  failed  the list of dead letters
+-- ARGV[1]  token
+-- ARGV[2]  run id
+-- ARGV[3]  name    of KEYS[5]
+-- ARGV[4]  letter  the dead letter, JSON
+-- Returns  1 done, 0 somebody else has and nothing was changed
+-- Atomic because the item and its letter must never exist both, nor neither.
+local lease, run, tally, aside, giant, failed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local token, run_id, name, letter = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+-- include fence
+-- include fence_run
+if redis.call('LREM', aside, -1, name) == 0 then return 0 end
+redis.call('UNLINK', giant)
+redis.call('LPUSH', failed, letter)
+redis.call('HINCRBY', tally, 'invalid', 1)
+return 1

@@ -1,0 +1,47 @@
+--- acquire_lease
+-- Takes the conductor's lease if nobody holds it, or prolongs it for its holder.
+-- KEYS[1]  lease       hash: owner, token, expires_us
+-- KEYS[2]  quarantine  the new name of what is no lease, which nothing has
+-- KEYS[3]  register    hash: key set aside -> what it was, JSON
+-- ARGV[1]  owner   who asks
+-- ARGV[2]  ttl_us  how long the lease lasts from now, microseconds
+-- ARGV[3]  note    for the register
+-- Returns  {token, owner, aside}: the asker's fencing token, or 0 and who holds the lease; 1 if a key that was no
+--          lease, or whose token was no number, was set aside for it, else 0
+-- Atomic because two schedulers ask at once, and a token may be given out only once.
+--          What is no lease is set aside here, because nobody has a token before.
+local lease, quarantine, register = KEYS[1], KEYS[2], KEYS[3]
+local owner, ttl_us, note = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+-- include now
+local held, aside = redis.pcall('HMGET', lease, 'owner', 'expires_us', 'token'), 0
+if held.err or held[3] and (not string.match(held[3], '^%d+$') or #held[3] > 15) then
+  redis.call('RENAME', lease, quarantine)
+  redis.pcall('HSET', register, quarantine, note)  -- the register may be no hash either
+  held, aside = {}, 1
+end
+local expires = tonumber(held[2] or 0) or 0
+if held[1] and held[1] ~= owner and expires > now then
+  if expires > now + ttl_us then  -- the clock was set back: its holder prolongs it again, if it is alive
+    redis.call('HSET', lease, 'expires_us', string.format('%.0f', now + ttl_us))
+  end
+  return {0, held[1], aside}
+end
+local token = held[3]
+if not token then redis.call('HSET', lease, 'token', time[1]) end  -- a Redis that came back empty gives none out twice
+if held[1] ~= owner then
+  token = redis.call('HINCRBY', lease, 'token', 1)
+end
+redis.call('HSET', lease, 'owner', owner, 'expires_us', string.format('%.0f', now + ttl_us))
+return {tonumber(token), owner, aside}
+
+--- release_lease
+-- Gives the conductor's lease up, so that a standby need not wait for it to run out.
+-- KEYS[1]  lease  hash: owner, token, expires_us
+-- ARGV[1]  owner  who gives it up
+-- Returns  1 given up, 0 it was not the owner's any more
+-- Atomic because the owner must still hold what it gives up. The token stays: it only ever grows.
+local lease = KEYS[1]
+local owner = ARGV[1]
+if redis.call('HGET', lease, 'owner') ~= owner then return 0 end
+redis.call('HDEL', lease, 'owner', 'expires_us')
+return 1

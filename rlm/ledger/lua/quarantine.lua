@@ -1,0 +1,43 @@
+--- set_aside
+-- Sets a key aside that holds what it cannot, or single entries of it, and writes what has to stand in its place.
+-- KEYS[1]  lease       hash with the fencing token
+-- KEYS[2]  register    hash: key set aside -> what it was, JSON
+-- KEYS[3]  key         what holds what it cannot
+-- KEYS[4]  quarantine  the new name of that key, which nothing has
+-- KEYS[5]  place       hash that gets the fields below; unused without any
+-- ARGV[1]  token
+-- ARGV[2]  kind        of the key, if single entries are set aside, 'hash', 'list' or 'set'; empty: all of it
+-- ARGV[3]  note        for the register
+-- ARGV[4]  fields      number of fields and values that follow, for `place`; a value '+N' is N microseconds from now,
+--          and never earlier than what stands there
+-- then those; then the entries: fields of a hash, elements of a list, members of a set
+-- Returns  1 set aside, 0 it is not there any more
+-- Atomic because nobody may find the key gone before what fails closed stands in its place, a rest for one.
+local lease, register, key, quarantine, place = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local token, kind, note, fields = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+-- include fence
+if redis.call('EXISTS', key) == 0 then return 0 end
+if kind == '' then redis.call('RENAME', key, quarantine) end
+for index = 5 + 2 * fields, #ARGV do
+  local entry = ARGV[index]
+  if kind == 'hash' then
+    redis.call('HSET', quarantine, entry, redis.call('HGET', key, entry) or '')
+    redis.call('HDEL', key, entry)
+  elseif kind == 'set' then
+    redis.call('SMOVE', key, quarantine, entry)
+  elseif kind == 'list' then
+    redis.call('LREM', key, 0, entry)
+    redis.call('RPUSH', quarantine, entry)
+  end
+end
+-- include now
+for index = 5, 4 + 2 * fields, 2 do
+  local field, value = ARGV[index], ARGV[index + 1]
+  if string.sub(value, 1, 1) == '+' then
+    local from_now = now + tonumber(value)
+    value = string.format('%.0f', math.max(from_now, tonumber(redis.call('HGET', place, field) or 0) or 0))
+  end
+  redis.call('HSET', place, field, value)
+end
+redis.call('HSET', register, quarantine, note)
+return 1

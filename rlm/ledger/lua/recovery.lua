@@ -1,0 +1,195 @@
+--- return_release
+-- Makes released events pending again that nobody will claim.
+-- KEYS[1]  released  zset of the type, by when an unclaimed one is pending again (microseconds of Redis time)
+-- KEYS[2]  pending   zset of the type
+-- KEYS[3..] hash of each event
+-- ARGV[1]  when  'expired': only those whose time to be claimed is over; 'dead': the worker that fetched them died
+-- then for each event: its id, the number of the release meant (empty: any)
+-- Returns  how many are pending again
+-- Atomic because a claim may come in at the same moment: one of the two must lose.
+local released, pending = KEYS[1], KEYS[2]
+local when = ARGV[1]
+-- include now
+local returned = 0
+for index = 1, #KEYS - 2 do
+  local event, event_id, release = KEYS[2 + index], ARGV[2 * index], ARGV[1 + 2 * index]
+  local due = redis.call('ZSCORE', released, event_id)
+  local told = redis.pcall('HMGET', event, 'release', 'score')
+  local meant = release == '' or told[1] == release
+  if due and meant and (when == 'dead' or tonumber(due) <= now) then
+    redis.call('ZREM', released, event_id)
+    redis.call('ZADD', pending, tonumber(told[2] or nil) and told[2] or '0', event_id)
+    returned = returned + 1
+  end
+end
+return returned
+
+--- promote_events
+-- Makes events pending again whose back-off is over.
+-- KEYS[1]  backoff  zset of the type, by when it is over (microseconds of Redis time)
+-- KEYS[2]  pending  zset of the type
+-- KEYS[3..] hash of each event
+-- ARGV     id of each event
+-- Returns  how many are pending again
+-- Atomic because an event must be in one state at any instant.
+local backoff, pending = KEYS[1], KEYS[2]
+local promoted = 0
+-- include score_of
+for index = 1, #ARGV do
+  local event, event_id = KEYS[2 + index], ARGV[index]
+  if redis.call('ZREM', backoff, event_id) == 1 then
+    redis.call('ZADD', pending, score_of(event), event_id)
+    promoted = promoted + 1
+  end
+end
+return promoted
+
+--- orphan_event
+-- Takes an event back from a worker that died, or whose lease ran out; its slot stays blocked for a period from now.
+-- KEYS[1]  event     hash of the event
+-- KEYS[2]  inflight  zset of its type, by the end of the lease (microseconds of Redis time, negative without a slot)
+-- KEYS[3]  pending   zset of its type
+-- KEYS[4]  calls     hash of the worker: event id -> its call
+-- KEYS[5]  tally     hash of the open run's counts
+-- KEYS[6]  failed    the list of dead letters
+-- KEYS[7]  window    list of the endpoint's slots; any other key if the call had none
+-- KEYS[8]  moved     list of those of its slots that count from later than their calls were sent
+-- KEYS[9..] both     the same two of the endpoint's budget; missing if it has none
+-- ARGV[1]  event id
+-- ARGV[2]  worker    whose event it was
+-- ARGV[3]  call      the call as read from the worker's hash, as acquire_slot noted it, or empty
+-- ARGV[4]  stamp     of its slot, or empty
+-- ARGV[5]  endpoint  it was sent to, or empty
+-- ARGV[6]  when      'dead': at once; 'ended': likewise, and it died of no event; 'expired': only if the lease has run
+--          out; 'closing': likewise, and nobody died
+-- ARGV[7]  type
+-- ARGV[8]  dedupe_ms how long a failed event is remembered
+-- ARGV[9]  poison    number of deaths that make an event a dead letter
+-- ARGV[10] letter    that dead letter, JSON
+-- ARGV[11] entry     of the event's trail: the call, whose answer nobody knows, JSON; unused without a slot
+-- ARGV[12] kept_ms   how long is remembered which slots were moved, milliseconds
+-- Returns  'pending', 'failed', or '' if nothing was taken back
+-- Atomic because a slow worker may settle the event at the same moment: one of the two must lose.
+-- include append_trail
+-- include settle_event
+local event, inflight, pending, calls, tally, failed, window, budget =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[9]
+local event_id, worker, call, stamp, endpoint, when, type, dedupe_ms, poison, letter, entry =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10], ARGV[11]
+-- include now
+local lease = redis.call('ZSCORE', inflight, event_id)
+local told = redis.pcall('HMGET', event, 'owner', 'score')
+local owned = lease and (not tonumber(told[2] or nil) or told[1] == worker)
+if (when == 'expired' or when == 'closing') and owned and math.abs(lease) > now then return '' end
+if (redis.call('HGET', calls, event_id) or '') ~= call then return '' end
+for place, command in ipairs({'ZCARD', 'HLEN', 'HLEN', 'LLEN'}) do redis.call(command, KEYS[2 + place]) end  -- or refused
+redis.call('HDEL', calls, event_id)
+if stamp ~= '' and redis.call('LREM', window, 1, stamp) == 1 then
+  if budget then redis.call('LREM', budget, 1, stamp) end
+  local moved = now
+  for index = 7, #KEYS, 2 do moved = math.max(moved, tonumber(redis.call('LINDEX', KEYS[index], 0) or 0)) end
+  moved = string.format('%.0f', moved)
+  for index = 7, #KEYS, 2 do
+    redis.call('LPUSH', KEYS[index], moved)
+    redis.call('LPUSH', KEYS[index + 1], moved .. ' ' .. stamp)
+    redis.call('PEXPIRE', KEYS[index + 1], ARGV[12])
+  end
+end
+if not owned then return '' end
+redis.call('ZREM', inflight, event_id)
+if not tonumber(told[2] or nil) then return redis.call('ZADD', pending, '0', event_id) and 'pending' end  -- see release_events
+redis.call('HDEL', event, 'owner')
+if stamp ~= '' then
+  for _, what in ipairs({'errors:%s', 'trouble:%s worker lost'}) do redis.call('HINCRBY', tally, what:format(endpoint), 1) end
+  redis.call('HINCRBY', event, 'attempt', 1)
+  redis.call('HSET', event, 'last', endpoint)
+  append_trail(event, entry)
+end
+if (when == 'dead' or when == 'expired') and redis.call('HINCRBY', event, 'deaths', 1) >= poison then
+  redis.call('LPUSH', failed, letter)
+  redis.call('HINCRBY', tally, 'failed:' .. type, 1)
+  redis.call('HSET', event, 'letter', redis.sha1hex(letter))
+  settle_event(event, 'failed', dedupe_ms)
+  return 'failed'
+end
+redis.call('ZADD', pending, told[2], event_id)
+return 'pending'
+
+--- fail_pending
+-- Makes a dead letter of a pending event whose type is no longer configured.
+-- KEYS[1]  lease    hash with the fencing token
+-- KEYS[2]  event    hash of the event
+-- KEYS[3]  pending  zset of its type
+-- KEYS[4]  tally    hash of the run's counts
+-- KEYS[5]  failed   the list of dead letters
+-- ARGV[1]  token
+-- ARGV[2]  event id
+-- ARGV[3]  type
+-- ARGV[4]  dedupe_ms  how long the event is remembered, to recognise duplicates
+-- ARGV[5]  letter     the dead letter, JSON
+-- Returns  1 settled, 0 the event was no longer pending and nothing was changed
+-- Atomic because a deposed conductor, whose configuration may be older, must not settle what its successor can send.
+-- include settle_event
+local lease, event, pending, tally, failed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local token, event_id, type, dedupe_ms, letter = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+-- include fence
+if not redis.call('ZSCORE', pending, event_id) then return 0 end
+redis.call('LLEN', failed)  -- what is refused is so before anything is changed
+redis.call('HINCRBY', tally, 'failed:' .. type, 1)
+redis.call('ZREM', pending, event_id)
+redis.call('LPUSH', failed, letter)
+redis.call('HSET', event, 'letter', redis.sha1hex(letter))
+settle_event(event, 'failed', dedupe_ms)
+return 1
+
+--- drop_pending
+-- Removes an event for good that is left over, and forgets it.
+-- KEYS[1]  current  id of the open run
+-- KEYS[2]  event    hash of the event
+-- KEYS[3]  pending  zset of its type
+-- KEYS[4]  runs     list of ids of finished runs, newest first
+-- KEYS[5]  dropped  hash: which run they were left over by, and `events:TYPE`, how many of them were dropped
+-- ARGV[1]  event id
+-- ARGV[2]  type
+-- Returns  1 dropped; 0 it is not left over any more; -1 a run is open: nothing was changed
+-- Atomic because a run that opens takes what is left over into its books, in which nothing may be missing from then on.
+--          And because what was left over must be what is pending and what was dropped, at any instant.
+local current, event, pending, runs, dropped = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local event_id, type = ARGV[1], ARGV[2]
+if redis.call('EXISTS', current) == 1 then return -1 end
+if redis.call('ZREM', pending, event_id) == 0 then return 0 end
+redis.call('DEL', event)
+local last = redis.call('LINDEX', runs, 0) or ''
+if redis.call('HGET', dropped, 'run') ~= last then
+  redis.call('DEL', dropped)
+  redis.call('HSET', dropped, 'run', last)
+end
+redis.call('HINCRBY', dropped, 'events:' .. type, 1)
+return 1
+
+--- adopt_events
+-- Takes events into the ledger again whose place in it was lost: they are in no zset of their type, and not settled.
+-- KEYS[1]  lease   hash with the fencing token
+-- KEYS[2]  target  where they go: the pending zset of their type, or the retried one
+-- KEYS[3..] every zset of the type: pending, released, inflight, backoff, spent, retried; then the hash of each event
+-- ARGV[1]  token
+-- ARGV[2..] id of each event
+-- Returns  how many were taken in
+-- Atomic because an event must be in one state, and an older message of it, or an answer, be refused from this instant.
+local lease, target = KEYS[1], KEYS[2]
+local token = ARGV[1]
+-- include fence
+local adopted = 0
+for index = 9, #KEYS do
+  local event, event_id, held = KEYS[index], ARGV[index - 7], false
+  for zset = 3, 8 do held = held or redis.call('ZSCORE', KEYS[zset], event_id) end
+  local told = redis.pcall('HMGET', event, 'score', 'state')
+  if not held and not told.err and tonumber(told[1]) and not told[2] and redis.call('HEXISTS', event, 'item') == 1 then
+    redis.call('ZADD', target, told[1], event_id)
+    redis.call('HINCRBY', event, 'release', 1)
+    redis.call('HINCRBY', event, 'closings', 1)  -- that is no release
+    redis.call('HDEL', event, 'owner')
+    adopted = adopted + 1
+  end
+end
+return adopted

@@ -1,0 +1,236 @@
+--- open_run
+-- Opens a run: all that is unsettled in the ledger is carried over into it, what was retried by hand counts as taken.
+-- KEYS[1]  lease    hash with the fencing token
+-- KEYS[2]  current  id of the open run
+-- KEYS[3]  run      hash of the run to open
+-- KEYS[4]  tally    hash of its counts
+-- KEYS[5..] for each type in the ledger: its pending zset, then its retried zset
+-- ARGV[1]  token
+-- ARGV[2]  run id
+-- ARGV[3]  fields   number of field-value pairs that follow, for the run's hash
+-- then the fields and values; then the types, in the order of their keys
+-- Returns  the id of the run that is open now: this one, or another that was
+-- Atomic because the books of a run start from what is pending at the instant it opens.
+local lease, current, run, tally = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local token, run_id, fields = ARGV[1], ARGV[2], tonumber(ARGV[3])
+-- include fence
+local open = redis.call('GET', current)
+if open then return open end
+for index = 5, #KEYS do redis.call('ZCARD', KEYS[index]) end  -- what is refused is so before anything is changed
+redis.call('SET', current, run_id)
+redis.call('HSET', run, 'run_id', run_id)
+for index = 1, fields do
+  redis.call('HSET', run, ARGV[2 + 2 * index], ARGV[3 + 2 * index])
+end
+local at = 3 + 2 * fields
+for index = 1, (#KEYS - 4) / 2 do
+  local pending, retried, type = KEYS[3 + 2 * index], KEYS[4 + 2 * index], ARGV[at + index]
+  redis.call('HINCRBY', tally, 'carried:' .. type, redis.call('ZCARD', pending))
+  redis.call('HINCRBY', tally, 'taken:' .. type, redis.call('ZCARD', retried))
+  local given = redis.call('ZRANGE', retried, 0, -1, 'WITHSCORES')  -- few, where a union would copy all leftovers
+  for place = 1, #given, 2 do redis.call('ZADD', pending, given[place + 1], given[place]) end
+  redis.call('DEL', retried)
+end
+return run_id
+
+--- advance_run
+-- Moves the open run to its next state and writes what is known of it by then.
+-- KEYS[1]  lease    hash with the fencing token
+-- KEYS[2]  current  id of the open run
+-- KEYS[3]  run      its hash
+-- ARGV[1]  token
+-- ARGV[2]  run id
+-- ARGV[3]  state    the state to move to
+-- ARGV[4]  before   the states that may move there, each with a space behind it
+-- ARGV[5..] fields and values to write
+-- Returns  1 moved, or in that state already; 0 that run is no longer open; the state it is in if it may not move
+-- Atomic because a conductor that lost its lease must not move a run that another one conducts.
+--          And because between looking at the state and moving it somebody else may.
+local lease, current, run = KEYS[1], KEYS[2], KEYS[3]
+local token, run_id, state, before = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+-- include fence
+if redis.call('GET', current) ~= run_id then return 0 end
+local from = redis.call('HGET', run, 'state')  -- none: what was known of the run is lost, and it is written anew
+if from and from ~= state and not string.find(before, from .. ' ', 1, true) then return from end
+redis.call('HSET', run, 'state', state)
+for index = 5, #ARGV, 2 do
+  redis.call('HSET', run, ARGV[index], ARGV[index + 1])
+end
+return 1
+
+--- note_run
+-- Writes what is known of the open run, whatever state it is in.
+-- KEYS[1]  lease    hash with the fencing token
+-- KEYS[2]  current  id of the open run
+-- KEYS[3]  run      its hash
+-- ARGV[1]  token
+-- ARGV[2]  run id
+-- ARGV[3..] fields and values to write
+-- Returns  1 written, 0 that run is no longer open
+-- Atomic because a conductor that lost its lease must not write of a run that another one conducts.
+local lease, current, run = KEYS[1], KEYS[2], KEYS[3]
+local token, run_id = ARGV[1], ARGV[2]
+-- include fence
+if redis.call('GET', current) ~= run_id then return 0 end
+for index = 3, #ARGV, 2 do
+  redis.call('HSET', run, ARGV[index], ARGV[index + 1])
+end
+return 1
+
+--- cancel_run
+-- Asks the conductor of the open run to end it now.
+-- KEYS[1]  current  id of the open run
+-- KEYS[2]  run      its hash
+-- ARGV[1]  run id
+-- Returns  the state it was in, or an empty string when that run is not open
+-- Atomic because a run that is finishing ends as it would have, and is not marked.
+local current, run = KEYS[1], KEYS[2]
+local run_id = ARGV[1]
+if redis.call('GET', current) ~= run_id then return '' end
+local state = redis.call('HGET', run, 'state')
+if state ~= 'finishing' then redis.call('HSET', run, 'cancelled', '1') end
+return state
+
+--- return_unsettled
+-- Makes events pending again, leftovers, that a finishing run could not settle.
+-- KEYS[1]  current  id of the open run
+-- KEYS[2]  run      its hash
+-- KEYS[3]  holder   zset of one type: released, inflight, backoff or spent
+-- KEYS[4]  pending  zset of the type
+-- KEYS[5..] hash of each event
+-- ARGV[1]  run id
+-- ARGV[2]  sent     '1' if the holder is inflight: with a slot (its lease is positive) a call may have been sent,
+--          so the next one is another attempt
+-- then for each event: its id, the entry of its trail for a call whose answer nobody knows, JSON; unused without one
+-- Returns  how many are pending again, -1 when that run is not finishing
+-- Atomic because a late claim or answer must find the event gone: its release number grows here.
+local current, run, holder, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local run_id, sent = ARGV[1], ARGV[2]
+if redis.call('GET', current) ~= run_id or redis.call('HGET', run, 'state') ~= 'finishing' then return -1 end
+-- include append_trail
+-- include score_of
+local returned = 0
+redis.call('ZCARD', pending)  -- refused here, it is before anything is changed
+for index = 1, #KEYS - 4 do
+  local event, event_id, entry = KEYS[4 + index], ARGV[1 + 2 * index], ARGV[2 + 2 * index]
+  local lease = redis.call('ZSCORE', holder, event_id)
+  if lease then
+    redis.call('ZREM', holder, event_id)
+    redis.pcall('HINCRBY', event, 'release', 1)
+    redis.pcall('HINCRBY', event, 'closings', 1)  -- that is no release
+    redis.pcall('HDEL', event, 'owner')
+    if sent == '1' and tonumber(lease) > 0 then
+      redis.pcall('HINCRBY', event, 'attempt', 1)
+      append_trail(event, entry)
+    end
+    redis.call('ZADD', pending, score_of(event), event_id)
+    returned = returned + 1
+  end
+end
+return returned
+
+--- close_run
+-- Closes a finishing run: its record, what was measured and the totals are written, once, and the next run may open.
+-- KEYS[1]  current  id of the open run
+-- KEYS[2]  run      its hash
+-- KEYS[3]  tally    hash of its counts
+-- KEYS[4]  timings  list of its completed calls
+-- KEYS[5]  records  hash: run id -> record, JSON
+-- KEYS[6]  runs     list of run ids, newest first
+-- KEYS[7]  wanted   number of workers wanted
+-- KEYS[8]  measured hash: type and endpoint -> what is kept of its calls, JSON
+-- KEYS[9]  totals   hash: what is counted over all runs, which only grows
+-- KEYS[10..] every zset that must be empty by now: released, inflight, backoff and spent of each type
+-- ARGV[1]  run id
+-- ARGV[2]  record
+-- ARGV[3]  wanted   workers wanted from now on
+-- ARGV[4]  fields   number of field-value pairs of measured that follow
+-- then those that are new; then the fields of totals, beside those of the tally, and by how much each grows
+-- Returns  1 closed; 0 it was closed already; -1 something is still released or in flight
+-- Atomic because the end-of-run actor and the conductor may both close it, and the second must change nothing.
+--          And because whoever adds the open run's tally to the totals must find it in one of the two.
+local current, run, tally, timings, records, runs, wanted, measured, totals =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local run_id, record, workers, fields = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+if redis.call('GET', current) ~= run_id or redis.call('HGET', run, 'state') ~= 'finishing' then return 0 end
+for index = 10, #KEYS do
+  if redis.call('EXISTS', KEYS[index]) == 1 then return -1 end
+end
+redis.call('LLEN', runs)  -- what is refused is so before anything is changed
+redis.call('HLEN', measured)
+redis.call('HLEN', totals)
+local counts = redis.call('HGETALL', tally)
+redis.call('HSET', records, run_id, record)
+redis.call('LPUSH', runs, run_id)
+for index = 5, 4 + 2 * fields, 2 do
+  redis.call('HSET', measured, ARGV[index], ARGV[index + 1])
+end
+for index = 1, #counts, 2 do
+  redis.pcall('HINCRBY', totals, counts[index], counts[index + 1])  -- one that is no number costs itself
+end
+for index = 5 + 2 * fields, #ARGV, 2 do
+  redis.pcall('HINCRBY', totals, ARGV[index], ARGV[index + 1])
+end
+redis.call('SET', wanted, workers)
+redis.call('DEL', current, run, tally, timings)
+return 1
+
+--- trim_records
+-- Removes the oldest run records, which are archived.
+-- KEYS[1]  lease    hash with the fencing token
+-- KEYS[2]  records  hash: run id -> record, JSON
+-- KEYS[3]  runs     list of run ids, newest first
+-- ARGV[1]  token
+-- ARGV[2..] run ids, the oldest first
+-- Returns  how many were removed; fewer than asked if the oldest is another by now
+-- Atomic because a deposed conductor, or a repeated call, must not remove what the archive does not have.
+local lease, records, runs = KEYS[1], KEYS[2], KEYS[3]
+local token = ARGV[1]
+-- include fence
+local removed = 0
+for index = 2, #ARGV do
+  if redis.call('LINDEX', runs, -1) ~= ARGV[index] then break end
+  redis.call('RPOP', runs)
+  redis.call('HDEL', records, ARGV[index])
+  removed = removed + 1
+end
+return removed
+
+--- restore_run
+-- Makes a run the open one again of which there is everything but the word that it is open.
+-- KEYS[1]  lease    hash with the fencing token
+-- KEYS[2]  current  id of the open run
+-- ARGV[1]  token
+-- ARGV[2]  run id
+-- Returns  1 restored, 0 a run is open
+-- Atomic because no two runs may be open.
+local lease, current = KEYS[1], KEYS[2]
+local token, run_id = ARGV[1], ARGV[2]
+-- include fence
+return redis.call('SETNX', current, run_id)
+
+--- restate_tally
+-- States anew what an open run carried over, so that its books balance: what was counted of it is lost.
+-- KEYS[1]  lease    hash with the fencing token
+-- KEYS[2]  current  id of the open run
+-- KEYS[3]  tally    hash of its counts
+-- KEYS[4..] for each type: its zsets pending, released, inflight, backoff and spent
+-- ARGV[1]  token
+-- ARGV[2]  run id
+-- ARGV[3..] the types, in the order of their keys
+-- Returns  1 stated, 0 that run is no longer open
+-- Atomic because events are settled meanwhile.
+local lease, current, tally = KEYS[1], KEYS[2], KEYS[3]
+local token, run_id = ARGV[1], ARGV[2]
+-- include fence
+if redis.call('GET', current) ~= run_id then return 0 end
+for index = 3, #ARGV do
+  local type, unsettled = ARGV[index], 0
+  for zset = 5 * index - 11, 5 * index - 7 do unsettled = unsettled + redis.call('ZCARD', KEYS[zset]) end
+  local told = redis.call('HMGET', tally, 'completed:' .. type, 'failed:' .. type, 'taken:' .. type, 'carried:' .. type)
+  for place = 1, 4 do told[place] = tonumber(told[place]) or 0 end
+  local missing = unsettled + told[1] + told[2] - told[3] - told[4]
+  local carried = math.max(told[4] + missing, 0)  -- else too much was counted as taken, what was settled being lost
+  redis.call('HSET', tally, 'carried:' .. type, carried, 'taken:' .. type, told[3] + missing - (carried - told[4]))
+end
+return 1

@@ -1,0 +1,162 @@
+--- return_slot
+-- Gives an unused slot back, or blocks a used one for a period from now or from a while ago, in all its windows.
+-- KEYS[1]  window    of its endpoint, list of slots: stamps in microseconds of Redis time, newest first
+-- KEYS[2]  calls     hash of the worker: event id -> its call; unused without an event id
+-- KEYS[3]  inflight  zset of the event's type, by the end of the lease, negative without a slot; likewise
+-- KEYS[4]  budget    the window of the endpoint's budget, as `window`; missing if it has none
+-- ARGV[1]  stamp     of the slot
+-- ARGV[2]  event id  it was taken for, or empty
+-- ARGV[3]  call      what is noted of the call from now on, %s being the new stamp; empty: the slot is given back
+-- ARGV[4]  ago_us    since when it is blocked, microseconds before now; never earlier than it was taken
+-- Returns  the slot's stamp from now on, '0' when it is given back or was no longer there
+-- Atomic because the slot must not be missing for an instant while it is moved.
+local window, calls, inflight, budget = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local stamp, event_id, call, ago_us = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+if redis.call('LREM', window, 1, stamp) == 0 then return '0' end
+if budget then redis.call('LREM', budget, 1, stamp) end
+if call == '' then
+  if event_id ~= '' and redis.call('HEXISTS', calls, event_id) == 1 then
+    redis.call('HSET', calls, event_id, '')
+    local lease = tonumber(redis.call('ZSCORE', inflight, event_id) or 0)
+    if lease > 0 then redis.call('ZADD', inflight, string.format('%.0f', -lease), event_id) end
+  end
+  return '0'
+end
+-- include now
+local from = math.max(now - ago_us, tonumber(stamp))
+if ago_us == 0 then  -- from now is from the newest slot on, whatever the clock does
+  for _, list in ipairs({window, budget}) do from = math.max(from, tonumber(redis.call('LINDEX', list, 0) or 0)) end
+end
+local moved = string.format('%.0f', from)
+for _, list in ipairs({window, budget}) do  -- each list stays in order
+  local place = 0
+  while tonumber(redis.call('LINDEX', list, place) or 0) > from do place = place + 1 end
+  local older = redis.call('LINDEX', list, place)
+  if older then redis.call('LINSERT', list, 'BEFORE', older, moved) else redis.call('RPUSH', list, moved) end
+end
+if event_id ~= '' and redis.call('HEXISTS', calls, event_id) == 1 then
+  redis.call('HSET', calls, event_id, (string.gsub(call, '%%s', moved)))
+end
+return moved
+
+--- look_windows
+-- Looks at the windows of endpoints and budgets without taking anything; begins the rest that a longer rule needs.
+-- KEYS[1]  epoch    hash: since, before which windows are not trusted; underway_us, for how much longer
+-- then for each of them: its window, its health (as in acquire_slot)
+-- ARGV[1]  keep_us  how long slots are kept, at least
+-- then for each of them: its number of rules, then for each rule its limit and its span in microseconds
+-- Returns  {now_us, then for each of them {free, wait_us, rest_us, suspect, held_us, paused_us}}: slots free now, until
+--          the next is, rest left of whatever kind, 1 if it was rested for what it answered and no probe has been
+--          answered well since, else 0, left of the rest because its window cannot be trusted, of an operator's pause
+-- One script because the answer must be of one instant, by the clock that the slots are stamped with.
+local keep_us = tonumber(ARGV[1])
+-- include now
+-- include younger
+-- include restamp_ahead
+local answer = {string.format('%.0f', now)}
+local at = 2
+local trust = redis.call('HMGET', KEYS[1], 'since', 'underway_us')
+for index = 2, #KEYS, 2 do
+  local window, health = KEYS[index], KEYS[index + 1]
+  local told = redis.call(
+    'HMGET', health, 'rest_until_us', 'probing', 'probe_until_us', 'kept_us', 'held_until_us', 'paused_until_us')
+  restamp_ahead(window)  -- here too: nobody asks a shut window for a slot
+  local paused = math.max(0, tonumber(told[6] or 0) - now)
+  local free, wait, longest = math.huge, 0, 0
+  local rules = tonumber(ARGV[at])
+  for rule = 1, rules do
+    local limit, span = tonumber(ARGV[at + 2 * rule - 1]), tonumber(ARGV[at + 2 * rule])
+    local taken = younger(window, now - span, limit)
+    free = math.min(free, limit - taken)
+    if taken == limit then
+      wait = math.max(wait, redis.call('LINDEX', window, limit - 1) + span - now)
+    end
+    longest = math.max(longest, span)
+  end
+  at = at + 1 + 2 * rules
+  local held = math.max(0, (told[5] or 0) - now, (trust[1] or -math.huge) + (trust[2] or 0) + longest - now)
+  local kept = tonumber(told[4] or 0)
+  if kept > 0 and longest > kept then  -- as in acquire_slot
+    held = math.max(held, longest - kept)
+    kept = math.max(keep_us, longest)
+    redis.call('HSET', health, 'held_until_us', string.format('%.0f', now + held))
+    redis.call('HSET', health, 'kept_us', string.format('%.0f', kept))
+    redis.call('PEXPIRE', window, math.ceil(kept / 1000))
+  end
+  local rest = math.max(held, paused, (told[1] or 0) - now)
+  wait = math.max(wait, rest)
+  if told[2] then
+    free = math.min(free, 1)
+    wait = math.max(wait, tonumber(told[3] or 0) - now)
+  end
+  if wait > 0 then free = 0 end
+  answer[#answer + 1] = {free, math.ceil(wait), math.ceil(rest), told[2] and 1 or 0, math.ceil(held), math.ceil(paused)}
+end
+return answer
+
+--- count_slots
+-- Counts the slots of windows that were taken within each of several periods, and changes nothing.
+-- KEYS[1..] window  list of slots: stamps in microseconds of Redis time, newest first
+-- ARGV     for each window: its number of periods, then each in microseconds
+-- Returns  for each window the numbers of slots younger than its periods, in one list
+-- One script because the numbers must be of one instant, and a window may hold a day of slots: it is halved, not read.
+-- include now
+-- include younger
+local counts, at = {}, 1
+for index = 1, #KEYS do
+  local window = KEYS[index]
+  local periods = tonumber(ARGV[at])
+  for period = 1, periods do counts[#counts + 1] = younger(window, now - ARGV[at + period]) end
+  at = at + 1 + periods
+end
+return counts
+
+--- join_budget
+-- Counts on a budget what an endpoint was called while it did not name that budget, once.
+-- KEYS[1]  lease     hash with the fencing token
+-- KEYS[2]  budgets   hash: window id of an endpoint -> window id of the budget that its calls are counted on;
+--          both of them -> when that ended, microseconds of Redis time
+-- KEYS[3]  window    list of the endpoint's slots: stamps in microseconds of Redis time, newest first
+-- KEYS[4]  health    hash of the endpoint: kept_us
+-- KEYS[5]  shared    list of the budget's slots; any other key if the endpoint names none
+-- KEYS[6]  account   hash of the budget's health: kept_us; likewise
+-- ARGV[1]  token
+-- ARGV[2]  endpoint  its window id
+-- ARGV[3]  budget    its window id, or empty: the endpoint names none any more
+-- ARGV[4]  keep_ms   how long the budget's slots are kept, at least
+-- Returns  how many slots the budget got
+-- Atomic because slots are taken meanwhile, and the list of them must stay in order.
+local lease, budgets, window, health, shared, account = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local token, endpoint, budget, keep_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+-- include fence
+local named = redis.call('HGET', budgets, endpoint) or ''
+if named == budget then return 0 end
+-- include now
+if named ~= '' then  -- what it was called while it named that one stays counted there
+  redis.call('HSET', budgets, endpoint .. ' ' .. named, string.format('%.0f', now))
+  redis.call('HDEL', budgets, endpoint)
+end
+if budget == '' then return 0 end
+redis.call('HSET', budgets, endpoint, budget)
+local left = tonumber(redis.call('HGET', budgets, endpoint .. ' ' .. budget) or 0)
+local kept = tonumber(redis.call('HGET', health, 'kept_us') or 0)
+if left + kept < now and kept > 0 then  -- of calls before what is kept the budget knows nothing: longer rules rest it
+  kept = math.min(kept, tonumber(redis.call('HGET', account, 'kept_us') or kept))
+  redis.call('HSET', account, 'kept_us', string.format('%.0f', kept))
+end
+local counted, slots, at, joined = redis.call('LRANGE', shared, 0, -1), {}, 1, 0
+for _, stamp in ipairs(redis.call('LRANGE', window, 0, -1)) do
+  while counted[at] and tonumber(counted[at]) > tonumber(stamp) do
+    slots[#slots + 1] = counted[at]
+    at = at + 1
+  end
+  if counted[at] == stamp then at = at + 1 else joined = joined + 1 end  -- the same: of when it named the budget before
+  slots[#slots + 1] = stamp
+end
+if joined == 0 then return 0 end
+for rest = at, #counted do slots[#slots + 1] = counted[rest] end
+keep_ms = math.max(keep_ms, redis.call('PTTL', shared))
+redis.call('DEL', shared)
+for first = 1, #slots, 1000 do redis.call('RPUSH', shared, unpack(slots, first, math.min(first + 999, #slots))) end
+redis.call('PEXPIRE', shared, keep_ms)
+return joined
