@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _INTRODUCTION = """\
 # Commands
 
-This page is generated from the commands themselves (`commands_reference()` in `tests/commands_page.py`); `--help` behind
-any of them says the same. What they print with `--json`: [json.md](json.md).
+This page is generated from the commands themselves by `tests/commands_page.py`; `--help` behind any of them says the
+same. What they print with `--json`: [json.md](json.md).
 
 Every command has these:
 
