@@ -160,7 +160,7 @@ def show_settings(config: Path | None, keys: tuple[str, ...]) -> None:
         show()
         title = styled(f"[{name}]" if name else "other", "title").ljust(width)
         fitted = _fitted(rows, max(width, width_of(title)))
-        table([title, *[""] * (len(fitted[0]) - 1)], fitted, lambda _index: False, whole=True)
+        table([title, *[""] * (len(fitted[0]) - 1)], fitted, right=(), whole=True)
 
 
 def _fitted(rows: list[list[str]], width: int) -> list[list[str]]:

@@ -131,7 +131,7 @@ def compliance(config: Path | None, since: float) -> None:
         for rule in one["rules"]
     ]
     headings = ["endpoint or budget", "calls", "most", "of", "in any", "last call of those", "verdict", ""]
-    table(headings, rows, lambda index: index in {1, 2, 3}, spare=["last call of those"])
+    table(headings, rows, right=["calls", "most", "of"], spare=["last call of those"])
     show()
     if found["ok"]:
         show_words(f"No limit was exceeded since {found['known_from']}.")

@@ -194,8 +194,8 @@ def list_endpoints(config: Path | None) -> None:
     print_json(entries)
     headings = ["name", "of", "limit", "used", "free", "next", "failures", "health"]
     healths = {entry["name"]: entry["health"] for entry in entries}
-    numeric = range(headings.index("used"), headings.index("health"))
-    table(headings, [_row(entry, healths) for entry in entries], numeric.__contains__, spare=["of", "failures"])
+    rows = [_row(entry, healths) for entry in entries]
+    table(headings, rows, right=["used", "free", "next", "failures"], spare=["of", "failures"])
     by_hand = [entry for entry in entries if entry["limit_by"] != "file"]
     if by_hand:
         show()
@@ -211,8 +211,9 @@ def _row(entry: dict[str, Any], healths: Mapping[str, str]) -> list[object]:
     budget_health = healths.get(entry["budget"] or "", "ok")
     told = "" if budget_health == "ok" else f"; its budget {entry['budget']} is {budget_health}"
     of = f"budget of {counted(len(entry['types']), 'type')}" if entry["kind"] == "budget" else ", ".join(entry["types"])
-    limit, used, free, failures = (entry[key] for key in ("limit", "used", "free", "failures"))
-    return [entry["name"], of, limit, used, free, "now" if wait == 0 else span(wait), failures, _health(entry) + told]
+    at = "now" if wait == 0 else span(wait)
+    calls = [entry["limit"], entry["used"], entry["free"], at, entry["failures"]]
+    return [entry["name"], of, *calls, _health(entry) + told]
 
 
 def _health(entry: dict[str, Any]) -> str:
@@ -249,4 +250,4 @@ def changes(config: Path | None, number: int) -> None:
         for one in entries:
             if one["what"] == "resume":  # what it ended is named as health does; the record has `open` for resting
                 one["from"] = one["from"].replace("open", "resting")
-        table(names, [[one[name] for name in names] for one in entries], lambda _index: False)
+        table(names, [[one[name] for name in names] for one in entries], right=())

@@ -59,7 +59,7 @@ def _list_events(of_wallet: dict[str, Any]) -> None:
         [one["event_id"], one["state"].replace("_", " "), one["since"] or "-", one["letter"]]
         for one in of_wallet["found"]
     ]
-    table(["event", "state", "since", "dead letter"], rows, lambda _index: False, spare=["dead letter"])
+    table(["event", "state", "since", "dead letter"], rows, right=(), spare=["dead letter"])
     show()
     show_words(f"{counted(len(rows), 'event')} of this wallet; `rlm explain EVENT` tells of one.")
     if of_wallet["more"]:
@@ -90,7 +90,7 @@ def _describe(one: dict[str, Any]) -> None:
             ]
             for each in one["endpoints"]
         ]
-        table(["endpoint", "health", "free slots", "next in"], rows, lambda index: index > 1)
+        table(["endpoint", "health", "free slots", "next in"], rows, right=["free slots", "next in"])
 
 
 def _times(number: int) -> str:
@@ -114,7 +114,7 @@ def _list_attempts(one: dict[str, Any]) -> None:
         for each in attempts
     ]
     headings = ["attempt", "ended", "endpoint", "answer", "took", "in words", "host"]
-    table(headings, rows, lambda index: index in {0, 4}, spare=["host", "answer"])
+    table(headings, rows, right=["attempt", "took"], spare=["host", "answer"])
 
 
 def _when(moment: str) -> str:

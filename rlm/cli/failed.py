@@ -108,7 +108,7 @@ def list_letters(config: Path | None, number: int, chosen: LetterFilter, *, grou
             [one["id"], one.get("failed_at"), one["reason"], one["event_id"], one_line(one.get("detail", ""), width)]
             for one in map(msgspec.json.decode, letters)
         ]
-        table(["id", "failed at", "reason", "event", "detail"], rows, lambda _index: False, spare=["failed at"])
+        table(["id", "failed at", "reason", "event", "detail"], rows, right=(), spare=["failed at"])
         show()
         more = f"{len(letters):,} of {total:,}. " if total > len(letters) else ""
         then = "`rlm failed show ID` shows one, `retry` sends it into the next run, `drop` removes it for good."
@@ -118,7 +118,7 @@ def list_letters(config: Path | None, number: int, chosen: LetterFilter, *, grou
 def _show_groups(groups: Sequence[dict[str, Any]], number: int) -> None:
     names = ["reason", "answer", "endpoint", "type", "newest"]
     rows = [[f"{one['letters']:,}", *(one[name] for name in names)] for one in groups[:number]]
-    table(["letters", *names], rows, lambda index: index == 0, spare=["newest"])
+    table(["letters", *names], rows, right=["letters"], spare=["newest"])
     show()
     more = f"{number:,} of {counted(len(groups), 'group')}. " if len(groups) > number else ""
     then = "lists those of one, `retry` sends them again."

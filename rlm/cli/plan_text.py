@@ -177,7 +177,8 @@ def show_windows(found: Forecast, arrivals: Arrivals, today: Forecast | None) ->
     every_seconds = found.case.settings.run.every_seconds
     show_words(f"The next windows, {_arriving(arrivals, sum(outlook.arrivals.values()), every_seconds)}:")
     show()
-    table(["window", "waiting", "done", "left over"], _rows(outlook), lambda _: True)
+    headings = ["window", "waiting", "done", "left over"]
+    table(headings, _rows(outlook), right=headings)
     if suspect := found.case.suspect:
         show()
         show_words(f"Not counted on in any of them, until a call there is answered well: {', '.join(suspect)}.")

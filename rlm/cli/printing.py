@@ -19,7 +19,7 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, columns, cut, safe, safe_line, safe_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 #: The ANSI "select graphic rendition" parameters of each kind of `styled` text.
 _LOOKS = {"ok": "32", "warn": "33", "error": "1;31", "busy": "36", "title": "1", "dim": "2"}
@@ -171,12 +171,12 @@ def print_json(document: Any) -> None:
 def table(
     headings: list[str],
     rows: Iterable[Sequence[object]],
-    numeric: Callable[[int], bool] = lambda index: index > 0,
     *,
+    right: Collection[str] | None = None,
     spare: Sequence[str] = (),
     whole: bool = False,
 ) -> None:
-    """Print a table, with a dash for None; columns for which `numeric` is true are aligned right.
+    """Print a table, with a dash for None; the columns in `right` are aligned right, by default all but the first.
 
     On a terminal that is too narrow, times are shortened, then the columns in `spare` are left out one by one,
     then long cells are cut and the last column is wrapped. With `whole`, no cell is cut. Elsewhere all columns are
@@ -189,6 +189,7 @@ def table(
     ]
     if _width_over(columns) > 0:
         columns = [[short_time(cell) for cell in column] for column in columns]
+    at_right = range(1, len(headings)) if right is None else [headings.index(name) for name in right]
     shown = dict(enumerate(columns))
     for name in spare:
         if _width_over(shown.values()) > 0:
@@ -206,7 +207,7 @@ def table(
         lines = list(_broken(row[-1], last)) if is_wrapped else [row[-1]]
         for cells in [[*row[:-1], lines[0]], *([*[""] * len(widths), line] for line in lines[1:])]:
             padded = [
-                _padded(cell if whole else _cut(cell, width), width, right=numeric(index))
+                _padded(cell if whole else _cut(cell, width), width, right=index in at_right)
                 for index, cell, width in zip(shown, cells, [*widths, last], strict=True)
             ]
             show("  ".join(padded).rstrip())

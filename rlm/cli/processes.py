@@ -137,7 +137,7 @@ def list_workers(config: Path | None) -> None:
                 entry["state"] = styled(entry["state"], _STATE_KINDS.get(str(entry["state"]), "dim"))
             entry["host"] = one_line(entry["host"], _LONGEST_HOST) if is_terminal() else entry["host"]
         rows = [[entry[name] for name in names] for entry in entries]
-        table(names, rows, lambda index: index in {0, 3, 4}, spare=["started_at"])
+        table(names, rows, right=["pid", "threads", "busy"], spare=["started_at"])
 
 
 @command(

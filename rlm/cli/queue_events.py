@@ -94,7 +94,7 @@ def _describe(found: dict[str, Any]) -> None:
     ]
     if rows:
         headings = ["event", "state", "priority", "waits for", "wallet"]
-        table(headings, rows, lambda index: index in {2, 3}, spare=["priority"])
+        table(headings, rows, right=["priority", "waits for"], spare=["priority"])
     elif not found["next"]:
         show_words("No such event waits. `rlm queue stats` shows what is where, `rlm explain EVENT` tells of one.")
         return

@@ -151,7 +151,7 @@ def list_runs(config: Path | None, number: int) -> None:
         ]
         headings = ["run", "state", "started", "took", *columns]
         spare = ["started", "taken", "carried_over"]  # the id and the other columns say as much
-        table(headings, rows, lambda index: index > 2, spare=spare)  # noqa: PLR2004
+        table(headings, rows, right=["took", *columns], spare=spare)
         if older:
             show()
             show_words(older.strip())
