@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from rlm import telemetry
@@ -114,20 +114,14 @@ def _check_uninterrupted(stop: StopSignals) -> None:
 def _own_supervisor(
     settings: Settings, stop: StopSignals, drawn: Drawn | None, *, allow_volatile: bool
 ) -> Iterator[None]:
-    """Run a supervisor during the block.
-
-    Its output goes to stderr, above the picture if one is `drawn` there.
-    """
+    """Run a supervisor during the block. Its output goes to stderr, above the picture if one is `drawn` there."""
     command = ["supervisor"]
     command += ["--config", str(settings.source)] if settings.source else []
     command += ["--allow-volatile"] if allow_volatile else []
-    said, environ = (subprocess.PIPE, os.environ | {"RLM_LOG_FORMAT": "text"}) if drawn else (None, None)
+    said, environ = (subprocess.PIPE, os.environ | {"RLM_LOG_FORMAT": "text"}) if drawn else (sys.stderr, None)
     group = ProcessGroup(stop, group_grace(settings))
-    child = group.start(command, stdout=said or sys.stderr, stderr=said, env=environ)
-    with ExitStack() as stack:
-        if drawn and child.stdout and child.stderr:
-            stack.enter_context(lines_above(child.stdout, drawn))
-            stack.enter_context(lines_above(child.stderr, drawn))
+    child = group.start(command, stdout=said, stderr=subprocess.STDOUT, env=environ)
+    with lines_above(child.stdout, drawn) if drawn and child.stdout else nullcontext():
         try:
             yield
         finally:
