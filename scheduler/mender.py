@@ -12,7 +12,7 @@ from rlm.core.run import State, Trigger, started_at_of
 from rlm.ledger.control import BY_FILE, What
 from rlm.ledger.inspection import inspect
 from rlm.ledger.quarantine import Successor
-from rlm.processes.grace import longest_call
+from rlm.processes.signals import longest_call
 from scheduler.ticks import open_run
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from rlm.core.endpoint import all_limited, in_force
 from rlm.core.errors import StoreUnfitError
 from rlm.ledger.dataloss import Continuity
 from rlm.ledger.fitness import require_fit
-from rlm.processes.grace import longest_call
+from rlm.processes.signals import longest_call
 from scheduler.mender import Mender
 
 if TYPE_CHECKING:

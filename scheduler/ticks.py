@@ -14,9 +14,9 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from rlm import telemetry
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.compliance import full_seconds
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, make_run_id
+from rlm.core.window import full_seconds
 from rlm.plan.waits import GAP_SECONDS, Obstacle
 
 if TYPE_CHECKING:

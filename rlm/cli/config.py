@@ -60,7 +60,7 @@ def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_ru
     is there is never overwritten without --force. Says what to type next.
     """
     from rlm.settings import load_settings
-    from rlm.settings.reference import PROCFILE, configuration_template, environment_template
+    from rlm.settings.templates import PROCFILE, configuration_template, environment_template
 
     files = {"rlm.toml": configuration_template(), "Procfile": PROCFILE, _ENV_EXAMPLE: environment_template()}
     there = [name for name in files if (directory / name).exists()]

@@ -17,8 +17,8 @@ from rlm.cli.status import detached, look_once
 from rlm.core.clock import system_clock
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
-from rlm.processes.grace import group_grace
 from rlm.processes.group import ProcessGroup
+from rlm.processes.signals import group_grace
 from rlm.terminal.live import Drawn, Lines, lines_above, progress_aside
 from rlm.terminal.record import changes, line_of, picture_of
 from rlm.terminal.words import is_open

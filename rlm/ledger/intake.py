@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
-from rlm.core.event import MAX_PRIORITY, BadItemError, Excerpt, Excerpting, decode_item, encode_letter
+from rlm.core.event import MAX_PRIORITY, BadItemError, Excerpt, decode_item, encode_letter
 from rlm.core.failpoints import crash_point
 from rlm.core.text import is_name
 from rlm.ledger.connect import translated, translating
@@ -123,11 +123,11 @@ class Intake(Part):
         """
         crash_point("drain.giant_aside")
         size = self._staged.size(name)
-        excerpting = Excerpting(size)
+        excerpt = Excerpt(size)
         for piece in self._staged.pieces(name):
-            excerpting.add(piece)
+            excerpt.add(piece)
             yield 0
-        letter = _letter(excerpting.excerpt(), BadItemError.too_large(size, self._max_item_bytes), run_id)
+        letter = _letter(excerpt, BadItemError.too_large(size, self._max_item_bytes), run_id)
         names = self._keys
         keys = [
             names.lease,

@@ -15,8 +15,8 @@ from rlm.core.errors import RunError
 from rlm.ledger import Store, open_store
 from rlm.ledger.embedded import running
 from rlm.ledger.processes import Role, WorkerState
-from rlm.processes.grace import group_grace
 from rlm.processes.group import ProcessGroup
+from rlm.processes.signals import group_grace
 from rlm.sandbox.configuration import demo_document, selftest_document
 from rlm.sandbox.mockapi import MockApi
 from rlm.settings import load_settings

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import PlainTextResponse
 
 from rlm.core.errors import ConfigurationError
-from rlm.settings import resolve_token
+from rlm.settings.secrets import resolve_token
 from rlm.settings.values import check_token_text
 
 if TYPE_CHECKING:

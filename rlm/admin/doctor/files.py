@@ -73,7 +73,7 @@ def _holds_secret(path: Path) -> bool:
     Raises:
         RLMError: it cannot be read.
     """
-    masked = [place for place, value in leaves(read_file(path)) if place and MASK in str(mask_value(place, value))]
+    masked = [place for place, value in leaves(read_file(path).file) if place and MASK in str(mask_value(place, value))]
     return any("headers" not in place or is_secret(str(place[-1])) for place in masked)
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from rlm.core.clock import isoformat
-from rlm.core.compliance import peaks
 from rlm.core.endpoint import Limit, all_limited
+from rlm.core.window import peaks
 from rlm.ledger.connect import MICROSECONDS, translated
 from rlm.ledger.control import limits_of
 from rlm.ledger.limiter import KEEP_SECONDS
 
 if TYPE_CHECKING:
-    from rlm.core.compliance import Peak
     from rlm.core.endpoint import Limited
+    from rlm.core.window import Peak
     from rlm.ledger import Store
 
 #: More slots than any window holds.
