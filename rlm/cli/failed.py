@@ -151,15 +151,13 @@ def show_letter(config: Path | None, handle: str | None, chosen: LetterFilter) -
 
 
 def _show_letter(raw: bytes) -> None:
-    from rlm.admin.letters import is_text, item_text
+    from rlm.admin.letters import item_text
 
     letter = msgspec.json.decode(raw)
     for name, value in letter.items():
         if name != "item":
             show(cut(safe_line(f"{name}: {'-' if value is None else value}"), ITEM_WIDTH))
     text = item_text(raw)
-    if not is_text(raw):  # its line breaks are its own, not layout
-        text = safe_line(text)
     show(f"item: {text[:ITEM_WIDTH]}")
     if len(text) > ITEM_WIDTH:
         show_words(f"... and {len(text) - ITEM_WIDTH:,} more characters, which --json has")
@@ -245,17 +243,16 @@ def _deal(
     deal: Callable[[Store, bytes], Outcome],
 ) -> None:
     """Retry or drop the letters named, or the oldest that fit, after asking; none if an id is unknown."""
-    from rlm.admin.letters import deal_with_oldest, hopeless, is_of_unknown_type
+    from rlm.admin.letters import count_unsendable, deal_with_oldest
 
     if bool(ids) == (how.every or bool(chosen)):
         raise click.UsageError(f"Name dead letters by their ids, or say which with options, or --all; {_LISTED}.")
     with store_of(config) as store:
-        types, most = store.settings.types, store.settings.queue.max_item_bytes
         named = list(_found_letters(store, ids).values())
-        total, left = len(named), 0
-        for raw in () if ids else filter(chosen.fits, store.letters.all()):
-            total += 1
-            left += done == "retried" and (is_of_unknown_type(raw, types) or bool(hopeless(raw, most)))
+        total = len(named) if ids else sum(map(chosen.fits, store.letters.all()))
+        left = 0
+        if done == "retried" and not ids:
+            left = count_unsendable(store, filter(chosen.fits, store.letters.all()))
         letters = counted(total - left, "dead letter")
         if how.dry_run:
             of_retry = {"left": [], "would_be_left": left} if done == "retried" else {}

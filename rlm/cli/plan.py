@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from rlm.admin.forecast import Forecast
     from rlm.admin.planning import Arrivals
-    from rlm.admin.whatif import Case
+    from rlm.admin.whatif import Case, Forecast
     from rlm.ledger import Store
     from rlm.ledger.reading.backlog import Backlog
     from rlm.settings import Settings
@@ -78,7 +77,6 @@ def plan(*, config: Path | None, **options: Any) -> None:
     the limit of its type and an open window. --windows plans one window after the other, each with what the last one
     left over and what arrives meanwhile: as many as in the last 20 runs, or as --arrivals says.
     """
-    from rlm.admin.forecast import forecast_of, look_ahead
     from rlm.admin.planning import measured_arrivals
     from rlm.settings import load_settings
 
@@ -98,9 +96,7 @@ def plan(*, config: Path | None, **options: Any) -> None:
         cases = _cases(store, other, asked)
         backlog = _backlog(store, numbers)
         arrivals = measured_arrivals(store).but(given) if asked.windows else None
-    found = [forecast_of(case, backlog) for case in cases]
-    if asked.windows and arrivals:
-        found = [look_ahead(one, backlog, arrivals, asked.windows) for one in found]
+    found = [case.forecast(backlog, arrivals, asked.windows or 0) for case in cases]
     _answer(found, backlog, arrivals)
 
 

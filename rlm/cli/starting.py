@@ -84,7 +84,7 @@ def conduct_here(
     """Conduct a run in this process, with a supervisor of its own if none is alive; return the record."""
     telemetry.set_up(store.settings, "conductor")
     require_fit(store, allow_volatile=allow_volatile)
-    from scheduler.byhand import HandConductor  # Sentry is set up before a broker is built
+    from scheduler.leader import HandConductor  # Sentry is set up before a broker is built
 
     conductor = HandConductor(store, wakeup, stop, allow_volatile=allow_volatile)
     with ExitStack() as stack:
@@ -135,7 +135,7 @@ def await_close(store: Store, run: Run, wakeup: Wakeup, stop: StopSignals) -> di
         if stop.graceful:
             raise CommandError(f"Run {run.id} is being cancelled; see `rlm status`.", ExitCode.INTERRUPTED)
         if system_clock.monotonic() > until and store.leases.holder() is None:
-            from scheduler.byhand import HandConductor
+            from scheduler.leader import HandConductor
 
             conductor = HandConductor(store, wakeup, stop, allow_volatile=True)  # whatever opened it may close
             try:
