@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rlm.cli.options import JSON, STANDARD
 from rlm.cli.printing import say, say_error, show_words
 from rlm.core.errors import (
     AmbiguousRunError,
@@ -22,16 +23,11 @@ from rlm.core.errors import (
 from rlm.core.text import safe_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from rlm.ledger import Store
     from rlm.settings import Settings
-
-#: Time for a scheduler to take up a request, or for a conductor to answer a cancel, seconds.
-ANSWER_SECONDS = 5.0
-#: Time between two looks for that, seconds.
-POLL_SECONDS = 0.05
 
 #: How long to wait for Redis before telling the user, seconds.
 PATIENCE_SECONDS = 2.0
@@ -77,6 +73,22 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def command(
+    *lines: str, name: str | None = None, group: click.Group | None = None, prints_data: bool = True
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Return a decorator for a command with examples, `--config`, `--debug` and, if it prints data, `--json`.
+
+    `name` is by default that of the function, and a command without a `group` is added to one elsewhere.
+    """
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        made = (group.command if group else click.command)(name, epilog=examples(*lines))(function)
+        made.params += [*STANDARD, JSON] if prints_data else STANDARD
+        return made
+
+    return decorate
+
+
 def examples(*lines: str) -> str:
     """Return the `epilog` of a command: its examples, one a line."""
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
@@ -101,19 +113,11 @@ class CommandError(click.ClickException):
         self.exit_code = int(code)  # type: ignore[misc]  # click's own way
 
     def show(self, file: Any = None) -> None:  # noqa: ARG002  # click's signature
-        """Print the message like any other error."""
-        say_error(self.message)
-
-
-class InterruptedCommandError(CommandError):
-    """Raised to end an interrupted command, with a message about what it leaves behind."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, ExitCode.INTERRUPTED)
-
-    def show(self, file: Any = None) -> None:  # noqa: ARG002  # click's signature
-        """Print the message without calling it an error."""
-        say(self.message)
+        """Print the message like any other error; that of an interrupted command says what it leaves behind."""
+        if self.exit_code == ExitCode.INTERRUPTED:
+            say(self.message)
+        else:
+            say_error(self.message)
 
 
 def confirm(question: str, done: str = "removed") -> None:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import examples
-from rlm.cli.options import config_option
+from rlm.cli.common import command
 from rlm.cli.printing import show
 
 if TYPE_CHECKING:
@@ -54,15 +53,13 @@ complete -o nosort -F _rlm_completion rlm
 """
 
 
-@click.command(
-    epilog=examples(
-        "echo 'eval \"$(rlm completion bash)\"' >> ~/.bashrc",
-        "echo 'eval \"$(rlm completion zsh)\"' >> ~/.zshrc",
-        "rlm completion fish > ~/.config/fish/completions/rlm.fish",
-    )
+@command(
+    "echo 'eval \"$(rlm completion bash)\"' >> ~/.bashrc",
+    "echo 'eval \"$(rlm completion zsh)\"' >> ~/.zshrc",
+    "rlm completion fish > ~/.config/fish/completions/rlm.fish",
+    prints_data=False,
 )
 @click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(("bash", "zsh", "fish")))
-@config_option
 def completion(config: Path | None, shell: str) -> None:
     """Print the script that completes commands, options and names in a shell.
 
@@ -72,7 +69,7 @@ def completion(config: Path | None, shell: str) -> None:
     Where the script goes: the examples below, then a new shell. With zsh the line stands after `compinit`; bash has to
     be 4.4 or later.
     """
-    from click.shell_completion import get_completion_class
+    from click.shell_completion import ShellComplete, get_completion_class
 
     from rlm.cli.group import COMPLETE_VARIABLE, rlm  # which imports this module
 
@@ -80,52 +77,38 @@ def completion(config: Path | None, shell: str) -> None:
         from rlm.settings import load_settings
 
         load_settings(config)  # the script needs nothing of it, but a faulty file is reported
-    found = get_completion_class(shell)
-    if found is None:  # click has all three
-        raise click.UsageError(f"click has no completion for {shell}")
-    script = found(rlm, {}, "rlm", COMPLETE_VARIABLE)
+    kind = get_completion_class(shell) or ShellComplete  # click has all three
+    script = kind(rlm, {}, "rlm", COMPLETE_VARIABLE)
     show((BASH if shell == "bash" else script.source_template) % script.source_vars())
 
 
-def _of_settings(names: Callable[[Settings], Iterable[str]]) -> Complete:
-    """Make a completion from the settings."""
+def _completing(names: Callable[[Settings], Iterable[str]]) -> Complete:
+    """Make a completion from the names that there are by the settings, or by their store."""
 
     def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+        from rlm.settings import load_settings
+
+        given = ctx.params.get("ids") or ()  # dead letters that the command line names already
         try:
-            return _offered(names(_settings(ctx)), incomplete)
+            found = names(load_settings(ctx.params.get("config")))
+            return [one for one in found if one.startswith(incomplete) and _WORD.fullmatch(one) and one not in given]
         except Exception:  # noqa: BLE001  # a shell is no place for any error
             return []
 
     return complete
 
 
-def _of_store(names: Callable[[Store], Iterable[str]]) -> Complete:
-    """Make a completion from the store, if it answers."""
+def _in_store(names: Callable[[Store], Iterable[str]]) -> Callable[[Settings], Iterable[str]]:
+    """Make a source of names that asks the store, if it answers."""
 
-    def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    def find(settings: Settings) -> Iterable[str]:
         from rlm.ledger import Store
 
-        try:
-            settings = _settings(ctx)
-            url = _url(settings)
-            if url is None:
-                return []
+        if (url := _url(settings)) is not None:
             with closing(Store(settings, url, answer_seconds=ANSWER_SECONDS)) as store:
-                return _offered(islice(names(store), MOST), incomplete)
-        except Exception:  # noqa: BLE001  # see above
-            return []
+                yield from islice(names(store), MOST)
 
-    return complete
-
-
-def _offered(names: Iterable[str], incomplete: str) -> list[str]:
-    return [name for name in names if name.startswith(incomplete) and _WORD.fullmatch(name)]
-
-
-def _settings(ctx: click.Context) -> Settings:
-    from rlm.settings import load_settings
-
-    return load_settings(ctx.params.get("config"))
+    return find
 
 
 def _url(settings: Settings) -> str | None:
@@ -138,35 +121,23 @@ def _url(settings: Settings) -> str | None:
     return EmbeddedServer(settings.data_dir).url if running(settings.data_dir) else None
 
 
-def _look_for_runs(store: Store) -> Iterable[str]:
-    yield from _look_for_open_run(store)
-    yield from store.runs.history(MOST)
-
-
-def _look_for_open_run(store: Store) -> Iterable[str]:
+def _open_run(store: Store) -> Iterable[str]:
     run = store.runs.current()
-    if run is not None:
-        yield run.id
+    return [run.id] if run else []
 
 
-def _look_for_letters(store: Store) -> Iterable[str]:
+def _letters(store: Store) -> Iterable[str]:
     from rlm.admin.letters import handle_of
 
     return map(handle_of, store.letters.all())
 
 
-run_ids = _of_store(_look_for_runs)
-open_run_id = _of_store(_look_for_open_run)
-limited_names = _of_settings(lambda settings: [*settings.endpoints, *settings.budgets])
-endpoint_names = _of_settings(lambda settings: settings.endpoints)
-type_names = _of_settings(lambda settings: settings.types)
-type_counts = _of_settings(lambda settings: [f"{name}=" for name in settings.types])
-setting_keys = _of_settings(lambda settings: [one.key for one in settings.shown])
-setting_values = _of_settings(lambda settings: [f"{one.key}=" for one in settings.shown])
-_letters = _of_store(_look_for_letters)
-
-
-def letter_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete with the newest dead letters that the command line does not name yet."""
-    given = ctx.params.get("ids") or ()
-    return [one for one in _letters(ctx, param, incomplete) if one not in given]
+run_ids = _completing(_in_store(lambda store: [*_open_run(store), *store.runs.history(MOST)]))
+open_run_id = _completing(_in_store(_open_run))
+letter_ids = _completing(_in_store(_letters))
+limited_names = _completing(lambda settings: [*settings.endpoints, *settings.budgets])
+endpoint_names = _completing(lambda settings: settings.endpoints)
+type_names = _completing(lambda settings: settings.types)
+type_counts = _completing(lambda settings: [f"{name}=" for name in settings.types])
+setting_keys = _completing(lambda settings: [one.key for one in settings.shown])
+setting_values = _completing(lambda settings: [f"{one.key}=" for one in settings.shown])

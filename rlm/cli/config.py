@@ -7,14 +7,14 @@ import re
 import shlex
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import CommandError, ExitCode, Group, confirm, examples
+from rlm.cli.common import CommandError, ExitCode, Group, command, confirm
 from rlm.cli.completion import setting_keys
-from rlm.cli.options import config_option, json_option, yes_option
-from rlm.cli.printing import print_json, room, say, show, show_words, styled, table, width_of
+from rlm.cli.options import yes_option
+from rlm.cli.printing import print_json, room, say, show, show_words, styled, table, wants_json, width_of
 from rlm.core.errors import ConfigurationError, UnsafeError
 from rlm.core.files import replace_in, weakness
 from rlm.core.text import counted, safe_line
@@ -43,58 +43,39 @@ says whether it can be used, and `rlm doctor` whether all is well."""
 _TABLE = re.compile(r"(?:((?:types|budgets)\.(?:\"[^\"]*\"|[^.\"]+)|[a-z]+)\.)?(.*)", re.DOTALL)
 
 
-@click.command(
-    epilog=examples(
-        "rlm init                     # here",
-        "rlm init /etc/rlm",
-        "rlm init --dry-run           # print what would be written",
-        "rlm init --force             # write anew what is there, after asking",
-    )
+@command(
+    "rlm init                     # here",
+    "rlm init /etc/rlm",
+    "rlm init --dry-run           # print what would be written",
+    "rlm init --force             # write anew what is there, after asking",
 )
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=".", metavar="[DIRECTORY]")
 @click.option("--force", is_flag=True, help="Overwrite files that are there; asks first.")
 @yes_option
 @click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
-@config_option
-@json_option
-def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
+def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_run: bool) -> None:
     """Write a commented rlm.toml, a Procfile and .env.example to begin with.
 
     They have every setting with its meaning and its default, so nothing has to be changed for a first run. A file that
     is there is never overwritten without --force. Says what to type next.
     """
-    files = _files()
+    from rlm.settings import load_settings
+    from rlm.settings.templates import PROCFILE, configuration_template, environment_template
+
+    files = {"rlm.toml": configuration_template(), "Procfile": PROCFILE, _ENV_EXAMPLE: environment_template()}
     there = [name for name in files if (directory / name).exists()]
     kept = [] if force else there
-    written = [name for name in files if name not in kept]
+    written = {name: text for name, text in files.items() if name not in kept}
     if config is not None:
-        from rlm.settings import load_settings
-
         load_settings(config)  # nothing of it is used, but a faulty file is reported
     if force and there and not yes and not dry_run:
         confirm(f"Overwrite {counted(len(there), 'file')} in {directory.absolute()}: {', '.join(there)}?", "written")
     if not dry_run:
-        _write(directory, {name: files[name] for name in written})
-    if as_json:
-        print_json({"directory": str(directory.absolute()), "written": written, "kept": kept, "dry_run": dry_run})
-    elif dry_run:
-        _show_files(directory, {name: files[name] for name in written}, kept)
-    else:
-        _tell(directory, written, kept)
-
-
-def _files() -> dict[str, str]:
-    from rlm.settings.templates import (
-        PROCFILE,
-        configuration_template,
-        environment_template,
-    )
-
-    return {
-        "rlm.toml": configuration_template(),
-        "Procfile": PROCFILE,
-        _ENV_EXAMPLE: environment_template(),
-    }
+        _write(directory, written)
+    found = {"directory": str(directory.absolute()), "written": list(written), "kept": kept}
+    print_json({**found, "dry_run": dry_run})
+    if not wants_json():
+        _tell(directory, written, kept, dry_run=dry_run)
 
 
 def _write(directory: Path, files: Mapping[str, str]) -> None:
@@ -121,20 +102,21 @@ def _write_whole(path: Path, text: str, mode: int) -> None:
         os.close(directory)
 
 
-def _show_files(directory: Path, files: Mapping[str, str], kept: list[str]) -> None:
-    """Print the files on stdout, and their names on stderr."""
+def _tell(directory: Path, written: Mapping[str, str], kept: list[str], *, dry_run: bool) -> None:
+    """Say which files were written; in a dry run print them on stdout, and their names on stderr."""
     for name in kept:
-        say(f"{directory / name} is there and would be kept; --force would overwrite it.")
-    for name, text in files.items():
-        say(f"{directory / name} would be written:")
-        show(text)
-
-
-def _tell(directory: Path, written: list[str], kept: list[str]) -> None:
-    for name in kept:
-        show(f"kept     {directory / name}, which is there; --force overwrites it")
-    for name in written:
-        show(f"written  {directory / name}")
+        if dry_run:
+            say(f"{directory / name} is there and would be kept; --force would overwrite it.")
+        else:
+            show(f"kept     {directory / name}, which is there; --force overwrites it")
+    for name, text in written.items():
+        if dry_run:
+            say(f"{directory / name} would be written:")
+            show(text)
+        else:
+            show(f"written  {directory / name}")
+    if dry_run:
+        return
     if directory.absolute() != Path.cwd():
         show()
         show_words(f"Go there, where the commands find it by themselves:  cd {shlex.quote(str(directory))}")
@@ -146,18 +128,15 @@ def config() -> None:
     """See the configuration and where each value comes from; check it."""
 
 
-@config.command(
-    "show",
-    epilog=examples(
-        "rlm config show",
-        "rlm config show run workers.max       # a section, a key",
-        "rlm config show --json | jq '.settings[\"redis.url\"]'",
-    ),
+@command(
+    "rlm config show",
+    "rlm config show run workers.max       # a section, a key",
+    "rlm config show --json | jq '.settings[\"redis.url\"]'",
+    name="show",
+    group=config,
 )
 @click.argument("keys", metavar="[KEY]...", nargs=-1, shell_complete=setting_keys)
-@config_option
-@json_option
-def show_settings(config: Path | None, keys: tuple[str, ...], as_json: bool) -> None:
+def show_settings(config: Path | None, keys: tuple[str, ...]) -> None:
     """Show every setting, its value, and where that comes from.
 
     That is "default", the file, or the name of an environment variable. KEY shows only that one, or all of a section or
@@ -167,17 +146,11 @@ def show_settings(config: Path | None, keys: tuple[str, ...], as_json: bool) -> 
 
     settings = load_settings(config)
     found = _chosen(settings.shown, keys)
-    if as_json:
-        values = {one.key: {"value": one.value, "from": one.where} for one in found}
-        print_json({"file": _source(settings), "revision": settings.revision, "settings": values})
-        return
+    values = {one.key: {"value": one.value, "from": one.where} for one in found}
+    file = settings.source and str(settings.source)
+    print_json({"file": file, "revision": settings.revision, "settings": values})
     where = f"The file is {settings.source}." if settings.source else "There is no file; `rlm init` writes one."
     show_words(f"{where} Revision {settings.revision}.")
-    _describe(found, settings)
-
-
-def _describe(found: Sequence[Shown], settings: Settings) -> None:
-    """Print settings grouped by table, as in the file."""
     tables: dict[str, list[list[str]]] = {}
     for one in found:
         name, key = _TABLE.fullmatch(one.key).groups()  # type: ignore[union-attr]  # it matches any text
@@ -187,7 +160,7 @@ def _describe(found: Sequence[Shown], settings: Settings) -> None:
         show()
         title = styled(f"[{name}]" if name else "other", "title").ljust(width)
         fitted = _fitted(rows, max(width, width_of(title)))
-        table([title, *[""] * (len(fitted[0]) - 1)], fitted, lambda _index: False, whole=True)
+        table([title, *[""] * (len(fitted[0]) - 1)], fitted, right=(), whole=True)
 
 
 def _fitted(rows: list[list[str]], width: int) -> list[list[str]]:
@@ -200,7 +173,6 @@ def _fitted(rows: list[list[str]], width: int) -> list[list[str]]:
 
 
 def _chosen(shown: Sequence[Shown], keys: Sequence[str]) -> list[Shown]:
-    """Return the settings that `keys` name, all if there is no key."""
     from rlm.settings.faults import close_match, did_you_mean
 
     for key in keys:
@@ -224,12 +196,8 @@ def _row(one: Shown, settings: Settings) -> list[str]:
     return [value, styled(safe_line(where), "dim" if where == "default" else "busy")]
 
 
-@config.command(
-    epilog=examples("rlm config check", "rlm config check --config /etc/rlm/rlm.toml && systemctl restart rlm")
-)
-@config_option
-@json_option
-def check(config: Path | None, as_json: bool) -> None:
+@command("rlm config check", "rlm config check --config /etc/rlm/rlm.toml && systemctl restart rlm", group=config)
+def check(config: Path | None) -> None:
     """Check whether the configuration can be used; print everything that is wrong with it. Starts and asks nothing.
 
     Exits with 2 if anything is wrong.
@@ -239,23 +207,12 @@ def check(config: Path | None, as_json: bool) -> None:
     try:
         settings = load_settings(config)
     except ConfigurationError as error:
-        if not as_json:
-            raise
         print_json({"ok": False, "file": None, "faults": str(error).splitlines()})
-        raise SystemExit(int(ExitCode.USAGE)) from error
-    if as_json:
-        print_json({"ok": True, "file": _source(settings), "faults": []})
-        return
-    facts: list[Any] = [
-        counted(len(settings.types), "type"),
-        counted(len(settings.endpoints), "endpoint"),
-        counted(len(settings.budgets), "budget"),
-    ]
+        raise
+    print_json({"ok": True, "file": settings.source and str(settings.source), "faults": []})
+    named = {"type": settings.types, "endpoint": settings.endpoints, "budget": settings.budgets}
+    facts = ", ".join(counted(len(found), noun) for noun, found in named.items())
     what = f"The configuration {settings.source}" if settings.source else "The built-in configuration"
-    show_words(f"{styled('ok', 'ok')}  {what} can be used: {', '.join(facts)}. Revision {settings.revision}.")
+    show_words(f"{styled('ok', 'ok')}  {what} can be used: {facts}. Revision {settings.revision}.")
     if settings.source is None:
         show_words("There is no rlm.toml here; `rlm init` writes one to begin with.")
-
-
-def _source(settings: Settings) -> str | None:
-    return str(settings.source) if settings.source else None

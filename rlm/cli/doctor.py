@@ -7,37 +7,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import ExitCode, examples, store_of, tell_new_server
-from rlm.cli.options import Duration, config_option, json_option, volatile_option
+from rlm.cli.common import ExitCode, command, store_of, tell_new_server
+from rlm.cli.options import Duration, volatile_option
 from rlm.cli.printing import print_json, show, show_verdict, show_words, styled, table
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     from rlm.ledger.fitness import Finding
 
 #: The verdict for each severity, on the screen and in the JSON.
 VERDICTS = {"warning": "warn", "error": "fail"}
-_WORST_FIRST = ["fail", "warn", "ok"]
 
 
-@click.command(
-    epilog=examples(
-        "rlm doctor",
-        "rlm doctor -v                      # what is well, too",
-        "rlm doctor --strict                # in a health check: warnings count, too",
-        "rlm doctor --json | jq '.findings[] | select(.ok | not)'",
-    )
+@command(
+    "rlm doctor",
+    "rlm doctor -v                      # what is well, too",
+    "rlm doctor --strict                # in a health check: warnings count, too",
+    "rlm doctor --json | jq '.findings[] | select(.ok | not)'",
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 where there is a warning, too.")
 @click.option("--verbose", "-v", is_flag=True, help="Show what is well, too, each on a line.")
 @volatile_option
-@config_option
-@json_option
-def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: bool, as_json: bool) -> None:
+def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: bool) -> None:
     """Check the installation; say what is wrong and what to do: what failed first, then warnings.
 
     Looks at the configuration and who may read it, Sentry, whether each endpoint can be connected to, Redis (fit,
@@ -53,16 +48,18 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
     try:
         settings = load_settings(config)
     except ConfigurationError as error:
-        _print(_without(error, config, allow_volatile=allow_volatile), as_json=as_json, verbose=verbose)
+        _print(_without(error, config, allow_volatile=allow_volatile), verbose=verbose)
         raise
     tell_new_server(settings)
-    findings = list(examine(settings, allow_volatile=allow_volatile))
-    _print(findings, as_json=as_json, verbose=verbose)
-    if code := _exit_code(findings, strict=strict):
-        raise SystemExit(int(code))
+    found = _print(examine(settings, allow_volatile=allow_volatile), verbose=verbose)
+    failed = [one["name"] for one in found if one["verdict"] == "fail"]
+    if any(name.split(".")[0] == "redis" for name in failed):
+        raise SystemExit(int(ExitCode.REDIS))
+    if failed or (strict and not all(one["ok"] for one in found)):
+        raise SystemExit(int(ExitCode.FAILED))
 
 
-def _without(error: ConfigurationError, config: Path | None, *, allow_volatile: bool) -> list[Finding]:
+def _without(error: ConfigurationError, config: Path | None, *, allow_volatile: bool) -> Iterable[Finding]:
     """Examine what can be examined without a valid configuration; `error` says what is wrong with it."""
     from rlm.admin.doctor import examine_without
     from rlm.settings import load_sound
@@ -72,75 +69,43 @@ def _without(error: ConfigurationError, config: Path | None, *, allow_volatile: 
         file = choose_file(config, os.environ)
     except ConfigurationError:  # there is no such file
         file = None
-    return list(examine_without(error, file, load_sound(config), allow_volatile=allow_volatile))
+    return examine_without(error, file, load_sound(config), allow_volatile=allow_volatile)
 
 
-def _exit_code(findings: Sequence[Finding], *, strict: bool) -> ExitCode:
-    failed = [found for found in findings if verdict(found) == "fail"]
-    if any(found.name.split(".")[0] == "redis" for found in failed):
-        return ExitCode.REDIS
-    if failed or (strict and not all(found.ok for found in findings)):
-        return ExitCode.FAILED
-    return ExitCode.DONE
-
-
-def verdict(found: Finding) -> str:
-    """Return `ok`, `warn` or `fail` for a finding."""
-    return "ok" if found.ok else VERDICTS[found.severity.value]
-
-
-def _print(findings: Sequence[Finding], *, as_json: bool, verbose: bool) -> None:
-    if as_json:
-        ok = not any(verdict(found) == "fail" for found in findings)
-        print_json({"ok": ok, "findings": [_as_json(found) for found in findings]})
-    else:
-        _describe(findings, verbose=verbose)
-
-
-def _as_json(found: Finding) -> dict[str, Any]:
-    return {
-        "name": found.name,
-        "ok": found.ok,
-        "verdict": verdict(found),
-        "severity": None if found.ok else found.severity.value,
-        "message": found.message,
-        "remedy": found.remedy,
-    }
-
-
-def _describe(findings: Sequence[Finding], *, verbose: bool) -> None:
-    """Print the findings, the worst first; what is well takes one line unless `verbose`."""
-    shown = sorted((one for one in findings if verbose or not one.ok), key=lambda one: _WORST_FIRST.index(verdict(one)))
-    names = max((len(safe_line(found.name)) for found in shown), default=0)
-    for found in shown:
-        show_verdict(verdict(found), found.name, found.message, "" if found.ok else found.remedy, names)
-    if well := sum(found.ok for found in findings) if not verbose else 0:
+def _print(findings: Iterable[Finding], *, verbose: bool) -> list[dict[str, Any]]:
+    """Print the findings, the worst first, and return their documents; what is well takes one line unless `verbose`."""
+    found: list[dict[str, Any]] = [
+        {
+            "name": one.name,
+            "ok": one.ok,
+            "verdict": "ok" if one.ok else VERDICTS[one.severity.value],
+            "severity": None if one.ok else one.severity.value,
+            "message": one.message,
+            "remedy": one.remedy,
+        }
+        for one in findings
+    ]
+    print_json({"ok": all(one["verdict"] != "fail" for one in found), "findings": found})
+    shown = [one for verdict in ("fail", "warn", "ok") for one in found if one["verdict"] == verdict]
+    shown = [one for one in shown if verbose or not one["ok"]]
+    names = max((len(safe_line(one["name"])) for one in shown), default=0)
+    for one in shown:
+        show_verdict(one["verdict"], one["name"], one["message"], "" if one["ok"] else one["remedy"], names)
+    if well := len(found) - len(shown):
         show(f"{styled('ok', 'ok')}    {counted(well, 'check')} found nothing wrong; -v shows each")
     show()
-    show(_summary([verdict(found) for found in findings]))
-
-
-def _summary(verdicts: Sequence[str]) -> str:
+    verdicts = [one["verdict"] for one in found]
     errors, warnings = verdicts.count("fail"), verdicts.count("warn")
-    if not errors and not warnings:
-        return styled("All is well.", "ok")
-    kind = "error" if errors else "warn"
-    return styled(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}.", kind)
+    words = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}." if errors or warnings else "All is well."
+    show(styled(words, "error" if errors else "warn" if warnings else "ok"))
+    return found
 
 
-@click.command(epilog=examples("rlm compliance", "rlm compliance --since 2d --json | jq .ok"))
+@command("rlm compliance", "rlm compliance --since 2d --json | jq .ok")
 @click.option(
-    "--since",
-    "since_seconds",
-    type=Duration(),
-    metavar="DURATION",
-    default="24h",
-    show_default=True,
-    help="How far to look back.",
+    "--since", type=Duration(), metavar="DURATION", default="24h", show_default=True, help="How far to look back."
 )
-@config_option
-@json_option
-def compliance(config: Path | None, since_seconds: float, as_json: bool) -> None:
+def compliance(config: Path | None, since: float) -> None:
     """Show the most calls in any period, by endpoint and budget, against its limit. Exits with 1 if one was exceeded.
 
     Counted are the calls that RLM sent, when it sent them, by the clock of Redis, not what a server read.
@@ -148,21 +113,25 @@ def compliance(config: Path | None, since_seconds: float, as_json: bool) -> None
     from rlm.ledger.reading.compliance import compliance as judge
 
     with store_of(config) as store:
-        found = judge(store, since_seconds)
-    print_json(found) if as_json else _describe_calls(found)
-    if not found["ok"]:
-        raise SystemExit(int(ExitCode.FAILED))
-
-
-def _describe_calls(found: dict[str, Any]) -> None:
+        found = judge(store, since)
+    print_json(found)
     entries = {**found["by_endpoint"], **found["by_budget"]}
-    rows = [_rule_row(name, one, rule) for name, one in entries.items() for rule in one["rules"]]
-    table(
-        ["endpoint or budget", "calls", "most", "of", "in any", "last call of those", "verdict", ""],
-        rows,
-        lambda index: index in {1, 2, 3},
-        spare=["last call of those"],
-    )
+    rows = [
+        [
+            name,
+            f"{one['calls']:,}",
+            f"{rule['most']:,}",
+            f"{rule['amount']:,}",
+            f"{rule['period_seconds']:g} s",
+            rule["at"] or "-",
+            styled("EXCEEDED", "error") if rule["exceeded"] else styled("ok", "ok"),
+            "" if rule["in_force"] else "an earlier limit",
+        ]
+        for name, one in entries.items()
+        for rule in one["rules"]
+    ]
+    headings = ["endpoint or budget", "calls", "most", "of", "in any", "last call of those", "verdict", ""]
+    table(headings, rows, right=["calls", "most", "of"], spare=["last call of those"])
     show()
     if found["ok"]:
         show_words(f"No limit was exceeded since {found['known_from']}.")
@@ -171,16 +140,5 @@ def _describe_calls(found: dict[str, Any]) -> None:
         show_words(f"{styled('EXCEEDED', 'error')} since {found['from']}: {', '.join(over)}.")
     if found["known_why"]:
         show_words(f"{found['known_why']}. Of calls before {found['known_from']} nothing or not all is known.")
-
-
-def _rule_row(name: str, one: dict[str, Any], rule: dict[str, Any]) -> list[str]:
-    return [
-        name,
-        f"{one['calls']:,}",
-        f"{rule['most']:,}",
-        f"{rule['amount']:,}",
-        f"{rule['period_seconds']:g} s",
-        rule["at"] or "-",
-        styled("EXCEEDED", "error") if rule["exceeded"] else styled("ok", "ok"),
-        "" if rule["in_force"] else "an earlier limit",
-    ]
+    if not found["ok"]:
+        raise SystemExit(int(ExitCode.FAILED))

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import CommandError, ExitCode, Group, examples, store_of
+from rlm.cli.common import CommandError, ExitCode, Group, command, store_of
 from rlm.cli.completion import limited_names, type_names
-from rlm.cli.options import Duration, config_option, json_option, number_argument
+from rlm.cli.options import Duration, number_argument
 from rlm.cli.printing import print_json, say, show, show_words, styled, table
 from rlm.core.errors import StoreError
 from rlm.core.text import counted, span
@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from rlm.core.endpoint import Limited
     from rlm.ledger import Store
 
-#: The longest pause that ends by itself, seconds.
-LONGEST_PAUSE_SECONDS = 366 * 86_400.0
 #: The style of each health; any other is a warning.
 _LOOKS = {"ok": "ok", "full": "ok", "resting": "error", "held": "error"}
+
+
+@click.group(cls=Group)
+def endpoint() -> None:
+    """See the endpoints and budgets; pause, resume, change a limit."""
+
 
 _names_argument = click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=limited_names)
 _type_option = click.option(
@@ -32,27 +36,18 @@ _type_option = click.option(
 )
 
 
-@click.command(
-    epilog=examples(
-        "rlm endpoint pause rebalance_api",
-        "rlm endpoint pause rebalance_api balance_api --for 10m",
-        "rlm endpoint pause 'overflow_*'    # quoted, or the shell takes the pattern for one of file names",
-    )
+@command(
+    "rlm endpoint pause rebalance_api",
+    "rlm endpoint pause rebalance_api balance_api --for 10m",
+    "rlm endpoint pause 'overflow_*'    # quoted, or the shell takes the pattern for one of file names",
+    group=endpoint,
 )
 @_names_argument
 @_type_option
 @click.option(
-    "--for",
-    "seconds",
-    type=Duration(longest=LONGEST_PAUSE_SECONDS),
-    metavar="DURATION",
-    help="How long; else until resumed.",
+    "--for", "seconds", type=Duration(longest=366 * 86_400.0), metavar="DURATION", help="How long; else until resumed."
 )
-@config_option
-@json_option
-def pause(
-    config: Path | None, names: tuple[str, ...], type_name: str | None, seconds: float | None, as_json: bool
-) -> None:
+def pause(config: Path | None, names: tuple[str, ...], type_name: str | None, seconds: float | None) -> None:
     """Send no new call to endpoints, or to any of a budget.
 
     NAME is that of an endpoint or a budget, or a pattern of endpoints (`*`, `?`). The others take their share. It holds
@@ -64,9 +59,6 @@ def pause(
         return {"name": one.name, "paused_seconds": seconds, "by": by}
 
     changed = _change(config, names, type_name, change)
-    if as_json:
-        _print_changed(changed, names)
-        return
     are, them = ("is", "it") if len(changed) == 1 else ("are", "them")
     paused = [one["name"] for one in changed]
     by_hand = f"`rlm endpoint resume {' '.join(paused)}`"
@@ -75,12 +67,10 @@ def pause(
     show_words(f"Calls under way are not cut; no new one is sent to {them}.")
 
 
-@click.command(epilog=examples("rlm endpoint resume rebalance_api", "rlm endpoint resume --type REBALANCE_NEEDED"))
+@command("rlm endpoint resume rebalance_api", "rlm endpoint resume --type REBALANCE_NEEDED", group=endpoint)
 @_names_argument
 @_type_option
-@config_option
-@json_option
-def resume(config: Path | None, names: tuple[str, ...], type_name: str | None, as_json: bool) -> None:
+def resume(config: Path | None, names: tuple[str, ...], type_name: str | None) -> None:
     """End a pause, and a rest for what endpoints answered.
 
     NAME is that of an endpoint or a budget, or a pattern of endpoints (`*`, `?`). Where one was throttled or failing,
@@ -100,9 +90,6 @@ def resume(config: Path | None, names: tuple[str, ...], type_name: str | None, a
         }
 
     changed = _change(config, names, type_name, change)
-    if as_json:
-        _print_changed(changed, names)
-        return
     for told, alike in names_alike(changed, ("paused", "rested", "probing")):
         if alike["paused"]:
             show_words(f"No longer paused: {told}.")
@@ -117,19 +104,16 @@ def resume(config: Path | None, names: tuple[str, ...], type_name: str | None, a
             show_words(f"{one['name']} is held for another {span(held)}: its window cannot be trusted before.")
 
 
-@click.command(
-    epilog=examples(
-        "rlm endpoint limit rebalance_api 20/minute",
-        'rlm endpoint limit rebalance_api "5/second; 1000/hour"',
-        "rlm endpoint limit --type REBALANCE_NEEDED 20/minute    # of each of its endpoints",
-    )
+@command(
+    "rlm endpoint limit rebalance_api 20/minute",
+    'rlm endpoint limit rebalance_api "5/second; 1000/hour"',
+    "rlm endpoint limit --type REBALANCE_NEEDED 20/minute    # of each of its endpoints",
+    group=endpoint,
 )
 @_names_argument
 @click.argument("rate", metavar="RATE")
 @_type_option
-@config_option
-@json_option
-def limit(config: Path | None, names: tuple[str, ...], rate: str, type_name: str | None, as_json: bool) -> None:
+def limit(config: Path | None, names: tuple[str, ...], rate: str, type_name: str | None) -> None:
     """Change the limit of endpoints or budgets now, of each to RATE.
 
     NAME is that of an endpoint or a budget, or a pattern of endpoints (`*`, `?`). RATE is written as in the file:
@@ -147,9 +131,6 @@ def limit(config: Path | None, names: tuple[str, ...], rate: str, type_name: str
         return {"name": one.name, "from": store.control.limit(one, rate, by), "to": rate, "by": by}
 
     changed = _change(config, names, type_name, change)
-    if as_json:
-        _print_changed(changed, names)
-        return
     for told, alike in names_alike(changed, ("from",)):
         if alike["from"] == rate:
             show_words(f"The limit of {told} was {rate} already; nothing was changed.")
@@ -175,7 +156,10 @@ def _change(
     type_name: str | None,
     change: Callable[[Store, Limited, str], dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Change each endpoint in turn, or none if a name is unknown; return what `change` returned."""
+    """Change each endpoint in turn, or none if a name is unknown; return what `change` returned.
+
+    The JSON is the document of the one that was named, else all under `endpoints`.
+    """
     from rlm.admin.endpoints import choose_limited, who
 
     if not names and type_name is None:
@@ -190,31 +174,15 @@ def _change(
                     done = ", ".join(each["name"] for each in changed)
                     say(f"{counted(len(changed), 'change')} had been made before this: {done}.")
                 raise
+    alone = [one["name"] for one in changed] == list(names)
+    print_json(changed[0] if alone and len(changed) == 1 else {"endpoints": changed})
     return changed
 
 
-def _print_changed(changed: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
-    """Print the document of the one that was named, or all under `endpoints`."""
-    alone = [one["name"] for one in changed] == list(names)
-    print_json(changed[0] if alone and len(changed) == 1 else {"endpoints": changed})
-
-
-@click.group(cls=Group)
-def endpoint() -> None:
-    """See the endpoints and budgets; pause, resume, change a limit."""
-
-
-endpoint.add_command(pause)
-endpoint.add_command(resume)
-endpoint.add_command(limit)
-
-
-@endpoint.command(
-    "list", epilog=examples("rlm endpoint list", "rlm endpoint list --json | jq '.[] | select(.health != \"ok\")'")
+@command(
+    "rlm endpoint list", "rlm endpoint list --json | jq '.[] | select(.health != \"ok\")'", name="list", group=endpoint
 )
-@config_option
-@json_option
-def list_endpoints(config: Path | None, as_json: bool) -> None:
+def list_endpoints(config: Path | None) -> None:
     """List endpoints and budgets: limit, calls used and free, health.
 
     Next is when a slot is free, "-" where it is paused until resumed.
@@ -223,13 +191,11 @@ def list_endpoints(config: Path | None, as_json: bool) -> None:
 
     with store_of(config) as store:
         entries = endpoint_list(store)
-    if as_json:
-        print_json(entries)
-        return
+    print_json(entries)
     headings = ["name", "of", "limit", "used", "free", "next", "failures", "health"]
     healths = {entry["name"]: entry["health"] for entry in entries}
     rows = [_row(entry, healths) for entry in entries]
-    table(headings, rows, lambda index: 2 < index < 7, spare=["of", "failures"])  # noqa: PLR2004  # the numbers
+    table(headings, rows, right=["used", "free", "next", "failures"], spare=["of", "failures"])
     by_hand = [entry for entry in entries if entry["limit_by"] != "file"]
     if by_hand:
         show()
@@ -240,20 +206,14 @@ def list_endpoints(config: Path | None, as_json: bool) -> None:
         show_words(f"{names}: {alike['limit']} {told}.")
 
 
-def _row(entry: dict[str, Any], healths: Mapping[str, str]) -> list[str]:
+def _row(entry: dict[str, Any], healths: Mapping[str, str]) -> list[object]:
     wait = entry["next_slot_seconds"]
     budget_health = healths.get(entry["budget"] or "", "ok")
     told = "" if budget_health == "ok" else f"; its budget {entry['budget']} is {budget_health}"
-    return [
-        entry["name"],
-        f"budget of {counted(len(entry['types']), 'type')}" if entry["kind"] == "budget" else ", ".join(entry["types"]),
-        entry["limit"],
-        str(entry["used"]),
-        str(entry["free"]),
-        "now" if wait == 0 else span(wait),
-        str(entry["failures"]),
-        _health(entry) + told,
-    ]
+    of = f"budget of {counted(len(entry['types']), 'type')}" if entry["kind"] == "budget" else ", ".join(entry["types"])
+    at = "now" if wait == 0 else span(wait)
+    calls = [entry["limit"], entry["used"], entry["free"], at, entry["failures"]]
+    return [entry["name"], of, *calls, _health(entry) + told]
 
 
 def _health(entry: dict[str, Any]) -> str:
@@ -270,11 +230,9 @@ def _health(entry: dict[str, Any]) -> str:
     return " ".join(words)
 
 
-@endpoint.command(epilog=examples("rlm endpoint changes", "rlm endpoint changes 100 --json"))
+@command("rlm endpoint changes", "rlm endpoint changes 100 --json", group=endpoint)
 @number_argument
-@config_option
-@json_option
-def changes(config: Path | None, number: int, as_json: bool) -> None:
+def changes(config: Path | None, number: int) -> None:
     """List the last N changes (20), newest first.
 
     They are of limits, pauses and resumes. The newest 1000 are kept. That the file's limits were published for the
@@ -284,16 +242,12 @@ def changes(config: Path | None, number: int, as_json: bool) -> None:
 
     with store_of(config) as store:
         entries = changes_made(store, number)
-    if as_json:
-        print_json(entries)
-    elif not entries:
+    print_json(entries)
+    if not entries:
         show_words("Nothing was changed yet: limits are as the file has them.")
     else:
         names = ["at", "by", "name", "what", "from", "to"]
-        rows = [["-" if entry[name] is None else entry[name] for name in names] for entry in map(_in_words, entries)]
-        table(names, rows, lambda _index: False)
-
-
-def _in_words(change: dict[str, Any]) -> dict[str, Any]:
-    """Name what a resume ended as health does; the record has `open` for resting."""
-    return change | {"from": change["from"].replace("open", "resting")} if change["what"] == "resume" else change
+        for one in entries:
+            if one["what"] == "resume":  # what it ended is named as health does; the record has `open` for resting
+                one["from"] = one["from"].replace("open", "resting")
+        table(names, [[one[name] for name in names] for one in entries], right=())

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import examples, store_of
-from rlm.cli.options import config_option, json_option
+from rlm.cli.common import command, store_of
 from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table
 from rlm.core.errors import NoSuchRunError
 from rlm.core.text import counted, one_line, span
@@ -20,17 +19,13 @@ if TYPE_CHECKING:
 ANSWER_WIDTH = 80
 
 
-@click.command(
-    epilog=examples(
-        "rlm explain a-1                     # all events of an item",
-        "rlm explain a-1:REBALANCE_NEEDED    # one of them",
-        "rlm explain wallet_001              # which events of a wallet there are",
-    )
+@command(
+    "rlm explain a-1                     # all events of an item",
+    "rlm explain a-1:REBALANCE_NEEDED    # one of them",
+    "rlm explain wallet_001              # which events of a wallet there are",
 )
 @click.argument("event", metavar="EVENT")
-@config_option
-@json_option
-def explain(config: Path | None, event: str, as_json: bool) -> None:
+def explain(config: Path | None, event: str) -> None:
     """Show where one event is, what it waits for, and each attempt with its endpoint, time and answer.
 
     EVENT is an event id, ITEM:TYPE, or the id of an item, which stands for all its events. The name of a wallet, if no
@@ -48,12 +43,11 @@ def explain(config: Path | None, event: str, as_json: bool) -> None:
             of_wallet = events_of_wallet(store, event.encode("utf-8", "backslashreplace").decode())
             if not event or not of_wallet["found"]:
                 raise
-            print_json(of_wallet) if as_json else _list_events(of_wallet)
+            print_json(of_wallet)
+            _list_events(of_wallet)
             return
-    if as_json:
-        alone = len(found) == 1 and found[0]["event_id"] == event
-        print_json(found[0] if alone else {"item_id": event, "events": found})
-        return
+    alone = len(found) == 1 and found[0]["event_id"] == event
+    print_json(found[0] if alone else {"item_id": event, "events": found})
     for index, one in enumerate(found):
         if index:
             show()
@@ -62,10 +56,10 @@ def explain(config: Path | None, event: str, as_json: bool) -> None:
 
 def _list_events(of_wallet: dict[str, Any]) -> None:
     rows = [
-        [one["event_id"] or "-", one["state"].replace("_", " "), one["since"] or "-", one["letter"] or "-"]
+        [one["event_id"], one["state"].replace("_", " "), one["since"] or "-", one["letter"]]
         for one in of_wallet["found"]
     ]
-    table(["event", "state", "since", "dead letter"], rows, lambda _index: False, spare=["dead letter"])
+    table(["event", "state", "since", "dead letter"], rows, right=(), spare=["dead letter"])
     show()
     show_words(f"{counted(len(rows), 'event')} of this wallet; `rlm explain EVENT` tells of one.")
     if of_wallet["more"]:
@@ -77,23 +71,26 @@ def _describe(one: dict[str, Any]) -> None:
     if one["letter"]:
         show_words(f"`rlm failed show {one_line(one['letter']['id'], ANSWER_WIDTH)}` shows the letter.")
     if one["taken_at"]:
-        show_words(_so_far(one))
+        parts = [f"claimed {_times(one['releases'])}"]
+        parts += [f"given back without a call {_times(one['given_back'])}"] if one["given_back"] else []
+        parts += [f"lost by {counted(one['deaths'], 'worker')} that died or froze"] if one["deaths"] else []
+        run = f" in run {one['taken_in']}" if one["taken_in"] else ""
+        show_words(f"Taken {_when(one['taken_at'])}{run}: {', '.join(parts)}.")
     if one["attempts"]:
         show()
         _list_attempts(one)
     if one["endpoints"]:
         show()
-        _list_endpoints(one["endpoints"])
-
-
-def _so_far(one: dict[str, Any]) -> str:
-    parts = [f"claimed {_times(one['releases'])}"]
-    if one["given_back"]:
-        parts.append(f"given back without a call {_times(one['given_back'])}")
-    if one["deaths"]:
-        parts.append(f"lost by {counted(one['deaths'], 'worker')} that died or froze")
-    taken = f"Taken {_when(one['taken_at'])}{' in run ' + one['taken_in'] if one['taken_in'] else ''}"
-    return f"{taken}: {', '.join(parts)}."
+        rows = [
+            [
+                each["endpoint"],
+                each["health"] + (f" ({each['budget']})" if each["budget"] else ""),
+                f"{each['free']:,}",
+                "until resumed" if each["wait_seconds"] is None else span(each["wait_seconds"]),
+            ]
+            for each in one["endpoints"]
+        ]
+        table(["endpoint", "health", "free slots", "next in"], rows, right=["free slots", "next in"])
 
 
 def _times(number: int) -> str:
@@ -106,7 +103,7 @@ def _list_attempts(one: dict[str, Any]) -> None:
         show_words(f"The newest {len(attempts):,} of {counted(one['calls'], 'call')}:")
     rows = [
         [
-            str(each["attempt"]),
+            each["attempt"],
             _when(each["at"]),
             each["endpoint"] or "-",
             each["answer"],
@@ -117,7 +114,7 @@ def _list_attempts(one: dict[str, Any]) -> None:
         for each in attempts
     ]
     headings = ["attempt", "ended", "endpoint", "answer", "took", "in words", "host"]
-    table(headings, rows, lambda index: index in {0, 4}, spare=["host", "answer"])
+    table(headings, rows, right=["attempt", "took"], spare=["host", "answer"])
 
 
 def _when(moment: str) -> str:
@@ -130,16 +127,3 @@ def _took(attempt: dict[str, Any]) -> str:
     if attempt["seconds"] is None:
         return "-" if attempt["answer"] == CallEnd.UNKNOWN else "no answer"
     return f"{attempt['seconds']:.2f} s"
-
-
-def _list_endpoints(endpoints: list[dict[str, Any]]) -> None:
-    rows = [
-        [
-            each["endpoint"],
-            each["health"] + (f" ({each['budget']})" if each["budget"] else ""),
-            f"{each['free']:,}",
-            "until resumed" if each["wait_seconds"] is None else span(each["wait_seconds"]),
-        ]
-        for each in endpoints
-    ]
-    table(["endpoint", "health", "free slots", "next in"], rows, lambda index: index > 1)

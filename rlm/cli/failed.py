@@ -1,32 +1,39 @@
-"""`rlm failed`: look at dead letters; rlm/cli/failed_retry.py retries and drops them."""
+"""`rlm failed`: look at dead letters; send them into the next run, or remove them for good."""
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from rlm.cli.common import Group, examples, show_looked_at, store_of
-from rlm.cli.completion import letter_ids
-from rlm.cli.failed_retry import drop, found_letters, letter_filter, retry
-from rlm.cli.options import config_option, json_option, number_argument
-from rlm.cli.printing import is_terminal, print_json, show, show_words, table
+from rlm.cli.common import CommandError, ExitCode, Group, command, confirm, show_looked_at, store_of
+from rlm.cli.completion import endpoint_names, letter_ids, type_names
+from rlm.cli.options import Duration, dry_run_option, gathered, number_argument, several, yes_option
+from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table
+from rlm.core.clock import system_clock
+from rlm.core.event import Reason
 from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from rlm.admin.letters import LetterFilter
-
+    from rlm.admin.letters import LetterFilter, Outcome
+    from rlm.ledger import Store
 #: The most characters of a letter's detail in the list on a terminal; `rlm failed show` has all of it.
 DETAIL_WIDTH = 60
-#: The most characters of an item that are printed as text.
-ITEM_WIDTH = 4000
-#: The most letters that are shown at once.
-MOST_SHOWN = 20
+#: The most characters of an item that are printed as text, and of ids of letters.
+ITEM_WIDTH, IDS_WIDTH = 4000, 400
+#: The most letters that are shown at once, and refused ones that are named; the others are only counted.
+MOST_SHOWN, MOST_REFUSED = 20, 5
+
+_LISTED = "`rlm failed list` shows them"
+_CALLED_LAST = "Those whose event this endpoint was called for last."
+_SEARCHED = "Those with this in item, wallet, event or detail."
 
 
 @click.group(cls=Group)
@@ -34,25 +41,45 @@ def failed() -> None:
     """See dead letters; retry or drop them."""
 
 
-failed.add_command(retry)
-failed.add_command(drop)
+def _filter(
+    types: Sequence[str], reasons: Sequence[str], endpoints: Sequence[str], since: float | None, text: str
+) -> LetterFilter:
+    from rlm.admin.letters import LetterFilter
+
+    since_time = since and system_clock.now() - since
+    return LetterFilter(frozenset(types), frozenset(reasons), frozenset(endpoints), since_time, text)
 
 
-@failed.command(
-    "list",
-    epilog=examples(
-        "rlm failed list",
-        "rlm failed list --reason rejected --since 24h --grouped",
-        "rlm failed list --search wallet_001",
-        "rlm failed list 100 --json | jq -r '.[].id'",
+#: Adds the options that choose dead letters; the command gets their filter as `chosen`.
+letter_filter = gathered(
+    "chosen",
+    _filter,
+    several("--type", "types", "TYPE", "Those of events of this type.", shell_complete=type_names),
+    several(
+        "--reason",
+        "reasons",
+        "REASON",
+        f"Those with this reason: {', '.join(Reason)}.",
+        type=click.Choice([*map(str, Reason)]),
     ),
+    several("--endpoint", "endpoints", "NAME", _CALLED_LAST, shell_complete=endpoint_names),
+    click.option("--since", type=Duration(), metavar="DURATION", help="Those of so long ago at the most."),
+    click.option("--search", "text", metavar="TEXT", default="", help=_SEARCHED),
+)
+
+
+@command(
+    "rlm failed list",
+    "rlm failed list --reason rejected --since 24h --grouped",
+    "rlm failed list --search wallet_001",
+    "rlm failed list 100 --json | jq -r '.[].id'",
+    name="list",
+    group=failed,
 )
 @number_argument
 @letter_filter
 @click.option("--grouped", is_flag=True, help="How many there are of each kind instead.")
-@config_option
-@json_option
-def list_letters(config: Path | None, number: int, chosen: LetterFilter, *, grouped: bool, as_json: bool) -> None:
+def list_letters(config: Path | None, number: int, chosen: LetterFilter, *, grouped: bool) -> None:
     """List the last N dead letters (20), newest first; of those that fit what is asked for, if anything is.
 
     An option said several times means any of what it said. --grouped puts alike ones together: the same reason, answer,
@@ -68,74 +95,55 @@ def list_letters(config: Path | None, number: int, chosen: LetterFilter, *, grou
         total = store.letters.count()
         few = total < number or (len(letters) < number and not grouped)
         older = Archive(store.settings.archive_dir).hint(ArchiveKind.FAILED) if few else ""
-    if as_json:
-        print_json(groups[:number] if grouped else [msgspec.Raw(raw) for raw in letters])
-    elif not letters and not groups:
+    print_json(groups[:number] if grouped else [msgspec.Raw(raw) for raw in letters])
+    if not letters and not groups:
         fit = " that fit" if chosen and total else ""
         show_words(f"There are no dead letters{fit}. `rlm queue stats` shows what waits.{older}")
         show_looked_at(store)
     elif grouped:
         _show_groups(groups, number)
     else:
-        _show_list([msgspec.json.decode(raw) for raw in letters])
+        width = DETAIL_WIDTH if is_terminal() else LONGEST_TEXT
+        rows = [
+            [one["id"], one.get("failed_at"), one["reason"], one["event_id"], one_line(one.get("detail", ""), width)]
+            for one in map(msgspec.json.decode, letters)
+        ]
+        table(["id", "failed at", "reason", "event", "detail"], rows, right=(), spare=["failed at"])
         show()
         more = f"{len(letters):,} of {total:,}. " if total > len(letters) else ""
         then = "`rlm failed show ID` shows one, `retry` sends it into the next run, `drop` removes it for good."
         show_words(f"{more}{then}{older}")
 
 
-def _show_list(found: Sequence[dict[str, Any]]) -> None:
-    rows = [
-        [letter["id"], str(letter.get("failed_at")), letter["reason"], letter["event_id"] or "-", _detail(letter)]
-        for letter in found
-    ]
-    headings = ["id", "failed at", "reason", "event", "detail"]
-    table(headings, rows, lambda _index: False, spare=["failed at"])
-
-
 def _show_groups(groups: Sequence[dict[str, Any]], number: int) -> None:
     names = ["reason", "answer", "endpoint", "type", "newest"]
-    rows = [
-        [f"{one['letters']:,}", *("-" if one[name] is None else str(one[name]) for name in names)] for one in groups
-    ]
-    table(["letters", *names], rows[:number], lambda index: index == 0, spare=["newest"])
+    rows = [[f"{one['letters']:,}", *(one[name] for name in names)] for one in groups[:number]]
+    table(["letters", *names], rows, right=["letters"], spare=["newest"])
     show()
     more = f"{number:,} of {counted(len(groups), 'group')}. " if len(groups) > number else ""
-    show_words(
-        f"{more}`rlm failed list` with --reason, --endpoint and --type lists those of one, `retry` sends them again."
-    )
+    then = "lists those of one, `retry` sends them again."
+    show_words(f"{more}`rlm failed list` with --reason, --endpoint and --type {then}")
 
 
-def _detail(letter: dict[str, Any]) -> str:
-    return one_line(letter.get("detail", ""), DETAIL_WIDTH if is_terminal() else LONGEST_TEXT)
-
-
-@failed.command(
-    "show",
-    epilog=examples(
-        "rlm failed show 3f2a9c51d07e8b46",
-        "rlm failed show 3f2a9c51d07e8b46 --json | jq .item",
-        "rlm failed show --search wallet_001 --since 1h",
-    ),
+@command(
+    "rlm failed show 3f2a9c51d07e8b46",
+    "rlm failed show 3f2a9c51d07e8b46 --json | jq .item",
+    "rlm failed show --search wallet_001 --since 1h",
+    name="show",
+    group=failed,
 )
 @click.argument("handle", metavar="[ID]", required=False, shell_complete=letter_ids)
 @letter_filter
-@config_option
-@json_option
-def show_letter(config: Path | None, handle: str | None, chosen: LetterFilter, as_json: bool) -> None:
+def show_letter(config: Path | None, handle: str | None, chosen: LetterFilter) -> None:
     """Show one dead letter with its item; or the newest 20 of those that fit what is asked for."""
     if (handle is None) != bool(chosen):
-        raise click.UsageError("Name a dead letter by its id, or say which with options; `rlm failed list` shows them.")
+        raise click.UsageError(f"Name a dead letter by its id, or say which with options; {_LISTED}.")
     with store_of(config) as store:
-        if handle is None:
-            found = list(islice(filter(chosen.fits, store.letters.all()), MOST_SHOWN))
-        else:
-            found = [found_letters(store, [handle])[handle]]
-    if as_json:
-        print_json([msgspec.Raw(raw) for raw in found] if handle is None else msgspec.Raw(found[0]))
-        return
-    for index, raw in enumerate(found):
-        if index:
+        fitting = filter(chosen.fits, store.letters.all())
+        found = list(islice(fitting, MOST_SHOWN) if handle is None else _found_letters(store, [handle]).values())
+    print_json([msgspec.Raw(raw) for raw in found] if handle is None else msgspec.Raw(found[0]))
+    for raw in found:
+        if raw is not found[0]:
             show()
         _show_letter(raw)
     if not found:
@@ -153,3 +161,134 @@ def _show_letter(raw: bytes) -> None:
     show(f"item: {text[:ITEM_WIDTH]}")
     if len(text) > ITEM_WIDTH:
         show_words(f"... and {len(text) - ITEM_WIDTH:,} more characters, which --json has")
+
+
+@dataclass(frozen=True, slots=True)
+class Dealing:
+    """The flags of retry and drop: all letters, without asking, only counted."""
+
+    every: bool
+    yes: bool
+    dry_run: bool
+
+
+ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=letter_ids)
+#: Adds the flags of retry and drop; the command gets them as `how`.
+deal_options = gathered(
+    "how", Dealing, click.option("--all", "every", is_flag=True, help="All of them."), yes_option, dry_run_option
+)
+
+
+def _found_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
+    """Return the letters with these ids, in the order given; end the command if an id is unknown."""
+    from rlm.admin.letters import find_letters
+    from rlm.ledger.archive import Archive, ArchiveKind
+
+    found = find_letters(store, ids)
+    if unknown := [repr(handle) for handle in dict.fromkeys(ids) if handle not in found]:
+        older = Archive(store.settings.archive_dir).hint(ArchiveKind.FAILED)
+        words = f"No dead letter {', '.join(unknown)}; nothing was changed. `rlm failed list` shows those there are."
+        raise CommandError(words + older, ExitCode.NOT_FOUND)
+    return {handle: found[handle] for handle in ids}
+
+
+@command(
+    "rlm failed retry 3f2a9c51d07e8b46",
+    "rlm failed retry --endpoint balance_check_api --since 24h",
+    "rlm failed retry --all --dry-run",
+    "rlm failed retry --all --yes    # in a script",
+    group=failed,
+)
+@ids_argument
+@letter_filter
+@deal_options
+def retry(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: Dealing) -> None:
+    """Send the events of dead letters into the next run, as if they were new: those named, those that fit, or --all.
+
+    A letter is removed and its event made pending in one step, attempts and runs at zero; no duplicate is looked for. A
+    letter without an event puts its item back on the audit list. Where none is named it asks first, on a terminal, and
+    leaves those that would only become dead letters again: no JSON, say, or too large. Exits with 1 if any cannot be
+    retried, as one whose type is still not configured.
+    """
+    from rlm.admin.letters import retry_letter, retry_unless_hopeless
+
+    _deal(config, ids, chosen, how, "retried", retry_letter if ids else retry_unless_hopeless)
+
+
+@command(
+    "rlm failed drop 3f2a9c51d07e8b46",
+    "rlm failed drop --reason not_json --dry-run",
+    "rlm failed drop --all --yes    # in a script",
+    group=failed,
+)
+@ids_argument
+@letter_filter
+@deal_options
+def drop(config: Path | None, ids: tuple[str, ...], chosen: LetterFilter, how: Dealing) -> None:
+    """Remove dead letters for good: those named, those that fit, or --all. Asks first where none is named.
+
+    Their event ids are forgotten, too: the same event seen again is a new one, no duplicate.
+    """
+    from rlm.admin.letters import drop_letter
+
+    _deal(config, ids, chosen, how, "dropped", drop_letter)
+
+
+def _deal(
+    config: Path | None,
+    ids: Sequence[str],
+    chosen: LetterFilter,
+    how: Dealing,
+    done: str,
+    deal: Callable[[Store, bytes], Outcome],
+) -> None:
+    """Retry or drop the letters named, or the oldest that fit, after asking; none if an id is unknown."""
+    from rlm.admin.letters import count_unsendable, deal_with_oldest
+
+    if bool(ids) == (how.every or bool(chosen)):
+        raise click.UsageError(f"Name dead letters by their ids, or say which with options, or --all; {_LISTED}.")
+    with store_of(config) as store:
+        named = list(_found_letters(store, ids).values())
+        total = len(named) if ids else sum(map(chosen.fits, store.letters.all()))
+        left = 0
+        if done == "retried" and not ids:
+            left = count_unsendable(store, filter(chosen.fits, store.letters.all()))
+        letters = counted(total - left, "dead letter")
+        if how.dry_run:
+            of_retry = {"left": [], "would_be_left": left} if done == "retried" else {}
+            print_json({done: [], "refused": [], f"would_be_{done}": total - left, **of_retry})
+            show_words(f"{letters} would be {done}. Nothing was changed.")
+            if left:
+                show_words(f"{left:,} more would be left: a retry cannot succeed.")
+            return
+        # A retry loses nothing, so a script need not confirm it.
+        if not ids and total > left and not how.yes and (done == "dropped" or sys.stdin.isatty()):
+            confirm(f"Retry {letters}?" if done == "retried" else f"Drop {letters} for good?", done)
+        outcomes = [deal(store, raw) for raw in named] or list(deal_with_oldest(store, total, deal, chosen.fits))
+    _tell(outcomes, done)
+
+
+def _tell(outcomes: Sequence[Outcome], done: str) -> None:
+    """Print what was done; end the command with an error if a letter was refused."""
+    left = [one for one in outcomes if one.left]
+    refused = [one for one in outcomes if one.refused and not one.left]
+    succeeded = [one.id for one in outcomes if not one.refused]
+    for one in refused[:MOST_REFUSED]:
+        say_error(f"dead letter {one.id} is not {done}: {one.refused}")
+    if (more := len(refused) - MOST_REFUSED) > 0:
+        say_error(f"{counted(more, 'more dead letter')} {'is' if more == 1 else 'are'} not {done}; --json has them all")
+    if left:
+        them = "it" if len(left) == 1 else "them"
+        why = one_line(f"{left[0].id}: {left[0].refused}", IDS_WIDTH)
+        say(f"Warning: {counted(len(left), 'dead letter')} left, for a retry of {them} cannot succeed ({why}).")
+    told = {"refused": refused, **({"left": left} if done == "retried" else {})}
+    entries = {name: [{"id": one.id, "reason": one.refused} for one in each] for name, each in told.items()}
+    print_json({done: succeeded, **entries})
+    if not outcomes:
+        show_words(f"There are no dead letters to deal with; nothing was {done}.")
+    elif succeeded:
+        show_words(f"{counted(len(succeeded), 'dead letter')} {done}: {one_line(', '.join(succeeded), IDS_WIDTH)}")
+        if done == "retried":
+            show_words("They go out with the next run; `rlm start` starts one now.")
+    if refused:
+        raise SystemExit(int(ExitCode.FAILED))

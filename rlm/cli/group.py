@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import sys
 import traceback
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ import click
 
 from rlm import __version__
 from rlm.cli.common import CommandError, ExitCode, Group, examples, exit_code_of
-from rlm.cli.options import DEBUG, debug_option
+from rlm.cli.options import DEBUG, DEBUG_OPTION
 from rlm.cli.printing import is_terminal, say, say_error
 from rlm.core.errors import RLMError
 
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
-#: Where RLM's packages are installed, and which they are.
+#: Where RLM's packages are installed.
 _HOME = Path(__file__).parents[2]
-_PACKAGES = frozenset({"rlm", "scheduler", "actors"})
+#: Of prctl(2), Linux: send this process a signal when its parent dies.
+_PR_SET_PDEATHSIG = 1
 
 
 class LastWords(logging.Handler):
@@ -60,7 +62,10 @@ def orderly(ctx: click.Context) -> Iterator[None]:
     except OSError as error:
         raise _end(ctx, error, f"{error}; run it again with --debug to see where", ExitCode.FAILED) from error
     except Exception as error:
-        _report(error)
+        if logging.getLogger().handlers:  # this process keeps a log, from which Sentry gets it
+            logging.getLogger("rlm.process").critical(
+                "The process ends by an error nobody foresaw", exc_info=error, extra={"action": "end_process"}
+            )
         raise _end(ctx, error, _fault(error), ExitCode.FAILED) from error
 
 
@@ -71,32 +76,22 @@ def unread() -> SystemExit:
 
 
 def _end(ctx: click.Context, error: Exception, words: str, code: ExitCode) -> SystemExit:
-    if is_debugging(ctx):
+    if ctx.meta.get(DEBUG) or os.environ.get("RLM_DEBUG", "0") not in {"", "0"}:
         say(_masked("".join(traceback.format_exception(error))).rstrip())
     say_error(_masked(words))
     return SystemExit(int(code))
 
 
 def _fault(error: Exception) -> str:
-    """Describe an unexpected error: what it is and where it was raised."""
-    what, where = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": "), _where(error)
+    """Describe an unexpected error: what it is and the last line of RLM's own in the traceback."""
+    what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+    where = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        file = Path(frame.filename)
+        if any(file.is_relative_to(_HOME / package) for package in ("rlm", "scheduler", "actors")):
+            where = f" ({file.relative_to(_HOME).as_posix()}:{frame.lineno})"
     whose = ", or another program wrote into its keys" if "rlm/ledger/" in where else ""
     return f"{what}{where}. This is a fault of RLM{whose}. Run it again with --debug, and report what that prints."
-
-
-def _where(error: Exception) -> str:
-    """Return the last line of RLM's own in the traceback."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [f" ({place}:{frame.lineno})" for frame in frames if (place := _place(Path(frame.filename)))]
-    return ours[-1] if ours else ""
-
-
-def _place(file: Path) -> str:
-    """Return the path of a file relative to RLM's home, '' for a file of others."""
-    if not file.is_relative_to(_HOME):
-        return ""
-    place = file.relative_to(_HOME)
-    return place.as_posix() if place.parts[0] in _PACKAGES else ""
 
 
 def _masked(words: str) -> str:
@@ -108,59 +103,48 @@ def _masked(words: str) -> str:
     return known().mask(words)
 
 
-def _report(error: Exception) -> None:
-    """Log the error if this process keeps a log; Sentry gets it from there."""
-    if logging.getLogger().handlers:
-        logging.getLogger("rlm.process").critical(
-            "The process ends by an error nobody foresaw", exc_info=error, extra={"action": "end_process"}
-        )
-
-
-def is_debugging(ctx: click.Context) -> bool:
-    """Return whether tracebacks are wanted: `--debug` before or after the command, or RLM_DEBUG."""
-    return bool(ctx.meta.get(DEBUG)) or os.environ.get("RLM_DEBUG", "0") not in {"", "0"}
-
-
 #: A shell sets this variable to ask for completions (`rlm completion`).
 COMPLETE_VARIABLE = "_RLM_COMPLETE"
 
-#: Where each command lives: module of `rlm.cli`, name in it, and its one line in the overview.
-COMMANDS = {
-    "demo": ("sandbox", "demo", "Show the whole system at work: one window, live, nothing needed."),
-    "up": ("up", "up", "Run all processes of the Procfile in this terminal."),
-    "scheduler": ("processes", "scheduler", "Start runs on the wall clock and conduct them."),
-    "supervisor": ("processes", "supervisor", "Keep the wanted number of workers alive on this host."),
-    "worker": ("processes", "worker", "Start a worker by hand; list who works."),
-    "web": ("processes", "web", "Serve metrics for Prometheus, and a health check, over HTTP."),
-    "start": ("runs", "start", "Start a run now."),
-    "status": ("runs", "status", "Show the current run, or another."),
-    "result": ("runs", "result", "Show the record of the last run, or of another."),
-    "list": ("runs", "list_runs", "List recent runs, newest first."),
-    "cancel": ("runs", "cancel", "End a run now; nothing is lost."),
-    "queue": ("queue", "queue", "See what waits; push, clear, drop."),
-    "failed": ("failed", "failed", "See dead letters; retry or drop them."),
-    "plan": ("plan", "plan", "Forecast a run for what waits now, or for given counts."),
-    "endpoint": ("endpoint", "endpoint", "See the endpoints; pause, resume, change a limit."),
-    "explain": ("explain", "explain", "Show where one event is, why it waited, and each attempt."),
-    "compliance": ("doctor", "compliance", "Show whether any limit was exceeded, from the log of calls sent."),
-    "doctor": ("doctor", "doctor", "Check the installation; say what is wrong and what to do."),
-    "test": ("sandbox", "test", "Test the installation: marked events, real processes, a mock API."),
-    "init": ("config", "init", "Write a commented configuration to begin with."),
-    "config": ("config", "config", "See the configuration and where each value comes from; check it."),
-    "completion": ("completion", "completion", "Have a shell complete commands, options and names."),
-    "mock-api": ("sandbox", "mock_api", "Serve an API that enforces the limits strictly."),
-}
-
-
-#: The sections of the overview with their commands. Commands in no section come last.
+#: The commands by section of the overview: module of `rlm.cli`, name in it, and its one line.
 OVERVIEW = {
-    "Try it": ("demo", "mock-api"),
-    "Set it up": ("init", "config", "completion"),
-    "Run it": ("up", "scheduler", "supervisor", "worker", "web"),
-    "Watch it": ("status", "list", "result", "plan", "explain"),
-    "Steer it": ("start", "cancel", "queue", "failed", "endpoint"),
-    "Check it": ("doctor", "test", "compliance"),
+    "Try it": {
+        "demo": ("sandbox", "demo", "Show the whole system at work: one window, live, nothing needed."),
+        "mock-api": ("sandbox", "mock_api", "Serve an API that enforces the limits strictly."),
+    },
+    "Set it up": {
+        "init": ("config", "init", "Write a commented configuration to begin with."),
+        "config": ("config", "config", "See the configuration and where each value comes from; check it."),
+        "completion": ("completion", "completion", "Have a shell complete commands, options and names."),
+    },
+    "Run it": {
+        "up": ("up", "up", "Run all processes of the Procfile in this terminal."),
+        "scheduler": ("processes", "scheduler", "Start runs on the wall clock and conduct them."),
+        "supervisor": ("processes", "supervisor", "Keep the wanted number of workers alive on this host."),
+        "worker": ("processes", "worker", "Start a worker by hand; list who works."),
+        "web": ("processes", "web", "Serve metrics for Prometheus, and a health check, over HTTP."),
+    },
+    "Watch it": {
+        "status": ("runs", "status", "Show the current run, or another."),
+        "list": ("runs", "list_runs", "List recent runs, newest first."),
+        "result": ("runs", "result", "Show the record of the last run, or of another."),
+        "plan": ("plan", "plan", "Forecast a run for what waits now, or for given counts."),
+        "explain": ("explain", "explain", "Show where one event is, why it waited, and each attempt."),
+    },
+    "Steer it": {
+        "start": ("runs", "start", "Start a run now."),
+        "cancel": ("runs", "cancel", "End a run now; nothing is lost."),
+        "queue": ("queue", "queue", "See what waits; push, clear, drop."),
+        "failed": ("failed", "failed", "See dead letters; retry or drop them."),
+        "endpoint": ("endpoint", "endpoint", "See the endpoints; pause, resume, change a limit."),
+    },
+    "Check it": {
+        "doctor": ("doctor", "doctor", "Check the installation; say what is wrong and what to do."),
+        "test": ("sandbox", "test", "Test the installation: marked events, real processes, a mock API."),
+        "compliance": ("doctor", "compliance", "Show whether any limit was exceeded, from the log of calls sent."),
+    },
 }
+COMMANDS = {name: place for commands in OVERVIEW.values() for name, place in commands.items()}
 
 
 class LazyGroup(Group):
@@ -168,8 +152,7 @@ class LazyGroup(Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         """Return the names of the commands in the order of the overview."""
-        placed = [name for names in OVERVIEW.values() for name in names if name in COMMANDS]
-        return [*placed, *(name for name in COMMANDS if name not in placed)]
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
         """Import a command."""
@@ -178,16 +161,12 @@ class LazyGroup(Group):
         module, name, _ = COMMANDS[cmd_name]
         return cast("click.Command", getattr(importlib.import_module(f"rlm.cli.{module}"), name))
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # as above
         """List the commands by section, without importing them."""
-        names = self.list_commands(ctx)
-        width = max(map(len, names))
-        for title in [*OVERVIEW, "More"]:
-            placed = OVERVIEW.get(title) or set(names).difference(*OVERVIEW.values())
-            rows = [(f"{name:<{width}}", COMMANDS[name][2]) for name in names if name in placed]
-            if rows:
-                with formatter.section(title):
-                    formatter.write_dl(rows)
+        width = max(map(len, COMMANDS))
+        for title, commands in OVERVIEW.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:<{width}}", line) for name, (_, _, line) in commands.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete the name of a command without importing any."""
@@ -195,8 +174,9 @@ class LazyGroup(Group):
 
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
-        names = self.list_commands(ctx)
-        return [CompletionItem(name, help=COMMANDS[name][2]) for name in names if name.startswith(incomplete)]
+        return [
+            CompletionItem(name, help=line) for name, (_, _, line) in COMMANDS.items() if name.startswith(incomplete)
+        ]
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Parse the command line up to the command; `--help` and `--version` are answered here."""
@@ -222,8 +202,24 @@ class LazyGroup(Group):
         sys.exit(ExitCode.FAILED)
 
 
+def _tie(ctx: click.Context, _param: click.Parameter, parent: int | None) -> None:
+    """Stop this process when the one that started it dies, for the demo, the self-test and `rlm start --wait`.
+
+    They stop their processes themselves, unless they are killed.
+    """
+    if parent is None:
+        return
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before prctl
+        ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
+    params=[DEBUG_OPTION],
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=examples(
         "rlm demo                  # see the whole system at work, in half a minute",
@@ -233,7 +229,9 @@ class LazyGroup(Group):
         "rlm status --help         # what a command does, and examples",
     ),
 )
-@debug_option
+@click.option(
+    "--tied-to", type=int, hidden=True, is_eager=True, expose_value=False, callback=_tie, help="The starter's pid."
+)
 @click.version_option(__version__, prog_name="rlm")
 def rlm() -> None:
     """RLM, the Rate Limit Manager.

@@ -12,29 +12,29 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from rlm.cli.printing import ask_for_json
 from rlm.core.text import span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-#: Examples of durations for a message.
-EXAMPLES = "90, 90s, 15m, 1h30m, 24h or 2d"
-
-#: The default for the longest duration, seconds: more than anybody types.
-LONGEST_DURATION_SECONDS = 1e14
 
 _NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
 _DURATION = re.compile(rf"(?:{_NUMBER}[smhd])+|{_NUMBER}", re.ASCII)
 _PART = re.compile(rf"({_NUMBER})([smhd]?)", re.ASCII)
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some versions of click only
-    """A duration above 0 s, from `shortest` to `longest` seconds: `90`, `90s`, `10m`, `1h30m`, `2d`, with fractions."""
+    """A duration above 0 s, from `shortest` to `longest` seconds: `90`, `90s`, `10m`, `1h30m`, `2d`, with fractions.
+
+    The longest by default is more than anybody types.
+    """
 
     name = "duration"
 
-    def __init__(self, shortest: float = 0.0, longest: float = LONGEST_DURATION_SECONDS) -> None:
+    def __init__(self, shortest: float = 0.0, longest: float = 1e14) -> None:
         self._shortest = shortest
         self._longest = longest
 
@@ -42,7 +42,8 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some ve
         """Parse a duration. A number without a unit counts seconds."""
         seconds = seconds_of(value) if isinstance(value, str) else float(value)
         if not seconds > 0:  # true for NaN, too
-            self.fail(f"{value!r} is no length of time; write for example {EXAMPLES}", param, ctx)
+            examples = "90, 90s, 15m, 1h30m, 24h or 2d"
+            self.fail(f"{value!r} is no length of time; write for example {examples}", param, ctx)
         if not self._shortest <= seconds <= self._longest:
             shortest = f"at least {span(self._shortest)} and " if self._shortest else ""
             self.fail(f"{value!r} is not in the range; it must be {shortest}at most {span(self._longest)}", param, ctx)
@@ -54,47 +55,6 @@ def seconds_of(text: str) -> float:
     if not _DURATION.fullmatch(text):
         return math.nan
     return math.fsum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-
-
-#: The most entries that can be asked for, more than any list has.
-MOST_ENTRIES = 1_000_000_000
-
-_Command = TypeVar("_Command", bound="Callable[..., Any]")
-
-#: The key in a context's `meta` that says whether `--debug` was given.
-DEBUG = "rlm.debug"
-
-
-def _remember(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    ctx.meta[DEBUG] = ctx.meta.get(DEBUG) or value
-
-
-debug_option = click.option(
-    "--debug",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_remember,
-    help="Show the traceback of an error, as RLM_DEBUG=1 does.",
-)
-
-
-_config_option = click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The configuration file; else $RLM_CONFIG, else ./rlm.toml, else the built-in defaults.",
-)
-
-
-def config_option(command: _Command) -> _Command:
-    """Add the options of every command, `--config` and `--debug`."""
-    return _config_option(debug_option(command))
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
-
-
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 class WholeNumber(click.IntRange):
@@ -125,15 +85,51 @@ class NumberRange(click.FloatRange):
         return number
 
 
-number_argument = click.argument("number", metavar="[N]", type=WholeNumber(1, MOST_ENTRIES), default=20)
+#: The key in a context's `meta` that says whether `--debug` was given.
+DEBUG = "rlm.debug"
 
 
+def _remember(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    ctx.meta[DEBUG] = ctx.meta.get(DEBUG) or value
+
+
+DEBUG_OPTION = click.Option(
+    ["--debug"],
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_remember,
+    help="Show the traceback of an error, as RLM_DEBUG=1 does.",
+)
+#: The options of every command, and the one of those that print data.
+STANDARD = [
+    click.Option(
+        ["--config"],
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="The configuration file; else $RLM_CONFIG, else ./rlm.toml, else the built-in defaults.",
+    ),
+    DEBUG_OPTION,
+]
+JSON = click.Option(
+    ["--json"],
+    is_flag=True,
+    expose_value=False,
+    callback=ask_for_json,
+    help="Print one JSON document and nothing else.",
+)
+
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say how many it would be, and change nothing.")
-
-
 volatile_option = click.option(
     "--allow-volatile", is_flag=True, help="Use a Redis that keeps nothing on disk: a restart of it loses events."
 )
+#: How many entries to list: the most that can be asked for is more than any list has.
+number_argument = click.argument("number", metavar="[N]", type=WholeNumber(1, 1_000_000_000), default=20)
+
+
+def several(flag: str, name: str, metavar: str, meaning: str, **more: Any) -> Callable[[Any], Any]:
+    """Return an option that can be given several times."""
+    return click.option(flag, name, metavar=metavar, multiple=True, help=meaning, **more)
 
 
 def _ask_for_format(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
@@ -155,17 +151,11 @@ log_format_option = click.option(
 #: How often `--follow` looks by default, seconds.
 FOLLOW_SECONDS = 1.0
 
-#: The shortest and the longest time between two looks, seconds.
-SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 3600.0
-
 
 def interval_option(default: float) -> Callable[[Any], Any]:
     """Return the option for how often a view looks."""
     return click.option(
-        "--interval",
-        type=Duration(SHORTEST_SECONDS, LONGEST_SECONDS),
-        metavar="DURATION",
-        help=f"Look this often.  [default: {default:g}s]",
+        "--interval", type=Duration(0.1, 3600.0), metavar="DURATION", help=f"Look this often.  [default: {default:g}s]"
     )
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import examples, opened
+from rlm.cli.common import command, opened
 from rlm.cli.completion import setting_values, type_counts, type_names
-from rlm.cli.options import WholeNumber, config_option, json_option
+from rlm.cli.options import WholeNumber, several
 from rlm.cli.plan_text import compare, describe, show_windows
 from rlm.cli.printing import print_json, say, show, show_words
 from rlm.core.text import one_line, span
@@ -37,6 +37,11 @@ _APART = re.compile(r"(redis|queue)\..*|run\.history|retry\.(max_runs|timeout_se
 #: Settings without influence if the number of workers is given.
 _WORKERS = ("workers.min", "workers.max")
 
+_SET = "What if a setting had this value? Repeatable."
+_ADDED = "What if a type had one more endpoint? Repeatable."
+_WINDOWS = "How do the leftovers develop over the next N windows?"
+_ARRIVING = "With --windows: N events arrive in a window of today; repeatable."
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -50,56 +55,19 @@ class Asked:
     arriving: tuple[str, ...]
 
 
-@click.command(
-    epilog=examples(
-        "rlm plan",
-        "rlm plan --count REBALANCE_NEEDED=500 --add-endpoint REBALANCE_NEEDED",
-        "rlm plan --set types.REBALANCE_NEEDED.rate_limit=60/minute --workers 10",
-        "rlm plan --windows 20 --arrivals REBALANCE_NEEDED=400",
-    )
+@command(
+    "rlm plan",
+    "rlm plan --count REBALANCE_NEEDED=500 --add-endpoint REBALANCE_NEEDED",
+    "rlm plan --set types.REBALANCE_NEEDED.rate_limit=60/minute --workers 10",
+    "rlm plan --windows 20 --arrivals REBALANCE_NEEDED=400",
 )
-@click.option(
-    "--count",
-    "counts",
-    multiple=True,
-    metavar="TYPE=N",
-    shell_complete=type_counts,
-    help="Plan for N events of a type; repeatable.",
-)
+@several("--count", "counts", "TYPE=N", "Plan for N events of a type; repeatable.", shell_complete=type_counts)
 @click.option("--workers", type=WholeNumber(min=1), metavar="N", help="What if there were exactly N workers?")
-@click.option(
-    "--set",
-    "told",
-    multiple=True,
-    metavar="KEY=VALUE",
-    shell_complete=setting_values,
-    help="What if a setting had this value? Repeatable.",
-)
-@click.option(
-    "--add-endpoint",
-    "add",
-    multiple=True,
-    metavar="TYPE",
-    shell_complete=type_names,
-    help="What if a type had one more endpoint? Repeatable.",
-)
-@click.option(
-    "--windows",
-    type=WholeNumber(1, MOST_WINDOWS),
-    metavar="N",
-    help="How do the leftovers develop over the next N windows?",
-)
-@click.option(
-    "--arrivals",
-    "arriving",
-    multiple=True,
-    metavar="TYPE=N",
-    shell_complete=type_counts,
-    help="With --windows: N events arrive in a window of today; repeatable.",
-)
-@config_option
-@json_option
-def plan(*, config: Path | None, as_json: bool, **options: Any) -> None:
+@several("--set", "told", "KEY=VALUE", _SET, shell_complete=setting_values)
+@several("--add-endpoint", "add", "TYPE", _ADDED, shell_complete=type_names)
+@click.option("--windows", type=WholeNumber(1, MOST_WINDOWS), metavar="N", help=_WINDOWS)
+@several("--arrivals", "arriving", "TYPE=N", _ARRIVING, shell_complete=type_counts)
+def plan(*, config: Path | None, **options: Any) -> None:
     """Forecast a run without starting it: workers, when it is done, what will be left over, what binds.
 
     Without --count it is for what waits now, leftovers included, as far as the windows of the endpoints are open now.
@@ -126,10 +94,10 @@ def plan(*, config: Path | None, as_json: bool, **options: Any) -> None:
     _note_what_is_apart(other, asked.workers)
     with opened(settings) as store:
         cases = _cases(store, other, asked)
-        backlog = _counted(numbers, settings) if asked.counts else _waiting(store)
+        backlog = _backlog(store, numbers)
         arrivals = measured_arrivals(store).but(given) if asked.windows else None
     found = [case.forecast(backlog, arrivals, asked.windows or 0) for case in cases]
-    _answer(found, backlog, arrivals, as_json=as_json)
+    _answer(found, backlog, arrivals)
 
 
 def _read_numbers(option: str, texts: tuple[str, ...], settings: Settings) -> dict[str, int]:
@@ -158,7 +126,6 @@ def _check_type(option: str, name: str, settings: Settings) -> None:
 
 
 def _check_workers(workers: int, settings: Settings) -> None:
-    """Refuse more workers than RLM supports; warn about more than `workers.max`."""
     from rlm.settings.model import MOST_WORKERS
 
     if workers > MOST_WORKERS:
@@ -191,32 +158,23 @@ def _cases(store: Store, settings: Settings, asked: Asked) -> list[Case]:
     return [today, as_it_might_be(store, today, settings, asked.add, asked.workers, fresh=fresh)]
 
 
-def _counted(numbers: Mapping[str, int], settings: Settings) -> Backlog:
-    """Return the backlog of given counts: new events, each with its type's priority."""
-    from rlm.ledger.reading.backlog import Backlog
+def _backlog(store: Store, numbers: Mapping[str, int]) -> Backlog:
+    """Return the backlog of given counts, which are of new events, else what waits."""
+    from rlm.ledger.reading.backlog import Backlog, backlog
 
-    return Backlog.of_counts({one.name: numbers.get(one.name, 0) for one in settings.event_types})
-
-
-def _waiting(store: Store) -> Backlog:
-    from rlm.ledger.reading.backlog import backlog
-
+    if numbers:
+        return Backlog.of_counts({one.name: numbers.get(one.name, 0) for one in store.settings.event_types})
     found = backlog(store)
-    if found.waiting.unread:
-        say(
-            f"Only the oldest {found.waiting.items:,} items were read; {found.waiting.unread:,} more wait and are not "
-            "planned for."
-        )
+    if unread := found.waiting.unread:
+        say(f"Only the oldest {found.waiting.items:,} items were read; {unread:,} more wait and are not planned for.")
     return found
 
 
-def _answer(found: list[Forecast], backlog: Backlog, arrivals: Arrivals | None, *, as_json: bool) -> None:
+def _answer(found: list[Forecast], backlog: Backlog, arrivals: Arrivals | None) -> None:
     today, last = found[0], found[-1]
     asked = last is not today
-    if as_json:
-        beside = {"what_if": last.case.assumed(), "today": today.as_json()} if asked else {}
-        print_json(last.as_json() | beside)
-        return
+    beside = {"what_if": last.case.assumed(), "today": today.as_json()} if asked else {}
+    print_json(last.as_json() | beside)
     if last.open_run:
         window = span(last.case.settings.run.window_seconds)
         show_words(f"A run is open (`rlm status`); this plans a new window of {window} for what waits now.")

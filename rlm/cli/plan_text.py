@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from rlm.cli.printing import show, show_words, table
+from rlm.cli.printing import sentence, show, show_words, table
 from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rlm.ledger.reading.backlog import Waiting
     from rlm.plan import Plan
     from rlm.plan.order import Sacrifice
-    from rlm.plan.outlook import Ahead, Outlook
+    from rlm.plan.outlook import Outlook
 
 #: A first call this long after the run's start is worth a line, seconds.
 WORTH_A_LINE_SECONDS = 0.1
@@ -31,9 +31,7 @@ SHOWN_WHOLE = 100
 
 def describe(found: Forecast, waiting: Waiting) -> None:
     """Print a plan: a table of types, then when it is done, what binds, and which events are left over."""
-    _not_planned_for(waiting)
-    if not found.events:
-        _nothing_to_do()
+    if not _is_something_to_do(found, waiting):
         return
     plan = found.plan
     rows = [
@@ -45,22 +43,21 @@ def describe(found: Forecast, waiting: Waiting) -> None:
     if plan.releases:
         _until_done(found)
     elif found.case.suspect:
-        show_words(
-            "No call is counted on: see below. The run calls all the same, and plans anew once one is answered well."
-        )
+        then = "The run calls all the same, and plans anew once one is answered well."
+        show_words(f"No call is counted on: see below. {then}")
     else:
         show_words("No call can begin in time to be answered before the deadline.")
-    show_words(f"{sentence(plan.binds)}.{_counted_from(found)}")
+    show_words(f"{sentence(plan.binds)}{_counted_from(found)}")
     _coming_up(found)
-    _failing(found)
+    if failing := found.case.failing:
+        told = ", ".join(f"{rate:.0%} of those to {safe_line(name)}" for name, rate in failing.items())
+        show_words(f"Calls are expected to fail, as in the last runs: {told}.")
     _left_over(found)
 
 
 def compare(today: Forecast, other: Forecast, waiting: Waiting) -> None:
     """Print two plans side by side."""
-    _not_planned_for(waiting)
-    if not other.events:
-        _nothing_to_do()
+    if not _is_something_to_do(other, waiting):
         return
     show_words(f"What if: {_assumptions(other.case)}.")
     show()
@@ -92,29 +89,25 @@ def _side_by_side(*found: Forecast) -> Iterator[list[str]]:
             yield [f"{name} done", *(f"{number:,}" for number in done)]
 
 
-def _not_planned_for(waiting: Waiting) -> None:
+def _is_something_to_do(found: Forecast, waiting: Waiting) -> bool:
+    """Return whether there is, and print what is not planned for."""
     if waiting.letters or waiting.duplicates:
         letters, duplicates = counted(waiting.letters, "dead letter"), counted(waiting.duplicates, "duplicate")
         show_words(f"Not planned for: {letters} and {duplicates} that will come of what waits.")
-
-
-def _nothing_to_do() -> None:
-    show_words("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
+    if not found.events:
+        show_words("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
+    return bool(found.events)
 
 
 def _until_done(found: Forecast) -> None:
-    """Print when the run begins and ends, with which workers, and how busy they are."""
     plan, used, most = found.plan, found.plan.utilisation, found.case.workers or found.case.settings.workers.max
     if _is_late(plan):
         show_words(f"The windows are full: the first call can begin {plan.first_call_seconds:.1f} s from now.")
-    show_words(
-        f"Forecast: {plan.forecast_seconds:.1f} s from the first call to the last answer, with "
-        f"{counted(plan.workers, 'worker')} of {counted(plan.threads, 'lane')}; no schedule on "
-        f"{counted(most, 'worker')} could take less than {plan.lower_bound_seconds:.1f} s."
-    )
-    show_words(
-        f"Used until then: {used.lanes:.0%} of the time of the lanes, {used.endpoints:.0%} of the endpoints' slots."
-    )
+    team = f"{counted(plan.workers, 'worker')} of {counted(plan.threads, 'lane')}"
+    bound = f"no schedule on {counted(most, 'worker')} could take less than {plan.lower_bound_seconds:.1f} s"
+    show_words(f"Forecast: {plan.forecast_seconds:.1f} s from the first call to the last answer, with {team}; {bound}.")
+    lanes, slots = f"{used.lanes:.0%} of the time of the lanes", f"{used.endpoints:.0%} of the endpoints' slots"
+    show_words(f"Used until then: {lanes}, {slots}.")
 
 
 def _coming_up(found: Forecast) -> None:
@@ -134,19 +127,11 @@ def _counted_from(found: Forecast) -> str:
     return f" A time as {clock[0]} counts from the start of the run{first}."
 
 
-def _failing(found: Forecast) -> None:
-    """Print which calls are expected to fail, since that changes a plan."""
-    if failing := found.case.failing:
-        told = ", ".join(f"{rate:.0%} of those to {safe_line(name)}" for name, rate in failing.items())
-        show_words(f"Calls are expected to fail, as in the last runs: {told}.")
-
-
 def _is_late(plan: Plan) -> bool:
     return plan.first_call_seconds >= WORTH_A_LINE_SECONDS
 
 
 def _left_over(found: Forecast) -> None:
-    """Print how many events are left over, and by the rule which."""
     plan = found.plan
     if plan.fits:
         show_words("Nothing will be left over.")
@@ -179,11 +164,6 @@ def _assumptions(case: Case) -> str:
     return "; ".join(parts)
 
 
-def sentence(text: str) -> str:
-    """Return a text with a capital first letter."""
-    return f"{text[0].upper()}{text[1:]}"
-
-
 def _length(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds else "-"
 
@@ -197,8 +177,11 @@ def show_windows(found: Forecast, arrivals: Arrivals, today: Forecast | None) ->
     every_seconds = found.case.settings.run.every_seconds
     show_words(f"The next windows, {_arriving(arrivals, sum(outlook.arrivals.values()), every_seconds)}:")
     show()
-    table(["window", "waiting", "done", "left over"], _rows(outlook), lambda _: True)
-    _not_counted_on(found.case)
+    headings = ["window", "waiting", "done", "left over"]
+    table(headings, _rows(outlook), right=headings)
+    if suspect := found.case.suspect:
+        show()
+        show_words(f"Not counted on in any of them, until a call there is answered well: {', '.join(suspect)}.")
     if not outlook.drained_in:
         _show_last(outlook)
     show()
@@ -206,29 +189,17 @@ def show_windows(found: Forecast, arrivals: Arrivals, today: Forecast | None) ->
         show_words(f"Today: {today.outlook.verdict}.")
         show_words(f"What if: {outlook.verdict}.")
     else:
-        show_words(f"{sentence(outlook.verdict)}.")
-
-
-def _not_counted_on(case: Case) -> None:
-    if case.suspect:
-        show()
-        show_words(f"Not counted on in any of them, until a call there is answered well: {', '.join(case.suspect)}.")
+        show_words(sentence(outlook.verdict))
 
 
 def _show_last(outlook: Outlook) -> None:
-    """Print the state of each type in the last window."""
     last = outlook.windows[-1]
-    rows = [
-        [
-            name,
-            _rate(outlook.arrivals.get(name, 0.0)),
-            f"{last.events[name] - left:,}",
-            f"{left:,}",
-            _growth(outlook.growth_of(name)),
-        ]
-        for name, left in last.left.items()
-        if last.events[name] or outlook.arrivals.get(name)
-    ]
+    rows = []
+    for name, left in last.left.items():
+        if last.events[name] or outlook.arrivals.get(name):
+            arriving, growth = _rate(outlook.arrivals.get(name, 0.0)), round(outlook.growth_of(name))
+            done = last.events[name] - left
+            rows.append([name, arriving, f"{done:,}", f"{left:,}", f"{growth:+,}" if growth else "-"])
     if rows:
         show()
         show_words(f"In window {len(outlook.windows):,}, by type:")
@@ -238,22 +209,14 @@ def _show_last(outlook: Outlook) -> None:
 
 def _rows(outlook: Outlook) -> list[list[str]]:
     """Return rows up to the first window after all is done; of many, the middle ones are left out."""
-    windows = list(enumerate(outlook.windows, start=1))
-    waiting = max((number for number, one in windows if one.leftover), default=0)
-    windows = windows[: waiting + 2]
-    if len(windows) <= MOST_WINDOWS:
-        return [_row(number, one) for number, one in windows]
-    first, last = windows[:FIRST_WINDOWS], windows[-LAST_WINDOWS:]
-    return [*(_row(*one) for one in first), ["..."] * 4, *(_row(*one) for one in last)]
-
-
-def _row(number: int, one: Ahead) -> list[str]:
-    waiting = sum(one.events.values())
-    return [f"{number:,}", f"{waiting:,}", f"{waiting - one.leftover:,}", f"{one.leftover:,}"]
-
-
-def _growth(growth: float) -> str:
-    return f"{round(growth):+,}" if round(growth) else "-"
+    last = max((number for number, one in enumerate(outlook.windows, start=1) if one.leftover), default=0)
+    rows = []
+    for number, one in enumerate(outlook.windows[: last + 2], start=1):
+        waiting = sum(one.events.values())
+        rows.append([f"{number:,}", f"{waiting:,}", f"{waiting - one.leftover:,}", f"{one.leftover:,}"])
+    if len(rows) <= MOST_WINDOWS:
+        return rows
+    return [*rows[:FIRST_WINDOWS], ["..."] * 4, *rows[-LAST_WINDOWS:]]
 
 
 def _arriving(arrivals: Arrivals, number: float, every_seconds: float) -> str:

@@ -1,4 +1,7 @@
-"""How a command prints: for a person, coloured on a terminal and safe everywhere; for a program, one JSON document."""
+"""How a command prints: for a person, coloured on a terminal and safe everywhere; for a program, one JSON document.
+
+A command prints its answer both ways. With `--json` only `print_json` writes on stdout, without it only the others do.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import re
 import secrets
 import shutil
 import sys
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,7 +19,7 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, columns, cut, safe, safe_line, safe_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 #: The ANSI "select graphic rendition" parameters of each kind of `styled` text.
 _LOOKS = {"ok": "32", "warn": "33", "error": "1;31", "busy": "36", "title": "1", "dim": "2"}
@@ -25,14 +27,10 @@ _LOOKS = {"ok": "32", "warn": "33", "error": "1;31", "busy": "36", "title": "1",
 
 #: Marks a styled text until it is printed. It is random, so that no text from outside can style itself.
 _MARK = f"<{secrets.token_hex(8)}:"
-
-
 _MARKS = re.compile(f"{_MARK}([a-z]*);")
 
 #: The spaces before a word, and the word; a command in backticks is one word.
 _WORDS = re.compile(r"( *)((?:`[^`]*`|[^ ])+)")
-
-
 #: A time as RLM writes it; the groups are what a short form keeps.
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\.\d+Z")
 #: The narrowest last column of a table that is wrapped.
@@ -41,10 +39,8 @@ _LEAST_WIDTH = 12
 _WHOLE_WIDTH = 25
 #: The style of each verdict.
 _VERDICT_LOOKS = {"ok": "ok", "warn": "warn", "fail": "error"}
-#: Widths of the verdict, of names on a terminal at most, and of what was found at least.
-_VERDICT_WIDTH = 4
-_NAMES_WIDTH = 18
-_LEAST_FOUND_WIDTH = 40
+#: Widths of the names of verdicts on a terminal at most, and of what was found at least.
+_NAMES_WIDTH, _LEAST_FOUND_WIDTH = 18, 40
 
 
 def is_terminal(*, err: bool = False) -> bool:
@@ -86,9 +82,25 @@ def say_error(words: str) -> None:
     say(f"{styled('Error:', 'error')} {words}")
 
 
+#: The key in a context's `meta` that says whether `--json` was given.
+_JSON = "rlm.json"
+
+
+def ask_for_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    """Remember whether `--json` was given."""
+    ctx.meta[_JSON] = value
+
+
+def wants_json() -> bool:
+    """Return whether the command was given `--json`."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_JSON))
+
+
 def show(text: str = "") -> None:
     """Print a line of the answer on stdout."""
-    click.echo(_rendered(text, coloured=is_coloured()))
+    if not wants_json():
+        click.echo(_rendered(text, coloured=is_coloured()))
 
 
 def show_words(text: str, indent: int = 0) -> None:
@@ -99,6 +111,11 @@ def show_words(text: str, indent: int = 0) -> None:
     first, *others = _broken(text, room() - indent - 2) if indent else [_wrapped(text)]
     for line in [f"{'':<{indent}}{first}", *(f"{'':<{indent + 2}}{other}" for other in others)]:
         show(line)
+
+
+def sentence(words: str) -> str:
+    """Return words as a sentence, with a capital letter and a full stop."""
+    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _wrapped(text: str, *, err: bool = False) -> str:
@@ -146,51 +163,65 @@ def width_of(cell: str) -> int:
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document on stdout; `safe` changes its strings to escapes with the same meaning."""
-    click.echo(safe(msgspec.json.format(msgspec.json.encode(document), indent=2).decode()))
+    """Print one JSON document on stdout, if asked for; `safe` changes its strings to escapes with the same meaning."""
+    if wants_json():
+        click.echo(safe(msgspec.json.format(msgspec.json.encode(document), indent=2).decode()))
 
 
 def table(
     headings: list[str],
-    rows: list[list[str]],
-    numeric: Callable[[int], bool] = lambda index: index > 0,
+    rows: Iterable[Sequence[object]],
     *,
+    right: Collection[str] | None = None,
     spare: Sequence[str] = (),
     whole: bool = False,
 ) -> None:
-    """Print a table; columns for which `numeric` is true are aligned right.
+    """Print a table, with a dash for None; the columns in `right` are aligned right, by default all but the first.
 
     On a terminal that is too narrow, times are shortened, then the columns in `spare` are left out one by one,
     then long cells are cut and the last column is wrapped. With `whole`, no cell is cut. Elsewhere all columns are
     printed, because whoever reads a pipe counts on them; only endless cells are cut.
     """
-    rows = [[safe_line(cell) for cell in row] for row in rows]
-    kept = list(range(len(headings)))
-    if _over(headings, rows, kept) > 0:
-        rows = [[short_time(cell) for cell in row] for row in rows]
+    if wants_json():
+        return
+    columns = [
+        ["-" if cell is None else safe_line(cell) for cell in column] for column in zip(headings, *rows, strict=True)
+    ]
+    if _width_over(columns) > 0:
+        columns = [[short_time(cell) for cell in column] for column in columns]
+    at_right = range(1, len(headings)) if right is None else [headings.index(name) for name in right]
+    shown = dict(enumerate(columns))
     for name in spare:
-        if _over(headings, rows, kept) > 0:
-            kept.remove(headings.index(name))
-    headings, rows = [headings[index] for index in kept], [[row[index] for index in kept] for row in rows]
-    rows = list(_wrapped_rows(headings, rows, whole=whole))
-    widths = _widths(headings, rows) if whole else _fitted(_widths(headings, rows), room())
-    for row in [headings, *rows]:
-        cells = [_cut(cell, width) for cell, width in zip(row, widths, strict=True)]
-        spaces = [" " * (width - width_of(cell)) for cell, width in zip(cells, widths, strict=True)]
-        told = [
-            gap + cell if numeric(index) else cell + gap for index, cell, gap in zip(kept, cells, spaces, strict=True)
-        ]
-        show("  ".join(told).rstrip())
+        if _width_over(shown.values()) > 0:
+            del shown[headings.index(name)]
+    *widths, last = (max(map(width_of, column)) for column in shown.values())
+    if not whole:
+        widths = _fitted(widths, room() - min(last, 2 * _LEAST_WIDTH) - 2)
+    left = room() - sum(width + 2 for width in widths)
+    is_wrapped = last > left >= _LEAST_WIDTH
+    if is_wrapped:
+        last = left
+    elif not whole:
+        last = min(last, max(left, _WHOLE_WIDTH), LONGEST_TEXT)
+    for row in zip(*shown.values(), strict=True):
+        lines = list(_broken(row[-1], last)) if is_wrapped else [row[-1]]
+        for cells in [[*row[:-1], lines[0]], *([*[""] * len(widths), line] for line in lines[1:])]:
+            padded = [
+                _padded(cell if whole else _cut(cell, width), width, right=index in at_right)
+                for index, cell, width in zip(shown, cells, [*widths, last], strict=True)
+            ]
+            show("  ".join(padded).rstrip())
 
 
-def _widths(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
-    return [max(map(width_of, column)) for column in zip(headings, *rows, strict=True)]
+def _width_over(columns: Collection[Sequence[str]]) -> int:
+    """Return by how much a table is wider than the terminal."""
+    return sum(max(map(width_of, column)) for column in columns) + 2 * (len(columns) - 1) - room()
 
 
 def _fitted(widths: Sequence[int], most: int) -> list[int]:
     """Narrow the widest columns until all take `most`, but none below the width of an id or a time."""
     fitted = [min(width, LONGEST_TEXT) for width in widths]
-    while (over := sum(fitted) + 2 * (len(fitted) - 1) - most) > 0 and max(fitted) > _WHOLE_WIDTH:
+    while (over := sum(fitted) + 2 * (len(fitted) - 1) - most) > 0 and max(fitted, default=0) > _WHOLE_WIDTH:
         widest = fitted.index(max(fitted))
         second = max((one for one in fitted if one < fitted[widest]), default=0)
         fitted[widest] = max(_WHOLE_WIDTH, second, fitted[widest] - over)
@@ -202,28 +233,9 @@ def _cut(cell: str, width: int) -> str:
     return cell if width_of(cell) <= width else cut(_MARKS.sub("", cell), width)
 
 
-def _over(headings: list[str], rows: list[list[str]], kept: list[int]) -> int:
-    """Return by how much the `kept` columns are wider than the terminal."""
-    widths = _widths(headings, rows)
-    return sum(widths[index] + 2 for index in kept) - 2 - room()
-
-
-def _wrapped_rows(headings: list[str], rows: list[list[str]], *, whole: bool) -> Iterator[list[str]]:
-    """Cut long cells before the last column, and wrap the last one to the remaining width."""
-    *others, last = _widths(headings, rows)
-    others = others if whole else _fitted(others, room() - min(last, 2 * _LEAST_WIDTH) - 2)
-    left = room() - sum(others) - 2 * len(others) if others else last
-    for row in rows:
-        cells = [_cut(cell, width) for cell, width in zip(row[:-1], others, strict=True)]
-        for wrapped in _wrapped_row([*cells, row[-1]], min(last, left)):
-            yield wrapped if whole else [*wrapped[:-1], _cut(wrapped[-1], left if left >= _LEAST_WIDTH else last)]
-
-
-def _wrapped_row(row: list[str], width: int) -> Iterator[list[str]]:
-    """Wrap the last cell of a row, unless too few columns are left for it."""
-    first, *more = _broken(row[-1], width) if width >= _LEAST_WIDTH else [row[-1]]
-    yield [*row[:-1], first]
-    yield from ([*[""] * (len(row) - 1), line] for line in more)
+def _padded(cell: str, width: int, *, right: bool) -> str:
+    spaces = " " * (width - width_of(cell))
+    return spaces + cell if right else cell + spaces
 
 
 def short_time(cell: str) -> str:
@@ -240,25 +252,19 @@ def show_verdict(verdict: str, name: str, message: str, remedy: str, names: int)
 
     `names` is the length of the longest name.
     """
-    width = 0
-    if is_terminal():
-        names = min(names, _NAMES_WIDTH)
-        width = max(_LEAST_FOUND_WIDTH, shutil.get_terminal_size().columns - _VERDICT_WIDTH - names - 4)
-    first, *told = _finding_lines(safe_line(name), message, remedy, names, width)
-    show(f"{styled(f'{verdict:<{_VERDICT_WIDTH}}', _VERDICT_LOOKS[verdict])}  {first}")
-    for line in told:
-        show(f"{'':<{_VERDICT_WIDTH + names + 4}}{line}")
+    names = min(names, _NAMES_WIDTH) if is_terminal() else names
+    indent = names + 8
+    width = max(_LEAST_FOUND_WIDTH, room() - indent)
+    lines = list(_broken(_finding_text(message), width))
+    if remedy:
+        first, *others = _broken(_finding_text(remedy), width - 2)
+        lines += [f"> {first}", *(f"  {line}" for line in others)]
+    name = safe_line(name)
+    beside = [f"{name:<{names}}  {lines[0]}", *lines[1:]] if len(name) <= names else [name, *lines]
+    show(f"{styled(f'{verdict:<4}', _VERDICT_LOOKS[verdict])}  {beside[0]}")
+    for line in beside[1:]:
+        show(f"{'':<{indent}}{line}")
 
 
-def _finding_lines(name: str, message: str, remedy: str, names: int, width: int) -> list[str]:
-    """Return the lines of a finding; the first has the name, and what was found if both fit."""
-    told = _finding_text(message, width)
-    remedies = _finding_text(remedy, width - 2 if width else 0) if remedy else []
-    told += [f"{'  ' if number else '> '}{line}" for number, line in enumerate(remedies)]
-    return [name, *told] if len(name) > names else [f"{name:<{names}}  {told[0]}", *told[1:]]
-
-
-def _finding_text(text: str, width: int) -> list[str]:
-    """Wrap a text to `width`; 0 leaves it one line."""
-    line = cut(safe_line(text), LONGEST_LINE)
-    return (wrap(line, width, break_on_hyphens=False) if width else [line]) or [""]
+def _finding_text(text: str) -> str:
+    return cut(safe_line(text).strip(), LONGEST_LINE)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import Group, examples, new_server, store_of
-from rlm.cli.options import WholeNumber, config_option, json_option, log_format_option, volatile_option
+from rlm.cli.common import Group, command, new_server, store_of
+from rlm.cli.options import WholeNumber, log_format_option, volatile_option
 from rlm.cli.printing import is_terminal, print_json, show_words, styled, table
 from rlm.core.clock import isoformat
 from rlm.core.text import one_line
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 #: The most characters of a host's name on a terminal.
 _LONGEST_HOST = 24
+_STATE_KINDS = {"ready": "ok", "starting": "busy", "stopping": "warn"}
 
 
 @contextmanager
@@ -57,8 +58,7 @@ def long_running(config: Path | None, role: str) -> Iterator[tuple[Store, Wakeup
             yield store, wakeup, stop
 
 
-@click.command(epilog=examples("rlm scheduler", "rlm scheduler --config /etc/rlm/rlm.toml"))
-@config_option
+@command("rlm scheduler", "rlm scheduler --config /etc/rlm/rlm.toml", prints_data=False)
 @volatile_option
 @log_format_option
 def scheduler(config: Path | None, allow_volatile: bool) -> None:
@@ -71,8 +71,7 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
         SchedulerService(store, wakeup, stop, allow_volatile=allow_volatile).run()
 
 
-@click.command(epilog=examples("rlm supervisor", "rlm supervisor --config /etc/rlm/rlm.toml"))
-@config_option
+@command("rlm supervisor", "rlm supervisor --config /etc/rlm/rlm.toml", prints_data=False)
 @volatile_option
 @log_format_option
 def supervisor(config: Path | None, allow_volatile: bool) -> None:
@@ -92,8 +91,7 @@ def worker() -> None:
     """Start a worker by hand; list who works."""
 
 
-@worker.command("start", epilog=examples("rlm worker start"))
-@config_option
+@command("rlm worker start", name="start", group=worker, prints_data=False)
 @log_format_option
 def start_worker(config: Path | None) -> None:
     """Be one worker, in the foreground, beside those of the supervisors."""
@@ -104,10 +102,8 @@ def start_worker(config: Path | None) -> None:
     run_worker(worker_id, load_settings(config))
 
 
-@worker.command("list", epilog=examples("rlm worker list", "rlm worker list --json | jq length"))
-@config_option
-@json_option
-def list_workers(config: Path | None, as_json: bool) -> None:
+@command("rlm worker list", "rlm worker list --json | jq length", name="list", group=worker)
+def list_workers(config: Path | None) -> None:
     """List who works, where, since when, and on how many events."""
     from rlm.admin.report import revision_in_force
     from rlm.ledger.processes import Role
@@ -128,39 +124,28 @@ def list_workers(config: Path | None, as_json: bool) -> None:
             }
             for one, number in zip(workers, busy, strict=True)
         ]
-    if as_json:
-        print_json(entries)
-    elif not entries:
-        show_words(
-            "No worker is running. The conductor asks for some when a run needs them; `rlm supervisor` starts them."
-        )
+    print_json(entries)
+    if not entries:
+        needed = "The conductor asks for some when a run needs them; `rlm supervisor` starts them."
+        show_words(f"No worker is running. {needed}")
     else:
         names = ["pid", "host", "state", "threads", "busy", "started_at"]
-        rows = [
-            [
-                str(entry["pid"]),
-                one_line(entry["host"], _LONGEST_HOST) if is_terminal() else str(entry["host"]),
-                _state(str(entry["state"]), other=bool(entry["other_configuration"])),
-                *(str(entry[name]) for name in names[3:]),
-            ]
-            for entry in entries
-        ]
-        table(names, rows, lambda index: index in {0, 3, 4}, spare=["started_at"])
+        for entry in entries:
+            if entry["other_configuration"]:
+                entry["state"] = styled(f"{entry['state']}, another configuration", "warn")
+            else:
+                entry["state"] = styled(entry["state"], _STATE_KINDS.get(str(entry["state"]), "dim"))
+            entry["host"] = one_line(entry["host"], _LONGEST_HOST) if is_terminal() else entry["host"]
+        rows = [[entry[name] for name in names] for entry in entries]
+        table(names, rows, right=["pid", "threads", "busy"], spare=["started_at"])
 
 
-def _state(state: str, *, other: bool) -> str:
-    if other:
-        return styled(f"{state}, another configuration", "warn")
-    return styled(state, {"ready": "ok", "starting": "busy", "stopping": "warn"}.get(state, "dim"))
-
-
-@click.command(
-    epilog=examples("rlm web --metrics-only", "rlm web --port 9090", "RLM_WEB__TOKEN=env:RLM_TOKEN rlm web --host ::")
+@command(
+    "rlm web --metrics-only", "rlm web --port 9090", "RLM_WEB__TOKEN=env:RLM_TOKEN rlm web --host ::", prints_data=False
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8088, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
 @click.option("--metrics-only", is_flag=True, help="Serve /metrics and /healthz only, and no page for people.")
-@config_option
 @log_format_option
 def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> None:
     """Serve metrics for Prometheus, and a health check, over HTTP. TERM ends it at once.
@@ -181,7 +166,8 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> Non
     settings = load_settings(config).web
     token = read_token(settings.token, os.environ)
     with bind(host, port, has_token=bool(token)) as bound:
-        where = _url(bound)
+        address, port = bound.getsockname()[:2]
+        where = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
         with long_running(config, "web") as (store, wakeup, stop):
             asked = "a token is asked for" if token else "this host only, without a token"
             log.info("Serving %s/metrics and %s/healthz, %s", where, where, asked, extra={"action": "serve"})
@@ -189,8 +175,3 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool) -> Non
                 log.warning("Nothing can be read yet: %s", reason, extra={"action": "serve"})
             app = make_app(store, token, settings.hosts, metrics_only=metrics_only)
             serve(app, bound, wakeup, stop)
-
-
-def _url(bound: socket.socket) -> str:
-    host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from rlm.cli.common import CommandError, ExitCode, Group, confirm, examples, show_looked_at, store_of
-from rlm.cli.options import config_option, dry_run_option, interval_option, json_option, yes_option
-from rlm.cli.printing import is_terminal, print_json, say, show, show_words, table
+from rlm.cli.common import CommandError, ExitCode, Group, command, confirm, show_looked_at, store_of
+from rlm.cli.options import dry_run_option, interval_option, yes_option
+from rlm.cli.printing import print_json, say, show, show_words, table
 from rlm.cli.queue_events import drop, list_events
 from rlm.core.errors import StoreError
 from rlm.core.text import counted, one_line, span
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from rlm.admin.queue import Pushed
     from rlm.ledger import Store
     from rlm.ledger.fitness import Finding
-    from rlm.terminal.live import Output
 
 #: How often `rlm queue monitor` looks by default, seconds.
 MONITOR_SECONDS = 2.0
@@ -41,10 +39,8 @@ queue.add_command(list_events)
 queue.add_command(drop)
 
 
-@queue.command(epilog=examples("rlm queue stats", "rlm queue stats --json | jq .by_type"))
-@config_option
-@json_option
-def stats(config: Path | None, as_json: bool) -> None:
+@command("rlm queue stats", "rlm queue stats --json | jq .by_type", group=queue)
+def stats(config: Path | None) -> None:
     """Show how much waits where, by type, and how old the oldest is.
 
     "pending" counts all events that wait: in the ledger, and in the 100,000 oldest items on the audit list.
@@ -53,25 +49,20 @@ def stats(config: Path | None, as_json: bool) -> None:
 
     with store_of(config) as store:
         found = queue_stats(store)
-    if as_json:
-        print_json(found)
-        return
+    print_json(found)
     _describe(found)
     if not any(one["pending"] for one in found["by_type"].values()):
         show_looked_at(store)
 
 
-@queue.command(
-    epilog=examples(
-        "rlm queue monitor",
-        "rlm queue monitor --interval 10 | tee -a queue.log",
-        "rlm queue monitor --json | jq -c .trend",
-    )
+@command(
+    "rlm queue monitor",
+    "rlm queue monitor --interval 10 | tee -a queue.log",
+    "rlm queue monitor --json | jq -c .trend",
+    group=queue,
 )
 @interval_option(MONITOR_SECONDS)
-@config_option
-@json_option
-def monitor(config: Path | None, interval: float | None, as_json: bool) -> None:
+def monitor(config: Path | None, interval: float | None) -> None:
     """Watch the queues: what waits, how old, how it moves, and whether it will grow or drain. Ctrl-C ends the view.
 
     On a terminal the picture is drawn over and over; elsewhere there is a line each time, with --json a document a
@@ -80,33 +71,27 @@ def monitor(config: Path | None, interval: float | None, as_json: bool) -> None:
     """
     from rlm.admin.monitoring import Monitor
     from rlm.admin.planning import start_seconds
-    from rlm.cli.status import watch
-    from rlm.terminal.live import Drawn, JSONLines, Lines
-    from rlm.terminal.queue import QueuePicture, queue_line
+    from rlm.cli.status import output_of, watch
+    from rlm.terminal.queue import queue_line, queue_picture
 
     with store_of(config) as store:
         seen = Monitor(store, start_seconds(store))
-        output: Output
-        if as_json:
-            output = JSONLines(show, say)
-        elif is_terminal():
-            output = Drawn(sys.stdout, lambda found, _height: QueuePicture(found, seen.trend))
-        else:
-            output = Lines(show, queue_line)
+        output = output_of(lambda found, _height: queue_picture(found, seen.trend), queue_line)
         watch(store, seen.look, output, interval or MONITOR_SECONDS)
     say("This view has ended; RLM goes on. `rlm queue stats` shows how it is.")
 
 
 def _describe(found: dict[str, Any]) -> None:
-    show_words(f"{counted(found['events'], 'item')} on the audit list{_staged(found['staged'])}.")
-    if found["processing"]:
-        show_words(f"{counted(found['processing'], 'event')} of the open run not yet settled; see `rlm status`.")
-    if found["leftover"]:
-        show_words(f"{counted(found['leftover'], 'event')} left over for the next run.")
-    if found["retried"]:
-        show_words(f"{counted(found['retried'], 'event')} retried by hand, for the next run.")
-    if found["failed"]:
-        show_words(f"{counted(found['failed'], 'dead letter')}; see `rlm failed list`.")
+    staged = f", {counted(found['staged'], 'item')} in staging" if found["staged"] else ""
+    show_words(f"{counted(found['events'], 'item')} on the audit list{staged}.")
+    for name, noun, then in (
+        ("processing", "event", " of the open run not yet settled; see `rlm status`."),
+        ("leftover", "event", " left over for the next run."),
+        ("retried", "event", " retried by hand, for the next run."),
+        ("failed", "dead letter", "; see `rlm failed list`."),
+    ):
+        if found[name]:
+            show_words(f"{counted(found[name], noun)}{then}")
     if not any(one["pending"] for one in found["by_type"].values()):
         show_words("No event waits. `rlm queue push FILE` pushes items; `rlm demo` shows how it all works.")
         return
@@ -115,21 +100,14 @@ def _describe(found: dict[str, Any]) -> None:
     table(["type", "pending", "oldest"], rows)
 
 
-def _staged(staged: int) -> str:
-    return f", {counted(staged, 'item')} in staging" if staged else ""
-
-
-@queue.command(
-    epilog=examples(
-        "rlm queue push items.jsonl",
-        'echo \'{"id": "1", "wallet_name": "w", "events": ["REBALANCE_NEEDED"]}\' | rlm queue push',
-    )
+@command(
+    "rlm queue push items.jsonl",
+    'echo \'{"id": "1", "wallet_name": "w", "events": ["REBALANCE_NEEDED"]}\' | rlm queue push',
+    group=queue,
 )
 @click.argument("file", type=click.File("rb"), default="-", metavar="[FILE|-]")
 @click.option("--strict", is_flag=True, help="Push nothing if any item would become a dead letter, and exit with 1.")
-@config_option
-@json_option
-def push(config: Path | None, file: BinaryIO, *, strict: bool, as_json: bool) -> None:
+def push(config: Path | None, file: BinaryIO, *, strict: bool) -> None:
     """Push items onto the audit list: JSON lines from FILE, or from stdin.
 
     Each line that is not empty is pushed as it is, the first line being the oldest item. A line that will become a dead
@@ -147,7 +125,7 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool, as_json: bool) ->
     with store_of(config) as store, SpooledTemporaryFile(SPOOLED_BYTES) as checked:
         lines = read_lines(file, longest_item(store.settings.queue.max_item_bytes) + len(b"\r\n"))
         if strict:
-            _require_good(store, lines, checked, as_json=as_json)
+            _require_good(store, lines, checked)
         try:
             for warning in push_lines(store, checked if strict else lines, pushed):
                 if pushed.bad + pushed.refused <= MOST_WARNINGS:
@@ -158,10 +136,8 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool, as_json: bool) ->
         waiting, conducted = waiting_items(store), bool(store.processes.alive(Role.SCHEDULER))
         full = [one for one in check_fitness(store).warnings if one.name == "memory"]
     _warn(pushed, full)
-    if as_json:
-        print_json(_as_json(pushed, waiting))
-    else:
-        _describe_push(pushed, waiting, conducted=conducted)
+    print_json(_as_json(pushed, waiting))
+    _describe_push(pushed, waiting, conducted=conducted)
     if pushed.refused:
         raise SystemExit(int(ExitCode.FAILED))
 
@@ -180,12 +156,16 @@ def _describe_push(pushed: Pushed, waiting: int, *, conducted: bool) -> None:
         show_words(
             "Nothing was pushed: there is no line with an item. `rlm queue push --help` shows what one looks like."
         )
+        return
+    show_words(f"{counted(pushed.items, 'item')} pushed; {waiting:,} on the audit list now.")
+    if conducted:
+        show_words("The next tick takes them; `rlm start` starts a run now, `rlm plan` forecasts it.")
     else:
-        show_words(f"{counted(pushed.items, 'item')} pushed; {waiting:,} on the audit list now.")
-        show_words(_then(conducted=conducted))
+        then = "`rlm up` starts one, `rlm start --wait` a run, `rlm plan` forecasts it."
+        show_words(f"No scheduler is running to take them: {then}")
 
 
-def _require_good(store: Store, lines: Iterable[bytes], checked: IO[bytes], *, as_json: bool) -> None:
+def _require_good(store: Store, lines: Iterable[bytes], checked: IO[bytes]) -> None:
     """Copy all lines into `checked`; end the command if any item would become a dead letter."""
     from rlm.admin.queue import Pushed, check_lines, waiting_items
 
@@ -196,11 +176,10 @@ def _require_good(store: Store, lines: Iterable[bytes], checked: IO[bytes], *, a
             say(f"Warning: {one_line(warning, 200)}")
     checked.seek(0)
     if read.bad or read.refused:
-        if as_json:
-            print_json(_as_json(read, waiting_items(store)))
-        too_long = [f"{counted(read.refused, 'line')} too long to push"] if read.refused else []
-        told = "; ".join([*([read.summary(would=True)] if read.bad else []), *too_long])
-        raise CommandError(f"Nothing was pushed: {told}.")
+        print_json(_as_json(read, waiting_items(store)))
+        told = [read.summary(would=True)] if read.bad else []
+        told += [f"{counted(read.refused, 'line')} too long to push"] if read.refused else []
+        raise CommandError(f"Nothing was pushed: {'; '.join(told)}.")
 
 
 def _as_json(pushed: Pushed, waiting: int) -> dict[str, Any]:
@@ -212,22 +191,10 @@ def _as_json(pushed: Pushed, waiting: int) -> dict[str, Any]:
     return {**counts, "faults": faults}
 
 
-def _then(*, conducted: bool) -> str:
-    if conducted:
-        return "The next tick takes them; `rlm start` starts a run now, `rlm plan` forecasts it."
-    return (
-        "No scheduler is running to take them: `rlm up` starts one, `rlm start --wait` a run, `rlm plan` forecasts it."
-    )
-
-
-@queue.command(
-    epilog=examples("rlm queue clear --dry-run", "rlm queue clear", "rlm queue clear --yes    # in a script")
-)
+@command("rlm queue clear --dry-run", "rlm queue clear", "rlm queue clear --yes    # in a script", group=queue)
 @yes_option
 @dry_run_option
-@config_option
-@json_option
-def clear(config: Path | None, *, yes: bool, dry_run: bool, as_json: bool) -> None:
+def clear(config: Path | None, *, yes: bool, dry_run: bool) -> None:
     """Remove the items that wait on the audit list, for good. Asks first.
 
     Only that list is cleared: what a run has taken, in staging or in the ledger, and dead letters stay.
@@ -240,13 +207,11 @@ def clear(config: Path | None, *, yes: bool, dry_run: bool, as_json: bool) -> No
             name = store.settings.queue.events
             confirm(f"Remove {counted(waiting, 'item')} from {name} for good, and any that come meanwhile?")
         cleared = store.intake.clear() if waiting and not dry_run else 0
-    if as_json:
-        print_json({"cleared": cleared, **({"would_clear": waiting} if dry_run else {})})
-    elif dry_run and waiting:
+    print_json({"cleared": cleared, **({"would_clear": waiting} if dry_run else {})})
+    if dry_run and waiting:
         show_words(f"{counted(waiting, 'item')} would be removed from the audit list, for good. Nothing was changed.")
     elif not cleared:
         show_words("Nothing to clear: no item waits on the audit list. `rlm queue stats` shows what is elsewhere.")
     else:
-        show_words(
-            f"{counted(cleared, 'item')} removed from the audit list. Ledger, staging and dead letters are untouched."
-        )
+        untouched = "Ledger, staging and dead letters are untouched."
+        show_words(f"{counted(cleared, 'item')} removed from the audit list. {untouched}")

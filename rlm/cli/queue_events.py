@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import CommandError, confirm, examples, show_looked_at, store_of
+from rlm.cli.common import CommandError, command, confirm, show_looked_at, store_of
 from rlm.cli.completion import type_names
-from rlm.cli.options import Duration, config_option, dry_run_option, gathered, json_option, number_argument, yes_option
+from rlm.cli.options import Duration, dry_run_option, gathered, number_argument, several, yes_option
 from rlm.cli.printing import print_json, show, show_words, table
 from rlm.core.text import counted, safe_line, span
 from rlm.core.trail import Place
@@ -37,38 +37,31 @@ def _filter(
 event_filter = gathered(
     "wanted",
     _filter,
-    click.option(
-        "--type", "types", metavar="TYPE", multiple=True, shell_complete=type_names, help="Those of this type."
-    ),
+    several("--type", "types", "TYPE", "Those of this type.", shell_complete=type_names),
     click.option("--wallet", metavar="NAME", default="", help="Those of this wallet."),
     click.option("--item", metavar="ID", default="", help="Those of this item."),
     click.option("--older-than", "older_seconds", type=Duration(), metavar="DURATION", help="Those that wait so long."),
 )
 
 
-@click.command(
-    "list",
-    epilog=examples(
-        "rlm queue list",
-        "rlm queue list --wallet wallet_001",
-        "rlm queue list 100 --state leftover --type REBALANCE_NEEDED --older-than 10m",
-        "rlm queue list 1000 --json | jq -r '.events[].event_id'",
-    ),
+@command(
+    "rlm queue list",
+    "rlm queue list --wallet wallet_001",
+    "rlm queue list 100 --state leftover --type REBALANCE_NEEDED --older-than 10m",
+    "rlm queue list 1000 --json | jq -r '.events[].event_id'",
+    name="list",
 )
 @number_argument
 @event_filter
-@click.option(
+@several(
     "--state",
     "states",
-    metavar="STATE",
-    multiple=True,
-    type=click.Choice([one.value for one in _STATES]),
-    help=f"Those that are {', '.join(_STATES[:-1])} or {_STATES[-1]}.",
+    "STATE",
+    f"Those that are {', '.join(_STATES[:-1])} or {_STATES[-1]}.",
+    type=click.Choice([*map(str, _STATES)]),
 )
 @click.option("--after", metavar="MARK", help="Go on there: what the page before said.")
-@config_option
-@json_option
-def list_events(config: Path | None, number: int, wanted: EventFilter, after: str | None, as_json: bool) -> None:
+def list_events(config: Path | None, number: int, wanted: EventFilter, after: str | None) -> None:
     """List the first N events that wait (20): type by type in their order, then those in items on the audit list.
 
     They are pending in the open run, or left over by the last; in back-off before another attempt; out of attempts in
@@ -82,9 +75,7 @@ def list_events(config: Path | None, number: int, wanted: EventFilter, after: st
         raise click.UsageError(f"--after {after!r}: no page ends there; take what the page before said.")
     with store_of(config) as store:
         found = list_waiting(store, wanted, number, mark)
-    if as_json:
-        print_json(found)
-        return
+    print_json(found)
     _describe(found)
     if not found["events"] and not found["next"]:
         show_looked_at(store)
@@ -95,7 +86,7 @@ def _describe(found: dict[str, Any]) -> None:
         [
             one["event_id"],
             one["state"].replace("_", " ") + (f" {span(one['due_in_seconds'])}" if one["due_in_seconds"] else ""),
-            "-" if one["priority"] is None else str(one["priority"]),
+            one["priority"],
             span(one["waiting_seconds"]),
             one["wallet_name"],
         ]
@@ -103,7 +94,7 @@ def _describe(found: dict[str, Any]) -> None:
     ]
     if rows:
         headings = ["event", "state", "priority", "waits for", "wallet"]
-        table(headings, rows, lambda index: index in {2, 3}, spare=["priority"])
+        table(headings, rows, right=["priority", "waits for"], spare=["priority"])
     elif not found["next"]:
         show_words("No such event waits. `rlm queue stats` shows what is where, `rlm explain EVENT` tells of one.")
         return
@@ -113,20 +104,16 @@ def _describe(found: dict[str, Any]) -> None:
         show_words(f"It goes on behind these: `rlm queue list --after {mark}` with the same options.")
 
 
-@click.command(
-    epilog=examples(
-        "rlm queue drop --wallet wallet_001 --dry-run",
-        "rlm queue drop --type REBALANCE_NEEDED --older-than 24h",
-        "rlm queue drop --all --yes    # in a script",
-    )
+@command(
+    "rlm queue drop --wallet wallet_001 --dry-run",
+    "rlm queue drop --type REBALANCE_NEEDED --older-than 24h",
+    "rlm queue drop --all --yes    # in a script",
 )
 @event_filter
 @click.option("--all", "every", is_flag=True, help="All of them.")
 @yes_option
 @dry_run_option
-@config_option
-@json_option
-def drop(config: Path | None, wanted: EventFilter, *, every: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
+def drop(config: Path | None, wanted: EventFilter, *, every: bool, yes: bool, dry_run: bool) -> None:
     """Remove events for good that are left over by the last run: those that fit, or --all. Asks first.
 
     Their ids are forgotten, too: the same event seen again is a new one, no duplicate. While a run is open nothing is
@@ -142,21 +129,16 @@ def drop(config: Path | None, wanted: EventFilter, *, every: bool, yes: bool, dr
             raise CommandError(f"Run {run.id} is open, so nothing is left over. {_AFTER_IT}")
         total = count_leftovers(store, wanted)
         if dry_run:
-            if as_json:
-                print_json({"dropped": 0, "would_be_dropped": total})
-            else:
-                show_words(f"{counted(total, 'leftover event')} would be dropped. Nothing was changed.")
+            print_json({"dropped": 0, "would_be_dropped": total})
+            show_words(f"{counted(total, 'leftover event')} would be dropped. Nothing was changed.")
             return
         if total and not yes:
             confirm(f"Drop {counted(total, 'leftover event')} for good?", "dropped")
         done = drop_leftovers(store, wanted, total)
-    if as_json:
-        print_json({"dropped": done.number})
+    print_json({"dropped": done.number})
     if done.is_open:
         before = f"{counted(done.number, 'event')} dropped before that. " if done.number else ""
         raise CommandError(f"A run was opened meanwhile and took the others up. {before}{_AFTER_IT}")
-    if as_json:
-        return
     if done.number:
         show_words(f"{counted(done.number, 'leftover event')} dropped, and forgotten: pushed again, they are new.")
     else:

@@ -6,23 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import (
-    CommandError,
-    InterruptedCommandError,
-    examples,
-    show_looked_at,
-    store_of,
-)
+from rlm.cli.common import CommandError, ExitCode, command, show_looked_at, store_of
 from rlm.cli.completion import open_run_id, run_ids
-from rlm.cli.options import (
-    FOLLOW_SECONDS,
-    config_option,
-    interval_option,
-    json_option,
-    number_argument,
-    volatile_option,
-)
-from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table
+from rlm.cli.options import FOLLOW_SECONDS, interval_option, number_argument, volatile_option
+from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table, wants_json
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import State
 from rlm.core.text import counted, span
@@ -34,19 +21,15 @@ if TYPE_CHECKING:
 STATE_KINDS = {State.COMPLETED: "ok", State.PARTIAL: "warn", State.CANCELLED: "warn", State.FAILED: "error"}
 
 
-@click.command(
-    epilog=examples(
-        "rlm start           # the scheduler of `rlm up` conducts it",
-        "rlm start --wait    # until its end, conducted here if there is no scheduler",
-        "rlm start --wait --json | jq .counts",
-    )
+@command(
+    "rlm start           # the scheduler of `rlm up` conducts it",
+    "rlm start --wait    # until its end, conducted here if there is no scheduler",
+    "rlm start --wait --json | jq .counts",
 )
 @click.option("--wait", is_flag=True, help="Wait for the end; conduct the run here if no scheduler takes it up.")
 @interval_option(FOLLOW_SECONDS)
 @volatile_option
-@config_option
-@json_option
-def start(config: Path | None, *, wait: bool, interval: float | None, allow_volatile: bool, as_json: bool) -> None:
+def start(config: Path | None, *, wait: bool, interval: float | None, allow_volatile: bool) -> None:
     """Start a run now.
 
     The scheduler takes it up within 5 s. If none does, `--wait` conducts it here, with the supervisors that live or one
@@ -59,7 +42,7 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     if interval is not None and not wait:
         raise click.UsageError("--interval is for --wait: how often to look")
     from rlm.cli.starting import ask_scheduler, conduct_here, wait_for
-    from rlm.cli.status import show_record, tell
+    from rlm.cli.status import show_run, tell
     from rlm.processes import signals
 
     wakeup = signals.Wakeup()
@@ -79,30 +62,28 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
                 "`rlm start --wait`."
             )
     if record is None:
-        started = {"run_id": run_id, "state": State.DRAINING}
-        print_json(started) if as_json else show_words(f"Run {run_id} has started; follow it with `rlm status`.")
+        print_json({"run_id": run_id, "state": State.DRAINING})
+        show_words(f"Run {run_id} has started; follow it with `rlm status`.")
     elif stop.graceful and record["state"] == State.CANCELLED:
-        show_record(record, as_json=as_json)
+        show_run(record)
         left = counted(record["counts"]["leftover"], "event")
-        raise InterruptedCommandError(f"Interrupted: run {run_id} was cancelled; {left} left over for the next run.")
+        raise CommandError(
+            f"Interrupted: run {run_id} was cancelled; {left} left over for the next run.", ExitCode.INTERRUPTED
+        )
     else:
-        tell(record, as_json=as_json, waited=True)
+        tell(record, waited=True)
 
 
-@click.command(
-    epilog=examples(
-        "rlm status",
-        "rlm status --follow                     # until q or Ctrl-C, from run to run",
-        "rlm status 20261125T101500123Z-1a2b -f  # until that run is closed",
-        "rlm status --json | jq .seconds_left",
-    )
+@command(
+    "rlm status",
+    "rlm status --follow                     # until q or Ctrl-C, from run to run",
+    "rlm status 20261125T101500123Z-1a2b -f  # until that run is closed",
+    "rlm status --json | jq .seconds_left",
 )
 @click.argument("run_id", metavar="[RUN]", required=False, shell_complete=run_ids)
 @click.option("--follow", "-f", is_flag=True, help="Go on showing it, until the run named is closed, `q` or Ctrl-C.")
 @interval_option(FOLLOW_SECONDS)
-@config_option
-@json_option
-def status(config: Path | None, run_id: str | None, *, follow: bool, interval: float | None, as_json: bool) -> None:
+def status(config: Path | None, run_id: str | None, *, follow: bool, interval: float | None) -> None:
     """Show the current run: phase, countdown, progress by type, endpoint and budget, workers. Or that run.
 
     RUN is the id of a run, or as much of its beginning as no other has.
@@ -113,50 +94,35 @@ def status(config: Path | None, run_id: str | None, *, follow: bool, interval: f
     if interval is not None and not follow:
         raise click.UsageError("--interval is for --follow: how often to look")
     from rlm.admin import report
-    from rlm.cli.status import beside, describe, describe_rest, follow_status, show_picture
-    from rlm.terminal.record import picture_of
+    from rlm.cli.status import beside, follow_status, show_run
 
-    if follow:
-        with store_of(config) as store:
-            follow_status(store, report.find_run(store, run_id), interval or FOLLOW_SECONDS, as_json=as_json)
-        return
-    pretty = is_terminal() and not as_json
     with store_of(config) as store:
-        found = report.status(store, report.find_run(store, run_id), measured=not pretty)
-        if not as_json:
-            found = beside(store, found)
-    if as_json:
-        print_json(found)
-    elif pretty:
-        show_picture(picture_of(found))
-    elif found["state"] == report.IDLE:
-        describe_rest(found)
-    else:
-        describe(found)
+        run_id = report.find_run(store, run_id)
+        if follow:
+            follow_status(store, run_id, interval or FOLLOW_SECONDS)
+            return
+        found = beside(store, report.status(store, run_id, measured=wants_json() or not is_terminal()))
+    show_run(found)
 
 
-@click.command(epilog=examples("rlm result", "rlm result 20261125T101500123Z-1a2b", "rlm result --json | jq .by_type"))
+@command("rlm result", "rlm result 20261125T101500123Z-1a2b", "rlm result --json | jq .by_type")
 @click.argument("run_id", metavar="[RUN]", required=False, shell_complete=run_ids)
-@config_option
-@json_option
-def result(config: Path | None, run_id: str | None, as_json: bool) -> None:
+def result(config: Path | None, run_id: str | None) -> None:
     """Show the record of the last finished run, or of that one.
 
     RUN is the id of a run, or as much of its beginning as no other has.
     """
     from rlm.admin import report
-    from rlm.cli.status import show_record
+    from rlm.cli.status import show_run
 
     with store_of(config) as store:
         found = report.record(store, report.find_run(store, run_id))
-    show_record(found, as_json=as_json)
+    show_run(found)
 
 
-@click.command("list", epilog=examples("rlm list", "rlm list 100 --json | jq '.[] | select(.state != \"completed\")'"))
+@command("rlm list", "rlm list 100 --json | jq '.[] | select(.state != \"completed\")'", name="list")
 @number_argument
-@config_option
-@json_option
-def list_runs(config: Path | None, number: int, as_json: bool) -> None:
+def list_runs(config: Path | None, number: int) -> None:
     """List the last N runs (20), newest first."""
     from rlm.admin import report
     from rlm.ledger.archive import Archive, ArchiveKind
@@ -167,9 +133,8 @@ def list_runs(config: Path | None, number: int, as_json: bool) -> None:
         older = Archive(store.settings.archive_dir).hint(ArchiveKind.RECORDS) if len(records) < number else ""
         nothing = "" if records else report.none_finished(store)
     entries = [{key: record[key] for key in keys} for record in records]
-    if as_json:
-        print_json(entries)
-    elif not entries:
+    print_json(entries)
+    if not entries:
         show_words(nothing)
         show_looked_at(store)
     else:
@@ -186,17 +151,15 @@ def list_runs(config: Path | None, number: int, as_json: bool) -> None:
         ]
         headings = ["run", "state", "started", "took", *columns]
         spare = ["started", "taken", "carried_over"]  # the id and the other columns say as much
-        table(headings, rows, lambda index: index > 2, spare=spare)  # noqa: PLR2004
+        table(headings, rows, right=["took", *columns], spare=spare)
         if older:
             show()
             show_words(older.strip())
 
 
-@click.command(epilog=examples("rlm cancel"))
+@command("rlm cancel")
 @click.argument("run_id", metavar="[RUN]", required=False, shell_complete=open_run_id)
-@config_option
-@json_option
-def cancel(config: Path | None, run_id: str | None, as_json: bool) -> None:
+def cancel(config: Path | None, run_id: str | None) -> None:
     """End the current (or that) run now: calls under way are awaited, what was not sent is leftover.
 
     RUN is the id of a run, or as much of its beginning as no other has.
@@ -213,4 +176,4 @@ def cancel(config: Path | None, run_id: str | None, as_json: bool) -> None:
             raise NoSuchRunError(f"Run {run_id!r} is not open." if run_id else "No run is open; nothing to cancel.")
         store.runs.cancel(run.id)
         store.processes.wake("scheduler")
-        tell(await_close(store, run, wakeup, stop), as_json=as_json)
+        tell(await_close(store, run, wakeup, stop))

@@ -12,10 +12,10 @@ import click
 import msgspec
 
 from rlm import __version__
-from rlm.cli.common import ExitCode, examples, tell_new_server
+from rlm.cli.common import ExitCode, command, tell_new_server
 from rlm.cli.completion import endpoint_names
-from rlm.cli.options import NumberRange, WholeNumber, config_option, json_option, volatile_option
-from rlm.cli.printing import print_json, say, show, show_verdict, styled
+from rlm.cli.options import NumberRange, WholeNumber, several, volatile_option
+from rlm.cli.printing import print_json, say, show, show_verdict, styled, wants_json
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted, safe_line
 
@@ -31,12 +31,14 @@ DEFAULT_SPEED = 10.0
 #: The length of the longest name of a step, `dead letters`.
 _NAMES = 12
 
-
-@click.command(
-    epilog=examples(
-        "rlm demo", "rlm demo --events 300 --speed 20", "rlm demo --real-time    # three minutes, as in life"
-    )
+_FAIL = "Answer this share of its calls (0 to 1) with 500."
+_FAULT = (
+    "Any fault, the value in JSON: down, outages, throttle, reset, hang, error_rate, status, slow, jitter_seconds, "
+    "retry_after."
 )
+
+
+@command("rlm demo", "rlm demo --events 300 --speed 20", "rlm demo --real-time    # three minutes, as in life")
 @click.option(
     "--events", default=900, show_default=True, type=WholeNumber(1, 100_000), help="How many, over all types."
 )
@@ -46,9 +48,7 @@ _NAMES = 12
     help=f"Divide the window, the limits and the times of calls by this.  [default: {DEFAULT_SPEED:g}]",
 )
 @click.option("--real-time", is_flag=True, help="The same as --speed 1.")
-@config_option
-@json_option
-def demo(*, events: int, speed: float | None, real_time: bool, config: Path | None, as_json: bool) -> None:
+def demo(*, events: int, speed: float | None, real_time: bool, config: Path | None) -> None:
     """Show the whole system at work on one window, live, then say what happened.
 
     An embedded server, a mock API that refuses every call above its limit, a scheduler, a supervisor and its workers:
@@ -68,27 +68,25 @@ def demo(*, events: int, speed: float | None, real_time: bool, config: Path | No
     wakeup = signals.Wakeup()
     with signals.StopSignals(wakeup) as stop:
         settings = load_settings(config)
-        tell = say if as_json else show
+        tell = say if wants_json() else show
         for line in prologue(settings, events, pace):
             tell(line)
-        view = view_on(sys.stderr if as_json else sys.stdout, f"RLM demo, {events:,} events, {pace:g} times as fast")
+        view = view_on(
+            sys.stderr if wants_json() else sys.stdout, f"RLM demo, {events:,} events, {pace:g} times as fast"
+        )
         with demo_stage(settings, pace, wakeup, stop) as stage:
             verdict = play(stage, view, events, pace)
-    if as_json:
-        print_json(verdict.as_json())
-    else:
-        show()
-        for line in summary(verdict, settings.event_types):
-            show(line)
+    print_json(verdict.as_json())
+    show()
+    for line in summary(verdict, settings.event_types):
+        show(line)
     if verdict.broken:
         raise SystemExit(int(ExitCode.FAILED))
 
 
-@click.command("test", epilog=examples("rlm test", "rlm test --config /etc/rlm/rlm.toml --json"))
+@command("rlm test", "rlm test --config /etc/rlm/rlm.toml --json", name="test")
 @volatile_option
-@config_option
-@json_option
-def test(*, config: Path | None, allow_volatile: bool, as_json: bool) -> None:
+def test(*, config: Path | None, allow_volatile: bool) -> None:
     """Test the installation: marked events, real processes, a mock API.
 
     A few events of each configured type go through the configured Redis to an API on this host that enforces limits of
@@ -105,11 +103,10 @@ def test(*, config: Path | None, allow_volatile: bool, as_json: bool) -> None:
     with signals.StopSignals(wakeup) as stop:
         settings = load_settings(config)
         tell_new_server(settings)
-        tell = (lambda _: None) if as_json else _show
-        outcome = self_test(settings, tell, wakeup, stop, allow_volatile=allow_volatile)
-    if as_json:
-        print_json(_outcome_json(outcome))
-    else:
+        outcome = self_test(settings, _show, wakeup, stop, allow_volatile=allow_volatile)
+    found = {name: getattr(outcome, name) for name in ("events", "calls", "seconds", "steps", "log")}
+    print_json({"ok": outcome.ok, "prefix": outcome.prefix or None, **found})
+    if not wants_json():
         _sum_up(outcome)
     if not outcome.ok:
         raise SystemExit(int(ExitCode.REDIS if outcome.of_redis else ExitCode.FAILED))
@@ -132,45 +129,18 @@ def _sum_up(outcome: SelfTestResult) -> None:
         show(styled(f"All is well: {events} in {outcome.seconds:.1f} s, and nothing of them is left.", "ok"))
 
 
-def _outcome_json(outcome: SelfTestResult) -> dict[str, Any]:
-    return {
-        "ok": outcome.ok,
-        "prefix": outcome.prefix or None,
-        "events": outcome.events,
-        "calls": outcome.calls,
-        "seconds": outcome.seconds,
-        "steps": outcome.steps,
-        "log": outcome.log,
-    }
-
-
-@click.command(
-    "mock-api",
-    epilog=examples(
-        "rlm mock-api",
-        "rlm mock-api --port 9000 --fail rebalance_api=0.05",
-        "rlm mock-api --fault rebalance_api.down=true --log calls.jsonl",
-    ),
+@command(
+    "rlm mock-api",
+    "rlm mock-api --port 9000 --fail rebalance_api=0.05",
+    "rlm mock-api --fault rebalance_api.down=true --log calls.jsonl",
+    name="mock-api",
+    prints_data=False,
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8090, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
-@config_option
 @click.option("--log", "log_path", type=click.Path(path_type=Path), help="Append a JSON line per call to this file.")
-@click.option(
-    "--fail",
-    multiple=True,
-    metavar="ENDPOINT=RATE",
-    shell_complete=endpoint_names,
-    help="Answer this share of its calls (0 to 1) with 500.",
-)
-@click.option(
-    "--fault",
-    multiple=True,
-    metavar="ENDPOINT.FIELD=VALUE",
-    shell_complete=endpoint_names,
-    help="Any fault, the value in JSON: down, outages, throttle, reset, hang, error_rate, status, slow,"
-    " jitter_seconds, retry_after.",
-)
+@several("--fail", "fail", "ENDPOINT=RATE", _FAIL, shell_complete=endpoint_names)
+@several("--fault", "fault", "ENDPOINT.FIELD=VALUE", _FAULT, shell_complete=endpoint_names)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary at the end as JSON.")
 def mock_api(
     *, config: Path | None, fail: tuple[str, ...], fault: tuple[str, ...], as_json: bool, **address_and_log: Any
@@ -205,19 +175,18 @@ def _faults(fail: Iterable[str], fault: Iterable[str]) -> dict[str, dict[str, An
     named: dict[str, dict[str, Any]] = {"*": {}}
     for text in fail:
         name, _, rate = text.rpartition("=")
-        _check(name and rate, f"{text!r} is not ENDPOINT=RATE, for example rebalance_api=0.3", "--fail")
+        if not name or not rate:
+            words = f"{text!r} is not ENDPOINT=RATE, for example rebalance_api=0.3"
+            raise click.BadParameter(words, param_hint="--fail")
         named.setdefault(name, {})["error_rate"] = _value(rate)
     for text in fault:
         key, _, value = text.partition("=")
         name, _, field = key.rpartition(".")
-        _check(name and value, f"{text!r} is not ENDPOINT.FIELD=VALUE, for example rebalance_api.slow=3", "--fault")
+        if not name or not value:
+            words = f"{text!r} is not ENDPOINT.FIELD=VALUE, for example rebalance_api.slow=3"
+            raise click.BadParameter(words, param_hint="--fault")
         named.setdefault(name, {})[field] = _value(value)
     return {name: {**named["*"], **fields} for name, fields in named.items()}
-
-
-def _check(right: object, message: str, option: str) -> None:
-    if not right:
-        raise click.BadParameter(message, param_hint=option)
 
 
 def _value(text: str) -> Any:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from rlm import telemetry
 from rlm.admin import report
-from rlm.cli.common import ANSWER_SECONDS, POLL_SECONDS, CommandError, InterruptedCommandError
+from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.options import FOLLOW_SECONDS
-from rlm.cli.printing import is_terminal
-from rlm.cli.status import detached, look_once, progress_output
+from rlm.cli.printing import is_terminal, say
+from rlm.cli.status import detached, look_once
 from rlm.core.clock import system_clock
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
 from rlm.processes.group import ProcessGroup
 from rlm.processes.signals import group_grace
-from rlm.terminal.live import lines_above, progress_aside
+from rlm.terminal.live import Drawn, Lines, lines_above, progress_aside
+from rlm.terminal.record import changes, line_of, picture_of
 from rlm.terminal.words import is_open
 
 if TYPE_CHECKING:
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals, Wakeup
     from rlm.settings import Settings
-    from rlm.terminal.live import Drawn
 
+#: Time for a scheduler to take up a request, or for a conductor to answer a cancel, seconds.
+ANSWER_SECONDS = 5.0
+#: Time between two looks for that, seconds.
+POLL_SECONDS = 0.05
 #: How often `rlm start --wait` prints changes without a terminal, seconds.
 TOLD_SECONDS = 10.0
 
@@ -47,7 +51,7 @@ def ask_scheduler(store: Store, stop: StopSignals, *, patient: bool) -> dict[str
     while (reply := store.schedule.reply(request)) is None:
         if (system_clock.monotonic() > until or stop.graceful) and store.schedule.withdraw(request):
             if stop.graceful:
-                raise InterruptedCommandError("Interrupted before a run was started.")
+                raise CommandError("Interrupted before a run was started.", ExitCode.INTERRUPTED)
             return None
         system_clock.sleep(POLL_SECONDS)
     return reply
@@ -55,15 +59,17 @@ def ask_scheduler(store: Store, stop: StopSignals, *, patient: bool) -> dict[str
 
 def wait_for(store: Store, run_id: str, stop: StopSignals, interval: float | None) -> dict[str, Any]:
     """Show the progress of a run that another process conducts; return its record. Redis may go away meanwhile."""
-    pause = interval or (FOLLOW_SECONDS if is_terminal(err=True) else TOLD_SECONDS)
+    drawn = is_terminal(err=True)
+    pause = interval or (FOLLOW_SECONDS if drawn else TOLD_SECONDS)
     shown_at = float("-inf")
-    with progress_output() as output:
+    output = Drawn(sys.stderr, picture_of, transient=True) if drawn else Lines(say, line_of, changes)
+    with output:
         while True:
             record = look_once(store, lambda: store.runs.record(run_id) or {}, output)
             if record:
                 return record
             if stop.graceful:
-                raise InterruptedCommandError(detached(run_id))
+                raise CommandError(detached(run_id), ExitCode.INTERRUPTED)
             if record is not None and system_clock.monotonic() - shown_at >= pause:
                 shown_at = system_clock.monotonic()
                 found = look_once(store, lambda: report.status(store, run_id, measured=False), output)
@@ -101,27 +107,21 @@ def conduct_here(
 
 def _check_uninterrupted(stop: StopSignals) -> None:
     if stop.graceful:
-        raise InterruptedCommandError("Interrupted before a run was started.")
+        raise CommandError("Interrupted before a run was started.", ExitCode.INTERRUPTED)
 
 
 @contextmanager
 def _own_supervisor(
     settings: Settings, stop: StopSignals, drawn: Drawn | None, *, allow_volatile: bool
 ) -> Iterator[None]:
-    """Run a supervisor during the block.
-
-    Its output goes to stderr, above the picture if one is `drawn` there.
-    """
+    """Run a supervisor during the block. Its output goes to stderr, above the picture if one is `drawn` there."""
     command = ["supervisor"]
     command += ["--config", str(settings.source)] if settings.source else []
     command += ["--allow-volatile"] if allow_volatile else []
-    said, environ = (subprocess.PIPE, os.environ | {"RLM_LOG_FORMAT": "text"}) if drawn else (None, None)
+    said, environ = (subprocess.PIPE, os.environ | {"RLM_LOG_FORMAT": "text"}) if drawn else (sys.stderr, None)
     group = ProcessGroup(stop, group_grace(settings))
-    child = group.start(command, stdout=said or sys.stderr, stderr=said, env=environ)
-    with ExitStack() as stack:
-        if drawn and child.stdout and child.stderr:
-            stack.enter_context(lines_above(child.stdout, drawn))
-            stack.enter_context(lines_above(child.stderr, drawn))
+    child = group.start(command, stdout=said, stderr=subprocess.STDOUT, env=environ)
+    with lines_above(child.stdout, drawn) if drawn and child.stdout else nullcontext():
         try:
             yield
         finally:
@@ -133,7 +133,7 @@ def await_close(store: Store, run: Run, wakeup: Wakeup, stop: StopSignals) -> di
     until = system_clock.monotonic() + ANSWER_SECONDS
     while (record := store.runs.record(run.id)) is None:
         if stop.graceful:
-            raise InterruptedCommandError(f"Run {run.id} is being cancelled; see `rlm status`.")
+            raise CommandError(f"Run {run.id} is being cancelled; see `rlm status`.", ExitCode.INTERRUPTED)
         if system_clock.monotonic() > until and store.leases.holder() is None:
             from scheduler.leader import HandConductor
 

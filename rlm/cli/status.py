@@ -5,176 +5,153 @@ from __future__ import annotations
 import signal
 import sys
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from rlm.admin import report
 from rlm.cli.common import ExitCode
-from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table
+from rlm.cli.printing import is_terminal, print_json, say, say_error, sentence, show, show_words, table, wants_json
 from rlm.core.errors import StoreError
 from rlm.core.run import State
 from rlm.core.tally import every_call_failed, in_words
-from rlm.core.text import counted, span
-from rlm.core.window import WELL
+from rlm.core.text import counted, safe, span
 from rlm.terminal.live import Drawn, JSONLines, Lines, Output, console_on, keyboard
 from rlm.terminal.record import changes, line_of, picture_of, rest_rows
-from rlm.terminal.words import call_troubles, forecast, is_open, troubles, unconducted
-from rlm.terminal.words import workers as team
+from rlm.terminal.words import call_troubles, forecast, is_open, shut, troubles, unconducted
+from rlm.terminal.words import workers as workers_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
-    from rich.console import RenderableType
-
     from rlm.ledger import Store
+    from rlm.terminal.live import Changes, Document, Draw
 
 #: The signals that end a view.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def show_record(found: dict[str, Any], *, as_json: bool) -> None:
-    """Print a record as JSON, as a picture on a terminal, else as text."""
-    if as_json:
-        print_json(found)
-    elif is_terminal():
-        show_picture(picture_of(found))
+def show_run(found: dict[str, Any]) -> None:
+    """Print a status or a record: as JSON, as a picture on a terminal, else as text."""
+    print_json(found)
+    if wants_json():
+        return
+    if is_terminal():
+        console_on(sys.stdout).print(picture_of(found))
+    elif found["state"] == report.IDLE:
+        show_words("No run is open.")
+        for name, told in rest_rows(found):
+            show(f"{name:<12}  {told.plain}")
     else:
         describe(found)
 
 
-def tell(record: dict[str, Any], *, as_json: bool, waited: bool = False) -> None:
+def tell(record: dict[str, Any], *, waited: bool = False) -> None:
     """Print a record; end the command with an error if the run failed, or if it `waited` and every call failed.
 
     Raises:
         SystemExit: the run failed.
     """
-    show_record(record, as_json=as_json)
+    show_run(record)
     if waited and every_call_failed(record):
         say_error(f"every call of run {record['run_id']} failed: {in_words(record.get('troubles', ()))}")
-        raise SystemExit(int(ExitCode.FAILED))
-    if record["state"] == State.FAILED:
+    elif record["state"] == State.FAILED:
         say_error(f"run {record['run_id']} failed: {record['failure']}")
-        raise SystemExit(int(ExitCode.FAILED))
+    else:
+        return
+    raise SystemExit(int(ExitCode.FAILED))
 
 
 def describe(found: dict[str, Any]) -> None:
     """Print a run, open or finished, as text."""
-    took = f"{span(found['duration_seconds'])}"
-    left = f", {span(found['seconds_left'])} left" if "seconds_left" in found else f" after {took}"
-    show_words(f"Run {found['run_id']} ({found['trigger']}): {found['state']}{left}")
+    left = found.get("seconds_left")
+    ends = f" after {span(found['duration_seconds'])}" if left is None else f", {span(left)} left"
+    show_words(f"Run {found['run_id']} ({found['trigger']}): {found['state']}{ends}")
     if why := unconducted(found):
-        show_words(_sentence(why))
+        show_words(sentence(why))
     _describe_plan(found)
-    _describe_types(found)
+    for one in troubles(found) if left is None else call_troubles(found):
+        show_words(sentence(one))
+    _describe_workers(found)
+    columns = ["taken", "carried_over", "completed", "failed", "leftover"]
+    headings = [*columns[:-1], columns[-1] if left is None else "still to do"]
+    rows = {**found["by_type"], "in all": found["counts"]}.items()
+    show()
+    table(["type", *headings], [[name, *(entry[key] for key in columns)] for name, entry in rows])
     _describe_calls(found)
 
 
 def _describe_plan(found: dict[str, Any]) -> None:
-    plan, workers, counts = found["plan"], found["workers"], found["counts"]
-    done = (
-        f"done {plan['forecast_seconds']:.1f} s after the first call (with the most workers no schedule could before "
-        f"{plan['lower_bound_seconds']:.1f} s)"
-    )
+    plan, now = found["plan"], found.get("forecast")
+    bound = f"with the most workers no schedule could before {plan['lower_bound_seconds']:.1f} s"
+    done = f"done {plan['forecast_seconds']:.1f} s after the first call ({bound})"
     show_words(f"Planned: {done if plan['forecast_seconds'] else 'no call'}, {plan['expected_leftover']} left over")
-    if "forecast" in found:
-        now = found["forecast"]
-        expected = forecast(found).words
-        show_words(f"By now: {expected}, with {counted(now['workers'], 'worker')}. {_sentence(now['binds'])}")
-    for one in call_troubles(found) if "seconds_left" in found else troubles(found):
-        show_words(_sentence(one))
-    show_words(
-        f"Workers: {plan['workers']} planned, of {plan['threads']} lanes each; {workers['peak']} at the most, "
-        f"{workers['restarted']} replaced"
-    )
+    if now is not None:
+        team = counted(now["workers"], "worker")
+        show_words(f"By now: {forecast(found).words}, with {team}. {sentence(now['binds'])}")
+
+
+def _describe_workers(found: dict[str, Any]) -> None:
+    plan, workers, counts = found["plan"], found["workers"], found["counts"]
+    planned = f"{plan['workers']} planned, of {plan['threads']} lanes each"
+    show_words(f"Workers: {planned}; {workers['peak']} at the most, {workers['restarted']} replaced")
     if workers.get("other_configuration"):
-        show_words(f"By now {team(found)}.")
+        show_words(f"By now {workers_now(found)}.")
     show_words(f"Intake: {counts['invalid']} invalid, {counted(counts['duplicates'], 'duplicate')}")
-
-
-def _describe_types(found: dict[str, Any]) -> None:
-    columns = ["taken", "carried_over", "completed", "failed", "leftover"]
-    headings = ["still to do" if name == "leftover" and "seconds_left" in found else name for name in columns]
-    rows = [[name, *(str(entry[key]) for key in columns)] for name, entry in found["by_type"].items()]
-    show()
-    table(["type", *headings], [*rows, ["in all", *(str(found["counts"][key]) for key in columns)]])
 
 
 def _describe_calls(found: dict[str, Any]) -> None:
     called = ["calls", "completed", "throttled", "errors", "peak_in_window", "limit"]
-    by_budget = found.get("by_budget", {})
-    _table_by("endpoint", found["by_endpoint"], [*called, "p50_ms", "p95_ms"])
-    if by_budget:
-        _table_by("budget", by_budget, called)
-    resting = [
-        f"{name} is {entry['health']}"
-        for name, entry in [*found["by_endpoint"].items(), *by_budget.items()]
-        if entry.get("health", "ok") not in WELL
-    ]
-    if resting:
+    tables = [("endpoint", found["by_endpoint"], [*called, "p50_ms", "p95_ms"])]
+    tables += [("budget", found["by_budget"], called)] if found.get("by_budget") else []
+    for what, entries, keys in tables:
+        show()
+        table([what, *keys], [[name, *(entry[key] for key in keys)] for name, entry in entries.items()])
+    if resting := [f"{name} is {entry['health']}" for name, entry in shut(found).items()]:
         show()
         show_words(f"{', '.join(resting)}: see `rlm endpoint list`")
 
 
-def describe_rest(found: dict[str, Any]) -> None:
-    """Print the state between two runs as text."""
-    show_words("No run is open.")
-    for name, told in rest_rows(found):
-        show(f"{name:<12}  {told.plain}")
-
-
-def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:]}."
-
-
-def _table_by(what: str, entries: dict[str, dict[str, Any]], keys: list[str]) -> None:
-    show()
-    table([what, *keys], [[name, *(str(entry[key]) for key in keys)] for name, entry in entries.items()])
-
-
 def beside(store: Store, found: dict[str, Any]) -> dict[str, Any]:
-    """Add what a view shows beside a status: the installation, and the state between runs if none is open."""
+    """Add what people see beside a status: the installation, and the state between runs if none is open."""
+    if wants_json():
+        return found
     if found["state"] == report.IDLE:
         found = report.at_rest(store, found)
     return {**found, **report.looked_at(store)} if found["state"] == report.IDLE or is_open(found) else found
 
 
-def show_picture(picture: RenderableType) -> None:
-    """Print a picture on stdout."""
-    console_on(sys.stdout).print(picture)
+def output_of(draw: Draw, line: Callable[[Document], str], *more: Changes) -> Output:
+    """Return the output of a view on stdout: JSON documents, on a terminal a picture, else lines."""
+    if wants_json():
+        return JSONLines(lambda text: click.echo(safe(text)), say)
+    return Drawn(sys.stdout, draw) if is_terminal() else Lines(show, line, *more)
 
 
-def status_output(*, as_json: bool) -> Output:
-    """Return the output of a status that is followed: on stdout, since it is the answer."""
-    if as_json:
-        return JSONLines(show, say)
-    return Drawn(sys.stdout, picture_of) if is_terminal() else Lines(show, line_of, changes)
-
-
-def progress_output() -> Output:
-    """Return the output of a run's progress: on stderr, since the record is the answer; removed at the end."""
-    if is_terminal(err=True):
-        return Drawn(sys.stderr, picture_of, transient=True)
-    return Lines(say, line_of, changes)
-
-
-def follow_status(store: Store, run_id: str | None, interval: float, *, as_json: bool) -> None:
+def follow_status(store: Store, run_id: str | None, interval: float) -> None:
     """Show the status until the named run is closed or a signal comes; then print that the run goes on.
 
     Raises:
         NoSuchRunError: that run is neither open nor on record.
     """
-    seen: dict[str, Any] = {}
+    output = output_of(picture_of, line_of, changes)
+    open_run: str | None = None
 
     def look() -> dict[str, Any]:
-        found = report.status(store, run_id, measured=as_json)
-        seen.update(run_id=found["run_id"] if is_open(found) else None)
-        return found if as_json else beside(store, found)
+        nonlocal open_run
+        found = report.status(store, run_id, measured=wants_json())
+        now = None if found["state"] == report.IDLE else found["run_id"]
+        if open_run not in {None, now} and not isinstance(output, Drawn) and (ended := store.runs.record(open_run)):
+            output.show(ended)  # lines and documents have each run's end, even if it lies between two looks
+        open_run = now if is_open(found) else None
+        return beside(store, found)
 
     def is_last(found: Mapping[str, Any]) -> bool:
         return run_id is not None and not is_open(found)
 
-    if watch(store, look, _telling_ends(store, status_output(as_json=as_json)), interval, is_last) is None:
-        say(detached(seen.get("run_id")))
+    if watch(store, look, output, interval, is_last) is None:
+        say(detached(open_run))
 
 
 def detached(run_id: str | None) -> str:
@@ -182,39 +159,6 @@ def detached(run_id: str | None) -> str:
     if run_id is None:
         return "This view has ended; RLM goes on. `rlm status` shows how it is."
     return f"Run {run_id} goes on; `rlm status` shows it, `rlm cancel` ends it."
-
-
-def _telling_ends(store: Store, output: Output) -> Output:
-    """Make an output of lines or documents show each run's end, even if it lies between two looks."""
-    if isinstance(output, Drawn):
-        return output
-    return _Ends(output, store.runs.record)
-
-
-class _Ends(Output):
-    """Shows the record of a run that was closed since the last look, before the present status."""
-
-    def __init__(self, output: Output, record: Callable[[str], dict[str, Any] | None]) -> None:
-        self._output = output
-        self._record = record
-        self._open: str | None = None
-
-    def __enter__(self) -> Self:
-        self._output.__enter__()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._output.__exit__(*exc)
-
-    def show(self, document: Mapping[str, Any]) -> None:
-        now = document["run_id"] if document["state"] != report.IDLE else None
-        if self._open is not None and now != self._open and (ended := self._record(self._open)) is not None:
-            self._output.show(ended)
-        self._open = now if is_open(document) else None
-        self._output.show(document)
-
-    def trouble(self, why: str) -> None:
-        self._output.trouble(why)
 
 
 class Detached(BaseException):

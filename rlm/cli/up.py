@@ -10,17 +10,17 @@ import sys
 import sysconfig
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 from click.core import ParameterSource
 
-from rlm.cli.common import examples, tell_new_server
-from rlm.cli.options import config_option, log_format_option, volatile_option
+from rlm.cli.common import command, tell_new_server
+from rlm.cli.options import log_format_option, volatile_option
 from rlm.core.errors import ConfigurationError, RLMError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from honcho.printer import Printer
 
@@ -33,9 +33,8 @@ DEFAULT_COMMANDS = ("scheduler", "supervisor")
 _LOOK_SECONDS = 1.0
 
 
-@click.command(epilog=examples("rlm up", "rlm up --config /etc/rlm/rlm.toml"))
+@command("rlm up", "rlm up --config /etc/rlm/rlm.toml", prints_data=False)
 @volatile_option
-@config_option
 @log_format_option
 def up(config: Path | None, allow_volatile: bool) -> None:
     """Run all processes of the Procfile in this terminal.
@@ -77,11 +76,10 @@ def _with_format(environ: Mapping[str, str], output: TextIO) -> dict[str, str]:
     """Choose the log format of the processes by `output`, where their lines are shown; they only see a pipe."""
     from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat, is_coloured, log_format
 
-    asked = {}
     context = click.get_current_context(silent=True)
     if context and context.get_parameter_source("log_format") is ParameterSource.COMMANDLINE:
-        asked = {FORMAT_VARIABLE: os.environ[FORMAT_VARIABLE]}  # the option takes precedence over a .env file
-    chosen = log_format({**environ, **asked}, output)
+        environ = {**environ, FORMAT_VARIABLE: os.environ[FORMAT_VARIABLE]}  # the option outranks a .env file
+    chosen = log_format(environ, output)
     colour = {"FORCE_COLOR": "1"} if chosen is LogFormat.TEXT and is_coloured(environ, output) else {}
     return {**environ, **colour, FORMAT_VARIABLE: chosen}
 
@@ -119,64 +117,49 @@ def _others_here(settings: Settings, url: str) -> str:
             for one in processes.alive(role)
             if one.host == socket.gethostname() and not has_died(one.id)
         ]
-    if not found:
-        return ""
-    return (
-        f"Runs here already: {', '.join(found)}; those started now come on top: a scheduler that stands by, a "
-        "supervisor that shares in the workers. One `rlm up` a host is enough"
-    )
+    more = "a scheduler that stands by, a supervisor that shares in the workers. One `rlm up` a host is enough"
+    return f"Runs here already: {', '.join(found)}; those started now come on top: {more}" if found else ""
 
 
 def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: bool) -> list[Entry]:
     """Return the entries of the Procfile beside the configuration file, or the default ones."""
     from honcho.colour import get_colours
+    from honcho.environ import parse_procfile
 
     from rlm.processes.foreman import Entry
 
     root = settings.source.parent if settings.source else Path.cwd()
     procfile = root / "Procfile"
     if not os.path.lexists(procfile):
-        commands = _default_commands(allow_volatile=allow_volatile)
+        rlm = ["exec", sys.executable, "-P", "-m", "rlm"]
+        flags = ["--allow-volatile"] if allow_volatile else []
+        commands = {name: shlex.join([*rlm, name, *flags]) for name in DEFAULT_COMMANDS}
     elif allow_volatile:
         raise click.UsageError(f"--allow-volatile belongs behind the commands that stand in {procfile}.")
     else:
-        commands = _read_procfile(procfile)
+        commands = _read(procfile, parse_procfile).processes
+        if not commands:
+            words = "has no process; write for example `scheduler: exec rlm scheduler`"
+            raise ConfigurationError(f"file {procfile}: {words}")
     env = _environment(settings, environ)
-    return [
-        Entry(name, command, env, root, colour)
-        for (name, command), colour in zip(commands.items(), get_colours(), strict=False)
-    ]
-
-
-def _default_commands(*, allow_volatile: bool) -> dict[str, str]:
-    flags = ["--allow-volatile"] if allow_volatile else []
-    return {name: f"exec {shlex.join([sys.executable, '-P', '-m', 'rlm', name, *flags])}" for name in DEFAULT_COMMANDS}
-
-
-def _read_procfile(path: Path) -> dict[str, str]:
-    from honcho.environ import parse_procfile
-
-    from rlm.core.files import read_trusted_text
-
-    try:
-        commands: dict[str, str] = parse_procfile(read_trusted_text(path)).processes
-    except (OSError, UnicodeDecodeError, AssertionError) as error:
-        raise ConfigurationError(f"file {path}: cannot be used: {error}") from error
-    if not commands:
-        raise ConfigurationError(f"file {path}: has no process; write for example `scheduler: exec rlm scheduler`")
-    return commands
+    colours = get_colours()
+    return [Entry(name, command, env, root, next(colours)) for name, command in commands.items()]
 
 
 def _read_dotenv(path: Path) -> dict[str, str]:
     from honcho.environ import parse
 
+    variables: dict[str, str] = _read(path, parse, "; a line of it is NAME=value") if os.path.lexists(path) else {}
+    return variables
+
+
+def _read(path: Path, parse: Callable[[str], Any], hint: str = "") -> Any:
     from rlm.core.files import read_trusted_text
 
     try:
-        variables: dict[str, str] = parse(read_trusted_text(path)) if os.path.lexists(path) else {}
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"file {path}: cannot be used: {error}; a line of it is NAME=value") from error
-    return variables
+        return parse(read_trusted_text(path))
+    except (OSError, ValueError, AssertionError) as error:  # honcho asserts that no name of a Procfile comes twice
+        raise ConfigurationError(f"file {path}: cannot be used: {error}{hint}") from error
 
 
 def _environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:

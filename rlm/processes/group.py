@@ -87,7 +87,7 @@ class ProcessGroup:
 
         It leads a session of its own, so that Ctrl-C is for this process. `options` are those of `Popen`.
         """
-        tied = [sys.executable, "-P", "-m", "rlm.cli.tied", str(os.getpid()), *command]
+        tied = [sys.executable, "-P", "-m", "rlm", "--tied-to", str(os.getpid()), *command]
         process = subprocess.Popen(tied, stdin=subprocess.DEVNULL, start_new_session=True, **options)  # noqa: S603
         self.add(command[0], process, rank=len(self._members))
         return process

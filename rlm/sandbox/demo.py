@@ -16,8 +16,8 @@ from rlm.core.text import counted
 from rlm.sandbox.judge import Evidence, judge_demo
 from rlm.terminal import words
 from rlm.terminal.live import Drawn, Lines
-from rlm.terminal.record import RecordPicture, line_of
-from rlm.terminal.run import RunPicture
+from rlm.terminal.record import line_of, record_picture
+from rlm.terminal.run import run_picture
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -107,8 +107,8 @@ def view_on(stream: TextIO, title: str) -> Output:
 
     def picture(found: Mapping[str, Any], height: int) -> RenderableType:
         if words.is_open(found):
-            return RunPicture(found, height, title=title)
-        return RecordPicture(found, title=title, endpoints=False)  # the summary has those, as the API saw them
+            return run_picture(found, height, title=title)
+        return record_picture(found, title=title, endpoints=False)  # the summary has those, as the API saw them
 
     return Drawn(stream, picture)
 

@@ -15,7 +15,7 @@ from rlm.core.run import State
 from rlm.core.text import safe_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
@@ -28,8 +28,9 @@ BORDER = 4
 #: The narrowest that a bar gets, columns.
 NARROWEST = 6
 
-_LEVELS, _ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
-_IN_ASCII = {"█": "#", "▓": "=", "░": ".", "▮": "#", "▯": "."}
+_LEVELS = "▁▂▃▄▅▆▇█"
+#: What stands for a character where there is only ASCII.
+_IN_ASCII = str.maketrans("▁▂▃▄▅▆▇█▓░▮▯↑↓→", "_.-=+*%#=.#.^v=")
 
 #: The rich style of each state of a run.
 STATE_STYLES = {
@@ -49,10 +50,21 @@ def state_text(state: str) -> Text:
     return Text(state, style=STATE_STYLES.get(state, "bold"))  # type: ignore[call-overload]
 
 
-def panel(title: Text, parts: Sequence[RenderableType], width: int) -> Panel:
-    """Frame a picture."""
-    title.stylize_before("not dim")  # else it is as quiet as its border
-    return Panel(Group(*parts), title=title, title_align="left", border_style=QUIET, padding=(0, 1), width=width)
+class Picture:
+    """Parts in a frame, as wide as the terminal; `draw` makes them for a console and the width inside of the frame."""
+
+    def __init__(self, title: Text, draw: Callable[[Console, ConsoleOptions], Iterable[RenderableType]]) -> None:
+        title.stylize_before("not dim")  # else it is as quiet as its border
+        self._title = title
+        self._draw = draw
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it."""
+        width = min(options.max_width, WIDEST)
+        parts = Group(*self._draw(console, options.update(width=max(1, width - BORDER), height=None)))
+        frame = Panel(parts, title=self._title, title_align="left", border_style=QUIET, padding=(0, 1), width=width)
+        for segment in console.render(frame, options):
+            yield segment._replace(text=segment.text.translate(_IN_ASCII)) if options.ascii_only else segment
 
 
 def columns(
@@ -68,31 +80,45 @@ def columns(
     return table
 
 
+def facts(rows: Iterable[tuple[str, Text]]) -> Table:
+    """Draw a row for each fact, with its name before it."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style=QUIET, no_wrap=True)
+    grid.add_column()
+    for row in rows:
+        grid.add_row(*row)
+    return grid
+
+
 def number(value: int, style: str = "") -> Text:
     """Write a number for a table, a dash for 0."""
     return Text(f"{value:,}", style=style) if value else Text("-", style=QUIET)
 
 
-class Bar:
-    """A bar that fills its column, of parts that differ in colour and character.
+class Fitting:
+    """What is drawn as `fit` says for the width of its column, from `narrowest` to `widest` columns."""
 
-    Each part is (number, character, style).
-    """
-
-    def __init__(self, *parts: tuple[float, str, str]) -> None:
-        self._parts = parts
+    def __init__(self, fit: Callable[[ConsoleOptions], Text], narrowest: int, widest: int) -> None:
+        self._fit, self._narrowest, self._widest = fit, narrowest, widest
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw it."""
-        widths = shares([number for number, _, _ in self._parts], options.max_width)
-        bar = Text(no_wrap=True, end="")
-        for width, (_, character, style) in zip(widths, self._parts, strict=True):
-            bar.append(_drawable(character, ascii_only=options.ascii_only) * width, style)
-        yield bar
+        yield self._fit(options)
 
     def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
         """Return the narrowest and the widest width."""
-        return Measurement(min(NARROWEST, options.max_width), options.max_width)
+        return Measurement(min(self._narrowest, options.max_width), min(self._widest, options.max_width))
+
+
+def bar_of(*parts: tuple[float, str, str]) -> Fitting:
+    """Return a bar that fills its column, of parts: (number, character, style)."""
+
+    def fit(options: ConsoleOptions) -> Text:
+        widths = shares([number for number, _, _ in parts], options.max_width)
+        drawn = [(character * width, style) for width, (_, character, style) in zip(widths, parts, strict=True)]
+        return Text.assemble(*drawn, no_wrap=True, end="")
+
+    return Fitting(fit, NARROWEST, WIDEST)
 
 
 def shares(numbers: Sequence[float], width: int) -> list[int]:
@@ -108,37 +134,27 @@ def shares(numbers: Sequence[float], width: int) -> list[int]:
     return found
 
 
-class Name:
-    """A name on one line, cut in the middle if its column is too narrow: names often differ at their ends."""
-
-    def __init__(self, name: str, style: str = "") -> None:
-        self._text = Text(safe_line(name), style=style, no_wrap=True, overflow="ellipsis")
-
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it."""
-        yield cut(self._text, options.max_width, "..." if options.ascii_only else "…")
-
-    def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
-        """Return the narrowest and the widest width."""
-        width = self._text.cell_len
-        return Measurement(min(NARROWEST, width, options.max_width), min(width, options.max_width))
+def short_name(name: str, style: str = "") -> Fitting:
+    """Return a name on one line, cut in the middle if its column is too narrow: names often differ at their ends."""
+    text = _line(name, style)
+    width = text.cell_len
+    return Fitting(
+        lambda options: cut(text, options.max_width, "..." if options.ascii_only else "…"), min(NARROWEST, width), width
+    )
 
 
-class Wordings:
-    """The longest of several wordings that fits, else the beginning of the shortest."""
+def longest_fitting(*wordings: str, style: str = "") -> Fitting:
+    """Return the longest of several wordings that fits, else the beginning of the shortest."""
+    texts = sorted((_line(one, style) for one in wordings), key=lambda one: one.cell_len)
 
-    def __init__(self, *wordings: str, style: str = "") -> None:
-        self._wordings = [Text(safe_line(one), style=style, no_wrap=True, overflow="ellipsis") for one in wordings]
+    def fit(options: ConsoleOptions) -> Text:
+        return next((one for one in reversed(texts) if one.cell_len <= options.max_width), texts[0])
 
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it."""
-        fitting = [one for one in self._wordings if one.cell_len <= options.max_width]
-        yield max(fitting, key=lambda one: one.cell_len, default=min(self._wordings, key=lambda one: one.cell_len))
+    return Fitting(fit, texts[0].cell_len, texts[-1].cell_len)
 
-    def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
-        """Return the narrowest and the widest width."""
-        widths = [min(one.cell_len, options.max_width) for one in self._wordings]
-        return Measurement(min(widths), max(widths))
+
+def _line(text: str, style: str) -> Text:
+    return Text(safe_line(text), style=style, no_wrap=True, overflow="ellipsis")
 
 
 def cut(text: Text, width: int, mark: str) -> Text:
@@ -150,15 +166,7 @@ def cut(text: Text, width: int, mark: str) -> Text:
     return Text.assemble(text[:head], mark, text[head + over + len(mark) :], no_wrap=True, overflow="ellipsis")
 
 
-def lanes(busy: int, threads: int, *, ascii_only: bool = False) -> Text:
-    """Draw the lanes of a worker; busy ones are filled."""
-    drawn = Text()
-    drawn.append(_drawable("▮", ascii_only=ascii_only) * min(busy, threads), "cyan")
-    drawn.append(_drawable("▯", ascii_only=ascii_only) * max(0, threads - busy), "dim")
-    return drawn
-
-
-def curve(values: Iterable[float], width: int, *, ascii_only: bool = False) -> str:
+def curve(values: Iterable[float], width: int) -> str:
     """Draw numbers as a curve of `width` columns, newest last; each column is the mean of its part."""
     numbers = list(values)
     if not numbers:
@@ -166,10 +174,5 @@ def curve(values: Iterable[float], width: int, *, ascii_only: bool = False) -> s
     width = min(width, len(numbers))
     cuts = [index * len(numbers) // width for index in range(width + 1)]
     means = [sum(numbers[begin:end]) / (end - begin) for begin, end in pairwise(cuts)]
-    levels = _ASCII_LEVELS if ascii_only else _LEVELS
-    top = max(*means, 1e-9) if len(means) > 1 else max(means[0], 1e-9)
-    return "".join(levels[min(len(levels) - 1, round(max(0.0, one) / top * (len(levels) - 1)))] for one in means)
-
-
-def _drawable(character: str, *, ascii_only: bool) -> str:
-    return _IN_ASCII.get(character, character) if ascii_only else character
+    top = max(1e-9, *means)
+    return "".join(_LEVELS[round(max(0.0, one) / top * (len(_LEVELS) - 1))] for one in means)

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, TextIO
 
 import msgspec
 from rich.console import Console, Group
+from rich.file_proxy import FileProxy
 from rich.live import Live
 from rich.text import Text
 
@@ -36,11 +37,15 @@ if TYPE_CHECKING:
     Document = Mapping[str, Any]
     #: Draws a document in at most this many lines.
     Draw = Callable[[Document, int], RenderableType]
+    #: Returns what makes a line worth writing when it differs.
+    Changes = Callable[[Document], Hashable]
 
 #: Lines that a picture leaves free: one for the cursor and ^C, and one for the cursor in the end.
 _FREE_LINES = 2
 #: The keys that end a view.
 QUIT = frozenset(b"qQ")
+#: What was seen last while nothing is known.
+_LOST = object()
 #: Time for a thread to end, seconds: as long as Redis may take to answer.
 _END_SECONDS = 6.0
 
@@ -75,13 +80,9 @@ class Drawn(Output):
     """A picture that is redrawn in place; the last one stays, unless it is `transient`."""
 
     def __init__(self, stream: TextIO, draw: Draw, *, transient: bool = False) -> None:
-        self._console = console_on(stream)
+        self.console = console_on(stream)
         self._live = Live(
-            console=self._console,
-            auto_refresh=False,
-            transient=transient,
-            redirect_stdout=False,
-            redirect_stderr=False,
+            console=self.console, auto_refresh=False, transient=transient, redirect_stdout=False, redirect_stderr=False
         )
         self._draw = draw
         self._last: Document | None = None
@@ -103,45 +104,40 @@ class Drawn(Output):
         """Show above the last picture that it is out of date, and for how long."""
         ago = f"{system_clock.monotonic() - self._seen_at:.0f} s"
         note = Text(f"Out of date for {ago}, trying again: {cut(safe_line(why), LONGEST_TEXT)}", style="bold red")
-        note_lines = len(self._console.render_lines(note))
+        note_lines = len(self.console.render_lines(note))
         picture = [self._picture(self._last, note_lines)] if self._last else []
         self._live.update(Group(note, *picture, Text()), refresh=True)
 
-    def above(self, line: Text) -> None:
-        """Print a line above the picture, where it stays."""
-        self._live.console.print(line)
-
     def _picture(self, document: Document, taken_lines: int = 0) -> RenderableType:
-        return self._draw(document, self._console.size.height - _FREE_LINES - taken_lines)
+        return self._draw(document, self.console.size.height - _FREE_LINES - taken_lines)
 
 
 class Lines(Output):
-    """A line whenever something has changed, without control characters."""
+    """A line whenever something has changed, by default each time, without control characters."""
 
     def __init__(
         self,
         write: Callable[[str], None],
         line: Callable[[Document], str],
-        changes: Callable[[Document], Hashable] | None = None,
+        changes: Changes = lambda _document: object(),
     ) -> None:
         self._write = write
         self._line = line
         self._changes = changes
         self._seen: Hashable = None
-        self._lost = False
 
     def show(self, document: Document) -> None:
         """Write a line if anything has changed."""
-        seen = self._changes(document) if self._changes else None
-        if self._changes is None or seen != self._seen:
+        seen = self._changes(document)
+        if seen != self._seen:
             self._tell(self._line(document))
-        self._seen, self._lost = seen, False
+        self._seen = seen
 
     def trouble(self, why: str) -> None:
         """Write once that nothing is known, until it is known again."""
-        if not self._lost:
+        if self._seen is not _LOST:
             self._tell(f"out of date, trying again: {why}")
-        self._lost, self._seen = True, None
+        self._seen = _LOST
 
     def _tell(self, text: str) -> None:
         self._write(f"{clock(isoformat(system_clock.now()))}  {cut(safe_line(text), LONGEST_LINE)}")
@@ -180,21 +176,17 @@ class Keyboard:
             return False
         until = system_clock.monotonic() + seconds
         while (left := until - system_clock.monotonic()) > 0:
-            ready, _, _ = select.select([self._file], [], [], left)
-            typed = _read(self._file) if ready else None
-            if typed == b"":  # the terminal is gone, and would stay ready
+            if not select.select([self._file], [], [], left)[0]:
+                return False
+            typed = b""
+            with suppress(OSError):
+                typed = os.read(self._file, 1024)
+            if not typed:  # the terminal is gone, and would stay ready
                 self._file = None
                 return False
-            if typed and QUIT & set(typed):
+            if QUIT & set(typed):
                 return True
         return False
-
-
-def _read(file: int) -> bytes:
-    try:
-        return os.read(file, 1024)
-    except OSError:
-        return b""
 
 
 @contextmanager
@@ -252,22 +244,9 @@ def _logs_above(drawn: Drawn) -> Iterator[None]:
     with ExitStack() as stack:
         for handler in logging.getLogger().handlers:
             if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
-                stack.callback(handler.setStream, handler.setStream(_Above(drawn)) or sys.stderr)
+                stack.callback(handler.setStream, sys.stderr)
+                handler.setStream(FileProxy(drawn.console, sys.stderr))
         yield
-
-
-class _Above:
-    """A stream that writes lines above a picture, with their colours."""
-
-    def __init__(self, drawn: Drawn) -> None:
-        self._drawn = drawn
-
-    def write(self, text: str) -> None:
-        if text.strip():
-            self._drawn.above(Text.from_ansi(text.rstrip()))
-
-    def flush(self) -> None:
-        return
 
 
 @contextmanager
@@ -277,7 +256,7 @@ def lines_above(pipe: IO[bytes], drawn: Drawn) -> Iterator[None]:
     def pump() -> None:
         with suppress(ValueError):  # closed meanwhile
             for line in pipe:
-                drawn.above(Text(safe_line(line.decode(errors="replace").rstrip())))
+                drawn.console.print(Text(safe_line(line.decode(errors="replace").rstrip())))
 
     thread = threading.Thread(target=pump, name="lines", daemon=True)
     thread.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -11,12 +10,12 @@ from rich.text import Text
 from rlm.admin.monitoring import Direction
 from rlm.core.text import counted, safe_line, span
 from rlm.terminal import words
-from rlm.terminal.drawing import BORDER, QUIET, WIDEST, Bar, Name, columns, curve, panel, state_text
+from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, curve, facts, short_name, state_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType
 
     from rlm.admin.monitoring import Trend
 
@@ -30,71 +29,52 @@ _LOOKS = {
     Direction.STEADY: ("→ steady", ""),
     Direction.UNKNOWN: ("not known yet", QUIET),
 }
-_IN_ASCII = str.maketrans({"↑": "^", "↓": "v", "→": "="})
 
 
-@dataclass(frozen=True)
-class QueuePicture:
-    """The queues, from the document of `rlm queue monitor` and the curves of their `trend`."""
+def queue_picture(found: Mapping[str, Any], trend: Trend) -> Picture:
+    """Return the picture of the queues, from the document of `rlm queue monitor` and the curves of its `trend`."""
 
-    found: Mapping[str, Any]
-    trend: Trend
+    def draw(_console: Console, inside: ConsoleOptions) -> list[RenderableType]:
+        moves = _moves(found, trend, room=max(10, min(WIDEST_CURVE, inside.max_width - _BESIDE_CURVE)))
+        return [facts(_facts(found)), Text(), moves, Text(), _types(found["by_type"]), *_ahead(found)]
 
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it as wide as the terminal."""
-        width = min(options.max_width, WIDEST)
-        room = max(10, min(WIDEST_CURVE, width - BORDER - _BESIDE_CURVE))
-        parts = [
-            _facts(self.found),
-            Text(),
-            _moves(self.found, self.trend, room, ascii_only=options.ascii_only),
-            Text(),
-            _types(self.found["by_type"]),
-            *_ahead(self.found),
-        ]
-        title = Text.assemble(("queues", "bold default"), (f" · {words.clock(self.found['as_of'])} UTC", QUIET))
-        yield panel(title, parts, width)
+    title = Text.assemble(("queues", "bold default"), (f" · {words.clock(found['as_of'])} UTC", QUIET))
+    return Picture(title, draw)
 
 
-def _facts(found: Mapping[str, Any]) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style=QUIET, no_wrap=True)
-    grid.add_column()
+def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
     staged = f", {found['staged']:,} in staging" if found["staged"] else ""
-    grid.add_row("audit list", Text(f"{counted(found['events'], 'item')}{staged}"))
+    yield "audit list", Text(f"{counted(found['events'], 'item')}{staged}")
     if run := found["run"]:
         told = Text(f"{found['processing']:,} not settled, {span(run['seconds_left'])} left; ")
-        grid.add_row("open run", told.append_text(state_text(run["state"])))
+        yield "open run", told.append_text(state_text(run["state"]))
     else:
-        grid.add_row("leftovers", Text(counted(found["leftover"], "event")))
+        yield "leftovers", Text(counted(found["leftover"], "event"))
     if found["retried"]:
-        grid.add_row("retried", Text(f"{counted(found['retried'], 'event')} for the next run"))
+        yield "retried", Text(f"{counted(found['retried'], 'event')} for the next run")
     letters = Text(f"{found['failed']:,}; see `rlm failed list`", style="yellow") if found["failed"] else Text("none")
-    grid.add_row("dead letters", letters)
-    return grid
+    yield "dead letters", letters
 
 
-def _moves(found: Mapping[str, Any], trend: Trend, room: int, *, ascii_only: bool) -> Table:
+def _moves(found: Mapping[str, Any], trend: Trend, room: int) -> Table:
     told = found["trend"]
     arrow, style = _LOOKS[told["direction"]]
-    arrow = arrow.translate(_IN_ASCII) if ascii_only else arrow
     table = Table.grid(padding=(0, 2))
     table.add_column(style=QUIET, no_wrap=True)
     table.add_column(no_wrap=True, justify="right")
     table.add_column(no_wrap=True, overflow="crop")
     growth = "" if told["growth_per_minute"] is None else f" {told['growth_per_minute']:+,.0f}/min"
-
-    def drawn(values: Sequence[float], style: str) -> Text:
-        return Text(curve(values, room, ascii_only=ascii_only), style=style)
-
-    table.add_row("waiting", Text(f"{arrow}{growth}", style=style), drawn(trend.waiting, style or "cyan"))
-    table.add_row("arriving", Text(_rate(told["arriving_per_minute"], "item")), Text(_span(told), style=QUIET))
-    table.add_row("settled", Text(_rate(told["settled_per_minute"], "event")), drawn(trend.settled_each, "green"))
+    since = f"over the last {span(told['seconds'])}" if told["seconds"] else ""
+    waiting, settled = Text(curve(trend.waiting, room), style or "cyan"), Text(curve(trend.settled_each, room), "green")
+    table.add_row("waiting", Text(f"{arrow}{growth}", style=style), waiting)
+    table.add_row("arriving", Text(_rate(told["arriving_per_minute"], "item")), Text(since, style=QUIET))
+    table.add_row("settled", Text(_rate(told["settled_per_minute"], "event")), settled)
     if len(found["last_leftovers"]) > 1:
         last = found["last_leftovers"]
         now = Text(counted(last[-1], "event"), style="yellow" if last[-1] else "")
         shown = last[-room:]
-        table.add_row("left over by runs", now, drawn(shown, "yellow").append(f"  last {len(shown)}", QUIET))
+        drawn = Text(curve(shown, room), "yellow")
+        table.add_row("left over by runs", now, drawn.append(f"  last {len(shown)}", QUIET))
     return table
 
 
@@ -102,17 +82,15 @@ def _rate(number: float | None, noun: str) -> str:
     return "not known yet" if number is None else f"{number:,.0f} {noun}s/min"
 
 
-def _span(told: Mapping[str, Any]) -> str:
-    return f"over the last {span(told['seconds'])}" if told["seconds"] else ""
-
-
 def _types(by_type: Mapping[str, Any]) -> Table:
     table = columns("type", 40, bar=True, numbers=("waiting", "oldest"))
     most = max((one["pending"] for one in by_type.values()), default=0)
     for name, one in by_type.items():
-        bar: RenderableType = Bar((one["pending"], "█", "cyan"), (most - one["pending"], " ", "")) if most else Text()
+        bar: RenderableType = (
+            bar_of((one["pending"], "█", "cyan"), (most - one["pending"], " ", "")) if most else Text()
+        )
         numbers = (f"{one['pending']:,}" if one["pending"] else "-", span(one["oldest_seconds"]))
-        table.add_row(Name(name, "" if one["pending"] else QUIET), bar, *map(Text, numbers))
+        table.add_row(short_name(name, "" if one["pending"] else QUIET), bar, *map(Text, numbers))
     return table
 
 

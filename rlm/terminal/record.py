@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import report
@@ -13,38 +11,33 @@ from rlm.core.tally import away_in_words
 from rlm.core.text import counted, harmless, safe_line, span
 from rlm.core.window import Circuit
 from rlm.terminal import words
-from rlm.terminal.drawing import BORDER, QUIET, WIDEST, Bar, Name, columns, number, panel, state_text
-from rlm.terminal.run import LISTED_ENDPOINTS, RunPicture, title_of
+from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, facts, number, short_name, state_text
+from rlm.terminal.run import LISTED_ENDPOINTS, run_picture, title_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Iterator, Mapping
 
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.table import Table
 
 #: From this inner width on, answers and durations are shown by endpoint.
 WIDE = 96
 _NO_SUPERVISOR = "no supervisor is alive to start any: `rlm up` or `rlm supervisor` starts one"
 
 
-@dataclass(frozen=True)
-class RecordPicture:
-    """A finished run, from its record; without `endpoints` only its types."""
+def record_picture(record: Mapping[str, Any], title: str = "", *, endpoints: bool = True) -> Picture:
+    """Return the picture of a finished run, from its record; without `endpoints` only its types."""
 
-    record: Mapping[str, Any]
-    title: str = ""
-    endpoints: bool = True
-
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it as wide as the terminal."""
-        width = min(options.max_width, WIDEST)
-        one = self.record
-        parts = [*outcome(one), Text(), _types(one)]
-        if self.endpoints:
-            shown, unused = _endpoints_shown(one)
-            parts += [Text(), *([_endpoints(shown, width - BORDER)] if shown else []), *_limits_changed(shown)]
+    def draw(_console: Console, inside: ConsoleOptions) -> list[RenderableType]:
+        parts = [*outcome(record), Text(), _types(record)]
+        if endpoints:
+            shown, unused = _endpoints_shown(record)
+            parts += [Text(), *([_endpoints(shown, inside.max_width)] if shown else []), *_limits_changed(shown)]
             if unused:
                 parts.append(Text(f"and {unused:,} more without a call" if shown else "no call was made", style=QUIET))
-        yield panel(title_of(one, self.title), parts, width)
+        return parts
+
+    return Picture(title_of(record, title), draw)
 
 
 def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
@@ -58,41 +51,30 @@ def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
     if away := away_in_words(record):
         parts.append(Text(away, style="yellow"))
     if not any(one["taken"] + one["carried_over"] for one in record["by_type"].values()):
-        parts.append(Text("there was no event to send", style=QUIET))
-        return [*parts, *(Text(told, style=QUIET) for told in words.troubles(record)), *_intake(counts)]
+        return [*parts, *(Text(one, style=QUIET) for one in ["there was no event to send", *_troubles(record)])]
     done = f"done {span(plan['forecast_seconds'])} after the first call" if plan["forecast_seconds"] else "no call"
     actual = f"done {span(plan['actual_seconds'])} after it" if "actual_seconds" in plan else "no call completed"
-    parts.append(
-        Text(f"planned: {counted(plan['workers'], 'worker')}, {done}, {_left(plan['expected_leftover'])}", style=QUIET)
-    )
-    parts.append(
-        Text(
-            f"in fact: {counted(team['peak'], 'worker')}, {actual}, {_left(counts['leftover'])}; "
-            f"{team['restarted']} replaced",
-            style=QUIET,
-        )
-    )
-    if used := words.used(record):
-        parts.append(Text(used, style=QUIET))
-    return [*parts, *(Text(told, style=QUIET) for told in words.troubles(record)), *_intake(counts)]
+    planned_left, left = (f"{one:,}" if one else "nothing" for one in (plan["expected_leftover"], counts["leftover"]))
+    told = [
+        f"planned: {counted(plan['workers'], 'worker')}, {done}, {planned_left} left over",
+        f"in fact: {counted(team['peak'], 'worker')}, {actual}, {left} left over; {team['restarted']} replaced",
+        words.used(record),
+    ]
+    return [*parts, *(Text(one, style=QUIET) for one in [*filter(None, told), *_troubles(record)])]
 
 
-def _left(leftover: int) -> str:
-    return f"{leftover:,} left over" if leftover else "nothing left over"
-
-
-def _intake(counts: Mapping[str, int]) -> list[RenderableType]:
-    if not counts["invalid"] and not counts["duplicates"]:
-        return []
-    return [Text(f"intake: {counts['invalid']:,} invalid, {counted(counts['duplicates'], 'duplicate')}", style=QUIET)]
+def _troubles(record: Mapping[str, Any]) -> list[str]:
+    counts = record["counts"]
+    intake = f"intake: {counts['invalid']:,} invalid, {counted(counts['duplicates'], 'duplicate')}"
+    return [*words.troubles(record), *([intake] if counts["invalid"] or counts["duplicates"] else [])]
 
 
 def _types(record: Mapping[str, Any]) -> Table:
     table = columns("type", 34, bar=True, numbers=("taken", "carried", "done", "failed", "left over"))
     for name, one in record["by_type"].items():
-        bar = Bar((one["completed"], "█", "green"), (one["failed"], "X", "red"), (one["leftover"], "░", "yellow"))
+        bar = bar_of((one["completed"], "█", "green"), (one["failed"], "X", "red"), (one["leftover"], "░", "yellow"))
         table.add_row(
-            Name(name),
+            short_name(name),
             bar if one["taken"] + one["carried_over"] else Text(),
             number(one["taken"]),
             number(one["carried_over"]),
@@ -127,60 +109,54 @@ def _endpoints(shown: Mapping[str, Any], width: int) -> Table:
             cells.insert(1, number(one["completed"], "green"))
             times.append(number(round(one.get("p95_ms", 0))))
         peak = number(one["peak_in_window"])
-        table.add_row(Name(name, "" if one["calls"] else QUIET), *cells, peak, Name(one["limit"], QUIET), *times)
+        table.add_row(
+            short_name(name, "" if one["calls"] else QUIET), *cells, peak, short_name(one["limit"], QUIET), *times
+        )
     return table
 
 
 def _limits_changed(shown: Mapping[str, Any]) -> list[RenderableType]:
-    told = [f"{safe_line(name)} {_limit(one)}" for name, one in shown.items() if one.get("limit_before")]
+    """Return the limits that were others at the run's beginning, since a peak may date from then."""
+    told = [
+        f"{safe_line(name)} {one['limit']}, was {one['limit_before']}"
+        for name, one in shown.items()
+        if one.get("limit_before")
+    ]
     return [Text(f"limits changed in this run: {'; '.join(told)}", style=QUIET)] if told else []
 
 
-def _limit(one: Mapping[str, Any]) -> str:
-    """Return the limit and the one at the run's beginning, since the peak may date from then."""
-    return f"{one['limit']}, was {one['limit_before']}" if one.get("limit_before") else str(one["limit"])
-
-
-@dataclass(frozen=True)
-class RestPicture:
-    """The state between two runs, from the document of `rlm.admin.report.at_rest`."""
-
-    found: Mapping[str, Any]
-
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it as wide as the terminal."""
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(style=QUIET, no_wrap=True)
-        grid.add_column()
-        for name, told in rest_rows(self.found):
-            grid.add_row(name, told)
-        yield panel(Text("no run is open", style="bold default"), [grid], min(options.max_width, WIDEST))
-
-
-def rest_rows(found: Mapping[str, Any]) -> list[tuple[str, Text]]:
-    """Return the state between two runs as pairs of name and text."""
-    rows = [
-        ("last run", last_run(found)),
-        ("last tick", Text(_last_tick(found))),
-        ("next tick", next_tick(found)),
-        ("waiting", Text(waiting(found["waiting"]))),
-    ]
+def rest_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
+    """Yield the facts about the state between two runs, each with its name."""
+    yield "last run", _last_run(found)
+    last = (
+        f"{words.clock(found['last_tick'])} UTC, {span(found['last_tick_seconds'])} ago" if found["last_tick"] else ""
+    )
+    yield "last tick", Text(last or "none yet")
+    if found["schedulers"]:
+        following = f"{words.clock(found['next_tick'])} UTC, in {span(found['next_tick_seconds'])}"
+        yield "next tick", Text(following, style="cyan")
+    else:
+        none = "none: no scheduler is running; `rlm up` or `rlm scheduler` starts one"
+        yield "next tick", Text(none, style="bold red")
+    yield "waiting", Text(_waiting(found["waiting"]))
     if letters := found["waiting"]["failed"]:
-        rows.append(("dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")))
-    if unwell := words.unwell({"by_endpoint": {name: _at_rest(one) for name, one in found["by_endpoint"].items()}}):
-        rows.append(("endpoints", Text("; ".join(unwell), style="yellow")))
-    rows.append(("workers", _alive(found)))
-    told = words.looked_at(found)
-    return [*rows, *([("looking at", Text(told, style=QUIET))] if told else [])]
+        yield "dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")
+    by_endpoint = {  # between runs nothing calls an endpoint
+        name: {**one, "circuit_reason": "by the next call"} if one["health"] == Circuit.PROBING else one
+        for name, one in found["by_endpoint"].items()
+    }
+    if unwell := words.unwell({"by_endpoint": by_endpoint}):
+        yield "endpoints", Text("; ".join(unwell), style="yellow")
+    if found["workers"] or found["supervisors"]:
+        alive = f"{found['workers']:,} alive" if found["workers"] else "none; they start when a run needs them"
+        yield "workers", Text(alive)
+    else:
+        yield "workers", Text(f"none, and {_NO_SUPERVISOR}", style="bold red")
+    if told := words.looked_at(found):
+        yield "looking at", Text(told, style=QUIET)
 
 
-def _at_rest(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Add which call will probe an endpoint, since between runs nothing calls it."""
-    return {**entry, "circuit_reason": "by the next call"} if entry["health"] == Circuit.PROBING else entry
-
-
-def last_run(found: Mapping[str, Any]) -> Text:
-    """Return what the last run came to."""
+def _last_run(found: Mapping[str, Any]) -> Text:
     record = found["last_record"]
     if record is None:
         return Text(f"none yet; `rlm start{'' if found['schedulers'] else ' --wait'}` starts one now")
@@ -188,36 +164,14 @@ def last_run(found: Mapping[str, Any]) -> Text:
     return Text(when).append_text(state_text(record["state"])).append(words.summary(record)[len(record["state"]) :])
 
 
-def _last_tick(found: Mapping[str, Any]) -> str:
-    if found["last_tick"] is None:
-        return "none yet"
-    return f"{words.clock(found['last_tick'])} UTC, {span(found['last_tick_seconds'])} ago"
-
-
-def next_tick(found: Mapping[str, Any]) -> Text:
-    """Return when the next run starts by itself, which needs a living scheduler."""
-    if not found["schedulers"]:
-        return Text("none: no scheduler is running; `rlm up` or `rlm scheduler` starts one", style="bold red")
-    return Text(f"{words.clock(found['next_tick'])} UTC, in {span(found['next_tick_seconds'])}", style="cyan")
-
-
-def waiting(one: Mapping[str, Any]) -> str:
-    """Return what the next run will find."""
-    told = [
-        counted(one["events"], "item"),
-        *([f"{one['staged']:,} in staging"] if one["staged"] else []),
-        *([f"{counted(one['leftover'], 'event')} left over"] if one["leftover"] else []),
-        *([f"{counted(one['retried'], 'event')} retried by hand"] if one["retried"] else []),
-    ]
-    return ", ".join(told) if any(one[key] for key in ("events", "staged", "leftover", "retried")) else "nothing"
-
-
-def _alive(found: Mapping[str, Any]) -> Text:
-    if found["workers"]:
-        return Text(f"{found['workers']:,} alive")
-    if found["supervisors"]:
-        return Text("none; they start when a run needs them")
-    return Text(f"none, and {_NO_SUPERVISOR}", style="bold red")
+def _waiting(one: Mapping[str, Any]) -> str:
+    if not any(one[key] for key in ("events", "staged", "leftover", "retried")):
+        return "nothing"
+    told = [counted(one["events"], "item")]
+    told += [f"{one['staged']:,} in staging"] if one["staged"] else []
+    told += [f"{counted(one['leftover'], 'event')} left over"] if one["leftover"] else []
+    told += [f"{counted(one['retried'], 'event')} retried by hand"] if one["retried"] else []
+    return ", ".join(told)
 
 
 def rest_line(found: Mapping[str, Any]) -> str:
@@ -225,15 +179,15 @@ def rest_line(found: Mapping[str, Any]) -> str:
     record = found["last_record"]
     told = [f"last run {record['run_id']} {words.summary(record)}"] if record else []
     lacking = [] if found["workers"] or found["supervisors"] else [_NO_SUPERVISOR]
-    return "; ".join(["no run is open", *told, f"waiting: {waiting(found['waiting'])}", *lacking])
+    return "; ".join(["no run is open", *told, f"waiting: {_waiting(found['waiting'])}", *lacking])
 
 
 def picture_of(found: Mapping[str, Any], height: int | None = None) -> RenderableType:
     """Return the picture of a status: of an open run, of a finished one, or of none."""
     found = harmless(found)
     if found["state"] == report.IDLE:
-        return RestPicture(found)
-    return RunPicture(found, height) if words.is_open(found) else RecordPicture(found)
+        return Picture(Text("no run is open", style="bold default"), lambda *_: [facts(rest_rows(found))])
+    return run_picture(found, height) if words.is_open(found) else record_picture(found)
 
 
 def line_of(found: Mapping[str, Any]) -> str:
@@ -250,11 +204,5 @@ def changes(found: Mapping[str, Any]) -> Hashable:
     if not words.is_open(found):
         return found["run_id"], found["state"]
     healths = tuple((name, entry["health"]) for name, entry in words.shut(found).items())
-    return (
-        found["run_id"],
-        found["state"],
-        words.counts_in_all(found),
-        found["workers"]["ready"],
-        healths,
-        words.unconducted(found),
-    )
+    counts, ready = words.counts_in_all(found), found["workers"]["ready"]
+    return found["run_id"], found["state"], counts, ready, healths, words.unconducted(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
@@ -13,49 +12,36 @@ from rich.text import Text
 from rlm.core.text import counted, safe_line, span
 from rlm.core.window import WELL
 from rlm.terminal import words
-from rlm.terminal.drawing import BORDER, QUIET, WIDEST, Bar, Name, Wordings, columns, lanes, number, panel, state_text
+from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, longest_fitting, number, short_name, state_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType
 
-#: Width of a cell `30/30 12 s` with its separator.
-CELL = 13
-#: Width beside the cells: in their own table, and in that of the types.
-_BESIDE, _BESIDE_MERGED = 24, 76
-#: From this width on, an endpoint's row has room for its types.
-_WIDE = 110
-#: From this width on, the events of a worker are named.
-EVENTS_FROM = 100
-#: From this inner width on, types and endpoints share a table.
-MERGED_FROM = 116
-#: From this inner width on, types have bars.
-BARS_FROM = 62
+#: Width of a cell `30/30 12 s` with its separator, and beside the cells: in their own table, and in that of the types.
+_CELL, _BESIDE, _BESIDE_MERGED = 13, 24, 76
+#: Inner widths from which on types have bars, the events of a worker are named, an endpoint's row has its types, and
+#: types and endpoints share a table.
+_BARS_FROM, _EVENTS_FROM, _TYPES_FROM, _MERGED_FROM = 62, 100, 110, 116
 #: Up to this many endpoints and budgets, each has its own row.
 LISTED_ENDPOINTS = 8
 #: With more types than this, those without events are hidden.
-SHOWN_TYPES = 10
+_SHOWN_TYPES = 10
 
 
-@dataclass(frozen=True)
-class RunPicture:
-    """An open run, from its status document; in `height` lines, if leaving out workers suffices."""
+def run_picture(found: Mapping[str, Any], height: int | None = None, title: str = "") -> Picture:
+    """Return the picture of an open run; in `height` lines, if leaving out workers suffices."""
 
-    found: Mapping[str, Any]
-    height: int | None = None
-    title: str = ""
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it as wide as the terminal."""
-        width = min(options.max_width, WIDEST)
-        inside = options.update(width=max(1, width - BORDER), height=None)
-        parts = [*head(self.found), Text(), *_body(self.found, inside.max_width)]
-        if told := words.looked_at(self.found):
+    def draw(console: Console, inside: ConsoleOptions) -> list[RenderableType]:
+        parts = [*_head(found), Text(), *_body(found, inside.max_width)]
+        if told := words.looked_at(found):
             parts.insert(0, Text(told, style=QUIET, no_wrap=True, overflow="ellipsis"))
         drawn = console.render_lines(Group(*parts), inside, pad=False)
-        room = None if self.height is None else self.height - len(drawn) - 4
-        yield panel(title_of(self.found, self.title), [*parts, Text(), *team(self.found, room)], width)
+        room = None if height is None else height - len(drawn) - 4
+        return [*parts, Text(), *_team(found, room, inside.max_width)]
+
+    return Picture(title_of(found, title), draw)
 
 
 def title_of(found: Mapping[str, Any], name: str = "") -> Text:
@@ -66,73 +52,78 @@ def title_of(found: Mapping[str, Any], name: str = "") -> Text:
     return title.append_text(state_text(found["state"])).append(f" · {found['trigger']}", QUIET)
 
 
-def head(found: Mapping[str, Any]) -> list[RenderableType]:
-    """Draw the countdown and the forecast."""
+def _head(found: Mapping[str, Any]) -> list[RenderableType]:
     grid = Table.grid(padding=(0, 2), expand=True)
     grid.add_column(ratio=1)
     grid.add_column(justify="right", no_wrap=True)
     window, left = found["window_seconds"], found["seconds_left"]
-    bar = Bar((max(0.0, window - left), "█", "cyan"), (left, "░", QUIET))
+    bar = bar_of((max(0.0, window - left), "█", "cyan"), (left, "░", QUIET))
     grid.add_row(bar, Text(words.countdown(found), style="bold cyan"))
     expected = words.forecast(found)
-    parts: list[RenderableType] = [grid, Text(words.progress(found))]
-    parts.append(Text(expected.words, style="green" if expected.fits else "yellow"))
-    if expected.binds:
-        parts.append(Text(safe_line(expected.binds), style=QUIET))
-    return parts
+    told = Text(expected.words, style="green" if expected.fits else "yellow")
+    binds = [Text(safe_line(expected.binds), style=QUIET)] if expected.binds else []
+    return [grid, Text(words.progress(found)), told, *binds]
 
 
 def _body(found: Mapping[str, Any], width: int) -> list[RenderableType]:
     """Draw types and endpoints, in one table if it fits, and anything unusual."""
-    shown, hidden = _types_shown(found["by_type"])
-    limited = len(found["by_endpoint"]) + len(found.get("by_budget", {}))
+    by_type, limited = found["by_type"], found["by_endpoint"] | found.get("by_budget", {})
+    shown = {name: one for name, one in by_type.items() if len(by_type) <= _SHOWN_TYPES or words.counts_of(one).total}
+    parts: list[RenderableType]
     if not all("used" in entry for entry in found["by_endpoint"].values()):  # a looker-on does not see that
-        parts: list[RenderableType] = [type_table(shown, width)]
-    elif limited <= LISTED_ENDPOINTS:
-        parts = [type_table(shown, width), Text(), slots_by_endpoint(found, width)]
-    elif width >= MERGED_FROM:
-        cells = use_cells(found, list(shown), merged_room(width))
-        parts = [type_table(shown, width, cells), *slots_by_type(found, {}, width)]
+        parts = [_type_table(shown, width, {})]
+    elif len(limited) <= LISTED_ENDPOINTS:
+        parts = [_type_table(shown, width, {}), Text(), _slots("endpoint", limited, width)]
+    elif width >= _MERGED_FROM:
+        cells = _use_cells(found, shown, max(2, (width - _BESIDE_MERGED) // _CELL + 1))
+        parts = [_type_table(shown, width, cells), *_budgets_and_legend(found, width)]
     else:
-        parts = [type_table(shown, width), Text(), *slots_by_type(found, shown, width)]
-    if hidden:
+        cells = _use_cells(found, shown, max(2, (width - _BESIDE) // _CELL + 1)) if shown else {}
+        endpoints = [_cells_table(cells)] if cells else []
+        parts = [_type_table(shown, width, {}), Text(), *endpoints, *_budgets_and_legend(found, width)]
+    if hidden := len(by_type) - len(shown):
         parts.insert(1, Text(f"and {counted(hidden, 'type')} without an event in this run", style=QUIET))
     return [*parts, *_notes(found)]
 
 
-def _types_shown(by_type: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """Return the types to show, and how many are hidden: of many, those without events."""
-    if len(by_type) <= SHOWN_TYPES:
-        return dict(by_type), 0
-    shown = {name: entry for name, entry in by_type.items() if words.counts_of(entry).total}
-    return shown, len(by_type) - len(shown)
-
-
-def type_table(by_type: Mapping[str, Any], width: int, cells: Mapping[str, Sequence[Text]] | None = None) -> Table:
+def _type_table(by_type: Mapping[str, Any], width: int, cells: Mapping[str, Sequence[Text]]) -> Table:
     """Draw a row per type with a bar, if it fits, and numbers; `cells` show the use of its endpoints."""
-    bars = width >= BARS_FROM
+    bars = width >= _BARS_FROM
     table = columns("type", 34, bar=bars, numbers=("done", "under way", "waiting", "failed"))
-    for place in range(max(map(len, cells.values()), default=0) if cells else 0):
-        table.add_column("primary" if place == 0 else f"+{place}", no_wrap=True)
+    _add_cell_columns(table, cells)
     for name, entry in by_type.items():
         row = _type_row(name, words.counts_of(entry))
-        table.add_row(*(row if bars else [row[0], *row[2:]]), *(cells.get(name, ()) if cells else ()))
+        table.add_row(*(row if bars else [row[0], *row[2:]]), *cells.get(name, ()))
     return table
 
 
+def _cells_table(cells: Mapping[str, Sequence[Text]]) -> Table:
+    table = columns("endpoints of", 34, expand=False)
+    _add_cell_columns(table, cells, min_width=_CELL - 2)
+    for name, row in cells.items():
+        table.add_row(short_name(name), *row)
+    return table
+
+
+def _add_cell_columns(table: Table, cells: Mapping[str, Sequence[Text]], min_width: int | None = None) -> None:
+    for place in range(max(map(len, cells.values()), default=0)):
+        table.add_column("primary" if place == 0 else f"+{place}", no_wrap=True, min_width=min_width)
+
+
+def _budgets_and_legend(found: Mapping[str, Any], width: int) -> list[RenderableType]:
+    budgets = found.get("by_budget")
+    legend = Text("calls used of those allowed in a period; where full, time to the next slot", style=QUIET)
+    return [Text(), _slots("budget", budgets, width), legend] if budgets else [legend]
+
+
 def _type_row(name: str, counts: words.Counted) -> list[RenderableType]:
-    idle = counts.total == 0
-    bar = Bar(
-        (counts.completed, "█", "green"),
-        (counts.failed, "X", "red"),
-        (counts.under_way, "▓", "cyan"),
-        (counts.waiting, "░", QUIET),
-    )
-    done = Text(f"{counts.completed:,}/{counts.total:,}")
+    is_idle = counts.total == 0
+    settled = (counts.completed, "█", "green"), (counts.failed, "X", "red")
+    bar = bar_of(*settled, (counts.under_way, "▓", "cyan"), (counts.waiting, "░", QUIET))
     return [
-        Name(name, QUIET if idle else ""),
-        Text() if idle else bar,
-        Text("-", style=QUIET) if idle else done,
+        short_name(name, QUIET if is_idle else ""),
+        Text() if is_idle else bar,
+        Text("-", style=QUIET) if is_idle else Text(f"{counts.completed:,}/{counts.total:,}"),
         number(counts.under_way, "cyan"),
         number(counts.waiting),
         number(counts.failed, "bold red"),
@@ -148,22 +139,13 @@ def _notes(found: Mapping[str, Any]) -> list[RenderableType]:
         notes.append(Text(f"! {'; '.join(unwell)}", style="yellow"))
     notes += [Text(f"! {one}", style="yellow") for one in words.call_troubles(found)]
     counts = found["counts"]
-    told = [
-        f"{counted(counts[key], noun)}"
-        for key, noun in (("invalid", "invalid item"), ("duplicates", "duplicate"))
-        if counts[key]
-    ]
-    if told:
+    nouns = {"invalid": "invalid item", "duplicates": "duplicate"}
+    if told := [counted(counts[key], noun) for key, noun in nouns.items() if counts[key]]:
         notes.append(Text(f"intake: {', '.join(told)}", style=QUIET))
     return notes
 
 
-def merged_room(width: int) -> int:
-    """Return how many cells fit beside the bars of the types."""
-    return max(2, (width - _BESIDE_MERGED) // CELL + 1)
-
-
-def use_cells(found: Mapping[str, Any], types: Sequence[str], room: int) -> dict[str, list[Text]]:
+def _use_cells(found: Mapping[str, Any], types: Iterable[str], room: int) -> dict[str, list[Text]]:
     """Return the cells of each type, one per endpoint, the primary first; the last cell sums up what has no room."""
     cells = {}
     for name in types:
@@ -185,37 +167,15 @@ def _use_cell(entry: Mapping[str, Any]) -> Text:
     return Text.assemble((use, "yellow"), (f" {words.next_slot(entry)}", QUIET))
 
 
-def slots_by_type(found: Mapping[str, Any], types: Mapping[str, Any], width: int) -> list[RenderableType]:
-    """Draw a row per type with a cell per endpoint, the budgets, and a legend."""
-    parts: list[RenderableType] = []
-    if types:
-        cells = use_cells(found, list(types), max(2, (width - _BESIDE) // CELL + 1))
-        table = columns("endpoints of", 34, expand=False)
-        for place in range(max(map(len, cells.values()), default=0)):
-            table.add_column("primary" if place == 0 else f"+{place}", no_wrap=True, min_width=CELL - 2)
-        for name, row in cells.items():
-            table.add_row(Name(name), *row)
-        parts.append(table)
-    if budgets := found.get("by_budget"):
-        parts += [Text(), _listed("budget", budgets, width)]
-    parts.append(Text("calls used of those allowed in a period; where full, time to the next slot", style=QUIET))
-    return parts
-
-
-def slots_by_endpoint(found: Mapping[str, Any], width: int) -> RenderableType:
-    """Draw a row per endpoint and per budget."""
-    return _listed("endpoint", found["by_endpoint"] | found.get("by_budget", {}), width)
-
-
-def _listed(what: str, entries: Mapping[str, Any], width: int) -> Table:
+def _slots(what: str, entries: Mapping[str, Any], width: int) -> Table:
     table = columns(what, 40, bar=True, numbers=("used", "next slot"))
     for name in ("limit", "health"):
         table.add_column(name)
-    wide = width >= _WIDE and len({name for entry in entries.values() for name in entry["types"]}) > 1
+    wide = width >= _TYPES_FROM and len({name for entry in entries.values() for name in entry["types"]}) > 1
     if wide:
         table.add_column("of", max_width=40)
     for name, entry in entries.items():
-        table.add_row(*_limited_row(name, entry), *([Name(", ".join(entry["types"]), QUIET)] if wide else []))
+        table.add_row(*_limited_row(name, entry), *([short_name(", ".join(entry["types"]), QUIET)] if wide else []))
     return table
 
 
@@ -223,48 +183,41 @@ def _limited_row(name: str, entry: Mapping[str, Any]) -> list[RenderableType]:
     full, well = entry["free"] <= 0, entry["health"] in WELL
     left = max(0, entry["allowed"] - entry["used"])
     return [
-        Name(name),
-        Bar((entry["used"], "█", "yellow" if full else "cyan"), (left, "░", QUIET)),
+        short_name(name),
+        bar_of((entry["used"], "█", "yellow" if full else "cyan"), (left, "░", QUIET)),
         Text(f"{entry['used']}/{entry['allowed']}", style="yellow" if full else ""),
         Text(words.next_slot(entry), style="" if full else QUIET),
-        Name(entry["limit"], QUIET),
-        Wordings(*words.healths(entry), style="green" if well else "red"),
+        short_name(entry["limit"], QUIET),
+        longest_fitting(*words.healths(entry), style="green" if well else "red"),
     ]
 
 
-def team(found: Mapping[str, Any], room: int | None) -> list[RenderableType]:
+def _team(found: Mapping[str, Any], room: int | None, width: int) -> list[RenderableType]:
     """Draw the workers, one a row, in at most `room` lines."""
     each = found["workers"]["each"]
     parts: list[RenderableType] = [Text.assemble(("workers ", QUIET), words.workers(found))]
     shown = each if room is None or len(each) <= room else each[: max(0, room - 1)]
     if shown:
-        parts.append(_WorkerRows(shown))
+        parts.append(_worker_rows(shown, named=width >= _EVENTS_FROM))
     if shown and (hidden := each[len(shown) :]):  # without rows the line above says it all
         busy = sum(one["busy"] for one in hidden)
         parts.append(Text(f"and {counted(len(hidden), 'more worker')}, {busy} lanes busy", style=QUIET))
     return parts
 
 
-class _WorkerRows:
-    def __init__(self, each: Sequence[Mapping[str, Any]]) -> None:
-        self._each = each
-
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False, expand=True)
-        table.add_column(no_wrap=True, justify="right")
-        hosts = {one["host"] for one in self._each}
-        if len(hosts) > 1:
-            table.add_column(no_wrap=True, overflow="ellipsis", max_width=20)
-        table.add_column(no_wrap=True)
-        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-        for one in self._each:
-            table.add_row(
-                Text(str(one["pid"]), style=QUIET),
-                *([Text(safe_line(one["host"]), style=QUIET)] if len(hosts) > 1 else []),
-                lanes(one["busy"], one["threads"], ascii_only=options.ascii_only),
-                _doing(one, named=options.max_width >= EVENTS_FROM),
-            )
-        yield table
+def _worker_rows(each: Sequence[Mapping[str, Any]], *, named: bool) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False, expand=True)
+    table.add_column(no_wrap=True, justify="right")
+    with_host = len({one["host"] for one in each}) > 1
+    if with_host:
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=20)
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    for one in each:
+        lanes = Text.assemble(("▮" * one["busy"], "cyan"), ("▯" * max(0, one["threads"] - one["busy"]), "dim"))
+        host = [Text(safe_line(one["host"]), style=QUIET)] if with_host else []
+        table.add_row(Text(str(one["pid"]), style=QUIET), *host, lanes, _doing(one, named=named))
+    return table
 
 
 def _doing(one: Mapping[str, Any], *, named: bool) -> Text:
@@ -277,10 +230,8 @@ def _doing(one: Mapping[str, Any], *, named: bool) -> Text:
         return Text("idle", style=QUIET)
     if named:
         return Text(", ".join(_call(call) for call in one["calls"]))
-    names = Counter(call["endpoint"] or "waiting for a slot" for call in one["calls"])
-    return Text(
-        ", ".join(f"{safe_line(name)} x{number}" if number > 1 else safe_line(name) for name, number in names.items())
-    )
+    names = Counter(safe_line(call["endpoint"] or "waiting for a slot") for call in one["calls"])
+    return Text(", ".join(f"{name} x{number}" if number > 1 else name for name, number in names.items()))
 
 
 def _call(call: Mapping[str, Any]) -> str:

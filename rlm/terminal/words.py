@@ -12,9 +12,7 @@ from rlm.core.text import counted, named, of_another_configuration, safe_line, s
 from rlm.core.window import RECOVERING, WELL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-_MINUTE, _HOUR = 60, 3600
+    from collections.abc import Mapping
 
 #: The most endpoints that are named in a sentence.
 MOST_NAMED = 3
@@ -57,7 +55,7 @@ def counts_of(entry: Mapping[str, Any]) -> Counted:
 def counts_in_all(found: Mapping[str, Any]) -> Counted:
     """Return the counts of a run."""
     each = [counts_of(entry) for entry in found["by_type"].values()]
-    return Counted(*(sum(column) for column in zip(*each, strict=True))) if each else Counted(0, 0, 0, 0)
+    return Counted(*map(sum, zip((0, 0, 0, 0), *each, strict=True)))
 
 
 def countdown(found: Mapping[str, Any]) -> str:
@@ -85,23 +83,20 @@ def forecast(found: Mapping[str, Any]) -> Expectation:
     """Return the present forecast of an open run."""
     if phase := _PHASES.get(found["state"]):
         return Expectation(phase, "", fits=True)
-    expected = found.get("forecast") or found["plan"]
     if unconducted(found):
         return Expectation("nothing more is sent until somebody conducts it", "", fits=False)
-    left = expected["expected_leftover"]
-    when = _done(found, expected)
-    if left and _awaits_probe(found, expected):
-        told = "waits for an endpoint to answer well, at most until the deadline"
-        return Expectation(
-            f"{told}; if none does, {counted(left, 'event')} will be left over", expected.get("binds", ""), fits=False
-        )
-    if not left:
+    expected = found.get("forecast") or found["plan"]
+    when, left = _done(found, expected), counted(expected["expected_leftover"], "event")
+    if not expected["expected_leftover"]:
         return Expectation(f"{when}; all of it fits", "", fits=True)
-    told = f"{when}; {counted(left, 'event')} will be left over"
-    if probed := expected.get("probed"):
+    if _awaits_probe(found, expected):
+        told = f"waits for an endpoint to answer well, at most until the deadline; if none does, {left}"
+    elif probed := expected.get("probed"):
         names = f"{named([safe_line(one) for one in probed], MOST_NAMED)} {'is' if len(probed) == 1 else 'are'}"
-        told = f"{when}, but for what {names} probed with; up to {counted(left, 'event')} will be left over"
-    return Expectation(told, expected.get("binds", ""), fits=False)
+        told = f"{when}, but for what {names} probed with; up to {left}"
+    else:
+        told = f"{when}; {left}"
+    return Expectation(f"{told} will be left over", expected.get("binds", ""), fits=False)
 
 
 def _awaits_probe(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
@@ -117,15 +112,12 @@ def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
     called, forecast_seconds = found["called_seconds"], expected["forecast_seconds"]
     if expected.get("shortage") and not expected["workers"]:
         return "nothing is being sent"
-    if called is None and not forecast_seconds:
-        return "no call is expected to begin"
     if called is None:
-        return f"done {span(forecast_seconds)} after the first call, which is to come"
-    to_go = forecast_seconds - called
-    if to_go <= 0:
+        after = f"done {span(forecast_seconds)} after the first call, which is to come"
+        return after if forecast_seconds else "no call is expected to begin"
+    if (to_go := forecast_seconds - called) <= 0:
         return "done any moment now"
-    spare = found["seconds_left"] - to_go
-    return f"finishes in {span(to_go)} ({span(max(0.0, spare))} to spare)"
+    return f"finishes in {span(to_go)} ({span(max(0.0, found['seconds_left'] - to_go))} to spare)"
 
 
 def progress(found: Mapping[str, Any]) -> str:
@@ -136,12 +128,15 @@ def progress(found: Mapping[str, Any]) -> str:
     return ", ".join([*told, *_calling(found)])
 
 
+def _calls(found: Mapping[str, Any]) -> list[int]:
+    """Return how many calls of a run were made, failed and were throttled."""
+    return [sum(one[key] for one in found["by_endpoint"].values()) for key in ("calls", "errors", "throttled")]
+
+
 def _calling(found: Mapping[str, Any]) -> list[str]:
     """Return how fast a run calls, and how many calls failed or were throttled."""
     called = found["called_seconds"]
-    calls, errors, throttled = (
-        sum(one[key] for one in found["by_endpoint"].values()) for key in ("calls", "errors", "throttled")
-    )
+    calls, errors, throttled = _calls(found)
     told = [f"{calls * 60 / called:,.0f} calls a minute"] if called and calls else []
     told += [counted(errors, "error")] if errors else []
     return told + ([f"{throttled:,} throttled"] if throttled else [])
@@ -155,10 +150,9 @@ def workers(found: Mapping[str, Any]) -> str:
     lanes = sum(each["threads"] for each in one["each"])
     busy = sum(each["busy"] for each in one["each"])
     other = one.get("other_configuration", 0)  # a status of an older version has none
-    told = f"{max(0, one['ready'] - other)} of {one['wanted']} ready, {busy} of {lanes} lanes busy"
-    if other:
-        told += f"; {of_another_configuration(other)}, see `rlm doctor`"
-    return f"{told}; {one['restarted']} had to be replaced" if one["restarted"] else told
+    told = [f"{max(0, one['ready'] - other)} of {one['wanted']} ready, {busy} of {lanes} lanes busy"]
+    told += [f"{of_another_configuration(other)}, see `rlm doctor`"] if other else []
+    return "; ".join([*told, f"{one['restarted']} had to be replaced"] if one["restarted"] else told)
 
 
 def summary(record: Mapping[str, Any]) -> str:
@@ -174,9 +168,8 @@ def outcome(counts: Mapping[str, int]) -> str:
 
 def looked_at(found: Mapping[str, Any]) -> str:
     """Return which installation a status is about, '' if it does not say."""
-    if "redis" not in found:
-        return ""
-    return f"{found['config'] or 'the built-in defaults'}, Redis {found['redis']}, prefix {found['prefix']}"
+    config = found.get("config") or "the built-in defaults"
+    return f"{config}, Redis {found['redis']}, prefix {found['prefix']}" if "redis" in found else ""
 
 
 def used(record: Mapping[str, Any]) -> str:
@@ -192,42 +185,34 @@ def used(record: Mapping[str, Any]) -> str:
 
 def unconducted(found: Mapping[str, Any]) -> str:
     """Return a warning if nobody conducts an open run, else ''."""
-    if found.get("conductor", "-") is not None:
-        return ""
-    return "nobody conducts this run: `rlm up` or `rlm scheduler` goes on with it"
+    is_conducted = found.get("conductor", "-") is not None
+    return "" if is_conducted else "nobody conducts this run: `rlm up` or `rlm scheduler` goes on with it"
 
 
 def troubles(record: Mapping[str, Any]) -> list[str]:
     """Return why a finished run left events over, which calls failed, and its dead letters."""
     told = [safe_line(one["sentence"]) for one in record.get("why", ())]
     told += call_troubles(record)
-    if dead := record["counts"]["failed"] + record["counts"]["invalid"]:
+    failed, invalid = record["counts"]["failed"], record["counts"]["invalid"]
+    if dead := failed + invalid:
         became = "1 became a dead letter" if dead == 1 else f"{dead:,} became dead letters"
-        told.append(f"{became}{_at_intake(record['counts'])}: `rlm failed list` says why")
+        some = f"{invalid:,} of them " if failed else ""
+        at_intake = f", {some}at intake, which counts as invalid and not as failed" if invalid else ""
+        told.append(f"{became}{at_intake}: `rlm failed list` says why")
     return told
-
-
-def _at_intake(counts: Mapping[str, int]) -> str:
-    """Return how many dead letters come from intake; those count as invalid, not as failed."""
-    if not (invalid := counts["invalid"]):
-        return ""
-    some = f"{invalid:,} of them " if counts["failed"] else ""
-    return f", {some}at intake, which counts as invalid and not as failed"
 
 
 def call_troubles(found: Mapping[str, Any]) -> list[str]:
     """Return what went wrong with a run's calls, and which limits are too high."""
     too_high = [
-        safe_line(f"a limit is too high: {one['sentence']}; {one['remedy']} sets it")
-        for one in found.get("limits_too_high", ())
+        f"a limit is too high: {one['sentence']}; {one['remedy']} sets it" for one in found.get("limits_too_high", ())
     ]
-    return [*filter(None, [failed_calls(found)]), *too_high]
+    return [*filter(None, [failed_calls(found)]), *map(safe_line, too_high)]
 
 
 def failed_calls(found: Mapping[str, Any]) -> str:
     """Return how many of a run's calls failed or were throttled, and why; '' if none."""
-    entries = found["by_endpoint"].values()
-    calls, errors, throttled = (sum(one[key] for one in entries) for key in ("calls", "errors", "throttled"))
+    calls, errors, throttled = _calls(found)
     if not errors + throttled:
         return ""
     became = " or ".join(word for word, number in (("failed", errors), ("were throttled", throttled)) if number)
@@ -237,10 +222,10 @@ def failed_calls(found: Mapping[str, Any]) -> str:
 
 def unwell(found: Mapping[str, Any]) -> list[str]:
     """Return which endpoints and budgets are not well, and why; those with the same reason together."""
-    alike: dict[tuple[Any, ...], list[tuple[str, Mapping[str, Any]]]] = {}
+    alike: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
     for name, entry in shut(found).items():
         reason = entry["health"], entry.get("circuit_reason"), entry.get("circuit_seconds") is None
-        alike.setdefault(reason, []).append((name, entry))
+        alike.setdefault(reason, {})[safe_line(name)] = entry
     return [_unwell(group) for group in alike.values()]
 
 
@@ -250,18 +235,12 @@ def shut(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: entry for name, entry in entries.items() if entry.get("health", "ok") not in WELL}
 
 
-def _unwell(alike: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    names = [safe_line(name) for name, _ in alike]
-    longest = max((entry for _, entry in alike), key=lambda entry: entry.get("circuit_seconds") or 0.0)
-    if len(alike) == 1:
-        return f"{names[0]} {health(longest)}"
-    told = health(longest).replace(" for ", " for up to ")
-    return f"{len(alike):,} {told}: {named(names, MOST_NAMED)}"
-
-
-def health(entry: Mapping[str, Any]) -> str:
-    """Return the health of an endpoint, why, and for how much longer."""
-    return healths(entry)[0]
+def _unwell(alike: Mapping[str, Mapping[str, Any]]) -> str:
+    names = list(alike)
+    told = healths(max(alike.values(), key=lambda entry: entry.get("circuit_seconds") or 0.0))[0]
+    if len(names) == 1:
+        return f"{names[0]} {told}"
+    return f"{len(names):,} {told.replace(' for ', ' for up to ')}: {named(names, MOST_NAMED)}"
 
 
 def healths(entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -272,20 +251,18 @@ def healths(entry: Mapping[str, Any]) -> tuple[str, ...]:
     return f"{health}{why}{left}", f"{health}{left}", health
 
 
-def in_short(seconds: float) -> str:
-    """Return a duration in at most six characters, in whole units rounded up: `2 s`, `12 min`."""
-    for unit, length in (("h", _HOUR), ("min", _MINUTE)):
-        if seconds > length:
-            return f"{math.ceil(seconds / length)} {unit}"
-    return f"{math.ceil(seconds)} s"
-
-
 def next_slot(entry: Mapping[str, Any]) -> str:
-    """Return when an endpoint has a free slot: `now`, in how long, or a dash if that is not known."""
+    """Return when an endpoint has a free slot: `now`, in how long, or a dash if that is not known.
+
+    A time takes six characters at the most, in whole units rounded up: `2 s`, `12 min`.
+    """
     seconds = entry["next_slot_seconds"]
     if seconds is None:
         return "-"
-    return "now" if seconds <= 0 else in_short(seconds)
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds > length:
+            return f"{math.ceil(seconds / length)} {unit}"
+    return "now" if seconds <= 0 else f"{math.ceil(seconds)} s"
 
 
 def line(found: Mapping[str, Any]) -> str:

@@ -46,7 +46,7 @@ def leaves(group, path=()):
 LEAVES = dict(leaves(rlm))
 WITH_CONFIG = [name for name, command in LEAVES.items() if any(one.name == "config" for one in command.params)]
 ENDING = [name for name in WITH_CONFIG if name not in LONG_RUNNING]
-WITH_JSON = [name for name, command in LEAVES.items() if any(one.name == "as_json" for one in command.params)]
+WITH_JSON = [name for name, command in LEAVES.items() if any("--json" in one.opts for one in command.params)]
 
 
 def run(name, *args):

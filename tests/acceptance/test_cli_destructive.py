@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rlm.admin.letters import Outcome
-from rlm.cli import failed_retry
+from rlm.cli import failed, printing
 from rlm.core.event import Reason, encode_letter
 from tests.acceptance.cli import Installation
 from tests.store import steps
@@ -73,7 +73,7 @@ def test_what_comes_while_somebody_is_asked_stays(inst, letters, monkeypatch, co
         client.lpush(failed, new)
 
     client.rpush(failed, b"no letter")
-    monkeypatch.setattr("rlm.cli.failed_retry.confirm", think)
+    monkeypatch.setattr("rlm.cli.failed.confirm", think)
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True, raising=False)
 
     # When they say yes
@@ -99,14 +99,15 @@ def test_retry_of_all_asks_on_a_terminal(inst, letters, monkeypatch):
     assert "3 dead letters retried" in done.stdout
 
 
-def test_of_many_letters_that_are_refused_some_are_named(capsys):
+def test_of_many_letters_that_are_refused_some_are_named(capsys, monkeypatch):
     """So that a thousand of a type nobody configured are no thousand lines; a program gets them all."""
     # Given eight that cannot be retried
     outcomes = [Outcome(str(number), "no such type") for number in range(8)]
 
     # When that is told
+    monkeypatch.setattr(printing, "wants_json", lambda: True)
     with pytest.raises(SystemExit):
-        failed_retry._tell(outcomes, "retried", as_json=True)
+        failed._tell(outcomes, "retried")
 
     # Then five are named and three counted
     told = capsys.readouterr()

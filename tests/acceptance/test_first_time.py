@@ -71,7 +71,7 @@ def test_a_first_time_user_gets_to_a_finished_run(shell, tmp_path):
         shell("rlm config check")
         with shell.running(f"{api} --port 0", "serves 20 endpoints") as said:
             file = shell.directory / "rlm.toml"
-            file.write_text(file.read_text().replace("http://127.0.0.1:8090", said.split()[-1]))
+            file.write_text(file.read_text().replace("http://127.0.0.1:8090", re.search(r"http://\S+", said)[0]))
             with shell.running(up, "is ready for up to"):
                 shell(push)
                 shell(start)

@@ -12,7 +12,7 @@ import pytest
 
 from rlm import telemetry
 from rlm.cli import starting
-from rlm.cli.common import ExitCode, InterruptedCommandError
+from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.starting import conduct_here, wait_for
 from rlm.core.errors import StoreError, StoreUnfitError, StoreUnreachableError
 from rlm.core.run import State
@@ -131,7 +131,7 @@ def test_who_is_interrupted_while_an_older_run_is_finished_begins_no_other(store
     monkeypatch.setattr(HandConductor, "finish_open", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     store.processes.announce(Role.SUPERVISOR, Process(id="one that lives", pid=1, host="here", started_at=0.0))
 
-    with pytest.raises(InterruptedCommandError, match="Interrupted before a run was started") as caught:
+    with pytest.raises(CommandError, match="Interrupted before a run was started") as caught:
         conduct_here(store, *signals, None, allow_volatile=True)
 
     assert stop.graceful
@@ -159,7 +159,7 @@ def test_a_run_by_hand_begins_once_its_supervisor_is_there(store, signals, monke
     monkeypatch.setattr(starting, "_own_supervisor", coming_up)
     monkeypatch.setattr(HandConductor, "finish_open", finish_open)
 
-    with pytest.raises(InterruptedCommandError):
+    with pytest.raises(CommandError):
         conduct_here(store, *signals, None, allow_volatile=True)
 
     assert [one.id for one in found] == ["its own"]
@@ -169,7 +169,7 @@ def test_who_no_longer_waits_for_a_run_is_told_that_it_goes_on(store, running, s
     """That is no error, and yet not the end that was waited for."""
     os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(InterruptedCommandError, match="goes on; `rlm status` shows it") as caught:
+    with pytest.raises(CommandError, match="goes on; `rlm status` shows it") as caught:
         wait_for(store, running(1).id, signals[1], None)
 
     assert caught.value.exit_code == ExitCode.INTERRUPTED

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rlm.cli.common import ExitCode
 from rlm.cli.group import COMMANDS, OVERVIEW
-from rlm.cli.reference import _EXITS, commands_reference
+from tests.commands_page import _EXITS, commands_reference
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 

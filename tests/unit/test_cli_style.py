@@ -131,7 +131,7 @@ def test_a_table_fits_a_narrow_terminal(
 
     def printed(width: int) -> list[str]:
         monkeypatch.setenv("COLUMNS", str(width))
-        table(headings, rows, lambda _index: False, spare=["spare"])
+        table(headings, rows, right=(), spare=["spare"])
         return capsys.readouterr().out.replace("\x1b[33m", "").replace("\x1b[0m", "").splitlines()
 
     # When it is printed on terminals that are narrower and narrower

@@ -13,7 +13,7 @@ from rich.text import Text
 from rlm.admin.monitoring import QueueSample, Trend
 from rlm.terminal import drawing, words
 from rlm.terminal.live import Drawn, JSONLines, Lines, console_on
-from rlm.terminal.queue import QueuePicture, queue_line
+from rlm.terminal.queue import queue_line, queue_picture
 from rlm.terminal.record import changes, line_of, picture_of, rest_line, rest_rows
 from tests.each import each
 
@@ -206,7 +206,7 @@ def test_no_line_is_wider_than_the_terminal(name, width):
 @each("found", [queues(), queues(outlook=None, last_leftovers=[], by_type={})])
 def test_the_queues_fit_their_terminal(found, width):
     """Curves and all."""
-    lines = drawn(QueuePicture(found, trend()), width).splitlines()
+    lines = drawn(queue_picture(found, trend()), width).splitlines()
 
     assert max(map(cell_len, lines)) <= width
 
@@ -467,7 +467,7 @@ def test_without_a_scheduler_no_tick_is_promised():
 
 def test_the_queues_show_how_they_move():
     """Rates, growth, ages and the forecast."""
-    picture = drawn(QueuePicture(queues(), trend()), 80)
+    picture = drawn(queue_picture(queues(), trend()), 80)
 
     for told in (
         "1,200 items, 3 in staging",

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _INTRODUCTION = """\
 # Commands
 
-This page is generated from the commands themselves (`commands_reference()` in `rlm/cli/reference.py`); `--help` behind
-any of them says the same. What they print with `--json`: [json.md](json.md).
+This page is generated from the commands themselves by `tests/commands_page.py`; `--help` behind any of them says the
+same. What they print with `--json`: [json.md](json.md).
 
 Every command has these:
 
@@ -51,57 +51,35 @@ def commands_reference() -> str:
     """Return the reference of every command, in Markdown."""
     parts = [_INTRODUCTION + "".join(f"| {int(code)} | {meaning} |\n" for code, meaning in _EXITS.items())]
     context = click.Context(rlm, info_name="rlm")
-    placed = {name for names in OVERVIEW.values() for name in names}
-    known = rlm.list_commands(context)
-    for title, names in {**OVERVIEW, "More": [name for name in known if name not in placed]}.items():
-        if present := [name for name in names if name in known]:
-            parts.append(f"## {title}\n")
-            parts += [part for name in present for part in _described(context, name)]
+    for title, commands in OVERVIEW.items():
+        parts.append(f"## {title}\n")
+        parts += [part for name in commands for part in _described(context, rlm, name)]
     return "\n".join(parts)
 
 
-def _described(parent: click.Context, name: str) -> Iterator[str]:
+def _described(parent: click.Context, group: click.Group, name: str) -> Iterator[str]:
     """Yield the description of a command, or of each command of a group."""
-    group = parent.command
-    command = group.get_command(parent, name) if isinstance(group, click.Group) else None
-    if command is None:
-        return
+    command = group.get_command(parent, name) or click.Command(name)  # it is one of the group's
     context = click.Context(command, info_name=name, parent=parent)
     if isinstance(command, click.Group):
         for sub in command.list_commands(context):
-            yield from _described(context, sub)
+            yield from _described(context, command, sub)
         return
     yield f"### `{context.command_path}`\n"
     usage = command.get_usage(context).removeprefix("Usage: ")
     yield f"```text\n{' '.join(usage.split())}\n```\n"
-    yield _paragraphs(command.help or "")
-    yield from _options(context)
-    yield _examples(command.epilog or "")
-
-
-def _paragraphs(text: str) -> str:
     wrapper = textwrap.TextWrapper(_WIDTH, break_long_words=False, break_on_hyphens=False)
-    return "\n\n".join(wrapper.fill(" ".join(part.split())) for part in text.split("\n\n")) + "\n"
-
-
-def _options(context: click.Context) -> Iterator[str]:
+    paragraphs = (command.help or "").split("\n\n")
+    yield "\n\n".join(wrapper.fill(" ".join(one.split())) for one in paragraphs) + "\n"
     rows = [
-        record
-        for param in context.command.get_params(context)
+        "| `{}` | {} |\n".format(*(" ".join(cell.split()).replace("|", "\\|") for cell in record))
+        for param in command.get_params(context)
         if not _COMMON.intersection(param.opts) and (record := param.get_help_record(context))
     ]
     if rows:
-        lines = [f"| `{_cell(option)}` | {_cell(meaning)} |\n" for option, meaning in rows]
-        yield "".join(["| option | meaning |\n|---|---|\n", *lines])
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
-
-
-def _examples(epilog: str) -> str:
-    lines = [line.strip() for line in epilog.splitlines() if line.startswith("  ")]
-    return "```sh\n" + "".join(f"{line}\n" for line in lines) + "```\n"
+        yield "".join(["| option | meaning |\n|---|---|\n", *rows])
+    examples = [f"{line.strip()}\n" for line in (command.epilog or "").splitlines() if line.startswith("  ")]
+    yield f"```sh\n{''.join(examples)}```\n"
 
 
 if __name__ == "__main__":
