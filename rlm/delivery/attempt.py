@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class LaneContext:
-    """One lane of a worker process, what all of its attempts work with, and when the last of them was answered."""
+    """One lane of a worker process, what all of its attempts work with, and when the last of them was answered.
+
+    `unsettled` are the events whose calls were made and could not be settled before their leases ended.
+    """
 
     id: LaneId
     store: Store
@@ -53,6 +56,7 @@ class LaneContext:
     dispatcher: Dispatcher
     rests: Rests
     answered_at: float | None = None
+    unsettled: set[str] = field(default_factory=set)
 
     def log(self, level: int, action: str, claim: Claim, message: str, *args: object) -> None:
         """Log what became of a claim; in `message` the event's id comes first. An ERROR has its traceback."""
@@ -71,6 +75,7 @@ class LaneContext:
                     continue
                 told = "Event %s could not be settled before its lease ended, it will be sent again: %s"
                 self.log(logging.WARNING, "lose_claim", claim, told, error)
+                self.unsettled.add(claim.event_id)
                 return
             self.settled(claim, well=settled)
             return

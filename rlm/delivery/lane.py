@@ -48,7 +48,8 @@ class Lanes:
         self._numbers = itertools.count(1)
         self._idle: list[LaneContext] = []
         self._lock = threading.Lock()
-        #: The numbers of the lanes with an event in hand, or about to have one; and of the one that carries its alone.
+        #: The numbers of the lanes that have an event not settled yet, or are about to have one; and of the one that
+        #: carries its alone.
         self._busy: set[int] = set()
         self._alone: int | None = None
         #: The open run has another configuration: this worker must be replaced.
@@ -64,11 +65,13 @@ class Lanes:
         finally:
             self._busy.discard(lane.id.number)
             self._idle.append(lane)
+        if self._alone is not None:
+            system_clock.sleep(_ALONE_SECONDS)  # else it was sent here again at once, and that in vain as well
 
     def _take_turns(self, lane: LaneContext, run_id: str) -> None:
         completed: Completion | None = None
         while self._may_turn(lane):
-            borrowed = self._dispatcher.borrow()
+            borrowed = self._dispatcher.borrow(self._settings.endpoints.values())
             asked_at = system_clock.monotonic()
             turn = self._turn(lane, run_id, borrowed, completed)
             connection = self._put_back(borrowed, turn.claim)
@@ -76,20 +79,16 @@ class Lanes:
                 self.outdated |= turn.why == "revision"
                 return
             completed = self._attempt(lane, turn.claim, asked_at, connection)
-            self._busy.discard(lane.id.number)
         if completed is not None:
             self._complete(lane, completed)
 
     def _may_turn(self, lane: LaneContext) -> bool:
         """Return whether a lane takes another turn: not while another one carries its event alone."""
         with self._lock:
-            alone = self._alone is not None
-            if not alone and not self.leaving and not self.outdated:
-                self._busy.add(lane.id.number)
-                return True
-        if alone:
-            system_clock.sleep(_ALONE_SECONDS)  # else it was sent here again at once, and that in vain as well
-        return False
+            if self._alone is not None or self.leaving or self.outdated:
+                return False
+            self._busy.add(lane.id.number)
+            return True
 
     def _turn(
         self, lane: LaneContext, run_id: str, borrowed: dict[str, Connection], completed: Completion | None
@@ -101,7 +100,7 @@ class Lanes:
             if completed is not None:
                 self._complete(lane, completed)
             log.info("A lane could not take its turn, for Redis failed: %s", error, extra={"action": "claim"})
-            self._give_back_unknown(lane, run_id, completed)
+            self._give_back_unknown(lane, run_id)
             return Turn(settled=False, why="unknown")
         if completed is not None:
             lane.settled(completed.claim, well=turn.settled)
@@ -155,14 +154,14 @@ class Lanes:
         until = system_clock.monotonic() + self._types[claim.type].lease_seconds
         lane.settle(claim, partial(self._store.ledger.complete, completed), until)
 
-    def _give_back_unknown(self, lane: LaneContext, run_id: str, completed: Completion | None) -> None:
+    def _give_back_unknown(self, lane: LaneContext, run_id: str) -> None:
         """Give back what the lane may have claimed, the answer being lost; else it would wait for its lease to end."""
         until = system_clock.monotonic() + self._longest_lease
         while system_clock.monotonic() < until:
             with suppress(StoreError):
                 for event_id, call in self._store.ledger.held_by(lane.id).items():
-                    if completed is not None and event_id == completed.claim.event_id:
-                        continue  # it could not be settled: its call was made
+                    if event_id in lane.unsettled:
+                        continue  # its call was made: the slot is used
                     if call and (endpoint := self._settings.endpoints.get(call.endpoint)):
                         slot, of = Admitted(call.stamp), Call(lane.id, event_id, call.endpoint)
                         self._store.windows.give_back(endpoint, slot, of)

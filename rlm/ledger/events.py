@@ -126,7 +126,9 @@ class Ledger(Part):
         attempt, tries, runs, last, *told = more
         kind = text(name)
         limits, expected = {}, {}
-        if told:
+        if stamp:
+            limits = {text(one): text(limit) for one, limit in zip(told[::2], told[1::2], strict=True)}
+        else:
             endpoints, limited = self._names.get(kind, ([], []))
             published = zip(endpoints, told[: len(endpoints)], strict=True)
             expected = {(kind, one): read_expected(raw) for one, raw in published if raw}
