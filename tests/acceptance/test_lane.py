@@ -1129,7 +1129,7 @@ def losing(bench, nth=1):
 
 @pytest.mark.parametrize("connected", [False, True])
 def test_a_claim_whose_answer_is_lost_is_given_back_at_once(bench, connected):
-    """The event is pending again once Redis answers, not when its lease ends, and the slot that came with it is free."""
+    """The event is pending again once Redis answers, not when its lease ends; its slot is free too."""
     if connected:
         bench.take()
         bench.carry()
